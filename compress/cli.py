@@ -1,0 +1,201 @@
+"""The verbs of the command line: each parses, calls and prints."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="compress-model",
+    help="Distil, prune, quantize, export and measure an image classifier from one recipe.",
+    epilog="Example: compress-model run quickstart",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+RecipePath = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.", metavar="RECIPE")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. stages.distilled.epochs=5."),
+]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs and of the store that they share.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
+    """Distil, prune, quantize, export and measure an image classifier from one recipe."""
+
+
+@app.command(epilog="Example: compress-model run quickstart --set stages.distilled.epochs=5")
+def run(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Take nothing from the store.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recipe: make what the store lacks, measure, and write the report."""
+    from compress.pipeline.runner import run as run_recipe
+    from compress.recipe.load import load_recipe
+
+    folder = run_recipe(load_recipe(recipe, overrides or ()), runs, fresh=fresh)
+    results = json.loads((folder / "results.json").read_text())
+    if as_json:
+        _print_json(results)
+        return
+    from rich.console import Console
+
+    from compress.report import terminal_table
+
+    Console(highlight=False).print(terminal_table(results))
+    print(f"\n{folder / 'report.html'}   report.md   results.json   artifacts/")
+
+
+@app.command(epilog="Example: compress-model plan quickstart --set stages.pruned.target_macs=0.4")
+def plan(recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
+    """Say what would run, what is stored already, and the compute and time to expect."""
+    from compress.pipeline.estimate import estimate, plan_table
+    from compress.recipe.load import load_recipe
+
+    rows = estimate(load_recipe(recipe, overrides or ()), runs)
+    if as_json:
+        _print_json(rows)
+        return
+    from rich.console import Console
+
+    Console(highlight=False).print(plan_table(rows))
+
+
+@app.command(epilog="Example: compress-model validate recipes/*.yaml")
+def validate(
+    recipes: Annotated[list[str], typer.Argument(help="Recipe files.", metavar="RECIPE...")],
+    overrides: Overrides = None,
+) -> None:
+    """Check recipes: all mistakes at once, with file, line, and what is allowed."""
+    from compress.errors import UsageError
+    from compress.recipe.load import load_recipe
+
+    wrong = []
+    for recipe in recipes:
+        try:
+            loaded = load_recipe(recipe, overrides or ())
+        except UsageError as error:
+            wrong.append(str(error))
+        else:
+            print(f"{recipe}: valid, {len(loaded.stages)} stages")
+    if wrong:
+        raise UsageError("\n".join(wrong))
+
+
+@app.command(epilog="Example: compress-model report runs/quickstart/20261123-120000")
+def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")]) -> None:
+    """Write report.html and report.md again from results.json."""
+    from compress.errors import UsageError
+    from compress.report import write_report
+
+    path = run / "results.json"
+    try:
+        results = json.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"{run} is no run: {path} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is no JSON: {error}") from error
+    try:
+        write_report(results, run)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} does not hold the results of a run ({type(error).__name__}: {error})") from error
+    print(run / "report.html")
+
+
+@app.command(epilog="Example: compress-model schema > recipe.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of recipes."""
+    from compress.recipe.schema import Recipe
+
+    _print_json(Recipe.model_json_schema(by_alias=True))
+
+
+@app.command("list", epilog="Example: compress-model list students --json")
+def list_names(
+    what: Annotated[str, typer.Argument(help="teachers, students, data, losses, pruners or runtimes")],
+    as_json: AsJson = False,
+) -> None:
+    """List the names that a recipe can use."""
+    from compress.inventory import names
+
+    rows = names(what)
+    if as_json:
+        _print_json(rows)
+        return
+    for name, about in rows.items():
+        print(f"{name:<28} {about}".rstrip())
+
+
+@app.command(epilog="Example: compress-model doctor")
+def doctor(as_json: AsJson = False) -> None:
+    """Say what this machine has, and how to add what it lacks."""
+    from compress.inventory import examine
+
+    rows = examine()
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        mark = "ok     " if row["present"] else "absent "
+        print(f"{mark} {row['name']:<22} {row['detail']}")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def main() -> None:
+    """Run the command line: 0 done, 1 the work failed, 2 the call or the recipe is wrong."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last finished epoch", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        sys.exit(_explain(error))
+
+
+def _explain(error: Exception) -> int:
+    """Print one clear line for the person, and return the exit status."""
+    from compress.errors import CompressError
+
+    if isinstance(error, CompressError):
+        message, status = str(error), error.exit_status
+    elif _disk_is_full(error):
+        message, status = "the disk is full; free some space and run the same command again: it goes on", 1
+    elif isinstance(error, OSError) and error.filename:
+        message, status = f"{error.filename}: {error.strerror}", 1
+    else:
+        message, status = f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1
+    print("\n".join(f"error: {line}" for line in message.splitlines()), file=sys.stderr)
+    return status
+
+
+def _disk_is_full(error: Exception) -> bool:
+    """Also where a library has turned the system's error into one of its own."""
+    number = error.errno if isinstance(error, OSError) else None
+    text = str(error)
+    return number in (errno.ENOSPC, errno.EDQUOT) or any(
+        words in text for words in ("No space left on device", "os error 28", "file write failed", "requested and 0 written")
+    )

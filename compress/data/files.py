@@ -1,0 +1,74 @@
+"""One image file to pixels, whatever its kind."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from compress.data.raw import Pixels
+from compress.errors import CompressError
+
+ENDINGS = frozenset(
+    (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif")
+)
+# The system's own complaints: the file may be a fine image, so it is never skipped for them.
+SYSTEM = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM)
+
+
+class BrokenImage(Exception):
+    """A file is no image; the text says why."""
+
+
+def decode(path: Path, side: int) -> Pixels:
+    """Pixels uint8 `[3, side, side]`: turned as EXIF says, first frame, the largest centred square, bicubic with antialias.
+
+    Transparent images are laid on white, as a page or a shop shows them; what lies under the transparency is chance.
+
+    Raises:
+        BrokenImage: it cannot be decoded, is truncated, or has more pixels than PIL deems safe.
+        CompressError: the system does not let it be read.
+    """
+    try:
+        with Image.open(path) as image:
+            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise BrokenImage(f"{image.width} x {image.height} pixels are more than {Image.MAX_IMAGE_PIXELS:,}")
+            rgb = _rgb(ImageOps.exif_transpose(image))
+            return np.asarray(_square(rgb, side)).transpose(2, 0, 1)
+    except BrokenImage:
+        raise
+    except Exception as error:  # PIL's decoders meet damaged bytes with a dozen kinds of exception
+        if isinstance(error, OSError) and error.errno in SYSTEM:
+            raise CompressError(f"{path} cannot be read: {error.strerror}") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BrokenImage(reason.replace(repr(str(path)), "it")) from error
+
+
+def _square(image: Image.Image, side: int) -> Image.Image:
+    """Scale the centred square to `side`. The square is cut first, so that a sliver does not become a giant."""
+    short = min(image.size)
+    left, top = (image.width - short) / 2, (image.height - short) / 2
+    if image.size == (side, side):
+        return image
+    return image.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + short, top + short))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _sixteen_bits(image).convert("RGB")
+    if image.mode == "F":
+        raise BrokenImage("floating-point pixels have no known range")
+    if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
+        colour = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", colour.size, "white"), colour).convert("RGB")
+    return image.convert("RGB")
+
+
+def _sixteen_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits (`I;16`, and `I` where PIL widens it) to 8. PIL's own conversion would clip it to white."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise BrokenImage("grey values lie outside 16 bits")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))

@@ -1,0 +1,73 @@
+"""From stored pixels to what a network takes in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resize the shorter side with antialiasing, cut the centre, normalise: as OpenCLIP and torchvision do with PIL.
+
+    Attributes:
+        resolution: side in pixels of what comes out.
+        mean: of each channel, on the scale 0 to 1.
+        std: of each channel, on the scale 0 to 1.
+        interpolation: of the resize.
+    """
+
+    resolution: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Prepare a batch on its own device: uint8 `[b, 3, h, w]` to float32 `[b, 3, resolution, resolution]`."""
+        pixels = self._square(images.float())
+        scale, offset = _affine(self.mean, self.std, pixels.device)
+        return pixels * scale + offset
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, from which `from_dict` makes the same again."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
+        """Make one from what `to_dict` gave, or its JSON."""
+        return cls(
+            resolution=int(values["resolution"]),
+            mean=_three(values["mean"]),
+            std=_three(values["std"]),
+            interpolation="bilinear" if values.get("interpolation") == "bilinear" else "bicubic",
+        )
+
+    def _square(self, pixels: Tensor) -> Tensor:
+        side, (height, width) = self.resolution, pixels.shape[-2:]
+        short = min(height, width)
+        if short != side:
+            # The longer side is rounded down, as torchvision's Resize does.
+            size = [int(side * height / short), int(side * width / short)]
+            pixels = F.interpolate(pixels, size, mode=self.interpolation, antialias=True, align_corners=False)
+            pixels = pixels.clamp(0, 255)  # bicubic overshoots
+            height, width = size
+        top, left = round((height - side) / 2), round((width - side) / 2)
+        return pixels[..., top : top + side, left : left + side]
+
+
+@cache
+def _affine(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Factor and summand `[3, 1, 1]` that turn 0 to 255 into normalised values."""
+    means, stds = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (mean, std))
+    return (1 / (255 * stds)).float().to(device), (-means / stds).float().to(device)
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    first, second, third = (float(value) for value in values)
+    return first, second, third

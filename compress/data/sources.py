@@ -1,0 +1,48 @@
+"""The table of data sources, and the key that stands for prepared data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compress.data import downloaded, folder, sample
+from compress.data.raw import Source
+from compress.data.splits import check
+from compress.hashing import key_of
+from compress.recipe.schema import Data, FolderData
+
+VERSION = 1  # of what is made from the same images and settings
+
+# A new source is one file with a `Source`, its section in recipe/schema.py, and a line here.
+SOURCES: dict[str, Source] = {
+    "cifar10-sample": sample.SOURCE,
+    "cifar10": downloaded.SOURCE,
+    "stl10": downloaded.SOURCE,
+    "fashion-mnist": downloaded.SOURCE,
+    "image-folder": folder.SOURCE,
+}
+
+
+def data_key(settings: Data, seed: int, cache: Path | None = None) -> str:
+    """Key of the prepared data: the content of its images and the settings that change pixels or splits.
+
+    Prompts and views are not in it, nor where the images lie. Nothing is decoded; with `cache`, a json file, no image
+    that was hashed before is read. A data set that is still to be downloaded is downloaded.
+
+    Raises:
+        CompressError: images cannot be read, or are not there.
+        UsageError: the source is not laid out as it should be, or has too few labels for the settings.
+    """
+    contents = SOURCES[settings.source].contents(settings, cache)
+    cut = not contents.has_validation
+    if contents.train_counts is not None:
+        check(contents.train_counts, contents.classes, settings, cut=cut)
+    pixels = {"resolution": settings.resolution, "broken": settings.broken} if isinstance(settings, FolderData) else {}
+    return key_of(
+        kind="data",
+        version=VERSION,
+        fingerprint=contents.fingerprint,
+        labeled=settings.labeled,
+        validation=settings.validation if cut else None,
+        seed=seed if cut or settings.labeled is not None else None,
+        **pixels,
+    )

@@ -1,0 +1,109 @@
+"""How a source's images are shared out: the validation split, and the labels that stay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.data.raw import Labels, Part, Raw
+from compress.errors import UsageError
+from compress.recipe.schema import DataSection
+
+Rows = NDArray[np.int64]
+Pieces = list[tuple[Part, Rows]]
+
+
+def share_out(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]:
+    """Which rows of which parts make each split, in the source's own order.
+
+    Validation is the source's own, else cut from train, class by class; test is never touched. With `labeled: N`, train
+    keeps N labels, as many of each class as there are (a remainder goes to classes drawn by the seed), and what was cut
+    for validation is a share of N: few labels mean few for validation too. All other images lose their labels and
+    follow the source's own unlabelled ones. The N labels of a seed are among the N + 1 labels of the same seed.
+
+    Raises:
+        UsageError: there are too few labels for what the settings ask.
+    """
+    labels = _labels(raw.train)
+    cut = raw.validation is None
+    counts = np.bincount(labels, minlength=len(raw.classes))
+    check(counts.tolist(), raw.classes, settings, cut=cut)
+
+    rng = np.random.default_rng([seed, 0x5B117])
+    order = _by_turns(labels, len(raw.classes), rng)
+    validation = np.empty(0, np.int64)
+    if cut:
+        wanted = _validation_counts(counts, settings)
+        validation = np.concatenate([order[labels[order] == name][: wanted[name]] for name in range(len(wanted))])
+        order = order[~np.isin(order, validation)]
+    kept, hidden = (order, order[:0]) if settings.labeled is None else np.split(order, [settings.labeled])
+
+    own = [] if raw.unlabeled is None else [(raw.unlabeled, np.arange(len(raw.unlabeled.images)))]
+    return {
+        "train": [(raw.train, np.sort(kept))],
+        "unlabeled": [*own, (raw.train, np.sort(hidden))] if len(hidden) or not own else own,
+        "validation": [(raw.validation, _all(raw.validation)) if raw.validation else (raw.train, np.sort(validation))],
+        "test": [(raw.test, _all(raw.test))],
+    }
+
+
+def check(counts: Sequence[int], classes: Sequence[str], settings: DataSection, *, cut: bool) -> None:
+    """Refuse settings for which the labelled train images, `counts` of each class, are too few.
+
+    Raises:
+        UsageError: the settings ask for more than there is.
+    """
+    total = sum(counts)
+    held = 0
+    if cut:
+        if settings.validation == 0:
+            raise UsageError(
+                "data.validation is 0, and this source has no validation split of its own; give a share above 0, "
+                "since nothing may be chosen on the test images"
+            )
+        wanted = _validation_counts(np.asarray(counts), settings)
+        held = int(wanted.sum())
+        short = [f"{name} ({count})" for name, count, cut_off in zip(classes, counts, wanted, strict=True) if count <= cut_off]
+        if short:
+            raise UsageError(
+                f"data.validation {settings.validation} leaves no train image of {', '.join(short)}; "
+                "give a smaller share, more images, or a validation split of its own"
+            )
+    if settings.labeled is None:
+        return
+    if settings.labeled < len(classes):
+        raise UsageError(f"data.labeled is {settings.labeled}, fewer than the {len(classes)} classes; give one a class at least")
+    if settings.labeled + held > total:
+        beside = f" beside the {held:,} for validation" if held else ""
+        raise UsageError(
+            f"data.labeled is {settings.labeled:,}, but the source has {total:,} labelled train images; "
+            f"at most {total - held:,} can be kept{beside}"
+        )
+
+
+def _validation_counts(counts: NDArray[np.int64], settings: DataSection) -> NDArray[np.int64]:
+    """Images of each class that are cut off for validation: one at least."""
+    total = int(counts.sum())
+    share = settings.validation * min(settings.labeled or total, total) / total
+    return np.maximum(np.rint(counts * share), 1).astype(np.int64)
+
+
+def _by_turns(labels: Labels, classes: int, rng: np.random.Generator) -> Rows:
+    """All rows in an order in which the classes take turns, so that the first N are balanced for every N."""
+    rank = np.empty(len(labels), np.int64)
+    for name in range(classes):
+        rows = rng.permutation(np.flatnonzero(labels == name))
+        rank[rows] = np.arange(len(rows))
+    turn = rng.permutation(classes)
+    return np.lexsort((turn[labels], rank))
+
+
+def _labels(part: Part) -> Labels:
+    assert part.labels is not None, "train images of a source have labels"
+    return part.labels
+
+
+def _all(part: Part) -> Rows:
+    return np.arange(len(part.images))

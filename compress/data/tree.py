@@ -1,0 +1,136 @@
+"""Which image files lie in a folder of images, and everything that may be wrong with its layout."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from compress.data.files import ENDINGS
+from compress.data.raw import Labels
+from compress.errors import CompressError, UsageError
+
+LAYOUT = "it should hold train/CLASS/ and test/CLASS/, and may hold val/CLASS/ and unlabeled/"
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Files of each part, sorted by name, with their labels; `unlabeled` has None.
+
+    Attributes:
+        folders: the folder's own name of each part (`val` or `validation`).
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    folders: dict[str, str]
+    parts: dict[str, tuple[list[Path], Labels | None]]
+
+    def labels(self, part: str) -> Labels:
+        labels = self.parts[part][1]
+        assert labels is not None
+        return labels
+
+
+def find(root: Path) -> Tree:
+    """List the images below `root`.
+
+    Hidden files and files without an image's ending are passed over. Links are followed, each folder once.
+
+    Raises:
+        CompressError: a folder cannot be read.
+        UsageError: the layout is wrong.
+    """
+    folders = _parts(root)
+    classes = tuple(_folders(root / "train"))
+    if len(classes) < 2:
+        found = f"only {classes[0]}" if classes else "none"
+        raise UsageError(f"{root / 'train'} needs a folder for each of two or more classes, and has {found}")
+    parts: dict[str, tuple[list[Path], Labels | None]] = {}
+    for part, name in folders.items():
+        if part == "unlabeled":
+            files = list(_images(root / name))
+            if not files:
+                raise UsageError(f"{root / name} holds no image ({_endings()}); remove it, or put images into it")
+            parts[part] = (files, None)
+        else:
+            parts[part] = _labelled(root / name, classes)
+    return Tree(root, classes, folders, parts)
+
+
+def _parts(root: Path) -> dict[str, str]:
+    if not root.exists():
+        raise UsageError(f"data.path: {root} does not exist; {LAYOUT}")
+    if not root.is_dir():
+        raise UsageError(f"data.path: {root} is a file, not a folder; {LAYOUT}")
+    there = _folders(root)
+    for name in ("train", "test"):
+        if name not in there:
+            raise UsageError(f"data.path: {root} has no folder {name}/ (it has {_listed(there)}); {LAYOUT}")
+    if "val" in there and "validation" in there:
+        raise UsageError(f"data.path: {root} has both val/ and validation/; keep one")
+    folders = {"train": "train", "test": "test"}
+    folders |= {"validation": name for name in ("val", "validation") if name in there}
+    return folders | ({"unlabeled": "unlabeled"} if "unlabeled" in there else {})
+
+
+def _labelled(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], Labels]:
+    loose = next((entry.name for entry in _entries(folder) if entry.is_file() and _is_image(entry.name)), None)
+    if loose:
+        raise UsageError(f"{folder / loose} lies outside a class; move it to {folder}/CLASS/")
+    there = _folders(folder)
+    missing = [name for name in classes if name not in there]
+    if missing:
+        raise UsageError(f"{folder} has no folder of the class {_listed(missing)}, which train/ has")
+    extra = [name for name in there if name not in classes]
+    if extra:
+        raise UsageError(f"{folder} has the class {_listed(extra)}, which train/ has not")
+    files = [list(_images(folder / name)) for name in classes]
+    empty = [name for name, found in zip(classes, files, strict=True) if not found]
+    if empty:
+        raise UsageError(f"{folder}: no image in {_listed(empty)}; each class needs one at least ({_endings()})")
+    labels = np.repeat(np.arange(len(classes)), [len(found) for found in files])
+    return [file for found in files for file in found], labels
+
+
+def _images(folder: Path, seen: set[tuple[int, int]] | None = None) -> Iterator[Path]:
+    """Image files at any depth, sorted by name within each folder."""
+    seen = set() if seen is None else seen
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in seen:  # a link that leads back
+        return
+    seen.add((status.st_dev, status.st_ino))
+    for entry in _entries(folder):
+        if entry.is_dir():
+            yield from _images(folder / entry.name, seen)
+        elif _is_image(entry.name):
+            yield folder / entry.name  # a link to nowhere is said when it is read
+
+
+def _folders(folder: Path) -> list[str]:
+    return [entry.name for entry in _entries(folder) if entry.is_dir()]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder and is not hidden, sorted by name."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((e for e in entries if not e.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise CompressError(f"{folder} cannot be read: {error.strerror}") from error
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in ENDINGS  # noqa: PTH122 - a Path each is slow for a million files
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return shown or "none"
+
+
+def _endings() -> str:
+    return " ".join(sorted(ENDINGS))

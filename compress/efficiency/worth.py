@@ -1,0 +1,121 @@
+"""What variants save against a reference: one entry of `efficiency` in `results.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from compress.efficiency.doublings import doublings, inference_ratios, latency_basis, months_of_growth, ratio
+from compress.efficiency.intervals import PAIRED_METHOD, Grant, PairedDifference, grant, paired_difference
+from compress.efficiency.lifetime import break_even, lifetime_ratio
+from compress.efficiency.training import training_efficiency
+
+__all__ = ["training_efficiency", "worth"]
+
+LIFETIME_QUERIES = (10**6, 10**9, 10**12)
+
+Record = Mapping[str, Any]
+
+
+def worth(
+    variants: Sequence[Record],
+    reference_id: str,
+    tolerance: float,
+    trend: Record,
+    paired: Mapping[str, tuple[int, int, int]],
+) -> dict[str, Any]:
+    """What every other variant saves against one reference.
+
+    Doublings are arithmetic on the costs and are given for every variant, *granted or not*; whoever calls them a
+    saving must read `granted` first. What would mislead without equal accuracy (`months_of_growth`, `lifetime`) is
+    None where it is not granted.
+
+    Args:
+        variants: Variant records of `results.json`, the reference among them.
+        reference_id: The variant that savings are counted against.
+        tolerance: Loss of accuracy that counts as equal, a fraction.
+        trend: {name, growth, hardware, basis, source}, growths in times a year.
+        paired: Per variant id (b, c, n): of n test images that both were asked, b only the reference gets right, c
+            only the variant. A variant without counts is not granted.
+
+    Returns:
+        {reference, tolerance, trend, interval_method, variants: [{id, granted, reason, accuracy_difference,
+        difference_ci95, doublings, latency_basis, lifetime, break_even_queries, months_of_growth}]}.
+        `accuracy_difference` is (b - c) / n as a fraction: positive means that the variant is *less* accurate.
+        `months_of_growth` is that of the doublings of MACs. `break_even_queries` is K / (c_b - c_c), where K is all
+        of the variant's training ledger, in MACs.
+
+    Raises:
+        ValueError: When no variant has the reference's id.
+    """
+    reference = next((variant for variant in variants if variant["id"] == reference_id), None)
+    if reference is None:
+        raise ValueError(f"no variant is called {reference_id}")
+    others = [variant for variant in variants if variant["id"] != reference_id]
+    differences = {v["id"]: paired_difference(*paired[v["id"]]) for v in others if v["id"] in paired}
+    grants = {v["id"]: _grant(differences.get(v["id"]), tolerance) for v in others}
+    as_accurate = [reference, *(v for v in others if grants[v["id"]].granted)]
+    cheapest = min(as_accurate, key=_cost)
+    return {
+        "reference": reference_id,
+        "tolerance": tolerance,
+        "trend": dict(trend),
+        "interval_method": PAIRED_METHOD,
+        "variants": [
+            _entry(
+                v, reference, _name_cheapest(grants[v["id"]], cheapest, reference_id), differences.get(v["id"]), trend
+            )
+            for v in others
+        ],
+    }
+
+
+def _grant(difference: PairedDifference | None, tolerance: float) -> Grant:
+    if difference is None:
+        return Grant(False, "its accuracy was not compared with the reference's on the same images")
+    return grant(difference, tolerance)
+
+
+def _name_cheapest(decision: Grant, cheapest: Record, reference_id: str) -> Grant:
+    if decision.granted:
+        return decision
+    name = f"{reference_id} itself" if cheapest["id"] == reference_id else cheapest["id"]
+    return Grant(False, f"{decision.reason}; the cheapest shown to be as accurate as {reference_id} is {name}")
+
+
+def _cost(variant: Record) -> tuple[float, float]:
+    """MACs, then bit operations; what is not known counts as dearest."""
+    inference = variant.get("inference") or {}
+    return inference.get("macs") or float("inf"), inference.get("bit_operations") or float("inf")
+
+
+def _entry(
+    variant: Record, reference: Record, decision: Grant, difference: PairedDifference | None, trend: Record
+) -> dict[str, Any]:
+    theirs, ours = reference.get("inference") or {}, variant.get("inference") or {}
+    saved = {cost: doublings(times) for cost, times in inference_ratios(theirs, ours).items()}
+    effort = (variant.get("training") or {}).get("macs")
+    return {
+        "id": variant["id"],
+        "granted": decision.granted,
+        "reason": decision.reason,
+        "accuracy_difference": difference.difference if difference else None,
+        "difference_ci95": [difference.low, difference.high] if difference else None,
+        "doublings": saved,
+        "latency_basis": latency_basis(theirs, ours),
+        "lifetime": _lifetime(reference, variant) if decision.granted else None,
+        "break_even_queries": break_even(effort, theirs.get("macs"), ours.get("macs")),
+        "months_of_growth": months_of_growth(saved["macs"], trend["growth"]) if decision.granted else None,
+    }
+
+
+def _lifetime(reference: Record, variant: Record) -> dict[str, Any] | None:
+    """R(Q) in MACs at some Q, with its limit; None where what it is made of is not known."""
+    made = (reference.get("training") or {}).get("macs")
+    effort = (variant.get("training") or {}).get("macs")
+    c_b = (reference.get("inference") or {}).get("macs")
+    c_c = (variant.get("inference") or {}).get("macs")
+    if made is None or effort is None or c_b is None or c_c is None:
+        return None
+    at = [{"queries": q, "ratio": lifetime_ratio(q, c_b, c_c, effort, made)} for q in LIFETIME_QUERIES]
+    return {"unit": "macs", "at_queries": at, "limit": ratio(c_b, c_c)}

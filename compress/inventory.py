@@ -1,0 +1,91 @@
+"""What recipes can name, and what this machine has."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import platform
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from compress.errors import UsageError
+from compress.pipeline.plan import processor, version_of
+from compress.resources import ASSETS, config_names, shipped
+
+CORE = ("torch", "torchvision", "open_clip_torch", "timm", "torchao", "lightning", "torch-pruning", "safetensors")
+LOSSES = {
+    "kd": "knowledge distillation from the teacher's logits (arXiv 1503.02531)",
+    "ce": "cross-entropy on labelled images, with label smoothing",
+}
+PRUNERS = {"channels": "whole channels by group L2 norm, to a MAC target (arXiv 2301.12900)"}
+
+
+def names(what: str) -> dict[str, str]:
+    """Names of one kind, each with a line about it.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    from compress.deployment import RUNTIMES
+
+    kinds: dict[str, dict[str, str]] = {
+        "losses": LOSSES,
+        "pruners": PRUNERS,
+        "runtimes": {name: ", ".join(runtime.packages) for name, runtime in RUNTIMES.items()},
+    }
+    if what in ("teachers", "students", "data"):
+        return {name: _about(what, name) for name in config_names(what)}
+    if what not in kinds:
+        known = ["teachers", "students", "data", *kinds]
+        close = difflib.get_close_matches(what, known, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise UsageError(f"there is no list of {what!r}{hint} There are {', '.join(known)}")
+    return kinds[what]
+
+
+def _about(kind: str, name: str) -> str:
+    """The first comment of a config."""
+    text = (shipped("configs") / kind / f"{name}.yaml").read_text()
+    comments = [line.lstrip("# ").strip() for line in text.splitlines() if line.startswith("#")]
+    return comments[0] if comments else str(yaml.safe_load(text))
+
+
+def examine() -> list[dict[str, Any]]:
+    """Rows `{name, present, detail}`: the processor, the GPU, the packages, the embedded assets, the disk."""
+    from compress.deployment import RUNTIMES
+
+    rows = [
+        _row("python", True, platform.python_version()),
+        _row("processor", True, f"{processor()}, {os.cpu_count()} cores"),
+        _gpu(),
+    ]
+    for package in CORE:
+        version = version_of(package)
+        rows.append(_row(package, version is not None, version or f"pip install {package}"))
+    for name, runtime in RUNTIMES.items():
+        absent = [package for package in runtime.packages if find_spec(package) is None]
+        versions = ", ".join(f"{package} {version_of(package)}" for package in runtime.packages)
+        rows.append(_row(f"runtime {name}", not absent, versions if not absent else "pip install 'compress-model[deploy]'"))
+    for asset in ("cifar10-sample/sample.json", "teacher/open_clip_model.safetensors"):
+        rows.append(_row(f"embedded {asset.split('/')[0]}", (ASSETS / asset).exists(), str(ASSETS / asset)))
+    free = shutil.disk_usage(Path.cwd()).free
+    rows.append(_row("disk", free > 2 * 2**30, f"{free / 2**30:.1f} GiB free here; the quickstart needs about 1"))
+    return rows
+
+
+def _gpu() -> dict[str, Any]:
+    import torch
+
+    if torch.cuda.is_available():
+        return _row("gpu", True, torch.cuda.get_device_name())
+    if torch.backends.mps.is_available():
+        return _row("gpu", True, "Apple MPS")
+    return _row("gpu", False, "none; everything runs on the processor")
+
+
+def _row(name: str, present: bool, detail: str) -> dict[str, Any]:
+    return {"name": name, "present": present, "detail": detail}

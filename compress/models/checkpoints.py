@@ -1,0 +1,130 @@
+"""Variants on disk, without pickle: `architecture.json` says how to build the network, `model.safetensors` has its weights.
+
+`architecture.json` names the library and the model, and every size in which the network differs from what the library
+builds, so that a pruned network is rebuilt from text.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from compress.errors import CompressError
+
+SIZES = ("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a weights file without running anything in it.
+
+    Raises:
+        CompressError: the file is missing, damaged, or holds more than tensors.
+    """
+    if not path.is_file():
+        raise CompressError(f"there is no weights file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        reason = str(error).strip().split("\n")[0][:150]
+        raise CompressError(f"{path} is no weights file that can be read without running code: {reason}") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise CompressError(f"{path} holds no table of weights")
+    return {name.removeprefix("module."): value for name, value in loaded.items()}
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str, may_lack: set[str] | None = None) -> None:
+    """Load `weights` into `model`; every name and shape must be the model's own.
+
+    Raises:
+        CompressError: the weights are of another architecture, with the first difference.
+    """
+    own = model.state_dict()
+    missing = [name for name in own if name not in weights and name not in (may_lack or set())]
+    unknown = [name for name in weights if name not in own]
+    other = [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    if missing or unknown or other:
+        if other:
+            name = other[0]
+            first = f"{name} is {list(weights[name].shape)} instead of {list(own[name].shape)}"
+        else:
+            first = f"{missing[0]} is missing" if missing else f"{unknown[0]} is not part of the model"
+        count = len(missing) + len(unknown) + len(other)
+        raise CompressError(f"{where} is a checkpoint of another architecture: {first} ({count} differences in all)")
+    model.load_state_dict(dict(weights), strict=False)
+
+
+def changed_sizes(model: nn.Module, original: nn.Module) -> dict[str, dict[str, int]]:
+    """Sizes of layers (`SIZES`) in which `model` differs from `original`, by layer."""
+    modules = dict(original.named_modules())
+    changed: dict[str, dict[str, int]] = {}
+    for name, module in model.named_modules():
+        sizes = {k: getattr(module, k) for k in SIZES if isinstance(getattr(module, k, None), int)}
+        differing = {k: v for k, v in sizes.items() if getattr(modules.get(name), k, None) != v}
+        if differing:
+            changed[name] = differing
+    return changed
+
+
+def resize(model: nn.Module, sizes: Mapping[str, Mapping[str, int]], weights: Mapping[str, Tensor]) -> None:
+    """Give the layers of `model` the recorded `sizes`, and its parameters the shapes of `weights`."""
+    for name, changed in sizes.items():
+        module = model.get_submodule(name)
+        for attribute, value in changed.items():
+            setattr(module, attribute, value)
+    for name, module in model.named_modules():
+        prefix = f"{name}." if name else ""
+        for table in (module._parameters, module._buffers):
+            for key, value in table.items():
+                stored = weights.get(prefix + key)
+                if value is None or stored is None or value.shape == stored.shape:
+                    continue
+                empty = torch.empty(stored.shape, dtype=value.dtype)
+                table[key] = nn.Parameter(empty) if table is module._parameters else empty
+
+
+def save_variant(folder: Path, architecture: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Write `architecture.json` and `model.safetensors` into `folder`."""
+    (folder / "architecture.json").write_text(json.dumps(architecture, indent=1))
+    save_file({name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}, folder / "model.safetensors")
+
+
+def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Rebuild the network that `save_variant` wrote, in eval mode, and return it with its architecture.
+
+    Raises:
+        CompressError: the folder holds no variant, or one that this machine's libraries build otherwise.
+    """
+    from compress.models.students import create_model
+
+    try:
+        architecture = json.loads((folder / "architecture.json").read_text())
+    except (OSError, ValueError) as error:
+        raise CompressError(f"{folder} holds no variant: architecture.json cannot be read") from error
+    weights = read_weights(folder / "model.safetensors")
+    model = create_model(
+        architecture["library"], architecture["model"], len(architecture["classes"]), architecture["resolution"]
+    ).eval()
+    quantization = architecture.get("quantization")
+    if quantization:
+        from compress.quantization.rebuild import rebuild
+
+        shapes = {name: torch.empty(shape) for name, shape in quantization["float_shapes"].items()}
+        resize(model, architecture["sizes"], shapes)
+        example = torch.zeros(2, 3, architecture["resolution"], architecture["resolution"])
+        return rebuild(model, example, weights, quantization["scales"]), architecture
+    resize(model, architecture["sizes"], weights)
+    load_weights(model, weights, str(folder))
+    return model.eval(), architecture

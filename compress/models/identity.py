@@ -1,0 +1,47 @@
+"""Which weights a teacher has, told without loading them (and without torch)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compress.errors import CompressError
+from compress.hashing import file_digest
+from compress.recipe.schema import ClassifierTeacher, OpenClipTeacher
+from compress.resources import expand
+
+LOCAL = "local-dir:"
+
+
+def teacher_weights_id(settings: OpenClipTeacher | ClassifierTeacher) -> str:
+    """What stands for the teacher's weights in keys: the digest of local files, or the name of published ones.
+
+    Raises:
+        CompressError: a local file that the recipe names is missing.
+    """
+    files = local_files(settings)
+    if files:
+        return "+".join(file_digest(path) for path in files)
+    if isinstance(settings, OpenClipTeacher):
+        return f"open_clip:{settings.model}:{settings.pretrained}"
+    return f"{settings.source}:{settings.model}:{'pretrained' if settings.pretrained else 'random'}"
+
+
+def local_files(settings: OpenClipTeacher | ClassifierTeacher) -> list[Path]:
+    """The files on this machine that determine the teacher; none where it is downloaded.
+
+    Raises:
+        CompressError: one of them is missing.
+    """
+    paths = [Path(settings.checkpoint)] if settings.checkpoint else []
+    if settings.source == "open_clip" and settings.model.startswith(LOCAL):
+        folder = Path(expand(settings.model.removeprefix(LOCAL)))
+        if not (folder / "open_clip_config.json").is_file():
+            raise CompressError(f"{folder} is no OpenCLIP folder: it has no open_clip_config.json")
+        weights = [path for path in sorted(folder.glob("open_clip_*")) if path.suffix in (".safetensors", ".bin", ".pt")]
+        if not weights and not paths:
+            raise CompressError(f"{folder} has no weights: open_clip_model.safetensors is expected there")
+        paths += [folder / "open_clip_config.json", *weights]
+    for path in paths:
+        if not path.is_file():
+            raise CompressError(f"the teacher's checkpoint {path} does not exist")
+    return paths

@@ -1,0 +1,168 @@
+"""Teachers: OpenCLIP models with a zero-shot head, or classifiers with their own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compress.data.preprocess import Preprocess
+from compress.errors import CompressError, UsageError
+from compress.models.checkpoints import load_weights, read_weights
+from compress.models.identity import LOCAL, local_files
+from compress.models.students import create_model
+from compress.recipe.schema import ClassifierTeacher, DataSection, OpenClipTeacher
+from compress.resources import expand
+
+
+@dataclass(frozen=True)
+class LoadedTeacher:
+    """A teacher in eval mode: `tower` maps images `[batch, 3, r, r]` to embeddings `[batch, width]`, `head` to logits."""
+
+    tower: nn.Module
+    head: nn.Module
+    preprocess: Preprocess
+
+    def classifier(self) -> nn.Sequential:
+        """Images to logits `[batch, classes]`."""
+        return nn.Sequential(self.tower, self.head).eval()
+
+
+class ImageTower(nn.Module):
+    """The image tower of an OpenCLIP model; its embeddings have length 1."""
+
+    def __init__(self, visual: nn.Module) -> None:
+        super().__init__()
+        self.visual = visual
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.normalize(self.visual(images), dim=-1)
+
+
+def load_teacher(
+    settings: OpenClipTeacher | ClassifierTeacher, data: DataSection, classes: Sequence[str], resolution: int
+) -> LoadedTeacher:
+    """Load a teacher for `classes`; `resolution` is the data's, for classifiers that name none of their own.
+
+    Raises:
+        CompressError: weights that cannot be had or are of another architecture.
+        UsageError: a model that its library does not list.
+    """
+    if isinstance(settings, OpenClipTeacher):
+        return _open_clip(settings, data, classes)
+    return _classifier(settings, len(classes), resolution)
+
+
+def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[str]) -> LoadedTeacher:
+    import open_clip
+
+    local_files(settings)
+    name = expand(settings.model)
+    if not name.startswith((LOCAL, "hf-hub:")):
+        _check_open_clip_name(settings)
+    logging.getLogger("root").setLevel(logging.ERROR)  # open_clip reports each step there
+    try:
+        model, _, _ = open_clip.create_model_and_transforms(
+            name,
+            pretrained=settings.checkpoint or settings.pretrained,
+            load_weights=not settings.checkpoint or not name.startswith(LOCAL),
+        )
+        if settings.checkpoint and name.startswith(LOCAL):
+            load_weights(model, read_weights(Path(settings.checkpoint)), settings.checkpoint)
+        tokenizer = open_clip.get_tokenizer(name)
+    except CompressError:
+        raise
+    except Exception as error:  # the hub clients and open_clip raise a dozen kinds; each means: no such weights here
+        raise CompressError(_no_weights(settings, error)) from error
+    model.eval()
+    preprocess = open_clip.model.get_model_preprocess_cfg(model)
+    return LoadedTeacher(
+        ImageTower(model.visual).eval(),
+        zero_shot_head(model, tokenizer, classes, data),
+        Preprocess(
+            resolution=int(_side(preprocess["size"])),
+            mean=tuple(preprocess["mean"]),
+            std=tuple(preprocess["std"]),
+            interpolation=preprocess.get("interpolation", "bicubic"),
+        ),
+    )
+
+
+@torch.inference_mode()
+def zero_shot_head(model: Any, tokenizer: Any, classes: Sequence[str], data: DataSection) -> nn.Linear:
+    """Linear layer from embeddings of length 1 to logits: the prompts' mean embeddings times the model's logit scale.
+
+    The embeddings of one class's prompts are normalised, averaged and normalised again (CLIP, arXiv 2103.00020, 3.1.4).
+    """
+    rows = []
+    for name in classes:
+        words = (data.prompts or {}).get(name, name.replace("_", " "))
+        features = F.normalize(model.encode_text(tokenizer([t.format(words) for t in data.templates])), dim=-1)
+        rows.append(F.normalize(features.mean(0), dim=-1))
+    weight = model.logit_scale.exp() * torch.stack(rows)
+    bias = getattr(model, "logit_bias", None)
+    head = nn.Linear(weight.shape[1], len(classes))
+    with torch.no_grad():
+        head.weight.copy_(weight)
+        head.bias.fill_(float(bias) if bias is not None else 0.0)
+    return head.eval()
+
+
+def _check_open_clip_name(settings: OpenClipTeacher) -> None:
+    import difflib
+
+    import open_clip
+
+    known = open_clip.list_models()
+    if settings.model not in known:
+        close = difflib.get_close_matches(settings.model, known, 3)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise UsageError(f"open_clip has no model {settings.model!r}{hint}")
+    if settings.checkpoint:
+        return
+    tags = open_clip.list_pretrained_tags_by_model(settings.model)
+    if settings.pretrained not in tags:
+        raise UsageError(
+            f"open_clip has no weights {settings.pretrained!r} of {settings.model}; it has {', '.join(tags) or 'none'}"
+        )
+
+
+def _no_weights(settings: OpenClipTeacher, error: Exception) -> str:
+    import open_clip
+
+    reason = str(error).strip().split("\n")[0][:160] or type(error).__name__
+    if settings.checkpoint or settings.model.startswith(LOCAL):
+        return f"the teacher {settings.model} cannot be loaded from {settings.checkpoint or settings.model}: {reason}"
+    found = open_clip.get_pretrained_cfg(settings.model, settings.pretrained or "")
+    hub = found.get("hf_hub", "").strip("/") if found else ""
+    url = f"https://huggingface.co/{hub}/resolve/main/open_clip_model.safetensors" if hub else (found or {}).get("url", "")
+    return (
+        f"the weights of the teacher {settings.model} ({settings.pretrained}) cannot be downloaded here; fetch "
+        f"{url or 'them'} on a machine with a network and set `checkpoint:` of the teacher to where you put the file"
+    )
+
+
+def _classifier(settings: ClassifierTeacher, classes: int, resolution: int) -> LoadedTeacher:
+    side = settings.resolution or resolution
+    model = create_model(settings.source, settings.model, classes, side, pretrained=settings.pretrained)
+    if settings.checkpoint:
+        load_weights(model, read_weights(Path(settings.checkpoint)), settings.checkpoint)
+    cfg = getattr(model, "pretrained_cfg", {}) or {}
+    preprocess = Preprocess(
+        resolution=settings.resolution or (int(cfg["input_size"][1]) if "input_size" in cfg else resolution),
+        mean=tuple(cfg.get("mean", (0.485, 0.456, 0.406))),
+        std=tuple(cfg.get("std", (0.229, 0.224, 0.225))),
+        interpolation="bilinear" if cfg.get("interpolation") == "bilinear" else "bicubic",
+    )
+    # Its logits are what it teaches, so they are its embeddings, and the head has nothing left to do.
+    return LoadedTeacher(model.eval(), nn.Identity(), preprocess)
+
+
+def _side(size: int | Sequence[int]) -> int:
+    return size if isinstance(size, int) else size[0]

@@ -1,0 +1,137 @@
+"""What a run would do, and the compute and time to expect, from short timings on this machine."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import nn
+
+from compress.data.arrays import ImageData
+from compress.measurement.compute import macs, training_macs
+from compress.pipeline.plan import Unit, make_plan
+from compress.pipeline.stages import Work
+from compress.pipeline.store import Store
+from compress.models.students import create_student
+from compress.recipe.schema import Distillation, DistillStage, Fit, PruneStage, QuantizeStage, Recipe, TrainStage
+
+
+def estimate(recipe: Recipe, runs: Path) -> list[dict[str, Any]]:
+    """Rows `{unit, kind, stored, key, macs, seconds}` of a plan; `macs` and `seconds` are expected, 0 where stored.
+
+    A few images go through each network to time it, so the seconds are this machine's, as busy as it is now.
+    """
+    store = Store(runs / "store")
+    plan = make_plan(recipe, store)
+    rows, speeds = [], Speeds(Work(plan, store))
+    for unit in plan.units:
+        stored = store.has(unit.key)
+        compute, seconds = (0, 0.0) if stored else speeds.expect(unit)
+        rows.append(
+            {
+                "unit": unit.id,
+                "kind": unit.stage.kind,
+                "stored": stored,
+                "key": unit.key,
+                "macs": int(compute),
+                "seconds": round(seconds, 1),
+            }
+        )
+    return rows
+
+
+class Speeds:
+    """Times each network once: MACs an image and seconds an image, forward and in training."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self._teachers: dict[str, tuple[int, float]] = {}
+        self._students: dict[str, tuple[int, int, float]] = {}
+
+    def expect(self, unit: Unit) -> tuple[float, float]:
+        """Expected MACs and seconds of a unit."""
+        stage, data = unit.stage, self.work.data
+        if unit.is_export:
+            return 0, 15.0  # the writing of two files, which hardly depends on the network
+        if unit.stage.kind == "teacher":
+            per_image, seconds = self._teacher(unit.id)
+            return per_image * len(data.test.images), seconds * len(data.test.images)
+        forward, training, seconds = self._student(unit)
+        if isinstance(stage, QuantizeStage):
+            return forward * stage.calibration_images, 20.0
+        settings: Fit = stage.repair if isinstance(stage, PruneStage) else stage  # type: ignore[assignment]
+        keep = stage.target_macs if isinstance(stage, PruneStage) else 1.0
+        images = _images(settings, data, isinstance(stage, TrainStage)) * settings.epochs
+        compute, duration = images * training * keep, images * seconds * keep
+        if isinstance(stage, DistillStage) and unit.teacher:
+            per_image, teacher_seconds = self._teacher(unit.teacher)
+            views = stage.views * (len(data.train.images) + len(data.unlabeled.images))
+            return compute + views * per_image, duration + views * teacher_seconds
+        return compute, duration
+
+    def _teacher(self, identifier: str) -> tuple[int, float]:
+        if identifier not in self._teachers:
+            loaded = self.work.teacher(identifier)
+            model, side = loaded.classifier(), loaded.preprocess.resolution
+            seconds = _seconds_an_image(model, side, train=False)
+            self._teachers[identifier] = (macs(model, side), seconds)
+        return self._teachers[identifier]
+
+    def _student(self, unit: Unit) -> tuple[int, int, float]:
+        stage = unit.stage
+        while not isinstance(stage, TrainStage | DistillStage):
+            assert unit.parent
+            unit = self.work.plan.unit(unit.parent)
+            stage = unit.stage
+        if unit.id not in self._students:
+            side = stage.student.resolution or self.work.data.resolution
+            model = create_student(stage.student, len(self.work.data.classes), side)
+            seconds = _seconds_an_image(model, side, train=True)
+            self._students[unit.id] = (macs(model, side), training_macs(model, side), seconds)
+        return self._students[unit.id]
+
+
+def plan_table(rows: list[dict[str, Any]]) -> Table:
+    """The rows of `estimate` for a terminal."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("unit", "kind", "", "TMACs expected", "time expected"):
+        table.add_column(heading, justify="right" if "expected" in heading else "left")
+    for row in rows:
+        if row["stored"]:
+            table.add_row(row["unit"], row["kind"], "in the store", "", "")
+        else:
+            table.add_row(row["unit"], row["kind"], "runs", f"{row['macs'] / 1e12:.2f}", _duration(row["seconds"]))
+    compute, seconds = sum(row["macs"] for row in rows), sum(row["seconds"] for row in rows)
+    table.add_row("in all", "", "", f"{compute / 1e12:.2f}", _duration(seconds))
+    return table
+
+
+def _images(settings: Fit, data: ImageData, labelled_only: bool) -> int:
+    if labelled_only or not isinstance(settings, Distillation):
+        return len(data.train.images)
+    return len(data.train.images) + len(data.unlabeled.images)
+
+
+def _seconds_an_image(model: nn.Module, side: int, *, train: bool, batch: int = 32) -> float:
+    model.train(train).to(memory_format=torch.channels_last)
+    images = torch.zeros(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        with torch.set_grad_enabled(train):
+            answers = model(images)
+            if train:
+                answers.square().mean().backward()
+        times.append(time.perf_counter() - started)
+    return min(times) / batch
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= 5400:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+

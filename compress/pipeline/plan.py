@@ -1,0 +1,151 @@
+"""From a recipe to units of work, each with the key of everything that determines it. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from compress.data.sources import data_key
+from compress.hashing import key_of
+from compress.models.identity import teacher_weights_id
+from compress.pipeline.store import Store
+from compress.recipe.graph import ordered_stages, teacher_of
+from compress.recipe.schema import (
+    DistillStage,
+    ExportStage,
+    PruneStage,
+    QuantizeStage,
+    Recipe,
+    Stage,
+    TeacherStage,
+    TrainStage,
+)
+
+# Raised when a change of this package changes results.
+REVISION = 1
+MODEL_PACKAGES = ("torch", "torchvision", "timm")
+FIT_PACKAGES = (*MODEL_PACKAGES, "lightning")
+TEACHER_PACKAGES = (*MODEL_PACKAGES, "open_clip_torch")
+EXPORT_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One entry that a run needs. An export stage has one for each of its variants, every other stage one."""
+
+    id: str
+    stage: Stage
+    key: str
+    parent: str | None
+    teacher: str | None = None
+
+    @property
+    def is_export(self) -> bool:
+        return isinstance(self.stage, ExportStage)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Units in the order in which they can run, with the keys of the data and of the latency measurement."""
+
+    recipe: Recipe
+    data_key: str
+    units: tuple[Unit, ...]
+    latency_key: str
+
+    def unit(self, identifier: str) -> Unit:
+        return next(unit for unit in self.units if unit.id == identifier)
+
+    @property
+    def variants(self) -> tuple[Unit, ...]:
+        return tuple(unit for unit in self.units if not unit.is_export)
+
+    @property
+    def exports(self) -> tuple[Unit, ...]:
+        return tuple(unit for unit in self.units if unit.is_export)
+
+
+def make_plan(recipe: Recipe, store: Store) -> Plan:
+    """Work out the keys of all units.
+
+    Raises:
+        CompressError: data or local weights that the recipe names are missing.
+    """
+    data = data_key(recipe.data, recipe.seed, cache=store.root / "fingerprints.json")
+    units: dict[str, Unit] = {}
+    for stage in ordered_stages(recipe):
+        if isinstance(stage, ExportStage):
+            for variant in stage.from_:
+                key = _key(recipe, data, {"runtimes": stage.runtimes}, EXPORT_PACKAGES, [units[variant].key])
+                units[f"{stage.id}/{variant}"] = Unit(f"{stage.id}/{variant}", stage, key, variant)
+        else:
+            units[stage.id] = _variant_unit(recipe, data, stage, units)
+    ordered = tuple(units.values())
+    machine = {"processor": processor(), "cores": os.cpu_count()}
+    latency = key_of(
+        kind="latency",
+        revision=REVISION,
+        units=[[unit.id, unit.key] for unit in ordered],
+        measure=recipe.measure.model_dump(),
+        reference=recipe.worth.references[0],
+        machine=machine,
+    )
+    return Plan(recipe, data, ordered, latency)
+
+
+def _variant_unit(recipe: Recipe, data: str, stage: Stage, units: dict[str, Unit]) -> Unit:
+    settings = stage.model_dump(mode="json", exclude={"id", "from_"})
+    parent = getattr(stage, "from_", None)
+    ancestor = teacher_of(recipe, stage.id)
+    teacher = ancestor.id if ancestor else None
+    parents = [units[name].key for name in (parent, teacher if isinstance(stage, PruneStage) else None) if name]
+    if isinstance(stage, TeacherStage):
+        prompts = {"templates": recipe.data.templates, "prompts": recipe.data.prompts}
+        settings = {**settings, **prompts, "weights": teacher_weights_id(stage.teacher)}
+    else:
+        fit = recipe.trainer.model_dump(include={"devices", "num_nodes", "precision"})
+        settings = {**settings, "views": recipe.data.views.model_dump(), "fit": fit, "seed": recipe.seed}
+    return Unit(stage.id, stage, _key(recipe, data, settings, _packages(stage), parents), parent, teacher)
+
+
+def _packages(stage: Stage) -> tuple[str, ...]:
+    table: dict[type, tuple[str, ...]] = {
+        TeacherStage: TEACHER_PACKAGES,
+        TrainStage: FIT_PACKAGES,
+        DistillStage: FIT_PACKAGES,
+        PruneStage: (*FIT_PACKAGES, "torch-pruning"),
+        QuantizeStage: ("torch", "torchao"),
+    }
+    return table[type(stage)]
+
+
+def _key(recipe: Recipe, data: str, settings: dict[str, Any], packages: tuple[str, ...], parents: list[str]) -> str:
+    versions = {name: version_of(name) for name in packages}
+    return key_of(revision=REVISION, data=data, settings=settings, parents=parents, versions=versions)
+
+
+@cache
+def version_of(package: str) -> str | None:
+    """Version of an installed package, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def processor() -> str:
+    """Name of this machine's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+

@@ -1,0 +1,101 @@
+"""`results.json`: what the store holds of a plan, put together. No torch, so that a second run is quick."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from typing import Any
+
+import numpy as np
+
+from compress.data.arrays import prepare
+from compress.efficiency.worth import training_efficiency, worth
+from compress.pipeline.plan import EXPORT_PACKAGES, FIT_PACKAGES, Plan, processor, version_of
+from compress.pipeline.store import Store
+
+SCHEMA_VERSION = 1
+
+
+def collect(plan: Plan, store: Store, run: dict[str, Any], command: str) -> dict[str, Any]:
+    """Put together the results of a plan all of whose units are in the store."""
+    resolved = plan.recipe.resolved()
+    measured = json.loads((store.path(plan.latency_key) / "latency.json").read_text())
+    variants = [_variant(plan, store, identifier, measured) for identifier in (u.id for u in plan.variants)]
+    trend = plan.recipe.worth.trend.model_dump()
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": run,
+        "command": command,
+        "recipe": {"name": plan.recipe.name, "sha256": _digest(resolved), "resolved": resolved},
+        "environment": {
+            "python": platform.python_version(),
+            "torch": version_of("torch"),
+            "packages": {
+                name: version_of(name) for name in dict.fromkeys((*FIT_PACKAGES, "open_clip_torch", "torchao", *EXPORT_PACKAGES))
+            },
+            "platform": platform.platform(),
+            "cpu": processor(),
+            "threads": plan.recipe.measure.threads or os.cpu_count(),
+            "gpu": measured["gpu"],
+        },
+        "data": _data(plan, store),
+        "variants": variants,
+        "efficiency": [
+            worth(variants, reference, plan.recipe.worth.tolerance, trend, _paired(plan, store, reference))
+            for reference in plan.recipe.worth.references
+        ],
+        "training_efficiency": training_efficiency(variants, trend),
+    }
+
+
+def _variant(plan: Plan, store: Store, identifier: str, measured: dict[str, Any]) -> dict[str, Any]:
+    unit = plan.unit(identifier)
+    metrics = json.loads((store.path(unit.key) / "metrics.json").read_text())
+    training = metrics["training"]
+    artifacts = []
+    for export in plan.exports:
+        if export.parent == identifier:
+            artifacts += json.loads((store.path(export.key) / "artifacts.json").read_text())
+    return {
+        "id": identifier,
+        "kind": unit.stage.kind,
+        "parent": unit.parent,
+        "stage_key": unit.key,
+        "accuracy": metrics["accuracy"],
+        "inference": {
+            **metrics["inference"],
+            "latency": measured["latency"][identifier],
+            "peak_memory_bytes": measured["peak_memory_bytes"][identifier],
+            "energy_j": {"value": None, "method": None},
+        },
+        "training": {
+            **{name: training[name] for name in ("macs", "parts", "wall_s")},
+            "energy_j": {"value": None, "method": None},
+            "curve": training["curve"],
+        },
+        "artifacts": artifacts,
+    }
+
+
+def _paired(plan: Plan, store: Store, reference: str) -> dict[str, tuple[int, int, int]]:
+    """Per variant: test images that only the reference gets right, that only the variant does, and all."""
+    labels = prepare(plan.recipe.data, store, plan.recipe.seed).test.labels
+    right = {
+        unit.id: np.load(store.path(unit.key) / "test_logits.npy").argmax(1) == labels for unit in plan.variants
+    }
+    base = right[reference]
+    return {
+        name: (int((base & ~own).sum()), int((~base & own).sum()), len(base)) for name, own in right.items()
+    }
+
+
+def _data(plan: Plan, store: Store) -> dict[str, Any]:
+    data = prepare(plan.recipe.data, store, plan.recipe.seed)
+    counts = {name: len(getattr(data, name).images) for name in ("train", "unlabeled", "validation", "test")}
+    return {"name": data.name, "classes": list(data.classes), **counts, "skipped": data.skipped}
+
+
+def _digest(resolved: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,168 @@
+"""Runs a plan: takes what the store has, makes the rest, measures, and writes the run's folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from compress.deployment import missing
+from compress.errors import CompressError
+from compress.pipeline.plan import Plan, Unit, make_plan
+from compress.pipeline.results import collect
+from compress.pipeline.store import Store, write_atomic
+from compress.progress import say
+from compress.recipe.schema import ExportStage, Recipe
+from compress.report import write_report
+
+
+def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False) -> Path:
+    """Run a recipe and return the folder of the run, with `report.html`, `report.md` and `results.json`.
+
+    Args:
+        runs: folder of all runs and of the store that they share.
+        fresh: take nothing that an earlier run stored; what is made now is stored apart, under the run's own folder.
+
+    Raises:
+        CompressError: a stage failed; what was finished before it stays in the store.
+    """
+    started, clock = datetime.now(UTC), time.monotonic()
+    folder = _new_folder(runs, recipe, started)
+    log = Log(folder / "log.jsonl")
+    try:
+        _check_runtimes(recipe)
+        store = Store(folder / "store" if fresh else runs / "store")
+        store.root.mkdir(parents=True, exist_ok=True)
+        plan = make_plan(recipe, store)
+        log.write("plan", units={unit.id: unit.key for unit in plan.units})
+        for number, unit in enumerate(plan.units, 1):
+            _make(plan, store, unit, f"[{number}/{len(plan.units)}]", log)
+        _measure(plan, store, log)
+        info = {"id": folder.name, "started": started.isoformat(timespec="seconds")}
+        results = collect(plan, store, info, command=shlex.join(["compress-model", *sys.argv[1:]]))
+        _copy_artifacts(plan, store, folder)
+        results["run"]["wall_s"] = round(time.monotonic() - clock, 3)
+        write_atomic(folder / "recipe.yaml", _yaml(results["recipe"]["resolved"]))
+        write_atomic(folder / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
+        write_report(results, folder)
+        log.write("done", wall_s=results["run"]["wall_s"])
+    except BaseException as error:
+        log.write("failed", error=f"{type(error).__name__}: {error}")
+        raise
+    return folder
+
+
+class Log:
+    """`log.jsonl`: one JSON object a line, for machines."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, event: str, **fields: Any) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with self.path.open("a") as file:
+            file.write(json.dumps({"time": now, "event": event, **fields}) + "\n")
+
+
+def _new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
+    """A folder that no other run has, even one that starts in the same second."""
+    parent = runs / recipe.name
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CompressError(f"the runs folder {parent} cannot be made: {error.strerror}") from error
+    name = started.strftime("%Y%m%d-%H%M%S")
+    for number in range(1, 1000):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise CompressError(f"{parent} has a thousand runs of this second")
+
+
+def _check_runtimes(recipe: Recipe) -> None:
+    """A runtime that is absent is said before anything is trained."""
+    for stage in recipe.stages:
+        if isinstance(stage, ExportStage):
+            for runtime in stage.runtimes:
+                absent = missing(runtime)
+                if absent:
+                    raise CompressError(
+                        f"stage {stage.id}: {runtime} needs {', '.join(absent)}; add it with "
+                        "pip install 'compress-model[deploy]'"
+                    )
+
+
+def _make(plan: Plan, store: Store, unit: Unit, place: str, log: Log) -> None:
+    if store.has(unit.key):
+        say(f"{place} {unit.id}: taken from the store")
+        log.write("stored", unit=unit.id, key=unit.key)
+        return
+    from compress.pipeline.exports import make_export
+    from compress.pipeline.stages import MAKERS, Work
+
+    say(f"{place} {unit.id}: {_doing(unit)}")
+    log.write("start", unit=unit.id, key=unit.key)
+    clock = time.monotonic()
+    work = Work(plan, store)
+    maker = make_export if unit.is_export else MAKERS[unit.stage.kind]
+    try:
+        store.get(unit.key, unit.id, lambda folder: maker(work, unit, folder))
+    except CompressError as error:
+        raise type(error)(f"stage {unit.id}: {error}") from error
+    seconds = time.monotonic() - clock
+    say(f"  done in {seconds:.0f} s")
+    log.write("made", unit=unit.id, key=unit.key, seconds=round(seconds, 3))
+
+
+def _measure(plan: Plan, store: Store, log: Log) -> None:
+    if store.has(plan.latency_key):
+        say("latency: taken from the store")
+        return
+    from compress.pipeline.exports import measure_latency
+    from compress.pipeline.stages import Work
+
+    say(f"latency: all variants in turns, {plan.recipe.measure.rounds} rounds")
+    store.get(plan.latency_key, "latency", lambda folder: measure_latency(Work(plan, store), folder))
+    log.write("made", unit="latency", key=plan.latency_key)
+
+
+def _doing(unit: Unit) -> str:
+    table = {
+        "teacher": "measuring the teacher",
+        "train": "training on labels",
+        "distill": f"distilling {unit.parent}",
+        "prune": f"pruning {unit.parent}",
+        "quantize": f"quantizing {unit.parent}",
+        "export": "writing its files",
+    }
+    return table[unit.stage.kind]
+
+
+def _copy_artifacts(plan: Plan, store: Store, folder: Path) -> None:
+    """Artifacts of the run: links into the store where the file system has them, else copies."""
+    for unit in plan.exports:
+        assert unit.parent
+        source = store.path(unit.key) / "artifacts"
+        shutil.copytree(source, folder / "artifacts" / unit.parent, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _yaml(resolved: dict[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,64 @@
+"""Removal of whole channels on torch-pruning's dependency graph (DepGraph, arXiv 2301.12900)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch_pruning
+from torch import nn
+
+from compress.errors import CompressError, UsageError
+from compress.measurement.compute import macs
+
+RATIOS = 64  # steps in which the pruning ratio is searched
+
+
+def prune_channels(model: nn.Module, resolution: int, target: float, round_to: int) -> nn.Module:
+    """Return a copy of `model` with at most `target` of its multiply-accumulates (a fraction of them).
+
+    The same share of channels leaves every layer, those whose group has the smallest L2 norm first; channel counts are
+    multiples of `round_to`, and the classifier keeps its outputs. The share is the smallest of `RATIOS` steps that
+    reaches the target.
+
+    Raises:
+        UsageError: the target cannot be reached; the smallest share that can be is named.
+        CompressError: torch-pruning cannot follow this architecture.
+    """
+    allowed = target * macs(model, resolution)
+    low, high = 0, RATIOS
+    smallest = _pruned(model, resolution, (RATIOS - 1) / RATIOS, round_to)
+    if macs(smallest, resolution) > allowed:
+        reachable = macs(smallest, resolution) / macs(model, resolution)
+        raise UsageError(f"target_macs {target} cannot be reached: the smallest reachable value is {reachable:.4f}")
+    best = smallest
+    while high - low > 1:
+        middle = (low + high) // 2
+        candidate = _pruned(model, resolution, middle / RATIOS, round_to)
+        if macs(candidate, resolution) <= allowed:
+            high, best = middle, candidate
+        else:
+            low = middle
+    return best.eval()
+
+
+def _pruned(model: nn.Module, resolution: int, ratio: float, round_to: int) -> nn.Module:
+    copied = copy.deepcopy(model).eval()
+    head = [module for module in copied.modules() if isinstance(module, nn.Linear)][-1:]
+    example = torch.zeros(1, 3, resolution, resolution)
+    try:
+        pruner = torch_pruning.pruner.BasePruner(
+            copied,
+            example,
+            importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+            pruning_ratio=ratio,
+            ignored_layers=head,
+            round_to=round_to,
+        )
+        pruner.step()
+        with torch.no_grad():
+            copied(example)
+    except (RuntimeError, ValueError, AttributeError, KeyError, IndexError, AssertionError) as error:
+        reason = str(error).strip().split("\n")[0][:150]
+        raise CompressError(f"{type(model).__name__} cannot be pruned by torch-pruning: {reason}") from error
+    return copied

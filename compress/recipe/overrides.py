@@ -1,0 +1,95 @@
+"""`--set a.b.c=value`: changes to a recipe from the command line, under the same checks as the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compress.errors import Problem, RecipeError
+from compress.recipe.compose import Composer
+from compress.recipe.words import clean, did_you_mean, found, listed
+from compress.recipe.yaml_lines import MAX_DEPTH, Node, read_yaml
+
+
+@dataclass(frozen=True)
+class Override:
+    """One change: the parts of the key, and the value."""
+
+    parts: tuple[str, ...]
+    node: Node
+
+
+def read_overrides(texts: Sequence[str], problems: list[Problem]) -> list[Override]:
+    """Read `key=value` texts; `problems` takes those that cannot be read."""
+    read = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        place = f"--set {clean(text)}"
+        parts = tuple(key.strip().split("."))
+        if not equals or not all(parts):
+            problems.append(Problem(place, "write it as key=value, such as stages.distilled.epochs=5"))
+        elif len(parts) > MAX_DEPTH:
+            problems.append(Problem(place, f"the key has more than {MAX_DEPTH} parts"))
+        else:
+            try:
+                read.append(Override(parts, read_yaml(value, place, problems, place)))
+            except RecipeError as error:
+                problems.extend(error.problems)
+    return read
+
+
+def apply_overrides(root: Node, overrides: Sequence[Override], composer: Composer, problems: list[Problem]) -> None:
+    """Change the recipe, override after override; what cannot be changed becomes a problem."""
+    for override in overrides:
+        composer.compose(root)  # an override may reach into a section that is given by name
+        message = _apply(root, override)
+        if message:
+            problems.append(Problem(override.node.place, message))
+
+
+def _apply(root: Node, override: Override) -> str | None:
+    node, rest, walked = root, override.parts, ""
+    while True:
+        if isinstance(node.value, dict):
+            used, name = _longest(rest, list(node.value))
+            if used == len(rest):
+                node.value[name] = override.node
+                return None
+            node = node.value.setdefault(name, Node({}, override.node.place))
+        elif isinstance(node.value, list):
+            names = _names(node.value)
+            used, name = _longest(rest, list(names))
+            if name not in names:
+                return _no_entry(walked, name, names)
+            if used == len(rest):
+                node.value[names[name]] = override.node
+                return None
+            node = node.value[names[name]]
+        else:
+            return f"{clean(walked)} is {found(node.value)}, which has no key '{clean(rest[0])}'"
+        walked, rest = ".".join([*([walked] if walked else []), name]), rest[used:]
+
+
+def _longest(parts: tuple[str, ...], names: Sequence[str]) -> tuple[int, str]:
+    """How many parts make the next name, and the name: an id may hold dots itself."""
+    for used in range(len(parts), 1, -1):
+        if ".".join(parts[:used]) in names:
+            return used, ".".join(parts[:used])
+    return 1, parts[0]
+
+
+def _names(items: list[Node]) -> dict[str, int]:
+    """How the entries of a list are addressed: by `id`, else by index."""
+    names: dict[str, int] = {}
+    for index, item in enumerate(items):
+        identifier = item.child("id")
+        if identifier and isinstance(identifier.value, str):
+            names.setdefault(identifier.value, index)
+    return {str(index): index for index in range(len(items))} | names
+
+
+def _no_entry(walked: str, name: str, names: dict[str, int]) -> str:
+    words = [known for known in names if not known.isdecimal()]
+    hint = did_you_mean(name, words)
+    there = f"there are: {listed(words[:50])}" if words else f"it has {len(names)} entries, counted from 0"
+    return f"{clean(walked)} has no '{clean(name)}'{hint or ';'} {there}"

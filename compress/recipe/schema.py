@@ -1,0 +1,255 @@
+"""What a recipe may say. Plain data: nothing here imports torch or runs what a recipe names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+def _template(text: str) -> str:
+    if text.count("{}") != 1 or text.count("{") != 1 or text.count("}") != 1:
+        raise ValueError(f"must hold {{}} once, for the class name, and no other braces: '{text[:60]}'")
+    return text
+
+
+def _free_name(name: str) -> str:
+    if name.lower() == "store":
+        raise ValueError("'store' is taken: runs/store is where stages keep what they made")
+    return name
+
+
+Template = Annotated[str, AfterValidator(_template)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors, and nothing changes after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+
+
+# --- data ---------------------------------------------------------------------------------------------------------
+
+
+class Views(Section):
+    """How a view of an image may differ from it; a view is determined by (seed, image, view number)."""
+
+    shift: Annotated[float, Field(ge=0, le=0.5)] = Field(0.125, description="largest shift, as a share of the side")
+    flip: bool = Field(True, description="mirror left to right, one view in two")
+    brightness: Fraction = Field(0.0, description="largest relative change of brightness")
+    contrast: Fraction = Field(0.0, description="largest relative change of contrast")
+
+
+class DataSection(Section):
+    """What every data source has."""
+
+    templates: list[Template] = Field(["a photo of a {}."], min_length=1, description="prompts; {} is the class name")
+    prompts: dict[str, Annotated[str, Field(min_length=1)]] | None = Field(
+        None, description="words for a class in prompts, where its name is not one"
+    )
+    views: Views = Views()
+    validation: Fraction = Field(
+        0.1, description="share of the labelled train images that is cut off for validation where no such split exists"
+    )
+    labeled: int | None = Field(None, ge=1, description="keep this many train labels, class-balanced; hide the others")
+
+
+class SampleData(DataSection):
+    source: Literal["cifar10-sample"]
+
+
+class DownloadedData(DataSection):
+    """A data set that torchvision reads from `root`, and downloads into it where `download` is true."""
+
+    source: Literal["cifar10", "stl10", "fashion-mnist"]
+    root: str = "datasets"
+    download: bool = True
+
+
+class FolderData(DataSection):
+    """Folders of images: `train/CLASS/`, `val/CLASS/`, `test/CLASS/`, and optionally `unlabeled/`."""
+
+    source: Literal["image-folder"]
+    path: str
+    resolution: int = Field(96, ge=8, le=1024, description="side in pixels at which images are kept")
+    broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with a file that is no image")
+
+
+Data = Annotated[SampleData | DownloadedData | FolderData, Field(discriminator="source")]
+
+# --- models -------------------------------------------------------------------------------------------------------
+
+
+class OpenClipTeacher(Section):
+    """Any model of open_clip; its zero-shot head is made from the prompts of the data."""
+
+    source: Literal["open_clip"]
+    model: str = Field(description="a name that open_clip lists, or local-dir:FOLDER")
+    pretrained: str | None = Field(None, description="open_clip's tag of published weights")
+    checkpoint: str | None = Field(None, description="a local weights file, instead of `pretrained`")
+    batch: int = Field(64, ge=1, description="images that it embeds at once")
+
+
+class ClassifierTeacher(Section):
+    """Any timm or torchvision classifier that was trained for the classes of the data."""
+
+    source: Literal["timm", "torchvision"]
+    model: str
+    checkpoint: str | None = Field(None, description="local weights (.safetensors, or .pth read without pickle)")
+    pretrained: bool = Field(False, description="download the library's own weights")
+    resolution: int | None = Field(None, ge=8, description="side in pixels; without it, the library's own")
+    batch: int = Field(64, ge=1, description="images that it embeds at once")
+
+
+Teacher = Annotated[OpenClipTeacher | ClassifierTeacher, Field(discriminator="source")]
+
+
+class Student(Section):
+    """Any timm or torchvision classifier; its head is fitted to the classes."""
+
+    library: Literal["timm", "torchvision"] = "timm"
+    model: str
+    pretrained: bool = Field(False, description="start from the library's published weights")
+    checkpoint: str | None = Field(None, description="start from a local .safetensors file")
+    resolution: int | None = Field(None, ge=8, le=1024, description="side in pixels; without it, the data's own")
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+
+
+# --- stages -------------------------------------------------------------------------------------------------------
+
+
+class Fit(Section):
+    """How a network is fitted."""
+
+    epochs: int = Field(30, ge=0)
+    batch: int = Field(128, ge=1)
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd is with Nesterov momentum 0.9")
+    lr: float = Field(0.1, gt=0, description="highest learning rate; a cosine leads from it to 0")
+    warmup: Fraction = Field(0.1, description="share of the steps over which the rate rises")
+    weight_decay: float = Field(5e-4, ge=0)
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Distillation(Fit):
+    """How a network is fitted to a teacher (knowledge distillation, arXiv 1503.02531)."""
+
+    views: int = Field(4, ge=1, description="views an image, each embedded by the teacher once and stored")
+    temperature: float = Field(2.0, gt=0)
+    kd_weight: float = Field(1.0, ge=0)
+    ce_weight: float = Field(1.0, ge=0, description="cross-entropy, on the labelled images only")
+
+
+class StageSection(Section):
+    id: Identifier
+
+
+class TeacherStage(StageSection):
+    """The teacher itself, measured like every other variant."""
+
+    kind: Literal["teacher"]
+    teacher: Teacher
+
+
+class TrainStage(StageSection, Fit):
+    """Supervised training on the labelled images: the baseline."""
+
+    kind: Literal["train"]
+    student: Student
+
+
+class DistillStage(StageSection, Distillation):
+    """Training on the teacher's answers to stored views of labelled and unlabelled images."""
+
+    kind: Literal["distill"]
+    from_: Identifier = Field(alias="from", description="the teacher stage")
+    student: Student
+
+
+class PruneStage(StageSection):
+    """Removal of whole channels, then repair: by the teacher that the network descends from, else by labels."""
+
+    kind: Literal["prune"]
+    from_: Identifier = Field(alias="from")
+    target_macs: float = Field(gt=0, lt=1, description="share of the multiply-accumulates that may remain")
+    round_to: int = Field(8, ge=1, description="channel counts are multiples of it")
+    repair: Distillation = Distillation(epochs=5, lr=0.02)
+
+
+class QuantizeStage(StageSection):
+    """Static INT8 of convolutions and linears (torchao PT2E), calibrated on train images."""
+
+    kind: Literal["quantize"]
+    from_: Identifier = Field(alias="from")
+    calibration_images: int = Field(512, ge=1)
+
+
+class ExportStage(StageSection):
+    """Deployable files of variants."""
+
+    kind: Literal["export"]
+    from_: list[Identifier] = Field(alias="from", min_length=1)
+    runtimes: list[Literal["onnxruntime", "openvino"]] = Field(["onnxruntime", "openvino"], min_length=1)
+
+
+Stage = Annotated[
+    TeacherStage | TrainStage | DistillStage | PruneStage | QuantizeStage | ExportStage, Field(discriminator="kind")
+]
+
+# --- the whole ----------------------------------------------------------------------------------------------------
+
+
+class Trainer(Section):
+    """Goes straight to Lightning's Trainer."""
+
+    accelerator: str = "auto"
+    devices: int | list[int] | Literal["auto"] = 1
+    num_nodes: int = Field(1, ge=1)
+    strategy: str = "auto"
+    precision: str = "32-true"
+
+
+class Measure(Section):
+    """How latency is measured: all variants in turns, so that a slow spell of the machine hits all alike."""
+
+    batches: list[Annotated[int, Field(ge=1, le=1024)]] = Field([1, 16], min_length=1)
+    rounds: int = Field(30, ge=5, description="turns; each gives one timing a variant")
+    threads: int | None = Field(None, ge=1, description="threads of every runtime; without it, all cores")
+
+
+class Trend(Section):
+    """Yearly growth of training compute and of the hardware that it runs on."""
+
+    name: str
+    growth: float = Field(gt=1, description="training compute, times a year")
+    hardware: float = Field(ge=1, description="hardware, times a year")
+    basis: str
+    source: str
+
+
+class Worth(Section):
+    """What savings are counted against."""
+
+    references: list[Identifier] = Field([], description="variants; without any, the first one")
+    tolerance: Fraction = Field(0.01, description="loss of accuracy that counts as equal, as a fraction")
+    trend: Trend
+
+
+class Recipe(Section):
+    """A whole recipe, resolved: every name is replaced by the section that it stands for."""
+
+    name: Annotated[Identifier, AfterValidator(_free_name)]
+    description: str = ""
+    seed: int = Field(0, ge=0, lt=2**31)
+    data: Data
+    trainer: Trainer = Trainer()
+    stages: list[Stage] = Field(min_length=1, max_length=1000)
+    measure: Measure = Measure()
+    worth: Worth
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe as plain data, every default written out."""
+        return self.model_dump(mode="json", by_alias=True)

@@ -1,0 +1,45 @@
+"""The words of messages: what was found, what is allowed, what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+LONGEST = 60
+
+
+def clean(text: str) -> str:
+    """Text of a recipe as it may be printed: one line, no control characters, not longer than a person reads."""
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: LONGEST + 1])
+    return shown if len(shown) <= LONGEST else shown[: LONGEST - 3] + "..."
+
+
+def found(value: Any) -> str:
+    """What stands in a recipe, in words."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case str():
+            return f"'{clean(value)}'"
+        case dict():
+            return "a section"
+        case list():
+            return "a list"
+        case _:
+            return clean(str(value))
+
+
+def listed(options: Iterable[str], last: str = "or") -> str:
+    """`a, b or c`."""
+    words = list(options)
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """`; did you mean 'x'?` where an option is near to the word, else nothing."""
+    by_lower = {option.lower(): option for option in options}
+    near = difflib.get_close_matches(word[:LONGEST].lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean '{by_lower[near[0]]}'?" if near else ""

@@ -1,0 +1,87 @@
+"""How figures are written: one place for units, digits and what stands where a figure is not known."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import Any
+
+UNKNOWN = "not measured"
+_PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
+
+
+def field(record: Any, *path: str) -> Any:
+    """The value at a path of keys; None where a step is missing or null."""
+    for key in path:
+        record = record.get(key) if isinstance(record, dict) else None
+    return record
+
+
+def plain(text: Any) -> str:
+    """Text without control and direction characters, which would break a page or disguise a name."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if _hides(c) else c for c in str(text))
+
+
+def _hides(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs")
+
+
+def known(write: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Let a format say that a figure is not known: None is never written as 0."""
+    return lambda value: UNKNOWN if value is None else write(value)
+
+
+def _scaled(value: float, unit: str) -> str:
+    """Three digits with a decimal prefix: 1.81 GMACs."""
+    step = 0 if abs(value) < 1000 else min(len(_PREFIXES) - 1, int(math.log10(abs(value)) // 3))
+    number = value / 1000**step
+    if abs(float(f"{number:.3g}")) >= 1000 and step < len(_PREFIXES) - 1:
+        step, number = step + 1, number / 1000
+    digits = f"{number:.0f}" if abs(number) >= 100 or (step == 0 and number == int(number)) else f"{number:.3g}"
+    return f"{digits} {_PREFIXES[step]}{unit}".rstrip()
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f}×" if ratio < 10 else f"{ratio:,.1f}×" if ratio < 100 else f"{ratio:,.0f}×"
+
+
+text = known(plain)
+percent = known(lambda value: f"{100 * value:.1f}%")
+macs = known(lambda value: _scaled(value, "MACs"))
+count = known(lambda value: _scaled(value, ""))
+size = known(lambda value: _scaled(value, "B"))
+milliseconds = known(lambda value: f"{value:.3g} ms" if value < 1000 else f"{value:,.0f} ms")
+seconds = known(lambda value: f"{value:.0f} s" if value < 120 else f"{value / 60:.1f} min")
+times = known(_times)
+signed = known(lambda value: f"{value:+.2f}".replace("-", "−") if abs(value) >= 0.005 else "0.00")
+months = known(lambda value: f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "0.0")
+small = known(lambda value: f"{value:.2g}")
+queries = known(lambda value: _scaled(float(math.ceil(value)), ""))
+
+
+def accuracy(record: dict[str, Any] | None) -> str:
+    """78.2% (76.5 to 79.8%): top-1 with its 95% interval."""
+    if not record or record.get("top1") is None:
+        return UNKNOWN
+    ends = record.get("ci95")
+    return percent(record["top1"]) + (f" ({100 * ends[0]:.1f} to {100 * ends[1]:.1f}%)" if ends else "")
+
+
+def points(difference: float | None, ends: Sequence[float] | None) -> str:
+    """1.2 points less (0.3 to 2.1): a difference of accuracies in points, in the direction that it has."""
+    if difference is None:
+        return UNKNOWN
+    direction = 1 if difference >= 0 else -1
+    value = f"{100 * abs(difference):.1f} points {'less' if difference > 0 else 'more'}"
+    if round(1000 * difference) == 0:
+        value, direction = "0.0 points", 1
+    if not ends:
+        return value
+    low, high = sorted(100 * direction * end for end in ends)
+    return f"{value} ({low:.1f} to {high:.1f})".replace("-", "−")
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    """(2.1 to 2.4): the 95% interval of a ratio; empty where there is none."""
+    return f" ({_times(ends[0])[:-1]} to {_times(ends[1])[:-1]})" if ends else ""

@@ -1,0 +1,138 @@
+"""The pages of a run: `report.html`, self-contained, and `report.md`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from os import fsync, getpid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compress.report import formats as f
+from compress.report import tables
+from compress.report.answer import answer, not_measured
+from compress.report.formats import field
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates"
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~$#&])")
+_LIST_START = re.compile(r"^(\s*)([-+]|\d+[.)])(?=\s)")
+
+
+def write_report(results: Mapping[str, Any], folder: Path) -> None:
+    """Write `report.md` and `report.html` of a run.
+
+    Both are made before either is written, and each is written aside and renamed: a reader never sees half a page.
+
+    Args:
+        results: A `results.json`; what it lacks is called not measured.
+        folder: The run's folder, which exists.
+
+    Raises:
+        OSError: When the folder cannot be written to.
+    """
+    pages = {"report.md": render_markdown(results), "report.html": render_html(results)}
+    for name, page in pages.items():
+        _replace(folder / name, page)
+
+
+def render_html(results: Mapping[str, Any]) -> str:
+    """The page as one self-contained HTML file: no script, no network, charts inside."""
+    from compress.report.plots import accuracy_cost_svg
+
+    entries = results.get("efficiency") or []
+    context = _context(results)
+    context["charts"] = [accuracy_cost_svg(results, entry) for entry in entries]
+    references = [entry.get("reference") for entry in entries]
+    context["leading"] = references.index(context["answer"].reference) if context["answer"].reference else 0
+    return _environment(autoescape=True).get_template("report.html.j2").render(context)
+
+
+def render_markdown(results: Mapping[str, Any]) -> str:
+    """The page as GitHub-flavoured Markdown, without charts."""
+    return _environment(autoescape=False).get_template("report.md.j2").render(_context(results))
+
+
+def _environment(autoescape: bool) -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"md": markdown, "fenced": fenced, "plain": f.plain}
+    return environment
+
+
+def _context(results: Mapping[str, Any]) -> dict[str, Any]:
+    import yaml
+
+    resolved = field(results.get("recipe"), "resolved")
+    return {
+        "title": f.text(field(results.get("recipe"), "name") or "run"),
+        "sha256": field(results.get("recipe"), "sha256"),
+        "run": results.get("run") or {},
+        "wall": f.seconds(field(results.get("run"), "wall_s")),
+        "command": results.get("command"),
+        "answer": answer(results),
+        "variants": tables.variants_table(results),
+        "artifacts": tables.artifacts_table(results),
+        "latency": tables.latency_table(results),
+        "worths": [tables.worth_table(entry) for entry in results.get("efficiency") or []],
+        "reasons": [list(_reasons(entry)) for entry in results.get("efficiency") or []],
+        "ledger": tables.ledger_table(results),
+        "training": tables.training_table(results),
+        "missing": not_measured(results),
+        "settings": yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=100) if resolved else "",
+        "environment": list(_flat(results.get("environment") or {})),
+        "data": list(_flat(results.get("data") or {})),
+    }
+
+
+def _reasons(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for record in entry.get("variants") or []:
+        if record.get("reason"):
+            yield f.plain(record.get("id")), f.plain(record["reason"])
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(name, value) of every leaf, nested names joined by spaces; a list is one value."""
+    for key, value in record.items():
+        name = f"{prefix}{f.plain(key)}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name} ")
+        elif isinstance(value, list):
+            yield name, ", ".join(f.plain(item) for item in value) or "none"
+        else:
+            yield name, "none" if value is None else f.plain(value)
+
+
+def markdown(text: str) -> str:
+    """Text with everything escaped that Markdown would read as markup, in one line."""
+    line = _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _LIST_START.sub(lambda match: f"{match[1]}\\{match[2]}" if match[2] in "-+" else f"\u200b{match[0]}", line)
+
+
+def fenced(text: str, language: str = "") -> str:
+    """Text as a fenced block, whose fence is longer than any in the text."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def _replace(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{getpid()}.tmp")
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

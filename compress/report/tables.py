@@ -1,0 +1,273 @@
+"""The tables of a run: which columns there are and how each figure is written, for terminal, Markdown and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compress.report import formats as f
+from compress.report.formats import field
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, how a row's text is made, and whether it holds figures (which are set to the right)."""
+
+    heading: str
+    write: Callable[[Record], str]
+    figure: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that is ready to be shown.
+
+    Attributes:
+        key: Short name, fit for an HTML id.
+        title: Heading.
+        note: What the reader must know to read it right; may be empty.
+        headings: [columns].
+        figures: [columns], which columns hold figures.
+        rows: [rows, columns] of plain text, not escaped for anything.
+    """
+
+    key: str
+    title: str
+    note: str
+    headings: tuple[str, ...]
+    figures: tuple[bool, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def at(write: Callable[[Any], str], *path: str) -> Callable[[Record], str]:
+    """Make a column's text from the value at a path of keys."""
+    return lambda record: write(field(record, *path))
+
+
+def _of(done: Any, total: Any) -> str:
+    return f.UNKNOWN if done is None or total is None else f"{done}/{total}"
+
+
+def _bits(record: Record) -> str:
+    weights, activations = field(record, "inference", "weight_bits"), field(record, "inference", "activation_bits")
+    return f.text(weights) if weights == activations else f"{f.text(weights)} (activations {f.text(activations)})"
+
+
+def _teacher_share(record: Record) -> float | None:
+    total, parts = field(record, "training", "macs"), field(record, "training", "parts")
+    if not total or parts is None:
+        return None
+    teacher = sum(part.get("macs") or 0 for part in parts if "teacher" in str(part.get("what")).lower())
+    return float(teacher / total)
+
+
+def _ratio(row: Record) -> str:
+    return f.times(row.get("ratio_to_reference")) + f.interval(row.get("ratio_ci95"))
+
+
+def _censored(row: Record) -> str:
+    if row.get("ratio") is None:
+        return "not reached" if row.get("censored") else f.UNKNOWN
+    return ("at least " if row.get("censored") else "") + f.times(row["ratio"])
+
+
+VARIANTS = (
+    Column("variant", at(f.text, "id"), False),
+    Column("kind", at(f.text, "kind"), False),
+    Column("top-1 (95% interval)", at(f.accuracy, "accuracy")),
+    Column("MACs", at(f.count, "inference", "macs")),
+    Column("bit operations", at(f.count, "inference", "bit_operations")),
+    Column("parameters", at(f.count, "inference", "params")),
+    Column("size", at(f.size, "inference", "bytes")),
+    Column("weight bits", _bits),
+    Column(
+        "quantized convolutions",
+        lambda r: _of(field(r, "inference", "quantized_convs"), field(r, "inference", "total_convs")),
+    ),
+    Column("training MACs", at(f.count, "training", "macs")),
+    Column("of them the teacher's", lambda r: f.percent(_teacher_share(r))),
+    Column("peak memory", at(f.size, "inference", "peak_memory_bytes")),
+)
+
+ARTIFACTS = (
+    Column("variant", at(f.text, "variant"), False),
+    Column("runtime", at(f.text, "runtime"), False),
+    Column("format", at(f.text, "format"), False),
+    Column("size", at(f.size, "bytes")),
+    Column("top-1", at(f.percent, "top1")),
+    Column("same answer as PyTorch", at(f.percent, "top1_agreement")),
+    Column("largest difference", at(f.small, "max_abs_diff")),
+    Column("file", at(f.text, "path"), False),
+)
+
+LATENCY = (
+    Column("batch", at(f.text, "batch")),
+    Column("runtime", at(f.text, "runtime"), False),
+    Column("variant", at(f.text, "variant"), False),
+    Column("precision", at(f.text, "precision"), False),
+    Column("median", at(f.milliseconds, "p50_ms")),
+    Column("99th percentile", at(f.milliseconds, "p99_ms")),
+    Column("times faster (95% interval)", _ratio),
+    Column("threads", at(f.text, "threads")),
+    Column("pixels", at(f.text, "resolution")),
+)
+
+WORTH = (
+    Column("variant", at(f.text, "id"), False),
+    Column("granted", lambda r: grant_word(r), False),
+    Column("accuracy lost (95% interval)", lambda r: f.points(r.get("accuracy_difference"), r.get("difference_ci95"))),
+    Column("doublings, MACs", at(f.signed, "doublings", "macs")),
+    Column("bit operations", at(f.signed, "doublings", "bit_operations")),
+    Column("latency", at(f.signed, "doublings", "latency")),
+    Column("energy", at(f.signed, "doublings", "energy")),
+    Column("months of growth", lambda r: f.months(r.get("months_of_growth")) if is_saving(r) else "none"),
+    Column("break-even", lambda r: _break_even(r)),
+)
+
+LEDGER = (
+    Column("variant", at(f.text, "variant"), False),
+    Column("what", at(f.text, "what"), False),
+    Column("MACs", at(f.macs, "macs")),
+    Column("share", at(f.percent, "share")),
+)
+
+TRAINING = (
+    Column("baseline", at(f.text, "baseline"), False),
+    Column("variant", at(f.text, "variant"), False),
+    Column("to reach", at(f.percent, "target_top1")),
+    Column("baseline's compute", at(f.macs, "baseline_macs")),
+    Column("variant's compute", at(f.macs, "variant_macs")),
+    Column("times less", _censored),
+    Column("doublings", at(f.signed, "doublings")),
+    Column("with the teacher's pre-training", at(f.times, "with_teacher_pretraining", "ratio")),
+    Column("months of growth", at(f.months, "months_of_growth")),
+    Column("months of gap", at(f.months, "months_of_gap")),
+)
+
+
+def is_saving(record: Mapping[str, Any]) -> bool:
+    """Whether a variant's entry is as accurate as the reference *and* cheaper in MACs or bit operations."""
+    saved = [field(record, "doublings", cost) or 0.0 for cost in ("macs", "bit_operations")]
+    return bool(record.get("granted")) and max(saved) > 0
+
+
+def grant_word(record: Mapping[str, Any]) -> str:
+    """Whether the saving is granted, in words; a variant that is as accurate but dearer saves nothing."""
+    if not record.get("granted"):
+        return "not granted"
+    return "granted" if is_saving(record) else "as accurate, not cheaper"
+
+
+def _break_even(record: Record) -> str:
+    queries, saved = record.get("break_even_queries"), field(record, "doublings", "macs")
+    if queries is None:
+        return "never: not cheaper" if saved is not None and saved <= 0 else f.UNKNOWN
+    return f"{f.queries(queries)} queries"
+
+
+def make(key: str, title: str, note: str, columns: Sequence[Column], records: Iterable[Record]) -> Table:
+    """Lay records out as a table; one row a record."""
+    return Table(
+        key,
+        title,
+        note,
+        tuple(column.heading for column in columns),
+        tuple(column.figure for column in columns),
+        tuple(tuple(column.write(record) for column in columns) for record in records),
+    )
+
+
+def variants_table(results: Mapping[str, Any]) -> Table:
+    """Every variant with its accuracy, costs and size."""
+    note = (
+        "Accuracy on the test images, with Wilson's interval. One MAC is one multiply-accumulate, per image. Bit "
+        "operations are MACs × weight bits × activation bits. Training is all compute spent to make the variant."
+    )
+    return make("variants", "Variants", note, VARIANTS, results.get("variants") or [])
+
+
+def artifacts_table(results: Mapping[str, Any]) -> Table:
+    """Every deployable file, evaluated in its own runtime."""
+    note = "Each file was run in its own runtime on the test images. The largest difference is between the logits."
+    return make("artifacts", "Deployable files", note, ARTIFACTS, _nested(results, "artifacts"))
+
+
+def latency_table(results: Mapping[str, Any]) -> Table:
+    """Latency of every variant per runtime and batch, so that what compares stands together."""
+    rows = list(_nested(results, "inference", "latency"))
+    rows.sort(key=lambda row: (row.get("batch") or 0, str(row.get("runtime"))))
+    reference = first_reference(results)
+    against = f"against {f.plain(reference)} in the same runtime and batch" if reference else "against the reference"
+    return make("latency", "Latency", f"Time of one batch, measured in turns; {against}.", LATENCY, rows)
+
+
+def worth_table(entry: Mapping[str, Any]) -> Table:
+    """What every variant saves against one reference."""
+    reference, trend = f.plain(entry.get("reference")), entry.get("trend") or {}
+    note = (
+        f"Granted where a variant is shown to lose no more than {100 * (entry.get('tolerance') or 0):g} points of "
+        f"{reference}'s accuracy on the same images"
+        + (f" ({f.plain(entry['interval_method'])})" if entry.get("interval_method") else "")
+        + ". A doubling is log2 of how many times cheaper; the columns stand side by side and do not multiply. "
+        "Doublings of what is not granted are at another accuracy: arithmetic, no saving. Months of growth are those "
+        f"in which training compute grows by the doublings of MACs, at {f.text(trend.get('growth'))} times a year "
+        f"({f.text(trend.get('name'))}). Break-even is when the saved MACs have repaid the variant's training."
+    )
+    bases: dict[str, list[str]] = {}
+    for record in entry.get("variants") or []:
+        if record.get("latency_basis"):
+            bases.setdefault(_basis(record["latency_basis"]), []).append(f.plain(record.get("id")))
+    if bases:
+        note += f" Doublings of latency are from {'; '.join(_joined(b, ids) for b, ids in bases.items())}."
+    return make(f"worth-{reference}", f"Worth against {reference}", note, WORTH, entry.get("variants") or [])
+
+
+def _joined(basis: str, ids: list[str]) -> str:
+    return f"{basis} ({', '.join(ids)})"
+
+
+def _basis(basis: Record) -> str:
+    return (
+        f"{f.text(basis.get('runtime'))} at batch {f.text(basis.get('batch'))}, "
+        f"{f.text(basis.get('precision'))} against {f.text(basis.get('reference_precision'))}"
+    )
+
+
+def ledger_table(results: Mapping[str, Any]) -> Table:
+    """Where the compute of every variant's training went."""
+    rows = [
+        {**part, "variant": variant.get("id"), "share": _share(part.get("macs"), field(variant, "training", "macs"))}
+        for variant in results.get("variants") or []
+        for part in field(variant, "training", "parts") or []
+    ]
+    note = "Everything spent to make a variant, in MACs. A teacher's own pre-training is not in it."
+    return make("ledger", "Training ledger", note, LEDGER, rows)
+
+
+def training_table(results: Mapping[str, Any]) -> Table:
+    """Compute to reach the baseline's accuracy."""
+    note = (
+        "Compute to reach the baseline's final validation accuracy, first point at or above it; one run each, so "
+        "without an interval. Only here a saving is in training compute, and delays the training gap: once."
+    )
+    return make("training", "Training efficiency", note, TRAINING, results.get("training_efficiency") or [])
+
+
+def first_reference(results: Mapping[str, Any]) -> str | None:
+    """The variant that the ratios of latency are against: the recipe's first reference."""
+    entries = results.get("efficiency") or []
+    return entries[0].get("reference") if entries else None
+
+
+def _share(part: float | None, total: float | None) -> float | None:
+    return part / total if part is not None and total else None
+
+
+def _nested(results: Mapping[str, Any], *path: str) -> Iterable[Record]:
+    """Rows of a list that every variant has, each with the variant's id."""
+    for variant in results.get("variants") or []:
+        for row in field(variant, *path) or []:
+            yield {**row, "variant": variant.get("id")}

@@ -1,0 +1,142 @@
+"""Fitting a network with Lightning's Trainer, resumable at every epoch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint
+
+from compress.errors import CompressError
+from compress.progress import say, task
+from compress.recipe.schema import Trainer
+from compress.training.module import Fitting
+
+CHECKPOINT = "last.ckpt"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit leaves: accuracy on validation after each epoch, optimizer steps, and seconds."""
+
+    curve: list[dict[str, float]]
+    steps: int
+    wall_s: float
+
+
+class KeepEachEpoch(Checkpoint):
+    """Writes the state after each epoch, aside and renamed, so that a kill loses one epoch at most."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.spent_before = 0.0
+        self.started = time.monotonic()
+
+    @property
+    def spent(self) -> float:
+        return self.spent_before + time.monotonic() - self.started
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"spent": self.spent}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.spent_before = state_dict["spent"]
+
+    def on_train_epoch_end(self, trainer: L.Trainer, _: L.LightningModule) -> None:
+        aside = self.path.with_suffix(".partial")
+        trainer.save_checkpoint(aside)
+        if trainer.is_global_zero:
+            descriptor = os.open(aside, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+            aside.replace(self.path)
+
+
+class ShowEpochs(Callback):
+    """The live line of a fit: epoch, loss, accuracy on validation, time left."""
+
+    def __init__(self, what: str, epochs: int) -> None:
+        self.what, self.epochs = what, epochs
+
+    def on_train_start(self, trainer: L.Trainer, _: L.LightningModule) -> None:
+        batches = int(trainer.num_training_batches)
+        self.bar = task(f"{self.what}: {self.epochs} epochs", self.epochs * batches)
+        self.advance = self.bar.__enter__()
+        self.advance(trainer.current_epoch * batches)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.advance()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if isinstance(module, Fitting):
+            accuracy = module.curve[-1]["top1"]
+            self.advance(0, note=f"epoch {trainer.current_epoch + 1}, loss {module.last_loss:.3f}, validation {accuracy:.1%}")
+
+    def teardown(self, *_: Any) -> None:
+        if hasattr(self, "bar"):
+            self.bar.__exit__(None, None, None)
+
+
+def fit(module: Fitting, trainer: Trainer, work: Path, what: str) -> Fitted:
+    """Fit `module.network` in place; `work` keeps the state of a killed fit, which the next call goes on from.
+
+    Raises:
+        CompressError: the loss is no number any more, or Lightning refuses the `trainer` section.
+    """
+    epochs = module.settings.epochs
+    if epochs == 0:
+        return Fitted([], 0, 0.0)
+    _quiet()
+    work.mkdir(parents=True, exist_ok=True)
+    last = work / CHECKPOINT
+    keep = KeepEachEpoch(last)
+    try:
+        loop = L.Trainer(
+            **trainer.model_dump(),
+            max_epochs=epochs,
+            callbacks=[keep, ShowEpochs(what, epochs)],
+            default_root_dir=work,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+    except (ValueError, RuntimeError, L.fabric.utilities.exceptions.MisconfigurationException) as error:
+        raise CompressError(f"the trainer section does not fit this machine: {str(error).splitlines()[0]}") from error
+    if last.exists():
+        done = _finished_epochs(last)
+        if done is None:
+            last.unlink()
+            say(f"  {what}: the state of the interrupted fit is damaged; it starts again")
+        else:
+            say(f"  {what}: goes on after epoch {done} of {epochs}")
+    module.network.to(memory_format=torch.channels_last)
+    loop.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+    if loop.interrupted:
+        raise KeyboardInterrupt
+    module.network.eval().cpu()
+    return Fitted(module.curve, int(loop.global_step), round(keep.spent, 3))
+
+
+def _finished_epochs(checkpoint: Path) -> int | None:
+    try:
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["epoch"]) + 1
+    except Exception:  # whatever is wrong with it, it is no state to go on from
+        return None
+
+
+def _quiet() -> None:
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning.*")
+    with suppress(AttributeError):
+        torch.set_float32_matmul_precision("high")

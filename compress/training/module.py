@@ -1,0 +1,175 @@
+"""The one LightningModule: a network, the images that it is fitted on, and, where it is distilled, a teacher's answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from compress.data.arrays import Split
+from compress.data.preprocess import Preprocess
+from compress.data.views import render
+from compress.errors import CompressError
+from compress.recipe.schema import Distillation, Fit, Views
+from compress.training.losses import distillation_loss, labelled_cross_entropy
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A teacher's stored embeddings, one file a view, and the head that turns them into logits."""
+
+    files: Sequence[Path]
+    head: nn.Module
+
+
+class Images(Dataset[dict[str, Tensor]]):
+    """Images of several splits in a row, given out as whole batches: uint8 pixels, index and label (-1: none)."""
+
+    def __init__(self, splits: Sequence[Split]) -> None:
+        self.arrays = [split.images for split in splits]
+        self.starts = np.cumsum([0] + [len(array) for array in self.arrays])
+        self.labels = np.concatenate(
+            [np.full(len(s.images), -1) if s.labels is None else np.asarray(s.labels) for s in splits]
+        ).astype(np.int64)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
+        index = np.asarray(indices)
+        pixels = np.empty((len(index), *self.arrays[0].shape[1:]), np.uint8)
+        for array, start, end in zip(self.arrays, self.starts, self.starts[1:], strict=False):
+            rows = np.flatnonzero((index >= start) & (index < end))
+            pixels[rows] = array[index[rows] - start]
+        return {
+            "images": torch.from_numpy(pixels),
+            "index": torch.from_numpy(index),
+            "labels": torch.from_numpy(self.labels[index]),
+        }
+
+
+class Fitting(L.LightningModule):
+    """Fits `network`. What an epoch does depends on the weights, the seed and the epoch's number alone."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocess: Preprocess,
+        train: Sequence[Split],
+        validation: Split,
+        views: Views,
+        settings: Fit,
+        answers: Answers | None,
+        *,
+        seed: int,
+        step_macs: int,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.preprocess = preprocess
+        self.train_images = Images(train)
+        self.validation = Images([validation])
+        self.views = views
+        self.settings = settings
+        self.seed = seed
+        self.step_macs = step_macs
+        self.head = answers.head.requires_grad_(False) if answers else None
+        self.embeddings = [np.load(file, mmap_mode="r") for file in answers.files] if answers else []
+        self.curve: list[dict[str, float]] = []
+        self._losses: list[Tensor] = []
+        self._right: list[Tensor] = []
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        whole = len(self.train_images) >= self.settings.batch * world
+        sampler = DistributedSampler(self.train_images, world, rank, seed=self.seed, drop_last=whole)
+        return DataLoader(
+            self.train_images, self.settings.batch, sampler=sampler, collate_fn=_as_it_is, drop_last=whole
+        )
+
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        sampler = DistributedSampler(self.validation, world, rank, shuffle=False)
+        return DataLoader(self.validation, 256, sampler=sampler, collate_fn=_as_it_is)
+
+    def configure_optimizers(self) -> Any:
+        settings = self.settings
+        shapes = [p for p in self.network.parameters() if p.requires_grad]
+        groups = [  # biases and normalisation are not decayed
+            {"params": [p for p in shapes if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in shapes if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer: torch.optim.Optimizer
+        if settings.optimizer == "sgd":
+            optimizer = torch.optim.SGD(groups, settings.lr, momentum=0.9, nesterov=True)
+        else:
+            optimizer = torch.optim.AdamW(groups, settings.lr)
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        warmup = round(settings.warmup * total)
+
+        def rate(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)  # dropout is the same after a resumption
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        index = batch["index"]
+        # A stored view comes round again every len(embeddings) epochs; without a teacher every epoch has its own.
+        view = self.current_epoch % len(self.embeddings) if self.embeddings else self.current_epoch
+        logits = self._logits(render(batch["images"], index, view, self.seed, self.views))
+        loss = labelled_cross_entropy(logits, batch["labels"], self.settings.label_smoothing)
+        if self.head is not None and isinstance(self.settings, Distillation):
+            rows = torch.from_numpy(self.embeddings[view][index.cpu().numpy()]).to(logits.device)
+            with torch.no_grad():
+                answers = self.head(rows.float())
+            divergence = distillation_loss(logits, answers, self.settings.temperature)
+            loss = self.settings.ce_weight * loss + self.settings.kd_weight * divergence
+        self._losses.append(loss.detach())
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
+        self._right.append((self._logits(batch["images"]).argmax(1) == batch["labels"]).float())
+
+    def on_validation_epoch_end(self) -> None:
+        if self.trainer.sanity_checking:
+            return
+        right = torch.cat(self._right)
+        self._right.clear()
+        top1 = float(self.all_gather(right.mean()).mean())
+        spent = (self.current_epoch + 1) * self.trainer.num_training_batches * self.trainer.world_size * self.step_macs
+        self.curve.append({"macs": float(spent), "top1": round(top1, 6)})
+
+    def on_train_epoch_end(self) -> None:
+        loss = float(torch.stack(self._losses).mean())
+        self._losses.clear()
+        if not math.isfinite(loss):
+            raise CompressError(f"the loss is {loss} in epoch {self.current_epoch + 1}: lower `lr`, or look at the data")
+        self.last_loss = loss
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["curve"] = self.curve
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.curve = checkpoint["curve"]
+
+    def _logits(self, images: Tensor) -> Tensor:
+        pixels = self.preprocess(images).contiguous(memory_format=torch.channels_last)
+        return self.network(pixels)  # type: ignore[no-any-return]
+
+
+def _as_it_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return batch

@@ -1,0 +1,173 @@
+"""Intervals and the grant: closed forms, properties and coverage."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compress.efficiency.intervals import (
+    FEWEST_IMAGES,
+    grant,
+    images_needed,
+    paired_counts,
+    paired_difference,
+    wilson,
+)
+
+Z = 1.959963984540054
+
+
+@st.composite
+def counts(draw: st.DrawFn, most: int = 5000) -> tuple[int, int, int]:
+    n = draw(st.integers(1, most))
+    b = draw(st.integers(0, n))
+    return b, draw(st.integers(0, n - b)), n
+
+
+def test_wilson_of_published_example() -> None:
+    # Newcombe 1998, Statistics in Medicine 17, table I: 81 of 263 and 0 of 20.
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
+
+
+@given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_holds_the_share_and_mirrors(case: tuple[int, int]) -> None:
+    correct, n = case
+    low, high = wilson(correct, n)
+    assert 0 <= low <= correct / n <= high <= 1
+    assert wilson(n - correct, n) == pytest.approx((1 - high, 1 - low))
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 0), (-1, 5), (6, 5)])
+def test_wilson_refuses_what_is_no_proportion(correct: int, n: int) -> None:
+    with pytest.raises(ValueError, match="no proportion"):
+        wilson(correct, n)
+
+
+def test_confidence_is_a_fraction() -> None:
+    with pytest.raises(ValueError, match="fraction"):
+        wilson(1, 2, confidence=95)
+
+
+def test_paired_counts_from_booleans_and_bytes() -> None:
+    reference, variant = [True, True, False, False], [True, False, True, False]
+    assert paired_counts(reference, variant) == (1, 1, 4)
+    assert paired_counts(bytes(reference), bytes(variant)) == (1, 1, 4)
+    with pytest.raises(ValueError):
+        paired_counts([True], [True, False])
+
+
+@given(counts())
+def test_paired_interval_holds_the_difference_and_swaps(case: tuple[int, int, int]) -> None:
+    b, c, n = case
+    there, back = paired_difference(b, c, n), paired_difference(c, b, n)
+    assert -1 <= there.low <= there.difference + 1e-12
+    assert there.difference - 1e-12 <= there.high <= 1
+    assert (there.difference, there.low, there.high) == pytest.approx((-back.difference, -back.high, -back.low))
+
+
+@pytest.mark.parametrize("n", [30, 500, 2500])
+def test_paired_interval_without_discordance(n: int) -> None:
+    assert paired_difference(0, 0, n).high == pytest.approx(Z * Z / (n + Z * Z))
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(10, 4, 100), (1, 0, 44), (40, 12, 2500), (0, 7, 300)])
+def test_paired_interval_by_its_definition(b: int, c: int, n: int) -> None:
+    """At both ends the score statistic, with the nuisance share found by brute force, is z."""
+    result = paired_difference(b, c, n)
+    for end in (result.low, result.high):
+        shares = [max(0.0, -end) + i / 200_000 * (1 - abs(end)) / 2 for i in range(1, 200_000)]
+
+        def likelihood(q: float, end: float = end) -> float:
+            both = 1 - 2 * q - end
+            parts = ((b, q + end), (c, q), (n - b - c, both))
+            return sum(k * math.log(p) if p > 0 else -math.inf for k, p in parts if k)
+
+        q = max(shares, key=likelihood)
+        statistic = (b - c - n * end) / math.sqrt(n * (2 * q + end - end * end))
+        assert abs(statistic) == pytest.approx(Z, abs=0.01)
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(0, 0, 0), (-1, 0, 5), (3, 3, 5)])
+def test_paired_difference_refuses_impossible_counts(b: int, c: int, n: int) -> None:
+    with pytest.raises(ValueError, match="no paired counts"):
+        paired_difference(b, c, n)
+
+
+@pytest.mark.parametrize(("p", "q", "n"), [(0.02, 0.02, 500), (0.05, 0.02, 500), (0.01, 0.0, 2500), (0.1, 0.06, 200)])
+def test_paired_interval_covers(p: float, q: float, n: int) -> None:
+    rng = random.Random(7)
+    drawn: dict[tuple[int, int], bool] = {}
+    covered, rounds = 0, 1500
+    for _ in range(rounds):
+        draws = [rng.random() for _ in range(n)]
+        b, c = sum(d < p for d in draws), sum(p <= d < p + q for d in draws)
+        if (b, c) not in drawn:
+            interval = paired_difference(b, c, n)
+            drawn[b, c] = interval.low <= p - q <= interval.high
+        covered += drawn[b, c]
+    assert 0.93 <= covered / rounds <= 0.97
+
+
+def test_wilson_covers() -> None:
+    rng = random.Random(11)
+    hits = 0
+    for _ in range(1500):
+        low, high = wilson(sum(rng.random() < 0.9 for _ in range(300)), 300)
+        hits += low <= 0.9 <= high
+    assert 0.93 <= hits / 1500 <= 0.97
+
+
+def _wrongly_granted(n: int, tolerance: float, q: float) -> float:
+    """Exact chance of a grant where the variant is worse by just the tolerance."""
+    p = q + tolerance
+    chance = 0.0
+    for b, c in itertools.product(range(n + 1), repeat=2):
+        if b + c <= n and grant(paired_difference(b, c, n), tolerance).granted:
+            ways = math.comb(n, b) * math.comb(n - b, c)
+            chance += ways * p**b * q**c * (1 - p - q) ** (n - b - c)
+    return chance
+
+
+@pytest.mark.parametrize("q", [0.01, 0.1, 0.3])
+def test_a_wrong_grant_is_as_rare_as_said(q: float) -> None:
+    assert _wrongly_granted(FEWEST_IMAGES, 0.05, q) <= 0.031
+
+
+def test_images_needed_is_where_identical_answers_begin_to_be_granted() -> None:
+    assert images_needed(0.01) == 381
+    for tolerance in (0.005, 0.01, 0.02, 0.05):
+        n = images_needed(tolerance)
+        assert grant(paired_difference(0, 0, n), tolerance).granted
+        assert not grant(paired_difference(0, 0, n - 1), tolerance).granted
+    with pytest.raises(ValueError, match="tolerance"):
+        images_needed(0)
+
+
+@settings(max_examples=300)
+@given(counts(600), st.floats(0.001, 0.3))
+def test_never_granted_with_fewer_images_than_could_show_it(case: tuple[int, int, int], tolerance: float) -> None:
+    b, c, n = case
+    granted = grant(paired_difference(b, c, n), tolerance).granted
+    if n < FEWEST_IMAGES or (b >= c and n < images_needed(tolerance)):
+        assert not granted
+
+
+def test_three_points_worse_is_refused() -> None:
+    decision = grant(paired_difference(120, 45, 2500), 0.01)
+    assert not decision.granted
+    assert decision.reason.startswith("3.0 points less accurate (95% interval 2.0 to 4.0), all of it beyond")
+
+
+def test_reasons_speak_the_direction() -> None:
+    better = grant(paired_difference(20, 120, 2500), 0.01)
+    assert better.granted
+    assert better.reason.startswith("4.0 points more accurate (95% interval 3.1 to ")
+    assert grant(paired_difference(0, 0, 2500), 0.01).reason.startswith("as accurate to 0.1 points")
+    assert "does not exclude" in grant(paired_difference(5, 5, 100), 0.01).reason
+    assert "too few" in grant(paired_difference(0, 9, 9), 0.01).reason

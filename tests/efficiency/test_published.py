@@ -1,0 +1,91 @@
+"""Figures that others published, each with its source, and the shipped trends."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from compress.efficiency.doublings import doublings, months_of_gap, months_of_growth
+from compress.efficiency.lifetime import ceiling
+from compress.efficiency.trends import gap, growth_from_doubling_time, holding_rate, years_to_catch_up
+
+ROOT = Path(__file__).resolve().parents[2]
+TRENDS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "configs/trends").glob("*.yaml"))}
+
+
+def test_shipped_trends_are_whole() -> None:
+    assert set(TRENDS) == {
+        *("epoch-fp32", "energy", "price", "frontier", "leading-hardware-energy", "openai", "essay"),
+    }
+    for name, trend in TRENDS.items():
+        assert set(trend) == {"name", "growth", "hardware", "basis", "source"}
+        assert trend["name"] == name
+        assert trend["growth"] > trend["hardware"] > 1
+        assert trend["basis"] and trend["source"]
+
+
+@pytest.mark.parametrize(
+    ("name", "times", "years"),
+    [("essay", 37_905, 19.8), ("epoch-fp32", 606_000, 44), ("energy", 1_410_000, 61)],
+)
+def test_gap_of_2012_to_2024(name: str, times: float, years: float) -> None:
+    growth, hardware = TRENDS[name]["growth"], TRENDS[name]["hardware"]
+    assert gap(growth, hardware, 2012, 2024) == pytest.approx(times, rel=1e-3)
+    assert years_to_catch_up(growth, hardware, 2012, 2024) == pytest.approx(years, rel=6e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "years"),
+    # Hobbhahn, Heim and Aydos 2023: FP32 rate, energy efficiency, price-performance.
+    [("epoch-fp32", 2.3), ("energy", 3.0), ("price", 2.1)],
+)
+def test_hardware_growth_is_its_doubling_time(name: str, years: float) -> None:
+    assert TRENDS[name]["hardware"] == pytest.approx(growth_from_doubling_time(years), rel=1e-5)
+
+
+def test_essay_counts_two_trends_at_once() -> None:
+    product = TRENDS["epoch-fp32"]["hardware"] * TRENDS["energy"]["hardware"]
+    assert TRENDS["essay"]["hardware"] == pytest.approx(product, rel=1e-5)
+
+
+def test_openai_doubles_in_months() -> None:
+    assert months_of_growth(1, TRENDS["openai"]["growth"]) == pytest.approx(3.4, abs=0.01)
+
+
+def test_one_doubling_in_months() -> None:
+    trend = TRENDS["epoch-fp32"]
+    assert months_of_growth(1, trend["growth"]) == pytest.approx(5.9, abs=0.05)
+    assert months_of_gap(1, trend["growth"], trend["hardware"]) == pytest.approx(7.5, abs=0.05)
+
+
+def test_rate_that_holds_the_gap() -> None:
+    trend = TRENDS["epoch-fp32"]
+    assert holding_rate(trend["growth"], trend["hardware"]) == pytest.approx(3.03, abs=0.005)
+
+
+def test_ceilings() -> None:
+    assert ceiling(0.9) == pytest.approx(10)
+    assert doublings(ceiling(0.9)) == pytest.approx(3.32, abs=0.005)
+    assert ceiling(0.6) == pytest.approx(2.5)
+    assert math.isinf(ceiling(1))
+
+
+def test_ai_and_efficiency() -> None:
+    # Hernandez and Brown 2020: 44x from AlexNet (2012) to EfficientNet (2019), a doubling every 16 months as stated.
+    d = doublings(44)
+    assert d is not None
+    assert 7 * 12 / d == pytest.approx(15.4, abs=0.2)
+
+
+def test_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, time; t = time.perf_counter(); import compress.efficiency; dt = time.perf_counter() - t;"
+        "bad = {'torch', 'numpy', 'yaml', 'pydantic'} & set(sys.modules); assert not bad, bad; print(dt)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert float(out) < 0.3

@@ -1,0 +1,161 @@
+"""The pipeline for real, on tiny data, through the command line."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Job, environment
+
+from compress.hashing import file_digest
+
+
+def weights(job: Job) -> dict[str, str]:
+    """Digest of each variant's weights."""
+    store = job.runs / "store"
+    keys = {variant["id"]: variant["stage_key"] for variant in job.results()["variants"]}
+    return {
+        name: file_digest(store / key / "model.safetensors")
+        for name, key in keys.items()
+        if (store / key / "model.safetensors").exists()
+    }
+
+
+def test_results_follow_the_contract(job: Job) -> None:
+    results = job.results()
+    assert results["schema_version"] == 1
+    assert set(results) >= {"recipe", "environment", "data", "variants", "efficiency", "training_efficiency"}
+    assert [v["id"] for v in results["variants"]] == ["teacher", "scratch", "distilled", "pruned", "int8"]
+    for variant in results["variants"]:
+        accuracy, inference = variant["accuracy"], variant["inference"]
+        assert accuracy["n"] == 36 and accuracy["split"] == "test"
+        assert accuracy["top1"] == accuracy["correct"] / accuracy["n"]
+        assert accuracy["ci95"][0] <= accuracy["top1"] <= accuracy["ci95"][1]
+        assert inference["macs"] > 0 and inference["params"] > 0 and inference["bytes"] > 0
+        assert variant["training"]["macs"] == sum(part["macs"] for part in variant["training"]["parts"])
+    by_id = {v["id"]: v for v in results["variants"]}
+    assert by_id["pruned"]["inference"]["macs"] <= 0.6 * by_id["distilled"]["inference"]["macs"]
+    assert by_id["pruned"]["training"]["macs"] > by_id["distilled"]["training"]["macs"] > 0
+    int8 = by_id["int8"]["inference"]
+    assert int8["macs"] == by_id["pruned"]["inference"]["macs"]
+    assert int8["quantized_convs"] == int8["total_convs"] > 0
+    assert int8["bit_operations"] == 64 * int8["macs"]
+    assert by_id["pruned"]["inference"]["bit_operations"] == 1024 * int8["macs"]
+
+
+def test_artifacts_run_and_agree(job: Job) -> None:
+    by_id = {v["id"]: v for v in job.results()["variants"]}
+    for name in ("distilled", "int8"):
+        artifacts = by_id[name]["artifacts"]
+        assert {a["runtime"] for a in artifacts} == {"onnxruntime", "openvino"}
+        for artifact in artifacts:
+            assert artifact["top1_agreement"] >= 0.97, artifact
+            assert artifact["bytes"] > 0
+        rows = by_id[name]["inference"]["latency"]
+        assert {(row["runtime"], row["batch"]) for row in rows} >= {("onnxruntime", 1), ("openvino", 4)}
+        assert all(row["p50_ms"] > 0 and row["p99_ms"] >= row["p50_ms"] for row in rows)
+    run = sorted((job.runs / "tiny").iterdir())[0]
+    for artifact in by_id["int8"]["artifacts"]:
+        assert (run / artifact["path"]).exists()
+    assert by_id["int8"]["artifacts"][0]["bytes"] < by_id["distilled"]["artifacts"][0]["bytes"] / 2
+
+
+def test_savings_are_counted_against_both_references(job: Job) -> None:
+    teacher, distilled = job.results()["efficiency"]
+    assert teacher["reference"] == "teacher" and distilled["reference"] == "distilled"
+    by_id = {v["id"]: v["inference"] for v in job.results()["variants"]}
+    pruned = next(v for v in distilled["variants"] if v["id"] == "pruned")
+    ratio = by_id["distilled"]["macs"] / by_id["pruned"]["macs"]
+    assert math.isclose(pruned["doublings"]["macs"], math.log2(ratio), rel_tol=1e-9)
+
+
+def test_a_second_run_takes_everything_from_the_store(job: Job) -> None:
+    before = job.results()
+    done = job.run()
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("taken from the store") == 8  # seven units and the latency
+    after = job.results()
+    for volatile in ("run", "command"):
+        before.pop(volatile), after.pop(volatile)
+    assert before == after
+
+
+def test_a_changed_stage_runs_with_what_follows_it_and_nothing_else(make_job: Callable[[], Job]) -> None:
+    job = make_job()
+    assert job.run().returncode == 0
+    done = job.run("--set", "stages.pruned.target_macs=0.4")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("[")]
+    stored = {line.split()[1].rstrip(":") for line in lines if "taken from the store" in line}
+    made = {line.split()[1].rstrip(":") for line in lines} - stored
+    assert made == {"pruned", "int8", "files/int8"}
+
+
+def test_a_damaged_entry_is_said_and_made_again(make_job: Callable[[], Job]) -> None:
+    job = make_job()
+    assert job.run().returncode == 0
+    before = weights(job)
+    key = next(v["stage_key"] for v in job.results()["variants"] if v["id"] == "distilled")
+    victim = job.runs / "store" / key / "model.safetensors"
+    content = bytearray(victim.read_bytes())
+    content[-1] ^= 1
+    victim.write_bytes(content)
+    done = job.run()
+    assert done.returncode == 0, done.stderr
+    assert "is damaged (model.safetensors has changed) and is made again" in done.stderr
+    assert weights(job) == before
+
+
+def kill_inside(job: Job, stage: str, after_epochs: int) -> None:
+    """Start a run and kill -9 it when `stage` has stored the state of at least one epoch."""
+    started = subprocess.Popen(job.command(), stderr=subprocess.PIPE, text=True, env=environment())
+    assert started.stderr
+    for line in started.stderr:
+        if f"] {stage}:" in line:
+            break
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if any((job.runs / "store" / "partial").glob("*/scratch/last.ckpt")):
+            break
+        time.sleep(0.01)
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    started.stderr.close()
+
+
+def test_a_killed_distillation_ends_with_the_same_bits(make_job: Callable[[], Job]) -> None:
+    job, undisturbed = make_job(), make_job()
+    for each in (job, undisturbed):
+        each.write(epochs=12)
+    # Both learn from the same teacher.
+    (undisturbed.root / "teacher.safetensors").write_bytes((job.root / "teacher.safetensors").read_bytes())
+    kill_inside(job, "distilled", 1)
+    done = job.run()
+    assert done.returncode == 0, done.stderr
+    assert "distilled: goes on after epoch" in done.stderr
+    assert undisturbed.run().returncode == 0
+    assert weights(job) == weights(undisturbed)
+    assert not any((job.runs / "store" / "partial").iterdir())
+
+
+def test_two_runs_share_a_store_at_once(make_job: Callable[[], Job]) -> None:
+    job = make_job()
+    both = [subprocess.Popen(job.command(), stderr=subprocess.PIPE, text=True, env=environment()) for _ in range(2)]
+    errors = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    assert any("another run is making" in error for error in errors)
+    runs = [json.loads(path.read_text()) for path in (job.runs / "tiny").glob("*/results.json")]
+    assert len(runs) == 2 and runs[0]["variants"] == runs[1]["variants"]
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md", "results.json", "recipe.yaml", "log.jsonl"])
+def test_a_run_leaves(job: Job, name: str) -> None:
+    run: Path = sorted((job.runs / "tiny").iterdir())[0]
+    assert (run / name).stat().st_size > 0

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from compress.pipeline.store import MANIFEST, Store
+
+
+def fill(text: str):
+    def make(folder: Path) -> None:
+        (folder / "a.txt").write_text(text)
+        (folder / "deep").mkdir(exist_ok=True)
+        (folder / "deep" / "b.bin").write_bytes(text.encode() * 100)
+
+    return make
+
+
+def test_an_entry_is_made_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder, taken = store.get("k", "it", fill("one"))
+    assert not taken and (folder / "a.txt").read_text() == "one"
+    again, taken = Store(tmp_path).get("k", "it", fill("two"))
+    assert taken and again == folder and (again / "a.txt").read_text() == "one"
+
+
+def test_what_fails_leaves_no_entry_and_is_gone_on_with(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def fails(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        store.get("k", "it", fails)
+    assert not store.has("k")
+
+    def goes_on(folder: Path) -> None:
+        assert (folder / "half").read_text() == "half"
+        (folder / "scratch").mkdir()
+        (folder / "scratch" / "state").write_text("not part of the entry")
+
+    folder, _ = store.get("k", "it", goes_on)
+    assert sorted(path.name for path in folder.iterdir()) == [MANIFEST, "half"]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_damage_is_noticed_and_made_again(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path_factory.mktemp("store")
+    folder, _ = Store(root).get("k", "it", fill("good"))
+    victim = data.draw(st.sampled_from([folder / "a.txt", folder / "deep" / "b.bin", folder / MANIFEST]))
+    content = bytearray(victim.read_bytes())
+    how = data.draw(st.sampled_from(["flip", "cut", "delete", "empty"]))
+    if how == "flip":
+        # A flipped byte of the manifest that leaves its meaning as it was (its indentation, say) is no damage.
+        place = data.draw(st.integers(0, len(content) - 1))
+        if victim.name == MANIFEST:
+            place = content.index(b"sha256") + 12
+        content[place] ^= 1 << data.draw(st.integers(0, 2))
+        victim.write_bytes(content)
+    elif how == "cut":
+        victim.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    elif how == "delete":
+        victim.unlink()
+    else:
+        victim.write_bytes(b"")
+    store = Store(root)
+    assert not store.has("k")
+    folder, taken = store.get("k", "it", fill("good"))
+    assert not taken and (folder / "a.txt").read_text() == "good" and Store(root).has("k")
+
+
+def test_the_second_of_two_waits_and_takes_the_result(tmp_path: Path) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+    made = []
+
+    def slow(folder: Path) -> None:
+        inside.set()
+        assert go_on.wait(10)
+        made.append("first")
+        fill("first")(folder)
+
+    first = threading.Thread(target=lambda: Store(tmp_path).get("k", "it", slow))
+    first.start()
+    assert inside.wait(10)
+    got: list[bool] = []
+    second = threading.Thread(target=lambda: got.append(Store(tmp_path).get("k", "it", fill("second"))[1]))
+    second.start()
+    go_on.set()
+    first.join(10)
+    second.join(10)
+    assert made == ["first"] and got == [True]
+    assert (tmp_path / "k" / "a.txt").read_text() == "first"

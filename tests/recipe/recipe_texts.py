@@ -1,0 +1,133 @@
+"""A recipe that is right, and mistakes in it: (what is written over, what with, the line, words of the message)."""
+
+from __future__ import annotations
+
+GOOD = """\
+name: small
+seed: 7
+data:
+  source: cifar10
+  labeled: 100
+  templates: ["a photo of a {}."]
+  views: {shift: 0.1, flip: true}
+trainer: {accelerator: cpu, devices: 1}
+stages:
+  - id: teacher
+    kind: teacher
+    teacher: {source: timm, model: resnet50, pretrained: true}
+  - id: distilled
+    kind: distill
+    from: teacher
+    student: resnet18
+    epochs: 3
+    lr: 1e-1
+  - id: pruned
+    kind: prune
+    from: distilled
+    target_macs: 0.5
+    repair: {epochs: 2}
+  - id: int8
+    kind: quantize
+    from: pruned
+  - id: files
+    kind: export
+    from: [distilled, int8]
+worth:
+  references: [teacher]
+  trend: epoch-fp32
+"""
+
+BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
+    # keys
+    ("seed: 7", "sede: 7", 2, ("sede: unknown key", "did you mean 'seed'?", "allowed:")),
+    ("    epochs: 3", "    epocs: 3", 17, ("stages.distilled.epocs", "did you mean 'epochs'?")),
+    ("shift: 0.1", "shfit: 0.1", 7, ("data.views.shfit", "did you mean 'shift'?")),
+    ("accelerator: cpu", "gpus: 2", 8, ("trainer.gpus: unknown key", "allowed: accelerator, devices")),
+    ("    from: teacher", "    from_: teacher", 15, ("stages.distilled.from_", "did you mean 'from'?")),
+    ("    from: teacher\n", "", 13, ("stages.distilled.from: is missing: the teacher stage",)),
+    ("    target_macs: 0.5\n", "", 19, ("stages.pruned.target_macs: is missing", "share of the multiply-accumulates")),
+    ("    student: resnet18\n", "", 13, ("stages.distilled.student: is missing",)),
+    ("repair: {epochs: 2}", "repair: {epoch: 2}", 23, ("stages.pruned.repair.epoch", "did you mean 'epochs'?")),
+    ("seed: 7", "name: again", 2, ("the key 'name' is there already (bad.yaml:1)",)),
+    ("    epochs: 3", "    epochs: 3\n    epochs: 4", 18, ("the key 'epochs' is there already",)),
+    # values
+    ("seed: 7", "seed: seven", 2, ("seed: must be a whole number, not 'seven'",)),
+    ("seed: 7", "seed: -1", 2, ("seed: must be at least 0, not -1",)),
+    ("seed: 7", "seed: 9999999999999", 2, ("seed: must be less than 2147483648",)),
+    ("seed: 7", "seed: true", 2, ("seed: must be a whole number, not true",)),
+    ("seed: 7", "seed: 1.5", 2, ("seed: must be a whole number, not 1.5",)),
+    ("seed: 7", 'seed: "7"', 2, ("seed: must be a whole number, not '7'",)),
+    ("seed: 7", "seed:", 2, ("must be a whole number, not nothing", "leave the key out")),
+    ("name: small", "name: 12", 1, ("name: must be text, not 12; put quotes around it",)),
+    ("name: small", "name: ../up", 1, ("name: must be 1 to 64 letters", "not '../up'")),
+    ("name: small", "name: store", 1, ("name: 'store' is taken",)),
+    ("lr: 1e-1", "lr: 0", 18, ("stages.distilled.lr: must be more than 0, not 0",)),
+    ("lr: 1e-1", "lr: .nan", 18, ("stages.distilled.lr: must be a finite number, not nan",)),
+    ("lr: 1e-1", "lr: -.inf", 18, ("stages.distilled.lr: must be a finite number",)),
+    ("lr: 1e-1", "optimizer: sdg", 18, ("must be 'sgd' or 'adamw', not 'sdg'; did you mean 'sgd'?",)),
+    ("flip: true", "flip: yes", 7, ("data.views.flip: must be true or false, not 'yes'",)),
+    ("target_macs: 0.5", "target_macs: 1", 22, ("stages.pruned.target_macs: must be less than 1, not 1",)),
+    ("labeled: 100", "labeled: [1]", 5, ("data.labeled: must be a whole number, not a list",)),
+    ("devices: 1", "devices: [a, 1]", 8, ("must be a whole number, a list of whole numbers or 'auto', not a list",)),
+    ('["a photo of a {}."]', '["a {}.", "a photo"]', 6, ("data.templates.1: must hold {} once",)),
+    ('["a photo of a {}."]', '["{}, {}"]', 6, ("data.templates.0: must hold {} once",)),
+    ('["a photo of a {}."]', '["a {} {0}"]', 6, ("no other braces",)),
+    ('["a photo of a {}."]', "[]", 6, ("data.templates: must have 1 or more entries, not 0",)),
+    ('["a photo of a {}."]', '["a {}."]\n  prompts: {no: 5}', 7, ("data.prompts.no: must be text, not 5",)),
+    ("trainer: {accelerator: cpu, devices: 1}", "trainer: cpu", 8, ("trainer: must be a section of keys and values",)),
+    ("references: [teacher]", "references: teacher", 31, ("worth.references: must be a list, not 'teacher'",)),
+    ("student: resnet18", "student: {model: x, mean: [1, 2]}", 16, ("stages.distilled.student.mean",)),
+    # names of parts
+    ("trend: epoch-fp32", "trend: epoch-fp23", 32, ("worth.trend: there is no trend", "did you mean 'epoch-fp32'?")),
+    ("student: resnet18", "student: timmm/resnet18", 16, ("'timmm' is no library; did you mean 'timm'?",)),
+    (
+        "student: resnet18",
+        "student: {use: resnet19}",
+        16,
+        ("there is no student 'resnet19'; did you mean 'resnet18'?",),
+    ),
+    ("student: resnet18", "student: {use: [resnet18]}", 16, ("student: `use` takes a name, not a list",)),
+    ("{source: timm, model: resnet50, pretrained: true}", "embeded", 12, ("did you mean 'embedded'?",)),
+    ("{source: timm, model: resnet50, pretrained: true}", "../x", 12, ("there is no teacher '../x'",)),
+    ("source: cifar10", "source: cifar100", 4, ("data.source: unknown source 'cifar100'", "did you mean 'cifar10'?")),
+    ("  source: cifar10\n", "", 3, ("data.source: is missing; allowed: cifar10-sample", "or use:")),
+    ("source: timm", "source: tim", 12, ("stages.teacher.teacher.source: unknown source 'tim'; did you mean 'timm'?",)),
+    # kinds and the graph
+    ("kind: distill", "kind: distil", 14, ("stages.distilled.kind: unknown kind 'distil'; did you mean 'distill'?",)),
+    ("kind: prune", "kind: wombat", 20, ("allowed: teacher, train, distill, prune, quantize or export",)),
+    ("    kind: prune\n", "", 19, ("stages.pruned.kind: is missing; allowed: teacher",)),
+    ("kind: prune", "kind: [prune]", 20, ("stages.pruned.kind",)),
+    ("id: pruned", "id: a/../b", 19, ("must be 1 to 64 letters, digits",)),
+    ("id: pruned", "id: distilled", 19, ("stages.distilled: this id is there already (bad.yaml:13)",)),
+    ("from: distilled\n", "from: distiled\n", 21, ("there is no stage 'distiled'; did you mean 'distilled'?",)),
+    ("from: distilled\n", "from: pruned\n", 21, ("start from one another: pruned -> pruned",)),
+    (
+        "from: distilled\n",
+        "from: int8\n",
+        21,
+        ("'int8' is a stage of kind quantize; prune starts from train, distill",),
+    ),
+    ("from: teacher", "from: pruned", 15, ("'pruned' is a stage of kind prune; distill starts from teacher",)),
+    ("from: pruned", "from: teacher", 26, ("'teacher' is a stage of kind teacher; quantize starts from",)),
+    ("[distilled, int8]", "[distilled, files]", 29, ("'files' is a stage of kind export",)),
+    ("[distilled, int8]", "[int8, int8]", 29, ("stages.files.from: 'int8' is there twice",)),
+    ("[distilled, int8]", "[]", 29, ("stages.files.from: must have 1 or more entries",)),
+    ("references: [teacher]", "references: [techer]", 31, ("no stage 'techer'; did you mean 'teacher'?",)),
+    ("references: [teacher]", "references: [files]", 31, ("'files' is an export, which makes no variant",)),
+    # what excludes or needs another
+    ("model: resnet50, pretrained: true", "model: resnet50", 12, ("has no weights; give `checkpoint`",)),
+    ("source: timm, model: resnet50, pretrained: true", "source: open_clip, model: RN50", 12, ("has no weights",)),
+    ("pretrained: true", "pretrained: true, checkpoint: x", 12, ("takes `pretrained` or `checkpoint`, not both",)),
+    ("    epochs: 3", "    kd_weight: 0\n    ce_weight: 0", 17, ("both 0, so nothing is learnt",)),
+    # YAML
+    ("seed: 7", "seed: [7", 3, ("is not valid YAML",)),
+    ("seed: 7", "\tseed: 7", 2, ("a tab cannot indent YAML",)),
+    ("seed: 7", "seed: !!python/object/apply:os.system [id]", 2, ("the tag tag:yaml.org,2002:python/object",)),
+    ("seed: 7", "seed: &x [*x]", 2, ("the alias *x stands inside of what it names",)),
+    ("seed: 7", "seed: *nowhere", 2, ("the alias *nowhere has no anchor",)),
+    ("seed: 7", "<<: {seed: 7}", 2, ("merge keys (<<) are not read",)),
+    ("seed: 7", "? [a, b]\n: 1", 2, ("a key must be plain text",)),
+    ("seed: 7", "seed: " + "[" * 40 + "]" * 40, 2, ("nested deeper than 32 levels",)),
+    ("seed: 7", "seed: 7\n---\nseed: 8", 3, ("a second document starts here",)),
+    ("seed: 7", "seed: 7\x00", 2, ("not valid YAML",)),
+]

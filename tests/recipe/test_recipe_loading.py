@@ -1,0 +1,250 @@
+"""Composition from configs/, overrides, files, the order of stages, and the fill-ins."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from recipe_texts import GOOD
+
+from compress import resources
+from compress.errors import RecipeError, UsageError
+from compress.recipe import compose as compose_module
+from compress.recipe import load_recipe, ordered_stages, parse_recipe, teacher_of
+from compress.recipe.schema import DistillStage, Student, TeacherStage, TrainStage
+
+SHORT = """\
+data: cifar10-sample
+stages:
+  - {id: teacher, kind: teacher, teacher: embedded}
+  - {id: scratch, kind: train, student: resnet18}
+"""
+
+
+def student_of(written: str) -> Student:
+    stage = parse_recipe(SHORT.replace("resnet18", written)).stages[1]
+    assert isinstance(stage, TrainStage)
+    return stage.student
+
+
+def messages(text: str, *overrides: str) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(text, overrides, "bad.yaml")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_names_stand_for_sections_and_gaps_are_filled() -> None:
+    recipe = parse_recipe(SHORT, file="some/my recipe.yaml")
+    assert recipe.name == "my-recipe"
+    assert recipe.data.source == "cifar10-sample"
+    assert isinstance(recipe.stages[0], TeacherStage)
+    assert recipe.stages[0].teacher.model == "local-dir:{assets}/teacher"
+    assert recipe.worth.references == ["teacher"]
+    assert (recipe.worth.trend.name, recipe.worth.trend.growth) == ("epoch-fp32", 4.1)
+
+
+def test_the_resolved_recipe_reads_back_the_same() -> None:
+    recipe = parse_recipe(GOOD)
+    assert type(recipe).model_validate(recipe.resolved()) == recipe
+
+
+def test_keys_on_top_of_a_part() -> None:
+    recipe = parse_recipe(SHORT.replace("cifar10-sample", "{use: cifar10, labeled: 70, views: {flip: false}}"))
+    assert (recipe.data.source, recipe.data.labeled) == ("cifar10", 70)
+    assert (recipe.data.views.flip, recipe.data.views.shift) == (False, 0.125)
+    assert len(recipe.data.templates) == 5
+
+
+@pytest.mark.parametrize(
+    ("written", "library", "model"),
+    [
+        ("resnet34", "timm", "resnet34"),
+        ("mobilenetv3_small_100", "timm", "mobilenetv3_small_100"),
+        ("torchvision/resnet18", "torchvision", "resnet18"),
+        ("timm/resnet18", "timm", "resnet18"),
+        ("{use: resnet50, library: torchvision}", "torchvision", "resnet50"),
+        ("{model: vgg11, library: torchvision}", "torchvision", "vgg11"),
+    ],
+)
+def test_students_by_name(written: str, library: str, model: str) -> None:
+    student = student_of(written)
+    assert (student.library, student.model) == (library, model)
+
+
+def test_a_mistake_inside_a_part_has_the_part_s_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("data", "teachers", "students", "trends"):
+        (tmp_path / "configs" / folder).mkdir(parents=True)
+    (tmp_path / "configs/data/mine.yaml").write_text("source: cifar10\n\nvews: {flip: true}\n")
+    (tmp_path / "configs/students/torn.yaml").write_text("model: [x\n")
+    (tmp_path / "configs/teachers/embedded.yaml").write_text("source: open_clip\nmodel: local-dir:x\n")
+    monkeypatch.setattr(compose_module, "shipped", lambda kind: tmp_path / kind)
+    monkeypatch.setattr(resources, "shipped", lambda kind: tmp_path / kind)
+    monkeypatch.chdir(tmp_path)
+    trend = "worth: {trend: {name: x, growth: 2, hardware: 1, basis: b, source: s}}\n"
+    found = messages(SHORT.replace("cifar10-sample", "mine").replace("resnet18", "torn") + trend)
+    assert found[0].startswith("configs/data/mine.yaml:3: data.vews: unknown key; did you mean 'views'?")
+    assert found[1].startswith("configs/students/torn.yaml:2: stages.scratch.student: is not valid YAML")
+    assert len(found) == 2
+
+
+# --- overrides ----------------------------------------------------------------------------------------------------
+
+
+def test_overrides() -> None:
+    recipe = parse_recipe(
+        SHORT,
+        [
+            "stages.scratch.epochs=5",
+            "stages.1.lr=1e-3",
+            "data.labeled=100",
+            "measure.batches=[1, 8]",
+            "measure.batches.1=4",
+            "worth.trend=openai",
+            "stages.scratch.student=resnet50",
+            "description='a: b'",
+        ],
+    )
+    stage = recipe.stages[1]
+    assert isinstance(stage, TrainStage)
+    assert (stage.epochs, stage.lr, stage.student.model) == (5, 1e-3, "resnet50")
+    assert recipe.data.labeled == 100
+    assert recipe.measure.batches == [1, 4]
+    assert recipe.worth.trend.name == "openai"
+    assert recipe.description == "a: b"
+
+
+def test_an_override_may_name_a_part_and_then_reach_into_it() -> None:
+    recipe = parse_recipe(SHORT, ["data=stl10", "data.views.flip=false"])
+    assert (recipe.data.source, recipe.data.views.flip) == ("stl10", False)
+
+
+def test_an_override_mends_a_mistake_of_the_file() -> None:
+    assert parse_recipe(SHORT.replace("cifar10-sample", "cifr10"), ["data=cifar10"]).data.source == "cifar10"
+
+
+def test_ids_with_dots() -> None:
+    text = SHORT.replace("id: scratch", "id: v1.0-a")
+    stage = parse_recipe(text, ["stages.v1.0-a.epochs=2"]).stages[1]
+    assert isinstance(stage, TrainStage) and stage.epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("stages.scratch.epochs=abc", "stages.scratch.epochs: must be a whole number, not 'abc'"),
+        ("stages.scratch.epocs=5", "stages.scratch.epocs: unknown key; did you mean 'epochs'?"),
+        ("stages.scrach.epochs=5", "stages has no 'scrach'; did you mean 'scratch'? there are: teacher or scratch"),
+        ("stages.7.epochs=5", "stages has no '7'"),
+        ("stages.scratch.epochs.x=5", "stages.scratch.epochs: must be a whole number, not a section"),
+        ("stages.scratch.lr", "write it as key=value"),
+        ("a..b=1", "write it as key=value"),
+        ("=1", "write it as key=value"),
+        ("seed=[1", "is not valid YAML"),
+        ("seed=!!python/name:os.system", "the tag"),
+        ("data=cifr10", "data: there is no data 'cifr10'; did you mean 'cifar10'?"),
+        ("data.source.x=1", "data.source is 'cifar10-sample', which has no key 'x'"),
+        (".".join("a" * 40) + "=1", "more than 32 parts"),
+    ],
+)
+def test_a_wrong_override_is_its_own_place(override: str, words: str) -> None:
+    found = [message for message in messages(SHORT, override) if message.startswith(f"--set {override[:50]}")]
+    assert any(words in message for message in found), messages(SHORT, override)
+
+
+def test_wrong_overrides_and_mistakes_of_the_file_come_together() -> None:
+    found = messages(SHORT + "sede: 3\n", "nonsense", "stages.scratch.epochs=abc")
+    assert len(found) == 3
+    assert found[0].startswith("bad.yaml:5: sede")
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+def one_line(path: str | Path) -> str:
+    with pytest.raises(UsageError) as caught:
+        load_recipe(path)
+    assert caught.value.exit_status == 2
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(GOOD)
+    (tmp_path / "latin.yaml").write_bytes(b"name: x\ndescription: \xe9t\xe9\n")
+    (tmp_path / "empty.yaml").write_bytes(b"")
+    (tmp_path / "large.yaml").write_bytes(b"#" * (2**20 + 1))
+    assert "did you mean" in one_line(tmp_path / "mien.yaml")
+    assert "mine.yaml" in one_line(tmp_path / "mien.yaml")
+    assert "latin.yaml:2: is not UTF-8" in one_line(tmp_path / "latin.yaml")
+    assert "empty.yaml:1: is empty" in one_line(tmp_path / "empty.yaml")
+    assert "larger than 1 MiB" in one_line(tmp_path / "large.yaml")
+    assert "is a folder" in one_line(tmp_path)
+    assert "not a file" in one_line("/dev/zero")
+    assert "no such recipe" in one_line("a\0b")
+    assert "no such recipe" in one_line("x" * 5000)
+    assert "did you mean 'quickstart'?" in one_line("quikstart")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(GOOD)
+    (tmp_path / "mine.yaml").chmod(0)
+    assert "cannot be read" in one_line(tmp_path / "mine.yaml")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "bom.yaml").write_bytes(b"\xef\xbb\xbf" + SHORT.replace("\n", "\r\n").encode())
+    assert load_recipe(tmp_path / "bom.yaml").name == "bom"
+
+
+@pytest.mark.parametrize("path", sorted(resources.shipped("recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_recipes(path: Path) -> None:
+    assert load_recipe(path) == load_recipe(path.stem)
+    ordered_stages(load_recipe(path))
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        (folder, name)
+        for folder in ("data", "teachers", "students", "trends")
+        for name in resources.config_names(folder)
+    ],
+)
+def test_shipped_configs(folder: str, name: str) -> None:
+    key = {"data": "data", "teachers": "stages.teacher.teacher", "students": "stages.scratch.student"}
+    parse_recipe(SHORT, [f"{key.get(folder, 'worth.trend')}={name}"])
+
+
+# --- the graph ----------------------------------------------------------------------------------------------------
+
+
+def test_stages_run_after_what_they_start_from() -> None:
+    head, _, tail = GOOD.partition("stages:\n")
+    stages, _, rest = tail.partition("worth:")
+    teacher, distilled, *others = stages.split("  - id: ")[1:]
+    swapped = head + "stages:\n" + "".join(f"  - id: {s}" for s in (*others, distilled, teacher)) + "worth:" + rest
+    recipe = parse_recipe(swapped)
+    assert [stage.id for stage in recipe.stages] == ["pruned", "int8", "files", "distilled", "teacher"]
+    assert [stage.id for stage in ordered_stages(recipe)] == ["teacher", "distilled", "pruned", "int8", "files"]
+    assert ordered_stages(parse_recipe(GOOD)) == list(parse_recipe(GOOD).stages)
+
+
+def test_the_teacher_that_a_stage_descends_from() -> None:
+    recipe = parse_recipe(GOOD)
+    teacher = recipe.stages[0]
+    assert [teacher_of(recipe, name) for name in ("distilled", "pruned", "int8")] == [teacher] * 3
+    assert teacher_of(recipe, "teacher") is None
+    assert teacher_of(recipe, "files") is None
+    assert isinstance(recipe.stages[1], DistillStage)
+    with pytest.raises(KeyError):
+        teacher_of(recipe, "nothing")
+
+
+def test_no_torch_is_loaded() -> None:
+    program = "import sys, compress.recipe; compress.recipe.load_recipe('quickstart'); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,176 @@
+"""A realistic `results.json` for the tests of the report; what a saving is worth is from the real arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from compress.efficiency import training_efficiency, wilson, worth
+
+TREND: dict[str, Any] = {
+    "name": "epoch-fp32",
+    "growth": 4.1,
+    "hardware": 1.35171,
+    "basis": "FP32 rate of accelerators",
+    "source": "Hobbhahn, Heim and Aydos, Trends in Machine Learning Hardware, Epoch AI (2023)",
+}
+N = 2500
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+# id, kind, parent, correct, MACs, bits, params, bytes, times as fast
+ROWS: tuple[tuple[Any, ...], ...] = (
+    ("teacher", "teacher", None, 2372, 470_000_000, 32, 5_400_000, 10_900_000, 1.0),
+    ("scratch", "train", None, 1488, 148_700_000, 32, 11_174_000, 44_780_000, 2.4),
+    ("distilled", "distill", None, 2060, 148_700_000, 32, 11_174_000, 44_780_000, 2.4),
+    ("pruned", "prune", "distilled", 2046, 73_900_000, 32, 4_312_000, 17_310_000, 4.3),
+    ("int8", "quantize", "pruned", 2043, 73_900_000, 8, 4_312_000, 4_490_000, 12.6),
+)
+TRAINING: dict[str, list[tuple[str, int]]] = {
+    "scratch": [("student forward and backward", 61_000_000_000_000)],
+    "distilled": [
+        ("student forward and backward", 61_000_000_000_000),
+        ("teacher forward, stored once", 11_280_000_000_000),
+    ],
+    "pruned": [
+        ("student forward and backward", 79_400_000_000_000),
+        ("teacher forward, stored once", 11_280_000_000_000),
+    ],
+    "int8": [
+        ("student forward and backward", 79_400_000_000_000),
+        ("teacher forward, stored once", 11_280_000_000_000),
+        ("calibration", 18_000_000_000),
+    ],
+}
+PAIRED: dict[str, dict[str, tuple[int, int, int]]] = {
+    "teacher": {"scratch": (910, 26, N), "distilled": (356, 44, N), "pruned": (371, 45, N), "int8": (374, 45, N)},
+    "distilled": {"teacher": (44, 356, N), "scratch": (650, 78, N), "pruned": (41, 27, N), "int8": (44, 27, N)},
+}
+
+
+def _latency(id: str, bits: int, faster: float) -> list[dict[str, Any]]:
+    rows = []
+    for runtime, base in (("pytorch", 11.8), ("onnxruntime", 8.6), ("openvino", 6.9)):
+        if bits == 8 and runtime == "pytorch":
+            continue
+        for batch in (1, 16):
+            p50 = base * batch**0.86 / faster
+            rows.append(
+                {
+                    "runtime": runtime,
+                    "precision": "int8" if bits == 8 else "fp32",
+                    "batch": batch,
+                    "threads": 2,
+                    "resolution": 32,
+                    "p50_ms": p50,
+                    "p99_ms": p50 * 1.31,
+                    "ratio_to_reference": faster,
+                    "ratio_ci95": [faster * 0.97, faster * 1.04] if id != "teacher" else None,
+                }
+            )
+    return rows
+
+
+def _artifacts(id: str, bits: int, top1: float, size: int) -> list[dict[str, Any]]:
+    if id == "teacher":
+        return []
+    form = "QDQ ONNX" if bits == 8 else "ONNX"
+    return [
+        {
+            "runtime": runtime,
+            "format": form if runtime == "onnxruntime" else "OpenVINO IR",
+            "path": f"artifacts/{id}/{runtime}/model.{'onnx' if runtime == 'onnxruntime' else 'xml'}",
+            "bytes": size,
+            "top1": top1,
+            "top1_agreement": 0.9964 if bits == 8 else 1.0,
+            "max_abs_diff": 0.31 if bits == 8 else 3.1e-6,
+        }
+        for runtime in ("onnxruntime", "openvino")
+    ]
+
+
+def _variant(row: tuple[Any, ...]) -> dict[str, Any]:
+    id, kind, parent, correct, macs, bits, params, size, faster = row
+    parts: list[dict[str, Any]] = [{"what": what, "macs": spent} for what, spent in TRAINING.get(id, [])]
+    total = sum(part["macs"] for part in parts) if parts else None
+    final = correct / N
+    curve = [{"macs": total * i / 10, "top1": final * (1 - 0.6**i)} for i in range(1, 11)] if total else []
+    return {
+        "id": id,
+        "kind": kind,
+        "parent": parent,
+        "stage_key": f"{abs(hash(id)):x}",
+        "accuracy": {"top1": final, "correct": correct, "n": N, "ci95": list(wilson(correct, N)), "split": "test"},
+        "inference": {
+            "macs": macs,
+            "bit_operations": macs * bits * bits,
+            "params": params,
+            "bytes": size,
+            "weight_bits": bits,
+            "activation_bits": bits,
+            "quantized_convs": 20 if bits == 8 else 0,
+            "total_convs": 49 if id == "teacher" else 20,
+            "latency": _latency(id, bits, faster),
+            "peak_memory_bytes": 412_000_000,
+            "energy_j": {"value": None, "method": None},
+        },
+        "training": {
+            "macs": total,
+            "parts": parts,
+            "wall_s": 140.0 if parts else None,
+            "energy_j": {"value": None, "method": None},
+            "curve": curve if kind in ("train", "distill") else [],
+        },
+        "artifacts": _artifacts(id, bits, final, size),
+    }
+
+
+def example() -> dict[str, Any]:
+    """The quickstart as it could come out: nothing is granted against the teacher, much against `distilled`."""
+    variants = [_variant(row) for row in ROWS]
+    return {
+        "schema_version": 1,
+        "recipe": {
+            "name": "quickstart",
+            "sha256": "9f2c" * 16,
+            "resolved": {
+                "name": "quickstart",
+                "seed": 0,
+                "data": {"kind": "cifar10-sample"},
+                "stages": [
+                    {"id": "teacher", "kind": "teacher", "open_clip": "embedded"},
+                    {"id": "distilled", "kind": "distill", "from": "teacher", "epochs": 20, "temperature": 2.0},
+                    {"id": "pruned", "kind": "prune", "from": "distilled", "target_macs": 0.5},
+                    {"id": "int8", "kind": "quantize", "from": "pruned", "scheme": "static-int8"},
+                ],
+                "worth": {"references": ["teacher", "distilled"], "tolerance": 0.02, "trend": TREND},
+            },
+        },
+        "command": "compress-model run recipes/quickstart.yaml --set stages.pruned.target_macs=0.5",
+        "run": {"id": "2026-11-23T13-20-04-9f2c", "started": "2026-11-23T13:20:04Z", "wall_s": 541.2},
+        "environment": {
+            "python": "3.11.7",
+            "torch": "2.15.0",
+            "packages": {"timm": "1.0.30", "torchao": "0.18.0", "openvino": "2026.3.0"},
+            "cpu": "AMD EPYC 9B14",
+            "threads": 2,
+            "gpu": None,
+        },
+        "data": {
+            "name": "cifar10-sample",
+            "classes": CLASSES,
+            "train": 2000,
+            "unlabeled": 6000,
+            "validation": 500,
+            "test": N,
+            "skipped": 0,
+        },
+        "variants": variants,
+        "efficiency": [worth(variants, reference, 0.02, TREND, paired) for reference, paired in PAIRED.items()],
+        "training_efficiency": training_efficiency(variants, TREND),
+    }
+
+
+@pytest.fixture
+def results() -> dict[str, Any]:
+    """The example, fresh for every test."""
+    return example()

@@ -1,0 +1,56 @@
+"""How figures are written."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compress.report import formats as f
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1_814_000_000, "1.81 GMACs"),
+        (999_600_000, "1 GMACs"),
+        (73_900_000, "73.9 MMACs"),
+        (0, "0 MACs"),
+        (512, "512 MACs"),
+    ],
+)
+def test_macs(value: int, text: str) -> None:
+    assert f.macs(value) == text
+
+
+def test_unknown_is_never_zero() -> None:
+    for write in (f.macs, f.count, f.size, f.percent, f.milliseconds, f.times, f.signed, f.months, f.queries, f.text):
+        assert write(None) == f.UNKNOWN
+        assert write(0) != f.UNKNOWN
+    assert f.accuracy(None) == f.points(None, None) == f.UNKNOWN
+
+
+def test_accuracy_has_its_interval() -> None:
+    assert f.accuracy({"top1": 0.782, "ci95": [0.765, 0.798]}) == "78.2% (76.5 to 79.8%)"
+
+
+def test_points_say_the_direction() -> None:
+    assert f.points(0.012, [0.003, 0.021]) == "1.2 points less (0.3 to 2.1)"
+    assert f.points(-0.012, [-0.021, -0.003]) == "1.2 points more (0.3 to 2.1)"
+    assert f.points(0.0, [-0.004, 0.004]) == "0.0 points (−0.4 to 0.4)"
+
+
+@given(st.floats(1e-9, 1e30))
+def test_scaled_keeps_two_digits(value: float) -> None:
+    number, _, unit = f.macs(value).partition(" ")
+    power = "kMGTPEZ".find(unit.removesuffix("MACs")[:1]) + 1 if unit != "MACs" else 0
+    assert float(number) * 1000**power == pytest.approx(value, rel=0.01)
+
+
+def test_names_cannot_disguise_themselves() -> None:
+    assert f.plain("a\u202eb\x00c\n") == "a�b�c�"
+
+
+def test_field_stops_at_null() -> None:
+    assert f.field({"a": None}, "a", "b") is None
+    assert f.field({"a": {"b": 0}}, "a", "b") == 0

@@ -1,0 +1,243 @@
+"""The pages: what they say first, what they say is missing, and what hostile names cannot do to them."""
+
+from __future__ import annotations
+
+import copy
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from compress.efficiency import worth
+from compress.report import page, render_html, render_markdown, terminal_table, write_report
+from compress.report.answer import answer, not_measured
+from compress.report.plots import accuracy_cost_svg
+
+Results = dict[str, Any]
+HOSTILE = "<script>alert(1)</script>|`$x_1$`&\"'{{7*7}}\n# [bold]"
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page, and whether its tags close in order."""
+
+    VOID = frozenset({"meta", "br", "link", "img", "input", "hr"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.text += data
+
+
+def renamed(value: Any, old: str, new: str) -> Any:
+    """The results with one name replaced everywhere."""
+    if isinstance(value, dict):
+        return {key: renamed(item, old, new) for key, item in value.items()}
+    if isinstance(value, list):
+        return [renamed(item, old, new) for item in value]
+    return new if value == old else value
+
+
+def emptied(value: Any) -> Any:
+    """The results with every figure unknown; names stay."""
+    if isinstance(value, dict):
+        return {key: emptied(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [emptied(item) for item in value] if value and isinstance(value[0], dict) else None
+    return value if isinstance(value, str) else None
+
+
+def test_the_answer_comes_first_with_its_reservation(results: Results) -> None:
+    found = answer(results)
+    assert found.granted
+    assert found.reference == "distilled"
+    assert found.sentence == (
+        "int8 does the work of distilled with 2.01× fewer MACs, 32.2× fewer bit operations and 5.25× the speed in "
+        "openvino at batch 16, at 81.7% (80.2 to 83.2%) top-1 against 82.4% (80.9 to 83.8%): 1.01 doublings in MACs "
+        "are granted, worth 5.9 months of growth in compute."
+    )
+    assert found.reservations[0].startswith("Against teacher nothing is granted: int8 is 13.2 points less accurate")
+    for text in (Page(render_html(results)).text, render_markdown(results)):
+        assert text.index("int8 does the work") < text.index("Variants")
+
+
+def test_a_refusal_is_said_as_plainly(results: Results) -> None:
+    results["efficiency"] = results["efficiency"][:1]
+    found = answer(results)
+    assert not found.granted
+    assert found.sentence.startswith("No saving is granted: int8 has 6.36× fewer MACs")
+    assert "13.2 points less accurate" in found.sentence
+    assert "months" not in found.sentence
+
+
+def test_a_dearer_variant_is_no_saving(results: Results) -> None:
+    paired = {"teacher": (44, 356, 2500)}
+    results["efficiency"] = [worth(results["variants"], "distilled", 0.02, results["efficiency"][0]["trend"], paired)]
+    found = answer(results)
+    assert not found.granted
+    assert "as accurate, not cheaper" in render_markdown(results)
+
+
+def test_nothing_compared(results: Results) -> None:
+    results["efficiency"] = []
+    assert answer(results).sentence == "Nothing was compared: no saving is claimed."
+    assert "<svg" not in render_html(results)
+
+
+def test_html_is_whole_and_needs_no_network(results: Results) -> None:
+    html = render_html(results)
+    found = Page(html)
+    assert not found.open
+    assert not {"script", "link", "img", "iframe", "object", "base"} & set(found.tags)
+    addresses = [v for k, v in found.attributes if k in ("src", "href", "xlink:href") and v and not v.startswith("#")]
+    assert not addresses
+    assert "@import" not in html
+    assert html.count("<svg") == len(results["efficiency"])
+
+
+def test_units_are_not_mixed_and_inference_is_no_training_gap(results: Results) -> None:
+    text = Page(render_html(results)).text
+    assert "FLOP" not in text
+    before, _, training = text.partition("Training efficiency")
+    assert "gap" not in before
+    assert "months of gap" in training
+
+
+def test_every_figure_of_a_variant_is_there(results: Results) -> None:
+    text = render_markdown(results)
+    row = next(line for line in text.splitlines() if line.startswith("| int8 | quantize"))
+    for figure in (
+        "81.7% (80.2 to 83.2%)",
+        "73.9 M",
+        "4.73 G",
+        "4.31 M",
+        "4.49 MB",
+        "20/20",
+        "90.7 T",
+        "12.4%",
+        "412 MB",
+    ):
+        assert f"| {figure} |" in row
+    assert "| int8 | granted | 0.7 points less (0.0 to 1.4) | +1.01 | +5.01 | +2.39 |" in text
+    assert "fp32 against fp32 (teacher, scratch, pruned); openvino at batch 16, int8 against fp32 (int8)." in text
+
+
+def test_what_was_not_measured_is_listed(results: Results) -> None:
+    lines = not_measured(results)
+    assert "Energy of inference of any variant." in lines
+    assert "Compute of training of teacher." in lines
+    assert any("pre-training" in line for line in lines)
+    assert not any(line.startswith("Latency") for line in lines)
+    assert all(line in Page(render_html(results)).text for line in lines)
+
+
+@pytest.mark.parametrize("old", ["int8", "distilled", "teacher", "quickstart", "openvino", "airplane", "fp32"])
+def test_hostile_names_stay_text(results: Results, old: str) -> None:
+    hostile = renamed(results, old, HOSTILE)
+    found = Page(render_html(hostile))
+    assert not found.open
+    assert "script" not in found.tags
+    assert "alert(1)" in found.text
+    assert "49" not in {part.strip("|&`$") for part in found.text.split()}
+    text = render_markdown(hostile).partition("## Settings")[0]
+    assert "<script" not in text.replace("\\<", "")
+    assert not any(line.startswith("# ") for line in text.splitlines()[1:])
+    counts = [line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")]
+    assert set(counts) <= {counts[0], *(len(t) + 1 for t in _headings(results))}
+
+
+def _headings(results: Results) -> list[tuple[str, ...]]:
+    context = page._context(results)
+    names = ("variants", "artifacts", "latency", "ledger", "training")
+    return [context[name].headings for name in names] + [table.headings for table in context["worths"]]
+
+
+def test_settings_cannot_leave_their_block(results: Results) -> None:
+    results["recipe"]["resolved"] = {"name": "a\n```\n# out\n````\n"}
+    block = render_markdown(results).partition("## Settings\n\n")[2]
+    assert block.startswith("`````yaml\n")
+    assert block.rstrip().endswith("\n`````")
+
+
+def test_all_unknown_is_a_page_too(results: Results) -> None:
+    empty = emptied(results)
+    for text in (Page(render_html(empty)).text, render_markdown(empty)):
+        assert "not measured" in text
+    bare = Page(render_html({"schema_version": 1}))
+    assert not bare.open
+    assert render_markdown({})
+
+
+def test_chart_is_well_formed_and_takes_the_pages_colours(results: Results) -> None:
+    hostile = renamed(results, "int8", HOSTILE)
+    svg = accuracy_cost_svg(hostile, hostile["efficiency"][1])
+    assert svg is not None
+    root = ElementTree.fromstring(svg)
+    texts = ["".join(element.itertext()) for element in root.iter() if element.tag.endswith("text")]
+    assert {"granted", "not granted", "reference", "+1", "doublings against distilled"} <= set(texts)
+    assert any(text.startswith("<script>") for text in texts)
+    assert "var(--ink)" in svg
+    assert svg == accuracy_cost_svg(hostile, hostile["efficiency"][1])
+
+
+def test_chart_needs_something_to_compare(results: Results) -> None:
+    for variant in results["variants"]:
+        variant["inference"]["macs"] = None
+    assert accuracy_cost_svg(results, results["efficiency"][0]) is None
+
+
+def test_results_are_not_changed(results: Results) -> None:
+    before = copy.deepcopy(results)
+    render_html(results)
+    render_markdown(results)
+    assert results == before
+
+
+def test_write_report_replaces_whole_files(results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_report(results, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.md"]
+    before = (tmp_path / "report.md").read_text()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(page, "fsync", full)
+    results["command"] = "another"
+    with pytest.raises(OSError, match="No space"):
+        write_report(results, tmp_path)
+    assert (tmp_path / "report.md").read_text() == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_terminal_table_fits_and_reads_no_markup(results: Results) -> None:
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(terminal_table(renamed(results, "pruned", "[red]p[/]")))
+    text = console.export_text()
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "[red]p" in text
+    assert "81.7% (80.2–83.2%)" in text
+    assert "not granted" in text and "granted" in text
