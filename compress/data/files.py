@@ -23,8 +23,9 @@ class BrokenImage(Exception):
 
 
 def decode(path: Path, side: int) -> Pixels:
-    """Pixels uint8 `[3, side, side]`: turned as EXIF says, first frame, the largest centred square, bicubic with antialias.
+    """Pixels uint8 `[3, side, side]` of the largest centred square, scaled by antialiased bicubic interpolation.
 
+    It is turned as its EXIF says; of an animation it is the first frame.
     Transparent images are laid on white, as a page or a shop shows them; what lies under the transparency is chance.
 
     Raises:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from compress.data.digests import BLOCK, THREADS, digests
-from compress.data.files import ENDINGS, BrokenImage, decode
+from compress.data.files import BrokenImage, decode
 from compress.data.raw import Contents, Part, Pixels, Raw, Source
 from compress.data.tree import Tree, find
 from compress.errors import CompressError

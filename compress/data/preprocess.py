@@ -53,12 +53,17 @@ class Preprocess:
         short = min(height, width)
         if short != side:
             # The longer side is rounded down, as torchvision's Resize does.
-            size = [int(side * height / short), int(side * width / short)]
-            pixels = F.interpolate(pixels, size, mode=self.interpolation, antialias=True, align_corners=False)
-            pixels = pixels.clamp(0, 255)  # bicubic overshoots
+            size = int(side * height / short), int(side * width / short)
+            # PIL resizes rows, then columns, and has whole numbers from 0 to 255 after each.
+            pixels = self._resized(self._resized(pixels, height, size[1]), *size)
             height, width = size
         top, left = round((height - side) / 2), round((width - side) / 2)
         return pixels[..., top : top + side, left : left + side]
+
+    def _resized(self, pixels: Tensor, height: int, width: int) -> Tensor:
+        mode = self.interpolation
+        resized = F.interpolate(pixels, (height, width), mode=mode, antialias=True, align_corners=False)
+        return resized.add_(0.5).floor_().clamp_(0, 255)  # halves go up, as PIL's do
 
 
 @cache

@@ -36,8 +36,10 @@ def contents(settings: SampleData, cache: Path | None) -> Contents:
 def read(settings: SampleData, scratch: Path) -> Raw:
     """Decode the sheets."""
     sample = _description()
-    parts = {name: _part(split) for name, split in sample["splits"].items()}
-    return Raw(classes=tuple(sample["classes"]), **parts)
+    train, test, validation, unlabeled = (
+        _part(sample["splits"][name]) for name in ("train", "test", "validation", "unlabeled")
+    )
+    return Raw(tuple(sample["classes"]), train, test, validation, unlabeled)
 
 
 def _part(split: dict[str, Any]) -> Part:

@@ -21,7 +21,7 @@ def share_out(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]:
     Validation is the source's own, else cut from train, class by class; test is never touched. With `labeled: N`, train
     keeps N labels, as many of each class as there are (a remainder goes to classes drawn by the seed), and what was cut
     for validation is a share of N: few labels mean few for validation too. All other images lose their labels and
-    follow the source's own unlabelled ones. The N labels of a seed are among the N + 1 labels of the same seed.
+    follow the source's own unlabelled ones.
 
     Raises:
         UsageError: there are too few labels for what the settings ask.
@@ -36,7 +36,7 @@ def share_out(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]:
     validation = np.empty(0, np.int64)
     if cut:
         wanted = _validation_counts(counts, settings)
-        validation = np.concatenate([order[labels[order] == name][: wanted[name]] for name in range(len(wanted))])
+        validation = np.concatenate([order[labels[order] == name][-wanted[name] :] for name in range(len(wanted))])
         order = order[~np.isin(order, validation)]
     kept, hidden = (order, order[:0]) if settings.labeled is None else np.split(order, [settings.labeled])
 
@@ -65,7 +65,11 @@ def check(counts: Sequence[int], classes: Sequence[str], settings: DataSection, 
             )
         wanted = _validation_counts(np.asarray(counts), settings)
         held = int(wanted.sum())
-        short = [f"{name} ({count})" for name, count, cut_off in zip(classes, counts, wanted, strict=True) if count <= cut_off]
+        short = [
+            f"{name} ({count})"
+            for name, count, cut_off in zip(classes, counts, wanted, strict=True)
+            if count <= cut_off
+        ]
         if short:
             raise UsageError(
                 f"data.validation {settings.validation} leaves no train image of {', '.join(short)}; "
@@ -74,20 +78,21 @@ def check(counts: Sequence[int], classes: Sequence[str], settings: DataSection, 
     if settings.labeled is None:
         return
     if settings.labeled < len(classes):
-        raise UsageError(f"data.labeled is {settings.labeled}, fewer than the {len(classes)} classes; give one a class at least")
-    if settings.labeled + held > total:
-        beside = f" beside the {held:,} for validation" if held else ""
         raise UsageError(
-            f"data.labeled is {settings.labeled:,}, but the source has {total:,} labelled train images; "
-            f"at most {total - held:,} can be kept{beside}"
+            f"data.labeled is {settings.labeled}, fewer than the {len(classes)} classes; give one a class at least"
         )
+    if settings.labeled + held > total:
+        beside = f", and {held:,} beside them are for validation" if held else ""
+        there = f"the source has {total:,} labelled train images"
+        raise UsageError(f"data.labeled is {settings.labeled:,}{beside}, but {there}; give fewer")
 
 
 def _validation_counts(counts: NDArray[np.int64], settings: DataSection) -> NDArray[np.int64]:
     """Images of each class that are cut off for validation: one at least."""
     total = int(counts.sum())
     share = settings.validation * min(settings.labeled or total, total) / total
-    return np.maximum(np.rint(counts * share), 1).astype(np.int64)
+    wanted: NDArray[np.int64] = np.maximum(np.rint(counts * share), 1).astype(np.int64)
+    return wanted
 
 
 def _by_turns(labels: Labels, classes: int, rng: np.random.Generator) -> Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,10 +63,13 @@ def find(root: Path) -> Tree:
 
 
 def _parts(root: Path) -> dict[str, str]:
-    if not root.exists():
-        raise UsageError(f"data.path: {root} does not exist; {LAYOUT}")
-    if not root.is_dir():
-        raise UsageError(f"data.path: {root} is a file, not a folder; {LAYOUT}")
+    try:
+        if not stat.S_ISDIR(root.stat().st_mode):
+            raise UsageError(f"data.path: {root} is a file, not a folder; {LAYOUT}")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"data.path: {root} does not exist; {LAYOUT}") from error
+    except OSError as error:
+        raise _unreadable(root, error) from error
     there = _folders(root)
     for name in ("train", "test"):
         if name not in there:
@@ -73,12 +77,14 @@ def _parts(root: Path) -> dict[str, str]:
     if "val" in there and "validation" in there:
         raise UsageError(f"data.path: {root} has both val/ and validation/; keep one")
     folders = {"train": "train", "test": "test"}
-    folders |= {"validation": name for name in ("val", "validation") if name in there}
-    return folders | ({"unlabeled": "unlabeled"} if "unlabeled" in there else {})
+    for part, name in (("validation", "val"), ("validation", "validation"), ("unlabeled", "unlabeled")):
+        if name in there:
+            folders[part] = name
+    return folders
 
 
 def _labelled(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], Labels]:
-    loose = next((entry.name for entry in _entries(folder) if entry.is_file() and _is_image(entry.name)), None)
+    loose = next((entry.name for entry in _entries(folder) if _is_image(entry.name) and not _is_folder(entry)), None)
     if loose:
         raise UsageError(f"{folder / loose} lies outside a class; move it to {folder}/CLASS/")
     there = _folders(folder)
@@ -99,19 +105,22 @@ def _labelled(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], Label
 def _images(folder: Path, seen: set[tuple[int, int]] | None = None) -> Iterator[Path]:
     """Image files at any depth, sorted by name within each folder."""
     seen = set() if seen is None else seen
-    status = folder.stat()
+    try:
+        status = folder.stat()
+    except OSError as error:
+        raise _unreadable(folder, error) from error
     if (status.st_dev, status.st_ino) in seen:  # a link that leads back
         return
     seen.add((status.st_dev, status.st_ino))
     for entry in _entries(folder):
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _images(folder / entry.name, seen)
         elif _is_image(entry.name):
             yield folder / entry.name  # a link to nowhere is said when it is read
 
 
 def _folders(folder: Path) -> list[str]:
-    return [entry.name for entry in _entries(folder) if entry.is_dir()]
+    return [entry.name for entry in _entries(folder) if _is_folder(entry)]
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -120,7 +129,18 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return sorted((e for e in entries if not e.name.startswith(".")), key=lambda entry: entry.name)
     except OSError as error:
-        raise CompressError(f"{folder} cannot be read: {error.strerror}") from error
+        raise _unreadable(folder, error) from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _unreadable(path: Path, error: OSError) -> CompressError:
+    return CompressError(f"{path} cannot be read: {error.strerror}")
 
 
 def _is_image(name: str) -> bool:

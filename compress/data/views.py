@@ -62,7 +62,8 @@ def _move(images: Tensor, states: Tensor, settings: Views) -> Tensor:
     rows = _reflect(_places(height, states) + _between(states, 0, down)[:, None], height)
     columns = _places(width, states)
     if settings.flip:
-        columns = torch.where(_between(states, 2, 1)[:, None] > 0, width - 1 - columns, columns)
+        mirrored = _draw(states, 2)[:, None] < 1 << (BITS - 1)
+        columns = torch.where(mirrored, width - 1 - columns, columns)
     columns = _reflect(columns + _between(states, 1, right)[:, None], width)
     places = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)
     return images.flatten(2).gather(2, places[:, None].expand(-1, 3, -1)).view_as(images)
@@ -81,7 +82,7 @@ def _mean_grey(images: Tensor) -> Tensor:
     """Mean brightness of each image, rounded, int64 `[b, 1, 1, 1]`."""
     sums = images.flatten(2).sum(2)  # int64, so exact
     weights = torch.tensor(LUMA, device=images.device)
-    whole = images[0, 0].numel() * ONE
+    whole = images.shape[2] * images.shape[3] * ONE
     return (((sums * weights).sum(1) + whole // 2) // whole).view(-1, 1, 1, 1)
 
 
@@ -99,8 +100,12 @@ def _factor(states: Tensor, draw: int, largest: float) -> Tensor:
 
 def _between(states: Tensor, draw: int, largest: int) -> Tensor:
     """A whole number for each state, evenly from -largest to largest, int64 `[b]`."""
-    chance = _shifted(_mix(states + _signed(draw * GOLDEN)), 64 - BITS)
-    return ((chance * (2 * largest + 1)) >> BITS) - largest
+    return ((_draw(states, draw) * (2 * largest + 1)) >> BITS) - largest
+
+
+def _draw(states: Tensor, number: int) -> Tensor:
+    """Chance of BITS bits for each state, another for each number."""
+    return _shifted(_mix(states + _signed(number * GOLDEN)), 64 - BITS)
 
 
 def _states(indices: Tensor, view: int, seed: int) -> Tensor:

@@ -35,12 +35,11 @@ def ordered_stages(recipe: Recipe) -> list[Stage]:
     done: set[str] = set()
     waiting = list(recipe.stages)
     while waiting:
-        ready = next((stage for stage in waiting if done.issuperset(parents_of(stage))), None)
+        ready = next((place for place, stage in enumerate(waiting) if done.issuperset(parents_of(stage))), None)
         if ready is None:
             raise ValueError("a stage starts from itself or from none: " + ", ".join(stage.id for stage in waiting))
-        waiting.remove(ready)
-        ordered.append(ready)
-        done.add(ready.id)
+        ordered.append(waiting.pop(ready))
+        done.add(ordered[-1].id)
     return ordered
 
 

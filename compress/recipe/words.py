@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
 LONGEST = 60
+MOST_OPTIONS = 300
 
 
 def clean(text: str) -> str:
@@ -40,6 +42,6 @@ def listed(options: Iterable[str], last: str = "or") -> str:
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """`; did you mean 'x'?` where an option is near to the word, else nothing."""
-    by_lower = {option.lower(): option for option in options}
+    by_lower = {option.lower(): option for option in itertools.islice(options, MOST_OPTIONS)}
     near = difflib.get_close_matches(word[:LONGEST].lower(), by_lower, n=1, cutoff=0.6)
     return f"; did you mean '{by_lower[near[0]]}'?" if near else ""

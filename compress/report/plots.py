@@ -20,7 +20,7 @@ INK, MUTED, LINE, GOOD, BAD = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e
 """Colours that stand for the page's: matplotlib writes them, `_themed` replaces them by CSS variables."""
 
 _VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", GOOD: "--good", BAD: "--bad"}
-_SIZE = (5.2, 3.8)
+_SIZE = (5.2, 4.2)
 _MOST_LINES = 12
 
 _STYLES: Mapping[str, Mapping[str, Any]] = {
@@ -68,6 +68,7 @@ def accuracy_cost_svg(results: Mapping[str, Any], entry: Mapping[str, Any]) -> s
         _draw_points(axes, points)
         _draw_doublings(axes, points, reference)
         _dress(axes, points)
+        figure.legend(frameon=False, labelcolor=INK, loc="outside lower center", ncols=2, fontsize=9)
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         return _themed(out.getvalue(), f"Accuracy against MACs, reference {reference.name}")
 
@@ -154,7 +155,6 @@ def _dress(axes: Axes, points: list[Point]) -> None:
     axes.set_ylabel("top-1 on test", color=MUTED)
     axes.tick_params(which="both", colors=MUTED)
     axes.margins(y=0.12)
-    axes.legend(frameon=False, labelcolor=INK, loc="best", fontsize=9)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(MUTED)

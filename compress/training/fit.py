@@ -80,7 +80,7 @@ class ShowEpochs(Callback):
             accuracy = module.curve[-1]["top1"]
             self.advance(0, note=f"epoch {trainer.current_epoch + 1}, loss {module.last_loss:.3f}, validation {accuracy:.1%}")
 
-    def teardown(self, *_: Any) -> None:
+    def teardown(self, *_: Any, **__: Any) -> None:
         if hasattr(self, "bar"):
             self.bar.__exit__(None, None, None)
 

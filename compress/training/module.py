@@ -84,6 +84,7 @@ class Fitting(L.LightningModule):
         self.head = answers.head.requires_grad_(False) if answers else None
         self.embeddings = [np.load(file, mmap_mode="r") for file in answers.files] if answers else []
         self.curve: list[dict[str, float]] = []
+        self.last_loss = math.nan
         self._losses: list[Tensor] = []
         self._right: list[Tensor] = []
 
@@ -145,20 +146,15 @@ class Fitting(L.LightningModule):
         self._right.append((self._logits(batch["images"]).argmax(1) == batch["labels"]).float())
 
     def on_validation_epoch_end(self) -> None:
-        if self.trainer.sanity_checking:
-            return
-        right = torch.cat(self._right)
+        right, self.last_loss = torch.cat(self._right), float(torch.stack(self._losses).mean())
         self._right.clear()
+        self._losses.clear()
+        if not math.isfinite(self.last_loss):
+            epoch = self.current_epoch + 1
+            raise CompressError(f"the loss is {self.last_loss} in epoch {epoch}: lower `lr`, or look at the data")
         top1 = float(self.all_gather(right.mean()).mean())
         spent = (self.current_epoch + 1) * self.trainer.num_training_batches * self.trainer.world_size * self.step_macs
         self.curve.append({"macs": float(spent), "top1": round(top1, 6)})
-
-    def on_train_epoch_end(self) -> None:
-        loss = float(torch.stack(self._losses).mean())
-        self._losses.clear()
-        if not math.isfinite(loss):
-            raise CompressError(f"the loss is {loss} in epoch {self.current_epoch + 1}: lower `lr`, or look at the data")
-        self.last_loss = loss
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["curve"] = self.curve

@@ -81,7 +81,7 @@ def test_paired_interval_by_its_definition(b: int, c: int, n: int) -> None:
     """At both ends the score statistic, with the nuisance share found by brute force, is z."""
     result = paired_difference(b, c, n)
     for end in (result.low, result.high):
-        shares = [max(0.0, -end) + i / 200_000 * (1 - abs(end)) / 2 for i in range(1, 200_000)]
+        shares = [max(0.0, -end) + i / 20_000 * (1 - abs(end)) / 2 for i in range(1, 20_000)]
 
         def likelihood(q: float, end: float = end) -> float:
             both = 1 - 2 * q - end

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Job, environment
+from support import Job, environment
 
 from compress.hashing import file_digest
 

@@ -11,12 +11,12 @@ from typing import Any
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recipe_texts import GOOD
+from recipe.recipe_texts import GOOD
 
 from compress.errors import RecipeError, UsageError
 from compress.recipe import load_recipe, parse_recipe
 
-QUICK = settings(deadline=None, max_examples=4000, suppress_health_check=list(HealthCheck))
+QUICK = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 KEYS = ["stages", "data", "teacher", "kind", "source", "from", "id", "use", "cifar10", "distill", "export", "timm"]
 SIGNS = [*"-:,[]{}&*!|>'\"#% \n\t\0\x85\ufeff\ud800", "\n  ", "\n- ", ": ", "&a ", "*a", "<<", "---", "!!python/x"]
 WORDS = st.sampled_from(KEYS + SIGNS)

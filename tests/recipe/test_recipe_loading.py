@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from recipe_texts import GOOD
+from recipe.recipe_texts import GOOD
 
 from compress import resources
 from compress.errors import RecipeError, UsageError

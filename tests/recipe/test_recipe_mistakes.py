@@ -6,7 +6,7 @@ import resource
 import time
 
 import pytest
-from recipe_texts import BAD, GOOD
+from recipe.recipe_texts import BAD, GOOD
 
 from compress.errors import RecipeError
 from compress.recipe import parse_recipe

@@ -1,0 +1,95 @@
+"""The table of runtimes, and what each of them must offer.
+
+A new runtime is a new file beside this one, with the names of `Runtime` at its top level, and one line in `RUNTIMES`.
+Importing these files is cheap: the runtimes themselves are imported where they are used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from compress.errors import CompressError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from compress.deployment.export import Source
+
+Runner = Callable[["np.ndarray[Any, Any]"], "np.ndarray[Any, Any]"]
+"""Images float32 `[b, 3, r, r]`, normalised, to logits float32 `[b, classes]`."""
+
+
+class Runtime(Protocol):
+    """A program that runs artifacts.
+
+    Attributes:
+        NAME: Its name in recipes and reports.
+        FORMAT: Its file format; runtimes of one format share a file.
+        PACKAGES: What must be importable to build, load and run.
+        ADD: The command that adds them.
+    """
+
+    NAME: str
+    FORMAT: str
+    PACKAGES: tuple[str, ...]
+    ADD: str
+
+    def build(self, source: Source, folder: Path) -> Path:
+        """Write the artifact into `folder` and return the file to load."""
+
+    def load(self, path: Path, threads: int | None = None) -> Runner:
+        """Make an artifact ready to run on `threads` threads, without them on all cores.
+
+        Raises:
+            CompressError: the file cannot be read.
+        """
+
+    def coverage(self, path: Path) -> tuple[int, int]:
+        """Convolutions that this runtime really runs in integer, and all convolutions, of its own executed graph."""
+
+
+RUNTIMES = {
+    "onnxruntime": "compress.deployment.onnx_runtime",
+    "openvino": "compress.deployment.open_vino",
+}
+
+
+def find_runtime(name: str) -> Runtime:
+    """A runtime by name.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if name not in RUNTIMES:
+        raise UsageError(f"there is no runtime {name!r}; there are {', '.join(RUNTIMES)}")
+    return cast(Runtime, importlib.import_module(RUNTIMES[name]))
+
+
+def missing(name: str) -> list[str]:
+    """Packages of a runtime that are not installed; nothing heavy is imported."""
+    return [package for package in find_runtime(name).PACKAGES if importlib.util.find_spec(package) is None]
+
+
+def require(name: str) -> Runtime:
+    """A runtime by name, with all that it needs.
+
+    Raises:
+        UsageError: there is none of this name.
+        CompressError: a package is not installed; the message has the command that adds it.
+    """
+    runtime, absent = find_runtime(name), missing(name)
+    if absent:
+        raise CompressError(f"the runtime {name} needs {', '.join(absent)}: {runtime.ADD}")
+    return runtime
+
+
+def thread_count(threads: int | None) -> int:
+    """`threads`, or without them the cores that this process may use."""
+    if threads:
+        return threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,120 @@
+"""A network as a graph that torchao's PT2E quantizes, and what of that graph is integer."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from compress.errors import CompressError
+
+ops = torch.ops.aten
+CONVOLUTIONS = (ops.conv1d.default, ops.conv2d.default, ops.conv3d.default, ops.convolution.default)
+LINEARS = (ops.linear.default, ops.addmm.default, ops.mm.default)
+
+
+def capture(model: nn.Module, example: Tensor) -> GraphModule:
+    """Export a copy of `model` in eval mode to a graph that takes any batch size.
+
+    Args:
+        model: A network of images.
+        example: Images `[b, 3, r, r]` with b >= 2: from one image the exporter would conclude that there is only one.
+
+    Raises:
+        CompressError: `torch.export` cannot follow the model.
+    """
+    shapes = ({0: torch.export.Dim("batch")},)
+    try:
+        with quiet(), torch.no_grad():
+            graph = torch.export.export(copy.deepcopy(model).eval(), (example,), dynamic_shapes=shapes).module()
+    except Exception as error:  # the exporter raises whatever the traced code raises
+        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise CompressError(f"{type(model).__name__} cannot be captured by torch.export: {reason}") from error
+    assert isinstance(graph, GraphModule)
+    _name_calls_apart(graph)
+    return graph
+
+
+def converted(graph: GraphModule) -> bool:
+    """Whether a graph has quantize and dequantize nodes, as PT2E's conversion makes them."""
+    return any(_is_dequantize(node) for node in graph.graph.nodes)
+
+
+def quantized_convolutions(graph: GraphModule) -> tuple[int, int]:
+    """Convolutions whose input and weight are both quantized, and all convolutions."""
+    nodes = [node for node in graph.graph.nodes if node.target in CONVOLUTIONS]
+    return sum(_is_quantized(node) for node in nodes), len(nodes)
+
+
+def layer_bits(graph: GraphModule) -> dict[str, tuple[int, int]]:
+    """(weight bits, activation bits) of every quantized layer, by the name that it has in the float model."""
+    return {
+        _layer(node): (8, 8)
+        for node in graph.graph.nodes
+        if node.target in CONVOLUTIONS + LINEARS and _is_quantized(node)
+    }
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the warnings and log lines of the exporters off the console."""
+    names = ("torch", "torch.onnx", "torch.export", "torchao", "onnxscript", "onnx_ir")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _name_calls_apart(graph: GraphModule) -> None:
+    """Give each call of a module that is called several times a name of its own.
+
+    The quantizer groups nodes by the name of their module. A ReLU that a block calls twice (torchvision's ResNets)
+    looks like one operation with two outputs, which it refuses. The exporter tells the calls apart in the key only.
+    """
+    for node in graph.graph.nodes:
+        stack: dict[str, tuple[str, Any]] | None = node.meta.get("nn_module_stack")
+        if stack:
+            node.meta["nn_module_stack"] = {
+                key: (f"{name}@{key.rpartition('@')[2]}" if "@" in key and "@" not in name else name, kind)
+                for key, (name, kind) in stack.items()
+            }
+
+
+def _is_dequantize(node: object) -> bool:
+    return isinstance(node, Node) and node.op == "call_function" and "dequantize_per" in str(node.target)
+
+
+def _is_quantized(node: Node) -> bool:
+    """Whether data and weight are dequantized just before; the weight of `mm` may be transposed in between."""
+    tensors = [argument for argument in node.args if isinstance(argument, Node)]
+    if node.target == ops.addmm.default:
+        tensors = tensors[1:]  # the first is the bias
+    return len(tensors) >= 2 and all(_is_dequantize(_through_transpose(tensor)) for tensor in tensors[:2])
+
+
+def _through_transpose(node: Node) -> Node:
+    if node.target in (ops.t.default, ops.transpose.int, ops.permute.default):
+        inner = node.args[0]
+        assert isinstance(inner, Node)
+        return inner
+    return node
+
+
+def _layer(node: Node) -> str:
+    stack = node.meta.get("nn_module_stack") or {}
+    names = [name for name, _ in stack.values()]
+    return names[-1].partition("@")[0] if names else node.name

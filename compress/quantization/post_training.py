@@ -1,0 +1,105 @@
+"""Static INT8 after training: torchao's PT2E with its x86 quantizer.
+
+Weights become signed 8-bit integers with one scale a channel, activations unsigned ones with one scale a tensor, found
+on calibration images by histograms. Batch normalisation is folded into the convolutions first. (torchao's `quantize_`
+would touch linears alone and leave every convolution in float without a word.)
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from compress.errors import CompressError
+from compress.quantization.capture import capture, layer_bits, quiet
+
+
+def quantize(model: nn.Module, calibration: Iterable[Tensor], example: Tensor) -> GraphModule:
+    """Quantize the convolutions and linears of a trained network; `model` itself stays as it is.
+
+    Args:
+        model: A float network of images.
+        calibration: Batches of train images `[b, 3, r, r]`, normalised as in training.
+        example: Two or more images `[b, 3, r, r]`; only their shape counts.
+
+    Returns:
+        A graph that simulates the integer arithmetic in float and takes any batch size.
+
+    Raises:
+        CompressError: a weight is not finite, the calibration images cannot calibrate anything, or there was nothing
+            that could be quantized.
+    """
+    refuse_broken_weights(model)
+    observed = prepare(capture(model, example), histogram=True)
+    _calibrate(observed, calibration)
+    graph = convert(observed)
+    if not layer_bits(graph):
+        raise CompressError(f"{type(model).__name__} has no convolution or linear that could be quantized")
+    return graph
+
+
+def refuse_broken_weights(model: nn.Module) -> None:
+    """Refuse a network that has NaN or infinite weights, naming the first.
+
+    Raises:
+        CompressError: there is such a weight.
+    """
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise CompressError(f"the weight {name} holds NaN or infinite values: this network cannot be quantized")
+
+
+def prepare(graph: GraphModule, *, histogram: bool) -> GraphModule:
+    """Insert observers into a captured graph.
+
+    Args:
+        graph: What `capture` gave.
+        histogram: Find activation ranges by histograms (slow, exact); else by their extremes.
+    """
+    with quiet():
+        from torchao.quantization.pt2e import MinMaxObserver
+        from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
+        from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+        config = x86.get_default_x86_inductor_quantization_config()
+        if not histogram:
+            for spec in (config.input_activation, config.output_activation):
+                object.__setattr__(spec, "observer_or_fake_quant_ctr", MinMaxObserver.with_args(eps=2**-12))
+        prepared: GraphModule = prepare_pt2e(graph, x86.X86InductorQuantizer().set_global(config))
+    return prepared
+
+
+def convert(observed: GraphModule) -> GraphModule:
+    """Replace observers by quantize and dequantize nodes, and float weights by their integers."""
+    with quiet():
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
+
+        graph: GraphModule = convert_pt2e(observed)
+    # `.eval()` of an exported graph raises. This one was exported in eval mode and has no other.
+    for module in graph.modules():
+        module.training = False
+    graph.eval = types.MethodType(lambda self: self, graph)  # type: ignore[method-assign]
+    graph.train = types.MethodType(lambda self, mode=True: self, graph)  # type: ignore[method-assign]
+    return graph
+
+
+def _calibrate(observed: GraphModule, calibration: Iterable[Tensor]) -> None:
+    images, varied = 0, False
+    with torch.no_grad():
+        for batch in calibration:
+            if not torch.isfinite(batch).all():
+                raise CompressError("a calibration image holds NaN or infinite values")
+            images += len(batch)
+            varied = varied or bool((batch.flatten(2).amax(2) != batch.flatten(2).amin(2)).any())
+            observed(batch)
+    if not images:
+        raise CompressError("there are no calibration images")
+    if not varied:
+        raise CompressError(
+            f"each of the {images} calibration images is one flat colour (all black, say): "
+            "no activation range can be learnt from them"
+        )

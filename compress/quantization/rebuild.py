@@ -1,0 +1,106 @@
+"""A quantized network on disk without pickle: its tensors, and the scales that its graph holds as plain numbers.
+
+The graph itself is made again from the float architecture by the same steps, which depend on no weight.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from compress.errors import CompressError
+from compress.quantization.capture import capture
+from compress.quantization.post_training import convert, prepare
+
+Scale = tuple[float, int]
+"""Scale and zero point of one quantize or dequantize node."""
+
+
+def record(graph: GraphModule) -> tuple[dict[str, Tensor], list[Scale]]:
+    """What `rebuild` needs beside the float architecture.
+
+    Returns:
+        The tensors that the graph uses, by name (the float weights that the conversion leaves behind are not among
+        them), and (scale, zero point) of every per-tensor quantize and dequantize node in graph order: plain numbers
+        that survive JSON exactly.
+    """
+    state = {name: _tensor(graph, name).detach() for name in _used(graph)}
+    scales = []
+    for node in _per_tensor(graph):
+        scale, zero_point = node.args[1:3]
+        assert isinstance(scale, float) and isinstance(zero_point, int)
+        scales.append((scale, zero_point))
+    return state, scales
+
+
+def rebuild(
+    model: nn.Module, example: Tensor, state: Mapping[str, Tensor], scales: Sequence[Sequence[float]]
+) -> GraphModule:
+    """Make a recorded quantized network again, bit for bit.
+
+    Args:
+        model: The float network, with any weights (they are not read, and not changed).
+        example: Two or more images `[b, 3, r, r]`; only their shape counts.
+        state: Tensors that `record` gave.
+        scales: Scales that `record` gave.
+
+    Raises:
+        CompressError: the record is of another architecture, or of other library versions that build another graph.
+    """
+    blank = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        for value in blank.state_dict().values():
+            value.zero_()  # weights that were never initialised could hold NaN, at which observers stop
+        observed = prepare(capture(blank, example), histogram=False)
+        observed(torch.zeros_like(example))
+        graph = convert(observed)
+    used, nodes = _used(graph), _per_tensor(graph)
+    if set(used) != set(state) or len(nodes) != len(scales):
+        differing = sorted(set(used) ^ set(state)) or [f"{len(scales)} scales instead of {len(nodes)}"]
+        raise CompressError(
+            f"the quantized network was recorded of another architecture than {type(model).__name__}, or with other "
+            f"versions of torch and torchao: {differing[0]} ({len(differing)} differences in all)"
+        )
+    for name in used:
+        _replace(graph, name, state[name])
+    for node, (scale, zero_point) in zip(nodes, scales, strict=True):
+        node.args = (node.args[0], float(scale), int(zero_point), *node.args[3:])
+    graph.recompile()
+    return graph
+
+
+def _per_tensor(graph: GraphModule) -> list[Node]:
+    quantized = torch.ops.quantized_decomposed
+    targets = (quantized.quantize_per_tensor.default, quantized.dequantize_per_tensor.default)
+    return [node for node in graph.graph.nodes if node.target in targets]
+
+
+def _used(graph: GraphModule) -> list[str]:
+    """Names of the tensors that the graph reads, in graph order, each once."""
+    names = dict.fromkeys(str(node.target) for node in graph.graph.nodes if node.op == "get_attr")
+    return [name for name in names if isinstance(_attribute(graph, name), Tensor)]
+
+
+def _attribute(graph: GraphModule, name: str) -> object:
+    owner, _, key = name.rpartition(".")
+    return getattr(graph.get_submodule(owner), key)
+
+
+def _tensor(graph: GraphModule, name: str) -> Tensor:
+    value = _attribute(graph, name)
+    assert isinstance(value, Tensor)
+    return value
+
+
+def _replace(graph: GraphModule, name: str, value: Tensor) -> None:
+    own = _tensor(graph, name)
+    if own.shape != value.shape or own.dtype != value.dtype:
+        raise CompressError(
+            f"{name} was recorded as {list(value.shape)} {value.dtype} but is {list(own.shape)} {own.dtype} here"
+        )
+    with torch.no_grad():
+        own.copy_(value)

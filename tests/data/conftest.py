@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from compress.pipeline.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def paint() -> Callable[..., Path]:
+    """Write an image of noise, the same for the same seed."""
+
+    def write(path: Path, seed: int = 0, size: tuple[int, int] = (20, 16)) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def photos(tmp_path: Path, paint: Callable[..., Path]) -> Path:
+    """A folder with 10 train and 3 test images of `cat` and `dog`, and 4 unlabelled ones."""
+    root = tmp_path / "photos"
+    seed = 0
+    for split, count in (("train", 10), ("test", 3)):
+        for name in ("cat", "dog"):
+            for number in range(count):
+                seed += 1
+                paint(root / split / name / f"{number:02}.png", seed)
+    for number in range(4):
+        paint(root / "unlabeled" / f"sub{number % 2}" / f"{number}.png", 100 + number)
+    return root

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from compress.data.files import BrokenImage, decode
+from compress.errors import CompressError
+
+
+def save(path: Path, pixels: np.ndarray, mode: str | None = None, **options) -> Path:
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(path, **options)
+    return path
+
+
+def gradient(width: int = 16, height: int = 16) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows * 255 // height, columns * 255 // width, rows * 0 + 90], -1).astype(np.uint8)
+
+
+def test_colour_is_kept_as_it_is(tmp_path):
+    assert np.array_equal(decode(save(tmp_path / "a.png", gradient()), 16), gradient().transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "near"),
+    [("a.png", "L", 1), ("a.png", "P", 40), ("a.gif", "P", 40), ("a.tif", "CMYK", 1), ("a.png", "1", 255)],
+)
+def test_other_modes(tmp_path, name, mode, near):
+    expected = np.asarray(Image.fromarray(gradient()).convert("L" if mode in ("L", "1") else "RGB").convert("RGB"))
+    found = decode(save(tmp_path / name, gradient(), mode), 16)
+    assert np.abs(found.transpose(1, 2, 0).astype(int) - expected).max() <= near
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+    values = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(values).save(tmp_path / name)
+        assert np.abs(decode(tmp_path / name, 16)[0].astype(int) - np.arange(256).reshape(16, 16)).max() <= 1
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    pixels = np.zeros((8, 8, 4), np.uint8)
+    pixels[:4] = (200, 0, 0, 255)
+    found = decode(save(tmp_path / "a.png", pixels), 8)
+    assert found[:, 0, 0].tolist() == [200, 0, 0] and found[:, 7, 7].tolist() == [255, 255, 255]
+    palette = Image.fromarray(pixels[..., :3]).convert("P", palette=Image.Palette.ADAPTIVE, colors=2)
+    palette.save(tmp_path / "b.png", transparency=palette.getpixel((7, 7)))
+    assert decode(tmp_path / "b.png", 8)[:, 7, 7].tolist() == [255, 255, 255]
+
+
+def test_exif_rotation(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    save(tmp_path / "a.png", gradient(), exif=exif)
+    assert np.array_equal(decode(tmp_path / "a.png", 16).transpose(1, 2, 0), np.rot90(gradient(), -1))
+
+
+def test_first_frame_of_an_animation(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert decode(tmp_path / "a.gif", 8)[:, 0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(("size", "side"), [((40, 20), 10), ((20, 40), 10), ((7, 5), 24), ((3000, 1), 8)])
+def test_the_centred_square_is_scaled(tmp_path, size, side):
+    pixels = gradient(*size)
+    found = decode(save(tmp_path / "a.png", pixels), side).transpose(1, 2, 0).astype(int)
+    short = min(size)
+    left, top = (size[0] - short) // 2, (size[1] - short) // 2
+    square = Image.fromarray(pixels[top : top + short, left : left + short])
+    expected = np.asarray(square.resize((side, side), Image.Resampling.BICUBIC)).astype(int)
+    assert found.shape == (side, side, 3) and np.abs(found - expected).max() <= 18  # half a pixel of the gradient
+
+
+def test_antialiasing(tmp_path):
+    stripes = np.tile(np.array([[[0] * 3, [255] * 3]], np.uint8), (64, 32, 1))
+    assert np.abs(decode(save(tmp_path / "a.png", stripes), 8).astype(int) - 127).max() < 20
+
+
+@pytest.mark.parametrize("cut", [0, 1, 30, 200])
+def test_broken_files(tmp_path, cut):
+    for name in ("a.jpg", "a.png", "a.webp", "a.bmp"):
+        whole = save(tmp_path / name, np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)).read_bytes()
+        (tmp_path / name).write_bytes(whole[:cut])
+        with pytest.raises(BrokenImage):
+            decode(tmp_path / name, 16)
+
+
+def test_text_and_float_pixels_and_bombs_are_broken(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_text("no image")
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "f.tif")
+    save(tmp_path / "b.png", gradient())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    for name, says in (("a.png", "cannot identify"), ("f.tif", "no known range"), ("b.png", "more than 200")):
+        with pytest.raises(BrokenImage, match=says):
+            decode(tmp_path / name, 8)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(BrokenImage, match="decompression bomb"):
+        decode(tmp_path / "b.png", 8)
+
+
+def test_the_systems_refusal_is_not_a_broken_image(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(CompressError, match=r"a.png cannot be read: Permission denied"):
+        decode(tmp_path / "a.png", 8)

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compress.data import digests, tree
+from compress.data.arrays import prepare
+from compress.data.files import decode
+from compress.data.sources import data_key
+from compress.errors import CompressError, UsageError
+from compress.recipe.schema import FolderData
+
+
+def section(root: Path, **settings) -> FolderData:
+    return FolderData(source="image-folder", path=str(root), **{"resolution": 16, **settings})
+
+
+def test_everything_of_a_good_folder(photos, store):
+    data = prepare(section(photos), store, 0)
+    assert data.name == "photos" and data.classes == ("cat", "dog") and data.resolution == 16 and data.skipped == 0
+    assert np.bincount(data.train.labels).tolist() == [9, 9] and np.bincount(data.validation.labels).tolist() == [1, 1]
+    assert data.test.labels.tolist() == [0, 0, 0, 1, 1, 1] and len(data.unlabeled) == 4
+    expected = [decode(photos / "test" / name / f"0{n}.png", 16) for name in ("cat", "dog") for n in range(3)]
+    assert np.array_equal(data.test.images, expected)
+    assert not (store.root / data.key / "scratch").exists()
+
+
+def test_val_is_taken_as_it_is_and_no_unlabeled_is_none(photos, store, paint):
+    shutil.rmtree(photos / "unlabeled")
+    for name in ("cat", "dog"):
+        paint(photos / "val" / name / "deep" / "er" / "x.JPG")
+    data = prepare(section(photos), store, 0)
+    assert len(data.train) == 20 and data.validation.labels.tolist() == [0, 1]
+    assert data.unlabeled.images.shape == (0, 3, 16, 16) and data.unlabeled.labels is None
+    (photos / "val").rename(photos / "validation")
+    assert prepare(section(photos), store, 5).key == data.key
+
+
+def test_labels_are_hidden(photos, store):
+    data = prepare(section(photos, labeled=6), store, 0)
+    assert np.bincount(data.train.labels).tolist() == [3, 3] and len(data.validation) == 2
+    assert len(data.unlabeled) == 4 + 20 - 6 - 2
+
+
+def test_hidden_and_other_files_are_passed_over(photos):
+    key = data_key(section(photos), 0)
+    (photos / "train" / "cat" / ".hidden.png").write_bytes(b"")
+    (photos / "train" / "cat" / "notes.txt").write_text("no image")
+    (photos / "train" / ".cache").mkdir()
+    (photos / "README.md").write_text("mine")
+    assert data_key(section(photos), 0) == key
+
+
+def test_links_are_followed_once(photos, store, tmp_path, paint):
+    elsewhere = tmp_path / "elsewhere"
+    paint(elsewhere / "far.png", 999)
+    (photos / "train" / "cat" / "away").symlink_to(elsewhere)
+    (photos / "train" / "cat" / "file.png").symlink_to(elsewhere / "far.png")
+    (elsewhere / "back").symlink_to(photos / "train" / "cat")
+    (elsewhere / "self").symlink_to(elsewhere / "self")
+    data = prepare(section(photos), store, 0)
+    assert len(data.train) + len(data.validation) == 22
+
+
+def test_the_key_is_content_and_what_changes_pixels_or_splits(photos, tmp_path):
+    key = data_key(section(photos), 0)
+    moved = shutil.copytree(photos, tmp_path / "elsewhere" / "other")
+    os.utime(moved / "train" / "cat" / "00.png", (1, 1))
+    assert data_key(section(moved), 0) == key
+    assert data_key(section(photos, templates=["{}"]), 0) == key
+    for change in ({"resolution": 24}, {"broken": "skip"}, {"labeled": 4}, {"validation": 0.3}):
+        assert data_key(section(photos, **change), 0) != key
+    assert data_key(section(photos), 1) != key
+    swapped = photos / "train" / "cat" / "00.png"
+    swapped.rename(photos / "train" / "dog" / "00a.png")
+    assert data_key(section(photos), 0) != key
+
+
+def test_a_second_key_reads_no_image(photos, tmp_path, monkeypatch):
+    cache = tmp_path / "cache" / "digests.json"
+    key = data_key(section(photos), 0, cache)
+    read: list[Path] = []
+    original = digests.file_digest
+    monkeypatch.setattr(digests, "file_digest", lambda path: read.append(path) or original(path))
+    assert data_key(section(photos), 0, cache) == key and not read
+    changed = photos / "train" / "cat" / "03.png"
+    changed.write_bytes(changed.read_bytes() + b"!")
+    assert data_key(section(photos), 0, cache) != key and read == [changed]
+    for damage in ("{", "[]", '{"a": 3}'):
+        cache.write_text(damage)
+        assert data_key(section(photos), 0, cache) != key
+
+
+def break_files(root: Path) -> None:
+    (root / "train" / "cat" / "00.png").write_bytes(b"nothing")
+    whole = (root / "test" / "dog" / "01.png").read_bytes()
+    (root / "test" / "dog" / "01.png").write_bytes(whole[:100])
+
+
+def test_broken_files_are_refused_by_name(photos, store):
+    break_files(photos)
+    with pytest.raises(CompressError, match=r"train/cat/00.png \(cannot identify.*set data.broken to skip"):
+        prepare(section(photos), store, 0)
+    assert not [path for path in store.root.iterdir() if (path / "data.json").exists()]
+
+
+def test_broken_files_are_skipped_and_counted(photos, store, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr("compress.data.arrays.say", said.append)
+    break_files(photos)
+    data = prepare(section(photos, broken="skip"), store, 0)
+    assert data.skipped == 2 and data.test.labels.tolist() == [0, 0, 0, 1, 1]
+    assert len(data.train) + len(data.validation) == 19
+    assert "2 files are no image and skipped: train/cat/00.png" in said[0]
+    assert prepare(section(photos, broken="skip"), store, 0).skipped == 2
+
+
+def test_a_class_of_broken_files_only(photos, store):
+    for file in (photos / "test" / "dog").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(CompressError, match=r"test: no image is left of dog"):
+        prepare(section(photos, broken="skip"), store, 0)
+
+
+def test_a_run_that_was_killed_while_decoding(photos, store, monkeypatch):
+    monkeypatch.setattr("compress.data.arrays.share_out", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        prepare(section(photos), store, 0)
+    monkeypatch.undo()
+    assert len(prepare(section(photos), store, 0).train) == 18
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def only_ignored(folder: Path) -> None:
+    empty(folder)
+    (folder / "a.heic").write_bytes(b"x")
+    (folder / ".b.png").write_bytes(b"x")
+
+
+def to_file(path: Path) -> None:
+    shutil.rmtree(path)
+    path.write_text("a file")
+
+
+def add(name: str) -> Callable[[Path], None]:
+    def write(root: Path) -> None:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / "test" / "cat" / "00.png", root / name)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (shutil.rmtree, r"photos does not exist; it should hold train/CLASS/ and test/CLASS/"),
+        (to_file, r"photos is a file, not a folder"),
+        (lambda r: shutil.rmtree(r / "train"), r"no folder train/ \(it has test, unlabeled\)"),
+        (lambda r: shutil.rmtree(r / "test"), r"no folder test/"),
+        (empty, r"no folder train/ \(it has none\)"),
+        (lambda r: empty(r / "train"), r"two or more classes, and has none"),
+        (lambda r: shutil.rmtree(r / "train" / "cat"), r"two or more classes, and has only dog"),
+        (lambda r: empty(r / "train" / "cat"), r"train: no image in cat; each class needs one"),
+        (lambda r: only_ignored(r / "train" / "dog"), r"train: no image in dog; .*\.jpg"),
+        (lambda r: empty(r / "test" / "cat"), r"test: no image in cat"),
+        (lambda r: shutil.rmtree(r / "test" / "cat"), r"test has no folder of the class cat"),
+        (add("test/bird/a.png"), r"test has the class bird, which train/ has not"),
+        (add("val/cat/a.png"), r"val has no folder of the class dog"),
+        (lambda r: [add(f"{v}/cat/a.png")(r) for v in ("val", "validation")], r"both val/ and validation/; keep one"),
+        (add("train/a.png"), r"train/a.png lies outside a class"),
+        (lambda r: only_ignored(r / "unlabeled"), r"unlabeled holds no image"),
+    ],
+)
+def test_wrong_layouts(photos, spoil, says):
+    spoil(photos)
+    with pytest.raises(UsageError, match=says) as caught:
+        data_key(section(photos), 0)
+    assert "\n" not in str(caught.value)
+
+
+def refuse(path, *_):
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+
+def test_what_may_not_be_read(photos, monkeypatch):
+    monkeypatch.setattr(digests, "file_digest", refuse)
+    with pytest.raises(CompressError, match=r"00.png cannot be read: Permission denied"):
+        data_key(section(photos), 0)
+    monkeypatch.setattr(tree.os, "scandir", refuse)
+    with pytest.raises(CompressError, match=r"photos cannot be read: Permission denied"):
+        data_key(section(photos), 0)
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(CompressError, match=r"photos cannot be read: Permission denied"):
+        data_key(section(photos), 0)
+
+
+def test_a_link_to_nowhere(photos):
+    (photos / "train" / "cat" / "gone.png").symlink_to(photos / "nowhere.png")
+    with pytest.raises(CompressError, match=r"gone.png cannot be read: No such file"):
+        data_key(section(photos), 0)

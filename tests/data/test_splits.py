@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compress.data.raw import Part, Raw
+from compress.data.splits import share_out
+from compress.errors import UsageError
+from compress.recipe.schema import DataSection
+
+NAMES = ("a", "b", "c")
+
+
+def source(counts: tuple[int, int, int], unlabeled: int = 0, validation: int = 0) -> Raw:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(3), counts))
+    parts = {"unlabeled": Part(blank(unlabeled))} if unlabeled else {}
+    if validation:
+        parts["validation"] = Part(blank(validation), np.arange(validation) % 3)
+    return Raw(NAMES, Part(blank(sum(counts)), labels), Part(blank(6), np.arange(6) % 3), **parts)
+
+
+def blank(count: int) -> np.ndarray:
+    return np.zeros((count, 3, 2, 2), np.uint8)
+
+
+def train_rows(raw: Raw, shared, split: str) -> np.ndarray:
+    return np.concatenate([rows for part, rows in shared[split] if part is raw.train] or [np.empty(0, int)])
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.tuples(*[st.integers(4, 40)] * 3),
+    st.floats(0.01, 0.5),
+    st.one_of(st.none(), st.integers(3, 60)),
+    st.integers(0, 2**31 - 1),
+)
+def test_every_train_image_goes_to_one_split(counts, share, labeled, seed):
+    raw = source(counts, unlabeled=5)
+    wanted = DataSection(validation=share, labeled=labeled)
+    try:
+        shared = share_out(raw, wanted, seed)
+    except UsageError:
+        assert labeled is not None and labeled * (1 + share) + 3 > sum(counts)
+        return
+    rows = [train_rows(raw, shared, split) for split in ("train", "unlabeled", "validation")]
+    assert sorted(np.concatenate(rows)) == list(range(sum(counts)))
+    assert shared["test"][0][0] is raw.test
+    kept = np.bincount(raw.train.labels[rows[0]], minlength=3)
+    if labeled:
+        assert kept.sum() == labeled
+        held = np.bincount(raw.train.labels[rows[2]], minlength=3)
+        for name in range(3):  # balanced, unless a class has no more
+            assert kept[name] >= min(labeled // 3, counts[name] - held[name])
+    assert np.bincount(raw.train.labels[rows[2]], minlength=3).min() >= 1
+
+
+def test_the_seed_decides_and_nothing_else():
+    raw = source((30, 30, 30))
+    first, same, other = (share_out(raw, DataSection(labeled=10), seed) for seed in (1, 1, 2))
+    assert np.array_equal(train_rows(raw, first, "train"), train_rows(raw, same, "train"))
+    assert not np.array_equal(train_rows(raw, first, "train"), train_rows(raw, other, "train"))
+
+
+def test_more_labels_add_to_fewer():
+    raw = source((300, 300, 300))
+    few, many = (set(train_rows(raw, share_out(raw, DataSection(labeled=n), 0), "train")) for n in (20, 50))
+    assert few < many
+
+
+def test_validation_is_stratified_and_a_share_of_the_kept_labels():
+    raw = source((100, 200, 300))
+    for labeled, expected in ((None, [10, 20, 30]), (300, [5, 10, 15])):
+        shared = share_out(raw, DataSection(validation=0.1, labeled=labeled), 0)
+        assert np.bincount(raw.train.labels[train_rows(raw, shared, "validation")]).tolist() == expected
+
+
+def test_a_validation_split_of_its_own_is_left_whole():
+    raw = source((10, 10, 10), validation=9)
+    shared = share_out(raw, DataSection(validation=0.5), 0)
+    assert shared["validation"][0][0] is raw.validation and len(train_rows(raw, shared, "train")) == 30
+
+
+@pytest.mark.parametrize(
+    ("counts", "wanted", "says"),
+    [
+        ((10, 10, 10), {"validation": 0}, "nothing may be chosen on the test images"),
+        ((10, 10, 10), {"validation": 1}, "leaves no train image of a"),
+        ((10, 1, 10), {}, r"leaves no train image of b \(1\)"),
+        ((10, 10, 10), {"labeled": 2}, "fewer than the 3 classes"),
+        ((10, 10, 10), {"labeled": 30}, "is 30, and 3 beside them are for validation, but the source has 30 labelled"),
+        ((10, 10, 10), {"labeled": 31}, "the source has 30 labelled"),
+    ],
+)
+def test_too_few_labels(counts, wanted, says):
+    with pytest.raises(UsageError, match=says):
+        share_out(source(counts), DataSection(**wanted), 0)

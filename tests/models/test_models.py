@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from support import environment
+from safetensors.torch import save_file
+from torch import nn
+
+from compress.errors import CompressError, UsageError
+from compress.models.checkpoints import changed_sizes, load_variant, read_weights, save_variant
+from compress.models.students import create_model, create_student
+from compress.models.teachers import load_teacher
+from compress.pruning.channels import prune_channels
+from compress.recipe.schema import ClassifierTeacher, OpenClipTeacher, SampleData, Student
+from compress.resources import ASSETS
+
+EMBEDDED = OpenClipTeacher(source="open_clip", model="local-dir:{assets}/teacher")
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+@pytest.mark.parametrize(
+    "student", [Student(model="test_resnet"), Student(library="torchvision", model="shufflenet_v2_x0_5")]
+)
+def test_the_head_is_fitted_to_the_classes(student: Student) -> None:
+    assert create_student(student, 7, 64)(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+
+
+def test_an_unknown_model_names_its_neighbours() -> None:
+    with pytest.raises(UsageError, match="did you mean.*resnet18"):
+        create_student(Student(model="resnet18"), 10, 32)
+
+
+def test_a_size_that_the_model_cannot_take() -> None:
+    with pytest.raises(UsageError, match="cannot take images of 16 pixels"):
+        create_student(Student(library="torchvision", model="vgg11"), 10, 16)
+
+
+def test_a_checkpoint_of_another_architecture(tmp_path: Path) -> None:
+    save_file(create_model("timm", "test_resnet", 10, 32).state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(CompressError, match=r"other.safetensors is a checkpoint of another architecture: .* differences"):
+        create_student(Student(model="resnet10t", checkpoint=str(tmp_path / "other.safetensors")), 10, 32)
+
+
+def test_a_checkpoint_with_another_head_starts_the_student(tmp_path: Path) -> None:
+    source = create_model("timm", "test_resnet", 100, 32)
+    save_file(source.state_dict(), tmp_path / "start.safetensors")
+    student = create_student(Student(model="test_resnet", checkpoint=str(tmp_path / "start.safetensors")), 10, 32)
+    first = next(iter(source.state_dict()))
+    assert torch.equal(student.state_dict()[first], source.state_dict()[first])
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (print, ("code has run",))
+
+
+@pytest.mark.parametrize("content", [pickle.dumps(Evil()), b"", b"\x00" * 40, b"PK\x03\x04 no zip"])
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_a_weights_file_runs_no_code(tmp_path: Path, name: str, content: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CompressError, match=name):
+        read_weights(tmp_path / name)
+    assert "code has run" not in capfd.readouterr().out
+
+
+def test_a_missing_weights_file(tmp_path: Path) -> None:
+    with pytest.raises(CompressError, match="there is no weights file"):
+        read_weights(tmp_path / "none.safetensors")
+
+
+def variant(folder: Path) -> tuple[nn.Module, torch.Tensor]:
+    """A pruned resnet10t on disk, and what it answers to seeded images."""
+    torch.manual_seed(0)
+    dense = create_model("timm", "resnet10t", 10, 32)
+    model = prune_channels(dense, 32, 0.4, 8)
+    architecture = {
+        "library": "timm",
+        "model": "resnet10t",
+        "classes": list(CLASSES),
+        "resolution": 32,
+        "sizes": changed_sizes(model, dense),
+    }
+    save_variant(folder, architecture, model.state_dict())
+    torch.manual_seed(1)
+    with torch.no_grad():
+        return model, model(torch.randn(4, 3, 32, 32))
+
+
+def test_a_pruned_network_is_rebuilt_from_text_in_another_process(tmp_path: Path) -> None:
+    _, expected = variant(tmp_path)
+    code = (
+        "import sys, json, torch; from pathlib import Path; from compress.models.checkpoints import load_variant\n"
+        f"model, _ = load_variant(Path({str(tmp_path)!r})); torch.manual_seed(1)\n"
+        "with torch.no_grad(): print(json.dumps(model(torch.randn(4, 3, 32, 32)).tolist()))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
+    assert torch.equal(torch.tensor(json.loads(out.stdout)), expected)
+
+
+def test_damaged_variants(tmp_path: Path) -> None:
+    variant(tmp_path)
+    text = (tmp_path / "architecture.json").read_text()
+    (tmp_path / "architecture.json").write_text(text.replace("resnet10t", "resnet14t"))
+    with pytest.raises(CompressError, match="another architecture"):
+        load_variant(tmp_path)
+    (tmp_path / "architecture.json").unlink()
+    with pytest.raises(CompressError, match="holds no variant"):
+        load_variant(tmp_path)
+
+
+def test_a_classifier_teaches_with_its_own_logits(tmp_path: Path) -> None:
+    source = create_model("timm", "test_resnet", 3, 32)
+    save_file(source.state_dict(), tmp_path / "t.safetensors")
+    settings = ClassifierTeacher(source="timm", model="test_resnet", checkpoint=str(tmp_path / "t.safetensors"), resolution=32)
+    teacher = load_teacher(settings, SampleData(source="cifar10-sample"), ("a", "b", "c"), 32)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(teacher.classifier()(images), source.eval()(images))
+
+
+def test_the_embedded_teacher_scores_like_open_clip_itself() -> None:
+    import open_clip
+
+    data = SampleData(source="cifar10-sample", templates=["a photo of a {}."])
+    teacher = load_teacher(EMBEDDED, data, CLASSES, 32)
+    folder = f"local-dir:{ASSETS / 'teacher'}"
+    model, _, _ = open_clip.create_model_and_transforms(folder)
+    model.eval()
+    images = torch.randn(3, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        image = model.encode_image(images, normalize=True)
+        text = model.encode_text(open_clip.get_tokenizer(folder)([f"a photo of a {c}." for c in CLASSES]), normalize=True)
+        expected = model.logit_scale.exp() * image @ text.T
+        assert torch.allclose(teacher.classifier()(images), expected, atol=1e-4)
+    assert teacher.preprocess.resolution == 128
+
+
+def test_a_teacher_without_a_network_says_what_to_fetch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    settings = OpenClipTeacher(source="open_clip", model="ViT-B-32", pretrained="laion2b_s34b_b79k")
+    with pytest.raises(CompressError, match=r"cannot be downloaded here; fetch https://huggingface.co/laion/.*checkpoint"):
+        load_teacher(settings, SampleData(source="cifar10-sample"), CLASSES, 32)
+
+
+def test_names_that_open_clip_does_not_have() -> None:
+    data = SampleData(source="cifar10-sample")
+    with pytest.raises(UsageError, match="did you mean.*ViT-B-32"):
+        load_teacher(OpenClipTeacher(source="open_clip", model="ViT-B32"), data, CLASSES, 32)
+    with pytest.raises(UsageError, match="has no weights 'laion' of ViT-B-32; it has openai"):
+        load_teacher(OpenClipTeacher(source="open_clip", model="ViT-B-32", pretrained="laion"), data, CLASSES, 32)
+

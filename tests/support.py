@@ -1,0 +1,79 @@
+"""A tiny job that is the real one in everything but size: generated photographs, a timm teacher and a timm student."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+RECIPE = """\
+name: tiny
+seed: 3
+data:
+  source: image-folder
+  path: {root}/images
+  resolution: 32
+stages:
+  - {{id: teacher, kind: teacher, teacher: {{source: timm, model: test_resnet, checkpoint: {root}/teacher.safetensors}}}}
+  - {{id: scratch, kind: train, student: test_resnet, epochs: 4, batch: 16, lr: 0.05}}
+  - {{id: distilled, kind: distill, from: teacher, student: test_resnet, epochs: {epochs}, batch: 16, lr: 0.05, views: 2}}
+  - {{id: pruned, kind: prune, from: distilled, target_macs: 0.6, round_to: 4,
+     repair: {{epochs: 1, batch: 16, lr: 0.02, views: 2}}}}
+  - {{id: int8, kind: quantize, from: pruned, calibration_images: 32}}
+  - {{id: files, kind: export, from: [distilled, int8], runtimes: [onnxruntime, openvino]}}
+measure: {{batches: [1, 4], rounds: 5}}
+worth: {{references: [teacher, distilled], tolerance: 0.2}}
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recipe with its data in a folder of its own."""
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.root / "tiny.yaml"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    def write(self, epochs: int = 4) -> None:
+        self.recipe.write_text(RECIPE.format(root=self.root, epochs=epochs))
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "compress", "run", str(self.recipe), "--runs", str(self.runs), *arguments]
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(self.command(*arguments), capture_output=True, text=True, env=environment())
+
+    def results(self) -> dict[str, Any]:
+        """Those of the last run."""
+        last = sorted((self.runs / "tiny").glob("*/results.json"), key=lambda path: path.stat().st_mtime_ns)[-1]
+        return json.loads(last.read_text())  # type: ignore[no-any-return]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "2", "COLUMNS": "200"}
+
+
+def photographs(folder: Path, count: int, seed: int) -> None:
+    """Noisy stripes: their colour and direction tell the class."""
+    rng = np.random.default_rng(seed)
+    for label, name in enumerate(("across", "down", "both")):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            waves = np.sin((np.arange(32) + rng.uniform(0, 6)) * rng.uniform(0.5, 1.5))
+            across, down = np.tile(waves, (32, 1)), np.tile(waves[:, None], (1, 32))
+            grey = (across, down, (across + down) / 2)[label]
+            colour = 90 * grey[..., None] * np.eye(3)[label] + rng.normal(128, 25, (32, 32, 3))
+            Image.fromarray(colour.clip(0, 255).astype(np.uint8)).save(folder / name / f"{number}.png")
