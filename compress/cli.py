@@ -197,5 +197,6 @@ def _disk_is_full(error: Exception) -> bool:
     number = error.errno if isinstance(error, OSError) else None
     text = str(error)
     return number in (errno.ENOSPC, errno.EDQUOT) or any(
-        words in text for words in ("No space left on device", "os error 28", "file write failed", "requested and 0 written")
+        words in text
+        for words in ("No space left on device", "os error 28", "file write failed", "requested and 0 written")
     )

@@ -6,7 +6,6 @@ import difflib
 import os
 import platform
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +29,12 @@ def names(what: str) -> dict[str, str]:
     Raises:
         UsageError: there is no such kind.
     """
-    from compress.deployment import RUNTIMES
+    from compress.deployment.runtimes import RUNTIMES, find_runtime
 
     kinds: dict[str, dict[str, str]] = {
         "losses": LOSSES,
         "pruners": PRUNERS,
-        "runtimes": {name: ", ".join(runtime.packages) for name, runtime in RUNTIMES.items()},
+        "runtimes": {name: "needs " + ", ".join(find_runtime(name).PACKAGES) for name in RUNTIMES},
     }
     if what in ("teachers", "students", "data"):
         return {name: _about(what, name) for name in config_names(what)}
@@ -56,7 +55,7 @@ def _about(kind: str, name: str) -> str:
 
 def examine() -> list[dict[str, Any]]:
     """Rows `{name, present, detail}`: the processor, the GPU, the packages, the embedded assets, the disk."""
-    from compress.deployment import RUNTIMES
+    from compress.deployment.runtimes import RUNTIMES, find_runtime, missing
 
     rows = [
         _row("python", True, platform.python_version()),
@@ -66,10 +65,10 @@ def examine() -> list[dict[str, Any]]:
     for package in CORE:
         version = version_of(package)
         rows.append(_row(package, version is not None, version or f"pip install {package}"))
-    for name, runtime in RUNTIMES.items():
-        absent = [package for package in runtime.packages if find_spec(package) is None]
-        versions = ", ".join(f"{package} {version_of(package)}" for package in runtime.packages)
-        rows.append(_row(f"runtime {name}", not absent, versions if not absent else "pip install 'compress-model[deploy]'"))
+    for name in RUNTIMES:
+        runtime, absent = find_runtime(name), missing(name)
+        versions = ", ".join(f"{package} {version_of(package)}" for package in runtime.PACKAGES)
+        rows.append(_row(f"runtime {name}", not absent, runtime.ADD if absent else versions))
     for asset in ("cifar10-sample/sample.json", "teacher/open_clip_model.safetensors"):
         rows.append(_row(f"embedded {asset.split('/')[0]}", (ASSETS / asset).exists(), str(ASSETS / asset)))
     free = shutil.disk_usage(Path.cwd()).free

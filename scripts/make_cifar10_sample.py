@@ -22,7 +22,9 @@ IMAGES_A_SHEET = 500  # WebP is at most 16,383 pixels high
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifar10", type=Path, required=True, help="folder of the whole CIFAR-10")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "compress" / "assets" / "cifar10-sample")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parents[1] / "compress" / "assets" / "cifar10-sample"
+    )
     args = parser.parse_args()
 
     parts = read_cifar10(args.cifar10)

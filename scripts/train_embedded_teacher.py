@@ -158,7 +158,9 @@ def _augment(images: torch.Tensor) -> torch.Tensor:
 def _train(model, train, held_out, args, device) -> None:
     tokenizer = open_clip.get_tokenizer(f"local-dir:{args.out}")
     tokens = torch.stack([tokenizer([t.format(c) for c in CLASSES]) for t in TEMPLATES]).to(device)
-    schedule = [size for part in args.schedule.split(",") for size in [int(part.split("x")[0])] * int(part.split("x")[1])]
+    schedule = [
+        size for part in args.schedule.split(",") for size in [int(part.split("x")[0])] * int(part.split("x")[1])
+    ]
     images, labels = train
     steps = len(images) // args.batch
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -186,9 +188,15 @@ def _train(model, train, held_out, args, device) -> None:
             total += loss.item()
             if step % 50 == 49:
                 rate = (step + 1) * args.batch / (time.time() - started)
-                print(f"epoch {epoch} step {step + 1}/{steps} loss {total / (step + 1):.4f} {rate:.0f} images/s", flush=True)
+                print(
+                    f"epoch {epoch} step {step + 1}/{steps} loss {total / (step + 1):.4f} {rate:.0f} images/s",
+                    flush=True,
+                )
         accuracy = _evaluate(model, tokens, held_out, device)
-        print(f"epoch {epoch} at {size} px: held-out zero-shot {accuracy:.4f}, scale {model.logit_scale.exp():.1f}", flush=True)
+        print(
+            f"epoch {epoch} at {size} px: held-out zero-shot {accuracy:.4f}, scale {model.logit_scale.exp():.1f}",
+            flush=True,
+        )
         if accuracy >= best:
             best = accuracy
             _save(model, args.out)

@@ -17,7 +17,7 @@ from compress.progress import say, task
 from compress.recipe.schema import Data, FolderData
 
 SPLITS = ("train", "unlabeled", "validation", "test")
-BLOCK = 1024  # images that are copied at once
+BLOCK = 256  # images that are copied at once
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,7 @@ class Source:
         return path
 
 
-def export(
-    model: nn.Module, folder: Path, runtimes: Sequence[str], preprocess: Mapping[str, Any]
-) -> dict[str, Path]:
+def export(model: nn.Module, folder: Path, runtimes: Sequence[str], preprocess: Mapping[str, Any]) -> dict[str, Path]:
     """Write a variant's artifacts, each format into a folder of its own with its `preprocess.json`.
 
     Args:

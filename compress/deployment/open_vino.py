@@ -24,8 +24,12 @@ def build(source: Source, folder: Path) -> Path:
     """Write the intermediate representation, `model.xml` and `model.bin`, with weights as they are."""
     import openvino
 
-    path = folder / "model.xml"
-    openvino.save_model(_read(source.onnx()), str(path), compress_to_fp16=False)
+    path, model = folder / "model.xml", _read(source.onnx())
+    for index, node in enumerate(model.get_ordered_ops()):
+        if node.get_friendly_name() == node.get_name():
+            # Unnamed nodes are called by a count of all that this process made: other bytes each time.
+            node.set_friendly_name(f"{node.get_type_name()}.{index}")
+    openvino.save_model(model, str(path), compress_to_fp16=False)
     return path
 
 

@@ -98,7 +98,10 @@ def resize(model: nn.Module, sizes: Mapping[str, Mapping[str, int]], weights: Ma
 def save_variant(folder: Path, architecture: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
     """Write `architecture.json` and `model.safetensors` into `folder`."""
     (folder / "architecture.json").write_text(json.dumps(architecture, indent=1))
-    save_file({name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}, folder / "model.safetensors")
+    save_file(
+        {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()},
+        folder / "model.safetensors",
+    )
 
 
 def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -37,7 +37,9 @@ def local_files(settings: OpenClipTeacher | ClassifierTeacher) -> list[Path]:
         folder = Path(expand(settings.model.removeprefix(LOCAL)))
         if not (folder / "open_clip_config.json").is_file():
             raise CompressError(f"{folder} is no OpenCLIP folder: it has no open_clip_config.json")
-        weights = [path for path in sorted(folder.glob("open_clip_*")) if path.suffix in (".safetensors", ".bin", ".pt")]
+        weights = [
+            path for path in sorted(folder.glob("open_clip_*")) if path.suffix in (".safetensors", ".bin", ".pt")
+        ]
         if not weights and not paths:
             raise CompressError(f"{folder} has no weights: open_clip_model.safetensors is expected there")
         paths += [folder / "open_clip_config.json", *weights]

@@ -45,7 +45,11 @@ def create_model(library: str, name: str, classes: int, resolution: int, *, pret
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise UsageError(f"{library} has no model {name!r}{hint}")
     try:
-        return _timm(name, classes, resolution, pretrained) if library == "timm" else _torchvision(name, classes, pretrained)
+        return (
+            _timm(name, classes, resolution, pretrained)
+            if library == "timm"
+            else _torchvision(name, classes, pretrained)
+        )
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise

@@ -141,7 +141,11 @@ def _no_weights(settings: OpenClipTeacher, error: Exception) -> str:
         return f"the teacher {settings.model} cannot be loaded from {settings.checkpoint or settings.model}: {reason}"
     found = open_clip.get_pretrained_cfg(settings.model, settings.pretrained or "")
     hub = found.get("hf_hub", "").strip("/") if found else ""
-    url = f"https://huggingface.co/{hub}/resolve/main/open_clip_model.safetensors" if hub else (found or {}).get("url", "")
+    url = (
+        f"https://huggingface.co/{hub}/resolve/main/open_clip_model.safetensors"
+        if hub
+        else (found or {}).get("url", "")
+    )
     return (
         f"the weights of the teacher {settings.model} ({settings.pretrained}) cannot be downloaded here; fetch "
         f"{url or 'them'} on a machine with a network and set `checkpoint:` of the teacher to where you put the file"

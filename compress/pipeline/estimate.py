@@ -12,10 +12,10 @@ from torch import nn
 
 from compress.data.arrays import ImageData
 from compress.measurement.compute import macs, training_macs
+from compress.models.students import create_student
 from compress.pipeline.plan import Unit, make_plan
 from compress.pipeline.stages import Work
 from compress.pipeline.store import Store
-from compress.models.students import create_student
 from compress.recipe.schema import Distillation, DistillStage, Fit, PruneStage, QuantizeStage, Recipe, TrainStage
 
 
@@ -133,5 +133,3 @@ def _duration(seconds: float) -> str:
     if seconds >= 5400:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"
-
-

@@ -33,7 +33,8 @@ def collect(plan: Plan, store: Store, run: dict[str, Any], command: str) -> dict
             "python": platform.python_version(),
             "torch": version_of("torch"),
             "packages": {
-                name: version_of(name) for name in dict.fromkeys((*FIT_PACKAGES, "open_clip_torch", "torchao", *EXPORT_PACKAGES))
+                name: version_of(name)
+                for name in dict.fromkeys((*FIT_PACKAGES, "open_clip_torch", "torchao", *EXPORT_PACKAGES))
             },
             "platform": platform.platform(),
             "cpu": processor(),
@@ -82,13 +83,9 @@ def _variant(plan: Plan, store: Store, identifier: str, measured: dict[str, Any]
 def _paired(plan: Plan, store: Store, reference: str) -> dict[str, tuple[int, int, int]]:
     """Per variant: test images that only the reference gets right, that only the variant does, and all."""
     labels = prepare(plan.recipe.data, store, plan.recipe.seed).test.labels
-    right = {
-        unit.id: np.load(store.path(unit.key) / "test_logits.npy").argmax(1) == labels for unit in plan.variants
-    }
+    right = {unit.id: np.load(store.path(unit.key) / "test_logits.npy").argmax(1) == labels for unit in plan.variants}
     base = right[reference]
-    return {
-        name: (int((base & ~own).sum()), int((~base & own).sum()), len(base)) for name, own in right.items()
-    }
+    return {name: (int((base & ~own).sum()), int((~base & own).sum()), len(base)) for name, own in right.items()}
 
 
 def _data(plan: Plan, store: Store) -> dict[str, Any]:

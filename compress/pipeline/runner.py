@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from compress.deployment import missing
+from compress.deployment.runtimes import require
 from compress.errors import CompressError
 from compress.pipeline.plan import Plan, Unit, make_plan
 from compress.pipeline.results import collect
@@ -93,12 +93,10 @@ def _check_runtimes(recipe: Recipe) -> None:
     for stage in recipe.stages:
         if isinstance(stage, ExportStage):
             for runtime in stage.runtimes:
-                absent = missing(runtime)
-                if absent:
-                    raise CompressError(
-                        f"stage {stage.id}: {runtime} needs {', '.join(absent)}; add it with "
-                        "pip install 'compress-model[deploy]'"
-                    )
+                try:
+                    require(runtime)
+                except CompressError as error:
+                    raise type(error)(f"stage {stage.id}: {error}") from error
 
 
 def _make(plan: Plan, store: Store, unit: Unit, place: str, log: Log) -> None:

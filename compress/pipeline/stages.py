@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from compress.data.arrays import ImageData, Split, prepare
 from compress.data.preprocess import Preprocess
@@ -31,8 +31,8 @@ from compress.pipeline.plan import TEACHER_PACKAGES, Plan, Unit, version_of
 from compress.pipeline.store import Store
 from compress.progress import say, task
 from compress.recipe.schema import (
-    DistillStage,
     Distillation,
+    DistillStage,
     Fit,
     PruneStage,
     QuantizeStage,
@@ -135,7 +135,8 @@ def make_pruned(work: Work, unit: Unit, folder: Path) -> None:
 
 def make_quantized(work: Work, unit: Unit, folder: Path) -> None:
     """Static INT8, calibrated on train images."""
-    from compress.quantization.post_training import count_convolutions, layer_bits, quantize
+    from compress.quantization.capture import layer_bits, quantized_convolutions
+    from compress.quantization.post_training import quantize
     from compress.quantization.rebuild import record
 
     stage = unit.stage
@@ -150,12 +151,15 @@ def make_quantized(work: Work, unit: Unit, folder: Path) -> None:
         converted = quantize(model, batches, example)
     state, scales = record(converted)
     shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
-    architecture = {**architecture, "quantization": {"method": "torchao-pt2e", "scales": scales, "float_shapes": shapes}}
+    architecture = {
+        **architecture,
+        "quantization": {"method": "torchao-pt2e", "scales": scales, "float_shapes": shapes},
+    }
     save_variant(folder, architecture, state)
 
     layers = layer_macs(model, preprocess.resolution)
-    quantized, total = count_convolutions(converted)
-    bits = layer_bits(converted, model)
+    quantized, total = quantized_convolutions(converted)
+    bits = layer_bits(converted)
     inference = {
         "macs": sum(layers.values()),
         "bit_operations": bit_operations(layers, bits),

@@ -25,21 +25,26 @@ def prune_channels(model: nn.Module, resolution: int, target: float, round_to: i
         UsageError: the target cannot be reached; the smallest share that can be is named.
         CompressError: torch-pruning cannot follow this architecture.
     """
-    allowed = target * macs(model, resolution)
-    low, high = 0, RATIOS
-    smallest = _pruned(model, resolution, (RATIOS - 1) / RATIOS, round_to)
-    if macs(smallest, resolution) > allowed:
-        reachable = macs(smallest, resolution) / macs(model, resolution)
+    whole = macs(model, resolution)
+    # Beyond this share the narrowest layer would keep nothing, and torch-pruning leaves such a layer as it is.
+    narrowest = min((m.out_channels for m in model.modules() if _prunable(m, round_to)), default=0)
+    low, high = 0, int(RATIOS * (1 - round_to / narrowest)) if narrowest else 0
+    best = _pruned(model, resolution, high / RATIOS, round_to)
+    if macs(best, resolution) > target * whole:
+        reachable = macs(best, resolution) / whole
         raise UsageError(f"target_macs {target} cannot be reached: the smallest reachable value is {reachable:.4f}")
-    best = smallest
     while high - low > 1:
         middle = (low + high) // 2
         candidate = _pruned(model, resolution, middle / RATIOS, round_to)
-        if macs(candidate, resolution) <= allowed:
+        if macs(candidate, resolution) <= target * whole:
             high, best = middle, candidate
         else:
             low = middle
     return best.eval()
+
+
+def _prunable(module: nn.Module, round_to: int) -> bool:
+    return isinstance(module, nn.Conv2d) and module.groups == 1 and module.out_channels >= 2 * round_to
 
 
 def _pruned(model: nn.Module, resolution: int, ratio: float, round_to: int) -> nn.Module:

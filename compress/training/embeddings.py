@@ -60,7 +60,14 @@ def embed_views(
 
 @torch.inference_mode()
 def _embed(
-    teacher: LoadedTeacher, splits: Sequence[Split], views: Views, view: int, count: int, seed: int, batch: int, folder: Path
+    teacher: LoadedTeacher,
+    splits: Sequence[Split],
+    views: Views,
+    view: int,
+    count: int,
+    seed: int,
+    batch: int,
+    folder: Path,
 ) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tower = teacher.tower.to(device, memory_format=torch.channels_last)

@@ -78,7 +78,9 @@ class ShowEpochs(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if isinstance(module, Fitting):
             accuracy = module.curve[-1]["top1"]
-            self.advance(0, note=f"epoch {trainer.current_epoch + 1}, loss {module.last_loss:.3f}, validation {accuracy:.1%}")
+            self.advance(
+                0, note=f"epoch {trainer.current_epoch + 1}, loss {module.last_loss:.3f}, validation {accuracy:.1%}"
+            )
 
     def teardown(self, *_: Any, **__: Any) -> None:
         if hasattr(self, "bar"):

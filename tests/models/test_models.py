@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import environment
 from safetensors.torch import save_file
+from support import environment
 from torch import nn
 
 from compress.errors import CompressError, UsageError
@@ -43,7 +43,9 @@ def test_a_size_that_the_model_cannot_take() -> None:
 
 def test_a_checkpoint_of_another_architecture(tmp_path: Path) -> None:
     save_file(create_model("timm", "test_resnet", 10, 32).state_dict(), tmp_path / "other.safetensors")
-    with pytest.raises(CompressError, match=r"other.safetensors is a checkpoint of another architecture: .* differences"):
+    with pytest.raises(
+        CompressError, match=r"other.safetensors is a checkpoint of another architecture: .* differences"
+    ):
         create_student(Student(model="resnet10t", checkpoint=str(tmp_path / "other.safetensors")), 10, 32)
 
 
@@ -62,7 +64,9 @@ class Evil:
 
 @pytest.mark.parametrize("content", [pickle.dumps(Evil()), b"", b"\x00" * 40, b"PK\x03\x04 no zip"])
 @pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
-def test_a_weights_file_runs_no_code(tmp_path: Path, name: str, content: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_weights_file_runs_no_code(
+    tmp_path: Path, name: str, content: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CompressError, match=name):
         read_weights(tmp_path / name)
@@ -117,7 +121,9 @@ def test_damaged_variants(tmp_path: Path) -> None:
 def test_a_classifier_teaches_with_its_own_logits(tmp_path: Path) -> None:
     source = create_model("timm", "test_resnet", 3, 32)
     save_file(source.state_dict(), tmp_path / "t.safetensors")
-    settings = ClassifierTeacher(source="timm", model="test_resnet", checkpoint=str(tmp_path / "t.safetensors"), resolution=32)
+    settings = ClassifierTeacher(
+        source="timm", model="test_resnet", checkpoint=str(tmp_path / "t.safetensors"), resolution=32
+    )
     teacher = load_teacher(settings, SampleData(source="cifar10-sample"), ("a", "b", "c"), 32)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -135,7 +141,9 @@ def test_the_embedded_teacher_scores_like_open_clip_itself() -> None:
     images = torch.randn(3, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         image = model.encode_image(images, normalize=True)
-        text = model.encode_text(open_clip.get_tokenizer(folder)([f"a photo of a {c}." for c in CLASSES]), normalize=True)
+        text = model.encode_text(
+            open_clip.get_tokenizer(folder)([f"a photo of a {c}." for c in CLASSES]), normalize=True
+        )
         expected = model.logit_scale.exp() * image @ text.T
         assert torch.allclose(teacher.classifier()(images), expected, atol=1e-4)
     assert teacher.preprocess.resolution == 128
@@ -145,7 +153,9 @@ def test_a_teacher_without_a_network_says_what_to_fetch(monkeypatch: pytest.Monk
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     settings = OpenClipTeacher(source="open_clip", model="ViT-B-32", pretrained="laion2b_s34b_b79k")
-    with pytest.raises(CompressError, match=r"cannot be downloaded here; fetch https://huggingface.co/laion/.*checkpoint"):
+    with pytest.raises(
+        CompressError, match=r"cannot be downloaded here; fetch https://huggingface.co/laion/.*checkpoint"
+    ):
         load_teacher(settings, SampleData(source="cifar10-sample"), CLASSES, 32)
 
 
@@ -155,4 +165,3 @@ def test_names_that_open_clip_does_not_have() -> None:
         load_teacher(OpenClipTeacher(source="open_clip", model="ViT-B32"), data, CLASSES, 32)
     with pytest.raises(UsageError, match="has no weights 'laion' of ViT-B-32; it has openai"):
         load_teacher(OpenClipTeacher(source="open_clip", model="ViT-B-32", pretrained="laion"), data, CLASSES, 32)
-

@@ -56,7 +56,9 @@ def test_the_original_stays_as_it_was() -> None:
 
 
 def test_a_target_that_cannot_be_reached_names_the_smallest() -> None:
-    with pytest.raises(UsageError, match=r"target_macs 0.0001 cannot be reached: the smallest reachable value is 0\.\d+"):
+    with pytest.raises(
+        UsageError, match=r"target_macs 0.0001 cannot be reached: the smallest reachable value is 0\.\d+"
+    ):
         prune_channels(create_model("timm", "test_resnet", 10, 32), 32, 0.0001, 8)
 
 

@@ -1,0 +1,90 @@
+"""Peak memory of a process of its own that does nothing but load an artifact and run it.
+
+    python -m compress.measurement.memory RUNTIME PATH BATCH
+
+prints `{"peak_bytes": ..., "baseline_bytes": ...}`. It imports the runtime and numpy, not torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TIMEOUT_S = 300
+RUNS = 3
+
+
+def peak_memory(path: Path, runtime: str, batch: int, threads: int | None = None) -> int | None:
+    """Largest resident memory, in bytes, of a fresh process that loads an artifact and runs it.
+
+    The interpreter and the runtime's own code are in it, as they are where it is deployed.
+
+    Args:
+        path: The artifact's file, with its `preprocess.json` beside it.
+        runtime: Name of the runtime.
+        batch: Images a run.
+        threads: Threads of the runtime; without them, all cores.
+
+    Returns:
+        None where the process fails, or the system does not tell.
+    """
+    command = [sys.executable, "-m", "compress.measurement.memory", runtime, str(path), str(batch), str(threads or 0)]
+    root = str(Path(__file__).resolve().parents[2])
+    paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=True,
+            env={**os.environ, "PYTHONPATH": paths},
+        )
+        peak = json.loads(done.stdout.strip().split("\n")[-1])["peak_bytes"]
+    except (subprocess.SubprocessError, OSError, ValueError, KeyError):
+        return None
+    return int(peak) if peak else None
+
+
+def main() -> None:
+    runtime, path, batch, *threads = sys.argv[1:]
+    record = measure(runtime, Path(path), int(batch), int(threads[0]) if threads else None)
+    print(json.dumps(record))
+
+
+def measure(name: str, path: Path, batch: int, threads: int | None = None) -> dict[str, int | None]:
+    """Load an artifact in this process and run it; peak of its resident memory in bytes, and the peak before that."""
+    import numpy as np
+
+    from compress.deployment.runtimes import find_runtime
+
+    resolution = json.loads((path.parent / "preprocess.json").read_text())["resolution"]
+    runtime = find_runtime(name)
+    baseline = _peak_bytes()
+    run = runtime.load(path, threads or None)
+    for _ in range(RUNS):
+        run(np.zeros((batch, 3, resolution, resolution), np.float32))
+    return {"peak_bytes": _peak_bytes(), "baseline_bytes": baseline}
+
+
+def _peak_bytes() -> int | None:
+    """Largest resident memory so far. Linux's own line is asked first: `ru_maxrss` is inherited from the parent."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    main()

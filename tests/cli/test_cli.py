@@ -1,0 +1,196 @@
+"""The command line as a person meets it: what it says, where, and with which exit status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import Job, environment
+
+import compress
+
+CHECKOUT = Path(compress.__file__).parents[1]
+
+
+def call(*arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "compress", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**environment(), **variables},
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("verb", ["--help", "run", "plan", "validate", "report", "schema", "list", "doctor"])
+def test_help_fits_a_screen_and_shows_an_example(verb: str) -> None:
+    done = call(*([verb] if verb == "--help" else [verb, "--help"]), COLUMNS="80")
+    assert done.returncode == 0
+    assert "Example: compress-model" in done.stdout
+    assert len(done.stdout.splitlines()) <= 40
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["validate", "quickstart"], ["schema"], ["run", "--help"]])
+def test_no_torch_where_none_is_needed(arguments: list[str]) -> None:
+    code = (
+        "import sys; from compress.__main__ import main\n"
+        f"sys.argv = ['compress-model', *{arguments!r}]\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'numpy', 'lightning', 'matplotlib') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
+    assert done.stderr.strip().endswith("[]"), done.stderr
+
+
+def test_schema_is_json_schema() -> None:
+    schema = json.loads(call("schema").stdout)
+    assert "stages" in schema["properties"]
+
+
+@pytest.mark.parametrize("what", ["teachers", "students", "data", "losses", "pruners", "runtimes"])
+def test_lists(what: str) -> None:
+    names = json.loads(call("list", what, "--json").stdout)
+    assert names and all(isinstance(about, str) and about for about in names.values())
+    assert list(names)[0] in call("list", what).stdout
+
+
+def test_a_list_that_is_not_there() -> None:
+    done = call("list", "student")
+    assert done.returncode == 2 and "did you mean students?" in done.stderr
+
+
+def test_doctor_says_what_is_here() -> None:
+    rows = {row["name"]: row for row in json.loads(call("doctor", "--json").stdout)}
+    assert (
+        rows["torch"]["present"] and rows["embedded teacher"]["present"] and rows["embedded cifar10-sample"]["present"]
+    )
+    assert "runtime openvino" in call("doctor").stdout
+
+
+def test_shipped_recipes_are_valid() -> None:
+    recipes = sorted(str(path) for path in (CHECKOUT / "recipes").glob("*.yaml"))
+    done = call("validate", *recipes)
+    assert done.returncode == 0 and done.stdout.count("valid") == len(recipes) >= 2
+
+
+def test_five_mistakes_are_five_lines(tmp_path: Path) -> None:
+    recipe = tmp_path / "wrong.yaml"
+    recipe.write_text(
+        "data: cifar10-sampel\n"
+        "stages:\n"
+        "  - {id: teacher, kind: teacher, teacher: embedded}\n"
+        "  - {id: small, kind: distil, from: teacher, student: resnet18}\n"
+        "  - {id: pruned, kind: prune, from: smal, target_macs: 2}\n"
+        "  - {id: teacher, kind: train, student: resnet18, epoch: 3}\n"
+    )
+    done = call("validate", str(recipe))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    for number in (1, 4, 5, 6):
+        assert any(f"wrong.yaml:{number}:" in line for line in lines), lines
+    assert len(lines) >= 5
+    assert call("run", str(recipe), "--runs", str(tmp_path / "runs")).returncode == 2
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_recipe() -> None:
+    done = call("run", "quikstart")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: quikstart: no such recipe; did you mean 'quickstart'?")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def fails(job: Job, *overrides: str) -> str:
+    """Run with overrides, expect one clear line, and nothing half-written in the store."""
+    done = job.run(*(part for override in overrides for part in ("--set", override)))
+    assert done.returncode in (1, 2), done.stderr
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    entries = [path for path in (job.runs / "store").glob("*") if (path / "data.json").exists() or path.name == "x"]
+    assert all((path / "entry.json").exists() for path in entries)
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.path=nowhere", "nowhere"),
+        ("stages.teacher.teacher.checkpoint=nowhere.safetensors", "nowhere.safetensors"),
+        ("stages.teacher.teacher.model=resnet10t", "stage teacher: .*another architecture"),
+        ("stages.scratch.student.model=resnet17", "stage scratch: timm has no model 'resnet17'; did you mean"),
+        ("stages.pruned.target_macs=0.00001", "stage pruned: .*smallest reachable value is"),
+        ("trainer.accelerator=cuda", "accelerator|CUDA|cuda"),
+        ("stages.scratch.lr=1e30", "stage scratch: .*no numbers|stage scratch: the loss is nan"),
+    ],
+)
+def test_what_fails_says_so_in_one_line(make_job: Callable[[], Job], override: str, words: str) -> None:
+    import re
+
+    import torch
+
+    if "cuda" in override and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    assert re.search(words, fails(make_job(), override))
+
+
+def test_an_empty_class(make_job: Callable[[], Job]) -> None:
+    job = make_job()
+    for image in (job.root / "images" / "train" / "both").iterdir():
+        image.unlink()
+    assert "both" in fails(job)
+
+
+def test_a_teacher_without_a_network(make_job: Callable[[], Job]) -> None:
+    job = make_job()
+    line = fails(job, "stages.teacher.teacher={source: open_clip, model: ViT-B-32, pretrained: laion2b_s34b_b79k}")
+    assert "fetch https://huggingface.co/laion/" in line and "checkpoint" in line
+
+
+def test_report_writes_the_pages_again(job: Job) -> None:
+    run = sorted((job.runs / "tiny").iterdir())[0]
+    before = (run / "report.md").read_text()
+    (run / "report.md").unlink()
+    assert call("report", str(run)).returncode == 0
+    assert (run / "report.md").read_text() == before
+
+
+def test_report_of_what_is_no_run(tmp_path: Path) -> None:
+    assert call("report", str(tmp_path)).returncode == 2
+    (tmp_path / "results.json").write_text("[1]")
+    done = call("report", str(tmp_path))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+def test_plan_says_what_is_stored(job: Job) -> None:
+    rows = json.loads(
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "compress",
+                "plan",
+                str(job.recipe),
+                "--runs",
+                str(job.runs),
+                "--json",
+                "--set",
+                "stages.pruned.target_macs=0.5",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment(),
+        ).stdout
+    )
+    stored = {row["unit"]: row["stored"] for row in rows}
+    assert stored["teacher"] and stored["distilled"] and stored["files/distilled"]
+    assert not stored["pruned"] and not stored["int8"] and not stored["files/int8"]
+    pruned = next(row for row in rows if row["unit"] == "pruned")
+    assert pruned["macs"] > 0 and pruned["seconds"] > 0

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from compress.errors import CompressError
+from compress.quantization.capture import converted, layer_bits, quantized_convolutions
+from compress.quantization.post_training import quantize
+from compress.quantization.rebuild import rebuild, record
+
+EXAMPLE = torch.zeros(2, 3, 32, 32)
+
+
+def images(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    )
+
+
+class Block(nn.Module):
+    """As in torchvision's ResNets, one ReLU module is called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.relu(self.second(self.relu(self.first(inputs))) + inputs)
+
+
+def shared_relu() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+
+
+def transformer() -> nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model("test_vit", num_classes=4, img_size=32)
+
+
+def test_convolutions_and_linears_are_quantized_and_the_model_stays() -> None:
+    model = small().train()
+    before = copy.deepcopy(model.state_dict())
+    graph = quantize(model, [images(16), images(9, 1)], EXAMPLE)
+    assert converted(graph)
+    assert quantized_convolutions(graph) == (1, 1)
+    assert layer_bits(graph) == {"0": (8, 8), "5": (8, 8)}
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    with torch.no_grad():
+        for count in (1, 5):
+            assert (graph(images(count, 2)) - model.eval()(images(count, 2))).abs().max() < 0.05
+
+
+def test_a_quantized_graph_can_be_asked_for_eval_mode() -> None:
+    graph = quantize(small(), [images(4)], EXAMPLE)
+    assert graph.eval() is graph and graph.train(False) is graph and not graph.training
+
+
+@pytest.mark.parametrize("make", [small, shared_relu, transformer])
+def test_a_recorded_graph_is_rebuilt_bit_for_bit(make: Callable[[], nn.Module]) -> None:
+    graph = quantize(make(), [images(16)], EXAMPLE)
+    state, scales = record(graph)
+    model = make()
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, float("nan"))  # weights of the float model are not read
+    again = rebuild(model, EXAMPLE, state, json.loads(json.dumps(scales)))
+    with torch.no_grad():
+        for count in (1, 6):
+            assert torch.equal(graph(images(count, 3)), again(images(count, 3)))
+    assert layer_bits(again) == layer_bits(graph)
+    assert set(layer_bits(graph)) <= {name for name, _ in model.named_modules()}
+    assert quantized_convolutions(again) == quantized_convolutions(graph)
+
+
+def test_a_record_holds_no_float_copy_of_quantized_weights() -> None:
+    state, _ = record(quantize(shared_relu(), [images(4)], EXAMPLE))
+    floats = {name: value for name, value in state.items() if value.is_floating_point()}
+    assert max(value.dim() for value in floats.values()) == 1  # biases and scales
+    assert sum(value.dtype == torch.int8 for value in state.values()) == 4
+
+
+def test_torchvision_resnet18_with_its_shared_activations() -> None:
+    graph = quantize(torchvision.models.resnet18(num_classes=4), [images(4)], EXAMPLE)
+    assert quantized_convolutions(graph) == (20, 20)
+    assert {"conv1", "layer4.1.conv2", "layer2.0.downsample.0", "fc"} <= set(layer_bits(graph))
+
+
+def test_a_record_of_another_architecture_is_refused() -> None:
+    state, scales = record(quantize(small(), [images(4)], EXAMPLE))
+    with pytest.raises(CompressError, match="recorded of another architecture than Sequential"):
+        rebuild(shared_relu(), EXAMPLE, state, scales)
+    with pytest.raises(CompressError, match=r"2 scales|instead of"):
+        rebuild(small(), EXAMPLE, state, scales[:-1])
+    wider = {name: torch.cat([value, value]) if value.dim() else value for name, value in state.items()}
+    with pytest.raises(CompressError, match="was recorded as"):
+        rebuild(small(), EXAMPLE, wider, scales)
+
+
+def test_a_network_in_which_nothing_can_be_quantized() -> None:
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    with pytest.raises(CompressError, match="no convolution or linear that could be quantized"):
+        quantize(model, [images(4)], EXAMPLE)
+
+
+def test_broken_weights_are_named() -> None:
+    model = small()
+    with torch.no_grad():
+        model[0].weight[3, 1, 0, 0] = float("nan")
+    with pytest.raises(CompressError, match=r"the weight 0\.weight holds NaN"):
+        quantize(model, [images(4)], EXAMPLE)
+
+
+def test_useless_calibration_images_are_refused() -> None:
+    with pytest.raises(CompressError, match="there are no calibration images"):
+        quantize(small(), [], EXAMPLE)
+    black = torch.full((4, 3, 32, 32), -2.0)
+    with pytest.raises(CompressError, match="each of the 8 calibration images is one flat colour"):
+        quantize(small(), [black, black], EXAMPLE)
+    with pytest.raises(CompressError, match="a calibration image holds NaN"):
+        quantize(small(), [black * float("nan")], EXAMPLE)
+
+
+def test_a_network_that_cannot_be_captured_is_one_clear_line() -> None:
+    class Deciding(nn.Module):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return inputs if float(inputs.sum()) > 0 else -inputs
+
+    with pytest.raises(CompressError, match="Deciding cannot be captured") as caught:
+        quantize(Deciding(), [images(4)], EXAMPLE)
+    assert "\n" not in str(caught.value)
