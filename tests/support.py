@@ -21,9 +21,12 @@ data:
   path: {root}/images
   resolution: 32
 stages:
-  - {{id: teacher, kind: teacher, teacher: {{source: timm, model: test_resnet, checkpoint: {root}/teacher.safetensors}}}}
+  - id: teacher
+    kind: teacher
+    teacher: {{source: timm, model: test_resnet, checkpoint: {root}/teacher.safetensors}}
   - {{id: scratch, kind: train, student: test_resnet, epochs: 4, batch: 16, lr: 0.05}}
-  - {{id: distilled, kind: distill, from: teacher, student: test_resnet, epochs: {epochs}, batch: 16, lr: 0.05, views: 2}}
+  - {{id: distilled, kind: distill, from: teacher, student: test_resnet, epochs: {epochs}, batch: 16, lr: 0.05,
+     views: 2}}
   - {{id: pruned, kind: prune, from: distilled, target_macs: 0.6, round_to: 4,
      repair: {{epochs: 1, batch: 16, lr: 0.02, views: 2}}}}
   - {{id: int8, kind: quantize, from: pruned, calibration_images: 32}}

@@ -1,4 +1,4 @@
-"""Variants on disk, without pickle: `architecture.json` says how to build the network, `model.safetensors` has its weights.
+"""Variants on disk, without pickle: `architecture.json` says how to build the network, `model.safetensors` holds it.
 
 `architecture.json` names the library and the model, and every size in which the network differs from what the library
 builds, so that a pruned network is rebuilt from text.

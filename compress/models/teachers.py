@@ -23,7 +23,7 @@ from compress.resources import expand
 
 @dataclass(frozen=True)
 class LoadedTeacher:
-    """A teacher in eval mode: `tower` maps images `[batch, 3, r, r]` to embeddings `[batch, width]`, `head` to logits."""
+    """A teacher in eval mode: `tower` maps images `[b, 3, r, r]` to embeddings `[b, width]`, `head` these to logits."""
 
     tower: nn.Module
     head: nn.Module

@@ -1,7 +1,7 @@
 """What each kind of stage does: from entries of the store to a new one.
 
-Every variant's folder has `metrics.json` and `test_logits.npy` (float32 `[test images, classes]`); networks of our own have
-`architecture.json` and `model.safetensors`, teachers `head.safetensors`.
+Every variant's folder has `metrics.json` and `test_logits.npy` (float32 `[test images, classes]`); networks of our own
+have `architecture.json` and `model.safetensors`, teachers `head.safetensors`.
 """
 
 from __future__ import annotations

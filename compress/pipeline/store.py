@@ -1,7 +1,7 @@
 """The store: what stages made, under a key of everything that determined it.
 
-An entry is a folder that was written aside, hashed, fsynced and renamed, so that it is there whole or not at all. What a
-killed run was making stays under `partial/` and is gone on with.
+An entry is a folder that was written aside, hashed, fsynced and renamed, so that it is there whole or not at all. What
+a killed run was making stays under `partial/` and is gone on with.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class Store:
     def get(self, key: str, what: str, make: Callable[[Path], None]) -> tuple[Path, bool]:
         """Folder of the entry `key`, and whether it was taken from the store.
 
-        Where there is none, `make(folder)` fills one. The folder is the same one when a killed run is started again, so
-        `make` can go on from what it finds there; what lies in its `scratch/` does not become part of the entry. Another
-        run that makes the same entry is waited for, and its result taken.
+        Where there is none, `make(folder)` fills one. The folder is the same one when a killed run is started again,
+        so `make` can go on from what it finds there; what lies in its `scratch/` does not become part of the entry.
+        Another run that makes the same entry is waited for, and its result taken.
         """
         if self.has(key):
             return self.path(key), True

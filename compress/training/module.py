@@ -1,4 +1,4 @@
-"""The one LightningModule: a network, the images that it is fitted on, and, where it is distilled, a teacher's answers."""
+"""The one LightningModule: a network, the images that it is fitted on, and a teacher's answers where it has one."""
 
 from __future__ import annotations
 

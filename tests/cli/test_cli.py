@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -57,7 +58,7 @@ def test_schema_is_json_schema() -> None:
 def test_lists(what: str) -> None:
     names = json.loads(call("list", what, "--json").stdout)
     assert names and all(isinstance(about, str) and about for about in names.values())
-    assert list(names)[0] in call("list", what).stdout
+    assert next(iter(names)) in call("list", what).stdout
 
 
 def test_a_list_that_is_not_there() -> None:
@@ -113,7 +114,7 @@ def fails(job: Job, *overrides: str) -> str:
     assert "Traceback" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, done.stderr
-    entries = [path for path in (job.runs / "store").glob("*") if (path / "data.json").exists() or path.name == "x"]
+    entries = [path for path in (job.runs / "store").glob("*") if re.fullmatch("[0-9a-f]{24}", path.name)]
     assert all((path / "entry.json").exists() for path in entries)
     return errors[0]
 
@@ -131,8 +132,6 @@ def fails(job: Job, *overrides: str) -> str:
     ],
 )
 def test_what_fails_says_so_in_one_line(make_job: Callable[[], Job], override: str, words: str) -> None:
-    import re
-
     import torch
 
     if "cuda" in override and torch.cuda.is_available():
@@ -194,3 +193,22 @@ def test_plan_says_what_is_stored(job: Job) -> None:
     assert not stored["pruned"] and not stored["int8"] and not stored["files/int8"]
     pruned = next(row for row in rows if row["unit"] == "pruned")
     assert pruned["macs"] > 0 and pruned["seconds"] > 0
+
+
+def test_a_full_disk(make_job: Callable[[], Job], tmp_path: Path) -> None:
+    """Needs the right to mount a small file system."""
+    job, small = make_job(), tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(small)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("cannot mount a small file system here")
+    try:
+        done = subprocess.run(
+            [*job.command()[:-1], str(small / "runs")], capture_output=True, text=True, env=environment()
+        )
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("error: ") and "disk is full" in done.stderr, done.stderr
+        entries = [p for p in (small / "runs" / "store").iterdir() if re.fullmatch("[0-9a-f]{24}", p.name)]
+        assert all((entry / "entry.json").exists() for entry in entries)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)

@@ -32,8 +32,8 @@ def test_the_head_is_fitted_to_the_classes(student: Student) -> None:
 
 
 def test_an_unknown_model_names_its_neighbours() -> None:
-    with pytest.raises(UsageError, match="did you mean.*resnet18"):
-        create_student(Student(model="resnet18"), 10, 32)
+    with pytest.raises(UsageError, match=r"did you mean.*resnet18"):
+        create_student(Student(model="resnet_18"), 10, 32)
 
 
 def test_a_size_that_the_model_cannot_take() -> None:
@@ -161,7 +161,7 @@ def test_a_teacher_without_a_network_says_what_to_fetch(monkeypatch: pytest.Monk
 
 def test_names_that_open_clip_does_not_have() -> None:
     data = SampleData(source="cifar10-sample")
-    with pytest.raises(UsageError, match="did you mean.*ViT-B-32"):
+    with pytest.raises(UsageError, match=r"did you mean.*ViT-B-32"):
         load_teacher(OpenClipTeacher(source="open_clip", model="ViT-B32"), data, CLASSES, 32)
     with pytest.raises(UsageError, match="has no weights 'laion' of ViT-B-32; it has openai"):
         load_teacher(OpenClipTeacher(source="open_clip", model="ViT-B-32", pretrained="laion"), data, CLASSES, 32)

@@ -1,0 +1,66 @@
+"""What the pages tell people to type works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from support import environment
+
+import compress
+from compress.recipe import parse_recipe
+
+CHECKOUT = Path(compress.__file__).parents[1]
+PAGES = sorted([CHECKOUT / "README.md", *CHECKOUT.glob("*/README.md"), *CHECKOUT.glob("compress/*/README.md")])
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    lines = [line for page in PAGES for block in blocks(page, "") for line in block.splitlines()]
+    lines += re.findall(r"`(compress-model [^`]+)`", "\n".join(page.read_text() for page in PAGES))
+    found = [shlex.split(line.split("#")[0]) for line in lines if line.startswith("compress-model ")]
+    # Words in capitals are for the reader to fill in.
+    return [c for c in dict.fromkeys(map(tuple, found)) if not any(re.fullmatch(r"[A-Z_.]+(\.yaml)?", w) for w in c)]
+
+
+def work(command: tuple[str, ...], cwd: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "compress", *command[1:]], capture_output=True, text=True, cwd=cwd, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c[1] != "run"], ids=" ".join)
+def test_commands(command: tuple[str, ...], tmp_path: Path) -> None:
+    work(command, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in commands() if c[1] == "run" and "cifar10" not in c[2]], ids=" ".join)
+def test_runs(command: tuple[str, ...], tmp_path: Path) -> None:
+    work(command, tmp_path)
+
+
+def test_there_are_commands() -> None:
+    assert len(commands()) >= 3
+
+
+@pytest.mark.parametrize("block", blocks(CHECKOUT / "README.md", "yaml"))
+def test_parts_of_recipes(block: str) -> None:
+    part = yaml.safe_load(block)
+    recipe = {"data": "cifar10-sample", "stages": [{"id": "s", "kind": "train", "student": "resnet18"}], **part}
+    parse_recipe(yaml.safe_dump(recipe))
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page}: {target}"
