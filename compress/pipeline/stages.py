@@ -187,11 +187,12 @@ MAKERS: dict[str, Callable[[Work, Unit, Path], None]] = {
 @torch.inference_mode()
 def test_logits(model: nn.Module, preprocess: Preprocess, test: Split, what: str) -> np.ndarray:
     """Logits of the test images, float32 `[images, classes]`."""
+    model.to(memory_format=torch.channels_last)
     parts = []
     with task(f"{what}: test images", len(test.images)) as advance:
         for rows in _parts(np.arange(len(test.images)), 64):
             pixels = preprocess(torch.from_numpy(np.array(test.images[rows[0] : rows[-1] + 1])))
-            parts.append(model(pixels).float().numpy())
+            parts.append(model(pixels.contiguous(memory_format=torch.channels_last)).float().numpy())
             advance(len(rows))
     return np.concatenate(parts)
 

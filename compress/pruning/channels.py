@@ -27,7 +27,7 @@ def prune_channels(model: nn.Module, resolution: int, target: float, round_to: i
     """
     whole = macs(model, resolution)
     # Beyond this share the narrowest layer would keep nothing, and torch-pruning leaves such a layer as it is.
-    narrowest = min((m.out_channels for m in model.modules() if _prunable(m, round_to)), default=0)
+    narrowest = min(_widths(model, round_to), default=0)
     low, high = 0, int(RATIOS * (1 - round_to / narrowest)) if narrowest else 0
     best = _pruned(model, resolution, high / RATIOS, round_to)
     if macs(best, resolution) > target * whole:
@@ -43,8 +43,10 @@ def prune_channels(model: nn.Module, resolution: int, target: float, round_to: i
     return best.eval()
 
 
-def _prunable(module: nn.Module, round_to: int) -> bool:
-    return isinstance(module, nn.Conv2d) and module.groups == 1 and module.out_channels >= 2 * round_to
+def _widths(model: nn.Module, round_to: int) -> list[int]:
+    """Channels of the convolutions that have some to spare."""
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups == 1]
+    return [m.out_channels for m in convolutions if m.out_channels >= 2 * round_to]
 
 
 def _pruned(model: nn.Module, resolution: int, ratio: float, round_to: int) -> nn.Module:

