@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from support import Job, photographs
@@ -13,14 +15,16 @@ def make_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Job]:
     """Gives a new job in a folder of its own each time."""
 
     def make() -> Job:
+        import torch
         from safetensors.torch import save_file
 
         from compress.models.students import create_model
 
         root = tmp_path_factory.mktemp("job")
-        for part, count in (("train", 16), ("val", 6), ("test", 12)):
+        for part, count in (("train", 16), ("val", 6), ("test", 40)):
             photographs(root / "images" / part, count, seed=len(part))
         photographs(root / "images" / "unlabeled", 16, seed=99)
+        torch.manual_seed(0)
         save_file(create_model("timm", "test_resnet", 3, 32).state_dict(), root / "teacher.safetensors")
         job = Job(root)
         job.write()
@@ -36,3 +40,16 @@ def job(make_job: Callable[[], Job]) -> Job:
     done = made.run()
     assert done.returncode == 0, done.stderr
     return made
+
+
+@pytest.fixture
+def done_job(job: Job, tmp_path: Path) -> Callable[[], Job]:
+    """Gives a copy, in another place, of the job that has been run; the test may change it."""
+
+    def copy() -> Job:
+        shutil.copytree(job.root, tmp_path / "copy")
+        copied = Job(tmp_path / "copy")
+        copied.write()
+        return copied
+
+    return copy

@@ -37,7 +37,7 @@ def estimate(recipe: Recipe, runs: Path) -> list[dict[str, Any]]:
                 "stored": stored,
                 "key": unit.key,
                 "macs": int(compute),
-                "seconds": round(seconds, 1),
+                "seconds": round(seconds, 3),
             }
         )
     return rows

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.sources import data_key
-from compress.hashing import key_of
-from compress.models.identity import teacher_weights_id
+from compress.errors import CompressError
+from compress.hashing import file_digest, key_of
+from compress.models.identity import LOCAL, teacher_weights_id
 from compress.pipeline.store import Store
 from compress.recipe.graph import ordered_stages, teacher_of
 from compress.recipe.schema import (
@@ -106,11 +107,23 @@ def _variant_unit(recipe: Recipe, data: str, stage: Stage, units: dict[str, Unit
     parents = [units[name].key for name in (parent, teacher if isinstance(stage, PruneStage) else None) if name]
     if isinstance(stage, TeacherStage):
         prompts = {"templates": recipe.data.templates, "prompts": recipe.data.prompts}
-        settings = {**settings, **prompts, "weights": teacher_weights_id(stage.teacher)}
+        # What a file holds counts, not where it lies.
+        where = {"checkpoint": None} | ({"model": LOCAL} if stage.teacher.model.startswith(LOCAL) else {})
+        weights = teacher_weights_id(stage.teacher)
+        settings = {**settings, **prompts, "teacher": {**settings["teacher"], **where}, "weights": weights}
     else:
+        if isinstance(stage, TrainStage | DistillStage) and stage.student.checkpoint:
+            settings["student"]["checkpoint"] = _file_id(stage)
         fit = recipe.trainer.model_dump(include={"devices", "num_nodes", "precision"})
         settings = {**settings, "views": recipe.data.views.model_dump(), "fit": fit, "seed": recipe.seed}
     return Unit(stage.id, stage, _key(recipe, data, settings, _packages(stage), parents), parent, teacher)
+
+
+def _file_id(stage: TrainStage | DistillStage) -> str:
+    try:
+        return file_digest(Path(stage.student.checkpoint or ""))
+    except OSError as error:
+        raise CompressError(f"stage {stage.id}: there is no weights file {stage.student.checkpoint}") from error
 
 
 def _packages(stage: Stage) -> tuple[str, ...]:

@@ -94,7 +94,7 @@ def _embed(
 
 
 def _fused(tower: nn.Module, resolution: int) -> nn.Module:
-    """On the CPU, the tower with batch-norm and activations fused into its convolutions (1.5x on EfficientNet-Lite0)."""
+    """On the CPU, the tower with batch-norm and activations fused into its convolutions: 1.5x on EfficientNet-Lite0."""
     if next(tower.parameters()).is_cuda:
         return tower
     example = torch.zeros(2, 3, resolution, resolution).contiguous(memory_format=torch.channels_last)

@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from compress.errors import CompressError
@@ -111,7 +112,7 @@ def fit(module: Fitting, trainer: Trainer, work: Path, what: str) -> Fitted:
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-    except (ValueError, RuntimeError, L.fabric.utilities.exceptions.MisconfigurationException) as error:
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
         raise CompressError(f"the trainer section does not fit this machine: {str(error).splitlines()[0]}") from error
     if last.exists():
         done = _finished_epochs(last)

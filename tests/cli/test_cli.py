@@ -146,7 +146,8 @@ def test_an_empty_class(make_job: Callable[[], Job]) -> None:
     assert "both" in fails(job)
 
 
-def test_a_teacher_without_a_network(make_job: Callable[[], Job]) -> None:
+def test_a_teacher_without_a_network(make_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # otherwise the hub's client tries for a minute where there is none
     job = make_job()
     line = fails(job, "stages.teacher.teacher={source: open_clip, model: ViT-B-32, pretrained: laion2b_s34b_b79k}")
     assert "fetch https://huggingface.co/laion/" in line and "checkpoint" in line
