@@ -101,7 +101,7 @@ def _fused(tower: nn.Module, resolution: int) -> nn.Module:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # TorchScript is old, but needs no compiler on the person's machine
         try:
-            traced = torch.jit.trace(tower, example)
-            return torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))  # type: ignore[no-any-return]
+            traced = torch.jit.trace(tower, example)  # type: ignore[no-untyped-call]
+            return torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))
         except RuntimeError:  # an architecture that cannot be traced runs as it is
             return tower
