@@ -110,7 +110,7 @@ def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         CompressError: the folder holds no variant, or one that this machine's libraries build otherwise.
     """
-    from compress.models.students import create_model
+    from compress.models.build import create_model
 
     try:
         architecture = json.loads((folder / "architecture.json").read_text())

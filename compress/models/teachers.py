@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from compress.data.preprocess import Preprocess
 from compress.errors import CompressError, UsageError
+from compress.models.build import create_model
 from compress.models.checkpoints import load_weights, read_weights
 from compress.models.identity import LOCAL, local_files
-from compress.models.students import create_model
 from compress.recipe.schema import ClassifierTeacher, DataSection, OpenClipTeacher
 from compress.resources import expand
 

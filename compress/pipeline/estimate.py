@@ -14,8 +14,8 @@ from compress.data.arrays import ImageData
 from compress.measurement.compute import macs, training_macs
 from compress.models.students import create_student
 from compress.pipeline.plan import Unit, make_plan
-from compress.pipeline.stages import Work
 from compress.pipeline.store import Store
+from compress.pipeline.work import Work
 from compress.recipe.schema import Distillation, DistillStage, Fit, PruneStage, QuantizeStage, Recipe, TrainStage
 
 

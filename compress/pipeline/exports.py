@@ -20,7 +20,7 @@ from compress.measurement.accuracy import accuracy_record, agreement
 from compress.measurement.latency import measure_in_turns, summary
 from compress.measurement.memory import peak_memory
 from compress.pipeline.plan import Unit
-from compress.pipeline.stages import Work
+from compress.pipeline.work import Work
 from compress.progress import say, task
 from compress.recipe.schema import ExportStage, QuantizeStage
 

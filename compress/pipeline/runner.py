@@ -105,7 +105,8 @@ def _make(plan: Plan, store: Store, unit: Unit, place: str, log: Log) -> None:
         log.write("stored", unit=unit.id, key=unit.key)
         return
     from compress.pipeline.exports import make_export
-    from compress.pipeline.stages import MAKERS, Work
+    from compress.pipeline.stages import MAKERS
+    from compress.pipeline.work import Work
 
     say(f"{place} {unit.id}: {_doing(unit)}")
     log.write("start", unit=unit.id, key=unit.key)
@@ -126,7 +127,7 @@ def _measure(plan: Plan, store: Store, log: Log) -> None:
         say("latency: taken from the store")
         return
     from compress.pipeline.exports import measure_latency
-    from compress.pipeline.stages import Work
+    from compress.pipeline.work import Work
 
     say(f"latency: all variants in turns, {plan.recipe.measure.rounds} rounds")
     store.get(plan.latency_key, "latency", lambda folder: measure_latency(Work(plan, store), folder))

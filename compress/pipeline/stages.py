@@ -1,15 +1,8 @@
-"""What each kind of stage does: from entries of the store to a new one.
-
-Every variant's folder has `metrics.json` and `test_logits.npy` (float32 `[test images, classes]`); networks of our own
-have `architecture.json` and `model.safetensors`, teachers `head.safetensors`.
-"""
+"""What each kind of stage does: from entries of the store to a new one."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +11,29 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from compress.data.arrays import ImageData, Split, prepare
+from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
-from compress.errors import CompressError
-from compress.measurement.accuracy import accuracy_record
 from compress.measurement.compute import bit_operations, layer_macs, parameters, training_macs
+from compress.models.build import create_model
 from compress.models.checkpoints import changed_sizes, load_variant, save_variant
 from compress.models.identity import teacher_weights_id
-from compress.models.students import create_model, create_student
-from compress.models.teachers import LoadedTeacher, load_teacher
-from compress.pipeline.plan import TEACHER_PACKAGES, Plan, Unit, version_of
-from compress.pipeline.store import Store
-from compress.progress import say, task
+from compress.models.students import create_student
+from compress.pipeline.plan import TEACHER_PACKAGES, Unit, version_of
+from compress.pipeline.work import (
+    Metrics,
+    Work,
+    float_inference,
+    parts,
+    test_logits,
+    write_network,
+    write_variant,
+)
 from compress.recipe.schema import (
     Distillation,
     DistillStage,
     Fit,
     PruneStage,
     QuantizeStage,
-    Recipe,
     Student,
     TeacherStage,
     TrainStage,
@@ -44,43 +41,6 @@ from compress.recipe.schema import (
 from compress.training.embeddings import embed_views
 from compress.training.fit import fit
 from compress.training.module import Answers, Fitting
-
-Metrics = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Work:
-    """What stages need besides their own settings."""
-
-    plan: Plan
-    store: Store
-
-    @property
-    def recipe(self) -> Recipe:
-        return self.plan.recipe
-
-    @cached_property
-    def data(self) -> ImageData:
-        return prepare(self.recipe.data, self.store, self.recipe.seed)
-
-    def folder(self, identifier: str) -> Path:
-        return self.store.path(self.plan.unit(identifier).key)
-
-    def metrics(self, identifier: str) -> Metrics:
-        return json.loads((self.folder(identifier) / "metrics.json").read_text())  # type: ignore[no-any-return]
-
-    def teacher(self, identifier: str) -> LoadedTeacher:
-        stage = self.plan.unit(identifier).stage
-        assert isinstance(stage, TeacherStage)
-        return load_teacher(stage.teacher, self.recipe.data, self.data.classes, self.data.resolution)
-
-    def network(self, identifier: str) -> tuple[nn.Module, Preprocess]:
-        """The network of a variant, on the CPU and in eval mode, with what images go through before it."""
-        if isinstance(self.plan.unit(identifier).stage, TeacherStage):
-            loaded = self.teacher(identifier)
-            return loaded.classifier(), loaded.preprocess
-        model, architecture = load_variant(self.folder(identifier))
-        return model, Preprocess.from_dict(architecture["preprocess"])
 
 
 def make_teacher(work: Work, unit: Unit, folder: Path) -> None:
@@ -92,7 +52,7 @@ def make_teacher(work: Work, unit: Unit, folder: Path) -> None:
     logits = test_logits(model, loaded.preprocess, work.data.test, unit.id)
     training = {"macs": 0, "parts": [], "wall_s": 0.0, "curve": [], "views": {}}
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    _write(folder, work, logits, _float_inference(model, loaded.preprocess, size), training)
+    write_variant(folder, work, logits, float_inference(model, loaded.preprocess, size), training)
 
 
 def make_trained(work: Work, unit: Unit, folder: Path) -> None:
@@ -101,7 +61,7 @@ def make_trained(work: Work, unit: Unit, folder: Path) -> None:
     assert isinstance(stage, TrainStage)
     model, architecture = _new_student(work, stage.student)
     training = _fit(work, unit, folder, model, architecture, stage, [work.data.train], None, _ledger())
-    _write_network(work, unit, folder, model, architecture, training)
+    write_network(work, unit, folder, model, architecture, training)
 
 
 def make_distilled(work: Work, unit: Unit, folder: Path) -> None:
@@ -110,7 +70,7 @@ def make_distilled(work: Work, unit: Unit, folder: Path) -> None:
     assert isinstance(stage, DistillStage)
     model, architecture = _new_student(work, stage.student)
     training = _distil(work, unit, folder, model, architecture, stage, _ledger())
-    _write_network(work, unit, folder, model, architecture, training)
+    write_network(work, unit, folder, model, architecture, training)
 
 
 def make_pruned(work: Work, unit: Unit, folder: Path) -> None:
@@ -130,7 +90,7 @@ def make_pruned(work: Work, unit: Unit, folder: Path) -> None:
         training = _distil(work, unit, folder, model, architecture, stage.repair, ledger)
     else:
         training = _fit(work, unit, folder, model, architecture, stage.repair, [work.data.train], None, ledger)
-    _write_network(work, unit, folder, model, architecture, training)
+    write_network(work, unit, folder, model, architecture, training)
 
 
 def make_quantized(work: Work, unit: Unit, folder: Path) -> None:
@@ -146,7 +106,7 @@ def make_quantized(work: Work, unit: Unit, folder: Path) -> None:
     images = work.data.train.images
     chosen = np.random.default_rng(work.recipe.seed).permutation(len(images))[: stage.calibration_images]
     example = torch.zeros(2, 3, preprocess.resolution, preprocess.resolution)
-    batches = (preprocess(torch.from_numpy(images[np.sort(part)])) for part in _parts(chosen, 64))
+    batches = (preprocess(torch.from_numpy(images[np.sort(part)])) for part in parts(chosen, 64))
     with torch.inference_mode(False), torch.no_grad():
         converted = quantize(model, batches, example)
     state, scales = record(converted)
@@ -172,7 +132,7 @@ def make_quantized(work: Work, unit: Unit, folder: Path) -> None:
     }
     ledger = _ledger(work.metrics(unit.parent)["training"])
     _charge(ledger, f"calibration on {len(chosen)} images", len(chosen) * sum(layers.values()))
-    _write(folder, work, test_logits(converted, preprocess, work.data.test, unit.id), inference, ledger)
+    write_variant(folder, work, test_logits(converted, preprocess, work.data.test, unit.id), inference, ledger)
 
 
 MAKERS: dict[str, Callable[[Work, Unit, Path], None]] = {
@@ -182,24 +142,6 @@ MAKERS: dict[str, Callable[[Work, Unit, Path], None]] = {
     "prune": make_pruned,
     "quantize": make_quantized,
 }
-
-
-@torch.inference_mode()
-def test_logits(model: nn.Module, preprocess: Preprocess, test: Split, what: str) -> np.ndarray:
-    """Logits of the test images, float32 `[images, classes]`."""
-    model.to(memory_format=torch.channels_last)
-    parts = []
-    with task(f"{what}: test images", len(test.images)) as advance:
-        for rows in _parts(np.arange(len(test.images)), 64):
-            pixels = preprocess(torch.from_numpy(np.array(test.images[rows[0] : rows[-1] + 1])))
-            parts.append(model(pixels.contiguous(memory_format=torch.channels_last)).float().numpy())
-            advance(len(rows))
-    return np.concatenate(parts)
-
-
-def _parts(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
 
 
 def _new_student(work: Work, student: Student) -> tuple[nn.Module, dict[str, Any]]:
@@ -316,41 +258,3 @@ def _ledger(before: Metrics | None = None) -> Metrics:
 def _charge(ledger: Metrics, what: str, macs: int) -> None:
     ledger["parts"].append({"what": what, "macs": int(macs)})
     ledger["macs"] += int(macs)
-
-
-def _write_network(
-    work: Work, unit: Unit, folder: Path, model: nn.Module, architecture: dict[str, Any], training: Metrics
-) -> None:
-    save_variant(folder, architecture, model.state_dict())
-    # What is measured is what was stored: the network is read back.
-    stored, _ = load_variant(folder)
-    preprocess = Preprocess.from_dict(architecture["preprocess"])
-    size = (folder / "model.safetensors").stat().st_size
-    logits = test_logits(stored, preprocess, work.data.test, unit.id)
-    _write(folder, work, logits, _float_inference(stored, preprocess, size), training)
-
-
-def _float_inference(model: nn.Module, preprocess: Preprocess, size: int) -> Metrics:
-    layers = layer_macs(model, preprocess.resolution)
-    return {
-        "macs": sum(layers.values()),
-        "bit_operations": bit_operations(layers, {}),
-        "params": parameters(model),
-        "bytes": size,
-        "weight_bits": 32,
-        "activation_bits": 32,
-        "quantized_convs": 0,
-        "total_convs": sum(isinstance(module, nn.Conv2d) for module in model.modules()),
-    }
-
-
-def _write(folder: Path, work: Work, logits: np.ndarray, inference: Metrics, training: Metrics) -> None:
-    if not np.isfinite(logits).all():
-        raise CompressError("the network's outputs on the test images are no numbers")
-    labels = work.data.test.labels
-    assert labels is not None
-    np.save(folder / "test_logits.npy", logits)
-    record = accuracy_record(logits.argmax(1), labels, "test")
-    metrics = {"accuracy": record, "inference": inference, "training": training}
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    say(f"  top-1 on test {record['top1']:.2%} ({record['correct']} of {record['n']})")

@@ -13,8 +13,9 @@ from support import environment
 from torch import nn
 
 from compress.errors import CompressError, UsageError
+from compress.models.build import create_model
 from compress.models.checkpoints import changed_sizes, load_variant, read_weights, save_variant
-from compress.models.students import create_model, create_student
+from compress.models.students import create_student
 from compress.models.teachers import load_teacher
 from compress.pruning.channels import prune_channels
 from compress.recipe.schema import ClassifierTeacher, OpenClipTeacher, SampleData, Student

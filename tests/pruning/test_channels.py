@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from compress.errors import CompressError, UsageError
-from compress.models.students import create_model
+from compress.models.build import create_model
 from compress.pruning.channels import prune_channels
 
 

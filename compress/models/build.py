@@ -1,0 +1,73 @@
+"""Building timm and torchvision classifiers by name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+
+from torch import nn
+
+from compress.errors import CompressError, UsageError
+
+
+def create_model(library: str, name: str, classes: int, resolution: int, *, pretrained: bool = False) -> nn.Module:
+    """Build a timm or torchvision classifier with `classes` outputs, randomly initialised unless `pretrained`."""
+    known = model_names(library)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 3)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise UsageError(f"{library} has no model {name!r}{hint}")
+    try:
+        return (
+            _timm(name, classes, resolution, pretrained)
+            if library == "timm"
+            else _torchvision(name, classes, pretrained)
+        )
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise CompressError(
+            f"{library}'s weights of {name} cannot be downloaded here ({first_line(error)}); "
+            "fetch them on another machine and name the file as `checkpoint`"
+        ) from error
+
+
+def model_names(library: str) -> list[str]:
+    """Names of the classifiers that `library` (`timm` or `torchvision`) builds."""
+    if library == "timm":
+        import timm
+
+        return list(timm.list_models())
+    import torchvision.models as models
+
+    return list(models.list_models(module=models))
+
+
+def _timm(name: str, classes: int, resolution: int, pretrained: bool) -> nn.Module:
+    import timm
+
+    entry = timm.models.model_entrypoint(name)
+    sized = "img_size" in inspect.getsource(inspect.getmodule(entry))  # type: ignore[arg-type]
+    options = {"num_classes": classes, "pretrained": pretrained}
+    if sized:
+        try:
+            return timm.create_model(name, img_size=resolution, **options)  # type: ignore[no-any-return]
+        except TypeError:
+            pass  # the file has sized models, but this one is not among them
+    return timm.create_model(name, **options)  # type: ignore[no-any-return]
+
+
+def _torchvision(name: str, classes: int, pretrained: bool) -> nn.Module:
+    import torchvision.models as models
+
+    if not pretrained:
+        return models.get_model(name, weights=None, num_classes=classes)  # type: ignore[no-any-return]
+    model = models.get_model(name, weights="DEFAULT")
+    path, head = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
+    model.set_submodule(path, nn.Linear(head.in_features, classes))
+    return model  # type: ignore[no-any-return]
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an error's message, for a person."""
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
