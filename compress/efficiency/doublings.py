@@ -91,8 +91,8 @@ def inference_ratios(reference: Mapping[str, Any], variant: Mapping[str, Any]) -
 def latency_basis(reference: Mapping[str, Any], variant: Mapping[str, Any]) -> dict[str, Any] | None:
     """Choose the pair of latencies that the doublings of latency are taken from.
 
-    Of the rows that both have in the same runtime, batch, threads and resolution: those of the largest batch, and of
-    these the one in which the variant has the lowest median time. The ratio is taken from the ratios measured in
+    Of the rows that both have in the same runtime, batch and threads: those of the largest batch, and of these the one
+    in which the variant has the lowest median time. Each network takes images at its own resolution. The ratio is taken from the ratios measured in
     turns (which share the machine's state) where both rows have one, otherwise from the two medians.
 
     Args:
@@ -123,7 +123,7 @@ def latency_basis(reference: Mapping[str, Any], variant: Mapping[str, Any]) -> d
 
 
 def _setting(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row.get(key) for key in ("runtime", "batch", "threads", "resolution"))
+    return tuple(row.get(key) for key in ("runtime", "batch", "threads"))
 
 
 def _energy_ratio(reference: Mapping[str, Any] | None, variant: Mapping[str, Any] | None) -> float | None:
