@@ -28,7 +28,7 @@ def commands() -> list[list[str]]:
     lines += re.findall(r"`(compress-model [^`]+)`", "\n".join(page.read_text() for page in PAGES))
     found = [shlex.split(line.split("#")[0]) for line in lines if line.startswith("compress-model ")]
     # Words in capitals are for the reader to fill in.
-    return [c for c in dict.fromkeys(map(tuple, found)) if not any(re.fullmatch(r"[A-Z_.]+(\.yaml)?", w) for w in c)]
+    return [c for c in dict.fromkeys(map(tuple, found)) if not any(re.search(r"(^|[.=])[A-Z]+([.=]|$)", w) for w in c)]
 
 
 def work(command: tuple[str, ...], cwd: Path) -> None:
