@@ -92,8 +92,9 @@ def latency_basis(reference: Mapping[str, Any], variant: Mapping[str, Any]) -> d
     """Choose the pair of latencies that the doublings of latency are taken from.
 
     Of the rows that both have in the same runtime, batch and threads: those of the largest batch, and of these the one
-    in which the variant has the lowest median time. Each network takes images at its own resolution. The ratio is taken from the ratios measured in
-    turns (which share the machine's state) where both rows have one, otherwise from the two medians.
+    in which the variant has the lowest median time. Each network takes images at its own resolution. The ratio is taken
+    from the ratios measured in turns (which share the machine's state) where both rows have one, otherwise from the two
+    medians.
 
     Args:
         reference: An `inference` record of `results.json`.
