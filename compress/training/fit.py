@@ -14,6 +14,7 @@ import lightning.pytorch as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from compress.errors import CompressError
 from compress.progress import say, task
@@ -122,9 +123,10 @@ def fit(module: Fitting, trainer: Trainer, work: Path, what: str) -> Fitted:
         else:
             say(f"  {what}: goes on after epoch {done} of {epochs}")
     module.network.to(memory_format=torch.channels_last)
-    loop.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
-    if loop.interrupted:
-        raise KeyboardInterrupt
+    try:
+        loop.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+    except (SystemExit, SIGTERMException) as error:  # Lightning's ways to end when it is stopped
+        raise KeyboardInterrupt from error
     module.network.eval().cpu()
     return Fitted(module.curve, int(loop.global_step), round(keep.spent, 3))
 

@@ -111,8 +111,8 @@ def test_a_damaged_entry_is_said_and_made_again(done_job: Callable[[], Job]) -> 
     assert weights(job) == before
 
 
-def kill_inside(job: Job, stage: str, after_epochs: int) -> None:
-    """Start a run and kill -9 it when `stage` has stored the state of at least one epoch."""
+def stop_inside(job: Job, stage: str, how: signal.Signals) -> tuple[int, str]:
+    """Start a run and send it a signal when `stage` has stored the state of at least one epoch."""
     started = subprocess.Popen(job.command(), stderr=subprocess.PIPE, text=True, env=environment())
     assert started.stderr
     for line in started.stderr:
@@ -123,16 +123,25 @@ def kill_inside(job: Job, stage: str, after_epochs: int) -> None:
         if any((job.runs / "store" / "partial").glob("*/scratch/last.ckpt")):
             break
         time.sleep(0.01)
-    os.kill(started.pid, signal.SIGKILL)
-    started.wait()
+    os.kill(started.pid, how)
+    rest = started.stderr.read()
     started.stderr.close()
+    return started.wait(), rest
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_how_to_go_on(done_job: Callable[[], Job], how: signal.Signals) -> None:
+    job = done_job()
+    job.write(epochs=300)
+    status, said = stop_inside(job, "distilled", how)
+    assert status == 130 and "goes on from the last finished epoch" in said and "Traceback" not in said, said
 
 
 def test_a_killed_distillation_ends_with_the_same_bits(make_job: Callable[[], Job]) -> None:
     job, undisturbed = make_job(), make_job()
     for each in (job, undisturbed):
         each.write(epochs=12)
-    kill_inside(job, "distilled", 1)
+    stop_inside(job, "distilled", signal.SIGKILL)
     done = job.run()
     assert done.returncode == 0, done.stderr
     assert "distilled: goes on after epoch" in done.stderr
