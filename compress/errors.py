@@ -35,3 +35,8 @@ class RecipeError(UsageError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def first_line(error: BaseException, longest: int = 200) -> str:
+    """First line of an error's message, for a person."""
+    return str(error).strip().split("\n")[0][:longest] or type(error).__name__

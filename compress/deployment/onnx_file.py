@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.errors import CompressError
+from compress.errors import CompressError, first_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,11 +49,6 @@ def quantized_convolutions(path: Path) -> tuple[int, int]:
     dequantized = {output for node in graph.node if node.op_type == "DequantizeLinear" for output in node.output}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     return sum(set(node.input[:2]) <= dequantized for node in convolutions), len(convolutions)
-
-
-def first_line(error: BaseException, longest: int = 200) -> str:
-    """First line of an error's message, for a person."""
-    return str(error).strip().split("\n")[0][:longest] or type(error).__name__
 
 
 def _export(model: nn.Module, resolution: int) -> Any:

@@ -7,9 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.deployment.onnx_file import first_line
 from compress.deployment.runtimes import Runner, thread_count
-from compress.errors import CompressError
+from compress.errors import CompressError, first_line
 
 if TYPE_CHECKING:
     import numpy as np

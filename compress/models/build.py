@@ -7,7 +7,7 @@ import inspect
 
 from torch import nn
 
-from compress.errors import CompressError, UsageError
+from compress.errors import CompressError, UsageError, first_line
 
 
 def create_model(library: str, name: str, classes: int, resolution: int, *, pretrained: bool = False) -> nn.Module:
@@ -66,8 +66,3 @@ def _torchvision(name: str, classes: int, pretrained: bool) -> nn.Module:
     path, head = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
     model.set_submodule(path, nn.Linear(head.in_features, classes))
     return model  # type: ignore[no-any-return]
-
-
-def first_line(error: BaseException) -> str:
-    """First line of an error's message, for a person."""
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__

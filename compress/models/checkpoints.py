@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from compress.errors import CompressError
+from compress.errors import CompressError, first_line
 
 SIZES = ("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features")
 
@@ -35,7 +35,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return dict(load_file(path))
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = str(error).strip().split("\n")[0][:150]
+        reason = first_line(error, 150)
         raise CompressError(f"{path} is no weights file that can be read without running code: {reason}") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):

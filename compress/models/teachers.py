@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compress.data.preprocess import Preprocess
-from compress.errors import CompressError, UsageError
+from compress.errors import CompressError, UsageError, first_line
 from compress.models.build import create_model
 from compress.models.checkpoints import load_weights, read_weights
 from compress.models.identity import LOCAL, local_files
@@ -136,7 +136,7 @@ def _check_open_clip_name(settings: OpenClipTeacher) -> None:
 def _no_weights(settings: OpenClipTeacher, error: Exception) -> str:
     import open_clip
 
-    reason = str(error).strip().split("\n")[0][:160] or type(error).__name__
+    reason = first_line(error, 160)
     if settings.checkpoint or settings.model.startswith(LOCAL):
         return f"the teacher {settings.model} cannot be loaded from {settings.checkpoint or settings.model}: {reason}"
     found = open_clip.get_pretrained_cfg(settings.model, settings.pretrained or "")

@@ -16,7 +16,7 @@ from compress.data.preprocess import Preprocess
 from compress.deployment.export import artifact_bytes, export
 from compress.deployment.runtimes import Runner, find_runtime, thread_count
 from compress.errors import CompressError
-from compress.measurement.accuracy import accuracy_record, agreement
+from compress.measurement.accuracy import accuracy_record, agreement, max_abs_diff
 from compress.measurement.latency import measure_in_turns, summary
 from compress.measurement.memory import peak_memory
 from compress.pipeline.plan import Unit
@@ -63,7 +63,7 @@ def _check(
         "top1": record["top1"],
         "ci95": record["ci95"],
         "top1_agreement": same,
-        "max_abs_diff": float(np.abs(logits - expected).max()),
+        "max_abs_diff": max_abs_diff(logits, expected),
         "integer_convs": integer,
         "total_convs": convolutions,
     }

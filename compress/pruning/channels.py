@@ -8,7 +8,7 @@ import torch
 import torch_pruning
 from torch import nn
 
-from compress.errors import CompressError, UsageError
+from compress.errors import CompressError, UsageError, first_line
 from compress.measurement.compute import macs
 
 RATIOS = 64  # steps in which the pruning ratio is searched
@@ -66,6 +66,6 @@ def _pruned(model: nn.Module, resolution: int, ratio: float, round_to: int) -> n
         with torch.no_grad():
             copied(example)
     except (RuntimeError, ValueError, AttributeError, KeyError, IndexError, AssertionError) as error:
-        reason = str(error).strip().split("\n")[0][:150]
+        reason = first_line(error, 150)
         raise CompressError(f"{type(model).__name__} cannot be pruned by torch-pruning: {reason}") from error
     return copied

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from compress.errors import CompressError
+from compress.errors import CompressError, first_line
 
 ops = torch.ops.aten
 CONVOLUTIONS = (ops.conv1d.default, ops.conv2d.default, ops.conv3d.default, ops.convolution.default)
@@ -35,7 +35,7 @@ def capture(model: nn.Module, example: Tensor) -> GraphModule:
         with quiet(), torch.no_grad():
             graph = torch.export.export(copy.deepcopy(model).eval(), (example,), dynamic_shapes=shapes).module()
     except Exception as error:  # the exporter raises whatever the traced code raises
-        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        reason = first_line(error)
         raise CompressError(f"{type(model).__name__} cannot be captured by torch.export: {reason}") from error
     assert isinstance(graph, GraphModule)
     _name_calls_apart(graph)

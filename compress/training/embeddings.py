@@ -10,13 +10,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from compress.data.arrays import Split
+from compress.data.raw import StoreLike
 from compress.data.views import render
 from compress.hashing import key_of
 from compress.models.teachers import LoadedTeacher
@@ -24,12 +24,8 @@ from compress.progress import task
 from compress.recipe.schema import Views
 
 
-class EntryStore(Protocol):
-    def get(self, key: str, what: str, make: Callable[[Path], None]) -> tuple[Path, bool]: ...
-
-
 def embed_views(
-    store: EntryStore,
+    store: StoreLike,
     load: Callable[[], LoadedTeacher],
     splits: Sequence[Split],
     views: Views,

@@ -16,7 +16,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from compress.errors import CompressError
+from compress.errors import CompressError, first_line
 from compress.progress import say, task
 from compress.recipe.schema import Trainer
 from compress.training.module import Fitting
@@ -114,7 +114,7 @@ def fit(module: Fitting, trainer: Trainer, work: Path, what: str) -> Fitted:
             use_distributed_sampler=False,
         )
     except (ValueError, RuntimeError, MisconfigurationException) as error:
-        raise CompressError(f"the trainer section does not fit this machine: {str(error).splitlines()[0]}") from error
+        raise CompressError(f"the trainer section does not fit this machine: {first_line(error)}") from error
     if last.exists():
         done = _finished_epochs(last)
         if done is None:
