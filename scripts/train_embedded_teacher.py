@@ -146,14 +146,19 @@ def _prepare(images: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _augment(images: torch.Tensor) -> torch.Tensor:
-    """Random crop from a reflected border of 4 pixels, and random mirroring; uint8 `[batch, 3, 32, 32]`."""
+    """A crop from a reflected border of 4 pixels, mirrored or not, a grey square of 8 in it; uint8 `[b, 3, 32, 32]`."""
     padded = F.pad(images.float(), (4, 4, 4, 4), mode="reflect").to(torch.uint8)
     count = len(images)
     rows = torch.randint(0, 9, (count, 1)) + torch.arange(32)
     columns = torch.randint(0, 9, (count, 1)) + torch.arange(32)
     columns = torch.where(torch.rand(count, 1) < 0.5, columns.flip(1), columns)
     batch = torch.arange(count)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    images = padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    top, left = torch.randint(-4, 29, (2, count, 1))
+    within_rows = (torch.arange(32) >= top) & (torch.arange(32) < top + 8)
+    within_columns = (torch.arange(32) >= left) & (torch.arange(32) < left + 8)
+    square = within_rows[:, None, :, None] & within_columns[:, None, None, :]
+    return torch.where(square, torch.tensor(120, dtype=torch.uint8), images)
 
 
 def _train(model, train, held_out, args, device) -> None:
@@ -167,7 +172,8 @@ def _train(model, train, held_out, args, device) -> None:
     trained = [p for p in model.parameters() if p.requires_grad]
     decayed = [p for p in trained if p.ndim == 4 or p is model.visual.head.proj.weight]
     rest = [p for p in trained if not any(p is d for d in decayed)]
-    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.02}, {"params": rest, "weight_decay": 0.0}])
+    groups = [{"params": decayed, "weight_decay": 0.02}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, fused=True)
     rates = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, args.lr, total_steps=steps * len(schedule), pct_start=0.06, cycle_momentum=False
     )

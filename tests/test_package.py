@@ -16,14 +16,20 @@ CHECKOUT = Path(compress.__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the unpacked wheel, as pip lays it down."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     build = f"from hatchling.build import build_wheel; print(build_wheel({str(folder)!r}))"
     subprocess.run([sys.executable, "-c", build], check=True, capture_output=True, cwd=CHECKOUT)
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-        wheel.extractall(folder / "site")
-    return folder / "site"
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path) -> Path:
+    """A folder with the unpacked wheel, as pip lays it down."""
+    site = wheel.parent / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    return site
 
 
 def in_wheel(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -55,3 +61,26 @@ def test_the_embedded_assets_are_small_enough() -> None:
     assets = CHECKOUT / "compress" / "assets"
     sizes = {f.name: sum(p.stat().st_size for p in f.rglob("*") if p.is_file()) for f in assets.iterdir()}
     assert sizes["cifar10-sample"] <= 19e6 and sizes["teacher"] <= 16e6
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
+    """Core dependencies only: what needs the `deploy` extra is refused by name, the rest runs."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    constraints = ["-c", str(CHECKOUT / "constraints.txt")]
+    subprocess.run([python, "-m", "pip", "install", "-qq", wheel, *constraints], check=True)
+    recipe = tmp_path / "tiny.yaml"
+    stage = "{id: baseline, kind: train, student: test_resnet, epochs: 1}"
+    recipe.write_text(f"data: cifar10-sample\nstages: [{stage}]\nmeasure: {{rounds: 3}}\n")
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(tmp_path / "venv" / "bin" / "compress-model"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment())
+
+    assert call("validate", "quickstart").returncode == 0
+    refused = call("run", "quickstart")
+    assert refused.returncode == 1 and "pip install 'compress-model[deploy]'" in refused.stderr
+    done = call("run", str(recipe))
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("runs/tiny/*/report.html"))

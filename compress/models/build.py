@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
 from compress.errors import CompressError, UsageError, first_line
 
 
-def create_model(library: str, name: str, classes: int, resolution: int, *, pretrained: bool = False) -> nn.Module:
-    """Build a timm or torchvision classifier with `classes` outputs, randomly initialised unless `pretrained`."""
+def create_model(
+    library: str,
+    name: str,
+    classes: int,
+    resolution: int,
+    *,
+    pretrained: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Build a timm or torchvision classifier with `classes` outputs, randomly initialised unless `pretrained`.
+
+    Raises:
+        UsageError: the library has no such model, or the model takes no such `options`.
+        CompressError: published weights cannot be downloaded.
+    """
     known = model_names(library)
     if name not in known:
         close = difflib.get_close_matches(name, known, 3)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise UsageError(f"{library} has no model {name!r}{hint}")
     try:
-        return (
-            _timm(name, classes, resolution, pretrained)
-            if library == "timm"
-            else _torchvision(name, classes, pretrained)
-        )
+        if library == "timm":
+            return _timm(name, classes, resolution, pretrained, options or {})
+        return _torchvision(name, classes, pretrained, options or {})
+    except TypeError as error:
+        if not options:
+            raise
+        raise UsageError(f"{library}'s {name} does not take `options` {dict(options)}: {first_line(error)}") from error
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
@@ -43,26 +60,26 @@ def model_names(library: str) -> list[str]:
     return list(models.list_models(module=models))
 
 
-def _timm(name: str, classes: int, resolution: int, pretrained: bool) -> nn.Module:
+def _timm(name: str, classes: int, resolution: int, pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
     import timm
 
     entry = timm.models.model_entrypoint(name)
     sized = "img_size" in inspect.getsource(inspect.getmodule(entry))  # type: ignore[arg-type]
-    options = {"num_classes": classes, "pretrained": pretrained}
+    settings = {**options, "num_classes": classes, "pretrained": pretrained}
     if sized:
         try:
-            return timm.create_model(name, img_size=resolution, **options)  # type: ignore[no-any-return]
+            return timm.create_model(name, img_size=resolution, **settings)  # type: ignore[no-any-return]
         except TypeError:
             pass  # the file has sized models, but this one is not among them
-    return timm.create_model(name, **options)  # type: ignore[no-any-return]
+    return timm.create_model(name, **settings)  # type: ignore[no-any-return]
 
 
-def _torchvision(name: str, classes: int, pretrained: bool) -> nn.Module:
+def _torchvision(name: str, classes: int, pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
     import torchvision.models as models
 
     if not pretrained:
-        return models.get_model(name, weights=None, num_classes=classes)  # type: ignore[no-any-return]
-    model = models.get_model(name, weights="DEFAULT")
+        return models.get_model(name, weights=None, num_classes=classes, **options)  # type: ignore[no-any-return]
+    model = models.get_model(name, weights="DEFAULT", **options)
     path, head = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
     model.set_submodule(path, nn.Linear(head.in_features, classes))
     return model  # type: ignore[no-any-return]

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from compress.errors import CompressError, first_line
+from compress.models.build import create_model
 
 SIZES = ("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features")
 
@@ -104,22 +105,29 @@ def save_variant(folder: Path, architecture: Mapping[str, Any], weights: Mapping
     )
 
 
+def plain_network(architecture: Mapping[str, Any]) -> nn.Module:
+    """The network of an `architecture.json` as its library builds it, before anything was pruned."""
+    return create_model(
+        architecture["library"],
+        architecture["model"],
+        len(architecture["classes"]),
+        architecture["resolution"],
+        options=architecture["options"],
+    )
+
+
 def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Rebuild the network that `save_variant` wrote, in eval mode, and return it with its architecture.
 
     Raises:
         CompressError: the folder holds no variant, or one that this machine's libraries build otherwise.
     """
-    from compress.models.build import create_model
-
     try:
         architecture = json.loads((folder / "architecture.json").read_text())
     except (OSError, ValueError) as error:
         raise CompressError(f"{folder} holds no variant: architecture.json cannot be read") from error
     weights = read_weights(folder / "model.safetensors")
-    model = create_model(
-        architecture["library"], architecture["model"], len(architecture["classes"]), architecture["resolution"]
-    ).eval()
+    model = plain_network(architecture).eval()
     quantization = architecture.get("quantization")
     if quantization:
         from compress.quantization.rebuild import rebuild

@@ -17,10 +17,12 @@ def create_student(student: Student, classes: int, resolution: int) -> nn.Module
     """Build a student for images `[batch, 3, resolution, resolution]` and `classes` outputs.
 
     Raises:
-        UsageError: the library has no such model, or it cannot take images of this size.
+        UsageError: the library has no such model, it takes no such options, or no images of this size.
         CompressError: its published weights cannot be had, or the checkpoint is of another architecture.
     """
-    model = create_model(student.library, student.model, classes, resolution, pretrained=student.pretrained)
+    model = create_model(
+        student.library, student.model, classes, resolution, pretrained=student.pretrained, options=student.options
+    )
     if student.checkpoint:
         weights = read_weights(Path(student.checkpoint))
         # A head for other classes is not the student's: it stays as it was initialised.

@@ -14,8 +14,7 @@ from torch import nn
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import bit_operations, layer_macs, parameters, training_macs
-from compress.models.build import create_model
-from compress.models.checkpoints import changed_sizes, load_variant, save_variant
+from compress.models.checkpoints import changed_sizes, load_variant, plain_network, save_variant
 from compress.models.identity import teacher_weights_id
 from compress.models.students import create_student
 from compress.pipeline.plan import TEACHER_PACKAGES, Unit, version_of
@@ -81,10 +80,7 @@ def make_pruned(work: Work, unit: Unit, folder: Path) -> None:
     assert isinstance(stage, PruneStage) and unit.parent
     dense, architecture = load_variant(work.folder(unit.parent))
     model = prune_channels(dense, architecture["resolution"], stage.target_macs, stage.round_to)
-    plain = create_model(
-        architecture["library"], architecture["model"], len(architecture["classes"]), architecture["resolution"]
-    )
-    architecture = {**architecture, "sizes": changed_sizes(model, plain)}
+    architecture = {**architecture, "sizes": changed_sizes(model, plain_network(architecture))}
     ledger = _ledger(work.metrics(unit.parent)["training"])
     if unit.teacher:
         training = _distil(work, unit, folder, model, architecture, stage.repair, ledger)
@@ -152,6 +148,7 @@ def _new_student(work: Work, student: Student) -> tuple[nn.Module, dict[str, Any
     architecture = {
         "library": student.library,
         "model": student.model,
+        "options": student.options,
         "classes": list(work.data.classes),
         "resolution": resolution,
         "preprocess": preprocess.to_dict(),

@@ -29,6 +29,7 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
             found.append(("teacher", _weights(stage.teacher)))
         if isinstance(stage, TrainStage | DistillStage):
             found.append(("student", _start(stage.student)))
+            found.append(("student", _options(stage.student)))
         if isinstance(stage, DistillStage):
             found.append(("kd_weight", _losses(stage)))
         if isinstance(stage, PruneStage):
@@ -59,6 +60,11 @@ def _weights(teacher: Teacher) -> str | None:
 
 def _start(student: Student) -> str | None:
     return "starts from `pretrained` or `checkpoint`, not both" if student.pretrained and student.checkpoint else None
+
+
+def _options(student: Student) -> str | None:
+    taken = sorted({"num_classes", "img_size", "pretrained", "weights"} & student.options.keys())
+    return f"`options` may not set {', '.join(taken)}: the recipe does so elsewhere" if taken else None
 
 
 def _losses(fit: Distillation) -> str | None:

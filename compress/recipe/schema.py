@@ -112,6 +112,7 @@ class Student(Section):
 
     library: Literal["timm", "torchvision"] = "timm"
     model: str
+    options: dict[str, bool | int | float | str] = Field({}, description="what the library's builder takes besides")
     pretrained: bool = Field(False, description="start from the library's published weights")
     checkpoint: str | None = Field(None, description="start from a local .safetensors file")
     resolution: int | None = Field(None, ge=8, le=1024, description="side in pixels; without it, the data's own")

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from compress.errors import CompressError, first_line
 from compress.progress import say, task
 from compress.recipe.schema import Trainer
+from compress.training.dead_taps import without_dead_taps
 from compress.training.module import Fitting
 
 CHECKPOINT = "last.ckpt"
@@ -122,9 +123,10 @@ def fit(module: Fitting, trainer: Trainer, work: Path, what: str) -> Fitted:
             say(f"  {what}: the state of the interrupted fit is damaged; it starts again")
         else:
             say(f"  {what}: goes on after epoch {done} of {epochs}")
-    module.network.to(memory_format=torch.channels_last)
     try:
-        loop.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+        with without_dead_taps(module.network, module.preprocess.resolution):
+            module.network.train()  # Lightning keeps the mode that it finds
+            loop.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
     except (SystemExit, SIGTERMException) as error:  # Lightning's ways to end when it is stopped
         raise KeyboardInterrupt from error
     module.network.eval().cpu()

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -40,6 +41,19 @@ def test_an_unknown_model_names_its_neighbours() -> None:
 def test_a_size_that_the_model_cannot_take() -> None:
     with pytest.raises(UsageError, match="cannot take images of 16 pixels"):
         create_student(Student(library="torchvision", model="vgg11"), 10, 16)
+
+
+def test_options_go_to_the_library() -> None:
+    torch.manual_seed(0)
+    last = "layer1.0.bn2.weight"
+    assert not create_student(Student(model="resnet18"), 10, 32).state_dict()[last].any()
+    assert create_student(Student(model="resnet18", options={"zero_init_last": False}), 10, 32).state_dict()[last].all()
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_options_that_the_library_does_not_take(library: Literal["timm", "torchvision"]) -> None:
+    with pytest.raises(UsageError, match=r"resnet18 does not take `options` .*colour"):
+        create_student(Student(library=library, model="resnet18", options={"colour": "red"}), 10, 32)
 
 
 def test_a_checkpoint_of_another_architecture(tmp_path: Path) -> None:
@@ -89,6 +103,7 @@ def variant(folder: Path) -> tuple[nn.Module, torch.Tensor]:
         "model": "resnet10t",
         "classes": list(CLASSES),
         "resolution": 32,
+        "options": {},
         "sizes": changed_sizes(model, dense),
     }
     save_variant(folder, architecture, model.state_dict())

@@ -119,6 +119,8 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
     ("source: timm, model: resnet50, pretrained: true", "source: open_clip, model: RN50", 12, ("has no weights",)),
     ("pretrained: true", "pretrained: true, checkpoint: x", 12, ("takes `pretrained` or `checkpoint`, not both",)),
     ("    epochs: 3", "    kd_weight: 0\n    ce_weight: 0", 17, ("both 0, so nothing is learnt",)),
+    ("student: resnet18", "student: {model: x, options: {num_classes: 3}}", 16, ("may not set num_classes",)),
+    ("student: resnet18", "student: {model: x, options: {a: [1]}}", 16, ("stages.distilled.student.options.a",)),
     # YAML
     ("seed: 7", "seed: [7", 3, ("is not valid YAML",)),
     ("seed: 7", "\tseed: 7", 2, ("a tab cannot indent YAML",)),
