@@ -225,7 +225,7 @@ def _fit(
         settings,
         answers,
         seed=work.recipe.seed,
-        step_macs=settings.batch * image_macs,
+        image_macs=image_macs,
     )
     before = ledger["macs"]
     fitted = fit(module, work.recipe.trainer, folder / "scratch", unit.id)

@@ -68,6 +68,7 @@ def _options(student: Student) -> str | None:
 
 
 def _losses(fit: Distillation) -> str | None:
-    return (
-        "`kd_weight` and `ce_weight` are both 0, so nothing is learnt" if fit.kd_weight + fit.ce_weight == 0 else None
-    )
+    if fit.kd_weight + fit.ce_weight == 0:
+        # The embedding's loss does not reach the classifier.
+        return "`kd_weight` and `ce_weight` are both 0, so nothing is learnt by the classifier"
+    return None

@@ -141,6 +141,7 @@ class Distillation(Fit):
     views: int = Field(4, ge=1, description="views an image, each embedded by the teacher once and stored")
     temperature: float = Field(2.0, gt=0)
     kd_weight: float = Field(1.0, ge=0)
+    embedding_weight: float = Field(0.0, ge=0, description="1 - cosine of the student's features, projected, with it")
     ce_weight: float = Field(1.0, ge=0, description="cross-entropy, on the labelled images only")
 
 

@@ -20,6 +20,15 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> T
     return divergence * temperature**2
 
 
+def embedding_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 - cosine of the angle between the student's and the teacher's embeddings, both `[batch, width]`.
+
+    Half the squared distance of the two when they are scaled to length 1 (FitNets' hint, arXiv 1412.6550, on what
+    OpenCLIP compares by cosine).
+    """
+    return 1 - F.cosine_similarity(student, teacher, dim=1).mean()
+
+
 def labelled_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy over the labelled images of a batch; 0 where there is none.
 

@@ -19,7 +19,7 @@ from compress.data.preprocess import Preprocess
 from compress.data.views import render
 from compress.errors import CompressError
 from compress.recipe.schema import Distillation, Fit, Views
-from compress.training.losses import distillation_loss, labelled_cross_entropy
+from compress.training.losses import distillation_loss, embedding_loss, labelled_cross_entropy
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Fitting(L.LightningModule):
         answers: Answers | None,
         *,
         seed: int,
-        step_macs: int,
+        image_macs: int,
     ) -> None:
         super().__init__()
         self.network = network
@@ -80,9 +80,11 @@ class Fitting(L.LightningModule):
         self.views = views
         self.settings = settings
         self.seed = seed
-        self.step_macs = step_macs
         self.head = answers.head.requires_grad_(False) if answers else None
         self.embeddings = [np.load(file, mmap_mode="r") for file in answers.files] if answers else []
+        self.projection = self._projection()
+        extra = 3 * self.projection.weight.numel() if self.projection else 0  # forward, and backward to both sides
+        self.step_macs = settings.batch * (image_macs + extra)
         self.curve: list[dict[str, float]] = []
         self.last_loss = math.nan
         self._losses: list[Tensor] = []
@@ -91,6 +93,15 @@ class Fitting(L.LightningModule):
     def setup(self, stage: str) -> None:
         if self.trainer.strategy.root_device.type == "cuda":  # on a CPU contiguous weights are the faster ones
             self.network.to(memory_format=torch.channels_last)
+        if self.projection is not None:
+            self._hook = self._classifier().register_forward_pre_hook(self._keep_features)
+
+    def teardown(self, stage: str) -> None:
+        if self.projection is not None:
+            self._hook.remove()
+
+    def _keep_features(self, _: nn.Module, given: tuple[Tensor]) -> None:
+        self._features = given[0]
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         world, rank = self.trainer.world_size, self.trainer.global_rank
@@ -109,7 +120,7 @@ class Fitting(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.settings
-        shapes = [p for p in self.network.parameters() if p.requires_grad]
+        shapes = [p for p in self.parameters() if p.requires_grad]
         groups = [  # biases and normalisation are not decayed
             {"params": [p for p in shapes if p.ndim > 1], "weight_decay": settings.weight_decay},
             {"params": [p for p in shapes if p.ndim <= 1], "weight_decay": 0.0},
@@ -145,6 +156,9 @@ class Fitting(L.LightningModule):
                 answers = self.head(rows.float())
             divergence = distillation_loss(logits, answers, self.settings.temperature)
             loss = self.settings.ce_weight * loss + self.settings.kd_weight * divergence
+            if self.projection is not None:
+                mapped = self.projection(self._features)
+                loss = loss + self.settings.embedding_weight * embedding_loss(mapped, rows.to(mapped.dtype))
         self._losses.append(loss.detach())
         return loss
 
@@ -167,6 +181,22 @@ class Fitting(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.curve = checkpoint["curve"]
+
+    def _projection(self) -> nn.Linear | None:
+        """A layer from the student's features, which its classifier reads, to the width of the teacher's embeddings.
+
+        It is fitted with the student and left behind afterwards.
+        """
+        if not (self.embeddings and isinstance(self.settings, Distillation) and self.settings.embedding_weight):
+            return None
+        torch.manual_seed(self.seed)
+        return nn.Linear(self._classifier().in_features, self.embeddings[0].shape[1])
+
+    def _classifier(self) -> nn.Linear:
+        for module in reversed(list(self.network.modules())):
+            if isinstance(module, nn.Linear):
+                return module
+        raise CompressError("`embedding_weight` needs a student whose classifier is a linear layer")
 
     def _logits(self, images: Tensor) -> Tensor:
         pixels = self.preprocess(images).contiguous(memory_format=torch.channels_last)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch.autograd import gradcheck
 
-from compress.training.losses import distillation_loss, labelled_cross_entropy
+from compress.training.losses import distillation_loss, embedding_loss, labelled_cross_entropy
 
 
 def test_distillation_by_hand() -> None:
@@ -46,6 +46,18 @@ def test_gradients() -> None:
     t = torch.randn(4, 3, generator=generator, dtype=torch.float64)
     assert gradcheck(lambda x: distillation_loss(x, t, 3.0), (s,))
     assert gradcheck(lambda x: labelled_cross_entropy(x, torch.tensor([0, -1, 2, -1]), 0.1), (s,))
+
+
+def test_embedding_loss_is_told_by_the_angle_alone() -> None:
+    angles = torch.tensor([0.0, math.pi / 3, math.pi / 2, math.pi])
+    lengths = torch.tensor([[0.5], [2.0], [7.0], [1.0]])
+    student = lengths * torch.stack([angles.cos(), angles.sin()], 1)
+    teacher = torch.tensor([[1.0, 0.0]]).expand(4, 2)
+    for row, expected in enumerate((0.0, 0.5, 1.0, 2.0)):
+        single = embedding_loss(student[row : row + 1], teacher[row : row + 1])
+        assert math.isclose(single.item(), expected, abs_tol=1e-6)
+    assert math.isclose(embedding_loss(student, teacher).item(), 3.5 / 4, rel_tol=1e-6)
+    assert gradcheck(embedding_loss, (student.double().requires_grad_(), teacher.double()))
 
 
 def test_cross_entropy_looks_at_labelled_images_alone() -> None:
