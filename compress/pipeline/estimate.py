@@ -17,6 +17,7 @@ from compress.pipeline.plan import Unit, make_plan
 from compress.pipeline.store import Store
 from compress.pipeline.work import Work
 from compress.recipe.schema import Distillation, DistillStage, Fit, PruneStage, QuantizeStage, Recipe, TrainStage
+from compress.training.dead_taps import without_dead_taps
 
 
 def estimate(recipe: Recipe, runs: Path) -> list[dict[str, Any]]:
@@ -89,8 +90,10 @@ class Speeds:
         if unit.id not in self._students:
             side = stage.student.resolution or self.work.data.resolution
             model = create_student(stage.student, len(self.work.data.classes), side)
-            seconds = _seconds_an_image(model, side, train=True)
-            self._students[unit.id] = (macs(model, side), training_macs(model, side), seconds)
+            forward = macs(model, side)
+            with without_dead_taps(model, side):
+                seconds = _seconds_an_image(model, side, train=True)
+                self._students[unit.id] = (forward, training_macs(model, side), seconds)
         return self._students[unit.id]
 
 
@@ -116,7 +119,7 @@ def _images(settings: Fit, data: ImageData, labelled_only: bool) -> int:
 
 
 def _seconds_an_image(model: nn.Module, side: int, *, train: bool, batch: int = 32) -> float:
-    model.train(train).to(memory_format=torch.channels_last)
+    model.train(train)
     images = torch.zeros(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
     times = []
     for _ in range(3):

@@ -13,7 +13,7 @@ from torch import nn
 
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
-from compress.measurement.compute import bit_operations, layer_macs, parameters, training_macs
+from compress.measurement.compute import bit_operations, layer_macs, macs, parameters, training_macs
 from compress.models.checkpoints import changed_sizes, load_variant, plain_network, save_variant
 from compress.models.identity import teacher_weights_id
 from compress.models.students import create_student
@@ -37,6 +37,7 @@ from compress.recipe.schema import (
     TeacherStage,
     TrainStage,
 )
+from compress.training.dead_taps import without_dead_taps
 from compress.training.embeddings import embed_views
 from compress.training.fit import fit
 from compress.training.module import Answers, Fitting
@@ -215,7 +216,9 @@ def _fit(
     ledger: Metrics,
 ) -> Metrics:
     preprocess = Preprocess.from_dict(architecture["preprocess"])
-    image_macs = training_macs(model, preprocess.resolution)
+    with without_dead_taps(model, preprocess.resolution):  # as `fit` does: what is not computed is not counted
+        image_macs = training_macs(model, preprocess.resolution)
+        check_macs = macs(model, preprocess.resolution)
     module = Fitting(
         model,
         preprocess,
@@ -231,7 +234,7 @@ def _fit(
     fitted = fit(module, work.recipe.trainer, folder / "scratch", unit.id)
     what = "repair" if unit.stage.kind == "prune" else "student"
     seen = int(fitted.curve[-1]["macs"]) if fitted.curve else 0
-    checks = settings.epochs * len(work.data.validation.images) * sum(layer_macs(model, preprocess.resolution).values())
+    checks = settings.epochs * len(work.data.validation.images) * check_macs
     _charge(ledger, f"{what}: forward and backward, {settings.epochs} epochs", seen)
     _charge(ledger, f"{what}: validation after each epoch", checks)
     ledger["wall_s"] = round(ledger["wall_s"] + fitted.wall_s, 3)
