@@ -43,10 +43,16 @@ def test_commands(command: tuple[str, ...], tmp_path: Path) -> None:
     work(command, tmp_path)
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder, as a reader would have it: later commands take from the store what earlier ones made."""
+    return tmp_path_factory.mktemp("reader")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in commands() if c[1] == "run" and "cifar10" not in c[2]], ids=" ".join)
-def test_runs(command: tuple[str, ...], tmp_path: Path) -> None:
-    work(command, tmp_path)
+def test_runs(command: tuple[str, ...], runs: Path) -> None:
+    work(command, runs)
 
 
 def test_there_are_commands() -> None:

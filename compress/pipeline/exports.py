@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ import torch
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.deployment.export import artifact_bytes, export
-from compress.deployment.runtimes import Runner, find_runtime, thread_count
+from compress.deployment.runtimes import find_runtime, thread_count
 from compress.errors import CompressError
-from compress.measurement.accuracy import accuracy_record, agreement, max_abs_diff
+from compress.measurement.accuracy import accuracy_record, agreement, max_abs_diff, predict
 from compress.measurement.latency import measure_in_turns, summary
 from compress.measurement.memory import peak_memory
 from compress.pipeline.plan import Unit
@@ -50,7 +50,7 @@ def _check(
     integer, convolutions = module.coverage(path)
     if quantized and integer == 0:
         raise CompressError(f"{runtime} runs none of the {convolutions} convolutions of {variant} in integer")
-    logits = _answers(module.load(path), preprocess, test, f"{variant} in {runtime}")
+    logits = predict(module.load(path), _batches(preprocess, test, f"{variant} in {runtime}"))
     assert test.labels is not None
     record = accuracy_record(logits.argmax(1), test.labels, "test")
     same = agreement(logits.argmax(1), expected.argmax(1))
@@ -69,14 +69,12 @@ def _check(
     }
 
 
-def _answers(run: Runner, preprocess: Preprocess, test: Split, what: str, batch: int = 50) -> np.ndarray:
-    parts = []
+def _batches(preprocess: Preprocess, test: Split, what: str, size: int = 50) -> Iterator[np.ndarray]:
     with task(f"{what}: test images", len(test)) as advance:
-        for start in range(0, len(test), batch):
-            images = torch.from_numpy(np.array(test.images[start : start + batch]))
-            parts.append(np.asarray(run(preprocess(images).contiguous().numpy())))
+        for start in range(0, len(test), size):
+            images = torch.from_numpy(np.array(test.images[start : start + size]))
+            yield preprocess(images).numpy()
             advance(len(images))
-    return np.concatenate(parts)
 
 
 def measure_latency(work: Work, folder: Path) -> None:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +10,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from compress.errors import CompressError, first_line
+from compress.progress import quiet
 
 ops = torch.ops.aten
 CONVOLUTIONS = (ops.conv1d.default, ops.conv2d.default, ops.conv3d.default, ops.convolution.default)
@@ -60,23 +57,6 @@ def layer_bits(graph: GraphModule) -> dict[str, tuple[int, int]]:
         for node in graph.graph.nodes
         if node.target in CONVOLUTIONS + LINEARS and _is_quantized(node)
     }
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the warnings and log lines of the exporters off the console."""
-    names = ("torch", "torch.onnx", "torch.export", "torchao", "onnxscript", "onnx_ir")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 def _name_calls_apart(graph: GraphModule) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from compress.errors import CompressError
-from compress.quantization.capture import capture, layer_bits, quiet
+from compress.progress import quiet
+from compress.quantization.capture import capture, layer_bits
 
 
 def quantize(model: nn.Module, calibration: Iterable[Tensor], example: Tensor) -> GraphModule:
