@@ -72,7 +72,7 @@ def test_the_wheel_runs_in_an_environment_of_its_own(wheel: Path, tmp_path: Path
     subprocess.run([python, "-m", "pip", "install", "-qq", wheel, *constraints], check=True)
     recipe = tmp_path / "tiny.yaml"
     stage = "{id: baseline, kind: train, student: test_resnet, epochs: 1}"
-    recipe.write_text(f"data: cifar10-sample\nstages: [{stage}]\nmeasure: {{rounds: 3}}\n")
+    recipe.write_text(f"data: cifar10-sample\nstages: [{stage}]\nmeasure: {{rounds: 5}}\n")
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(tmp_path / "venv" / "bin" / "compress-model"), *arguments]
