@@ -113,7 +113,13 @@ def test_a_damaged_entry_is_said_and_made_again(done_job: Callable[[], Job]) -> 
 
 def stop_inside(job: Job, stage: str, how: signal.Signals) -> tuple[int, str]:
     """Start a run and send it a signal when `stage` has stored the state of at least one epoch."""
-    started = subprocess.Popen(job.command(), stderr=subprocess.PIPE, text=True, env=environment())
+    started = subprocess.Popen(
+        job.command(),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells let background work ignore it
+    )
     assert started.stderr
     for line in started.stderr:
         if f"] {stage}:" in line:
