@@ -23,8 +23,12 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
+def _joined(block: str) -> list[str]:
+    return block.replace("\\\n", " ").splitlines()
+
+
 def commands() -> list[list[str]]:
-    lines = [line for page in PAGES for block in blocks(page, "") for line in block.splitlines()]
+    lines = [line for page in PAGES for block in blocks(page, "") for line in _joined(block)]
     lines += re.findall(r"`(compress-model [^`]+)`", "\n".join(page.read_text() for page in PAGES))
     found = [shlex.split(line.split("#")[0]) for line in lines if line.startswith("compress-model ")]
     # Words in capitals are for the reader to fill in.
