@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import platform
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from compress.errors import UsageError
 from compress.pipeline.plan import processor, version_of
+from compress.recipe.losses import Losses
 from compress.resources import ASSETS, config_names, shipped
 
 CORE = ("torch", "torchvision", "open_clip_torch", "timm", "torchao", "lightning", "torch-pruning", "safetensors")
-LOSSES = {
-    "kd": "knowledge distillation from the teacher's logits (arXiv 1503.02531)",
-    "ce": "cross-entropy on labelled images, with label smoothing",
-}
 PRUNERS = {"channels": "whole channels by group L2 norm, to a MAC target (arXiv 2301.12900)"}
 
 
@@ -32,7 +30,7 @@ def names(what: str) -> dict[str, str]:
     from compress.deployment.runtimes import RUNTIMES, find_runtime
 
     kinds: dict[str, dict[str, str]] = {
-        "losses": LOSSES,
+        "losses": _losses(),
         "pruners": PRUNERS,
         "runtimes": {name: "needs " + ", ".join(find_runtime(name).PACKAGES) for name in RUNTIMES},
     }
@@ -44,6 +42,15 @@ def names(what: str) -> dict[str, str]:
         hint = f"; did you mean {close[0]}?" if close else ""
         raise UsageError(f"there is no list of {what!r}{hint} There are {', '.join(known)}")
     return kinds[what]
+
+
+def _losses() -> dict[str, str]:
+    """The losses that a recipe can name: their own description, or the first line of their section."""
+    about = {}
+    for name, field in Losses.model_fields.items():
+        section = next(kind for kind in get_args(field.annotation) if kind is not type(None))
+        about[name] = field.description or (inspect.getdoc(section) or "").split("\n")[0].rstrip(".")
+    return about
 
 
 def _about(kind: str, name: str) -> str:

@@ -16,6 +16,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,49 @@ def _augment(images: torch.Tensor) -> torch.Tensor:
     return torch.where(square, torch.tensor(120, dtype=torch.uint8), images)
 
 
+def _jitter(images: torch.Tensor) -> torch.Tensor:
+    """Brightness, contrast and saturation times 0.7 to 1.3, per image; uint8 `[b, 3, h, w]`."""
+    brightness, contrast, saturation = torch.empty(3, len(images), 1, 1, 1).uniform_(0.7, 1.3)
+    images = images.float() * brightness
+    mean = images.mean((1, 2, 3), keepdim=True)
+    images = mean + (images - mean) * contrast
+    grey = images.mean(1, keepdim=True)
+    return (grey + (images - grey) * saturation).round().clamp(0, 255).to(torch.uint8)
+
+
+def _cutmix(images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """CutMix (Yun et al. 2019) on half of the batches: a box of another image, and its share of the target."""
+    if torch.rand(()) < 0.5:
+        return images, targets
+    side = round(images.shape[2] * float(torch.rand(()).sqrt()))
+    top, left = torch.randint(0, images.shape[2] - side + 1, (2,)).tolist()
+    images = images.clone()
+    images[:, :, top : top + side, left : left + side] = images.flip(0)[:, :, top : top + side, left : left + side]
+    share = side**2 / images.shape[2] ** 2
+    return images, targets * (1 - share) + targets.flip(0) * share
+
+
+def _encoder(model: torch.nn.Module, compiled: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+    """`encode_image` with the frozen layers apart, their batch normalisation folded into the convolutions."""
+    trunk = model.visual.trunk
+    frozen = torch.nn.Sequential(trunk.conv_stem, trunk.bn1, *trunk.blocks[:FROZEN_BLOCKS]).eval()
+    example = torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE, device=next(model.parameters()).device)
+    frozen = torch.jit.freeze(torch.jit.trace(frozen, example))
+
+    def trained(features: torch.Tensor) -> torch.Tensor:
+        features = trunk.bn2(trunk.conv_head(trunk.blocks[FROZEN_BLOCKS:](features)))
+        return model.visual.head(trunk.forward_head(features))
+
+    trained = torch.compile(trained, dynamic=False) if compiled else trained
+
+    def encode(images: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            features = frozen(images)
+        return trained(features)
+
+    return encode
+
+
 def _train(model, train, held_out, args, device) -> None:
     tokenizer = open_clip.get_tokenizer(f"local-dir:{args.out}")
     tokens = torch.stack([tokenizer([t.format(c) for c in CLASSES]) for t in TEMPLATES]).to(device)
@@ -179,16 +223,17 @@ def _train(model, train, held_out, args, device) -> None:
     rates = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, args.lr, total_steps=steps * len(schedule), pct_start=0.06, cycle_momentum=False
     )
-    encode = torch.compile(model.encode_image, dynamic=False) if args.compile else model.encode_image
+    encode = _encoder(model, args.compile)
     best = 0.0
     for epoch, size in enumerate(schedule, 1):
         _train_mode(model)
         started, order, total = time.time(), torch.randperm(len(images)), 0.0
         for step in range(steps):
             index = order[step * args.batch : (step + 1) * args.batch]
-            features = F.normalize(encode(_prepare(_augment(images[index]).to(device), size)), dim=-1)
+            batch, targets = _cutmix(_augment(images[index]), F.one_hot(labels[index], len(CLASSES)).float())
+            features = F.normalize(encode(_prepare(_jitter(batch).to(device), size)), dim=-1)
             prompts = F.normalize(model.encode_text(tokens[int(torch.randint(len(TEMPLATES), ()))]), dim=-1)
-            loss = F.cross_entropy(model.logit_scale.exp() * features @ prompts.T, labels[index].to(device))
+            loss = F.cross_entropy(model.logit_scale.exp() * features @ prompts.T, targets.to(device))
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)

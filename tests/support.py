@@ -26,7 +26,7 @@ stages:
     teacher: {{source: timm, model: test_resnet, checkpoint: {root}/teacher.safetensors}}
   - {{id: scratch, kind: train, student: test_resnet, epochs: 4, batch: 16, lr: 0.05}}
   - {{id: distilled, kind: distill, from: teacher, student: test_resnet, epochs: {epochs}, batch: 16, lr: 0.05,
-     views: 2, embedding_weight: 0.5}}
+     views: 2, losses: {{ce: 1, kd: 1, embedding: 0.5}}}}
   - {{id: pruned, kind: prune, from: distilled, target_macs: 0.6, round_to: 4,
      repair: {{epochs: 1, batch: 16, lr: 0.02, views: 2}}}}
   - {{id: int8, kind: quantize, from: pruned, calibration_images: 32}}

@@ -64,7 +64,7 @@ def training_efficiency(
     Returns:
         One entry a pair in which both have a curve.
     """
-    records = [variant for variant in variants if (variant.get("training") or {}).get("curve")]
+    records = [variant for variant in variants if _is_comparable(variant.get("training") or {})]
     return [
         _entry(baseline, variant, trend, teacher_pretraining_macs)
         for baseline in records
@@ -72,6 +72,11 @@ def training_efficiency(
         for variant in records
         if variant["kind"] in COMPARED
     ]
+
+
+def _is_comparable(training: Mapping[str, Any]) -> bool:
+    """Whether there is a curve, and not one of the test images."""
+    return bool(training.get("curve")) and training.get("selected_on") != "test"
 
 
 def _entry(

@@ -60,6 +60,18 @@ def model_names(library: str) -> list[str]:
     return list(models.list_models(module=models))
 
 
+def classifier(model: nn.Module) -> tuple[str, nn.Linear]:
+    """The layer that turns features into logits, the last linear one, with its name.
+
+    Raises:
+        CompressError: the network has no linear layer.
+    """
+    for name, module in reversed(list(model.named_modules())):
+        if isinstance(module, nn.Linear):
+            return name, module
+    raise CompressError(f"{type(model).__name__} has no linear layer that could be its classifier")
+
+
 def _timm(name: str, classes: int, resolution: int, pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
     import timm
 
@@ -80,6 +92,6 @@ def _torchvision(name: str, classes: int, pretrained: bool, options: Mapping[str
     if not pretrained:
         return models.get_model(name, weights=None, num_classes=classes, **options)  # type: ignore[no-any-return]
     model = models.get_model(name, weights="DEFAULT", **options)
-    path, head = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
+    path, head = classifier(model)
     model.set_submodule(path, nn.Linear(head.in_features, classes))
     return model  # type: ignore[no-any-return]

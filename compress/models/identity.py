@@ -26,6 +26,20 @@ def teacher_weights_id(settings: OpenClipTeacher | ClassifierTeacher) -> str:
     return f"{settings.source}:{settings.model}:{'pretrained' if settings.pretrained else 'random'}"
 
 
+def embedding_id(settings: OpenClipTeacher | ClassifierTeacher) -> dict[str, str]:
+    """What of a teacher determines its embeddings: weights, architecture and image size, but not the head.
+
+    Raises:
+        CompressError: a local file that the recipe names is missing.
+    """
+    told = {"weights": teacher_weights_id(settings)}
+    if not isinstance(settings, OpenClipTeacher):
+        told |= {"model": f"{settings.source}/{settings.model}", "resolution": str(settings.resolution)}
+    elif not settings.model.startswith(LOCAL):
+        told["model"] = settings.model
+    return told
+
+
 def local_files(settings: OpenClipTeacher | ClassifierTeacher) -> list[Path]:
     """The files on this machine that determine the teacher; none where it is downloaded.
 

@@ -65,6 +65,7 @@ def _variant(plan: Plan, store: Store, identifier: str, measured: dict[str, Any]
         "parent": unit.parent,
         "stage_key": unit.key,
         "accuracy": metrics["accuracy"],
+        "published": unit.stage.published.model_dump() if unit.stage.published else None,
         "inference": {
             **metrics["inference"],
             "latency": measured["latency"][identifier],
@@ -75,6 +76,7 @@ def _variant(plan: Plan, store: Store, identifier: str, measured: dict[str, Any]
             **{name: training[name] for name in ("macs", "parts", "wall_s")},
             "energy_j": {"value": None, "method": None},
             "curve": training["curve"],
+            "selected_on": training["selected_on"],
         },
         "artifacts": artifacts,
     }

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from compress.deployment.runtimes import require
-from compress.errors import CompressError
+from compress.errors import CompressError, UsageError
+from compress.pipeline.follow import follow, is_follower
 from compress.pipeline.plan import Plan, Unit, make_plan
 from compress.pipeline.results import collect
 from compress.pipeline.store import Store, write_atomic
@@ -32,6 +33,12 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False) -> Pa
     Raises:
         CompressError: a stage failed; what was finished before it stays in the store.
     """
+    if fresh and recipe.trainer.devices != 1:
+        raise UsageError("--fresh needs `trainer.devices: 1`: further processes take what is finished from the store")
+    if is_follower():
+        store = Store(runs / "store")
+        follow(make_plan(recipe, store), store)
+        raise SystemExit(0)
     started, clock = datetime.now(UTC), time.monotonic()
     folder = _new_folder(runs, recipe, started)
     log = Log(folder / "log.jsonl")

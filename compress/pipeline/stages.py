@@ -3,56 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import bit_operations, layer_macs, macs, parameters, training_macs
 from compress.models.checkpoints import changed_sizes, load_variant, plain_network, save_variant
-from compress.models.identity import teacher_weights_id
+from compress.models.probe import fit_probe
 from compress.models.students import create_student
-from compress.pipeline.plan import TEACHER_PACKAGES, Unit, version_of
+from compress.models.teachers import LoadedTeacher
+from compress.pipeline.plan import Unit
 from compress.pipeline.work import (
     Metrics,
     Work,
     float_inference,
     parts,
+    stored_head,
     test_logits,
     write_network,
     write_variant,
 )
+from compress.progress import say
 from compress.recipe.schema import (
+    PLAIN,
     Distillation,
     DistillStage,
     Fit,
+    OpenClipTeacher,
     PruneStage,
     QuantizeStage,
     Student,
     TeacherStage,
     TrainStage,
 )
+from compress.training.answers import Answers, Live, Stored
 from compress.training.dead_taps import without_dead_taps
-from compress.training.embeddings import embed_views
+from compress.training.embeddings import embed_views, verify
 from compress.training.fit import fit
-from compress.training.module import Answers, Fitting
+from compress.training.module import Fitting
 
 
 def make_teacher(work: Work, unit: Unit, folder: Path) -> None:
     """Measure the teacher, and keep its head for those who learn from it."""
     loaded = work.teacher(unit.id)
+    training = _ledger()
+    stage = unit.stage
+    assert isinstance(stage, TeacherStage)
+    if isinstance(stage.teacher, OpenClipTeacher) and stage.teacher.head == "probe":
+        loaded = replace(loaded, head=_probe(work, unit, loaded, training))
     if isinstance(loaded.head, nn.Linear):
         save_file(loaded.head.state_dict(), folder / "head.safetensors")
     model = loaded.classifier()
     logits = test_logits(model, loaded.preprocess, work.data.test, unit.id)
-    training = {"macs": 0, "parts": [], "wall_s": 0.0, "curve": [], "views": {}}
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     write_variant(folder, work, logits, float_inference(model, loaded.preprocess, size), training)
+
+
+def _probe(work: Work, unit: Unit, loaded: LoadedTeacher, ledger: Metrics) -> nn.Linear:
+    """A probe on the embeddings of the labelled train images as they are, its strength chosen on validation."""
+    sides = []
+    for split in (work.data.train, work.data.validation):
+        (file,) = embed_views(work.embedder(unit.id, [split], augment=False), 1)
+        assert split.labels is not None
+        sides.append((torch.from_numpy(np.load(file)), torch.from_numpy(np.array(split.labels))))
+    probe = fit_probe(sides[0], sides[1], len(work.data.classes))
+    say(f"  probe: weight decay {probe.strength:.1e}, {probe.top1:.1%} on validation")
+    images = len(work.data.train) + len(work.data.validation)
+    _charge(ledger, f"probe: embeddings of {images} images", images * macs(loaded.tower, loaded.preprocess.resolution))
+    return probe.head
 
 
 def make_trained(work: Work, unit: Unit, folder: Path) -> None:
@@ -170,38 +195,25 @@ def _distil(
     assert unit.teacher
     stage = work.plan.unit(unit.teacher).stage
     assert isinstance(stage, TeacherStage)
-    splits = [work.data.train, work.data.unlabeled] if len(work.data.unlabeled.images) else [work.data.train]
-    identity = {"data": work.data.key, "weights": teacher_weights_id(stage.teacher)}
-    identity |= {name: str(version_of(name)) for name in TEACHER_PACKAGES}
-    files = embed_views(
-        work.store,
-        lambda: work.teacher(stage.id),
-        splits,
-        work.recipe.data.views,
-        count=settings.views,
-        seed=work.recipe.seed,
-        batch=stage.teacher.batch,
-        identity=identity,
-    )
+    learn_unlabeled = settings.unlabeled and len(work.data.unlabeled.images) > 0
+    splits = [work.data.train, work.data.unlabeled] if learn_unlabeled else [work.data.train]
     images = sum(len(split.images) for split in splits)
-    new = settings.views - ledger["views"].get(stage.id, 0)
+    head, per_image = stored_head(work.folder(stage.id)), work.metrics(stage.id)["inference"]["macs"]
+    views = settings.views if settings.augment else 1
+    if settings.teacher == "live":
+        answers: Answers = Live(work.teacher(stage.id), head, views)
+        training = _fit(work, unit, folder, model, architecture, settings, splits, answers, ledger)
+        _charge(training, f"teacher: live, {len(training['curve'])} epochs", training["images"] * per_image)
+        return training
+    embedder = work.embedder(stage.id, splits, settings.augment)
+    files = embed_views(embedder, views)
+    if settings.verify:
+        verify(embedder, files, settings.verify)
+    new = views - ledger["views"].get(stage.id, 0)
     if new > 0:
-        cost = new * images * work.metrics(stage.id)["inference"]["macs"]
-        _charge(ledger, f"teacher: {new} views of {images} images", cost)
-        ledger["views"][stage.id] = settings.views
-    answers = Answers(files, _stored_head(work.folder(stage.id)))
-    return _fit(work, unit, folder, model, architecture, settings, splits, answers, ledger)
-
-
-def _stored_head(folder: Path) -> nn.Module:
-    path = folder / "head.safetensors"
-    if not path.exists():
-        return nn.Identity()
-    weights = load_file(path)
-    classes, width = weights["weight"].shape
-    head = nn.Linear(width, classes)
-    head.load_state_dict(weights)
-    return head
+        _charge(ledger, f"teacher: {new} views of {images} images", new * images * per_image)
+        ledger["views"][stage.id] = views
+    return _fit(work, unit, folder, model, architecture, settings, splits, Stored(files, head), ledger)
 
 
 def _fit(
@@ -216,29 +228,33 @@ def _fit(
     ledger: Metrics,
 ) -> Metrics:
     preprocess = Preprocess.from_dict(architecture["preprocess"])
-    with without_dead_taps(model, preprocess.resolution):  # as `fit` does: what is not computed is not counted
-        image_macs = training_macs(model, preprocess.resolution)
+    with without_dead_taps(model, preprocess.resolution):  # what is not computed is not counted either
         check_macs = macs(model, preprocess.resolution)
-    module = Fitting(
-        model,
-        preprocess,
-        splits,
-        work.data.validation,
-        work.recipe.data.views,
-        settings,
-        answers,
-        seed=work.recipe.seed,
-        image_macs=image_macs,
-    )
+        chosen_on = work.data.test if settings.select_on == "test" else work.data.validation
+        module = Fitting(
+            model,
+            preprocess,
+            splits,
+            chosen_on,
+            work.recipe.data.views if settings.augment else PLAIN,
+            settings,
+            answers,
+            seed=work.recipe.seed,
+            image_macs=training_macs(model, preprocess.resolution),
+        )
+        fitted = fit(module, work.recipe.trainer, folder / "scratch", unit.id)
     before = ledger["macs"]
-    fitted = fit(module, work.recipe.trainer, folder / "scratch", unit.id)
     what = "repair" if unit.stage.kind == "prune" else "student"
     seen = int(fitted.curve[-1]["macs"]) if fitted.curve else 0
-    checks = settings.epochs * len(work.data.validation.images) * check_macs
-    _charge(ledger, f"{what}: forward and backward, {settings.epochs} epochs", seen)
+    epochs = len(fitted.curve)
+    checks = epochs * len(chosen_on.images) * check_macs
+    _charge(ledger, f"{what}: forward and backward, {epochs} epochs", seen)
     _charge(ledger, f"{what}: validation after each epoch", checks)
     ledger["wall_s"] = round(ledger["wall_s"] + fitted.wall_s, 3)
     ledger["steps"] = fitted.steps
+    ledger["images"] = fitted.images
+    if ledger["selected_on"] != "test":  # what was once chosen on the test images stays so through repair
+        ledger["selected_on"] = settings.select_on
     ledger["curve"] = [{"macs": int(before + point["macs"]), "top1": point["top1"]} for point in fitted.curve]
     return ledger
 
@@ -252,6 +268,8 @@ def _ledger(before: Metrics | None = None) -> Metrics:
         "wall_s": start["wall_s"],
         "views": dict(start["views"]),
         "curve": [],
+        "images": 0,
+        "selected_on": start.get("selected_on", "last"),
     }
 
 

@@ -7,27 +7,30 @@ have `architecture.json` and `model.safetensors`, teachers `head.safetensors`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from compress.data.arrays import ImageData, Split, prepare
+from compress.data.arrays import SPLITS, ImageData, Split, prepare
 from compress.data.preprocess import Preprocess
 from compress.errors import CompressError
 from compress.measurement.accuracy import accuracy_record
 from compress.measurement.compute import bit_operations, layer_macs, parameters
 from compress.models.checkpoints import load_variant, save_variant
+from compress.models.identity import embedding_id
 from compress.models.teachers import LoadedTeacher, load_teacher
-from compress.pipeline.plan import Plan, Unit
+from compress.pipeline.plan import TEACHER_PACKAGES, Plan, Unit, version_of
 from compress.pipeline.store import Store
 from compress.progress import say, task
-from compress.recipe.schema import Recipe, TeacherStage
+from compress.recipe.schema import PLAIN, Recipe, TeacherStage
+from compress.training.embeddings import Embedder
 
 Metrics = dict[str, Any]
 
@@ -58,10 +61,27 @@ class Work:
         assert isinstance(stage, TeacherStage)
         return load_teacher(stage.teacher, self.recipe.data, self.data.classes, self.data.resolution)
 
+    def embedder(self, identifier: str, splits: Sequence[Split], augment: bool) -> Embedder:
+        """What embeds views of the images of `splits` with a teacher, and keeps them in the store."""
+        stage = self.plan.unit(identifier).stage
+        assert isinstance(stage, TeacherStage)
+        names = [name for name in SPLITS if any(split is getattr(self.data, name) for split in splits)]
+        identity = {"data": self.data.key, "splits": "+".join(names), **embedding_id(stage.teacher)}
+        identity |= {name: str(version_of(name)) for name in TEACHER_PACKAGES}
+        return Embedder(
+            self.store,
+            lambda: self.teacher(identifier),
+            splits,
+            self.recipe.data.views if augment else PLAIN,
+            self.recipe.seed,
+            stage.teacher.batch,
+            identity,
+        )
+
     def network(self, identifier: str) -> tuple[nn.Module, Preprocess]:
         """The network of a variant, on the CPU and in eval mode, with what images go through before it."""
         if isinstance(self.plan.unit(identifier).stage, TeacherStage):
-            loaded = self.teacher(identifier)
+            loaded = replace(self.teacher(identifier), head=stored_head(self.folder(identifier)))
             return loaded.classifier(), loaded.preprocess
         model, architecture = load_variant(self.folder(identifier))
         return model, Preprocess.from_dict(architecture["preprocess"])
@@ -84,6 +104,18 @@ def parts(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
     """Consecutive parts of `rows`, of `size` each but for the last."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
+
+
+def stored_head(folder: Path) -> nn.Module:
+    """The head that a teacher stage has stored: from embeddings to logits."""
+    path = folder / "head.safetensors"
+    if not path.exists():
+        return nn.Identity()
+    weights = load_file(path)
+    classes, width = weights["weight"].shape
+    head = nn.Linear(width, classes)
+    head.load_state_dict(weights)
+    return head
 
 
 def write_network(

@@ -10,6 +10,7 @@ from torch import nn
 
 from compress.errors import CompressError, UsageError, first_line
 from compress.measurement.compute import macs
+from compress.models.build import classifier
 
 RATIOS = 64  # steps in which the pruning ratio is searched
 
@@ -51,7 +52,6 @@ def _widths(model: nn.Module, round_to: int) -> list[int]:
 
 def _pruned(model: nn.Module, resolution: int, ratio: float, round_to: int) -> nn.Module:
     copied = copy.deepcopy(model).eval()
-    head = [module for module in copied.modules() if isinstance(module, nn.Linear)][-1:]
     example = torch.zeros(1, 3, resolution, resolution)
     try:
         pruner = torch_pruning.pruner.BasePruner(
@@ -59,7 +59,7 @@ def _pruned(model: nn.Module, resolution: int, ratio: float, round_to: int) -> n
             example,
             importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
             pruning_ratio=ratio,
-            ignored_layers=head,
+            ignored_layers=[classifier(copied)[1]],
             round_to=round_to,
         )
         pruner.step()

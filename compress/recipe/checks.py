@@ -16,8 +16,14 @@ from compress.recipe.schema import (
     TeacherStage,
     TrainStage,
 )
+from compress.recipe.words import listed
 from compress.recipe.yaml_lines import Node
 
+TEST_SELECTION = (
+    "an epoch chosen on the test images makes their accuracy worthless; where a published figure that was made so is "
+    "to be reproduced, say `allow: [test-selection]` at the top of the recipe"
+)
+TEACH_CLASSIFIER = {"ce", "kd", "dkd", "dist"}
 BRING_THEIR_WEIGHTS = ("local-dir:", "hf-hub:")  # open_clip's own prefixes
 
 
@@ -31,9 +37,13 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
             found.append(("student", _start(stage.student)))
             found.append(("student", _options(stage.student)))
         if isinstance(stage, DistillStage):
-            found.append(("kd_weight", _losses(stage)))
+            found += _distillation(stage)
         if isinstance(stage, PruneStage):
-            found.append(("repair", _losses(stage.repair)))
+            found += [("repair", message) for _, message in _distillation(stage.repair)]
+        if getattr(stage, "select_on", "last") == "test" and "test-selection" not in recipe.allow:
+            found.append(("select_on", TEST_SELECTION))
+        if isinstance(stage, PruneStage) and stage.repair.select_on == "test" and "test-selection" not in recipe.allow:
+            found.append(("repair", TEST_SELECTION))
         for key, message in found:
             if message:
                 yield Problem(_place(root, index, key), f"stages.{stage.id}.{key}: {message}")
@@ -67,8 +77,17 @@ def _options(student: Student) -> str | None:
     return f"`options` may not set {', '.join(taken)}: the recipe does so elsewhere" if taken else None
 
 
-def _losses(fit: Distillation) -> str | None:
-    if fit.kd_weight + fit.ce_weight == 0:
-        # The embedding's loss does not reach the classifier.
-        return "`kd_weight` and `ce_weight` are both 0, so nothing is learnt by the classifier"
-    return None
+def _distillation(fit: Distillation) -> Iterator[tuple[str, str]]:
+    losses = fit.losses.named()
+    felt = [name for name, loss in losses.items() if max(loss.weight.start, loss.weight.end) > 0]
+    if fit.classifier == "own" and not TEACH_CLASSIFIER & set(felt):
+        yield "losses", f"nothing is learnt by the classifier: give a weight to {listed(sorted(TEACH_CLASSIFIER))}"
+    elif not felt:
+        yield "losses", "no loss has a weight"
+    for name in ("attention", "hint"):
+        if name in losses and fit.teacher == "stored":
+            yield "losses", f"`{name}` compares feature maps, which are not stored: it needs `teacher: live`"
+    if "crd" in losses and fit.teacher == "live":
+        yield "losses", "`crd` draws its negatives from stored embeddings: it needs `teacher: stored`"
+    if fit.verify and fit.teacher == "live":
+        yield "verify", "`verify` is about stored embeddings, and there are none with `teacher: live`"

@@ -85,7 +85,10 @@ def _places_of_names(root: Node) -> Iterator[tuple[Node, str, Path_]]:
         yield root, "data", ("data",)
     stages = root.child("stages")
     for index, stage in enumerate(stages.value if stages and isinstance(stages.value, list) else []):
+        kind = stage.child("kind")
         for key in ("teacher", "student"):
+            if key == "teacher" and kind and kind.value == "distill":
+                continue  # there it says how the teacher is asked, not which one it is
             if stage.child(key):
                 yield stage, key, ("stages", index, key)
     worth = root.child("worth")

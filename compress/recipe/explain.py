@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from compress.errors import Problem
-from compress.recipe.schema import Recipe, Section
+from compress.recipe.schema import Recipe
+from compress.recipe.section import Section
 from compress.recipe.words import clean, did_you_mean, found, listed
 from compress.recipe.yaml_lines import Node
 from compress.resources import config_names
@@ -41,6 +42,7 @@ _MUST_BE = {
     "string_too_short": "at least {min_length} characters long",
     "string_pattern_mismatch": "1 to 64 letters, digits, '_', '.' or '-', a letter or digit first",
 }
+_BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
 _OF_UNION = {"int": "a whole number", "list[int]": "a list of whole numbers", "literal['auto']": "'auto'"}
 
 
@@ -60,6 +62,10 @@ def explain(error: ValidationError, root: Node, told: Collection[Path_] = ()) ->
             continue
         if details["type"] == "missing":
             yield Problem(node.place, f"{show(root, path)}: is missing{_needed(owner, path)}")
+        elif len(walked) < len(path) and details["type"] in _BOUNDS:  # a number that stands for a section
+            if walked not in unions:
+                unions[walked] = node
+                yield Problem(node.place, f"{show(root, walked)}: {_sentence(details, node, owner, walked)}")
         elif len(walked) < len(path):  # pydantic names the alternatives of `int | list[int]` as if they were keys
             if walked not in unions:
                 unions[walked] = node

@@ -99,7 +99,7 @@ def _name(file: str) -> str:
 
 def _find(path: str | Path) -> Path:
     given = Path(path)
-    bare = str(path) == given.name and not given.suffix
+    bare = not (given.suffix or given.is_absolute() or ".." in given.parts or str(path) != str(given))
     try:
         if given.is_file():
             return given
@@ -114,10 +114,11 @@ def _find(path: str | Path) -> Path:
 
 
 def _missing(given: Path) -> str:
-    names = sorted(file.stem for file in shipped("recipes").glob("*.yaml"))
+    folder = shipped("recipes")
+    names = sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.yaml"))
     neighbours = {file.name: str(file) for file in given.parent.glob("*.y*ml")} if given.parent.is_dir() else {}
     options = [*names, *neighbours]
-    hint = did_you_mean(given.name, options) or did_you_mean(given.stem, options)
+    hint = did_you_mean(str(given), options) or did_you_mean(given.name, options) or did_you_mean(given.stem, options)
     there = f" shipped recipes: {', '.join(names)}" if names else ""
     return f"{clean(str(given))}: no such recipe{hint or ';'}{there}".rstrip(";")
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
+from compress.recipe.losses import Kd, Loss, Losses, Mix
+from compress.recipe.section import Fraction, Section
+
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
@@ -25,12 +27,6 @@ def _free_name(name: str) -> str:
 Template = Annotated[str, AfterValidator(_template)]
 
 
-class Section(BaseModel):
-    """A part of a recipe: unknown keys are errors, and nothing changes after it was read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
-
-
 # --- data ---------------------------------------------------------------------------------------------------------
 
 
@@ -41,6 +37,10 @@ class Views(Section):
     flip: bool = Field(True, description="mirror left to right, one view in two")
     brightness: Fraction = Field(0.0, description="largest relative change of brightness")
     contrast: Fraction = Field(0.0, description="largest relative change of contrast")
+
+
+PLAIN = Views(shift=0, flip=False)
+"""Every view is the image as it is."""
 
 
 class DataSection(Section):
@@ -90,6 +90,9 @@ class OpenClipTeacher(Section):
     model: str = Field(description="a name that open_clip lists, or local-dir:FOLDER")
     pretrained: str | None = Field(None, description="open_clip's tag of published weights")
     checkpoint: str | None = Field(None, description="a local weights file, instead of `pretrained`")
+    head: Literal["zero-shot", "probe"] = Field(
+        "zero-shot", description="from the prompts of the data, or a linear classifier fitted on the train labels"
+    )
     batch: int = Field(64, ge=1, description="images that it embeds at once")
 
 
@@ -128,25 +131,46 @@ class Fit(Section):
 
     epochs: int = Field(30, ge=0)
     batch: int = Field(128, ge=1)
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd is with Nesterov momentum 0.9")
-    lr: float = Field(0.1, gt=0, description="highest learning rate; a cosine leads from it to 0")
+    optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="sgd is with Nesterov momentum 0.9")
+    lr: float = Field(0.1, gt=0, description="highest learning rate")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="from the highest rate to 0, or none")
     warmup: Fraction = Field(0.1, description="share of the steps over which the rate rises")
     weight_decay: float = Field(5e-4, ge=0)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augment: bool = Field(True, description="false: every view is the image as it is")
+    mix: Mix | None = Field(None, description="images mixed in pairs")
+    clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay a step of the weights' moving average, which is kept"
+    )
+    compile: bool = Field(False, description="torch.compile: needs a C++ compiler on a CPU, minutes at the start")
+    patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better validation")
+    select_on: Literal["last", "validation", "test"] = Field("last", description="whose best epoch is kept")
 
 
 class Distillation(Fit):
-    """How a network is fitted to a teacher (knowledge distillation, arXiv 1503.02531)."""
+    """How a network is fitted to a teacher."""
 
-    views: int = Field(4, ge=1, description="views an image, each embedded by the teacher once and stored")
-    temperature: float = Field(2.0, gt=0)
-    kd_weight: float = Field(1.0, ge=0)
-    embedding_weight: float = Field(0.0, ge=0, description="1 - cosine of the student's features, projected, with it")
-    ce_weight: float = Field(1.0, ge=0, description="cross-entropy, on the labelled images only")
+    teacher: Literal["stored", "live"] = Field("stored", description="embed each view once and keep it, or each time")
+    views: int = Field(4, ge=1, description="views an image")
+    verify: int = Field(0, ge=0, description="stored embeddings to compute again before they are relied on")
+    losses: Losses = Losses(ce=Loss.of(1.0), kd=Kd.of(1.0))
+    unlabeled: bool = Field(True, description="whether the unlabelled images are learnt from too")
+    classifier: Literal["own", "teacher"] = Field(
+        "own", description="teacher: the features, projected, go through the teacher's head, folded into one layer"
+    )
+
+
+class Published(Section):
+    """An accuracy that others report for what a stage makes; it stands beside ours in the report."""
+
+    top1: Annotated[float, Field(ge=0, le=1)] = Field(description="a fraction")
+    source: str
 
 
 class StageSection(Section):
     id: Identifier
+    published: Published | None = None
 
 
 class TeacherStage(StageSection):
@@ -246,6 +270,7 @@ class Recipe(Section):
     name: Annotated[Identifier, AfterValidator(_free_name)]
     description: str = ""
     seed: int = Field(0, ge=0, lt=2**31)
+    allow: list[Literal["test-selection"]] = Field([], description="what is refused unless it is asked for by name")
     data: Data
     trainer: Trainer = Trainer()
     stages: list[Stage] = Field(min_length=1, max_length=1000)

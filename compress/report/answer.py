@@ -118,9 +118,19 @@ def _general(results: Mapping[str, Any]) -> tuple[str, ...]:
     lines = [
         "Every variant was trained once, with one seed: the intervals hold for the test images, not for training again."
     ]
+    peeked = [f.plain(v.get("id")) for v in results.get("variants") or [] if _peeked(v)]
+    if peeked:
+        lines.append(
+            f"The epoch of {', '.join(peeked)} was chosen on the test images (`select_on: test`): the accuracy there "
+            "is too high, by how much is not known."
+        )
     if field(results, "data", "name"):
         lines.append(f"It holds for {f.plain(field(results, 'data', 'name'))}, on the machine below.")
     return tuple(lines)
+
+
+def _peeked(variant: Mapping[str, Any]) -> bool:
+    return bool(field(variant, "training", "selected_on") == "test")
 
 
 def not_measured(results: Mapping[str, Any]) -> list[str]:

@@ -92,6 +92,8 @@ VARIANTS = (
     Column("peak memory", at(f.size, "inference", "peak_memory_bytes")),
 )
 
+PUBLISHED = Column("published by others", at(f.percent, "published", "top1"))
+
 ARTIFACTS = (
     Column("variant", at(f.text, "variant"), False),
     Column("runtime", at(f.text, "runtime"), False),
@@ -186,7 +188,9 @@ def variants_table(results: Mapping[str, Any]) -> Table:
         "Accuracy on the test images, with Wilson's interval. One MAC is one multiply-accumulate, per image. Bit "
         "operations are MACs × weight bits × activation bits. Training is all compute spent to make the variant."
     )
-    return make("variants", "Variants", note, VARIANTS, results.get("variants") or [])
+    variants = results.get("variants") or []
+    published = (PUBLISHED,) if any(variant.get("published") for variant in variants) else ()
+    return make("variants", "Variants", note, (*VARIANTS[:3], *published, *VARIANTS[3:]), variants)
 
 
 def artifacts_table(results: Mapping[str, Any]) -> Table:

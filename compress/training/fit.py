@@ -19,7 +19,6 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from compress.errors import CompressError, first_line
 from compress.progress import say, task
 from compress.recipe.schema import Trainer
-from compress.training.dead_taps import without_dead_taps
 from compress.training.module import Fitting
 
 CHECKPOINT = "last.ckpt"
@@ -27,11 +26,16 @@ CHECKPOINT = "last.ckpt"
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit leaves: accuracy on validation after each epoch, optimizer steps, and seconds."""
+    """What a fit leaves: accuracy after each epoch, optimizer steps, images seen, and seconds."""
 
     curve: list[dict[str, float]]
     steps: int
+    images: int
     wall_s: float
+
+
+class Followed(Exception):
+    """The network is fitted, and another process of the same fit writes it."""
 
 
 class KeepEachEpoch(Checkpoint):
@@ -94,10 +98,11 @@ def fit(module: Fitting, trainer: Trainer, work: Path, what: str) -> Fitted:
 
     Raises:
         CompressError: the loss is no number any more, or Lightning refuses the `trainer` section.
+        Followed: this process only joined the fit of another one.
     """
     epochs = module.settings.epochs
     if epochs == 0:
-        return Fitted([], 0, 0.0)
+        return Fitted([], 0, 0, 0.0)
     _quiet()
     work.mkdir(parents=True, exist_ok=True)
     last = work / CHECKPOINT
@@ -106,6 +111,7 @@ def fit(module: Fitting, trainer: Trainer, work: Path, what: str) -> Fitted:
         loop = L.Trainer(
             **trainer.model_dump(),
             max_epochs=epochs,
+            gradient_clip_val=module.settings.clip,
             callbacks=[keep, ShowEpochs(what, epochs)],
             default_root_dir=work,
             logger=False,
@@ -124,13 +130,16 @@ def fit(module: Fitting, trainer: Trainer, work: Path, what: str) -> Fitted:
         else:
             say(f"  {what}: goes on after epoch {done} of {epochs}")
     try:
-        with without_dead_taps(module.network, module.preprocess.resolution):
-            module.network.train()  # Lightning keeps the mode that it finds
-            loop.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+        module.network.train()  # Lightning keeps the mode that it finds
+        loop.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
     except (SystemExit, SIGTERMException) as error:  # Lightning's ways to end when it is stopped
         raise KeyboardInterrupt from error
+    if not loop.is_global_zero:
+        raise Followed
+    module.network.load_state_dict(dict(module.best or module.kept()))
     module.network.eval().cpu()
-    return Fitted(module.curve, int(loop.global_step), round(keep.spent, 3))
+    steps = int(loop.global_step)
+    return Fitted(module.curve, steps, steps * module.settings.batch * loop.world_size, round(keep.spent, 3))
 
 
 def _finished_epochs(checkpoint: Path) -> int | None:

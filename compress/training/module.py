@@ -3,68 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
 
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.data.views import render
 from compress.errors import CompressError
+from compress.models.build import classifier
 from compress.recipe.schema import Distillation, Fit, Views
-from compress.training.losses import distillation_loss, embedding_loss, labelled_cross_entropy
+from compress.training.answers import Answers, Live
+from compress.training.images import Images, in_order, shuffled
+from compress.training.losses import labelled_cross_entropy
+from compress.training.mixing import mixed
+from compress.training.objective import Objective, Step
+from compress.training.rates import make_optimizer, rate_of
+from compress.training.tap import Tap, map_channels, map_pairs, open_taps
 
-
-@dataclass(frozen=True)
-class Answers:
-    """A teacher's stored embeddings, one file a view, and the head that turns them into logits."""
-
-    files: Sequence[Path]
-    head: nn.Module
-
-
-class Images(Dataset[dict[str, Tensor]]):
-    """Images of several splits in a row, given out as whole batches: uint8 pixels, index and label (-1: none)."""
-
-    def __init__(self, splits: Sequence[Split]) -> None:
-        self.arrays = [split.images for split in splits]
-        self.starts = np.cumsum([0] + [len(array) for array in self.arrays])
-        self.labels = np.concatenate(
-            [np.full(len(s.images), -1) if s.labels is None else np.asarray(s.labels) for s in splits]
-        ).astype(np.int64)
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
-
-    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
-        index = np.asarray(indices)
-        pixels = np.empty((len(index), *self.arrays[0].shape[1:]), np.uint8)
-        for array, start, end in zip(self.arrays, self.starts, self.starts[1:], strict=False):
-            rows = np.flatnonzero((index >= start) & (index < end))
-            pixels[rows] = array[index[rows] - start]
-        return {
-            "images": torch.from_numpy(pixels),
-            "index": torch.from_numpy(index),
-            "labels": torch.from_numpy(self.labels[index]),
-        }
+GPU_SHARE = 0.5  # of the free memory of a GPU that images may take
 
 
 class Fitting(L.LightningModule):
-    """Fits `network`. What an epoch does depends on the weights, the seed and the epoch's number alone."""
+    """Fits `network`. What an epoch does depends on the weights, the seed and the epoch's number alone.
+
+    Args:
+        chosen_on: the images whose accuracy follows each epoch, and chooses one where the settings say so.
+        image_macs: of forward and backward pass, for one image.
+    """
 
     def __init__(
         self,
         network: nn.Module,
         preprocess: Preprocess,
         train: Sequence[Split],
-        validation: Split,
+        chosen_on: Split,
         views: Views,
         settings: Fit,
         answers: Answers | None,
@@ -76,94 +56,125 @@ class Fitting(L.LightningModule):
         self.network = network
         self.preprocess = preprocess
         self.train_images = Images(train)
-        self.validation = Images([validation])
+        self.chosen_on = Images([chosen_on])
         self.views = views
         self.settings = settings
         self.seed = seed
-        self.head = answers.head.requires_grad_(False) if answers else None
-        self.embeddings = [np.load(file, mmap_mode="r") for file in answers.files] if answers else []
-        self.projection = self._projection()
-        extra = 3 * self.projection.weight.numel() if self.projection else 0  # forward, and backward to both sides
-        self.step_macs = settings.batch * (image_macs + extra)
+        self.answers = answers
+        self.objective = self._objective()
+        self.average = _average(network, settings.ema) if settings.ema else None
+        self.step_macs = settings.batch * (image_macs + (self.objective.macs if self.objective else 0))
         self.curve: list[dict[str, float]] = []
+        self.best: dict[str, Tensor] = {}
         self.last_loss = math.nan
         self._losses: list[Tensor] = []
         self._right: list[Tensor] = []
+        self._taps: dict[str, Tap] = {}
+
+    def _objective(self) -> Objective | None:
+        settings = self.settings
+        if self.answers is None or not isinstance(settings, Distillation):
+            return None
+        torch.manual_seed(self.seed)
+        hint = settings.losses.hint
+        channels = None
+        if hint:
+            assert isinstance(self.answers, Live)
+            sides = (
+                (self.network, self.preprocess, hint.student_layer),
+                (self.answers.tower, self.answers.preprocess, hint.teacher_layer),
+            )
+            student, teacher = (map_channels(*side) for side in sides)
+            channels = student, teacher
+        layer = classifier(self.network)[1]
+        if settings.classifier == "teacher":
+            layer.requires_grad_(False)  # it is computed from what is trained
+        return Objective(settings, self.answers.head, layer.in_features, self.answers.width, channels)
 
     def setup(self, stage: str) -> None:
-        if self.trainer.strategy.root_device.type == "cuda":  # on a CPU contiguous weights are the faster ones
+        device = self.trainer.strategy.root_device
+        if device.type == "cuda":  # on a CPU contiguous weights are the faster ones
             self.network.to(memory_format=torch.channels_last)
-        if self.projection is not None:
-            self._hook = self._classifier().register_forward_pre_hook(self._keep_features)
+            if self.train_images.bytes < GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+                self.train_images.keep_on(device)
+        if self.answers is not None and isinstance(self.settings, Distillation):
+            self._taps = open_taps(self.settings.losses, self.network, self.answers)
+        if self.settings.compile:
+            self.network.compile()
 
     def teardown(self, stage: str) -> None:
-        if self.projection is not None:
-            self._hook.remove()
-
-    def _keep_features(self, _: nn.Module, given: tuple[Tensor]) -> None:
-        self._features = given[0]
+        for tap in self._taps.values():
+            tap.close()
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        world, rank = self.trainer.world_size, self.trainer.global_rank
-        whole = len(self.train_images) >= self.settings.batch * world
-        sampler: DistributedSampler[Any] = DistributedSampler(
-            self.train_images, world, rank, seed=self.seed, drop_last=whole
-        )
-        return DataLoader(
-            self.train_images, self.settings.batch, sampler=sampler, collate_fn=_as_it_is, drop_last=whole
-        )
+        trainer = self.trainer
+        return shuffled(self.train_images, self.settings.batch, trainer.world_size, trainer.global_rank, self.seed)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        world, rank = self.trainer.world_size, self.trainer.global_rank
-        sampler: DistributedSampler[Any] = DistributedSampler(self.validation, world, rank, shuffle=False)
-        return DataLoader(self.validation, 256, sampler=sampler, collate_fn=_as_it_is)
+        return in_order(self.chosen_on, 256, self.trainer.world_size, self.trainer.global_rank)
 
     def configure_optimizers(self) -> Any:
-        settings = self.settings
-        shapes = [p for p in self.parameters() if p.requires_grad]
-        groups = [  # biases and normalisation are not decayed
-            {"params": [p for p in shapes if p.ndim > 1], "weight_decay": settings.weight_decay},
-            {"params": [p for p in shapes if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimizer: torch.optim.Optimizer
-        if settings.optimizer == "sgd":
-            optimizer = torch.optim.SGD(groups, settings.lr, momentum=0.9, nesterov=True)
-        else:
-            optimizer = torch.optim.AdamW(groups, settings.lr, fused=True)  # 3.5x faster steps on a CPU
-        total = max(1, int(self.trainer.estimated_stepping_batches))
-        warmup = round(settings.warmup * total)
-
-        def rate(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
+        parameters = [*self.network.parameters(), *(self.objective.parameters() if self.objective else ())]
+        optimizer = make_optimizer(parameters, self.settings)
+        rate = rate_of(self.settings, max(1, int(self.trainer.estimated_stepping_batches)))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)  # dropout is the same after a resumption
 
-    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        index = batch["index"]
-        # A stored view comes round again every len(embeddings) epochs; without a teacher every epoch has its own.
-        view = self.current_epoch % len(self.embeddings) if self.embeddings else self.current_epoch
-        logits = self._logits(render(batch["images"], index, view, self.seed, self.views))
-        loss = labelled_cross_entropy(logits, batch["labels"], self.settings.label_smoothing)
-        if self.head is not None and isinstance(self.settings, Distillation):
-            rows = torch.from_numpy(self.embeddings[view][index.cpu().numpy()]).to(logits.device)
-            with torch.no_grad():
-                answers = self.head(rows.float())
-            divergence = distillation_loss(logits, answers, self.settings.temperature)
-            loss = self.settings.ce_weight * loss + self.settings.kd_weight * divergence
-            if self.projection is not None:
-                mapped = self.projection(self._features)
-                loss = loss + self.settings.embedding_weight * embedding_loss(mapped, rows.to(mapped.dtype))
+    def training_step(self, batch: dict[str, Tensor], number: int) -> Tensor:
+        rng = np.random.default_rng((self.seed, self.current_epoch, number, self.global_rank))
+        # A teacher's view comes round again every `views` epochs; without a teacher every epoch has its own.
+        view = self.current_epoch % self.answers.views if self.answers else self.current_epoch
+        images, share = render(self.train_images.pixels(batch), batch["index"], view, self.seed, self.views), 1.0
+        if self.settings.mix:
+            images, share = mixed(images, self.settings.mix, rng)
+        logits = self._logits(self.network, images)
+        loss = self._loss(logits, images, batch, view, rng, share)
         self._losses.append(loss.detach())
         return loss
 
+    def _loss(
+        self,
+        logits: Tensor,
+        images: Tensor,
+        batch: dict[str, Tensor],
+        view: int,
+        rng: np.random.Generator,
+        share: float,
+    ) -> Tensor:
+        labels, smoothing, answers = batch["labels"], self.settings.label_smoothing, self.answers
+        if self.objective is None or answers is None:
+            loss = labelled_cross_entropy(logits, labels, smoothing)
+            if share < 1:
+                loss = share * loss + (1 - share) * labelled_cross_entropy(logits, labels.flip(0), smoothing)
+            return loss
+        step = Step(
+            logits=logits,
+            features=self._taps["features"].value,
+            told=answers.of(batch["index"], view, images),
+            labels=labels,
+            progress=self.global_step / max(1, int(self.trainer.estimated_stepping_batches)),
+            others=None if isinstance(answers, Live) else lambda count: answers.others(count, view, rng),
+            maps=map_pairs(self._taps),
+            smoothing=smoothing,
+        )
+        loss = self.objective(step)
+        if share < 1:  # a live teacher has seen the mixed image, a stored one both of each pair apart
+            told = step.told if isinstance(answers, Live) else step.told.flip(0)
+            loss = share * loss + (1 - share) * self.objective(replace(step, told=told, labels=labels.flip(0)))
+        return loss  # type: ignore[no-any-return]
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.objective is not None and self.objective.settings.classifier == "teacher":
+            self.objective.fold_into(classifier(self.network)[1])
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
-        self._right.append((self._logits(batch["images"]).argmax(1) == batch["labels"]).float())
+        network = self.network if self.average is None else self.average.module
+        self._right.append((self._logits(network, batch["images"]).argmax(1) == batch["labels"]).float())
 
     def on_validation_epoch_end(self) -> None:
         right, self.last_loss = torch.cat(self._right), float(torch.stack(self._losses).mean())
@@ -172,36 +183,43 @@ class Fitting(L.LightningModule):
         if not math.isfinite(self.last_loss):
             epoch = self.current_epoch + 1
             raise CompressError(f"the loss is {self.last_loss} in epoch {epoch}: lower `lr`, or look at the data")
-        top1 = float(self.all_gather(right.mean()).mean())
+        top1 = round(float(self.all_gather(right.mean()).mean()), 6)
         spent = (self.current_epoch + 1) * self.trainer.num_training_batches * self.trainer.world_size * self.step_macs
-        self.curve.append({"macs": float(spent), "top1": round(top1, 6)})
+        if self.settings.select_on != "last" and top1 > max((p["top1"] for p in self.curve), default=-1.0):
+            self.best = {name: value.detach().cpu().clone() for name, value in self.kept().items()}
+        self.curve.append({"macs": float(spent), "top1": top1})
+        self.trainer.should_stop = self.out_of_patience
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether no epoch was better for as long as the settings allow."""
+        tops = [point["top1"] for point in self.curve]
+        patience = self.settings.patience
+        return patience is not None and bool(tops) and len(tops) - 1 - tops.index(max(tops)) >= patience
+
+    def kept(self) -> Mapping[str, Tensor]:
+        """The weights that count at this moment: the moving average where there is one."""
+        return (self.network if self.average is None else self.average.module).state_dict()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["curve"] = self.curve
+        checkpoint["curve"], checkpoint["best"] = self.curve, self.best
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.curve = checkpoint["curve"]
+        self.curve, self.best = checkpoint["curve"], checkpoint["best"]
+        self.trainer.should_stop = self.out_of_patience
 
-    def _projection(self) -> nn.Linear | None:
-        """A layer from the student's features, which its classifier reads, to the width of the teacher's embeddings.
-
-        It is fitted with the student and left behind afterwards.
-        """
-        if not (self.embeddings and isinstance(self.settings, Distillation) and self.settings.embedding_weight):
-            return None
-        torch.manual_seed(self.seed)
-        return nn.Linear(self._classifier().in_features, self.embeddings[0].shape[1])
-
-    def _classifier(self) -> nn.Linear:
-        for module in reversed(list(self.network.modules())):
-            if isinstance(module, nn.Linear):
-                return module
-        raise CompressError("`embedding_weight` needs a student whose classifier is a linear layer")
-
-    def _logits(self, images: Tensor) -> Tensor:
+    def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
         pixels = self.preprocess(images).contiguous(memory_format=torch.channels_last)
-        return self.network(pixels)  # type: ignore[no-any-return]
+        return network(pixels)  # type: ignore[no-any-return]
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
+def _average(network: nn.Module, decay: float) -> AveragedModel:
+    """Moving average of the weights; its decay rises in the first steps, whose weights are worth little."""
+
+    @torch.no_grad()
+    def average(averages: Any, currents: Any, count: Any) -> None:
+        now = min(decay, (1 + int(count)) / (10 + int(count)))
+        for mean, current in zip(averages, currents, strict=True):
+            mean.copy_(current.lerp(mean, now) if mean.is_floating_point() else current)
+
+    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)

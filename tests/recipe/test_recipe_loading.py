@@ -186,6 +186,7 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     assert "no such recipe" in one_line("a\0b")
     assert "no such recipe" in one_line("x" * 5000)
     assert "did you mean 'quickstart'?" in one_line("quikstart")
+    assert "did you mean 'jetson_example/train'?" in one_line("jetson_example/trian")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
@@ -200,9 +201,10 @@ def test_a_byte_order_mark_is_no_part_of_the_recipe(tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "bom.yaml").name == "bom"
 
 
-@pytest.mark.parametrize("path", sorted(resources.shipped("recipes").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(resources.shipped("recipes").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_recipes(path: Path) -> None:
-    assert load_recipe(path) == load_recipe(path.stem)
+    named = load_recipe(path.relative_to(resources.shipped("recipes")).with_suffix(""))
+    assert load_recipe(path) == named
     ordered_stages(load_recipe(path))
 
 

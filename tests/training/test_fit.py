@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import timm
 import torch
 
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
+from compress.data.views import render
+from compress.errors import UsageError
+from compress.models.teachers import LoadedTeacher
 from compress.recipe.schema import Distillation, Fit, Trainer, Views
+from compress.training.answers import Answers, Live, Stored
 from compress.training.fit import fit
-from compress.training.module import Answers, Fitting
+from compress.training.module import Fitting
 
 PREPROCESS = Preprocess(resolution=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), interpolation="bicubic")
 
@@ -33,20 +39,23 @@ def fitting(settings: Fit, answers: Answers | None = None) -> Fitting:
     return Fitting(network, PREPROCESS, splits, colours(32, 1), Views(), settings, answers, seed=0, image_macs=1000)
 
 
-def plain(epochs: int) -> Fit:
-    return Fit(epochs=epochs, batch=16, optimizer="adamw", lr=0.002)
+def plain(epochs: int, **settings: Any) -> Fit:
+    return Fit(epochs=epochs, batch=16, optimizer="adamw", lr=0.002, **settings)
+
+
+CPU = Trainer(accelerator="cpu")
 
 
 def test_batch_normalisation_learns_the_statistics_of_the_images(tmp_path: Path) -> None:
     module = fitting(plain(2))
-    fitted = fit(module, Trainer(accelerator="cpu"), tmp_path, "tiny")
+    fitted = fit(module, CPU, tmp_path, "tiny")
     statistics = [b for name, b in module.network.named_buffers() if name.endswith("num_batches_tracked")]
     assert statistics and all(int(count) == fitted.steps == 8 for count in statistics)
     assert not module.network.training
 
 
 def test_what_can_be_learnt_is_learnt(tmp_path: Path) -> None:
-    fitted = fit(fitting(plain(6)), Trainer(accelerator="cpu"), tmp_path, "tiny")
+    fitted = fit(fitting(plain(6)), CPU, tmp_path, "tiny")
     assert fitted.curve[-1]["top1"] > 0.9
 
 
@@ -56,11 +65,145 @@ def test_features_turn_towards_the_embeddings_and_the_projection_stays_behind(tm
     file = tmp_path / "embeddings.npy"
     np.save(file, directions[np.arange(64) % 2].astype(np.float16))
     head = torch.nn.Linear(6, 2)
-    settings = Distillation(**plain(6).model_dump(), views=1, kd_weight=0, ce_weight=0.01, embedding_weight=1)
-    module = fitting(settings, Answers([file], head))
+    settings = Distillation(**plain(6).model_dump(), views=1, losses={"ce": 0.01, "embedding": 1})
+    module = fitting(settings, Stored([file], head))
     names = set(module.network.state_dict())
     assert module.step_macs == 16 * (1000 + 3 * 512 * 6)
-    fit(module, Trainer(accelerator="cpu"), tmp_path / "work", "tiny")
+    fit(module, CPU, tmp_path / "work", "tiny")
     assert module.last_loss < 0.1  # 1 - cosine, of embeddings that the two colours tell apart
     assert set(module.network.state_dict()) == names
     assert not any(m._forward_pre_hooks for m in module.network.modules())
+
+
+def weights_after_each_epoch(settings: Fit, work: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Fitting, list[Any]]:
+    """A fit, and the weights that it trained (not their average) at the end of each epoch."""
+    module, seen = fitting(settings), []
+    original = Fitting.on_validation_epoch_end
+
+    def watch(self: Fitting) -> None:
+        seen.append({name: value.clone() for name, value in self.network.state_dict().items()})
+        original(self)
+
+    monkeypatch.setattr(Fitting, "on_validation_epoch_end", watch)
+    fit(module, CPU, work, "tiny")
+    return module, seen
+
+
+def same(one: Any, other: Any) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_best_epoch_on_validation_is_kept_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tops = iter([0.25, 0.75, 0.75, 0.5])
+    monkeypatch.setattr(Fitting, "all_gather", lambda self, _: torch.tensor(next(tops)))
+    module, seen = weights_after_each_epoch(plain(4, select_on="validation"), tmp_path, monkeypatch)
+    assert [point["top1"] for point in module.curve] == [0.25, 0.75, 0.75, 0.5]
+    kept = module.network.state_dict()
+    assert [same(kept, weights) for weights in seen] == [False, True, False, False]
+
+
+def test_without_patience_left_the_fit_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tops = iter([0.25, 0.75, 0.75, 0.5, 0.5, 0.5])
+    monkeypatch.setattr(Fitting, "all_gather", lambda self, _: torch.tensor(next(tops)))
+    fitted = fit(fitting(plain(6, patience=2)), CPU, tmp_path, "tiny")
+    assert len(fitted.curve) == 4 and fitted.steps == 16 and fitted.images == 256
+    resumed = fitting(plain(6, patience=2))  # killed before the network was stored: nothing is left to do
+    assert fit(resumed, CPU, tmp_path, "tiny").curve == fitted.curve
+
+
+def test_the_moving_average_of_the_weights_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[torch.Tensor] = []
+    original = Fitting.on_train_batch_end
+
+    def watch(self: Fitting, *args: Any) -> None:
+        steps.append(self.network.state_dict()["fc.weight"].clone())
+        original(self, *args)
+
+    monkeypatch.setattr(Fitting, "on_train_batch_end", watch)
+    module = fitting(plain(2, ema=0.5))
+    fit(module, CPU, tmp_path, "tiny")
+    expected = steps[0]
+    for count, current in enumerate(steps[1:], 1):
+        decay = min(0.5, (1 + count) / (10 + count))
+        expected = decay * expected + (1 - decay) * current
+    assert len(steps) == 8
+    assert torch.allclose(module.network.state_dict()["fc.weight"], expected, atol=1e-6)
+    assert not torch.equal(steps[-1], expected)
+
+
+def test_gradients_are_clipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms: list[float] = []
+
+    def note(self: Fitting, optimizer: torch.optim.Optimizer) -> None:
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+
+    monkeypatch.setattr(Fitting, "on_before_zero_grad", note)
+    fit(fitting(plain(1, clip=0.01)), CPU, tmp_path, "tiny")
+    assert norms[-1] > 0 and all(norm <= 0.0101 for norm in norms)
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_mixed_images_are_learnt_from(tmp_path: Path, kind: str) -> None:
+    fitted = fit(fitting(plain(6, mix={"kind": kind})), CPU, tmp_path, "tiny")
+    assert fitted.curve[-1]["top1"] > 0.9
+
+
+def teacher_of_colours(tmp_path: Path) -> tuple[LoadedTeacher, Path]:
+    """A teacher whose embedding is the mean of each channel, and its embeddings of the first view of `colours`."""
+    tower = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    tower.append(torch.nn.Linear(3, 3, bias=False))
+    torch.nn.init.eye_(tower[2].weight)
+    head = torch.nn.Linear(3, 2)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[9.0, 0, -9], [-9, 0, 9]]))
+    teacher = LoadedTeacher(tower.eval(), head, PREPROCESS)
+    images = render(torch.from_numpy(colours(64, 0).images), torch.arange(64), 0, 0, Views())
+    file = tmp_path / "view0.npy"
+    with torch.no_grad():
+        np.save(file, tower(PREPROCESS(images)).half().numpy())
+    return teacher, file
+
+
+def test_a_live_teacher_says_what_is_stored(tmp_path: Path) -> None:
+    teacher, file = teacher_of_colours(tmp_path)
+    settings = Distillation(**plain(2).model_dump(), views=1, losses={"ce": 1, "kd": 1, "embedding": 1})
+    stored = fitting(settings, Stored([file], teacher.head))
+    live = fitting(settings.model_copy(update={"teacher": "live"}), Live(teacher, teacher.head, 1))
+    for module, work in ((stored, "stored"), (live, "live")):
+        fit(module, CPU, tmp_path / work, "tiny")
+    one, other = stored.network.state_dict(), live.network.state_dict()
+    assert all(torch.allclose(one[name].float(), other[name].float(), atol=2e-3) for name in one)
+    assert stored.curve == live.curve
+
+
+def test_feature_maps_of_a_live_teacher_are_compared(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    tower = timm.create_model("resnet10t", num_classes=0).eval()
+    head = torch.nn.Linear(512, 2)
+    maps = {"student_layer": "layer2", "teacher_layer": "layer3"}
+    settings = Distillation(
+        **plain(2).model_dump(), views=1, teacher="live", losses={"ce": 1, "attention": maps, "hint": maps}
+    )
+    module = fitting(settings, Live(LoadedTeacher(tower, head, PREPROCESS), head, 1))
+    assert module.objective and module.objective.adapter and module.objective.adapter.weight.shape == (256, 128, 1, 1)
+    before = tower.state_dict()["layer1.0.conv1.weight"].clone()
+    fit(module, CPU, tmp_path, "tiny")
+    assert torch.equal(tower.state_dict()["layer1.0.conv1.weight"], before)
+    assert not any(m._forward_hooks for m in [*tower.modules(), *module.network.modules()])
+    wrong = Distillation(**{**settings.model_dump(), "losses": {"ce": 1, "hint": {**maps, "student_layer": "layer9"}}})
+    with pytest.raises(UsageError, match=r"no layer 'layer9'; it has, among others, .*layer1"):
+        fitting(wrong, Live(LoadedTeacher(tower, head, PREPROCESS), head, 1))
+
+
+def test_a_student_that_is_read_by_the_teachers_head(tmp_path: Path) -> None:
+    teacher, file = teacher_of_colours(tmp_path)
+    settings = Distillation(
+        **plain(8).model_dump(), views=1, losses={"embedding": {"distance": "mse"}}, classifier="teacher"
+    )
+    module = fitting(settings, Stored([file], teacher.head))
+    fitted = fit(module, CPU, tmp_path / "work", "tiny")
+    assert fitted.curve[-1]["top1"] > 0.9  # labels were not looked at
+    assert module.network.get_submodule("fc").weight.shape == (2, 512)

@@ -1,0 +1,69 @@
+"""A probe: a linear classifier fitted on a teacher's embeddings (as CLIP, arXiv 2103.00020, section 3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STRENGTHS = tuple(10.0 ** (power / 2) for power in range(-14, 1))
+"""Weight decays that are tried."""
+STEPS = 500  # of L-BFGS, at most
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted probe, the weight decay that was chosen, and its accuracy (a fraction) on validation with it."""
+
+    head: nn.Linear
+    strength: float
+    top1: float
+
+
+def fit_probe(train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], classes: int) -> Probe:
+    """Multinomial logistic regression; the weight decay is the one with the best accuracy on validation.
+
+    Minimises mean cross-entropy + strength / 2 * |W|^2 over weights W and biases, for each of `STRENGTHS`, each fit
+    going on from the last one; of equally accurate ones the strongest is taken.
+
+    Args:
+        train: embeddings `[n, width]` and labels int64 `[n]`.
+        validation: the same, of other images.
+        classes: number of classes.
+    """
+    embeddings, labels = train[0].double(), train[1]
+    weight = torch.zeros(classes, embeddings.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+    best: Probe | None = None
+    for strength in sorted(STRENGTHS, reverse=True):
+        _minimise(embeddings, labels, weight, bias, strength)
+        right = (validation[0].double() @ weight.detach().T + bias.detach()).argmax(1) == validation[1]
+        top1 = float(right.double().mean())
+        if best is None or top1 > best.top1:
+            best = Probe(_linear(weight, bias), strength, top1)
+    assert best is not None
+    return best
+
+
+def _minimise(embeddings: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, strength: float) -> None:
+    solver = torch.optim.LBFGS(
+        [weight, bias], max_iter=STEPS, tolerance_grad=1e-8, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+    )
+
+    def objective() -> Tensor:
+        solver.zero_grad()
+        loss = F.cross_entropy(embeddings @ weight.T + bias, labels) + strength / 2 * weight.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    solver.step(objective)  # type: ignore[no-untyped-call]
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    head = nn.Linear(weight.shape[1], weight.shape[0])
+    with torch.no_grad():
+        head.weight.copy_(weight)
+        head.bias.copy_(bias)
+    return head.eval()

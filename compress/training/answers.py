@@ -1,0 +1,71 @@
+"""What a teacher says of views: looked up where it was stored, or computed each time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compress.models.teachers import LoadedTeacher
+
+
+class Stored:
+    """Embeddings fp16 `[images, width]` that the teacher store holds, one memory-mapped file a view."""
+
+    def __init__(self, files: Sequence[Path], head: nn.Module) -> None:
+        self.files, self.head = list(files), head
+
+    @property
+    def views(self) -> int:
+        return len(self.files)
+
+    @property
+    def width(self) -> int:
+        return int(self._arrays[0].shape[1])
+
+    @cached_property
+    def _arrays(self) -> list[np.ndarray]:
+        return [np.load(file, mmap_mode="r") for file in self.files]
+
+    def of(self, index: Tensor, view: int, _: Tensor) -> Tensor:
+        """Embeddings float32 `[b, width]` of this view of the images `index`, on the device of `index`."""
+        rows = np.asarray(self._arrays[view][index.cpu().numpy()])
+        return torch.from_numpy(rows).to(index.device).float()
+
+    def others(self, count: int, view: int, rng: np.random.Generator) -> Tensor:
+        """Embeddings float32 `[count, width]` of images drawn at random."""
+        array = self._arrays[view]
+        return torch.from_numpy(np.asarray(array[np.sort(rng.integers(len(array), size=count))])).float()
+
+
+class Live:
+    """A teacher that embeds what the student sees, at each step; rounded to fp16, as what is stored."""
+
+    def __init__(self, teacher: LoadedTeacher, head: nn.Module, views: int) -> None:
+        self.tower, self.preprocess = teacher.tower.eval().requires_grad_(False), teacher.preprocess
+        self.head, self.views = head, views
+
+    @cached_property
+    def width(self) -> int:
+        side = self.preprocess.resolution
+        with torch.inference_mode():
+            return int(self.tower(torch.zeros(1, 3, side, side, device=self._device)).shape[1])
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.tower.parameters()).device
+
+    def of(self, index: Tensor, _: int, images: Tensor) -> Tensor:
+        """Embeddings float32 `[b, width]` of the images uint8 `[b, 3, h, w]`, which are a view already."""
+        if self._device != index.device:
+            self.tower.to(index.device)
+        with torch.no_grad(), torch.autocast(index.device.type, enabled=False):
+            pixels = self.preprocess(images).contiguous(memory_format=torch.channels_last)
+            return self.tower(pixels).half().float()  # type: ignore[no-any-return]
+
+
+Answers = Stored | Live

@@ -1,0 +1,116 @@
+"""The teacher store holds what the teacher says of each view, and notices when it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from compress.data.arrays import Split
+from compress.data.preprocess import Preprocess
+from compress.data.views import render
+from compress.errors import CompressError
+from compress.models.teachers import LoadedTeacher
+from compress.pipeline.store import Store
+from compress.recipe.schema import Views
+from compress.training import embeddings
+from compress.training.embeddings import Embedder, embed_rows, embed_views, verify
+
+PREPROCESS = Preprocess(resolution=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+VIEWS = Views(shift=0.125, flip=True)
+
+
+def teacher() -> LoadedTeacher:
+    torch.manual_seed(0)
+    tower = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 6))
+    return LoadedTeacher(tower.eval(), nn.Identity(), PREPROCESS)
+
+
+def splits() -> list[Split]:
+    rng = np.random.default_rng(0)
+    return [Split(rng.integers(0, 256, (n, 3, 16, 16)).astype(np.uint8), None) for n in (30, 21)]
+
+
+def embedder(root: Path, load: Callable[[], LoadedTeacher] = teacher, **changes: Any) -> Embedder:
+    root.mkdir(exist_ok=True)
+    settings: dict[str, Any] = {"views": VIEWS, "seed": 3, "batch": 8, "identity": {"weights": "w", "data": "d"}}
+    return Embedder(Store(root), load, splits(), **{**settings, **changes})
+
+
+def test_a_row_is_the_teachers_answer_to_the_pixels_that_the_student_sees(tmp_path: Path) -> None:
+    files = embed_views(embedder(tmp_path), 2)
+    images = torch.from_numpy(np.concatenate([split.images for split in splits()]))
+    for view, file in enumerate(files):
+        stored = np.load(file, mmap_mode="r")
+        assert stored.dtype == np.float16 and stored.shape == (51, 6)
+        pixels = render(images, torch.arange(51), view, 3, VIEWS)
+        with torch.no_grad():
+            expected = teacher().tower(PREPROCESS(pixels))
+        assert torch.allclose(torch.from_numpy(np.array(stored)).float(), expected, atol=5e-3)
+
+
+def test_more_views_leave_those_that_are_there(tmp_path: Path) -> None:
+    first = embed_views(embedder(tmp_path), 2)
+    times = [file.stat().st_mtime_ns for file in first]
+    loads = []
+    again = embed_views(embedder(tmp_path, lambda: loads.append(1) or teacher()), 4)  # type: ignore[func-returns-value]
+    assert again[:2] == first and [file.stat().st_mtime_ns for file in again[:2]] == times
+    assert loads == [1]
+    embed_views(embedder(tmp_path, lambda: pytest.fail("nothing is missing")), 4)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 4}, {"views": Views(shift=0)}, {"identity": {"weights": "other", "data": "d"}}]
+)
+def test_what_determines_an_embedding_is_in_its_key(tmp_path: Path, change: dict[str, Any]) -> None:
+    assert not set(embed_views(embedder(tmp_path), 1)) & set(embed_views(embedder(tmp_path, **change), 1))
+
+
+def test_a_killed_view_goes_on_after_its_last_whole_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "BLOCK", 16)
+    whole = np.load(embed_views(embedder(tmp_path / "undisturbed"), 1)[0])
+    asked: list[int] = []
+    kill_at = 36
+
+    def counting(source: Embedder, index: np.ndarray, view: int) -> np.ndarray:
+        if len(asked) == 0 and index[0] >= kill_at:
+            asked.append(-1)
+            raise KeyboardInterrupt
+        if asked:
+            asked.extend(index.tolist())
+        return embed_rows(source, index, view)
+
+    monkeypatch.setattr(embeddings, "embed_rows", counting)
+    with pytest.raises(KeyboardInterrupt):
+        embed_views(embedder(tmp_path / "killed"), 1)
+    (file,) = embed_views(embedder(tmp_path / "killed"), 1)
+    assert asked[1:] == list(range(32, 51))  # two blocks of 16 were whole
+    assert np.array_equal(np.load(file), whole)
+    assert {path.name for path in file.parent.iterdir()} == {"embeddings.npy", "entry.json"}
+
+
+def test_verification_passes_for_what_is_right(tmp_path: Path) -> None:
+    source = embedder(tmp_path)
+    verify(source, embed_views(source, 2), 102)
+
+
+@pytest.mark.parametrize("lie", ["mirrored", "another view", "another image"])
+def test_verification_catches_an_embedding_of_another_image(tmp_path: Path, lie: str) -> None:
+    """The classic mistake: the teacher was asked about the plain image, and the student sees it mirrored."""
+    source = embedder(tmp_path, views=Views(shift=0, flip=False))
+    (file,) = embed_views(source, 1)
+    other = embedder(tmp_path, views=Views(shift=0, flip=True))
+    lies = {
+        "mirrored": (other, file),
+        "another view": (embedder(tmp_path), file),
+        "another image": (source, tmp_path / "rolled.npy"),
+    }
+    np.save(tmp_path / "rolled.npy", np.roll(np.load(file), 1, axis=0))
+    asked, stored = lies[lie]
+    with pytest.raises(CompressError, match=r"is not the teacher's: their cosine is .*delete .* and run again"):
+        verify(asked, [stored], 51)
