@@ -69,7 +69,7 @@ class Speeds:
         compute, duration = images * training * keep, images * seconds * keep
         if isinstance(stage, DistillStage) and unit.teacher:
             per_image, teacher_seconds = self._teacher(unit.teacher)
-            views = stage.views * (len(data.train.images) + len(data.unlabeled.images))
+            views = _asked(stage) * _images(stage, data, labelled_only=False)
             return compute + views * per_image, duration + views * teacher_seconds
         return compute, duration
 
@@ -113,9 +113,16 @@ def plan_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _images(settings: Fit, data: ImageData, labelled_only: bool) -> int:
-    if labelled_only or not isinstance(settings, Distillation):
+    if labelled_only or not isinstance(settings, Distillation) or not settings.unlabeled:
         return len(data.train.images)
     return len(data.train.images) + len(data.unlabeled.images)
+
+
+def _asked(settings: Distillation) -> int:
+    """How many times the teacher is asked about each image."""
+    if settings.teacher == "live":
+        return settings.epochs
+    return settings.views if settings.augment else 1
 
 
 def _seconds_an_image(model: nn.Module, side: int, *, train: bool, batch: int = 32) -> float:

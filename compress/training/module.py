@@ -24,9 +24,9 @@ from compress.training.answers import Answers, Live
 from compress.training.images import Images, in_order, shuffled
 from compress.training.losses import labelled_cross_entropy
 from compress.training.mixing import mixed
-from compress.training.objective import Objective, Step
+from compress.training.objective import Objective, Step, reads_features
 from compress.training.rates import make_optimizer, rate_of
-from compress.training.tap import Tap, map_channels, map_pairs, open_taps
+from compress.training.tap import Tap, hint_channels, map_pairs, open_taps
 
 GPU_SHARE = 0.5  # of the free memory of a GPU that images may take
 
@@ -76,20 +76,11 @@ class Fitting(L.LightningModule):
         if self.answers is None or not isinstance(settings, Distillation):
             return None
         torch.manual_seed(self.seed)
-        hint = settings.losses.hint
-        channels = None
-        if hint:
-            assert isinstance(self.answers, Live)
-            sides = (
-                (self.network, self.preprocess, hint.student_layer),
-                (self.answers.tower, self.answers.preprocess, hint.teacher_layer),
-            )
-            student, teacher = (map_channels(*side) for side in sides)
-            channels = student, teacher
-        layer = classifier(self.network)[1]
+        features = classifier(self.network)[1].in_features if reads_features(settings) else 0
         if settings.classifier == "teacher":
-            layer.requires_grad_(False)  # it is computed from what is trained
-        return Objective(settings, self.answers.head, layer.in_features, self.answers.width, channels)
+            classifier(self.network)[1].requires_grad_(False)  # it is computed from what is trained
+        hint = hint_channels(settings.losses, self.network, self.preprocess, self.answers)
+        return Objective(settings, self.answers.head, features, self.answers.width, hint)
 
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device
@@ -98,7 +89,7 @@ class Fitting(L.LightningModule):
             if self.train_images.bytes < GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
                 self.train_images.keep_on(device)
         if self.answers is not None and isinstance(self.settings, Distillation):
-            self._taps = open_taps(self.settings.losses, self.network, self.answers)
+            self._taps = open_taps(self.settings, self.network, self.answers)
         if self.settings.compile:
             self.network.compile()
 
@@ -152,7 +143,7 @@ class Fitting(L.LightningModule):
             return loss
         step = Step(
             logits=logits,
-            features=self._taps["features"].value,
+            features=self._taps["features"].value if "features" in self._taps else logits,
             told=answers.of(batch["index"], view, images),
             labels=labels,
             progress=self.global_step / max(1, int(self.trainer.estimated_stepping_batches)),
@@ -222,4 +213,4 @@ def _average(network: nn.Module, decay: float) -> AveragedModel:
         for mean, current in zip(averages, currents, strict=True):
             mean.copy_(current.lerp(mean, now) if mean.is_floating_point() else current)
 
-    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    return AveragedModel(network, multi_avg_fn=average, use_buffers=True).requires_grad_(False)

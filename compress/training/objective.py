@@ -15,13 +15,25 @@ from compress.training import losses
 DISTANCES = {"cosine": losses.cosine, "mse": losses.mse, "smooth_l1": losses.smooth_l1}
 
 
+def projects(settings: Distillation) -> bool:
+    """Whether the student's features are projected to the width of the teacher's embeddings."""
+    losses = settings.losses
+    return settings.classifier == "teacher" or losses.embedding is not None or losses.crd is not None
+
+
+def reads_features(settings: Distillation) -> bool:
+    """Whether a loss looks at what the student's classifier reads."""
+    losses = settings.losses
+    return projects(settings) or losses.rkd_distance is not None or losses.rkd_angle is not None
+
+
 @dataclass(frozen=True)
 class Step:
     """What losses may look at in a step; b images, of which those without a label have -1.
 
     Attributes:
         logits: the student's, `[b, classes]`.
-        features: what its classifier reads, `[b, features]`.
+        features: what its classifier reads, `[b, features]`, where a loss looks at it.
         told: the teacher's embeddings `[b, width]`.
         labels: int64 `[b]`.
         progress: share of all steps that is done, 0 to 1.
@@ -57,9 +69,7 @@ class Objective(nn.Module):
         super().__init__()
         self.settings = settings
         self.head = head.requires_grad_(False)
-        named = settings.losses.named()
-        projected = settings.classifier == "teacher" or "embedding" in named or "crd" in named
-        self.projection = nn.Linear(features, width) if projected else None
+        self.projection = nn.Linear(features, width) if projects(settings) else None
         self.adapter = nn.Conv2d(*hint, 1) if hint else None
 
     @property

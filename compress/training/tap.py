@@ -12,7 +12,9 @@ from compress.data.preprocess import Preprocess
 from compress.errors import UsageError
 from compress.models.build import classifier
 from compress.recipe.losses import Losses
+from compress.recipe.schema import Distillation
 from compress.training.answers import Answers, Live
+from compress.training.objective import reads_features
 
 MAPS = ("attention", "hint")
 
@@ -40,11 +42,11 @@ class Tap:
         self.kept["value"] = made
 
 
-def open_taps(losses: Losses, network: nn.Module, answers: Answers) -> dict[str, Tap]:
-    """Taps of the student's features, and of the layers of both sides that losses compare."""
-    taps = {"features": Tap(classifier(network)[1], given=True)}
+def open_taps(settings: Distillation, network: nn.Module, answers: Answers) -> dict[str, Tap]:
+    """Taps of the student's features, and of the layers of both sides, that losses look at."""
+    taps = {"features": Tap(classifier(network)[1], given=True)} if reads_features(settings) else {}
     for name in MAPS:
-        loss = getattr(losses, name)
+        loss = getattr(settings.losses, name)
         if loss is not None:
             assert isinstance(answers, Live)
             taps[f"{name} of student"] = Tap(_layer(network, loss.student_layer))
@@ -61,13 +63,24 @@ def map_pairs(taps: Mapping[str, Tap]) -> dict[str, tuple[Tensor, Tensor]]:
     }
 
 
-@torch.no_grad()
-def map_channels(network: nn.Module, preprocess: Preprocess, layer: str) -> int:
-    """Channels of the maps `[b, c, h, w]` that a layer makes.
+def hint_channels(
+    losses: Losses, network: nn.Module, preprocess: Preprocess, answers: Answers
+) -> tuple[int, int] | None:
+    """Channels (student, teacher) of the maps that hints compare; None without hints.
 
     Raises:
-        UsageError: there is no such layer, or it makes no maps.
+        UsageError: a layer is not there, or makes no maps.
     """
+    if losses.hint is None:
+        return None
+    assert isinstance(answers, Live)
+    teacher = _channels(answers.tower, answers.preprocess, losses.hint.teacher_layer)
+    return _channels(network, preprocess, losses.hint.student_layer), teacher
+
+
+@torch.no_grad()
+def _channels(network: nn.Module, preprocess: Preprocess, layer: str) -> int:
+    """Channels of the maps `[b, c, h, w]` that a layer makes."""
     side, training = preprocess.resolution, network.training
     tap = Tap(_layer(network, layer))
     network.eval()(torch.zeros(1, 3, side, side))

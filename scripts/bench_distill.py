@@ -1,0 +1,169 @@
+"""Images a second of a plain loop, `train`, `distill` (stored, live), and one cached file an image; in turns.
+
+    python scripts/bench_distill.py --student resnet18 --images 2048 --rounds 5
+
+Every way takes the same student over the same images for one epoch, with what Lightning and loaders cost.
+
+- plain: a hand-written supervised loop: images in memory, shifted and mirrored in batches, AdamW;
+- train, stored, live: `compress.training.fit` as the stages of a recipe call it, but for validation;
+- files: the way of NVIDIA's example: an image folder and one `.pt` file of the teacher's embedding an image, read one
+  by one through a DataLoader; no augmentation; KD of the logits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from compress.data.arrays import Split
+from compress.data.preprocess import Preprocess
+from compress.measurement.compute import macs, training_macs
+from compress.measurement.latency import measure_in_turns, summary
+from compress.models.teachers import LoadedTeacher, load_teacher
+from compress.pipeline.store import Store
+from compress.recipe.load import parse_recipe
+from compress.recipe.schema import Distillation, Fit, Trainer, Views
+from compress.training.answers import Live, Stored
+from compress.training.dead_taps import without_dead_taps
+from compress.training.embeddings import Embedder, embed_views
+from compress.training.fit import fit
+from compress.training.losses import kd
+from compress.training.module import Fitting
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+SETTINGS = {"epochs": 1, "optimizer": "adamw", "lr": 1e-3, "warmup": 0.0}
+ONE = Split(np.zeros((1, 3, 32, 32), np.uint8), np.zeros(1, np.int64))  # validation that costs nothing
+RECIPE = "{name: bench, data: cifar10-sample, stages: [{id: teacher, kind: teacher, teacher: embedded}]}"
+
+
+class Files(Dataset):
+    """One image file and one embedding file at a time."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder, self.count = folder, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        pixels = np.asarray(Image.open(self.folder / f"{index}.png"))
+        image = (torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255 - 0.5) / 0.25
+        return image, torch.load(self.folder / f"embedding_{index}.pt", weights_only=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--student", default="resnet18")
+    parser.add_argument("--images", type=int, default=2048)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="of the DataLoader of files")
+    args = parser.parse_args()
+    logging.disable(logging.WARNING)
+    rng = np.random.default_rng(0)
+    split = Split(rng.integers(0, 256, (args.images, 3, 32, 32)).astype(np.uint8), rng.integers(0, 10, args.images))
+    recipe = parse_recipe(RECIPE)
+    teacher = load_teacher(recipe.stages[0].teacher, recipe.data, CLASSES, 32)
+    student = timm.create_model(args.student, num_classes=10, zero_init_last=False)
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        ways = make_ways(args, split, teacher, student, work)
+        times = measure_in_turns(ways, args.rounds, warmup=1, shortest_ms=0)
+    for way, taken in times.items():
+        record = summary(taken, times["plain"])
+        rate, (low, high) = args.images / record["p50_ms"] * 1000, record["ratio_ci95"]
+        print(
+            f"{way:7} {rate:7.0f} images/s, {record['ratio_to_reference']:.2f}x the plain loop ({low:.2f}-{high:.2f})"
+        )
+    for one, other in (("stored", "train"), ("stored", "live"), ("stored", "files")):
+        record = summary(times[one], times[other])
+        low, high = record["ratio_ci95"]
+        print(f"{one} / {other}: {record['ratio_to_reference']:.2f} ({low:.2f}-{high:.2f})")
+    with without_dead_taps(student, 32):
+        step = training_macs(student, 32)
+    embedding = macs(teacher.tower, teacher.preprocess.resolution)
+    print(f"MACs: a student's step {step / 1e6:.0f} M an image, the teacher {embedding / 1e6:.0f} M")
+
+
+def make_ways(
+    args: argparse.Namespace, split: Split, teacher: LoadedTeacher, student: nn.Module, work: Path
+) -> dict[str, Callable[[], None]]:
+    embedder = Embedder(Store(work / "store"), lambda: teacher, [split], Views(), 0, 64, {"for": "bench"})
+    embedder.store.root.mkdir()
+    files = embed_views(embedder, 1)
+    write_files(split, np.load(files[0]), work / "files")
+    supervised = Fit(batch=args.batch, **SETTINGS)
+    distilled = Distillation(batch=args.batch, views=1, **SETTINGS)
+
+    def ours(settings: Fit, answers: Stored | Live | None) -> Callable[[], None]:
+        def epoch() -> None:
+            network = copy.deepcopy(student)
+            preprocess = Preprocess(resolution=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+            with without_dead_taps(network, 32), tempfile.TemporaryDirectory() as folder:
+                module = Fitting(network, preprocess, [split], ONE, Views(), settings, answers, seed=0, image_macs=0)
+                fit(module, Trainer(accelerator="cpu"), Path(folder), "bench")
+
+        return epoch
+
+    return {
+        "plain": lambda: plain(copy.deepcopy(student), split, args.batch),
+        "train": ours(supervised, None),
+        "stored": ours(distilled, Stored(files, teacher.head)),
+        "live": ours(distilled.model_copy(update={"teacher": "live"}), Live(teacher, teacher.head, 1)),
+        "files": lambda: from_files(copy.deepcopy(student), work / "files", args, teacher.head),
+    }
+
+
+def plain(network: nn.Module, split: Split, batch: int) -> None:
+    """What a person writes who wants it fast and simple."""
+    images, labels = torch.from_numpy(split.images), torch.from_numpy(np.asarray(split.labels))
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3, fused=True)
+    network.train()
+    order = torch.randperm(len(images))
+    for start in range(0, len(images) - batch + 1, batch):
+        rows = order[start : start + batch]
+        pixels = (images[rows].float() / 255 - 0.5) / 0.25
+        top, left = torch.randint(0, 9, (2,)).tolist()
+        pixels = F.pad(pixels, (4, 4, 4, 4), mode="reflect")[:, :, top : top + 32, left : left + 32]
+        pixels = torch.where(torch.rand(batch, 1, 1, 1) < 0.5, pixels.flip(3), pixels)
+        loss = F.cross_entropy(network(pixels.contiguous(memory_format=torch.channels_last)), labels[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def from_files(network: nn.Module, folder: Path, args: argparse.Namespace, head: nn.Module) -> None:
+    loader = DataLoader(Files(folder, args.images), args.batch, shuffle=True, drop_last=True, num_workers=args.workers)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-4)
+    network.train()
+    for images, embeddings in loader:
+        with torch.no_grad():
+            answers = head(embeddings)
+        loss = kd(network(images), answers, 1.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def write_files(split: Split, embeddings: np.ndarray, folder: Path) -> None:
+    folder.mkdir()
+    for index, (image, embedding) in enumerate(zip(split.images, embeddings, strict=True)):
+        Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{index}.png")
+        torch.save(torch.from_numpy(embedding.astype(np.float32)), folder / f"embedding_{index}.pt")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Run a recipe with several seeds and print, as Markdown, the accuracy of each of its variants: mean and deviation.
+
+    python scripts/compare_distillation.py --seeds 0 1 2 --set data.root=DIR
+    python scripts/compare_distillation.py --seeds 0 1 2 --share 0.1 --data cifar10-sample
+
+`--share` multiplies the epochs of every stage: the same comparison with a smaller budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from compress.pipeline.runner import run
+from compress.recipe.load import load_recipe
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", nargs="?", default="distillation_cifar10")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--share", type=float, default=1.0, help="of the epochs of each stage")
+    parser.add_argument("--data", help="a data config in place of the recipe's")
+    parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    args = parser.parse_args()
+
+    changes = [*([f"data={args.data}"] if args.data else []), *args.changes]
+    for stage in load_recipe(args.recipe, changes).stages:
+        epochs = getattr(stage, "epochs", None)
+        if epochs and args.share != 1:
+            changes.append(f"stages.{stage.id}.epochs={max(1, round(epochs * args.share))}")
+    found: dict[str, list[dict[str, Any]]] = {}
+    for seed in args.seeds:
+        folder = run(load_recipe(args.recipe, [*changes, f"seed={seed}"]), args.runs)
+        for variant in json.loads((folder / "results.json").read_text())["variants"]:
+            found.setdefault(variant["id"], []).append(variant)
+    print(table(found))
+
+
+def table(found: dict[str, list[dict[str, Any]]]) -> str:
+    """One row a variant: top-1 on test, mean and sample deviation over the seeds, and its training compute."""
+    rows = ["| variant | top-1 on test | training MACs |", "|---|---|---|"]
+    for name, variants in found.items():
+        tops = [100 * variant["accuracy"]["top1"] for variant in variants]
+        spread = f" ± {stdev(tops):.2f}" if len(tops) > 1 else ""
+        compute = mean(variant["training"]["macs"] for variant in variants)
+        rows.append(f"| {name} | {mean(tops):.2f}%{spread} | {compute / 1e12:.1f} T |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    main()

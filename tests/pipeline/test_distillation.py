@@ -1,0 +1,106 @@
+"""Kinds of distillation through the command line, on the tiny job."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from support import Job
+
+SMALL = ("--set", "stages.files.from=[int8]", "--set", "measure.rounds=5")
+
+
+@pytest.fixture
+def done(done_job: Callable[[], Job]) -> Callable[..., tuple[dict[str, Any], str, Job]]:
+    """Runs the job that was run before with changes, and gives what `distilled` became and what was said."""
+
+    def rerun(*changes: str) -> tuple[dict[str, Any], str, Job]:
+        job = done_job()
+        finished = job.run(*(word for change in changes for word in ("--set", change)), *SMALL)
+        assert finished.returncode == 0, finished.stderr
+        return next(v for v in job.results()["variants"] if v["id"] == "distilled"), finished.stderr, job
+
+    return rerun
+
+
+def weights(job: Job, variant: dict[str, Any]) -> dict[str, np.ndarray]:
+    return load_file(job.runs / "store" / variant["stage_key"] / "model.safetensors")
+
+
+def entry(job: Job) -> dict[str, Any]:
+    return next(v for v in job.results()["variants"] if v["id"] == "distilled")
+
+
+def test_a_live_teacher_gives_the_same_student_and_costs_more(job: Job, done: Callable[..., Any]) -> None:
+    stored = entry(job)
+    live, _, copied = done("stages.distilled.teacher=live")
+    one, other = weights(job, stored), weights(copied, live)
+    assert all(np.allclose(one[name], other[name], atol=5e-2) for name in one)
+    teacher = job.results()["variants"][0]["inference"]["macs"]
+    said = {part["what"]: part["macs"] for part in live["training"]["parts"]}
+    assert said["teacher: live, 4 epochs"] == 4 * 96 * teacher
+    stored_said = {part["what"]: part["macs"] for part in stored["training"]["parts"]}
+    assert stored_said["teacher: 2 views of 96 images"] == 2 * 96 * teacher
+
+
+def test_verification_at_the_start_refuses_a_store_that_lies(done_job: Callable[[], Job]) -> None:
+    job = done_job()
+    changed = 0
+    for file in (job.runs / "store").glob("*/embeddings.npy"):
+        array = np.load(file)
+        rolled = np.roll(array, 1, axis=0)
+        shutil.rmtree(file.parent)  # an entry of its own, whose checksum is right
+        file.parent.mkdir()
+        np.save(file, rolled)
+        from compress.pipeline.store import _seal
+
+        _seal(file.parent, "embeddings")
+        changed += 1
+    assert changed == 2
+    finished = job.run("--set", "stages.distilled.verify=40", *SMALL)
+    assert finished.returncode == 1
+    assert "stage distilled: the stored embedding of view" in finished.stderr and "run again" in finished.stderr
+
+
+def test_the_epoch_of_the_test_images_is_marked_in_the_report(done: Callable[..., Any]) -> None:
+    variant, _, job = done("stages.distilled.select_on=test", "allow=[test-selection]")
+    assert variant["training"]["selected_on"] == "test"
+    later = {v["id"]: v["training"]["selected_on"] for v in job.results()["variants"]}
+    assert later["pruned"] == later["int8"] == "test" and later["scratch"] == "last"
+    report = sorted((job.runs / "tiny").glob("*/report.md"), key=lambda p: p.stat().st_mtime_ns)[-1].read_text()
+    assert "The epoch of distilled, pruned, int8 was chosen on the test images" in report
+    assert not [pair for pair in job.results()["training_efficiency"] if pair["variant"] == "distilled"]
+
+
+def test_a_published_figure_stands_beside_ours(done: Callable[..., Any]) -> None:
+    variant, said, job = done("stages.distilled.published={top1: 0.9688, source: somewhere}")
+    assert "distilled: taken from the store" in said
+    assert variant["published"] == {"top1": 0.9688, "source": "somewhere"}
+    report = sorted((job.runs / "tiny").glob("*/report.md"), key=lambda p: p.stat().st_mtime_ns)[-1].read_text()
+    assert "published by others" in report and "96.9%" in report
+
+
+def test_a_probe_on_the_embedded_teacher(done: Callable[..., Any]) -> None:
+    changes = ["stages.teacher.teacher={use: embedded, head: probe}", "stages.distilled.losses.embedding=1"]
+    variant, said, job = done(*changes, "stages.distilled.classifier=teacher", "stages.distilled.ema=0.9")
+    assert "probe: weight decay" in said
+    teacher = job.results()["variants"][0]
+    assert teacher["accuracy"]["top1"] > 0.9  # the zero-shot head knows none of these classes
+    assert teacher["training"]["parts"][0]["what"] == "probe: embeddings of 66 images"
+    assert variant["accuracy"]["top1"] > 0.5
+
+
+@pytest.mark.slow
+def test_two_processes_fill_the_store_once_and_fit_together(job: Job, done: Callable[..., Any], tmp_path: Path) -> None:
+    variant, said, copied = done("trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu")
+    assert said.count("distilled: distilling teacher") == 1
+    stored = {file.parent.name for file in (job.runs / "store").glob("*/embeddings.npy")}
+    assert {file.parent.name for file in (copied.runs / "store").glob("*/embeddings.npy")} == stored
+    assert len(list((copied.runs / "tiny").iterdir())) == 2  # the second process makes no run of its own
+    assert not list((copied.runs / "store" / "partial").iterdir())
+    assert variant["training"]["curve"][-1]["top1"] >= entry(job)["training"]["curve"][-1]["top1"] - 0.1
