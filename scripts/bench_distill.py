@@ -5,6 +5,7 @@
 Every way takes the same student over the same images for one epoch, with what Lightning and loaders cost.
 
 - plain: a hand-written supervised loop: images in memory, shifted and mirrored in batches, AdamW;
+- whole: the same, of the network with its dead taps, which all others do without (`bench_training_step.py`);
 - train, stored, live: `compress.training.fit` as the stages of a recipe call it, but for validation;
 - files: the way of NVIDIA's example: an image folder and one `.pt` file of the teacher's embedding an image, read one
   by one through a DataLoader; no augmentation; KD of the logits.
@@ -14,10 +15,12 @@ from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import logging
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -115,11 +118,14 @@ def make_ways(
             with without_dead_taps(network, 32), tempfile.TemporaryDirectory() as folder:
                 module = Fitting(network, preprocess, [split], ONE, Views(), settings, answers, seed=0, image_macs=0)
                 fit(module, Trainer(accelerator="cpu"), Path(folder), "bench")
+            del module
+            gc.collect()  # the timing keeps the collector off, and trainers hold themselves
 
         return epoch
 
     return {
-        "plain": lambda: plain(copy.deepcopy(student), split, args.batch),
+        "plain": lambda: plain(copy.deepcopy(student), split, args.batch, whole=False),
+        "whole": lambda: plain(copy.deepcopy(student), split, args.batch, whole=True),
         "train": ours(supervised, None),
         "stored": ours(distilled, Stored(files, teacher.head)),
         "live": ours(distilled.model_copy(update={"teacher": "live"}), Live(teacher, teacher.head, 1)),
@@ -127,8 +133,13 @@ def make_ways(
     }
 
 
-def plain(network: nn.Module, split: Split, batch: int) -> None:
+def plain(network: nn.Module, split: Split, batch: int, *, whole: bool) -> None:
     """What a person writes who wants it fast and simple."""
+    with nullcontext() if whole else without_dead_taps(network, 32):
+        _plain(network, split, batch)
+
+
+def _plain(network: nn.Module, split: Split, batch: int) -> None:
     images, labels = torch.from_numpy(split.images), torch.from_numpy(np.asarray(split.labels))
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3, fused=True)
     network.train()
@@ -146,6 +157,11 @@ def plain(network: nn.Module, split: Split, batch: int) -> None:
 
 
 def from_files(network: nn.Module, folder: Path, args: argparse.Namespace, head: nn.Module) -> None:
+    with without_dead_taps(network, 32):
+        _from_files(network, folder, args, head)
+
+
+def _from_files(network: nn.Module, folder: Path, args: argparse.Namespace, head: nn.Module) -> None:
     loader = DataLoader(Files(folder, args.images), args.batch, shuffle=True, drop_last=True, num_workers=args.workers)
     optimizer = torch.optim.Adam(network.parameters(), 3e-4)
     network.train()

@@ -1,7 +1,7 @@
 """Run a recipe with several seeds and print, as Markdown, the accuracy of each of its variants: mean and deviation.
 
     python scripts/compare_distillation.py --seeds 0 1 2 --set data.root=DIR
-    python scripts/compare_distillation.py --seeds 0 1 2 --share 0.1 --data cifar10-sample
+    python scripts/compare_distillation.py --seeds 0 --share 0.1 --set data.root=DIR
 
 `--share` multiplies the epochs of every stage: the same comparison with a smaller budget.
 """
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from compress.pipeline.runner import run
 from compress.recipe.load import load_recipe
 
 
@@ -23,20 +24,21 @@ def main() -> None:
     parser.add_argument("recipe", nargs="?", default="distillation_cifar10")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--share", type=float, default=1.0, help="of the epochs of each stage")
-    parser.add_argument("--data", help="a data config in place of the recipe's")
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
 
-    changes = [*([f"data={args.data}"] if args.data else []), *args.changes]
+    changes = list(args.changes)
     for stage in load_recipe(args.recipe, changes).stages:
         epochs = getattr(stage, "epochs", None)
         if epochs and args.share != 1:
             changes.append(f"stages.{stage.id}.epochs={max(1, round(epochs * args.share))}")
     found: dict[str, list[dict[str, Any]]] = {}
     for seed in args.seeds:
-        folder = run(load_recipe(args.recipe, [*changes, f"seed={seed}"]), args.runs)
-        for variant in json.loads((folder / "results.json").read_text())["variants"]:
+        command = [sys.executable, "-m", "compress", "run", args.recipe, "--runs", str(args.runs), "--json"]
+        words = [word for change in [*changes, f"seed={seed}"] for word in ("--set", change)]
+        done = subprocess.run([*command, *words], stdout=subprocess.PIPE, text=True, check=True)
+        for variant in json.loads(done.stdout)["variants"]:
             found.setdefault(variant["id"], []).append(variant)
     print(table(found))
 

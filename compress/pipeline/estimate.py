@@ -49,6 +49,8 @@ class Speeds:
 
     def __init__(self, work: Work) -> None:
         self.work = work
+        on_gpu = torch.cuda.is_available() and work.recipe.trainer.accelerator != "cpu"
+        self.device = torch.device("cuda" if on_gpu else "cpu")
         self._teachers: dict[str, tuple[int, float]] = {}
         self._students: dict[str, tuple[int, int, float]] = {}
 
@@ -65,7 +67,7 @@ class Speeds:
             return forward * stage.calibration_images, 20.0
         settings: Fit = stage.repair if isinstance(stage, PruneStage) else stage  # type: ignore[assignment]
         keep = stage.target_macs if isinstance(stage, PruneStage) else 1.0
-        images = _images(settings, data, isinstance(stage, TrainStage)) * settings.epochs
+        images = _images(settings, data, unit.teacher is None) * settings.epochs
         compute, duration = images * training * keep, images * seconds * keep
         if isinstance(stage, DistillStage) and unit.teacher:
             per_image, teacher_seconds = self._teacher(unit.teacher)
@@ -77,7 +79,7 @@ class Speeds:
         if identifier not in self._teachers:
             loaded = self.work.teacher(identifier)
             model, side = loaded.classifier(), loaded.preprocess.resolution
-            seconds = _seconds_an_image(model, side, train=False)
+            seconds = _seconds_an_image(model, side, self.device, train=False)
             self._teachers[identifier] = (macs(model, side), seconds)
         return self._teachers[identifier]
 
@@ -92,7 +94,7 @@ class Speeds:
             model = create_student(stage.student, len(self.work.data.classes), side)
             forward = macs(model, side)
             with without_dead_taps(model, side):
-                seconds = _seconds_an_image(model, side, train=True)
+                seconds = _seconds_an_image(model, side, self.device, train=True)
                 self._students[unit.id] = (forward, training_macs(model, side), seconds)
         return self._students[unit.id]
 
@@ -125,9 +127,9 @@ def _asked(settings: Distillation) -> int:
     return settings.views if settings.augment else 1
 
 
-def _seconds_an_image(model: nn.Module, side: int, *, train: bool, batch: int = 32) -> float:
-    model.train(train)
-    images = torch.zeros(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
+def _seconds_an_image(model: nn.Module, side: int, device: torch.device, *, train: bool, batch: int = 32) -> float:
+    model.train(train).to(device)
+    images = torch.zeros(batch, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
     times = []
     for _ in range(3):
         started = time.perf_counter()
@@ -135,7 +137,9 @@ def _seconds_an_image(model: nn.Module, side: int, *, train: bool, batch: int = 
             answers = model(images)
             if train:
                 answers.square().mean().backward()
+        float(answers.sum())  # waits for the device
         times.append(time.perf_counter() - started)
+    model.cpu()
     return min(times) / batch
 
 

@@ -9,41 +9,63 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from compress.pipeline.plan import Plan, Unit
 from compress.pipeline.store import Store
 from compress.progress import console
+from compress.recipe.schema import Distillation, DistillStage, Fit, PruneStage, Recipe, Trainer, TrainStage
 
-FITTED = ("train", "distill", "prune")
 RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")
 
 
-def is_follower() -> bool:
+class WaitingStore(Store):
+    """A store into which another process puts what is missing."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.leader = os.getppid()
+
+    def get(self, key: str, what: str, make: Callable[[Path], None]) -> tuple[Path, bool]:
+        """Folder of the entry `key`, once it is there; `make` is not called."""
+        while not self.has(key):
+            if os.getppid() != self.leader:
+                raise SystemExit(1)  # the process that would have made it is gone
+            time.sleep(0.2)
+        return self.path(key), True
+
+
+def several(trainer: Trainer) -> bool:
+    """Whether a fit may have more than one process."""
+    return trainer.devices != 1 or trainer.num_nodes > 1
+
+
+def is_follower(recipe: Recipe) -> bool:
     """Whether another process runs the recipe, and this one only joins its fits."""
-    return any(os.environ.get(name, "0") not in ("", "0") for name in RANKS)
+    return several(recipe.trainer) and any(os.environ.get(name, "0") not in ("", "0") for name in RANKS)
 
 
-def follow(plan: Plan, store: Store) -> None:
+def follow(plan: Plan, store: WaitingStore) -> None:
     """Join every fit of the plan that the store does not hold yet."""
     from compress.pipeline.stages import MAKERS
     from compress.pipeline.work import Work
     from compress.training.fit import Followed
 
     console.quiet = True
-    leader = os.getppid()
     for unit in plan.variants:
-        if unit.stage.kind in FITTED and not store.path(unit.key).exists():
-            _await_inputs(plan, store, unit, leader)
+        if _epochs(unit) and not store.has(unit.key):
+            for name in (unit.parent, unit.teacher):
+                if name:
+                    store.get(plan.unit(name).key, name, lambda folder: None)
             try:
                 MAKERS[unit.stage.kind](Work(plan, store), unit, store.root / "partial" / unit.key)
             except Followed:
                 continue
 
 
-def _await_inputs(plan: Plan, store: Store, unit: Unit, leader: int) -> None:
-    needed: list[Path] = [store.path(plan.unit(name).key) for name in (unit.parent, unit.teacher) if name]
-    while not all(path.exists() for path in needed):
-        if os.getppid() != leader:
-            raise SystemExit(1)  # the process that would have made them is gone
-        time.sleep(0.2)
+def _epochs(unit: Unit) -> int:
+    stage = unit.stage
+    settings: Fit | Distillation | None = stage if isinstance(stage, TrainStage | DistillStage) else None
+    settings = stage.repair if isinstance(stage, PruneStage) else settings
+    return settings.epochs if settings else 0

@@ -28,7 +28,7 @@ from compress.recipe.schema import (
 )
 
 # Raised when a change of this package changes results.
-REVISION = 3
+REVISION = 4
 MODEL_PACKAGES = ("torch", "torchvision", "timm")
 FIT_PACKAGES = (*MODEL_PACKAGES, "lightning")
 TEACHER_PACKAGES = (*MODEL_PACKAGES, "open_clip_torch")
@@ -100,7 +100,11 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
 
 
 def _variant_unit(recipe: Recipe, data: str, stage: Stage, units: dict[str, Unit]) -> Unit:
-    settings = stage.model_dump(mode="json", exclude={"id", "from_", "published"})
+    # What is left out changes no result.
+    idle: Any = {**dict.fromkeys(("id", "from_", "published", "verify"), True), "repair": {"verify"}}
+    if isinstance(stage, TeacherStage):
+        idle["teacher"] = {"batch"}
+    settings = stage.model_dump(mode="json", exclude=idle)
     parent = getattr(stage, "from_", None)
     ancestor = teacher_of(recipe, stage.id)
     teacher = ancestor.id if ancestor else None

@@ -14,7 +14,7 @@ from typing import Any
 
 from compress.deployment.runtimes import require
 from compress.errors import CompressError, UsageError
-from compress.pipeline.follow import follow, is_follower
+from compress.pipeline.follow import WaitingStore, follow, is_follower, several
 from compress.pipeline.plan import Plan, Unit, make_plan
 from compress.pipeline.results import collect
 from compress.pipeline.store import Store, write_atomic
@@ -33,11 +33,11 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False) -> Pa
     Raises:
         CompressError: a stage failed; what was finished before it stays in the store.
     """
-    if fresh and recipe.trainer.devices != 1:
+    if fresh and several(recipe.trainer):
         raise UsageError("--fresh needs `trainer.devices: 1`: further processes take what is finished from the store")
-    if is_follower():
-        store = Store(runs / "store")
-        follow(make_plan(recipe, store), store)
+    if is_follower(recipe):
+        shared = WaitingStore(runs / "store")
+        follow(make_plan(recipe, shared), shared)
         raise SystemExit(0)
     started, clock = datetime.now(UTC), time.monotonic()
     folder = _new_folder(runs, recipe, started)

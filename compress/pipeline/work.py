@@ -61,7 +61,9 @@ class Work:
         assert isinstance(stage, TeacherStage)
         return load_teacher(stage.teacher, self.recipe.data, self.data.classes, self.data.resolution)
 
-    def embedder(self, identifier: str, splits: Sequence[Split], augment: bool) -> Embedder:
+    def embedder(
+        self, identifier: str, splits: Sequence[Split], augment: bool, loaded: LoadedTeacher | None = None
+    ) -> Embedder:
         """What embeds views of the images of `splits` with a teacher, and keeps them in the store."""
         stage = self.plan.unit(identifier).stage
         assert isinstance(stage, TeacherStage)
@@ -70,7 +72,7 @@ class Work:
         identity |= {name: str(version_of(name)) for name in TEACHER_PACKAGES}
         return Embedder(
             self.store,
-            lambda: self.teacher(identifier),
+            lambda: loaded or self.teacher(identifier),
             splits,
             self.recipe.data.views if augment else PLAIN,
             self.recipe.seed,

@@ -24,11 +24,18 @@ TEST_SELECTION = (
     "to be reproduced, say `allow: [test-selection]` at the top of the recipe"
 )
 TEACH_CLASSIFIER = {"ce", "kd", "dkd", "dist"}
+TEACH_PROJECTION = {"embedding", "crd"}
 BRING_THEIR_WEIGHTS = ("local-dir:", "hf-hub:")  # open_clip's own prefixes
 
 
 def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
     """What is wrong inside the stages of a recipe whose values are right one by one."""
+    if any(word in recipe.trainer.strategy for word in ("spawn", "fork", "notebook")):
+        trainer = root.child("trainer") or root
+        yield Problem(
+            (trainer.child("strategy") or trainer).place,
+            f"trainer.strategy: {recipe.trainer.strategy} leaves its results in other processes; use ddp",
+        )
     for index, stage in enumerate(recipe.stages):
         found: list[tuple[str, str | None]] = []
         if isinstance(stage, TeacherStage):
@@ -80,10 +87,9 @@ def _options(student: Student) -> str | None:
 def _distillation(fit: Distillation) -> Iterator[tuple[str, str]]:
     losses = fit.losses.named()
     felt = [name for name, loss in losses.items() if max(loss.weight.start, loss.weight.end) > 0]
-    if fit.classifier == "own" and not TEACH_CLASSIFIER & set(felt):
-        yield "losses", f"nothing is learnt by the classifier: give a weight to {listed(sorted(TEACH_CLASSIFIER))}"
-    elif not felt:
-        yield "losses", "no loss has a weight"
+    teach = TEACH_CLASSIFIER if fit.classifier == "own" else TEACH_CLASSIFIER | TEACH_PROJECTION
+    if not teach & set(felt):
+        yield "losses", f"nothing is learnt by the classifier: give a weight to {listed(sorted(teach))}"
     for name in ("attention", "hint"):
         if name in losses and fit.teacher == "stored":
             yield "losses", f"`{name}` compares feature maps, which are not stored: it needs `teacher: live`"

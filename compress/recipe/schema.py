@@ -130,7 +130,7 @@ class Fit(Section):
     """How a network is fitted."""
 
     epochs: int = Field(30, ge=0)
-    batch: int = Field(128, ge=1)
+    batch: int = Field(128, ge=1, description="images of a step, of all devices together")
     optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="sgd is with Nesterov momentum 0.9")
     lr: float = Field(0.1, gt=0, description="highest learning rate")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="from the highest rate to 0, or none")
@@ -235,7 +235,7 @@ class Trainer(Section):
     devices: int | list[int] | Literal["auto"] = 1
     num_nodes: int = Field(1, ge=1)
     strategy: str = "auto"
-    precision: str = "32-true"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
 
 
 class Measure(Section):

@@ -18,6 +18,7 @@ class Stored:
 
     def __init__(self, files: Sequence[Path], head: nn.Module) -> None:
         self.files, self.head = list(files), head
+        self.image_macs = 0  # embedding them was counted when it was done
 
     @property
     def views(self) -> int:
@@ -36,16 +37,19 @@ class Stored:
         rows = np.asarray(self._arrays[view][index.cpu().numpy()])
         return torch.from_numpy(rows).to(index.device).float()
 
-    def others(self, count: int, view: int, rng: np.random.Generator) -> Tensor:
-        """Embeddings float32 `[count, width]` of images drawn at random."""
+    def others(self, index: Tensor, count: int, view: int, rng: np.random.Generator) -> Tensor:
+        """Embeddings float32 `[count, width]`, or fewer, of images drawn at random, none of them in `index`."""
         array = self._arrays[view]
-        return torch.from_numpy(np.asarray(array[np.sort(rng.integers(len(array), size=count))])).float()
+        drawn = np.sort(rng.integers(len(array), size=count))
+        drawn = drawn[~np.isin(drawn, index.cpu().numpy())]
+        return torch.from_numpy(np.asarray(array[drawn])).to(index.device).float()
 
 
 class Live:
     """A teacher that embeds what the student sees, at each step; rounded to fp16, as what is stored."""
 
-    def __init__(self, teacher: LoadedTeacher, head: nn.Module, views: int) -> None:
+    def __init__(self, teacher: LoadedTeacher, head: nn.Module, views: int, image_macs: int = 0) -> None:
+        self.image_macs = image_macs
         self.tower, self.preprocess = teacher.tower.eval().requires_grad_(False), teacher.preprocess
         self.head, self.views = head, views
 

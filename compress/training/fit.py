@@ -139,7 +139,7 @@ def fit(module: Fitting, trainer: Trainer, work: Path, what: str) -> Fitted:
     module.network.load_state_dict(dict(module.best or module.kept()))
     module.network.eval().cpu()
     steps = int(loop.global_step)
-    return Fitted(module.curve, steps, steps * module.settings.batch * loop.world_size, round(keep.spent, 3))
+    return Fitted(module.curve, steps, steps * module.step_images, round(keep.spent, 3))
 
 
 def _finished_epochs(checkpoint: Path) -> int | None:

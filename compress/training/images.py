@@ -1,4 +1,7 @@
-"""The images that a network is fitted on, given out as whole batches."""
+"""The images that a network is fitted on, given out as whole batches.
+
+Loaders have a generator of their own: without one they draw from the global one, at another moment in a resumed fit.
+"""
 
 from __future__ import annotations
 
@@ -65,13 +68,15 @@ def shuffled(images: Images, batch: int, world: int, rank: int, seed: int) -> Da
     """This rank's share of the images, in another order each epoch; a last part of a batch is left out."""
     whole = len(images) >= batch * world
     sampler: DistributedSampler[Any] = DistributedSampler(images, world, rank, seed=seed, drop_last=whole)
-    return DataLoader(images, batch, sampler=sampler, collate_fn=_as_it_is, drop_last=whole)
+    return DataLoader(
+        images, batch, sampler=sampler, collate_fn=_as_it_is, drop_last=whole, generator=torch.Generator()
+    )
 
 
 def in_order(images: Images, batch: int, world: int, rank: int) -> DataLoader[dict[str, Tensor]]:
     """This rank's share of the images."""
     sampler: DistributedSampler[Any] = DistributedSampler(images, world, rank, shuffle=False)
-    return DataLoader(images, batch, sampler=sampler, collate_fn=_as_it_is)
+    return DataLoader(images, batch, sampler=sampler, collate_fn=_as_it_is, generator=torch.Generator())
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -63,7 +63,10 @@ class Fitting(L.LightningModule):
         self.answers = answers
         self.objective = self._objective()
         self.average = _average(network, settings.ema) if settings.ema else None
-        self.step_macs = settings.batch * (image_macs + (self.objective.macs if self.objective else 0))
+        image_macs += self.objective.macs if self.objective else 0
+        image_macs += self.answers.image_macs if self.answers else 0
+        self.step_images = min(settings.batch, len(self.train_images))
+        self.step_macs = self.step_images * image_macs
         self.curve: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
         self.last_loss = math.nan
@@ -98,15 +101,18 @@ class Fitting(L.LightningModule):
             tap.close()
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        trainer = self.trainer
-        return shuffled(self.train_images, self.settings.batch, trainer.world_size, trainer.global_rank, self.seed)
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        share = max(1, self.settings.batch // world)  # the batch is that of all devices together
+        return shuffled(self.train_images, share, world, rank, self.seed)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         return in_order(self.chosen_on, 256, self.trainer.world_size, self.trainer.global_rank)
 
     def configure_optimizers(self) -> Any:
         parameters = [*self.network.parameters(), *(self.objective.parameters() if self.objective else ())]
-        optimizer = make_optimizer(parameters, self.settings)
+        # Lightning clips no gradients of fused optimizers in mixed precision.
+        fused = self.settings.clip is None or self.trainer.precision == "32-true"
+        optimizer = make_optimizer(parameters, self.settings, fused)
         rate = rate_of(self.settings, max(1, int(self.trainer.estimated_stepping_batches)))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -147,7 +153,7 @@ class Fitting(L.LightningModule):
             told=answers.of(batch["index"], view, images),
             labels=labels,
             progress=self.global_step / max(1, int(self.trainer.estimated_stepping_batches)),
-            others=None if isinstance(answers, Live) else lambda count: answers.others(count, view, rng),
+            others=self._others(answers, batch["index"], view, rng),
             maps=map_pairs(self._taps),
             smoothing=smoothing,
         )
@@ -156,6 +162,12 @@ class Fitting(L.LightningModule):
             told = step.told if isinstance(answers, Live) else step.told.flip(0)
             loss = share * loss + (1 - share) * self.objective(replace(step, told=told, labels=labels.flip(0)))
         return loss  # type: ignore[no-any-return]
+
+    def _others(
+        self, answers: Answers, index: Tensor, view: int, rng: np.random.Generator
+    ) -> Callable[[int], Tensor] | None:
+        """Draws embeddings of images that are not in the batch."""
+        return None if isinstance(answers, Live) else lambda count: answers.others(index, count, view, rng)
 
     def on_train_batch_end(self, *_: Any) -> None:
         if self.objective is not None and self.objective.settings.classifier == "teacher":
@@ -168,14 +180,15 @@ class Fitting(L.LightningModule):
         self._right.append((self._logits(network, batch["images"]).argmax(1) == batch["labels"]).float())
 
     def on_validation_epoch_end(self) -> None:
-        right, self.last_loss = torch.cat(self._right), float(torch.stack(self._losses).mean())
+        means = torch.stack([torch.stack(self._losses).mean(), torch.cat(self._right).mean()])
+        self.last_loss, top1 = self.all_gather(means).view(-1, 2).mean(0).tolist()
         self._right.clear()
         self._losses.clear()
         if not math.isfinite(self.last_loss):
             epoch = self.current_epoch + 1
             raise CompressError(f"the loss is {self.last_loss} in epoch {epoch}: lower `lr`, or look at the data")
-        top1 = round(float(self.all_gather(right.mean()).mean()), 6)
-        spent = (self.current_epoch + 1) * self.trainer.num_training_batches * self.trainer.world_size * self.step_macs
+        top1 = round(top1, 6)
+        spent = (self.current_epoch + 1) * int(self.trainer.num_training_batches) * self.step_macs
         if self.settings.select_on != "last" and top1 > max((p["top1"] for p in self.curve), default=-1.0):
             self.best = {name: value.detach().cpu().clone() for name, value in self.kept().items()}
         self.curve.append({"macs": float(spent), "top1": top1})

@@ -74,7 +74,7 @@ class Objective(nn.Module):
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates an image of what is left behind: forward, and backward to both sides."""
+        """Multiply-accumulates an image of the projection: forward, and backward to both sides."""
         return 3 * self.projection.weight.numel() if self.projection is not None else 0
 
     @torch.no_grad()
@@ -90,11 +90,12 @@ class Objective(nn.Module):
 
     def forward(self, step: Step) -> Tensor:
         """The objective, a scalar."""
-        with torch.no_grad():
-            answers = self.head(step.told)
         projected = None if self.projection is None else self.projection(step.features)
-        if projected is not None and self.settings.classifier == "teacher":
-            step = replace(step, logits=self.head(projected))
+        with torch.autocast(step.told.device.type, enabled=False):  # logits of CLIP are too large for half precision
+            with torch.no_grad():
+                answers = self.head(step.told)
+            if projected is not None and self.settings.classifier == "teacher":
+                step = replace(step, logits=self.head(projected.float()))
         sides = Sides(step, answers, projected, self.adapter)
         total = step.logits.new_zeros(())
         for name, loss in self.settings.losses.named().items():
@@ -144,8 +145,7 @@ def _embedding(loss: Any, sides: Sides) -> Tensor:
 
 def _crd(loss: Any, sides: Sides) -> Tensor:
     assert sides.step.others is not None
-    negatives = sides.step.others(loss.negatives).to(sides.step.told.device)
-    return losses.crd(sides.embedded, sides.step.told, negatives, loss.temperature)
+    return losses.crd(sides.embedded, sides.step.told, sides.step.others(loss.negatives), loss.temperature)
 
 
 def _attention(_: Any, sides: Sides) -> Tensor:

@@ -11,7 +11,7 @@ from torch import nn
 from compress.recipe.schema import Fit
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], settings: Fit) -> torch.optim.Optimizer:
+def make_optimizer(parameters: Iterable[nn.Parameter], settings: Fit, fused: bool) -> torch.optim.Optimizer:
     """The optimizer of the settings; biases and normalisation are not decayed."""
     trained = {id(p): p for p in parameters if p.requires_grad}.values()
     groups = [
@@ -21,7 +21,7 @@ def make_optimizer(parameters: Iterable[nn.Parameter], settings: Fit) -> torch.o
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, settings.lr, momentum=0.9, nesterov=True)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, settings.lr, fused=True)  # 3.5x faster steps on a CPU
+    return kind(groups, settings.lr, fused=fused)  # 3.5x faster steps on a CPU
 
 
 def rate_of(settings: Fit, steps: int) -> Callable[[int], float]:

@@ -38,8 +38,9 @@ class Tap:
     def _before(self, _: nn.Module, given: Any) -> None:
         self.kept["value"] = given[0]
 
-    def _after(self, _: nn.Module, given: Any, made: Tensor) -> None:
-        self.kept["value"] = made
+    def _after(self, _: nn.Module, given: Any, made: Any) -> None:
+        if isinstance(made, Tensor):
+            self.kept["value"] = made.clone()  # later layers may work in place
 
 
 def open_taps(settings: Distillation, network: nn.Module, answers: Answers) -> dict[str, Tap]:
@@ -69,13 +70,16 @@ def hint_channels(
     """Channels (student, teacher) of the maps that hints compare; None without hints.
 
     Raises:
-        UsageError: a layer is not there, or makes no maps.
+        UsageError: a layer that a loss names is not there, or makes no maps.
     """
-    if losses.hint is None:
-        return None
-    assert isinstance(answers, Live)
-    teacher = _channels(answers.tower, answers.preprocess, losses.hint.teacher_layer)
-    return _channels(network, preprocess, losses.hint.student_layer), teacher
+    channels = {}
+    for name in MAPS:
+        loss = getattr(losses, name)
+        if loss is not None:
+            assert isinstance(answers, Live)
+            teacher = _channels(answers.tower, answers.preprocess, loss.teacher_layer)
+            channels[name] = _channels(network, preprocess, loss.student_layer), teacher
+    return channels.get("hint")
 
 
 @torch.no_grad()
@@ -85,10 +89,11 @@ def _channels(network: nn.Module, preprocess: Preprocess, layer: str) -> int:
     tap = Tap(_layer(network, layer))
     network.eval()(torch.zeros(1, 3, side, side))
     network.train(training)
-    made = tap.value
+    made = tap.kept.get("value")
     tap.close()
-    if made.ndim != 4:
-        raise UsageError(f"the layer {layer!r} gives {list(made.shape)}, not maps [b, c, h, w]")
+    if made is None or made.ndim != 4:
+        given = "no single tensor" if made is None else str(list(made.shape))
+        raise UsageError(f"the layer {layer!r} gives {given}, not maps [b, c, h, w]")
     return int(made.shape[1])
 
 

@@ -97,7 +97,7 @@ def test_the_best_epoch_on_validation_is_kept_where_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tops = iter([0.25, 0.75, 0.75, 0.5])
-    monkeypatch.setattr(Fitting, "all_gather", lambda self, _: torch.tensor(next(tops)))
+    monkeypatch.setattr(Fitting, "all_gather", lambda self, _: torch.tensor([1.0, next(tops)]))
     module, seen = weights_after_each_epoch(plain(4, select_on="validation"), tmp_path, monkeypatch)
     assert [point["top1"] for point in module.curve] == [0.25, 0.75, 0.75, 0.5]
     kept = module.network.state_dict()
@@ -106,7 +106,7 @@ def test_the_best_epoch_on_validation_is_kept_where_it_is_asked_for(
 
 def test_without_patience_left_the_fit_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tops = iter([0.25, 0.75, 0.75, 0.5, 0.5, 0.5])
-    monkeypatch.setattr(Fitting, "all_gather", lambda self, _: torch.tensor(next(tops)))
+    monkeypatch.setattr(Fitting, "all_gather", lambda self, _: torch.tensor([1.0, next(tops)]))
     fitted = fit(fitting(plain(6, patience=2)), CPU, tmp_path, "tiny")
     assert len(fitted.curve) == 4 and fitted.steps == 16 and fitted.images == 256
     resumed = fitting(plain(6, patience=2))  # killed before the network was stored: nothing is left to do

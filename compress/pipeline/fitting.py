@@ -1,0 +1,125 @@
+"""How stages fit networks: with a teacher's answers or without, every part of the compute in the training ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from compress.data.arrays import Split
+from compress.data.preprocess import Preprocess
+from compress.measurement.compute import macs, training_macs
+from compress.pipeline.plan import Unit
+from compress.pipeline.work import Metrics, Work, stored_head
+from compress.recipe.schema import PLAIN, Distillation, Fit
+from compress.training.answers import Answers, Live, Stored
+from compress.training.dead_taps import without_dead_taps
+from compress.training.embeddings import embed_views, verify
+from compress.training.fit import fit
+from compress.training.module import Fitting
+
+
+def distil(
+    work: Work,
+    unit: Unit,
+    folder: Path,
+    model: nn.Module,
+    architecture: dict[str, Any],
+    settings: Distillation,
+    ledger: Metrics,
+) -> Metrics:
+    """Fit a network to the teacher that its stage descends from, and return the ledger with all of it."""
+    assert unit.teacher
+    teacher = work.folder(unit.teacher)
+    learn_unlabeled = settings.unlabeled and len(work.data.unlabeled.images) > 0
+    splits = [work.data.train, work.data.unlabeled] if learn_unlabeled else [work.data.train]
+    views = min(settings.views, max(1, settings.epochs)) if settings.augment else 1
+    answers: Answers
+    if settings.teacher == "live":
+        image_macs = work.metrics(unit.teacher)["inference"]["macs"]
+        answers = Live(work.teacher(unit.teacher), stored_head(teacher), views, image_macs)
+    else:
+        answers = Stored(_embeddings(work, unit.teacher, splits, settings, views, ledger), stored_head(teacher))
+    return fit_network(work, unit, folder, model, architecture, settings, splits, answers, ledger)
+
+
+def _embeddings(
+    work: Work, teacher: str, splits: Sequence[Split], settings: Distillation, views: int, ledger: Metrics
+) -> list[Path]:
+    """Files of the teacher's embeddings; those that the ledger does not hold yet are charged."""
+    embedder = work.embedder(teacher, splits, settings.augment)
+    files = embed_views(embedder, views)
+    if settings.verify:
+        verify(embedder, files, settings.verify)
+    asked = f"{teacher}, {embedder.identity['splits']}, {'augmented' if settings.augment else 'plain'}"
+    new, images = views - ledger["views"].get(asked, 0), len(embedder.images)
+    if new > 0:
+        cost = new * images * work.metrics(teacher)["inference"]["macs"]
+        charge(ledger, f"teacher: {new} views of {images} images", cost)
+        ledger["views"][asked] = views
+    return files
+
+
+def fit_network(
+    work: Work,
+    unit: Unit,
+    folder: Path,
+    model: nn.Module,
+    architecture: dict[str, Any],
+    settings: Fit,
+    splits: Sequence[Split],
+    answers: Answers | None,
+    ledger: Metrics,
+) -> Metrics:
+    """Fit a network in place, and return the ledger with what it took."""
+    preprocess = Preprocess.from_dict(architecture["preprocess"])
+    chosen_on = work.data.test if settings.select_on == "test" else work.data.validation
+    with without_dead_taps(model, preprocess.resolution):  # what is not computed is not counted either
+        check_macs = macs(model, preprocess.resolution)
+        module = Fitting(
+            model,
+            preprocess,
+            splits,
+            chosen_on,
+            work.recipe.data.views if settings.augment else PLAIN,
+            settings,
+            answers,
+            seed=work.recipe.seed,
+            image_macs=training_macs(model, preprocess.resolution),
+        )
+        fitted = fit(module, work.recipe.trainer, folder / "scratch", unit.id)
+    before, epochs = ledger["macs"], len(fitted.curve)
+    what = "repair" if unit.stage.kind == "prune" else "student"
+    live = fitted.images * answers.image_macs if answers else 0
+    seen = int(fitted.curve[-1]["macs"]) if fitted.curve else 0
+    charge(ledger, f"{what}: forward and backward, {epochs} epochs", seen - live)
+    if live:
+        charge(ledger, f"teacher: live, {epochs} epochs", live)
+    charge(ledger, f"{what}: validation after each epoch", epochs * len(chosen_on.images) * check_macs)
+    ledger["wall_s"] = round(ledger["wall_s"] + fitted.wall_s, 3)
+    ledger["steps"] = fitted.steps
+    if ledger["selected_on"] != "test":  # what was once chosen on the test images stays so through repair
+        ledger["selected_on"] = settings.select_on
+    ledger["curve"] = [{"macs": int(before + point["macs"]), "top1": point["top1"]} for point in fitted.curve]
+    return ledger
+
+
+def new_ledger(before: Metrics | None = None) -> Metrics:
+    """A training ledger that starts with all that was spent on the variant it comes from."""
+    start = before or {"macs": 0, "parts": [], "wall_s": 0.0, "views": {}}
+    return {
+        "macs": start["macs"],
+        "parts": list(start["parts"]),
+        "wall_s": start["wall_s"],
+        "views": dict(start["views"]),
+        "curve": [],
+        "selected_on": start.get("selected_on", "last"),
+    }
+
+
+def charge(ledger: Metrics, what: str, macs: int) -> None:
+    """Add a part to a training ledger."""
+    ledger["parts"].append({"what": what, "macs": int(macs)})
+    ledger["macs"] += int(macs)
