@@ -67,6 +67,12 @@ def main() -> None:
     parser.add_argument("--imagenet-weights", type=Path, required=True, help="efficientnet-lite0-57934424.pth")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "compress" / "assets" / "teacher")
     parser.add_argument("--start-from", type=Path, help="go on from a folder that this script wrote, with a new cosine")
+    parser.add_argument(
+        "--average",
+        type=Path,
+        nargs="+",
+        help="no training: the mean of the weights of these folders (arXiv 2203.05482)",
+    )
     parser.add_argument("--schedule", default="64x3,96x4,128x3", help="PIXELSxEPOCHS, in turn")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=7e-4)
@@ -81,11 +87,31 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "open_clip_config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
     model = _build(args.out, args.imagenet_weights).to(device, memory_format=torch.channels_last)
+    if args.average:
+        _average(model, args.average, train[0], held_out, args.out, device)
+        return
     if args.start_from:
         model.load_state_dict(load_file(args.start_from / "open_clip_model.safetensors"))
     else:
         _recalibrate(model, train[0], device)
     _train(model, train, held_out, args, device)
+
+
+def _average(model, folders, images, held_out, out, device) -> None:
+    states = [load_file(folder / "open_clip_model.safetensors") for folder in folders]
+    means = {
+        name: torch.stack([state[name].float() for state in states]).mean(0) if value.is_floating_point() else value
+        for name, value in states[0].items()
+    }
+    model.load_state_dict(means)
+    _recalibrate(model, images, device)
+    print(f"held-out zero-shot {_evaluate(model, _tokens(out, device), held_out, device):.4f}")
+    _save(model, out)
+
+
+def _tokens(folder: Path, device: torch.device) -> torch.Tensor:
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    return torch.stack([tokenizer([t.format(c) for c in CLASSES]) for t in TEMPLATES]).to(device)
 
 
 def _split(root: Path) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
@@ -208,8 +234,7 @@ def _encoder(model: torch.nn.Module, compiled: bool) -> Callable[[torch.Tensor],
 
 
 def _train(model, train, held_out, args, device) -> None:
-    tokenizer = open_clip.get_tokenizer(f"local-dir:{args.out}")
-    tokens = torch.stack([tokenizer([t.format(c) for c in CLASSES]) for t in TEMPLATES]).to(device)
+    tokens = _tokens(args.out, device)
     schedule = [
         size for part in args.schedule.split(",") for size in [int(part.split("x")[0])] * int(part.split("x")[1])
     ]

@@ -15,6 +15,7 @@ from torch import nn
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import bit_operations, layer_macs, macs, parameters
 from compress.models.checkpoints import changed_sizes, load_variant, plain_network, save_variant
+from compress.models.fused import fused
 from compress.models.probe import fit_probe
 from compress.models.students import create_student
 from compress.models.teachers import LoadedTeacher
@@ -53,7 +54,8 @@ def make_teacher(work: Work, unit: Unit, folder: Path) -> None:
     if isinstance(loaded.head, nn.Linear):
         save_file(loaded.head.state_dict(), folder / "head.safetensors")
     model = loaded.classifier()
-    logits = test_logits(model, loaded.preprocess, work.data.test, unit.id)
+    fast = fused(model.to(memory_format=torch.channels_last), loaded.preprocess.resolution)
+    logits = test_logits(fast, loaded.preprocess, work.data.test, unit.id)
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     write_variant(folder, work, logits, float_inference(model, loaded.preprocess, size), training)
 

@@ -8,7 +8,6 @@ prompts and temperature are not part of it: they are applied to the embeddings a
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +24,7 @@ from compress.data.raw import StoreLike
 from compress.data.views import render
 from compress.errors import CompressError
 from compress.hashing import key_of
+from compress.models.fused import fused
 from compress.models.teachers import LoadedTeacher
 from compress.progress import say, task
 from compress.recipe.schema import Views
@@ -64,7 +64,7 @@ class Embedder:
         teacher = self.load()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         tower = teacher.tower.to(device).to(memory_format=torch.channels_last)
-        return _fused(tower, teacher.preprocess.resolution), teacher.preprocess
+        return fused(tower, teacher.preprocess.resolution), teacher.preprocess
 
 
 def embed_views(embedder: Embedder, count: int) -> list[Path]:
@@ -171,17 +171,3 @@ def _shared_out(rng: np.random.Generator, rows: int, views: int, images: int) ->
 
 def _device(tower: nn.Module) -> torch.device:
     return next((value.device for value in tower.parameters()), torch.device("cpu"))
-
-
-def _fused(tower: nn.Module, resolution: int) -> nn.Module:
-    """On the CPU, the tower with batch-norm and activations fused into its convolutions: 1.5x on EfficientNet-Lite0."""
-    if next(tower.parameters()).is_cuda:
-        return tower
-    example = torch.zeros(2, 3, resolution, resolution).contiguous(memory_format=torch.channels_last)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # TorchScript is old, but needs no compiler on the person's machine
-        try:
-            traced = torch.jit.trace(tower, example)  # type: ignore[no-untyped-call]
-            return torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))
-        except RuntimeError:  # an architecture that cannot be traced runs as it is
-            return tower
