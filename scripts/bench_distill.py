@@ -5,10 +5,10 @@
 Every way takes the same student over the same images for one epoch, with what Lightning and loaders cost.
 
 - plain: a hand-written supervised loop: images in memory, shifted and mirrored in batches, AdamW;
-- whole: the same, of the network with its dead taps, which all others do without (`bench_training_step.py`);
+- whole: the same, of the network with its dead taps (`bench_training_step.py`), which `plain` and ours do without;
 - train, stored, live: `compress.training.fit` as the stages of a recipe call it, but for validation;
 - files: the way of NVIDIA's example: an image folder and one `.pt` file of the teacher's embedding an image, read one
-  by one through a DataLoader; no augmentation; KD of the logits.
+  by one through a DataLoader; no augmentation; KD of the logits; the whole network.
 """
 
 from __future__ import annotations
@@ -157,11 +157,6 @@ def _plain(network: nn.Module, split: Split, batch: int) -> None:
 
 
 def from_files(network: nn.Module, folder: Path, args: argparse.Namespace, head: nn.Module) -> None:
-    with without_dead_taps(network, 32):
-        _from_files(network, folder, args, head)
-
-
-def _from_files(network: nn.Module, folder: Path, args: argparse.Namespace, head: nn.Module) -> None:
     loader = DataLoader(Files(folder, args.images), args.batch, shuffle=True, drop_last=True, num_workers=args.workers)
     optimizer = torch.optim.Adam(network.parameters(), 3e-4)
     network.train()

@@ -3,7 +3,9 @@
     python scripts/compare_distillation.py --seeds 0 1 2 --set data.root=DIR
     python scripts/compare_distillation.py --seeds 0 --share 0.1 --set data.root=DIR
 
-`--share` multiplies the epochs of every stage: the same comparison with a smaller budget.
+A seed is that of the students' first weights and of the order of images; the split of the data, the views and the
+teacher's embeddings are those of the recipe's seed, so that they are made once. `--share` multiplies the epochs of
+every stage: the same comparison with a smaller budget.
 """
 
 from __future__ import annotations
@@ -28,15 +30,16 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
 
-    changes = list(args.changes)
-    for stage in load_recipe(args.recipe, changes).stages:
-        epochs = getattr(stage, "epochs", None)
-        if epochs and args.share != 1:
-            changes.append(f"stages.{stage.id}.epochs={max(1, round(epochs * args.share))}")
+    fits = {
+        stage.id: stage.epochs for stage in load_recipe(args.recipe, args.changes).stages if hasattr(stage, "epochs")
+    }
     found: dict[str, list[dict[str, Any]]] = {}
     for seed in args.seeds:
+        changes = list(args.changes)
+        for name, epochs in fits.items():
+            changes += [f"stages.{name}.seed={seed}", f"stages.{name}.epochs={max(1, round(epochs * args.share))}"]
         command = [sys.executable, "-m", "compress", "run", args.recipe, "--runs", str(args.runs), "--json"]
-        words = [word for change in [*changes, f"seed={seed}"] for word in ("--set", change)]
+        words = [word for change in changes for word in ("--set", change)]
         done = subprocess.run([*command, *words], stdout=subprocess.PIPE, text=True, check=True)
         for variant in json.loads(done.stdout)["variants"]:
             found.setdefault(variant["id"], []).append(variant)

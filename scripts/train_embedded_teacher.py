@@ -161,7 +161,7 @@ def _recalibrate(model: torch.nn.Module, images: torch.Tensor, device: torch.dev
         norm.reset_running_stats()
         norm.momentum = None
     model.train()
-    for batch in images[:2048].split(128):
+    for batch in images[:10_240].split(128):
         model.encode_image(_prepare(batch.to(device), IMAGE_SIZE))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 RECIPE = """\
@@ -50,8 +52,11 @@ class Job:
     def runs(self) -> Path:
         return self.root / "runs"
 
-    def write(self, epochs: int = 4) -> None:
-        self.recipe.write_text(RECIPE.format(root=self.root, epochs=epochs))
+    def write(self, epochs: int = 4, *, deployed: bool = True) -> None:
+        """Write the recipe; not `deployed`, it ends with what is pruned, which saves the most of a run's time."""
+        lines = RECIPE.format(root=self.root, epochs=epochs).splitlines(keepends=True)
+        kept = [line for line in lines if deployed or not line.startswith(("  - {id: int8", "  - {id: files"))]
+        self.recipe.write_text("".join(kept))
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "compress", "run", str(self.recipe), "--runs", str(self.runs), *arguments]
@@ -80,3 +85,23 @@ def photographs(folder: Path, count: int, seed: int) -> None:
             grey = (across, down, (across + down) / 2)[label]
             colour = 90 * grey[..., None] * np.eye(3)[label] + rng.normal(128, 25, (32, 32, 3))
             Image.fromarray(colour.clip(0, 255).astype(np.uint8)).save(folder / name / f"{number}.png")
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def write_stl10(root: Path, monkeypatch: pytest.MonkeyPatch, **counts: int) -> dict[str, np.ndarray]:
+    """Noise in STL-10's own files, of so many images a split, for torchvision to read; returns `[n, 3, 96, 96]`."""
+    from torchvision.datasets import STL10
+
+    rng, folder = np.random.default_rng(0), root / "stl10_binary"
+    folder.mkdir()
+    images = {name: rng.integers(0, 256, (count, 3, 96, 96), np.uint8) for name, count in counts.items()}
+    for name, array in images.items():
+        array.transpose(0, 1, 3, 2).tofile(folder / f"{name}_X.bin")  # columns first, as STL-10 has them
+        if name != "unlabeled":
+            (np.arange(len(array)) % 10 + 1).astype(np.uint8).tofile(folder / f"{name}_y.bin")
+    for table in ("train_list", "test_list"):
+        monkeypatch.setattr(STL10, table, [[name, md5(folder / name)] for name, _ in getattr(STL10, table)])
+    return images

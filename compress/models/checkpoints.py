@@ -135,7 +135,8 @@ def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         shapes = {name: torch.empty(shape) for name, shape in quantization["float_shapes"].items()}
         resize(model, architecture["sizes"], shapes)
         example = torch.zeros(2, 3, architecture["resolution"], architecture["resolution"])
-        return rebuild(model, example, weights, quantization["scales"]), architecture
+        graph = rebuild(model, example, weights, quantization["scales"], reduce_range=quantization["reduce_range"])
+        return graph, architecture
     resize(model, architecture["sizes"], weights)
     load_weights(model, weights, str(folder))
     return model.eval(), architecture

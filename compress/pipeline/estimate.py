@@ -10,14 +10,15 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from compress.data.arrays import ImageData
 from compress.measurement.compute import macs, training_macs
 from compress.models.students import create_student
+from compress.pipeline.fitting import learnt_from
 from compress.pipeline.plan import Unit, make_plan
 from compress.pipeline.store import Store
 from compress.pipeline.work import Work
 from compress.recipe.schema import Distillation, DistillStage, Fit, PruneStage, QuantizeStage, Recipe, TrainStage
 from compress.training.dead_taps import without_dead_taps
+from compress.training.embeddings import view_key
 
 
 def estimate(recipe: Recipe, runs: Path) -> list[dict[str, Any]]:
@@ -51,6 +52,7 @@ class Speeds:
         self.work = work
         on_gpu = torch.cuda.is_available() and work.recipe.trainer.accelerator != "cpu"
         self.device = torch.device("cuda" if on_gpu else "cpu")
+        self._embedded: set[str] = set()
         self._teachers: dict[str, tuple[int, float]] = {}
         self._students: dict[str, tuple[int, int, float]] = {}
 
@@ -67,13 +69,23 @@ class Speeds:
             return forward * stage.calibration_images, 20.0
         settings: Fit = stage.repair if isinstance(stage, PruneStage) else stage  # type: ignore[assignment]
         keep = stage.target_macs if isinstance(stage, PruneStage) else 1.0
-        images = _images(settings, data, unit.teacher is None) * settings.epochs
-        compute, duration = images * training * keep, images * seconds * keep
-        if isinstance(stage, DistillStage) and unit.teacher:
-            per_image, teacher_seconds = self._teacher(unit.teacher)
-            views = _asked(stage) * _images(stage, data, labelled_only=False)
-            return compute + views * per_image, duration + views * teacher_seconds
-        return compute, duration
+        if not unit.teacher or not isinstance(settings, Distillation):
+            images = len(data.train.images) * settings.epochs
+            return images * training * keep, images * seconds * keep
+        images = sum(len(split.images) for split in learnt_from(data, settings)[0]) * settings.epochs
+        asked = images if settings.teacher == "live" else self._to_embed(unit.teacher, settings)
+        per_image, teacher_seconds = self._teacher(unit.teacher) if asked else (0, 0.0)
+        compute = images * training * keep + asked * per_image
+        return compute, images * seconds * keep + asked * teacher_seconds
+
+    def _to_embed(self, teacher: str, settings: Distillation) -> int:
+        """Embeddings that neither the store holds nor an earlier unit of the plan leaves there."""
+        splits, views = learnt_from(self.work.data, settings)
+        embedder = self.work.embedder(teacher, splits, settings.augment)
+        keys = {view_key(embedder, view) for view in range(views)}
+        new = {key for key in keys if not self.work.store.has(key)} - self._embedded
+        self._embedded |= new
+        return len(new) * len(embedder.images)
 
     def _teacher(self, identifier: str) -> tuple[int, float]:
         if identifier not in self._teachers:
@@ -112,19 +124,6 @@ def plan_table(rows: list[dict[str, Any]]) -> Table:
     compute, seconds = sum(row["macs"] for row in rows), sum(row["seconds"] for row in rows)
     table.add_row("in all", "", "", f"{compute / 1e12:.2f}", _duration(seconds))
     return table
-
-
-def _images(settings: Fit, data: ImageData, labelled_only: bool) -> int:
-    if labelled_only or not isinstance(settings, Distillation) or not settings.unlabeled:
-        return len(data.train.images)
-    return len(data.train.images) + len(data.unlabeled.images)
-
-
-def _asked(settings: Distillation) -> int:
-    """How many times the teacher is asked about each image."""
-    if settings.teacher == "live":
-        return settings.epochs
-    return settings.views if settings.augment else 1
 
 
 def _seconds_an_image(model: nn.Module, side: int, device: torch.device, *, train: bool, batch: int = 32) -> float:

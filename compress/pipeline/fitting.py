@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from compress.data.arrays import Split
+from compress.data.arrays import ImageData, Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
 from compress.pipeline.plan import Unit
@@ -33,9 +33,7 @@ def distil(
     """Fit a network to the teacher that its stage descends from, and return the ledger with all of it."""
     assert unit.teacher
     teacher = work.folder(unit.teacher)
-    learn_unlabeled = settings.unlabeled and len(work.data.unlabeled.images) > 0
-    splits = [work.data.train, work.data.unlabeled] if learn_unlabeled else [work.data.train]
-    views = min(settings.views, max(1, settings.epochs)) if settings.augment else 1
+    splits, views = learnt_from(work.data, settings)
     answers: Answers
     if settings.teacher == "live":
         image_macs = work.metrics(unit.teacher)["inference"]["macs"]
@@ -43,6 +41,13 @@ def distil(
     else:
         answers = Stored(_embeddings(work, unit.teacher, splits, settings, views, ledger), stored_head(teacher))
     return fit_network(work, unit, folder, model, architecture, settings, splits, answers, ledger)
+
+
+def learnt_from(data: ImageData, settings: Distillation) -> tuple[list[Split], int]:
+    """The images that a distillation learns from, and how many views of each its epochs come to."""
+    learn_unlabeled = settings.unlabeled and len(data.unlabeled.images) > 0
+    splits = [data.train, data.unlabeled] if learn_unlabeled else [data.train]
+    return splits, min(settings.views, max(1, settings.epochs)) if settings.augment else 1
 
 
 def _embeddings(

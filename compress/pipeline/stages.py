@@ -36,7 +36,6 @@ from compress.recipe.schema import (
     OpenClipTeacher,
     PruneStage,
     QuantizeStage,
-    Student,
     TeacherStage,
     TrainStage,
 )
@@ -78,7 +77,7 @@ def make_trained(work: Work, unit: Unit, folder: Path) -> None:
     """Supervised training of a new student on the labelled images."""
     stage = unit.stage
     assert isinstance(stage, TrainStage)
-    model, architecture = _new_student(work, stage.student)
+    model, architecture = _new_student(work, stage)
     training = fit_network(work, unit, folder, model, architecture, stage, [work.data.train], None, new_ledger())
     write_network(work, unit, folder, model, architecture, training)
 
@@ -87,7 +86,7 @@ def make_distilled(work: Work, unit: Unit, folder: Path) -> None:
     """Distillation of the teacher into a new student, on labelled and unlabelled images."""
     stage = unit.stage
     assert isinstance(stage, DistillStage)
-    model, architecture = _new_student(work, stage.student)
+    model, architecture = _new_student(work, stage)
     training = distil(work, unit, folder, model, architecture, stage, new_ledger())
     write_network(work, unit, folder, model, architecture, training)
 
@@ -124,12 +123,17 @@ def make_quantized(work: Work, unit: Unit, folder: Path) -> None:
     example = torch.zeros(2, 3, preprocess.resolution, preprocess.resolution)
     batches = (preprocess(torch.from_numpy(images[np.sort(part)])) for part in parts(chosen, 64))
     with torch.inference_mode(False), torch.no_grad():
-        converted = quantize(model, batches, example)
+        converted = quantize(model, batches, example, reduce_range=stage.reduce_range)
     state, scales = record(converted)
     shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
     architecture = {
         **architecture,
-        "quantization": {"method": "torchao-pt2e", "scales": scales, "float_shapes": shapes},
+        "quantization": {
+            "method": "torchao-pt2e",
+            "reduce_range": stage.reduce_range,
+            "scales": scales,
+            "float_shapes": shapes,
+        },
     }
     save_variant(folder, architecture, state)
 
@@ -160,9 +164,10 @@ MAKERS: dict[str, Callable[[Work, Unit, Path], None]] = {
 }
 
 
-def _new_student(work: Work, student: Student) -> tuple[nn.Module, dict[str, Any]]:
+def _new_student(work: Work, stage: TrainStage | DistillStage) -> tuple[nn.Module, dict[str, Any]]:
+    student = stage.student
     resolution = student.resolution or work.data.resolution
-    torch.manual_seed(work.recipe.seed)
+    torch.manual_seed(work.recipe.seed if stage.seed is None else stage.seed)
     model = create_student(student, len(work.data.classes), resolution)
     preprocess = Preprocess(resolution=resolution, mean=student.mean, std=student.std, interpolation="bicubic")
     architecture = {

@@ -3,12 +3,19 @@
 Weights become signed 8-bit integers with one scale a channel, activations unsigned ones with one scale a tensor, found
 on calibration images by histograms. Batch normalisation is folded into the convolutions first. (torchao's `quantize_`
 would touch linears alone and leave every convolution in float without a word.)
+
+Integer kernels for x86 processors without VNNI add two products of an activation and a weight in 16 bits, which 8-bit
+weights overflow: 2 x 255 x 128 > 32,767. Weights within -64 to 63 do not, and the same file gives the same answers on
+every processor. (torchao's own `reduce_range` narrows the activations, but its range is lost in ONNX, where everything
+up to 255 passes.)
 """
 
 from __future__ import annotations
 
 import types
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +25,19 @@ from compress.errors import CompressError
 from compress.progress import quiet
 from compress.quantization.capture import capture, layer_bits
 
+SEVEN_BITS = (-64, 63)
 
-def quantize(model: nn.Module, calibration: Iterable[Tensor], example: Tensor) -> GraphModule:
+
+def quantize(
+    model: nn.Module, calibration: Iterable[Tensor], example: Tensor, *, reduce_range: bool = True
+) -> GraphModule:
     """Quantize the convolutions and linears of a trained network; `model` itself stays as it is.
 
     Args:
         model: A float network of images.
         calibration: Batches of train images `[b, 3, r, r]`, normalised as in training.
         example: Two or more images `[b, 3, r, r]`; only their shape counts.
+        reduce_range: Weights of 7 bits in INT8, which no processor's kernels overflow.
 
     Returns:
         A graph that simulates the integer arithmetic in float and takes any batch size.
@@ -35,7 +47,7 @@ def quantize(model: nn.Module, calibration: Iterable[Tensor], example: Tensor) -
             that could be quantized.
     """
     refuse_broken_weights(model)
-    observed = prepare(capture(model, example), histogram=True)
+    observed = prepare(capture(model, example), histogram=True, reduce_range=reduce_range)
     _calibrate(observed, calibration)
     graph = convert(observed)
     if not layer_bits(graph):
@@ -54,22 +66,29 @@ def refuse_broken_weights(model: nn.Module) -> None:
             raise CompressError(f"the weight {name} holds NaN or infinite values: this network cannot be quantized")
 
 
-def prepare(graph: GraphModule, *, histogram: bool) -> GraphModule:
+def prepare(graph: GraphModule, *, histogram: bool, reduce_range: bool) -> GraphModule:
     """Insert observers into a captured graph.
 
     Args:
         graph: What `capture` gave.
         histogram: Find activation ranges by histograms (slow, exact); else by their extremes.
+        reduce_range: Weights of 7 bits.
     """
     with quiet():
         from torchao.quantization.pt2e import MinMaxObserver
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
         from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
-        config = x86.get_default_x86_inductor_quantization_config()
+        # torchao keeps one configuration for all callers: what is changed is changed in a copy.
+        config: Any = x86.get_default_x86_inductor_quantization_config()
         if not histogram:
-            for spec in (config.input_activation, config.output_activation):
-                object.__setattr__(spec, "observer_or_fake_quant_ctr", MinMaxObserver.with_args(eps=2**-12))
+            activation = replace(
+                config.input_activation, observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=2**-12)
+            )
+            config = replace(config, input_activation=activation, output_activation=activation)
+        if reduce_range:
+            low, high = SEVEN_BITS
+            config = replace(config, weight=replace(config.weight, quant_min=low, quant_max=high))
         prepared: GraphModule = prepare_pt2e(graph, x86.X86InductorQuantizer().set_global(config))
     return prepared
 

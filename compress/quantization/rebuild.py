@@ -38,7 +38,12 @@ def record(graph: GraphModule) -> tuple[dict[str, Tensor], list[Scale]]:
 
 
 def rebuild(
-    model: nn.Module, example: Tensor, state: Mapping[str, Tensor], scales: Sequence[Sequence[float]]
+    model: nn.Module,
+    example: Tensor,
+    state: Mapping[str, Tensor],
+    scales: Sequence[Sequence[float]],
+    *,
+    reduce_range: bool = True,
 ) -> GraphModule:
     """Make a recorded quantized network again, bit for bit.
 
@@ -47,6 +52,7 @@ def rebuild(
         example: Two or more images `[b, 3, r, r]`; only their shape counts.
         state: Tensors that `record` gave.
         scales: Scales that `record` gave.
+        reduce_range: As it was quantized.
 
     Raises:
         CompressError: the record is of another architecture, or of other library versions that build another graph.
@@ -55,7 +61,7 @@ def rebuild(
     with torch.no_grad():
         for value in blank.state_dict().values():
             value.zero_()  # weights that were never initialised could hold NaN, at which observers stop
-        observed = prepare(capture(blank, example), histogram=False)
+        observed = prepare(capture(blank, example), histogram=False, reduce_range=reduce_range)
         observed(torch.zeros_like(example))
         graph = convert(observed)
     used, nodes = _used(graph), _per_tensor(graph)

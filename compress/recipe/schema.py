@@ -129,6 +129,9 @@ class Student(Section):
 class Fit(Section):
     """How a network is fitted."""
 
+    seed: int | None = Field(
+        None, ge=0, lt=2**31, description="of first weights and order; without it, the recipe's, as for data and views"
+    )
     epochs: int = Field(30, ge=0)
     batch: int = Field(128, ge=1, description="images of a step, of all devices together")
     optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="sgd is with Nesterov momentum 0.9")
@@ -211,6 +214,9 @@ class QuantizeStage(StageSection):
     kind: Literal["quantize"]
     from_: Identifier = Field(alias="from")
     calibration_images: int = Field(512, ge=1)
+    reduce_range: bool = Field(
+        True, description="weights of 7 bits in INT8: integer kernels of processors without VNNI overflow with 8"
+    )
 
 
 class ExportStage(StageSection):

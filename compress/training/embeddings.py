@@ -67,24 +67,28 @@ class Embedder:
         return fused(tower, teacher.preprocess.resolution), teacher.preprocess
 
 
+def view_key(embedder: Embedder, view: int) -> str:
+    """Key of the store entry that has a view's embeddings."""
+    return key_of(
+        kind="embeddings",
+        view=view,
+        seed=embedder.seed,
+        views=embedder.views.model_dump(),
+        precision="fp16",
+        **embedder.identity,
+    )
+
+
 def embed_views(embedder: Embedder, count: int) -> list[Path]:
     """Fill the store with `count` views of the images, and return one file a view."""
     files = []
     for view in range(count):
-        key = key_of(
-            kind="embeddings",
-            view=view,
-            seed=embedder.seed,
-            views=embedder.views.model_dump(),
-            precision="fp16",
-            **embedder.identity,
-        )
         title = f"teacher embeddings, view {view + 1} of {count}"
 
         def make(folder: Path, view: int = view, title: str = title) -> None:
             _embed(embedder, view, title, folder)
 
-        folder, _ = embedder.store.get(key, f"the teacher's embeddings of view {view + 1}", make)
+        folder, _ = embedder.store.get(view_key(embedder, view), f"the teacher's embeddings of view {view + 1}", make)
         files.append(folder / "embeddings.npy")
     return files
 

@@ -26,7 +26,7 @@ from compress.training.losses import labelled_cross_entropy
 from compress.training.mixing import mixed
 from compress.training.objective import Objective, Step, reads_features
 from compress.training.rates import make_optimizer, rate_of
-from compress.training.tap import Tap, hint_channels, map_pairs, open_taps
+from compress.training.tap import Tap, hint_maps, map_pairs, open_taps
 
 GPU_SHARE = 0.5  # of the free memory of a GPU that images may take
 
@@ -36,6 +36,7 @@ class Fitting(L.LightningModule):
 
     Args:
         chosen_on: the images whose accuracy follows each epoch, and chooses one where the settings say so.
+        seed: of the views, and of everything else where the settings have none of their own.
         image_macs: of forward and backward pass, for one image.
     """
 
@@ -59,7 +60,8 @@ class Fitting(L.LightningModule):
         self.chosen_on = Images([chosen_on])
         self.views = views
         self.settings = settings
-        self.seed = seed
+        self.view_seed = seed
+        self.seed = seed if settings.seed is None else settings.seed
         self.answers = answers
         self.objective = self._objective()
         self.average = _average(network, settings.ema) if settings.ema else None
@@ -82,7 +84,7 @@ class Fitting(L.LightningModule):
         features = classifier(self.network)[1].in_features if reads_features(settings) else 0
         if settings.classifier == "teacher":
             classifier(self.network)[1].requires_grad_(False)  # it is computed from what is trained
-        hint = hint_channels(settings.losses, self.network, self.preprocess, self.answers)
+        hint = hint_maps(settings.losses, self.network, self.preprocess, self.answers)
         return Objective(settings, self.answers.head, features, self.answers.width, hint)
 
     def setup(self, stage: str) -> None:
@@ -124,7 +126,7 @@ class Fitting(L.LightningModule):
         rng = np.random.default_rng((self.seed, self.current_epoch, number, self.global_rank))
         # A teacher's view comes round again every `views` epochs; without a teacher every epoch has its own.
         view = self.current_epoch % self.answers.views if self.answers else self.current_epoch
-        images, share = render(self.train_images.pixels(batch), batch["index"], view, self.seed, self.views), 1.0
+        images, share = render(self.train_images.pixels(batch), batch["index"], view, self.view_seed, self.views), 1.0
         if self.settings.mix:
             images, share = mixed(images, self.settings.mix, rng)
         logits = self._logits(self.network, images)

@@ -60,22 +60,27 @@ class Objective(nn.Module):
         head: the teacher's, from embeddings to logits; it is not trained.
         features: width of what the student's classifier reads.
         width: of the teacher's embeddings.
-        hint: channels (student, teacher) of the feature maps that hints compare.
+        hint: shapes `[1, c, h, w]` (student, teacher) of the feature maps that hints compare.
     """
 
     def __init__(
-        self, settings: Distillation, head: nn.Module, features: int, width: int, hint: tuple[int, int] | None
+        self,
+        settings: Distillation,
+        head: nn.Module,
+        features: int,
+        width: int,
+        hint: tuple[torch.Size, torch.Size] | None,
     ) -> None:
         super().__init__()
         self.settings = settings
         self.head = head.requires_grad_(False)
         self.projection = nn.Linear(features, width) if projects(settings) else None
-        self.adapter = nn.Conv2d(*hint, 1) if hint else None
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates an image of the projection: forward, and backward to both sides."""
-        return 3 * self.projection.weight.numel() if self.projection is not None else 0
+        self.adapter = nn.Conv2d(hint[0][1], hint[1][1], 1) if hint else None
+        places = hint[0][2:].numel() if hint else 0
+        forward = self.projection.weight.numel() if self.projection else 0
+        forward += places * self.adapter.weight.numel() if self.adapter else 0
+        self.macs = 3 * forward
+        """Multiply-accumulates an image of projection and adapter: forward, and backward to both sides."""
 
     @torch.no_grad()
     def fold_into(self, classifier: nn.Linear) -> None:

@@ -64,27 +64,27 @@ def map_pairs(taps: Mapping[str, Tap]) -> dict[str, tuple[Tensor, Tensor]]:
     }
 
 
-def hint_channels(
+def hint_maps(
     losses: Losses, network: nn.Module, preprocess: Preprocess, answers: Answers
-) -> tuple[int, int] | None:
-    """Channels (student, teacher) of the maps that hints compare; None without hints.
+) -> tuple[torch.Size, torch.Size] | None:
+    """Shapes `[1, c, h, w]` (student, teacher) of the maps that hints compare; None without hints.
 
     Raises:
         UsageError: a layer that a loss names is not there, or makes no maps.
     """
-    channels = {}
+    shapes = {}
     for name in MAPS:
         loss = getattr(losses, name)
         if loss is not None:
             assert isinstance(answers, Live)
-            teacher = _channels(answers.tower, answers.preprocess, loss.teacher_layer)
-            channels[name] = _channels(network, preprocess, loss.student_layer), teacher
-    return channels.get("hint")
+            teacher = _map_shape(answers.tower, answers.preprocess, loss.teacher_layer)
+            shapes[name] = _map_shape(network, preprocess, loss.student_layer), teacher
+    return shapes.get("hint")
 
 
 @torch.no_grad()
-def _channels(network: nn.Module, preprocess: Preprocess, layer: str) -> int:
-    """Channels of the maps `[b, c, h, w]` that a layer makes."""
+def _map_shape(network: nn.Module, preprocess: Preprocess, layer: str) -> torch.Size:
+    """Shape `[1, c, h, w]` of the maps that a layer makes of one image."""
     side, training = preprocess.resolution, network.training
     tap = Tap(_layer(network, layer))
     network.eval()(torch.zeros(1, 3, side, side))
@@ -94,7 +94,7 @@ def _channels(network: nn.Module, preprocess: Preprocess, layer: str) -> int:
     if made is None or made.ndim != 4:
         given = "no single tensor" if made is None else str(list(made.shape))
         raise UsageError(f"the layer {layer!r} gives {given}, not maps [b, c, h, w]")
-    return int(made.shape[1])
+    return made.shape
 
 
 def _layer(network: nn.Module, name: str) -> nn.Module:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import Job, environment
@@ -168,32 +169,26 @@ def test_report_of_what_is_no_run(tmp_path: Path) -> None:
     assert done.returncode == 2 and "Traceback" not in done.stderr
 
 
+def planned(job: Job, *changes: str) -> dict[str, dict[str, Any]]:
+    words = [word for change in changes for word in ("--set", change)]
+    command = [sys.executable, "-m", "compress", "plan", str(job.recipe), "--runs", str(job.runs), "--json", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment())
+    return {row["unit"]: row for row in json.loads(done.stdout)}
+
+
 def test_plan_says_what_is_stored(job: Job) -> None:
-    rows = json.loads(
-        subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "compress",
-                "plan",
-                str(job.recipe),
-                "--runs",
-                str(job.runs),
-                "--json",
-                "--set",
-                "stages.pruned.target_macs=0.5",
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=environment(),
-        ).stdout
-    )
-    stored = {row["unit"]: row["stored"] for row in rows}
-    assert stored["teacher"] and stored["distilled"] and stored["files/distilled"]
-    assert not stored["pruned"] and not stored["int8"] and not stored["files/int8"]
-    pruned = next(row for row in rows if row["unit"] == "pruned")
-    assert pruned["macs"] > 0 and pruned["seconds"] > 0
+    rows = planned(job, "stages.pruned.target_macs=0.5")
+    assert rows["teacher"]["stored"] and rows["distilled"]["stored"] and rows["files/distilled"]["stored"]
+    assert not rows["pruned"]["stored"] and not rows["int8"]["stored"] and not rows["files/int8"]["stored"]
+    assert rows["pruned"]["macs"] > 0 and rows["pruned"]["seconds"] > 0
+
+
+def test_plan_counts_views_that_are_not_stored_yet_once(job: Job) -> None:
+    known = planned(job, "stages.distilled.lr=0.04")
+    new = planned(job, "stages.distilled.lr=0.04", "data.views.shift=0.1")
+    teacher = job.results()["variants"][0]["inference"]["macs"]
+    assert new["distilled"]["macs"] - known["distilled"]["macs"] == 2 * 96 * teacher
+    assert new["pruned"]["macs"] == known["pruned"]["macs"]  # its repair sees views that `distilled` has asked about
 
 
 def test_a_full_disk(make_job: Callable[[], Job], tmp_path: Path) -> None:

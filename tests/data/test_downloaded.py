@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import pickle
 import struct
@@ -14,6 +13,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 from PIL import Image
+from support import md5, write_stl10
 from torchvision.datasets import CIFAR10, STL10, FashionMNIST
 
 from compress.data.arrays import prepare
@@ -26,10 +26,6 @@ RNG = np.random.default_rng(0)
 
 def section(source: str, root: Path, **settings) -> DownloadedData:
     return DownloadedData(source=source, root=str(root), **{"download": False, **settings})
-
-
-def md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes()).hexdigest()
 
 
 def pixels(count: int, *shape: int) -> np.ndarray:
@@ -107,15 +103,7 @@ def test_cifar10_as_sheets(tmp_path, store):
 
 
 def test_stl10(tmp_path, store, monkeypatch):
-    folder = tmp_path / "stl10_binary"
-    folder.mkdir()
-    images = {name: pixels(count, 3, 96, 96) for name, count in (("train", 20), ("test", 10), ("unlabeled", 7))}
-    for name, array in images.items():
-        array.transpose(0, 1, 3, 2).tofile(folder / f"{name}_X.bin")  # columns first, as STL-10 has them
-        if name != "unlabeled":
-            (np.arange(len(array)) % 10 + 1).astype(np.uint8).tofile(folder / f"{name}_y.bin")
-    for table in ("train_list", "test_list"):
-        monkeypatch.setattr(STL10, table, [[name, md5(folder / name)] for name, _ in getattr(STL10, table)])
+    images = write_stl10(tmp_path, monkeypatch, train=20, test=10, unlabeled=7)
     data = prepare(section("stl10", tmp_path), store, 0)
     assert data.classes[2] == "car" and data.resolution == 96
     assert [len(s) for s in (data.train, data.unlabeled, data.validation, data.test)] == [10, 7, 10, 10]

@@ -12,8 +12,6 @@ import pytest
 from safetensors.numpy import load_file
 from support import Job
 
-SMALL = ("--set", "stages.files.from=[int8]", "--set", "measure.rounds=5")
-
 
 @pytest.fixture
 def done(done_job: Callable[[], Job]) -> Callable[..., tuple[dict[str, Any], str, Job]]:
@@ -21,7 +19,8 @@ def done(done_job: Callable[[], Job]) -> Callable[..., tuple[dict[str, Any], str
 
     def rerun(*changes: str) -> tuple[dict[str, Any], str, Job]:
         job = done_job()
-        finished = job.run(*(word for change in changes for word in ("--set", change)), *SMALL)
+        job.write(deployed=False)
+        finished = job.run(*(word for change in changes for word in ("--set", change)))
         assert finished.returncode == 0, finished.stderr
         return next(v for v in job.results()["variants"] if v["id"] == "distilled"), finished.stderr, job
 
@@ -50,6 +49,7 @@ def test_a_live_teacher_gives_the_same_student_and_costs_more(job: Job, done: Ca
 
 def test_verification_at_the_start_refuses_a_store_that_lies(done_job: Callable[[], Job]) -> None:
     job = done_job()
+    job.write(deployed=False)
     changed = 0
     for file in (job.runs / "store").glob("*/embeddings.npy"):
         array = np.load(file)
@@ -62,7 +62,7 @@ def test_verification_at_the_start_refuses_a_store_that_lies(done_job: Callable[
         _seal(file.parent, "embeddings")
         changed += 1
     assert changed == 2
-    finished = job.run("--set", "stages.distilled.verify=40", "--set", "stages.distilled.lr=0.04", *SMALL)
+    finished = job.run("--set", "stages.distilled.verify=40", "--set", "stages.distilled.lr=0.04")
     assert finished.returncode == 1
     assert "stage distilled: the stored embedding of view" in finished.stderr and "run again" in finished.stderr
 
@@ -71,9 +71,9 @@ def test_the_epoch_of_the_test_images_is_marked_in_the_report(done: Callable[...
     variant, _, job = done("stages.distilled.select_on=test", "allow=[test-selection]")
     assert variant["training"]["selected_on"] == "test"
     later = {v["id"]: v["training"]["selected_on"] for v in job.results()["variants"]}
-    assert later["pruned"] == later["int8"] == "test" and later["scratch"] == "last"
+    assert later["pruned"] == "test" and later["scratch"] == "last"
     report = sorted((job.runs / "tiny").glob("*/report.md"), key=lambda p: p.stat().st_mtime_ns)[-1].read_text()
-    assert "The epoch of distilled, pruned, int8 was chosen on the test images" in report
+    assert "The epoch of distilled, pruned was chosen on the test images" in report
     assert not [pair for pair in job.results()["training_efficiency"] if pair["variant"] == "distilled"]
 
 

@@ -142,3 +142,21 @@ def test_a_network_that_cannot_be_captured_is_one_clear_line() -> None:
     with pytest.raises(CompressError, match="Deciding cannot be captured") as caught:
         quantize(Deciding(), [images(4)], EXAMPLE)
     assert "\n" not in str(caught.value)
+
+
+def test_sums_of_two_products_fit_into_16_bits() -> None:
+    model = small()
+    for reduced, limit in ((True, 64), (False, 128)):
+        state, _ = record(quantize(model, [images(16)], EXAMPLE, reduce_range=reduced))
+        integers = [value for value in state.values() if value.dtype == torch.int8]
+        largest = max(int(value.int().abs().max()) for value in integers)
+        assert limit * 0.9 <= largest <= limit
+        assert (2 * 255 * largest <= 32767) == reduced
+
+
+def test_rebuilding_one_network_does_not_change_how_the_next_is_calibrated() -> None:
+    first = quantize(small(), [images(16)], EXAMPLE)
+    state, scales = record(first)
+    rebuild(small(), EXAMPLE, state, scales)
+    _, again = record(quantize(small(), [images(16)], EXAMPLE))
+    assert again == scales

@@ -54,6 +54,23 @@ def test_batch_normalisation_learns_the_statistics_of_the_images(tmp_path: Path)
     assert not module.network.training
 
 
+def test_a_seed_of_its_own_changes_the_order_and_not_the_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from compress.training import module as under_test
+
+    seen: list[tuple[list[int], int]] = []
+
+    def watch(images: Any, index: torch.Tensor, view: int, seed: int, views: Views) -> torch.Tensor:
+        seen.append((index.tolist(), seed))
+        return render(images, index, view, seed, views)
+
+    monkeypatch.setattr(under_test, "render", watch)
+    for number, settings in enumerate((plain(1), plain(1, seed=0), plain(1, seed=7))):
+        fit(fitting(settings), CPU, tmp_path / str(number), "tiny")
+    recipes, same, own = seen[:4], seen[4:8], seen[8:]
+    assert recipes == same and [index for index, _ in own] != [index for index, _ in recipes]
+    assert {seed for _, seed in own} == {0}
+
+
 def test_what_can_be_learnt_is_learnt(tmp_path: Path) -> None:
     fitted = fit(fitting(plain(6)), CPU, tmp_path, "tiny")
     assert fitted.curve[-1]["top1"] > 0.9
@@ -207,3 +224,15 @@ def test_a_student_that_is_read_by_the_teachers_head(tmp_path: Path) -> None:
     fitted = fit(module, CPU, tmp_path / "work", "tiny")
     assert fitted.curve[-1]["top1"] > 0.9  # labels were not looked at
     assert module.network.get_submodule("fc").weight.shape == (2, 512)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_is_fitted_alike(tmp_path: Path) -> None:
+    """Needs a C++ compiler."""
+    settings = plain(1, ema=0.9)
+    one = fitting(settings)
+    other = fitting(settings.model_copy(update={"compile": True}))
+    fit(one, CPU, tmp_path / "eager", "tiny")
+    fit(other, CPU, tmp_path / "compiled", "tiny")
+    pairs = zip(one.network.state_dict().items(), other.network.state_dict().items(), strict=True)
+    assert all(a == b and torch.allclose(x.float(), y.float(), atol=1e-3) for (a, x), (b, y) in pairs)

@@ -13,6 +13,7 @@ from compress.training import losses
 from compress.training.objective import TERMS, Objective, Step
 
 CLASSES, FEATURES, WIDTH = 3, 5, 4
+MAPS = torch.Size((1, 2, 4, 4)), torch.Size((1, 3, 2, 2))
 
 
 def step(progress: float = 0.0, seed: int = 0) -> Step:
@@ -32,7 +33,7 @@ def step(progress: float = 0.0, seed: int = 0) -> Step:
 
 def objective(**settings: object) -> Objective:
     torch.manual_seed(1)
-    return Objective(Distillation.model_validate(settings), nn.Linear(WIDTH, CLASSES), FEATURES, WIDTH, (2, 3))
+    return Objective(Distillation.model_validate(settings), nn.Linear(WIDTH, CLASSES), FEATURES, WIDTH, MAPS)
 
 
 LAYERS = {"student_layer": "a", "teacher_layer": "b"}
@@ -48,6 +49,12 @@ def test_a_weight_multiplies_its_loss(name: str) -> None:
     once = objective(losses={name: ALONE[name]})(step())
     thrice = objective(losses={name: {**ALONE[name], "weight": 3}})(step())
     assert once > 0 and math.isclose(thrice, 3 * once, rel_tol=1e-5)
+
+
+def test_projection_and_adapter_are_counted() -> None:
+    adapter = 2 * 3 * 4 * 4  # 1x1 convolution of the student's 4x4 maps, 2 channels to 3
+    assert objective(losses={"hint": LAYERS}).macs == 3 * adapter
+    assert objective(losses={"hint": LAYERS, "embedding": 1}).macs == 3 * (adapter + FEATURES * WIDTH)
 
 
 def test_losses_add_up() -> None:

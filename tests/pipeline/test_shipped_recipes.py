@@ -1,0 +1,39 @@
+"""Recipes for STL-10 run to their end, on noise in STL-10's own files, with the teacher that needs no network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support import write_stl10
+
+from compress import load_recipe, run
+
+NAMES = [
+    "openclip_resnet18_stl10",
+    *(f"jetson_example/{name}" for name in ("teachers", "train", "unlabeled", "embedding")),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_recipes_for_stl10(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_stl10(tmp_path, monkeypatch, train=60, test=20, unlabeled=30)
+    changes = [f"data.root={tmp_path}", "data.download=false", "trainer.accelerator=cpu", "measure.rounds=5"]
+    shipped = load_recipe(name)
+    for stage in shipped.stages:
+        if stage.kind == "teacher":
+            head = stage.teacher.head
+            changes.append(f"stages.{stage.id}.teacher={{use: embedded, head: {head}}}")
+        elif stage.kind in ("train", "distill"):
+            changes.append(f"stages.{stage.id}.epochs=1")
+        elif stage.kind == "prune":
+            changes.append(f"stages.{stage.id}.repair.epochs=1")
+    results = json.loads((run(load_recipe(name, changes), tmp_path / "runs") / "results.json").read_text())
+    made = {variant["id"] for variant in results["variants"]}
+    assert made == {stage.id for stage in shipped.stages if stage.kind != "export"}
+    published = {stage.id for stage in shipped.stages if stage.published}
+    assert {v["id"] for v in results["variants"] if v["published"]} == published
+    for variant in results["variants"]:
+        assert variant["accuracy"]["n"] == 20 and variant["inference"]["macs"] > 0
