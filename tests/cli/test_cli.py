@@ -108,9 +108,10 @@ def test_a_missing_recipe() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def fails(job: Job, *overrides: str) -> str:
+def fails(job: Job, *overrides: str, apart: bool = False) -> str:
     """Run with overrides, expect one clear line, and nothing half-written in the store."""
-    done = job.run(*(part for override in overrides for part in ("--set", override)))
+    run = job.run if apart else job.run_here
+    done = run(*(part for override in overrides for part in ("--set", override)))
     assert done.returncode in (1, 2), done.stderr
     assert "Traceback" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -150,7 +151,8 @@ def test_an_empty_class(make_job: Callable[[], Job]) -> None:
 def test_a_teacher_without_a_network(make_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # otherwise the hub's client tries for a minute where there is none
     job = make_job()
-    line = fails(job, "stages.teacher.teacher={source: open_clip, model: ViT-B-32, pretrained: laion2b_s34b_b79k}")
+    teacher = "stages.teacher.teacher={source: open_clip, model: ViT-B-32, pretrained: laion2b_s34b_b79k}"
+    line = fails(job, teacher, apart=True)  # that client reads the variable when it is imported
     assert "fetch https://huggingface.co/laion/" in line and "checkpoint" in line
 
 

@@ -17,10 +17,11 @@ from support import Job
 def done(done_job: Callable[[], Job]) -> Callable[..., tuple[dict[str, Any], str, Job]]:
     """Runs the job that was run before with changes, and gives what `distilled` became and what was said."""
 
-    def rerun(*changes: str) -> tuple[dict[str, Any], str, Job]:
+    def rerun(*changes: str, apart: bool = False) -> tuple[dict[str, Any], str, Job]:
         job = done_job()
         job.write(deployed=False)
-        finished = job.run(*(word for change in changes for word in ("--set", change)))
+        run = job.run if apart else job.run_here
+        finished = run(*(word for change in changes for word in ("--set", change)))
         assert finished.returncode == 0, finished.stderr
         return next(v for v in job.results()["variants"] if v["id"] == "distilled"), finished.stderr, job
 
@@ -62,7 +63,7 @@ def test_verification_at_the_start_refuses_a_store_that_lies(done_job: Callable[
         _seal(file.parent, "embeddings")
         changed += 1
     assert changed == 2
-    finished = job.run("--set", "stages.distilled.verify=40", "--set", "stages.distilled.lr=0.04")
+    finished = job.run_here("--set", "stages.distilled.verify=40", "--set", "stages.distilled.lr=0.04")
     assert finished.returncode == 1
     assert "stage distilled: the stored embedding of view" in finished.stderr and "run again" in finished.stderr
 
@@ -97,7 +98,8 @@ def test_a_probe_on_the_embedded_teacher(done: Callable[..., Any]) -> None:
 
 @pytest.mark.slow
 def test_two_processes_fill_the_store_once_and_fit_together(job: Job, done: Callable[..., Any], tmp_path: Path) -> None:
-    variant, said, copied = done("trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu", "seed=4")
+    changes = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu", "seed=4"]
+    variant, said, copied = done(*changes, apart=True)
     assert said.count("distilled: distilling teacher") == 1 and "waiting for it" not in said
     before = {file.parent.name for file in (job.runs / "store").glob("*/embeddings.npy")}
     after = {file.parent.name for file in (copied.runs / "store").glob("*/embeddings.npy")}

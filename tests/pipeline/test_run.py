@@ -89,7 +89,7 @@ def test_a_second_run_takes_everything_from_the_store(job: Job) -> None:
 
 def test_a_changed_stage_runs_with_what_follows_it_and_nothing_else(done_job: Callable[[], Job]) -> None:
     job = done_job()
-    done = job.run("--set", "stages.pruned.target_macs=0.4")
+    done = job.run_here("--set", "stages.pruned.target_macs=0.4")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("[")]
     stored = {line.split()[1].rstrip(":") for line in lines if "taken from the store" in line}
