@@ -119,7 +119,9 @@ def _variant_unit(recipe: Recipe, data: str, stage: Stage, units: dict[str, Unit
         if isinstance(stage, TrainStage | DistillStage) and stage.student.checkpoint:
             settings["student"]["checkpoint"] = _file_id(stage)
         fit = recipe.trainer.model_dump(include={"devices", "num_nodes", "precision"})
-        settings = {**settings, "views": recipe.data.views.model_dump(), "fit": fit, "seed": recipe.seed}
+        own = settings.get("seed")  # of a fit; the same as the recipe's, it makes the same
+        seed = recipe.seed if own in (None, recipe.seed) else [recipe.seed, own]
+        settings = {**settings, "views": recipe.data.views.model_dump(), "fit": fit, "seed": seed}
     return Unit(stage.id, stage, _key(recipe, data, settings, _packages(stage), parents), parent, teacher)
 
 
