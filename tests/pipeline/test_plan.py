@@ -1,0 +1,42 @@
+"""Keys: what determines a stage is in them, and what does not is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress.pipeline.plan import make_plan
+from compress.pipeline.store import Store
+from compress.recipe.load import parse_recipe
+
+RECIPE = """
+name: keys
+data: cifar10-sample
+stages:
+  - {id: teacher, kind: teacher, teacher: embedded}
+  - {id: distilled, kind: distill, from: teacher, student: resnet18}
+  - {id: pruned, kind: prune, from: distilled, target_macs: 0.5}
+"""
+
+
+@pytest.fixture
+def keys(tmp_path: Path):
+    def of(*changes: str) -> dict[str, str]:
+        plan = make_plan(parse_recipe(RECIPE, list(changes)), Store(tmp_path))
+        return {unit.id: unit.key for unit in plan.units}
+
+    return of
+
+
+def test_a_seed_of_its_own_is_part_of_the_key_of_a_fit_and_of_what_follows(keys) -> None:
+    plain, own = keys(), keys("stages.distilled.seed=1")
+    assert {name for name in plain if plain[name] != own[name]} == {"distilled", "pruned"}
+    assert keys("stages.distilled.seed=0") == plain  # the recipe's own
+    assert keys("stages.distilled.seed=0", "seed=1") != keys("seed=1")
+
+
+def test_what_changes_no_result_is_not_part_of_a_key(keys) -> None:
+    assert keys("stages.distilled.verify=8", "stages.teacher.teacher.batch=8") == keys()
+    pruned = keys("stages.pruned.repair.seed=1")
+    assert {name for name, key in keys().items() if pruned[name] != key} == {"pruned"}
