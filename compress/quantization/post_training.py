@@ -5,9 +5,9 @@ on calibration images by histograms. Batch normalisation is folded into the conv
 would touch linears alone and leave every convolution in float without a word.)
 
 Integer kernels for x86 processors without VNNI add two products of an activation and a weight in 16 bits, which 8-bit
-weights overflow: 2 x 255 x 128 > 32,767. Weights within -64 to 63 do not, and the same file gives the same answers on
-every processor. (torchao's own `reduce_range` narrows the activations, but its range is lost in ONNX, where everything
-up to 255 passes.)
+weights overflow: 2 x 255 x 128 > 32,767. Weights within -64 to 63 do not, so that the same file can be used with and
+without VNNI. (torchao's own `reduce_range` narrows the activations, but its range is lost in ONNX, where everything up
+to 255 passes.)
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def quantize(
         model: A float network of images.
         calibration: Batches of train images `[b, 3, r, r]`, normalised as in training.
         example: Two or more images `[b, 3, r, r]`; only their shape counts.
-        reduce_range: Weights of 7 bits in INT8, which no processor's kernels overflow.
+        reduce_range: Weights of 7 bits in INT8, which do not overflow without VNNI.
 
     Returns:
         A graph that simulates the integer arithmetic in float and takes any batch size.

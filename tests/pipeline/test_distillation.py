@@ -17,9 +17,9 @@ from support import Job
 def done(done_job: Callable[[], Job]) -> Callable[..., tuple[dict[str, Any], str, Job]]:
     """Runs the job that was run before with changes, and gives what `distilled` became and what was said."""
 
-    def rerun(*changes: str, apart: bool = False) -> tuple[dict[str, Any], str, Job]:
+    def rerun(*changes: str, apart: bool = False, deployed: bool = False) -> tuple[dict[str, Any], str, Job]:
         job = done_job()
-        job.write(deployed=False)
+        job.write(deployed=deployed)
         run = job.run if apart else job.run_here
         finished = run(*(word for change in changes for word in ("--set", change)))
         assert finished.returncode == 0, finished.stderr
@@ -69,12 +69,12 @@ def test_verification_at_the_start_refuses_a_store_that_lies(done_job: Callable[
 
 
 def test_the_epoch_of_the_test_images_is_marked_in_the_report(done: Callable[..., Any]) -> None:
-    variant, _, job = done("stages.distilled.select_on=test", "allow=[test-selection]")
+    variant, _, job = done("stages.distilled.select_on=test", "allow=[test-selection]", deployed=True)
     assert variant["training"]["selected_on"] == "test"
     later = {v["id"]: v["training"]["selected_on"] for v in job.results()["variants"]}
-    assert later["pruned"] == "test" and later["scratch"] == "last"
+    assert later["pruned"] == later["int8"] == "test" and later["scratch"] == "last"
     report = sorted((job.runs / "tiny").glob("*/report.md"), key=lambda p: p.stat().st_mtime_ns)[-1].read_text()
-    assert "The epoch of distilled, pruned was chosen on the test images" in report
+    assert "The epoch of distilled, pruned, int8 was chosen on the test images" in report
     assert not [pair for pair in job.results()["training_efficiency"] if pair["variant"] == "distilled"]
 
 
