@@ -18,7 +18,10 @@ from compress.recipe.losses import Losses
 from compress.resources import ASSETS, config_names, shipped
 
 CORE = ("torch", "torchvision", "open_clip_torch", "timm", "torchao", "lightning", "torch-pruning", "safetensors")
-PRUNERS = {"channels": "whole channels by group L2 norm, to a MAC target (arXiv 2301.12900)"}
+PRUNERS = {
+    "prune": "whole channels by norm, scale, Taylor or chance, to a share of MACs or parameters (arXiv 2301.12900)",
+    "shrink": "the control: the same network made narrow before training, for as much compute as prune took",
+}
 
 
 def names(what: str) -> dict[str, str]:

@@ -16,7 +16,14 @@ from compress.pipeline.fitting import learnt_from
 from compress.pipeline.plan import Unit, make_plan
 from compress.pipeline.store import Store
 from compress.pipeline.work import Work
-from compress.recipe.schema import Distillation, DistillStage, Fit, PruneStage, QuantizeStage, Recipe, TrainStage
+from compress.recipe.schema import (
+    Distillation,
+    Fit,
+    PruneStage,
+    QuantizeStage,
+    Recipe,
+    ShrinkStage,
+)
 from compress.training.dead_taps import without_dead_taps
 from compress.training.embeddings import view_key
 
@@ -67,8 +74,12 @@ class Speeds:
         forward, training, seconds = self._student(unit)
         if isinstance(stage, QuantizeStage):
             return forward * stage.calibration_images, 20.0
+        if isinstance(stage, ShrinkStage):
+            return self._as_much_as(unit)
         settings: Fit = stage.repair if isinstance(stage, PruneStage) else stage  # type: ignore[assignment]
-        keep = stage.target_macs if isinstance(stage, PruneStage) else 1.0
+        keep = 1.0
+        if isinstance(stage, PruneStage):
+            keep = stage.rounds * (stage.target_macs or stage.target_params or 1.0)
         if not unit.teacher or not isinstance(settings, Distillation):
             images = len(data.train.images) * settings.epochs
             return images * training * keep, images * seconds * keep
@@ -77,6 +88,15 @@ class Speeds:
         per_image, teacher_seconds = self._teacher(unit.teacher) if asked else (0, 0.0)
         compute = images * training * keep + asked * per_image
         return compute, images * seconds * keep + asked * teacher_seconds
+
+    def _as_much_as(self, unit: Unit) -> tuple[float, float]:
+        """What a shrink stage takes: all that the pruned network took, from its first fit on."""
+        compute = seconds = 0.0
+        while unit.parent and unit.parent != unit.teacher:
+            unit = self.work.plan.unit(unit.parent)
+            one = self.expect(unit)
+            compute, seconds = compute + one[0], seconds + one[1]
+        return compute, seconds
 
     def _to_embed(self, teacher: str, settings: Distillation) -> int:
         """Embeddings that neither the store holds nor an earlier unit of the plan leaves there."""
@@ -96,19 +116,15 @@ class Speeds:
         return self._teachers[identifier]
 
     def _student(self, unit: Unit) -> tuple[int, int, float]:
-        stage = unit.stage
-        while not isinstance(stage, TrainStage | DistillStage):
-            assert unit.parent
-            unit = self.work.plan.unit(unit.parent)
-            stage = unit.stage
-        if unit.id not in self._students:
+        stage = self.work.plan.first_fit(unit)
+        if stage.id not in self._students:
             side = stage.student.resolution or self.work.data.resolution
             model = create_student(stage.student, len(self.work.data.classes), side)
             forward = macs(model, side)
             with without_dead_taps(model, side):
                 seconds = _seconds_an_image(model, side, self.device, train=True)
-                self._students[unit.id] = (forward, training_macs(model, side), seconds)
-        return self._students[unit.id]
+                self._students[stage.id] = (forward, training_macs(model, side), seconds)
+        return self._students[stage.id]
 
 
 def plan_table(rows: list[dict[str, Any]]) -> Table:

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from compress.data.arrays import ImageData, Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
+from compress.models.students import create_student
 from compress.pipeline.plan import Unit
 from compress.pipeline.work import Metrics, Work, stored_head
-from compress.recipe.schema import PLAIN, Distillation, Fit
+from compress.recipe.schema import PLAIN, Distillation, DistillStage, Fit, TrainStage
 from compress.training.answers import Answers, Live, Stored
 from compress.training.dead_taps import without_dead_taps
 from compress.training.embeddings import embed_views, verify
@@ -109,6 +111,25 @@ def fit_network(
         ledger["selected_on"] = settings.select_on
     ledger["curve"] = [{"macs": int(before + point["macs"]), "top1": point["top1"]} for point in fitted.curve]
     return ledger
+
+
+def new_student(work: Work, stage: TrainStage | DistillStage) -> tuple[nn.Module, dict[str, Any]]:
+    """A new network as the stage says, with its `architecture.json`."""
+    student = stage.student
+    resolution = student.resolution or work.data.resolution
+    torch.manual_seed(work.recipe.seed if stage.seed is None else stage.seed)
+    model = create_student(student, len(work.data.classes), resolution)
+    preprocess = Preprocess(resolution=resolution, mean=student.mean, std=student.std, interpolation="bicubic")
+    architecture = {
+        "library": student.library,
+        "model": student.model,
+        "options": student.options,
+        "classes": list(work.data.classes),
+        "resolution": resolution,
+        "preprocess": preprocess.to_dict(),
+        "sizes": {},
+    }
+    return model, architecture
 
 
 def new_ledger(before: Metrics | None = None) -> Metrics:

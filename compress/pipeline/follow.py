@@ -15,7 +15,7 @@ from pathlib import Path
 from compress.pipeline.plan import Plan, Unit
 from compress.pipeline.store import Store
 from compress.progress import console
-from compress.recipe.schema import Distillation, DistillStage, Fit, PruneStage, Recipe, Trainer, TrainStage
+from compress.recipe.schema import Distillation, DistillStage, Fit, PruneStage, Recipe, ShrinkStage, Trainer, TrainStage
 
 RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")
 
@@ -66,6 +66,8 @@ def follow(plan: Plan, store: WaitingStore) -> None:
 
 def _epochs(unit: Unit) -> int:
     stage = unit.stage
+    if isinstance(stage, ShrinkStage):
+        return 1  # or more: the fit says it
     settings: Fit | Distillation | None = stage if isinstance(stage, TrainStage | DistillStage) else None
     settings = stage.repair if isinstance(stage, PruneStage) else settings
     return settings.epochs if settings else 0

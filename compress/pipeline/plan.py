@@ -22,6 +22,7 @@ from compress.recipe.schema import (
     PruneStage,
     QuantizeStage,
     Recipe,
+    ShrinkStage,
     Stage,
     TeacherStage,
     TrainStage,
@@ -61,6 +62,13 @@ class Plan:
 
     def unit(self, identifier: str) -> Unit:
         return next(unit for unit in self.units if unit.id == identifier)
+
+    def first_fit(self, unit: Unit) -> TrainStage | DistillStage:
+        """The stage in which the network of a unit was made."""
+        while not isinstance(unit.stage, TrainStage | DistillStage):
+            assert unit.parent
+            unit = self.unit(unit.parent)
+        return unit.stage
 
     @property
     def variants(self) -> tuple[Unit, ...]:
@@ -108,7 +116,9 @@ def _variant_unit(recipe: Recipe, data: str, stage: Stage, units: dict[str, Unit
     parent = getattr(stage, "from_", None)
     ancestor = teacher_of(recipe, stage.id)
     teacher = ancestor.id if ancestor else None
-    parents = [units[name].key for name in (parent, teacher if isinstance(stage, PruneStage) else None) if name]
+    parents = [
+        units[name].key for name in (parent, teacher if isinstance(stage, PruneStage | ShrinkStage) else None) if name
+    ]
     if isinstance(stage, TeacherStage):
         prompts = {"templates": recipe.data.templates, "prompts": recipe.data.prompts}
         # What a file holds counts, not where it lies.
@@ -138,6 +148,7 @@ def _packages(stage: Stage) -> tuple[str, ...]:
         TrainStage: FIT_PACKAGES,
         DistillStage: FIT_PACKAGES,
         PruneStage: (*FIT_PACKAGES, "torch-pruning"),
+        ShrinkStage: (*FIT_PACKAGES, "torch-pruning"),
         QuantizeStage: ("torch", "torchao"),
     }
     return table[type(stage)]

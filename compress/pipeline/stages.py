@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +13,13 @@ from torch import nn
 
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import bit_operations, layer_macs, macs, parameters
-from compress.models.checkpoints import changed_sizes, load_variant, plain_network, save_variant
+from compress.models.checkpoints import load_variant, save_variant
 from compress.models.fused import fused
 from compress.models.probe import fit_probe
-from compress.models.students import create_student
 from compress.models.teachers import LoadedTeacher
-from compress.pipeline.fitting import charge, distil, fit_network, new_ledger
+from compress.pipeline.fitting import charge, distil, fit_network, new_ledger, new_student
 from compress.pipeline.plan import Unit
+from compress.pipeline.pruned import make_pruned, make_shrunk
 from compress.pipeline.work import (
     Metrics,
     Work,
@@ -34,7 +33,6 @@ from compress.progress import say
 from compress.recipe.schema import (
     DistillStage,
     OpenClipTeacher,
-    PruneStage,
     QuantizeStage,
     TeacherStage,
     TrainStage,
@@ -77,7 +75,7 @@ def make_trained(work: Work, unit: Unit, folder: Path) -> None:
     """Supervised training of a new student on the labelled images."""
     stage = unit.stage
     assert isinstance(stage, TrainStage)
-    model, architecture = _new_student(work, stage)
+    model, architecture = new_student(work, stage)
     training = fit_network(work, unit, folder, model, architecture, stage, [work.data.train], None, new_ledger())
     write_network(work, unit, folder, model, architecture, training)
 
@@ -86,25 +84,8 @@ def make_distilled(work: Work, unit: Unit, folder: Path) -> None:
     """Distillation of the teacher into a new student, on labelled and unlabelled images."""
     stage = unit.stage
     assert isinstance(stage, DistillStage)
-    model, architecture = _new_student(work, stage)
+    model, architecture = new_student(work, stage)
     training = distil(work, unit, folder, model, architecture, stage, new_ledger())
-    write_network(work, unit, folder, model, architecture, training)
-
-
-def make_pruned(work: Work, unit: Unit, folder: Path) -> None:
-    """Removal of channels, then repair."""
-    from compress.pruning.channels import prune_channels
-
-    stage = unit.stage
-    assert isinstance(stage, PruneStage) and unit.parent
-    dense, architecture = load_variant(work.folder(unit.parent))
-    model = prune_channels(dense, architecture["resolution"], stage.target_macs, stage.round_to)
-    architecture = {**architecture, "sizes": changed_sizes(model, plain_network(architecture))}
-    ledger = new_ledger(work.metrics(unit.parent)["training"])
-    if unit.teacher:
-        training = distil(work, unit, folder, model, architecture, stage.repair, ledger)
-    else:
-        training = fit_network(work, unit, folder, model, architecture, stage.repair, [work.data.train], None, ledger)
     write_network(work, unit, folder, model, architecture, training)
 
 
@@ -160,23 +141,6 @@ MAKERS: dict[str, Callable[[Work, Unit, Path], None]] = {
     "train": make_trained,
     "distill": make_distilled,
     "prune": make_pruned,
+    "shrink": make_shrunk,
     "quantize": make_quantized,
 }
-
-
-def _new_student(work: Work, stage: TrainStage | DistillStage) -> tuple[nn.Module, dict[str, Any]]:
-    student = stage.student
-    resolution = student.resolution or work.data.resolution
-    torch.manual_seed(work.recipe.seed if stage.seed is None else stage.seed)
-    model = create_student(student, len(work.data.classes), resolution)
-    preprocess = Preprocess(resolution=resolution, mean=student.mean, std=student.std, interpolation="bicubic")
-    architecture = {
-        "library": student.library,
-        "model": student.model,
-        "options": student.options,
-        "classes": list(work.data.classes),
-        "resolution": resolution,
-        "preprocess": preprocess.to_dict(),
-        "sizes": {},
-    }
-    return model, architecture

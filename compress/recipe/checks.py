@@ -47,6 +47,7 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
             found += _distillation(stage)
         if isinstance(stage, PruneStage):
             found += [("repair", message) for _, message in _distillation(stage.repair)]
+            found += _pruning(stage, recipe)
         if getattr(stage, "select_on", "last") == "test" and "test-selection" not in recipe.allow:
             found.append(("select_on", TEST_SELECTION))
         if isinstance(stage, PruneStage) and stage.repair.select_on == "test" and "test-selection" not in recipe.allow:
@@ -82,6 +83,14 @@ def _start(student: Student) -> str | None:
 def _options(student: Student) -> str | None:
     taken = sorted({"num_classes", "img_size", "pretrained", "weights"} & student.options.keys())
     return f"`options` may not set {', '.join(taken)}: the recipe does so elsewhere" if taken else None
+
+
+def _pruning(stage: PruneStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
+    if (stage.target_macs is None) == (stage.target_params is None):
+        which = "takes one target" if stage.target_macs is not None else "has no target"
+        yield "target_macs", f"{which}; give `target_macs` or `target_params`, a share that may remain"
+    if stage.rounds > 1 and (recipe.trainer.devices != 1 or recipe.trainer.num_nodes > 1):
+        yield "rounds", "several rounds are repaired on one device: set `trainer.devices: 1`"
 
 
 def _distillation(fit: Distillation) -> Iterator[tuple[str, str]]:

@@ -11,10 +11,11 @@ from compress.recipe.schema import Recipe, Stage, TeacherStage
 from compress.recipe.words import clean, did_you_mean, found, listed
 from compress.recipe.yaml_lines import Node
 
-NETWORKS = ("train", "distill", "prune")
+NETWORKS = ("train", "distill", "prune", "shrink")
 MAY_START_FROM = {
     "distill": ("teacher",),
     "prune": NETWORKS,
+    "shrink": ("prune",),
     "quantize": NETWORKS,
     "export": ("teacher", *NETWORKS, "quantize"),
 }

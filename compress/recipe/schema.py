@@ -25,6 +25,7 @@ def _free_name(name: str) -> str:
 
 
 Template = Annotated[str, AfterValidator(_template)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 # --- data ---------------------------------------------------------------------------------------------------------
@@ -198,14 +199,40 @@ class DistillStage(StageSection, Distillation):
     student: Student
 
 
-class PruneStage(StageSection):
+class Channels(Section):
+    """Which channels are removed, and how many."""
+
+    target_macs: Share | None = Field(None, description="share of the multiply-accumulates that may remain")
+    target_params: Share | None = Field(None, description="share of the parameters that may remain")
+    importance: Literal["l2", "l1", "batch_norm", "taylor", "random"] = Field(
+        "l2", description="what ranks channels: the norm of their group, its scale, its effect on the loss, chance"
+    )
+    ranking: Literal["local", "global"] = Field(
+        "local", description="local: the same share of every layer; global: the least important of all"
+    )
+    keep: list[str] = Field([], description="layers that keep their channels, by name; * stands for any characters")
+    round_to: int = Field(8, ge=1, description="channel counts are multiples of it")
+
+
+class PruneStage(StageSection, Channels):
     """Removal of whole channels, then repair: by the teacher that the network descends from, else by labels."""
 
     kind: Literal["prune"]
     from_: Identifier = Field(alias="from")
-    target_macs: float = Field(gt=0, lt=1, description="share of the multiply-accumulates that may remain")
-    round_to: int = Field(8, ge=1, description="channel counts are multiples of it")
+    rounds: int = Field(1, ge=1, le=100, description="steps to the target, each with a repair")
     repair: Distillation = Distillation(epochs=5, lr=0.02)
+
+
+class ShrinkStage(StageSection):
+    """The control of a prune stage: its network made narrow before it was ever trained, for the same compute.
+
+    As many MACs, every layer narrower by the same share, trained as the network that was pruned had been, for as many
+    epochs as training and repair of the pruned one come to.
+    """
+
+    kind: Literal["shrink"]
+    from_: Identifier = Field(alias="from", description="the prune stage")
+    seed: int | None = Field(None, ge=0, lt=2**31, description="of first weights and order; without it, the recipe's")
 
 
 class QuantizeStage(StageSection):
@@ -228,7 +255,8 @@ class ExportStage(StageSection):
 
 
 Stage = Annotated[
-    TeacherStage | TrainStage | DistillStage | PruneStage | QuantizeStage | ExportStage, Field(discriminator="kind")
+    TeacherStage | TrainStage | DistillStage | PruneStage | ShrinkStage | QuantizeStage | ExportStage,
+    Field(discriminator="kind"),
 ]
 
 # --- the whole ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ from torch import nn
 
 from compress.errors import CompressError, UsageError
 from compress.models.build import create_model
-from compress.pruning.channels import prune_channels
+from compress.pruning.channels import IMPORTANCES, prune_channels
+from compress.pruning.gradients import keep_gradients
+from compress.recipe.schema import Channels
 
 
 def convolution_macs(model: nn.Module, resolution: int) -> int:
@@ -29,7 +31,7 @@ def convolution_macs(model: nn.Module, resolution: int) -> int:
 def test_the_target_is_reached_and_not_by_much(target: float) -> None:
     torch.manual_seed(0)
     model = create_model("timm", "resnet18", 10, 32)
-    pruned = prune_channels(model, 32, target, 8)
+    pruned = prune_channels(model, 32, Channels(target_macs=target))
     share = convolution_macs(pruned, 32) / convolution_macs(model, 32)
     assert 0.75 * target <= share <= target
     assert all(m.out_channels % 8 == 0 for m in pruned.modules() if isinstance(m, nn.Conv2d))
@@ -44,14 +46,14 @@ def test_the_weakest_channels_leave() -> None:
             model[0].weight[weak] *= 1e-3
             model[2].weight[:, weak] *= 1e-3
     kept = model[0].weight[[0, 2, 3, 7]].detach().clone()
-    pruned = prune_channels(model, 8, 0.55, 2)
+    pruned = prune_channels(model, 8, Channels(target_macs=0.55, round_to=2))
     assert torch.equal(pruned[0].weight, kept)
 
 
 def test_the_original_stays_as_it_was() -> None:
     model = create_model("timm", "test_resnet", 10, 32)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    prune_channels(model, 32, 0.5, 4)
+    prune_channels(model, 32, Channels(target_macs=0.5, round_to=4))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -59,7 +61,7 @@ def test_a_target_that_cannot_be_reached_names_the_smallest() -> None:
     with pytest.raises(
         UsageError, match=r"target_macs 0.0001 cannot be reached: the smallest reachable value is 0\.\d+"
     ):
-        prune_channels(create_model("timm", "test_resnet", 10, 32), 32, 0.0001, 8)
+        prune_channels(create_model("timm", "test_resnet", 10, 32), 32, Channels(target_macs=0.0001))
 
 
 def test_a_network_that_cannot_be_followed() -> None:
@@ -74,4 +76,85 @@ def test_a_network_that_cannot_be_followed() -> None:
             return self.layer(images.mean((2, 3)))
 
     with pytest.raises(CompressError):
-        prune_channels(Forks(), 8, 0.5, 1)
+        prune_channels(Forks(), 8, Channels(target_macs=0.5, round_to=1))
+
+
+def two_layers() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Flatten(), nn.Linear(4 * 36, 2)
+    ).eval()
+
+
+def test_small_batch_norm_scales_leave_first() -> None:
+    model = two_layers()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([9.0, 1, 8, 2, 7, 3, 6, 4]))
+    kept = model[0].weight[[0, 2, 4, 6]].detach().clone()
+    settings = Channels(target_macs=0.55, round_to=4, importance="batch_norm", keep=["3"])
+    assert torch.equal(prune_channels(model, 8, settings)[0].weight, kept)
+
+
+def test_channels_without_effect_on_the_loss_leave_first() -> None:
+    model = two_layers()
+    with torch.no_grad():
+        model[3].weight[:, [0, 1, 2, 3]] = 0  # nothing reads them, however large they are
+        model[0].weight[:4] *= 100
+    images, labels = torch.randn(16, 3, 8, 8), torch.arange(16) % 2
+    statistics = model[1].running_mean.clone()
+    keep_gradients(model, [(images, labels)])
+    kept = model[0].weight[4:].detach().clone()
+    pruned = prune_channels(model, 8, Channels(target_macs=0.55, round_to=4, importance="taylor", keep=["3"]))
+    assert torch.equal(pruned[0].weight, kept)
+    assert torch.equal(model[1].running_mean, statistics)
+    by_size = prune_channels(model, 8, Channels(target_macs=0.55, round_to=4, importance="l1", keep=["3"]))
+    assert not torch.equal(by_size[0].weight, kept)
+
+
+def test_chance_is_repeated_with_its_seed() -> None:
+    model, chosen = create_model("timm", "test_resnet", 10, 32), []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        pruned = prune_channels(model, 32, Channels(target_macs=0.5, importance="random", round_to=4))
+        chosen.append(torch.cat([value.flatten() for value in pruned.state_dict().values()]))
+    assert torch.equal(chosen[0], chosen[1])
+    assert not torch.equal(chosen[0], chosen[2])
+
+
+@pytest.mark.parametrize("importance", IMPORTANCES)
+@pytest.mark.parametrize("ranking", ["local", "global"])
+def test_every_ranking_reaches_its_target(importance: str, ranking: str) -> None:
+    torch.manual_seed(0)
+    model = create_model("timm", "test_resnet", 10, 32)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight)  # as trained ones: a new network's are all the same
+    keep_gradients(model, [(torch.randn(8, 3, 32, 32), torch.arange(8))])
+    settings = Channels(target_macs=0.5, importance=importance, ranking=ranking, round_to=4)
+    pruned = prune_channels(model, 32, settings)
+    assert 0.3 <= convolution_macs(pruned, 32) / convolution_macs(model, 32) <= 0.5
+    assert all(m.out_channels % 4 == 0 for m in pruned.modules() if isinstance(m, nn.Conv2d))
+
+
+def test_a_share_of_the_parameters() -> None:
+    model = create_model("timm", "resnet18", 10, 32)
+    pruned = prune_channels(model, 32, Channels(target_params=0.4))
+    share = sum(p.numel() for p in pruned.parameters()) / sum(p.numel() for p in model.parameters())
+    assert 0.3 <= share <= 0.4
+
+
+def test_layers_are_kept_by_name() -> None:
+    model = create_model("timm", "resnet18", 10, 32)
+    pruned = prune_channels(model, 32, Channels(target_macs=0.8, keep=["layer1.*.conv1", "layer2.0.conv1"]))
+    for name in ("layer1.0.conv1", "layer1.1.conv1", "layer2.0.conv1"):
+        assert pruned.get_submodule(name).out_channels == model.get_submodule(name).out_channels
+    assert pruned.layer2[1].conv1.out_channels < model.layer2[1].conv1.out_channels
+    with pytest.raises(UsageError, match=r"keep: no layer is called 'layer1\.0\.conv9'; there are .*layer1\.0\.conv"):
+        prune_channels(model, 32, Channels(target_macs=0.8, keep=["layer1.0.conv9"]))
+
+
+def test_the_share_may_be_of_another_network() -> None:
+    dense = create_model("timm", "resnet18", 10, 32)
+    half = prune_channels(dense, 32, Channels(target_macs=0.5))
+    quarter = prune_channels(half, 32, Channels(target_macs=0.25), dense)
+    assert 0.18 <= convolution_macs(quarter, 32) / convolution_macs(dense, 32) <= 0.25
