@@ -86,9 +86,10 @@ def _options(student: Student) -> str | None:
 
 
 def _pruning(stage: PruneStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
-    if (stage.target_macs is None) == (stage.target_params is None):
-        which = "takes one target" if stage.target_macs is not None else "has no target"
-        yield "target_macs", f"{which}; give `target_macs` or `target_params`, a share that may remain"
+    if stage.target_macs is None and stage.target_params is None:
+        yield "target_macs", "is missing: a share of the multiply-accumulates that may remain, or `target_params`"
+    if stage.target_macs is not None and stage.target_params is not None:
+        yield "target_params", "there is `target_macs` too; a stage takes one target"
     if stage.rounds > 1 and (recipe.trainer.devices != 1 or recipe.trainer.num_nodes > 1):
         yield "rounds", "several rounds are repaired on one device: set `trainer.devices: 1`"
 

@@ -19,7 +19,7 @@ from compress.models.checkpoints import changed_sizes, load_variant, read_weight
 from compress.models.students import create_student
 from compress.models.teachers import load_teacher
 from compress.pruning.channels import prune_channels
-from compress.recipe.schema import ClassifierTeacher, OpenClipTeacher, SampleData, Student
+from compress.recipe.schema import Channels, ClassifierTeacher, OpenClipTeacher, SampleData, Student
 from compress.resources import ASSETS
 
 EMBEDDED = OpenClipTeacher(source="open_clip", model="local-dir:{assets}/teacher")
@@ -97,7 +97,7 @@ def variant(folder: Path) -> tuple[nn.Module, torch.Tensor]:
     """A pruned resnet10t on disk, and what it answers to seeded images."""
     torch.manual_seed(0)
     dense = create_model("timm", "resnet10t", 10, 32)
-    model = prune_channels(dense, 32, 0.4, 8)
+    model = prune_channels(dense, 32, Channels(target_macs=0.4))
     architecture = {
         "library": "timm",
         "model": "resnet10t",

@@ -81,7 +81,7 @@ def test_a_prune_stage_has_one_target(done_job: Callable[[], Job]) -> None:
     job.write(deployed=False)
     finished = job.run_here("--set", "stages.pruned.target_params=0.5")
     assert finished.returncode == 2
-    assert "stages.pruned.target_macs: takes one target; give `target_macs` or `target_params`" in finished.stderr
+    assert "stages.pruned.target_params: there is `target_macs` too; a stage takes one target" in finished.stderr
     job.recipe.write_text(job.recipe.read_text().replace("target_macs: 0.6, ", ""))
     finished = job.run_here()
-    assert finished.returncode == 2 and "stages.pruned.target_macs: has no target" in finished.stderr
+    assert finished.returncode == 2 and "stages.pruned.target_macs: is missing" in finished.stderr
