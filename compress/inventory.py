@@ -19,8 +19,9 @@ from compress.resources import ASSETS, config_names, shipped
 
 CORE = ("torch", "torchvision", "open_clip_torch", "timm", "torchao", "lightning", "torch-pruning", "safetensors")
 PRUNERS = {
-    "prune": "whole channels by norm, scale, Taylor or chance, to a share of MACs or parameters (arXiv 2301.12900)",
+    "prune": "whole channels by norm, scale, Taylor or chance, to a share of cost or latency (arXiv 2301.12900)",
     "shrink": "the control: the same network made narrow before training, for as much compute as prune took",
+    "sparsify": "single weights to zero, anywhere (arXiv 1710.01878) or 2:4 (arXiv 2104.08378); the shapes stay",
 }
 
 

@@ -138,7 +138,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _entering(self, name: str) -> Any:
         def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
             needs = any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in tree_leaves((args, kwargs)))
-            own = list(module.parameters(recurse=False))
+            held = [module, *(getattr(module, "parametrizations", None) or {}).values()]  # where masks put weights
+            own = [parameter for holder in held for parameter in holder.parameters(recurse=False)]
             # A product of two activations has, in place of the weight, another input.
             trained = any(parameter.requires_grad for parameter in own) if own else needs
             self.running.append((name, needs, trained))

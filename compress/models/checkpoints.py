@@ -20,7 +20,11 @@ from torch import Tensor, nn
 from compress.errors import CompressError, first_line
 from compress.models.build import create_model
 
-SIZES = ("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features")
+SIZES = (
+    *("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features", "normalized_shape"),
+    *("head_dim", "attn_dim"),  # of timm's attention
+)
+Size = int | list[int]
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -67,24 +71,32 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str, ma
     model.load_state_dict(dict(weights), strict=False)
 
 
-def changed_sizes(model: nn.Module, original: nn.Module) -> dict[str, dict[str, int]]:
+def changed_sizes(model: nn.Module, original: nn.Module) -> dict[str, dict[str, Size]]:
     """Sizes of layers (`SIZES`) in which `model` differs from `original`, by layer."""
     modules = dict(original.named_modules())
-    changed: dict[str, dict[str, int]] = {}
+    changed = {}
     for name, module in model.named_modules():
-        sizes = {k: getattr(module, k) for k in SIZES if isinstance(getattr(module, k, None), int)}
-        differing = {k: v for k, v in sizes.items() if getattr(modules.get(name), k, None) != v}
+        before = _sizes(modules[name]) if name in modules else {}
+        differing = {key: value for key, value in _sizes(module).items() if before.get(key) != value}
         if differing:
             changed[name] = differing
     return changed
 
 
-def resize(model: nn.Module, sizes: Mapping[str, Mapping[str, int]], weights: Mapping[str, Tensor]) -> None:
+def _sizes(module: nn.Module) -> dict[str, Size]:
+    """The sizes that a layer holds itself; blocks that only tell their layers' sizes have none."""
+    held = {key: vars(module)[key] for key in SIZES if key in vars(module)}
+    return {k: v if isinstance(v, int) else list(v) for k, v in held.items() if isinstance(v, int | tuple)}
+
+
+def resize(model: nn.Module, sizes: Mapping[str, Mapping[str, Size]], weights: Mapping[str, Tensor]) -> None:
     """Give the layers of `model` the recorded `sizes`, and its parameters the shapes of `weights`."""
     for name, changed in sizes.items():
         module = model.get_submodule(name)
         for attribute, value in changed.items():
-            setattr(module, attribute, value)
+            setattr(module, attribute, value if isinstance(value, int) else tuple(value))
+        if "head_dim" in changed:
+            module.scale = module.head_dim**-0.5  # type: ignore[operator]
     for name, module in model.named_modules():
         prefix = f"{name}." if name else ""
         for table in (module._parameters, module._buffers):

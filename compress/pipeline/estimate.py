@@ -76,10 +76,11 @@ class Speeds:
             return forward * stage.calibration_images, 20.0
         if isinstance(stage, ShrinkStage):
             return self._as_much_as(unit)
-        settings: Fit = stage.repair if isinstance(stage, PruneStage) else stage  # type: ignore[assignment]
+        settings: Fit = getattr(stage, "repair", stage)  # type: ignore[arg-type]
         keep = 1.0
         if isinstance(stage, PruneStage):
-            keep = stage.rounds * (stage.target_macs or stage.target_params or 1.0)
+            latency = stage.target_latency.share if stage.target_latency else 1.0
+            keep = stage.rounds * (stage.target_macs or stage.target_params or latency)
         if not unit.teacher or not isinstance(settings, Distillation):
             images = len(data.train.images) * settings.epochs
             return images * training * keep, images * seconds * keep

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from compress.data.arrays import ImageData, Split
@@ -23,6 +24,23 @@ from compress.training.fit import fit
 from compress.training.module import Fitting
 
 
+def fit_stage(
+    work: Work,
+    unit: Unit,
+    folder: Path,
+    model: nn.Module,
+    architecture: dict[str, Any],
+    settings: Fit,
+    ledger: Metrics,
+    *callbacks: Callback,
+) -> Metrics:
+    """Fit a network to the teacher that the stage descends from, or to labels where there is none."""
+    if unit.teacher and isinstance(settings, Distillation):
+        return distil(work, unit, folder, model, architecture, settings, ledger, *callbacks)
+    labelled = [work.data.train]
+    return fit_network(work, unit, folder, model, architecture, settings, labelled, None, ledger, *callbacks)
+
+
 def distil(
     work: Work,
     unit: Unit,
@@ -31,6 +49,7 @@ def distil(
     architecture: dict[str, Any],
     settings: Distillation,
     ledger: Metrics,
+    *callbacks: Callback,
 ) -> Metrics:
     """Fit a network to the teacher that its stage descends from, and return the ledger with all of it."""
     assert unit.teacher
@@ -42,7 +61,7 @@ def distil(
         answers = Live(work.teacher(unit.teacher), stored_head(teacher), views, image_macs)
     else:
         answers = Stored(_embeddings(work, unit.teacher, splits, settings, views, ledger), stored_head(teacher))
-    return fit_network(work, unit, folder, model, architecture, settings, splits, answers, ledger)
+    return fit_network(work, unit, folder, model, architecture, settings, splits, answers, ledger, *callbacks)
 
 
 def learnt_from(data: ImageData, settings: Distillation) -> tuple[list[Split], int]:
@@ -79,6 +98,7 @@ def fit_network(
     splits: Sequence[Split],
     answers: Answers | None,
     ledger: Metrics,
+    *callbacks: Callback,
 ) -> Metrics:
     """Fit a network in place, and return the ledger with what it took."""
     preprocess = Preprocess.from_dict(architecture["preprocess"])
@@ -96,9 +116,9 @@ def fit_network(
             seed=work.recipe.seed,
             image_macs=training_macs(model, preprocess.resolution),
         )
-        fitted = fit(module, work.recipe.trainer, folder / "scratch", unit.id)
+        fitted = fit(module, work.recipe.trainer, folder / "scratch", unit.id, *callbacks)
     before, epochs = ledger["macs"], len(fitted.curve)
-    what = "repair" if unit.stage.kind == "prune" else "student"
+    what = "repair" if hasattr(unit.stage, "repair") else "student"
     live = fitted.images * answers.image_macs if answers else 0
     seen = int(fitted.curve[-1]["macs"]) if fitted.curve else 0
     charge(ledger, f"{what}: forward and backward, {epochs} epochs", seen - live)

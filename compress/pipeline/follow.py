@@ -15,7 +15,7 @@ from pathlib import Path
 from compress.pipeline.plan import Plan, Unit
 from compress.pipeline.store import Store
 from compress.progress import console
-from compress.recipe.schema import Distillation, DistillStage, Fit, PruneStage, Recipe, ShrinkStage, Trainer, TrainStage
+from compress.recipe.schema import DistillStage, Fit, Recipe, ShrinkStage, Trainer, TrainStage
 
 RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")
 
@@ -68,6 +68,6 @@ def _epochs(unit: Unit) -> int:
     stage = unit.stage
     if isinstance(stage, ShrinkStage):
         return 1  # or more: the fit says it
-    settings: Fit | Distillation | None = stage if isinstance(stage, TrainStage | DistillStage) else None
-    settings = stage.repair if isinstance(stage, PruneStage) else settings
+    own = stage if isinstance(stage, TrainStage | DistillStage) else None
+    settings: Fit | None = getattr(stage, "repair", own)
     return settings.epochs if settings else 0

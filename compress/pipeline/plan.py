@@ -23,6 +23,7 @@ from compress.recipe.schema import (
     QuantizeStage,
     Recipe,
     ShrinkStage,
+    SparsifyStage,
     Stage,
     TeacherStage,
     TrainStage,
@@ -95,14 +96,13 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
         else:
             units[stage.id] = _variant_unit(recipe, data, stage, units)
     ordered = tuple(units.values())
-    machine = {"processor": processor(), "cores": os.cpu_count()}
     latency = key_of(
         kind="latency",
         revision=REVISION,
         units=[[unit.id, unit.key] for unit in ordered],
         measure=recipe.measure.model_dump(),
         reference=recipe.worth.references[0],
-        machine=machine,
+        machine=machine(),
     )
     return Plan(recipe, data, ordered, latency)
 
@@ -112,13 +112,12 @@ def _variant_unit(recipe: Recipe, data: str, stage: Stage, units: dict[str, Unit
     idle: Any = {**dict.fromkeys(("id", "from_", "published", "verify"), True), "repair": {"verify"}}
     if isinstance(stage, TeacherStage):
         idle["teacher"] = {"batch"}
-    settings = stage.model_dump(mode="json", exclude=idle)
+    settings, packages = stage.model_dump(mode="json", exclude=idle), _packages(stage)
     parent = getattr(stage, "from_", None)
     ancestor = teacher_of(recipe, stage.id)
     teacher = ancestor.id if ancestor else None
-    parents = [
-        units[name].key for name in (parent, teacher if isinstance(stage, PruneStage | ShrinkStage) else None) if name
-    ]
+    learns = isinstance(stage, PruneStage | ShrinkStage | SparsifyStage)
+    parents = [units[name].key for name in (parent, teacher if learns else None) if name]
     if isinstance(stage, TeacherStage):
         prompts = {"templates": recipe.data.templates, "prompts": recipe.data.prompts}
         # What a file holds counts, not where it lies.
@@ -132,7 +131,9 @@ def _variant_unit(recipe: Recipe, data: str, stage: Stage, units: dict[str, Unit
         own = settings.get("seed")  # of a fit; the same as the recipe's, it makes the same
         seed = recipe.seed if own in (None, recipe.seed) else [recipe.seed, own]
         settings = {**settings, "views": recipe.data.views.model_dump(), "fit": fit, "seed": seed}
-    return Unit(stage.id, stage, _key(recipe, data, settings, _packages(stage), parents), parent, teacher)
+        if isinstance(stage, PruneStage) and stage.target_latency:
+            settings["machine"], packages = machine(), (*packages, *EXPORT_PACKAGES)
+    return Unit(stage.id, stage, _key(recipe, data, settings, packages, parents), parent, teacher)
 
 
 def _file_id(stage: TrainStage | DistillStage) -> str:
@@ -149,6 +150,7 @@ def _packages(stage: Stage) -> tuple[str, ...]:
         DistillStage: FIT_PACKAGES,
         PruneStage: (*FIT_PACKAGES, "torch-pruning"),
         ShrinkStage: (*FIT_PACKAGES, "torch-pruning"),
+        SparsifyStage: FIT_PACKAGES,
         QuantizeStage: ("torch", "torchao"),
     }
     return table[type(stage)]
@@ -157,6 +159,11 @@ def _packages(stage: Stage) -> tuple[str, ...]:
 def _key(recipe: Recipe, data: str, settings: dict[str, Any], packages: tuple[str, ...], parents: list[str]) -> str:
     versions = {name: version_of(name) for name in packages}
     return key_of(revision=REVISION, data=data, settings=settings, parents=parents, versions=versions)
+
+
+def machine() -> dict[str, Any]:
+    """What latency depends on besides the network and its runtime."""
+    return {"processor": processor(), "cores": os.cpu_count()}
 
 
 @cache

@@ -1,9 +1,10 @@
-"""Stages that make a network narrower: `prune`, and its control `shrink`."""
+"""The `prune` stage: channels are removed, and what is left is repaired, in one round or several."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,133 +12,165 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
 from compress.models.checkpoints import changed_sizes, load_variant, plain_network, save_variant
-from compress.pipeline.fitting import charge, distil, fit_network, learnt_from, new_ledger, new_student
+from compress.pipeline.fitting import charge, fit_stage, new_ledger
 from compress.pipeline.plan import Unit
+from compress.pipeline.trials import LatencyTrials
 from compress.pipeline.work import Metrics, Work, parts, write_network
-from compress.progress import say
-from compress.recipe.schema import Channels, Distillation, DistillStage, Fit, PruneStage, ShrinkStage, TrainStage
-from compress.training.dead_taps import without_dead_taps
+from compress.progress import say, task
+from compress.recipe.schema import PruneStage
 
 TAYLOR_IMAGES = 1024  # labelled train images whose loss ranks channels
 
 
+@dataclass
+class State:
+    """A network on its way to the target: what it has cost, and what was found out about it."""
+
+    model: nn.Module
+    architecture: dict[str, Any]
+    ledger: Metrics
+    found: dict[str, list[Metrics]]
+
+    def keep(self, place: Path) -> None:
+        """Write the state aside and rename it."""
+        aside = place.with_suffix(".partial")
+        aside.mkdir(parents=True, exist_ok=True)
+        save_variant(aside, self.architecture, self.model.state_dict())
+        (aside / "state.json").write_text(json.dumps({"ledger": self.ledger, "found": self.found}))
+        aside.rename(place)
+
+
 def make_pruned(work: Work, unit: Unit, folder: Path) -> None:
-    """Removal of channels, then repair; in `rounds` steps whose targets fall by the same factor."""
+    """Removal of channels, then repair; in `rounds` steps whose targets fall by the same factor.
+
+    The state is kept after each removal and each repair, so that a killed stage goes on with the same network: what was
+    measured to find it would not come out the same again.
+    """
     stage = unit.stage
     assert isinstance(stage, PruneStage) and unit.parent
     dense, architecture = load_variant(work.folder(unit.parent))
-    model, ledger = dense, new_ledger(work.metrics(unit.parent)["training"])
-    scratch = folder / "scratch"
-    first = 1
-    for number in range(stage.rounds - 1, 0, -1):
-        if (scratch / f"round-{number}").is_dir():
-            model, architecture = load_variant(scratch / f"round-{number}")
-            ledger = json.loads((scratch / f"round-{number}" / "ledger.json").read_text())
+    state = State(dense, architecture, new_ledger(work.metrics(unit.parent)["training"]), {})
+    for number in range(1, stage.rounds + 1):
+        scratch = folder / "scratch"
+        removed, repaired = scratch / f"pruned-{number}", scratch / f"round-{number}"
+        if repaired.is_dir():
+            state = _kept(repaired)
             say(f"  {unit.id}: goes on after round {number} of {stage.rounds}")
-            first = number + 1
-            break
-    for number in range(first, stage.rounds + 1):
-        model = _prune(work, model, dense, architecture, stage, number / stage.rounds, ledger)
-        architecture = {**architecture, "sizes": changed_sizes(model, plain_network(architecture))}
-        last = number == stage.rounds
+            continue
+        if removed.is_dir():
+            state = _kept(removed)
+        else:
+            _prune(work, unit, state, dense, number)
+            state.keep(removed)
+        curve = state.ledger["curve"]
         place = folder if stage.rounds == 1 else scratch / f"repair-{number}"
-        curve = ledger["curve"]
-        ledger = fit_stage(work, unit, place, model, architecture, stage.repair, ledger)
-        ledger["curve"] = [*curve, *ledger["curve"]]
-        if not last:
-            _keep_round(scratch / f"round-{number}", model, architecture, ledger)
-    write_network(work, unit, folder, model, architecture, ledger)
+        state.ledger = fit_stage(work, unit, place, state.model, state.architecture, stage.repair, state.ledger)
+        state.ledger["curve"] = [*curve, *state.ledger["curve"]]
+        if number < stage.rounds:
+            state.keep(repaired)
+    pruning = {"widths": _widths(dense, state.model), **state.found}
+    write_network(work, unit, folder, state.model, state.architecture, state.ledger, pruning=pruning)
 
 
-def make_shrunk(work: Work, unit: Unit, folder: Path) -> None:
-    """The pruned network's control: as narrow from the start, and trained for as much compute."""
-    from compress.pruning.channels import prune_channels
-
-    stage = unit.stage
-    assert isinstance(stage, ShrinkStage) and unit.parent
-    pruned = work.plan.unit(unit.parent)
-    source = work.plan.first_fit(pruned)
-    new = source.student.model_copy(update={"pretrained": False, "checkpoint": None})
-    source = source.model_copy(update={"student": new, "seed": stage.seed})
-    model, architecture = new_student(work, source)
-    side = architecture["resolution"]
-    share = (work.metrics(unit.parent)["inference"]["macs"] + 0.5) / macs(model, side)
-    narrow = Channels(target_macs=share, importance="random", round_to=1)  # as near to its MACs as can be
-    model = prune_channels(model, side, narrow)
-    architecture = {**architecture, "sizes": changed_sizes(model, plain_network(architecture))}
-    epochs = _affordable_epochs(work, unit, model, side, source)
-    say(f"  {unit.id}: {epochs} epochs take what {unit.parent} took")
-    source = source.model_copy(update={"epochs": epochs})
-    training = fit_stage(work, unit, folder, model, architecture, source, new_ledger())
-    write_network(work, unit, folder, model, architecture, training)
+def _kept(place: Path) -> State:
+    model, architecture = load_variant(place)
+    told = json.loads((place / "state.json").read_text())
+    return State(model, architecture, told["ledger"], told["found"])
 
 
-def fit_stage(
-    work: Work, unit: Unit, folder: Path, model: nn.Module, architecture: dict[str, Any], settings: Fit, ledger: Metrics
-) -> Metrics:
-    """Fit a network to the teacher that the stage descends from, or to labels where there is none."""
-    if unit.teacher and isinstance(settings, Distillation):
-        return distil(work, unit, folder, model, architecture, settings, ledger)
-    return fit_network(work, unit, folder, model, architecture, settings, [work.data.train], None, ledger)
-
-
-def _prune(
-    work: Work,
-    model: nn.Module,
-    dense: nn.Module,
-    architecture: dict[str, Any],
-    stage: PruneStage,
-    progress: float,
-    ledger: Metrics,
-) -> nn.Module:
+def _prune(work: Work, unit: Unit, state: State, dense: nn.Module, number: int) -> None:
+    """Remove channels, in place, down to the target of a round."""
     from compress.pruning.channels import prune_channels
     from compress.pruning.gradients import keep_gradients
+    from compress.pruning.sensitivity import curves_of
 
+    stage = unit.stage
+    assert isinstance(stage, PruneStage)
+    model, side = state.model, state.architecture["resolution"]
+    preprocess = Preprocess.from_dict(state.architecture["preprocess"])
     if stage.importance == "taylor":
         rows = np.random.default_rng(work.recipe.seed).permutation(len(work.data.train.images))[:TAYLOR_IMAGES]
-        keep_gradients(model, _labelled(work, Preprocess.from_dict(architecture["preprocess"]), np.sort(rows)))
-        charge(ledger, f"importance: {len(rows)} images", len(rows) * training_macs(model, architecture["resolution"]))
-    targets = {name: getattr(stage, name) for name in ("target_macs", "target_params")}
-    settings = stage.model_copy(update={name: value and value**progress for name, value in targets.items()})
+        keep_gradients(model, _labelled(work.data.train, preprocess, np.sort(rows)))
+        charge(state.ledger, f"importance: {len(rows)} images", len(rows) * training_macs(model, side))
     torch.manual_seed(work.recipe.seed)  # for `random`
-    pruned = prune_channels(model, architecture["resolution"], settings, dense)
+    curves = None
+    if stage.analyse:
+        analysed = _analyse(work, unit, state, preprocess)
+        curves = curves_of(analysed)
+        state.found.setdefault("sensitivity", []).extend({**row, "round": number} for row in analysed)
+    settings = _target_of_round(stage, number / stage.rounds)
+    trials = LatencyTrials(dense, side, settings.target_latency) if settings.target_latency else None
+    pruned = prune_channels(model, side, settings, dense, latency=trials, curves=curves)
     model.zero_grad(set_to_none=True)
-    return pruned
+    if trials:
+        state.found.setdefault("latency_trials", []).extend({**row, "round": number} for row in trials.rows)
+        charge(state.ledger, f"search: {len(trials.rows)} networks timed", trials.macs)
+    state.model = pruned
+    state.architecture = {**state.architecture, "sizes": changed_sizes(pruned, plain_network(state.architecture))}
 
 
-def _labelled(work: Work, preprocess: Preprocess, rows: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
-    train = work.data.train
-    assert train.labels is not None
+def _target_of_round(stage: PruneStage, progress: float) -> PruneStage:
+    """The stage with the target that a round aims at: rounds are steps of the same factor."""
+    changed: dict[str, Any] = {}
+    for name in ("target_macs", "target_params"):
+        if getattr(stage, name) is not None:
+            changed[name] = getattr(stage, name) ** progress
+    if stage.target_latency:
+        share = stage.target_latency.share**progress
+        changed["target_latency"] = stage.target_latency.model_copy(update={"share": share})
+    return stage.model_copy(update=changed)
+
+
+def _analyse(work: Work, unit: Unit, state: State, preprocess: Preprocess) -> list[Metrics]:
+    """Rows of `compress.pruning.sensitivity`, by the accuracy on validation."""
+    from compress.pruning.sensitivity import coupled_layers, sensitivity
+
+    stage = unit.stage
+    assert isinstance(stage, PruneStage)
+    model, side, split = state.model, state.architecture["resolution"], work.data.validation
+    spent = 0
+
+    def top1(network: nn.Module) -> float:
+        nonlocal spent
+        spent += len(split.images) * macs(network, side)
+        return _accuracy(network, preprocess, split)
+
+    rows = []
+    trials = len(coupled_layers(model, side, stage)) * len(stage.analyse)
+    with task(f"{unit.id}: each layer pruned alone", trials) as advance:
+        for row in sensitivity(model, side, stage, stage.analyse, top1):
+            rows.append(row)
+            advance()
+    charge(state.ledger, f"sensitivity: {len(rows)} networks on validation", spent)
+    return rows
+
+
+@torch.no_grad()
+def _accuracy(network: nn.Module, preprocess: Preprocess, split: Split) -> float:
+    right = 0
+    for pixels, labels in _labelled(split, preprocess, np.arange(len(split.images))):
+        right += int((network(pixels).argmax(1) == labels).sum())
+    return right / len(split.images)
+
+
+def _labelled(split: Split, preprocess: Preprocess, rows: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+    assert split.labels is not None
     for chosen in parts(rows, 64):
-        yield preprocess(torch.from_numpy(train.images[chosen])), torch.from_numpy(train.labels[chosen])
+        yield preprocess(torch.from_numpy(split.images[chosen])), torch.from_numpy(split.labels[chosen])
 
 
-def _keep_round(place: Path, model: nn.Module, architecture: dict[str, Any], ledger: Metrics) -> None:
-    aside = place.with_suffix(".partial")
-    aside.mkdir(parents=True, exist_ok=True)
-    save_variant(aside, architecture, model.state_dict())
-    (aside / "ledger.json").write_text(json.dumps(ledger))
-    aside.rename(place)
+def _widths(dense: nn.Module, pruned: nn.Module) -> dict[str, list[int]]:
+    """Outputs (before, after) of every convolution and linear layer."""
+    return {
+        name: [_outputs(module), _outputs(pruned.get_submodule(name))]
+        for name, module in dense.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    }
 
 
-def _affordable_epochs(work: Work, unit: Unit, model: nn.Module, side: int, settings: TrainStage | DistillStage) -> int:
-    """Epochs of `settings` that come nearest to the training compute of the pruned network."""
-    assert unit.parent
-    left = work.metrics(unit.parent)["training"]["macs"]
-    with without_dead_taps(model, side):
-        forward, training = macs(model, side), training_macs(model, side)
-    splits, views = [work.data.train], 0
-    asked = 0
-    if unit.teacher and isinstance(settings, DistillStage):
-        splits, views = learnt_from(work.data, settings)
-        asked = work.metrics(unit.teacher)["inference"]["macs"]
-    images = sum(len(split.images) for split in splits)
-    epoch = images * training + len(work.data.validation.images) * forward
-    if views and settings.teacher == "live":  # type: ignore[union-attr]
-        epoch += images * asked
-    else:
-        left -= views * images * asked
-    return max(1, round(int(left) / int(epoch)))
+def _outputs(module: nn.Module) -> int:
+    return module.weight.shape[0]  # type: ignore[index, return-value]

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from compress.data.arrays import prepare
+from compress.efficiency.intervals import paired_difference
 from compress.efficiency.worth import training_efficiency, worth
 from compress.pipeline.plan import EXPORT_PACKAGES, FIT_PACKAGES, Plan, processor, version_of
 from compress.pipeline.store import Store
+from compress.recipe.schema import ShrinkStage
 
 SCHEMA_VERSION = 1
 
@@ -23,6 +25,8 @@ def collect(plan: Plan, store: Store, run: dict[str, Any], command: str) -> dict
     resolved = plan.recipe.resolved()
     measured = json.loads((store.path(plan.latency_key) / "latency.json").read_text())
     variants = [_variant(plan, store, identifier, measured) for identifier in (u.id for u in plan.variants)]
+    for variant in variants:
+        variant["control"] = _control(plan, store, variant["id"])
     trend = plan.recipe.worth.trend.model_dump()
     return {
         "schema_version": SCHEMA_VERSION,
@@ -79,7 +83,18 @@ def _variant(plan: Plan, store: Store, identifier: str, measured: dict[str, Any]
             "selected_on": training["selected_on"],
         },
         "artifacts": artifacts,
+        "pruning": metrics.get("pruning"),
+        "sparsity": metrics.get("sparsity"),
     }
+
+
+def _control(plan: Plan, store: Store, identifier: str) -> dict[str, Any] | None:
+    """Of a shrink stage: what the pruned network has gained on it, in accuracy on the same test images."""
+    unit = plan.unit(identifier)
+    if not isinstance(unit.stage, ShrinkStage) or not unit.parent:
+        return None
+    found = paired_difference(*_paired(plan, store, identifier)[unit.parent])
+    return {"of": unit.parent, "gain": -found.difference, "gain_ci95": [-found.high, -found.low]}
 
 
 def _paired(plan: Plan, store: Store, reference: str) -> dict[str, tuple[int, int, int]]:

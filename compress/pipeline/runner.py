@@ -147,6 +147,7 @@ def _doing(unit: Unit) -> str:
         "train": "training on labels",
         "distill": f"distilling {unit.parent}",
         "prune": f"pruning {unit.parent}",
+        "sparsify": f"setting weights of {unit.parent} to zero",
         "shrink": f"training the control of {unit.parent}",
         "quantize": f"quantizing {unit.parent}",
         "export": "writing its files",

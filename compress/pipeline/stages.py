@@ -19,7 +19,9 @@ from compress.models.probe import fit_probe
 from compress.models.teachers import LoadedTeacher
 from compress.pipeline.fitting import charge, distil, fit_network, new_ledger, new_student
 from compress.pipeline.plan import Unit
-from compress.pipeline.pruned import make_pruned, make_shrunk
+from compress.pipeline.pruned import make_pruned
+from compress.pipeline.shrunk import make_shrunk
+from compress.pipeline.sparse import make_sparse
 from compress.pipeline.work import (
     Metrics,
     Work,
@@ -142,5 +144,6 @@ MAKERS: dict[str, Callable[[Work, Unit, Path], None]] = {
     "distill": make_distilled,
     "prune": make_pruned,
     "shrink": make_shrunk,
+    "sparsify": make_sparse,
     "quantize": make_quantized,
 }

@@ -121,15 +121,21 @@ def stored_head(folder: Path) -> nn.Module:
 
 
 def write_network(
-    work: Work, unit: Unit, folder: Path, model: nn.Module, architecture: dict[str, Any], training: Metrics
+    work: Work,
+    unit: Unit,
+    folder: Path,
+    model: nn.Module,
+    architecture: dict[str, Any],
+    training: Metrics,
+    **details: Metrics,
 ) -> None:
-    """Store a network, and measure what was stored: it is read back first."""
+    """Store a network, and measure what was stored: it is read back first; `details` go into its metrics."""
     save_variant(folder, architecture, model.state_dict())
     stored, _ = load_variant(folder)
     preprocess = Preprocess.from_dict(architecture["preprocess"])
     size = (folder / "model.safetensors").stat().st_size
     logits = test_logits(stored, preprocess, work.data.test, unit.id)
-    write_variant(folder, work, logits, float_inference(stored, preprocess, size), training)
+    write_variant(folder, work, logits, float_inference(stored, preprocess, size), training, **details)
 
 
 def float_inference(model: nn.Module, preprocess: Preprocess, size: int) -> Metrics:
@@ -147,7 +153,9 @@ def float_inference(model: nn.Module, preprocess: Preprocess, size: int) -> Metr
     }
 
 
-def write_variant(folder: Path, work: Work, logits: np.ndarray, inference: Metrics, training: Metrics) -> None:
+def write_variant(
+    folder: Path, work: Work, logits: np.ndarray, inference: Metrics, training: Metrics, **details: Metrics
+) -> None:
     """Write `metrics.json` and `test_logits.npy`.
 
     Raises:
@@ -159,6 +167,6 @@ def write_variant(folder: Path, work: Work, logits: np.ndarray, inference: Metri
     assert labels is not None
     np.save(folder / "test_logits.npy", logits)
     record = accuracy_record(logits.argmax(1), labels, "test")
-    metrics = {"accuracy": record, "inference": inference, "training": training}
+    metrics = {"accuracy": record, "inference": inference, "training": training, **details}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     say(f"  top-1 on test {record['top1']:.2%} ({record['correct']} of {record['n']})")

@@ -11,6 +11,7 @@ from compress.recipe.schema import (
     OpenClipTeacher,
     PruneStage,
     Recipe,
+    SparsifyStage,
     Student,
     Teacher,
     TeacherStage,
@@ -45,13 +46,16 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
             found.append(("student", _options(stage.student)))
         if isinstance(stage, DistillStage):
             found += _distillation(stage)
-        if isinstance(stage, PruneStage):
+        if isinstance(stage, PruneStage | SparsifyStage):
             found += [("repair", message) for _, message in _distillation(stage.repair)]
+            if stage.repair.select_on == "test" and "test-selection" not in recipe.allow:
+                found.append(("repair", TEST_SELECTION))
+        if isinstance(stage, PruneStage):
             found += _pruning(stage, recipe)
+        if isinstance(stage, SparsifyStage):
+            found += _sparsity(stage)
         if getattr(stage, "select_on", "last") == "test" and "test-selection" not in recipe.allow:
             found.append(("select_on", TEST_SELECTION))
-        if isinstance(stage, PruneStage) and stage.repair.select_on == "test" and "test-selection" not in recipe.allow:
-            found.append(("repair", TEST_SELECTION))
         for key, message in found:
             if message:
                 yield Problem(_place(root, index, key), f"stages.{stage.id}.{key}: {message}")
@@ -86,12 +90,23 @@ def _options(student: Student) -> str | None:
 
 
 def _pruning(stage: PruneStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
-    if stage.target_macs is None and stage.target_params is None:
-        yield "target_macs", "is missing: a share of the multiply-accumulates that may remain, or `target_params`"
-    if stage.target_macs is not None and stage.target_params is not None:
-        yield "target_params", "there is `target_macs` too; a stage takes one target"
+    targets = [name for name in ("target_macs", "target_params", "target_latency") if getattr(stage, name) is not None]
+    if not targets:
+        others = "`target_params` or `target_latency`"
+        yield "target_macs", f"is missing: a share of the multiply-accumulates that may remain, or {others}"
+    for name in targets[1:]:
+        yield name, f"there is `{targets[0]}` too; a stage takes one target"
+    if stage.ranking == "sensitivity" and not stage.analyse:
+        yield "analyse", "`ranking: sensitivity` goes by it: give shares of channels to try, e.g. [0.25, 0.5, 0.75]"
     if stage.rounds > 1 and (recipe.trainer.devices != 1 or recipe.trainer.num_nodes > 1):
         yield "rounds", "several rounds are repaired on one device: set `trainer.devices: 1`"
+
+
+def _sparsity(stage: SparsifyStage) -> Iterator[tuple[str, str]]:
+    if stage.pattern == "2:4" and stage.sparsity is not None:
+        yield "sparsity", "`pattern: 2:4` makes a half of the weights zero; leave `sparsity` out"
+    if stage.pattern == "unstructured" and (stage.repair.select_on != "last" or stage.repair.patience):
+        yield "repair", "sparsity rises through the epochs: the last one is kept, not a better one before it"
 
 
 def _distillation(fit: Distillation) -> Iterator[tuple[str, str]]:

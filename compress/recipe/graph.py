@@ -12,12 +12,14 @@ from compress.recipe.words import clean, did_you_mean, found, listed
 from compress.recipe.yaml_lines import Node
 
 NETWORKS = ("train", "distill", "prune", "shrink")
+FLOAT = (*NETWORKS, "sparsify")  # whose zeros another repair would fill again
 MAY_START_FROM = {
     "distill": ("teacher",),
     "prune": NETWORKS,
     "shrink": ("prune",),
-    "quantize": NETWORKS,
-    "export": ("teacher", *NETWORKS, "quantize"),
+    "sparsify": NETWORKS,
+    "quantize": FLOAT,
+    "export": ("teacher", *FLOAT, "quantize"),
 }
 
 

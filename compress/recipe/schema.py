@@ -26,6 +26,7 @@ def _free_name(name: str) -> str:
 
 Template = Annotated[str, AfterValidator(_template)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Runtime = Literal["onnxruntime", "openvino"]
 
 
 # --- data ---------------------------------------------------------------------------------------------------------
@@ -199,16 +200,28 @@ class DistillStage(StageSection, Distillation):
     student: Student
 
 
+class LatencyTarget(Section):
+    """A share of the dense network's latency in a runtime, measured here, side by side."""
+
+    share: Share
+    runtime: Runtime = "openvino"
+    batch: int = Field(16, ge=1, le=1024)
+    rounds: int = Field(15, ge=5, description="turns that the two networks of a measurement take")
+
+
 class Channels(Section):
     """Which channels are removed, and how many."""
 
     target_macs: Share | None = Field(None, description="share of the multiply-accumulates that may remain")
     target_params: Share | None = Field(None, description="share of the parameters that may remain")
+    target_latency: LatencyTarget | None = Field(None, description="share of the measured latency that may remain")
     importance: Literal["l2", "l1", "batch_norm", "taylor", "random"] = Field(
         "l2", description="what ranks channels: the norm of their group, its scale, its effect on the loss, chance"
     )
-    ranking: Literal["local", "global"] = Field(
-        "local", description="local: the same share of every layer; global: the least important of all"
+    ranking: Literal["local", "global", "sensitivity"] = Field(
+        "local",
+        description="local: the same share of every layer; global: the least important of all; sensitivity: of each "
+        "layer as much as costs the same accuracy, by `analyse`",
     )
     keep: list[str] = Field([], description="layers that keep their channels, by name; * stands for any characters")
     round_to: int = Field(8, ge=1, description="channel counts are multiples of it")
@@ -219,7 +232,28 @@ class PruneStage(StageSection, Channels):
 
     kind: Literal["prune"]
     from_: Identifier = Field(alias="from")
+    analyse: list[Share] = Field(
+        [], description="shares of its channels that each layer is pruned by alone, to see what accuracy that costs"
+    )
     rounds: int = Field(1, ge=1, le=100, description="steps to the target, each with a repair")
+    repair: Distillation = Distillation(epochs=5, lr=0.02)
+
+
+class SparsifyStage(StageSection):
+    """Single weights set to zero, the smallest first, and kept there through the repair; the shapes stay."""
+
+    kind: Literal["sparsify"]
+    from_: Identifier = Field(alias="from")
+    pattern: Literal["unstructured", "2:4"] = Field(
+        "unstructured", description="anywhere in the network, or two of every four input channels"
+    )
+    sparsity: Share | None = Field(
+        None, description="share of the weights that become zero; of 2:4 it is a half, of unstructured 0.8 without it"
+    )
+    until: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.7, description="share of the repair's steps after which unstructured sparsity is whole"
+    )
+    keep: list[str] = Field([], description="layers that keep their weights, by name; * stands for any characters")
     repair: Distillation = Distillation(epochs=5, lr=0.02)
 
 
@@ -251,11 +285,11 @@ class ExportStage(StageSection):
 
     kind: Literal["export"]
     from_: list[Identifier] = Field(alias="from", min_length=1)
-    runtimes: list[Literal["onnxruntime", "openvino"]] = Field(["onnxruntime", "openvino"], min_length=1)
+    runtimes: list[Runtime] = Field(["onnxruntime", "openvino"], min_length=1)
 
 
 Stage = Annotated[
-    TeacherStage | TrainStage | DistillStage | PruneStage | ShrinkStage | QuantizeStage | ExportStage,
+    TeacherStage | TrainStage | DistillStage | PruneStage | ShrinkStage | SparsifyStage | QuantizeStage | ExportStage,
     Field(discriminator="kind"),
 ]
 

@@ -12,6 +12,7 @@ from compress.report import formats as f
 from compress.report import tables
 from compress.report.answer import answer, not_measured
 from compress.report.formats import field
+from compress.report.pruning import pruning_tables
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -86,6 +87,7 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "latency": tables.latency_table(results),
         "worths": [tables.worth_table(entry) for entry in results.get("efficiency") or []],
         "reasons": [list(_reasons(entry)) for entry in results.get("efficiency") or []],
+        "pruning": pruning_tables(results),
         "ledger": tables.ledger_table(results),
         "training": tables.training_table(results),
         "missing": not_measured(results),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK, MUTED, LINE, GOOD, BAD = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
-"""Colours that stand for the page's: matplotlib writes them, `_themed` replaces them by CSS variables."""
+"""Colours that stand for the page's: matplotlib writes them, `themed` replaces them by CSS variables."""
 
 _VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", GOOD: "--good", BAD: "--bad"}
 _SIZE = (5.2, 4.2)
@@ -70,7 +70,7 @@ def accuracy_cost_svg(results: Mapping[str, Any], entry: Mapping[str, Any]) -> s
         _dress(axes, points)
         figure.legend(frameon=False, labelcolor=INK, loc="outside lower center", ncols=2, fontsize=9)
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        return _themed(out.getvalue(), f"Accuracy against MACs, reference {reference.name}")
+        return themed(out.getvalue(), f"Accuracy against MACs, reference {reference.name}")
 
 
 def _points(results: Mapping[str, Any], entry: Mapping[str, Any]) -> list[Point]:
@@ -160,7 +160,7 @@ def _dress(axes: Axes, points: list[Point]) -> None:
         spine.set_color(MUTED)
 
 
-def _themed(svg: str, label: str) -> str:
+def themed(svg: str, label: str) -> str:
     """Take the element out of its file and give it the page's colours, a label, and no ids that could collide."""
     from html import escape
 

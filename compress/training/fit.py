@@ -93,7 +93,7 @@ class ShowEpochs(Callback):
             self.bar.__exit__(None, None, None)
 
 
-def fit(module: Fitting, trainer: Trainer, work: Path, what: str) -> Fitted:
+def fit(module: Fitting, trainer: Trainer, work: Path, what: str, *callbacks: Callback) -> Fitted:
     """Fit `module.network` in place; `work` keeps the state of a killed fit, which the next call goes on from.
 
     Raises:
@@ -112,7 +112,7 @@ def fit(module: Fitting, trainer: Trainer, work: Path, what: str) -> Fitted:
             **trainer.model_dump(),
             max_epochs=epochs,
             gradient_clip_val=module.settings.clip,
-            callbacks=[keep, ShowEpochs(what, epochs)],
+            callbacks=[*callbacks, keep, ShowEpochs(what, epochs)],
             default_root_dir=work,
             logger=False,
             enable_progress_bar=False,

@@ -82,6 +82,86 @@ def test_a_prune_stage_has_one_target(done_job: Callable[[], Job]) -> None:
     finished = job.run_here("--set", "stages.pruned.target_params=0.5")
     assert finished.returncode == 2
     assert "stages.pruned.target_params: there is `target_macs` too; a stage takes one target" in finished.stderr
-    job.recipe.write_text(job.recipe.read_text().replace("target_macs: 0.6, ", ""))
+    job.recipe.write_text(job.recipe.read_text().replace("target_macs: 0.6, ", "ranking: sensitivity, "))
     finished = job.run_here()
     assert finished.returncode == 2 and "stages.pruned.target_macs: is missing" in finished.stderr
+    assert "stages.pruned.analyse: `ranking: sensitivity` goes by it" in finished.stderr
+
+
+@pytest.fixture
+def searched_job(done_job: Callable[[], Job]) -> Job:
+    """The job that was run before, with what pruning is told of by measuring, and with sparse weights."""
+    job = done_job()
+    job.write(deployed=False)
+    job.recipe.write_text(job.recipe.read_text().replace("measure:", MEASURED + "measure:"))
+    return job
+
+
+REPAIR = "repair: {epochs: 2, batch: 16, lr: 0.02, views: 2}"
+MEASURED = f"""\
+  - {{id: spared, kind: prune, from: distilled, target_macs: 0.7, round_to: 4, ranking: sensitivity,
+     analyse: [0.3, 0.6, 0.9], {REPAIR}}}
+  - {{id: quick, kind: prune, from: distilled, target_latency: {{share: 0.95, batch: 4, rounds: 5}}, round_to: 4,
+     {REPAIR}}}
+  - {{id: sparse, kind: sparsify, from: distilled, sparsity: 0.6, {REPAIR}}}
+  - {{id: fours, kind: sparsify, from: distilled, pattern: "2:4", {REPAIR}}}
+  - {{id: fours8, kind: quantize, from: fours, calibration_images: 32}}
+  - {{id: sparse_files, kind: export, from: [sparse, fours8], runtimes: [openvino]}}
+"""
+
+
+def test_what_is_measured_is_kept_and_zeros_stay(searched_job: Job) -> None:
+    finished = searched_job.run_here()
+    assert finished.returncode == 0, finished.stderr
+    made = variants(searched_job)
+    dense = made["distilled"]["inference"]
+
+    rows = made["spared"]["pruning"]["sensitivity"]
+    assert {row["round"] for row in rows} == {1}
+    assert all(row["loss"] == pytest.approx(rows[0]["loss"] + rows[0]["top1"] - row["top1"], abs=1e-5) for row in rows)
+    assert made["spared"]["inference"]["macs"] <= 0.7 * dense["macs"]
+    assert any(part["what"].startswith("sensitivity: ") for part in made["spared"]["training"]["parts"])
+    assert "pruned alone" in report(searched_job)
+
+    trials = made["quick"]["pruning"]["latency_trials"]
+    assert min(row["share"] for row in trials) <= 0.95
+    assert made["quick"]["inference"]["macs"] in {row["macs"] for row in trials if row["share"] <= 0.95}
+    widths = made["quick"]["pruning"]["widths"]
+    assert any(after < before for before, after in widths.values())
+    assert widths["fc"][0] == widths["fc"][1]
+
+    for name, share in (("sparse", 0.6), ("fours", 0.5)):
+        told, stored = made[name]["sparsity"], weights(searched_job, name)
+        layers = [value for key, value in stored.items() if value.ndim == 4]
+        zeros = sum(int((value == 0).sum()) for value in layers)
+        assert zeros >= told["zeros"] >= share * told["weights"] * 0.95
+        assert told["compressed_bytes"] < told["parent_compressed_bytes"]
+        assert made[name]["inference"]["macs"] == dense["macs"]
+    fours = [v for k, v in weights(searched_job, "fours").items() if v.ndim == 4 and v.shape[1] % 4 == 0]
+    for value in fours:
+        groups = np.moveaxis(value, 1, -1).reshape(-1, 4)
+        assert ((groups == 0).sum(1) >= 2).all()
+    assert made["fours8"]["inference"]["quantized_convs"] > 0
+    assert "Sparse weights" in report(searched_job)
+
+
+def report(job: Job) -> str:
+    last = sorted((job.runs / "tiny").glob("*/report.html"), key=lambda path: path.stat().st_mtime_ns)[-1]
+    return last.read_text()
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ('pattern: "2:4", sparsity: 0.5', "sparsity: `pattern: 2:4` makes a half of the weights zero"),
+        ("repair: {select_on: validation}", "repair: sparsity rises through the epochs"),
+        ("repair: {select_on: test}", "repair: an epoch chosen on the test images"),
+    ],
+)
+def test_what_sparsity_refuses(done_job: Callable[[], Job], stage: str, message: str) -> None:
+    job = done_job()
+    job.write(deployed=False)
+    line = f"  - {{id: sparse, kind: sparsify, from: distilled, {stage}}}\nmeasure:"
+    job.recipe.write_text(job.recipe.read_text().replace("measure:", line))
+    finished = job.run_here()
+    assert finished.returncode == 2 and f"stages.sparse.{message}" in finished.stderr

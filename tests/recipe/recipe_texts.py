@@ -94,7 +94,12 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
     ("source: timm", "source: tim", 12, ("stages.teacher.teacher.source: unknown source 'tim'; did you mean 'timm'?",)),
     # kinds and the graph
     ("kind: distill", "kind: distil", 14, ("stages.distilled.kind: unknown kind 'distil'; did you mean 'distill'?",)),
-    ("kind: prune", "kind: wombat", 20, ("allowed: teacher, train, distill, prune, shrink, quantize or export",)),
+    (
+        "kind: prune",
+        "kind: wombat",
+        20,
+        ("allowed: teacher, train, distill, prune, shrink, sparsify, quantize or export",),
+    ),
     ("    kind: prune\n", "", 19, ("stages.pruned.kind: is missing; allowed: teacher",)),
     ("kind: prune", "kind: [prune]", 20, ("stages.pruned.kind",)),
     ("id: pruned", "id: a/../b", 19, ("must be 1 to 64 letters, digits",)),

@@ -1,0 +1,190 @@
+"""What a report says of pruning: the control beside it, sparse weights, sensitivity, and the search by latency."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from compress.report import formats as f
+from compress.report.formats import field
+from compress.report.plots import INK, MUTED, themed
+from compress.report.tables import Column, Record, Table, at, make
+
+USED = 1.1
+"""A runtime that is less than so many times faster with zeros than without is said not to use them."""
+NAMED = 4  # layers of a sensitivity chart, the most sensitive ones
+
+CONTROLS = (
+    Column("pruned", at(f.text, "pruned", "id"), False),
+    Column("its top-1", at(f.percent, "pruned", "accuracy", "top1")),
+    Column("control", at(f.text, "control", "id"), False),
+    Column("its top-1", at(f.percent, "control", "accuracy", "top1")),
+    Column("pruned against control (95% interval)", lambda r: f.points(r["loss"], r["loss_ci95"])),
+    Column("MACs", lambda r: _both(r, f.count, "inference", "macs")),
+    Column("training MACs", lambda r: _both(r, f.count, "training", "macs")),
+)
+
+SPARSITY = (
+    Column("variant", at(f.text, "id"), False),
+    Column("pattern", at(f.text, "sparsity", "pattern"), False),
+    Column("weights at zero", lambda r: f.percent(r["sparsity"]["zeros"] / r["sparsity"]["weights"])),
+    Column("size", at(f.size, "inference", "bytes")),
+    Column("compressed by zlib", at(f.size, "sparsity", "compressed_bytes")),
+    Column("compressed, before", at(f.size, "sparsity", "parent_compressed_bytes")),
+    Column("times faster than before, by runtime", lambda r: _by_runtime(r["faster"]), False),
+)
+
+TRIALS = (
+    Column("variant", at(f.text, "id"), False),
+    Column("round", at(f.text, "round")),
+    Column("MACs", at(f.count, "macs")),
+    Column("median", at(f.milliseconds, "p50_ms")),
+    Column("share of the dense latency (95% interval)", lambda r: _share(r)),
+)
+
+
+def pruning_tables(results: Mapping[str, Any]) -> list[tuple[Table, str | None]]:
+    """The tables that a run has rows for, each with its chart (SVG) where it has one."""
+    variants = {variant.get("id"): variant for variant in results.get("variants") or []}
+    tables: list[tuple[Table, str | None]] = [
+        (_controls(variants), None),
+        (_sparsity(variants), None),
+        (_trials(variants.values()), None),
+    ]
+    for variant in variants.values():
+        rows = field(variant, "pruning", "sensitivity") or []
+        if rows:
+            tables.append((_sensitivity(variant, rows), sensitivity_svg(variant["id"], rows)))
+    return [(table, chart) for table, chart in tables if table.rows]
+
+
+def _controls(variants: Mapping[Any, Record]) -> Table:
+    rows = []
+    for variant in variants.values():
+        control = variant.get("control")
+        if control and control.get("of") in variants:
+            low, high = control["gain_ci95"]
+            rows.append(
+                {
+                    "pruned": variants[control["of"]],
+                    "control": variant,
+                    "loss": -control["gain"],
+                    "loss_ci95": [-high, -low],
+                }
+            )
+    note = (
+        "The control is the same network made narrower by the same share everywhere before it was ever trained, for as "
+        "many epochs as the pruned one's whole training and repair had paid for. Where it is as accurate, pruning has "
+        "gained nothing."
+    )
+    return make("controls", "Pruned against shrunk", note, CONTROLS, rows)
+
+
+def _sparsity(variants: Mapping[Any, Record]) -> Table:
+    rows, idle = [], set()
+    for variant in variants.values():
+        if variant.get("sparsity"):
+            faster = _faster(variant, variants.get(variant.get("parent")))
+            rows.append({**variant, "faster": faster})
+            by_runtime: dict[str, list[float]] = {}
+            for runtime, _, ratio in faster:
+                by_runtime.setdefault(runtime, []).append(ratio)
+            idle |= {runtime for runtime, ratios in by_runtime.items() if max(ratios) < USED}
+    note = (
+        "Weights that were zero already, as those that only ever meet padding, are not counted. The multiply-"
+        "accumulates stay those of the dense network, because the shapes do."
+    )
+    if idle:
+        note += f" Measured here, the zeros are not made use of by {' and '.join(sorted(idle))}."
+    return make("sparsity", "Sparse weights", note, SPARSITY, rows)
+
+
+def _faster(variant: Record, parent: Record | None) -> list[tuple[str, int, float]]:
+    """(runtime, batch, times faster than the parent)."""
+    before = {
+        (row.get("runtime"), row.get("batch")): row.get("p50_ms") for row in field(parent, "inference", "latency") or []
+    }
+    rows = field(variant, "inference", "latency") or []
+    pairs = [(row, before.get((row.get("runtime"), row.get("batch")))) for row in rows]
+    return [(str(row["runtime"]), row["batch"], was / row["p50_ms"]) for row, was in pairs if was and row.get("p50_ms")]
+
+
+def _trials(variants: Iterable[Record]) -> Table:
+    rows = [
+        {**row, "id": variant.get("id")}
+        for variant in variants
+        for row in field(variant, "pruning", "latency_trials") or []
+    ]
+    note = "Every network that was timed, in turns with the dense one, to find how many channels may remain."
+    return make("trials", "Search by latency", note, TRIALS, rows)
+
+
+def _sensitivity(variant: Record, rows: list[Record]) -> Table:
+    ratios = sorted({row["ratio"] for row in rows})
+    by_layer: dict[str, dict[float, float]] = {}
+    for row in rows:
+        by_layer.setdefault(" + ".join(map(f.plain, row["layers"])), {})[row["ratio"]] = row["loss"]
+    columns = (
+        Column("pruned alone", at(f.text, "layers"), False),
+        *(Column(f"{100 * ratio:.0f}% of its channels", _loss_at(ratio)) for ratio in ratios),
+    )
+    note = (
+        "Points of accuracy on validation that a layer's pruning costs, without repair; below zero it gains. "
+        "Layers whose outputs are added lose the same channels, and are pruned together."
+    )
+    records = [{"layers": layers, "losses": losses} for layers, losses in by_layer.items()]
+    name = f.plain(variant.get("id"))
+    return make(f"sensitivity-{name}", f"Sensitivity of the layers before {name}", note, columns, records)
+
+
+def _loss_at(ratio: float) -> Callable[[Record], str]:
+    return lambda record: f.signed(100 * record["losses"][ratio]) if ratio in record["losses"] else "not tried"
+
+
+def sensitivity_svg(name: Any, rows: list[Record]) -> str:
+    """Accuracy lost against the share of a layer's channels, a line a layer; the most sensitive ones have names."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        curves.setdefault(f.plain(row["layers"][0]), [(0.0, 0.0)]).append((row["ratio"], row["loss"]))
+    worst = sorted(curves, key=lambda layer: -max(loss for _, loss in curves[layer]))[:NAMED]
+    settings = {"svg.fonttype": "none", "svg.hashsalt": str(name), "font.size": 10, "text.parse_math": False}
+    with rc_context(settings), io.StringIO() as out:
+        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        for layer, points in curves.items():
+            xs, ys = zip(*sorted(points), strict=True)
+            named = layer in worst
+            axes.plot(xs, ys, color=INK if named else MUTED, linewidth=1.6 if named else 0.8, marker="o", markersize=3)
+        for place, layer in enumerate(worst):
+            x, y = max(curves[layer])
+            offset = (4, 5 - 11 * (place % 2))
+            axes.annotate(layer, (x, y), xytext=offset, textcoords="offset points", color=INK, fontsize=8)
+        axes.margins(x=0.2)
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_xlabel("share of the layer's channels removed", color=MUTED)
+        axes.set_ylabel("accuracy lost on validation", color=MUTED)
+        axes.tick_params(which="both", colors=MUTED)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
+            spine.set_color(MUTED)
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        return themed(out.getvalue(), f"Sensitivity of the layers before {f.plain(name)}")
+
+
+def _both(record: Record, write: Callable[[Any], str], *path: str) -> str:
+    return f"{write(field(record['pruned'], *path))} / {write(field(record['control'], *path))}"
+
+
+def _by_runtime(faster: list[tuple[str, int, float]]) -> str:
+    return ", ".join(f"{f.plain(runtime)} b{batch} {f.times(ratio)}" for runtime, batch, ratio in faster) or f.UNKNOWN
+
+
+def _share(row: Record) -> str:
+    low, high = row["share_ci95"]
+    return f"{row['share']:.2f} ({low:.2f} to {high:.2f})"

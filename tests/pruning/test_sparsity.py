@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from compress.errors import UsageError
+from compress.measurement.compute import macs, training_macs
+from compress.models.build import create_model
+from compress.pruning.sparsity import add_masks, fix_zeros, mask_smallest, mask_two_of_four, original, sparsity_at
+
+
+def small() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3, bias=False), nn.Flatten(), nn.Linear(4 * 16, 2)
+    )
+
+
+def test_the_smallest_weights_of_the_whole_network_are_hidden() -> None:
+    network = small()
+    with torch.no_grad():
+        network[2].weight *= 0.01  # all of them are smaller than almost all of the first layer
+    masks = add_masks(network)
+    assert set(masks) == {"0", "2"}  # the classifier keeps its weights
+    counted = 8 * 27 + 4 * 72
+    mask_smallest(network, masks, counted, 4 * 72 / counted)
+    assert not masks["2"].mask.any() or not masks["0"].mask.all()
+    hidden = sum(int((~mask.mask).sum()) for mask in masks.values())
+    assert hidden == 4 * 72
+    seen = torch.cat([network[0].weight[masks["0"].mask].abs(), network[2].weight[masks["2"].mask].abs()])
+    unseen = torch.cat([original(network, name)[~mask.mask].abs() for name, mask in masks.items()])
+    assert unseen.max() <= seen.min()
+
+
+def test_masks_stay_masks_through_training() -> None:
+    network = small()
+    masks = add_masks(network)
+    mask_smallest(network, masks, 504, 0.75)
+    before = {name: mask.mask.clone() for name, mask in masks.items()}
+    optimizer = torch.optim.SGD(network.parameters(), 0.5, momentum=0.9, weight_decay=1e-3)
+    for _ in range(10):
+        optimizer.zero_grad()
+        F.cross_entropy(network(torch.randn(16, 3, 8, 8)), torch.arange(16) % 2).backward()
+        optimizer.step()
+    moved = network[0].weight.detach().clone()
+    fix_zeros(network, masks)
+    assert torch.equal(network[0].weight, moved) and type(network[0]) is nn.Conv2d
+    for name in ("0", "2"):
+        assert torch.equal(network.get_submodule(name).weight != 0, before[name])
+    assert sum(int(mask.sum()) for mask in before.values()) == 126
+    assert set(network.state_dict()) == set(small().state_dict())
+
+
+def test_zeros_that_are_there_already_do_not_count() -> None:
+    network = small()
+    with torch.no_grad():
+        network[2].weight[:, :, 0] = 0  # as taps that only ever meet padding are
+    masks = add_masks(network)
+    counted = sum(int(mask.mask.sum()) for mask in masks.values())
+    assert counted == 8 * 27 + 4 * 48
+    mask_smallest(network, masks, counted, 0.5)
+    assert sum(int(mask.mask.sum()) for mask in masks.values()) == counted - counted // 2
+
+
+def test_two_of_four_input_channels_at_each_place() -> None:
+    network = small()
+    weight = network[2].weight.detach().clone()
+    masks = add_masks(network)
+    assert mask_two_of_four(network, masks) == ["0"]  # three input channels are no multiple of four
+    assert masks["0"].mask.all()
+    for out in range(4):
+        for row in range(3):
+            for column in range(3):
+                for four in (range(4), range(4, 8)):
+                    sizes = [abs(float(weight[out, channel, row, column])) for channel in four]
+                    kept = [bool(masks["2"].mask[out, channel, row, column]) for channel in four]
+                    largest = sorted(range(4), key=sizes.__getitem__)[2:]
+                    assert [place for place in range(4) if kept[place]] == sorted(largest)
+
+
+def test_sparsity_rises_fast_and_then_ever_slower() -> None:
+    assert sparsity_at(0, 0.8, 0.5) == 0
+    assert sparsity_at(0.25, 0.8, 0.5) == pytest.approx(0.8 * 7 / 8)
+    assert sparsity_at(0.5, 0.8, 0.5) == sparsity_at(1, 0.8, 0.5) == 0.8
+
+
+def test_masked_layers_are_counted_as_they_are_computed() -> None:
+    network = create_model("timm", "test_resnet", 10, 32)
+    plain = macs(network, 32), training_macs(network, 32)
+    add_masks(network)
+    assert (macs(network, 32), training_macs(network, 32)) == plain
+
+
+def test_layers_are_kept_by_name() -> None:
+    assert set(add_masks(small(), ["0"])) == {"2"}
+    with pytest.raises(UsageError, match="no layer is called 'x'"):
+        add_masks(small(), ["x"])
+    with pytest.raises(UsageError, match="nothing is left"):
+        add_masks(small(), ["*"])
