@@ -96,7 +96,7 @@ def _prune(work: Work, unit: Unit, state: State, dense: nn.Module, number: int) 
         rows = np.random.default_rng(work.recipe.seed).permutation(len(work.data.train.images))[:TAYLOR_IMAGES]
         keep_gradients(model, _labelled(work.data.train, preprocess, np.sort(rows)))
         charge(state.ledger, f"importance: {len(rows)} images", len(rows) * training_macs(model, side))
-    torch.manual_seed(work.recipe.seed)  # for `random`
+    torch.manual_seed(work.recipe.seed if stage.repair.seed is None else stage.repair.seed)  # for `random`
     curves = None
     if stage.analyse:
         analysed = _analyse(work, unit, state, preprocess)

@@ -1,7 +1,7 @@
 """Run a recipe with several seeds and print, as Markdown, the accuracy of each of its variants: mean and deviation.
 
-    python scripts/compare_distillation.py --seeds 0 1 2 --set data.root=DIR
-    python scripts/compare_distillation.py --seeds 0 --share 0.1 --set data.root=DIR
+    python scripts/compare_seeds.py --seeds 0 1 2 --set data.root=DIR
+    python scripts/compare_seeds.py prune_sweep --seeds 0 --share 0.5
 
 A seed is that of the students' first weights and of the order of images; the split of the data, the views and the
 teacher's embeddings are those of the recipe's seed, so that they are made once. `--share` multiplies the epochs of
@@ -14,11 +14,13 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from compress.recipe.load import load_recipe
+from compress.recipe.schema import Stage
 
 
 def main() -> None:
@@ -30,20 +32,26 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
 
-    fits = {
-        stage.id: stage.epochs for stage in load_recipe(args.recipe, args.changes).stages if hasattr(stage, "epochs")
-    }
+    stages = load_recipe(args.recipe, args.changes).stages
     found: dict[str, list[dict[str, Any]]] = {}
     for seed in args.seeds:
-        changes = list(args.changes)
-        for name, epochs in fits.items():
-            changes += [f"stages.{name}.seed={seed}", f"stages.{name}.epochs={max(1, round(epochs * args.share))}"]
+        changes = [*args.changes, *(change for stage in stages for change in of_seed(stage, seed, args.share))]
         command = [sys.executable, "-m", "compress", "run", args.recipe, "--runs", str(args.runs), "--json"]
         words = [word for change in changes for word in ("--set", change)]
         done = subprocess.run([*command, *words], stdout=subprocess.PIPE, text=True, check=True)
         for variant in json.loads(done.stdout)["variants"]:
             found.setdefault(variant["id"], []).append(variant)
     print(table(found))
+
+
+def of_seed(stage: Stage, seed: int, share: float) -> Iterator[str]:
+    """What `--set` says of a stage that fits a network."""
+    fit, path = getattr(stage, "repair", stage), f"stages.{stage.id}"
+    path += ".repair" if fit is not stage else ""
+    if hasattr(fit, "seed"):
+        yield f"{path}.seed={seed}"
+    if hasattr(fit, "epochs"):  # a shrink stage has as many as its compute pays for
+        yield f"{path}.epochs={max(1, round(fit.epochs * share))}"
 
 
 def table(found: dict[str, list[dict[str, Any]]]) -> str:
