@@ -1,0 +1,61 @@
+"""Every kind of network that the README names is pruned, stored as text and weights, and rebuilt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from compress.errors import CompressError
+from compress.measurement.compute import macs
+from compress.models.build import create_model
+from compress.models.checkpoints import changed_sizes, load_variant, save_variant
+from compress.pruning.channels import prune_channels
+from compress.recipe.schema import Channels
+
+FAST = [
+    ("timm", "resnet18"),
+    ("timm", "mobilenetv2_035"),
+    ("timm", "mobilenetv3_small_050"),
+    ("timm", "efficientnet_lite0"),
+    ("timm", "convnext_atto"),
+    ("timm", "regnety_002"),
+    ("timm", "vit_tiny_patch16_224"),
+    ("torchvision", "mobilenet_v3_small"),
+]
+SLOW = [
+    ("timm", "resnet34"),
+    ("timm", "resnet50"),
+    ("timm", "vgg11_bn"),
+    ("timm", "efficientnet_b0"),
+    ("timm", "regnetx_002"),
+    ("torchvision", "resnet50"),
+    ("torchvision", "vgg11_bn"),
+    ("torchvision", "mobilenet_v2"),
+    ("torchvision", "efficientnet_b0"),
+    ("torchvision", "convnext_tiny"),
+    ("torchvision", "regnet_y_400mf"),
+]
+
+
+@pytest.mark.parametrize(("library", "name"), [*FAST, *(pytest.param(*m, marks=pytest.mark.slow) for m in SLOW)])
+def test_it_is_pruned_stored_and_rebuilt(library: str, name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = create_model(library, name, 10, 64).eval()
+    pruned = prune_channels(model, 64, Channels(target_macs=0.6, round_to=4))
+    assert 0.4 <= macs(pruned, 64) / macs(model, 64) <= 0.6
+    architecture = {"library": library, "model": name, "classes": [str(n) for n in range(10)], "resolution": 64}
+    sizes = changed_sizes(pruned, model)
+    save_variant(tmp_path, {**architecture, "options": {}, "sizes": sizes}, pruned.state_dict())
+    rebuilt, _ = load_variant(tmp_path)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(rebuilt(images), pruned(images))
+    assert changed_sizes(rebuilt, model) == sizes
+
+
+def test_a_network_that_holds_its_width_itself_is_refused_in_one_line() -> None:
+    model = create_model("torchvision", "vit_b_32", 10, 224)
+    with pytest.raises(CompressError, match=r"^VisionTransformer cannot be pruned by torch-pruning: [^\n]+$"):
+        prune_channels(model, 224, Channels(target_macs=0.5))
