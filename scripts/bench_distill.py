@@ -37,8 +37,9 @@ from compress.measurement.compute import macs, training_macs
 from compress.measurement.latency import measure_in_turns, summary
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.pipeline.store import Store
+from compress.recipe.data import Views
 from compress.recipe.load import parse_recipe
-from compress.recipe.schema import Distillation, Fit, Trainer, Views
+from compress.recipe.schema import Distillation, Fit, Trainer
 from compress.training.answers import Live, Stored
 from compress.training.dead_taps import without_dead_taps
 from compress.training.embeddings import Embedder, embed_views

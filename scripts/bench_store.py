@@ -25,7 +25,7 @@ from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.models.teachers import LoadedTeacher
 from compress.pipeline.store import Store
-from compress.recipe.schema import Views
+from compress.recipe.data import Views
 from compress.training import embeddings
 from compress.training.embeddings import Embedder, embed_views
 

@@ -14,7 +14,7 @@ from compress.data.raw import Labels, Pixels, StoreLike
 from compress.data.sources import SOURCES, data_key
 from compress.data.splits import Pieces, share_out
 from compress.progress import say, task
-from compress.recipe.schema import Data, FolderData
+from compress.recipe.data import Data, FolderData
 
 SPLITS = ("train", "unlabeled", "validation", "test")
 BLOCK = 256  # images that are copied at once

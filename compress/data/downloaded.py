@@ -19,7 +19,7 @@ from compress.data.raw import Contents, Part, Pixels, Raw, Source
 from compress.errors import CompressError
 from compress.hashing import key_of
 from compress.progress import say
-from compress.recipe.schema import DownloadedData
+from compress.recipe.data import DownloadedData
 
 
 @dataclass(frozen=True)

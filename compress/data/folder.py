@@ -18,7 +18,7 @@ from compress.data.tree import Tree, find
 from compress.errors import CompressError
 from compress.hashing import key_of
 from compress.progress import task
-from compress.recipe.schema import FolderData
+from compress.recipe.data import FolderData
 from compress.resources import expand
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from compress.data.raw import Contents, Part, Raw, Source
 from compress.errors import CompressError
-from compress.recipe.schema import SampleData
+from compress.recipe.data import SampleData
 from compress.resources import ASSETS
 
 FOLDER = ASSETS / "cifar10-sample"

@@ -8,7 +8,7 @@ from compress.data import downloaded, folder, sample
 from compress.data.raw import Source
 from compress.data.splits import check
 from compress.hashing import key_of
-from compress.recipe.schema import Data, FolderData
+from compress.recipe.data import Data, FolderData
 
 VERSION = 1  # of what is made from the same images and settings
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from compress.data.raw import Labels, Part, Raw
 from compress.errors import UsageError
-from compress.recipe.schema import DataSection
+from compress.recipe.data import DataSection
 
 Rows = NDArray[np.int64]
 Pieces = list[tuple[Part, Rows]]

@@ -17,7 +17,8 @@ from compress.errors import CompressError, UsageError, first_line
 from compress.models.build import create_model
 from compress.models.checkpoints import load_weights, read_weights
 from compress.models.identity import LOCAL, local_files
-from compress.recipe.schema import ClassifierTeacher, DataSection, OpenClipTeacher
+from compress.recipe.data import DataSection
+from compress.recipe.schema import ClassifierTeacher, OpenClipTeacher
 from compress.resources import expand
 
 

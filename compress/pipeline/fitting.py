@@ -16,7 +16,8 @@ from compress.measurement.compute import macs, training_macs
 from compress.models.students import create_student
 from compress.pipeline.plan import Unit
 from compress.pipeline.work import Metrics, Work, stored_head
-from compress.recipe.schema import PLAIN, Distillation, DistillStage, Fit, TrainStage
+from compress.recipe.data import PLAIN
+from compress.recipe.schema import Distillation, DistillStage, Fit, TrainStage
 from compress.training.answers import Answers, Live, Stored
 from compress.training.dead_taps import without_dead_taps
 from compress.training.embeddings import embed_views, verify

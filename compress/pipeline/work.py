@@ -29,7 +29,8 @@ from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.pipeline.plan import TEACHER_PACKAGES, Plan, Unit, version_of
 from compress.pipeline.store import Store
 from compress.progress import say, task
-from compress.recipe.schema import PLAIN, Recipe, TeacherStage
+from compress.recipe.data import PLAIN
+from compress.recipe.schema import Recipe, TeacherStage
 from compress.training.embeddings import Embedder
 
 Metrics = dict[str, Any]

@@ -27,7 +27,7 @@ from compress.hashing import key_of
 from compress.models.fused import fused
 from compress.models.teachers import LoadedTeacher
 from compress.progress import say, task
-from compress.recipe.schema import Views
+from compress.recipe.data import Views
 from compress.training.images import Images
 
 BLOCK = 4096  # images after which what is embedded counts as done

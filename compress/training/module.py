@@ -19,7 +19,8 @@ from compress.data.preprocess import Preprocess
 from compress.data.views import render
 from compress.errors import CompressError
 from compress.models.build import classifier
-from compress.recipe.schema import Distillation, Fit, Views
+from compress.recipe.data import Views
+from compress.recipe.schema import Distillation, Fit
 from compress.training.answers import Answers, Live
 from compress.training.images import Images, in_order, shuffled
 from compress.training.losses import labelled_cross_entropy

@@ -14,7 +14,7 @@ from compress.data.arrays import prepare
 from compress.data.files import decode
 from compress.data.sources import data_key
 from compress.errors import CompressError, UsageError
-from compress.recipe.schema import FolderData
+from compress.recipe.data import FolderData
 
 
 def section(root: Path, **settings) -> FolderData:

@@ -13,7 +13,7 @@ from compress.data.arrays import prepare
 from compress.data.sources import data_key
 from compress.errors import CompressError, UsageError
 from compress.pipeline.store import Store
-from compress.recipe.schema import SampleData, Views
+from compress.recipe.data import SampleData, Views
 
 SAMPLE = SampleData(source="cifar10-sample")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from compress.data.raw import Part, Raw
 from compress.data.splits import share_out
 from compress.errors import UsageError
-from compress.recipe.schema import DataSection
+from compress.recipe.data import DataSection
 
 NAMES = ("a", "b", "c")
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compress.data.views import _draw, _states, render
-from compress.recipe.schema import Views
+from compress.recipe.data import Views
 
 ALL = Views(shift=0.25, flip=True, brightness=0.4, contrast=0.4)
 NONE = Views(shift=0, flip=False, brightness=0, contrast=0)

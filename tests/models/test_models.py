@@ -19,7 +19,8 @@ from compress.models.checkpoints import changed_sizes, load_variant, read_weight
 from compress.models.students import create_student
 from compress.models.teachers import load_teacher
 from compress.pruning.channels import prune_channels
-from compress.recipe.schema import Channels, ClassifierTeacher, OpenClipTeacher, SampleData, Student
+from compress.recipe.data import SampleData
+from compress.recipe.schema import Channels, ClassifierTeacher, OpenClipTeacher, Student
 from compress.resources import ASSETS
 
 EMBEDDED = OpenClipTeacher(source="open_clip", model="local-dir:{assets}/teacher")

@@ -17,7 +17,7 @@ from compress.data.views import render
 from compress.errors import CompressError
 from compress.models.teachers import LoadedTeacher
 from compress.pipeline.store import Store
-from compress.recipe.schema import Views
+from compress.recipe.data import Views
 from compress.training import embeddings
 from compress.training.embeddings import Embedder, embed_rows, embed_views, verify
 

@@ -15,7 +15,8 @@ from compress.data.preprocess import Preprocess
 from compress.data.views import render
 from compress.errors import UsageError
 from compress.models.teachers import LoadedTeacher
-from compress.recipe.schema import Distillation, Fit, Trainer, Views
+from compress.recipe.data import Views
+from compress.recipe.schema import Distillation, Fit, Trainer
 from compress.training.answers import Answers, Live, Stored
 from compress.training.fit import fit
 from compress.training.module import Fitting

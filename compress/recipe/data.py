@@ -1,0 +1,69 @@
+"""What a recipe may say of its images."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from compress.recipe.section import Fraction, Section
+
+
+def _template(text: str) -> str:
+    if text.count("{}") != 1 or text.count("{") != 1 or text.count("}") != 1:
+        raise ValueError(f"must hold {{}} once, for the class name, and no other braces: '{text[:60]}'")
+    return text
+
+
+Template = Annotated[str, AfterValidator(_template)]
+
+
+class Views(Section):
+    """How a view of an image may differ from it; a view is determined by (seed, image, view number)."""
+
+    shift: Annotated[float, Field(ge=0, le=0.5)] = Field(0.125, description="largest shift, as a share of the side")
+    flip: bool = Field(True, description="mirror left to right, one view in two")
+    brightness: Fraction = Field(0.0, description="largest relative change of brightness")
+    contrast: Fraction = Field(0.0, description="largest relative change of contrast")
+
+
+PLAIN = Views(shift=0, flip=False)
+"""Every view is the image as it is."""
+
+
+class DataSection(Section):
+    """What every data source has."""
+
+    templates: list[Template] = Field(["a photo of a {}."], min_length=1, description="prompts; {} is the class name")
+    prompts: dict[str, Annotated[str, Field(min_length=1)]] | None = Field(
+        None, description="words for a class in prompts, where its name is not one"
+    )
+    views: Views = Views()
+    validation: Fraction = Field(
+        0.1, description="share of the labelled train images that is cut off for validation where no such split exists"
+    )
+    labeled: int | None = Field(None, ge=1, description="keep this many train labels, class-balanced; hide the others")
+
+
+class SampleData(DataSection):
+    source: Literal["cifar10-sample"]
+
+
+class DownloadedData(DataSection):
+    """A data set that torchvision reads from `root`, and downloads into it where `download` is true."""
+
+    source: Literal["cifar10", "stl10", "fashion-mnist"]
+    root: str = "datasets"
+    download: bool = True
+
+
+class FolderData(DataSection):
+    """Folders of images: `train/CLASS/`, `val/CLASS/`, `test/CLASS/`, and optionally `unlabeled/`."""
+
+    source: Literal["image-folder"]
+    path: str
+    resolution: int = Field(96, ge=8, le=1024, description="side in pixels at which images are kept")
+    broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with a file that is no image")
+
+
+Data = Annotated[SampleData | DownloadedData | FolderData, Field(discriminator="source")]
