@@ -116,6 +116,38 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar=
     print(run / "report.html")
 
 
+@app.command(epilog="Example: compress-model gap --basis essay --plot gap.svg")
+def gap(
+    basis: Annotated[
+        list[str] | None, typer.Option("--basis", help="A trend; without it, all.", metavar="TREND")
+    ] = None,
+    start: Annotated[float, typer.Option("--start", help="Year at which both are level.")] = 2012,
+    end: Annotated[float, typer.Option("--end", help="Last year.")] = 2024,
+    run: Annotated[Path | None, typer.Option("--run", help="A run, whose savings are turned into months.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the trends into this .svg, .png or .pdf.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how far training compute runs ahead of the hardware, and what a saving offsets of it."""
+    from compress.gap import gap_record
+
+    record = gap_record(basis or (), start, end, run)
+    if plot:
+        from compress.report.gap import draw_gap
+
+        draw_gap(record, plot)
+    if as_json:
+        _print_json(record)
+        return
+    from rich.console import Console
+
+    from compress.report.gap import gap_tables
+
+    for table in gap_tables(record):
+        Console(highlight=False).print(table, "")
+    for remark in record["remarks"]:
+        print(remark)
+
+
 @app.command(epilog="Example: compress-model schema > recipe.schema.json")
 def schema() -> None:
     """Print the JSON Schema of recipes."""

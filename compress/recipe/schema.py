@@ -263,6 +263,7 @@ class Trend(Section):
     hardware: float = Field(ge=1, description="hardware, times a year")
     basis: str
     source: str
+    until: int | None = Field(None, description="last year for which it was found; without it, it still goes on")
 
 
 class Worth(Section):

@@ -29,7 +29,7 @@ def call(*arguments: str, cwd: Path | None = None, **variables: str) -> subproce
     )
 
 
-@pytest.mark.parametrize("verb", ["--help", "run", "plan", "validate", "report", "schema", "list", "doctor"])
+@pytest.mark.parametrize("verb", ["--help", "run", "plan", "validate", "report", "schema", "list", "doctor", "gap"])
 def test_help_fits_a_screen_and_shows_an_example(verb: str) -> None:
     done = call(*([verb] if verb == "--help" else [verb, "--help"]), COLUMNS="80")
     assert done.returncode == 0
@@ -37,7 +37,7 @@ def test_help_fits_a_screen_and_shows_an_example(verb: str) -> None:
     assert len(done.stdout.splitlines()) <= 40
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["validate", "quickstart"], ["schema"], ["run", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["validate", "quickstart"], ["schema"], ["run", "--help"], ["gap"]])
 def test_no_torch_where_none_is_needed(arguments: list[str]) -> None:
     code = (
         "import sys; from compress.__main__ import main\n"

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def gap(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "compress", "gap", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={"COLUMNS": "200"})
+
+
+def bases(*arguments: str) -> dict[str, dict[str, Any]]:
+    done = gap(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return {basis["name"]: basis for basis in json.loads(done.stdout)["bases"]}
+
+
+def test_published_figures() -> None:
+    found = bases()
+    for name, times, years in (("essay", 37_905, 19.8), ("epoch-fp32", 606_000, 44), ("energy", 1_410_000, 61)):
+        assert found[name]["gap"] == pytest.approx(times, rel=1e-3)
+        assert found[name]["years_to_catch_up"] == pytest.approx(years, rel=6e-3)
+        assert found[name]["source"] and found[name]["basis"]
+    one = found["epoch-fp32"]["one_doubling"]
+    assert one["months_of_growth"] == pytest.approx(5.9, abs=0.05)
+    assert one["months_of_gap"] == pytest.approx(7.5, abs=0.05)
+
+
+def test_the_essay_is_said_to_count_twice_and_only_it() -> None:
+    said = gap("--basis", "essay").stdout
+    assert "37,910×" in said and "19.8" in said
+    assert "counts efficiency twice" in said and "one-off step" in said
+    assert "counts efficiency twice" not in gap("--basis", "energy").stdout
+
+
+def test_a_trend_is_not_drawn_out_beyond_its_years() -> None:
+    assert bases()["openai"]["gap"] is None
+    assert "found to 2018 only" in gap().stdout
+    assert bases("--end", "2018")["openai"]["gap"] > 1e5
+
+
+def test_what_a_run_offsets(tmp_path: Path) -> None:
+    results = {
+        "efficiency": [
+            {
+                "reference": "dense",
+                "variants": [
+                    {"id": "half", "granted": True, "doublings": {"macs": 1.0}},
+                    {"id": "worse", "granted": False, "doublings": {"macs": 3.0}},
+                    {"id": "same", "granted": True, "doublings": {"macs": 0.0}},
+                ],
+            }
+        ],
+        "training_efficiency": [{"baseline": "scratch", "variant": "distilled", "doublings": 2.0}],
+    }
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    half, distilled = bases("--run", str(tmp_path))["epoch-fp32"]["savings"]
+    assert half["variant"] == "half" and half["months_of_gap"] is None
+    assert half["months_of_growth"] == pytest.approx(5.9, abs=0.05)
+    assert distilled["months_of_gap"] == pytest.approx(2 * 7.5, abs=0.1)
+    assert "none: inference" in gap("--run", str(tmp_path)).stdout
+
+
+def test_the_chart_is_drawn(tmp_path: Path) -> None:
+    assert gap("--plot", str(tmp_path / "gap.svg")).returncode == 0
+    drawn = (tmp_path / "gap.svg").read_text()
+    assert drawn.startswith("<?xml") and "</svg>" in drawn
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--basis", "moore"], 2, "there is no trend 'moore'; there are energy, epoch-fp32"),
+        (["--start", "2024", "--end", "2012"], 2, "--end 2012 does not come after --start 2024"),
+        (["--run", "nowhere"], 1, "nowhere has no results.json"),
+        (["--plot", "gap.docx"], 1, "the chart cannot be written to gap.docx"),
+    ],
+)
+def test_what_is_wrong_is_one_line(arguments: list[str], status: int, words: str) -> None:
+    done = gap(*arguments)
+    assert done.returncode == status and words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
