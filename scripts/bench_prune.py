@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from compress.deployment.export import export
-from compress.deployment.runtimes import find_runtime
+from compress.deployment.runtimes import find_runtime, thread_count
 from compress.measurement.compute import macs
 from compress.measurement.latency import measure_in_turns, summary
 from compress.models.build import create_model
@@ -54,7 +54,7 @@ def main() -> None:
             )
     if args.latency:
         target = LatencyTarget(share=args.latency, batch=args.batches[-1])
-        trials = LatencyTrials(networks["dense"], args.resolution, target)
+        trials = LatencyTrials(networks["dense"], args.resolution, target, thread_count(None))
         settings = Channels(target_latency=target, round_to=args.round_to[0])
         networks[f"{args.latency:g} of the latency"] = prune_channels(
             networks["dense"], args.resolution, settings, latency=trials

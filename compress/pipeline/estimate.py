@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from compress.recipe.schema import (
     QuantizeStage,
     Recipe,
     ShrinkStage,
+    SparsifyStage,
 )
 from compress.training.dead_taps import without_dead_taps
 from compress.training.embeddings import view_key
@@ -50,6 +52,10 @@ def estimate(recipe: Recipe, runs: Path) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+LAYERS = 15  # that can be pruned apart, in a network such as ResNet18
+TRIALS, TRIAL_SECONDS = 8, 10.0  # of a search by latency: the file is written, read and timed
 
 
 class Speeds:
@@ -88,7 +94,14 @@ class Speeds:
         asked = images if settings.teacher == "live" else self._to_embed(unit.teacher, settings)
         per_image, teacher_seconds = self._teacher(unit.teacher) if asked else (0, 0.0)
         compute = images * training * keep + asked * per_image
-        return compute, images * seconds * keep + asked * teacher_seconds
+        tried = self._tried(stage, forward, seconds) if isinstance(stage, PruneStage) else (0.0, 0.0)
+        return compute + tried[0], images * seconds * keep + asked * teacher_seconds + tried[1]
+
+    def _tried(self, stage: PruneStage, forward: int, seconds: float) -> tuple[float, float]:
+        """What finding the network takes before it is repaired: each layer pruned alone, and the search by latency."""
+        images = stage.rounds * len(stage.analyse) * LAYERS * len(self.work.data.validation.images)
+        trials = stage.rounds * TRIALS if stage.target_latency else 0
+        return images * forward, images * seconds / 3 + trials * TRIAL_SECONDS
 
     def _as_much_as(self, unit: Unit) -> tuple[float, float]:
         """What a shrink stage takes: all that the pruned network took, from its first fit on."""
@@ -117,15 +130,16 @@ class Speeds:
         return self._teachers[identifier]
 
     def _student(self, unit: Unit) -> tuple[int, int, float]:
-        stage = self.work.plan.first_fit(unit)
-        if stage.id not in self._students:
+        stage, masked = self.work.plan.first_fit(unit), isinstance(unit.stage, SparsifyStage)
+        name = f"{stage.id}, masked" if masked else stage.id
+        if name not in self._students:
             side = stage.student.resolution or self.work.data.resolution
             model = create_student(stage.student, len(self.work.data.classes), side)
             forward = macs(model, side)
-            with without_dead_taps(model, side):
+            with nullcontext() if masked else without_dead_taps(model, side):  # masked layers keep all their taps
                 seconds = _seconds_an_image(model, side, self.device, train=True)
-                self._students[stage.id] = (forward, training_macs(model, side), seconds)
-        return self._students[stage.id]
+                self._students[name] = (forward, training_macs(model, side), seconds)
+        return self._students[name]
 
 
 def plan_table(rows: list[dict[str, Any]]) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.sources import data_key
+from compress.deployment.runtimes import thread_count
 from compress.errors import CompressError
 from compress.hashing import file_digest, key_of
 from compress.models.identity import LOCAL, teacher_weights_id
@@ -102,7 +102,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
         units=[[unit.id, unit.key] for unit in ordered],
         measure=recipe.measure.model_dump(),
         reference=recipe.worth.references[0],
-        machine=machine(),
+        machine=machine(recipe),
     )
     return Plan(recipe, data, ordered, latency)
 
@@ -131,8 +131,10 @@ def _variant_unit(recipe: Recipe, data: str, stage: Stage, units: dict[str, Unit
         own = settings.get("seed")  # of a fit; the same as the recipe's, it makes the same
         seed = recipe.seed if own in (None, recipe.seed) else [recipe.seed, own]
         settings = {**settings, "views": recipe.data.views.model_dump(), "fit": fit, "seed": seed}
+        if isinstance(stage, SparsifyStage):
+            settings |= {"sparsity": stage.share, "until": stage.until if stage.pattern == "unstructured" else None}
         if isinstance(stage, PruneStage) and stage.target_latency:
-            settings["machine"], packages = machine(), (*packages, *EXPORT_PACKAGES)
+            settings["machine"], packages = machine(recipe), (*packages, *EXPORT_PACKAGES)
     return Unit(stage.id, stage, _key(recipe, data, settings, packages, parents), parent, teacher)
 
 
@@ -161,9 +163,9 @@ def _key(recipe: Recipe, data: str, settings: dict[str, Any], packages: tuple[st
     return key_of(revision=REVISION, data=data, settings=settings, parents=parents, versions=versions)
 
 
-def machine() -> dict[str, Any]:
+def machine(recipe: Recipe) -> dict[str, Any]:
     """What latency depends on besides the network and its runtime."""
-    return {"processor": processor(), "cores": os.cpu_count()}
+    return {"processor": processor(), "threads": thread_count(recipe.measure.threads)}
 
 
 @cache

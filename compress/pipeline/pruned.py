@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from torch import Tensor, nn
 
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
+from compress.deployment.runtimes import thread_count
+from compress.hashing import key_of
 from compress.measurement.compute import macs, training_macs
 from compress.models.checkpoints import changed_sizes, load_variant, plain_network, save_variant
 from compress.pipeline.fitting import charge, fit_stage, new_ledger
@@ -26,7 +30,7 @@ from compress.recipe.schema import PruneStage
 TAYLOR_IMAGES = 1024  # labelled train images whose loss ranks channels
 
 
-@dataclass
+@dataclass(frozen=True)
 class State:
     """A network on its way to the target: what it has cost, and what was found out about it."""
 
@@ -35,55 +39,55 @@ class State:
     ledger: Metrics
     found: dict[str, list[Metrics]]
 
-    def keep(self, place: Path) -> None:
-        """Write the state aside and rename it."""
-        aside = place.with_suffix(".partial")
-        aside.mkdir(parents=True, exist_ok=True)
-        save_variant(aside, self.architecture, self.model.state_dict())
-        (aside / "state.json").write_text(json.dumps({"ledger": self.ledger, "found": self.found}))
-        aside.rename(place)
+    def write(self, folder: Path) -> None:
+        save_variant(folder, self.architecture, self.model.state_dict())
+        (folder / "state.json").write_text(json.dumps({"ledger": self.ledger, "found": self.found}))
+
+    @classmethod
+    def read(cls, folder: Path) -> State:
+        told = json.loads((folder / "state.json").read_text())
+        return cls(*load_variant(folder), told["ledger"], told["found"])
 
 
 def make_pruned(work: Work, unit: Unit, folder: Path) -> None:
     """Removal of channels, then repair; in `rounds` steps whose targets fall by the same factor.
 
-    The state is kept after each removal and each repair, so that a killed stage goes on with the same network: what was
-    measured to find it would not come out the same again.
+    The states between are entries of the store: a stage that is made again goes on with the same network, also where it
+    was found by measuring, which would not come out the same again; and processes that only join the repair find it.
     """
     stage = unit.stage
     assert isinstance(stage, PruneStage) and unit.parent
     dense, architecture = load_variant(work.folder(unit.parent))
     state = State(dense, architecture, new_ledger(work.metrics(unit.parent)["training"]), {})
     for number in range(1, stage.rounds + 1):
-        scratch = folder / "scratch"
-        removed, repaired = scratch / f"pruned-{number}", scratch / f"round-{number}"
-        if repaired.is_dir():
-            state = _kept(repaired)
-            say(f"  {unit.id}: goes on after round {number} of {stage.rounds}")
-            continue
-        if removed.is_dir():
-            state = _kept(removed)
-        else:
-            _prune(work, unit, state, dense, number)
-            state.keep(removed)
-        curve = state.ledger["curve"]
-        place = folder if stage.rounds == 1 else scratch / f"repair-{number}"
-        state.ledger = fit_stage(work, unit, place, state.model, state.architecture, stage.repair, state.ledger)
-        state.ledger["curve"] = [*curve, *state.ledger["curve"]]
+        state = _stored(work, unit, f"pruned-{number}", partial(_prune, work, unit, state, dense, number))
         if number < stage.rounds:
-            state.keep(repaired)
+            place = folder / "scratch" / f"repair-{number}"
+            state = _stored(work, unit, f"round-{number}", partial(_repair, work, unit, state, place))
+    state = _repair(work, unit, state, folder)
     pruning = {"widths": _widths(dense, state.model), **state.found}
     write_network(work, unit, folder, state.model, state.architecture, state.ledger, pruning=pruning)
 
 
-def _kept(place: Path) -> State:
-    model, architecture = load_variant(place)
-    told = json.loads((place / "state.json").read_text())
-    return State(model, architecture, told["ledger"], told["found"])
+def _stored(work: Work, unit: Unit, name: str, make: Callable[[], State]) -> State:
+    """A state between, from the store or made now."""
+    key = key_of(unit=unit.key, state=name)
+    folder, was_there = work.store.get(key, f"{unit.id}, {name}", lambda place: make().write(place))
+    if was_there:
+        say(f"  {unit.id}: {name} taken from the store")
+    return State.read(folder)
 
 
-def _prune(work: Work, unit: Unit, state: State, dense: nn.Module, number: int) -> None:
-    """Remove channels, in place, down to the target of a round."""
+def _repair(work: Work, unit: Unit, state: State, place: Path) -> State:
+    stage = unit.stage
+    assert isinstance(stage, PruneStage)
+    ledger = fit_stage(work, unit, place, state.model, state.architecture, stage.repair, state.ledger)
+    ledger["curve"] = [*state.ledger["curve"], *ledger["curve"]]
+    return replace(state, ledger=ledger)
+
+
+def _prune(work: Work, unit: Unit, state: State, dense: nn.Module, number: int) -> State:
+    """The state without the channels that the target of a round takes."""
     from compress.pruning.channels import prune_channels
     from compress.pruning.gradients import keep_gradients
     from compress.pruning.sensitivity import curves_of
@@ -91,26 +95,28 @@ def _prune(work: Work, unit: Unit, state: State, dense: nn.Module, number: int) 
     stage = unit.stage
     assert isinstance(stage, PruneStage)
     model, side = state.model, state.architecture["resolution"]
+    ledger, found = copy.deepcopy(state.ledger), copy.deepcopy(state.found)
     preprocess = Preprocess.from_dict(state.architecture["preprocess"])
     if stage.importance == "taylor":
         rows = np.random.default_rng(work.recipe.seed).permutation(len(work.data.train.images))[:TAYLOR_IMAGES]
         keep_gradients(model, _labelled(work.data.train, preprocess, np.sort(rows)))
-        charge(state.ledger, f"importance: {len(rows)} images", len(rows) * training_macs(model, side))
+        charge(ledger, f"importance: {len(rows)} images", len(rows) * training_macs(model, side))
     torch.manual_seed(work.recipe.seed if stage.repair.seed is None else stage.repair.seed)  # for `random`
     curves = None
     if stage.analyse:
-        analysed = _analyse(work, unit, state, preprocess)
+        analysed = _analyse(work, unit, state, preprocess, ledger)
         curves = curves_of(analysed)
-        state.found.setdefault("sensitivity", []).extend({**row, "round": number} for row in analysed)
+        found.setdefault("sensitivity", []).extend({**row, "round": number} for row in analysed)
     settings = _target_of_round(stage, number / stage.rounds)
-    trials = LatencyTrials(dense, side, settings.target_latency) if settings.target_latency else None
+    threads = thread_count(work.recipe.measure.threads)
+    trials = LatencyTrials(dense, side, settings.target_latency, threads) if settings.target_latency else None
     pruned = prune_channels(model, side, settings, dense, latency=trials, curves=curves)
     model.zero_grad(set_to_none=True)
     if trials:
-        state.found.setdefault("latency_trials", []).extend({**row, "round": number} for row in trials.rows)
-        charge(state.ledger, f"search: {len(trials.rows)} networks timed", trials.macs)
-    state.model = pruned
-    state.architecture = {**state.architecture, "sizes": changed_sizes(pruned, plain_network(state.architecture))}
+        found.setdefault("latency_trials", []).extend({**row, "round": number} for row in trials.rows)
+        charge(ledger, f"search: {len(trials.rows)} networks timed", trials.macs)
+    sizes = changed_sizes(pruned, plain_network(state.architecture))
+    return State(pruned, {**state.architecture, "sizes": sizes}, ledger, found)
 
 
 def _target_of_round(stage: PruneStage, progress: float) -> PruneStage:
@@ -125,8 +131,8 @@ def _target_of_round(stage: PruneStage, progress: float) -> PruneStage:
     return stage.model_copy(update=changed)
 
 
-def _analyse(work: Work, unit: Unit, state: State, preprocess: Preprocess) -> list[Metrics]:
-    """Rows of `compress.pruning.sensitivity`, by the accuracy on validation."""
+def _analyse(work: Work, unit: Unit, state: State, preprocess: Preprocess, ledger: Metrics) -> list[Metrics]:
+    """Rows of `compress.pruning.sensitivity`, by the accuracy on validation; the ledger is charged."""
     from compress.pruning.sensitivity import coupled_layers, sensitivity
 
     stage = unit.stage
@@ -145,7 +151,7 @@ def _analyse(work: Work, unit: Unit, state: State, preprocess: Preprocess) -> li
         for row in sensitivity(model, side, stage, stage.analyse, top1):
             rows.append(row)
             advance()
-    charge(state.ledger, f"sensitivity: {len(rows)} networks on validation", spent)
+    charge(ledger, f"sensitivity: {len(rows)} networks on validation", spent)
     return rows
 
 

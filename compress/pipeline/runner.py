@@ -19,7 +19,7 @@ from compress.pipeline.plan import Plan, Unit, make_plan
 from compress.pipeline.results import collect
 from compress.pipeline.store import Store, write_atomic
 from compress.progress import say
-from compress.recipe.schema import ExportStage, Recipe
+from compress.recipe.schema import ExportStage, PruneStage, Recipe
 from compress.report import write_report
 
 
@@ -98,12 +98,14 @@ def _new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
 def _check_runtimes(recipe: Recipe) -> None:
     """A runtime that is absent is said before anything is trained."""
     for stage in recipe.stages:
-        if isinstance(stage, ExportStage):
-            for runtime in stage.runtimes:
-                try:
-                    require(runtime)
-                except CompressError as error:
-                    raise type(error)(f"stage {stage.id}: {error}") from error
+        needed = list(stage.runtimes) if isinstance(stage, ExportStage) else []
+        if isinstance(stage, PruneStage) and stage.target_latency:
+            needed.append(stage.target_latency.runtime)
+        for runtime in needed:
+            try:
+                require(runtime)
+            except CompressError as error:
+                raise type(error)(f"stage {stage.id}: {error}") from error
 
 
 def _make(plan: Plan, store: Store, unit: Unit, place: str, log: Log) -> None:

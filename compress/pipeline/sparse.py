@@ -13,8 +13,6 @@ from compress.progress import say
 from compress.pruning.sparsity import Sparsify, add_masks, fix_zeros, mask_smallest, mask_two_of_four
 from compress.recipe.schema import SparsifyStage
 
-DEFAULT_SPARSITY = 0.8
-
 
 def make_sparse(work: Work, unit: Unit, folder: Path) -> None:
     """Masks, then repair under them; unstructured sparsity rises meanwhile."""
@@ -23,18 +21,17 @@ def make_sparse(work: Work, unit: Unit, folder: Path) -> None:
     model, architecture = load_variant(work.folder(unit.parent))
     masks = add_masks(model, stage.keep)
     counted = sum(int(mask.mask.sum()) for mask in masks.values())
-    sparsity = stage.sparsity or DEFAULT_SPARSITY
     left, rising = [], []
     if stage.pattern == "2:4":
         left = mask_two_of_four(model, masks)
         if left:
             say(f"  {unit.id}: not a multiple of four input channels, stays dense: {', '.join(left)}")
     else:
-        rising = [Sparsify(model, masks, counted, sparsity, stage.until)]
+        rising = [Sparsify(model, masks, counted, stage.share, stage.until)]
     ledger = new_ledger(work.metrics(unit.parent)["training"])
     ledger = fit_stage(work, unit, folder, model, architecture, stage.repair, ledger, *rising)
     if stage.pattern == "unstructured":
-        mask_smallest(model, masks, counted, sparsity)  # a repair of no epochs has not done it
+        mask_smallest(model, masks, counted, stage.share)  # a repair of no epochs has not done it
     zeros = counted - sum(int(mask.mask.sum()) for mask in masks.values())
     fix_zeros(model, masks)
     save_variant(folder, architecture, model.state_dict())

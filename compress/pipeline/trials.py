@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,31 +23,37 @@ class LatencyTrials:
 
     Attributes:
         rows: `{macs, p50_ms, share, share_ci95}`, one a network, with the interval of its share.
-        macs: Multiply-accumulates that all measurements took.
+        macs: Multiply-accumulates of all runs, warm-up too.
     """
 
-    def __init__(self, dense: nn.Module, resolution: int, target: LatencyTarget) -> None:
-        self.resolution, self.target = resolution, target
+    def __init__(self, dense: nn.Module, resolution: int, target: LatencyTarget, threads: int) -> None:
+        self.resolution, self.target, self.threads = resolution, target, threads
         self.rows: list[dict[str, Any]] = []
         self.macs = 0
         self._images = np.random.default_rng(0).standard_normal((target.batch, 3, resolution, resolution), np.float32)
-        self._dense, self._dense_macs = self._runner(dense), macs(dense, resolution)
+        self._dense_macs = macs(dense, resolution)
+        self._dense = self._runner(dense, self._dense_macs)
 
     def __call__(self, network: nn.Module) -> float:
-        candidates = {"dense": self._dense, "pruned": self._runner(network)}
-        times = measure_in_turns(candidates, self.target.rounds)
-        found, cost = summary(times["pruned"], times["dense"]), macs(network, self.resolution)
+        cost = macs(network, self.resolution)
+        times = measure_in_turns({"dense": self._dense, "pruned": self._runner(network, cost)}, self.target.rounds)
+        found = summary(times["pruned"], times["dense"])
         low, high = found["ratio_ci95"]
         share = 1 / found["ratio_to_reference"]
         self.rows.append({"macs": cost, "p50_ms": found["p50_ms"], "share": share, "share_ci95": [1 / high, 1 / low]})
-        self.macs += self.target.rounds * self.target.batch * (cost + self._dense_macs)
         say(f"  {cost / self._dense_macs:.2f} of the MACs take {share:.2f} of the time in {self.target.runtime}")
         return float(share)
 
-    def _runner(self, network: nn.Module) -> Any:
-        """The network in its runtime, with images of its own to run on."""
+    def _runner(self, network: nn.Module, cost: int) -> Callable[[], None]:
+        """Runs the network in its runtime, and counts what that takes."""
         about = {"resolution": self.resolution}
         with tempfile.TemporaryDirectory() as folder:
             built = export(network, Path(folder), [self.target.runtime], about)
-            run = find_runtime(self.target.runtime).load(built[self.target.runtime])
-            return partial(run, self._images) if run(self._images) is not None else None
+            run = find_runtime(self.target.runtime).load(built[self.target.runtime], self.threads)
+
+            def counted() -> None:
+                run(self._images)
+                self.macs += self.target.batch * cost
+
+            counted()  # some runtimes read the file at the first run
+            return counted

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+import numpy as np
 import torch
 import torch_pruning
 from torch import nn
@@ -20,6 +22,8 @@ from compress.recipe.schema import Channels
 
 Curve = Sequence[tuple[float, float]]
 """Shares of a layer's channels, each with the accuracy (a fraction) that its removal costs."""
+TIE = 1e-4
+"""Accuracy that the whole of a layer is taken to cost at least, so that layers which cost nothing are told apart."""
 RATIOS = 64  # steps in which the pruning ratio is searched
 IMPORTANCES: dict[str, Callable[[], Any]] = {
     "l2": lambda: torch_pruning.importance.GroupMagnitudeImportance(p=2),
@@ -94,26 +98,26 @@ def prune_channels(
 
 
 def ratios_at(curves: Mapping[str, Curve], progress: float) -> dict[str, float]:
-    """Of each layer the largest share whose removal costs no more accuracy than `progress` of the worst of all.
+    """Of each layer the largest share whose removal costs no more accuracy than is allowed to every layer.
 
-    Between two measured shares the loss of accuracy is taken to be linear, and never to fall as more is removed.
+    What is allowed rises with `progress` (0 to 1) through all losses that were measured, each an equal step. Between
+    two measured shares the loss is taken to be linear, and never to fall as more is removed; a gain counts as no loss,
+    and of layers that lose nothing at all, each gives up the smaller shares first.
     """
-    worst = max((loss for curve in curves.values() for _, loss in curve), default=0.0)
-    allowed = progress * worst
-    ratios = {}
-    for name, curve in curves.items():
-        before, reached = (0.0, 0.0), 0.0
-        for ratio, loss in sorted(curve):
-            highest = max(loss, before[1])
-            if highest <= allowed:
-                reached = ratio
-            else:
-                if before[1] <= allowed:
-                    reached = before[0] + (ratio - before[0]) * (allowed - before[1]) / (highest - before[1])
-                break
-            before = (ratio, highest)
-        ratios[name] = reached
-    return ratios
+    rising = {name: _rising(curve) for name, curve in curves.items()}
+    losses = sorted(loss for _, losses in rising.values() for loss in losses)
+    allowed = np.interp(progress * (len(losses) - 1), np.arange(len(losses)), losses)
+    return {name: float(np.interp(allowed, losses, shares)) for name, (shares, losses) in rising.items()}
+
+
+def _rising(curve: Curve) -> tuple[list[float], list[float]]:
+    """Shares and losses of a curve, from nothing removed on, the losses strictly rising."""
+    shares, losses, highest = [0.0], [0.0], 0.0
+    for share, loss in sorted(curve):
+        highest = max(highest, loss)
+        shares.append(share)
+        losses.append(highest + TIE * share)
+    return shares, losses
 
 
 def _target(
@@ -149,7 +153,7 @@ def _steps(model: nn.Module, settings: Channels, kept: Sequence[nn.Module]) -> S
     if settings.ranking == "global":
         return range(4, RATIOS, 4)  # at high shares torch-pruning leaves layers that would lose all as they are
     if settings.ranking == "sensitivity":
-        return range(8, RATIOS + 1, 8)
+        return range(8, RATIOS + 1, 8)  # steps through the measured losses
     # Beyond this share the narrowest layer would keep nothing, and is left as it is too.
     widths = [m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups == 1 and m not in kept]
     spare = [width for width in widths if width >= 2 * settings.round_to]
@@ -174,7 +178,7 @@ def without_channels(
     names = {module: name for name, module in model.named_modules()}
     example = torch.zeros(1, 3, resolution, resolution)
     attention = _attention(copied)
-    ratios = ratio if isinstance(ratio, Mapping) else {}
+    ratios = {name: _whole(model, name, share, settings.round_to) for name, share in _named(ratio).items()}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Unwrapped parameters")  # their last dimension is pruned, as is right
@@ -204,6 +208,20 @@ def without_channels(
         reason = first_line(error, 150)
         raise CompressError(f"{type(model).__name__} cannot be pruned by torch-pruning: {reason}") from error
     return copied
+
+
+def _named(ratio: float | Mapping[str, float]) -> Mapping[str, float]:
+    return ratio if isinstance(ratio, Mapping) else {}
+
+
+def _whole(model: nn.Module, layer: str, share: float, round_to: int) -> float:
+    """The ratio with which torch-pruning removes at most this share of a layer, in whole multiples of `round_to`.
+
+    It rounds what is kept down, which would take a block of channels for the smallest share.
+    """
+    width = int(model.get_submodule(layer).weight.shape[0])  # type: ignore[index]
+    keep = max(1, math.ceil(width * (1 - share) / round_to - 1e-3)) * round_to
+    return 0.0 if keep >= width else 1 - (keep + 0.5) / width
 
 
 def _attention(model: nn.Module) -> list[Any]:

@@ -52,8 +52,9 @@ def sensitivity(
         top1: accuracy of a network, a fraction.
 
     Yields:
-        `{layers, ratio, top1, loss}`; `ratio` is what was really removed, a whole number of `round_to` channels, and
-        `loss` what `top1` fell by, a fraction. A ratio that removes as much as one before, or nothing, has no row.
+        `{layers, asked, ratio, top1, loss}`; `asked` is one of `ratios`, `ratio` what was really removed, a whole
+        number of `round_to` channels, and `loss` what `top1` fell by, a fraction. What would remove nothing, or as much
+        as a share before, has no row.
     """
     whole = top1(model)
     kept = kept_layers(model, settings.keep)
@@ -66,7 +67,13 @@ def sensitivity(
             if removed not in done:
                 done.add(removed)
                 reached = top1(pruned)
-                yield {"layers": layers, "ratio": removed, "top1": reached, "loss": round(whole - reached, 6)}
+                yield {
+                    "layers": layers,
+                    "asked": ratio,
+                    "ratio": removed,
+                    "top1": reached,
+                    "loss": round(whole - reached, 6),
+                }
 
 
 def curves_of(rows: Sequence[Row]) -> dict[str, Curve]:

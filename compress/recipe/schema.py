@@ -191,11 +191,16 @@ class SparsifyStage(StageSection):
     sparsity: Share | None = Field(
         None, description="share of the weights that become zero; of 2:4 it is a half, of unstructured 0.8 without it"
     )
-    until: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.7, description="share of the repair's steps after which unstructured sparsity is whole"
+    until: float = Field(
+        0.7, gt=0, le=1, description="share of the repair's steps after which unstructured sparsity is whole"
     )
     keep: list[str] = Field([], description="layers that keep their weights, by name; * stands for any characters")
     repair: Distillation = Distillation(epochs=5, lr=0.02)
+
+    @property
+    def share(self) -> float:
+        """Share of the weights that becomes zero."""
+        return 0.5 if self.pattern == "2:4" else 0.8 if self.sparsity is None else self.sparsity
 
 
 class ShrinkStage(StageSection):

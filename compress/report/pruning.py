@@ -53,9 +53,12 @@ def pruning_tables(results: Mapping[str, Any]) -> list[tuple[Table, str | None]]
         (_trials(variants.values()), None),
     ]
     for variant in variants.values():
-        rows = field(variant, "pruning", "sensitivity") or []
-        if rows:
-            tables.append((_sensitivity(variant, rows), sensitivity_svg(variant["id"], rows)))
+        by_round: dict[int, list[Record]] = {}
+        for row in field(variant, "pruning", "sensitivity") or []:
+            by_round.setdefault(row["round"], []).append(row)
+        for number, rows in by_round.items():
+            name = f.plain(variant["id"]) + (f", round {number}" if len(by_round) > 1 else "")
+            tables.append((_sensitivity(name, rows), sensitivity_svg(name, rows)))
     return [(table, chart) for table, chart in tables if table.rows]
 
 
@@ -82,15 +85,15 @@ def _controls(variants: Mapping[Any, Record]) -> Table:
 
 
 def _sparsity(variants: Mapping[Any, Record]) -> Table:
-    rows, idle = [], set()
+    rows: list[Record] = []
+    best: dict[str, float] = {}
     for variant in variants.values():
         if variant.get("sparsity"):
             faster = _faster(variant, variants.get(variant.get("parent")))
             rows.append({**variant, "faster": faster})
-            by_runtime: dict[str, list[float]] = {}
             for runtime, _, ratio in faster:
-                by_runtime.setdefault(runtime, []).append(ratio)
-            idle |= {runtime for runtime, ratios in by_runtime.items() if max(ratios) < USED}
+                best[runtime] = max(ratio, best.get(runtime, 0.0))
+    idle = [runtime for runtime, ratio in best.items() if ratio < USED]
     note = (
         "Weights that were zero already, as those that only ever meet padding, are not counted. The multiply-"
         "accumulates stay those of the dense network, because the shapes do."
@@ -120,29 +123,31 @@ def _trials(variants: Iterable[Record]) -> Table:
     return make("trials", "Search by latency", note, TRIALS, rows)
 
 
-def _sensitivity(variant: Record, rows: list[Record]) -> Table:
-    ratios = sorted({row["ratio"] for row in rows})
-    by_layer: dict[str, dict[float, float]] = {}
+def _sensitivity(name: str, rows: list[Record]) -> Table:
+    by_layer: dict[str, dict[float, Record]] = {}
     for row in rows:
-        by_layer.setdefault(" + ".join(map(f.plain, row["layers"])), {})[row["ratio"]] = row["loss"]
+        by_layer.setdefault(" + ".join(map(f.plain, row["layers"])), {})[row["asked"]] = row
     columns = (
         Column("pruned alone", at(f.text, "layers"), False),
-        *(Column(f"{100 * ratio:.0f}% of its channels", _loss_at(ratio)) for ratio in ratios),
+        *(Column(f"{100 * asked:g}% of its channels", _loss_at(asked)) for asked in sorted({r["asked"] for r in rows})),
     )
     note = (
-        "Points of accuracy on validation that a layer's pruning costs, without repair; below zero it gains. "
-        "Layers whose outputs are added lose the same channels, and are pruned together."
+        "Points of accuracy on validation that a layer's pruning costs, without repair (below zero it gains), and the "
+        "share of its channels that really left. Layers whose outputs are added are pruned together."
     )
-    records = [{"layers": layers, "losses": losses} for layers, losses in by_layer.items()]
-    name = f.plain(variant.get("id"))
-    return make(f"sensitivity-{name}", f"Sensitivity of the layers before {name}", note, columns, records)
+    records = [{"layers": layers, "tried": tried} for layers, tried in by_layer.items()]
+    return make(f"sensitivity-{name}", f"Sensitivity of the layers: {name}", note, columns, records)
 
 
-def _loss_at(ratio: float) -> Callable[[Record], str]:
-    return lambda record: f.signed(100 * record["losses"][ratio]) if ratio in record["losses"] else "not tried"
+def _loss_at(asked: float) -> Callable[[Record], str]:
+    def write(record: Record) -> str:
+        row = record["tried"].get(asked)
+        return f"{f.signed(100 * row['loss'])} ({100 * row['ratio']:.0f}%)" if row else "as the one before"
+
+    return write
 
 
-def sensitivity_svg(name: Any, rows: list[Record]) -> str:
+def sensitivity_svg(name: str, rows: list[Record]) -> str:
     """Accuracy lost against the share of a layer's channels, a line a layer; the most sensitive ones have names."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -152,7 +157,7 @@ def sensitivity_svg(name: Any, rows: list[Record]) -> str:
     for row in rows:
         curves.setdefault(f.plain(row["layers"][0]), [(0.0, 0.0)]).append((row["ratio"], row["loss"]))
     worst = sorted(curves, key=lambda layer: -max(loss for _, loss in curves[layer]))[:NAMED]
-    settings = {"svg.fonttype": "none", "svg.hashsalt": str(name), "font.size": 10, "text.parse_math": False}
+    settings = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 10, "text.parse_math": False}
     with rc_context(settings), io.StringIO() as out:
         figure = Figure(figsize=(5.2, 3.4), layout="constrained")
         axes = figure.add_subplot()
@@ -174,7 +179,7 @@ def sensitivity_svg(name: Any, rows: list[Record]) -> str:
             spine.set_visible(side in ("left", "bottom"))
             spine.set_color(MUTED)
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        return themed(out.getvalue(), f"Sensitivity of the layers before {f.plain(name)}")
+        return themed(out.getvalue(), f"Sensitivity of the layers: {name}")
 
 
 def _both(record: Record, write: Callable[[Any], str], *path: str) -> str:

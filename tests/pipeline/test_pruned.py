@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from support import Job
+from torch import nn
 
 from compress.errors import CompressError
-from compress.pipeline import pruned
+from compress.pipeline import pruned, sparse
+from compress.pruning.sparsity import Mask
+from compress.training.fit import KeepEachEpoch
 
 
 @pytest.fixture
@@ -30,6 +34,13 @@ def variants(job: Job) -> dict[str, dict[str, Any]]:
     return {variant["id"]: variant for variant in job.results()["variants"]}
 
 
+def forget(job: Job, *names: str) -> None:
+    """Take out of the store what stages made, their states between included."""
+    for manifest in (job.runs / "store").glob("*/manifest.json"):
+        if json.loads(manifest.read_text())["what"].split(",")[0] in names:
+            shutil.rmtree(manifest.parent)
+
+
 def weights(job: Job, name: str) -> dict[str, np.ndarray]:
     return load_file(job.runs / "store" / variants(job)[name]["stage_key"] / "model.safetensors")
 
@@ -39,14 +50,13 @@ def test_rounds_are_gone_on_from_and_the_control_costs_as_much(
 ) -> None:
     assert shrunk_job.run_here().returncode == 0
     undisturbed = weights(shrunk_job, "pruned")
-    for name in ("pruned", "shrunk"):
-        shutil.rmtree(shrunk_job.runs / "store" / variants(shrunk_job)[name]["stage_key"])
+    forget(shrunk_job, "pruned", "shrunk")
     fit_stage, calls = pruned.fit_stage, 0
 
     def fails_in_round_two(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == 2:
+        if calls == 2:  # round 1 is repaired, and round 2 has lost its channels
             raise CompressError("the power is gone")
         return fit_stage(*arguments)
 
@@ -56,7 +66,7 @@ def test_rounds_are_gone_on_from_and_the_control_costs_as_much(
     assert finished.returncode == 1 and "stage pruned: the power is gone" in finished.stderr
     finished = shrunk_job.run_here()
     assert finished.returncode == 0, finished.stderr
-    assert "pruned: goes on after round 1 of 2" in finished.stderr
+    assert "pruned: round-1 taken from the store" in finished.stderr
 
     made = variants(shrunk_job)
     half, control, dense = made["pruned"], made["shrunk"], made["distilled"]
@@ -110,8 +120,17 @@ MEASURED = f"""\
 """
 
 
-def test_what_is_measured_is_kept_and_zeros_stay(searched_job: Job) -> None:
-    finished = searched_job.run_here()
+def test_what_is_measured_is_kept_and_zeros_stay(searched_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide = sparse.mask_smallest
+
+    def hides_nothing(network: nn.Module, masks: dict[str, Mask], counted: int, sparsity: float) -> None:
+        before = sum(int(mask.mask.sum()) for mask in masks.values())
+        hide(network, masks, counted, sparsity)
+        assert sum(int(mask.mask.sum()) for mask in masks.values()) == before  # the repair has done it
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sparse, "mask_smallest", hides_nothing)
+        finished = searched_job.run_here()
     assert finished.returncode == 0, finished.stderr
     made = variants(searched_job)
     dense = made["distilled"]["inference"]
@@ -143,6 +162,41 @@ def test_what_is_measured_is_kept_and_zeros_stay(searched_job: Job) -> None:
         assert ((groups == 0).sum(1) >= 2).all()
     assert made["fours8"]["inference"]["quantized_convs"] > 0
     assert "Sparse weights" in report(searched_job)
+
+
+def test_what_was_measured_is_not_measured_again(searched_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the repair, a stage goes on with the network that it had found, and with its masks."""
+    save = KeepEachEpoch.on_train_epoch_end
+
+    def fails_after_an_epoch(self: KeepEachEpoch, trainer: Any, module: Any) -> None:
+        save(self, trainer, module)
+        raise CompressError("the power is gone")
+
+    for name in ("quick", "sparse"):
+        only(searched_job, name)
+        assert searched_job.run_here().returncode == 0
+        undisturbed = weights(searched_job, name)
+        key = variants(searched_job)[name]["stage_key"]
+        shutil.rmtree(searched_job.runs / "store" / key)
+        with monkeypatch.context() as patch:
+            patch.setattr(KeepEachEpoch, "on_train_epoch_end", fails_after_an_epoch)
+            finished = searched_job.run_here()
+        assert finished.returncode == 1 and f"stage {name}: the power is gone" in finished.stderr
+        with monkeypatch.context() as patch:
+            patch.setattr(pruned, "LatencyTrials", None)
+            finished = searched_job.run_here()
+        assert finished.returncode == 0, finished.stderr
+        assert f"{name}: goes on after epoch 1 of 2" in finished.stderr
+        again = weights(searched_job, name)
+        assert all(np.array_equal(again[key], undisturbed[key]) for key in undisturbed)
+
+
+def only(job: Job, name: str) -> None:
+    """Leave one of the measured stages in the recipe."""
+    job.write(deployed=False)
+    stage = next(part for part in MEASURED.split("  - ") if part.startswith(f"{{id: {name},"))
+    stage = stage.replace("repair: {", "repair: {ema: 0.9, ")
+    job.recipe.write_text(job.recipe.read_text().replace("measure:", f"  - {stage}measure:"))
 
 
 def report(job: Job) -> str:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,7 +11,15 @@ from torch import nn
 from compress.errors import UsageError
 from compress.measurement.compute import macs, training_macs
 from compress.models.build import create_model
-from compress.pruning.sparsity import add_masks, fix_zeros, mask_smallest, mask_two_of_four, original, sparsity_at
+from compress.pruning.sparsity import (
+    Sparsify,
+    add_masks,
+    fix_zeros,
+    mask_smallest,
+    mask_two_of_four,
+    original,
+    sparsity_at,
+)
 
 
 def small() -> nn.Sequential:
@@ -84,6 +95,19 @@ def test_sparsity_rises_fast_and_then_ever_slower() -> None:
     assert sparsity_at(0, 0.8, 0.5) == 0
     assert sparsity_at(0.25, 0.8, 0.5) == pytest.approx(0.8 * 7 / 8)
     assert sparsity_at(0.5, 0.8, 0.5) == sparsity_at(1, 0.8, 0.5) == 0.8
+
+
+def test_sparsity_rises_while_a_network_is_fitted() -> None:
+    network = small()
+    masks = add_masks(network)
+    rising, hidden = Sparsify(network, masks, 504, 0.6, 0.5), []
+    for step in range(100):
+        rising.on_train_batch_start(SimpleNamespace(estimated_stepping_batches=100, global_step=step))
+        hidden.append(sum(int((~mask.mask).sum()) for mask in masks.values()))
+    assert hidden[0] == 0 and hidden == sorted(hidden)
+    for step in (10, 25, 49):
+        assert hidden[step] == pytest.approx(504 * sparsity_at(step / 50, 0.6, 1), abs=8)
+    assert hidden[50] == hidden[99] == math.floor(0.6 * 504)
 
 
 def test_masked_layers_are_counted_as_they_are_computed() -> None:
