@@ -23,6 +23,7 @@ from torch import nn
 
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime, thread_count
+from compress.errors import UsageError
 from compress.measurement.compute import macs
 from compress.measurement.latency import measure_in_turns, summary
 from compress.models.build import create_model
@@ -48,10 +49,11 @@ def main() -> None:
     networks = {"dense": create_model("timm", args.student, 1000, args.resolution).eval()}
     for round_to in args.round_to:
         for fewer in FEWER:
-            settings = Channels(target_macs=1 / fewer, round_to=round_to)
-            networks[f"{fewer}x, multiples of {round_to}"] = prune_channels(
-                networks["dense"], args.resolution, settings
-            )
+            settings, name = Channels(target_macs=1 / fewer, round_to=round_to), f"{fewer}x, multiples of {round_to}"
+            try:
+                networks[name] = prune_channels(networks["dense"], args.resolution, settings)
+            except UsageError as error:
+                print(f"{name}: {error}")
     if args.latency:
         target = LatencyTarget(share=args.latency, batch=args.batches[-1])
         trials = LatencyTrials(networks["dense"], args.resolution, target, thread_count(None))

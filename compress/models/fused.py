@@ -11,7 +11,7 @@ from torch import nn
 def fused(network: nn.Module, resolution: int) -> nn.Module:
     """On a CPU, the network with batch-norm and activations fused into its convolutions: 1.5x on EfficientNet-Lite0.
 
-    On another device, and where an architecture cannot be traced, the network as it is.
+    On another device, and where TorchScript cannot trace an architecture, or then not run it, the network as it is.
     """
     if next(network.parameters()).device.type != "cpu":
         return network
@@ -20,6 +20,8 @@ def fused(network: nn.Module, resolution: int) -> nn.Module:
         warnings.simplefilter("ignore")  # TorchScript is old, but needs no compiler on the person's machine
         try:
             traced = torch.jit.trace(network, example)  # type: ignore[no-untyped-call]
-            return torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))
+            fast = torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))
+            fast(example)  # its kernels have limits that show only here
+            return fast
         except RuntimeError:
             return network

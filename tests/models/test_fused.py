@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from compress.models.build import create_model
+from compress.models.fused import fused
+
+
+@pytest.mark.parametrize("side", [32, 30])
+def test_it_answers_as_the_network_does(side: int) -> None:
+    torch.manual_seed(0)
+    network = create_model("timm", "test_resnet", 10, side).eval()
+    images = torch.randn(3, 3, side, side)
+    with torch.no_grad():
+        assert torch.allclose(fused(network, side)(images), network(images), atol=1e-4)
+
+
+def test_what_its_kernels_cannot_do_is_left_to_the_network() -> None:
+    # oneDNN pools 23 x 23 to no 4 x 4, and says so only when it runs.
+    network = nn.Sequential(nn.Conv2d(3, 8, 7, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten()).eval()
+    assert fused(network, 96)(torch.zeros(2, 3, 96, 96)).shape == (2, 128)
