@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from compress.errors import UsageError
+from compress.models.build import create_model
+from compress.pipeline.trials import LatencyTrials
+from compress.pruning.channels import prune_channels
+from compress.recipe.schema import Channels, LatencyTarget
+
+
+def widths(network: nn.Module) -> int:
+    return sum(module.out_channels for module in network.modules() if isinstance(module, nn.Conv2d))
+
+
+def test_a_network_is_timed_beside_the_dense_one_and_its_runs_are_counted() -> None:
+    torch.manual_seed(0)
+    dense = create_model("timm", "test_resnet", 10, 32).eval()
+    small = prune_channels(dense, 32, Channels(target_macs=0.3, round_to=4))
+    trials = LatencyTrials(dense, 32, LatencyTarget(share=0.5, batch=2, rounds=5), threads=1)
+    share = trials(small)
+    (row,) = trials.rows
+    assert row["share"] == share and row["share_ci95"][0] <= share <= row["share_ci95"][1]
+    assert row["macs"] < 0.3 * 4_100_000 and row["p50_ms"] > 0
+    # Of both, at least the turns, one run before each, and what warms up.
+    assert trials.macs > 2 * (2 * 5 + 3) * row["macs"]
+
+
+def test_the_widest_network_within_the_latency_is_found() -> None:
+    dense = create_model("timm", "test_resnet", 10, 32).eval()
+    asked: list[float] = []
+
+    def latency(network: nn.Module) -> float:
+        asked.append((widths(network) / widths(dense)) ** 1.5)
+        return asked[-1]
+
+    settings = Channels(target_latency=LatencyTarget(share=0.6), round_to=4)
+    found = prune_channels(dense, 32, settings, latency=latency)
+    reached = (widths(found) / widths(dense)) ** 1.5
+    assert reached <= 0.6 and reached == max(share for share in asked if share <= 0.6)
+    assert min(share for share in asked if share > 0.6) - reached < 0.1
+
+
+def test_a_latency_that_cannot_be_reached() -> None:
+    dense = create_model("timm", "test_resnet", 10, 32).eval()
+    settings = Channels(target_latency=LatencyTarget(share=0.1), round_to=4)
+    with pytest.raises(UsageError, match=r"target_latency 0.1 cannot be reached: the smallest reachable value is 0.7"):
+        prune_channels(dense, 32, settings, latency=lambda network: 0.7)
