@@ -13,7 +13,8 @@ from compress.report.tables import Column, Record, Table, at, make
 
 USED = 1.1
 """A runtime that is less than so many times faster with zeros than without is said not to use them."""
-NAMED = 4  # layers of a sensitivity chart, the most sensitive ones
+STYLES = ("-", "--", "-.", ":")
+"""Lines of a sensitivity chart that have names: those of the most sensitive layers."""
 
 CONTROLS = (
     Column("pruned", at(f.text, "pruned", "id"), False),
@@ -156,20 +157,25 @@ def sensitivity_svg(name: str, rows: list[Record]) -> str:
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         curves.setdefault(f.plain(row["layers"][0]), [(0.0, 0.0)]).append((row["ratio"], row["loss"]))
-    worst = sorted(curves, key=lambda layer: -max(loss for _, loss in curves[layer]))[:NAMED]
+    worst = sorted(curves, key=lambda layer: -max(loss for _, loss in curves[layer]))[: len(STYLES)]
     settings = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 10, "text.parse_math": False}
     with rc_context(settings), io.StringIO() as out:
-        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+        figure = Figure(figsize=(5.2, 3.8), layout="constrained")
         axes = figure.add_subplot()
         for layer, points in curves.items():
             xs, ys = zip(*sorted(points), strict=True)
             named = layer in worst
-            axes.plot(xs, ys, color=INK if named else MUTED, linewidth=1.6 if named else 0.8, marker="o", markersize=3)
-        for place, layer in enumerate(worst):
-            x, y = max(curves[layer])
-            offset = (4, 5 - 11 * (place % 2))
-            axes.annotate(layer, (x, y), xytext=offset, textcoords="offset points", color=INK, fontsize=8)
-        axes.margins(x=0.2)
+            axes.plot(
+                xs,
+                ys,
+                color=INK if named else MUTED,
+                linestyle=STYLES[worst.index(layer)] if named else "-",
+                linewidth=1.6 if named else 0.8,
+                marker="o",
+                markersize=3,
+                label=layer if named else None,
+            )
+        figure.legend(frameon=False, labelcolor=INK, loc="outside lower center", ncols=2, fontsize=8)
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.set_xlabel("share of the layer's channels removed", color=MUTED)
