@@ -81,7 +81,8 @@ def _stored(work: Work, unit: Unit, name: str, make: Callable[[], State]) -> Sta
 def _repair(work: Work, unit: Unit, state: State, place: Path) -> State:
     stage = unit.stage
     assert isinstance(stage, PruneStage)
-    ledger = fit_stage(work, unit, place, state.model, state.architecture, stage.repair, state.ledger)
+    own = copy.deepcopy(state.ledger)  # a fit charges the ledger that it is given
+    ledger = fit_stage(work, unit, place, state.model, state.architecture, stage.repair, own)
     ledger["curve"] = [*state.ledger["curve"], *ledger["curve"]]
     return replace(state, ledger=ledger)
 

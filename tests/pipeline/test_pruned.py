@@ -78,6 +78,8 @@ def test_rounds_are_gone_on_from_and_the_control_costs_as_much(
     assert sum(what.startswith("importance: ") for what in said) == 2
     assert sum(what.startswith("repair: forward and backward") for what in said) == 2
     assert len(half["training"]["curve"]) == 2
+    first, last = (point["macs"] for point in half["training"]["curve"])
+    assert dense["training"]["macs"] < first < last <= half["training"]["macs"]
     assert half["training"]["macs"] == sum(part["macs"] for part in half["training"]["parts"])
     epochs = len(control["training"]["curve"])
     one_epoch = control["training"]["curve"][-1]["macs"] / epochs
