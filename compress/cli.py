@@ -124,15 +124,22 @@ def gap(
     start: Annotated[float, typer.Option("--start", help="Year at which both are level.")] = 2012,
     end: Annotated[float, typer.Option("--end", help="Last year.")] = 2024,
     run: Annotated[Path | None, typer.Option("--run", help="A run, whose savings are turned into months.")] = None,
+    models: Annotated[
+        Path | None, typer.Option("--models", help="CSV of models to fit, e.g. Epoch AI's.", metavar="FILE")
+    ] = None,
+    hardware: Annotated[
+        Path | None, typer.Option("--hardware", help="CSV of accelerators to fit, e.g. Epoch AI's.", metavar="FILE")
+    ] = None,
+    since: Annotated[float, typer.Option("--since", help="First year of the points that are fitted.")] = 2010,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the trends into this .svg, .png or .pdf.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say how far training compute runs ahead of the hardware, and what a saving offsets of it."""
     from compress.gap import gap_record
 
-    record = gap_record(basis or (), start, end, run)
+    record = gap_record(basis or (), start, end, run, models, hardware, since)
     if plot:
-        from compress.report.gap import draw_gap
+        from compress.report.gap_chart import draw_gap
 
         draw_gap(record, plot)
     if as_json:
@@ -140,11 +147,11 @@ def gap(
         return
     from rich.console import Console
 
-    from compress.report.gap import gap_tables
+    from compress.report.gap import gap_remarks, gap_tables
 
     for table in gap_tables(record):
         Console(highlight=False).print(table, "")
-    for remark in record["remarks"]:
+    for remark in gap_remarks(record):
         print(remark)
 
 

@@ -6,6 +6,84 @@ The growth rates themselves, with basis and source, are in `configs/trends/`.
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+FEWEST_POINTS = 3
+"""Two points are a line without a residual, and so without an interval."""
+
+Ends = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A growth that was fitted to points.
+
+    Attributes:
+        growth: Times a year.
+        low: Lower end of its interval, times a year.
+        high: Upper end, times a year.
+        doubling_years: Years in which it doubles; None where it does not grow. Negative where it falls.
+        points: How many points it is of.
+        first: Year of the first one.
+        last: Year of the last one.
+    """
+
+    growth: float
+    low: float
+    high: float
+    doubling_years: float | None
+    points: int
+    first: float
+    last: float
+
+
+def fit_growth(years: Sequence[float], values: Sequence[float], confidence: float = 0.95) -> Fit:
+    """Growth by least squares of log2(value) on the year, with the interval of Student's t for the slope.
+
+    Args:
+        years: [points], years with fractions.
+        values: [points], positive, in any one unit.
+        confidence: Two-sided confidence level, a fraction.
+
+    Raises:
+        ValueError: With fewer than 3 points, of one year only, or with a value that is not positive.
+    """
+    from scipy.special import stdtrit
+
+    if len(years) != len(values) or len(values) < FEWEST_POINTS:
+        raise ValueError(f"{len(values)} points are too few for a growth with an interval; {FEWEST_POINTS} are needed")
+    if min(values) <= 0:
+        raise ValueError(f"a value of {min(values)} has no logarithm")
+    if min(years) == max(years):
+        raise ValueError("points of one year have no growth")
+    logs = [math.log2(value) for value in values]
+    slope, intercept = statistics.linear_regression(years, logs)
+    freedom, middle = len(logs) - 2, statistics.fmean(years)
+    rest = sum((y - intercept - slope * x) ** 2 for x, y in zip(years, logs, strict=True))
+    error = math.sqrt(rest / freedom / sum((x - middle) ** 2 for x in years))
+    half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
+    return Fit(
+        growth=2**slope,
+        low=2 ** (slope - half),
+        high=2 ** (slope + half),
+        doubling_years=1 / slope if slope else None,
+        points=len(logs),
+        first=min(years),
+        last=max(years),
+    )
+
+
+def months_per_doubling(times: float, years: float) -> float:
+    """Months per doubling of what became `times` as much within `years`: 12 years / log2(times).
+
+    Raises:
+        ValueError: When it did not grow, or no time has gone by.
+    """
+    if times <= 1 or years <= 0:
+        raise ValueError(f"{times} times in {years} years is no growth")
+    return 12 * years / math.log2(times)
 
 
 def growth_from_doubling_time(years: float) -> float:
@@ -34,6 +112,31 @@ def gap(growth: float, hardware: float, start: float, end: float) -> float:
     if growth <= 0 or hardware <= 0:
         raise ValueError(f"growths of {growth} and {hardware} times a year cannot be")
     return float((growth / hardware) ** (end - start))
+
+
+def gap_interval(growth: float, growth_ends: Ends, hardware: float, hardware_ends: Ends, years: float) -> Ends:
+    """Interval of the gap, from those of the two growths, which are taken as independent.
+
+    On the log scale the distances of an end from the estimate add as squares, times the years: the lower end of the
+    gap is of slower compute and faster hardware. It is of the same level as the two intervals.
+
+    Args:
+        growth: G, training compute's growth, times a year.
+        growth_ends: Its interval.
+        hardware: H, the hardware's growth, times a year.
+        hardware_ends: Its interval.
+        years: From the year at which both are level.
+
+    Raises:
+        ValueError: When a growth is not positive or not inside its interval.
+    """
+    for middle, (low, high) in ((growth, growth_ends), (hardware, hardware_ends)):
+        if not 0 < low <= middle <= high:
+            raise ValueError(f"a growth of {middle} is not inside its interval from {low} to {high}")
+    slow = math.hypot(math.log(growth / growth_ends[0]), math.log(hardware_ends[1] / hardware))
+    fast = math.hypot(math.log(growth_ends[1] / growth), math.log(hardware / hardware_ends[0]))
+    center = math.log(growth / hardware)
+    return math.exp(years * (center - slow)), math.exp(years * (center + fast))
 
 
 def years_to_catch_up(growth: float, hardware: float, start: float, end: float) -> float:

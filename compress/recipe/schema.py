@@ -265,7 +265,9 @@ class Trend(Section):
 
     name: str
     growth: float = Field(gt=1, description="training compute, times a year")
+    growth_ci90: tuple[float, float] | None = Field(None, description="its 90% interval, where the source has one")
     hardware: float = Field(ge=1, description="hardware, times a year")
+    hardware_ci90: tuple[float, float] | None = Field(None, description="its 90% interval, where the source has one")
     basis: str
     source: str
     until: int | None = Field(None, description="last year for which it was found; without it, it still goes on")

@@ -1,95 +1,113 @@
-"""The trends of `gap` as a table and as a chart."""
+"""The trends of `gap`, the fits of published points and a run's savings, as tables for a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from compress.errors import CompressError
 from compress.report import formats as f
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+Record = Mapping[str, Any]
+Columns = Sequence[tuple[str, Callable[[Record], str]]]
 
-def gap_tables(record: Mapping[str, Any]) -> list[Table]:
-    """For a terminal: the trends, and what a run's savings offset by each."""
+
+def gap_tables(record: Record) -> list[Table]:
+    """The trends; the growths that the published points give; and what a run's savings offset by each trend.
+
+    Args:
+        record: What `gap_record` gave.
+    """
+    saved = [{**saving, "trend": basis["name"]} for basis in record["bases"] for saving in basis["savings"]]
+    tables = (
+        _table(_trends(record["start"], record["end"]), record["bases"], 1),
+        _table(FITS, record["fits"], 2),
+        _table(SAVINGS, saved, 4),
+    )
+    return [table for table in tables if table.row_count]
+
+
+def gap_remarks(record: Record) -> list[str]:
+    """What must be said beside the tables."""
+    measured = record["ai_and_efficiency"]
+    efficiency = (
+        f"Algorithms: {measured['about']} fell {measured['reduction']} times "
+        f"({measured['reduction_with_alexnet_stopped_at_epoch_62']} times with AlexNet stopped at epoch 62). One "
+        f"doubling every {measured['months_per_doubling_stated']} months as stated, "
+        f"{measured['months_per_doubling_of_end_points']:.1f} from its end points. {measured['source']}."
+    )
+    return [*record["remarks"], efficiency]
+
+
+def _trends(start: float, end: float) -> Columns:
+    return (
+        ("trend", lambda basis: f.plain(basis["name"])),
+        ("compute × a year", lambda basis: f"{basis['growth']:.3g}"),
+        ("hardware × a year", lambda basis: f"{basis['hardware']:.3f}"),
+        (f"gap {start:g}–{end:g}", _gap),
+        ("years to catch up", lambda basis: f"{basis['years_to_catch_up']:.1f}" if basis["years_to_catch_up"] else ""),
+        ("to hold it, × a year", lambda basis: f"{basis['holding_rate']:.2f}"),
+        ("one doubling, months of growth", lambda basis: f"{basis['one_doubling']['months_of_growth']:.1f}"),
+        ("of gap", lambda basis: f"{basis['one_doubling']['months_of_gap']:.1f}"),
+    )
+
+
+FITS: Columns = (
+    ("fitted", lambda fit: f.plain(fit["quantity"])),
+    ("table", lambda fit: f.plain(fit["table"])),
+    ("× a year (95% interval)", lambda fit: _growth(fit) if fit["growth"] else "none"),
+    ("doubles in", lambda fit: _span(fit.get("doubling_years"))),
+    ("years", lambda fit: f"{int(fit['first'])}–{int(fit['last'])}" if fit["growth"] else ""),
+    ("rows", lambda fit: f.plain(fit["about"])),
+)
+
+SAVINGS: Columns = (
+    ("trend", lambda saving: f.plain(saving["trend"])),
+    ("saving in", lambda saving: saving["of"]),
+    ("variant", lambda saving: f.plain(saving["variant"])),
+    ("against", lambda saving: f.plain(saving["against"])),
+    ("doublings", lambda saving: f.signed(saving["doublings"])),
+    ("months of growth", lambda saving: f.months(saving["months_of_growth"])),
+    ("months of gap", lambda saving: _held(saving)),
+)
+
+
+def _held(saving: Record) -> str:
+    return f.months(saving["months_of_gap"]) if saving["months_of_gap"] is not None else "none: inference"
+
+
+def _gap(basis: Record) -> str:
+    if basis["gap"] is None:
+        return f"found to {basis['until']} only"
+    ends = basis["gap_interval"]
+    between = f" ({100 * ends['level']:.0f}%: {rounded(ends['low'], 2)} to {rounded(ends['high'], 2)})" if ends else ""
+    return f"{rounded(basis['gap'], 4)}{between}"
+
+
+def _growth(fit: Record) -> str:
+    return f"{fit['growth']:.3g} ({fit['ci95'][0]:.3g} to {fit['ci95'][1]:.3g})"
+
+
+def _span(years: float | None) -> str:
+    if years is None:
+        return ""
+    return f"{years:.1f} years" if abs(years) >= 1 else f"{12 * years:.1f} months"
+
+
+def rounded(times: float, digits: int) -> str:
+    """A ratio of many digits to a few of them: 606,500×."""
+    return f"{float(f'{times:.{digits}g}'):,.0f}×" if times >= 10 else f.times(times)
+
+
+def _table(columns: Columns, rows: Iterable[Record], words: int) -> Table:
+    """A table whose first columns are words and set to the left, the others figures and set to the right."""
     from rich.table import Table
 
-    trends = Table(box=None, pad_edge=False)
-    span = f"gap {record['start']:g}–{record['end']:g}"
-    for heading in (
-        "trend",
-        "compute × a year",
-        "hardware × a year",
-        span,
-        "years to catch up",
-        "to hold it, × a year",
-    ):
-        trends.add_column(heading, justify="left" if heading == "trend" else "right")
-    trends.add_column("one doubling, months of growth", justify="right")
-    trends.add_column("of gap", justify="right")
-    for basis in record["bases"]:
-        one = basis["one_doubling"]
-        trends.add_row(
-            basis["name"],
-            f"{basis['growth']:g}",
-            f"{basis['hardware']:.3f}",
-            _rounded(basis["gap"], 4) if basis["gap"] else f"found to {basis['until']} only",
-            f"{basis['years_to_catch_up']:.1f}" if basis["years_to_catch_up"] else "",
-            f"{basis['holding_rate']:.2f}",
-            f"{one['months_of_growth']:.1f}",
-            f"{one['months_of_gap']:.1f}",
-        )
-    saved = Table(box=None, pad_edge=False)
-    for heading in ("trend", "saving in", "variant", "against"):
-        saved.add_column(heading)
-    for heading in ("doublings", "months of growth", "months of gap"):
-        saved.add_column(heading, justify="right")
-    for basis in record["bases"]:
-        for saving in basis["savings"]:
-            gained = f.months(saving["months_of_gap"]) if saving["months_of_gap"] is not None else "none: inference"
-            saved.add_row(
-                basis["name"],
-                saving["of"],
-                saving["variant"],
-                saving["against"],
-                f.signed(saving["doublings"]),
-                f.months(saving["months_of_growth"]),
-                gained,
-            )
-    return [table for table in (trends, saved) if table.row_count]
-
-
-def _rounded(times: float, digits: int) -> str:
-    return f"{float(f'{times:.{digits}g}'):,.0f}×"
-
-
-def draw_gap(record: Mapping[str, Any], path: Path) -> None:
-    """Write the chart: training compute and the hardware of each trend from their common start, on a log scale.
-
-    Raises:
-        CompressError: matplotlib does not know the file's kind, or the file cannot be written.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot(yscale="log")
-    years = [record["start"], record["end"]]
-    span = years[1] - years[0]
-    drawn = [basis for basis in record["bases"] if basis["gap"]]
-    growths = {basis["growth"] for basis in drawn}
-    for number, growth in enumerate(sorted(growths)):
-        style = ("-", ":", "-.")[number % 3]
-        axes.plot(years, [1, growth**span], color="black", linestyle=style, label=f"training compute, {growth:g}×/year")
-    for basis in drawn:
-        label = f"{basis['name']}: hardware {basis['hardware']:.2f}×/year, gap {_rounded(basis['gap'], 2)}"
-        axes.plot(years, [1, basis["hardware"] ** span], label=label)
-    axes.set_ylabel(f"times the level of {years[0]:g}")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise CompressError(f"the chart cannot be written to {path}: {error}") from error
+    table = Table(box=None, pad_edge=False)
+    for number, (heading, _) in enumerate(columns):
+        table.add_column(heading, justify="left" if number < words or heading == "rows" else "right")
+    for row in rows:
+        table.add_row(*(write(row) for _, write in columns))
+    return table

@@ -29,6 +29,41 @@ def test_published_figures() -> None:
     one = found["epoch-fp32"]["one_doubling"]
     assert one["months_of_growth"] == pytest.approx(5.9, abs=0.05)
     assert one["months_of_gap"] == pytest.approx(7.5, abs=0.05)
+    assert one["hold"] == "To hold the gap, you would need this again every 7.5 months."
+
+
+def test_algorithms_as_published() -> None:
+    # Hernandez and Brown 2020: 44x (30x by the footnote), 16 months as stated, from Table 3's 3.1 and 0.069 tfs-days.
+    record = json.loads(gap("--json").stdout)["ai_and_efficiency"]
+    assert record["reduction"] == 44 and record["reduction_with_alexnet_stopped_at_epoch_62"] == 30
+    assert record["reduction_of_end_points"] == pytest.approx(3.1 / 0.069)
+    assert record["months_per_doubling_stated"] == 16
+    assert record["months_per_doubling_of_end_points"] == pytest.approx(15.3, abs=0.05)
+    assert "2005.04305" in record["source"]
+
+
+def test_shipped_points_give_about_the_published_rates() -> None:
+    fits = {fit["quantity"]: fit for fit in json.loads(gap("--json").stdout)["fits"]}
+    # Hobbhahn, Heim and Aydos 2023: doubling in 2.3 and 3.0 years; AI and Compute: in 3.43 months.
+    for quantity, years in (("FP32 rate", 2.3), ("energy efficiency, FP32", 3.0), ("training compute", 3.43 / 12)):
+        assert fits[quantity]["doubling_years"] == pytest.approx(years, rel=0.12)
+        low, high = fits[quantity]["ci95"]
+        assert low < fits[quantity]["growth"] < high
+    assert fits["FP32 rate"]["points"] >= 40
+
+
+def test_own_tables_are_fitted(tmp_path: Path) -> None:
+    models = [f"m{n},{2012 + n}-01-01,{10.0**n:g}" for n in range(8)]
+    chips = [f"c{n},{2012 + n}-01-01,{1e12 * 1.4**n:g},{100 * 1.1**n:g}" for n in range(8)]
+    (tmp_path / "models.csv").write_text("Model,Publication date,Training compute (FLOP)\n" + "\n".join(models))
+    heading = "Hardware name,Release date,FP32 (single precision) performance (FLOP/s),TDP (W)\n"
+    (tmp_path / "chips.csv").write_text(heading + "\n".join(chips))
+    both = bases("--models", str(tmp_path / "models.csv"), "--hardware", str(tmp_path / "chips.csv"), "--end", "2019")
+    assert both["fitted FP32 rate"]["growth"] == pytest.approx(10, rel=1e-3)
+    assert both["fitted FP32 rate"]["hardware"] == pytest.approx(1.4, rel=1e-3)
+    assert both["fitted energy efficiency"]["hardware"] == pytest.approx(1.4 / 1.1, rel=1e-3)
+    assert bases("--hardware", str(tmp_path / "chips.csv"))["fitted FP32 rate"]["growth"] == 4.1
+    assert bases("--hardware", str(tmp_path / "chips.csv"))["fitted FP32 rate"]["gap"] is None, "found to 2019 only"
 
 
 def test_the_essay_is_said_to_count_twice_and_only_it() -> None:
@@ -78,6 +113,7 @@ def test_the_chart_is_drawn(tmp_path: Path) -> None:
         (["--basis", "moore"], 2, "there is no trend 'moore'; there are energy, epoch-fp32"),
         (["--start", "2024", "--end", "2012"], 2, "--end 2012 does not come after --start 2024"),
         (["--run", "nowhere"], 1, "nowhere has no results.json"),
+        (["--models", "nowhere.csv"], 2, "nowhere.csv cannot be read: No such file"),
         (["--plot", "gap.docx"], 1, "the chart cannot be written to gap.docx"),
     ],
 )
