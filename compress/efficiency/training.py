@@ -49,28 +49,31 @@ def training_ratio(
 
 
 def training_efficiency(
-    variants: Iterable[Mapping[str, Any]], trend: Mapping[str, Any], teacher_pretraining_macs: float | None = None
+    variants: Iterable[Mapping[str, Any]], trend: Mapping[str, Any], reach: Sequence[float] = ()
 ) -> list[dict[str, Any]]:
     """The `training_efficiency` entries of `results.json`: every distilled variant against every baseline.
 
-    P is the accuracy of the last point of the baseline's curve. The accuracies of curves are validation accuracies of
-    one run each: the ratio has no interval.
+    P is the accuracy of the last point of the baseline's curve, and each of `reach`. The accuracies of curves are
+    validation accuracies of one run each: the ratio has no interval.
 
     Args:
         variants: Variant records of `results.json`. Baselines are of the kinds `BASELINES`, variants of `COMPARED`.
         trend: {growth, hardware, ...}, times a year.
-        teacher_pretraining_macs: What the teacher's own pre-training cost, in MACs; None where it is not known.
+        reach: More accuracies P, fractions.
 
     Returns:
-        One entry a pair in which both have a curve.
+        One entry a P and a pair in which both have a curve. `chosen` says whether P is one of `reach`. The teacher's
+        own training, which the variant says in `training.teacher_pretraining.macs`, is in `with_teacher_pretraining`
+        only.
     """
     records = [variant for variant in variants if _is_comparable(variant.get("training") or {})]
     return [
-        _entry(baseline, variant, trend, teacher_pretraining_macs)
+        _entry(baseline, variant, trend, target)
         for baseline in records
         if baseline["kind"] in BASELINES
         for variant in records
         if variant["kind"] in COMPARED
+        for target in (None, *reach)
     ]
 
 
@@ -80,10 +83,11 @@ def _is_comparable(training: Mapping[str, Any]) -> bool:
 
 
 def _entry(
-    baseline: Mapping[str, Any], variant: Mapping[str, Any], trend: Mapping[str, Any], pretraining: float | None
+    baseline: Mapping[str, Any], variant: Mapping[str, Any], trend: Mapping[str, Any], chosen: float | None
 ) -> dict[str, Any]:
     theirs, ours = baseline["training"]["curve"], variant["training"]["curve"]
-    target = max(theirs, key=lambda point: point["macs"])["top1"]
+    target = max(theirs, key=lambda point: point["macs"])["top1"] if chosen is None else chosen
+    pretraining = (variant["training"].get("teacher_pretraining") or {}).get("macs")
     times, censored = training_ratio(theirs, ours, target)
     with_teacher, _ = training_ratio(theirs, ours, target, pretraining)
     d = doublings(times)
@@ -91,6 +95,7 @@ def _entry(
         "baseline": baseline["id"],
         "variant": variant["id"],
         "target_top1": target,
+        "chosen": chosen is not None,
         "baseline_macs": macs_to_reach(theirs, target),
         "variant_macs": macs_to_reach(ours, target),
         "ratio": times,

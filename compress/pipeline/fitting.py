@@ -126,6 +126,8 @@ def fit_network(
     if live:
         charge(ledger, f"teacher: live, {epochs} epochs", live)
     charge(ledger, f"{what}: validation after each epoch", epochs * len(chosen_on.images) * check_macs)
+    # Apart from what the variant took: a run that was never stopped gives the same figures otherwise.
+    ledger["interrupted"] += fitted.lost * (module.step_macs // module.step_images)
     ledger["wall_s"] = round(ledger["wall_s"] + fitted.wall_s, 3)
     ledger["steps"] = fitted.steps
     if ledger["selected_on"] != "test":  # what was once chosen on the test images stays so through repair
@@ -155,10 +157,11 @@ def new_student(work: Work, stage: TrainStage | DistillStage) -> tuple[nn.Module
 
 def new_ledger(before: Metrics | None = None) -> Metrics:
     """A training ledger that starts with all that was spent on the variant it comes from."""
-    start = before or {"macs": 0, "parts": [], "wall_s": 0.0, "views": {}}
+    start = before or {"macs": 0, "parts": [], "wall_s": 0.0, "views": {}}  # stored ones may lack `interrupted`
     return {
         "macs": start["macs"],
         "parts": list(start["parts"]),
+        "interrupted": start.get("interrupted", 0),
         "wall_s": start["wall_s"],
         "views": dict(start["views"]),
         "curve": [],

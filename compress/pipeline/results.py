@@ -13,9 +13,9 @@ import numpy as np
 from compress.data.arrays import prepare
 from compress.efficiency.intervals import paired_difference
 from compress.efficiency.worth import training_efficiency, worth
-from compress.pipeline.plan import EXPORT_PACKAGES, FIT_PACKAGES, Plan, processor, version_of
+from compress.pipeline.plan import EXPORT_PACKAGES, FIT_PACKAGES, Plan, Unit, processor, version_of
 from compress.pipeline.store import Store
-from compress.recipe.schema import ShrinkStage
+from compress.recipe.schema import ShrinkStage, TeacherStage
 
 SCHEMA_VERSION = 1
 
@@ -51,7 +51,7 @@ def collect(plan: Plan, store: Store, run: dict[str, Any], command: str) -> dict
             worth(variants, reference, plan.recipe.worth.tolerance, trend, _paired(plan, store, reference))
             for reference in plan.recipe.worth.references
         ],
-        "training_efficiency": training_efficiency(variants, trend),
+        "training_efficiency": training_efficiency(variants, trend, plan.recipe.worth.reach),
     }
 
 
@@ -81,11 +81,22 @@ def _variant(plan: Plan, store: Store, identifier: str, measured: dict[str, Any]
             "energy_j": {"value": None, "method": None},
             "curve": training["curve"],
             "selected_on": training["selected_on"],
+            "interrupted": training.get("interrupted"),
+            "teacher_pretraining": _pretraining(plan, unit),
         },
         "artifacts": artifacts,
         "pruning": metrics.get("pruning"),
         "sparsity": metrics.get("sparsity"),
     }
+
+
+def _pretraining(plan: Plan, unit: Unit) -> dict[str, Any]:
+    """What the training of a variant's teacher has cost: 0 without a teacher, null where the recipe does not say."""
+    stage = plan.unit(unit.teacher).stage if unit.teacher else unit.stage
+    if not isinstance(stage, TeacherStage):
+        return {"macs": 0, "source": None}
+    told = stage.teacher.pretraining
+    return {"macs": told.macs, "source": told.source} if told else {"macs": None, "source": None}
 
 
 def _control(plan: Plan, store: Store, identifier: str) -> dict[str, Any] | None:

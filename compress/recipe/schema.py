@@ -26,6 +26,18 @@ Runtime = Literal["onnxruntime", "openvino"]
 # --- models -------------------------------------------------------------------------------------------------------
 
 
+class Pretraining(Section):
+    """What a teacher's own training has cost, of which the training ledger holds nothing."""
+
+    samples: float = Field(gt=0, description="samples seen, each pass over the data counted")
+    macs_per_sample: float = Field(gt=0, description="multiply-accumulates of forward and backward pass")
+    source: str
+
+    @property
+    def macs(self) -> float:
+        return self.samples * self.macs_per_sample
+
+
 class OpenClipTeacher(Section):
     """Any model of open_clip; its zero-shot head is made from the prompts of the data."""
 
@@ -37,6 +49,7 @@ class OpenClipTeacher(Section):
         "zero-shot", description="from the prompts of the data, or a linear classifier fitted on the train labels"
     )
     batch: int = Field(64, ge=1, description="images that it embeds at once")
+    pretraining: Pretraining | None = None
 
 
 class ClassifierTeacher(Section):
@@ -48,6 +61,7 @@ class ClassifierTeacher(Section):
     pretrained: bool = Field(False, description="download the library's own weights")
     resolution: int | None = Field(None, ge=8, description="side in pixels; without it, the library's own")
     batch: int = Field(64, ge=1, description="images that it embeds at once")
+    pretraining: Pretraining | None = None
 
 
 Teacher = Annotated[OpenClipTeacher | ClassifierTeacher, Field(discriminator="source")]
@@ -278,6 +292,9 @@ class Worth(Section):
 
     references: list[Identifier] = Field([], description="variants; without any, the first one")
     tolerance: Fraction = Field(0.01, description="loss of accuracy that counts as equal, as a fraction")
+    reach: list[Fraction] = Field(
+        [], description="accuracies to which training compute is compared, besides the baseline's own last one"
+    )
     trend: Trend
 
 

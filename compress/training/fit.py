@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import warnings
@@ -22,16 +23,23 @@ from compress.recipe.schema import Trainer
 from compress.training.module import Fitting
 
 CHECKPOINT = "last.ckpt"
+STEPS = "steps.json"
+NOTE_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit leaves: accuracy after each epoch, optimizer steps, images seen, and seconds."""
+    """What a fit leaves: accuracy after each epoch, optimizer steps, images seen, and seconds.
+
+    `lost` counts the images of steps that were taken and lost when the fit was interrupted, as far as it is known: to
+    the last note before the interruption.
+    """
 
     curve: list[dict[str, float]]
     steps: int
     images: int
     wall_s: float
+    lost: int = 0
 
 
 class Followed(Exception):
@@ -63,6 +71,34 @@ class KeepEachEpoch(Checkpoint):
         aside = self.path.with_suffix(".partial")
         trainer.save_checkpoint(aside)
         if trainer.is_global_zero:
+            aside.replace(self.path)
+
+
+class CountLost(Callback):
+    """Notes every few seconds how far an epoch has come, so that what an interruption has cost is known."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / STEPS
+        self.lost = 0
+        self.noted = time.monotonic()
+
+    def on_train_start(self, trainer: L.Trainer, _: L.LightningModule) -> None:
+        try:
+            told = json.loads(self.path.read_text())
+            self.lost = int(told["lost"]) + max(0, int(told["steps"]) - trainer.global_step)
+        except (OSError, ValueError, KeyError, TypeError):  # the first start, or a note that was cut off
+            self.lost = 0
+        self._note(trainer)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if time.monotonic() - self.noted > NOTE_EVERY_S:
+            self._note(trainer)
+
+    def _note(self, trainer: L.Trainer) -> None:
+        self.noted = time.monotonic()
+        if trainer.is_global_zero:
+            aside = self.path.with_suffix(".partial")
+            aside.write_text(json.dumps({"steps": trainer.global_step, "lost": self.lost}))
             aside.replace(self.path)
 
 
@@ -106,13 +142,13 @@ def fit(module: Fitting, trainer: Trainer, work: Path, what: str, *callbacks: Ca
     _quiet()
     work.mkdir(parents=True, exist_ok=True)
     last = work / CHECKPOINT
-    keep = KeepEachEpoch(last)
+    keep, count = KeepEachEpoch(last), CountLost(work)
     try:
         loop = L.Trainer(
             **trainer.model_dump(),
             max_epochs=epochs,
             gradient_clip_val=module.settings.clip,
-            callbacks=[*callbacks, keep, ShowEpochs(what, epochs)],
+            callbacks=[*callbacks, keep, count, ShowEpochs(what, epochs)],
             default_root_dir=work,
             logger=False,
             enable_progress_bar=False,
@@ -139,7 +175,8 @@ def fit(module: Fitting, trainer: Trainer, work: Path, what: str, *callbacks: Ca
     module.network.load_state_dict(dict(module.best or module.kept()))
     module.network.eval().cpu()
     steps = int(loop.global_step)
-    return Fitted(module.curve, steps, steps * module.step_images, round(keep.spent, 3))
+    images = module.step_images
+    return Fitted(module.curve, steps, steps * images, round(keep.spent, 3), count.lost * images)
 
 
 def _finished_epochs(checkpoint: Path) -> int | None:

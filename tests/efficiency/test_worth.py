@@ -95,7 +95,8 @@ BASELINE = {"id": "scratch", "kind": "train", "training": curve((10, 0.3), (20, 
 def test_training_efficiency_at_the_baselines_final_accuracy() -> None:
     distilled = {"id": "distilled", "kind": "distill", "training": curve((4, 0.2), (10, 0.6), (30, 0.8))}
     pruned = {"id": "pruned", "kind": "prune", "training": curve((1, 0.9))}
-    (entry,) = training_efficiency([BASELINE, distilled, pruned], TREND, teacher_pretraining_macs=70)
+    distilled["training"]["teacher_pretraining"] = {"macs": 70, "source": "s"}
+    (entry,) = training_efficiency([BASELINE, distilled, pruned], TREND)
     assert (entry["baseline"], entry["variant"], entry["target_top1"]) == ("scratch", "distilled", 0.5)
     assert (entry["baseline_macs"], entry["variant_macs"], entry["ratio"]) == (20, 10, 2)
     assert not entry["censored"]
@@ -109,6 +110,17 @@ def test_training_efficiency_censored_where_not_reached() -> None:
     (entry,) = training_efficiency([BASELINE, slow], TREND)
     assert entry["censored"]
     assert entry["ratio"] is None and entry["doublings"] is None and entry["months_of_gap"] is None
+
+
+def test_training_efficiency_at_chosen_accuracies() -> None:
+    distilled = {"id": "distilled", "kind": "distill", "training": curve((4, 0.2), (10, 0.6), (30, 0.8))}
+    final, early, high, beyond = training_efficiency([BASELINE, distilled], TREND, reach=(0.15, 0.7, 0.9))
+    assert (final["target_top1"], final["chosen"]) == (0.5, False)
+    assert final["with_teacher_pretraining"]["ratio"] is None, "nobody says what the teacher has cost"
+    assert (early["target_top1"], early["chosen"], early["ratio"], early["censored"]) == (0.15, True, 10 / 4, False)
+    # The baseline never reaches 70%: at least all that it spent, over what the variant took.
+    assert (high["baseline_macs"], high["ratio"], high["censored"]) == (None, 40 / 30, True)
+    assert (beyond["ratio"], beyond["censored"]) == (None, True)
 
 
 def test_training_efficiency_without_curves() -> None:

@@ -131,6 +131,28 @@ def test_without_patience_left_the_fit_ends(tmp_path: Path, monkeypatch: pytest.
     assert fit(resumed, CPU, tmp_path, "tiny").curve == fitted.curve
 
 
+def test_what_an_interruption_has_cost_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compress.training.fit.NOTE_EVERY_S", -1.0)
+    original, taken = Fitting.training_step, 0
+
+    def dies(self: Fitting, *args: Any) -> torch.Tensor:
+        nonlocal taken
+        taken += 1
+        if taken in (7, 11):  # after 4 + 2 steps, and again after 4 of the epoch that is done once more
+            raise KeyError("killed")
+        return original(self, *args)
+
+    monkeypatch.setattr(Fitting, "training_step", dies)
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            fit(fitting(plain(3)), CPU, tmp_path, "tiny")
+    fitted = fit(fitting(plain(3)), CPU, tmp_path, "tiny")
+    assert fitted.steps == 12 and fitted.images == 12 * 16
+    assert fitted.lost == (2 + 3) * 16, "two steps of the second epoch, then three of it"
+    undisturbed = fit(fitting(plain(3)), CPU, tmp_path / "other", "tiny")
+    assert undisturbed.lost == 0 and undisturbed.curve == fitted.curve
+
+
 def test_the_moving_average_of_the_weights_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[torch.Tensor] = []
     original = Fitting.on_train_batch_end
