@@ -7,12 +7,14 @@ from typing import Any
 
 from compress.efficiency.doublings import doublings, inference_ratios, latency_basis, months_of_growth, ratio
 from compress.efficiency.intervals import PAIRED_METHOD, Grant, PairedDifference, grant, paired_difference
-from compress.efficiency.lifetime import break_even, lifetime_ratio
+from compress.efficiency.lifetime import break_even, cached_queries, ceiling, lifetime_ratio, share_ratio
 from compress.efficiency.training import training_efficiency
 
 __all__ = ["training_efficiency", "worth"]
 
 LIFETIME_QUERIES = (10**6, 10**9, 10**12)
+MADE_FROM_PARENT = ("prune", "sparsify", "quantize")
+"""Kinds of stage whose training ledger starts with their parent's."""
 
 Record = Mapping[str, Any]
 
@@ -23,6 +25,7 @@ def worth(
     tolerance: float,
     trend: Record,
     paired: Mapping[str, tuple[int, int, int]],
+    deployment: Record | None = None,
 ) -> dict[str, Any]:
     """What every other variant saves against one reference.
 
@@ -37,13 +40,15 @@ def worth(
         trend: {name, growth, hardware, basis, source}, growths in times a year.
         paired: Per variant id (b, c, n): of n test images that both were asked, b only the reference gets right, c
             only the variant. A variant without counts is not granted.
+        deployment: {queries, hit_rate, inference_share}, each of which may be None: how much a model is asked.
 
     Returns:
         {reference, tolerance, trend, interval_method, variants: [{id, granted, reason, accuracy_difference,
         difference_ci95, doublings, latency_basis, lifetime, break_even_queries, months_of_growth}]}.
         `accuracy_difference` is (b - c) / n as a fraction: positive means that the variant is *less* accurate.
-        `months_of_growth` is that of the doublings of MACs. `break_even_queries` is K / (c_b - c_c), where K is all
-        of the variant's training ledger, in MACs.
+        `months_of_growth` is that of the doublings of MACs. `break_even_queries` is K / (c_b - c_c), where K is what
+        making the variant took on top of the reference, in MACs: its training ledger, less the reference's where it was
+        made from the reference.
 
     Raises:
         ValueError: When no variant has the reference's id.
@@ -63,7 +68,13 @@ def worth(
         "interval_method": PAIRED_METHOD,
         "variants": [
             _entry(
-                v, reference, _name_cheapest(grants[v["id"]], cheapest, reference_id), differences.get(v["id"]), trend
+                v,
+                reference,
+                _name_cheapest(grants[v["id"]], cheapest, reference_id),
+                differences.get(v["id"]),
+                trend,
+                _effort(v, reference, variants),
+                deployment or {},
             )
             for v in others
         ],
@@ -90,11 +101,16 @@ def _cost(variant: Record) -> tuple[float, float]:
 
 
 def _entry(
-    variant: Record, reference: Record, decision: Grant, difference: PairedDifference | None, trend: Record
+    variant: Record,
+    reference: Record,
+    decision: Grant,
+    difference: PairedDifference | None,
+    trend: Record,
+    effort: float | None,
+    deployment: Record,
 ) -> dict[str, Any]:
     theirs, ours = reference.get("inference") or {}, variant.get("inference") or {}
     saved = {cost: doublings(times) for cost, times in inference_ratios(theirs, ours).items()}
-    effort = (variant.get("training") or {}).get("macs")
     return {
         "id": variant["id"],
         "granted": decision.granted,
@@ -103,19 +119,47 @@ def _entry(
         "difference_ci95": [difference.low, difference.high] if difference else None,
         "doublings": saved,
         "latency_basis": latency_basis(theirs, ours),
-        "lifetime": _lifetime(reference, variant) if decision.granted else None,
+        "lifetime": _lifetime(reference, variant, effort, deployment) if decision.granted else None,
         "break_even_queries": break_even(effort, theirs.get("macs"), ours.get("macs")),
         "months_of_growth": months_of_growth(saved["macs"], trend["growth"]) if decision.granted else None,
     }
 
 
-def _lifetime(reference: Record, variant: Record) -> dict[str, Any] | None:
+def _effort(variant: Record, reference: Record, variants: Sequence[Record]) -> float | None:
+    """K: MACs that making the variant took on top of the reference."""
+    spent = (variant.get("training") or {}).get("macs")
+    by_id = {each["id"]: each for each in variants}
+    ancestor: Record | None = variant
+    while ancestor and ancestor.get("kind") in MADE_FROM_PARENT:
+        ancestor = by_id.get(str(ancestor.get("parent")))
+        if ancestor and ancestor["id"] == reference["id"]:
+            made = (reference.get("training") or {}).get("macs")
+            return None if spent is None or made is None else float(spent - made)
+    return None if spent is None else float(spent)
+
+
+def _lifetime(reference: Record, variant: Record, effort: float | None, deployment: Record) -> dict[str, Any] | None:
     """R(Q) in MACs at some Q, with its limit; None where what it is made of is not known."""
     made = (reference.get("training") or {}).get("macs")
-    effort = (variant.get("training") or {}).get("macs")
     c_b = (reference.get("inference") or {}).get("macs")
     c_c = (variant.get("inference") or {}).get("macs")
     if made is None or effort is None or c_b is None or c_c is None:
         return None
-    at = [{"queries": q, "ratio": lifetime_ratio(q, c_b, c_c, effort, made)} for q in LIFETIME_QUERIES]
-    return {"unit": "macs", "at_queries": at, "limit": ratio(c_b, c_c)}
+    hit_rate, own = deployment.get("hit_rate") or 0.0, deployment.get("queries")
+    at = [
+        {"queries": q, "ratio": lifetime_ratio(cached_queries(q, hit_rate), c_b, c_c, effort, made)}
+        for q in sorted({*LIFETIME_QUERIES, *([own] if own else [])})
+    ]
+    limit, share = ratio(c_b, c_c), deployment.get("inference_share")
+    return {
+        "unit": "macs",
+        "at_queries": at,
+        "query_macs": {"reference": c_b, "variant": c_c},
+        "limit": limit,
+        "training": made,
+        "effort": effort,
+        "hit_rate": hit_rate,
+        "at_inference_share": {"share": share, "ratio": share_ratio(share, limit), "ceiling": ceiling(share)}
+        if share and limit
+        else None,
+    }

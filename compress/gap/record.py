@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def gap_record(
     if models or hardware:
         trends += fitted_trends(fits, None if models else _trend("epoch-fp32"))
     savings = _savings(run) if run else []
-    bases = [_basis(trend, start, end, savings) for trend in trends]
+    bases = [basis_of(trend, start, end, savings) for trend in trends]
     remarks = [LEVELS, *([TWICE] if any(basis["name"] == "essay" for basis in bases) else [])]
     remarks += [NOT_OF_TRAINING] if any(saving["of"] == "inference" for saving in savings) else []
     return {
@@ -83,9 +83,17 @@ def _trend(name: str) -> Record:
     return trend
 
 
-def _basis(trend: Record, start: float, end: float, savings: list[Record]) -> Record:
+def basis_of(trend: Record, start: float, end: float, savings: list[Record]) -> Record:
+    """One entry of `bases`: a trend with its gap between two years, and what savings offset by it.
+
+    Args:
+        trend: {name, growth, hardware, ...} of `configs/trends` or of a recipe.
+        start: first year, at which compute and hardware are level.
+        end: last year.
+        savings: what `run_savings` gave.
+    """
     growth, hardware = trend["growth"], trend["hardware"]
-    holds = end <= trend.get("until", end)  # a trend is not drawn out beyond the years that it was found in
+    holds = end <= (trend.get("until") or end)  # a trend is not drawn out beyond the years that it was found in
     return {
         **trend,
         "gap": gap(growth, hardware, start, end) if holds else None,
@@ -124,12 +132,12 @@ def _savings(run: Path) -> list[Record]:
     """What a run has saved: granted doublings of inference, and doublings of training compute."""
     try:
         results = json.loads((run / "results.json").read_text())
-        return run_savings(results)
+        return run_savings({key: results[key] for key in ("efficiency", "training_efficiency")})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CompressError(f"{run} has no results.json of a run that is done") from error
 
 
-def run_savings(results: Record) -> list[Record]:
+def run_savings(results: Mapping[str, Any]) -> list[Record]:
     """Doublings that a run may call saved: of inference where granted, of training compute where reached.
 
     Args:
@@ -140,13 +148,13 @@ def run_savings(results: Record) -> list[Record]:
     """
     inference = [
         {"of": "inference", "variant": record["id"], "against": entry["reference"], "doublings": saved}
-        for entry in results["efficiency"]
+        for entry in results.get("efficiency") or []
         for record in entry["variants"]
-        if record["granted"] and (saved := record["doublings"]["macs"] or 0) > 0
+        if record.get("granted") and (saved := (record["doublings"] or {}).get("macs") or 0) > 0
     ]
     training = [
         {"of": "training", "variant": entry["variant"], "against": entry["baseline"], "doublings": entry["doublings"]}
-        for entry in results["training_efficiency"]
+        for entry in results.get("training_efficiency") or []
         if entry["doublings"] is not None
     ]
     return inference + training

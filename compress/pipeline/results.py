@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from compress.data.arrays import prepare
+from compress.efficiency.deployment import costs_of_million
 from compress.efficiency.intervals import paired_difference
 from compress.efficiency.worth import training_efficiency, worth
 from compress.pipeline.plan import EXPORT_PACKAGES, FIT_PACKAGES, Plan, Unit, processor, version_of
@@ -28,6 +29,7 @@ def collect(plan: Plan, store: Store, run: dict[str, Any], command: str) -> dict
     for variant in variants:
         variant["control"] = _control(plan, store, variant["id"])
     trend = plan.recipe.worth.trend.model_dump()
+    profile = plan.recipe.worth.deployment.model_dump() if plan.recipe.worth.deployment else None
     return {
         "schema_version": SCHEMA_VERSION,
         "run": run,
@@ -48,9 +50,10 @@ def collect(plan: Plan, store: Store, run: dict[str, Any], command: str) -> dict
         "data": _data(plan, store),
         "variants": variants,
         "efficiency": [
-            worth(variants, reference, plan.recipe.worth.tolerance, trend, _paired(plan, store, reference))
+            worth(variants, reference, plan.recipe.worth.tolerance, trend, _paired(plan, store, reference), profile)
             for reference in plan.recipe.worth.references
         ],
+        "deployment": {"profile": profile, "variants": costs_of_million(variants, profile)} if profile else None,
         "training_efficiency": training_efficiency(variants, trend, plan.recipe.worth.reach),
     }
 

@@ -21,7 +21,9 @@ class Composer:
     def __init__(self) -> None:
         self.problems: dict[Path_, Problem] = {}
         self._configs: dict[tuple[str, str], Node | RecipeError] = {}
-        self._names = {folder: config_names(folder) for folder in ("data", "teachers", "students", "trends")}
+        self._names = {
+            folder: config_names(folder) for folder in ("data", "teachers", "students", "trends", "deployments")
+        }
 
     def compose(self, root: Node) -> None:
         """Replace the names in a recipe; `problems`, by path, is of this call only."""
@@ -92,8 +94,9 @@ def _places_of_names(root: Node) -> Iterator[tuple[Node, str, Path_]]:
             if stage.child(key):
                 yield stage, key, ("stages", index, key)
     worth = root.child("worth")
-    if worth and worth.child("trend"):
-        yield worth, "trend", ("worth", "trend")
+    for key in ("trend", "deployment"):
+        if worth and worth.child(key):
+            yield worth, key, ("worth", key)
 
 
 def _read_config(path: Path) -> Node | RecipeError:

@@ -287,6 +287,22 @@ class Trend(Section):
     until: int | None = Field(None, description="last year for which it was found; without it, it still goes on")
 
 
+class Deployment(Section):
+    """How much a deployed model is asked, and what the machine that answers costs."""
+
+    name: str
+    queries: float | None = Field(None, gt=0, description="images that it is asked over its life")
+    hit_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    inference_share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="share of inference in what the reference costs over its life"
+    )
+    price_per_hour: float | None = Field(
+        None, gt=0, description="of a machine like the one that latency is measured on"
+    )
+    currency: str = "USD"
+    source: str = ""
+
+
 class Worth(Section):
     """What savings are counted against."""
 
@@ -296,6 +312,7 @@ class Worth(Section):
         [], description="accuracies to which training compute is compared, besides the baseline's own last one"
     )
     trend: Trend
+    deployment: Deployment | None = None
 
 
 class Recipe(Section):

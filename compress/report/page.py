@@ -12,6 +12,7 @@ from compress.report import formats as f
 from compress.report import tables
 from compress.report.answer import answer, not_measured
 from compress.report.formats import field
+from compress.report.ledgers import ledgers
 from compress.report.pruning import pruning_tables
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "worths": [tables.worth_table(entry) for entry in results.get("efficiency") or []],
         "reasons": [list(_reasons(entry)) for entry in results.get("efficiency") or []],
         "pruning": pruning_tables(results),
-        "ledger": tables.ledger_table(results),
-        "training": tables.training_table(results),
+        "ledgers": ledgers(results),
         "missing": not_measured(results),
         "settings": yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=100) if resolved else "",
         "environment": list(_flat(results.get("environment") or {})),

@@ -1,26 +1,21 @@
-"""Charts as SVG that takes its colours from the page around it, so that one chart is right in light and dark."""
+"""Accuracy against cost: the chart that the report opens with."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from compress.report import formats as f
 from compress.report.formats import field
+from compress.report.svg import BAD, GOOD, INK, LINE, MUTED, SIZE, chart_svg, plain_axes
 from compress.report.tables import grant_word
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-INK, MUTED, LINE, GOOD, BAD = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
-"""Colours that stand for the page's: matplotlib writes them, `themed` replaces them by CSS variables."""
-
-_VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", GOOD: "--good", BAD: "--bad"}
-_SIZE = (5.2, 4.2)
 _MOST_LINES = 12
 
 _STYLES: Mapping[str, Mapping[str, Any]] = {
@@ -58,19 +53,15 @@ def accuracy_cost_svg(results: Mapping[str, Any], entry: Mapping[str, Any]) -> s
     reference = next((point for point in points if point.state == "reference"), None)
     if reference is None or len(points) < 2:
         return None
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
 
-    settings = {"svg.fonttype": "none", "svg.hashsalt": reference.name, "font.size": 10, "text.parse_math": False}
-    with rc_context(settings), io.StringIO() as out:
-        figure = Figure(figsize=_SIZE, layout="constrained")
+    def draw(figure: Figure) -> None:
         axes = figure.add_subplot(xscale="log")
         _draw_points(axes, points)
         _draw_doublings(axes, points, reference)
         _dress(axes, points)
         figure.legend(frameon=False, labelcolor=INK, loc="outside lower center", ncols=2, fontsize=9)
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        return themed(out.getvalue(), f"Accuracy against MACs, reference {reference.name}")
+
+    return chart_svg(f"Accuracy against MACs, reference {reference.name}", draw, SIZE)
 
 
 def _points(results: Mapping[str, Any], entry: Mapping[str, Any]) -> list[Point]:
@@ -153,22 +144,5 @@ def _dress(axes: Axes, points: list[Point]) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if tall else 1))
     axes.set_xlabel("MACs per image (log scale)", color=MUTED)
     axes.set_ylabel("top-1 on test", color=MUTED)
-    axes.tick_params(which="both", colors=MUTED)
     axes.margins(y=0.12)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(MUTED)
-
-
-def themed(svg: str, label: str) -> str:
-    """Take the element out of its file and give it the page's colours, a label, and no ids that could collide."""
-    from html import escape
-
-    svg = svg[svg.index("<svg") :].strip()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(label, quote=True)}"', 1)
+    plain_axes(axes)

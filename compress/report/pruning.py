@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compress.report import formats as f
 from compress.report.formats import field
-from compress.report.plots import INK, MUTED, themed
+from compress.report.svg import INK, MUTED, STYLES, chart_svg, plain_axes
 from compress.report.tables import Column, Record, Table, at, make
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 USED = 1.1
 """A runtime that is less than so many times faster with zeros than without is said not to use them."""
-STYLES = ("-", "--", "-.", ":")
-"""Lines of a sensitivity chart that have names: those of the most sensitive layers."""
 
 CONTROLS = (
     Column("pruned", at(f.text, "pruned", "id"), False),
@@ -150,17 +150,14 @@ def _loss_at(asked: float) -> Callable[[Record], str]:
 
 def sensitivity_svg(name: str, rows: list[Record]) -> str:
     """Accuracy lost against the share of a layer's channels, a line a layer; the most sensitive ones have names."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
-
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         curves.setdefault(f.plain(row["layers"][0]), [(0.0, 0.0)]).append((row["ratio"], row["loss"]))
     worst = sorted(curves, key=lambda layer: -max(loss for _, loss in curves[layer]))[: len(STYLES)]
-    settings = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 10, "text.parse_math": False}
-    with rc_context(settings), io.StringIO() as out:
-        figure = Figure(figsize=(5.2, 3.8), layout="constrained")
+
+    def draw(figure: Figure) -> None:
+        from matplotlib.ticker import PercentFormatter
+
         axes = figure.add_subplot()
         for layer, points in curves.items():
             xs, ys = zip(*sorted(points), strict=True)
@@ -180,12 +177,9 @@ def sensitivity_svg(name: str, rows: list[Record]) -> str:
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.set_xlabel("share of the layer's channels removed", color=MUTED)
         axes.set_ylabel("accuracy lost on validation", color=MUTED)
-        axes.tick_params(which="both", colors=MUTED)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(MUTED)
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        return themed(out.getvalue(), f"Sensitivity of the layers: {name}")
+        plain_axes(axes)
+
+    return chart_svg(f"Sensitivity of the layers: {name}", draw, (5.2, 3.8))
 
 
 def _both(record: Record, write: Callable[[Any], str], *path: str) -> str:

@@ -68,12 +68,6 @@ def _ratio(row: Record) -> str:
     return f.times(row.get("ratio_to_reference")) + f.interval(row.get("ratio_ci95"))
 
 
-def _censored(row: Record) -> str:
-    if row.get("ratio") is None:
-        return "not reached" if row.get("censored") else f.UNKNOWN
-    return ("at least " if row.get("censored") else "") + f.times(row["ratio"])
-
-
 VARIANTS = (
     Column("variant", at(f.text, "id"), False),
     Column("kind", at(f.text, "kind"), False),
@@ -126,27 +120,7 @@ WORTH = (
     Column("latency", at(f.signed, "doublings", "latency")),
     Column("energy", at(f.signed, "doublings", "energy")),
     Column("months of growth", lambda r: f.months(r.get("months_of_growth")) if is_saving(r) else "none"),
-    Column("break-even", lambda r: _break_even(r)),
-)
-
-LEDGER = (
-    Column("variant", at(f.text, "variant"), False),
-    Column("what", at(f.text, "what"), False),
-    Column("MACs", at(f.macs, "macs")),
-    Column("share", at(f.percent, "share")),
-)
-
-TRAINING = (
-    Column("baseline", at(f.text, "baseline"), False),
-    Column("variant", at(f.text, "variant"), False),
-    Column("to reach", at(f.percent, "target_top1")),
-    Column("baseline's compute", at(f.macs, "baseline_macs")),
-    Column("variant's compute", at(f.macs, "variant_macs")),
-    Column("times less", _censored),
-    Column("doublings", at(f.signed, "doublings")),
-    Column("with the teacher's pre-training", at(f.times, "with_teacher_pretraining", "ratio")),
-    Column("months of growth", at(f.months, "months_of_growth")),
-    Column("months of gap", at(f.months, "months_of_gap")),
+    Column("break-even", lambda r: break_even(r)),
 )
 
 
@@ -163,7 +137,8 @@ def grant_word(record: Mapping[str, Any]) -> str:
     return "granted" if is_saving(record) else "as accurate, not cheaper"
 
 
-def _break_even(record: Record) -> str:
+def break_even(record: Record) -> str:
+    """After how many queries the making of a variant has paid, in words."""
     queries, saved = record.get("break_even_queries"), field(record, "doublings", "macs")
     if queries is None:
         return "never: not cheaper" if saved is not None and saved <= 0 else f.UNKNOWN
@@ -240,34 +215,10 @@ def _basis(basis: Record) -> str:
     )
 
 
-def ledger_table(results: Mapping[str, Any]) -> Table:
-    """Where the compute of every variant's training went."""
-    rows = [
-        {**part, "variant": variant.get("id"), "share": _share(part.get("macs"), field(variant, "training", "macs"))}
-        for variant in results.get("variants") or []
-        for part in field(variant, "training", "parts") or []
-    ]
-    note = "Everything spent to make a variant, in MACs. A teacher's own pre-training is not in it."
-    return make("ledger", "Training ledger", note, LEDGER, rows)
-
-
-def training_table(results: Mapping[str, Any]) -> Table:
-    """Compute to reach the baseline's accuracy."""
-    note = (
-        "Compute to reach the baseline's final validation accuracy, first point at or above it; one run each, so "
-        "without an interval. Only here a saving is in training compute, and delays the training gap: once."
-    )
-    return make("training", "Training efficiency", note, TRAINING, results.get("training_efficiency") or [])
-
-
 def first_reference(results: Mapping[str, Any]) -> str | None:
     """The variant that the ratios of latency are against: the recipe's first reference."""
     entries = results.get("efficiency") or []
     return entries[0].get("reference") if entries else None
-
-
-def _share(part: float | None, total: float | None) -> float | None:
-    return part / total if part is not None and total else None
 
 
 def _nested(results: Mapping[str, Any], *path: str) -> Iterable[Record]:
