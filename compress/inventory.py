@@ -82,6 +82,7 @@ def examine() -> list[dict[str, Any]]:
         rows.append(_row(f"runtime {name}", not absent, runtime.ADD if absent else versions))
     for asset in ("cifar10-sample/sample.json", "teacher/open_clip_model.safetensors"):
         rows.append(_row(f"embedded {asset.split('/')[0]}", (ASSETS / asset).exists(), str(ASSETS / asset)))
+    rows += _counters()
     free = shutil.disk_usage(Path.cwd()).free
     rows.append(_row("disk", free > 2 * 2**30, f"{free / 2**30:.1f} GiB free here; the quickstart needs about 1"))
     return rows
@@ -95,6 +96,18 @@ def _gpu() -> dict[str, Any]:
     if torch.backends.mps.is_available():
         return _row("gpu", True, "Apple MPS")
     return _row("gpu", False, "none; everything runs on the processor")
+
+
+def _counters() -> list[dict[str, Any]]:
+    """Whether the energy of the processor, and of a GPU where there is one, can be measured, or why not."""
+    import torch
+
+    from compress.measurement.counters import find_counter
+
+    found = {"energy counter": find_counter()}
+    if torch.cuda.is_available():
+        found["energy counter, gpu"] = find_counter("cuda")
+    return [_row(name, one.counter is not None, one.detail) for name, one in found.items()]
 
 
 def _row(name: str, present: bool, detail: str) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from compress.efficiency.energy import energy_basis
+
 COSTS = ("macs", "bit_operations", "latency", "energy")
 """The costs that are counted in doublings, side by side and never multiplied together."""
 
@@ -76,15 +78,14 @@ def inference_ratios(reference: Mapping[str, Any], variant: Mapping[str, Any]) -
         variant: Another.
 
     Returns:
-        A ratio for each of `COSTS`, None where it is not known. Energies are compared only where both were found by
-        the same method.
+        A ratio for each of `COSTS`, None where it is not known.
     """
-    basis = latency_basis(reference, variant)
+    basis, energy = latency_basis(reference, variant), energy_basis(reference, variant)
     return {
         "macs": ratio(reference.get("macs"), variant.get("macs")),
         "bit_operations": ratio(reference.get("bit_operations"), variant.get("bit_operations")),
         "latency": basis["ratio"] if basis else None,
-        "energy": _energy_ratio(reference.get("energy_j"), variant.get("energy_j")),
+        "energy": energy["ratio"] if energy else None,
     }
 
 
@@ -125,9 +126,3 @@ def latency_basis(reference: Mapping[str, Any], variant: Mapping[str, Any]) -> d
 
 def _setting(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row.get(key) for key in ("runtime", "batch", "threads"))
-
-
-def _energy_ratio(reference: Mapping[str, Any] | None, variant: Mapping[str, Any] | None) -> float | None:
-    if not reference or not variant or reference.get("method") != variant.get("method"):
-        return None
-    return ratio(reference.get("value"), variant.get("value"))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compress.efficiency.doublings import doublings, inference_ratios, latency_basis, months_of_growth, ratio
+from compress.efficiency.energy import energy_basis
 from compress.efficiency.intervals import PAIRED_METHOD, Grant, PairedDifference, grant, paired_difference
 from compress.efficiency.lifetime import break_even, cached_queries, ceiling, lifetime_ratio, share_ratio
 from compress.efficiency.training import training_efficiency
@@ -44,7 +45,7 @@ def worth(
 
     Returns:
         {reference, tolerance, trend, interval_method, variants: [{id, granted, reason, accuracy_difference,
-        difference_ci95, doublings, latency_basis, lifetime, break_even_queries, months_of_growth}]}.
+        difference_ci95, doublings, latency_basis, energy_basis, lifetime, break_even_queries, months_of_growth}]}.
         `accuracy_difference` is (b - c) / n as a fraction: positive means that the variant is *less* accurate.
         `months_of_growth` is that of the doublings of MACs. `break_even_queries` is K / (c_b - c_c), where K is what
         making the variant took on top of the reference, in MACs: its training ledger, less the reference's where it was
@@ -119,6 +120,7 @@ def _entry(
         "difference_ci95": [difference.low, difference.high] if difference else None,
         "doublings": saved,
         "latency_basis": latency_basis(theirs, ours),
+        "energy_basis": energy_basis(theirs, ours),
         "lifetime": _lifetime(reference, variant, effort, deployment) if decision.granted else None,
         "break_even_queries": break_even(effort, theirs.get("macs"), ours.get("macs")),
         "months_of_growth": months_of_growth(saved["macs"], trend["growth"]) if decision.granted else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,33 +78,55 @@ def _batches(preprocess: Preprocess, test: Split, what: str, size: int = 50) -> 
             advance(len(images))
 
 
+@dataclass(frozen=True)
+class Timed:
+    """What is measured on the machine.
+
+    Attributes:
+        networks: Of each variant the network, and what images go through before it.
+        runners: What runs a batch, by runtime and variant.
+        threads: Threads of each of them.
+    """
+
+    networks: dict[str, tuple[torch.nn.Module, Preprocess]]
+    runners: dict[str, dict[str, Callable[..., Any]]]
+    threads: int
+
+    @classmethod
+    def of(cls, work: Work) -> Timed:
+        """Load all variants, in all runtimes that they have files for."""
+        threads = thread_count(work.recipe.measure.threads)
+        torch.set_num_threads(threads)
+        networks = {unit.id: work.network(unit.id) for unit in work.plan.variants}
+        return cls(networks, _runners(work, networks, threads), threads)
+
+
+def setting(work: Work, timed: Timed, variant: str, runtime: str, batch: int) -> dict[str, Any]:
+    """What a figure of a variant holds for."""
+    return {
+        "runtime": runtime,
+        "precision": "int8" if isinstance(work.plan.unit(variant).stage, QuantizeStage) else "fp32",
+        "batch": batch,
+        "threads": timed.threads,
+        "resolution": timed.networks[variant][1].resolution,
+    }
+
+
 def measure_latency(work: Work, folder: Path) -> None:
     """Time all variants in turns, runtime by runtime and batch by batch, and take their peak memory."""
     settings = work.recipe.measure
-    threads = thread_count(settings.threads)
-    torch.set_num_threads(threads)
-    networks = {unit.id: work.network(unit.id) for unit in work.plan.variants}
-    runners = _runners(work, networks, threads)
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in networks}
-    with task("latency", len(runners) * len(settings.batches)) as advance:
-        for runtime, by_variant in runners.items():
+    timed = Timed.of(work)
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in timed.networks}
+    with task("latency", len(timed.runners) * len(settings.batches)) as advance:
+        for runtime, by_variant in timed.runners.items():
             for batch in settings.batches:
-                images = {name: _images(networks[name][1], work.data.test, batch) for name in by_variant}
+                test = work.data.test
+                images = {name: first_images(timed.networks[name][1], test, batch) for name in by_variant}
                 candidates = {name: partial(run, images[name]) for name, run in by_variant.items()}
                 times = measure_in_turns(candidates, settings.rounds)
                 reference = times.get(work.recipe.worth.references[0])
                 for name, taken in times.items():
-                    int8 = isinstance(work.plan.unit(name).stage, QuantizeStage)
-                    rows[name].append(
-                        {
-                            "runtime": runtime,
-                            "precision": "int8" if int8 else "fp32",
-                            "batch": batch,
-                            "threads": threads,
-                            "resolution": networks[name][1].resolution,
-                            **summary(taken, reference),
-                        }
-                    )
+                    rows[name].append({**setting(work, timed, name, runtime, batch), **summary(taken, reference)})
                 advance()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     record = {"latency": rows, "peak_memory_bytes": _memory(work, max(settings.batches)), "gpu": gpu}
@@ -134,7 +157,8 @@ def _eager(model: torch.nn.Module, images: np.ndarray) -> None:
     model(torch.from_numpy(images).contiguous(memory_format=torch.channels_last))
 
 
-def _images(preprocess: Preprocess, test: Split, batch: int) -> np.ndarray:
+def first_images(preprocess: Preprocess, test: Split, batch: int) -> np.ndarray:
+    """The first test images as a batch, float32 `[batch, 3, r, r]`; over again where they are fewer."""
     rows = np.arange(batch) % len(test)
     return preprocess(torch.from_numpy(test.images[rows])).contiguous().numpy()
 

@@ -54,12 +54,13 @@ class Unit:
 
 @dataclass(frozen=True)
 class Plan:
-    """Units in the order in which they can run, with the keys of the data and of the latency measurement."""
+    """Units in the order in which they can run, with the keys of the data and of both measurements on the machine."""
 
     recipe: Recipe
     data_key: str
     units: tuple[Unit, ...]
     latency_key: str
+    energy_key: str
 
     def unit(self, identifier: str) -> Unit:
         return next(unit for unit in self.units if unit.id == identifier)
@@ -96,15 +97,19 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
         else:
             units[stage.id] = _variant_unit(recipe, data, stage, units)
     ordered = tuple(units.values())
+    common: dict[str, Any] = {
+        "revision": REVISION,
+        "units": [[unit.id, unit.key] for unit in ordered],
+        "machine": machine(recipe),
+    }
     latency = key_of(
         kind="latency",
-        revision=REVISION,
-        units=[[unit.id, unit.key] for unit in ordered],
-        measure=recipe.measure.model_dump(),
+        measure=recipe.measure.model_dump(include={"batches", "rounds", "threads"}),
         reference=recipe.worth.references[0],
-        machine=machine(recipe),
+        **common,
     )
-    return Plan(recipe, data, ordered, latency)
+    energy = key_of(kind="energy", batch=max(recipe.measure.batches), **common)
+    return Plan(recipe, data, ordered, latency, energy)
 
 
 def _variant_unit(recipe: Recipe, data: str, stage: Stage, units: dict[str, Unit]) -> Unit:

@@ -12,6 +12,7 @@ import numpy as np
 
 from compress.data.arrays import prepare
 from compress.efficiency.deployment import costs_of_million
+from compress.efficiency.energy import inference_carbon, inference_energy
 from compress.efficiency.intervals import paired_difference
 from compress.efficiency.worth import training_efficiency, worth
 from compress.pipeline.plan import EXPORT_PACKAGES, FIT_PACKAGES, Plan, Unit, processor, version_of
@@ -25,6 +26,7 @@ def collect(plan: Plan, store: Store, run: dict[str, Any], command: str) -> dict
     """Put together the results of a plan all of whose units are in the store."""
     resolved = plan.recipe.resolved()
     measured = json.loads((store.path(plan.latency_key) / "latency.json").read_text())
+    measured["energy"] = _energy(plan, store)
     variants = [_variant(plan, store, identifier, measured) for identifier in (u.id for u in plan.variants)]
     for variant in variants:
         variant["control"] = _control(plan, store, variant["id"])
@@ -58,10 +60,19 @@ def collect(plan: Plan, store: Store, run: dict[str, Any], command: str) -> dict
     }
 
 
+def _energy(plan: Plan, store: Store) -> dict[str, Any]:
+    """Rows of measured energy by variant; none where there was no counter, or none was to be asked."""
+    if plan.recipe.measure.energy == "off" or not store.has(plan.energy_key):
+        return {}
+    return json.loads((store.path(plan.energy_key) / "energy.json").read_text())["energy"]  # type: ignore[no-any-return]
+
+
 def _variant(plan: Plan, store: Store, identifier: str, measured: dict[str, Any]) -> dict[str, Any]:
     unit = plan.unit(identifier)
     metrics = json.loads((store.path(unit.key) / "metrics.json").read_text())
     training = metrics["training"]
+    settings, latency = plan.recipe.measure, measured["latency"][identifier]
+    energy = inference_energy(measured["energy"].get(identifier, ()), latency, settings.watts)
     artifacts = []
     for export in plan.exports:
         if export.parent == identifier:
@@ -75,9 +86,10 @@ def _variant(plan: Plan, store: Store, identifier: str, measured: dict[str, Any]
         "published": unit.stage.published.model_dump() if unit.stage.published else None,
         "inference": {
             **metrics["inference"],
-            "latency": measured["latency"][identifier],
+            "latency": latency,
             "peak_memory_bytes": measured["peak_memory_bytes"][identifier],
-            "energy_j": {"value": None, "method": None},
+            "energy_j": energy,
+            "carbon": inference_carbon(energy, settings.carbon_g_per_kwh),
         },
         "training": {
             **{name: training[name] for name in ("macs", "parts", "wall_s")},

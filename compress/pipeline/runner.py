@@ -14,6 +14,7 @@ from typing import Any
 
 from compress.deployment.runtimes import require
 from compress.errors import CompressError, UsageError
+from compress.measurement.counters import Found, NoReading, find_counter
 from compress.pipeline.follow import WaitingStore, follow, is_follower, several
 from compress.pipeline.plan import Plan, Unit, make_plan
 from compress.pipeline.results import collect
@@ -51,8 +52,11 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False) -> Pa
         for number, unit in enumerate(plan.units, 1):
             _make(plan, store, unit, f"[{number}/{len(plan.units)}]", log)
         _measure(plan, store, log)
+        counter = find_counter() if recipe.measure.energy == "auto" else Found(None, "not asked")
+        _measure_energy(plan, store, counter, log)
         info = {"id": folder.name, "started": started.isoformat(timespec="seconds")}
         results = collect(plan, store, info, command=shlex.join(["compress-model", *sys.argv[1:]]))
+        results["environment"]["energy_counter"] = counter.detail
         _copy_artifacts(plan, store, folder)
         results["run"]["wall_s"] = round(time.monotonic() - clock, 3)
         write_atomic(folder / "recipe.yaml", _yaml(results["recipe"]["resolved"]))
@@ -141,6 +145,27 @@ def _measure(plan: Plan, store: Store, log: Log) -> None:
     say(f"latency: all variants in turns, {plan.recipe.measure.rounds} rounds")
     store.get(plan.latency_key, "latency", lambda folder: measure_latency(Work(plan, store), folder))
     log.write("made", unit="latency", key=plan.latency_key)
+
+
+def _measure_energy(plan: Plan, store: Store, found: Found, log: Log) -> None:
+    """Measure where there is a counter. One that fails is said, and the run goes on: the energy is then not known."""
+    counter = found.counter
+    if counter is None:
+        log.write("no energy counter", reason=found.detail)
+        return
+    if store.has(plan.energy_key):
+        say("energy: taken from the store")
+        return
+    from compress.pipeline.energy import measure_energies
+    from compress.pipeline.work import Work
+
+    say(f"energy: {counter.name}, some ten seconds a variant and runtime")
+    try:
+        store.get(plan.energy_key, "energy", lambda folder: measure_energies(Work(plan, store), counter, folder))
+        log.write("made", unit="energy", key=plan.energy_key)
+    except NoReading as error:
+        say(f"energy: not measured: {error}")
+        log.write("no energy", reason=str(error))
 
 
 def _doing(unit: Unit) -> str:

@@ -37,6 +37,13 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
             (trainer.child("strategy") or trainer).place,
             f"trainer.strategy: {recipe.trainer.strategy} leaves its results in other processes; use ddp",
         )
+    measure = recipe.measure
+    if measure.carbon_g_per_kwh and measure.energy == "off" and not measure.watts:
+        section = root.child("measure") or root
+        yield Problem(
+            (section.child("carbon_g_per_kwh") or section).place,
+            "measure.carbon_g_per_kwh: there is no energy to count it from: give `watts`, or `energy: auto`",
+        )
     for index, stage in enumerate(recipe.stages):
         found: list[tuple[str, str | None]] = []
         if isinstance(stage, TeacherStage):

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from compress.recipe.data import Data
 from compress.recipe.losses import Kd, Loss, Losses, Mix
+from compress.recipe.measure import Measure
 from compress.recipe.section import Fraction, Section
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -264,14 +265,6 @@ class Trainer(Section):
     num_nodes: int = Field(1, ge=1)
     strategy: str = "auto"
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
-
-
-class Measure(Section):
-    """How latency is measured: all variants in turns, so that a slow spell of the machine hits all alike."""
-
-    batches: list[Annotated[int, Field(ge=1, le=1024)]] = Field([1, 16], min_length=1)
-    rounds: int = Field(30, ge=5, description="turns; each gives one timing a variant")
-    threads: int | None = Field(None, ge=1, description="threads of every runtime; without it, all cores")
 
 
 class Trend(Section):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from compress.report import energy
 from compress.report import formats as f
 from compress.report.formats import field
 from compress.report.tables import is_saving
@@ -142,6 +143,10 @@ def not_measured(results: Mapping[str, Any]) -> list[str]:
         if missing:
             whose = "any variant" if len(missing) == len(variants) else ", ".join(missing)
             lines.append(f"{what} of {whose}.")
+    guessed = [f.plain(variant.get("id")) for variant in variants if energy.is_estimated(variant)]
+    if guessed:
+        why = "it is estimated from a stated power, so its doublings are those of latency"
+        lines.append(f"Energy of inference of {', '.join(guessed)}: {why}.")
     for variant in variants:
         for artifact in variant.get("artifacts") or []:
             if artifact.get("top1") is None:

@@ -42,6 +42,14 @@ def _scaled(value: float, unit: str) -> str:
     return f"{digits} {_PREFIXES[step]}{unit}".rstrip()
 
 
+def _small_unit(value: float, unit: str) -> str:
+    """Three digits with a prefix below one: 3.1 mJ."""
+    for step, prefix in enumerate(("", "m", "µ")):
+        if abs(value) * 1000**step >= 1:
+            return f"{value * 1000**step:.3g} {prefix}{unit}"
+    return f"{value * 1e9:.3g} n{unit}"
+
+
 def _times(ratio: float) -> str:
     return f"{ratio:.2f}×" if ratio < 10 else f"{ratio:,.1f}×" if ratio < 100 else f"{ratio:,.0f}×"
 
@@ -53,6 +61,8 @@ count = known(lambda value: _scaled(value, ""))
 size = known(lambda value: _scaled(value, "B"))
 milliseconds = known(lambda value: f"{value:.3g} ms" if value < 1000 else f"{value:,.0f} ms")
 seconds = known(lambda value: f"{value:.0f} s" if value < 120 else f"{value / 60:.1f} min")
+joules = known(lambda value: _scaled(value, "J") if value >= 1000 else _small_unit(value, "J"))
+grams = known(lambda value: _scaled(value, "g") if value >= 1000 else _small_unit(value, "g"))
 times = known(_times)
 signed = known(lambda value: f"{value:+.2f}".replace("-", "−") if abs(value) >= 0.005 else "0.00")
 months = known(lambda value: f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "0.0")

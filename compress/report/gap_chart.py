@@ -58,6 +58,7 @@ def draw_gap(record: Mapping[str, Any], path: Path) -> None:
     axes = figure.add_subplot(yscale="log")
     draw_trends(axes, record["bases"], record["start"], record["end"], Palette())
     axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:
@@ -88,7 +89,6 @@ def draw_trends(axes: Axes, bases: list[dict[str, Any]], start: float, end: floa
         _mark_saving(frame, marked)
     axes.set_ylabel(f"times the level of {start:g}", color=palette.text)
     axes.set_xlim(start, end + 0.25 * frame.span)
-    axes.legend(frameon=False, fontsize=8, loc="upper left", labelcolor=palette.text)
 
 
 def _line(frame: Frame, basis: Basis, what: str, label: str, colour: str, style: str) -> None:

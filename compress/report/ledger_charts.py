@@ -14,6 +14,7 @@ from compress.report.tables import is_saving
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Record = dict[str, Any]
@@ -39,7 +40,7 @@ def spent_svg(results: Mapping[str, Any]) -> str | None:
             before += part["macs"]
         axes.set_yticks(range(len(parts)), [_short(part["what"]) for part in parts], fontsize=8)
         axes.invert_yaxis()
-        _macs_axis(axes)
+        _counted(axes.xaxis)
         axes.set_xlabel(f"MACs spent until {f.plain(variant['id'])}", color=MUTED)
         plain_axes(axes)
 
@@ -69,7 +70,7 @@ def curves_svg(results: Mapping[str, Any]) -> str | None:
         for target in sorted({pair["target_top1"] for pair in pairs}):
             axes.axhline(target, color=LINE, linewidth=1, zorder=1)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        _macs_axis(axes)
+        _counted(axes.xaxis)
         axes.set_xlabel("training MACs (log scale)", color=MUTED)
         axes.set_ylabel("top-1 on validation", color=MUTED)
         plain_axes(axes)
@@ -90,6 +91,7 @@ def lifetime_svg(entry: Mapping[str, Any]) -> str | None:
         for number, record in enumerate(records):
             _draw_life(axes, record, STYLES[number % len(STYLES)])
         axes.axhline(1, color=LINE, linewidth=1.4, zorder=1)
+        _counted(axes.xaxis)
         axes.set_xlabel("queries (log scale)", color=MUTED)
         axes.set_ylabel(f"times less than {reference}", color=MUTED)
         plain_axes(axes)
@@ -128,16 +130,19 @@ def gap_svg(basis: Record, start: float, end: float) -> str | None:
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot(yscale="log")
         draw_trends(axes, [basis], start, end, palette)
+        _counted(axes.yaxis)
         plain_axes(axes)
+        figure.legend(frameon=False, labelcolor=INK, loc="outside lower center", fontsize=8)
 
-    return chart_svg(f"The compute gap by {f.plain(basis['name'])}", draw, (6.4, 4.2))
+    return chart_svg(f"The compute gap by {f.plain(basis['name'])}", draw, (6.4, 4.6))
 
 
-def _macs_axis(axes: Axes) -> None:
+def _counted(axis: Axis) -> None:
+    """Figures with a prefix, 10 M, in place of powers of ten."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f.macs(value).removesuffix("MACs").strip()))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f.count(value)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _short(words: Any) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from compress.report import energy
 from compress.report import formats as f
 from compress.report.formats import field
 
@@ -87,6 +88,8 @@ VARIANTS = (
 )
 
 PUBLISHED = Column("published by others", at(f.percent, "published", "top1"))
+ENERGY = Column("energy an image", energy.per_image)
+CARBON = Column("CO2e of a million images", energy.emissions)
 
 ARTIFACTS = (
     Column("variant", at(f.text, "variant"), False),
@@ -118,7 +121,7 @@ WORTH = (
     Column("doublings, MACs", at(f.signed, "doublings", "macs")),
     Column("bit operations", at(f.signed, "doublings", "bit_operations")),
     Column("latency", at(f.signed, "doublings", "latency")),
-    Column("energy", at(f.signed, "doublings", "energy")),
+    Column("energy", energy.doublings),
     Column("months of growth", lambda r: f.months(r.get("months_of_growth")) if is_saving(r) else "none"),
     Column("break-even", lambda r: break_even(r)),
 )
@@ -165,7 +168,10 @@ def variants_table(results: Mapping[str, Any]) -> Table:
     )
     variants = results.get("variants") or []
     published = (PUBLISHED,) if any(variant.get("published") for variant in variants) else ()
-    return make("variants", "Variants", note, (*VARIANTS[:3], *published, *VARIANTS[3:]), variants)
+    drawn = (ENERGY,) if energy.is_known(variants) else ()
+    emitted = (CARBON,) if any(field(variant, "inference", "carbon") for variant in variants) else ()
+    columns = (*VARIANTS[:3], *published, *VARIANTS[3:], *drawn, *emitted)
+    return make("variants", "Variants", note + energy.note(variants), columns, variants)
 
 
 def artifacts_table(results: Mapping[str, Any]) -> Table:
@@ -195,13 +201,18 @@ def worth_table(entry: Mapping[str, Any]) -> Table:
         f"in which training compute grows by the doublings of MACs, at {f.text(trend.get('growth'))} times a year "
         f"({f.text(trend.get('name'))}). Break-even is when the saved MACs have repaid the variant's training."
     )
+    note += _bases(entry, "latency") + _bases(entry, "energy")
+    return make(f"worth-{reference}", f"Worth against {reference}", note, WORTH, entry.get("variants") or [])
+
+
+def _bases(entry: Mapping[str, Any], cost: str) -> str:
+    """In which runtime and batch the doublings of a cost were found; empty where there are none."""
     bases: dict[str, list[str]] = {}
     for record in entry.get("variants") or []:
-        if record.get("latency_basis"):
-            bases.setdefault(_basis(record["latency_basis"]), []).append(f.plain(record.get("id")))
-    if bases:
-        note += f" Doublings of latency are from {'; '.join(_joined(b, ids) for b, ids in bases.items())}."
-    return make(f"worth-{reference}", f"Worth against {reference}", note, WORTH, entry.get("variants") or [])
+        if record.get(f"{cost}_basis"):
+            bases.setdefault(_basis(record[f"{cost}_basis"]), []).append(f.plain(record.get("id")))
+    joined = "; ".join(_joined(basis, ids) for basis, ids in bases.items())
+    return f" Doublings of {cost} are from {joined}." if bases else ""
 
 
 def _joined(basis: str, ids: list[str]) -> str:
@@ -212,6 +223,7 @@ def _basis(basis: Record) -> str:
     return (
         f"{f.text(basis.get('runtime'))} at batch {f.text(basis.get('batch'))}, "
         f"{f.text(basis.get('precision'))} against {f.text(basis.get('reference_precision'))}"
+        + (f", {f.plain(basis['method'])}" if basis.get("method") else "")
     )
 
 

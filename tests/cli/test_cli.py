@@ -73,6 +73,7 @@ def test_doctor_says_what_is_here() -> None:
         rows["torch"]["present"] and rows["embedded teacher"]["present"] and rows["embedded cifar10-sample"]["present"]
     )
     assert "runtime openvino" in call("doctor").stdout
+    assert rows["energy counter"]["detail"]
 
 
 def test_shipped_recipes_are_valid() -> None:

@@ -133,9 +133,3 @@ def test_unknown_is_none_and_never_zero() -> None:
     assert inference_ratios({}, {}) == {"macs": None, "bit_operations": None, "latency": None, "energy": None}
     # A count of 0 is a quantized graph that was not counted, not a free model.
     assert inference_ratios({"macs": 10}, {"macs": 0})["macs"] is None
-
-
-def test_energy_only_by_one_method() -> None:
-    counter, guess = {"energy_j": {"value": 2.0, "method": "rapl"}}, {"energy_j": {"value": 1.0, "method": "estimated"}}
-    assert inference_ratios(counter, guess)["energy"] is None
-    assert inference_ratios(counter, {"energy_j": {"value": 0.5, "method": "rapl"}})["energy"] == 4

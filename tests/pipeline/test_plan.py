@@ -29,6 +29,18 @@ def keys(tmp_path: Path):
     return of
 
 
+def test_energy_is_measured_apart_from_latency(tmp_path: Path) -> None:
+    def keys_of(*changes: str) -> tuple[str, str]:
+        plan = make_plan(parse_recipe(RECIPE, list(changes)), Store(tmp_path))
+        return plan.latency_key, plan.energy_key
+
+    latency, energy = keys_of()
+    assert latency != energy
+    assert keys_of("measure.energy=off") == keys_of("measure={watts: 15, carbon_g_per_kwh: 300}") == (latency, energy)
+    assert keys_of("measure.rounds=9")[0] != latency and keys_of("measure.rounds=9")[1] == energy
+    assert keys_of("measure.batches=[1, 32]")[1] != energy
+
+
 def test_a_seed_of_its_own_is_part_of_the_key_of_a_fit_and_of_what_follows(keys) -> None:
     plain, own = keys(), keys("stages.distilled.seed=1")
     assert {name for name in plain if plain[name] != own[name]} == {"distilled", "pruned"}

@@ -38,6 +38,18 @@ worth:
 """
 
 BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
+    # measuring
+    ("seed: 7", "measure: {energy: on}", 2, ("measure.energy: must be 'auto' or 'off', not 'on'",)),
+    ("seed: 7", "measure: {watts: 0}", 2, ("measure.watts: must be more than 0, not 0",)),
+    ("seed: 7", "measure: {watts: much}", 2, ("measure.watts: must be a number, not 'much'",)),
+    ("seed: 7", "measure: {watt: 15}", 2, ("measure.watt: unknown key", "did you mean 'watts'?")),
+    ("seed: 7", "measure: {carbon_g_per_kwh: -1}", 2, ("measure.carbon_g_per_kwh: must be more than 0",)),
+    (
+        "seed: 7",
+        "measure: {energy: off, carbon_g_per_kwh: 300}",
+        2,
+        ("measure.carbon_g_per_kwh: there is no energy to count it from", "give `watts`, or `energy: auto`"),
+    ),
     # keys
     ("seed: 7", "sede: 7", 2, ("sede: unknown key", "did you mean 'seed'?", "allowed:")),
     ("    epochs: 3", "    epocs: 3", 17, ("stages.distilled.epocs", "did you mean 'epochs'?")),

@@ -23,8 +23,28 @@ def test_macs(value: int, text: str) -> None:
     assert f.macs(value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(2500, "2.5 kJ"), (12, "12 J"), (0.0031, "3.1 mJ"), (4.2e-5, "42 µJ"), (7e-9, "7 nJ"), (0, "0 nJ")],
+)
+def test_joules(value: float, text: str) -> None:
+    assert f.joules(value) == text
+
+
 def test_unknown_is_never_zero() -> None:
-    for write in (f.macs, f.count, f.size, f.percent, f.milliseconds, f.times, f.signed, f.months, f.queries, f.text):
+    for write in (
+        f.macs,
+        f.count,
+        f.size,
+        f.percent,
+        f.milliseconds,
+        f.times,
+        f.signed,
+        f.months,
+        f.queries,
+        f.text,
+        f.joules,
+    ):
         assert write(None) == f.UNKNOWN
         assert write(0) != f.UNKNOWN
     assert f.accuracy(None) == f.points(None, None) == f.UNKNOWN

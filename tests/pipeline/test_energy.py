@@ -1,0 +1,86 @@
+"""Energy in a run: measured apart from latency, kept, and never in the way of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from support import Job
+
+from compress.measurement.counters import Found, NoReading
+from compress.measurement.energy import measure_energy
+from compress.pipeline import energy, runner
+
+
+class Beats:
+    """A counter that gains a joule a reading and is read only at the ends of windows."""
+
+    name = "made up"
+
+    def __init__(self, readings: int) -> None:
+        self.left, self.total = readings, 0.0
+
+    def joules(self) -> float:
+        if not self.left:
+            raise NoReading("made up went away")
+        self.left -= 1
+        self.total += 1000.0 if self.left % 4 == 0 else 1e-6  # the last of four readings ends the work
+        return self.total
+
+
+@pytest.fixture
+def counted_job(done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Job]:
+    """The job that has been run, with energy asked for and a counter of so many readings."""
+    short = partial(measure_energy, at_least_s=0.0001, idle_s=0.001, sleep=lambda seconds: None)
+    monkeypatch.setattr(energy, "measure_energy", short)
+
+    def make(readings: int) -> Job:
+        job = done_job()
+        job.recipe.write_text(job.recipe.read_text().replace("energy: off", "carbon_g_per_kwh: 300"))
+        monkeypatch.setattr(runner, "find_counter", lambda: Found(Beats(readings), "made up"))
+        return job
+
+    return make
+
+
+def energies(job: Job) -> dict[str, dict[str, Any]]:
+    return {variant["id"]: variant["inference"]["energy_j"] for variant in job.results()["variants"]}
+
+
+def test_it_is_measured_once_and_kept(counted_job: Callable[[int], Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    job = counted_job(4000)
+    done = job.run_here()
+    assert done.returncode == 0, done.stderr
+    assert "latency: taken from the store" in done.stderr
+    found = energies(job)
+    assert all(e["value"] > 0 and e["method"] == "measured: made up, idle subtracted" for e in found.values())
+    assert all(e["batch"] == 4 and e["seconds"] > 0 and e["idle_w"] is not None for e in found.values())
+    assert {row["runtime"] for row in found["int8"]["rows"]} == {"onnxruntime", "openvino"}
+    assert {row["runtime"] for row in found["pruned"]["rows"]} == {"pytorch"}
+    results = job.results()
+    assert results["environment"]["energy_counter"] == "made up"
+    assert all(variant["inference"]["carbon"]["g_per_million_images"] > 0 for variant in results["variants"])
+    entry = next(v for v in results["efficiency"][1]["variants"] if v["id"] == "int8")
+    assert entry["doublings"]["energy"] is not None and entry["energy_basis"]["runtime"] in ("onnxruntime", "openvino")
+    monkeypatch.setattr(runner, "find_counter", lambda: Found(None, "readable for root only"))
+    assert job.run_here().returncode == 0
+    assert energies(job) == found
+
+
+def test_a_counter_that_fails_stops_no_run(counted_job: Callable[[int], Job]) -> None:
+    job = counted_job(5)
+    done = job.run_here()
+    assert done.returncode == 0, done.stderr
+    assert "energy: not measured: made up went away" in done.stderr
+    assert all(energy["value"] is None for energy in energies(job).values())
+
+
+def test_without_a_counter_a_stated_power_is_an_estimate(done_job: Callable[[], Job]) -> None:
+    job = done_job()
+    job.recipe.write_text(job.recipe.read_text().replace("energy: off", "energy: off, watts: 15"))
+    done = job.run_here()
+    assert done.returncode == 0, done.stderr
+    assert "latency: taken from the store" in done.stderr
+    assert all(energy["method"] == "estimated: 15 W × latency" for energy in energies(job).values())

@@ -1,0 +1,67 @@
+"""Energy in the report: only where there is any, and never without whether it was measured or estimated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from compress.efficiency import worth
+from compress.efficiency.energy import inference_carbon, inference_energy
+from compress.report import render_html, render_markdown
+from compress.report.answer import not_measured
+
+Results = dict[str, Any]
+RAPL = "measured: RAPL package, idle subtracted"
+
+
+def with_energy(results: Results, watts: float | None, counted: tuple[str, ...] = ()) -> Results:
+    for variant in results["variants"]:
+        inference = variant["inference"]
+        rows = [
+            {**row, "value": row["p50_ms"] / 1000, "method": RAPL, "idle_w": 9.5, "seconds": 5.0, "images": 160}
+            for row in inference["latency"]
+            if variant["id"] in counted and row["batch"] == 16
+        ]
+        inference["energy_j"] = inference_energy(rows, inference["latency"], watts)
+        inference["carbon"] = inference_carbon(inference["energy_j"], 300)
+    trend = results["efficiency"][0]["trend"]
+    results["efficiency"] = [worth(results["variants"], "distilled", 0.02, trend, {})]
+    return results
+
+
+def line(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
+def test_nothing_is_shown_where_there_is_none(results: Results) -> None:
+    assert "energy an image" not in render_html(results)
+    assert "CO2e" not in render_markdown(results)
+
+
+def test_an_estimate_is_marked_wherever_it_stands(results: Results) -> None:
+    text = render_markdown(with_energy(results, 15))
+    row = line(text, "| int8 | quantize")
+    assert "mJ, estimated (openvino, batch 16) |" in row and "g, estimated |" in row
+    assert "+2.39, estimated |" in line(text, "| int8 | not granted")
+    assert "estimated: 15 W × latency" in text
+    lines = [line for line in not_measured(results) if line.startswith("Energy of inference")]
+    assert len(lines) == 1 and "estimated from a stated power" in lines[0] and "int8" in lines[0]
+
+
+def test_what_was_measured_says_so_and_what_idleness_took(results: Results) -> None:
+    text = render_markdown(with_energy(results, None, ("distilled", "int8")))
+    assert "mJ, measured (openvino, batch 16) |" in line(text, "| int8 | quantize")
+    assert line(text, "| pruned | prune").count("not measured |") == 2  # energy and emissions
+    assert "Idle power, 9.5 to 9.5 W, is not in it." in text
+    assert ", measured |" in line(text, "| int8 | not granted")
+    assert f"int8 against fp32, {RAPL} (int8)" in text
+    assert "Energy of inference of teacher, scratch, pruned." in not_measured(results)
+
+
+@pytest.mark.parametrize("counted", [("distilled",), ("int8",)])
+def test_the_two_are_not_compared(results: Results, counted: tuple[str, ...]) -> None:
+    entry = with_energy(results, 15, counted)["efficiency"][0]
+    record = next(record for record in entry["variants"] if record["id"] == "int8")
+    assert record["doublings"]["energy"] is None and record["energy_basis"] is None
+    assert record["doublings"]["latency"] is not None
