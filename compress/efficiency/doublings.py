@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+FLOAT_BITS = 32
 COSTS = ("macs", "bit_operations", "latency", "energy")
 """The costs that are counted in doublings, side by side and never multiplied together."""
 
@@ -78,7 +79,12 @@ def inference_ratios(reference: Mapping[str, Any], variant: Mapping[str, Any]) -
     Returns:
         A ratio for each of `COSTS`, None where it is not known. Energies are compared only where both were found by
         the same method.
+
+    Raises:
+        ValueError: When a record's MACs do not go with its bit operations, as FLOPs in their place would not.
     """
+    for inference in (reference, variant):
+        _refuse_flops(inference)
     basis = latency_basis(reference, variant)
     return {
         "macs": ratio(reference.get("macs"), variant.get("macs")),
@@ -86,6 +92,20 @@ def inference_ratios(reference: Mapping[str, Any], variant: Mapping[str, Any]) -
         "latency": basis["ratio"] if basis else None,
         "energy": _energy_ratio(reference.get("energy_j"), variant.get("energy_j")),
     }
+
+
+def _refuse_flops(inference: Mapping[str, Any]) -> None:
+    """MACs x bits are bit operations: at least by those of the quantized layers, at most by 32. FLOPs fall outside."""
+    bits = [inference.get(key) for key in ("weight_bits", "activation_bits")]
+    count, operations = inference.get("macs"), inference.get("bit_operations")
+    if not count or not operations or None in bits:
+        return
+    least, most = math.prod(map(float, filter(None, bits))), FLOAT_BITS**2
+    if not least <= operations / count <= most:
+        raise ValueError(
+            f"{operations / count:g} bit operations a MAC are not between {least:g} and {most}: "
+            "are these MACs FLOPs, of which there are two a MAC?"
+        )
 
 
 def latency_basis(reference: Mapping[str, Any], variant: Mapping[str, Any]) -> dict[str, Any] | None:
