@@ -8,6 +8,7 @@ from typing import Any
 
 from compress.efficiency.energy import energy_basis
 
+FLOAT_BITS = 32
 COSTS = ("macs", "bit_operations", "latency", "energy")
 """The costs that are counted in doublings, side by side and never multiplied together."""
 
@@ -79,7 +80,12 @@ def inference_ratios(reference: Mapping[str, Any], variant: Mapping[str, Any]) -
 
     Returns:
         A ratio for each of `COSTS`, None where it is not known.
+
+    Raises:
+        ValueError: When a record's MACs do not go with its bit operations, as FLOPs in their place would not.
     """
+    for inference in (reference, variant):
+        _refuse_flops(inference)
     basis, energy = latency_basis(reference, variant), energy_basis(reference, variant)
     return {
         "macs": ratio(reference.get("macs"), variant.get("macs")),
@@ -87,6 +93,20 @@ def inference_ratios(reference: Mapping[str, Any], variant: Mapping[str, Any]) -
         "latency": basis["ratio"] if basis else None,
         "energy": energy["ratio"] if energy else None,
     }
+
+
+def _refuse_flops(inference: Mapping[str, Any]) -> None:
+    """MACs x bits are bit operations: at least by those of the quantized layers, at most by 32. FLOPs fall outside."""
+    bits = [inference.get(key) for key in ("weight_bits", "activation_bits")]
+    count, operations = inference.get("macs"), inference.get("bit_operations")
+    if not count or not operations or None in bits:
+        return
+    least, most = math.prod(map(float, filter(None, bits))), FLOAT_BITS**2
+    if not least <= operations / count <= most:
+        raise ValueError(
+            f"{operations / count:g} bit operations a MAC are not between {least:g} and {most}: "
+            "are these MACs FLOPs, of which there are two a MAC?"
+        )
 
 
 def latency_basis(reference: Mapping[str, Any], variant: Mapping[str, Any]) -> dict[str, Any] | None:

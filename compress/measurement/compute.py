@@ -2,48 +2,90 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import warnings
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+
+from compress.errors import CompressError
+from compress.measurement.operators import is_cheap, is_quantized, known, listed, multiplied, packet
 
 FLOAT_BITS = (32, 32)
 
 
-def layer_macs(model: nn.Module, resolution: int) -> dict[str, int]:
-    """Multiply-accumulates of the forward pass for one image, by layer.
+@dataclass(frozen=True)
+class Count:
+    """What one image's forward pass multiplies.
 
-    Convolutions (grouped and depthwise ones too), linears, matrix products and attention count; element-wise work does
-    not. What a module computes itself, outside of its children, is counted under its own name.
+    Attributes:
+        layers: MACs by layer. What a module computes itself, outside of its children, is under its own name.
+        operators: MACs by operator ("aten.convolution"), of the same sum.
+        uncounted: Calls by operator of what is not known to be cheap and has no formula: `layers` is without them.
+    """
+
+    layers: dict[str, int]
+    operators: dict[str, int]
+    uncounted: dict[str, int]
+
+    @property
+    def macs(self) -> int:
+        """MACs of the whole forward pass."""
+        return sum(self.layers.values())
+
+
+def count(model: nn.Module, resolution: int) -> Count:
+    """Count the forward pass for one image.
+
+    Convolutions (grouped and depthwise ones too), linears, matrix products and attention have MACs; element-wise work,
+    normalisation, pooling and biases have none. Weights that are zero count. Graphs in which quantization is simulated
+    (PT2E's) are counted like float networks.
 
     Args:
-        model: A float network (quantized operators would count 0).
+        model: A float network, whose own shapes count: after pruning, the ones that are left.
         resolution: Side of the image in pixels.
+
+    Raises:
+        CompressError: the network computes with integers or is frozen TorchScript, of which the count would be
+            nothing or a part.
     """
-    return {name: forward for name, (forward, _, _) in _count(model, resolution, torch.no_grad()).items()}
+    counter = _count(model, resolution, torch.no_grad())
+    layers = {name: forward for name, (forward, _, _) in counter.counted.items()}
+    return Count(layers, dict(counter.operators), dict(counter.uncounted))
+
+
+def layer_macs(model: nn.Module, resolution: int) -> dict[str, int]:
+    """Multiply-accumulates of the forward pass for one image by layer: see `count`.
+
+    Warns of operators that are not counted, by name; raises as `count` does.
+    """
+    counted = count(model, resolution)
+    _warn(counted.uncounted)
+    return counted.layers
 
 
 def macs(model: nn.Module, resolution: int) -> int:
-    """Multiply-accumulates of the forward pass for one image of `resolution` pixels a side."""
+    """Multiply-accumulates of the forward pass for one image of `resolution` pixels a side; warns as `layer_macs`."""
     return sum(layer_macs(model, resolution).values())
 
 
 def training_macs(model: nn.Module, resolution: int) -> int:
-    """Multiply-accumulates of forward and backward pass for one image.
+    """Multiply-accumulates of forward and backward pass for one image; warns as `layer_macs`.
 
     Three times the forward pass: the gradients by the input and by the weight cost as much as the forward pass each.
     Less what is not computed: the first layer needs no gradient by its input, a frozen layer none by its weight.
     Counted by layer, not by running the backward pass, of which torch's counter makes too much for depthwise
     convolutions.
     """
-    counted = _count(model, resolution, torch.enable_grad())
-    return sum(forward + by_input + by_weight for forward, by_input, by_weight in counted.values())
+    counter = _count(model, resolution, torch.enable_grad())
+    _warn(counter.uncounted)
+    return sum(forward + by_input + by_weight for forward, by_input, by_weight in counter.counted.values())
 
 
 def bit_operations(
@@ -66,9 +108,9 @@ def bit_operations(
     if unknown:
         raise KeyError(f"there are no MACs of the layer {unknown[0]}")
     total = 0
-    for name, count in layers.items():
+    for name, products in layers.items():
         weight, activation = bits.get(name, default)
-        total += count * weight * activation
+        total += products * weight * activation
     return total
 
 
@@ -77,14 +119,27 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _count(model: nn.Module, resolution: int, gradients: Any) -> dict[str, list[int]]:
-    """[forward, gradient by input, gradient by weight] of every layer, in MACs."""
+def _warn(uncounted: Mapping[str, int]) -> None:
+    if uncounted:
+        warnings.warn(f"MACs are without operators that are not known: {listed(uncounted.items())}", stacklevel=1)
+
+
+def _count(model: nn.Module, resolution: int, gradients: Any) -> _Counter:
+    """Run one image through the network."""
+    if not all(hasattr(module, "training") for module in model.modules()):
+        raise CompressError("a frozen TorchScript network cannot be counted: count the network that it was made from")
     parameter = next(model.parameters(), None)
-    shape = (1, 3, resolution, resolution)
-    images = torch.zeros(shape) if parameter is None else parameter.detach().new_zeros(shape)
-    with _evaluating(model), torch.inference_mode(False), gradients, _Counter(model) as counter:
+    like: dict[str, Any] = {} if parameter is None else {"dtype": parameter.dtype, "device": parameter.device}
+    images = torch.zeros(1, 3, resolution, resolution, **like)
+    counter = _Counter()
+    with _evaluating(model), torch.inference_mode(False), gradients, counter.watching(model), counter:
         model(images)
-    return dict(counter.counted)
+    if counter.quantized:
+        raise CompressError(
+            f"a quantized network cannot be counted, for its {listed(counter.quantized.items())}: "
+            "count the float network that it was made from"
+        )
+    return counter
 
 
 @contextmanager
@@ -92,9 +147,10 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     """Put the network into eval mode, and every module of it back into the mode that it was in."""
     modes = [(module, module.training) for module in model.modules()]
     fused = torch.backends.mha.get_fastpath_enabled()
-    # The fused transformer layer is one operator, which would count 0.
+    # The fused transformer layer is one operator, of which nothing is known.
     torch.backends.mha.set_fastpath_enabled(False)
-    model.eval()
+    with suppress(NotImplementedError):  # of an exported graph, which stays in the mode that it was exported in
+        model.eval()
     try:
         yield
     finally:
@@ -104,36 +160,60 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts every operator for the innermost module that runs it."""
+    """Counts every operator for the innermost module that runs it.
 
-    def __init__(self, model: nn.Module) -> None:
+    Attributes:
+        counted: [forward, gradient by input, gradient by weight] of every layer, in MACs.
+        operators: MACs of the forward pass by operator.
+        uncounted: Calls by operator.
+        quantized: Those of them that compute with integers.
+    """
+
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.model = model
         self.counted: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+        self.operators: Counter[str] = Counter()
+        self.uncounted: Counter[str] = Counter()
+        self.quantized: Counter[str] = Counter()
         self.running: list[tuple[str, bool, bool]] = []
-        self.hooks: list[Any] = []
 
-    def __enter__(self) -> _Counter:
-        for name, module in self.model.named_modules():
-            self.hooks.append(module.register_forward_pre_hook(self._entering(name), with_kwargs=True))
-            self.hooks.append(module.register_forward_hook(lambda *_: self._leave(), always_call=True))
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        super().__exit__(*exception)  # type: ignore[no-untyped-call]
-        for hook in self.hooks:
-            hook.remove()
+    @contextmanager
+    def watching(self, model: nn.Module) -> Iterator[None]:
+        """Know which module runs."""
+        hooks: list[Any] = []
+        try:
+            for name, module in model.named_modules():
+                hooks.append(module.register_forward_pre_hook(self._entering(name), with_kwargs=True))
+                hooks.append(module.register_forward_hook(lambda *_: self._leave(), always_call=True))
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func._overloadpacket)
-        if formula is not None and self.running:
-            name, by_input, by_weight = self.running[-1]
-            forward = formula(*args, **(kwargs or {}), out_val=result) // 2
-            for index, factor in enumerate((1, by_input, by_weight)):
-                self.counted[name][index] += factor * forward
+        kwargs = kwargs or {}
+        if not known(func) and not is_cheap(func, args, kwargs):
+            parts = self._decomposed(func, args, kwargs)
+            if parts is not NotImplemented:
+                return parts
+            self.uncounted[str(packet(func))] += 1
+            if is_quantized(func, args, kwargs):
+                self.quantized[str(packet(func))] += 1
+        result = func(*args, **kwargs)
+        if known(func):
+            self._add(str(packet(func)), multiplied(func, args, kwargs, result))
         return result
+
+    def _decomposed(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """The result of an operator that is made of others, which are counted; tensors of inference mode show these."""
+        with self:
+            return func.decompose(*args, **kwargs)
+
+    def _add(self, operator: str, forward: int) -> None:
+        name, by_input, by_weight = self.running[-1]
+        self.operators[operator] += forward
+        for index, factor in enumerate((1, by_input, by_weight)):
+            self.counted[name][index] += factor * forward
 
     def _entering(self, name: str) -> Any:
         def enter(module: nn.Module, args: Any, kwargs: Any) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from compress.data.preprocess import Preprocess
-from compress.measurement.compute import bit_operations, layer_macs, macs, parameters
+from compress.measurement.compute import bit_operations, count, macs, parameters
 from compress.models.checkpoints import load_variant, save_variant
 from compress.models.fused import fused
 from compress.models.probe import fit_probe
@@ -120,12 +120,13 @@ def make_quantized(work: Work, unit: Unit, folder: Path) -> None:
     }
     save_variant(folder, architecture, state)
 
-    layers = layer_macs(model, preprocess.resolution)
+    counted = count(model, preprocess.resolution)
     quantized, total = quantized_convolutions(converted)
     bits = layer_bits(converted)
     inference = {
-        "macs": sum(layers.values()),
-        "bit_operations": bit_operations(layers, bits),
+        "macs": counted.macs,
+        "bit_operations": bit_operations(counted.layers, bits),
+        "uncounted_operators": sorted(counted.uncounted),
         "params": parameters(model),
         "bytes": (folder / "model.safetensors").stat().st_size,
         "weight_bits": 8,
@@ -134,7 +135,7 @@ def make_quantized(work: Work, unit: Unit, folder: Path) -> None:
         "total_convs": total,
     }
     ledger = new_ledger(work.metrics(unit.parent)["training"])
-    charge(ledger, f"calibration on {len(chosen)} images", len(chosen) * sum(layers.values()))
+    charge(ledger, f"calibration on {len(chosen)} images", len(chosen) * counted.macs)
     write_variant(folder, work, test_logits(converted, preprocess, work.data.test, unit.id), inference, ledger)
 
 

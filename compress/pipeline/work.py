@@ -22,7 +22,7 @@ from compress.data.arrays import SPLITS, ImageData, Split, prepare
 from compress.data.preprocess import Preprocess
 from compress.errors import CompressError
 from compress.measurement.accuracy import accuracy_record
-from compress.measurement.compute import bit_operations, layer_macs, parameters
+from compress.measurement.compute import bit_operations, count, parameters
 from compress.models.checkpoints import load_variant, save_variant
 from compress.models.identity import embedding_id
 from compress.models.teachers import LoadedTeacher, load_teacher
@@ -141,10 +141,11 @@ def write_network(
 
 def float_inference(model: nn.Module, preprocess: Preprocess, size: int) -> Metrics:
     """The `inference` record of a network in FP32 whose weights take `size` bytes."""
-    layers = layer_macs(model, preprocess.resolution)
+    counted = count(model, preprocess.resolution)
     return {
-        "macs": sum(layers.values()),
-        "bit_operations": bit_operations(layers, {}),
+        "macs": counted.macs,
+        "bit_operations": bit_operations(counted.layers, {}),
+        "uncounted_operators": sorted(counted.uncounted),
         "params": parameters(model),
         "bytes": size,
         "weight_bits": 32,
@@ -170,4 +171,6 @@ def write_variant(
     record = accuracy_record(logits.argmax(1), labels, "test")
     metrics = {"accuracy": record, "inference": inference, "training": training, **details}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    if inference.get("uncounted_operators"):
+        say(f"  not counted in its MACs: {', '.join(inference['uncounted_operators'])}")
     say(f"  top-1 on test {record['top1']:.2%} ({record['correct']} of {record['n']})")

@@ -104,7 +104,7 @@ def _line(frame: Frame, basis: Basis, what: str, label: str, colour: str, style:
 
 def _mark_gap(frame: Frame, basis: Basis) -> None:
     low, high = basis["hardware"] ** frame.span, basis["growth"] ** frame.span
-    words = f" gap, {f.plain(basis['name'])}:\n {rounded(basis['gap'], 2)}"
+    words = f"gap, {f.plain(basis['name'])}:\n{rounded(basis['gap'], 2)}"
     _arrow(frame, 0.02, low, high, words, "<->", frame.palette.gap)
 
 
@@ -115,13 +115,14 @@ def _mark_saving(frame: Frame, basis: Basis) -> None:
     if best is None:
         return
     high = basis["growth"] ** frame.span
-    words = f" {f.plain(best['variant'])}, once:\n {f.signed(best['doublings'])} doublings,\n"
-    words += f" {best['months_of_gap']:.1f} months of gap"
-    _arrow(frame, 0.05, high / 2 ** best["doublings"], high, words, "<-", frame.palette.saving)
+    words = f"{f.plain(best['variant'])}, once:\n{f.signed(best['doublings'])} doublings,\n"
+    words += f"{best['months_of_gap']:.1f} months of gap"
+    _arrow(frame, 0.05, high / 2 ** best["doublings"], high, words, "->", frame.palette.saving)
 
 
 def _arrow(frame: Frame, right: float, low: float, high: float, words: str, style: str, colour: str) -> None:
     """An arrow beside the last year, with words at its middle."""
     x = frame.end + right * frame.span
     frame.axes.annotate("", (x, low), (x, high), arrowprops={"arrowstyle": style, "color": colour})
-    frame.axes.annotate(words, (x, (low * high) ** 0.5), color=colour, fontsize=8, va="center")
+    middle = (x, (low * high) ** 0.5)
+    frame.axes.annotate(words, middle, (4, 0), textcoords="offset points", color=colour, fontsize=8, va="center")

@@ -125,7 +125,7 @@ def gap_svg(basis: Record, start: float, end: float) -> str | None:
     """The trend that the recipe names, and what the run's saving in training compute takes off it, once."""
     if not basis["gap"]:
         return None
-    palette = Palette(compute=INK, hardware=(MUTED,), gap=MUTED, saving=GOOD, text=INK)
+    palette = Palette(compute=INK, hardware=(MUTED,), gap=MUTED, saving=GOOD, text=MUTED)
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot(yscale="log")

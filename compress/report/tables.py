@@ -167,6 +167,11 @@ def variants_table(results: Mapping[str, Any]) -> Table:
         "operations are MACs × weight bits × activation bits. Training is all compute spent to make the variant."
     )
     variants = results.get("variants") or []
+    for variant in variants:
+        if left_out := field(variant, "inference", "uncounted_operators"):
+            note += (
+                f" Operators not counted in any MACs of {f.plain(variant.get('id'))}: {f.plain(', '.join(left_out))}."
+            )
     published = (PUBLISHED,) if any(variant.get("published") for variant in variants) else ()
     drawn = (ENERGY,) if energy.is_known(variants) else ()
     emitted = (CARBON,) if any(field(variant, "inference", "carbon") for variant in variants) else ()

@@ -133,3 +133,19 @@ def test_unknown_is_none_and_never_zero() -> None:
     assert inference_ratios({}, {}) == {"macs": None, "bit_operations": None, "latency": None, "energy": None}
     # A count of 0 is a quantized graph that was not counted, not a free model.
     assert inference_ratios({"macs": 10}, {"macs": 0})["macs"] is None
+
+
+def counts(macs: int, operations: int, bits: int) -> dict[str, Any]:
+    return {"macs": macs, "bit_operations": operations, "weight_bits": bits, "activation_bits": bits}
+
+
+def test_flops_in_place_of_macs_are_refused_on_either_side() -> None:
+    macs = 1000
+    right = counts(macs, macs * 1024, 32), counts(macs, macs * 64, 8)
+    partly = counts(macs, 900 * 64 + 100 * 1024, 8)  # a tenth of the layers stayed in float
+    assert inference_ratios(*right)["bit_operations"] == 16
+    assert inference_ratios(right[0], partly)["macs"] == 1
+    for wrong in (counts(2 * macs, macs * 1024, 32), counts(2 * macs, macs * 64, 8), counts(macs // 2, macs * 1024, 8)):
+        for pair in ((right[0], wrong), (wrong, right[1])):
+            with pytest.raises(ValueError, match="FLOPs"):
+                inference_ratios(*pair)

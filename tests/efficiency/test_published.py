@@ -82,8 +82,9 @@ def test_ceilings() -> None:
 def test_imports_nothing_heavy() -> None:
     modules = ", ".join(f"compress.efficiency.{path.stem}" for path in (ROOT / "compress/efficiency").glob("[a-z]*.py"))
     code = (
-        f"import sys, time; t = time.perf_counter(); import {modules}; dt = time.perf_counter() - t;"
-        "bad = {'torch', 'numpy', 'scipy', 'yaml', 'pydantic'} & set(sys.modules); assert not bad, bad; print(dt)"
+        f"import sys; import {modules};"
+        "bad = {'torch', 'numpy', 'scipy', 'yaml', 'pydantic', 'matplotlib'} & set(sys.modules); assert not bad, bad"
     )
-    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert float(out) < 0.3
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    code = "import compress.gap, sys; assert not {'torch', 'numpy', 'scipy', 'pydantic'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

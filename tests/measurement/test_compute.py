@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+
 import pytest
 import timm
 import torch
 from torch import nn
 
-from compress.measurement.compute import bit_operations, layer_macs, macs, parameters, training_macs
+from compress.errors import CompressError
+from compress.measurement.compute import bit_operations, count, layer_macs, macs, parameters, training_macs
+from compress.models.fused import fused
+from compress.pruning.channels import prune_channels
+from compress.quantization.post_training import quantize
+from compress.recipe.schema import Channels
 
 
 class Small(nn.Module):
@@ -46,7 +54,7 @@ def test_resnet18_has_the_published_macs_and_trains_for_294_percent_of_them() ->
 
 
 def test_fused_attention_is_counted() -> None:
-    """A transformer layer in eval mode is one operator, which would count 0."""
+    """A transformer layer in eval mode is one operator, of which nothing is known."""
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
 
     class Patches(nn.Module):
@@ -80,3 +88,133 @@ def test_bit_operations() -> None:
     assert bit_operations(layers, {"a": (8, 8)}) == 10 * 64 + 3 * 1024
     with pytest.raises(KeyError, match="no MACs of the layer c"):
         bit_operations(layers, {"c": (8, 8)})
+
+
+class Function(nn.Module):
+    """A function of the images as a network."""
+
+    def __init__(self, function: Callable[..., torch.Tensor], *children: nn.Module) -> None:
+        super().__init__()
+        self.function, self.inner = function, nn.ModuleList(children)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.function(images, *self.inner)
+
+
+def sampled(images: torch.Tensor) -> torch.Tensor:
+    return nn.functional.grid_sample(images, torch.zeros(1, 2, 2, 2), align_corners=False)
+
+
+@torch.library.custom_op("compress_tests::mixed", mutates_args=())
+def mixed(images: torch.Tensor) -> torch.Tensor:
+    return images @ images
+
+
+@pytest.mark.parametrize(
+    "name, network",
+    [
+        ("aten.grid_sampler_2d", Function(sampled)),
+        ("aten._fft_r2c", Function(torch.fft.rfft2)),
+        ("aten._trilinear", Function(lambda x, layer: layer(x, x), nn.Bilinear(16, 16, 2))),
+        ("aten.mkldnn_rnn_layer", Function(lambda x, layer: layer(x[0])[0], nn.LSTM(16, 4))),
+        ("compress_tests.mixed", Function(mixed)),
+    ],
+)
+def test_an_operator_that_is_not_known_is_listed_beside_what_is(name: str, network: nn.Module) -> None:
+    before = nn.Conv2d(3, 3, 1, bias=False)
+    counted = count(nn.Sequential(before, network), 16)
+    assert set(counted.uncounted) == {name}
+    assert counted.layers == {"0": 16 * 16 * 9} and counted.macs == 16 * 16 * 9
+    with pytest.warns(UserWarning, match=name):
+        macs(nn.Sequential(before, network), 16)
+    with pytest.warns(UserWarning, match=name):
+        training_macs(nn.Sequential(before, network), 16)
+
+
+def test_a_network_of_known_operators_warns_of_nothing() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        macs(Small(), 16)
+        training_macs(Small(), 16)
+
+
+def test_products_with_vectors_are_counted() -> None:
+    network = Function(lambda x: (x[0, 0] @ x[0, 0, 0]) + x[0, 0, 0] @ x[0, 0, 1])
+    assert count(network, 16).operators == {"aten.mv": 256, "aten.dot": 16}
+
+
+def test_convolutions_of_every_kind() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3, groups=3, stride=2),  # to 7 x 7
+        nn.Conv2d(6, 4, 3, dilation=2, padding=1),  # to 5 x 5
+        nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2),  # every pixel of 5 x 5 becomes four
+    )
+    assert layer_macs(network, 16) == {"0": 49 * 6 * 9, "1": 25 * 4 * 54, "2": 25 * 4 * 3 * 4}
+
+
+def test_under_inference_mode_operators_come_whole_and_are_taken_apart() -> None:
+    model = timm.create_model("test_vit")
+    with torch.inference_mode():
+        inside = count(timm.create_model("test_vit"), 160)
+    assert inside == count(model, 160) and not inside.uncounted
+
+
+def trained() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(32, 4),
+    )  # fmt: skip
+
+
+def test_pruned_and_quantized_networks_are_counted_from_their_own_shapes() -> None:
+    pruned = prune_channels(trained(), 16, Channels(target_macs=0.6, round_to=4))
+    first, second = pruned[0].out_channels, pruned[3].out_channels
+    assert first < 16 or second < 32
+    expected = 14 * 14 * first * 27 + 12 * 12 * second * first * 9 + second * 4
+    assert macs(pruned, 16) == expected
+    graph = quantize(pruned, [torch.randn(8, 3, 16, 16)], torch.zeros(2, 3, 16, 16))
+    assert macs(graph, 16) == expected
+
+
+def lowered() -> nn.Module:
+    """Integer kernels for x86, which the counter has no formulas for: their weights are packed."""
+    from torchao.quantization.pt2e.lowering import lower_pt2e_quantized_to_x86
+
+    graph = quantize(trained(), [torch.randn(8, 3, 16, 16)], torch.zeros(2, 3, 16, 16))
+    return lower_pt2e_quantized_to_x86(graph, (torch.zeros(1, 3, 16, 16),))
+
+
+def dynamic() -> nn.Module:
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 64))
+    quantize_(network, Int8DynamicActivationInt8WeightConfig())
+    return network
+
+
+@pytest.mark.parametrize(
+    "make, named",
+    [
+        (lowered, r"onednn\.qconv_pointwise \(2 calls\), onednn\.qlinear_pointwise \(1 call\)"),
+        (dynamic, r"aten\._int_mm \(1 call\)"),
+    ],
+)
+@pytest.mark.parametrize("counting", [count, layer_macs, macs, training_macs])
+def test_a_network_of_integers_is_refused_by_the_names_of_its_operators(
+    make: Callable[[], nn.Module], named: str, counting: Callable[..., object]
+) -> None:
+    with pytest.raises(CompressError, match=named):
+        counting(make(), 16)
+
+
+def test_a_frozen_network_whose_operators_do_not_show_is_refused() -> None:
+    fast = fused(Small().eval(), 16)
+    assert isinstance(fast, torch.jit.ScriptModule)
+    with pytest.raises(CompressError, match="frozen TorchScript"):
+        macs(fast, 16)
+
+
+def test_an_exported_network_is_counted() -> None:
+    exported = torch.export.export(Small().eval(), (torch.zeros(1, 3, 16, 16),)).module()
+    assert macs(exported, 16) == FIRST + DEPTHWISE + HEAD

@@ -38,6 +38,7 @@ def test_results_follow_the_contract(job: Job) -> None:
         assert accuracy["n"] == 120 and accuracy["split"] == "test"
         assert accuracy["top1"] == accuracy["correct"] / accuracy["n"]
         assert accuracy["ci95"][0] <= accuracy["top1"] <= accuracy["ci95"][1]
+        assert inference["uncounted_operators"] == []
         assert inference["macs"] > 0 and inference["params"] > 0 and inference["bytes"] > 0
         assert variant["training"]["macs"] == sum(part["macs"] for part in variant["training"]["parts"])
     by_id = {v["id"]: v for v in results["variants"]}

@@ -245,3 +245,16 @@ def test_terminal_table_fits_and_reads_no_markup(results: Results) -> None:
     assert "[red]p" in text
     assert "81.7% (80.2–83.2%)" in text
     assert "not granted" in text and "granted" in text
+
+
+def test_operators_that_are_not_counted_are_named_under_the_variants(results: Results) -> None:
+    assert "not counted" not in render_markdown(results)
+    for variant in results["variants"]:
+        variant["inference"]["uncounted_operators"] = []
+    assert "not counted" not in render_markdown(results)
+    results["variants"][1]["inference"]["uncounted_operators"] = ["aten.grid_sampler_2d", "torchvision.deform_conv2d"]
+    (line,) = [line for line in render_markdown(results).splitlines() if "not counted" in line]
+    name = results["variants"][1]["id"]
+    assert f"Operators not counted in any MACs of {name}" in line
+    assert "deform" in line and "grid" in line
+    assert "deform_conv2d" in Page(render_html(results)).text
