@@ -44,8 +44,9 @@ def worth(
         deployment: {queries, hit_rate, inference_share}, each of which may be None: how much a model is asked.
 
     Returns:
-        {reference, tolerance, trend, interval_method, variants: [{id, granted, reason, accuracy_difference,
-        difference_ci95, doublings, latency_basis, energy_basis, lifetime, break_even_queries, months_of_growth}]}.
+        {reference, tolerance, trend, interval_method, variants: [{id, granted, reason, paired: {only_reference,
+        only_variant, images}, accuracy_difference, difference_ci95, doublings, latency_basis, energy_basis, lifetime,
+        break_even_queries, months_of_growth}]}.
         `accuracy_difference` is (b - c) / n as a fraction: positive means that the variant is *less* accurate.
         `months_of_growth` is that of the doublings of MACs. `break_even_queries` is K / (c_b - c_c), where K is what
         making the variant took on top of the reference, in MACs: its training ledger, less the reference's where it was
@@ -116,6 +117,7 @@ def _entry(
         "id": variant["id"],
         "granted": decision.granted,
         "reason": decision.reason,
+        "paired": _counts(difference) if difference else None,
         "accuracy_difference": difference.difference if difference else None,
         "difference_ci95": [difference.low, difference.high] if difference else None,
         "doublings": saved,
@@ -125,6 +127,10 @@ def _entry(
         "break_even_queries": break_even(effort, theirs.get("macs"), ours.get("macs")),
         "months_of_growth": months_of_growth(saved["macs"], trend["growth"]) if decision.granted else None,
     }
+
+
+def _counts(difference: PairedDifference) -> dict[str, int]:
+    return {name: getattr(difference, name) for name in ("only_reference", "only_variant", "images")}
 
 
 def _effort(variant: Record, reference: Record, variants: Sequence[Record]) -> float | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from recompute import recompute
 from support import Job, environment
 
 from compress.hashing import file_digest
@@ -75,6 +76,11 @@ def test_savings_are_counted_against_both_references(job: Job) -> None:
     pruned = next(v for v in distilled["variants"] if v["id"] == "pruned")
     ratio = by_id["distilled"]["macs"] / by_id["pruned"]["macs"]
     assert math.isclose(pruned["doublings"]["macs"], math.log2(ratio), rel_tol=1e-9)
+
+
+def test_every_figure_follows_from_the_results_alone(job: Job) -> None:
+    results = job.results()
+    assert recompute(results, results["efficiency"][0]["trend"]) > 60
 
 
 def test_a_second_run_takes_everything_from_the_store(job: Job) -> None:

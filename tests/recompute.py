@@ -1,0 +1,132 @@
+"""Every figure of a report, worked out again from `results.json` by other means than the package's own."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from scipy import optimize, stats
+
+Results = dict[str, Any]
+Z = 1.959963984540054
+
+
+def recompute(results: Results, trend: dict[str, Any]) -> int:
+    """Check what is derived in `results` against what it is derived from; gives the number of figures checked."""
+    by_id = {variant["id"]: variant for variant in results["variants"]}
+    checked = sum(_accuracy(variant) + _ledger(variant) for variant in by_id.values())
+    for entry in results["efficiency"]:
+        reference = by_id[entry["reference"]]
+        for record in entry["variants"]:
+            checked += _saving(record, reference, by_id, entry["tolerance"], trend)
+    for pair in results["training_efficiency"]:
+        checked += _training(pair, by_id, trend)
+    return checked
+
+
+def same(found: float | None, expected: float | None) -> int:
+    """Equal to what double precision and a bisection leave."""
+    assert (found is None) == (expected is None), (found, expected)
+    if found is not None:
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    return 1
+
+
+def _accuracy(variant: dict[str, Any]) -> int:
+    accuracy = variant["accuracy"]
+    k, n = accuracy["correct"], accuracy["n"]
+    same(accuracy["top1"], k / n)
+    interval = stats.binomtest(k, n).proportion_ci(0.95, method="wilson")
+    return 1 + same(accuracy["ci95"][0], interval.low) + same(accuracy["ci95"][1], interval.high)
+
+
+def _ledger(variant: dict[str, Any]) -> int:
+    training = variant["training"]
+    curve = [point["macs"] for point in training["curve"]]
+    assert curve == sorted(curve) and (not curve or curve[-1] <= training["macs"])
+    return same(
+        training["macs"], sum(part["macs"] for part in training["parts"]) if training["parts"] else training["macs"]
+    )
+
+
+def _saving(
+    record: dict[str, Any], reference: dict[str, Any], by_id: dict[str, Any], tolerance: float, trend: dict[str, Any]
+) -> int:
+    variant = by_id[record["id"]]
+    theirs, ours = reference["inference"], variant["inference"]
+    counts = record["paired"]
+    b, c, n = counts["only_reference"], counts["only_variant"], counts["images"]
+    assert b - c == reference["accuracy"]["correct"] - variant["accuracy"]["correct"]
+    checked = same(record["accuracy_difference"], (b - c) / n)
+    low, high = -tango_upper(c, b, n), tango_upper(b, c, n)
+    checked += same(record["difference_ci95"][0], low) + same(record["difference_ci95"][1], high)
+    assert record["granted"] == (high <= tolerance and n >= 30)
+    saved = record["doublings"]
+    checked += same(saved["macs"], math.log2(theirs["macs"] / ours["macs"]))
+    checked += same(saved["bit_operations"], math.log2(theirs["bit_operations"] / ours["bit_operations"]))
+    basis = record["latency_basis"]
+    checked += same(saved["latency"], math.log2(basis["ratio"]) if basis else None)
+    months = 12 * saved["macs"] * math.log(2) / math.log(trend["growth"]) if record["granted"] else None
+    checked += same(record["months_of_growth"], months)
+    return checked + _life(record, reference, variant, by_id)
+
+
+def _life(record: dict[str, Any], reference: dict[str, Any], variant: dict[str, Any], by_id: dict[str, Any]) -> int:
+    c_b, c_c = reference["inference"]["macs"], variant["inference"]["macs"]
+    made = reference["training"]["macs"]
+    line, at = [], variant
+    while at["kind"] in ("prune", "sparsify", "quantize"):
+        at = by_id[at["parent"]]
+        line.append(at["id"])
+    effort = variant["training"]["macs"]
+    if effort is not None and reference["id"] in line:
+        effort -= made
+    breaks = None if effort is None or c_b <= c_c else effort / (c_b - c_c)
+    checked = same(record["break_even_queries"], breaks)
+    life = record["lifetime"]
+    if life is None:
+        return checked
+    for point in life["at_queries"]:
+        q = point["queries"] * (1 - life["hit_rate"])
+        checked += same(point["ratio"], (made + q * c_b) / (made + effort + q * c_c))
+    if breaks:  # where the two lives cost the same
+        assert made + breaks * c_b == pytest.approx(made + effort + breaks * c_c)
+    return checked + same(life["limit"], c_b / c_c)
+
+
+def _training(pair: dict[str, Any], by_id: dict[str, Any], trend: dict[str, Any]) -> int:
+    baseline, variant = (by_id[pair[side]]["training"] for side in ("baseline", "variant"))
+    if not pair["chosen"]:
+        same(pair["target_top1"], baseline["curve"][-1]["top1"])
+    reached = [[p["macs"] for p in side["curve"] if p["top1"] >= pair["target_top1"]] for side in (baseline, variant)]
+    theirs, ours = (points[0] if points else None for points in reached)
+    checked = same(pair["baseline_macs"], theirs) + same(pair["variant_macs"], ours)
+    assert pair["censored"] == (theirs is None or ours is None)
+    if ours is None:
+        return checked + same(pair["ratio"], None)
+    most = baseline["curve"][-1]["macs"] if theirs is None else theirs
+    d = math.log2(most / ours)
+    checked += same(pair["ratio"], most / ours) + same(pair["doublings"], d)
+    gap = math.log2(trend["growth"]) - math.log2(trend["hardware"])
+    checked += same(pair["months_of_growth"], 12 * d / math.log2(trend["growth"]))
+    return checked + same(pair["months_of_gap"], 12 * d / gap)
+
+
+def tango_upper(b: int, c: int, n: int) -> float:
+    """Upper end of Tango's interval by its definition: the restricted likelihood is maximised, not solved for."""
+
+    def statistic(d: float) -> float:
+        def unlikely(q: float) -> float:
+            terms = ((c, q), (b, q + d), (n - b - c, 1 - 2 * q - d))
+            return -sum(count * math.log(max(share, 1e-300)) for count, share in terms if count)
+
+        low, high = max(0.0, -d), (1 - d) / 2
+        q = optimize.minimize_scalar(unlikely, bounds=(low, high), method="bounded", options={"xatol": 1e-13}).x
+        if c == 0 and unlikely(low) <= unlikely(q):
+            q = low
+        variance = n * (2 * q + d * (1 - d))
+        return (b - c - n * d) / math.sqrt(variance) if variance > 0 else math.inf
+
+    start = (b - c) / n
+    return float(optimize.brentq(lambda d: statistic(d) + Z, start + 1e-12, 1 - 1e-9, xtol=1e-13))

@@ -1,0 +1,60 @@
+"""The figures of a report follow from `results.json` alone, and the pages show those figures."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from recompute import recompute, tango_upper
+
+from compress.report import formats as f
+from compress.report import render_markdown
+
+Results = dict[str, Any]
+
+
+def test_every_derived_figure_follows_from_the_measured_ones(results: Results) -> None:
+    trend = results["efficiency"][0]["trend"]
+    assert recompute(results, trend) > 80
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("efficiency", 1, "variants", 2, "doublings", "macs"),
+        ("efficiency", 1, "variants", 2, "difference_ci95", 1),
+        ("efficiency", 1, "variants", 2, "break_even_queries"),
+        ("efficiency", 1, "variants", 2, "months_of_growth"),
+        ("training_efficiency", 0, "ratio"),
+        ("variants", 2, "accuracy", "ci95", 0),
+        ("variants", 2, "training", "macs"),
+    ],
+)
+def test_a_wrong_figure_is_noticed(results: Results, path: tuple[Any, ...]) -> None:
+    wrong = copy.deepcopy(results)
+    *way, last = path
+    holder: Any = wrong
+    for step in way:
+        holder = holder[step]
+    holder[last] *= 1.001
+    with pytest.raises(AssertionError):
+        recompute(wrong, results["efficiency"][0]["trend"])
+
+
+def test_the_page_shows_the_figures_of_the_file(results: Results) -> None:
+    text = render_markdown(results)
+    for entry in results["efficiency"]:
+        for record in entry["variants"]:
+            row = [line for line in text.splitlines() if line.startswith(f"| {record['id']} | ")]
+            cell = f"{f.signed(record['doublings']['macs'])} | {f.signed(record['doublings']['bit_operations'])}"
+            assert any(cell in line.replace("\\", "") for line in row), cell
+            for point in (record["lifetime"] or {}).get("at_queries", []) if record["doublings"]["macs"] > 0 else []:
+                assert f.times(point["ratio"]) in text
+    for pair in results["training_efficiency"]:
+        assert f"{f.months(pair['months_of_growth'])} | {f.months(pair['months_of_gap'])}" in text.replace("\\", "")
+
+
+def test_the_interval_by_its_definition() -> None:
+    # Without discordant images the upper end is z^2 / (n + z^2): the helper is right where the answer is known.
+    assert tango_upper(0, 0, 381) == pytest.approx(3.841459 / (381 + 3.841459), rel=1e-4)
