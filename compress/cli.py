@@ -165,7 +165,9 @@ def schema() -> None:
 
 @app.command("list", epilog="Example: compress-model list students --json")
 def list_names(
-    what: Annotated[str, typer.Argument(help="teachers, students, data, losses, pruners or runtimes")],
+    what: Annotated[
+        str, typer.Argument(help="teachers, students, data, trends, deployments, losses, pruners or runtimes")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """List the names that a recipe can use."""

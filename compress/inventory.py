@@ -18,6 +18,7 @@ from compress.recipe.losses import Losses
 from compress.resources import ASSETS, config_names, shipped
 
 CORE = ("torch", "torchvision", "open_clip_torch", "timm", "torchao", "lightning", "torch-pruning", "safetensors")
+CONFIGS = ("teachers", "students", "data", "trends", "deployments")
 PRUNERS = {
     "prune": "whole channels by norm, scale, Taylor or chance, to a share of cost or latency (arXiv 2301.12900)",
     "shrink": "the control: the same network made narrow before training, for as much compute as prune took",
@@ -38,10 +39,10 @@ def names(what: str) -> dict[str, str]:
         "pruners": PRUNERS,
         "runtimes": {name: "needs " + ", ".join(find_runtime(name).PACKAGES) for name in RUNTIMES},
     }
-    if what in ("teachers", "students", "data"):
+    if what in CONFIGS:
         return {name: _about(what, name) for name in config_names(what)}
     if what not in kinds:
-        known = ["teachers", "students", "data", *kinds]
+        known = [*CONFIGS, *kinds]
         close = difflib.get_close_matches(what, known, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise UsageError(f"there is no list of {what!r}{hint} There are {', '.join(known)}")
@@ -61,7 +62,8 @@ def _about(kind: str, name: str) -> str:
     """The first comment of a config."""
     text = (shipped("configs") / kind / f"{name}.yaml").read_text()
     comments = [line.lstrip("# ").strip() for line in text.splitlines() if line.startswith("#")]
-    return comments[0] if comments else str(yaml.safe_load(text))
+    settings = yaml.safe_load(text)
+    return comments[0] if comments else str(settings.get("basis", settings))
 
 
 def examine() -> list[dict[str, Any]]:

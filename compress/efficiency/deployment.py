@@ -1,4 +1,4 @@
-"""What a million inferences cost on a machine: time, price, energy and carbon."""
+"""What a million inferences cost on a machine: time, price and energy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 MILLION = 10**6
-JOULES_PER_KWH = 3.6e6
 
 
 def seconds_per_million(batch_ms: float, batch: int) -> float:
@@ -29,11 +28,6 @@ def price_per_million(seconds: float, price_per_hour: float) -> float:
     return seconds / 3600 * price_per_hour
 
 
-def carbon_g(joules: float, g_per_kwh: float) -> float:
-    """Grams of CO2 equivalent of an energy, at the carbon intensity of its electricity."""
-    return joules / JOULES_PER_KWH * g_per_kwh
-
-
 def costs_of_million(variants: Iterable[Mapping[str, Any]], profile: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What a million inferences cost each variant, at its lowest measured time per image.
 
@@ -42,8 +36,9 @@ def costs_of_million(variants: Iterable[Mapping[str, Any]], profile: Mapping[str
         profile: {price_per_hour, ...} of a recipe's `deployment`; the price may be None.
 
     Returns:
-        [{id, runtime, precision, batch, seconds, price}]: one entry for each variant with a latency, its price None
-        where the profile has none. The machine is the one that latency was measured on, and never idle.
+        [{id, runtime, precision, batch, seconds, price, energy_j}]: one entry for each variant with a latency; the
+        price None where the profile has none, the energy None where there is none. The machine is the one that
+        latency was measured on, and never idle.
     """
     found = []
     for variant in variants:
@@ -51,6 +46,7 @@ def costs_of_million(variants: Iterable[Mapping[str, Any]], profile: Mapping[str
         if not rows:
             continue
         row = min(rows, key=lambda row: row["p50_ms"] / row["batch"])
+        energy = (variant["inference"].get("energy_j") or {}).get("value")
         seconds, price = seconds_per_million(row["p50_ms"], row["batch"]), profile.get("price_per_hour")
         found.append(
             {
@@ -58,6 +54,7 @@ def costs_of_million(variants: Iterable[Mapping[str, Any]], profile: Mapping[str
                 **{key: row.get(key) for key in ("runtime", "precision", "batch")},
                 "seconds": seconds,
                 "price": price_per_million(seconds, price) if price else None,
+                "energy_j": energy * MILLION if energy else None,
             }
         )
     return found

@@ -14,6 +14,7 @@ FEWEST_POINTS = 3
 """Two points are a line without a residual, and so without an interval."""
 
 Ends = tuple[float, float]
+_BISECTIONS = 80
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,6 @@ def fit_growth(years: Sequence[float], values: Sequence[float], confidence: floa
     Raises:
         ValueError: With fewer than 3 points, of one year only, or with a value that is not positive.
     """
-    from scipy.special import stdtrit
-
     if len(years) != len(values) or len(values) < FEWEST_POINTS:
         raise ValueError(f"{len(values)} points are too few for a growth with an interval; {FEWEST_POINTS} are needed")
     if min(values) <= 0:
@@ -63,7 +62,7 @@ def fit_growth(years: Sequence[float], values: Sequence[float], confidence: floa
     freedom, middle = len(logs) - 2, statistics.fmean(years)
     rest = sum((y - intercept - slope * x) ** 2 for x, y in zip(years, logs, strict=True))
     error = math.sqrt(rest / freedom / sum((x - middle) ** 2 for x in years))
-    half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
+    half = _student_t(freedom, confidence) * error
     return Fit(
         growth=2**slope,
         low=2 ** (slope - half),
@@ -73,6 +72,28 @@ def fit_growth(years: Sequence[float], values: Sequence[float], confidence: floa
         first=min(years),
         last=max(years),
     )
+
+
+def _student_t(freedom: int, confidence: float) -> float:
+    """The t within which so large a share of Student's distribution lies, by bisection."""
+    low, high = 0.0, 1.0
+    while _within(high, freedom) < confidence:
+        high *= 2
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < confidence else (low, middle)
+    return high
+
+
+def _within(t: float, freedom: int) -> float:
+    """Share of Student's distribution between -t and t (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(freedom))
+    square, odd = math.cos(angle) ** 2, freedom % 2
+    term = total = math.cos(angle) if odd and freedom > 1 else float(not odd)
+    for k in range(2 + odd, freedom - 1, 2):
+        term *= square * (k - 1) / k
+        total += term
+    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
 
 
 def months_per_doubling(times: float, years: float) -> float:

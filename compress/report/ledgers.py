@@ -130,10 +130,12 @@ def _ratio_at(queries: float) -> Any:
 
 
 def _million(results: Mapping[str, Any]) -> Table:
+    """Time, price and, where there is any, energy of a million images."""
     profile, rows = field(results, "deployment", "profile") or {}, field(results, "deployment", "variants") or []
     note = f"On the machine that latency was measured on, never idle. {f.plain(profile.get('source') or '')}"
     priced = [{**row, "currency": profile.get("currency")} for row in rows]
-    return make("million", "A million images", note.strip(), MILLION, priced)
+    energy = (Column("energy", at(f.joules, "energy_j")),) if any(row.get("energy_j") for row in rows) else ()
+    return make("million", "A million images", note.strip(), (*MILLION, *energy), priced)
 
 
 def _gap(results: Mapping[str, Any]) -> Iterator[tuple[Table, str | None]]:

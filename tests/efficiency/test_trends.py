@@ -8,7 +8,7 @@ import random
 import pytest
 from scipy import stats
 
-from compress.efficiency.trends import fit_growth, gap, gap_interval, months_per_doubling
+from compress.efficiency.trends import _student_t, fit_growth, gap, gap_interval, months_per_doubling
 
 
 def test_a_line_without_noise_is_found() -> None:
@@ -27,6 +27,12 @@ def test_slope_and_interval_are_those_of_another_implementation() -> None:
     half = stats.t.ppf(0.975, 15) * other.stderr
     assert fit.growth == pytest.approx(2**other.slope)
     assert (fit.low, fit.high) == pytest.approx((2 ** (other.slope - half), 2 ** (other.slope + half)))
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 10, 29, 44, 400, 1001])
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.999])
+def test_students_t(freedom: int, confidence: float) -> None:
+    assert _student_t(freedom, confidence) == pytest.approx(stats.t.ppf((1 + confidence) / 2, freedom), rel=1e-9)
 
 
 def test_intervals_of_growth_cover_the_truth() -> None:
