@@ -61,6 +61,7 @@ def _saving(
     checked = same(record["accuracy_difference"], (b - c) / n)
     low, high = -tango_upper(c, b, n), tango_upper(b, c, n)
     checked += same(record["difference_ci95"][0], low) + same(record["difference_ci95"][1], high)
+    checked += same(record["exact_upper_bound"], _share(b, n, 1 - 0.0125, 1) - _share(c, n, 0.0125, 0))
     assert record["granted"] == (high <= tolerance and n >= 30)
     saved = record["doublings"]
     checked += same(saved["macs"], math.log2(theirs["macs"] / ours["macs"]))
@@ -70,6 +71,13 @@ def _saving(
     months = 12 * saved["macs"] * math.log(2) / math.log(trend["growth"]) if record["granted"] else None
     checked += same(record["months_of_growth"], months)
     return checked + _life(record, reference, variant, by_id)
+
+
+def _share(k: int, n: int, level: float, more: int) -> float:
+    """Clopper and Pearson's bound as a quantile of the beta distribution; `more` is 1 for the upper one."""
+    if k == (n if more else 0):
+        return float(more)
+    return float(stats.beta.ppf(level, k + more, n - k + 1 - more))
 
 
 def _life(record: dict[str, Any], reference: dict[str, Any], variant: dict[str, Any], by_id: dict[str, Any]) -> int:

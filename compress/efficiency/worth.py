@@ -7,7 +7,15 @@ from typing import Any
 
 from compress.efficiency.doublings import doublings, inference_ratios, latency_basis, months_of_growth, ratio
 from compress.efficiency.energy import energy_basis
-from compress.efficiency.intervals import PAIRED_METHOD, Grant, PairedDifference, grant, paired_difference
+from compress.efficiency.intervals import (
+    EXACT_METHOD,
+    PAIRED_METHOD,
+    Grant,
+    PairedDifference,
+    exact_upper_bound,
+    grant,
+    paired_difference,
+)
 from compress.efficiency.lifetime import break_even, cached_queries, ceiling, lifetime_ratio, share_ratio
 from compress.efficiency.training import training_efficiency
 
@@ -44,9 +52,9 @@ def worth(
         deployment: {queries, hit_rate, inference_share}, each of which may be None: how much a model is asked.
 
     Returns:
-        {reference, tolerance, trend, interval_method, variants: [{id, granted, reason, paired: {only_reference,
-        only_variant, images}, accuracy_difference, difference_ci95, doublings, latency_basis, energy_basis, lifetime,
-        break_even_queries, months_of_growth}]}.
+        {reference, tolerance, trend, interval_method, exact_method, variants: [{id, granted, reason, paired:
+        {only_reference, only_variant, images}, accuracy_difference, difference_ci95, exact_upper_bound, doublings,
+        latency_basis, energy_basis, lifetime, break_even_queries, months_of_growth}]}.
         `accuracy_difference` is (b - c) / n as a fraction: positive means that the variant is *less* accurate.
         `months_of_growth` is that of the doublings of MACs. `break_even_queries` is K / (c_b - c_c), where K is what
         making the variant took on top of the reference, in MACs: its training ledger, less the reference's where it was
@@ -68,6 +76,7 @@ def worth(
         "tolerance": tolerance,
         "trend": dict(trend),
         "interval_method": PAIRED_METHOD,
+        "exact_method": EXACT_METHOD,
         "variants": [
             _entry(
                 v,
@@ -120,6 +129,7 @@ def _entry(
         "paired": _counts(difference) if difference else None,
         "accuracy_difference": difference.difference if difference else None,
         "difference_ci95": [difference.low, difference.high] if difference else None,
+        "exact_upper_bound": _exact(difference) if difference else None,
         "doublings": saved,
         "latency_basis": latency_basis(theirs, ours),
         "energy_basis": energy_basis(theirs, ours),
@@ -131,6 +141,10 @@ def _entry(
 
 def _counts(difference: PairedDifference) -> dict[str, int]:
     return {name: getattr(difference, name) for name in ("only_reference", "only_variant", "images")}
+
+
+def _exact(difference: PairedDifference) -> float:
+    return exact_upper_bound(difference.only_reference, difference.only_variant, difference.images)
 
 
 def _effort(variant: Record, reference: Record, variants: Sequence[Record]) -> float | None:

@@ -118,6 +118,7 @@ WORTH = (
     Column("variant", at(f.text, "id"), False),
     Column("granted", lambda r: grant_word(r), False),
     Column("accuracy lost (95% interval)", lambda r: f.points(r.get("accuracy_difference"), r.get("difference_ci95"))),
+    Column("at most, exactly", lambda r: _bound(r.get("exact_upper_bound"))),
     Column("doublings, MACs", at(f.signed, "doublings", "macs")),
     Column("bit operations", at(f.signed, "doublings", "bit_operations")),
     Column("latency", at(f.signed, "doublings", "latency")),
@@ -138,6 +139,10 @@ def grant_word(record: Mapping[str, Any]) -> str:
     if not record.get("granted"):
         return "not granted"
     return "granted" if is_saving(record) else "as accurate, not cheaper"
+
+
+def _bound(share: float | None) -> str:
+    return f.UNKNOWN if share is None else f"{100 * share:.1f} points".replace("-", "−")
 
 
 def break_even(record: Record) -> str:
@@ -201,6 +206,11 @@ def worth_table(entry: Mapping[str, Any]) -> Table:
         f"Granted where a variant is shown to lose no more than {100 * (entry.get('tolerance') or 0):g} points of "
         f"{reference}'s accuracy on the same images"
         + (f" ({f.plain(entry['interval_method'])})" if entry.get("interval_method") else "")
+        + (
+            f"; the exact bound of the loss beside it: {f.plain(entry['exact_method'])}"
+            if entry.get("exact_method")
+            else ""
+        )
         + ". A doubling is log2 of how many times cheaper; the columns stand side by side and do not multiply. "
         "Doublings of what is not granted are at another accuracy: arithmetic, no saving. Months of growth are those "
         f"in which training compute grows by the doublings of MACs, at {f.text(trend.get('growth'))} times a year "

@@ -9,9 +9,11 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from compress.efficiency.intervals import (
     FEWEST_IMAGES,
+    exact_upper_bound,
     grant,
     images_needed,
     paired_counts,
@@ -137,6 +139,26 @@ def _wrongly_granted(n: int, tolerance: float, q: float) -> float:
 @pytest.mark.parametrize("q", [0.01, 0.1, 0.3])
 def test_a_wrong_grant_is_as_rare_as_said(q: float) -> None:
     assert _wrongly_granted(FEWEST_IMAGES, 0.05, q) <= 0.031
+
+
+@pytest.mark.parametrize(
+    ("b", "c", "n"), [(0, 0, 50), (3, 0, 50), (40, 60, 2500), (50, 0, 50), (0, 50, 50), (9, 4, 100)]
+)
+def test_exact_bound_is_of_beta_quantiles(b: int, c: int, n: int) -> None:
+    upper = 1.0 if b == n else stats.beta.ppf(1 - 0.0125, b + 1, n - b)
+    lower = 0.0 if c == 0 else stats.beta.ppf(0.0125, c, n - c + 1)
+    assert exact_upper_bound(b, c, n) == pytest.approx(upper - lower, abs=1e-9)
+    with pytest.raises(ValueError, match="no paired counts"):
+        exact_upper_bound(b, c, b + c - 1)
+
+
+@pytest.mark.parametrize(("p", "q"), [(0.02, 0.02), (0.2, 0.05), (0.05, 0.0), (0.4, 0.4)])
+def test_exact_bound_is_never_missed_more_often_than_said(p: float, q: float) -> None:
+    n, missed = 30, 0.0
+    for b, c in itertools.product(range(n + 1), repeat=2):
+        if b + c <= n and exact_upper_bound(b, c, n) < p - q:
+            missed += math.comb(n, b) * math.comb(n - b, c) * p**b * q**c * (1 - p - q) ** (n - b - c)
+    assert missed <= 0.025
 
 
 def test_images_needed_is_where_identical_answers_begin_to_be_granted() -> None:

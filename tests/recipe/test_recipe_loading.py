@@ -212,13 +212,13 @@ def test_shipped_recipes(path: Path) -> None:
     ("folder", "name"),
     [
         (folder, name)
-        for folder in ("data", "teachers", "students", "trends")
+        for folder in ("data", "teachers", "students", "trends", "deployments")
         for name in resources.config_names(folder)
     ],
 )
 def test_shipped_configs(folder: str, name: str) -> None:
     key = {"data": "data", "teachers": "stages.teacher.teacher", "students": "stages.scratch.student"}
-    parse_recipe(SHORT, [f"{key.get(folder, 'worth.trend')}={name}"])
+    parse_recipe(SHORT, [f"{key.get(folder, f'worth.{folder[:-1]}')}={name}"])
 
 
 # --- the graph ----------------------------------------------------------------------------------------------------
