@@ -140,6 +140,8 @@ def _savings(run: Path) -> list[Record]:
 def run_savings(results: Mapping[str, Any]) -> list[Record]:
     """Doublings that a run may call saved: of inference where granted, of training compute where reached.
 
+    Training compute counts at the baseline's own last accuracy: beyond it the baseline's is not known, only a bound.
+
     Args:
         results: A `results.json`.
 
@@ -155,6 +157,6 @@ def run_savings(results: Mapping[str, Any]) -> list[Record]:
     training = [
         {"of": "training", "variant": entry["variant"], "against": entry["baseline"], "doublings": entry["doublings"]}
         for entry in results.get("training_efficiency") or []
-        if entry["doublings"] is not None
+        if entry["doublings"] is not None and not entry.get("chosen")
     ]
     return inference + training

@@ -11,16 +11,25 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Record = Mapping[str, Any]
+
+DEFAULT = "epoch-fp32"
+"""The trend that stands for all where one must."""
+
+MOST_WITH_SAVINGS = 3
 Columns = Sequence[tuple[str, Callable[[Record], str]]]
 
 
 def gap_tables(record: Record) -> list[Table]:
-    """The trends; the growths that the published points give; and what a run's savings offset by each trend.
+    """The trends; the growths that the published points give; and what a run's savings offset.
+
+    Savings are shown by each trend that was asked for by name, by the default trend where all are shown.
 
     Args:
         record: What `gap_record` gave.
     """
-    saved = [{**saving, "trend": basis["name"]} for basis in record["bases"] for saving in basis["savings"]]
+    by_name = {basis["name"]: basis for basis in record["bases"]}
+    shown = [by_name[DEFAULT]] if len(by_name) > MOST_WITH_SAVINGS and DEFAULT in by_name else record["bases"]
+    saved = [{**saving, "trend": basis["name"]} for basis in shown for saving in basis["savings"]]
     tables = (
         _table(_trends(record["start"], record["end"]), record["bases"], 1),
         _table(FITS, record["fits"], 2),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.errors import CompressError
 from compress.report import formats as f
-from compress.report.gap import rounded
+from compress.report.gap import DEFAULT, rounded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 Basis = Mapping[str, Any]
 
 STEPS = 60
-DEFAULT = "epoch-fp32"
-"""The trend whose gap is marked, if it is drawn."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +87,7 @@ def draw_trends(axes: Axes, bases: list[dict[str, Any]], start: float, end: floa
         _mark_saving(frame, marked)
     axes.set_ylabel(f"times the level of {start:g}", color=palette.text)
     axes.set_xlim(start, end + 0.25 * frame.span)
+    axes.set_xticks([year for year in axes.get_xticks() if start <= year <= end])
 
 
 def _line(frame: Frame, basis: Basis, what: str, label: str, colour: str, style: str) -> None:

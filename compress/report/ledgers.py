@@ -25,13 +25,13 @@ REACHED = (
     Column("baseline", at(f.text, "baseline"), False),
     Column("variant", at(f.text, "variant"), False),
     Column("to reach", lambda row: f.percent(row["target_top1"]) + (" (chosen)" if row.get("chosen") else "")),
-    Column("baseline's compute", at(f.macs, "baseline_macs")),
-    Column("variant's compute", at(f.macs, "variant_macs")),
-    Column("times less", lambda row: _censored(row)),
-    Column("doublings", at(f.signed, "doublings")),
+    Column("baseline's compute", lambda row: _taken(row.get("baseline_macs"))),
+    Column("variant's compute", lambda row: _taken(row.get("variant_macs"))),
+    Column("times less", lambda row: _reached_by(row)),
+    Column("doublings", lambda row: _bounded(row, f.signed(row.get("doublings")))),
     Column("with the teacher's own training", at(f.times, "with_teacher_pretraining", "ratio")),
-    Column("months of growth", at(f.months, "months_of_growth")),
-    Column("months of gap", at(f.months, "months_of_gap")),
+    Column("months of growth", lambda row: _bounded(row, f.months(row.get("months_of_growth")))),
+    Column("months of gap", lambda row: _bounded(row, f.months(row.get("months_of_gap")))),
 )
 
 MILLION = (
@@ -92,8 +92,8 @@ def _spent(results: Mapping[str, Any]) -> Table:
 def _reached(results: Mapping[str, Any]) -> Table:
     note = (
         "Compute to reach an accuracy on validation: the baseline's own last one, and those that the recipe chose; "
-        "first point at or above it, one run each, so without an interval. Only here a saving is in training compute, "
-        "and delays the training gap: once."
+        "first point at or above it, one run each, so without an interval. Where the baseline never got there, figures "
+        "are bounds. Only here a saving is in training compute, and delays the training gap: once."
     )
     return make("training", "Training efficiency", note, REACHED, results.get("training_efficiency") or [])
 
@@ -112,7 +112,7 @@ def _lifetime(entry: Mapping[str, Any]) -> Table:
     shares = {field(record, "lifetime", "at_inference_share", "share") for record in rows} - {None}
     for share in sorted(shares):
         columns.append(Column(f"at {100 * share:g}% inference", at(f.times, "lifetime", "at_inference_share", "ratio")))
-        columns.append(Column("at most, then", at(f.times, "lifetime", "at_inference_share", "ceiling")))
+        columns.append(Column("ceiling of any saving, then", at(f.times, "lifetime", "at_inference_share", "ceiling")))
     reference = f.plain(entry.get("reference"))
     note = (
         f"How many times less a variant costs than {reference} from its making through so many queries, in MACs: "
@@ -156,10 +156,19 @@ def _share(part: float | None, total: float | None) -> float | None:
     return part / total if part is not None and total else None
 
 
-def _censored(row: Record) -> str:
+def _taken(macs: float | None) -> str:
+    return "not reached" if macs is None else f.macs(macs)
+
+
+def _reached_by(row: Record) -> str:
     if row.get("ratio") is None:
         return "not reached" if row.get("censored") else f.UNKNOWN
-    return ("at least " if row.get("censored") else "") + f.times(row["ratio"])
+    return _bounded(row, f.times(row["ratio"]))
+
+
+def _bounded(row: Record, words: str) -> str:
+    """A baseline that never got there would have taken more than all that it took."""
+    return f"at least {words}" if row.get("censored") and row.get("ratio") is not None else words
 
 
 def _price(row: Record) -> str:

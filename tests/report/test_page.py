@@ -129,6 +129,25 @@ def test_units_are_not_mixed_and_inference_is_no_training_gap(results: Results) 
     assert "months of gap" in training
 
 
+def test_an_inference_saving_has_no_months_of_gap_and_the_page_says_why(results: Results) -> None:
+    results["training_efficiency"] = []
+    text = Page(render_html(results)).text
+    _, _, gap = text.partition("The compute gap")
+    assert "A saving in inference has no months of gap: it pays no training compute." in gap
+    assert "of gap" not in gap.partition("What was not measured")[0].replace("months of gap", "", 2)
+    rows = [line for line in render_markdown(results).splitlines() if line.startswith("| inference | ")]
+    assert len(rows) == 2 and all(line.endswith("| none |") for line in rows)
+
+
+def test_teachers_and_interruptions_stand_beside_the_ledger(results: Results) -> None:
+    distilled = next(variant for variant in results["variants"] if variant["id"] == "distilled")
+    distilled["training"]["teacher_pretraining"] = {"macs": 7.5e20, "source": "a paper"}
+    distilled["training"]["interrupted"] = 2_000_000_000_000
+    text = Page(render_html(results)).text
+    assert "A teacher's own training is not in it: it took 750 EMACs (a paper)." in text
+    assert "Lost to interruptions, and not in it either: at least distilled 2 TMACs." in text
+
+
 def test_every_figure_of_a_variant_is_there(results: Results) -> None:
     text = render_markdown(results)
     row = next(line for line in text.splitlines() if line.startswith("| int8 | quantize"))
