@@ -178,7 +178,7 @@ def grant(difference: PairedDifference, tolerance: float) -> Grant:
         tolerance: Loss of accuracy that counts as equal, a fraction.
     """
     loss = f"{_signed(difference.difference)} (95% interval {_ends(difference)})"
-    allowed = f"the tolerance of {100 * tolerance:g} points"
+    allowed = f"the tolerance of {100 * tolerance:g} {'point' if 100 * tolerance == 1 else 'points'}"
     if difference.images < FEWEST_IMAGES:
         return Grant(False, f"{difference.images} test images are too few to show anything")
     if difference.high <= tolerance:

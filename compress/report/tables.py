@@ -203,8 +203,8 @@ def worth_table(entry: Mapping[str, Any]) -> Table:
     """What every variant saves against one reference."""
     reference, trend = f.plain(entry.get("reference")), entry.get("trend") or {}
     note = (
-        f"Granted where a variant is shown to lose no more than {100 * (entry.get('tolerance') or 0):g} points of "
-        f"{reference}'s accuracy on the same images"
+        f"Granted where a variant is shown to lose no more of {reference}'s accuracy than {100 * (entry.get('tolerance') or 0):g} "
+        f"{'point' if entry.get('tolerance') == 0.01 else 'points'} on the same images"
         + (f" ({f.plain(entry['interval_method'])})" if entry.get("interval_method") else "")
         + (
             f"; the exact bound of the loss beside it: {f.plain(entry['exact_method'])}"
