@@ -202,9 +202,10 @@ def latency_table(results: Mapping[str, Any]) -> Table:
 def worth_table(entry: Mapping[str, Any]) -> Table:
     """What every variant saves against one reference."""
     reference, trend = f.plain(entry.get("reference")), entry.get("trend") or {}
+    allowed = 100 * (entry.get("tolerance") or 0)
     note = (
-        f"Granted where a variant is shown to lose no more of {reference}'s accuracy than {100 * (entry.get('tolerance') or 0):g} "
-        f"{'point' if entry.get('tolerance') == 0.01 else 'points'} on the same images"
+        f"Granted where a variant is shown to lose no more of {reference}'s accuracy than {allowed:g} "
+        f"{'point' if allowed == 1 else 'points'} on the same images"
         + (f" ({f.plain(entry['interval_method'])})" if entry.get("interval_method") else "")
         + (
             f"; the exact bound of the loss beside it: {f.plain(entry['exact_method'])}"
