@@ -61,12 +61,16 @@ def worth(
         made from the reference.
 
     Raises:
-        ValueError: When no variant has the reference's id.
+        ValueError: When no variant has the reference's id, when paired counts do not go with the two accuracies, so
+            that one of them was measured on other images, or when MACs do not go with bit operations.
     """
     reference = next((variant for variant in variants if variant["id"] == reference_id), None)
     if reference is None:
         raise ValueError(f"no variant is called {reference_id}")
     others = [variant for variant in variants if variant["id"] != reference_id]
+    for v in others:
+        if v["id"] in paired:
+            _refuse_other_images(reference, v, paired[v["id"]])
     differences = {v["id"]: paired_difference(*paired[v["id"]]) for v in others if v["id"] in paired}
     grants = {v["id"]: _grant(differences.get(v["id"]), tolerance) for v in others}
     as_accurate = [reference, *(v for v in others if grants[v["id"]].granted)]
@@ -90,6 +94,19 @@ def worth(
             for v in others
         ],
     }
+
+
+def _refuse_other_images(reference: Record, variant: Record, counts: tuple[int, int, int]) -> None:
+    """The discordant images of a pair are the difference of their right answers, if both were asked the same."""
+    ours, theirs = variant.get("accuracy") or {}, reference.get("accuracy") or {}
+    if ours.get("correct") is None or theirs.get("correct") is None:
+        return
+    b, c, n = counts
+    if not ours["n"] == theirs["n"] == n or theirs["correct"] - ours["correct"] != b - c:
+        raise ValueError(
+            f"{reference['id']} ({theirs['correct']} of {theirs['n']} right) and {variant['id']} ({ours['correct']} of "
+            f"{ours['n']}) were not measured on the same {n} images, of which {b} and {c} only one of them gets right"
+        )
 
 
 def _grant(difference: PairedDifference | None, tolerance: float) -> Grant:

@@ -80,6 +80,17 @@ def test_lifetime_where_all_is_known() -> None:
     assert entry["lifetime"]["at_queries"][-1]["ratio"] == pytest.approx(2, rel=1e-4)
 
 
+@pytest.mark.parametrize("accuracy", [{"correct": 940, "n": 1000}, {"correct": 941, "n": 1001}])
+def test_a_baseline_measured_on_other_images_is_refused(accuracy: dict[str, int]) -> None:
+    pair = [variant("base", "train", 1000), variant("half", "prune", 500)]
+    pair[0]["accuracy"], pair[1]["accuracy"] = {"correct": 945, "n": 1000}, accuracy
+    counts = {"half": (12, 8, 1000)}  # the reference has four more right
+    with pytest.raises(ValueError, match=r"base \(945 of 1000 right\) and half .* were not measured on the same 1000"):
+        worth(pair, "base", 0.01, TREND, counts)
+    pair[1]["accuracy"] = {"correct": 941, "n": 1000}
+    assert worth(pair, "base", 0.01, TREND, counts)["variants"][0]["paired"]["images"] == 1000
+
+
 def test_unknown_reference() -> None:
     with pytest.raises(ValueError, match="nobody"):
         worth(VARIANTS, "nobody", 0.01, TREND, {})
