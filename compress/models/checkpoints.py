@@ -142,12 +142,14 @@ def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     model = plain_network(architecture).eval()
     quantization = architecture.get("quantization")
     if quantization:
+        from compress.quantization.post_training import Scheme
         from compress.quantization.rebuild import rebuild
 
         shapes = {name: torch.empty(shape) for name, shape in quantization["float_shapes"].items()}
         resize(model, architecture["sizes"], shapes)
         example = torch.zeros(2, 3, architecture["resolution"], architecture["resolution"])
-        graph = rebuild(model, example, weights, quantization["scales"], reduce_range=quantization["reduce_range"])
+        scheme = Scheme(reduce_range=quantization["reduce_range"], keep=tuple(quantization.get("keep", ())))
+        graph = rebuild(model, example, weights, quantization["scales"], scheme)
         return graph, architecture
     resize(model, architecture["sizes"], weights)
     load_weights(model, weights, str(folder))

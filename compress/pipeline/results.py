@@ -102,6 +102,7 @@ def _variant(plan: Plan, store: Store, identifier: str, measured: dict[str, Any]
         "artifacts": artifacts,
         "pruning": metrics.get("pruning"),
         "sparsity": metrics.get("sparsity"),
+        "quantization": metrics.get("quantization"),
     }
 
 

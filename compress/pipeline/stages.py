@@ -11,22 +11,20 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from compress.data.preprocess import Preprocess
-from compress.measurement.compute import bit_operations, count, macs, parameters
-from compress.models.checkpoints import load_variant, save_variant
+from compress.measurement.compute import macs
 from compress.models.fused import fused
 from compress.models.probe import fit_probe
 from compress.models.teachers import LoadedTeacher
 from compress.pipeline.fitting import charge, distil, fit_network, new_ledger, new_student
 from compress.pipeline.plan import Unit
 from compress.pipeline.pruned import make_pruned
+from compress.pipeline.quantized import make_quantized
 from compress.pipeline.shrunk import make_shrunk
 from compress.pipeline.sparse import make_sparse
 from compress.pipeline.work import (
     Metrics,
     Work,
     float_inference,
-    parts,
     test_logits,
     write_network,
     write_variant,
@@ -35,7 +33,6 @@ from compress.progress import say
 from compress.recipe.schema import (
     DistillStage,
     OpenClipTeacher,
-    QuantizeStage,
     TeacherStage,
     TrainStage,
 )
@@ -89,54 +86,6 @@ def make_distilled(work: Work, unit: Unit, folder: Path) -> None:
     model, architecture = new_student(work, stage)
     training = distil(work, unit, folder, model, architecture, stage, new_ledger())
     write_network(work, unit, folder, model, architecture, training)
-
-
-def make_quantized(work: Work, unit: Unit, folder: Path) -> None:
-    """Static INT8, calibrated on train images."""
-    from compress.quantization.capture import layer_bits, quantized_convolutions
-    from compress.quantization.post_training import quantize
-    from compress.quantization.rebuild import record
-
-    stage = unit.stage
-    assert isinstance(stage, QuantizeStage) and unit.parent
-    model, architecture = load_variant(work.folder(unit.parent))
-    preprocess = Preprocess.from_dict(architecture["preprocess"])
-    images = work.data.train.images
-    chosen = np.random.default_rng(work.recipe.seed).permutation(len(images))[: stage.calibration_images]
-    example = torch.zeros(2, 3, preprocess.resolution, preprocess.resolution)
-    batches = (preprocess(torch.from_numpy(images[np.sort(part)])) for part in parts(chosen, 64))
-    with torch.inference_mode(False), torch.no_grad():
-        converted = quantize(model, batches, example, reduce_range=stage.reduce_range)
-    state, scales = record(converted)
-    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
-    architecture = {
-        **architecture,
-        "quantization": {
-            "method": "torchao-pt2e",
-            "reduce_range": stage.reduce_range,
-            "scales": scales,
-            "float_shapes": shapes,
-        },
-    }
-    save_variant(folder, architecture, state)
-
-    counted = count(model, preprocess.resolution)
-    quantized, total = quantized_convolutions(converted)
-    bits = layer_bits(converted)
-    inference = {
-        "macs": counted.macs,
-        "bit_operations": bit_operations(counted.layers, bits),
-        "uncounted_operators": sorted(counted.uncounted),
-        "params": parameters(model),
-        "bytes": (folder / "model.safetensors").stat().st_size,
-        "weight_bits": 8,
-        "activation_bits": 8,
-        "quantized_convs": quantized,
-        "total_convs": total,
-    }
-    ledger = new_ledger(work.metrics(unit.parent)["training"])
-    charge(ledger, f"calibration on {len(chosen)} images", len(chosen) * counted.macs)
-    write_variant(folder, work, test_logits(converted, preprocess, work.data.test, unit.id), inference, ledger)
 
 
 MAKERS: dict[str, Callable[[Work, Unit, Path], None]] = {

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from torch import nn
 from compress.errors import CompressError, UsageError, first_line
 from compress.measurement.compute import macs, parameters
 from compress.models.build import classifier
+from compress.models.layers import layers_named
 from compress.recipe.schema import Channels
 
 Curve = Sequence[tuple[float, float]]
@@ -137,15 +136,7 @@ def _target(
 
 def kept_layers(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
     """Layers that keep their channels: the classifier, and those whose names match."""
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-    kept: list[nn.Module] = [classifier(model)[1]]
-    for pattern in patterns:
-        found = [layer for name, layer in layers.items() if fnmatchcase(name, pattern)]
-        if not found:
-            close = difflib.get_close_matches(pattern, layers, 3)
-            raise UsageError(f"keep: no layer is called {pattern!r}; there are {', '.join(close or list(layers)[:8])}")
-        kept += found
-    return kept
+    return [classifier(model)[1], *layers_named(model, patterns).values()]
 
 
 def _steps(model: nn.Module, settings: Channels, kept: Sequence[nn.Module]) -> Sequence[int]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,16 +28,34 @@ from compress.quantization.capture import capture, layer_bits
 SEVEN_BITS = (-64, 63)
 
 
-def quantize(
-    model: nn.Module, calibration: Iterable[Tensor], example: Tensor, *, reduce_range: bool = True
-) -> GraphModule:
+@dataclass(frozen=True)
+class Scheme:
+    """How a network is quantized.
+
+    Attributes:
+        observer: `histogram` (slow: the range of the least error), `minmax` or `percentile`.
+        percentile: Share of an activation's values, in percent, that its range holds; of `percentile` only.
+        reduce_range: Weights of 7 bits in INT8, which do not overflow without VNNI.
+        keep: Names of layers that stay in float.
+    """
+
+    observer: str = "histogram"
+    percentile: float = 99.9
+    reduce_range: bool = True
+    keep: tuple[str, ...] = ()
+
+
+DEFAULT = Scheme()
+
+
+def quantize(model: nn.Module, calibration: Iterable[Tensor], example: Tensor, scheme: Scheme = DEFAULT) -> GraphModule:
     """Quantize the convolutions and linears of a trained network; `model` itself stays as it is.
 
     Args:
         model: A float network of images.
         calibration: Batches of train images `[b, 3, r, r]`, normalised as in training.
         example: Two or more images `[b, 3, r, r]`; only their shape counts.
-        reduce_range: Weights of 7 bits in INT8, which do not overflow without VNNI.
+        scheme: How.
 
     Returns:
         A graph that simulates the integer arithmetic in float and takes any batch size.
@@ -47,7 +65,7 @@ def quantize(
             that could be quantized.
     """
     refuse_broken_weights(model)
-    observed = prepare(capture(model, example), histogram=True, reduce_range=reduce_range)
+    observed = prepare(capture(model, example), scheme)
     _calibrate(observed, calibration)
     graph = convert(observed)
     if not layer_bits(graph):
@@ -66,31 +84,33 @@ def refuse_broken_weights(model: nn.Module) -> None:
             raise CompressError(f"the weight {name} holds NaN or infinite values: this network cannot be quantized")
 
 
-def prepare(graph: GraphModule, *, histogram: bool, reduce_range: bool) -> GraphModule:
-    """Insert observers into a captured graph.
-
-    Args:
-        graph: What `capture` gave.
-        histogram: Find activation ranges by histograms (slow, exact); else by their extremes.
-        reduce_range: Weights of 7 bits.
-    """
+def prepare(graph: GraphModule, scheme: Scheme) -> GraphModule:
+    """Insert observers into a captured graph."""
     with quiet():
-        from torchao.quantization.pt2e import MinMaxObserver
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
         from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
         # torchao keeps one configuration for all callers: what is changed is changed in a copy.
         config: Any = x86.get_default_x86_inductor_quantization_config()
-        if not histogram:
-            activation = replace(
-                config.input_activation, observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=2**-12)
-            )
+        observer = _observer(scheme)
+        if observer:
+            activation = replace(config.input_activation, observer_or_fake_quant_ctr=observer)
             config = replace(config, input_activation=activation, output_activation=activation)
-        if reduce_range:
+        if scheme.reduce_range:
             low, high = SEVEN_BITS
             config = replace(config, weight=replace(config.weight, quant_min=low, quant_max=high))
-        prepared: GraphModule = prepare_pt2e(graph, x86.X86InductorQuantizer().set_global(config))
+        quantizer = x86.X86InductorQuantizer().set_global(config)
+        for name in scheme.keep:
+            quantizer.set_module_name_qconfig(name, None)
+        prepared: GraphModule = prepare_pt2e(graph, quantizer)
     return prepared
+
+
+def _observer(scheme: Scheme) -> Any:
+    """torchao's constructor of what finds activation ranges; None for its default, the histogram."""
+    from compress.quantization.observers import min_max, percentile
+
+    return {"histogram": None, "minmax": min_max(), "percentile": percentile(scheme.percentile)}[scheme.observer]
 
 
 def convert(observed: GraphModule) -> GraphModule:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch.fx import GraphModule, Node
 
 from compress.errors import CompressError
 from compress.quantization.capture import capture
-from compress.quantization.post_training import convert, prepare
+from compress.quantization.post_training import DEFAULT, Scheme, convert, prepare
 
 Scale = tuple[float, int]
 """Scale and zero point of one quantize or dequantize node."""
@@ -42,8 +43,7 @@ def rebuild(
     example: Tensor,
     state: Mapping[str, Tensor],
     scales: Sequence[Sequence[float]],
-    *,
-    reduce_range: bool = True,
+    scheme: Scheme = DEFAULT,
 ) -> GraphModule:
     """Make a recorded quantized network again, bit for bit.
 
@@ -52,7 +52,7 @@ def rebuild(
         example: Two or more images `[b, 3, r, r]`; only their shape counts.
         state: Tensors that `record` gave.
         scales: Scales that `record` gave.
-        reduce_range: As it was quantized.
+        scheme: As it was quantized; how ranges were found does not matter.
 
     Raises:
         CompressError: the record is of another architecture, or of other library versions that build another graph.
@@ -61,7 +61,7 @@ def rebuild(
     with torch.no_grad():
         for value in blank.state_dict().values():
             value.zero_()  # weights that were never initialised could hold NaN, at which observers stop
-        observed = prepare(capture(blank, example), histogram=False, reduce_range=reduce_range)
+        observed = prepare(capture(blank, example), replace(scheme, observer="minmax"))
         observed(torch.zeros_like(example))
         graph = convert(observed)
     used, nodes = _used(graph), _per_tensor(graph)

@@ -235,8 +235,19 @@ class QuantizeStage(StageSection):
     kind: Literal["quantize"]
     from_: Identifier = Field(alias="from")
     calibration_images: int = Field(512, ge=1)
+    calibrate_on: Literal["train", "unlabeled"] = "train"
+    calibration_seed: int | None = Field(None, ge=0, lt=2**31, description="which images; without it, the recipe's")
+    observer: Literal["histogram", "minmax", "percentile"] = Field(
+        "histogram", description="what finds activation ranges: least error, the extremes, or a share of the values"
+    )
+    percentile: float = Field(99.9, gt=50, lt=100, description="of `observer: percentile`: what is not cut off")
     reduce_range: bool = Field(
         True, description="weights of 7 bits in INT8: integer kernels of processors without VNNI overflow with 8"
+    )
+    keep: list[str] = Field([], description="layers that stay in float, by name; * stands for any characters")
+    keep_accuracy: Fraction | None = Field(
+        None,
+        description="loss on validation that is allowed: until it holds, the most sensitive layers go back to float",
     )
 
 

@@ -14,6 +14,7 @@ from compress.report.answer import answer, not_measured
 from compress.report.formats import field
 from compress.report.ledgers import ledgers
 from compress.report.pruning import pruning_tables
+from compress.report.quantization import quantization_table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -88,13 +89,18 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "latency": tables.latency_table(results),
         "worths": [tables.worth_table(entry) for entry in results.get("efficiency") or []],
         "reasons": [list(_reasons(entry)) for entry in results.get("efficiency") or []],
-        "pruning": pruning_tables(results),
-        "ledgers": ledgers(results),
+        "parts": _parts(results),
         "missing": not_measured(results),
         "settings": yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=100) if resolved else "",
         "environment": list(_flat(results.get("environment") or {})),
         "data": list(_flat(results.get("data") or {})),
     }
+
+
+def _parts(results: Mapping[str, Any]) -> list[tuple[tables.Table, str | None]]:
+    """The tables that not every run has rows for, each with its chart where it has one."""
+    quantized = quantization_table(results)
+    return [*pruning_tables(results), *([(quantized, None)] if quantized.rows else []), *ledgers(results)]
 
 
 def _reasons(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

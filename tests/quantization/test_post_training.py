@@ -12,7 +12,7 @@ from torch import nn
 
 from compress.errors import CompressError
 from compress.quantization.capture import converted, layer_bits, quantized_convolutions
-from compress.quantization.post_training import quantize
+from compress.quantization.post_training import Scheme, quantize
 from compress.quantization.rebuild import rebuild, record
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
@@ -147,7 +147,7 @@ def test_a_network_that_cannot_be_captured_is_one_clear_line() -> None:
 def test_sums_of_two_products_fit_into_16_bits() -> None:
     model = small()
     for reduced, limit in ((True, 64), (False, 128)):
-        state, _ = record(quantize(model, [images(16)], EXAMPLE, reduce_range=reduced))
+        state, _ = record(quantize(model, [images(16)], EXAMPLE, Scheme(reduce_range=reduced)))
         integers = [value for value in state.values() if value.dtype == torch.int8]
         largest = max(int(value.int().abs().max()) for value in integers)
         assert limit * 0.9 <= largest <= limit

@@ -195,7 +195,7 @@ def test_hostile_names_stay_text(results: Results, old: str) -> None:
 def _headings(results: Results) -> list[tuple[str, ...]]:
     context = page._context(results)
     names = ("variants", "artifacts", "latency")
-    tables = [*(context[name] for name in names), *context["worths"], *(table for table, _ in context["ledgers"])]
+    tables = [*(context[name] for name in names), *context["worths"], *(table for table, _ in context["parts"])]
     return [table.headings for table in tables]
 
 

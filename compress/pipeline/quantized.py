@@ -1,0 +1,142 @@
+"""The `quantize` stage: static INT8, calibrated on images that were learnt from, checked on validation where asked."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from compress.data.preprocess import Preprocess
+from compress.errors import UsageError
+from compress.measurement.compute import bit_operations, count, parameters
+from compress.models.checkpoints import load_variant, save_variant
+from compress.models.layers import layers_named
+from compress.pipeline.fitting import charge, new_ledger
+from compress.pipeline.plan import Unit
+from compress.pipeline.work import Metrics, Work, parts, test_logits, write_variant
+from compress.progress import say
+from compress.quantization.capture import layer_bits, quantized_convolutions
+from compress.quantization.float_layers import search
+from compress.quantization.post_training import Scheme, quantize
+from compress.quantization.rebuild import record
+from compress.recipe.schema import QuantizeStage
+
+
+@dataclass
+class Quantizing:
+    """A network that is being quantized, and what that has taken so far.
+
+    Attributes:
+        scheme: How, with the layers that the recipe leaves in float.
+        images: Images of the calibration in batches, uint8.
+        calibrations: How often it was calibrated.
+        validations: How often the validation images were answered.
+    """
+
+    work: Work
+    stage: QuantizeStage
+    model: nn.Module
+    preprocess: Preprocess
+    scheme: Scheme
+    images: list[np.ndarray]
+    calibrations: int = 0
+    validations: int = 0
+
+    @classmethod
+    def of(cls, work: Work, stage: QuantizeStage, model: nn.Module, preprocess: Preprocess) -> Quantizing:
+        scheme = Scheme(stage.observer, stage.percentile, stage.reduce_range, tuple(layers_named(model, stage.keep)))
+        return cls(work, stage, model, preprocess, scheme, _calibration(work, stage))
+
+    def without(self, keep: tuple[str, ...]) -> GraphModule:
+        """The network in INT8 but for these layers and those of the recipe."""
+        self.calibrations += 1
+        example = torch.zeros(2, 3, self.preprocess.resolution, self.preprocess.resolution)
+        batches = (self.preprocess(torch.from_numpy(part)) for part in self.images)
+        scheme = replace(self.scheme, keep=(*self.scheme.keep, *keep))
+        with torch.inference_mode(False), torch.no_grad():
+            return quantize(self.model, batches, example, scheme)
+
+    def logits(self, network: nn.Module) -> Tensor:
+        """Answers to the validation images."""
+        self.validations += 1
+        images = self.work.data.validation.images
+        rows = list(parts(np.arange(len(images)), 64))
+        with torch.no_grad():
+            return torch.cat(
+                [network(self.preprocess(torch.from_numpy(np.array(images[r[0] : r[-1] + 1])))) for r in rows]
+            )
+
+    def charge(self, ledger: Metrics, forward: int) -> None:
+        """Put what it took into a training ledger; `forward` are the MACs of an image."""
+        images = sum(map(len, self.images))
+        times = f", {self.calibrations} times" if self.calibrations > 1 else ""
+        charge(ledger, f"calibration on {images} images{times}", self.calibrations * images * forward)
+        if self.validations:
+            cost = self.validations * len(self.work.data.validation.images) * forward
+            charge(ledger, f"validation of {self.validations} networks", cost)
+
+
+def make_quantized(work: Work, unit: Unit, folder: Path) -> None:
+    """Static INT8, calibrated on images that were learnt from."""
+    stage = unit.stage
+    assert isinstance(stage, QuantizeStage) and unit.parent
+    model, architecture = load_variant(work.folder(unit.parent))
+    preprocess = Preprocess.from_dict(architecture["preprocess"])
+    job = Quantizing.of(work, stage, model, preprocess)
+    converted, found = (job.without(()), {}) if stage.keep_accuracy is None else _held(job, stage.keep_accuracy)
+    keep = [*job.scheme.keep, *found.get("keep_found", ())]
+    state, scales = record(converted)
+    recorded = {
+        "method": "torchao-pt2e",
+        "reduce_range": stage.reduce_range,
+        "keep": keep,
+        "scales": scales,
+        "float_shapes": {name: list(value.shape) for name, value in model.state_dict().items()},
+    }
+    save_variant(folder, {**architecture, "quantization": recorded}, state)
+
+    counted = count(model, preprocess.resolution)
+    quantized, total = quantized_convolutions(converted)
+    inference = {
+        "macs": counted.macs,
+        "bit_operations": bit_operations(counted.layers, layer_bits(converted)),
+        "uncounted_operators": sorted(counted.uncounted),
+        "params": parameters(model),
+        "bytes": (folder / "model.safetensors").stat().st_size,
+        "weight_bits": 8,
+        "activation_bits": 8,
+        "quantized_convs": quantized,
+        "total_convs": total,
+    }
+    ledger = new_ledger(work.metrics(unit.parent)["training"])
+    job.charge(ledger, counted.macs)
+    about = {"observer": stage.observer, "calibration_images": sum(map(len, job.images)), "keep": keep, **found}
+    logits = test_logits(converted, preprocess, work.data.test, unit.id)
+    write_variant(folder, work, logits, inference, ledger, quantization=about)
+
+
+def _held(job: Quantizing, allowed: float) -> tuple[GraphModule, Metrics]:
+    """The quantized network that loses no more than `allowed` on validation, and how it was found."""
+    labels = job.work.data.validation.labels
+    if labels is None or not len(labels):
+        raise UsageError(f"stage {job.stage.id}: keep_accuracy needs validation images, and there are none")
+    names = [name for name in layer_bits(job.without(())) if name not in job.scheme.keep]
+    found = search(job.without, job.logits, torch.from_numpy(np.array(labels)), job.logits(job.model), names, allowed)
+    if found.keep:
+        say(f"  {job.stage.id}: in float for the accuracy: {', '.join(found.keep)}")
+    trials = [asdict(trial) for trial in found.trials]
+    return found.graph, {"keep_found": list(found.keep), "sensitivity": found.sensitivity, "trials": trials}
+
+
+def _calibration(work: Work, stage: QuantizeStage) -> list[np.ndarray]:
+    """Images of the calibration in batches, uint8."""
+    images = getattr(work.data, stage.calibrate_on).images
+    if not len(images):
+        raise UsageError(f"stage {stage.id}: there are no {stage.calibrate_on} images to calibrate on")
+    seed = work.recipe.seed if stage.calibration_seed is None else stage.calibration_seed
+    chosen = np.random.default_rng(seed).permutation(len(images))[: stage.calibration_images]
+    return [images[np.sort(part)] for part in parts(chosen, 64)]

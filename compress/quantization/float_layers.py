@@ -1,0 +1,100 @@
+"""Which layers must stay in float for a quantized network to be as accurate as was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from compress.errors import CompressError
+from compress.progress import task
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One quantized network of the search: the layers that were in float, and its accuracy, a fraction."""
+
+    keep: tuple[str, ...]
+    top1: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was found.
+
+    Attributes:
+        graph: The quantized network that holds.
+        keep: Its layers in float, the most sensitive first.
+        sensitivity: By layer, the mean squared error of the logits where it alone is quantized; empty where no layer
+            had to go back.
+        trials: Every network whose accuracy was taken, in order.
+    """
+
+    graph: GraphModule
+    keep: tuple[str, ...]
+    sensitivity: dict[str, float]
+    trials: tuple[Trial, ...]
+
+
+def search(
+    make: Callable[[tuple[str, ...]], GraphModule],
+    logits: Callable[[nn.Module], Tensor],
+    labels: Tensor,
+    float_logits: Tensor,
+    layers: Sequence[str],
+    allowed: float,
+) -> Search:
+    """Return the most sensitive layers to float, as few as it takes.
+
+    Layers are ranked by what quantizing them alone does to the logits. How many of them stay in float is found by
+    bisection, as if more of them were never less accurate.
+
+    Args:
+        make: Quantizes the network but for the layers named.
+        logits: Answers of a network to the validation images, `[images, classes]`.
+        labels: Their labels, `[images]`.
+        float_logits: What the float network answers.
+        layers: All that can be quantized.
+        allowed: Loss of accuracy that is allowed, a fraction.
+
+    Raises:
+        CompressError: not even one quantized layer holds the accuracy.
+    """
+    trials: list[Trial] = []
+    target = _top1(float_logits, labels) - allowed
+
+    def tried(keep: tuple[str, ...]) -> tuple[GraphModule, bool]:
+        graph = make(keep)
+        trials.append(Trial(keep, _top1(logits(graph), labels)))
+        return graph, trials[-1].top1 >= target - 1e-9
+
+    graph, holds = tried(())
+    if holds:
+        return Search(graph, (), {}, tuple(trials))
+    errors = {}
+    with task("sensitivity", len(layers)) as advance:
+        for name in layers:
+            alone = make(tuple(other for other in layers if other != name))
+            errors[name] = float((logits(alone) - float_logits).square().mean())
+            advance()
+    order = sorted(layers, key=lambda name: -errors[name])
+    low, high, best = 0, len(order), None  # `low` of them in float do not hold
+    while high - low > 1:
+        middle = (low + high) // 2
+        graph, holds = tried(tuple(order[:middle]))
+        if holds:
+            high, best = middle, graph
+        else:
+            low = middle
+    if best is None:
+        raise CompressError(
+            f"keep_accuracy {allowed:g} cannot be held: with {order[-1]} alone in INT8, top-1 on validation is "
+            f"{trials[-1].top1:.1%} instead of {target + allowed:.1%}"
+        )
+    return Search(best, tuple(order[:high]), errors, tuple(trials))
+
+
+def _top1(logits: Tensor, labels: Tensor) -> float:
+    return int((logits.argmax(1) == labels).sum()) / len(labels)

@@ -1,0 +1,66 @@
+"""A quantize stage with all of its settings, for real, on tiny data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from support import Job
+
+from compress.models.checkpoints import load_variant
+from compress.quantization.capture import layer_bits
+
+HELD = """\
+  - {id: held, kind: quantize, from: distilled, observer: percentile, calibrate_on: train, calibration_images: 24,
+     calibration_seed: 5, keep: ["conv1.0"], keep_accuracy: 0.0}
+"""
+
+
+@pytest.fixture
+def held_job(done_job: Callable[[], Job]) -> Job:
+    job = done_job()
+    job.write(deployed=False)
+    job.recipe.write_text(job.recipe.read_text().replace("measure:", HELD + "measure:"))
+    return job
+
+
+def test_layers_in_float_are_found_recorded_and_charged(held_job: Job) -> None:
+    finished = held_job.run_here()
+    assert finished.returncode == 0, finished.stderr
+    held = next(variant for variant in held_job.results()["variants"] if variant["id"] == "held")
+    found = held["quantization"]
+    assert found["observer"] == "percentile" and found["calibration_images"] == 24
+    assert found["keep"] == ["conv1.0", *found["keep_found"]]
+    assert found["trials"][0]["keep"] == []
+    last = next(trial for trial in found["trials"] if trial["keep"] == found["keep_found"])
+    store = held_job.runs / "store" / held["stage_key"]
+    graph, architecture = load_variant(store)
+    bits = layer_bits(graph)
+    assert not set(found["keep"]) & set(bits) and bits
+    assert held["inference"]["bit_operations"] > 64 * held["inference"]["macs"]
+    assert held["inference"]["quantized_convs"] < held["inference"]["total_convs"]
+    assert architecture["quantization"]["keep"] == found["keep"]
+    parts = {part["what"]: part["macs"] for part in held["training"]["parts"]}
+    assert any(what.startswith("calibration on 24 images, ") for what in parts)
+    assert any(what.startswith("validation of ") for what in parts)
+    assert 0 <= last["top1"] <= 1
+    saved = np.load(store / "test_logits.npy")
+    assert saved.shape[0] == 120 and torch.isfinite(torch.from_numpy(saved)).all()
+    report = next((held_job.runs / "tiny").glob("*/report.md")).parent.parent
+    assert any("Layers in float" in page.read_text() for page in report.glob("*/report.md"))
+
+
+def test_what_cannot_be_done_is_one_line(held_job: Job) -> None:
+    def refused(old: str, new: str) -> str:
+        text = held_job.recipe.read_text()
+        held_job.recipe.write_text(text.replace(old, new))
+        finished = held_job.run_here()
+        held_job.recipe.write_text(text)
+        lines = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
+        assert finished.returncode in (1, 2) and len(lines) == 1, finished.stderr
+        return lines[0]
+
+    assert "no layer is called 'conv7'" in refused('"conv1.0"', "conv7")
+    assert "observer" in refused("observer: percentile", "observer: guess")

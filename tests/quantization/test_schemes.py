@@ -1,0 +1,109 @@
+"""How ranges are found, which layers stay in float, and the search for those that must."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from compress.errors import CompressError, UsageError
+from compress.models.layers import layers_named
+from compress.quantization.capture import layer_bits, quantized_convolutions
+from compress.quantization.float_layers import search
+from compress.quantization.post_training import Scheme, quantize
+from compress.quantization.rebuild import rebuild, record
+
+EXAMPLE = torch.zeros(2, 3, 32, 32)
+
+
+def images(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model("test_resnet", num_classes=4).eval()
+
+
+def convolution() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+
+
+def input_scale(observer: str, **settings: float) -> float:
+    """Scale of the input of a convolution whose images hold one value far outside."""
+    pixels = images(8)
+    pixels[0, 0, 0, 0] = 100.0
+    _, scales = record(quantize(convolution(), [pixels], EXAMPLE, Scheme(observer, **settings)))  # type: ignore[arg-type]
+    return float(scales[0][0])
+
+
+def test_each_observer_finds_its_own_range() -> None:
+    flat = images(8).flatten()
+    flat[0] = 100.0
+    assert input_scale("minmax") == pytest.approx((100 - float(flat.min())) / 255, rel=1e-3)
+    low, high = torch.quantile(flat, torch.tensor([0.005, 0.995])).tolist()
+    assert input_scale("percentile", percentile=99) == pytest.approx((high - low) / 255, rel=0.01)
+    assert input_scale("percentile", percentile=99) < input_scale("histogram") < input_scale("minmax")
+
+
+def test_layers_stay_in_float_by_name_and_are_rebuilt_so() -> None:
+    model = network()
+    every = layer_bits(quantize(model, [images(16)], EXAMPLE))
+    keep = tuple(layers_named(model, ["conv1.*", "fc"]))
+    scheme = Scheme(keep=keep)
+    graph = quantize(model, [images(16)], EXAMPLE, scheme)
+    assert keep and set(layer_bits(graph)) == set(every) - set(keep)
+    done, total = quantized_convolutions(graph)
+    assert 0 < done < total
+    state, scales = record(graph)
+    again = rebuild(network(), EXAMPLE, state, scales, scheme)
+    assert torch.equal(again(images(3, 1)), graph(images(3, 1)))
+    with pytest.raises(CompressError, match="another architecture"):
+        rebuild(network(), EXAMPLE, state, scales, Scheme())
+
+
+def test_a_name_that_no_layer_has_is_refused_with_those_that_are_near() -> None:
+    with pytest.raises(UsageError, match=r"keep: no layer is called 'conv1\.9'; there are conv1\.\d"):
+        layers_named(network(), ["conv1.9"])
+
+
+class Damaged(nn.Module):
+    """Stands for a quantized network: it loses accuracy for every sensitive layer that is not in float."""
+
+    def __init__(self, keep: tuple[str, ...], costs: dict[str, int]) -> None:
+        super().__init__()
+        self.wrong = sum(cost for name, cost in costs.items() if name not in keep)
+
+
+def run_search(costs: dict[str, int], allowed: float) -> tuple[tuple[str, ...], int]:
+    """Of 100 images all are right in float; each layer in INT8 costs some of them."""
+    labels = torch.zeros(100, dtype=torch.long)
+    right = torch.tensor([[1.0, 0.0]]).repeat(100, 1)
+
+    def logits(model: nn.Module) -> torch.Tensor:
+        answers = right.clone()
+        answers[: model.wrong] = torch.tensor([0.0, 1.0])
+        return answers
+
+    found = search(lambda keep: Damaged(keep, costs), logits, labels, right, list(costs), allowed)  # type: ignore[arg-type, return-value]
+    assert found.trials[0].keep == ()
+    assert found.graph.wrong <= round(100 * allowed)
+    return found.keep, len(found.trials)
+
+
+def test_the_most_sensitive_layers_go_back_and_no_more_than_it_takes() -> None:
+    costs = {"a": 0, "b": 7, "c": 1, "d": 3, "e": 0, "f": 0}
+    assert run_search(costs, 0.11)[0] == ()
+    assert run_search(costs, 0.04)[0] == ("b",)
+    assert run_search(costs, 0.01)[0] == ("b", "d")
+    keep, trials = run_search(costs, 0.0)
+    assert keep == ("b", "d", "c") and trials <= 4
+
+
+def test_an_accuracy_that_cannot_be_held_is_said() -> None:
+    with pytest.raises(
+        CompressError, match=r"keep_accuracy 0\.01 cannot be held: with . alone in INT8, top-1 .* 95\.0%"
+    ):
+        run_search(dict.fromkeys("abc", 5), 0.01)
