@@ -33,7 +33,11 @@ def make_export(work: Work, unit: Unit, folder: Path) -> None:
     stage = unit.stage
     assert isinstance(stage, ExportStage) and unit.parent
     model, preprocess = work.network(unit.parent)
-    about = {**preprocess.to_dict(), "classes": list(work.data.classes)}
+    about = {
+        **preprocess.to_dict(),
+        "stored_resolution": work.data.resolution,
+        "classes": list(work.data.classes),
+    }
     built = export(model, folder / "artifacts", stage.runtimes, about)
     expected = np.load(work.folder(unit.parent) / "test_logits.npy")
     quantized = isinstance(work.plan.unit(unit.parent).stage, QuantizeStage)
