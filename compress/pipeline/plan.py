@@ -92,7 +92,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     for stage in ordered_stages(recipe):
         if isinstance(stage, ExportStage):
             for variant in stage.from_:
-                settings = {"runtimes": stage.runtimes, "files": EXPORT_REVISION}
+                settings = {"runtimes": stage.runtimes, "triton": stage.triton, "files": EXPORT_REVISION}
                 key = _key(recipe, data, settings, EXPORT_PACKAGES, [units[variant].key])
                 units[f"{stage.id}/{variant}"] = Unit(f"{stage.id}/{variant}", stage, key, variant)
         else:
