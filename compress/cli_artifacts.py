@@ -15,7 +15,7 @@ ArtifactPath = Annotated[
 ]
 Runtime = Annotated[
     str | None,
-    typer.Option("--runtime", metavar="NAME", help="onnxruntime or openvino; without it, what the file is for."),
+    typer.Option("--runtime", metavar="NAME", help="A runtime that reads the file; without it, its format's own."),
 ]
 
 
@@ -84,12 +84,13 @@ def predict(
 
     rows, damaged = [], 0
     for row in predict_images(load_artifact(artifact, runtime), images, top):
-        damaged += row["error"] is not None
-        rows.append(row)
         if row["error"] is not None:
-            print(f"error: {row['image']} is no image that can be read ({row['error']})", file=sys.stderr)
+            damaged += 1
+            print(f"error: {prediction_line(row)}", file=sys.stderr)
         elif not as_json:
             print(prediction_line(row))
+        if as_json:
+            rows.append(row)
     if as_json:
         print_json(rows)
     if damaged:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from compress.deployment.artifact import BATCH, Artifact, softmax
 from compress.deployment.inputs import decoded
 from compress.errors import CompressError, UsageError
 from compress.measurement.accuracy import accuracy_record
+from compress.progress import task
 
 Record = dict[str, Any]
 
@@ -29,12 +30,12 @@ def predict(artifact: Artifact, paths: Sequence[Path], top: int = 3) -> Iterator
         top: Classes named of each image, the most probable first.
 
     Yields:
-        `{image, classes: [{class, probability}], error}`; of a file that is no image `classes` is None, and else
-        `error` is.
+        `{image, classes: [{class, probability}], error}`; of a file that cannot be read or is no image `classes`
+        is None, and else `error` is.
 
     Raises:
         UsageError: a path does not exist, or a folder holds no image. This is said before anything is classified.
-        CompressError: the system does not let a file be read, or the runtime fails.
+        CompressError: the system does not let a folder be read, or the runtime fails.
     """
     files = [file for path in paths for file in _files(path)]
     return _predict(artifact, files, min(top, len(artifact.classes)))
@@ -63,13 +64,12 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def evaluate(artifact: Artifact, data: Path, advance: Callable[[int, int], None] = lambda done, total: None) -> Record:
+def evaluate(artifact: Artifact, data: Path) -> Record:
     """How often an artifact is right about images that lie in one folder a class, matched to its classes by name.
 
     Args:
         artifact: What classifies.
         data: The folder with the class folders.
-        advance: Told how many images are done, and of how many.
 
     Returns:
         `{artifact, runtime, data, accuracy: {top1, correct, n, ci95, split}, classes: [{class, correct, n, top1}],
@@ -79,18 +79,19 @@ def evaluate(artifact: Artifact, data: Path, advance: Callable[[int, int], None]
 
     Raises:
         UsageError: there is no such folder, none of its folders is a class, or they hold no image.
-        CompressError: no image can be read, the system does not let one be read, or the runtime fails.
+        CompressError: no image can be read, a folder cannot be read, or the runtime fails.
     """
     files, labels, left_out = _labelled(artifact, data)
     predicted, unreadable, in_runtime = np.full(len(files), -1), [], 0.0
     started = time.perf_counter()
-    for block in decoded(artifact.preprocess, files, BATCH):
-        unreadable += [{"image": str(files[row]), "reason": reason} for row, reason in block.broken.items()]
-        if block.rows:
-            before = time.perf_counter()
-            predicted[list(block.rows)] = artifact.answer(block.pixels).argmax(1)
-            in_runtime += time.perf_counter() - before
-        advance(len(block.rows) + len(block.broken), len(files))
+    with task("images", len(files)) as advance:
+        for block in decoded(artifact.preprocess, files, BATCH):
+            unreadable += [{"image": str(files[row]), "reason": reason} for row, reason in block.broken.items()]
+            if block.rows:
+                before = time.perf_counter()
+                predicted[list(block.rows)] = artifact.answer(block.pixels).argmax(1)
+                in_runtime += time.perf_counter() - before
+            advance(len(block.rows) + len(block.broken))
     seconds = time.perf_counter() - started
     read = predicted >= 0
     if not read.any():
@@ -100,7 +101,7 @@ def evaluate(artifact: Artifact, data: Path, advance: Callable[[int, int], None]
         "artifact": str(artifact.path),
         "runtime": artifact.runtime,
         "data": str(data),
-        "accuracy": accuracy_record(predicted[read], labels[read], data.name),
+        "accuracy": accuracy_record(predicted[read], labels[read], data.resolve().name),
         "classes": _by_class(artifact, predicted[read], labels[read]),
         "unreadable": unreadable,
         "left_out": left_out,

@@ -66,7 +66,9 @@ class Inputs:
         if isinstance(picture, Image.Image):
             try:
                 stored = pixels_of(picture, side)
-            except (OSError, ValueError, SyntaxError) as error:  # it is decoded only now, and may be damaged
+            except BrokenImage:
+                raise
+            except Exception as error:  # it is decoded only now, and damaged bytes raise a dozen kinds of exception
                 raise BrokenImage(first_line(error)) from error
         else:
             stored = decode(Path(picture), side)
@@ -154,7 +156,7 @@ class Block:
     Attributes:
         rows: Places in the list of the files that are images.
         pixels: uint8 `[rows, 3, resolution, resolution]`.
-        broken: Of the others, by place, why they are none.
+        broken: Of the others, by place, why they are none or cannot be read.
     """
 
     rows: tuple[int, ...]
@@ -163,17 +165,16 @@ class Block:
 
 
 def decoded(inputs: Inputs, files: Sequence[Path], size: int) -> Iterator[Block]:
-    """Decode files a block at a time, so that no more than a block lies in memory.
-
-    Raises:
-        CompressError: the system does not let a file be read.
-    """
+    """Decode files a block at a time, so that no more than a block lies in memory."""
 
     def attempt(file: Path) -> Pixels | str:
         try:
             return inputs.pixels(file)
         except BrokenImage as error:
             return str(error)
+        except CompressError as error:
+            cause = error.__cause__
+            return (isinstance(cause, OSError) and cause.strerror) or str(error)
 
     with ThreadPoolExecutor() as pool, warnings.catch_warnings():
         # Too many pixels are an error of ours; other warnings of PIL are about metadata.

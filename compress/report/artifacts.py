@@ -67,7 +67,7 @@ def evaluation_lines(record: Record) -> list[str]:
     if record["unreadable"]:
         count = len(record["unreadable"])
         lines.append(f"{count:,} {'file' if count == 1 else 'files'} that cannot be read, and left out:")
-        lines += [f"  {f.plain(row['image'])} ({row['reason']})" for row in record["unreadable"]]
+        lines += [f"  {f.plain(row['image'])} ({f.plain(row['reason'])})" for row in record["unreadable"]]
     return lines
 
 
@@ -81,7 +81,9 @@ def class_lines(record: Record) -> list[str]:
 
 
 def prediction_line(row: Record) -> str:
-    """An image with its most probable classes."""
+    """An image with its most probable classes, or with the reason why there are none."""
+    if row["classes"] is None:
+        return f"{f.plain(row['image'])} is no image that can be read ({f.plain(row['error'])})"
     return "  ".join(
         [f.plain(row["image"]), *(f"{f.plain(c['class'])} {c['probability']:.1%}" for c in row["classes"])]
     )

@@ -155,13 +155,15 @@ def test_predict_names_classes_with_their_probabilities(typed: Typed, artifact: 
 
 def test_damaged_images_are_named_and_the_others_answered(typed: Typed, artifact: Path, photos: Path) -> None:
     (photos / "cat" / "1.png").write_bytes((photos / "cat" / "1.png").read_bytes()[:100])
+    (photos / "truck" / "9.png").symlink_to("nowhere")
     status, out, err = typed("predict", artifact, photos)
     assert status == 1 and len(out.splitlines()) == 8
+    assert err.splitlines()[1].endswith("9.png is no image that can be read (No such file or directory)")
     assert err.splitlines()[0].startswith(f"error: {photos / 'cat' / '1.png'} is no image that can be read (")
-    assert len(err.splitlines()) == 1
+    assert len(err.splitlines()) == 2
     status, out, _ = typed("predict", artifact, photos, "--json")
     rows = json.loads(out)
-    assert status == 1 and len(rows) == 9
+    assert status == 1 and len(rows) == 10
     assert [row["classes"] is None for row in rows] == [row["error"] is not None for row in rows]
 
 
