@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from compress.deployment.artifact import load_artifact
     from compress.errors import CompressError, RecipeError, UsageError
     from compress.pipeline.runner import run
     from compress.recipe.load import load_recipe
@@ -16,10 +17,11 @@ _WHERE = {
     "Recipe": "compress.recipe.schema",
     "RecipeError": "compress.errors",
     "UsageError": "compress.errors",
+    "load_artifact": "compress.deployment.artifact",
     "load_recipe": "compress.recipe.load",
     "run": "compress.pipeline.runner",
 }
-__all__ = ["CompressError", "Recipe", "RecipeError", "UsageError", "load_recipe", "run"]
+__all__ = ["CompressError", "Recipe", "RecipeError", "UsageError", "load_artifact", "load_recipe", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 
 def main() -> None:
     """Run the command line."""
-    from compress.cli import main as run_command_line
+    try:
+        from compress.cli import main as run_command_line
+    except ModuleNotFoundError as error:
+        if error.name != "typer":
+            raise
+        sys.exit("error: the command line needs typer: pip install typer")
 
     run_command_line()
 

@@ -7,9 +7,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from compress import cli_artifacts
+from compress.cli_shared import AsJson, print_json
 
 app = typer.Typer(
     name="compress-model",
@@ -27,7 +30,6 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. stages.distilled.epochs=5."),
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs and of the store that they share.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()
@@ -50,7 +52,7 @@ def run(
     folder = run_recipe(load_recipe(recipe, overrides or ()), runs, fresh=fresh)
     results = json.loads((folder / "results.json").read_text())
     if as_json:
-        _print_json(results)
+        print_json(results)
         return
     from rich.console import Console
 
@@ -68,7 +70,7 @@ def plan(recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("run
 
     rows = estimate(load_recipe(recipe, overrides or ()), runs)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     from rich.console import Console
 
@@ -116,6 +118,9 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar=
     print(run / "report.html")
 
 
+cli_artifacts.register(app)
+
+
 @app.command(epilog="Example: compress-model gap --basis essay --plot gap.svg")
 def gap(
     basis: Annotated[
@@ -143,7 +148,7 @@ def gap(
 
         draw_gap(record, plot)
     if as_json:
-        _print_json(record)
+        print_json(record)
         return
     from rich.console import Console
 
@@ -160,7 +165,7 @@ def schema() -> None:
     """Print the JSON Schema of recipes."""
     from compress.recipe.schema import Recipe
 
-    _print_json(Recipe.model_json_schema(by_alias=True))
+    print_json(Recipe.model_json_schema(by_alias=True))
 
 
 @app.command("list", epilog="Example: compress-model list students --json")
@@ -175,7 +180,7 @@ def list_names(
 
     rows = names(what)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     for name, about in rows.items():
         print(f"{name:<28} {about}".rstrip())
@@ -188,15 +193,11 @@ def doctor(as_json: AsJson = False) -> None:
 
     rows = examine()
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     for row in rows:
         mark = "ok     " if row["present"] else "absent "
         print(f"{mark} {row['name']:<22} {row['detail']}")
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, allow_nan=False))
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import yaml
 
 from compress.errors import UsageError
-from compress.pipeline.plan import processor, version_of
+from compress.machine import processor, version_of
 from compress.recipe.losses import Losses
 from compress.resources import ASSETS, config_names, shipped
 

@@ -37,7 +37,7 @@ stages:
   - {{id: pruned, kind: prune, from: distilled, target_macs: 0.6, round_to: 4,
      repair: {{epochs: 1, batch: 16, lr: 0.02, views: 2}}}}
   - {{id: int8, kind: quantize, from: pruned, calibration_images: 32}}
-  - {{id: files, kind: export, from: [distilled, int8], runtimes: [onnxruntime, openvino]}}
+  - {{id: files, kind: export, from: [distilled, int8], runtimes: [onnxruntime, openvino], triton: true}}
 measure: {{batches: [1, 4], rounds: 5, energy: off}}
 worth: {{references: [teacher, distilled], tolerance: 0.2}}
 """

@@ -36,8 +36,7 @@ def decode(path: Path, side: int) -> Pixels:
         with Image.open(path) as image:
             if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise BrokenImage(f"{image.width} x {image.height} pixels are more than {Image.MAX_IMAGE_PIXELS:,}")
-            rgb = _rgb(ImageOps.exif_transpose(image))
-            return np.asarray(_square(rgb, side)).transpose(2, 0, 1)
+            return pixels_of(image, side)
     except BrokenImage:
         raise
     except Exception as error:  # PIL's decoders meet damaged bytes with a dozen kinds of exception
@@ -45,6 +44,15 @@ def decode(path: Path, side: int) -> Pixels:
             raise CompressError(f"{path} cannot be read: {error.strerror}") from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BrokenImage(reason.replace(repr(str(path)), "it")) from error
+
+
+def pixels_of(image: Image.Image, side: int) -> Pixels:
+    """The same pixels of an image that is open already.
+
+    Raises:
+        BrokenImage: its values have no known range. PIL's own errors come through where it is decoded only now.
+    """
+    return np.asarray(_square(_rgb(ImageOps.exif_transpose(image)), side)).transpose(2, 0, 1)
 
 
 def _square(image: Image.Image, side: int) -> Image.Image:

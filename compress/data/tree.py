@@ -46,16 +46,16 @@ def find(root: Path) -> Tree:
         UsageError: the layout is wrong.
     """
     folders = _parts(root)
-    classes = tuple(_folders(root / "train"))
+    classes = tuple(subfolders(root / "train"))
     if len(classes) < 2:
         found = f"only {classes[0]}" if classes else "none"
         raise UsageError(f"{root / 'train'} needs a folder for each of two or more classes, and has {found}")
     parts: dict[str, tuple[list[Path], Labels | None]] = {}
     for part, name in folders.items():
         if part == "unlabeled":
-            files = list(_images(root / name))
+            files = list(image_files(root / name))
             if not files:
-                raise UsageError(f"{root / name} holds no image ({_endings()}); remove it, or put images into it")
+                raise UsageError(f"{root / name} holds no image ({endings()}); remove it, or put images into it")
             parts[part] = (files, None)
         else:
             parts[part] = _labelled(root / name, classes)
@@ -70,10 +70,10 @@ def _parts(root: Path) -> dict[str, str]:
         raise UsageError(f"data.path: {root} does not exist; {LAYOUT}") from error
     except OSError as error:
         raise _unreadable(root, error) from error
-    there = _folders(root)
+    there = subfolders(root)
     for name in ("train", "test"):
         if name not in there:
-            raise UsageError(f"data.path: {root} has no folder {name}/ (it has {_listed(there)}); {LAYOUT}")
+            raise UsageError(f"data.path: {root} has no folder {name}/ (it has {listed(there)}); {LAYOUT}")
     if "val" in there and "validation" in there:
         raise UsageError(f"data.path: {root} has both val/ and validation/; keep one")
     folders = {"train": "train", "test": "test"}
@@ -87,23 +87,27 @@ def _labelled(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], Label
     loose = next((entry.name for entry in _entries(folder) if _is_image(entry.name) and not _is_folder(entry)), None)
     if loose:
         raise UsageError(f"{folder / loose} lies outside a class; move it to {folder}/CLASS/")
-    there = _folders(folder)
+    there = subfolders(folder)
     missing = [name for name in classes if name not in there]
     if missing:
-        raise UsageError(f"{folder} has no folder of the class {_listed(missing)}, which train/ has")
+        raise UsageError(f"{folder} has no folder of the class {listed(missing)}, which train/ has")
     extra = [name for name in there if name not in classes]
     if extra:
-        raise UsageError(f"{folder} has the class {_listed(extra)}, which train/ has not")
-    files = [list(_images(folder / name)) for name in classes]
+        raise UsageError(f"{folder} has the class {listed(extra)}, which train/ has not")
+    files = [list(image_files(folder / name)) for name in classes]
     empty = [name for name, found in zip(classes, files, strict=True) if not found]
     if empty:
-        raise UsageError(f"{folder}: no image in {_listed(empty)}; each class needs one at least ({_endings()})")
+        raise UsageError(f"{folder}: no image in {listed(empty)}; each class needs one at least ({endings()})")
     labels = np.repeat(np.arange(len(classes)), [len(found) for found in files])
     return [file for found in files for file in found], labels
 
 
-def _images(folder: Path, seen: set[tuple[int, int]] | None = None) -> Iterator[Path]:
-    """Image files at any depth, sorted by name within each folder."""
+def image_files(folder: Path, seen: set[tuple[int, int]] | None = None) -> Iterator[Path]:
+    """Image files at any depth, sorted by name within each folder.
+
+    Raises:
+        CompressError: a folder cannot be read.
+    """
     seen = set() if seen is None else seen
     try:
         status = folder.stat()
@@ -114,12 +118,13 @@ def _images(folder: Path, seen: set[tuple[int, int]] | None = None) -> Iterator[
     seen.add((status.st_dev, status.st_ino))
     for entry in _entries(folder):
         if _is_folder(entry):
-            yield from _images(folder / entry.name, seen)
+            yield from image_files(folder / entry.name, seen)
         elif _is_image(entry.name):
             yield folder / entry.name  # a link to nowhere is said when it is read
 
 
-def _folders(folder: Path) -> list[str]:
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder that are not hidden, sorted."""
     return [entry.name for entry in _entries(folder) if _is_folder(entry)]
 
 
@@ -147,10 +152,12 @@ def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in ENDINGS  # noqa: PTH122 - a Path each is slow for a million files
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first few names, for a message."""
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return shown or "none"
 
 
-def _endings() -> str:
+def endings() -> str:
+    """Endings of the files that count as images, for a message."""
     return " ".join(sorted(ENDINGS))

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.deployment.inputs import PREPROCESS
 from compress.deployment.onnx_file import write_onnx
 from compress.deployment.runtimes import require
 
 if TYPE_CHECKING:
     from torch import nn
-
-PREPROCESS = "preprocess.json"
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def export(model: nn.Module, folder: Path, runtimes: Sequence[str], preprocess: 
         folder: Where the format folders go; those of the same name are replaced.
         runtimes: Names of runtimes.
         preprocess: How images become the network's input, and what its outputs mean: `resolution` (pixels), `mean`,
-            `std`, `interpolation`, `classes`.
+            `std`, `interpolation`, `classes`, and `stored_resolution` where the images were kept at another side.
 
     Returns:
         The file to load, by runtime.

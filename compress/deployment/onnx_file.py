@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.errors import CompressError, first_line
-from compress.progress import quiet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,6 +53,8 @@ def quantized_convolutions(path: Path) -> tuple[int, int]:
 
 def _export(model: nn.Module, resolution: int) -> Any:
     import torch
+
+    from compress.progress import quiet
 
     example = torch.zeros(2, 3, resolution, resolution)  # of one image, the exporter would conclude a batch of one
     training = model.training

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 NAME = "onnxruntime"
 FORMAT = "onnx"
+READS = (".onnx",)
+ENGINE = "onnxruntime"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 ADD = "pip install 'compress-model[deploy]'"
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 NAME = "openvino"
 FORMAT = "openvino"
+READS = (".xml", ".onnx")
+ENGINE = "openvino"
 PACKAGES = ("onnx", "onnxscript", "openvino")
 ADD = "pip install 'compress-model[deploy]'"
 

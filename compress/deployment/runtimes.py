@@ -30,12 +30,16 @@ class Runtime(Protocol):
     Attributes:
         NAME: Its name in recipes and reports.
         FORMAT: Its file format; runtimes of one format share a file.
+        READS: Endings of the files that it loads, its own format's first.
+        ENGINE: The package that runs a file; nothing else is needed where artifacts are only run.
         PACKAGES: What must be importable to build, load and run.
         ADD: The command that adds them.
     """
 
     NAME: str
     FORMAT: str
+    READS: tuple[str, ...]
+    ENGINE: str
     PACKAGES: tuple[str, ...]
     ADD: str
 
@@ -85,6 +89,19 @@ def require(name: str) -> Runtime:
     runtime, absent = find_runtime(name), missing(name)
     if absent:
         raise CompressError(f"the runtime {name} needs {', '.join(absent)}: {runtime.ADD}")
+    return runtime
+
+
+def require_engine(name: str) -> Runtime:
+    """A runtime by name, with what it needs to run a file that is there already.
+
+    Raises:
+        UsageError: there is none of this name.
+        CompressError: its package is not installed; the message has the command that adds it.
+    """
+    runtime = find_runtime(name)
+    if importlib.util.find_spec(runtime.ENGINE) is None:
+        raise CompressError(f"the runtime {name} is not installed: pip install {runtime.ENGINE}")
     return runtime
 
 

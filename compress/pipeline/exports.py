@@ -16,6 +16,7 @@ from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.deployment.export import artifact_bytes, export
 from compress.deployment.runtimes import find_runtime, thread_count
+from compress.deployment.triton import write_triton
 from compress.errors import CompressError
 from compress.measurement.accuracy import accuracy_record, agreement, max_abs_diff, predict
 from compress.measurement.latency import measure_in_turns, summary
@@ -33,8 +34,14 @@ def make_export(work: Work, unit: Unit, folder: Path) -> None:
     stage = unit.stage
     assert isinstance(stage, ExportStage) and unit.parent
     model, preprocess = work.network(unit.parent)
-    about = {**preprocess.to_dict(), "classes": list(work.data.classes)}
+    about = {
+        **preprocess.to_dict(),
+        "stored_resolution": work.data.resolution,
+        "classes": list(work.data.classes),
+    }
     built = export(model, folder / "artifacts", stage.runtimes, about)
+    if stage.triton:
+        write_triton(built, folder / "triton" / unit.parent, about)
     expected = np.load(work.folder(unit.parent) / "test_logits.npy")
     quantized = isinstance(work.plan.unit(unit.parent).stage, QuantizeStage)
     rows = [

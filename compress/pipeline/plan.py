@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ from compress.data.sources import data_key
 from compress.deployment.runtimes import thread_count
 from compress.errors import CompressError
 from compress.hashing import file_digest, key_of
+from compress.machine import processor, version_of
 from compress.models.identity import LOCAL, teacher_weights_id
 from compress.pipeline.store import Store
 from compress.recipe.graph import ordered_stages, teacher_of
@@ -31,6 +29,8 @@ from compress.recipe.schema import (
 
 # Raised when a change of this package changes results.
 REVISION = 4
+# Raised when an export writes other files of the same network.
+EXPORT_REVISION = 2
 MODEL_PACKAGES = ("torch", "torchvision", "timm")
 FIT_PACKAGES = (*MODEL_PACKAGES, "lightning")
 TEACHER_PACKAGES = (*MODEL_PACKAGES, "open_clip_torch")
@@ -92,7 +92,8 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     for stage in ordered_stages(recipe):
         if isinstance(stage, ExportStage):
             for variant in stage.from_:
-                key = _key(recipe, data, {"runtimes": stage.runtimes}, EXPORT_PACKAGES, [units[variant].key])
+                settings = {"runtimes": stage.runtimes, "triton": stage.triton, "files": EXPORT_REVISION}
+                key = _key(recipe, data, settings, EXPORT_PACKAGES, [units[variant].key])
                 units[f"{stage.id}/{variant}"] = Unit(f"{stage.id}/{variant}", stage, key, variant)
         else:
             units[stage.id] = _variant_unit(recipe, data, stage, units)
@@ -171,22 +172,3 @@ def _key(recipe: Recipe, data: str, settings: dict[str, Any], packages: tuple[st
 def machine(recipe: Recipe) -> dict[str, Any]:
     """What latency depends on besides the network and its runtime."""
     return {"processor": processor(), "threads": thread_count(recipe.measure.threads)}
-
-
-@cache
-def version_of(package: str) -> str | None:
-    """Version of an installed package, or None."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-@cache
-def processor() -> str:
-    """Name of this machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -15,7 +15,8 @@ from compress.efficiency.deployment import costs_of_million
 from compress.efficiency.energy import inference_carbon, inference_energy
 from compress.efficiency.intervals import paired_difference
 from compress.efficiency.worth import training_efficiency, worth
-from compress.pipeline.plan import EXPORT_PACKAGES, FIT_PACKAGES, Plan, Unit, processor, version_of
+from compress.machine import processor, version_of
+from compress.pipeline.plan import EXPORT_PACKAGES, FIT_PACKAGES, Plan, Unit
 from compress.pipeline.store import Store
 from compress.recipe.schema import ShrinkStage, TeacherStage
 

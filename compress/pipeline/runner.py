@@ -183,11 +183,15 @@ def _doing(unit: Unit) -> str:
 
 
 def _copy_artifacts(plan: Plan, store: Store, folder: Path) -> None:
-    """Artifacts of the run: links into the store where the file system has them, else copies."""
+    """Artifacts of the run, and models for Triton: links into the store where the file system has them, else copies."""
     for unit in plan.exports:
         assert unit.parent
-        source = store.path(unit.key) / "artifacts"
-        shutil.copytree(source, folder / "artifacts" / unit.parent, copy_function=_link, dirs_exist_ok=True)
+        entry = store.path(unit.key)
+        shutil.copytree(
+            entry / "artifacts", folder / "artifacts" / unit.parent, copy_function=_link, dirs_exist_ok=True
+        )
+        if (entry / "triton").is_dir():
+            shutil.copytree(entry / "triton", folder / "triton", copy_function=_link, dirs_exist_ok=True)
 
 
 def _link(source: str, target: str) -> None:

@@ -21,12 +21,13 @@ from torch import nn
 from compress.data.arrays import SPLITS, ImageData, Split, prepare
 from compress.data.preprocess import Preprocess
 from compress.errors import CompressError
+from compress.machine import version_of
 from compress.measurement.accuracy import accuracy_record
 from compress.measurement.compute import bit_operations, count, parameters
 from compress.models.checkpoints import load_variant, save_variant
 from compress.models.identity import embedding_id
 from compress.models.teachers import LoadedTeacher, load_teacher
-from compress.pipeline.plan import TEACHER_PACKAGES, Plan, Unit, version_of
+from compress.pipeline.plan import TEACHER_PACKAGES, Plan, Unit
 from compress.pipeline.store import Store
 from compress.progress import say, task
 from compress.recipe.data import PLAIN

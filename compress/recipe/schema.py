@@ -257,6 +257,9 @@ class ExportStage(StageSection):
     kind: Literal["export"]
     from_: list[Identifier] = Field(alias="from", min_length=1)
     runtimes: list[Runtime] = Field(["onnxruntime", "openvino"], min_length=1)
+    triton: bool = Field(
+        False, description="also write each variant as a model of a Triton Inference Server, with its response cache on"
+    )
 
 
 Stage = Annotated[

@@ -1,6 +1,25 @@
 """Pages, tables and charts from `results.json`, and from nothing else."""
 
-from compress.report.page import render_html, render_markdown, write_report
-from compress.report.terminal import terminal_table
+from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from compress.report.page import render_html, render_markdown, write_report
+    from compress.report.terminal import terminal_table
+
+_WHERE = {
+    "render_html": "compress.report.page",
+    "render_markdown": "compress.report.page",
+    "terminal_table": "compress.report.terminal",
+    "write_report": "compress.report.page",
+}
 __all__ = ["render_html", "render_markdown", "terminal_table", "write_report"]
+
+
+def __getattr__(name: str) -> Any:
+    """Names are loaded when they are asked for: a table of artifacts needs none of what a page does."""
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,7 +29,10 @@ def call(*arguments: str, cwd: Path | None = None, **variables: str) -> subproce
     )
 
 
-@pytest.mark.parametrize("verb", ["--help", "run", "plan", "validate", "report", "schema", "list", "doctor", "gap"])
+@pytest.mark.parametrize(
+    "verb",
+    ["--help", "run", "plan", "validate", "report", "schema", "list", "doctor", "gap", "bench", "evaluate", "predict"],
+)
 def test_help_fits_a_screen_and_shows_an_example(verb: str) -> None:
     done = call(*([verb] if verb == "--help" else [verb, "--help"]), COLUMNS="80")
     assert done.returncode == 0
@@ -37,7 +40,9 @@ def test_help_fits_a_screen_and_shows_an_example(verb: str) -> None:
     assert len(done.stdout.splitlines()) <= 40
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["validate", "quickstart"], ["schema"], ["run", "--help"], ["gap"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["validate", "quickstart"], ["schema"], ["run", "--help"], ["bench", "--help"], ["gap"]]
+)
 def test_no_torch_where_none_is_needed(arguments: list[str]) -> None:
     code = (
         "import sys; from compress.__main__ import main\n"

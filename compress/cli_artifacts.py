@@ -1,0 +1,105 @@
+"""The verbs on artifacts. Like those on recipes, each parses, calls and prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compress.cli_shared import AsJson, print_json
+
+ArtifactPath = Annotated[
+    Path, typer.Argument(help="An artifact of a run: its file, or its folder.", metavar="ARTIFACT", show_default=False)
+]
+Runtime = Annotated[
+    str | None,
+    typer.Option("--runtime", metavar="NAME", help="A runtime that reads the file; without it, its format's own."),
+]
+
+
+def bench(
+    artifacts: Annotated[
+        list[Path], typer.Argument(help="Artifacts of runs: their files, or their folders.", metavar="ARTIFACT...")
+    ],
+    runtime: Runtime = None,
+    batches: Annotated[str, typer.Option("--batches", metavar="N,N", help="Images of a run.")] = "1,16",
+    rounds: Annotated[int, typer.Option("--rounds", min=5, help="Turns; each gives one timing an artifact.")] = 30,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Threads of a runtime; without it, all cores.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time artifacts in turns, side by side; ratios are to the first one."""
+    from compress.deployment.bench import bench as bench_artifacts
+    from compress.deployment.bench import parse_batches
+
+    record = bench_artifacts(artifacts, runtime, parse_batches(batches), rounds, threads)
+    if as_json:
+        print_json(record)
+        return
+    from rich.console import Console
+
+    from compress.report.artifacts import bench_tables
+
+    for part in bench_tables(record):
+        Console(highlight=False).print(part)
+
+
+def evaluate(
+    artifact: ArtifactPath,
+    data: Annotated[
+        Path, typer.Argument(help="A folder with one folder of images a class.", metavar="DATA", show_default=False)
+    ],
+    runtime: Runtime = None,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Say it of each class, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say how often an artifact is right about images in folders that are named as its classes."""
+    from compress.deployment.artifact import load_artifact
+    from compress.deployment.classify import evaluate as evaluate_artifact
+
+    record = evaluate_artifact(load_artifact(artifact, runtime), data)
+    if as_json:
+        print_json(record)
+        return
+    from compress.report.artifacts import class_lines, evaluation_lines
+
+    for line in evaluation_lines(record) + (class_lines(record) if per_class else []):
+        print(line)
+
+
+def predict(
+    artifact: ArtifactPath,
+    images: Annotated[list[Path], typer.Argument(help="Images, and folders of images.", metavar="IMAGE|FOLDER...")],
+    runtime: Runtime = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Classes named of each image.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is on images. Those that cannot be read are named, and make the exit status 1."""
+    from compress.deployment.artifact import load_artifact
+    from compress.deployment.classify import predict as predict_images
+    from compress.report.artifacts import prediction_line
+
+    rows, damaged = [], 0
+    for row in predict_images(load_artifact(artifact, runtime), images, top):
+        if row["error"] is not None:
+            damaged += 1
+            print(f"error: {prediction_line(row)}", file=sys.stderr)
+        elif not as_json:
+            print(prediction_line(row))
+        if as_json:
+            rows.append(row)
+    if as_json:
+        print_json(rows)
+    if damaged:
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    run = "runs/quickstart/20261123-120000/artifacts"
+    app.command(epilog=f"Example: compress-model bench {run}/distilled/openvino {run}/int8/openvino")(bench)
+    app.command(epilog=f"Example: compress-model evaluate {run}/int8/onnx photos/test")(evaluate)
+    app.command(epilog=f"Example: compress-model predict {run}/int8/onnx photo.jpg holiday/ --top 1")(predict)

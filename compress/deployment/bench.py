@@ -1,0 +1,136 @@
+"""Artifacts side by side: latency in turns, throughput, load time, peak memory and size."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.deployment.artifact import Artifact, find_artifact, load_artifact
+from compress.deployment.export import artifact_bytes
+from compress.deployment.runtimes import find_runtime, require_engine, thread_count
+from compress.errors import UsageError
+from compress.machine import processor, version_of
+from compress.measurement.latency import measure_in_turns, summary
+from compress.measurement.memory import peak_memory
+
+LARGEST_BATCH = 1024
+Record = dict[str, Any]
+
+
+def bench(
+    paths: Sequence[Path],
+    runtime: str | None = None,
+    batches: Sequence[int] = (1, 16),
+    rounds: int = 30,
+    threads: int | None = None,
+) -> Record:
+    """Time artifacts in interleaved rounds. The images are noise: a network takes as long for any.
+
+    Args:
+        paths: Files or folders of artifacts; the same one may be named twice, to see how far two timings differ.
+        runtime: Name of the runtime of all of them; without it, each file's own.
+        batches: Images of a run.
+        rounds: Turns of each artifact and batch.
+        threads: Threads of every runtime; without them, all cores.
+
+    Returns:
+        `{environment, rounds, artifacts: [{number, path, runtime, bytes, load_s, peak_memory_bytes}],
+        latency: [{number, batch, p50_ms, p90_ms, p99_ms, images_per_s, ratio_to_first, ratio_ci95}]}`.
+        `load_s` is from the file to the first answer, with the runtime imported before; `peak_memory_bytes` is of a
+        process of its own that runs the largest batch; a ratio above 1 is faster than the first artifact.
+
+    Raises:
+        UsageError, CompressError: as `load_artifact` does.
+    """
+    count = thread_count(threads)
+    for path in paths:  # what is wrong with the last one is said before minutes are spent on the first
+        importlib.import_module(require_engine(find_artifact(path, runtime)[1]).ENGINE)
+    loaded = [_load(path, runtime, count) for path in paths]
+    artifacts = [
+        {
+            "number": number,
+            "path": str(artifact.path),
+            "runtime": artifact.runtime,
+            "bytes": artifact_bytes(artifact.path),
+            "load_s": seconds,
+            "peak_memory_bytes": peak_memory(artifact.path, artifact.runtime, max(batches), count),
+        }
+        for number, (artifact, seconds) in enumerate(loaded, 1)
+    ]
+    latency = [row for batch in batches for row in _latency([artifact for artifact, _ in loaded], batch, rounds)]
+    names = dict.fromkeys(artifact.runtime for artifact, _ in loaded)
+    return {
+        "environment": environment([*names], count),
+        "rounds": rounds,
+        "artifacts": artifacts,
+        "latency": latency,
+    }
+
+
+def environment(runtimes: Sequence[str], threads: int) -> Record:
+    """What timings hold for: `{processor, cores, threads, platform, python, packages}`."""
+    packages = [*(find_runtime(name).ENGINE for name in runtimes), "numpy"]
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: version_of(name) for name in packages},
+    }
+
+
+def parse_batches(text: str) -> list[int]:
+    """Batch sizes out of `1,16`, each once.
+
+    Raises:
+        UsageError: it is no list of whole numbers from 1 to 1024.
+    """
+    try:
+        batches = list(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        batches = []
+    if not batches or not all(0 < batch <= LARGEST_BATCH for batch in batches):
+        raise UsageError(f"--batches takes whole numbers from 1 to {LARGEST_BATCH} with commas, not {text!r}")
+    return batches
+
+
+def _load(path: Path, runtime: str | None, threads: int) -> tuple[Artifact, float]:
+    started = time.perf_counter()
+    artifact = load_artifact(path, runtime, threads)
+    return artifact, time.perf_counter() - started
+
+
+def _latency(artifacts: Sequence[Artifact], batch: int, rounds: int) -> list[Record]:
+    candidates = {str(number): partial(a.run, _noise(a, batch)) for number, a in enumerate(artifacts, 1)}
+    times = measure_in_turns(candidates, rounds)
+    rows = []
+    for number, taken in enumerate(times.values(), 1):
+        record = summary(taken, times["1"])
+        rows.append(
+            {
+                "number": number,
+                "batch": batch,
+                "p50_ms": record["p50_ms"],
+                "p90_ms": float(np.percentile(taken, 90)),
+                "p99_ms": record["p99_ms"],
+                "images_per_s": 1000 * batch / record["p50_ms"],
+                "ratio_to_first": record["ratio_to_reference"],
+                "ratio_ci95": record["ratio_ci95"],
+            }
+        )
+    return rows
+
+
+def _noise(artifact: Artifact, batch: int) -> np.ndarray[Any, Any]:
+    side = artifact.preprocess.resolution
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, 3, side, side), np.uint8)
+    return artifact.preprocess.normalise(pixels)

@@ -1,0 +1,188 @@
+"""From images to what an artifact takes in, with numpy and Pillow alone: the pixels that the pipeline tests on."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from compress.data.files import BrokenImage, decode, pixels_of
+from compress.data.raw import Pixels
+from compress.errors import CompressError, UsageError, first_line
+
+PREPROCESS = "preprocess.json"
+Picture = str | Path | Image.Image | Pixels
+"""A file, an open image, or its pixels uint8 `[h, w, 3]`."""
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How images become an artifact's input; `compress.data.preprocess` does the same to batches, in torch.
+
+    Attributes:
+        resolution: Side in pixels of what the network takes in.
+        mean: Of each channel, on the scale 0 to 1.
+        std: Of each channel, on the scale 0 to 1.
+        interpolation: Of the resize from `stored_resolution` to `resolution`.
+        stored_resolution: Side in pixels at which the pipeline keeps its images, whatever the network's own is.
+    """
+
+    resolution: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Literal["bicubic", "bilinear"]
+    stored_resolution: int
+
+    def __call__(self, pictures: Sequence[Picture] | Pixels) -> Array:
+        """Prepare a batch: n pictures to float32 `[n, 3, resolution, resolution]`, normalised.
+
+        Raises:
+            BrokenImage: one is no image.
+            CompressError: the system does not let one be read.
+            UsageError: pixels are not uint8 `[h, w, 3]`.
+        """
+        pixels = [self.pixels(picture) for picture in pictures]
+        side = self.resolution
+        return self.normalise(np.stack(pixels) if pixels else np.empty((0, 3, side, side), np.uint8))
+
+    def pixels(self, picture: Picture) -> Pixels:
+        """One picture to uint8 `[3, resolution, resolution]`; raises as a batch does."""
+        if isinstance(picture, np.ndarray):
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3 or 0 in picture.shape:
+                shape = list(picture.shape)
+                raise UsageError(f"pixels must be uint8 [height, width, 3], not {picture.dtype} {shape}")
+            picture = Image.fromarray(np.ascontiguousarray(picture))
+        side = self.stored_resolution
+        if isinstance(picture, Image.Image):
+            try:
+                stored = pixels_of(picture, side)
+            except BrokenImage:
+                raise
+            except Exception as error:  # it is decoded only now, and damaged bytes raise a dozen kinds of exception
+                raise BrokenImage(first_line(error)) from error
+        else:
+            stored = decode(Path(picture), side)
+        return stored if side == self.resolution else self._resized(stored)
+
+    def normalise(self, pixels: Pixels) -> Array:
+        """uint8 `[n, 3, r, r]` to float32 of the same shape."""
+        means, stds = (np.array(values, np.float64).reshape(3, 1, 1) for values in (self.mean, self.std))
+        scale, offset = (1 / (255 * stds)).astype(np.float32), (-means / stds).astype(np.float32)
+        values: Array = pixels.astype(np.float32, order="C")
+        values *= scale
+        values += offset
+        return values
+
+    def _resized(self, stored: Pixels) -> Pixels:
+        filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+        image = Image.fromarray(np.ascontiguousarray(stored.transpose(1, 2, 0)))
+        side = self.resolution
+        return np.asarray(image.resize((side, side), filters[self.interpolation])).transpose(2, 0, 1)
+
+
+def read_inputs(folder: Path) -> tuple[Inputs, tuple[str, ...]]:
+    """How images are prepared for the artifact in a folder, and the names of its classes.
+
+    Raises:
+        CompressError: `preprocess.json` is missing, damaged, or says what cannot be.
+    """
+    path = folder / PREPROCESS
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CompressError(f"{folder} has no {PREPROCESS}, which the export writes beside the model") from error
+    except OSError as error:
+        raise CompressError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise CompressError(f"{path} is damaged: {first_line(error)}") from error
+    try:
+        return _inputs(values), _classes(values)
+    except KeyError as error:
+        raise CompressError(f"{path} is damaged: {error.args[0]} is missing") from error
+    except (TypeError, ValueError) as error:
+        raise CompressError(f"{path} is damaged: {first_line(error)}") from error
+
+
+def _inputs(values: Any) -> Inputs:
+    if not isinstance(values, dict):
+        raise ValueError("it holds no section of keys and values")
+    resolution = _side(values["resolution"], "resolution")
+    mean, std = _channels(values["mean"], "mean"), _channels(values["std"], "std")
+    if min(std) <= 0:
+        raise ValueError("std must be above 0")
+    interpolation = values.get("interpolation", "bicubic")
+    if interpolation not in ("bicubic", "bilinear"):
+        raise ValueError(f"interpolation must be bicubic or bilinear, not {interpolation!r}")
+    stored = _side(values.get("stored_resolution", resolution), "stored_resolution")
+    return Inputs(resolution, mean, std, interpolation, stored)
+
+
+def _side(value: Any, name: str) -> int:
+    if type(value) is not int or not 0 < value <= 65535:
+        raise ValueError(f"{name} must be a side in pixels, not {value!r}")
+    return value
+
+
+def _channels(values: Any, name: str) -> tuple[float, float, float]:
+    numbers = values if isinstance(values, list) else []
+    if len(numbers) != 3 or not all(type(value) in (int, float) and math.isfinite(value) for value in numbers):
+        raise ValueError(f"{name} must be three numbers, not {values!r}")
+    return float(numbers[0]), float(numbers[1]), float(numbers[2])
+
+
+def _classes(values: Any) -> tuple[str, ...]:
+    classes = values["classes"]
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        raise ValueError("classes must be a list of names")
+    if len(set(classes)) < len(classes):
+        raise ValueError("a class is named twice")
+    return tuple(classes)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some files of a list, decoded together.
+
+    Attributes:
+        rows: Places in the list of the files that are images.
+        pixels: uint8 `[rows, 3, resolution, resolution]`.
+        broken: Of the others, by place, why they are none or cannot be read.
+    """
+
+    rows: tuple[int, ...]
+    pixels: Pixels
+    broken: dict[int, str]
+
+
+def decoded(inputs: Inputs, files: Sequence[Path], size: int) -> Iterator[Block]:
+    """Decode files a block at a time, so that no more than a block lies in memory."""
+
+    def attempt(file: Path) -> Pixels | str:
+        try:
+            return inputs.pixels(file)
+        except BrokenImage as error:
+            return str(error)
+        except CompressError as error:
+            cause = error.__cause__
+            return (isinstance(cause, OSError) and cause.strerror) or str(error)
+
+    with ThreadPoolExecutor() as pool, warnings.catch_warnings():
+        # Too many pixels are an error of ours; other warnings of PIL are about metadata.
+        warnings.simplefilter("ignore")
+        for start in range(0, len(files), size):
+            results = dict(enumerate(pool.map(attempt, files[start : start + size]), start))
+            good = {row: found for row, found in results.items() if not isinstance(found, str)}
+            side = inputs.resolution
+            pixels = np.stack(list(good.values())) if good else np.empty((0, 3, side, side), np.uint8)
+            broken = {row: found for row, found in results.items() if isinstance(found, str)}
+            yield Block(tuple(good), pixels, broken)

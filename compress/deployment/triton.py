@@ -1,0 +1,110 @@
+"""A model of a Triton Inference Server's repository, out of an artifact.
+
+The folder that holds it is what `tritonserver --model-repository` takes. Its response cache answers a request that has
+come before without running the network; the server needs `--cache-config local,size=BYTES` for that.
+Settings: https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from compress.deployment.inputs import PREPROCESS
+from compress.deployment.onnx_file import INPUT, OUTPUT
+from compress.errors import CompressError, UsageError
+
+BACKENDS = ("onnxruntime", "openvino")
+"""Runtimes that Triton has a backend of the same name for, the first one preferred: its batches may have any size."""
+
+LABELS = "labels.txt"
+PREFERRED_BATCHES = (8, 16, 32)
+
+_CONFIG = """\
+name: {name}
+backend: {backend}
+max_batch_size: {largest}
+input [
+  {{
+    name: {input}
+    data_type: TYPE_FP32
+    dims: [ 3, {side}, {side} ]
+  }}
+]
+output [
+  {{
+    name: {output}
+    data_type: TYPE_FP32
+    dims: [ {classes} ]
+    label_filename: {labels}
+  }}
+]
+dynamic_batching {{
+  preferred_batch_size: [ {preferred} ]
+}}
+response_cache {{
+  enable: true
+}}
+# Where the artifact was tested and timed.
+instance_group [
+  {{
+    count: 1
+    kind: KIND_CPU
+  }}
+]
+"""
+
+
+def write_triton(artifacts: Mapping[str, Path], folder: Path, preprocess: Mapping[str, Any]) -> str:
+    """Write `config.pbtxt`, `labels.txt`, `preprocess.json` and version 1 of a model.
+
+    Args:
+        artifacts: The file to load, by runtime; everything beside it but `preprocess.json` belongs to it.
+        folder: The model's folder, which must not exist; its name is the model's.
+        preprocess: As for `export`. Clients send images that have gone through it.
+
+    Returns:
+        The runtime whose artifact Triton is given.
+
+    Raises:
+        UsageError: Triton has a backend for none of the artifacts.
+        CompressError: the name of a class does not fit a line.
+    """
+    runtime = next((name for name in BACKENDS if name in artifacts), None)
+    if runtime is None:
+        raise UsageError(f"triton: true needs {' or '.join(BACKENDS)} among the runtimes")
+    classes = list(preprocess["classes"])
+    odd = next((name for name in classes if len(name.splitlines()) != 1), None)
+    if odd is not None:
+        raise CompressError(f"the class {odd!r} does not fit a line of Triton's {LABELS}")
+    shutil.copytree(artifacts[runtime].parent, folder / "1", ignore=shutil.ignore_patterns(PREPROCESS))
+    shutil.copy(artifacts[runtime].parent / PREPROCESS, folder / PREPROCESS)
+    (folder / LABELS).write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    config = triton_config(folder.name, runtime, int(preprocess["resolution"]), len(classes))
+    (folder / "config.pbtxt").write_text(config, encoding="utf-8")
+    return runtime
+
+
+def triton_config(name: str, backend: str, resolution: int, classes: int) -> str:
+    """Text of a `config.pbtxt`: a ModelConfig in protobuf's text format.
+
+    Args:
+        name: Of the model.
+        backend: Of Triton.
+        resolution: Side of the images in pixels.
+        classes: How many there are.
+    """
+    return _CONFIG.format(
+        name=json.dumps(name),
+        backend=json.dumps(backend),
+        largest=max(PREFERRED_BATCHES),
+        input=json.dumps(INPUT),
+        output=json.dumps(OUTPUT),
+        side=resolution,
+        classes=classes,
+        labels=json.dumps(LABELS),
+        preferred=", ".join(map(str, PREFERRED_BATCHES)),
+    )

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from deployment.tiny_classifier import PREPROCESS, network
+from PIL import Image
+
+import compress
+from compress.data.preprocess import Preprocess
+from compress.deployment import RUNTIMES, find_runtime
+from compress.deployment.artifact import softmax
+from compress.errors import CompressError, UsageError
+
+Artifacts = dict[str, dict[str, Path]]
+
+
+@pytest.fixture
+def copy(artifacts: Artifacts, tmp_path: Path) -> Path:
+    """An ONNX artifact that the test may damage."""
+    return Path(shutil.copytree(artifacts["float"]["onnxruntime"].parent, tmp_path / "copy")) / "model.onnx"
+
+
+def pictures(count: int, side: int = 16) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_it_says_what_the_network_says(artifacts: Artifacts, runtime: str) -> None:
+    path = artifacts["float"][runtime]
+    artifact = compress.load_artifact(path.parent)
+    assert (artifact.path, artifact.runtime) == (path, runtime)
+    assert artifact.classes == tuple(PREPROCESS["classes"]) and artifact.preprocess.resolution == 16
+    images = pictures(70)
+    batch = torch.from_numpy(images).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = network()(Preprocess.from_dict(PREPROCESS)(batch)).softmax(1).numpy()
+    found = artifact(images)
+    assert found.dtype == np.float32 and np.abs(found - expected).max() < 1e-5
+    assert np.abs(found.sum(1) - 1).max() < 1e-6
+    assert np.array_equal(softmax(artifact.logits(images)), found)
+
+
+def test_files_images_and_pixels_of_any_size(artifacts: Artifacts, tmp_path: Path) -> None:
+    artifact = compress.load_artifact(artifacts["int8"]["onnxruntime"])
+    image = Image.fromarray(pictures(1, 40)[0])
+    image.save(tmp_path / "a.png")
+    mixed = artifact([tmp_path / "a.png", str(tmp_path / "a.png"), image, np.asarray(image)])
+    assert mixed.shape == (4, 5) and np.array_equal(mixed, mixed[:1].repeat(4, 0))
+    assert np.array_equal(artifact(tmp_path / "a.png"), mixed[:1])
+    assert artifact([]).shape == (0, 5)
+
+
+def test_images_that_are_none(artifacts: Artifacts, tmp_path: Path) -> None:
+    artifact = compress.load_artifact(artifacts["float"]["onnxruntime"])
+    (tmp_path / "a.png").write_bytes(b"nothing")
+    Image.fromarray(pictures(1, 40)[0]).save(tmp_path / "b.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:900])
+    with pytest.raises(CompressError, match=r"a.png is no image that can be read \(cannot identify"):
+        artifact([tmp_path / "a.png"])
+    with pytest.raises(CompressError, match=r"image 1 is no image that can be read"):
+        artifact([pictures(1)[0], Image.open(tmp_path / "b.png")])
+    with pytest.raises(CompressError, match=r"absent.png cannot be read: No such file"):
+        artifact(tmp_path / "absent.png")
+    with pytest.raises(UsageError, match=r"pixels must be uint8 \[n, height, width, 3\]"):
+        artifact(pictures(1)[0])
+
+
+def test_an_onnx_file_in_either_runtime(artifacts: Artifacts) -> None:
+    path, images = artifacts["float"]["onnxruntime"], pictures(3)
+    found = [compress.load_artifact(path, runtime)(images) for runtime in RUNTIMES]
+    assert np.abs(found[0] - found[1]).max() < 1e-5
+
+
+def test_paths_that_are_no_artifact(artifacts: Artifacts, tmp_path: Path) -> None:
+    variant = artifacts["float"]["openvino"].parents[1]
+    (tmp_path / "a.txt").write_text("")
+    for path, runtime, words in (
+        (tmp_path / "absent", None, "absent: no such file or folder"),
+        (tmp_path, None, r"is no artifact: it holds no model.onnx or model.xml$"),
+        (variant, None, f"; did you mean {variant / 'onnx'}\\?"),
+        (tmp_path / "a.txt", None, r"a.txt is no artifact: runtimes read files that end in .onnx, .xml"),
+        (variant / "openvino", "onnxruntime", r"onnxruntime does not read .*model.xml: it reads .onnx"),
+        (variant / "onnx", "tensorflow", "no runtime 'tensorflow'; there are onnxruntime, openvino"),
+    ):
+        with pytest.raises(UsageError, match=words) as caught:
+            compress.load_artifact(path, runtime)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_folder_with_both_formats(artifacts: Artifacts, tmp_path: Path) -> None:
+    for path in artifacts["float"].values():
+        shutil.copytree(path.parent, tmp_path, dirs_exist_ok=True)
+    with pytest.raises(UsageError, match=r"holds model.onnx, model.xml: name one"):
+        compress.load_artifact(tmp_path)
+    assert compress.load_artifact(tmp_path, "onnxruntime").path.name == "model.onnx"
+    assert compress.load_artifact(tmp_path, "openvino").path.name == "model.xml"
+
+
+@pytest.mark.parametrize("kept", [0, 100, -200])
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_truncated_file(copy: Path, kept: int, runtime: str) -> None:
+    copy.write_bytes(copy.read_bytes()[:kept])
+    with pytest.raises(CompressError, match=r"cannot read|does not run") as caught:
+        compress.load_artifact(copy, runtime)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_missing(artifacts: Artifacts, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(artifacts["float"]["openvino"].parent, tmp_path / "copy"))
+    (folder / "model.bin").unlink()
+    with pytest.raises(CompressError) as caught:
+        compress.load_artifact(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_no_numbers(copy: Path) -> None:
+    model = onnx.load(copy)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.raw_data = b"\xff" * len(tensor.raw_data)
+    onnx.save(model, copy)
+    with pytest.raises(CompressError, match="gives no numbers"):
+        compress.load_artifact(copy)
+
+
+def test_a_preprocess_json_of_another_network(copy: Path) -> None:
+    about = copy.parent / "preprocess.json"
+    about.write_text(json.dumps({**PREPROCESS, "classes": ["cat", "dog"]}))
+    with pytest.raises(CompressError, match=r"tells 5 classes apart, and preprocess.json lists 2"):
+        compress.load_artifact(copy)
+    about.write_text(json.dumps({**PREPROCESS, "resolution": 20}))
+    with pytest.raises(CompressError, match=r"does not run in onnxruntime") as caught:
+        compress.load_artifact(copy)
+    assert "\n" not in str(caught.value)
+    about.unlink()
+    with pytest.raises(CompressError, match=r"has no preprocess.json"):
+        compress.load_artifact(copy)
+
+
+def test_a_runtime_that_is_not_installed(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find_runtime("openvino"), "ENGINE", "no_such_package")
+    with pytest.raises(CompressError, match="runtime openvino is not installed: pip install no_such_package"):
+        compress.load_artifact(artifacts["float"]["openvino"])
+    compress.load_artifact(artifacts["float"]["onnxruntime"])
