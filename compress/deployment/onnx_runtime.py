@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 NAME = "onnxruntime"
 FORMAT = "onnx"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+PROGRAMS = ()
 ADD = "pip install 'compress-model[deploy]'"
+QUANTIZED = True
+PORTABLE = True
 
 
 def build(source: Source, folder: Path) -> Path:

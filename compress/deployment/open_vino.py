@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 NAME = "openvino"
 FORMAT = "openvino"
 PACKAGES = ("onnx", "onnxscript", "openvino")
+PROGRAMS = ()
 ADD = "pip install 'compress-model[deploy]'"
+QUANTIZED = True
+PORTABLE = True
 
 
 def build(source: Source, folder: Path) -> Path:
