@@ -64,6 +64,7 @@ RUNTIMES = {
     "onnxruntime": "compress.deployment.onnx_runtime",
     "openvino": "compress.deployment.open_vino",
     "ncnn": "compress.deployment.ncnn",
+    "inductor": "compress.deployment.inductor",
 }
 
 
