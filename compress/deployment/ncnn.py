@@ -6,16 +6,14 @@ which the answers are others than PyTorch's.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.deployment.runtimes import Runner, thread_count
 from compress.errors import CompressError, first_line
+from compress.progress import quiet, silent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +73,7 @@ def load(path: Path, threads: int | None = None) -> Runner:
     for option in dir(net.opt):
         if option.startswith(("use_fp16", "use_bf16")):
             setattr(net.opt, option, False)
-    with _silent():
+    with silent():
         failed = net.load_param(str(path)) or net.load_model(str(_weights(path)))
     if failed:
         raise CompressError(f"ncnn cannot read {path} and its weights {_weights(path).name}")
@@ -113,8 +111,6 @@ def coverage(path: Path) -> tuple[int, int]:
 def _trace(source: Source, path: Path) -> None:
     import torch
 
-    from compress.progress import quiet
-
     model, training = source.model, source.model.training
     example = torch.zeros(1, 3, source.resolution, source.resolution)
     try:
@@ -141,16 +137,3 @@ def _layers(path: Path) -> list[str]:
         return [line.split()[0] for line in lines]
     except (OSError, ValueError, IndexError) as error:
         raise CompressError(f"ncnn cannot read {path}: {first_line(error)}") from error
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep what ncnn writes straight to the standard error off the console."""
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

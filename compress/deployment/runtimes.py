@@ -65,6 +65,7 @@ RUNTIMES = {
     "openvino": "compress.deployment.open_vino",
     "ncnn": "compress.deployment.ncnn",
     "inductor": "compress.deployment.inductor",
+    "executorch": "compress.deployment.executorch",
 }
 
 
