@@ -6,6 +6,7 @@ which the answers are others than PyTorch's.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import warnings
 from pathlib import Path
@@ -28,6 +29,7 @@ ADD = "pip install 'compress-model[ncnn]'"
 QUANTIZED = False
 PORTABLE = True
 MAGIC = "7767517"
+WAITING = "OMP_WAIT_POLICY"
 INPUT, OUTPUT = "in0", "out0"  # what PNNX calls the ends of a network
 
 
@@ -63,13 +65,12 @@ def load(path: Path, threads: int | None = None) -> Runner:
     Raises:
         CompressError: the graph or its weights cannot be read.
     """
-    import ncnn
     import numpy as np
 
     _layers(path)  # ncnn itself takes a last line that is cut short
+    ncnn = _import()
     net = ncnn.Net()
     net.opt.num_threads = thread_count(threads)
-    net.opt.openmp_blocktime = 0  # after a run its threads would go on spinning, on cores that others are timed on
     for option in dir(net.opt):
         if option.startswith(("use_fp16", "use_bf16")):
             setattr(net.opt, option, False)
@@ -106,6 +107,24 @@ def load(path: Path, threads: int | None = None) -> Runner:
 def coverage(path: Path) -> tuple[int, int]:
     """0, and all convolutions of the graph that ncnn executes: its integer kernels want a file of another kind."""
     return 0, sum(kind.startswith("Convolution") for kind in _layers(path))
+
+
+def _import() -> Any:
+    """ncnn, with threads that sleep where they wait for one another.
+
+    Its OpenMP, which reads the environment when it is loaded, would have them spin: on a processor that has other work
+    a run then takes several times as long, and so does what others do there.
+    """
+    given = os.environ.get(WAITING)
+    os.environ[WAITING] = given or "PASSIVE"
+    try:
+        import ncnn
+    finally:
+        if given is None:
+            del os.environ[WAITING]
+        else:
+            os.environ[WAITING] = given
+    return ncnn
 
 
 def _trace(source: Source, path: Path) -> None:
