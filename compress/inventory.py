@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
@@ -16,6 +16,9 @@ from compress.errors import UsageError
 from compress.machine import processor, version_of
 from compress.recipe.losses import Losses
 from compress.resources import ASSETS, config_names, shipped
+
+if TYPE_CHECKING:
+    from compress.deployment.runtimes import Runtime
 
 CORE = ("torch", "torchvision", "open_clip_torch", "timm", "torchao", "lightning", "torch-pruning", "safetensors")
 CONFIGS = ("teachers", "students", "data", "trends", "deployments")
@@ -37,7 +40,7 @@ def names(what: str) -> dict[str, str]:
     kinds: dict[str, dict[str, str]] = {
         "losses": _losses(),
         "pruners": PRUNERS,
-        "runtimes": {name: "needs " + ", ".join(find_runtime(name).PACKAGES) for name in RUNTIMES},
+        "runtimes": {name: _needs(find_runtime(name)) for name in RUNTIMES},
     }
     if what in CONFIGS:
         return {name: _about(what, name) for name in config_names(what)}
@@ -47,6 +50,11 @@ def names(what: str) -> dict[str, str]:
         hint = f"; did you mean {close[0]}?" if close else ""
         raise UsageError(f"there is no list of {what!r}{hint} There are {', '.join(known)}")
     return kinds[what]
+
+
+def _needs(runtime: Runtime) -> str:
+    needed = ", ".join((*runtime.PACKAGES, *runtime.PROGRAMS))
+    return f"needs {needed}" + ("" if runtime.QUANTIZED else "; takes float networks only")
 
 
 def _losses() -> dict[str, str]:
@@ -81,7 +89,8 @@ def examine() -> list[dict[str, Any]]:
     for name in RUNTIMES:
         runtime, absent = find_runtime(name), missing(name)
         versions = ", ".join(f"{package} {version_of(package)}" for package in runtime.PACKAGES)
-        rows.append(_row(f"runtime {name}", not absent, runtime.ADD if absent else versions))
+        detail = f"no {', '.join(absent)}: {runtime.ADD}" if absent else versions
+        rows.append(_row(f"runtime {name}", not absent, detail))
     for asset in ("cifar10-sample/sample.json", "teacher/open_clip_model.safetensors"):
         rows.append(_row(f"embedded {asset.split('/')[0]}", (ASSETS / asset).exists(), str(ASSETS / asset)))
     rows += _counters()

@@ -129,9 +129,9 @@ def find_artifact(path: Path, runtime: str | None = None) -> tuple[Path, str]:
         readers = {runtime: find_runtime(runtime).READS}
         endings = tuple(dict.fromkeys((*readers[runtime], *endings)))  # of two files, the one that is its own
     file = _file(path, endings, runtime is not None)
-    if file.suffix not in endings:
+    if not file.name.endswith(endings):
         raise UsageError(f"{path} is no artifact: runtimes read files that end in {', '.join(endings)}")
-    name = next((name for name, reads in readers.items() if file.suffix in reads), None)
+    name = next((name for name, reads in readers.items() if file.name.endswith(reads)), None)
     if name is None:
         assert runtime
         raise UsageError(f"the runtime {runtime} does not read {file}: it reads {', '.join(readers[runtime])}")

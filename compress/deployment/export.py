@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from compress.deployment.inputs import PREPROCESS
 from compress.deployment.onnx_file import write_onnx
-from compress.deployment.runtimes import require
+from compress.deployment.runtimes import Runtime, require
+from compress.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,10 +59,11 @@ def export(model: nn.Module, folder: Path, runtimes: Sequence[str], preprocess: 
         The file to load, by runtime.
 
     Raises:
-        UsageError: a runtime is unknown.
+        UsageError: a runtime is unknown, or takes no quantized networks and this is one.
         CompressError: a package is missing, or the network cannot be exported.
     """
     needed = [require(name) for name in runtimes]
+    _refuse_quantized(model, needed)
     built: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as work:
         source = Source(model, int(preprocess["resolution"]), Path(work))
@@ -74,6 +76,17 @@ def export(model: nn.Module, folder: Path, runtimes: Sequence[str], preprocess: 
                 text = json.dumps(dict(preprocess), indent=1, ensure_ascii=False)
                 (target / PREPROCESS).write_text(text + "\n", encoding="utf-8")
     return {name: built[runtime.FORMAT] for name, runtime in zip(runtimes, needed, strict=True)}
+
+
+def _refuse_quantized(model: nn.Module, runtimes: Sequence[Runtime]) -> None:
+    from torch.fx import GraphModule
+
+    from compress.quantization.capture import converted
+
+    if isinstance(model, GraphModule) and converted(model):
+        for runtime in runtimes:
+            if not runtime.QUANTIZED:
+                raise UsageError(f"the runtime {runtime.NAME} takes no quantized networks; export the float one to it")
 
 
 def artifact_bytes(path: Path) -> int:

@@ -20,7 +20,10 @@ FORMAT = "onnx"
 READS = (".onnx",)
 ENGINE = "onnxruntime"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+PROGRAMS = ()
 ADD = "pip install 'compress-model[deploy]'"
+QUANTIZED = True
+PORTABLE = True
 
 
 def build(source: Source, folder: Path) -> Path:

@@ -18,7 +18,10 @@ FORMAT = "openvino"
 READS = (".xml", ".onnx")
 ENGINE = "openvino"
 PACKAGES = ("onnx", "onnxscript", "openvino")
+PROGRAMS = ()
 ADD = "pip install 'compress-model[deploy]'"
+QUANTIZED = True
+PORTABLE = True
 
 
 def build(source: Source, folder: Path) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -33,7 +34,10 @@ class Runtime(Protocol):
         READS: Endings of the files that it loads, its own format's first.
         ENGINE: The package that runs a file; nothing else is needed where artifacts are only run.
         PACKAGES: What must be importable to build, load and run.
+        PROGRAMS: Commands that building takes besides.
         ADD: The command that adds them.
+        QUANTIZED: Whether it takes quantized variants.
+        PORTABLE: Whether a file runs on other processors of its kind than the one that it was built on.
     """
 
     NAME: str
@@ -41,7 +45,10 @@ class Runtime(Protocol):
     READS: tuple[str, ...]
     ENGINE: str
     PACKAGES: tuple[str, ...]
+    PROGRAMS: tuple[str, ...]
     ADD: str
+    QUANTIZED: bool
+    PORTABLE: bool
 
     def build(self, source: Source, folder: Path) -> Path:
         """Write the artifact into `folder` and return the file to load."""
@@ -60,6 +67,9 @@ class Runtime(Protocol):
 RUNTIMES = {
     "onnxruntime": "compress.deployment.onnx_runtime",
     "openvino": "compress.deployment.open_vino",
+    "ncnn": "compress.deployment.ncnn",
+    "inductor": "compress.deployment.inductor",
+    "executorch": "compress.deployment.executorch",
 }
 
 
@@ -75,8 +85,10 @@ def find_runtime(name: str) -> Runtime:
 
 
 def missing(name: str) -> list[str]:
-    """Packages of a runtime that are not installed; nothing heavy is imported."""
-    return [package for package in find_runtime(name).PACKAGES if importlib.util.find_spec(package) is None]
+    """Packages and programs of a runtime that are not installed; nothing heavy is imported."""
+    runtime = find_runtime(name)
+    packages = [package for package in runtime.PACKAGES if importlib.util.find_spec(package) is None]
+    return packages + [program for program in runtime.PROGRAMS if shutil.which(program) is None]
 
 
 def require(name: str) -> Runtime:
@@ -84,7 +96,7 @@ def require(name: str) -> Runtime:
 
     Raises:
         UsageError: there is none of this name.
-        CompressError: a package is not installed; the message has the command that adds it.
+        CompressError: a package or program is not installed; the message has the command that adds it.
     """
     runtime, absent = find_runtime(name), missing(name)
     if absent:

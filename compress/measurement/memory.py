@@ -2,7 +2,8 @@
 
     python -m compress.measurement.memory RUNTIME PATH BATCH
 
-prints `{"peak_bytes": ..., "baseline_bytes": ...}`. It imports the runtime and numpy, not torch.
+prints `{"peak_bytes": ..., "baseline_bytes": ...}`. It imports the runtime and numpy,
+and torch only where the runtime is part of it.
 """
 
 from __future__ import annotations

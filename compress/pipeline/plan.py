@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compress.data.sources import data_key
-from compress.deployment.runtimes import thread_count
+from compress.deployment.runtimes import find_runtime, thread_count
 from compress.errors import CompressError
 from compress.hashing import file_digest, key_of
 from compress.machine import processor, version_of
@@ -92,8 +93,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     for stage in ordered_stages(recipe):
         if isinstance(stage, ExportStage):
             for variant in stage.from_:
-                settings = {"runtimes": stage.runtimes, "triton": stage.triton, "files": EXPORT_REVISION}
-                key = _key(recipe, data, settings, EXPORT_PACKAGES, [units[variant].key])
+                key = _export_key(recipe, data, stage, units[variant].key)
                 units[f"{stage.id}/{variant}"] = Unit(f"{stage.id}/{variant}", stage, key, variant)
         else:
             units[stage.id] = _variant_unit(recipe, data, stage, units)
@@ -140,8 +140,21 @@ def _variant_unit(recipe: Recipe, data: str, stage: Stage, units: dict[str, Unit
         if isinstance(stage, SparsifyStage):
             settings |= {"sparsity": stage.share, "until": stage.until if stage.pattern == "unstructured" else None}
         if isinstance(stage, PruneStage) and stage.target_latency:
-            settings["machine"], packages = machine(recipe), (*packages, *EXPORT_PACKAGES)
+            settings["machine"] = machine(recipe)
+            packages = (*packages, *_export_packages([stage.target_latency.runtime]))
     return Unit(stage.id, stage, _key(recipe, data, settings, packages, parents), parent, teacher)
+
+
+def _export_key(recipe: Recipe, data: str, stage: ExportStage, parent: str) -> str:
+    settings: dict[str, Any] = {"runtimes": stage.runtimes, "triton": stage.triton, "files": EXPORT_REVISION}
+    if not all(find_runtime(name).PORTABLE for name in stage.runtimes):
+        settings["processor"] = processor()
+    return _key(recipe, data, settings, _export_packages(stage.runtimes), [parent])
+
+
+def _export_packages(runtimes: Sequence[str]) -> tuple[str, ...]:
+    packages = (package for name in runtimes for package in find_runtime(name).PACKAGES)
+    return tuple(dict.fromkeys((*EXPORT_PACKAGES, *packages)))
 
 
 def _file_id(stage: TrainStage | DistillStage) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from compress.deployment.runtimes import find_runtime
 from compress.errors import Problem
 from compress.recipe.schema import (
     Distillation,
     DistillStage,
+    ExportStage,
     OpenClipTeacher,
     PruneStage,
+    QuantizeStage,
     Recipe,
     SparsifyStage,
     Student,
@@ -61,6 +64,8 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
             found += _pruning(stage, recipe)
         if isinstance(stage, SparsifyStage):
             found += _sparsity(stage)
+        if isinstance(stage, ExportStage):
+            found += _exports(stage, recipe)
         if getattr(stage, "select_on", "last") == "test" and "test-selection" not in recipe.allow:
             found.append(("select_on", TEST_SELECTION))
         for key, message in found:
@@ -114,6 +119,14 @@ def _sparsity(stage: SparsifyStage) -> Iterator[tuple[str, str]]:
         yield "sparsity", "`pattern: 2:4` makes a half of the weights zero; leave `sparsity` out"
     if stage.pattern == "unstructured" and (stage.repair.select_on != "last" or stage.repair.patience):
         yield "repair", "sparsity rises through the epochs: the last one is kept, not a better one before it"
+
+
+def _exports(stage: ExportStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
+    quantized = [other.id for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in stage.from_]
+    for runtime in stage.runtimes:
+        if quantized and not find_runtime(runtime).QUANTIZED:
+            names = listed(quantized, "and")
+            yield "runtimes", f"{runtime} takes no quantized networks: give {names} an export stage of its own"
 
 
 def _distillation(fit: Distillation) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ def _free_name(name: str) -> str:
 
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-Runtime = Literal["onnxruntime", "openvino"]
+Runtime = Literal["onnxruntime", "openvino", "ncnn", "inductor", "executorch"]
 
 
 # --- models -------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from deployment.tiny_classifier import PREPROCESS, images, network
+from deployment.tiny_classifier import ONNX_RUNTIMES, PREPROCESS, images, network
 from torch import nn
 
 from compress.deployment import export
@@ -22,6 +22,4 @@ def variants() -> dict[str, nn.Module]:
 def artifacts(variants: dict[str, nn.Module], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]]:
     """Artifacts by variant and runtime."""
     root = tmp_path_factory.mktemp("artifacts")
-    return {
-        name: export(model, root / name, ["onnxruntime", "openvino"], PREPROCESS) for name, model in variants.items()
-    }
+    return {name: export(model, root / name, ONNX_RUNTIMES, PREPROCESS) for name, model in variants.items()}

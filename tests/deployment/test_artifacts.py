@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from deployment.tiny_classifier import PREPROCESS, images, network
+from deployment.tiny_classifier import ONNX_RUNTIMES, PREPROCESS, images, network
 from torch import nn
 
-from compress.deployment import RUNTIMES, artifact_bytes, export, find_runtime, missing
+from compress.deployment import artifact_bytes, export, find_runtime, missing
 from compress.deployment.onnx_file import quantized_convolutions
 from compress.errors import CompressError, UsageError
 from compress.measurement.memory import peak_memory
@@ -22,7 +22,7 @@ from compress.measurement.memory import peak_memory
 Artifacts = dict[str, dict[str, Path]]
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", ONNX_RUNTIMES)
 @pytest.mark.parametrize("variant", ["float", "int8"])
 def test_artifacts_answer_as_pytorch_does(
     variants: dict[str, nn.Module], artifacts: Artifacts, variant: str, runtime: str
@@ -36,7 +36,7 @@ def test_artifacts_answer_as_pytorch_does(
         assert np.abs(logits - expected).max() < (1e-5 if variant == "float" else 0.02)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", ONNX_RUNTIMES)
 def test_answers_are_not_overwritten_by_the_next_run(artifacts: Artifacts, runtime: str) -> None:
     run = find_runtime(runtime).load(artifacts["float"][runtime])
     first = run(images(2).numpy())
@@ -45,7 +45,7 @@ def test_answers_are_not_overwritten_by_the_next_run(artifacts: Artifacts, runti
     assert np.array_equal(first, kept)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", ONNX_RUNTIMES)
 def test_coverage_is_what_the_runtime_executes(artifacts: Artifacts, runtime: str) -> None:
     module = find_runtime(runtime)
     assert module.coverage(artifacts["float"][runtime]) == (0, 2)
@@ -80,7 +80,7 @@ def test_nothing_of_this_machine_is_in_a_file(artifacts: Artifacts) -> None:
 
 
 def test_the_same_network_gives_the_same_bytes(artifacts: Artifacts, tmp_path: Path) -> None:
-    again = export(network(), tmp_path, ["onnxruntime", "openvino"], PREPROCESS)
+    again = export(network(), tmp_path, ONNX_RUNTIMES, PREPROCESS)
     for runtime, path in again.items():
         for file in path.parent.iterdir():
             assert file.read_bytes() == (artifacts["float"][runtime].parent / file.name).read_bytes(), file.name
@@ -111,7 +111,7 @@ def test_export_is_quiet_and_leaves_the_mode_of_the_network(tmp_path: Path, capf
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", ONNX_RUNTIMES)
 def test_a_truncated_file_is_one_clear_line(artifacts: Artifacts, runtime: str, tmp_path: Path) -> None:
     shutil.copytree(artifacts["float"][runtime].parent, tmp_path / "copy")
     path = tmp_path / "copy" / artifacts["float"][runtime].name
@@ -147,7 +147,7 @@ def test_a_missing_package_is_named_with_the_command_that_adds_it(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", ONNX_RUNTIMES)
 def test_peak_memory_is_that_of_a_process_without_torch(artifacts: Artifacts, runtime: str) -> None:
     small = peak_memory(artifacts["float"][runtime], runtime, 1)
     large = peak_memory(artifacts["float"][runtime], runtime, 1024)

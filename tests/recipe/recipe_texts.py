@@ -126,6 +126,12 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
     ),
     ("from: teacher", "from: pruned", 15, ("'pruned' is a stage of kind prune; distill starts from teacher",)),
     ("from: pruned", "from: teacher", 26, ("'teacher' is a stage of kind teacher; quantize starts from",)),
+    (
+        "from: [distilled, int8]",
+        "from: [distilled, int8]\n    runtimes: [onnxruntime, ncnn]",
+        30,
+        ("stages.files.runtimes: ncnn takes no quantized networks: give int8 an export stage of its own",),
+    ),
     ("[distilled, int8]", "[distilled, files]", 29, ("'files' is a stage of kind export",)),
     ("[distilled, int8]", "[int8, int8]", 29, ("stages.files.from: 'int8' is there twice",)),
     ("[distilled, int8]", "[]", 29, ("stages.files.from: must have 1 or more entries",)),

@@ -1,0 +1,174 @@
+"""PyTorch's own compiler ahead of time (AOTInductor), on the CPU: C++ for one network and one processor.
+
+The quantized graph of torchao's x86 quantizer is what the compiler's patterns look for: frozen, its integer weights are
+packed for oneDNN's kernels, and the dequantize - convolution - quantize groups become single calls. It is compiled
+once, for any batch size.
+
+Float weights are packed at compile time for a fixed batch size alone; else they are packed again at every run, which
+takes several times as long as the run itself. Float networks are compiled for one image and for 16, each with weights
+of its own, and what comes is cut into such parts.
+
+The package holds the C++ beside what was compiled from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compress.deployment.runtimes import Runner, thread_count
+from compress.errors import CompressError, first_line
+from compress.progress import quiet
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from compress.deployment.export import Source
+
+NAME = "inductor"
+FORMAT = "inductor"
+READS = (".pt2",)
+ENGINE = "torch"
+PACKAGES = ("torch",)
+PROGRAMS = (os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++"),)
+ADD = "a C++ compiler, e.g. apt-get install g++; CXX names another"
+QUANTIZED = True
+PORTABLE = False
+ANY = "any"  # name of the network that takes all batch sizes; the others are called by theirs
+FIXED = (1, 16)
+CALL = re.compile(r"\baoti_torch_\w*?_(qconv|convolution)\w*\(")
+
+
+def build(source: Source, folder: Path) -> Path:
+    """Compile `model.pt2`; of a ResNet18 each of the two float networks, and the quantized one, take some ten seconds.
+
+    Raises:
+        CompressError: the network cannot be exported or compiled.
+    """
+    import torch
+    from torch._inductor.package.package import package_aoti
+
+    from compress.quantization.capture import converted
+
+    model, training = source.model, source.model.training
+    quantized = isinstance(model, torch.fx.GraphModule) and converted(model)
+    names = [ANY] if quantized else [str(size) for size in FIXED]
+    path = folder / "model.pt2"
+    try:
+        with quiet(), torch.no_grad():
+            model.eval()
+            package_aoti(str(path), {name: _compile(source, name) for name in names})
+    except Exception as error:  # exporter and compiler raise whatever the traced code, or the C++ compiler, raises
+        reason = first_line(error)
+        raise CompressError(f"{type(model).__name__} cannot be compiled by inductor: {reason}") from error
+    finally:
+        model.train(training)
+    return path
+
+
+def _compile(source: Source, name: str) -> Any:
+    """Files of the network for one batch size, or for any."""
+    import torch
+    from torch._inductor import aot_compile
+
+    # Of one image, the exporter would conclude that there is only one.
+    example = torch.zeros(2 if name == ANY else int(name), 3, source.resolution, source.resolution)
+    shapes = ({0: torch.export.Dim("batch")},) if name == ANY else None
+    graph = torch.export.export(source.model, (example,), dynamic_shapes=shapes).module(check_guards=False)
+    assert isinstance(graph, torch.fx.GraphModule)
+    options = {
+        "freezing": True,
+        "cpp.dynamic_threads": True,  # else the number of threads at compile time is compiled in
+        "aot_inductor.package": True,
+        "aot_inductor.output_path": str(source.work / FORMAT / name),
+    }
+    return aot_compile(graph, (example,), options=options)
+
+
+def load(path: Path, threads: int | None = None) -> Runner:
+    """Make a package ready to run.
+
+    Raises:
+        CompressError: the file cannot be read, or was compiled for another processor.
+    """
+    import numpy as np
+    import torch
+    from torch.export.pt2_archive._package import load_pt2
+
+    for text in _members(path, "_metadata.json"):
+        _refuse_other_processors(path, json.loads(text).get("AOTI_CPU_ISA", ""))
+    try:
+        with quiet():
+            networks = load_pt2(str(path)).aoti_runners
+    except Exception as error:  # of several types, none of them public
+        raise CompressError(f"inductor cannot read {path}: {first_line(error)}") from error
+    count = thread_count(threads)
+    sizes = sorted((int(name) for name in networks if name != ANY), reverse=True)
+
+    def run(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        batch = torch.from_numpy(np.ascontiguousarray(images))
+        with torch.inference_mode(), _threads(count):
+            if ANY in networks:
+                return networks[ANY](batch).numpy()  # type: ignore[no-any-return]
+            parts = torch.split(batch, _parts(len(batch), sizes))
+            return torch.cat([networks[str(len(part))](part) for part in parts]).numpy()
+
+    return run
+
+
+def coverage(path: Path) -> tuple[int, int]:
+    """Convolutions that run in integer, and all, of the C++ that was compiled."""
+    kinds = CALL.findall(_members(path, ".wrapper.cpp")[0])  # those of other batch sizes make the same calls
+    return kinds.count("qconv"), len(kinds)
+
+
+def _parts(count: int, sizes: Sequence[int]) -> list[int]:
+    """`count` as a sum of `sizes`, which fall and end with 1."""
+    parts = []
+    for size in sizes:
+        parts += [size] * (count // size)
+        count %= size
+    return parts
+
+
+def _refuse_other_processors(path: Path, instructions: str) -> None:
+    """The process would be killed by the first instruction that is not there."""
+    import torch
+
+    here = torch.backends.cpu.get_cpu_capability()
+    if ("AVX512" in instructions and "AVX512" not in here) or ("AVX2" in instructions and here == "DEFAULT"):
+        raise CompressError(f"inductor cannot read {path}: compiled for {instructions}, which this processor lacks")
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """PyTorch has one number of threads for all that it runs: it is changed for a run alone."""
+    import torch
+
+    before = torch.get_num_threads()
+    if before != count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if before != count:
+            torch.set_num_threads(before)
+
+
+def _members(path: Path, suffix: str) -> list[str]:
+    """Texts of those files of a package whose name ends so."""
+    try:
+        with zipfile.ZipFile(path) as package:
+            found = [package.read(name).decode() for name in package.namelist() if name.endswith(suffix)]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise CompressError(f"inductor cannot read {path}: {first_line(error)}") from error
+    if not found:
+        raise CompressError(f"inductor cannot read {path}: it holds no compiled network")
+    return found

@@ -1,0 +1,160 @@
+"""ncnn on the CPU: phones and small boards. Float networks only.
+
+PNNX converts a trace of the network. Everything is stored and computed in FP32: by default ncnn halves both, after
+which the answers are others than PyTorch's.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compress.deployment.runtimes import Runner, thread_count
+from compress.errors import CompressError, first_line
+from compress.progress import quiet, silent
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from compress.deployment.export import Source
+
+NAME = "ncnn"
+FORMAT = "ncnn"
+READS = (".ncnn.param",)
+ENGINE = "ncnn"
+PACKAGES = ("ncnn", "pnnx")
+PROGRAMS = ()
+ADD = "pip install 'compress-model[ncnn]'"
+QUANTIZED = False
+PORTABLE = True
+MAGIC = "7767517"
+WAITING = "OMP_WAIT_POLICY"
+INPUT, OUTPUT = "in0", "out0"  # what PNNX calls the ends of a network
+
+
+def build(source: Source, folder: Path) -> Path:
+    """Write `model.ncnn.param`, the graph as text, and `model.ncnn.bin`, its weights.
+
+    Raises:
+        CompressError: the network cannot be traced, or uses an operator that ncnn lacks.
+    """
+    import pnnx
+
+    name = type(source.model).__name__
+    trace = source.work / "model.pt"
+    _trace(source, trace)
+    path = folder / "model.ncnn.param"
+    results = {"ncnnparam": path, "ncnnbin": _weights(path)}
+    others = ("pnnxparam", "pnnxbin", "pnnxpy", "pnnxonnx", "ncnnpy")  # which it writes as well, beside the trace
+    results |= {key: source.work / f"model.{key}" for key in others}
+    command = [pnnx.EXEC_PATH, str(trace), "fp16=0", *(f"{key}={value}" for key, value in results.items())]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if done.returncode or not path.is_file():
+        reason = done.stderr.strip().split("\n")[-1][:200] or f"PNNX ended with {done.returncode}"
+        raise CompressError(f"{name} cannot be converted to ncnn: {reason}")
+    foreign = sorted({kind for kind in _layers(path) if not kind.isidentifier()})
+    if foreign:
+        raise CompressError(f"{name} cannot be converted to ncnn, which has no {', '.join(foreign)}")
+    return path
+
+
+def load(path: Path, threads: int | None = None) -> Runner:
+    """Make an artifact ready to run.
+
+    Raises:
+        CompressError: the graph or its weights cannot be read.
+    """
+    import numpy as np
+
+    _layers(path)  # ncnn itself takes a last line that is cut short
+    ncnn = _import()
+    net = ncnn.Net()
+    net.opt.num_threads = thread_count(threads)
+    for option in dir(net.opt):
+        if option.startswith(("use_fp16", "use_bf16")):
+            setattr(net.opt, option, False)
+    with silent():
+        failed = net.load_param(str(path)) or net.load_model(str(_weights(path)))
+    if failed:
+        raise CompressError(f"ncnn cannot read {path} and its weights {_weights(path).name}")
+
+    def infer(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+        extractor = net.create_extractor()
+        # A copy, because its rows begin at addresses that ncnn's kernels rely on.
+        extractor.input(INPUT, ncnn.Mat(np.ascontiguousarray(images), batch_index=0).clone())
+        status, logits = extractor.extract(OUTPUT)
+        return None if status else np.array(logits.numpy(batch_index=0))
+
+    batches = True
+
+    def run(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        nonlocal batches
+        logits = infer(images) if batches or len(images) == 1 else None
+        if logits is None:
+            # Networks with constants among their layers (ConvNeXt's scales) take no batch.
+            batches = False
+            rows = [infer(image[None]) for image in images]
+            found = [row for row in rows if row is not None]
+            if len(found) < len(rows):
+                raise CompressError(f"ncnn cannot run {path} on images of shape {list(images.shape)}")
+            logits = np.concatenate(found)
+        return logits
+
+    return run
+
+
+def coverage(path: Path) -> tuple[int, int]:
+    """0, and all convolutions of the graph that ncnn executes: its integer kernels want a file of another kind."""
+    return 0, sum(kind.startswith("Convolution") for kind in _layers(path))
+
+
+def _import() -> Any:
+    """ncnn, with threads that sleep where they wait for one another.
+
+    Its OpenMP, which reads the environment when it is loaded, would have them spin: on a processor that has other work
+    a run then takes several times as long, and so does what others do there.
+    """
+    given = os.environ.get(WAITING)
+    os.environ[WAITING] = given or "PASSIVE"
+    try:
+        import ncnn
+    finally:
+        if given is None:
+            del os.environ[WAITING]
+        else:
+            os.environ[WAITING] = given
+    return ncnn
+
+
+def _trace(source: Source, path: Path) -> None:
+    import torch
+
+    model, training = source.model, source.model.training
+    example = torch.zeros(1, 3, source.resolution, source.resolution)
+    try:
+        with quiet(), warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.jit.save(torch.jit.trace(model.eval(), example), str(path))  # type: ignore[no-untyped-call]
+    except Exception as error:  # tracing raises whatever the traced code raises
+        raise CompressError(f"{type(model).__name__} cannot be traced for ncnn: {first_line(error)}") from error
+    finally:
+        model.train(training)
+
+
+def _weights(path: Path) -> Path:
+    return path.with_suffix(".bin")
+
+
+def _layers(path: Path) -> list[str]:
+    """Kinds of the layers of a graph: a line each, after a magic number and the number of them."""
+    try:
+        magic, counts, *lines = path.read_text(encoding="utf-8").split("\n")
+        count, _ = map(int, counts.split())
+        if magic != MAGIC or lines.pop() or len(lines) != count:
+            raise ValueError("it is cut short, or of another kind")
+        return [line.split()[0] for line in lines]
+    except (OSError, ValueError, IndexError) as error:
+        raise CompressError(f"ncnn cannot read {path}: {first_line(error)}") from error
