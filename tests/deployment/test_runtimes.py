@@ -19,7 +19,7 @@ def test_a_runtime_has_every_name_of_the_interface(name: str) -> None:
     for attribute, kind in get_type_hints(Runtime).items():
         value = getattr(module, attribute)
         assert isinstance(value, getattr(kind, "__origin__", kind)), f"{name}.{attribute}"
-    assert module.NAME == name and module.READS and module.ADD
+    assert name == module.NAME and module.READS and module.ADD
     assert callable(module.build) and callable(module.load) and callable(module.coverage)
 
 
