@@ -6,7 +6,7 @@ import pytest
 from deployment.tiny_classifier import ONNX_RUNTIMES, PREPROCESS, images, network
 from torch import nn
 
-from compress.deployment import export
+from compress.deployment.export import export
 
 
 @pytest.fixture(scope="session")

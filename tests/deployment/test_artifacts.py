@@ -14,8 +14,9 @@ import torch
 from deployment.tiny_classifier import ONNX_RUNTIMES, PREPROCESS, images, network
 from torch import nn
 
-from compress.deployment import artifact_bytes, export, find_runtime, missing
+from compress.deployment.export import artifact_bytes, export
 from compress.deployment.onnx_file import quantized_convolutions
+from compress.deployment.runtimes import find_runtime, missing
 from compress.errors import CompressError, UsageError
 from compress.measurement.memory import peak_memory
 

@@ -8,7 +8,8 @@ import torch
 from deployment.tiny_classifier import PREPROCESS, images, network
 from torch import nn
 
-from compress.deployment import artifact_bytes, executorch, export
+from compress.deployment import executorch
+from compress.deployment.export import artifact_bytes, export
 from compress.errors import CompressError, UsageError
 
 pytest.importorskip("executorch")

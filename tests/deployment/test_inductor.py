@@ -9,7 +9,9 @@ import torch
 from deployment.tiny_classifier import PREPROCESS, images
 from torch import nn
 
-from compress.deployment import export, find_runtime, inductor, missing, require
+from compress.deployment import inductor
+from compress.deployment.export import export
+from compress.deployment.runtimes import find_runtime, missing, require
 from compress.errors import CompressError
 
 compiles = pytest.mark.skipif(bool(missing("inductor")), reason="there is no C++ compiler")

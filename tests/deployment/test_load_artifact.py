@@ -13,8 +13,8 @@ from PIL import Image
 
 import compress
 from compress.data.preprocess import Preprocess
-from compress.deployment import RUNTIMES, find_runtime
 from compress.deployment.artifact import softmax
+from compress.deployment.runtimes import RUNTIMES, find_runtime
 from compress.errors import CompressError, UsageError
 
 Artifacts = dict[str, dict[str, Path]]

@@ -9,7 +9,8 @@ import torch
 from deployment.tiny_classifier import PREPROCESS, images, network
 from torch import nn
 
-from compress.deployment import artifact_bytes, export, find_runtime
+from compress.deployment.export import artifact_bytes, export
+from compress.deployment.runtimes import find_runtime
 from compress.errors import CompressError, UsageError
 from compress.measurement.memory import peak_memory
 
