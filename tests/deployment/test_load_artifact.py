@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from deployment.tiny_classifier import PREPROCESS, network
+from deployment.tiny_classifier import ONNX_RUNTIMES, PREPROCESS, network
 from PIL import Image
 
 import compress
 from compress.data.preprocess import Preprocess
 from compress.deployment.artifact import softmax
-from compress.deployment.runtimes import RUNTIMES, find_runtime
+from compress.deployment.runtimes import find_runtime
 from compress.errors import CompressError, UsageError
 
 Artifacts = dict[str, dict[str, Path]]
@@ -30,7 +30,7 @@ def pictures(count: int, side: int = 16) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", ONNX_RUNTIMES)
 def test_it_says_what_the_network_says(artifacts: Artifacts, runtime: str) -> None:
     path = artifacts["float"][runtime]
     artifact = compress.load_artifact(path.parent)
@@ -73,7 +73,7 @@ def test_images_that_are_none(artifacts: Artifacts, tmp_path: Path) -> None:
 
 def test_an_onnx_file_in_either_runtime(artifacts: Artifacts) -> None:
     path, images = artifacts["float"]["onnxruntime"], pictures(3)
-    found = [compress.load_artifact(path, runtime)(images) for runtime in RUNTIMES]
+    found = [compress.load_artifact(path, runtime)(images) for runtime in ONNX_RUNTIMES]
     assert np.abs(found[0] - found[1]).max() < 1e-5
 
 
@@ -82,7 +82,11 @@ def test_paths_that_are_no_artifact(artifacts: Artifacts, tmp_path: Path) -> Non
     (tmp_path / "a.txt").write_text("")
     for path, runtime, words in (
         (tmp_path / "absent", None, "absent: no such file or folder"),
-        (tmp_path, None, r"is no artifact: it holds no model.onnx or model.xml$"),
+        (
+            tmp_path,
+            None,
+            r"is no artifact: it holds no model.onnx or model.xml or model.ncnn.param or model.pt2 or model.pte$",
+        ),
         (variant, None, f"; did you mean {variant / 'onnx'}\\?"),
         (tmp_path / "a.txt", None, r"a.txt is no artifact: runtimes read files that end in .onnx, .xml"),
         (variant / "openvino", "onnxruntime", r"onnxruntime does not read .*model.xml: it reads .onnx"),
@@ -103,7 +107,7 @@ def test_a_folder_with_both_formats(artifacts: Artifacts, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("kept", [0, 100, -200])
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", ONNX_RUNTIMES)
 def test_a_truncated_file(copy: Path, kept: int, runtime: str) -> None:
     copy.write_bytes(copy.read_bytes()[:kept])
     with pytest.raises(CompressError, match=r"cannot read|does not run") as caught:
