@@ -163,7 +163,7 @@ def test_peak_memory_is_unknown_where_the_artifact_does_not_run(tmp_path: Path) 
 
 def test_running_an_artifact_imports_no_torch(artifacts: Artifacts) -> None:
     code = (
-        "import sys, pathlib, numpy, compress.deployment as d\n"
+        "import sys, pathlib, numpy, compress.deployment.runtimes as d\n"
         "for name, path in zip(sys.argv[1::2], sys.argv[2::2]):\n"
         "    d.missing(name)\n"
         "    assert 'onnxruntime' not in sys.modules or name == 'openvino'\n"
