@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from recompute import recompute
 from support import environment
 
 import compress
@@ -57,6 +59,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("command", [c for c in commands() if c[1] == "run" and "cifar10" not in c[2]], ids=" ".join)
 def test_runs(command: tuple[str, ...], runs: Path) -> None:
     work(command, runs)
+
+
+@pytest.mark.slow
+def test_every_figure_of_the_quickstart_follows_from_its_results(runs: Path) -> None:
+    if not list(runs.glob("runs/quickstart/*/results.json")):
+        work(("compress-model", "run", "quickstart"), runs)
+    for path in runs.glob("runs/quickstart/*/results.json"):
+        results = json.loads(path.read_text())
+        assert recompute(results, results["efficiency"][0]["trend"]) > 100
 
 
 def test_there_are_commands() -> None:
