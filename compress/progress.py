@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
-from pathlib import Path
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -43,33 +39,3 @@ def task(description: str, total: int) -> Iterator[Callable[..., None]]:
             bar.update(handle, advance=count, note=note or bar.tasks[0].fields["note"])
 
         yield advance
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the warnings and log lines of the exporters off the console."""
-    names = ("torch", "torch.onnx", "torch.export", "torchao", "onnxscript", "onnx_ir")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-@contextmanager
-def silent() -> Iterator[None]:
-    """Keep off the console what libraries in C++ write to the standard error, Python's or the process's, meanwhile."""
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
-            os.dup2(nowhere.fileno(), 2)
-            yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.deployment.runtimes import Runner, thread_count
 from compress.errors import CompressError, first_line
-from compress.progress import quiet, silent
+from compress.silence import quiet, silent
 
 if TYPE_CHECKING:
     import numpy as np

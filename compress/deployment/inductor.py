@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.deployment.runtimes import Runner, thread_count
 from compress.errors import CompressError, first_line
-from compress.progress import quiet
+from compress.silence import quiet
 
 if TYPE_CHECKING:
     import numpy as np

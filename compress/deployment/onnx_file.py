@@ -54,7 +54,7 @@ def quantized_convolutions(path: Path) -> tuple[int, int]:
 def _export(model: nn.Module, resolution: int) -> Any:
     import torch
 
-    from compress.progress import quiet
+    from compress.silence import quiet
 
     example = torch.zeros(2, 3, resolution, resolution)  # of one image, the exporter would conclude a batch of one
     training = model.training

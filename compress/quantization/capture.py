@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from compress.errors import CompressError, first_line
-from compress.progress import quiet
+from compress.silence import quiet
 
 ops = torch.ops.aten
 CONVOLUTIONS = (ops.conv1d.default, ops.conv2d.default, ops.conv3d.default, ops.convolution.default)

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from compress.errors import CompressError
-from compress.progress import quiet
 from compress.quantization.capture import capture, layer_bits
+from compress.silence import quiet
 
 SEVEN_BITS = (-64, 63)
 
