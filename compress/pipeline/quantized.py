@@ -124,8 +124,8 @@ def _held(job: Quantizing, allowed: float) -> tuple[GraphModule, Metrics]:
     labels = job.work.data.validation.labels
     if labels is None or not len(labels):
         raise UsageError(f"stage {job.stage.id}: keep_accuracy needs validation images, and there are none")
-    names = [name for name in layer_bits(job.without(())) if name not in job.scheme.keep]
-    found = search(job.without, job.logits, torch.from_numpy(np.array(labels)), job.logits(job.model), names, allowed)
+    answers, right = job.logits(job.model), torch.from_numpy(np.array(labels))
+    found = search(job.without, job.logits, right, answers, lambda graph: [*layer_bits(graph)], allowed)
     if found.keep:
         say(f"  {job.stage.id}: in float for the accuracy: {', '.join(found.keep)}")
     trials = [asdict(trial) for trial in found.trials]

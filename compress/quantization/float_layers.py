@@ -43,7 +43,7 @@ def search(
     logits: Callable[[nn.Module], Tensor],
     labels: Tensor,
     float_logits: Tensor,
-    layers: Sequence[str],
+    layers_of: Callable[[GraphModule], Sequence[str]],
     allowed: float,
 ) -> Search:
     """Return the most sensitive layers to float, as few as it takes.
@@ -56,7 +56,7 @@ def search(
         logits: Answers of a network to the validation images, `[images, classes]`.
         labels: Their labels, `[images]`.
         float_logits: What the float network answers.
-        layers: All that can be quantized.
+        layers_of: Names of the layers that a quantized network has in INT8.
         allowed: Loss of accuracy that is allowed, a fraction.
 
     Raises:
@@ -73,7 +73,7 @@ def search(
     graph, holds = tried(())
     if holds:
         return Search(graph, (), {}, tuple(trials))
-    errors = {}
+    layers, errors = layers_of(graph), {}
     with task("sensitivity", len(layers)) as advance:
         for name in layers:
             alone = make(tuple(other for other in layers if other != name))

@@ -43,7 +43,9 @@ def test_layers_in_float_are_found_recorded_and_charged(held_job: Job) -> None:
     assert held["inference"]["quantized_convs"] < held["inference"]["total_convs"]
     assert architecture["quantization"]["keep"] == found["keep"]
     parts = {part["what"]: part["macs"] for part in held["training"]["parts"]}
-    assert any(what.startswith("calibration on 24 images, ") for what in parts)
+    networks = len(found["trials"]) + len(found["sensitivity"])  # each is calibrated once, and none twice
+    (spent,) = (macs for what, macs in parts.items() if what.startswith("calibration on 24 images"))
+    assert spent == networks * 24 * held["inference"]["macs"]
     assert any(what.startswith("validation of ") for what in parts)
     assert 0 <= last["top1"] <= 1
     saved = np.load(store / "test_logits.npy")

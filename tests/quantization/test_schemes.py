@@ -87,7 +87,7 @@ def run_search(costs: dict[str, int], allowed: float) -> tuple[tuple[str, ...], 
         answers[: model.wrong] = torch.tensor([0.0, 1.0])
         return answers
 
-    found = search(lambda keep: Damaged(keep, costs), logits, labels, right, list(costs), allowed)  # type: ignore[arg-type, return-value]
+    found = search(lambda keep: Damaged(keep, costs), logits, labels, right, lambda _: list(costs), allowed)  # type: ignore[arg-type, return-value]
     assert found.trials[0].keep == ()
     assert found.graph.wrong <= round(100 * allowed)
     return found.keep, len(found.trials)
