@@ -6,6 +6,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 ASSETS = PACKAGE / "assets"
+DEFAULT_TREND = "epoch-fp32"
+"""What a recipe without `trend:` is held against, and which trend stands for all where one must."""
 
 
 def shipped(folder: str) -> Path:

@@ -13,7 +13,7 @@ from compress.efficiency.doublings import months_of_gap, months_of_growth
 from compress.efficiency.trends import gap, gap_interval, holding_rate, years_to_catch_up
 from compress.errors import CompressError, UsageError
 from compress.gap.fits import ai_and_efficiency, fits_of_tables, fitted_trends
-from compress.resources import config_names, shipped
+from compress.resources import DEFAULT_TREND, config_names, shipped
 
 Record = dict[str, Any]
 
@@ -62,7 +62,7 @@ def gap_record(
     fits = fits_of_tables(models, hardware, since)
     trends = [_trend(name) for name in names or known]
     if models or hardware:
-        trends += fitted_trends(fits, None if models else _trend("epoch-fp32"))
+        trends += fitted_trends(fits, None if models else _trend(DEFAULT_TREND))
     savings = _savings(run) if run else []
     bases = [basis_of(trend, start, end, savings) for trend in trends]
     remarks = [LEVELS, *([TWICE] if any(basis["name"] == "essay" for basis in bases) else [])]

@@ -8,9 +8,8 @@ from pathlib import Path
 from compress.errors import Problem, RecipeError
 from compress.recipe.words import did_you_mean, found, listed
 from compress.recipe.yaml_lines import Node, read_yaml
-from compress.resources import config_names, shipped
+from compress.resources import DEFAULT_TREND, config_names, shipped
 
-DEFAULT_TREND = "epoch-fp32"
 LIBRARIES = ("timm", "torchvision")
 Path_ = tuple[str | int, ...]
 

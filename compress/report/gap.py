@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from compress.report import formats as f
+from compress.resources import DEFAULT_TREND
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Record = Mapping[str, Any]
-
-DEFAULT = "epoch-fp32"
-"""The trend that stands for all where one must."""
 
 MOST_WITH_SAVINGS = 3
 Columns = Sequence[tuple[str, Callable[[Record], str]]]
@@ -28,7 +26,9 @@ def gap_tables(record: Record) -> list[Table]:
         record: What `gap_record` gave.
     """
     by_name = {basis["name"]: basis for basis in record["bases"]}
-    shown = [by_name[DEFAULT]] if len(by_name) > MOST_WITH_SAVINGS and DEFAULT in by_name else record["bases"]
+    shown = (
+        [by_name[DEFAULT_TREND]] if len(by_name) > MOST_WITH_SAVINGS and DEFAULT_TREND in by_name else record["bases"]
+    )
     saved = [{**saving, "trend": basis["name"]} for basis in shown for saving in basis["savings"]]
     tables = (
         _table(_trends(record["start"], record["end"]), record["bases"], 1),

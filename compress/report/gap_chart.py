@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from compress.errors import CompressError
 from compress.report import formats as f
-from compress.report.gap import DEFAULT, rounded
+from compress.report.gap import rounded
+from compress.resources import DEFAULT_TREND
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,7 +83,7 @@ def draw_trends(axes: Axes, bases: list[dict[str, Any]], start: float, end: floa
         label = f"{f.plain(basis['name'])}: hardware {basis['hardware']:.2f}× a year, gap {rounded(basis['gap'], 2)}"
         _line(frame, basis, "hardware", label, palette.hardware[number % len(palette.hardware)], "-")
     if drawn:
-        marked = next((basis for basis in drawn if basis["name"] == DEFAULT), drawn[0])
+        marked = next((basis for basis in drawn if basis["name"] == DEFAULT_TREND), drawn[0])
         _mark_gap(frame, marked)
         _mark_saving(frame, marked)
     axes.set_ylabel(f"times the level of {start:g}", color=palette.text)
