@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from compress import cli_artifacts
-from compress.cli_shared import AsJson, print_json
+from compress.cli_shared import AsJson, Plugins, print_json
 
 app = typer.Typer(
     name="compress-model",
@@ -43,6 +43,7 @@ def run(
     overrides: Overrides = None,
     runs: Runs = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Take nothing from the store.")] = False,
+    plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe: make what the store lacks, measure, and write the report."""
@@ -63,7 +64,13 @@ def run(
 
 
 @app.command(epilog="Example: compress-model plan quickstart --set stages.pruned.target_macs=0.4")
-def plan(recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
+def plan(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    plugins: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
     """Say what would run, what is stored already, and the compute and time to expect."""
     from compress.pipeline.estimate import estimate, plan_table
     from compress.recipe.load import load_recipe
@@ -81,6 +88,7 @@ def plan(recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("run
 def validate(
     recipes: Annotated[list[str], typer.Argument(help="Recipe files.", metavar="RECIPE...")],
     overrides: Overrides = None,
+    plugins: Plugins = None,
 ) -> None:
     """Check recipes: all mistakes at once, with file, line, and what is allowed."""
     from compress.errors import UsageError
@@ -161,7 +169,7 @@ def gap(
 
 
 @app.command(epilog="Example: compress-model schema > recipe.schema.json")
-def schema() -> None:
+def schema(plugins: Plugins = None) -> None:
     """Print the JSON Schema of recipes."""
     from compress.recipe.schema import Recipe
 
@@ -173,6 +181,7 @@ def list_names(
     what: Annotated[
         str, typer.Argument(help="teachers, students, data, trends, deployments, losses, pruners or runtimes")
     ],
+    plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """List the names that a recipe can use."""

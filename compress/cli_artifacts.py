@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from compress.cli_shared import AsJson, print_json
+from compress.cli_shared import AsJson, Plugins, print_json
 
 ArtifactPath = Annotated[
     Path, typer.Argument(help="An artifact of a run: its file, or its folder.", metavar="ARTIFACT", show_default=False)
@@ -29,6 +29,7 @@ def bench(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Threads of a runtime; without it, all cores.")
     ] = None,
+    plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Time artifacts in turns, side by side; ratios are to the first one."""
@@ -54,6 +55,7 @@ def evaluate(
     ],
     runtime: Runtime = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="Say it of each class, too.")] = False,
+    plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Say how often an artifact is right about images in folders that are named as its classes."""
@@ -75,6 +77,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Images, and folders of images.", metavar="IMAGE|FOLDER...")],
     runtime: Runtime = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Classes named of each image.")] = 3,
+    plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what is on images. Those that cannot be read are named, and make the exit status 1."""

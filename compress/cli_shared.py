@@ -7,7 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
+
+def _load_plugins(names: list[str] | None) -> list[str] | None:
+    from compress.plugins import load, load_installed
+
+    load_installed()
+    load(names or ())
+    return names
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="FILE.py|MODULE", help="Own models, losses, runtimes.", callback=_load_plugins),
+]
 
 
 def print_json(value: Any) -> None:

@@ -14,6 +14,7 @@ import yaml
 
 from compress.errors import UsageError
 from compress.machine import processor, version_of
+from compress.plugins import LOSSES
 from compress.recipe.losses import Losses
 from compress.resources import ASSETS, config_names, shipped
 
@@ -63,7 +64,8 @@ def _losses() -> dict[str, str]:
     for name, field in Losses.model_fields.items():
         section = next(kind for kind in get_args(field.annotation) if kind is not type(None))
         about[name] = field.description or (inspect.getdoc(section) or "").split("\n")[0].rstrip(".")
-    return about
+    own = {f"own: {name}": (inspect.getdoc(function) or "").split("\n")[0] for name, function in LOSSES.items()}
+    return {name: line for name, line in about.items() if name != "own"} | own
 
 
 def _about(kind: str, name: str) -> str:

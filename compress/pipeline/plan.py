@@ -14,6 +14,7 @@ from compress.hashing import file_digest, key_of
 from compress.machine import processor, version_of
 from compress.models.identity import LOCAL, teacher_weights_id
 from compress.pipeline.store import Store
+from compress.plugins import digests
 from compress.recipe.graph import ordered_stages, teacher_of
 from compress.recipe.schema import (
     DistillStage,
@@ -179,7 +180,8 @@ def _packages(stage: Stage) -> tuple[str, ...]:
 
 def _key(recipe: Recipe, data: str, settings: dict[str, Any], packages: tuple[str, ...], parents: list[str]) -> str:
     versions = {name: version_of(name) for name in packages}
-    return key_of(revision=REVISION, data=data, settings=settings, parents=parents, versions=versions)
+    own = {"plugins": plugins} if (plugins := digests()) else {}
+    return key_of(revision=REVISION, data=data, settings=settings, parents=parents, versions=versions, **own)
 
 
 def machine(recipe: Recipe) -> dict[str, Any]:

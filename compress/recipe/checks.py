@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from compress.deployment.runtimes import find_runtime
 from compress.errors import Problem
+from compress.plugins import LOSSES
 from compress.recipe.schema import (
     Distillation,
     DistillStage,
@@ -20,7 +21,7 @@ from compress.recipe.schema import (
     TeacherStage,
     TrainStage,
 )
-from compress.recipe.words import listed
+from compress.recipe.words import did_you_mean, listed
 from compress.recipe.yaml_lines import Node
 
 TEST_SELECTION = (
@@ -133,7 +134,11 @@ def _distillation(fit: Distillation) -> Iterator[tuple[str, str]]:
     losses = fit.losses.named()
     felt = [name for name, loss in losses.items() if max(loss.weight.start, loss.weight.end) > 0]
     teach = TEACH_CLASSIFIER if fit.classifier == "own" else TEACH_CLASSIFIER | TEACH_PROJECTION
-    if not teach & set(felt):
+    for name in fit.losses.own:
+        if name not in LOSSES:
+            hint = did_you_mean(name, LOSSES) or "; a plugin brings it: --plugin FILE.py"
+            yield "losses", f"there is no own loss {name!r}{hint}"
+    if not teach & set(felt) and not fit.losses.own:
         yield "losses", f"nothing is learnt by the classifier: give a weight to {listed(sorted(teach))}"
     for name in ("attention", "hint"):
         if name in losses and fit.teacher == "stored":

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
+from compress.deployment.runtimes import RUNTIMES
 from compress.recipe.data import Data
 from compress.recipe.losses import Kd, Loss, Losses, Mix
 from compress.recipe.measure import Measure
 from compress.recipe.section import Fraction, Identifier, Section
+from compress.recipe.words import did_you_mean, found, listed
 from compress.recipe.worth import Worth
 
 
@@ -19,8 +21,14 @@ def _free_name(name: str) -> str:
     return name
 
 
+def _a_runtime(name: str) -> str:
+    if name not in RUNTIMES:
+        raise ValueError(f"must be {listed(map(repr, RUNTIMES))}, not {found(name)}{did_you_mean(name, RUNTIMES)}")
+    return name
+
+
 Share = Annotated[float, Field(gt=0, lt=1)]
-Runtime = Literal["onnxruntime", "openvino", "ncnn", "inductor", "executorch"]
+Runtime = Annotated[str, AfterValidator(_a_runtime), WithJsonSchema({"enum": list(RUNTIMES), "type": "string"})]
 
 
 # --- models -------------------------------------------------------------------------------------------------------
