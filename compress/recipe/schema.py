@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
@@ -300,6 +302,13 @@ class Recipe(Section):
     stages: list[Stage] = Field(min_length=1, max_length=1000)
     measure: Measure = Measure()
     worth: Worth
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+        """Read a recipe: see `compress.recipe.load.load_recipe`."""
+        from compress.recipe.load import load_recipe
+
+        return load_recipe(path, overrides)
 
     def resolved(self) -> dict[str, Any]:
         """The recipe as plain data, every default written out."""
