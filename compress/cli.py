@@ -43,6 +43,7 @@ def run(
     overrides: Overrides = None,
     runs: Runs = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Take nothing from the store.")] = False,
+    log: Annotated[str, typer.Option("--log", metavar="NAME,NAME", help="Also log fits: csv, tensorboard.")] = "",
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
@@ -50,7 +51,8 @@ def run(
     from compress.pipeline.runner import run as run_recipe
     from compress.recipe.load import load_recipe
 
-    folder = run_recipe(load_recipe(recipe, overrides or ()), runs, fresh=fresh)
+    loggers = [name for name in log.split(",") if name]
+    folder = run_recipe(load_recipe(recipe, overrides or ()), runs, fresh=fresh, loggers=loggers)
     results = json.loads((folder / "results.json").read_text())
     if as_json:
         print_json(results)

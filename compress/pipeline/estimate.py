@@ -17,6 +17,7 @@ from compress.pipeline.fitting import learnt_from
 from compress.pipeline.plan import Unit, make_plan
 from compress.pipeline.store import Store
 from compress.pipeline.work import Work
+from compress.progress import duration
 from compress.recipe.schema import (
     Distillation,
     Fit,
@@ -36,10 +37,14 @@ def estimate(recipe: Recipe, runs: Path) -> list[dict[str, Any]]:
     A few images go through each network to time it, so the seconds are this machine's, as busy as it is now.
     """
     store = Store(runs / "store")
-    plan = make_plan(recipe, store)
-    rows, speeds = [], Speeds(Work(plan, store))
-    for unit in plan.units:
-        stored = store.has(unit.key)
+    return expected(Work(make_plan(recipe, store), store))
+
+
+def expected(work: Work) -> list[dict[str, Any]]:
+    """The rows of `estimate`, of a plan that is there already."""
+    rows, speeds = [], Speeds(work)
+    for unit in work.plan.units:
+        stored = work.store.has(unit.key)
         compute, seconds = (0, 0.0) if stored else speeds.expect(unit)
         rows.append(
             {
@@ -151,9 +156,9 @@ def plan_table(rows: list[dict[str, Any]]) -> Table:
         if row["stored"]:
             table.add_row(row["unit"], row["kind"], "in the store", "", "")
         else:
-            table.add_row(row["unit"], row["kind"], "runs", f"{row['macs'] / 1e12:.2f}", _duration(row["seconds"]))
+            table.add_row(row["unit"], row["kind"], "runs", f"{row['macs'] / 1e12:.2f}", duration(row["seconds"]))
     compute, seconds = sum(row["macs"] for row in rows), sum(row["seconds"] for row in rows)
-    table.add_row("in all", "", "", f"{compute / 1e12:.2f}", _duration(seconds))
+    table.add_row("in all", "", "", f"{compute / 1e12:.2f}", duration(seconds))
     return table
 
 
@@ -167,13 +172,7 @@ def _seconds_an_image(model: nn.Module, side: int, device: torch.device, *, trai
             answers = model(images)
             if train:
                 answers.square().mean().backward()
-        float(answers.sum())  # waits for the device
+        float(answers.detach().sum())  # waits for the device
         times.append(time.perf_counter() - started)
     model.cpu()
     return min(times) / batch
-
-
-def _duration(seconds: float) -> str:
-    if seconds >= 5400:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"

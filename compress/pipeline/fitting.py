@@ -117,7 +117,8 @@ def fit_network(
             seed=work.recipe.seed,
             image_macs=training_macs(model, preprocess.resolution),
         )
-        fitted = fit(module, work.recipe.trainer, folder / "scratch", unit.id, *callbacks)
+        watching = work.watch.callbacks(unit.id)
+        fitted = fit(module, work.recipe.trainer, folder / "scratch", unit.id, *callbacks, *watching)
     before, epochs = ledger["macs"], len(fitted.curve)
     what = "repair" if hasattr(unit.stage, "repair") else "student"
     live = fitted.images * answers.image_macs if answers else 0

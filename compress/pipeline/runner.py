@@ -8,28 +8,35 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from compress import progress
 from compress.deployment.runtimes import require
 from compress.errors import CompressError, UsageError
 from compress.measurement.counters import Found, NoReading, find_counter
 from compress.pipeline.follow import WaitingStore, follow, is_follower, several
 from compress.pipeline.plan import Plan, Unit, make_plan
+from compress.pipeline.remaining import Remaining
 from compress.pipeline.results import collect
 from compress.pipeline.store import Store, write_atomic
-from compress.progress import say
+from compress.progress import console, duration, say
 from compress.recipe.schema import ExportStage, PruneStage, Recipe
 from compress.report import write_report
 
+if TYPE_CHECKING:
+    from compress.pipeline.work import Work
 
-def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False) -> Path:
+
+def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, loggers: Sequence[str] = ()) -> Path:
     """Run a recipe and return the folder of the run, with `report.html`, `report.md` and `results.json`.
 
     Args:
         runs: folder of all runs and of the store that they share.
         fresh: take nothing that an earlier run stored; what is made now is stored apart, under the run's own folder.
+        loggers: `csv`, `tensorboard` or both: loss, rate and accuracy of the fits go into `logs/` of the run's folder.
 
     Raises:
         CompressError: a stage failed; what was finished before it stays in the store.
@@ -45,12 +52,15 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False) -> Pa
     log = Log(folder / "log.jsonl")
     try:
         _check_runtimes(recipe)
+        if loggers:
+            from compress.training.watch import check_loggers
+
+            check_loggers(loggers)
         store = Store(folder / "store" if fresh else runs / "store")
         store.root.mkdir(parents=True, exist_ok=True)
         plan = make_plan(recipe, store)
         log.write("plan", units={unit.id: unit.key for unit in plan.units})
-        for number, unit in enumerate(plan.units, 1):
-            _make(plan, store, unit, f"[{number}/{len(plan.units)}]", log)
+        _make_all(plan, store, log, loggers)
         _measure(plan, store, log)
         counter = find_counter() if recipe.measure.energy == "auto" else Found(None, "not asked")
         _measure_energy(plan, store, counter, log)
@@ -112,27 +122,55 @@ def _check_runtimes(recipe: Recipe) -> None:
                 raise type(error)(f"stage {stage.id}: {error}") from error
 
 
-def _make(plan: Plan, store: Store, unit: Unit, place: str, log: Log) -> None:
-    if store.has(unit.key):
-        say(f"{place} {unit.id}: taken from the store")
-        log.write("stored", unit=unit.id, key=unit.key)
-        return
+def _make_all(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> None:
+    """Make the units that the store lacks, with the time that is left of all of them on a terminal."""
+    work = None if all(store.has(unit.key) for unit in plan.units) else _work(plan, store, log, loggers)
+    left = _expected(work) if work and console.is_terminal else None
+    for number, unit in enumerate(plan.units, 1):
+        place = f"[{number}/{len(plan.units)}]"
+        if work is None or store.has(unit.key):
+            say(f"{place} {unit.id}: taken from the store")
+            log.write("stored", unit=unit.id, key=unit.key)
+            continue
+        say(f"{place} {unit.id}: {_doing(unit)}")
+        progress.later = left.after(unit.id) if left else None
+        seconds = _make(work, unit, log)
+        say(f"  done in {seconds:.0f} s")
+        if left:
+            left.done(unit.id, seconds)
+
+
+def _work(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> Work:
+    from compress.pipeline.work import Work
+    from compress.training.watch import Watch
+
+    return Work(plan, store, Watch(log.write, tuple(loggers), log.path.parent / "logs"))
+
+
+def _expected(work: Work) -> Remaining:
+    """What the units will take: finding out takes some seconds, and so it is left out where nobody looks on."""
+    from compress.pipeline.estimate import expected
+
+    rows = expected(work)
+    say(f"about {duration(sum(row['seconds'] for row in rows))} in all, as `compress-model plan` shows it")
+    return Remaining(rows)
+
+
+def _make(work: Work, unit: Unit, log: Log) -> float:
+    """Make a unit, and return the seconds that it took."""
     from compress.pipeline.exports import make_export
     from compress.pipeline.stages import MAKERS
-    from compress.pipeline.work import Work
 
-    say(f"{place} {unit.id}: {_doing(unit)}")
     log.write("start", unit=unit.id, key=unit.key)
     clock = time.monotonic()
-    work = Work(plan, store)
     maker = make_export if unit.is_export else MAKERS[unit.stage.kind]
     try:
-        store.get(unit.key, unit.id, lambda folder: maker(work, unit, folder))
+        work.store.get(unit.key, unit.id, lambda folder: maker(work, unit, folder))
     except CompressError as error:
         raise type(error)(f"stage {unit.id}: {error}") from error
     seconds = time.monotonic() - clock
-    say(f"  done in {seconds:.0f} s")
     log.write("made", unit=unit.id, key=unit.key, seconds=round(seconds, 3))
+    return seconds
 
 
 def _measure(plan: Plan, store: Store, log: Log) -> None:

@@ -112,17 +112,22 @@ class ShowEpochs(Callback):
         batches = int(trainer.num_training_batches)
         self.bar = task(f"{self.what}: {self.epochs} epochs", self.epochs * batches)
         self.advance = self.bar.__enter__()
+        self.started = time.monotonic()
         self.advance(trainer.current_epoch * batches)
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self.started = time.monotonic()
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.advance()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if isinstance(module, Fitting):
-            accuracy = module.curve[-1]["top1"]
-            self.advance(
-                0, note=f"epoch {trainer.current_epoch + 1}, loss {module.last_loss:.3f}, validation {accuracy:.1%}"
-            )
+            images = int(trainer.num_training_batches) * module.step_images
+            rate = images / (time.monotonic() - self.started)
+            loss, accuracy = module.last_loss, module.curve[-1]["top1"]
+            epoch = f"epoch {trainer.current_epoch + 1}, {rate:,.0f} images/s"
+            self.advance(0, note=f"{epoch}, loss {loss:.3f}, validation {accuracy:.1%}")
 
     def teardown(self, *_: Any, **__: Any) -> None:
         if hasattr(self, "bar"):
