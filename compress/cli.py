@@ -171,10 +171,17 @@ def gap(
 
 
 @app.command(epilog="Example: compress-model schema > recipe.schema.json")
-def schema(plugins: Plugins = None) -> None:
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print it as tables for people.")] = False,
+    plugins: Plugins = None,
+) -> None:
     """Print the JSON Schema of recipes."""
+    from compress.recipe.reference import reference
     from compress.recipe.schema import Recipe
 
+    if markdown:
+        print(reference())
+        return
     print_json(Recipe.model_json_schema(by_alias=True))
 
 
