@@ -83,11 +83,11 @@ class Speeds:
             per_image, seconds = self._teacher(unit.id)
             return per_image * len(data.test.images), seconds * len(data.test.images)
         forward, training, seconds = self._student(unit)
-        if isinstance(stage, QuantizeStage):
+        if isinstance(stage, QuantizeStage) and not stage.training:
             return forward * stage.calibration_images, 20.0
         if isinstance(stage, ShrinkStage):
             return self._as_much_as(unit)
-        settings: Fit = getattr(stage, "repair", stage)  # type: ignore[arg-type]
+        settings: Fit = getattr(stage, "repair", None) or getattr(stage, "training", None) or stage  # type: ignore[assignment]
         keep = 1.0
         if isinstance(stage, PruneStage):
             latency = stage.target_latency.share if stage.target_latency else 1.0

@@ -117,14 +117,15 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
 
 def _variant_unit(recipe: Recipe, data: str, stage: Stage, units: dict[str, Unit]) -> Unit:
     # What is left out changes no result.
-    idle: Any = {**dict.fromkeys(("id", "from_", "published", "verify"), True), "repair": {"verify"}}
+    everywhere = dict.fromkeys(("id", "from_", "published", "verify"), True)
+    idle: Any = {**everywhere, "repair": {"verify"}, "training": {"verify"}}
     if isinstance(stage, TeacherStage):
         idle["teacher"] = {"batch", "pretraining"}
     settings, packages = stage.model_dump(mode="json", exclude=idle), _packages(stage)
     parent = getattr(stage, "from_", None)
     ancestor = teacher_of(recipe, stage.id)
     teacher = ancestor.id if ancestor else None
-    learns = isinstance(stage, PruneStage | ShrinkStage | SparsifyStage)
+    learns = isinstance(stage, PruneStage | ShrinkStage | SparsifyStage) or bool(getattr(stage, "training", None))
     parents = [units[name].key for name in (parent, teacher if learns else None) if name]
     if isinstance(stage, TeacherStage):
         prompts = {"templates": recipe.data.templates, "prompts": recipe.data.prompts}
@@ -174,7 +175,7 @@ def _packages(stage: Stage) -> tuple[str, ...]:
         PruneStage: (*FIT_PACKAGES, "torch-pruning"),
         ShrinkStage: (*FIT_PACKAGES, "torch-pruning"),
         SparsifyStage: FIT_PACKAGES,
-        QuantizeStage: ("torch",),
+        QuantizeStage: FIT_PACKAGES if getattr(stage, "training", None) else ("torch",),
     }
     own = METHODS[stage.method].packages if isinstance(stage, QuantizeStage) else ()
     return (*table[type(stage)], *own)

@@ -12,11 +12,12 @@ from torch.fx import GraphModule
 
 from compress.data.preprocess import Preprocess
 from compress.errors import UsageError
-from compress.measurement.compute import bit_operations, count, parameters
+from compress.measurement.compute import bit_operations, count, macs, parameters
 from compress.models.checkpoints import ONNX, load_variant, save_file_variant, save_variant
 from compress.models.layers import layers_named
 from compress.pipeline.fitting import charge, new_ledger
 from compress.pipeline.plan import Unit
+from compress.pipeline.quantization_aware import train_aware
 from compress.pipeline.work import Metrics, Work, parts, test_logits, write_variant
 from compress.progress import say
 from compress.quantization.float_layers import search
@@ -90,16 +91,46 @@ class Quantizing:
 
 
 def make_quantized(work: Work, unit: Unit, folder: Path) -> None:
-    """Static INT8, calibrated on images that were learnt from."""
+    """Static INT8, calibrated on images that were learnt from, or trained for."""
     stage = unit.stage
     assert isinstance(stage, QuantizeStage) and unit.parent
     model, architecture = load_variant(work.folder(unit.parent))
     preprocess = Preprocess.from_dict(architecture["preprocess"])
+    if stage.training:
+        made, scheme, ledger = train_aware(work, unit, folder, model, architecture)
+        about: Metrics = {"method": stage.method, "observer": None, "keep": list(scheme.keep), "aware": True}
+        _write(work, unit, folder, model, architecture, made, scheme, ledger, about)
+        return
     job = Quantizing.of(work, stage, model, preprocess)
     made, found = (job.without(()), {}) if stage.keep_accuracy is None else _held(job, stage.keep_accuracy)
     keep = [*job.scheme.keep, *found.get("keep_found", ())]
-    size = _save(folder, architecture, model, made.network, replace(job.scheme, keep=tuple(keep)), stage.method)
+    ledger = new_ledger(work.metrics(unit.parent)["training"])
+    job.charge(ledger, macs(model, preprocess.resolution))
+    about = {
+        "method": stage.method,
+        "observer": job.scheme.observer,
+        "calibration_images": sum(map(len, job.images)),
+        "keep": keep,
+        **found,
+    }
+    scheme = replace(job.scheme, keep=tuple(keep))
+    _write(work, unit, folder, model, architecture, made, scheme, ledger, about)
 
+
+def _write(
+    work: Work,
+    unit: Unit,
+    folder: Path,
+    model: nn.Module,
+    architecture: Metrics,
+    made: Quantized,
+    scheme: Scheme,
+    ledger: Metrics,
+    about: Metrics,
+) -> None:
+    """Store a quantized network, and measure it."""
+    preprocess = Preprocess.from_dict(architecture["preprocess"])
+    size = _save(folder, architecture, model, made.network, scheme, about["method"])
     counted = count(model, preprocess.resolution)
     inference = {
         "macs": counted.macs,
@@ -112,15 +143,6 @@ def make_quantized(work: Work, unit: Unit, folder: Path) -> None:
         "quantized_convs": made.convolutions[0],
         "total_convs": made.convolutions[1],
     }
-    ledger = new_ledger(work.metrics(unit.parent)["training"])
-    job.charge(ledger, counted.macs)
-    about = {
-        "method": stage.method,
-        "observer": job.scheme.observer,
-        "calibration_images": sum(map(len, job.images)),
-        "keep": keep,
-        **found,
-    }
     logits = test_logits(made.network, preprocess, work.data.test, unit.id)
     write_variant(folder, work, logits, inference, ledger, quantization=about)
 
@@ -130,6 +152,7 @@ def _save(
 ) -> int:
     """Store a quantized network, and return the bytes that it takes."""
     recorded: Metrics = {"method": method, "reduce_range": scheme.reduce_range, "keep": list(scheme.keep)}
+    recorded["aware"] = scheme.aware
     if isinstance(network, OnnxNetwork):
         save_file_variant(folder, {**architecture, "quantization": {**recorded, "file": ONNX}}, network.file)
         return len(network.file)

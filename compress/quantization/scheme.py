@@ -24,6 +24,7 @@ class Scheme:
             layer.
         equalize: Whether neighbouring layers' channels are brought to one range first (cross-layer equalisation,
             arXiv 1906.04721).
+        aware: Whether the network is trained with integers simulated in it.
     """
 
     observer: str | None = None
@@ -32,6 +33,7 @@ class Scheme:
     keep: tuple[str, ...] = ()
     bias_correction: str = "off"
     equalize: bool = False
+    aware: bool = False
 
 
 DEFAULT = Scheme()

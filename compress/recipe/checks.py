@@ -9,6 +9,7 @@ from compress.errors import Problem
 from compress.plugins import LOSSES
 from compress.quantization.methods import METHODS
 from compress.recipe.schema import (
+    AwareTraining,
     Distillation,
     DistillStage,
     ExportStage,
@@ -30,6 +31,7 @@ TEST_SELECTION = (
     "to be reproduced, say `allow: [test-selection]` at the top of the recipe"
 )
 TEACH_CLASSIFIER = {"ce", "kd", "dkd", "dist"}
+READ_FEATURES = {"embedding", "rkd_distance", "rkd_angle", "crd", "attention", "hint"}
 TEACH_PROJECTION = {"embedding", "crd"}
 BRING_THEIR_WEIGHTS = ("local-dir:", "hf-hub:")  # open_clip's own prefixes
 
@@ -67,7 +69,7 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
         if isinstance(stage, SparsifyStage):
             found += _sparsity(stage)
         if isinstance(stage, QuantizeStage):
-            found += _quantization(stage)
+            found += _quantization(stage, recipe)
         if isinstance(stage, ExportStage):
             found += _exports(stage, recipe)
         if getattr(stage, "select_on", "last") == "test" and "test-selection" not in recipe.allow:
@@ -125,7 +127,7 @@ def _sparsity(stage: SparsifyStage) -> Iterator[tuple[str, str]]:
         yield "repair", "sparsity rises through the epochs: the last one is kept, not a better one before it"
 
 
-def _quantization(stage: QuantizeStage) -> Iterator[tuple[str, str]]:
+def _quantization(stage: QuantizeStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
     method = METHODS[stage.method]
     if stage.observer and stage.observer not in method.observers:
         yield "observer", f"`method: {stage.method}` has no {stage.observer!r}; it has {listed(method.observers)}"
@@ -134,6 +136,27 @@ def _quantization(stage: QuantizeStage) -> Iterator[tuple[str, str]]:
         for key, asked in (("bias_correction", stage.bias_correction != "off"), ("equalize", stage.equalize)):
             if asked:
                 yield key, f"`method: {stage.method}` cannot do that; {able} can"
+    if stage.training:
+        yield from (("training", message) for message in _aware(stage, stage.training, recipe))
+
+
+def _aware(stage: QuantizeStage, training: AwareTraining, recipe: Recipe) -> Iterator[str]:
+    if stage.method != "torchao":
+        yield f"`method: {stage.method}` quantizes a file, which cannot be trained; leave `method` out"
+    for key in ("observer", "keep_accuracy"):
+        if getattr(stage, key) is not None:
+            yield f"`{key}` is of calibration; quantization-aware training learns the ranges"
+    for key in ("ema", "compile"):
+        if getattr(training, key):
+            yield f"`{key}` does not go with the graph that is trained"
+    reads = sorted(set(training.losses.named()) & READ_FEATURES)
+    if reads or training.classifier == "teacher":
+        yield f"{listed(reads) or '`classifier: teacher`'} reads features, which the trained graph does not show"
+    if training.select_on == "test" and "test-selection" not in recipe.allow:
+        yield TEST_SELECTION
+    if recipe.trainer.devices != 1 or recipe.trainer.num_nodes > 1:
+        yield "quantization-aware training is on one device: set `trainer.devices: 1`"
+    yield from (message for _, message in _distillation(training))
 
 
 def _exports(stage: ExportStage, recipe: Recipe) -> Iterator[tuple[str, str]]:

@@ -239,6 +239,13 @@ class ShrinkStage(StageSection):
     seed: int | None = Field(None, ge=0, lt=2**31, description="of first weights and order; without it, the recipe's")
 
 
+class AwareTraining(Distillation):
+    """How a network is trained with integers simulated in it."""
+
+    observers_until: Fraction = Field(0.5, description="share of the steps after which activation ranges are frozen")
+    batch_norm_until: Fraction = Field(0.67, description="share of the steps after which statistics are frozen")
+
+
 class QuantizeStage(StageSection):
     """Static INT8 of convolutions and linears, calibrated on images that were learnt from."""
 
@@ -270,6 +277,9 @@ class QuantizeStage(StageSection):
     keep_accuracy: Fraction | None = Field(
         None,
         description="loss on validation that is allowed: until it holds, the most sensitive layers go back to float",
+    )
+    training: AwareTraining | None = Field(
+        None, description="quantization-aware training, instead of calibration alone; of `method: torchao`"
     )
 
 
