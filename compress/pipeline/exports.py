@@ -136,7 +136,8 @@ def measure_latency(work: Work, folder: Path) -> None:
                     rows[name].append({**setting(work, timed, name, runtime, batch), **summary(taken, reference)})
                 advance()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    record = {"latency": rows, "peak_memory_bytes": _memory(work, max(settings.batches)), "gpu": gpu}
+    memory, basis = _memory(work, max(settings.batches))
+    record = {"latency": rows, "peak_memory_bytes": memory, "peak_memory_basis": basis, "gpu": gpu}
     (folder / "latency.json").write_text(json.dumps(record, indent=1))
 
 
@@ -170,11 +171,13 @@ def first_images(preprocess: Preprocess, test: Split, batch: int) -> np.ndarray:
     return preprocess(torch.from_numpy(test.images[rows])).contiguous().numpy()
 
 
-def _memory(work: Work, batch: int) -> dict[str, int | None]:
-    """Peak memory of a process that runs the first artifact of each variant; None where there is none."""
+def _memory(work: Work, batch: int) -> tuple[dict[str, int | None], dict[str, dict[str, Any]]]:
+    """Peak memory of a process that runs the first artifact of each variant, None where there is none, and in what."""
     memory: dict[str, int | None] = {unit.id: None for unit in work.plan.variants}
+    basis: dict[str, dict[str, Any]] = {}
     for unit in work.plan.exports:
         assert unit.parent
         runtime, path = _artifacts(work, unit)[0]
         memory[unit.parent] = peak_memory(path, runtime, batch)
-    return memory
+        basis[unit.parent] = {"runtime": runtime, "batch": batch}
+    return memory, basis

@@ -22,6 +22,7 @@ from compress.recipe.schema import (
     TrainStage,
 )
 from compress.recipe.words import did_you_mean, listed
+from compress.recipe.worth import Budgets
 from compress.recipe.yaml_lines import Node
 
 TEST_SELECTION = (
@@ -48,6 +49,7 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
             (section.child("carbon_g_per_kwh") or section).place,
             "measure.carbon_g_per_kwh: there is no energy to count it from: give `watts`, or `energy: auto`",
         )
+    yield from _deployments(recipe, root)
     for index, stage in enumerate(recipe.stages):
         found: list[tuple[str, str | None]] = []
         if isinstance(stage, TeacherStage):
@@ -72,6 +74,20 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
         for key, message in found:
             if message:
                 yield Problem(_place(root, index, key), f"stages.{stage.id}.{key}: {message}")
+
+
+def _deployments(recipe: Recipe, root: Node) -> Iterator[Problem]:
+    worth = root.child("worth") or root
+    place = (worth.child("deployments") or worth).place
+    for index, profile in enumerate(recipe.worth.deployments):
+        where = f"worth.deployments.{index}"
+        if profile.runtime is None:
+            yield Problem(place, f"{where}.runtime: is missing: what runs the model on {profile.name}")
+        if not any(profile.budgets.model_dump().values()):
+            asked = listed([f"`{name}`" for name in Budgets.model_fields])
+            yield Problem(place, f"{where}.budgets: {profile.name} asks nothing of a model: give {asked}")
+        if profile.name in [other.name for other in recipe.worth.deployments[:index]]:
+            yield Problem(place, f"{where}.name: there is a deployment {profile.name!r} already")
 
 
 def _place(root: Node, index: int, key: str) -> str:
