@@ -148,7 +148,11 @@ def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         shapes = {name: torch.empty(shape) for name, shape in quantization["float_shapes"].items()}
         resize(model, architecture["sizes"], shapes)
         example = torch.zeros(2, 3, architecture["resolution"], architecture["resolution"])
-        scheme = Scheme(reduce_range=quantization["reduce_range"], keep=tuple(quantization.get("keep", ())))
+        scheme = Scheme(
+            reduce_range=quantization["reduce_range"],
+            keep=tuple(quantization.get("keep", ())),
+            target=quantization.get("target", "x86"),
+        )
         graph = rebuild(model, example, weights, quantization["scales"], scheme)
         return graph, architecture
     resize(model, architecture["sizes"], weights)

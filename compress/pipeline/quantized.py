@@ -48,7 +48,9 @@ class Quantizing:
 
     @classmethod
     def of(cls, work: Work, stage: QuantizeStage, model: nn.Module, preprocess: Preprocess) -> Quantizing:
-        scheme = Scheme(stage.observer, stage.percentile, stage.reduce_range, tuple(layers_named(model, stage.keep)))
+        scheme = Scheme(
+            stage.observer, stage.percentile, stage.reduce_range, tuple(layers_named(model, stage.keep)), stage.target
+        )
         return cls(work, stage, model, preprocess, scheme, _calibration(work, stage))
 
     def without(self, keep: tuple[str, ...]) -> GraphModule:
@@ -93,6 +95,7 @@ def make_quantized(work: Work, unit: Unit, folder: Path) -> None:
     recorded = {
         "method": "torchao-pt2e",
         "reduce_range": stage.reduce_range,
+        "target": stage.target,
         "keep": keep,
         "scales": scales,
         "float_shapes": {name: list(value.shape) for name, value in model.state_dict().items()},

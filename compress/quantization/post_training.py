@@ -26,6 +26,8 @@ from compress.quantization.capture import capture, layer_bits
 from compress.silence import quiet
 
 SEVEN_BITS = (-64, 63)
+SYMMETRIC = {"dtype": torch.int8, "quant_min": -128, "quant_max": 127, "qscheme": torch.per_tensor_symmetric}
+"""Activations of `target: portable`."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,15 @@ class Scheme:
         percentile: Share of an activation's values, in percent, that its range holds; of `percentile` only.
         reduce_range: Weights of 7 bits in INT8, which do not overflow without VNNI.
         keep: Names of layers that stay in float.
+        target: `x86` (activations unsigned, with zero points) or `portable` (everything signed and symmetric: zero
+            points are 0), which is what TensorRT and Core ML take.
     """
 
     observer: str = "histogram"
     percentile: float = 99.9
     reduce_range: bool = True
     keep: tuple[str, ...] = ()
+    target: str = "x86"
 
 
 DEFAULT = Scheme()
@@ -92,10 +97,13 @@ def prepare(graph: GraphModule, scheme: Scheme) -> GraphModule:
 
         # torchao keeps one configuration for all callers: what is changed is changed in a copy.
         config: Any = x86.get_default_x86_inductor_quantization_config()
+        activation = config.input_activation
         observer = _observer(scheme)
         if observer:
-            activation = replace(config.input_activation, observer_or_fake_quant_ctr=observer)
-            config = replace(config, input_activation=activation, output_activation=activation)
+            activation = replace(activation, observer_or_fake_quant_ctr=observer)
+        if scheme.target == "portable":
+            activation = replace(activation, **SYMMETRIC)
+        config = replace(config, input_activation=activation, output_activation=activation)
         if scheme.reduce_range:
             low, high = SEVEN_BITS
             config = replace(config, weight=replace(config.weight, quant_min=low, quant_max=high))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compress.deployment.runtimes import find_runtime
+from compress.deployment.runtimes import elsewhere, find_runtime
 from compress.errors import Problem
 from compress.plugins import LOSSES
 from compress.recipe.schema import (
@@ -125,6 +125,9 @@ def _pruning(stage: PruneStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "target_macs", f"is missing: a share of the multiply-accumulates that may remain, or {others}"
     for name in targets[1:]:
         yield name, f"there is `{targets[0]}` too; a stage takes one target"
+    if stage.target_latency and (where := elsewhere(stage.target_latency.runtime)):
+        name = stage.target_latency.runtime
+        yield "target_latency", f"nothing is timed in {name} here: its files run {where}"
     if stage.ranking == "sensitivity" and not stage.analyse:
         yield "analyse", "`ranking: sensitivity` goes by it: give shares of channels to try, e.g. [0.25, 0.5, 0.75]"
     if stage.rounds > 1 and (recipe.trainer.devices != 1 or recipe.trainer.num_nodes > 1):
@@ -139,11 +142,16 @@ def _sparsity(stage: SparsifyStage) -> Iterator[tuple[str, str]]:
 
 
 def _exports(stage: ExportStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
-    quantized = [other.id for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in stage.from_]
+    stages = [other for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in stage.from_]
+    quantized = [other.id for other in stages]
     for runtime in stage.runtimes:
         if quantized and not find_runtime(runtime).QUANTIZED:
             names = listed(quantized, "and")
             yield "runtimes", f"{runtime} takes no quantized networks: give {names} an export stage of its own"
+        target = getattr(find_runtime(runtime), "TARGET", None)
+        if others := [other.id for other in stages if target and other.target != target]:
+            names = listed(others, "and")
+            yield "runtimes", f"{runtime} takes quantized networks of `target: {target}` only: set it in {names}"
 
 
 def _distillation(fit: Distillation) -> Iterator[tuple[str, str]]:

@@ -243,6 +243,11 @@ class QuantizeStage(StageSection):
         "histogram", description="what finds activation ranges: least error, the extremes, or a share of the values"
     )
     percentile: float = Field(99.9, gt=50, lt=100, description="of `observer: percentile`: what is not cut off")
+    target: Literal["x86", "portable"] = Field(
+        "x86",
+        description="x86: unsigned activations with zero points, for x86 kernels; portable: everything signed and "
+        "symmetric, which TensorRT asks for",
+    )
     reduce_range: bool = Field(
         True, description="weights of 7 bits in INT8: integer kernels of processors without VNNI overflow with 8"
     )
