@@ -71,6 +71,19 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
             ("[{name: a, processor: ''}]", ("worth.deployments.0.processor: must be at least 1 characters",)),
         ]
     ),
+    # runtimes that run elsewhere
+    (
+        "    from: [distilled, int8]",
+        "    from: [distilled, int8]\n    runtimes: [tensorrt]",
+        30,
+        ("files.runtimes: tensorrt takes quantized networks of `target: portable` only: set it in int8",),
+    ),
+    (
+        "target_macs: 0.5",
+        "target_latency: {share: 0.5, runtime: coreml}",
+        22,
+        ("pruned.target_latency: nothing is timed in coreml here: its files run in an app on iOS 17",),
+    ),
     # keys
     ("seed: 7", "sede: 7", 2, ("sede: unknown key", "did you mean 'seed'?", "allowed:")),
     ("    epochs: 3", "    epocs: 3", 17, ("stages.distilled.epocs", "did you mean 'epochs'?")),
