@@ -74,6 +74,7 @@ RUNTIMES = {
     "ncnn": "compress.deployment.ncnn",
     "inductor": "compress.deployment.inductor",
     "executorch": "compress.deployment.executorch",
+    "litert": "compress.deployment.litert",
     "tensorrt": "compress.deployment.tensorrt",
     "coreml": "compress.deployment.coreml",
 }
