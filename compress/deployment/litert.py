@@ -36,7 +36,7 @@ ENGINE = "ai_edge_litert"
 PACKAGES = ("ai_edge_litert",)
 PROGRAMS = (str(PYTHON),)
 ADD = "scripts/make_litert_environment"
-QUANTIZED = False
+QUANTIZED: tuple[str, ...] = ()
 PORTABLE = True
 
 CONVERT = """\

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from compress.deployment.runtimes import elsewhere, find_runtime
 from compress.errors import Problem
 from compress.plugins import LOSSES
+from compress.quantization.methods import METHODS
 from compress.recipe.schema import (
     Distillation,
     DistillStage,
@@ -67,6 +68,8 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
             found += _pruning(stage, recipe)
         if isinstance(stage, SparsifyStage):
             found += _sparsity(stage)
+        if isinstance(stage, QuantizeStage):
+            found += _quantization(stage)
         if isinstance(stage, ExportStage):
             found += _exports(stage, recipe)
         if getattr(stage, "select_on", "last") == "test" and "test-selection" not in recipe.allow:
@@ -141,15 +144,30 @@ def _sparsity(stage: SparsifyStage) -> Iterator[tuple[str, str]]:
         yield "repair", "sparsity rises through the epochs: the last one is kept, not a better one before it"
 
 
+def _quantization(stage: QuantizeStage) -> Iterator[tuple[str, str]]:
+    method = METHODS[stage.method]
+    if stage.observer and stage.observer not in method.observers:
+        yield "observer", f"`method: {stage.method}` has no {stage.observer!r}; it has {listed(method.observers)}"
+    if stage.target != "x86" and stage.method != "torchao":
+        yield "target", f"`method: {stage.method}` has x86 only; torchao has {stage.target}"
+    if not method.corrects:
+        able = listed(name for name, other in METHODS.items() if other.corrects)
+        for key, asked in (("bias_correction", stage.bias_correction != "off"), ("equalize", stage.equalize)):
+            if asked:
+                yield key, f"`method: {stage.method}` cannot do that; {able} can"
+
+
 def _exports(stage: ExportStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
-    stages = [other for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in stage.from_]
-    quantized = [other.id for other in stages]
+    quantized = [other for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in stage.from_]
     for runtime in stage.runtimes:
-        if quantized and not find_runtime(runtime).QUANTIZED:
-            names = listed(quantized, "and")
-            yield "runtimes", f"{runtime} takes no quantized networks: give {names} an export stage of its own"
+        taken = find_runtime(runtime).QUANTIZED
+        refused = [other for other in quantized if other.method not in taken]
+        if refused:
+            names = listed([other.id for other in refused], "and")
+            what = f"networks quantized by {listed({o.method for o in refused})}" if taken else "quantized networks"
+            yield "runtimes", f"{runtime} takes no {what}: give {names} an export stage of its own"
         target = getattr(find_runtime(runtime), "TARGET", None)
-        if others := [other.id for other in stages if target and other.target != target]:
+        if others := [other.id for other in quantized if target and other not in refused and other.target != target]:
             names = listed(others, "and")
             yield "runtimes", f"{runtime} takes quantized networks of `target: {target}` only: set it in {names}"
 

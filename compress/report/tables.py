@@ -186,7 +186,10 @@ def variants_table(results: Mapping[str, Any]) -> Table:
 
 def artifacts_table(results: Mapping[str, Any]) -> Table:
     """Every deployable file, evaluated in its own runtime."""
-    note = "Each file was run in its own runtime on the test images. The largest difference is between the logits."
+    note = (
+        "Each file that runs here was run in its own runtime on the test images. The largest difference is between the "
+        "logits."
+    )
     return make("artifacts", "Deployable files", note, ARTIFACTS, _nested(results, "artifacts"))
 
 

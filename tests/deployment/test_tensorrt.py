@@ -18,8 +18,9 @@ from compress.deployment.artifact import find_artifact, load_artifact
 from compress.deployment.export import Source, export
 from compress.deployment.runtimes import find_runtime
 from compress.errors import CompressError
-from compress.quantization.post_training import Scheme, quantize
 from compress.quantization.rebuild import rebuild, record
+from compress.quantization.scheme import Scheme
+from compress.quantization.torchao_pt2e import quantize
 
 Artifacts = dict[str, dict[str, Path]]
 PORTABLE = Scheme(target="portable", reduce_range=False)

@@ -73,6 +73,12 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
     ),
     # runtimes that run elsewhere
     (
+        "    kind: quantize",
+        "    kind: quantize\n    method: nncf\n    target: portable",
+        27,
+        ("stages.int8.target: `method: nncf` has x86 only; torchao has portable",),
+    ),
+    (
         "    from: [distilled, int8]",
         "    from: [distilled, int8]\n    runtimes: [tensorrt]",
         30,
