@@ -56,8 +56,14 @@ def names(what: str) -> dict[str, str]:
 
 
 def _needs(runtime: Runtime) -> str:
+    from compress.deployment.runtimes import elsewhere
+
     needed = ", ".join((*runtime.PACKAGES, *runtime.PROGRAMS))
-    return f"needs {needed}" + ("" if runtime.QUANTIZED else "; takes float networks only")
+    where = elsewhere(runtime.NAME)
+    limits = ("" if runtime.QUANTIZED else "; takes float networks only") + (
+        f"; its files run {where}" if where else ""
+    )
+    return f"needs {needed}{limits}"
 
 
 def _losses() -> dict[str, str]:
@@ -80,7 +86,7 @@ def _about(kind: str, name: str) -> str:
 
 def examine() -> list[dict[str, Any]]:
     """Rows `{name, present, detail}`: the processor, the GPU, the packages, the embedded assets, the disk."""
-    from compress.deployment.runtimes import RUNTIMES, find_runtime, missing
+    from compress.deployment.runtimes import RUNTIMES, elsewhere, find_runtime, missing
 
     rows = [
         _row("python", True, platform.python_version()),
@@ -94,6 +100,8 @@ def examine() -> list[dict[str, Any]]:
         runtime, absent = find_runtime(name), missing(name)
         versions = ", ".join(f"{package} {version_of(package)}" for package in runtime.PACKAGES)
         detail = f"no {', '.join(absent)}: {runtime.ADD}" if absent else versions
+        if where := elsewhere(name):
+            detail += f"; its files are written and checked here, and run {where}"
         rows.append(_row(f"runtime {name}", not absent, detail))
     for asset in ("cifar10-sample/sample.json", "teacher/open_clip_model.safetensors"):
         rows.append(_row(f"embedded {asset.split('/')[0]}", (ASSETS / asset).exists(), str(ASSETS / asset)))

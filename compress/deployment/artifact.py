@@ -142,9 +142,9 @@ def _file(path: Path, endings: Sequence[str], first: bool) -> Path:
     """The file at a path; of several in a folder the `first` by its ending, or none."""
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
-    if not path.is_dir():
+    if not path.is_dir() or path.name.endswith(tuple(endings)):
         return path
-    there = [path / f"model{ending}" for ending in endings if (path / f"model{ending}").is_file()]
+    there = [path / f"model{ending}" for ending in endings if (path / f"model{ending}").exists()]
     if not there:
         inside = sorted(child.parent for ending in endings for child in path.glob(f"*/model{ending}"))
         hint = f"; did you mean {inside[0]}?" if inside else ""

@@ -27,11 +27,13 @@ class Source:
         model: A float network, or a graph that torchao's PT2E converted.
         resolution: Side of the images in pixels.
         work: A folder for what several runtimes build from.
+        classes: Names, in the order of the network's outputs.
     """
 
     model: nn.Module
     resolution: int
     work: Path
+    classes: tuple[str, ...] = ()
 
     def onnx(self) -> Path:
         """The network's ONNX file, written at the first call.
@@ -70,7 +72,7 @@ def export(model: nn.Module, folder: Path, runtimes: Sequence[str], preprocess: 
     _refuse_quantized(model, needed)
     built: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as work:
-        source = Source(model, int(preprocess["resolution"]), Path(work))
+        source = Source(model, int(preprocess["resolution"]), Path(work), tuple(preprocess["classes"]))
         for runtime in needed:
             if runtime.FORMAT not in built:
                 target = folder / runtime.FORMAT

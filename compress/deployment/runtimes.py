@@ -38,6 +38,10 @@ class Runtime(Protocol):
         ADD: The command that adds them.
         QUANTIZED: Methods of quantization whose variants it takes.
         PORTABLE: Whether a file runs on other processors of its kind than the one that it was built on.
+
+    A runtime whose files are written and checked here but run elsewhere also has `ELSEWHERE`: where, in words. Its
+    `load` and `coverage` raise what `not_run_here` gives. One that takes quantized networks of one `target` only has
+    that one's name in `TARGET`.
     """
 
     NAME: str
@@ -70,6 +74,9 @@ RUNTIMES = {
     "ncnn": "compress.deployment.ncnn",
     "inductor": "compress.deployment.inductor",
     "executorch": "compress.deployment.executorch",
+    "litert": "compress.deployment.litert",
+    "tensorrt": "compress.deployment.tensorrt",
+    "coreml": "compress.deployment.coreml",
 }
 
 
@@ -82,6 +89,16 @@ def find_runtime(name: str) -> Runtime:
     if name not in RUNTIMES:
         raise UsageError(f"there is no runtime {name!r}; there are {', '.join(RUNTIMES)}")
     return cast(Runtime, importlib.import_module(RUNTIMES[name]))
+
+
+def elsewhere(name: str) -> str | None:
+    """Where the files of a runtime run, in words; None where they run here."""
+    return getattr(find_runtime(name), "ELSEWHERE", None)
+
+
+def not_run_here(name: str, where: str) -> CompressError:
+    """What whoever would run such a file is told."""
+    return CompressError(f"files for {name} are written and checked here, not run: they run {where}")
 
 
 def missing(name: str) -> list[str]:
@@ -109,9 +126,11 @@ def require_engine(name: str) -> Runtime:
 
     Raises:
         UsageError: there is none of this name.
-        CompressError: its package is not installed; the message has the command that adds it.
+        CompressError: its package is not installed, with the command that adds it, or its files run elsewhere.
     """
     runtime = find_runtime(name)
+    if where := elsewhere(name):
+        raise not_run_here(name, where)
     if importlib.util.find_spec(runtime.ENGINE) is None:
         raise CompressError(f"the runtime {name} is not installed: pip install {runtime.ENGINE}")
     return runtime

@@ -164,6 +164,7 @@ def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
             reduce_range=quantization["reduce_range"],
             keep=tuple(quantization.get("keep", ())),
             aware=bool(quantization.get("aware")),
+            target=quantization.get("target", "x86"),
         )
         graph = rebuild(model, example, weights, quantization["scales"], scheme)
         return graph, architecture

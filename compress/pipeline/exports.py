@@ -15,7 +15,7 @@ import torch
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.deployment.export import artifact_bytes, export
-from compress.deployment.runtimes import find_runtime, thread_count
+from compress.deployment.runtimes import elsewhere, find_runtime, thread_count
 from compress.deployment.triton import write_triton
 from compress.errors import CompressError
 from compress.measurement.accuracy import accuracy_record, agreement, max_abs_diff, predict
@@ -27,6 +27,7 @@ from compress.progress import say, task
 from compress.recipe.schema import ExportStage, QuantizeStage
 
 PYTORCH = "pytorch"  # eager: the baseline that everybody has
+NOT_RUN = "written, format checked, not run here"
 
 
 def make_export(work: Work, unit: Unit, folder: Path) -> None:
@@ -45,10 +46,28 @@ def make_export(work: Work, unit: Unit, folder: Path) -> None:
     expected = np.load(work.folder(unit.parent) / "test_logits.npy")
     quantized = isinstance(work.plan.unit(unit.parent).stage, QuantizeStage)
     rows = [
-        _check(runtime, path, preprocess, work.data.test, expected, quantized, unit.parent)
+        _written(runtime, path, unit.parent)
+        if elsewhere(runtime)
+        else _check(runtime, path, preprocess, work.data.test, expected, quantized, unit.parent)
         for runtime, path in built.items()
     ]
     (folder / "artifacts.json").write_text(json.dumps(rows, indent=1))
+
+
+def _written(runtime: str, path: Path, variant: str) -> dict[str, Any]:
+    """A file that runs elsewhere: nothing is known of its answers."""
+    say(f"  {runtime}: {NOT_RUN}")
+    unknown = ("top1", "ci95", "top1_agreement", "max_abs_diff", "integer_convs", "total_convs")
+    return {**_file(runtime, path, variant), **dict.fromkeys(unknown), "not_run": NOT_RUN}
+
+
+def _file(runtime: str, path: Path, variant: str) -> dict[str, Any]:
+    return {
+        "runtime": runtime,
+        "format": path.parent.name,
+        "path": f"artifacts/{variant}/{path.parent.name}/{path.name}",
+        "bytes": artifact_bytes(path),
+    }
 
 
 def _check(
@@ -64,10 +83,7 @@ def _check(
     same = agreement(logits.argmax(1), expected.argmax(1))
     say(f"  {runtime}: top-1 {record['top1']:.2%}, the same answer as PyTorch on {same:.2%}")
     return {
-        "runtime": runtime,
-        "format": path.parent.name,
-        "path": f"artifacts/{variant}/{path.parent.name}/{path.name}",
-        "bytes": artifact_bytes(path),
+        **_file(runtime, path, variant),
         "top1": record["top1"],
         "ci95": record["ci95"],
         "top1_agreement": same,
@@ -136,7 +152,8 @@ def measure_latency(work: Work, folder: Path) -> None:
                     rows[name].append({**setting(work, timed, name, runtime, batch), **summary(taken, reference)})
                 advance()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    record = {"latency": rows, "peak_memory_bytes": _memory(work, max(settings.batches)), "gpu": gpu}
+    memory, basis = _memory(work, max(settings.batches))
+    record = {"latency": rows, "peak_memory_bytes": memory, "peak_memory_basis": basis, "gpu": gpu}
     (folder / "latency.json").write_text(json.dumps(record, indent=1))
 
 
@@ -154,9 +171,14 @@ def _runners(work: Work, networks: dict[str, Any], threads: int) -> dict[str, di
 
 
 def _artifacts(work: Work, unit: Unit) -> list[tuple[str, Path]]:
+    """The artifacts that run here."""
     folder = work.folder(unit.id)
     rows = json.loads((folder / "artifacts.json").read_text())
-    return [(row["runtime"], folder / "artifacts" / row["format"] / Path(row["path"]).name) for row in rows]
+    return [
+        (row["runtime"], folder / "artifacts" / row["format"] / Path(row["path"]).name)
+        for row in rows
+        if not row.get("not_run")
+    ]
 
 
 @torch.inference_mode()
@@ -170,11 +192,13 @@ def first_images(preprocess: Preprocess, test: Split, batch: int) -> np.ndarray:
     return preprocess(torch.from_numpy(test.images[rows])).contiguous().numpy()
 
 
-def _memory(work: Work, batch: int) -> dict[str, int | None]:
-    """Peak memory of a process that runs the first artifact of each variant; None where there is none."""
+def _memory(work: Work, batch: int) -> tuple[dict[str, int | None], dict[str, dict[str, Any]]]:
+    """Peak memory of a process that runs the first artifact of each variant, None where there is none, and in what."""
     memory: dict[str, int | None] = {unit.id: None for unit in work.plan.variants}
+    basis: dict[str, dict[str, Any]] = {}
     for unit in work.plan.exports:
         assert unit.parent
-        runtime, path = _artifacts(work, unit)[0]
-        memory[unit.parent] = peak_memory(path, runtime, batch)
-    return memory
+        for runtime, path in _artifacts(work, unit)[:1]:
+            memory[unit.parent] = peak_memory(path, runtime, batch)
+            basis[unit.parent] = {"runtime": runtime, "batch": batch}
+    return memory, basis

@@ -58,6 +58,7 @@ class Quantizing:
             keep=tuple(layers_named(model, stage.keep)),
             bias_correction=stage.bias_correction,
             equalize=stage.equalize,
+            target=stage.target,
         )
         return cls(work, stage, model, preprocess, scheme, _calibration(work, stage))
 
@@ -153,6 +154,7 @@ def _save(
     """Store a quantized network, and return the bytes that it takes."""
     recorded: Metrics = {"method": method, "reduce_range": scheme.reduce_range, "keep": list(scheme.keep)}
     recorded["aware"] = scheme.aware
+    recorded["target"] = scheme.target
     if isinstance(network, OnnxNetwork):
         save_file_variant(folder, {**architecture, "quantization": {**recorded, "file": ONNX}}, network.file)
         return len(network.file)

@@ -13,6 +13,7 @@ import numpy as np
 from compress.data.arrays import prepare
 from compress.efficiency.deployment import costs_of_million
 from compress.efficiency.energy import inference_carbon, inference_energy
+from compress.efficiency.fits import deployment_fits
 from compress.efficiency.intervals import paired_difference
 from compress.efficiency.worth import training_efficiency, worth
 from compress.machine import processor, version_of
@@ -33,6 +34,10 @@ def collect(plan: Plan, store: Store, run: dict[str, Any], command: str) -> dict
         variant["control"] = _control(plan, store, variant["id"])
     trend = plan.recipe.worth.trend.model_dump()
     profile = plan.recipe.worth.deployment.model_dump() if plan.recipe.worth.deployment else None
+    efficiency = [
+        worth(variants, reference, plan.recipe.worth.tolerance, trend, _paired(plan, store, reference), profile)
+        for reference in plan.recipe.worth.references
+    ]
     return {
         "schema_version": SCHEMA_VERSION,
         "run": run,
@@ -52,11 +57,11 @@ def collect(plan: Plan, store: Store, run: dict[str, Any], command: str) -> dict
         },
         "data": _data(plan, store),
         "variants": variants,
-        "efficiency": [
-            worth(variants, reference, plan.recipe.worth.tolerance, trend, _paired(plan, store, reference), profile)
-            for reference in plan.recipe.worth.references
-        ],
+        "efficiency": efficiency,
         "deployment": {"profile": profile, "variants": costs_of_million(variants, profile)} if profile else None,
+        "deployments": deployment_fits(
+            variants, efficiency, [each.model_dump() for each in plan.recipe.worth.deployments], processor()
+        ),
         "training_efficiency": training_efficiency(variants, trend, plan.recipe.worth.reach),
     }
 
@@ -89,6 +94,7 @@ def _variant(plan: Plan, store: Store, identifier: str, measured: dict[str, Any]
             **metrics["inference"],
             "latency": latency,
             "peak_memory_bytes": measured["peak_memory_bytes"][identifier],
+            "peak_memory_basis": measured.get("peak_memory_basis", {}).get(identifier),
             "energy_j": energy,
             "carbon": inference_carbon(energy, settings.carbon_g_per_kwh),
         },

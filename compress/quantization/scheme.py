@@ -25,6 +25,8 @@ class Scheme:
         equalize: Whether neighbouring layers' channels are brought to one range first (cross-layer equalisation,
             arXiv 1906.04721).
         aware: Whether the network is trained with integers simulated in it.
+        target: `x86` (activations unsigned, with zero points) or `portable` (everything signed and symmetric: zero
+            points are 0), which is what TensorRT takes.
     """
 
     observer: str | None = None
@@ -34,6 +36,7 @@ class Scheme:
     bias_correction: str = "off"
     equalize: bool = False
     aware: bool = False
+    target: str = "x86"
 
 
 DEFAULT = Scheme()

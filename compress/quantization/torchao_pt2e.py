@@ -26,6 +26,8 @@ from compress.quantization.scheme import Scheme
 from compress.silence import quiet
 
 SEVEN_BITS = (-64, 63)
+SYMMETRIC = {"dtype": torch.int8, "quant_min": -128, "quant_max": 127, "qscheme": torch.per_tensor_symmetric}
+"""Activations of `target: portable`."""
 
 
 def quantize(model: nn.Module, batches: Iterable[Tensor], example: Tensor, scheme: Scheme) -> GraphModule:
@@ -52,10 +54,13 @@ def prepare(graph: GraphModule, scheme: Scheme) -> GraphModule:
 
         # torchao keeps one configuration for all callers: what is changed is changed in a copy.
         config: Any = x86.get_default_x86_inductor_quantization_config()
+        activation = config.input_activation
         observer = _observer(scheme)
         if observer:
-            activation = replace(config.input_activation, observer_or_fake_quant_ctr=observer)
-            config = replace(config, input_activation=activation, output_activation=activation)
+            activation = replace(activation, observer_or_fake_quant_ctr=observer)
+        if scheme.target == "portable":
+            activation = replace(activation, **SYMMETRIC)
+        config = replace(config, input_activation=activation, output_activation=activation)
         if scheme.reduce_range:
             low, high = SEVEN_BITS
             config = replace(config, weight=replace(config.weight, quant_min=low, quant_max=high))

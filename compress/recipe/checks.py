@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compress.deployment.runtimes import find_runtime
+from compress.deployment.runtimes import elsewhere, find_runtime
 from compress.errors import Problem
 from compress.plugins import LOSSES
 from compress.quantization.methods import METHODS
@@ -24,6 +24,7 @@ from compress.recipe.schema import (
     TrainStage,
 )
 from compress.recipe.words import did_you_mean, listed
+from compress.recipe.worth import Budgets
 from compress.recipe.yaml_lines import Node
 
 TEST_SELECTION = (
@@ -51,6 +52,7 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
             (section.child("carbon_g_per_kwh") or section).place,
             "measure.carbon_g_per_kwh: there is no energy to count it from: give `watts`, or `energy: auto`",
         )
+    yield from _deployments(recipe, root)
     for index, stage in enumerate(recipe.stages):
         found: list[tuple[str, str | None]] = []
         if isinstance(stage, TeacherStage):
@@ -77,6 +79,20 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
         for key, message in found:
             if message:
                 yield Problem(_place(root, index, key), f"stages.{stage.id}.{key}: {message}")
+
+
+def _deployments(recipe: Recipe, root: Node) -> Iterator[Problem]:
+    worth = root.child("worth") or root
+    place = (worth.child("deployments") or worth).place
+    for index, profile in enumerate(recipe.worth.deployments):
+        where = f"worth.deployments.{index}"
+        if profile.runtime is None:
+            yield Problem(place, f"{where}.runtime: is missing: what runs the model on {profile.name}")
+        if not any(profile.budgets.model_dump().values()):
+            asked = listed([f"`{name}`" for name in Budgets.model_fields])
+            yield Problem(place, f"{where}.budgets: {profile.name} asks nothing of a model: give {asked}")
+        if profile.name in [other.name for other in recipe.worth.deployments[:index]]:
+            yield Problem(place, f"{where}.name: there is a deployment {profile.name!r} already")
 
 
 def _place(root: Node, index: int, key: str) -> str:
@@ -114,6 +130,9 @@ def _pruning(stage: PruneStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "target_macs", f"is missing: a share of the multiply-accumulates that may remain, or {others}"
     for name in targets[1:]:
         yield name, f"there is `{targets[0]}` too; a stage takes one target"
+    if stage.target_latency and (where := elsewhere(stage.target_latency.runtime)):
+        name = stage.target_latency.runtime
+        yield "target_latency", f"nothing is timed in {name} here: its files run {where}"
     if stage.ranking == "sensitivity" and not stage.analyse:
         yield "analyse", "`ranking: sensitivity` goes by it: give shares of channels to try, e.g. [0.25, 0.5, 0.75]"
     if stage.rounds > 1 and (recipe.trainer.devices != 1 or recipe.trainer.num_nodes > 1):
@@ -131,6 +150,8 @@ def _quantization(stage: QuantizeStage, recipe: Recipe) -> Iterator[tuple[str, s
     method = METHODS[stage.method]
     if stage.observer and stage.observer not in method.observers:
         yield "observer", f"`method: {stage.method}` has no {stage.observer!r}; it has {listed(method.observers)}"
+    if stage.target != "x86" and stage.method != "torchao":
+        yield "target", f"`method: {stage.method}` has x86 only; torchao has {stage.target}"
     if not method.corrects:
         able = listed(name for name, other in METHODS.items() if other.corrects)
         for key, asked in (("bias_correction", stage.bias_correction != "off"), ("equalize", stage.equalize)):
@@ -143,6 +164,8 @@ def _quantization(stage: QuantizeStage, recipe: Recipe) -> Iterator[tuple[str, s
 def _aware(stage: QuantizeStage, training: AwareTraining, recipe: Recipe) -> Iterator[str]:
     if stage.method != "torchao":
         yield f"`method: {stage.method}` quantizes a file, which cannot be trained; leave `method` out"
+    if stage.target != "x86":
+        yield f"`target: {stage.target}` is of calibration alone; leave one of the two out"
     for key in ("observer", "keep_accuracy"):
         if getattr(stage, key) is not None:
             yield f"`{key}` is of calibration; quantization-aware training learns the ranges"
@@ -168,6 +191,10 @@ def _exports(stage: ExportStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
             names = listed([other.id for other in refused], "and")
             what = f"networks quantized by {listed({o.method for o in refused})}" if taken else "quantized networks"
             yield "runtimes", f"{runtime} takes no {what}: give {names} an export stage of its own"
+        target = getattr(find_runtime(runtime), "TARGET", None)
+        if others := [other.id for other in quantized if target and other not in refused and other.target != target]:
+            names = listed(others, "and")
+            yield "runtimes", f"{runtime} takes quantized networks of `target: {target}` only: set it in {names}"
 
 
 def _distillation(fit: Distillation) -> Iterator[tuple[str, str]]:

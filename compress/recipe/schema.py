@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field
 
-from compress.deployment.runtimes import RUNTIMES
 from compress.recipe.data import Data
 from compress.recipe.losses import Kd, Loss, Losses, Mix
 from compress.recipe.measure import Measure
+from compress.recipe.runtime_name import Runtime
 from compress.recipe.section import Fraction, Identifier, Section
-from compress.recipe.words import did_you_mean, found, listed
 from compress.recipe.worth import Worth
 
 
@@ -23,14 +22,7 @@ def _free_name(name: str) -> str:
     return name
 
 
-def _a_runtime(name: str) -> str:
-    if name not in RUNTIMES:
-        raise ValueError(f"must be {listed(map(repr, RUNTIMES))}, not {found(name)}{did_you_mean(name, RUNTIMES)}")
-    return name
-
-
 Share = Annotated[float, Field(gt=0, lt=1)]
-Runtime = Annotated[str, AfterValidator(_a_runtime), WithJsonSchema({"enum": list(RUNTIMES), "type": "string"})]
 
 
 # --- models -------------------------------------------------------------------------------------------------------
@@ -270,6 +262,11 @@ class QuantizeStage(StageSection):
         False, description="bring neighbouring channels to one range first (arXiv 1906.04721); of `method: nncf`"
     )
     percentile: float = Field(99.9, gt=50, lt=100, description="of `observer: percentile`: what is not cut off")
+    target: Literal["x86", "portable"] = Field(
+        "x86",
+        description="x86: unsigned activations with zero points, for x86 kernels; portable: everything signed and "
+        "symmetric, which TensorRT asks for",
+    )
     reduce_range: bool = Field(
         True, description="weights of 7 bits in INT8: integer kernels of processors without VNNI overflow with 8"
     )

@@ -150,7 +150,8 @@ def not_measured(results: Mapping[str, Any]) -> list[str]:
     for variant in variants:
         for artifact in variant.get("artifacts") or []:
             if artifact.get("top1") is None:
-                lines.append(f"Accuracy of {f.plain(variant.get('id'))} in {f.text(artifact.get('runtime'))}.")
+                why = f" ({f.plain(artifact['not_run'])})" if artifact.get("not_run") else ""
+                lines.append(f"Accuracy of {f.plain(variant.get('id'))} in {f.text(artifact.get('runtime'))}{why}.")
     pairs = results.get("training_efficiency") or []
     if any(field(pair, "with_teacher_pretraining", "ratio") is None for pair in pairs):
         lines.append("Compute of the teacher's own pre-training, so the training efficiency is without it.")

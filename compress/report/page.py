@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from compress.report import formats as f
 from compress.report import tables
 from compress.report.answer import answer, not_measured
+from compress.report.deployments import deployment_tables
 from compress.report.formats import field
 from compress.report.ledgers import ledgers
 from compress.report.pruning import pruning_tables
@@ -100,7 +101,8 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
 def _parts(results: Mapping[str, Any]) -> list[tuple[tables.Table, str | None]]:
     """The tables that not every run has rows for, each with its chart where it has one."""
     quantized = quantization_table(results)
-    return [*pruning_tables(results), *([(quantized, None)] if quantized.rows else []), *ledgers(results)]
+    devices = deployment_tables(results)
+    return [*devices, *pruning_tables(results), *([(quantized, None)] if quantized.rows else []), *ledgers(results)]
 
 
 def _reasons(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

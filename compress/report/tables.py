@@ -96,7 +96,7 @@ ARTIFACTS = (
     Column("runtime", at(f.text, "runtime"), False),
     Column("format", at(f.text, "format"), False),
     Column("size", at(f.size, "bytes")),
-    Column("top-1", at(f.percent, "top1")),
+    Column("top-1", lambda r: f.plain(r["not_run"]) if r.get("not_run") else f.percent(r.get("top1"))),
     Column("same answer as PyTorch", at(f.percent, "top1_agreement")),
     Column("largest difference", at(f.small, "max_abs_diff")),
     Column("file", at(f.text, "path"), False),
@@ -186,7 +186,10 @@ def variants_table(results: Mapping[str, Any]) -> Table:
 
 def artifacts_table(results: Mapping[str, Any]) -> Table:
     """Every deployable file, evaluated in its own runtime."""
-    note = "Each file was run in its own runtime on the test images. The largest difference is between the logits."
+    note = (
+        "Each file that runs here was run in its own runtime on the test images. The largest difference is between the "
+        "logits."
+    )
     return make("artifacts", "Deployable files", note, ARTIFACTS, _nested(results, "artifacts"))
 
 
