@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.deployment.coverage import Coverage
+from compress.deployment.onnx_file import macs_by_weight
 from compress.deployment.runtimes import Runner, thread_count
 from compress.errors import CompressError, first_line
 
@@ -24,6 +26,18 @@ PROGRAMS = ()
 ADD = "pip install 'compress-model[deploy]'"
 QUANTIZED = True
 PORTABLE = True
+INTEGER_CONVOLUTIONS = ("QLinearConv", "ConvInteger")
+FLOAT_CONVOLUTIONS = ("Conv", "FusedConv", "NhwcFusedConv")
+INTEGER_WEIGHT = {
+    "QLinearConv": 3,
+    "ConvInteger": 1,
+    "QGemm": 3,
+    "QLinearMatMul": 3,
+    "MatMulInteger": 1,
+    "MatMulIntegerToFloat": 1,
+    "DynamicQuantizeMatMul": 1,
+}
+"""Operators that multiply integers, and which of their inputs is the weight."""
 
 
 def build(source: Source, folder: Path) -> Path:
@@ -46,17 +60,29 @@ def load(path: Path, threads: int | None = None) -> Runner:
     return run
 
 
-def coverage(path: Path) -> tuple[int, int]:
-    """Convolutions that run in integer, and all, of the graph as ONNX Runtime optimises it for this processor."""
+def coverage(path: Path) -> Coverage:
+    """What runs in integer, of the graph as ONNX Runtime optimises it for this processor.
+
+    Weights keep their names in it (one whose type it changes gets an ending), and by these its operators are found in
+    the file, which has the shapes.
+    """
     import onnx
 
+    of_file = macs_by_weight(path)
     with tempfile.TemporaryDirectory() as work:
         options = _options(1)
         options.optimized_model_filepath = str(Path(work) / "optimized.onnx")
         _session(path, options)
         nodes = onnx.load(options.optimized_model_filepath).graph.node
-    integer = sum(node.op_type in ("QLinearConv", "ConvInteger") for node in nodes)
-    return integer, integer + sum(node.op_type in ("Conv", "FusedConv", "NhwcFusedConv") for node in nodes)
+    names = [node.input[INTEGER_WEIGHT[node.op_type]] for node in nodes if node.op_type in INTEGER_WEIGHT]
+    found = [max((name for name in of_file if weight.startswith(name)), key=len, default="") for weight in names]
+    integer = sum(node.op_type in INTEGER_CONVOLUTIONS for node in nodes)
+    return Coverage(
+        integer,
+        integer + sum(node.op_type in FLOAT_CONVOLUTIONS for node in nodes),
+        sum(of_file[name] for name in found) if all(found) else None,
+        sum(of_file.values()),
+    )
 
 
 def _options(threads: int | None) -> Any:

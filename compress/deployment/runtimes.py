@@ -19,6 +19,7 @@ from compress.errors import CompressError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
+    from compress.deployment.coverage import Coverage
     from compress.deployment.export import Source
 
 Runner = Callable[["np.ndarray[Any, Any]"], "np.ndarray[Any, Any]"]
@@ -60,8 +61,8 @@ class Runtime(Protocol):
             CompressError: the file cannot be read.
         """
 
-    def coverage(self, path: Path) -> tuple[int, int]:
-        """Convolutions that this runtime really runs in integer, and all convolutions, of its own executed graph."""
+    def coverage(self, path: Path) -> Coverage:
+        """What this runtime really runs in integer, of its own executed graph."""
 
 
 RUNTIMES = {

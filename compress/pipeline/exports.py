@@ -55,9 +55,9 @@ def _check(
     runtime: str, path: Path, preprocess: Preprocess, test: Split, expected: np.ndarray, quantized: bool, variant: str
 ) -> dict[str, Any]:
     module = find_runtime(runtime)
-    integer, convolutions = module.coverage(path)
-    if quantized and integer == 0:
-        raise CompressError(f"{runtime} runs none of the {convolutions} convolutions of {variant} in integer")
+    coverage = module.coverage(path)
+    if quantized and coverage.integer_convs == 0:
+        raise CompressError(f"{runtime} runs none of the {coverage.convs} convolutions of {variant} in integer")
     logits = predict(module.load(path), _batches(preprocess, test, f"{variant} in {runtime}"))
     assert test.labels is not None
     record = accuracy_record(logits.argmax(1), test.labels, "test")
@@ -72,8 +72,9 @@ def _check(
         "ci95": record["ci95"],
         "top1_agreement": same,
         "max_abs_diff": max_abs_diff(logits, expected),
-        "integer_convs": integer,
-        "total_convs": convolutions,
+        "integer_convs": coverage.integer_convs,
+        "total_convs": coverage.convs,
+        "integer_macs_share": coverage.share,
     }
 
 
