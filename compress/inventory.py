@@ -36,12 +36,12 @@ def names(what: str) -> dict[str, str]:
     Raises:
         UsageError: there is no such kind.
     """
-    from compress.deployment.runtimes import RUNTIMES, find_runtime
+    from compress.deployment.runtimes import RUNTIMES, find_runtime, missing
 
     kinds: dict[str, dict[str, str]] = {
         "losses": _losses(),
         "pruners": PRUNERS,
-        "runtimes": {name: _needs(find_runtime(name)) for name in RUNTIMES},
+        "runtimes": {name: _needs(find_runtime(name), missing(name)) for name in RUNTIMES},
     }
     if what in CONFIGS:
         return {name: _about(what, name) for name in config_names(what)}
@@ -53,9 +53,10 @@ def names(what: str) -> dict[str, str]:
     return kinds[what]
 
 
-def _needs(runtime: Runtime) -> str:
+def _needs(runtime: Runtime, absent: list[str]) -> str:
+    here = f"not here: no {', '.join(absent)}" if absent else "runs here"
     needed = ", ".join((*runtime.PACKAGES, *runtime.PROGRAMS))
-    return f"needs {needed}" + ("" if runtime.QUANTIZED else "; takes float networks only")
+    return f"{here}; needs {needed}" + ("" if runtime.QUANTIZED else "; takes float networks only")
 
 
 def _losses() -> dict[str, str]:

@@ -12,7 +12,7 @@ class Coverage:
     """What a runtime executes, of one image.
 
     Attributes:
-        integer_convs: Convolutions that run in integer.
+        integer_convs: Convolutions that run in integer; None where the runtime does not tell.
         convs: All convolutions.
         integer_macs: Multiply-accumulates of convolutions and linears that run in integer; None where the runtime does
             not tell.
@@ -20,7 +20,7 @@ class Coverage:
             does not tell.
     """
 
-    integer_convs: int
+    integer_convs: int | None
     convs: int
     integer_macs: int | None = None
     macs: int | None = None
