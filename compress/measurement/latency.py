@@ -88,6 +88,20 @@ def summary(times: Sequence[float], reference_times: Sequence[float] | None = No
     return record
 
 
+def fastest(times: Mapping[str, Sequence[float]]) -> list[str]:
+    """The fastest of some candidates, and all that these rounds do not show to be slower.
+
+    Args:
+        times: Milliseconds, one value a round, by candidate, the one first that is preferred of several as fast.
+
+    Returns:
+        Names in the order of `times`: the first of them is the choice. As fast as the one with the lowest median is
+        whose 95% interval of the ratio to it reaches 1.
+    """
+    best = min(times, key=lambda name: float(np.median(times[name])))
+    return [name for name in times if name == best or summary(times[name], times[best])["ratio_ci95"][1] >= 1]
+
+
 def _repetitions(run: Callable[[], object], warmup: int, shortest_ms: float) -> int:
     for _ in range(warmup):
         run()

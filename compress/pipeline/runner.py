@@ -112,7 +112,7 @@ def _new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
 def _check_runtimes(recipe: Recipe) -> None:
     """A runtime that is absent is said before anything is trained."""
     for stage in recipe.stages:
-        needed = list(stage.runtimes) if isinstance(stage, ExportStage) else []
+        needed = list(stage.runtimes) if isinstance(stage, ExportStage) and not stage.auto else []
         if isinstance(stage, PruneStage) and stage.target_latency:
             needed.append(stage.target_latency.runtime)
         for runtime in needed:

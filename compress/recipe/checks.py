@@ -124,7 +124,7 @@ def _sparsity(stage: SparsifyStage) -> Iterator[tuple[str, str]]:
 
 def _exports(stage: ExportStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
     quantized = [other.id for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in stage.from_]
-    for runtime in stage.runtimes:
+    for runtime in () if stage.auto else stage.runtimes:
         if quantized and not find_runtime(runtime).QUANTIZED:
             names = listed(quantized, "and")
             yield "runtimes", f"{runtime} takes no quantized networks: give {names} an export stage of its own"

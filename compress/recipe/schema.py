@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from compress.deployment.runtimes import RUNTIMES
 from compress.recipe.data import Data
@@ -16,6 +16,8 @@ from compress.recipe.section import Fraction, Identifier, Section
 from compress.recipe.words import did_you_mean, found, listed
 from compress.recipe.worth import Worth
 
+AUTO = "auto"
+
 
 def _free_name(name: str) -> str:
     if name.lower() == "store":
@@ -23,14 +25,38 @@ def _free_name(name: str) -> str:
     return name
 
 
-def _a_runtime(name: str) -> str:
-    if name not in RUNTIMES:
-        raise ValueError(f"must be {listed(map(repr, RUNTIMES))}, not {found(name)}{did_you_mean(name, RUNTIMES)}")
+def _a_runtime(name: str, *others: str) -> str:
+    names = [*RUNTIMES, *others]
+    if name not in names:
+        raise ValueError(f"must be {listed(map(repr, names))}, not {found(name)}{did_you_mean(name, names)}")
     return name
+
+
+def _listed(value: Any) -> Any:
+    return [value] if value == AUTO else value
+
+
+def _a_runtime_or_auto(name: str) -> str:
+    return _a_runtime(name, AUTO)
+
+
+def _auto_alone(names: list[str]) -> list[str]:
+    if AUTO in names and len(names) > 1:
+        raise ValueError(f"'{AUTO}' stands for all runtimes: it is named alone, or not at all")
+    return names
 
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Runtime = Annotated[str, AfterValidator(_a_runtime), WithJsonSchema({"enum": list(RUNTIMES), "type": "string"})]
+
+Runtimes = Annotated[
+    list[Annotated[str, AfterValidator(_a_runtime_or_auto)]],
+    BeforeValidator(_listed),
+    AfterValidator(_auto_alone),
+    WithJsonSchema(
+        {"anyOf": [{"const": AUTO}, {"type": "array", "items": {"enum": list(RUNTIMES), "type": "string"}}]}
+    ),
+]
 
 
 # --- models -------------------------------------------------------------------------------------------------------
@@ -266,10 +292,22 @@ class ExportStage(StageSection):
 
     kind: Literal["export"]
     from_: list[Identifier] = Field(alias="from", min_length=1)
-    runtimes: list[Runtime] = Field(["onnxruntime", "openvino"], min_length=1)
+    runtimes: Runtimes = Field(
+        ["onnxruntime", "openvino"],
+        min_length=1,
+        description="auto: all that are here and take the variant; the fastest that holds its accuracy is named",
+    )
+    auto_loss: Fraction = Field(
+        0.005, description="of `runtimes: auto`: accuracy on validation that a file may lose against PyTorch"
+    )
     triton: bool = Field(
         False, description="also write each variant as a model of a Triton Inference Server, with its response cache on"
     )
+
+    @property
+    def auto(self) -> bool:
+        """Whether the runtimes are all that are here."""
+        return self.runtimes == [AUTO]
 
 
 Stage = Annotated[

@@ -31,11 +31,18 @@ def bench_tables(record: Record) -> Iterator[Table | Text]:
         cells = (str(row["number"]), str(row["batch"]), *shown, f"{row['images_per_s']:,.0f}", ratio)
         times.add_row(*map(Text, cells))
     yield times
+    if len(record["artifacts"]) > 1:
+        yield Text("Fastest: " + "; ".join(_fastest(row) for row in record["fastest"]) + ".")
     yield Text(PERCENTILES.format(rounds=record["rounds"]))
     machine = record["environment"]
     threads = f"{machine['threads']} {'thread' if machine['threads'] == 1 else 'threads'} of {machine['cores']} cores"
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     yield Text(f"{machine['processor']}, {threads}; Python {machine['python']}, {packages}; {machine['platform']}")
+
+
+def _fastest(row: Record) -> str:
+    tied = f" (as fast within the interval: {', '.join(map(str, row['tied']))})" if row["tied"] else ""
+    return f"at batch {row['batch']} {row['number']}{tied}"
 
 
 def _table(*headings: str) -> Table:
