@@ -33,6 +33,10 @@ def bench(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Threads of a runtime; without it, all cores.")
     ] = None,
+    driver: Annotated[
+        str, typer.Option("--driver", metavar="turns|mlperf", help="Turns, or MLPerf's load generator.")
+    ] = "turns",
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Of each test of MLPerf's generator.")] = 10,
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
@@ -40,7 +44,7 @@ def bench(
     from compress.deployment.bench import bench as bench_artifacts
     from compress.deployment.bench import parse_batches
 
-    record = bench_artifacts(artifacts, runtime, parse_batches(batches), rounds, threads)
+    record = bench_artifacts(artifacts, runtime, parse_batches(batches), rounds, threads, driver, seconds)
     if as_json:
         print_json(record)
         return

@@ -38,7 +38,7 @@ from compress.models.build import create_model
 from compress.quantization.capture import capture
 from compress.quantization.post_training import quantize
 from compress.recipe.data import SampleData
-from compress.silence import quiet
+from compress.silence import quiet, silent
 
 Run = Callable[[np.ndarray], object]
 Record = dict[str, Any]
@@ -163,7 +163,9 @@ def direct(
 def onnx_file(model: nn.Module, images: Tensor, path: Path) -> Path:
     shapes = ({0: torch.export.Dim("batch")},)
     with quiet():
-        torch.onnx.export(model, (images[:2],), path, dynamo=True, dynamic_shapes=shapes, external_data=False)
+        torch.onnx.export(
+            model, (images[:2],), path, dynamo=True, dynamic_shapes=shapes, external_data=False, verbose=False
+        )
     return path
 
 
@@ -215,9 +217,9 @@ def nncf_openvino(source: Path, images: Tensor) -> Any:
     import nncf
     import openvino
 
-    with quiet():
+    with quiet(), silent():
         dataset = nncf.Dataset(list(torch.split(images, 1)), lambda part: part.numpy())
-        return nncf.quantize(openvino.Core().read_model(source), dataset)
+        return nncf.quantize(openvino.Core().read_model(source), dataset, subset_size=len(images))
 
 
 def openvino_request(network: Any, shape: Sequence[int], threads: int) -> Run:

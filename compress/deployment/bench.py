@@ -16,6 +16,7 @@ import numpy as np
 from compress.deployment.artifact import Artifact, find_artifact, load_artifact
 from compress.deployment.export import artifact_bytes
 from compress.deployment.inputs import PREPROCESS
+from compress.deployment.mlperf import drive, require_loadgen
 from compress.deployment.runtimes import RUNTIMES, find_runtime, require_engine, thread_count
 from compress.errors import CompressError, UsageError
 from compress.machine import processor, version_of
@@ -24,6 +25,7 @@ from compress.measurement.memory import peak_memory
 
 LARGEST_BATCH = 1024
 AUTO = "auto"
+DRIVERS = ("turns", "mlperf")
 Record = dict[str, Any]
 
 
@@ -33,6 +35,8 @@ def bench(
     batches: Sequence[int] = (1, 16),
     rounds: int = 30,
     threads: int | None = None,
+    driver: str = "turns",
+    seconds: float = 10,
 ) -> Record:
     """Time artifacts in interleaved rounds. The images are noise: a network takes as long for any.
 
@@ -43,17 +47,25 @@ def bench(
         batches: Images of a run.
         rounds: Turns of each artifact and batch.
         threads: Threads of every runtime; without them, all cores.
+        driver: `mlperf` for its load generator, one artifact after another, in the place of turns.
+        seconds: Shortest time of a test of that generator.
 
     Returns:
         `{environment, rounds, artifacts: [{number, path, runtime, bytes, load_s, peak_memory_bytes}],
         latency: [{number, batch, p50_ms, p90_ms, p99_ms, images_per_s, ratio_to_first, ratio_ci95}],
         fastest: [{batch, number, tied}]}`; `tied` are the numbers of those that are as fast within the interval.
         `load_s` is from the file to the first answer, with the runtime imported before; `peak_memory_bytes` is of a
-        process of its own that runs the largest batch; a ratio above 1 is faster than the first artifact.
+        process of its own that runs the largest batch; a ratio above 1 is faster than the first artifact. Of MLPerf's
+        generator there are `seconds` and `mlperf` (see `compress.deployment.mlperf`) and no turns.
 
     Raises:
-        UsageError, CompressError: as `load_artifact` does.
+        UsageError: the driver is unknown, or as `load_artifact` does.
+        CompressError: the generator is not installed, or as `load_artifact` does.
     """
+    if driver not in DRIVERS:
+        raise UsageError(f"--driver is {' or '.join(DRIVERS)}, not {driver!r}")
+    if driver == "mlperf":
+        require_loadgen()
     count = thread_count(threads)
     chosen = [pair for path in paths for pair in (_everywhere(path) if runtime == AUTO else [(path, runtime)])]
     for path, name in chosen:  # what is wrong with the last one is said before minutes are spent on the first
@@ -70,12 +82,15 @@ def bench(
         }
         for number, (artifact, seconds) in enumerate(loaded, 1)
     ]
-    times = {batch: _times([artifact for artifact, _ in loaded], batch, rounds) for batch in batches}
     names = dict.fromkeys(artifact.runtime for artifact, _ in loaded)
+    about: Record = {"environment": environment([*names], count), "artifacts": artifacts}
+    if driver == "mlperf":
+        found = drive([artifact for artifact, _ in loaded], max(batches), seconds)
+        return {**about, "seconds": seconds, "mlperf": found}
+    times = {batch: _times([artifact for artifact, _ in loaded], batch, rounds) for batch in batches}
     return {
-        "environment": environment([*names], count),
+        **about,
         "rounds": rounds,
-        "artifacts": artifacts,
         "latency": [row for batch, taken in times.items() for row in _latency(batch, taken)],
         "fastest": [_fastest(batch, taken) for batch, taken in times.items()],
     }

@@ -18,6 +18,7 @@ from support import Job, environment
 import compress
 from compress.cli import main
 from compress.data.sample import read
+from compress.deployment import mlperf
 from compress.efficiency.intervals import wilson
 from compress.recipe.data import SampleData
 
@@ -234,6 +235,30 @@ def test_bench_in_every_runtime_that_reads_the_files_of_a_variant(typed: Typed, 
     (fastest,) = record["fastest"]
     medians = {row["number"]: row["p50_ms"] for row in record["latency"]}
     assert min(medians, key=lambda number: medians[number]) in {fastest["number"], *fastest["tied"]}
+
+
+def test_bench_without_the_load_generator_says_what_adds_it(
+    typed: Typed, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlperf, "MODULE", "no_such_module")
+    line = typed.error("bench", artifact, "--driver", "mlperf")
+    assert "needs mlcommons-loadgen: pip install 'compress-model[mlperf]'" in line
+    assert "--driver is turns or mlperf, not 'mlpref'" in typed.error("bench", artifact, "--driver", "mlpref")
+
+
+def test_bench_by_mlperfs_load_generator(typed: Typed, artifacts: Artifacts) -> None:
+    pytest.importorskip("mlperf_loadgen")
+    given = ["bench", *artifacts["float"].values(), "--driver", "mlperf", "--seconds", 0.2, "--batches", "1,4"]
+    record = typed.json(*given)
+    assert [(row["number"], row["scenario"], row["batch"]) for row in record["mlperf"]] == [
+        (number, *test) for number in (1, 2) for test in (("SingleStream", 1), ("Offline", 4))
+    ]
+    for row in record["mlperf"]:
+        assert row["images_per_s"] > 0 and (row["valid"] or row["reason"])
+        if row["scenario"] == "SingleStream":
+            assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
+    status, out, _ = typed(*given)
+    assert status == 0 and "Offline" in out and "no submission to MLPerf" in out
 
 
 def test_bench_refuses(typed: Typed, artifacts: Artifacts, tmp_path: Path) -> None:
