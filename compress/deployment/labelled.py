@@ -81,8 +81,9 @@ def _data_set(numbers: dict[str, int], classes: Sequence[str], name: str) -> Lab
 
 def _folder(numbers: dict[str, int], classes: Sequence[str], data: Path) -> Labelled:
     if not data.is_dir():
-        names = f"; of the data sets there is {listed(config_names('data'))}" if len(data.parts) == 1 else ""
-        raise UsageError(f"{data}: {'a file, not a folder' if data.exists() else f'no such folder{names}'}")
+        known = config_names("data") if len(data.parts) == 1 else []
+        hint = f"; of the data sets there is {listed(known)}" if known else ""
+        raise UsageError(f"{data}: {'a file, not a folder' if data.exists() else f'no such folder{hint}'}")
     there = subfolders(data)
     known = [name for name in there if _name(name) in numbers]
     if not known:
