@@ -289,12 +289,12 @@ def compare(runs: Mapping[tuple[str, str], Run], given: np.ndarray, rounds: int)
 
 def show(record: Record, resolution: int, threads: int) -> None:
     print(f"\n{record['model']}, batch {record['batch']}, {resolution} pixels, {threads} threads")
-    print(f"{'':44} {'median':>10}  {'eager / it':>22}  {'it / best direct':>22}")
+    print(f"{'':50} {'median':>10}  {'eager / it':>22}  {'it / best direct':>22}")
     for row in record["candidates"]:
         eager_low, eager_high = row["times_faster_ci95"]
         low, high = row["time_over_best_direct_ci95"]
         print(
-            f"{row['kind'] + ': ' + row['name']:44} {row['p50_ms']:7.2f} ms"
+            f"{row['kind'] + ': ' + row['name']:50} {row['p50_ms']:7.2f} ms"
             f"  {row['times_faster_than_eager']:6.2f} ({eager_low:5.2f} to {eager_high:5.2f})"
             f"  {row['time_over_best_direct']:6.2f} ({low:5.2f} to {high:5.2f})"
         )

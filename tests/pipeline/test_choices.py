@@ -43,6 +43,8 @@ def test_of_several_as_fast_the_first_of_the_table_is_taken() -> None:
     times = {"a": around(3.0), "b": around(2.0, 0.1, 1), "c": around(1.99, 0.1, 2), "d": around(2.5)}
     assert fastest(times) == ["b", "c"]
     assert fastest({"c": times["c"], "b": times["b"]}) == ["c", "b"]
+    # A wide interval makes no tie of what is far apart.
+    assert fastest({"a": [3.0, 3.0, 1.0, 3.0, 1.0], "b": [1.0, 2.0, 2.0, 2.0, 3.0]}) == ["b"]
 
 
 def test_a_file_that_loses_too_much_is_not_chosen_however_fast() -> None:
