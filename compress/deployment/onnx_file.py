@@ -54,11 +54,14 @@ def quantized_convolutions(path: Path) -> tuple[int, int]:
     return sum(set(node.input[:2]) <= dequantized for node in convolutions), len(convolutions)
 
 
-def macs_by_weight(path: Path) -> dict[str, int]:
+def macs_by_weight(path: Path) -> tuple[dict[str, int], dict[str, str]]:
     """MACs of one image of each convolution and linear of an ONNX file, by the name of its stored weight.
 
     A layer that stores no weight, such as the product of two activations, is no linear. Layers that share a weight
     are one entry.
+
+    Returns:
+        The MACs, and for the name of each constant, stored or made of what is, that of the stored one.
 
     Raises:
         CompressError: the file cannot be read, or its shapes do not follow from its input's.
@@ -87,7 +90,7 @@ def macs_by_weight(path: Path) -> dict[str, int]:
             macs[name] = macs.get(name, 0) + products(output, weight, channels)
         elif node.input and node.input[0] in stored and set(node.input) <= {*stored, ""}:
             stored |= dict.fromkeys(node.output, stored[node.input[0]])
-    return macs
+    return macs, stored
 
 
 def _export(model: nn.Module, resolution: int) -> Any:

@@ -79,27 +79,28 @@ def load(path: Path, threads: int | None = None, device: str = CPU) -> Runner:
 def coverage(path: Path, device: str = CPU) -> Coverage:
     """What runs in integer, of the graph as ONNX Runtime optimises it for this processor; other devices do not tell.
 
-    Weights keep their names in it (one whose type it changes gets an ending), and by these its operators are found in
+    Constants keep their names in it (one whose type it changes gets an ending), and by these its operators are found in
     the file, which has the shapes.
     """
     import onnx
 
-    of_file = macs_by_weight(path)
+    macs, stored = macs_by_weight(path)
     if device != CPU:
-        return Coverage(None, quantized_convolutions(path)[1], None, sum(of_file.values()))
+        return Coverage(None, quantized_convolutions(path)[1], None, sum(macs.values()))
     with tempfile.TemporaryDirectory() as work:
         options = _options(1)
         options.optimized_model_filepath = str(Path(work) / "optimized.onnx")
         _session(path, options)
         nodes = onnx.load(options.optimized_model_filepath).graph.node
     names = [node.input[INTEGER_WEIGHT[node.op_type]] for node in nodes if node.op_type in INTEGER_WEIGHT]
-    found = [max((name for name in of_file if weight.startswith(name)), key=len, default="") for weight in names]
+    longest = [max((name for name in stored if weight.startswith(name)), key=len, default="") for weight in names]
+    found = [macs.get(stored.get(name, "")) for name in longest]
     integer = sum(node.op_type in INTEGER_CONVOLUTIONS for node in nodes)
     return Coverage(
         integer,
         integer + sum(node.op_type in FLOAT_CONVOLUTIONS for node in nodes),
-        sum(of_file[name] for name in found) if all(found) else None,
-        sum(of_file.values()),
+        sum(part or 0 for part in found) if all(found) else None,
+        sum(macs.values()),
     )
 
 
