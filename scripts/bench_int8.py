@@ -18,7 +18,6 @@ import argparse
 import copy
 import importlib.util
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -313,5 +312,4 @@ def versions(*packages: str) -> dict[str, str | None]:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of ncnn's threads, as in `compress.deployment.ncnn`
     main()
