@@ -215,7 +215,7 @@ def doctor(as_json: AsJson = False) -> None:
         return
     for row in rows:
         mark = "ok     " if row["present"] else "absent "
-        print(f"{mark} {row['name']:<22} {row['detail']}")
+        print(f"{mark} {row['name']:<28} {row['detail']}")
 
 
 def main() -> None:

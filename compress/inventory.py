@@ -37,13 +37,13 @@ def names(what: str) -> dict[str, str]:
     Raises:
         UsageError: there is no such kind.
     """
-    from compress.deployment.runtimes import RUNTIMES, find_runtime
+    from compress.deployment.runtimes import RUNTIMES, find_runtime, missing
 
     kinds: dict[str, dict[str, str]] = {
         "losses": _losses(),
         "pruners": PRUNERS,
         "quantizers": {name: method.about for name, method in METHODS.items()},
-        "runtimes": {name: _needs(find_runtime(name)) for name in RUNTIMES},
+        "runtimes": {name: _needs(find_runtime(name), missing(name)) for name in RUNTIMES},
     }
     if what in CONFIGS:
         return {name: _about(what, name) for name in config_names(what)}
@@ -55,15 +55,14 @@ def names(what: str) -> dict[str, str]:
     return kinds[what]
 
 
-def _needs(runtime: Runtime) -> str:
+def _needs(runtime: Runtime, absent: list[str]) -> str:
     from compress.deployment.runtimes import elsewhere
 
-    needed = ", ".join((*runtime.PACKAGES, *runtime.PROGRAMS))
     where = elsewhere(runtime.NAME)
-    limits = ("" if runtime.QUANTIZED else "; takes float networks only") + (
-        f"; its files run {where}" if where else ""
-    )
-    return f"needs {needed}{limits}"
+    here = f"its files run {where}" if where else "runs here"
+    state = f"not here: no {', '.join(absent)}" if absent else here
+    needed = ", ".join((*runtime.PACKAGES, *runtime.PROGRAMS))
+    return f"{state}; needs {needed}" + ("" if runtime.QUANTIZED else "; takes float networks only")
 
 
 def _losses() -> dict[str, str]:

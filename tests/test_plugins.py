@@ -116,4 +116,4 @@ def test_what_plugins_bring_is_listed() -> None:
 
     plugins.load([str(EXAMPLES / "own_loss.py"), str(EXAMPLES / "own_runtime.py")])
     assert "leads the student's logits by a gap" in names("losses")["own: margin"]
-    assert names("runtimes")["torchscript"] == "needs torch; takes float networks only"
+    assert names("runtimes")["torchscript"] == "runs here; needs torch; takes float networks only"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.deployment.coverage import Coverage
 from compress.deployment.runtimes import Runner, not_run_here
 from compress.errors import CompressError, first_line
 from compress.silence import quiet, silent
@@ -132,7 +133,7 @@ def load(path: Path, threads: int | None = None) -> Runner:
     raise not_run_here(NAME, ELSEWHERE)
 
 
-def coverage(path: Path) -> tuple[int, int]:
+def coverage(path: Path) -> Coverage:
     """Say where that could be known: Core ML chooses on the device what runs where.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from compress.deployment.inputs import PREPROCESS
 from compress.deployment.onnx_file import write_onnx
 from compress.deployment.runtimes import Runtime, require
-from compress.errors import UsageError
+from compress.errors import CompressError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +51,13 @@ class Source:
         return path
 
 
-def export(model: nn.Module, folder: Path, runtimes: Sequence[str], preprocess: Mapping[str, Any]) -> dict[str, Path]:
+def export(
+    model: nn.Module,
+    folder: Path,
+    runtimes: Sequence[str],
+    preprocess: Mapping[str, Any],
+    failed: dict[str, str] | None = None,
+) -> dict[str, Path]:
     """Write a variant's artifacts, each format into a folder of its own with its `preprocess.json`.
 
     Args:
@@ -60,6 +66,7 @@ def export(model: nn.Module, folder: Path, runtimes: Sequence[str], preprocess: 
         runtimes: Names of runtimes.
         preprocess: How images become the network's input, and what its outputs mean: `resolution` (pixels), `mean`,
             `std`, `interpolation`, `classes`, and `stored_resolution` where the images were kept at another side.
+        failed: Where it is given, a runtime that cannot be built for is left out, and the reason put here by its name.
 
     Returns:
         The file to load, by runtime.
@@ -74,14 +81,26 @@ def export(model: nn.Module, folder: Path, runtimes: Sequence[str], preprocess: 
     with tempfile.TemporaryDirectory() as work:
         source = Source(model, int(preprocess["resolution"]), Path(work), tuple(preprocess["classes"]))
         for runtime in needed:
-            if runtime.FORMAT not in built:
-                target = folder / runtime.FORMAT
-                shutil.rmtree(target, ignore_errors=True)
-                target.mkdir(parents=True)
-                built[runtime.FORMAT] = runtime.build(source, target)
-                text = json.dumps(dict(preprocess), indent=1, ensure_ascii=False)
-                (target / PREPROCESS).write_text(text + "\n", encoding="utf-8")
-    return {name: built[runtime.FORMAT] for name, runtime in zip(runtimes, needed, strict=True)}
+            if runtime.FORMAT in built or (failed and runtime.NAME in failed):
+                continue
+            try:
+                built[runtime.FORMAT] = _build(runtime, source, folder / runtime.FORMAT, preprocess)
+            except CompressError as error:
+                if failed is None:
+                    raise
+                shutil.rmtree(folder / runtime.FORMAT, ignore_errors=True)
+                failed |= {other.NAME: str(error) for other in needed if other.FORMAT == runtime.FORMAT}
+    found = zip(runtimes, needed, strict=True)
+    return {name: built[runtime.FORMAT] for name, runtime in found if runtime.FORMAT in built}
+
+
+def _build(runtime: Runtime, source: Source, target: Path, preprocess: Mapping[str, Any]) -> Path:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    path = runtime.build(source, target)
+    text = json.dumps(dict(preprocess), indent=1, ensure_ascii=False)
+    (target / PREPROCESS).write_text(text + "\n", encoding="utf-8")
+    return path
 
 
 def _refuse_quantized(model: nn.Module, runtimes: Sequence[Runtime]) -> None:

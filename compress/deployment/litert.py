@@ -15,6 +15,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.deployment.coverage import Coverage
 from compress.deployment.runtimes import Runner, thread_count
 from compress.errors import CompressError, first_line
 from compress.silence import quiet, silent
@@ -97,10 +98,10 @@ def load(path: Path, threads: int | None = None) -> Runner:
     return run
 
 
-def coverage(path: Path) -> tuple[int, int]:
-    """0, and all convolutions of the file's graph."""
+def coverage(path: Path) -> Coverage:
+    """Nothing runs in integer; the file does not tell its MACs."""
     operators = _interpreter(path, 1)._get_ops_details()
-    return 0, sum(each["op_name"] in CONVOLUTIONS for each in operators)
+    return Coverage(0, sum(each["op_name"] in CONVOLUTIONS for each in operators), 0)
 
 
 def _interpreter(path: Path, threads: int) -> Any:

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.deployment.coverage import Coverage
 from compress.deployment.onnx_file import INPUT
 from compress.deployment.runtimes import Runner, not_run_here
 from compress.errors import CompressError, first_line
@@ -93,7 +94,7 @@ def load(path: Path, threads: int | None = None) -> Runner:
     raise not_run_here(NAME, ELSEWHERE)
 
 
-def coverage(path: Path) -> tuple[int, int]:
+def coverage(path: Path) -> Coverage:
     """Say where that could be known: TensorRT chooses when it builds an engine.
 
     Raises:

@@ -107,6 +107,7 @@ def _variant(plan: Plan, store: Store, identifier: str, measured: dict[str, Any]
             "teacher_pretraining": _pretraining(plan, unit),
         },
         "artifacts": artifacts,
+        "choices": measured.get("choices", {}).get(identifier),
         "pruning": metrics.get("pruning"),
         "sparsity": metrics.get("sparsity"),
         "quantization": metrics.get("quantization"),

@@ -113,7 +113,7 @@ def _new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
 def _check_packages(recipe: Recipe) -> None:
     """A runtime or a quantizer that is absent is said before anything is trained."""
     for stage in recipe.stages:
-        runtimes = list(stage.runtimes) if isinstance(stage, ExportStage) else []
+        runtimes = list(stage.runtimes) if isinstance(stage, ExportStage) and not stage.auto else []
         if isinstance(stage, PruneStage) and stage.target_latency:
             runtimes.append(stage.target_latency.runtime)
         try:

@@ -184,7 +184,7 @@ def _aware(stage: QuantizeStage, training: AwareTraining, recipe: Recipe) -> Ite
 
 def _exports(stage: ExportStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
     quantized = [other for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in stage.from_]
-    for runtime in stage.runtimes:
+    for runtime in () if stage.auto else stage.runtimes:
         taken = find_runtime(runtime).QUANTIZED
         refused = [other for other in quantized if other.method not in taken]
         if refused:

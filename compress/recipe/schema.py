@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from compress.recipe.data import Data
 from compress.recipe.losses import Kd, Loss, Losses, Mix
 from compress.recipe.measure import Measure
-from compress.recipe.runtime_name import Runtime
+from compress.recipe.runtime_name import AUTO, Runtime, Runtimes
 from compress.recipe.section import Fraction, Identifier, Section
 from compress.recipe.worth import Worth
 
@@ -285,10 +285,22 @@ class ExportStage(StageSection):
 
     kind: Literal["export"]
     from_: list[Identifier] = Field(alias="from", min_length=1)
-    runtimes: list[Runtime] = Field(["onnxruntime", "openvino"], min_length=1)
+    runtimes: Runtimes = Field(
+        ["onnxruntime", "openvino"],
+        min_length=1,
+        description="auto: all that are here and take the variant; the fastest that holds its accuracy is named",
+    )
+    auto_loss: Fraction = Field(
+        0.005, description="of `runtimes: auto`: accuracy on validation that a file may lose against PyTorch"
+    )
     triton: bool = Field(
         False, description="also write each variant as a model of a Triton Inference Server, with its response cache on"
     )
+
+    @property
+    def auto(self) -> bool:
+        """Whether the runtimes are all that are here."""
+        return self.runtimes == [AUTO]
 
 
 Stage = Annotated[

@@ -7,6 +7,7 @@
 from pathlib import Path
 from typing import Any
 
+from compress.deployment.coverage import Coverage
 from compress.deployment.runtimes import Runner, thread_count
 from compress.errors import CompressError, first_line
 from compress.plugins import runtime
@@ -51,9 +52,9 @@ def load(path: Path, threads: int | None = None) -> Runner:
     return run
 
 
-def coverage(path: Path) -> tuple[int, int]:
-    """None of its convolutions runs in integer."""
+def coverage(path: Path) -> Coverage:
+    """None of its convolutions runs in integer; how many MACs there are, the file does not tell."""
     import torch
 
     nodes = torch.jit.load(str(path)).inlined_graph.findAllNodes("aten::_convolution")
-    return 0, len(nodes)
+    return Coverage(0, len(nodes))

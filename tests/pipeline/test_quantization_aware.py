@@ -118,9 +118,7 @@ def test_a_scale_of_zero_is_named_with_what_to_do() -> None:
 
 
 def test_a_convolution_that_is_to_stay_in_float_is_refused() -> None:
-    with pytest.raises(
-        CompressError, match=r"keep: torchao trains no convolution .* in float \(conv1\.0\)"
-    ):
+    with pytest.raises(CompressError, match=r"keep: torchao trains no convolution .* in float \(conv1\.0\)"):
         prepare_aware(small(), EXAMPLE, Scheme(keep=("conv1.0",), aware=True))
 
 
