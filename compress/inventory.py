@@ -86,6 +86,10 @@ def examine() -> list[dict[str, Any]]:
     for package in CORE:
         version = version_of(package)
         rows.append(_row(package, version is not None, version or f"pip install {package}"))
+    arrow = version_of("pyarrow")
+    rows.append(
+        _row("pyarrow", arrow is not None, arrow or "Parquet, Hugging Face: pip install 'compress-model[data]'")
+    )
     for name in RUNTIMES:
         runtime, absent = find_runtime(name), missing(name)
         versions = ", ".join(f"{package} {version_of(package)}" for package in runtime.PACKAGES)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from compress.data import downloaded, folder, sample
+from compress.data import arrow, csv_file, downloaded, folder, sample, webdataset
 from compress.data.raw import Source
-from compress.data.splits import check
+from compress.data.splits import check, left_of_test
 from compress.hashing import key_of
-from compress.recipe.data import Data, FolderData
+from compress.recipe.data import Data, FileData
 
 VERSION = 1  # of what is made from the same images and settings
 
@@ -19,6 +20,10 @@ SOURCES: dict[str, Source] = {
     "stl10": downloaded.SOURCE,
     "fashion-mnist": downloaded.SOURCE,
     "image-folder": folder.SOURCE,
+    "csv": csv_file.SOURCE,
+    "parquet": arrow.SOURCE,
+    "hf-dataset": arrow.SOURCE,
+    "webdataset": webdataset.SOURCE,
 }
 
 
@@ -34,9 +39,15 @@ def data_key(settings: Data, seed: int, cache: Path | None = None) -> str:
     """
     contents = SOURCES[settings.source].contents(settings, cache)
     cut = not contents.has_validation
-    if contents.train_counts is not None:
-        check(contents.train_counts, contents.classes, settings, cut=cut)
-    pixels = {"resolution": settings.resolution, "broken": settings.broken} if isinstance(settings, FolderData) else {}
+    pixels: dict[str, Any] = {}
+    counts = contents.train_counts
+    if isinstance(settings, FileData):
+        pixels = {"resolution": settings.resolution, "broken": settings.broken}
+        if not contents.has_test:
+            pixels["test"] = settings.test
+            counts = left_of_test(counts, contents.classes, settings.test) if counts and settings.test else counts
+    if counts is not None:
+        check(counts, contents.classes, settings, cut=cut)
     return key_of(
         kind="data",
         version=VERSION,
