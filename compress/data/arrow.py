@@ -12,7 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.data.decoding import file_source
 from compress.data.digests import BLOCK
 from compress.data.listing import SPLIT_WORDS, Label, Listing, Rows, of_shards, sort_out
 from compress.data.shards import find_shards
@@ -134,7 +133,7 @@ def _check_columns(file: Path, schema: pa.Schema, image: str, label: str, split:
                 f"{file}: there is no column '{clean(column)}'{hint or ';'} there are: {listed(schema.names)}"
             )
     kind = schema.field(image).type
-    if not _is_bytes(kind) and not (kinds.is_struct(kind) and kind.get_field_index("bytes") >= 0):
+    if not _holds_images(kind):
         raise UsageError(f"{file}: the column '{clean(image)}' is {kind}, not bytes or a struct that has `bytes`")
     kind = schema.field(label).type
     value = kind.value_type if kinds.is_dictionary(kind) else kind
@@ -142,10 +141,17 @@ def _check_columns(file: Path, schema: pa.Schema, image: str, label: str, split:
         raise UsageError(f"{file}: the column '{clean(label)}' is {kind}, not whole numbers or text")
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
+def columns_of(file: Path) -> tuple[list[str], list[str]]:
+    """Names of a shard's columns that can hold images, and of all."""
+    with _opened(file) as shard:
+        return [field.name for field in shard.schema if _holds_images(field.type)], list(shard.schema.names)
+
+
+def _holds_images(kind: pa.DataType) -> bool:
     import pyarrow.types as kinds
 
-    return bool(kinds.is_binary(kind) or kinds.is_large_binary(kind))
+    has_bytes = kinds.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    return bool(kinds.is_binary(kind) or kinds.is_large_binary(kind) or has_bytes)
 
 
 def _class_names(schema: pa.Schema, label: str) -> list[str] | None:
@@ -215,6 +221,3 @@ def _opened(file: Path) -> Iterator[_Shard]:
                 yield _Shard(stream.schema, lambda columns: (batch.select(columns) for batch in stream))
     except (pa.ArrowException, OSError) as error:
         raise CompressError(f"{file} cannot be read: {first_line(error)}") from error
-
-
-SOURCE = file_source(listing)

@@ -7,7 +7,6 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from compress.data.decoding import file_source
 from compress.data.listing import SPLIT_WORDS, Label, Listing, of_files, sort_out
 from compress.errors import CompressError, UsageError
 from compress.recipe.data import CsvData
@@ -57,8 +56,7 @@ def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tu
         UsageError: it is no CSV in UTF-8, or lacks a column.
     """
     text = _text(table)
-    header = text.partition("\n")[0].rstrip("\r")
-    known = [next(csv.reader([header], delimiter=mark), []) for mark in DELIMITERS]
+    known = _headers(text)
     columns = next((names for names in known if image in names), max(known, key=len))
     for column in (image, *others):
         if column is not None and column not in columns:
@@ -77,6 +75,17 @@ def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tu
             yield reader.line_num, {name: cell.strip() for name, cell in zip(columns, padded, strict=True)}
     except csv.Error as error:
         raise UsageError(f"{table}:{reader.line_num}: is not valid CSV: {error}") from error
+
+
+def columns_of(table: Path) -> list[str]:
+    """Names of the columns, by the delimiter that makes the most of them."""
+    return max(_headers(_text(table)), key=len)
+
+
+def _headers(text: str) -> list[list[str]]:
+    """The header as each delimiter divides it."""
+    line = text.partition("\n")[0].rstrip("\r")
+    return [next(csv.reader([line], delimiter=mark), []) for mark in DELIMITERS]
 
 
 def _text(table: Path) -> str:
@@ -106,6 +115,3 @@ def _is_file(file: Path) -> bool:
         return file.is_file()
     except (OSError, ValueError):  # a name that no file can have
         return False
-
-
-SOURCE = file_source(listing)

@@ -70,7 +70,7 @@ def _decode_part(listing: Listing, name: str, settings: FileData, scratch: Path)
     kept, broken = [], []
     path = scratch / f"{name}.bin"
     with path.open("wb") as out, task(f"decoding {name}", listed.count) as advance:
-        for row, pixels in enumerate(in_blocks(listed.items(), lambda image: _try(image, side), advance)):
+        for row, pixels in enumerate(in_blocks(listed.items(1), lambda image: _try(image, side), advance)):
             if isinstance(pixels, str):
                 broken.append(f"{listed.name(row)} ({pixels})")
                 if settings.broken == "refuse":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compress.data.decoding import file_source
 from compress.data.listing import Listing, of_files
 from compress.data.tree import find
 from compress.recipe.data import FolderData
@@ -20,6 +19,3 @@ def listing(settings: FolderData) -> Listing:
     """
     tree = find(Path(expand(settings.path)).expanduser(), without_test=settings.test is not None)
     return of_files(tree.root, tree.classes, tree.parts, tree.folders)
-
-
-SOURCE = file_source(listing)

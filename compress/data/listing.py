@@ -35,13 +35,13 @@ class Listed:
     Attributes:
         labels: int64 `[count]`, or None for unlabelled images.
         name: what messages call the image of a row.
-        items: the images one after the other, each a file or the bytes of one; may be called again.
+        items: every n-th of the images, one after the other, each a file or the bytes of one; may be called again.
     """
 
     count: int
     labels: Labels | None
     name: Callable[[int], str]
-    items: Callable[[], Iterator[Path | bytes]]
+    items: Callable[[int], Iterator[Path | bytes]]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _files(where: Path, files: list[Path], labels: Labels | None) -> Listed:
     def name(row: int) -> str:
         return str(files[row].relative_to(folder) if files[row].is_relative_to(folder) else files[row])
 
-    return Listed(len(files), labels, name, lambda: iter(files))
+    return Listed(len(files), labels, name, lambda every: iter(files[::every]))
 
 
 def of_shards(
@@ -129,7 +129,7 @@ def of_shards(
         return key_of(classes=found.classes, shards=digests(shards, cache, where.name), rows=rows, settings=settings)
 
     def listed(rows: Rows, labels: Labels | None) -> Listed:
-        return Listed(len(rows), labels, lambda row: name(int(rows[row])), lambda: items(rows))
+        return Listed(len(rows), labels, lambda row: name(int(rows[row])), lambda every: items(rows[::every]))
 
     parts = {part: listed(*arrays) for part, arrays in found.parts.items()}
     return Listing(str(where), found.classes, parts, fingerprint, {})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from compress.data import arrow, csv_file, downloaded, folder, sample, webdataset
+from compress.data.decoding import file_source
+from compress.data.listing import Listing
 from compress.data.raw import Source
 from compress.data.splits import check, left_of_test
 from compress.hashing import key_of
@@ -13,17 +16,21 @@ from compress.recipe.data import Data, FileData
 
 VERSION = 1  # of what is made from the same images and settings
 
-# A new source is one file with a `Source`, its section in recipe/schema.py, and a line here.
+# A new way of packing images is one file that lists them, its section in recipe/data.py, and a line here.
+LISTINGS: dict[str, Callable[[Any], Listing]] = {
+    "image-folder": folder.listing,
+    "csv": csv_file.listing,
+    "parquet": arrow.listing,
+    "hf-dataset": arrow.listing,
+    "webdataset": webdataset.listing,
+}
+# Any other source is one file with a `Source`.
 SOURCES: dict[str, Source] = {
     "cifar10-sample": sample.SOURCE,
     "cifar10": downloaded.SOURCE,
     "stl10": downloaded.SOURCE,
     "fashion-mnist": downloaded.SOURCE,
-    "image-folder": folder.SOURCE,
-    "csv": csv_file.SOURCE,
-    "parquet": arrow.SOURCE,
-    "hf-dataset": arrow.SOURCE,
-    "webdataset": webdataset.SOURCE,
+    **{name: file_source(listing) for name, listing in LISTINGS.items()},
 }
 
 

@@ -7,13 +7,13 @@ import json
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from itertools import islice
 from lzma import LZMAError
 from pathlib import Path
 from typing import Any
 
-from compress.data.decoding import file_source
 from compress.data.files import ENDINGS
 from compress.data.listing import Label, Listing, Rows, of_shards, sort_out
 from compress.data.shards import find_shards
@@ -137,6 +137,22 @@ def _images(file: Path, numbers: Sequence[int]) -> Iterator[bytes]:
                 return
 
 
+def kinds_of(file: Path, most: int = 50) -> tuple[set[str], list[str]]:
+    """Endings of the first members of a shard, and the fields of the first JSON among them."""
+    endings: set[str] = set()
+    fields: list[str] = []
+    with _members(file) as (archive, members):
+        for member in islice(members, most):
+            kind = member.name.rpartition("/")[2].partition(".")[2].lower()
+            endings.add(kind)
+            content = archive.extractfile(member) if kind == "json" and not fields else None
+            if content and member.size <= LARGEST_LABEL:
+                with suppress(ValueError):
+                    value = json.loads(content.read())
+                    fields = [str(name) for name in value] if isinstance(value, dict) else []
+    return endings, fields
+
+
 @contextmanager
 def _members(file: Path) -> Iterator[tuple[tarfile.TarFile, Iterator[Any]]]:
     try:
@@ -144,6 +160,3 @@ def _members(file: Path) -> Iterator[tuple[tarfile.TarFile, Iterator[Any]]]:
             yield archive, iter(archive)
     except (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError) as error:
         raise CompressError(f"{file} cannot be read: {first_line(error)}") from error
-
-
-SOURCE = file_source(listing)

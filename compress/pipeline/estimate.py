@@ -167,7 +167,7 @@ def _seconds_an_image(model: nn.Module, side: int, device: torch.device, *, trai
             answers = model(images)
             if train:
                 answers.square().mean().backward()
-        float(answers.sum())  # waits for the device
+        float(answers.detach().sum())  # waits for the device
         times.append(time.perf_counter() - started)
     model.cpu()
     return min(times) / batch

@@ -60,6 +60,7 @@ class DownloadedData(DataSection):
 class FileData(DataSection):
     """What sources of image files have in common, however they are packed."""
 
+    source: str
     path: str
     resolution: int = Field(96, ge=8, le=1024, description="side in pixels at which images are kept")
     broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with a file that is no image")

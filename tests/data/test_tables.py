@@ -79,9 +79,9 @@ def write_saved(rows: list[Row], to: Path) -> ArrowData:
     for split, group in groups.items():
         (to / split).mkdir()
         found = table(group, ["cat", "dog"])
-        with pa.OSFile(str(to / split / "data-00000-of-00001.arrow"), "wb") as sink:
-            with pa.ipc.new_stream(sink, found.schema) as writer:
-                writer.write_table(found, max_chunksize=7)
+        path = str(to / split / "data-00000-of-00001.arrow")
+        with pa.OSFile(path, "wb") as sink, pa.ipc.new_stream(sink, found.schema) as writer:
+            writer.write_table(found, max_chunksize=7)
         state = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}], "_fingerprint": "0"}
         (to / split / "state.json").write_text(json.dumps(state))
     return ArrowData(source="hf-dataset", path=str(to), **SETTINGS)
@@ -344,7 +344,7 @@ def test_an_image_without_bytes(photos, store, tmp_path, missing, says):
 def test_saved_folders_that_are_none(tmp_path):
     pytest.importorskip("pyarrow")
     settings = ArrowData(source="hf-dataset", path=str(tmp_path))
-    with pytest.raises(UsageError, match="holds neither dataset_dict.json nor state.json"):
+    with pytest.raises(UsageError, match=r"holds neither dataset_dict\.json nor state\.json"):
         data_key(settings, 0)
     for name, content, says in (
         ("state.json", "[]", "holds no object"),
