@@ -89,9 +89,7 @@ def _cut_test(raw: Raw, settings: DataSection) -> tuple[Rows, Rows]:
         while end < len(rows) and seen[rows[end]] == seen[rows[end - 1]]:
             end += 1
         if end == len(rows):
-            raise UsageError(
-                f"data.test {share} leaves no train image of {name}: most of its {end} images are the same"
-            )
+            raise UsageError(f"data.test {share} leaves no train image of {name}: too many of its {end} are the same")
         taken.append(rows[:end])
     test = np.sort(np.concatenate(taken))
     return test, np.setdiff1d(np.arange(len(labels)), test)
