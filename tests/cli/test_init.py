@@ -329,23 +329,48 @@ def test_files_are_not_written_over(tmp_path):
 # --- from end to end ----------------------------------------------------------------------------------------------
 
 
-def test_what_init_writes_runs(tmp_path):
-    """Everything but the number of epochs, the network and the files' runtimes is as `init` chooses it."""
-    folder(tmp_path / 'my "own" photos', **{"it's a cat": 12, "Äpfel: #1": 9, "鳥": 3})
-    (tmp_path / 'my "own" photos' / "鳥" / "broken.jpg").write_bytes(b"x")
+def own_photos(root: Path) -> None:
+    folder(root / 'my "own" photos', **{"it's a cat": 12, "Äpfel: #1": 9, "鳥": 3})
+    (root / 'my "own" photos' / "鳥" / "broken.jpg").write_bytes(b"x")
+
+
+def test_what_init_writes_is_valid_and_trains(tmp_path, monkeypatch):
+    """The first stage only, a tiny network and one epoch; all else is as `init` chooses it."""
+    from compress.pipeline.runner import run
+
+    own_photos(tmp_path)
     done = call("init", 'my "own" photos', "--output", "own.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "3 classes, 24 train" in done.stdout and "compress-model run own.yaml" in done.stdout
     assert "trained" in done.stdout and "in all" in done.stdout
     assert json.loads((tmp_path / "recipe.schema.json").read_text()) == recipe_schema()
     assert call("validate", "own.yaml", cwd=tmp_path).returncode == 0
-    changes = ("trained.student=test_resnet", "trained.epochs=1", "pruned.repair.epochs=1", "pruned.round_to=4")
+    monkeypatch.chdir(tmp_path)
+    tiny = ("stages.trained.student=test_resnet", "stages.trained.epochs=1", "measure={rounds: 5, energy: off}")
+    recipe = load_recipe("own.yaml", tiny)
+    results = json.loads((run(recipe.model_copy(update={"stages": recipe.stages[:1]})) / "results.json").read_text())
+    assert results["data"]["skipped"] == 1 and results["data"]["classes"] == ["it's a cat", "Äpfel: #1", "鳥"]
+    assert results["variants"][0]["accuracy"]["n"] == 5  # a fifth of each class, rounded: 2, 2 and 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("known", [False, True])
+def test_what_init_writes_runs(tmp_path, known):
+    """Everything but the number of epochs, the network and the files' runtimes is as `init` chooses it."""
+    if known:
+        folder(tmp_path / 'my "own" photos', cat=12, dog=9, truck=8)
+    else:
+        own_photos(tmp_path)
+    assert call("init", 'my "own" photos', "--output", "own.yaml", cwd=tmp_path).returncode == 0
+    first = "distilled" if known else "trained"
+    changes = (f"{first}.student=test_resnet", f"{first}.epochs=1", "pruned.repair.epochs=1", "pruned.round_to=4")
     words = [word for change in changes for word in ("--set", f"stages.{change}")]
     words += ["--set", "stages.files.runtimes=[onnxruntime]", "--set", "stages.files.from=[int8]"]
     done = call("run", "own.yaml", *words, "--set", "measure={rounds: 5, energy: off}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     results = json.loads(next(tmp_path.glob("runs/*/*/results.json")).read_text())
-    assert results["data"]["skipped"] == 1 and [v["id"] for v in results["variants"]] == ["trained", "pruned", "int8"]
+    made = [variant["id"] for variant in results["variants"]]
+    assert made == ["teacher"] * known + [first, "pruned", "int8"]
 
 
 @pytest.mark.slow

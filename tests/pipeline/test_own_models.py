@@ -1,4 +1,4 @@
-"""Own weights from a recipe: an OpenCLIP folder, a checkpoint in its place, and students that start from safetensors."""
+"""Own weights from a recipe: an OpenCLIP folder, a checkpoint for it, and students that start from safetensors."""
 
 from __future__ import annotations
 
