@@ -40,8 +40,6 @@ def file_source(listing_of: Callable[[Any], Listing]) -> Source:
         has_test = "test" in listing.parts
         if not has_test and settings.test is None:
             raise UsageError(f"{listing.where}: has no test images; `test: 0.2` in data cuts a fifth off for them")
-        if "train" not in listing.parts:
-            raise UsageError(f"{listing.where}: has no labelled train images")
         validation, counts = "validation" in listing.parts, tuple(listing.counts("train"))
         return Contents(listing.fingerprint(cache), listing.classes, validation, counts, has_test)
 

@@ -153,6 +153,8 @@ def sort_out(
             raise UsageError(f"{name(row)}: has no label, which a {part} image needs")
         parts.setdefault("unlabeled" if known is None else part, []).append((row, known))
     train = [label for _, label in parts.get("train", []) if label is not None]
+    if not train:
+        raise UsageError(f"{where}: has no labelled train images")
     names = tuple(classes) if classes else _names(train)
     if len(set(names)) < max(2, len(names)):
         raise UsageError(f"{where}: needs two or more classes, each once, and has {_few(names)}")

@@ -36,6 +36,8 @@ def find_shards(path: str, endings: tuple[str, ...]) -> list[tuple[Path, str]]:
         shards = [(shard, str(shard.relative_to(given))) for shard in _below(given, endings)]
         if not shards:
             raise UsageError(f"data.path: {given} holds no file that ends in {' or '.join(endings)}")
+    elif given.is_file():
+        shards = [(given, given.name)]
     else:
         files = [Path(name) for one in _alternatives(str(given)) for name in _matches(one)]
         fixed = Path(*itertools.takewhile(lambda part: not re.search(r"[{*?\[]", part), given.parts[:-1]))
