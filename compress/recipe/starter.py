@@ -95,10 +95,9 @@ def recipe_text(settings: FileData, survey: Survey, machine: Machine, choices: C
     """The recipe, with comments, as a person reads and changes it."""
     stages = _taught(choices, machine) if choices.teacher else _untaught(choices, machine)
     first = "distilled" if choices.teacher else "trained"
-    tests = round(sum(survey.counts["train"]) * TEST_SHARE)
-    tests = sum(survey.counts["test"]) if "test" in survey.counts else tests
+    tests = sum(survey.counts["test"]) if "test" in survey.counts else round(sum(survey.counts["train"]) * TEST_SHARE)
     tolerance, note = (
-        ("0.01", "") if tests >= CERTAIN else ("0.05", f"; {tests} test images show no smaller difference")
+        ("0.01", "") if tests >= CERTAIN else ("0.05", f"; some {tests} test images show no smaller difference")
     )
     parts = [
         f"# yaml-language-server: $schema={SCHEMA}",

@@ -375,8 +375,10 @@ def test_what_init_writes_runs(tmp_path, known):
 
 @pytest.mark.slow
 def test_a_day_of_a_new_user(tmp_path):
-    """Some hundred photographs in six uneven classes: `init`, `plan`, `run`, and no file edited."""
-    make_photographs(tmp_path / "my photos", SIX)
+    """Photographs in six uneven classes: `init`, `plan`, `run`, and no file edited; fewer epochs, to save time."""
+    made = make_photographs(
+        tmp_path / "my photos", {name: (cifar, -(-count // 2)) for name, (cifar, count) in SIX.items()}
+    )
     variables = {**environment(), "HF_HUB_OFFLINE": "1"}
 
     def work(*arguments: str) -> str:
@@ -385,13 +387,13 @@ def test_a_day_of_a_new_user(tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    fewer = ("--set", "stages.trained.epochs=20", "--set", "stages.pruned.repair.epochs=5")
     assert "6 classes" in work("init", "my photos")
-    assert "in the store" not in work("plan", "recipe.yaml")
-    assert "report.html" in work("run", "recipe.yaml")
+    assert "in the store" not in work("plan", "recipe.yaml", *fewer)
+    assert "report.html" in work("run", "recipe.yaml", *fewer)
     recipe = load_recipe(tmp_path / "recipe.yaml")
-    run = next(tmp_path.glob(f"runs/{recipe.name}/*"))
-    results = json.loads((run / "results.json").read_text())
+    results = json.loads(next(tmp_path.glob(f"runs/{recipe.name}/*/results.json")).read_text())
     accuracy = {variant["id"]: variant["accuracy"]["top1"] for variant in results["variants"]}
-    assert accuracy["trained"] > 1 / 3 and results["data"]["skipped"] == 14
+    assert accuracy["trained"] > 0.3 and results["data"]["skipped"] == made["broken"] > 0
     assert all(variant["artifacts"] for variant in results["variants"])
-    assert work("plan", "recipe.yaml").count("in the store") == len(recipe.stages) + 2
+    assert work("plan", "recipe.yaml", *fewer).count("in the store") == len(recipe.stages) + 2
