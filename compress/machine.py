@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import urllib.error
-import urllib.request
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -44,6 +42,9 @@ def has_gpu() -> bool:
 
 def hub_answers(seconds: float = 3.0) -> bool:
     """Whether published weights can be fetched: the model hub answers, and nothing forbids to ask it."""
+    import urllib.error
+    import urllib.request
+
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return False
     request = urllib.request.Request(os.environ.get("HF_ENDPOINT") or "https://huggingface.co", method="HEAD")

@@ -11,7 +11,9 @@ import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import jsonschema
@@ -26,6 +28,7 @@ from compress.cli import main
 from compress.data import survey
 from compress.data.guess import guess
 from compress.errors import CompressError, UsageError
+from compress.machine import hub_answers, in_hub_cache
 from compress.progress import console
 from compress.recipe import load_recipe, parse_recipe
 from compress.recipe.data import FolderData
@@ -186,6 +189,21 @@ def test_any_text_stays_itself_in_yaml(text):
 def test_a_name_that_is_not_utf8():
     with pytest.raises(UsageError, match="is not UTF-8"):
         quoted(os.fsdecode(b"caf\xe9"))
+
+
+def test_whether_weights_can_be_fetched(monkeypatch):
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:  # says no to everything, and so answers
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        monkeypatch.setattr(BaseHTTPRequestHandler, "log_message", lambda *_: None)
+        Thread(target=server.handle_request, daemon=True).start()
+        assert hub_answers()
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        assert not hub_answers()
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert not hub_answers()  # nobody listens there now
+    monkeypatch.setenv("HF_ENDPOINT", "no address")
+    assert not hub_answers() and not in_hub_cache("nobody/nothing", "x.safetensors")
 
 
 # --- other sources ------------------------------------------------------------------------------------------------
