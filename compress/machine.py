@@ -47,9 +47,9 @@ def hub_answers(seconds: float = 3.0) -> bool:
 
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return False
-    request = urllib.request.Request(os.environ.get("HF_ENDPOINT") or "https://huggingface.co", method="HEAD")
+    address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     try:
-        with urllib.request.urlopen(request, timeout=seconds):
+        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=seconds):
             return True
     except urllib.error.HTTPError:  # it answers, if only to say no
         return True
