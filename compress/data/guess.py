@@ -68,7 +68,7 @@ def _kind(path: str) -> FileData:
     if name.endswith(webdataset.SHARDS):
         return _tars(path)
     if not given.exists():
-        raise UsageError(f"there is no {given}")
+        raise UsageError(f"{given} does not exist; give a folder of images, or a CSV, Parquet or tar file")
     if name.endswith((".csv", ".tsv")):
         return _csv(given)
     raise UsageError(f"{given} is neither a folder of images nor a CSV, Parquet or tar file")

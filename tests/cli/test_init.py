@@ -308,7 +308,7 @@ def spoil(name: str, root: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("nowhere", "there is no .*nowhere"),
+        ("nowhere", "nowhere does not exist; give a folder of images, or a CSV, Parquet or tar file"),
         ("empty", "holds no image .*and no CSV, Parquet or tar file either"),
         ("text", "a.txt is neither a folder of images nor a CSV, Parquet or tar file"),
         ("one class", "needs a folder for each of two or more classes, and has only cat"),
