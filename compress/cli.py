@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from compress import cli_artifacts
-from compress.cli_shared import AsJson, Plugins, print_json
+from compress import cli_artifacts, cli_start
+from compress.cli_shared import AsJson, Plugins, complete_kind, complete_recipe, print_json
 
 app = typer.Typer(
     name="compress-model",
@@ -21,10 +21,14 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
-RecipePath = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.", metavar="RECIPE")]
+RecipePath = Annotated[
+    str,
+    typer.Argument(
+        help="A recipe file, or the name of a shipped recipe.", metavar="RECIPE", autocompletion=complete_recipe
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. stages.distilled.epochs=5."),
@@ -35,6 +39,9 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs and of th
 @app.callback()
 def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
     """Distil, prune, quantize, export and measure an image classifier from one recipe."""
+
+
+cli_start.register(app)
 
 
 @app.command(epilog="Example: compress-model run quickstart --set stages.distilled.epochs=5")
@@ -88,7 +95,9 @@ def plan(
 
 @app.command(epilog="Example: compress-model validate recipes/*.yaml")
 def validate(
-    recipes: Annotated[list[str], typer.Argument(help="Recipe files.", metavar="RECIPE...")],
+    recipes: Annotated[
+        list[str], typer.Argument(help="Recipe files.", metavar="RECIPE...", autocompletion=complete_recipe)
+    ],
     overrides: Overrides = None,
     plugins: Plugins = None,
 ) -> None:
@@ -176,19 +185,24 @@ def schema(
     plugins: Plugins = None,
 ) -> None:
     """Print the JSON Schema of recipes."""
-    from compress.recipe.reference import reference
-    from compress.recipe.schema import Recipe
-
     if markdown:
+        from compress.recipe.reference import reference
+
         print(reference())
         return
-    print_json(Recipe.model_json_schema(by_alias=True))
+    from compress.recipe.json_schema import recipe_schema
+
+    print_json(recipe_schema())
 
 
 @app.command("list", epilog="Example: compress-model list students --json")
 def list_names(
     what: Annotated[
-        str, typer.Argument(help="teachers, students, data, trends, deployments, losses, pruners, quantizers, runtimes")
+        str,
+        typer.Argument(
+            help="teachers, students, data, trends, deployments, losses, pruners, quantizers, runtimes",
+            autocompletion=complete_kind,
+        ),
     ],
     plugins: Plugins = None,
     as_json: AsJson = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,3 +27,20 @@ Plugins = Annotated[
 def print_json(value: Any) -> None:
     """Print plain data as JSON; what is no number cannot pass for one."""
     print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Recipes that begin so: the shipped ones by name, files by path. Where there are none, the shell offers files."""
+    from compress.resources import shipped
+
+    names = sorted(path.stem for path in shipped("recipes").glob("*.yaml"))
+    folder, slash, _ = incomplete.rpartition("/")
+    files = sorted(str(path) for path in Path(folder + slash or ".").glob("*.y*ml"))
+    return [name for name in (*names, *files) if name.startswith(incomplete)]
+
+
+def complete_kind(incomplete: str) -> list[str]:
+    """What can be listed and begins so."""
+    from compress.inventory import KINDS
+
+    return [kind for kind in KINDS if kind.startswith(incomplete)]

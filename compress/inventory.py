@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CORE = ("torch", "torchvision", "open_clip_torch", "timm", "torchao", "lightning", "torch-pruning", "safetensors")
 CONFIGS = ("teachers", "students", "data", "trends", "deployments")
+KINDS = (*CONFIGS, "losses", "pruners", "runtimes")
 PRUNERS = {
     "prune": "whole channels by norm, scale, Taylor or chance, to a share of cost or latency (arXiv 2301.12900)",
     "shrink": "the control: the same network made narrow before training, for as much compute as prune took",
@@ -48,10 +49,9 @@ def names(what: str) -> dict[str, str]:
     if what in CONFIGS:
         return {name: _about(what, name) for name in config_names(what)}
     if what not in kinds:
-        known = [*CONFIGS, *kinds]
-        close = difflib.get_close_matches(what, known, 1)
+        close = difflib.get_close_matches(what, KINDS, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise UsageError(f"there is no list of {what!r}{hint} There are {', '.join(known)}")
+        raise UsageError(f"there is no list of {what!r}{hint} There are {', '.join(KINDS)}")
     return kinds[what]
 
 
@@ -95,6 +95,10 @@ def examine() -> list[dict[str, Any]]:
     for package in CORE:
         version = version_of(package)
         rows.append(_row(package, version is not None, version or f"pip install {package}"))
+    arrow = version_of("pyarrow")
+    rows.append(
+        _row("pyarrow", arrow is not None, arrow or "Parquet, Hugging Face: pip install 'compress-model[data]'")
+    )
     for name in RUNTIMES:
         runtime, absent = find_runtime(name), missing(name)
         versions = ", ".join(f"{package} {version_of(package)}" for package in runtime.PACKAGES)

@@ -23,6 +23,6 @@ make_environment() {
   python=$(find_python)
   echo "Installing into .venv with $("$python" --version): about 3 minutes and 7 GB, once."
   [ -x .venv/bin/python ] || "$python" -m venv .venv
-  .venv/bin/python -m pip install -qq --disable-pip-version-check -e '.[deploy,ncnn,dev]' -c constraints.txt
+  .venv/bin/python -m pip install -qq --disable-pip-version-check -e '.[deploy,ncnn,data,dev]' -c constraints.txt
   echo "$wanted" >.venv/installed
 }

@@ -74,7 +74,14 @@ def test_there_are_commands() -> None:
     assert len(commands()) >= 3
 
 
-@pytest.mark.parametrize("block", blocks(CHECKOUT / "README.md", "yaml"))
+def parts_of_recipes() -> list[str]:
+    own = blocks(CHECKOUT / "configs" / "README.md", "yaml")
+    return blocks(CHECKOUT / "README.md", "yaml") + [
+        block for block in own if block.startswith(("data:\n", "stages:\n"))
+    ]
+
+
+@pytest.mark.parametrize("block", parts_of_recipes())
 def test_parts_of_recipes(block: str) -> None:
     part = yaml.safe_load(block)
     recipe = {"data": "cifar10-sample", "stages": [{"id": "s", "kind": "train", "student": "resnet18"}], **part}

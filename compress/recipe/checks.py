@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from compress.deployment.runtimes import elsewhere, find_runtime
 from compress.errors import Problem
+from compress.machine import version_of
 from compress.plugins import LOSSES
 from compress.quantization.methods import METHODS
+from compress.recipe.data import ArrowData
 from compress.recipe.schema import (
     AwareTraining,
     Distillation,
@@ -39,6 +41,12 @@ BRING_THEIR_WEIGHTS = ("local-dir:", "hf-hub:")  # open_clip's own prefixes
 
 def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
     """What is wrong inside the stages of a recipe whose values are right one by one."""
+    if isinstance(recipe.data, ArrowData) and version_of("pyarrow") is None:
+        section = root.child("data") or root
+        yield Problem(
+            (section.child("source") or section).place,
+            f"data.source: {recipe.data.source} needs pyarrow: pip install 'compress-model[data]'",
+        )
     if any(word in recipe.trainer.strategy for word in ("spawn", "fork", "notebook")):
         trainer = root.child("trainer") or root
         yield Problem(
