@@ -194,7 +194,8 @@ def _said(answered: Answered, probabilities: NDArray[np.float64]) -> Record:
 def _softmax(logits: Logits) -> NDArray[np.float64]:
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True, initial=-np.inf)
     powers = np.exp(shifted)
-    return powers / powers.sum(1, keepdims=True)
+    shares: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
+    return shares
 
 
 def thumbnail(pixels: NDArray[np.uint8]) -> str:

@@ -31,7 +31,21 @@ def call(*arguments: str, cwd: Path | None = None, **variables: str) -> subproce
 
 @pytest.mark.parametrize(
     "verb",
-    ["--help", "run", "plan", "validate", "report", "schema", "list", "doctor", "gap", "bench", "evaluate", "predict"],
+    [
+        "--help",
+        "run",
+        "plan",
+        "validate",
+        "report",
+        "schema",
+        "list",
+        "doctor",
+        "gap",
+        "bench",
+        "evaluate",
+        "predict",
+        "compare",
+    ],
 )
 def test_help_fits_a_screen_and_shows_an_example(verb: str) -> None:
     done = call(*([verb] if verb == "--help" else [verb, "--help"]), COLUMNS="80")

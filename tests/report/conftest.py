@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 from compress.data.arrays import ImageData, Split
 from compress.efficiency import training_efficiency, wilson, worth
 from compress.pipeline.answered import Answered, bits, class_changes, digest_of, disagreements
+from compress.report.compare import compare
 
 TREND: dict[str, Any] = {
     "name": "epoch-fp32",
@@ -161,9 +165,8 @@ def _right(id: str) -> np.ndarray:
     return np.concatenate([np.arange(size) < share for share, size in zip(mine, sizes, strict=True)])
 
 
-@cache
 def _answers() -> dict[str, Any]:
-    """What `results.json` says of them; the same each time, and so made once."""
+    """What `results.json` says of them."""
     found = answered()
     return {
         "right": {name: bits(right) for name, right in found.right.items()},
@@ -174,8 +177,14 @@ def _answers() -> dict[str, Any]:
 
 
 def example() -> dict[str, Any]:
+    """The example, fresh each time."""
+    return copy.deepcopy(_example())
+
+
+@cache
+def _example() -> dict[str, Any]:
     """The quickstart as it could come out: nothing is granted against the teacher, much against `distilled`."""
-    variants, answers = [_variant(row) for row in ROWS], copy.deepcopy(_answers())
+    variants, answers = [_variant(row) for row in ROWS], _answers()
     for variant in variants:
         variant["accuracy"]["right"] = answers["right"][variant["id"]]
     return {
@@ -235,3 +244,38 @@ def example() -> dict[str, Any]:
 def results() -> dict[str, Any]:
     """The example, fresh for every test."""
     return example()
+
+
+@pytest.fixture
+def second() -> dict[str, Any]:
+    """Another run of the example: pruned further, 200 more of the test images wrong for it, and one new variant."""
+    run = example()
+    run["run"]["id"] = "second"
+    run["recipe"]["resolved"]["stages"][2]["target_macs"] = 0.25
+    run["environment"]["cpu"] = "another"
+    pruned = run["variants"][3]
+    right = np.unpackbits(np.frombuffer(bytes.fromhex(pruned["accuracy"]["right"]), np.uint8))[:N].astype(bool)
+    right[np.flatnonzero(right)[:200]] = False
+    correct = int(right.sum())
+    pruned["accuracy"] |= {"correct": correct, "top1": correct / N, "right": bits(right), "n": N}
+    pruned["accuracy"]["ci95"] = list(wilson(correct, N))
+    pruned["inference"]["macs"] //= 2
+    pruned["stage_key"] = "another"
+    for row in pruned["inference"]["latency"]:
+        row["ratio_ci95"] = [2 * end for end in row["ratio_ci95"]]
+    run["variants"].append({**copy.deepcopy(pruned), "id": "new"})
+    return run
+
+
+@pytest.fixture
+def compared(results: dict[str, Any], second: dict[str, Any], tmp_path: Path) -> Callable[[], dict[str, Any]]:
+    """Holds the two against each other, as they are when it is called."""
+
+    def held() -> dict[str, Any]:
+        folders = [tmp_path / name for name in ("first", "second")]
+        for folder, run in zip(folders, (results, second), strict=True):
+            folder.mkdir(exist_ok=True)
+            (folder / "results.json").write_text(json.dumps(run))
+        return compare(folders)
+
+    return held

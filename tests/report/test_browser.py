@@ -1,4 +1,4 @@
-"""The pages in a real browser: nothing on the console, no overflow, tables that sort by keyboard, colours to be read."""
+"""The pages in a real browser: a quiet console, no overflow, tables that sort by keyboard, contrast AA."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CONTRAST = """
   let count = 0, worst = [99, ""];
   for (const element of document.querySelectorAll("body *")) {
     const words = [...element.childNodes].filter((n) => n.nodeType === 3).map((n) => n.data).join("").trim();
-    if (!words || ["SCRIPT", "STYLE", "TITLE"].includes(element.nodeName)) continue;
+    if (!words || ["SCRIPT", "STYLE", "TITLE"].includes(element.nodeName.toUpperCase())) continue;
     const style = getComputedStyle(element);
     const drawn = element instanceof SVGElement ? style.fill : style.color;
     const pair = [light(rgba(drawn)), light(behind(element))].sort((a, b) => b - a);
