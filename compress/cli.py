@@ -195,7 +195,7 @@ def schema(
 @app.command("list", epilog="Example: compress-model list students --json")
 def list_names(
     what: Annotated[
-        str, typer.Argument(help="teachers, students, data, trends, deployments, losses, pruners or runtimes")
+        str, typer.Argument(help="teachers, students, data, trends, deployments, losses, pruners, quantizers, runtimes")
     ],
     plugins: Plugins = None,
     as_json: AsJson = False,

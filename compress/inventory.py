@@ -15,6 +15,7 @@ import yaml
 from compress.errors import UsageError
 from compress.machine import processor, version_of
 from compress.plugins import LOSSES
+from compress.quantization.methods import METHODS
 from compress.recipe.losses import Losses
 from compress.resources import ASSETS, config_names, shipped
 
@@ -41,6 +42,7 @@ def names(what: str) -> dict[str, str]:
     kinds: dict[str, dict[str, str]] = {
         "losses": _losses(),
         "pruners": PRUNERS,
+        "quantizers": {name: method.about for name, method in METHODS.items()},
         "runtimes": {name: _needs(find_runtime(name)) for name in RUNTIMES},
     }
     if what in CONFIGS:

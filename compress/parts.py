@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
-from torch.fx import GraphModule
 
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
@@ -24,8 +23,9 @@ from compress.measurement.compute import bit_operations, count, macs, parameters
 from compress.measurement.latency import measure_in_turns, summary
 from compress.models.teachers import LoadedTeacher
 from compress.pruning.channels import prune_channels
-from compress.quantization.post_training import Scheme
+from compress.quantization.methods import METHODS
 from compress.quantization.post_training import quantize as quantize_post_training
+from compress.quantization.scheme import Scheme
 from compress.recipe.data import PLAIN, Views
 from compress.recipe.schema import Channels, Distillation, Trainer
 from compress.recipe.section import Section
@@ -105,13 +105,14 @@ def prune(model: nn.Module, resolution: int, **settings: Any) -> nn.Module:
     return prune_channels(model, resolution, _settings(Channels, settings))
 
 
-def quantize(model: nn.Module, calibration: Iterable[Tensor], **settings: Any) -> GraphModule:
+def quantize(model: nn.Module, calibration: Iterable[Tensor], *, method: str = "torchao", **settings: Any) -> nn.Module:
     """An INT8 copy of `model` for any batch size; see `compress.quantization.post_training.quantize`.
 
     Args:
         model: The float network.
         calibration: Batches of images `[b, 3, r, r]`, normalised as in training.
-        settings: Of `compress.quantization.post_training.Scheme`: `observer="percentile"`, `keep=("fc",)`, ...
+        method: `torchao`, `nncf` or `onnxruntime`.
+        settings: Of `compress.quantization.scheme.Scheme`: `observer="percentile"`, `keep=("fc",)`, ...
 
     Raises:
         UsageError: there is no such setting.
@@ -124,7 +125,9 @@ def quantize(model: nn.Module, calibration: Iterable[Tensor], **settings: Any) -
         scheme = Scheme(**settings)
     except TypeError as error:
         raise UsageError(f"quantize takes no such setting: {error}") from error
-    return quantize_post_training(model, batches, torch.zeros(2, *batches[0].shape[1:]), scheme)
+    if method not in METHODS:
+        raise UsageError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
+    return quantize_post_training(model, batches, torch.zeros(2, *batches[0].shape[1:]), scheme, method).network
 
 
 def measure(

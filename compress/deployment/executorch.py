@@ -29,7 +29,7 @@ ENGINE = "executorch"
 PACKAGES = ("executorch",)
 PROGRAMS = ()
 ADD = "pip install 'compress-model[executorch]'"
-QUANTIZED = False
+QUANTIZED: tuple[str, ...] = ()
 PORTABLE = True
 FORWARD, CONVOLUTIONS = "forward", "convolutions"  # methods of a program: the network, and how many of them it has
 

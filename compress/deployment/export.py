@@ -39,8 +39,12 @@ class Source:
         Raises:
             CompressError: the network cannot be exported.
         """
+        from compress.quantization.onnx_network import OnnxNetwork
+
         path = self.work / "model.onnx"
-        if not path.is_file():
+        if isinstance(self.model, OnnxNetwork):
+            path.write_bytes(self.model.file)
+        elif not path.is_file():
             write_onnx(self.model, self.resolution, path)
         return path
 
@@ -82,11 +86,15 @@ def _refuse_quantized(model: nn.Module, runtimes: Sequence[Runtime]) -> None:
     from torch.fx import GraphModule
 
     from compress.quantization.capture import converted
+    from compress.quantization.onnx_network import OnnxNetwork
 
-    if isinstance(model, GraphModule) and converted(model):
+    in_file = isinstance(model, OnnxNetwork)
+    if in_file or (isinstance(model, GraphModule) and converted(model)):
         for runtime in runtimes:
             if not runtime.QUANTIZED:
                 raise UsageError(f"the runtime {runtime.NAME} takes no quantized networks; export the float one to it")
+            if in_file and runtime.QUANTIZED == ("torchao",):
+                raise UsageError(f"the runtime {runtime.NAME} takes no network that was quantized as an ONNX file")
 
 
 def artifact_bytes(path: Path) -> int:

@@ -39,7 +39,7 @@ ENGINE = "torch"
 PACKAGES = ("torch",)
 PROGRAMS = (os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++"),)
 ADD = "a C++ compiler, e.g. apt-get install g++; CXX names another"
-QUANTIZED = True
+QUANTIZED = ("torchao",)
 PORTABLE = False
 ANY = "any"  # name of the network that takes all batch sizes; the others are called by theirs
 FIXED = (1, 16)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.deployment.runtimes import Runner, thread_count
 from compress.errors import CompressError, first_line
+from compress.quantization.methods import METHODS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,7 @@ ENGINE = "openvino"
 PACKAGES = ("onnx", "onnxscript", "openvino")
 PROGRAMS = ()
 ADD = "pip install 'compress-model[deploy]'"
-QUANTIZED = True
+QUANTIZED = tuple(METHODS)
 PORTABLE = True
 
 

@@ -36,7 +36,7 @@ class Runtime(Protocol):
         PACKAGES: What must be importable to build, load and run.
         PROGRAMS: Commands that building takes besides.
         ADD: The command that adds them.
-        QUANTIZED: Whether it takes quantized variants.
+        QUANTIZED: Methods of quantization whose variants it takes.
         PORTABLE: Whether a file runs on other processors of its kind than the one that it was built on.
     """
 
@@ -47,7 +47,7 @@ class Runtime(Protocol):
     PACKAGES: tuple[str, ...]
     PROGRAMS: tuple[str, ...]
     ADD: str
-    QUANTIZED: bool
+    QUANTIZED: tuple[str, ...]
     PORTABLE: bool
 
     def build(self, source: Source, folder: Path) -> Path:

@@ -25,6 +25,8 @@ SIZES = (
     *("head_dim", "attn_dim"),  # of timm's attention
 )
 Size = int | list[int]
+ONNX = "model.onnx"
+"""What a network that was quantized as a file lies in, instead of weights."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -117,6 +119,12 @@ def save_variant(folder: Path, architecture: Mapping[str, Any], weights: Mapping
     )
 
 
+def save_file_variant(folder: Path, architecture: Mapping[str, Any], file: bytes) -> None:
+    """Write `architecture.json`, and an ONNX file in the place of weights."""
+    (folder / "architecture.json").write_text(json.dumps(architecture, indent=1))
+    (folder / ONNX).write_bytes(file)
+
+
 def plain_network(architecture: Mapping[str, Any]) -> nn.Module:
     """The network of an `architecture.json` as its library builds it, before anything was pruned."""
     return create_model(
@@ -138,12 +146,16 @@ def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         architecture = json.loads((folder / "architecture.json").read_text())
     except (OSError, ValueError) as error:
         raise CompressError(f"{folder} holds no variant: architecture.json cannot be read") from error
+    quantization = architecture.get("quantization")
+    if quantization and quantization.get("file"):
+        from compress.quantization.onnx_network import OnnxNetwork
+
+        return OnnxNetwork.read(folder / ONNX), architecture
     weights = read_weights(folder / "model.safetensors")
     model = plain_network(architecture).eval()
-    quantization = architecture.get("quantization")
     if quantization:
-        from compress.quantization.post_training import Scheme
         from compress.quantization.rebuild import rebuild
+        from compress.quantization.scheme import Scheme
 
         shapes = {name: torch.empty(shape) for name, shape in quantization["float_shapes"].items()}
         resize(model, architecture["sizes"], shapes)

@@ -15,6 +15,7 @@ from compress.machine import processor, version_of
 from compress.models.identity import LOCAL, teacher_weights_id
 from compress.pipeline.store import Store
 from compress.plugins import digests
+from compress.quantization.methods import METHODS
 from compress.recipe.graph import ordered_stages, teacher_of
 from compress.recipe.schema import (
     DistillStage,
@@ -173,9 +174,10 @@ def _packages(stage: Stage) -> tuple[str, ...]:
         PruneStage: (*FIT_PACKAGES, "torch-pruning"),
         ShrinkStage: (*FIT_PACKAGES, "torch-pruning"),
         SparsifyStage: FIT_PACKAGES,
-        QuantizeStage: ("torch", "torchao"),
+        QuantizeStage: ("torch",),
     }
-    return table[type(stage)]
+    own = METHODS[stage.method].packages if isinstance(stage, QuantizeStage) else ()
+    return (*table[type(stage)], *own)
 
 
 def _key(recipe: Recipe, data: str, settings: dict[str, Any], packages: tuple[str, ...], parents: list[str]) -> str:

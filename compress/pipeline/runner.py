@@ -23,7 +23,8 @@ from compress.pipeline.remaining import Remaining
 from compress.pipeline.results import collect
 from compress.pipeline.store import Store, write_atomic
 from compress.progress import console, duration, say
-from compress.recipe.schema import ExportStage, PruneStage, Recipe
+from compress.quantization.methods import require_method
+from compress.recipe.schema import ExportStage, PruneStage, QuantizeStage, Recipe
 from compress.report import write_report
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, logge
     folder = _new_folder(runs, recipe, started)
     log = Log(folder / "log.jsonl")
     try:
-        _check_runtimes(recipe)
+        _check_packages(recipe)
         if loggers:
             from compress.training.watch import check_loggers
 
@@ -111,17 +112,19 @@ def _new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
     raise CompressError(f"{parent} has a thousand runs of this second")
 
 
-def _check_runtimes(recipe: Recipe) -> None:
-    """A runtime that is absent is said before anything is trained."""
+def _check_packages(recipe: Recipe) -> None:
+    """A runtime or a quantizer that is absent is said before anything is trained."""
     for stage in recipe.stages:
-        needed = list(stage.runtimes) if isinstance(stage, ExportStage) else []
+        runtimes = list(stage.runtimes) if isinstance(stage, ExportStage) else []
         if isinstance(stage, PruneStage) and stage.target_latency:
-            needed.append(stage.target_latency.runtime)
-        for runtime in needed:
-            try:
+            runtimes.append(stage.target_latency.runtime)
+        try:
+            for runtime in runtimes:
                 require(runtime)
-            except CompressError as error:
-                raise type(error)(f"stage {stage.id}: {error}") from error
+            if isinstance(stage, QuantizeStage):
+                require_method(stage.method)
+        except CompressError as error:
+            raise type(error)(f"stage {stage.id}: {error}") from error
 
 
 def _make_all(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> list[str]:

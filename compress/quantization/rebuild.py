@@ -15,7 +15,8 @@ from torch.fx import GraphModule, Node
 
 from compress.errors import CompressError
 from compress.quantization.capture import capture
-from compress.quantization.post_training import DEFAULT, Scheme, convert, prepare
+from compress.quantization.scheme import DEFAULT, Scheme
+from compress.quantization.torchao_pt2e import convert, prepare
 
 Scale = tuple[float, int]
 """Scale and zero point of one quantize or dequantize node."""

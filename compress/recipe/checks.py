@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from compress.deployment.runtimes import find_runtime
 from compress.errors import Problem
 from compress.plugins import LOSSES
+from compress.quantization.methods import METHODS
 from compress.recipe.schema import (
     Distillation,
     DistillStage,
@@ -65,6 +66,8 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
             found += _pruning(stage, recipe)
         if isinstance(stage, SparsifyStage):
             found += _sparsity(stage)
+        if isinstance(stage, QuantizeStage):
+            found += _quantization(stage)
         if isinstance(stage, ExportStage):
             found += _exports(stage, recipe)
         if getattr(stage, "select_on", "last") == "test" and "test-selection" not in recipe.allow:
@@ -122,12 +125,26 @@ def _sparsity(stage: SparsifyStage) -> Iterator[tuple[str, str]]:
         yield "repair", "sparsity rises through the epochs: the last one is kept, not a better one before it"
 
 
+def _quantization(stage: QuantizeStage) -> Iterator[tuple[str, str]]:
+    method = METHODS[stage.method]
+    if stage.observer and stage.observer not in method.observers:
+        yield "observer", f"`method: {stage.method}` has no {stage.observer!r}; it has {listed(method.observers)}"
+    if not method.corrects:
+        able = listed(name for name, other in METHODS.items() if other.corrects)
+        for key, asked in (("bias_correction", stage.bias_correction != "off"), ("equalize", stage.equalize)):
+            if asked:
+                yield key, f"`method: {stage.method}` cannot do that; {able} can"
+
+
 def _exports(stage: ExportStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
-    quantized = [other.id for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in stage.from_]
+    quantized = [other for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in stage.from_]
     for runtime in stage.runtimes:
-        if quantized and not find_runtime(runtime).QUANTIZED:
-            names = listed(quantized, "and")
-            yield "runtimes", f"{runtime} takes no quantized networks: give {names} an export stage of its own"
+        taken = find_runtime(runtime).QUANTIZED
+        refused = [other for other in quantized if other.method not in taken]
+        if refused:
+            names = listed([other.id for other in refused], "and")
+            what = f"networks quantized by {listed({o.method for o in refused})}" if taken else "quantized networks"
+            yield "runtimes", f"{runtime} takes no {what}: give {names} an export stage of its own"
 
 
 def _distillation(fit: Distillation) -> Iterator[tuple[str, str]]:

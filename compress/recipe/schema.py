@@ -240,15 +240,27 @@ class ShrinkStage(StageSection):
 
 
 class QuantizeStage(StageSection):
-    """Static INT8 of convolutions and linears (torchao PT2E), calibrated on train images."""
+    """Static INT8 of convolutions and linears, calibrated on images that were learnt from."""
 
     kind: Literal["quantize"]
     from_: Identifier = Field(alias="from")
+    method: Literal["torchao", "nncf", "onnxruntime"] = Field(
+        "torchao",
+        description="torchao's PT2E, for every runtime, or made of the ONNX file, for those that read it",
+    )
     calibration_images: int = Field(512, ge=1)
     calibrate_on: Literal["train", "unlabeled"] = "train"
     calibration_seed: int | None = Field(None, ge=0, lt=2**31, description="which images; without it, the recipe's")
-    observer: Literal["histogram", "minmax", "percentile"] = Field(
-        "histogram", description="what finds activation ranges: least error, the extremes, or a share of the values"
+    observer: Literal["histogram", "minmax", "percentile", "mean", "entropy"] | None = Field(
+        None,
+        description="what finds activation ranges: least error, the extremes, a share of the values, the images' mean "
+        "extremes, least divergence; without it, the method's own",
+    )
+    bias_correction: Literal["off", "fast", "full"] = Field(
+        "off", description="whether a layer's mean error is taken out of its bias; of `method: nncf`"
+    )
+    equalize: bool = Field(
+        False, description="bring neighbouring channels to one range first (arXiv 1906.04721); of `method: nncf`"
     )
     percentile: float = Field(99.9, gt=50, lt=100, description="of `observer: percentile`: what is not cut off")
     reduce_range: bool = Field(
