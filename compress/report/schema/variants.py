@@ -142,6 +142,7 @@ _SPARSITY = record(
 _QUANTIZATION = record(
     "Of a quantized variant",
     {
+        "method": text("What quantized it: torchao, nncf or onnxruntime"),
         "observer": text("How ranges were found"),
         "calibration_images": whole("Images from which they were found"),
         "keep": texts("Layers in float"),
