@@ -188,5 +188,7 @@ def tango_upper(b: int, c: int, n: int) -> float:
         variance = n * (2 * q + d * (1 - d))
         return (b - c - n * d) / math.sqrt(variance) if variance > 0 else math.inf
 
+    if b == n:  # every image was lost: no difference is larger
+        return 1.0
     start = (b - c) / n
     return float(optimize.brentq(lambda d: statistic(d) + Z, start + 1e-12, 1 - 1e-9, xtol=1e-13))
