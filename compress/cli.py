@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from compress import cli_artifacts, cli_start
+from compress import cli_artifacts, cli_compare, cli_start
 from compress.cli_shared import AsJson, Plugins, complete_kind, complete_recipe, print_json
 
 app = typer.Typer(
@@ -138,6 +138,7 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar=
 
 
 cli_artifacts.register(app)
+cli_compare.register(app)
 
 
 @app.command(epilog="Example: compress-model gap --basis essay --plot gap.svg")
@@ -182,9 +183,15 @@ def gap(
 @app.command(epilog="Example: compress-model schema > recipe.schema.json")
 def schema(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print it as tables for people.")] = False,
+    results: Annotated[bool, typer.Option("--results", help="That of results.json instead.")] = False,
     plugins: Plugins = None,
 ) -> None:
-    """Print the JSON Schema of recipes."""
+    """Print the JSON Schema of recipes, or of results.json."""
+    if results:
+        from compress.report.schema import results_schema
+
+        print_json(results_schema())
+        return
     if markdown:
         from compress.recipe.reference import reference
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CORE = ("torch", "torchvision", "open_clip_torch", "timm", "torchao", "lightning", "torch-pruning", "safetensors")
 CONFIGS = ("teachers", "students", "data", "trends", "deployments")
-KINDS = (*CONFIGS, "losses", "pruners", "runtimes")
+KINDS = (*CONFIGS, "losses", "pruners", "quantizers", "runtimes")
 PRUNERS = {
     "prune": "whole channels by norm, scale, Taylor or chance, to a share of cost or latency (arXiv 2301.12900)",
     "shrink": "the control: the same network made narrow before training, for as much compute as prune took",

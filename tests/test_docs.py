@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from recompute import recompute
-from support import environment
+from support import environment, follows_the_schema
 
 import compress
 from compress.recipe import parse_recipe
@@ -68,6 +68,7 @@ def test_every_figure_of_the_quickstart_follows_from_its_results(runs: Path) -> 
     for path in runs.glob("runs/quickstart/*/results.json"):
         results = json.loads(path.read_text())
         assert recompute(results, results["efficiency"][0]["trend"]) > 100
+        follows_the_schema(results)
 
 
 def test_there_are_commands() -> None:

@@ -67,16 +67,17 @@ def _data_set(numbers: dict[str, int], classes: Sequence[str], name: str) -> Lab
         )
     with tempfile.TemporaryDirectory() as scratch:
         raw = sample.read(SampleData(source="cifar10-sample"), Path(scratch))
-    assert raw.test.labels is not None
-    places = np.array([numbers.get(_name(one), -1) for one in raw.classes])[raw.test.labels]
+    test = raw.test
+    assert test is not None and test.labels is not None
+    places = np.array([numbers.get(_name(one), -1) for one in raw.classes])[test.labels]
     known = places >= 0
     if not known.any():
         raise UsageError(
             f"{name} has no class of the artifact ({listed(list(classes))}), it has {listed([*raw.classes])}"
         )
-    counts = np.bincount(raw.test.labels[~known], minlength=len(raw.classes))
+    counts = np.bincount(test.labels[~known], minlength=len(raw.classes))
     left_out = [{"folder": raw.classes[row], "images": int(counts[row])} for row in np.flatnonzero(counts)]
-    return Labelled("test", [*raw.test.images[known].transpose(0, 2, 3, 1)], places[known], left_out)
+    return Labelled("test", [*test.images[known].transpose(0, 2, 3, 1)], places[known], left_out)
 
 
 def _folder(numbers: dict[str, int], classes: Sequence[str], data: Path) -> Labelled:

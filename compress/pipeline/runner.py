@@ -61,11 +61,13 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, logge
         store.root.mkdir(parents=True, exist_ok=True)
         plan = make_plan(recipe, store)
         log.write("plan", units={unit.id: unit.key for unit in plan.units})
-        _make_all(plan, store, log, loggers)
+        from_store = _make_all(plan, store, log, loggers)
         _measure(plan, store, log)
         counter = find_counter() if recipe.measure.energy == "auto" else Found(None, "not asked")
         _measure_energy(plan, store, counter, log)
-        info = {"id": folder.name, "started": started.isoformat(timespec="seconds")}
+        made = [unit.id for unit in plan.units if unit.id not in from_store]
+        began = started.isoformat(timespec="seconds")
+        info = {"id": folder.name, "started": began, "made": made, "from_store": from_store}
         results = collect(plan, store, info, command=shlex.join(["compress-model", *sys.argv[1:]]))
         results["environment"]["energy_counter"] = counter.detail
         _copy_artifacts(plan, store, folder)
@@ -125,15 +127,21 @@ def _check_packages(recipe: Recipe) -> None:
             raise type(error)(f"stage {stage.id}: {error}") from error
 
 
-def _make_all(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> None:
-    """Make the units that the store lacks, with the time that is left of all of them on a terminal."""
+def _make_all(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> list[str]:
+    """Make the units that the store lacks, with the time that is left of all of them on a terminal.
+
+    Returns:
+        The ids of those that the store had.
+    """
     work = None if all(store.has(unit.key) for unit in plan.units) else _work(plan, store, log, loggers)
     left = _expected(work) if work and console.is_terminal else None
+    stored = []
     for number, unit in enumerate(plan.units, 1):
         place = f"[{number}/{len(plan.units)}]"
         if work is None or store.has(unit.key):
             say(f"{place} {unit.id}: taken from the store")
             log.write("stored", unit=unit.id, key=unit.key)
+            stored.append(unit.id)
             continue
         say(f"{place} {unit.id}: {_doing(unit)}")
         progress.later = left.after(unit.id) if left else None
@@ -141,6 +149,7 @@ def _make_all(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> Non
         say(f"  done in {seconds:.0f} s")
         if left:
             left.done(unit.id, seconds)
+    return stored
 
 
 def _work(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> Work:

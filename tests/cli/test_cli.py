@@ -45,6 +45,7 @@ def call(*arguments: str, cwd: Path | None = None, **variables: str) -> subproce
         "bench",
         "evaluate",
         "predict",
+        "compare",
     ],
 )
 def test_help_fits_a_screen_and_shows_an_example(verb: str) -> None:
