@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ from compress.pipeline.plan import Unit
 from compress.pipeline.work import Work
 from compress.progress import say, task
 from compress.recipe.schema import ExportStage, QuantizeStage
+from compress.sums import write_sums
 
 PYTORCH = "pytorch"  # eager: the baseline that everybody has
 
@@ -39,6 +41,8 @@ def make_export(work: Work, unit: Unit, folder: Path) -> None:
         "stored_resolution": work.data.resolution,
         "classes": list(work.data.classes),
     }
+    for left in ("artifacts", "triton"):  # by a killed run
+        shutil.rmtree(folder / left, ignore_errors=True)
     built = export(model, folder / "artifacts", stage.runtimes, about)
     if stage.triton:
         write_triton(built, folder / "triton" / unit.parent, about)
@@ -48,6 +52,8 @@ def make_export(work: Work, unit: Unit, folder: Path) -> None:
         _check(runtime, path, preprocess, work.data.test, expected, quantized, unit.parent)
         for runtime, path in built.items()
     ]
+    for path in built.values():
+        write_sums(path.parent)
     (folder / "artifacts.json").write_text(json.dumps(rows, indent=1))
 
 

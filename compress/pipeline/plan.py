@@ -31,7 +31,7 @@ from compress.recipe.schema import (
 # Raised when a change of this package changes results.
 REVISION = 4
 # Raised when an export writes other files of the same network.
-EXPORT_REVISION = 2
+EXPORT_REVISION = 3
 MODEL_PACKAGES = ("torch", "torchvision", "timm")
 FIT_PACKAGES = (*MODEL_PACKAGES, "lightning")
 TEACHER_PACKAGES = (*MODEL_PACKAGES, "open_clip_torch")

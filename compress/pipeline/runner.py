@@ -8,20 +8,23 @@ import shlex
 import shutil
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from compress.atomic import write_atomic
 from compress.deployment.runtimes import require
 from compress.errors import CompressError, UsageError
 from compress.measurement.counters import Found, NoReading, find_counter
 from compress.pipeline.follow import WaitingStore, follow, is_follower, several
 from compress.pipeline.plan import Plan, Unit, make_plan
 from compress.pipeline.results import collect
-from compress.pipeline.store import Store, write_atomic
+from compress.pipeline.store import Store
 from compress.progress import say
 from compress.recipe.schema import ExportStage, PruneStage, Recipe
 from compress.report import write_report
+from compress.sums import write_sums
 
 
 def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False) -> Path:
@@ -47,13 +50,16 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False) -> Pa
         _check_runtimes(recipe)
         store = Store(folder / "store" if fresh else runs / "store")
         store.root.mkdir(parents=True, exist_ok=True)
+        store.job(folder)
+        store.on_use = lambda key: log.write("uses", key=key)
         plan = make_plan(recipe, store)
         log.write("plan", units={unit.id: unit.key for unit in plan.units})
-        for number, unit in enumerate(plan.units, 1):
-            _make(plan, store, unit, f"[{number}/{len(plan.units)}]", log)
-        _measure(plan, store, log)
-        counter = find_counter() if recipe.measure.energy == "auto" else Found(None, "not asked")
-        _measure_energy(plan, store, counter, log)
+        with store.temporary():
+            for number, unit in enumerate(plan.units, 1):
+                _make(plan, store, unit, f"[{number}/{len(plan.units)}]", log)
+            _measure(plan, store, log)
+            counter = find_counter() if recipe.measure.energy == "auto" else Found(None, "not asked")
+            _measure_energy(plan, store, counter, log)
         info = {"id": folder.name, "started": started.isoformat(timespec="seconds")}
         results = collect(plan, store, info, command=shlex.join(["compress-model", *sys.argv[1:]]))
         results["environment"]["energy_counter"] = counter.detail
@@ -63,8 +69,10 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False) -> Pa
         write_atomic(folder / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
         write_report(results, folder)
         log.write("done", wall_s=results["run"]["wall_s"])
+        write_sums(folder, leave_out=["store"])
     except BaseException as error:
-        log.write("failed", error=f"{type(error).__name__}: {error}")
+        with suppress(OSError):  # of a full disk, which the error itself tells of
+            log.write("failed", error=f"{type(error).__name__}: {error}")
         raise
     return folder
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from os import fsync, getpid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.atomic import write_atomic
 from compress.report import formats as f
 from compress.report import tables
 from compress.report.answer import answer, not_measured
@@ -38,7 +38,7 @@ def write_report(results: Mapping[str, Any], folder: Path) -> None:
     """
     pages = {"report.md": render_markdown(results), "report.html": render_html(results)}
     for name, page in pages.items():
-        _replace(folder / name, page)
+        write_atomic(folder / name, page)
 
 
 def render_html(results: Mapping[str, Any]) -> str:
@@ -132,15 +132,3 @@ def fenced(text: str, language: str = "") -> str:
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{getpid()}.tmp")
-    try:
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
