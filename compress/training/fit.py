@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from compress.atomic import fsync, write_atomic
 from compress.errors import CompressError, first_line
-from compress.hashing import file_digest
+from compress.hashing import file_digest, key_of
 from compress.progress import say, task
 from compress.recipe.schema import Trainer
 from compress.training.module import Fitting
@@ -91,6 +91,8 @@ class CountLost(Callback):
     def on_train_start(self, trainer: L.Trainer, _: L.LightningModule) -> None:
         try:
             told = json.loads(self.path.read_text())
+            if told.pop("sha256") != key_of(**told):
+                raise ValueError
             self.lost = int(told["lost"]) + max(0, int(told["steps"]) - trainer.global_step)
         except (OSError, ValueError, KeyError, TypeError):  # the first start, or a note that was cut off
             self.lost = 0
@@ -103,9 +105,8 @@ class CountLost(Callback):
     def _note(self, trainer: L.Trainer) -> None:
         self.noted = time.monotonic()
         if trainer.is_global_zero:
-            aside = self.path.with_suffix(".partial")
-            aside.write_text(json.dumps({"steps": trainer.global_step, "lost": self.lost}))
-            aside.replace(self.path)
+            told = {"steps": trainer.global_step, "lost": self.lost}
+            write_atomic(self.path, json.dumps({**told, "sha256": key_of(**told)}))
 
 
 class ShowEpochs(Callback):
