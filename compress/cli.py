@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from compress import cli_artifacts
+from compress import cli_artifacts, cli_store
 from compress.cli_shared import AsJson, print_json
 
 app = typer.Typer(
@@ -125,6 +125,7 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar=
 
 
 cli_artifacts.register(app)
+cli_store.register(app)
 
 
 @app.command(epilog="Example: compress-model gap --basis essay --plot gap.svg")

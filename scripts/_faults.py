@@ -99,3 +99,78 @@ def set_clock_back() -> None:
     real = time.time
     time.time = lambda: real() - 365 * 86400
     runner.datetime = Behind  # type: ignore[attr-defined]
+
+
+def unchecked_entries() -> None:
+    """Entries are read without a look at their digests."""
+    from compress.pipeline import cleaning, store
+
+    store.damage_of = lambda folder: None  # type: ignore[assignment]
+    cleaning.damage_of = lambda folder: None  # type: ignore[assignment]
+
+
+def unchecked_runs() -> None:
+    """Files of runs and artifacts are read without a look at their digests."""
+    from compress import sums
+
+    sums.damages = lambda folder, names=None: []  # type: ignore[assignment]
+
+
+DAMAGE = {"unchecked-entries": unchecked_entries, "unchecked-runs": unchecked_runs}
+
+
+def restore_from(store: Path) -> None:
+    """What is to be made is copied from another store that has it."""
+    from compress.data import arrays
+    from compress.pipeline import exports, stages
+
+    def copy(key: str, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(store / key, folder)
+
+    for kind in stages.MAKERS:
+        stages.MAKERS[kind] = lambda work, unit, folder: copy(unit.key, folder)
+    exports.make_export = lambda work, unit, folder: copy(unit.key, folder)  # type: ignore[assignment]
+    exports.measure_latency = lambda work, folder: copy(folder.name, folder)  # type: ignore[assignment]
+    arrays._decode = lambda settings, seed, folder: copy(folder.name, folder)  # type: ignore[assignment]
+
+
+def die_in_fit(epochs: int = 2) -> None:
+    """The process is killed when the distillation has stored the state of so many epochs."""
+    import signal
+
+    from compress.training.fit import KeepEachEpoch
+
+    keep, count = KeepEachEpoch.on_train_epoch_end, 0
+
+    def keep_and_die(self: Any, trainer: Any, module: Any) -> None:
+        nonlocal count
+        keep(self, trainer, module)
+        count += module.answers is not None
+        if count == epochs:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    KeepEachEpoch.on_train_epoch_end = keep_and_die  # type: ignore[method-assign]
+
+
+def small_blocks() -> None:
+    from compress.training import embeddings
+
+    embeddings.BLOCK = 32  # type: ignore[misc]
+
+
+def die_in_embedding() -> None:
+    """The process is killed when two blocks of a view's embeddings are done."""
+    import signal
+
+    from compress.training import embeddings
+
+    small_blocks()
+    mark = embeddings._mark
+
+    def mark_and_die(path: Path, blocks: list[str]) -> None:
+        mark(path, blocks)
+        if len(blocks) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    embeddings._mark = mark_and_die
