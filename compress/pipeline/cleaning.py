@@ -22,6 +22,7 @@ from compress.pipeline.store import MANIFEST, damage_of, entry_lock, read_manife
 
 KEY = re.compile("[0-9a-f]{24}")
 TRASH = "trash"
+BATCH = 100  # entries that are looked at while jobs that begin to use one wait
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?")
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([hdw])")
 
@@ -97,17 +98,17 @@ def clean(
     if keep_runs is None and older_than is None and max_size is None:
         raise UsageError("say what may go: --keep-runs, --older-than or --max-size")
     there = entries(root)
-    with gate(root):
-        kept = in_use(root) | (named_by_runs(runs, keep_runs) if keep_runs else set())
-        left, now, gone = sum(entry.bytes for entry in there), time.time(), []
-        for entry in reversed(there):
-            if max_size is not None and left <= max_size:
-                break
-            young = older_than is not None and now - entry.used < older_than
-            if entry.key in kept or young or not (dry_run or _take_away(root, entry)):
-                continue
-            gone.append(entry)
-            left -= entry.bytes
+    named = named_by_runs(runs, keep_runs) if keep_runs else set()
+    left, now, gone = sum(entry.bytes for entry in there), time.time(), list[Entry]()
+    for start in range(0, len(there), BATCH):
+        with gate(root):
+            kept = in_use(root) | named
+            for entry in there[::-1][start : start + BATCH]:
+                large = max_size is None or left > max_size
+                old = older_than is None or now - entry.used >= older_than
+                if large and old and entry.key not in kept and (dry_run or _take_away(root, entry)):
+                    gone.append(entry)
+                    left -= entry.bytes
     shutil.rmtree(root / TRASH, ignore_errors=True)
     return gone
 

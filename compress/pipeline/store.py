@@ -139,7 +139,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         told = json.loads(text)
         if set(told) == {"what", "files"}:
             return {"key": folder.name, **told}
-        return told if text == _manifest(told["key"], told["what"], told["files"]) else None
+        return told if text == manifest_text(told["key"], told["what"], told["files"]) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -163,7 +163,8 @@ def damage_of(folder: Path) -> str | None:
     return None
 
 
-def _manifest(key: str, what: str, files: dict[str, Any]) -> str:
+def manifest_text(key: str, what: str, files: dict[str, Any]) -> str:
+    """The text of an entry's manifest: its last field is a digest of the others."""
     body = {"key": key, "what": what, "files": files}
     return json.dumps({**body, "sha256": key_of(**body)}, indent=1)
 
@@ -178,4 +179,4 @@ def _seal(folder: Path, key: str, what: str) -> None:
     for path in folder.rglob("*"):
         if path.is_dir():
             fsync(path)
-    write_atomic(folder / MANIFEST, _manifest(key, what, files))
+    write_atomic(folder / MANIFEST, manifest_text(key, what, files))
