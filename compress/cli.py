@@ -270,14 +270,15 @@ def _disk_is_full(error: Exception) -> bool:
 
 
 def _memory_is_short(error: Exception) -> bool:
+    """Also where a library has words of its own for it, such as oneDNN's `could not create a primitive`."""
     text = str(error)
     return isinstance(error, MemoryError) or any(
         words in text
         for words in (
             "not enough memory",
-            "can't allocate memory",
+            "allocate memory",
             "bad_alloc",
             "bad allocation",
-            "Cannot allocate memory",
+            "could not create a primitive",
         )
     )
