@@ -85,7 +85,7 @@ def remove_dead(root: Path) -> None:
     """Remove what killed jobs have left. The gate is held by the caller."""
     for path in (root / FOLDER).glob("*.lock"):
         lock = FileLock(path)
-        with suppress(Timeout):
+        with suppress(Timeout, OSError):  # it lives, or is somebody else's
             lock.acquire(timeout=0)
             base = path.with_suffix("")
             for line in _lines(base):
