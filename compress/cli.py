@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -214,10 +214,11 @@ def main() -> None:
     terminated = _interrupted_by(signal.SIGTERM)
     try:
         app(arguments)
+    except KeyboardInterrupt:
+        _stopped(terminated)
     except SystemExit as ended:
         if ended.code == 130:  # how typer ends an interrupted command, without a word
-            print("stopped; the same command goes on from the last finished epoch", file=sys.stderr)
-            sys.exit(128 + signal.SIGTERM if terminated else 130)
+            _stopped(terminated)
         raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -239,6 +240,11 @@ def _interrupted_by(number: signal.Signals) -> list[int]:
     if threading.current_thread() is threading.main_thread():
         signal.signal(number, interrupt)
     return arrived
+
+
+def _stopped(terminated: list[int]) -> NoReturn:
+    print("stopped; the same command goes on from the last finished epoch", file=sys.stderr)
+    sys.exit(128 + signal.SIGTERM if terminated else 128 + signal.SIGINT)
 
 
 def _explain(error: Exception) -> int:

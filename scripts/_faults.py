@@ -119,8 +119,8 @@ def unchecked_runs() -> None:
 DAMAGE = {"unchecked-entries": unchecked_entries, "unchecked-runs": unchecked_runs}
 
 
-def restore_from(store: Path) -> None:
-    """What is to be made is copied from another store that has it."""
+def restore_from(store: Path, but: tuple[str, ...] = ()) -> None:
+    """What is to be made is copied from another store that has it, but for stages of some kinds."""
     from compress.data import arrays
     from compress.pipeline import exports, stages
 
@@ -128,7 +128,7 @@ def restore_from(store: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(store / key, folder)
 
-    for kind in stages.MAKERS:
+    for kind in set(stages.MAKERS) - set(but):
         stages.MAKERS[kind] = lambda work, unit, folder: copy(unit.key, folder)
     exports.make_export = lambda work, unit, folder: copy(unit.key, folder)  # type: ignore[assignment]
     exports.measure_latency = lambda work, folder: copy(folder.name, folder)  # type: ignore[assignment]

@@ -1,6 +1,6 @@
 """Damages every file of a store and of a run in every way, one at a time, and sees what is made of it.
 
-    python scripts/damage_campaign.py --rounds 2 --json damage.json
+    python scripts/damage_campaign.py --rounds 1 --json damage.json
 
 A damaged entry must be named and made again, a damaged file of a run named and refused (or, where it is a page,
 written again), and the figures must be those of the undisturbed run. In most damages of the store, "made again" means
@@ -197,9 +197,14 @@ class Campaign:
             partial = killed.store / "partial"
             files = sorted(path.relative_to(killed.runs) for path in partial.rglob("*") if path.is_file())
             whole, self.whole = self.whole, killed
+
+            def patch_next(store: Path = whole.store, small: bool = place == "embeddings") -> None:
+                _faults.restore_from(store, but=("distill",))
+                if small:
+                    _faults.small_blocks()
+
             for job, name, way in self.copies(files, ways):
-                small = _faults.small_blocks if place == "embeddings" else lambda: None
-                status, said = self.call(job, *job.command()[1:], patch=small)
+                status, said = self.call(job, *job.command()[1:], patch=patch_next)
                 wrong = [] if status == 0 else [f"status {status}: {said.strip()[-200:]}"]
                 if status == 0:
                     wrong += [f"other bits: {text}" for text in differences(self.expected, outcome(job))][:3]
@@ -222,7 +227,7 @@ def summary(rows: list[Row]) -> Row:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=2, help="times that the store and the run are gone through")
+    parser.add_argument("--rounds", type=int, default=1, help="times that the store and the run are gone through")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--short", type=Path, metavar="JOB", help="a finished job; only what needs no torch is tried")
     parser.add_argument("--plant", choices=_faults.DAMAGE, help="take this check out")
