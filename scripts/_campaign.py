@@ -234,7 +234,7 @@ def sealed(job: Job) -> dict[str, int]:
     times = {}
     for manifest in job.store.glob("*/entry.json"):
         files = [path for path in manifest.parent.rglob("*") if path.is_file() and path != manifest]
-        times[manifest.parent.name] = max(path.stat().st_mtime_ns for path in files)
+        times[manifest.parent.name] = max((path.stat().st_mtime_ns for path in files), default=0)
     return times
 
 
