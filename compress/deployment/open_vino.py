@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,22 +76,30 @@ def integer_convolutions(compiled: Any) -> tuple[int, int]:
     return sum(precision in ("u8", "i8") for precision in precisions), len(precisions)
 
 
-def _read(path: Path) -> Any:
+@cache
+def _core() -> Any:
+    """One, which lives as long as the process.
+
+    Each sets a stack for signal handlers, and takes back the one before it when it goes: of two that go in the order in
+    which they came, the first one's stack stays set without being there, and the next signal is a segmentation fault.
+    """
     import openvino
 
+    return openvino.Core()
+
+
+def _read(path: Path) -> Any:
     try:
-        return openvino.Core().read_model(str(path))
+        return _core().read_model(str(path))
     except Exception as error:  # its exception types are not public
         raise CompressError(f"OpenVINO cannot read {path}: {first_line(error)}") from error
 
 
 def _compile(model: Any, threads: int | None) -> Any:
-    import openvino
-
     settings = {
         # By default OpenVINO computes float networks in bf16 where the processor has it: less exact, and no baseline.
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": thread_count(threads),
     }
-    return openvino.Core().compile_model(model, "CPU", settings)
+    return _core().compile_model(model, "CPU", settings)
