@@ -37,6 +37,7 @@ class Store:
         self.on_use: Callable[[str], None] = lambda key: None
         self._used: set[str] = set()
         self._verified: set[str] = set()
+        self._damaged: set[str] = set()
         self._job: Job | None = None
 
     def path(self, key: str) -> Path:
@@ -51,7 +52,9 @@ class Store:
             return False
         damage = damage_of(self.path(key))
         if damage:
-            say(f"store: {self.path(key)} is damaged ({damage}) and is made again")
+            if key not in self._damaged:
+                say(f"store: {self.path(key)} is damaged ({damage}) and is made again")
+            self._damaged.add(key)
             return False
         with suppress(OSError):  # of somebody else, or read-only
             os.utime(self.path(key) / MANIFEST)  # when it was used last
