@@ -173,7 +173,7 @@ class Campaign:
         for job, file, way in self.copies([name, *self.run_files()[:1]]):
             if file == name:
                 status, said = self.call(job, "validate", str(job.runs / name))
-                noticed = status == 2 and "recipe.yaml" in said
+                noticed = status == 2 and ("recipe.yaml" in said or "no such recipe" in said)
                 self.note(name, way, "validate", status, said, [] if noticed else ["not noticed"])
 
     def artifacts(self, ways: tuple[str, ...]) -> None:
@@ -184,9 +184,8 @@ class Campaign:
             if name.name.endswith((".onnx", ".xml", ".bin", ".json", "SHA256SUMS")):
                 model = next((self.whole.runs / name).parent.glob("model.[ox][nm]*")).name
                 status, said = self.call(job, "predict", str((job.runs / name).parent / model), str(image))
-                harmless = name.name == "SHA256SUMS" and way == "delete"  # the run's own is checked then, and names it
-                noticed = status in (1, 2) and name.name in said
-                self.note(name, way, "predict", status, said, [] if noticed else [f"not noticed{' ' * harmless}"])
+                named = str(name.parent) in said if name.name == "SHA256SUMS" else name.name in said
+                self.note(name, way, "predict", status, said, [] if status in (1, 2) and named else ["not noticed"])
 
     def left(self, ways: tuple[str, ...]) -> None:
         """What a run has left that was killed in a fit, or between two blocks of embeddings."""
