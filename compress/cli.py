@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from compress import cli_artifacts, cli_compare, cli_start
+from compress import cli_artifacts, cli_compare, cli_start, cli_store
 from compress.cli_shared import AsJson, Plugins, complete_kind, complete_recipe, print_json
 
 app = typer.Typer(
@@ -122,8 +124,11 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar=
     """Write report.html and report.md again from results.json."""
     from compress.errors import UsageError
     from compress.report import write_report
+    from compress.sums import check_run, update_sums
 
     path = run / "results.json"
+    for remark in check_run(run):
+        print(remark, file=sys.stderr)
     try:
         results = json.loads(path.read_text())
     except OSError as error:
@@ -134,11 +139,13 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar=
         write_report(results, run)
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} does not hold the results of a run ({type(error).__name__}: {error})") from error
+    update_sums(run, ["report.html", "report.md"])
     print(run / "report.html")
 
 
 cli_artifacts.register(app)
 cli_compare.register(app)
+cli_store.register(app)
 
 
 @app.command(epilog="Example: compress-model gap --basis essay --plot gap.svg")
@@ -243,11 +250,14 @@ def main() -> None:
     """Run the command line: 0 done, 1 the work failed, 2 the call or the recipe is wrong."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    terminated = _interrupted_by(signal.SIGTERM)
     try:
         app(arguments)
+    except KeyboardInterrupt:
+        _stopped(terminated)
     except SystemExit as ended:
         if ended.code == 130:  # how typer ends an interrupted command, without a word
-            print("stopped; the same command goes on from the last finished epoch", file=sys.stderr)
+            _stopped(terminated)
         raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -258,6 +268,24 @@ def main() -> None:
         sys.exit(_explain(error))
 
 
+def _interrupted_by(number: signal.Signals) -> list[int]:
+    """From now on this signal ends the work as Ctrl-C does; the list that is returned has what has arrived."""
+    arrived: list[int] = []
+
+    def interrupt(received: int, _: object) -> None:
+        arrived.append(received)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(number, interrupt)
+    return arrived
+
+
+def _stopped(terminated: list[int]) -> NoReturn:
+    print("stopped; the same command goes on from the last finished epoch", file=sys.stderr)
+    sys.exit(128 + signal.SIGTERM if terminated else 128 + signal.SIGINT)
+
+
 def _explain(error: Exception) -> int:
     """Print one clear line for the person, and return the exit status."""
     from compress.errors import CompressError
@@ -266,6 +294,8 @@ def _explain(error: Exception) -> int:
         message, status = str(error), error.exit_status
     elif _disk_is_full(error):
         message, status = "the disk is full; free some space and run the same command again: it goes on", 1
+    elif _memory_is_short(error):
+        message, status = "there is not enough memory; with a smaller batch the same command goes on", 1
     elif isinstance(error, OSError) and error.filename:
         message, status = f"{error.filename}: {error.strerror}", 1
     else:
@@ -281,4 +311,19 @@ def _disk_is_full(error: Exception) -> bool:
     return number in (errno.ENOSPC, errno.EDQUOT) or any(
         words in text
         for words in ("No space left on device", "os error 28", "file write failed", "requested and 0 written")
+    )
+
+
+def _memory_is_short(error: Exception) -> bool:
+    """Also where a library has words of its own for it, such as oneDNN's `could not create a primitive`."""
+    text = str(error)
+    return isinstance(error, MemoryError) or any(
+        words in text
+        for words in (
+            "not enough memory",
+            "allocate memory",
+            "bad_alloc",
+            "bad allocation",
+            "could not create a primitive",
+        )
     )

@@ -14,6 +14,7 @@ from compress.deployment.inputs import PREPROCESS
 from compress.deployment.onnx_file import write_onnx
 from compress.deployment.runtimes import Runtime, require
 from compress.errors import CompressError, UsageError
+from compress.sums import SUMS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -119,5 +120,6 @@ def _refuse_quantized(model: nn.Module, runtimes: Sequence[Runtime]) -> None:
 
 
 def artifact_bytes(path: Path) -> int:
-    """Bytes of an artifact: all files of its folder that are needed to run it, without `preprocess.json`."""
-    return sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file() and file.name != PREPROCESS)
+    """Bytes of an artifact: all files of its folder that are needed to run it, without what is told of them."""
+    files = [file for file in path.parent.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files if file.name not in (PREPROCESS, SUMS))

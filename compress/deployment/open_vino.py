@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,18 +122,26 @@ def _constant(node: Any) -> bool:
     return bool(values) and all(_constant(value.get_node()) for value in values)
 
 
-def _read(path: Path) -> Any:
+@cache
+def _core() -> Any:
+    """One, which lives as long as the process.
+
+    Each sets a stack for signal handlers, and takes back the one before it when it goes: of two that go in the order in
+    which they came, the first one's stack stays set without being there, and the next signal is a segmentation fault.
+    """
     import openvino
 
+    return openvino.Core()
+
+
+def _read(path: Path) -> Any:
     try:
-        return openvino.Core().read_model(str(path))
+        return _core().read_model(str(path))
     except Exception as error:  # its exception types are not public
         raise CompressError(f"OpenVINO cannot read {path}: {first_line(error)}") from error
 
 
 def _compile(model: Any, threads: int | None, device: str) -> Any:
-    import openvino
-
     # By default OpenVINO computes float networks in bf16 where the processor has it: less exact, and no baseline. A GPU
     # would halve them as well; an NPU computes in fp16 or integers alone.
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
@@ -141,6 +150,6 @@ def _compile(model: Any, threads: int | None, device: str) -> Any:
     if device == CPU:
         settings["INFERENCE_NUM_THREADS"] = thread_count(threads)
     try:
-        return openvino.Core().compile_model(model, device, settings)
+        return _core().compile_model(model, device, settings)
     except Exception as error:  # its exception types are not public
         raise CompressError(f"OpenVINO cannot compile the network for the {device}: {first_line(error)}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,7 @@ from compress.pipeline.plan import Unit
 from compress.pipeline.work import Work
 from compress.progress import say, task
 from compress.recipe.schema import ExportStage, QuantizeStage
+from compress.sums import write_sums
 
 PYTORCH = "pytorch"  # eager: the baseline that everybody has
 NOT_RUN = "written, format checked, not run here"
@@ -44,6 +46,8 @@ def make_export(work: Work, unit: Unit, folder: Path) -> None:
     }
     if not unit.runtimes:
         raise CompressError(f"none of the runtimes that take {unit.parent} is here: `compress-model doctor` says more")
+    for left in ("artifacts", "triton"):  # by a killed run
+        shutil.rmtree(folder / left, ignore_errors=True)
     left_out: dict[str, str] = {}
     built = export(model, folder / "artifacts", unit.runtimes, about, left_out if stage.auto else None)
     if stage.triton:
@@ -64,6 +68,8 @@ def make_export(work: Work, unit: Unit, folder: Path) -> None:
             del built[runtime]
     if stage.auto:
         _compare(work, unit, folder, built, left_out, model, preprocess)
+    for path in built.values():
+        write_sums(path.parent)
     (folder / "artifacts.json").write_text(json.dumps(rows, indent=1))
 
 

@@ -9,11 +9,13 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress import progress
+from compress.atomic import write_atomic
 from compress.deployment.runtimes import require
 from compress.errors import CompressError, UsageError
 from compress.measurement.counters import Found, NoReading, find_counter
@@ -21,11 +23,12 @@ from compress.pipeline.follow import WaitingStore, follow, is_follower, several
 from compress.pipeline.plan import Plan, Unit, make_plan
 from compress.pipeline.remaining import Remaining
 from compress.pipeline.results import collect
-from compress.pipeline.store import Store, write_atomic
+from compress.pipeline.store import Store
 from compress.progress import console, duration, say
 from compress.quantization.methods import require_method
 from compress.recipe.schema import ExportStage, PruneStage, QuantizeStage, Recipe
 from compress.report import write_report
+from compress.sums import write_sums
 
 if TYPE_CHECKING:
     from compress.pipeline.work import Work
@@ -59,12 +62,15 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, logge
             check_loggers(loggers)
         store = Store(folder / "store" if fresh else runs / "store")
         store.root.mkdir(parents=True, exist_ok=True)
+        store.job(folder)
+        store.on_use = lambda key: log.write("uses", key=key)
         plan = make_plan(recipe, store)
         log.write("plan", units={unit.id: unit.key for unit in plan.units})
-        from_store = _make_all(plan, store, log, loggers)
-        _measure(plan, store, log)
-        counter = find_counter() if recipe.measure.energy == "auto" else Found(None, "not asked")
-        _measure_energy(plan, store, counter, log)
+        with store.temporary():
+            from_store = _make_all(plan, store, log, loggers)
+            _measure(plan, store, log)
+            counter = find_counter() if recipe.measure.energy == "auto" else Found(None, "not asked")
+            _measure_energy(plan, store, counter, log)
         made = [unit.id for unit in plan.units if unit.id not in from_store]
         began = started.isoformat(timespec="seconds")
         info = {"id": folder.name, "started": began, "made": made, "from_store": from_store}
@@ -76,8 +82,10 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, logge
         write_atomic(folder / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
         write_report(results, folder)
         log.write("done", wall_s=results["run"]["wall_s"])
+        write_sums(folder, leave_out=["store"])
     except BaseException as error:
-        log.write("failed", error=f"{type(error).__name__}: {error}")
+        with suppress(OSError):  # of a full disk, which the error itself tells of
+            log.write("failed", error=f"{type(error).__name__}: {error}")
         raise
     return folder
 
@@ -163,7 +171,7 @@ def _expected(work: Work) -> Remaining:
     """What the units will take: finding out takes some seconds, and so it is left out where nobody looks on."""
     from compress.pipeline.estimate import expected
 
-    rows = expected(work)
+    rows = expected(work.plan, work.store)
     say(f"about {duration(sum(row['seconds'] for row in rows))} in all, as `compress-model plan` shows it")
     return Remaining(rows)
 

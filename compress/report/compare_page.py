@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.atomic import write_atomic
 from compress.report import formats as f
 from compress.report.compare import ABSENT, same_tests
 from compress.report.formats import field
-from compress.report.page import html_page, replace
+from compress.report.page import html_page
 from compress.report.tables import Column, Record, Table, at, make
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def write_comparison(record: Mapping[str, Any], path: Path) -> None:
     Raises:
         OSError: it cannot be written there.
     """
-    replace(path, comparison_page(record))
+    write_atomic(path, comparison_page(record))
 
 
 def answer_lines(record: Mapping[str, Any]) -> list[str]:

@@ -6,10 +6,10 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from os import fsync, getpid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.atomic import write_atomic
 from compress.report import formats as f
 from compress.report import tables
 from compress.report.abouts import about
@@ -48,7 +48,7 @@ def write_report(results: Mapping[str, Any], folder: Path) -> None:
     context = _context(results)
     pages = {"report.md": _markdown(results, context), "report.html": _html(results, context)}
     for name, page in pages.items():
-        replace(folder / name, page)
+        write_atomic(folder / name, page)
 
 
 def render_html(results: Mapping[str, Any]) -> str:
@@ -167,16 +167,3 @@ def fenced(text: str, language: str = "") -> str:
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file aside and rename it, so that nobody reads half of it."""
-    aside = path.with_name(f".{path.name}.{getpid()}.tmp")
-    try:
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -17,12 +17,15 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from compress.atomic import fsync, write_atomic
 from compress.errors import CompressError, first_line
+from compress.hashing import file_digest, key_of
 from compress.progress import say, task
 from compress.recipe.schema import Trainer
 from compress.training.module import Fitting
 
 CHECKPOINT = "last.ckpt"
+DIGESTS = ".sha256"
 STEPS = "steps.json"
 NOTE_EVERY_S = 5.0
 
@@ -49,7 +52,7 @@ class Followed(Exception):
 class KeepEachEpoch(Checkpoint):
     """Writes the state after each epoch, aside and renamed, so that a kill loses one epoch at most.
 
-    It is not fsynced: a power cut may spoil it, and a spoilt state is noticed and not gone on from.
+    Its digest lies beside it: a spoilt state is noticed and not gone on from.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,6 +74,9 @@ class KeepEachEpoch(Checkpoint):
         aside = self.path.with_suffix(".partial")
         trainer.save_checkpoint(aside)
         if trainer.is_global_zero:
+            fsync(aside)
+            states = [path for path in (aside, self.path) if path.exists()]  # a kill leaves one or the other
+            write_atomic(self.path.with_suffix(DIGESTS), "\n".join(map(file_digest, states)))
             aside.replace(self.path)
 
 
@@ -85,6 +91,8 @@ class CountLost(Callback):
     def on_train_start(self, trainer: L.Trainer, _: L.LightningModule) -> None:
         try:
             told = json.loads(self.path.read_text())
+            if told.pop("sha256") != key_of(**told):
+                raise ValueError
             self.lost = int(told["lost"]) + max(0, int(told["steps"]) - trainer.global_step)
         except (OSError, ValueError, KeyError, TypeError):  # the first start, or a note that was cut off
             self.lost = 0
@@ -97,9 +105,8 @@ class CountLost(Callback):
     def _note(self, trainer: L.Trainer) -> None:
         self.noted = time.monotonic()
         if trainer.is_global_zero:
-            aside = self.path.with_suffix(".partial")
-            aside.write_text(json.dumps({"steps": trainer.global_step, "lost": self.lost}))
-            aside.replace(self.path)
+            told = {"steps": trainer.global_step, "lost": self.lost}
+            write_atomic(self.path, json.dumps({**told, "sha256": key_of(**told)}))
 
 
 class ShowEpochs(Callback):
@@ -186,6 +193,8 @@ def fit(module: Fitting, trainer: Trainer, work: Path, what: str, *callbacks: Ca
 
 def _finished_epochs(checkpoint: Path) -> int | None:
     try:
+        if file_digest(checkpoint) not in checkpoint.with_suffix(DIGESTS).read_text().split():
+            return None
         return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["epoch"]) + 1
     except Exception:  # whatever is wrong with it, it is no state to go on from
         return None

@@ -240,6 +240,18 @@ def test_plan_says_what_is_stored(job: Job) -> None:
     assert rows["pruned"]["macs"] > 0 and rows["pruned"]["seconds"] > 0
 
 
+def test_plan_needs_no_torch_where_all_is_stored(job: Job) -> None:
+    code = (
+        "import sys; from compress.__main__ import main\n"
+        f"sys.argv = ['compress-model', 'plan', {str(job.recipe)!r}, '--runs', {str(job.runs)!r}]\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
+    assert done.stdout.count("in the store") == 7 and done.stdout.endswith("False\n"), done.stdout + done.stderr
+
+
 def test_plan_counts_views_that_are_not_stored_yet_once(job: Job) -> None:
     known = planned(job, "stages.distilled.lr=0.04")
     new = planned(job, "stages.distilled.lr=0.04", "data.views.shift=0.1")

@@ -257,7 +257,7 @@ def test_write_report_replaces_whole_files(results: Results, tmp_path: Path, mon
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(page, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     results["command"] = "another"
     with pytest.raises(OSError, match="No space"):
         write_report(results, tmp_path)
