@@ -128,6 +128,7 @@ def fit_network(
     charge(ledger, f"{what}: validation after each epoch", epochs * len(chosen_on.images) * check_macs)
     # Apart from what the variant took: a run that was never stopped gives the same figures otherwise.
     ledger["interrupted"] += fitted.lost * (module.step_macs // module.step_images)
+    ledger["diverged"] += fitted.diverged
     ledger["wall_s"] = round(ledger["wall_s"] + fitted.wall_s, 3)
     ledger["steps"] = fitted.steps
     if ledger["selected_on"] != "test":  # what was once chosen on the test images stays so through repair
@@ -162,6 +163,7 @@ def new_ledger(before: Metrics | None = None) -> Metrics:
         "macs": start["macs"],
         "parts": list(start["parts"]),
         "interrupted": start.get("interrupted", 0),
+        "diverged": list(start.get("diverged", [])),
         "wall_s": start["wall_s"],
         "views": dict(start["views"]),
         "curve": [],

@@ -133,6 +133,9 @@ def _make(plan: Plan, store: Store, unit: Unit, place: str, log: Log) -> None:
     seconds = time.monotonic() - clock
     say(f"  done in {seconds:.0f} s")
     log.write("made", unit=unit.id, key=unit.key, seconds=round(seconds, 3))
+    if not unit.is_export:
+        for back in work.metrics(unit.id)["training"].get("diverged", []):
+            log.write("diverged", unit=unit.id, **back)
 
 
 def _measure(plan: Plan, store: Store, log: Log) -> None:

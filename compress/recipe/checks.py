@@ -10,11 +10,13 @@ from compress.recipe.schema import (
     Distillation,
     DistillStage,
     ExportStage,
+    Fit,
     OpenClipTeacher,
     PruneStage,
     QuantizeStage,
     Recipe,
     SparsifyStage,
+    Stage,
     Student,
     Teacher,
     TeacherStage,
@@ -27,6 +29,7 @@ TEST_SELECTION = (
     "an epoch chosen on the test images makes their accuracy worthless; where a published figure that was made so is "
     "to be reproduced, say `allow: [test-selection]` at the top of the recipe"
 )
+ONE_DEVICE = "`lower` goes back on one device only: set `trainer.devices: 1`"
 TEACH_CLASSIFIER = {"ce", "kd", "dkd", "dist"}
 TEACH_PROJECTION = {"embedding", "crd"}
 BRING_THEIR_WEIGHTS = ("local-dir:", "hf-hub:")  # open_clip's own prefixes
@@ -68,9 +71,19 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
             found += _exports(stage, recipe)
         if getattr(stage, "select_on", "last") == "test" and "test-selection" not in recipe.allow:
             found.append(("select_on", TEST_SELECTION))
+        if recipe.trainer.devices != 1 or recipe.trainer.num_nodes > 1:
+            found += [(key, ONE_DEVICE) for key, fit in _fits(stage) if fit.on_divergence == "lower"]
         for key, message in found:
             if message:
                 yield Problem(_place(root, index, key), f"stages.{stage.id}.{key}: {message}")
+
+
+def _fits(stage: Stage) -> Iterator[tuple[str, Fit]]:
+    """The fits of a stage, each with the key that a problem with `on_divergence` stands at."""
+    if isinstance(stage, TrainStage | DistillStage):
+        yield "on_divergence", stage
+    if isinstance(stage, PruneStage | SparsifyStage):
+        yield "repair", stage.repair
 
 
 def _place(root: Node, index: int, key: str) -> str:
