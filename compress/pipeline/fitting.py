@@ -13,6 +13,7 @@ from torch import nn
 from compress.data.arrays import ImageData, Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
+from compress.models.class_names import check_order, classes_of
 from compress.models.students import create_student
 from compress.pipeline.plan import Unit
 from compress.pipeline.work import Metrics, Work, stored_head
@@ -141,6 +142,9 @@ def new_student(work: Work, stage: TrainStage | DistillStage) -> tuple[nn.Module
     """A new network as the stage says, with its `architecture.json`."""
     student = stage.student
     resolution = student.resolution or work.data.resolution
+    if student.checkpoint:
+        own = classes_of(Path(student.checkpoint)) or ()
+        check_order(own, work.data.classes, f"the student's checkpoint {student.checkpoint}")
     torch.manual_seed(work.recipe.seed if stage.seed is None else stage.seed)
     model = create_student(student, len(work.data.classes), resolution)
     preprocess = Preprocess(resolution=resolution, mean=student.mean, std=student.std, interpolation="bicubic")

@@ -15,6 +15,7 @@ from typing import Any
 from compress.deployment.runtimes import require
 from compress.errors import CompressError, UsageError
 from compress.measurement.counters import Found, NoReading, find_counter
+from compress.pipeline.data_checks import check_data
 from compress.pipeline.follow import WaitingStore, follow, is_follower, several
 from compress.pipeline.plan import Plan, Unit, make_plan
 from compress.pipeline.results import collect
@@ -49,6 +50,9 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False) -> Pa
         store.root.mkdir(parents=True, exist_ok=True)
         plan = make_plan(recipe, store)
         log.write("plan", units={unit.id: unit.key for unit in plan.units})
+        remarks = check_data(recipe, store)
+        for remark in remarks:
+            say(f"data: {remark}")
         for number, unit in enumerate(plan.units, 1):
             _make(plan, store, unit, f"[{number}/{len(plan.units)}]", log)
         _measure(plan, store, log)
@@ -57,6 +61,7 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False) -> Pa
         info = {"id": folder.name, "started": started.isoformat(timespec="seconds")}
         results = collect(plan, store, info, command=shlex.join(["compress-model", *sys.argv[1:]]))
         results["environment"]["energy_counter"] = counter.detail
+        results["data"]["remarks"] = remarks
         _copy_artifacts(plan, store, folder)
         results["run"]["wall_s"] = round(time.monotonic() - clock, 3)
         write_atomic(folder / "recipe.yaml", _yaml(results["recipe"]["resolved"]))

@@ -59,6 +59,9 @@ class ClassifierTeacher(Section):
     model: str
     checkpoint: str | None = Field(None, description="local weights (.safetensors, or .pth read without pickle)")
     pretrained: bool = Field(False, description="download the library's own weights")
+    classes: list[str] | None = Field(
+        None, description="names of its outputs, in their order, where its file does not say them; they are checked"
+    )
     resolution: int | None = Field(None, ge=8, description="side in pixels; without it, the library's own")
     batch: int = Field(64, ge=1, description="images that it embeds at once")
     pretraining: Pretraining | None = None
