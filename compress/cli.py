@@ -196,7 +196,7 @@ def doctor(as_json: AsJson = False) -> None:
         print_json(rows)
         return
     for row in rows:
-        mark = "ok     " if row["present"] else "absent "
+        mark = "ok     " if row["present"] else "broken " if row["broken"] else "absent "
         print(f"{mark} {row['name']:<22} {row['detail']}")
 
 

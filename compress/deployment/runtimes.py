@@ -10,11 +10,11 @@ import importlib
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from compress.errors import CompressError, UsageError
+from compress.errors import CompressError, UsageError, first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,6 +91,27 @@ def missing(name: str) -> list[str]:
     return packages + [program for program in runtime.PROGRAMS if shutil.which(program) is None]
 
 
+def broken(packages: Sequence[str]) -> str | None:
+    """Which of some installed packages cannot be imported, and why; None where all can. They are imported for it."""
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except (Exception, SystemExit) as error:  # a package may fail at its import with anything
+            return f"{package} is broken: {type(error).__name__}: {first_line(error)}"
+    return None
+
+
+def require_whole(name: str) -> None:
+    """Import what an installed runtime needs.
+
+    Raises:
+        CompressError: a package cannot be imported.
+    """
+    reason = broken(find_runtime(name).PACKAGES)
+    if reason:
+        raise CompressError(f"the runtime {name} cannot be used, {reason}; install it again")
+
+
 def require(name: str) -> Runtime:
     """A runtime by name, with all that it needs.
 
@@ -109,11 +130,14 @@ def require_engine(name: str) -> Runtime:
 
     Raises:
         UsageError: there is none of this name.
-        CompressError: its package is not installed; the message has the command that adds it.
+        CompressError: its package is not installed, and the message has the command that adds it; or it is broken.
     """
     runtime = find_runtime(name)
     if importlib.util.find_spec(runtime.ENGINE) is None:
         raise CompressError(f"the runtime {name} is not installed: pip install {runtime.ENGINE}")
+    reason = broken([runtime.ENGINE])
+    if reason:
+        raise CompressError(f"the runtime {name} cannot be used, {reason}; install it again")
     return runtime
 
 

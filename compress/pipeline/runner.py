@@ -8,11 +8,12 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from compress.deployment.runtimes import require
+from compress.deployment.runtimes import require, require_whole
 from compress.errors import CompressError, UsageError
 from compress.measurement.counters import Found, NoReading, find_counter
 from compress.pipeline.data_checks import check_data
@@ -21,7 +22,7 @@ from compress.pipeline.plan import Plan, Unit, make_plan
 from compress.pipeline.results import collect
 from compress.pipeline.store import Store, write_atomic
 from compress.progress import say
-from compress.recipe.schema import ExportStage, PruneStage, Recipe
+from compress.recipe.schema import ExportStage, PruneStage, Recipe, Stage
 from compress.report import write_report
 
 
@@ -45,11 +46,13 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False) -> Pa
     folder = _new_folder(runs, recipe, started)
     log = Log(folder / "log.jsonl")
     try:
-        _check_runtimes(recipe)
+        _check_runtimes(recipe.stages, require)
         store = Store(folder / "store" if fresh else runs / "store")
         store.root.mkdir(parents=True, exist_ok=True)
         plan = make_plan(recipe, store)
         log.write("plan", units={unit.id: unit.key for unit in plan.units})
+        # A second run, which makes nothing, need not import them.
+        _check_runtimes([unit.stage for unit in plan.units if not store.has(unit.key)], require_whole)
         remarks = check_data(recipe, store)
         for remark in remarks:
             say(f"data: {remark}")
@@ -104,15 +107,15 @@ def _new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
     raise CompressError(f"{parent} has a thousand runs of this second")
 
 
-def _check_runtimes(recipe: Recipe) -> None:
-    """A runtime that is absent is said before anything is trained."""
-    for stage in recipe.stages:
+def _check_runtimes(stages: Sequence[Stage], check: Callable[[str], Any]) -> None:
+    """A runtime that is absent or broken is said before anything is trained."""
+    for stage in stages:
         needed = list(stage.runtimes) if isinstance(stage, ExportStage) else []
         if isinstance(stage, PruneStage) and stage.target_latency:
             needed.append(stage.target_latency.runtime)
         for runtime in needed:
             try:
-                require(runtime)
+                check(runtime)
             except CompressError as error:
                 raise type(error)(f"stage {stage.id}: {error}") from error
 
