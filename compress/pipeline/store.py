@@ -111,14 +111,15 @@ def _seal(folder: Path, what: str) -> None:
 
 def _damage(folder: Path) -> str | None:
     try:
-        files = json.loads((folder / MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        listed = json.loads((folder / MANIFEST).read_text())["files"]
+        files = {name: (told["bytes"], told["sha256"]) for name, told in listed.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST} cannot be read"
-    for name, expected in files.items():
+    for name, (size, digest) in files.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != expected["bytes"] or file_digest(path) != expected["sha256"]:
+        if path.stat().st_size != size or file_digest(path) != digest:
             return f"{name} has changed"
     return None
 

@@ -30,6 +30,10 @@ TEST_SELECTION = (
     "to be reproduced, say `allow: [test-selection]` at the top of the recipe"
 )
 ONE_DEVICE = "`lower` goes back on one device only: set `trainer.devices: 1`"
+TAKEN_OPTIONS = {
+    *("num_classes", "img_size", "pretrained", "weights"),
+    *("checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay"),  # files and addresses, to timm
+}
 TEACH_CLASSIFIER = {"ce", "kd", "dkd", "dist"}
 TEACH_PROJECTION = {"embedding", "crd"}
 BRING_THEIR_WEIGHTS = ("local-dir:", "hf-hub:")  # open_clip's own prefixes
@@ -110,7 +114,7 @@ def _start(student: Student) -> str | None:
 
 
 def _options(student: Student) -> str | None:
-    taken = sorted({"num_classes", "img_size", "pretrained", "weights"} & student.options.keys())
+    taken = sorted(TAKEN_OPTIONS & student.options.keys())
     return f"`options` may not set {', '.join(taken)}: the recipe does so elsewhere" if taken else None
 
 
