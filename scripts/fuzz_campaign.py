@@ -134,7 +134,7 @@ def child(target: str, seed: int, first: int, count: int, work: Path, limit: flo
 
 def _warm_up(attack: Callable[[Random, Path], None], target: str, work: Path) -> None:
     """Let everything be imported, and caches be filled, before limits and watch begin."""
-    for number in range(6):
+    for number in range(3):
         folder = work / f"warm-up-{number}"
         folder.mkdir()
         with suppress(Exception):
