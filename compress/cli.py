@@ -122,7 +122,7 @@ def validate(
 @app.command(epilog="Example: compress-model report runs/quickstart/20261123-120000")
 def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")]) -> None:
     """Write report.html and report.md again from results.json."""
-    from compress.errors import UsageError
+    from compress.errors import CompressError, UsageError
     from compress.report import write_report
     from compress.sums import check_run, update_sums
 
@@ -133,11 +133,13 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar=
         results = json.loads(path.read_text())
     except OSError as error:
         raise UsageError(f"{run} is no run: {path} cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no JSON: {error}") from error
     try:
         write_report(results, run)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (OSError, CompressError):
+        raise
+    except Exception as error:  # whatever a value that no run writes does to figures, tables and charts
         raise UsageError(f"{path} does not hold the results of a run ({type(error).__name__}: {error})") from error
     update_sums(run, ["report.html", "report.md"])
     print(run / "report.html")
@@ -242,7 +244,7 @@ def doctor(as_json: AsJson = False) -> None:
         print_json(rows)
         return
     for row in rows:
-        mark = "ok     " if row["present"] else "absent "
+        mark = "ok     " if row["present"] else "broken " if row["broken"] else "absent "
         print(f"{mark} {row['name']:<28} {row['detail']}")
 
 

@@ -84,8 +84,8 @@ def _about(kind: str, name: str) -> str:
 
 
 def examine() -> list[dict[str, Any]]:
-    """Rows `{name, present, detail}`: the processor, the GPU, the packages, the embedded assets, the disk."""
-    from compress.deployment.runtimes import RUNTIMES, elsewhere, find_runtime, missing
+    """Rows `{name, present, broken, detail}`: the processor, the GPU, the packages, the embedded assets, the disk."""
+    from compress.deployment.runtimes import RUNTIMES, broken, elsewhere, find_runtime, missing
 
     rows = [
         _row("python", True, platform.python_version()),
@@ -102,10 +102,11 @@ def examine() -> list[dict[str, Any]]:
     for name in RUNTIMES:
         runtime, absent = find_runtime(name), missing(name)
         versions = ", ".join(f"{package} {version_of(package)}" for package in runtime.PACKAGES)
-        detail = f"no {', '.join(absent)}: {runtime.ADD}" if absent else versions
+        reason = None if absent else broken(runtime.PACKAGES)
+        detail = f"no {', '.join(absent)}: {runtime.ADD}" if absent else reason or versions
         if where := elsewhere(name):
             detail += f"; its files are written and checked here, and run {where}"
-        rows.append(_row(f"runtime {name}", not absent, detail))
+        rows.append(_row(f"runtime {name}", not absent and not reason, detail, reason is not None))
     for asset in ("cifar10-sample/sample.json", "teacher/open_clip_model.safetensors"):
         rows.append(_row(f"embedded {asset.split('/')[0]}", (ASSETS / asset).exists(), str(ASSETS / asset)))
     rows += _counters()
@@ -136,5 +137,5 @@ def _counters() -> list[dict[str, Any]]:
     return [_row(name, one.counter is not None, one.detail) for name, one in found.items()]
 
 
-def _row(name: str, present: bool, detail: str) -> dict[str, Any]:
-    return {"name": name, "present": present, "detail": detail}
+def _row(name: str, present: bool, detail: str, broken: bool = False) -> dict[str, Any]:
+    return {"name": name, "present": present, "broken": broken, "detail": detail}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.raw import Labels, Part, Raw
-from compress.errors import UsageError
+from compress.errors import CompressError, UsageError
 from compress.recipe.data import DataSection, FileData
 
 Rows = NDArray[np.int64]
@@ -27,7 +27,11 @@ def share_out(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]:
 
     Raises:
         UsageError: there are too few labels for what the settings ask.
+        CompressError: labels and images, or labels and classes, do not fit each other.
     """
+    for name, part in (("train", raw.train), ("validation", raw.validation), ("test", raw.test)):
+        if part is not None:
+            _check_labels(name, part, len(raw.classes))
     labels = _labels(raw.train)
     cut = raw.validation is None
     test, rest = _cut_test(raw, settings)
@@ -93,6 +97,19 @@ def _cut_test(raw: Raw, settings: DataSection) -> tuple[Rows, Rows]:
         taken.append(rows[:end])
     test = np.sort(np.concatenate(taken))
     return test, np.setdiff1d(np.arange(len(labels)), test)
+
+
+def _check_labels(name: str, part: Part, classes: int) -> None:
+    labels = _labels(part)
+    if labels.shape != (len(part.images),):
+        raise CompressError(f"data: {name} has {len(part.images):,} images and labels of shape {list(labels.shape)}")
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        row = wrong[0]
+        more = f" ({len(wrong):,} such labels)" if len(wrong) > 1 else ""
+        raise CompressError(
+            f"data: image {row} of {name} has the label {labels[row]}, and the classes are 0 to {classes - 1}{more}"
+        )
 
 
 def check(counts: Sequence[int], classes: Sequence[str], settings: DataSection, *, cut: bool) -> None:

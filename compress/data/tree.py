@@ -14,6 +14,8 @@ from compress.data.files import ENDINGS
 from compress.data.raw import Labels
 from compress.errors import CompressError, UsageError
 
+DEEPEST = 100
+"""Folders in folders below which no images are looked for; a path cannot be much longer anyway."""
 LAYOUT = (
     "it should hold train/CLASS/ and test/CLASS/, and may hold val/CLASS/ and unlabeled/; `test: 0.2` in data cuts a "
     "fifth off where there is no test/, and then CLASS/ alone is enough"
@@ -120,12 +122,15 @@ def _labelled(folder: Path, classes: tuple[str, ...], beside: set[str]) -> tuple
     return [file for found in files for file in found], labels
 
 
-def image_files(folder: Path, seen: set[tuple[int, int]] | None = None) -> Iterator[Path]:
-    """Image files at any depth, sorted by name within each folder.
+def image_files(folder: Path, seen: set[tuple[int, int]] | None = None, depth: int = 0) -> Iterator[Path]:
+    """Image files at any depth, sorted by name within each folder. Pipes and devices are none, whatever their name.
 
     Raises:
         CompressError: a folder cannot be read.
+        UsageError: folders lie in one another beyond `DEEPEST`.
     """
+    if depth > DEEPEST:
+        raise UsageError(f"{str(folder)[:200]}...: more than {DEEPEST} folders lie in one another")
     seen = set() if seen is None else seen
     try:
         status = folder.stat()
@@ -136,8 +141,8 @@ def image_files(folder: Path, seen: set[tuple[int, int]] | None = None) -> Itera
     seen.add((status.st_dev, status.st_ino))
     for entry in _entries(folder):
         if _is_folder(entry):
-            yield from image_files(folder / entry.name, seen)
-        elif _is_image(entry.name):
+            yield from image_files(folder / entry.name, seen, depth + 1)
+        elif _is_image(entry.name) and not _is_special(entry):
             yield folder / entry.name  # a link to nowhere is said when it is read
 
 
@@ -159,6 +164,16 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
+        return False
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    """A pipe, a socket or a device, or a link to one: reading it could last for ever."""
+    if entry.is_file(follow_symlinks=False):
+        return False
+    try:
+        return not stat.S_ISREG(entry.stat().st_mode)
+    except OSError:  # a link to nowhere
         return False
 
 

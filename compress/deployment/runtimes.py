@@ -11,12 +11,12 @@ import importlib
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from compress.deployment.devices import on_device
-from compress.errors import CompressError, UsageError
+from compress.errors import CompressError, UsageError, first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,6 +125,27 @@ def _lacking(runtime: Runtime) -> list[str]:
     return list(getattr(runtime, "lacking", list)())
 
 
+def broken(packages: Sequence[str]) -> str | None:
+    """Which of some installed packages cannot be imported, and why; None where all can. They are imported for it."""
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except (Exception, SystemExit) as error:  # a package may fail at its import with anything
+            return f"{package} is broken: {type(error).__name__}: {first_line(error)}"
+    return None
+
+
+def require_whole(name: str) -> None:
+    """Import what an installed runtime needs.
+
+    Raises:
+        CompressError: a package cannot be imported.
+    """
+    reason = broken(find_runtime(name).PACKAGES)
+    if reason:
+        raise CompressError(f"the runtime {name} cannot be used, {reason}; install it again")
+
+
 def require(name: str) -> Runtime:
     """A runtime by name, with all that it needs.
 
@@ -143,14 +164,17 @@ def require_engine(name: str) -> Runtime:
 
     Raises:
         UsageError: there is none of this name.
-        CompressError: its package is not installed or its device is not here, with what adds it, or its files run
-            elsewhere.
+        CompressError: its package is not installed or its device is not here, with what adds it; it is broken; or its
+            files run elsewhere.
     """
     runtime = find_runtime(name)
     if where := elsewhere(name):
         raise not_run_here(name, where)
     if importlib.util.find_spec(runtime.ENGINE) is None:
         raise CompressError(f"the runtime {name} is not installed: pip install {runtime.ENGINE}")
+    reason = broken([runtime.ENGINE])
+    if reason:
+        raise CompressError(f"the runtime {name} cannot be used, {reason}; install it again")
     if absent := _lacking(runtime):
         raise CompressError(f"the runtime {name} needs {', '.join(absent)}: {runtime.ADD}")
     return runtime

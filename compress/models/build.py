@@ -93,5 +93,6 @@ def _torchvision(name: str, classes: int, pretrained: bool, options: Mapping[str
         return models.get_model(name, weights=None, num_classes=classes, **options)  # type: ignore[no-any-return]
     model = models.get_model(name, weights="DEFAULT", **options)
     path, head = classifier(model)
-    model.set_submodule(path, nn.Linear(head.in_features, classes))
+    if head.out_features != classes:
+        model.set_submodule(path, nn.Linear(head.in_features, classes))
     return model  # type: ignore[no-any-return]

@@ -7,13 +7,11 @@ builds, so that a pruned network is rebuilt from text.
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -41,7 +39,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # damaged bytes make the unpickler raise a dozen kinds, MemoryError among them
         reason = first_line(error, 150)
         raise CompressError(f"{path} is no weights file that can be read without running code: {reason}") from error
     for wrapper in ("state_dict", "model"):
@@ -144,7 +142,7 @@ def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """
     try:
         architecture = json.loads((folder / "architecture.json").read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CompressError(f"{folder} holds no variant: architecture.json cannot be read") from error
     quantization = architecture.get("quantization")
     if quantization and quantization.get("file"):
@@ -152,7 +150,18 @@ def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 
         return OnnxNetwork.read(folder / ONNX), architecture
     weights = read_weights(folder / "model.safetensors")
+    try:
+        return _built(architecture, weights, str(folder)), architecture
+    except CompressError:
+        raise
+    except Exception as error:  # whatever a builder makes of values that no stage writes
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise CompressError(f"{folder} holds no variant: architecture.json describes no network ({reason})") from error
+
+
+def _built(architecture: Mapping[str, Any], weights: Mapping[str, Tensor], where: str) -> nn.Module:
     model = plain_network(architecture).eval()
+    quantization = architecture.get("quantization")
     if quantization:
         from compress.quantization.rebuild import rebuild
         from compress.quantization.scheme import Scheme
@@ -166,8 +175,7 @@ def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
             aware=bool(quantization.get("aware")),
             target=quantization.get("target", "x86"),
         )
-        graph = rebuild(model, example, weights, quantization["scales"], scheme)
-        return graph, architecture
+        return rebuild(model, example, weights, quantization["scales"], scheme)
     resize(model, architecture["sizes"], weights)
-    load_weights(model, weights, str(folder))
-    return model.eval(), architecture
+    load_weights(model, weights, where)
+    return model.eval()

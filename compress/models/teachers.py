@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from compress.data.preprocess import Preprocess
 from compress.errors import CompressError, UsageError, first_line
-from compress.models.build import create_model
+from compress.models.build import create_model, model_names
 from compress.models.checkpoints import load_weights, read_weights
+from compress.models.class_names import check_published, check_teacher, classes_of
 from compress.models.identity import LOCAL, local_files
 from compress.recipe.data import DataSection
 from compress.recipe.schema import ClassifierTeacher, OpenClipTeacher
@@ -57,7 +58,7 @@ def load_teacher(
     """
     if isinstance(settings, OpenClipTeacher):
         return _open_clip(settings, data, classes)
-    return _classifier(settings, len(classes), resolution)
+    return _classifier(settings, classes, resolution)
 
 
 def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[str]) -> LoadedTeacher:
@@ -153,9 +154,14 @@ def _no_weights(settings: OpenClipTeacher, error: Exception) -> str:
     )
 
 
-def _classifier(settings: ClassifierTeacher, classes: int, resolution: int) -> LoadedTeacher:
+def _classifier(settings: ClassifierTeacher, classes: Sequence[str], resolution: int) -> LoadedTeacher:
     side = settings.resolution or resolution
-    model = create_model(settings.source, settings.model, classes, side, pretrained=settings.pretrained)
+    told = settings.classes or (classes_of(Path(settings.checkpoint)) if settings.checkpoint else None)
+    if told:
+        check_teacher(told, classes, f"the teacher {settings.model}")
+    if settings.pretrained and settings.model in model_names(settings.source):
+        check_published(settings.source, settings.model, classes)
+    model = create_model(settings.source, settings.model, len(classes), side, pretrained=settings.pretrained)
     if settings.checkpoint:
         load_weights(model, read_weights(Path(settings.checkpoint)), settings.checkpoint)
     cfg = getattr(model, "pretrained_cfg", {}) or {}

@@ -15,6 +15,7 @@ from compress.data.arrays import ImageData, Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
 from compress.models.checkpoints import load_variant
+from compress.models.class_names import check_order, classes_of
 from compress.models.students import create_student
 from compress.pipeline.plan import Unit
 from compress.pipeline.work import Metrics, Work, stored_head
@@ -135,6 +136,7 @@ def fit_network(
     charge(ledger, f"{what}: validation after each epoch", epochs * len(chosen_on.images) * check_macs)
     # Apart from what the variant took: a run that was never stopped gives the same figures otherwise.
     ledger["interrupted"] += fitted.lost * (module.step_macs // module.step_images)
+    ledger["diverged"] += fitted.diverged
     ledger["wall_s"] = round(ledger["wall_s"] + fitted.wall_s, 3)
     ledger["steps"] = fitted.steps
     if ledger["selected_on"] != "test":  # what was once chosen on the test images stays so through repair
@@ -155,6 +157,9 @@ def new_student(work: Work, stage: TrainStage | DistillStage) -> tuple[nn.Module
     """A new network as the stage says, with its `architecture.json`."""
     student = stage.student
     resolution = student.resolution or work.data.resolution
+    if student.checkpoint:
+        own = classes_of(Path(student.checkpoint)) or ()
+        check_order(own, work.data.classes, f"the student's checkpoint {student.checkpoint}")
     torch.manual_seed(work.recipe.seed if stage.seed is None else stage.seed)
     model = create_student(student, len(work.data.classes), resolution)
     preprocess = Preprocess(resolution=resolution, mean=student.mean, std=student.std, interpolation="bicubic")
@@ -177,6 +182,7 @@ def new_ledger(before: Metrics | None = None) -> Metrics:
         "macs": start["macs"],
         "parts": list(start["parts"]),
         "interrupted": start.get("interrupted", 0),
+        "diverged": list(start.get("diverged", [])),
         "wall_s": start["wall_s"],
         "views": dict(start["views"]),
         "curve": [],

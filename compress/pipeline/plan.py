@@ -126,7 +126,7 @@ def _variant_unit(recipe: Recipe, data: str, stage: Stage, units: dict[str, Unit
     everywhere = dict.fromkeys(("id", "from_", "published", "verify"), True)
     idle: Any = {**everywhere, "repair": {"verify"}, "training": {"verify"}}
     if isinstance(stage, TeacherStage):
-        idle["teacher"] = {"batch", "pretraining"}
+        idle["teacher"] = {"batch", "pretraining", "classes"}
     settings, packages = stage.model_dump(mode="json", exclude=idle), _packages(stage)
     parent = getattr(stage, "from_", None)
     ancestor = teacher_of(recipe, stage.id)

@@ -109,6 +109,7 @@ def _variant(plan: Plan, store: Store, identifier: str, measured: dict[str, Any]
             "curve": training["curve"],
             "selected_on": training["selected_on"],
             "interrupted": training.get("interrupted"),
+            "diverged": training.get("diverged", []),
             "teacher_pretraining": _pretraining(plan, unit),
         },
         "artifacts": artifacts,

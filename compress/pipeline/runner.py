@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from compress import progress
 from compress.atomic import write_atomic
-from compress.deployment.runtimes import require
+from compress.deployment.runtimes import require_whole
 from compress.errors import CompressError, UsageError
 from compress.measurement.counters import Found, NoReading, find_counter
+from compress.pipeline.data_checks import check_data
 from compress.pipeline.follow import WaitingStore, follow, is_follower, several
+from compress.pipeline.needs import check_needs
 from compress.pipeline.plan import Plan, Unit, make_plan
 from compress.pipeline.remaining import Remaining
 from compress.pipeline.results import collect
 from compress.pipeline.store import Store
 from compress.progress import console, duration, say
-from compress.quantization.methods import require_method
-from compress.recipe.schema import ExportStage, PruneStage, QuantizeStage, Recipe
+from compress.recipe.schema import Recipe
 from compress.report import write_report
 from compress.sums import write_sums
 
@@ -55,7 +56,7 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, logge
     folder = _new_folder(runs, recipe, started)
     log = Log(folder / "log.jsonl")
     try:
-        _check_packages(recipe)
+        check_needs(recipe.stages)
         if loggers:
             from compress.training.watch import check_loggers
 
@@ -66,6 +67,11 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, logge
         store.on_use = lambda key: log.write("uses", key=key)
         plan = make_plan(recipe, store)
         log.write("plan", units={unit.id: unit.key for unit in plan.units})
+        # A second run, which makes nothing, need not import them.
+        check_needs([unit.stage for unit in plan.units if not store.has(unit.key)], require_whole)
+        remarks = check_data(recipe, store)
+        for remark in remarks:
+            say(f"data: {remark}")
         with store.temporary():
             from_store = _make_all(plan, store, log, loggers)
             _measure(plan, store, log)
@@ -76,6 +82,7 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, logge
         info = {"id": folder.name, "started": began, "made": made, "from_store": from_store}
         results = collect(plan, store, info, command=shlex.join(["compress-model", *sys.argv[1:]]))
         results["environment"]["energy_counter"] = counter.detail
+        results["data"]["remarks"] = remarks
         _copy_artifacts(plan, store, folder)
         results["run"]["wall_s"] = round(time.monotonic() - clock, 3)
         write_atomic(folder / "recipe.yaml", _yaml(results["recipe"]["resolved"]))
@@ -118,21 +125,6 @@ def _new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
             continue
         return folder
     raise CompressError(f"{parent} has a thousand runs of this second")
-
-
-def _check_packages(recipe: Recipe) -> None:
-    """A runtime or a quantizer that is absent is said before anything is trained."""
-    for stage in recipe.stages:
-        runtimes = list(stage.runtimes) if isinstance(stage, ExportStage) and not stage.auto else []
-        if isinstance(stage, PruneStage) and stage.target_latency:
-            runtimes.append(stage.target_latency.runtime)
-        try:
-            for runtime in runtimes:
-                require(runtime)
-            if isinstance(stage, QuantizeStage):
-                require_method(stage.method)
-        except CompressError as error:
-            raise type(error)(f"stage {stage.id}: {error}") from error
 
 
 def _make_all(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> list[str]:
@@ -190,6 +182,9 @@ def _make(work: Work, unit: Unit, log: Log) -> float:
         raise type(error)(f"stage {unit.id}: {error}") from error
     seconds = time.monotonic() - clock
     log.write("made", unit=unit.id, key=unit.key, seconds=round(seconds, 3))
+    if not unit.is_export:
+        for back in work.metrics(unit.id)["training"].get("diverged", []):
+            log.write("diverged", unit=unit.id, **back)
     return seconds
 
 

@@ -143,7 +143,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         if set(told) == {"what", "files"}:
             return {"key": folder.name, **told}
         return told if text == manifest_text(told["key"], told["what"], told["files"]) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -15,11 +15,13 @@ from compress.recipe.schema import (
     Distillation,
     DistillStage,
     ExportStage,
+    Fit,
     OpenClipTeacher,
     PruneStage,
     QuantizeStage,
     Recipe,
     SparsifyStage,
+    Stage,
     Student,
     Teacher,
     TeacherStage,
@@ -33,6 +35,11 @@ TEST_SELECTION = (
     "an epoch chosen on the test images makes their accuracy worthless; where a published figure that was made so is "
     "to be reproduced, say `allow: [test-selection]` at the top of the recipe"
 )
+ONE_DEVICE = "`lower` goes back on one device only: set `trainer.devices: 1`"
+TAKEN_OPTIONS = {
+    *("num_classes", "img_size", "pretrained", "weights"),
+    *("checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay"),  # files and addresses, to timm
+}
 TEACH_CLASSIFIER = {"ce", "kd", "dkd", "dist"}
 READ_FEATURES = {"embedding", "rkd_distance", "rkd_angle", "crd", "attention", "hint"}
 TEACH_PROJECTION = {"embedding", "crd"}
@@ -84,6 +91,8 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
             found += _exports(stage, recipe)
         if getattr(stage, "select_on", "last") == "test" and "test-selection" not in recipe.allow:
             found.append(("select_on", TEST_SELECTION))
+        if recipe.trainer.devices != 1 or recipe.trainer.num_nodes > 1:
+            found += [(key, ONE_DEVICE) for key, fit in _fits(stage) if fit.on_divergence == "lower"]
         for key, message in found:
             if message:
                 yield Problem(_place(root, index, key), f"stages.{stage.id}.{key}: {message}")
@@ -101,6 +110,14 @@ def _deployments(recipe: Recipe, root: Node) -> Iterator[Problem]:
             yield Problem(place, f"{where}.budgets: {profile.name} asks nothing of a model: give {asked}")
         if profile.name in [other.name for other in recipe.worth.deployments[:index]]:
             yield Problem(place, f"{where}.name: there is a deployment {profile.name!r} already")
+
+
+def _fits(stage: Stage) -> Iterator[tuple[str, Fit]]:
+    """The fits of a stage, each with the key that a problem with `on_divergence` stands at."""
+    if isinstance(stage, TrainStage | DistillStage):
+        yield "on_divergence", stage
+    if isinstance(stage, PruneStage | SparsifyStage):
+        yield "repair", stage.repair
 
 
 def _place(root: Node, index: int, key: str) -> str:
@@ -127,7 +144,7 @@ def _start(student: Student) -> str | None:
 
 
 def _options(student: Student) -> str | None:
-    taken = sorted({"num_classes", "img_size", "pretrained", "weights"} & student.options.keys())
+    taken = sorted(TAKEN_OPTIONS & student.options.keys())
     return f"`options` may not set {', '.join(taken)}: the recipe does so elsewhere" if taken else None
 
 

@@ -61,6 +61,9 @@ class ClassifierTeacher(Section):
     model: str
     checkpoint: str | None = Field(None, description="local weights (.safetensors, or .pth read without pickle)")
     pretrained: bool = Field(False, description="download the library's own weights")
+    classes: list[str] | None = Field(
+        None, description="names of its outputs, in their order, where its file does not say them; they are checked"
+    )
     resolution: int | None = Field(None, ge=8, description="side in pixels; without it, the library's own")
     batch: int = Field(64, ge=1, description="images that it embeds at once")
     pretraining: Pretraining | None = None
@@ -108,6 +111,9 @@ class Fit(Section):
     compile: bool = Field(False, description="torch.compile: needs a C++ compiler on a CPU, minutes at the start")
     patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better validation")
     select_on: Literal["last", "validation", "test"] = Field("last", description="whose best epoch is kept")
+    on_divergence: Literal["stop", "lower"] = Field(
+        "stop", description="of the loss: stop, or go back to the last good epoch and on at half the rate"
+    )
 
 
 class Distillation(Fit):
@@ -327,7 +333,9 @@ class Recipe(Section):
     name: Annotated[Identifier, AfterValidator(_free_name)]
     description: str = ""
     seed: int = Field(0, ge=0, lt=2**31)
-    allow: list[Literal["test-selection"]] = Field([], description="what is refused unless it is asked for by name")
+    allow: list[Literal["test-selection", "overlap"]] = Field(
+        [], description="what is refused unless it is asked for by name"
+    )
     data: Data
     trainer: Trainer = Trainer()
     stages: list[Stage] = Field(min_length=1, max_length=1000)

@@ -128,6 +128,7 @@ def _general(results: Mapping[str, Any]) -> tuple[str, ...]:
             f"The epoch of {', '.join(peeked)} was chosen on the test images (`select_on: test`): the accuracy there "
             "is too high, by how much is not known."
         )
+    lines += [f.plain(remark) for remark in field(results, "data", "remarks") or []]
     if field(results, "data", "name"):
         lines.append(f"It holds for {f.plain(field(results, 'data', 'name'))}, on the machine below.")
     return tuple(lines)

@@ -22,12 +22,14 @@ from compress.errors import CompressError, first_line
 from compress.hashing import file_digest, key_of
 from compress.progress import say, task
 from compress.recipe.schema import Trainer
-from compress.training.module import Fitting
+from compress.training.module import Diverged, Fitting
+from compress.training.rates import LOWERED
 
 CHECKPOINT = "last.ckpt"
 DIGESTS = ".sha256"
 STEPS = "steps.json"
 NOTE_EVERY_S = 5.0
+LOWERED_AT_MOST = 5
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Fitted:
     """What a fit leaves: accuracy after each epoch, optimizer steps, images seen, and seconds.
 
     `lost` counts the images of steps that were taken and lost when the fit was interrupted, as far as it is known: to
-    the last note before the interruption.
+    the last note before the interruption. `diverged` has the epoch and the loss of each time that it went back.
     """
 
     curve: list[dict[str, float]]
@@ -43,6 +45,7 @@ class Fitted:
     images: int
     wall_s: float
     lost: int = 0
+    diverged: tuple[dict[str, Any], ...] = ()
 
 
 class Followed(Exception):
@@ -102,6 +105,10 @@ class CountLost(Callback):
         if time.monotonic() - self.noted > NOTE_EVERY_S:
             self._note(trainer)
 
+    def on_exception(self, trainer: L.Trainer, *_: Any) -> None:
+        if self.path.exists():  # else it had not begun
+            self._note(trainer)
+
     def _note(self, trainer: L.Trainer) -> None:
         self.noted = time.monotonic()
         if trainer.is_global_zero:
@@ -139,28 +146,60 @@ class ShowEpochs(Callback):
     def teardown(self, *_: Any, **__: Any) -> None:
         if hasattr(self, "bar"):
             self.bar.__exit__(None, None, None)
+            del self.bar
+
+    on_exception = teardown  # Lightning then leaves out the other one
 
 
 def fit(module: Fitting, trainer: Trainer, work: Path, what: str, *callbacks: Callback) -> Fitted:
     """Fit `module.network` in place; `work` keeps the state of a killed fit, which the next call goes on from.
 
     Raises:
-        CompressError: the loss is no number any more, or Lightning refuses the `trainer` section.
+        CompressError: the loss diverges, or Lightning refuses the `trainer` section.
         Followed: this process only joined the fit of another one.
     """
-    epochs = module.settings.epochs
-    if epochs == 0:
+    if module.settings.epochs == 0:
         return Fitted([], 0, 0, 0.0)
     _quiet()
     work.mkdir(parents=True, exist_ok=True)
     last = work / CHECKPOINT
-    keep, count = KeepEachEpoch(last), CountLost(work)
+    lowers = module.settings.on_divergence == "lower"
+    first = {name: value.clone() for name, value in module.state_dict().items()} if lowers else {}
+    while True:
+        keep, count = KeepEachEpoch(last), CountLost(work)
+        loop = _loop(module, trainer, work, [*callbacks, keep, count, ShowEpochs(what, module.settings.epochs)])
+        resumed = _resumed(last, what, module.settings.epochs)
+        try:
+            module.network.train()  # Lightning keeps the mode that it finds
+            loop.fit(module, ckpt_path=last if resumed else None, weights_only=True)
+            break
+        except (SystemExit, SIGTERMException) as error:  # Lightning's ways to end when it is stopped
+            raise KeyboardInterrupt from error
+        except Diverged as error:
+            if not lowers or len(module.diverged) == LOWERED_AT_MOST:
+                raise CompressError(_diverged(module, error, last)) from error
+            module.teardown("fit")
+            module.go_back(error)
+            if not last.exists():
+                module.load_state_dict(first)
+            rate = module.settings.lr * LOWERED ** len(module.diverged)
+            say(f"  {what}: {error}; from the last good state on, at half the rate: {rate:.3g}")
+    if not loop.is_global_zero:
+        raise Followed
+    module.network.load_state_dict(dict(module.best or module.kept()))
+    module.network.eval().cpu()
+    steps, images = int(loop.global_step), module.step_images
+    spent = round(keep.spent, 3)
+    return Fitted(module.curve, steps, steps * images, spent, count.lost * images, tuple(module.diverged))
+
+
+def _loop(module: Fitting, trainer: Trainer, work: Path, callbacks: list[Callback]) -> L.Trainer:
     try:
-        loop = L.Trainer(
+        return L.Trainer(
             **trainer.model_dump(),
-            max_epochs=epochs,
+            max_epochs=module.settings.epochs,
             gradient_clip_val=module.settings.clip,
-            callbacks=[*callbacks, keep, count, ShowEpochs(what, epochs)],
+            callbacks=callbacks,
             default_root_dir=work,
             logger=False,
             enable_progress_bar=False,
@@ -170,25 +209,30 @@ def fit(module: Fitting, trainer: Trainer, work: Path, what: str, *callbacks: Ca
         )
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         raise CompressError(f"the trainer section does not fit this machine: {first_line(error)}") from error
-    if last.exists():
-        done = _finished_epochs(last)
-        if done is None:
-            last.unlink()
-            say(f"  {what}: the state of the interrupted fit is damaged; it starts again")
-        else:
-            say(f"  {what}: goes on after epoch {done} of {epochs}")
-    try:
-        module.network.train()  # Lightning keeps the mode that it finds
-        loop.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
-    except (SystemExit, SIGTERMException) as error:  # Lightning's ways to end when it is stopped
-        raise KeyboardInterrupt from error
-    if not loop.is_global_zero:
-        raise Followed
-    module.network.load_state_dict(dict(module.best or module.kept()))
-    module.network.eval().cpu()
-    steps = int(loop.global_step)
-    images = module.step_images
-    return Fitted(module.curve, steps, steps * images, round(keep.spent, 3), count.lost * images)
+
+
+def _resumed(last: Path, what: str, epochs: int) -> bool:
+    """Whether there is a state to go on from; a damaged one is removed."""
+    if not last.exists():
+        return False
+    done = _finished_epochs(last)
+    if done is None:
+        last.unlink()
+        say(f"  {what}: the state of the interrupted fit is damaged; it starts again")
+        return False
+    say(f"  {what}: goes on after epoch {done} of {epochs}")
+    return True
+
+
+def _diverged(module: Fitting, error: Diverged, last: Path) -> str:
+    """What a person is told where a fit stops: what was tried, what may help, which state is left."""
+    settings, times = module.settings, len(module.diverged)
+    lowered = f", and at a rate lowered {times} times still" if times else ""
+    others = [] if settings.clip else ["set `clip: 1`"]
+    others += [] if settings.on_divergence == "lower" else ["`on_divergence: lower`"]
+    advice = " or ".join([f"lower `lr` ({settings.lr:g})", *others])
+    kept = f"; the state after epoch {error.epoch - 1} is kept in {last}" if last.exists() else "; no epoch was good"
+    return f"{error} of {settings.epochs}{lowered}: {advice}, or look at the data{kept}"
 
 
 def _finished_epochs(checkpoint: Path) -> int | None:

@@ -26,10 +26,20 @@ from compress.training.images import Images, in_order, shuffled
 from compress.training.losses import labelled_cross_entropy
 from compress.training.mixing import mixed
 from compress.training.objective import Objective, Step, reads_features
-from compress.training.rates import make_optimizer, rate_of
+from compress.training.rates import LOWERED, make_optimizer, rate_of
 from compress.training.tap import Tap, hint_maps, map_pairs, open_taps
 
 GPU_SHARE = 0.5  # of the free memory of a GPU that images may take
+EXPLODED = 1000.0  # times the first step's loss, or 1 where that is more
+LOOK_EVERY = 50  # steps after which a loss is read: each reading waits for the device
+
+
+class Diverged(CompressError):
+    """The loss is no number any more, or has exploded."""
+
+    def __init__(self, loss: float, epoch: int) -> None:
+        self.loss, self.epoch = loss, epoch
+        super().__init__(f"the loss is {loss:.3g} in epoch {epoch}")
 
 
 class Fitting(L.LightningModule):
@@ -73,8 +83,11 @@ class Fitting(L.LightningModule):
         self.curve: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
         self.last_loss = math.nan
+        self.first_loss: float | None = None
+        self.diverged: list[dict[str, Any]] = []
         self._losses: list[Tensor] = []
         self._right: list[Tensor] = []
+        self._sane: list[Tensor] = []
         self._taps: dict[str, Tap] = {}
 
     def _objective(self) -> Objective | None:
@@ -117,8 +130,17 @@ class Fitting(L.LightningModule):
         fused = self.settings.clip is None or self.trainer.precision == "32-true"
         optimizer = make_optimizer(parameters, self.settings, fused)
         rate = rate_of(self.settings, max(1, int(self.trainer.estimated_stepping_batches)))
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        share = LOWERED ** len(self.diverged)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: share * rate(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        if self.diverged:  # the state that was gone back to has the rate of before
+            scheduler: Any = self.lr_schedulers()
+            for group, base, rate in zip(
+                scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+            ):
+                group["lr"] = base * rate(scheduler.last_epoch)
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)  # dropout is the same after a resumption
@@ -133,7 +155,26 @@ class Fitting(L.LightningModule):
         logits = self._logits(self.network, images)
         loss = self._loss(logits, images, batch, view, rng, share)
         self._losses.append(loss.detach())
+        if self.trainer.world_size == 1 and number % LOOK_EVERY == 0:  # of several processes, one would stop alone
+            self._check(float(loss.detach()))
         return loss
+
+    def _check(self, loss: float) -> None:
+        """Remember the first loss of a fit, and stop where a later one is no number or far beyond it."""
+        if self.first_loss is None:
+            self.first_loss = loss
+        if not math.isfinite(loss) or loss > EXPLODED * max(1.0, self.first_loss):
+            raise Diverged(loss, self.current_epoch + 1)
+
+    def go_back(self, diverged: Diverged) -> None:
+        """Forget what has happened since the state that the next fit starts from, but that it diverged."""
+        self.diverged.append({"epoch": diverged.epoch, "loss": str(diverged.loss)})
+        self.curve, self.best, self.first_loss = [], {}, None
+        self._clear()
+
+    def _clear(self) -> None:
+        for gathered in (self._losses, self._right, self._sane):
+            gathered.clear()
 
     def _loss(
         self,
@@ -180,16 +221,17 @@ class Fitting(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
         network = self.network if self.average is None else self.average.module
-        self._right.append((self._logits(network, batch["images"]).argmax(1) == batch["labels"]).float())
+        logits = self._logits(network, batch["images"])
+        self._right.append((logits.argmax(1) == batch["labels"]).float())
+        self._sane.append(torch.isfinite(logits).all())
 
     def on_validation_epoch_end(self) -> None:
-        means = torch.stack([torch.stack(self._losses).mean(), torch.cat(self._right).mean()])
+        loss = torch.stack(self._losses).mean()
+        loss = torch.where(torch.stack(self._sane).all(), loss, math.nan)  # the last step's weights are no step's loss
+        means = torch.stack([loss, torch.cat(self._right).mean()])
         self.last_loss, top1 = self.all_gather(means).view(-1, 2).mean(0).tolist()
-        self._right.clear()
-        self._losses.clear()
-        if not math.isfinite(self.last_loss):
-            epoch = self.current_epoch + 1
-            raise CompressError(f"the loss is {self.last_loss} in epoch {epoch}: lower `lr`, or look at the data")
+        self._clear()
+        self._check(self.last_loss)
         top1 = round(top1, 6)
         spent = (self.current_epoch + 1) * int(self.trainer.num_training_batches) * self.step_macs
         if self.settings.select_on != "last" and top1 > max((p["top1"] for p in self.curve), default=-1.0):
@@ -210,9 +252,12 @@ class Fitting(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["curve"], checkpoint["best"] = self.curve, self.best
+        checkpoint["first_loss"], checkpoint["diverged"] = self.first_loss, self.diverged
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.curve, self.best = checkpoint["curve"], checkpoint["best"]
+        self.first_loss = checkpoint.get("first_loss")
+        self.diverged = max(self.diverged, checkpoint.get("diverged", []), key=len)  # it may be gone back to
         self.trainer.should_stop = self.out_of_patience
 
     def _logits(self, network: nn.Module, images: Tensor) -> Tensor:

@@ -24,6 +24,10 @@ def make_optimizer(parameters: Iterable[nn.Parameter], settings: Fit, fused: boo
     return kind(groups, settings.lr, fused=fused)  # 3.5x faster steps on a CPU
 
 
+LOWERED = 0.5
+"""What the rate is multiplied by each time that a fit has diverged and goes back to its last good epoch."""
+
+
 def rate_of(settings: Fit, steps: int) -> Callable[[int], float]:
     """What the highest learning rate is multiplied by in each step: a warm-up, then a cosine to 0 or a constant."""
     warmup = round(settings.warmup * steps)

@@ -239,3 +239,19 @@ def test_a_link_to_nowhere(photos):
     (photos / "train" / "cat" / "gone.png").symlink_to(photos / "nowhere.png")
     with pytest.raises(CompressError, match=r"gone.png cannot be read: No such file"):
         data_key(section(photos), 0)
+
+
+def test_pipes_and_devices_are_no_images(photos: Path) -> None:
+    os.mkfifo(photos / "train" / "cat" / "pipe.png")
+    (photos / "train" / "cat" / "endless.png").symlink_to("/dev/zero")
+    (photos / "train" / "cat" / "link.png").symlink_to(photos / "train" / "cat" / "pipe.png")
+    assert len(tree.find(photos).parts["train"][0]) == 20
+
+
+def test_folders_in_folders_without_end(photos: Path) -> None:
+    below = photos / "unlabeled"
+    for _ in range(120):
+        below /= "d"
+    below.mkdir(parents=True)
+    with pytest.raises(UsageError, match="more than 100 folders lie in one another"):
+        tree.find(photos)

@@ -17,7 +17,7 @@ from compress.deployment.devices import check_provider
 from compress.deployment.runtimes import find_runtime, missing, require, require_engine
 from compress.errors import CompressError
 from compress.inventory import examine, names
-from compress.pipeline.runner import _check_packages
+from compress.pipeline.needs import check_needs
 from compress.recipe.load import parse_recipe
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -50,7 +50,7 @@ def test_providers_and_devices_that_are_there_are_found(with_cuda: None, monkeyp
 def test_a_recipe_that_asks_for_an_absent_one_is_told_before_anything_runs() -> None:
     recipe = parse_recipe(GOOD.replace(EXPORT, f"{EXPORT}    runtimes: [onnxruntime-cuda]\n"))
     with pytest.raises(CompressError, match="stage files: the runtime onnxruntime-cuda needs CUDAExecutionProvider"):
-        _check_packages(recipe)
+        check_needs(recipe.stages)
 
 
 def test_a_silent_fall_back_to_the_processor_is_an_error(

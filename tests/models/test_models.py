@@ -182,3 +182,13 @@ def test_names_that_open_clip_does_not_have() -> None:
         load_teacher(OpenClipTeacher(source="open_clip", model="ViT-B32"), data, CLASSES, 32)
     with pytest.raises(UsageError, match="has no weights 'laion' of ViT-B-32; it has openai"):
         load_teacher(OpenClipTeacher(source="open_clip", model="ViT-B-32", pretrained="laion"), data, CLASSES, 32)
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]", "{}", '{"library": "timm", "model": "test_resnet"}', "[" * 9999, '{"library": 7, "model": {}}']
+)
+def test_an_architecture_that_is_none(tmp_path: Path, text: str) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    (tmp_path / "architecture.json").write_text(text)
+    with pytest.raises(CompressError, match="holds no variant"):
+        load_variant(tmp_path)

@@ -97,3 +97,10 @@ def test_the_second_of_two_waits_and_takes_the_result(tmp_path: Path) -> None:
     second.join(10)
     assert made == ["first"] and got == [True]
     assert (tmp_path / "k" / "a.txt").read_text() == "first"
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"files": []}', '{"files": {"a": 1}}', '{"files": {"a": {}}}', "[" * 9999])
+def test_a_manifest_that_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "store" / "key").mkdir(parents=True)
+    (tmp_path / "store" / "key" / "entry.json").write_text(text)
+    assert not Store(tmp_path / "store").has("key")

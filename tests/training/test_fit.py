@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.data.views import render
-from compress.errors import UsageError
+from compress.errors import CompressError, UsageError
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.data import Views
 from compress.recipe.schema import Distillation, Fit, Trainer
@@ -259,3 +260,112 @@ def test_a_compiled_network_is_fitted_alike(tmp_path: Path) -> None:
     fit(other, CPU, tmp_path / "compiled", "tiny")
     pairs = zip(one.network.state_dict().items(), other.network.state_dict().items(), strict=True)
     assert all(a == b and torch.allclose(x.float(), y.float(), atol=1e-3) for (a, x), (b, y) in pairs)
+
+
+def spoilt(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """Makes the loss of some steps, as they are counted over all attempts, no number."""
+    original, taken = Fitting._loss, 0
+
+    def loss(self: Fitting, *args: Any) -> torch.Tensor:
+        nonlocal taken
+        taken += 1
+        found = original(self, *args)
+        return found * math.nan if taken in steps else found
+
+    monkeypatch.setattr(Fitting, "_loss", loss)
+
+
+def test_a_loss_that_is_no_number_stops_the_fit_and_names_the_last_good_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoilt(monkeypatch, 10)  # the second of the third epoch
+    with pytest.raises(CompressError, match=r"the loss is nan in epoch 3 of 4: lower `lr` \(0.002\)") as stopped:
+        fit(fitting(plain(4)), CPU, tmp_path, "tiny")
+    assert f"the state after epoch 2 is kept in {tmp_path / 'last.ckpt'}" in str(stopped.value)
+    kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert kept["epoch"] == 1 and all(torch.isfinite(value).all() for value in kept["state_dict"].values())
+
+
+def test_weights_that_the_last_step_of_an_epoch_spoils_are_no_good_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Fitting.on_train_batch_end
+
+    def spoil(self: Fitting, *args: Any) -> None:
+        original(self, *args)
+        if self.global_step == 8:
+            with torch.no_grad():
+                self.network.get_submodule("fc").weight.fill_(math.inf)
+
+    monkeypatch.setattr(Fitting, "on_train_batch_end", spoil)
+    with pytest.raises(CompressError, match=r"nan in epoch 2 of 4: .*after epoch 1 is kept"):
+        fit(fitting(plain(4)), CPU, tmp_path, "tiny")
+
+
+def test_a_loss_that_explodes_stops_the_fit(tmp_path: Path) -> None:
+    settings = Fit(epochs=3, batch=16, lr=1e4, warmup=0)
+    with pytest.raises(CompressError, match=r"in epoch 1 of 3: .*or set `clip: 1` or .*; no epoch was good"):
+        fit(fitting(settings), CPU, tmp_path, "tiny")
+
+
+@pytest.mark.parametrize(("step", "epoch"), [(6, 2), (2, 1)])
+def test_a_fit_that_diverges_goes_back_and_on_at_half_the_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, epoch: int
+) -> None:
+    spoilt(monkeypatch, step)
+    rates: list[float] = []
+    watch_rates(monkeypatch, rates)
+    module = fitting(plain(2, schedule="constant", warmup=0, on_divergence="lower"))
+    start = {name: value.clone() for name, value in module.network.state_dict().items()}
+    fitted = fit(module, CPU, tmp_path, "tiny")
+    assert fitted.diverged == ({"epoch": epoch, "loss": "nan"},)
+    assert fitted.lost == 4 * 16, "the epoch was ended before its loss was read"
+    assert fitted.steps == 8 and len(fitted.curve) == 2 and rates == [0.002] * 4 * epoch + [0.001] * 4 * (3 - epoch)
+    assert not any(network._forward_hooks for network in module.network.modules())
+    ended = module.network.state_dict()
+    assert all(torch.isfinite(value).all() for value in ended.values()) and not same(ended, start)
+    assert int(ended["bn1.num_batches_tracked"]) == 8, "what was gone back from has left no trace"
+
+
+def watch_rates(monkeypatch: pytest.MonkeyPatch, rates: list[float]) -> None:
+    def watch(self: Fitting, *_: Any) -> None:
+        rates.append(round(self.trainer.optimizers[0].param_groups[0]["lr"], 9))
+
+    monkeypatch.setattr(Fitting, "on_train_batch_start", watch)
+
+
+def test_a_killed_fit_remembers_that_it_went_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = plain(3, on_divergence="lower")
+    ends = []
+    for name, killed_at in (("whole", None), ("killed", 14)):
+        with monkeypatch.context() as patch:
+            spoilt(patch, 6)  # back after 8 steps to the state after 4
+            if killed_at:
+                die_at(patch, killed_at)
+                with pytest.raises(KeyError):
+                    fit(fitting(settings), CPU, tmp_path / name, "tiny")
+        with monkeypatch.context() as patch:
+            if not killed_at:
+                spoilt(patch, 6)
+            module = fitting(settings)
+            ends.append((fit(module, CPU, tmp_path / name, "tiny").diverged, module.network.state_dict()))
+    assert ends[0][0] == ends[1][0] == ({"epoch": 2, "loss": "nan"},) and same(ends[0][1], ends[1][1])
+
+
+def die_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    original, taken = Fitting.training_step, 0
+
+    def dies(self: Fitting, *args: Any) -> torch.Tensor:
+        nonlocal taken
+        taken += 1
+        if taken == step:
+            raise KeyError("killed")
+        return original(self, *args)
+
+    monkeypatch.setattr(Fitting, "training_step", dies)
+
+
+def test_going_back_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoilt(monkeypatch, *range(100))
+    with pytest.raises(CompressError, match=r"nan in epoch 1 of 2, and at a rate lowered 5 times still: lower `lr`"):
+        fit(fitting(plain(2, on_divergence="lower")), CPU, tmp_path, "tiny")

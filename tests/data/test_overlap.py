@@ -1,0 +1,126 @@
+"""Images in two splits, classes that splits lack, and labels of no class."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compress.data.arrays import prepare
+from compress.data.overlap import overlaps, refuse_in_test, remarks
+from compress.data.raw import Part, Raw
+from compress.data.splits import share_out
+from compress.errors import CompressError, UsageError
+from compress.pipeline import data_checks
+from compress.pipeline.store import Store
+from compress.recipe import parse_recipe
+from compress.recipe.data import DataSection
+
+
+def recipe(photos: Path, **top: Any) -> Any:
+    words = "".join(f"{key}: {value}\n" for key, value in top.items())
+    stages = "stages: [{id: s, kind: train, student: resnet18}]\n"
+    return parse_recipe(f"data: {{source: image-folder, path: {photos}, resolution: 16}}\n{stages}{words}")
+
+
+def test_without_any(photos: Path, store: Store) -> None:
+    assert data_checks.check_data(recipe(photos), store) == []
+
+
+def test_a_train_image_in_test_is_refused_unless_it_is_allowed(photos: Path, store: Store) -> None:
+    shutil.copy(photos / "train" / "dog" / "04.png", photos / "test" / "dog" / "other name.png")
+    said = r"1 of the 7 test images is in (train|validation) too, .* first is image 6 of test \(dog\) and image \d+ of"
+    with pytest.raises(UsageError, match=said + r".*allow: \[overlap\]"):
+        data_checks.check_data(recipe(photos), store)
+    (remark,) = data_checks.check_data(recipe(photos, allow="[overlap]"), store)
+    assert "too: the accuracy there is too high, by how much is not known" in remark
+
+
+def test_an_unlabelled_test_image_is_refused_too(photos: Path, store: Store) -> None:
+    shutil.copy(photos / "test" / "cat" / "00.png", photos / "unlabeled" / "it.png")
+    with pytest.raises(UsageError, match="1 of the 6 test images is in unlabeled too"):
+        data_checks.check_data(recipe(photos), store)
+
+
+def test_a_validation_image_in_train_is_said(photos: Path, store: Store) -> None:
+    for name in ("cat", "dog"):
+        (photos / "val" / name).mkdir(parents=True)
+        for number in (3, 4):
+            shutil.copy(photos / "train" / name / f"{number:02}.png", photos / "val" / name)
+    settings = recipe(photos).data
+    found = overlaps(data := prepare(settings, store, 0), store)
+    assert found == [{"split": "validation", "other": "train", "images": 4, "first": [0, 3]}]
+    refuse_in_test(found, data.classes, data)
+    assert remarks(found, data) == [
+        "4 of the 4 validation images are in train too: what was chosen on validation was partly chosen on what was "
+        "learnt."
+    ]
+
+
+def test_it_is_looked_for_once(photos: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = prepare(recipe(photos).data, store, 0)
+    overlaps(data, store)
+    monkeypatch.setattr("compress.data.overlap._shared", None)
+    assert overlaps(data, store) == []
+
+
+def without(monkeypatch: pytest.MonkeyPatch, split: str, label: int) -> Callable[..., Any]:
+    """Gives prepared data in which no image of a split has a label."""
+
+    def prepared(*arguments: Any) -> Any:
+        from dataclasses import replace
+
+        data = prepare(*arguments)
+        part = getattr(data, split)
+        keep = np.asarray(part.labels) != label
+        return replace(data, **{split: replace(part, images=part.images[keep], labels=part.labels[keep])})
+
+    return prepared
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        ("train", "no train image has the class dog, so no network can learn it"),
+        ("validation", "validation has images of fewer than two classes"),
+        ("test", "test has images of fewer than two classes"),
+    ],
+)
+def test_a_split_that_a_missing_class_makes_useless(
+    photos: Path, store: Store, monkeypatch: pytest.MonkeyPatch, split: str, words: str
+) -> None:
+    monkeypatch.setattr(data_checks, "prepare", without(monkeypatch, split, 1))
+    with pytest.raises(UsageError, match=words):
+        data_checks.check_data(recipe(photos), store)
+
+
+def test_a_class_that_test_lacks_is_said(
+    photos: Path, paint: Callable[..., Path], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        paint(photos / "train" / "fox" / f"{number}.png", 200 + number)
+    paint(photos / "test" / "fox" / "0.png", 300)
+    monkeypatch.setattr(data_checks, "prepare", without(monkeypatch, "test", 2))
+    (remark,) = data_checks.check_data(recipe(photos), store)
+    assert remark.startswith("No test image has the class fox: the accuracy does not tell")
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+@pytest.mark.parametrize("wrong", [3, -1, 2**40])
+def test_labels_of_no_class(part: str, wrong: int) -> None:
+    parts = {name: Part(np.zeros((6, 3, 2, 2), np.uint8), np.arange(6) % 3) for name in ("train", "validation", "test")}
+    labels = parts[part].labels
+    assert labels is not None
+    labels[4] = wrong
+    with pytest.raises(CompressError, match=rf"image 4 of {part} has the label {wrong}, and the classes are 0 to 2"):
+        share_out(Raw(("a", "b", "c"), **parts), DataSection(), 0)
+
+
+def test_fewer_labels_than_images() -> None:
+    whole = Part(np.zeros((6, 3, 2, 2), np.uint8), np.arange(6) % 3)
+    with pytest.raises(CompressError, match=r"test has 6 images and labels of shape \[5\]"):
+        share_out(Raw(("a", "b", "c"), whole, Part(whole.images, np.arange(5) % 3)), DataSection(), 0)

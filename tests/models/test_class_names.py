@@ -1,0 +1,80 @@
+"""Teachers and students whose classes are in another order are refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+from compress.errors import CompressError, UsageError
+from compress.models.build import create_model
+from compress.models.class_names import check_order, classes_of
+from compress.models.teachers import LoadedTeacher, load_teacher
+from compress.recipe.data import SampleData
+from compress.recipe.schema import ClassifierTeacher
+
+DATA = ("cat", "dog", "fox")
+OTHER = ("dog", "cat", "fox")
+
+
+def teacher(**settings: object) -> LoadedTeacher:
+    section = ClassifierTeacher(source="timm", model="test_resnet", **settings)  # type: ignore[arg-type]
+    return load_teacher(section, SampleData(source="cifar10-sample"), DATA, 32)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """As a stage leaves them, without a word about the classes."""
+    save_file(create_model("timm", "test_resnet", 3, 32).state_dict(), tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+def test_names_beside_the_file(weights: Path) -> None:
+    assert classes_of(weights) is None
+    for text, found in (
+        (json.dumps({"classes": OTHER}), OTHER),
+        ('{"classes": [1, 2]}', None),
+        ('{"classes": "cat"}', None),
+        ("[1]", None),
+        ("{", None),
+    ):
+        (weights.parent / "architecture.json").write_text(text)
+        assert classes_of(weights) == found, text
+
+
+def test_names_inside_the_file(tmp_path: Path) -> None:
+    tensors = create_model("timm", "test_resnet", 3, 32).state_dict()
+    save_file(tensors, tmp_path / "own.safetensors", {"classes": json.dumps(OTHER)})
+    assert classes_of(tmp_path / "own.safetensors") == OTHER
+    (tmp_path / "damaged.safetensors").write_bytes(b"\xff" * 20)
+    assert classes_of(tmp_path / "damaged.safetensors") is None
+    with pytest.raises(CompressError, match=r"test_resnet has the classes in another order: its output 0 is 'dog'"):
+        teacher(checkpoint=str(tmp_path / "own.safetensors"))
+
+
+def test_a_teacher_by_its_recipe(weights: Path) -> None:
+    path = str(weights)
+    teacher(checkpoint=path)
+    teacher(checkpoint=path, classes=list(DATA))
+    with pytest.raises(CompressError, match="another order"):
+        teacher(checkpoint=path, classes=list(OTHER))
+    with pytest.raises(CompressError, match=r"other classes \(cat, dog, wolf\) than the data has \(cat, dog, fox\)"):
+        teacher(checkpoint=path, classes=["cat", "dog", "wolf"])
+
+
+def test_a_student_may_start_from_other_classes_but_not_from_another_order() -> None:
+    check_order((), DATA, "it")
+    check_order(("wolf", "owl"), DATA, "it")
+    with pytest.raises(CompressError, match="it has the classes in another order"):
+        check_order(OTHER, DATA, "it")
+
+
+@pytest.mark.parametrize(
+    ("source", "model", "words"), [("timm", "resnet18", "1000 classes"), ("torchvision", "resnet18", "tench")]
+)
+def test_published_weights_for_other_classes_teach_nothing(source: str, model: str, words: str) -> None:
+    section = ClassifierTeacher(source=source, model=model, pretrained=True)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=rf"{words}.*the data has 3 \(cat, dog, fox\): its head would be random"):
+        load_teacher(section, SampleData(source="cifar10-sample"), DATA, 32)

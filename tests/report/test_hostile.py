@@ -1,0 +1,85 @@
+"""`report` from a hostile `results.json` writes pages that run nothing, or says in one line why there are none."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress.cli import app
+from compress.errors import UsageError
+
+MARKUP = "\"'></svg></style></title></pre><script>alert(1)</script><img src=x onerror=alert(1)>"
+Results = dict[str, Any]
+
+
+class Page(HTMLParser):
+    """Elements and attributes of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[tuple[str, str | None]] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= set(attrs)
+
+
+def everywhere(value: Any) -> Any:
+    """The same data in which every text that is no word of the format is followed by markup."""
+    if isinstance(value, dict):
+        return {key: everywhere(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [everywhere(part) for part in value]
+    return f"{value}{MARKUP}" if isinstance(value, str) else value
+
+
+def report(results: Any, folder: Path) -> str:
+    (folder / "results.json").write_text(json.dumps(results))
+    app(["report", str(folder)], standalone_mode=False)
+    return (folder / "report.html").read_text()
+
+
+def test_markup_in_every_text_stays_text(results: Results, tmp_path: Path) -> None:
+    before, hostile = Page(report(results, tmp_path)), Page(page := report(everywhere(results), tmp_path))
+    assert hostile.tags <= before.tags and not {"script", "img"} & before.tags
+    assert {name for name, _ in hostile.attributes} <= {name for name, _ in before.attributes}
+    assert not any(name.startswith("on") for name, _ in hostile.attributes)
+    assert "&lt;script&gt;" in page
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    assert ("content", policy) in hostile.attributes, "nothing may run even where it was not escaped"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("variants",),
+        ("variants", 2, "accuracy"),
+        ("variants", 2, "training", "parts"),
+        ("efficiency", 0),
+        ("recipe",),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("value", [7.5, [1]], ids=str)
+def test_what_is_no_result_is_said_or_left_out(results: Results, tmp_path: Path, path: Any, value: Any) -> None:
+    holder: Any = results
+    for part in path[:-1]:
+        holder = holder[part]
+    holder[path[-1]] = value
+    try:
+        assert "script" not in Page(report(results, tmp_path)).tags
+    except UsageError as error:
+        assert "does not hold the results of a run" in str(error) and "\n" not in str(error)
+        assert not (tmp_path / "report.html").exists(), "no half of the pages"
+
+
+def test_json_that_is_nested_beyond_measure(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text("[" * 100_000)
+    with pytest.raises(UsageError, match="is no JSON"):
+        app(["report", str(tmp_path)], standalone_mode=False)

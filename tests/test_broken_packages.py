@@ -1,0 +1,78 @@
+"""Optional packages that are installed and fail at their import break nothing that does not need them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import Job, environment
+
+from compress.deployment.runtimes import RUNTIMES, find_runtime
+
+ERRORS = (
+    "ImportError('cannot import name x')",
+    "OSError('libx.so.1: cannot open shared object')",
+    "RuntimeError('no')",
+)
+OPTIONAL = ("onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "ncnn", "pnnx", "executorch", "zeus")
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """A folder for PYTHONPATH in which each optional package is there and raises."""
+    for number, package in enumerate(OPTIONAL):
+        (tmp_path / "broken" / package).mkdir(parents=True)
+        (tmp_path / "broken" / package / "__init__.py").write_text(f"raise {ERRORS[number % 3]}\n")
+    return tmp_path / "broken"
+
+
+def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    variables = environment()
+    variables["PYTHONPATH"] = f"{folder}:{variables.get('PYTHONPATH', '')}"
+    command = [sys.executable, "-m", "compress", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=variables)
+
+
+def test_doctor_says_what_is_broken(broken: Path) -> None:
+    done = call(broken, "doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    for name in RUNTIMES:
+        if set(find_runtime(name).PACKAGES) & set(OPTIONAL):
+            row = rows[f"runtime {name}"]
+            assert row["broken"] and not row["present"], row
+            assert any(f"{p} is broken: " in row["detail"] for p in find_runtime(name).PACKAGES)
+    assert not rows["torch"]["broken"] and rows["torch"]["present"]
+
+
+def test_names_are_listed(broken: Path) -> None:
+    done = call(broken, "list", "runtimes")
+    assert done.returncode == 0 and "openvino" in done.stdout, done.stderr
+
+
+def test_an_artifact_of_a_broken_runtime(broken: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch()
+    done = call(broken, "predict", str(tmp_path), str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: the runtime onnxruntime cannot be used, onnxruntime is broken: RuntimeError: no; install it again\n"
+    )
+
+
+@pytest.mark.slow
+def test_a_run_that_needs_none_goes_through_and_one_that_does_stops_before_training(
+    broken: Path, make_job: Callable[[], Job]
+) -> None:
+    job = make_job()
+    refused = call(broken, *job.command()[3:])
+    assert refused.returncode == 1 and "training" not in refused.stderr
+    assert refused.stderr.startswith(
+        "error: stage files: the runtime onnxruntime cannot be used, onnx is broken: Import"
+    )
+    job.write(deployed=False)
+    done = call(broken, *job.command()[3:])
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,112 @@
+"""What the code promises of hostile files and of what is installed, read off the code itself."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import compress
+from compress.errors import RecipeError
+from compress.recipe import parse_recipe
+
+CHECKOUT = Path(compress.__file__).parents[1]
+FILES = sorted([*(CHECKOUT / "compress").rglob("*.py"), *(CHECKOUT / "scripts").glob("*.py")])
+# The campaign makes hostile pickles and plants these faults; it is no part of what runs recipes.
+CAMPAIGN = {"fuzz_campaign.py", "_hostile_inputs.py"}
+SAFE_YAML = {"parse", "safe_load", "safe_dump", "SafeLoader", "CSafeLoader", "YAMLError", "MarkedYAMLError"}
+# Names of modules that are looked up in a table of the package's own, or written out where they are used.
+IMPORTS_BY_NAME = {
+    *("compress/__init__.py", "compress/report/__init__.py", "compress/deployment/runtimes.py"),
+    *("compress/deployment/bench.py", "compress/measurement/counters.py"),
+}
+
+
+def wrong(source: str, name: str = "it.py") -> Iterator[str]:
+    """What a source must not hold, in words."""
+    tree = ast.parse(source)
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    for module in imported & {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}:
+        yield f"imports {module}"
+    for node in ast.walk(tree):
+        of_yaml = isinstance(node, ast.Attribute) and ast.unparse(node.value) == "yaml"
+        if of_yaml and not (node.attr in SAFE_YAML or node.attr.endswith(("Event", "Error"))):
+            yield f"line {node.lineno}: yaml.{node.attr}"
+        if not isinstance(node, ast.Call):
+            continue
+        called, given = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+        if called in ("eval", "exec", "compile", "os.system", "os.popen", "__import__"):
+            yield f"line {node.lineno}: {called}"
+        if called == "torch.load" and given.get("weights_only") != "True":
+            yield f"line {node.lineno}: torch.load without weights_only=True"
+        if called in ("np.load", "numpy.load") and given.get("allow_pickle", "False") != "False":
+            yield f"line {node.lineno}: {called} with pickles"
+        if given.get("shell", "False") != "False":
+            yield f"line {node.lineno}: shell"
+        if (
+            called.endswith("import_module")
+            and not isinstance(node.args[0], ast.Constant)
+            and name not in IMPORTS_BY_NAME
+        ):
+            yield f"line {node.lineno}: {ast.unparse(node)}"
+        if called.endswith("Environment") and "autoescape" not in given:
+            yield f"line {node.lineno}: a jinja2 environment that does not say whether it escapes"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_no_code_of_a_file_runs(path: Path) -> None:
+    if path.name not in CAMPAIGN:
+        assert list(wrong(path.read_text(), path.relative_to(CHECKOUT).as_posix())) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("eval(x)", "import pickle", "from pickle import loads", "torch.load(f)", "torch.load(f, weights_only=False)"),
+        *("yaml.load(x)", "yaml.unsafe_load(x)", "yaml.FullLoader", "run(c, shell=True)", "os.system(x)"),
+        *("importlib.import_module(recipe.plugin)", "np.load(f, allow_pickle=True)", "Environment(loader=x)"),
+    ],
+)
+def test_the_walk_sees(source: str) -> None:
+    assert len(list(wrong(source))) == 1
+
+
+def test_pages_are_escaped() -> None:
+    page = (CHECKOUT / "compress" / "report" / "page.py").read_text()
+    html = next(node for node in ast.walk(ast.parse(page)) if getattr(node, "name", "") == "render_html")
+    assert "_environment(autoescape=True)" in ast.unparse(html)
+
+
+@pytest.mark.parametrize("name", ["../x", "..", ".", "/tmp/x", "a/b", "-rf", "", "a\\nb", "a\\0b", "store", "x" * 65])
+@pytest.mark.parametrize("key", ["name", "id"])
+def test_no_name_leads_out_of_the_run_folder(name: str, key: str) -> None:
+    if (name, key) == ("store", "id"):
+        return
+    stage = f'{{id: "{name if key == "id" else "a"}", kind: train, student: resnet18}}'
+    top = f'name: "{name}"\n' if key == "name" else ""
+    with pytest.raises(RecipeError, match=key if key == "name" else "stages"):
+        parse_recipe(f"{top}data: cifar10-sample\nstages: [{stage}]\n")
+
+
+@pytest.mark.parametrize("option", ["checkpoint_path", "cache_dir", "pretrained_cfg"])
+def test_options_of_a_student_name_no_file(option: str) -> None:
+    student = f"{{model: resnet18, options: {{{option}: /tmp/x}}}}"
+    with pytest.raises(RecipeError, match=f"`options` may not set {option}"):
+        parse_recipe(f"data: cifar10-sample\nstages: [{{id: a, kind: train, student: {student}}}]\n")
+
+
+def test_the_lock_holds_what_is_pinned_with_hashes_and_without_addresses() -> None:
+    lock = (CHECKOUT / "requirements.lock").read_text()
+    found = re.findall(
+        r"^([A-Za-z0-9_.-]+)==(\S+)[^\n]*\\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n?)+)", lock, re.M
+    )
+    locked = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version, _ in found}
+    assert len(found) == len(re.findall(r"^\S+==", lock, re.M)), "each has hashes"
+    assert "://" not in lock
+    for line in (CHECKOUT / "constraints.txt").read_text().split():
+        name, _, version = line.partition("==")
+        assert locked[re.sub(r"[-_.]+", "-", name).lower()] == version, "run scripts/lock"
