@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import importlib.util
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,10 +30,11 @@ from torch import Tensor, nn
 from compress.data.sample import read
 from compress.deployment.bench import environment
 from compress.deployment.export import export
-from compress.deployment.runtimes import RUNTIMES, find_runtime, missing, thread_count
+from compress.deployment.runtimes import RUNTIMES, elsewhere, find_runtime, missing, thread_count
 from compress.measurement.latency import fastest, measure_in_turns, summary
 from compress.models.build import create_model
 from compress.quantization.capture import capture
+from compress.quantization.methods import METHODS
 from compress.quantization.post_training import quantize
 from compress.recipe.data import SampleData
 from compress.silence import quiet, silent
@@ -58,7 +58,7 @@ def main() -> None:
     args = parser.parse_args()
     threads = thread_count(args.threads)
     torch.set_num_threads(threads)
-    runtimes = args.runtimes or [name for name in RUNTIMES if not missing(name)]
+    runtimes = args.runtimes or [name for name in RUNTIMES if not missing(name) and not elsewhere(name)]
     rows = []
     for library in args.models:
         model, images = trained_like(library, args.resolution, args.calibration)
@@ -105,13 +105,6 @@ def eager(model: nn.Module, images: np.ndarray) -> object:
 # --- ours ---------------------------------------------------------------------------------------------------------
 
 
-def methods() -> list[str]:
-    """Methods of the `quantize` stage."""
-    if importlib.util.find_spec("compress.quantization.methods") is None:
-        return ["torchao"]
-    return list(importlib.import_module("compress.quantization.methods").METHODS)
-
-
 def artifacts(
     model: nn.Module, images: Tensor, runtimes: Sequence[str], work: Path, threads: int
 ) -> dict[tuple[str, str], Run]:
@@ -120,9 +113,9 @@ def artifacts(
     runs: dict[tuple[str, str], Run] = {}
     for runtime, path in export(model, work / "float", runtimes, about).items():
         runs["FP32", f"{runtime} FP32"] = find_runtime(runtime).load(path, threads)
-    integer = [name for name in runtimes if find_runtime(name).QUANTIZED]
-    for method in methods():
-        network = quantized(model, list(torch.split(images, 32)), method)
+    for method in METHODS:
+        integer = [name for name in runtimes if method in find_runtime(name).QUANTIZED]
+        network = quantize(model, torch.split(images, 32), images[:2], method=method).network
         failed: dict[str, str] = {}
         for runtime, path in export(network, work / method, integer, about, failed).items():
             covered = find_runtime(runtime).coverage(path)
@@ -132,12 +125,6 @@ def artifacts(
         for runtime, reason in failed.items():
             print(f"ours, {method} in {runtime}: left out: {reason}")
     return runs
-
-
-def quantized(model: nn.Module, batches: list[Tensor], method: str) -> nn.Module:
-    other: dict[str, Any] = {} if method == "torchao" else {"method": method}
-    found = quantize(model, batches, batches[0], **other)
-    return getattr(found, "network", found)
 
 
 # --- the libraries, as their documentation says -------------------------------------------------------------------
