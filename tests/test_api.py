@@ -36,7 +36,7 @@ def network(seed: int = 0) -> torch.nn.Module:
 def test_a_recipe_from_python(tmp_path: Path) -> None:
     job = Job(tmp_path)
     for split, count in (("train", 12), ("test", 4)):
-        photographs(tmp_path / "images" / split, count, seed=1)
+        photographs(tmp_path / "images" / split, count, seed=count)
     job.recipe.write_text(RECIPE.format(root=tmp_path))
     recipe = compress.Recipe.from_yaml(job.recipe, ["stages.first.epochs=1"])
     results = compress.run(recipe, job.runs)

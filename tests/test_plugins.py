@@ -41,7 +41,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_an_own_model_runs_in_an_own_runtime(tmp_path: Path) -> None:
     job = Job(tmp_path)
     for split, count in (("train", 12), ("test", 4)):
-        photographs(tmp_path / "images" / split, count, seed=1)
+        photographs(tmp_path / "images" / split, count, seed=count)
     job.recipe.write_text(RECIPE.format(root=tmp_path))
     without = job.run_here()
     assert without.returncode == 2 and "not 'torchscript'" in without.stderr

@@ -144,8 +144,10 @@ def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         architecture = json.loads((folder / "architecture.json").read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise CompressError(f"{folder} holds no variant: architecture.json cannot be read") from error
+    if not isinstance(architecture, dict):
+        raise CompressError(f"{folder} holds no variant: architecture.json describes no network")
     quantization = architecture.get("quantization")
-    if quantization and quantization.get("file"):
+    if isinstance(quantization, dict) and quantization.get("file"):
         from compress.quantization.onnx_network import OnnxNetwork
 
         return OnnxNetwork.read(folder / ONNX), architecture

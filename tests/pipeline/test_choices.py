@@ -93,7 +93,7 @@ def test_a_run_exports_to_every_runtime_that_is_here(tmp_path: Path, monkeypatch
     monkeypatch.setattr(ncnn, "build", fails)
     job = Job(tmp_path)
     for split, count in (("train", 12), ("test", 4)):
-        photographs(tmp_path / "images" / split, count, seed=1)
+        photographs(tmp_path / "images" / split, count, seed=count)
     job.recipe.write_text(RECIPE.format(root=tmp_path))
     done = job.run_here()
     assert done.returncode == 0, done.stderr

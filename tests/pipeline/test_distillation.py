@@ -60,7 +60,7 @@ def test_verification_at_the_start_refuses_a_store_that_lies(done_job: Callable[
         np.save(file, rolled)
         from compress.pipeline.store import _seal
 
-        _seal(file.parent, "embeddings")
+        _seal(file.parent, file.parent.name, "embeddings")
         changed += 1
     assert changed == 2
     finished = job.run_here("--set", "stages.distilled.verify=40", "--set", "stages.distilled.lr=0.04")
