@@ -221,7 +221,9 @@ def _diverged(module: Fitting, error: Diverged, last: Path) -> str:
     others = [] if settings.clip else ["set `clip: 1`"]
     others += [] if settings.on_divergence == "lower" else ["`on_divergence: lower`"]
     advice = " or ".join([f"lower `lr` ({settings.lr:g})", *others])
-    kept = f"; the state after epoch {error.epoch - 1} is kept in {last}" if last.exists() else "; no good state is left"
+    kept = (
+        f"; the state after epoch {error.epoch - 1} is kept in {last}" if last.exists() else "; no good state is left"
+    )
     return f"{error} of {settings.epochs}{lowered}: {advice}, or look at the data{kept}"
 
 
