@@ -6,22 +6,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from compress.data.preprocess import Preprocess
     from compress.deployment.artifact import load_artifact
+    from compress.efficiency.doublings import doublings
     from compress.errors import CompressError, RecipeError, UsageError
-    from compress.pipeline.runner import run
+    from compress.parts import distill, measure, prune, quantize
     from compress.recipe.load import load_recipe
     from compress.recipe.schema import Recipe
+    from compress.results import Results, run
 
 _WHERE = {
     "CompressError": "compress.errors",
+    "Preprocess": "compress.data.preprocess",
     "Recipe": "compress.recipe.schema",
     "RecipeError": "compress.errors",
+    "Results": "compress.results",
     "UsageError": "compress.errors",
+    "distill": "compress.parts",
+    "doublings": "compress.efficiency.doublings",
     "load_artifact": "compress.deployment.artifact",
     "load_recipe": "compress.recipe.load",
-    "run": "compress.pipeline.runner",
+    "measure": "compress.parts",
+    "prune": "compress.parts",
+    "quantize": "compress.parts",
+    "run": "compress.results",
 }
-__all__ = ["CompressError", "Recipe", "RecipeError", "UsageError", "load_artifact", "load_recipe", "run"]
+__all__ = [
+    "CompressError",
+    "Preprocess",
+    "Recipe",
+    "RecipeError",
+    "Results",
+    "UsageError",
+    "distill",
+    "doublings",
+    "load_artifact",
+    "load_recipe",
+    "measure",
+    "prune",
+    "quantize",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,10 @@ def main() -> None:
             raise
         sys.exit("error: the command line needs typer: pip install typer")
 
-    run_command_line()
+    try:
+        run_command_line()
+    except KeyboardInterrupt:  # before there was any work that could be gone on with, or after it
+        sys.exit(130)
 
 
 if __name__ == "__main__":

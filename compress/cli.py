@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from compress import cli_artifacts
-from compress.cli_shared import AsJson, print_json
+from compress import cli_artifacts, cli_compare, cli_start, cli_store
+from compress.cli_shared import AsJson, Plugins, complete_kind, complete_recipe, print_json
 
 app = typer.Typer(
     name="compress-model",
@@ -21,10 +23,14 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
-RecipePath = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.", metavar="RECIPE")]
+RecipePath = Annotated[
+    str,
+    typer.Argument(
+        help="A recipe file, or the name of a shipped recipe.", metavar="RECIPE", autocompletion=complete_recipe
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. stages.distilled.epochs=5."),
@@ -37,19 +43,25 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks
     """Distil, prune, quantize, export and measure an image classifier from one recipe."""
 
 
+cli_start.register(app)
+
+
 @app.command(epilog="Example: compress-model run quickstart --set stages.distilled.epochs=5")
 def run(
     recipe: RecipePath,
     overrides: Overrides = None,
     runs: Runs = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Take nothing from the store.")] = False,
+    log: Annotated[str, typer.Option("--log", metavar="NAME,NAME", help="Also log fits: csv, tensorboard.")] = "",
+    plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe: make what the store lacks, measure, and write the report."""
     from compress.pipeline.runner import run as run_recipe
     from compress.recipe.load import load_recipe
 
-    folder = run_recipe(load_recipe(recipe, overrides or ()), runs, fresh=fresh)
+    loggers = [name for name in log.split(",") if name]
+    folder = run_recipe(load_recipe(recipe, overrides or ()), runs, fresh=fresh, loggers=loggers)
     results = json.loads((folder / "results.json").read_text())
     if as_json:
         print_json(results)
@@ -63,7 +75,13 @@ def run(
 
 
 @app.command(epilog="Example: compress-model plan quickstart --set stages.pruned.target_macs=0.4")
-def plan(recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
+def plan(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    plugins: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
     """Say what would run, what is stored already, and the compute and time to expect."""
     from compress.pipeline.estimate import estimate, plan_table
     from compress.recipe.load import load_recipe
@@ -79,8 +97,11 @@ def plan(recipe: RecipePath, overrides: Overrides = None, runs: Runs = Path("run
 
 @app.command(epilog="Example: compress-model validate recipes/*.yaml")
 def validate(
-    recipes: Annotated[list[str], typer.Argument(help="Recipe files.", metavar="RECIPE...")],
+    recipes: Annotated[
+        list[str], typer.Argument(help="Recipe files.", metavar="RECIPE...", autocompletion=complete_recipe)
+    ],
     overrides: Overrides = None,
+    plugins: Plugins = None,
 ) -> None:
     """Check recipes: all mistakes at once, with file, line, and what is allowed."""
     from compress.errors import UsageError
@@ -103,8 +124,11 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar=
     """Write report.html and report.md again from results.json."""
     from compress.errors import CompressError, UsageError
     from compress.report import write_report
+    from compress.sums import check_run, update_sums
 
     path = run / "results.json"
+    for remark in check_run(run):
+        print(remark, file=sys.stderr)
     try:
         results = json.loads(path.read_text())
     except OSError as error:
@@ -117,10 +141,13 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar=
         raise
     except Exception as error:  # whatever a value that no run writes does to figures, tables and charts
         raise UsageError(f"{path} does not hold the results of a run ({type(error).__name__}: {error})") from error
+    update_sums(run, ["report.html", "report.md"])
     print(run / "report.html")
 
 
 cli_artifacts.register(app)
+cli_compare.register(app)
+cli_store.register(app)
 
 
 @app.command(epilog="Example: compress-model gap --basis essay --plot gap.svg")
@@ -163,18 +190,37 @@ def gap(
 
 
 @app.command(epilog="Example: compress-model schema > recipe.schema.json")
-def schema() -> None:
-    """Print the JSON Schema of recipes."""
-    from compress.recipe.schema import Recipe
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print it as tables for people.")] = False,
+    results: Annotated[bool, typer.Option("--results", help="That of results.json instead.")] = False,
+    plugins: Plugins = None,
+) -> None:
+    """Print the JSON Schema of recipes, or of results.json."""
+    if results:
+        from compress.report.schema import results_schema
 
-    print_json(Recipe.model_json_schema(by_alias=True))
+        print_json(results_schema())
+        return
+    if markdown:
+        from compress.recipe.reference import reference
+
+        print(reference())
+        return
+    from compress.recipe.json_schema import recipe_schema
+
+    print_json(recipe_schema())
 
 
 @app.command("list", epilog="Example: compress-model list students --json")
 def list_names(
     what: Annotated[
-        str, typer.Argument(help="teachers, students, data, trends, deployments, losses, pruners or runtimes")
+        str,
+        typer.Argument(
+            help="teachers, students, data, trends, deployments, losses, pruners, quantizers, runtimes",
+            autocompletion=complete_kind,
+        ),
     ],
+    plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """List the names that a recipe can use."""
@@ -199,18 +245,21 @@ def doctor(as_json: AsJson = False) -> None:
         return
     for row in rows:
         mark = "ok     " if row["present"] else "broken " if row["broken"] else "absent "
-        print(f"{mark} {row['name']:<22} {row['detail']}")
+        print(f"{mark} {row['name']:<28} {row['detail']}")
 
 
 def main() -> None:
     """Run the command line: 0 done, 1 the work failed, 2 the call or the recipe is wrong."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    terminated = _interrupted_by(signal.SIGTERM)
     try:
         app(arguments)
+    except KeyboardInterrupt:
+        _stopped(terminated)
     except SystemExit as ended:
         if ended.code == 130:  # how typer ends an interrupted command, without a word
-            print("stopped; the same command goes on from the last finished epoch", file=sys.stderr)
+            _stopped(terminated)
         raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -221,6 +270,24 @@ def main() -> None:
         sys.exit(_explain(error))
 
 
+def _interrupted_by(number: signal.Signals) -> list[int]:
+    """From now on this signal ends the work as Ctrl-C does; the list that is returned has what has arrived."""
+    arrived: list[int] = []
+
+    def interrupt(received: int, _: object) -> None:
+        arrived.append(received)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(number, interrupt)
+    return arrived
+
+
+def _stopped(terminated: list[int]) -> NoReturn:
+    print("stopped; the same command goes on from the last finished epoch", file=sys.stderr)
+    sys.exit(128 + signal.SIGTERM if terminated else 128 + signal.SIGINT)
+
+
 def _explain(error: Exception) -> int:
     """Print one clear line for the person, and return the exit status."""
     from compress.errors import CompressError
@@ -229,6 +296,8 @@ def _explain(error: Exception) -> int:
         message, status = str(error), error.exit_status
     elif _disk_is_full(error):
         message, status = "the disk is full; free some space and run the same command again: it goes on", 1
+    elif _memory_is_short(error):
+        message, status = "there is not enough memory; with a smaller batch the same command goes on", 1
     elif isinstance(error, OSError) and error.filename:
         message, status = f"{error.filename}: {error.strerror}", 1
     else:
@@ -244,4 +313,19 @@ def _disk_is_full(error: Exception) -> bool:
     return number in (errno.ENOSPC, errno.EDQUOT) or any(
         words in text
         for words in ("No space left on device", "os error 28", "file write failed", "requested and 0 written")
+    )
+
+
+def _memory_is_short(error: Exception) -> bool:
+    """Also where a library has words of its own for it, such as oneDNN's `could not create a primitive`."""
+    text = str(error)
+    return isinstance(error, MemoryError) or any(
+        words in text
+        for words in (
+            "not enough memory",
+            "allocate memory",
+            "bad_alloc",
+            "bad allocation",
+            "could not create a primitive",
+        )
     )

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from compress.cli_shared import AsJson, print_json
+from compress.cli_shared import AsJson, Plugins, print_json
+from compress.errors import UsageError
 
 ArtifactPath = Annotated[
     Path, typer.Argument(help="An artifact of a run: its file, or its folder.", metavar="ARTIFACT", show_default=False)
@@ -23,19 +24,27 @@ def bench(
     artifacts: Annotated[
         list[Path], typer.Argument(help="Artifacts of runs: their files, or their folders.", metavar="ARTIFACT...")
     ],
-    runtime: Runtime = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option("--runtime", metavar="NAME|auto", help="A runtime that reads the files, or auto: all that do."),
+    ] = None,
     batches: Annotated[str, typer.Option("--batches", metavar="N,N", help="Images of a run.")] = "1,16",
     rounds: Annotated[int, typer.Option("--rounds", min=5, help="Turns; each gives one timing an artifact.")] = 30,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Threads of a runtime; without it, all cores.")
     ] = None,
+    driver: Annotated[
+        str, typer.Option("--driver", metavar="turns|mlperf", help="Turns, or MLPerf's load generator.")
+    ] = "turns",
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Of each test of MLPerf's generator.")] = 10,
+    plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Time artifacts in turns, side by side; ratios are to the first one."""
     from compress.deployment.bench import bench as bench_artifacts
     from compress.deployment.bench import parse_batches
 
-    record = bench_artifacts(artifacts, runtime, parse_batches(batches), rounds, threads)
+    record = bench_artifacts(artifacts, runtime, parse_batches(batches), rounds, threads, driver, seconds)
     if as_json:
         print_json(record)
         return
@@ -49,18 +58,29 @@ def bench(
 
 def evaluate(
     artifact: ArtifactPath,
+    folder: Annotated[
+        str | None, typer.Argument(help="The same as --data.", metavar="[DIR]", show_default=False)
+    ] = None,
     data: Annotated[
-        Path, typer.Argument(help="A folder with one folder of images a class.", metavar="DATA", show_default=False)
-    ],
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="NAME|DIR",
+            help="A folder with one folder of images a class, or a data set with test images.",
+        ),
+    ] = None,
     runtime: Runtime = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="Say it of each class, too.")] = False,
+    plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Say how often an artifact is right about images in folders that are named as its classes."""
+    if (folder is None) == (data is None):
+        raise UsageError("evaluate takes one --data: a folder with one folder of images a class, or a data set's name")
     from compress.deployment.artifact import load_artifact
     from compress.deployment.classify import evaluate as evaluate_artifact
 
-    record = evaluate_artifact(load_artifact(artifact, runtime), data)
+    record = evaluate_artifact(load_artifact(artifact, runtime), data or folder or "")
     if as_json:
         print_json(record)
         return
@@ -75,6 +95,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Images, and folders of images.", metavar="IMAGE|FOLDER...")],
     runtime: Runtime = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Classes named of each image.")] = 3,
+    plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what is on images. Those that cannot be read are named, and make the exit status 1."""
@@ -101,5 +122,5 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     run = "runs/quickstart/20261123-120000/artifacts"
     app.command(epilog=f"Example: compress-model bench {run}/distilled/openvino {run}/int8/openvino")(bench)
-    app.command(epilog=f"Example: compress-model evaluate {run}/int8/onnx photos/test")(evaluate)
+    app.command(epilog=f"Example: compress-model evaluate {run}/int8/onnx --data photos/test")(evaluate)
     app.command(epilog=f"Example: compress-model predict {run}/int8/onnx photo.jpg holiday/ --top 1")(predict)

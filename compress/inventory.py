@@ -14,6 +14,8 @@ import yaml
 
 from compress.errors import UsageError
 from compress.machine import processor, version_of
+from compress.plugins import LOSSES
+from compress.quantization.methods import METHODS
 from compress.recipe.losses import Losses
 from compress.resources import ASSETS, config_names, shipped
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 CORE = ("torch", "torchvision", "open_clip_torch", "timm", "torchao", "lightning", "torch-pruning", "safetensors")
 CONFIGS = ("teachers", "students", "data", "trends", "deployments")
+KINDS = (*CONFIGS, "losses", "pruners", "quantizers", "runtimes")
 PRUNERS = {
     "prune": "whole channels by norm, scale, Taylor or chance, to a share of cost or latency (arXiv 2301.12900)",
     "shrink": "the control: the same network made narrow before training, for as much compute as prune took",
@@ -35,26 +38,31 @@ def names(what: str) -> dict[str, str]:
     Raises:
         UsageError: there is no such kind.
     """
-    from compress.deployment.runtimes import RUNTIMES, find_runtime
+    from compress.deployment.runtimes import RUNTIMES, find_runtime, missing
 
     kinds: dict[str, dict[str, str]] = {
         "losses": _losses(),
         "pruners": PRUNERS,
-        "runtimes": {name: _needs(find_runtime(name)) for name in RUNTIMES},
+        "quantizers": {name: method.about for name, method in METHODS.items()},
+        "runtimes": {name: _needs(find_runtime(name), missing(name)) for name in RUNTIMES},
     }
     if what in CONFIGS:
         return {name: _about(what, name) for name in config_names(what)}
     if what not in kinds:
-        known = [*CONFIGS, *kinds]
-        close = difflib.get_close_matches(what, known, 1)
+        close = difflib.get_close_matches(what, KINDS, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise UsageError(f"there is no list of {what!r}{hint} There are {', '.join(known)}")
+        raise UsageError(f"there is no list of {what!r}{hint} There are {', '.join(KINDS)}")
     return kinds[what]
 
 
-def _needs(runtime: Runtime) -> str:
+def _needs(runtime: Runtime, absent: list[str]) -> str:
+    from compress.deployment.runtimes import elsewhere
+
+    where = elsewhere(runtime.NAME)
+    here = f"its files run {where}" if where else "runs here"
+    state = f"not here: no {', '.join(absent)}" if absent else here
     needed = ", ".join((*runtime.PACKAGES, *runtime.PROGRAMS))
-    return f"needs {needed}" + ("" if runtime.QUANTIZED else "; takes float networks only")
+    return f"{state}; needs {needed}" + ("" if runtime.QUANTIZED else "; takes float networks only")
 
 
 def _losses() -> dict[str, str]:
@@ -63,7 +71,8 @@ def _losses() -> dict[str, str]:
     for name, field in Losses.model_fields.items():
         section = next(kind for kind in get_args(field.annotation) if kind is not type(None))
         about[name] = field.description or (inspect.getdoc(section) or "").split("\n")[0].rstrip(".")
-    return about
+    own = {f"own: {name}": (inspect.getdoc(function) or "").split("\n")[0] for name, function in LOSSES.items()}
+    return {name: line for name, line in about.items() if name != "own"} | own
 
 
 def _about(kind: str, name: str) -> str:
@@ -76,7 +85,7 @@ def _about(kind: str, name: str) -> str:
 
 def examine() -> list[dict[str, Any]]:
     """Rows `{name, present, broken, detail}`: the processor, the GPU, the packages, the embedded assets, the disk."""
-    from compress.deployment.runtimes import RUNTIMES, broken, find_runtime, missing
+    from compress.deployment.runtimes import RUNTIMES, broken, elsewhere, find_runtime, missing
 
     rows = [
         _row("python", True, platform.python_version()),
@@ -86,11 +95,17 @@ def examine() -> list[dict[str, Any]]:
     for package in CORE:
         version = version_of(package)
         rows.append(_row(package, version is not None, version or f"pip install {package}"))
+    arrow = version_of("pyarrow")
+    rows.append(
+        _row("pyarrow", arrow is not None, arrow or "Parquet, Hugging Face: pip install 'compress-model[data]'")
+    )
     for name in RUNTIMES:
         runtime, absent = find_runtime(name), missing(name)
         versions = ", ".join(f"{package} {version_of(package)}" for package in runtime.PACKAGES)
         reason = None if absent else broken(runtime.PACKAGES)
         detail = f"no {', '.join(absent)}: {runtime.ADD}" if absent else reason or versions
+        if where := elsewhere(name):
+            detail += f"; its files are written and checked here, and run {where}"
         rows.append(_row(f"runtime {name}", not absent and not reason, detail, reason is not None))
     for asset in ("cifar10-sample/sample.json", "teacher/open_clip_model.safetensors"):
         rows.append(_row(f"embedded {asset.split('/')[0]}", (ASSETS / asset).exists(), str(ASSETS / asset)))

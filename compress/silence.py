@@ -13,7 +13,7 @@ from pathlib import Path
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep the warnings and log lines of the exporters off the console."""
-    names = ("torch", "torch.onnx", "torch.export", "torchao", "onnxscript", "onnx_ir")
+    names = ("root", "torch", "torch.onnx", "torch.export", "torchao", "onnxscript", "onnx_ir")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

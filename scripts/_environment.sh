@@ -25,7 +25,7 @@ install_locked() {
   printf '%s\n' "$said" >&2
   if [ "$(uname -sm)" != "Linux x86_64" ] && [[ "$said" == *"No matching distribution"* ]]; then
     echo "requirements.lock has no file for $(uname -sm): installing by version, not by hash." >&2
-    "${pip[@]}" -e '.[deploy,ncnn,dev]' -c constraints.txt
+    "${pip[@]}" -e '.[deploy,ncnn,data,dev]' -c constraints.txt
     return
   fi
   echo "error: the packages of requirements.lock cannot be installed; nothing else was" >&2

@@ -22,7 +22,9 @@ def recompute(results: Results, trend: dict[str, Any]) -> int:
             checked += _saving(record, reference, by_id, entry["tolerance"], trend)
     for pair in results["training_efficiency"]:
         checked += _training(pair, by_id, trend)
-    return checked
+    for change in results["class_changes"]:
+        checked += _classes(change, by_id)
+    return checked + _disagreements(results["disagreements"], by_id)
 
 
 def same(found: float | None, expected: float | None) -> int:
@@ -37,8 +39,57 @@ def _accuracy(variant: dict[str, Any]) -> int:
     accuracy = variant["accuracy"]
     k, n = accuracy["correct"], accuracy["n"]
     same(accuracy["top1"], k / n)
+    assert _right(variant).count("1") == k
     interval = stats.binomtest(k, n).proportion_ci(0.95, method="wilson")
     return 1 + same(accuracy["ci95"][0], interval.low) + same(accuracy["ci95"][1], interval.high)
+
+
+def _right(variant: dict[str, Any]) -> str:
+    """A character an image of the test split: 1 where the variant is right."""
+    digits = "".join(f"{int(digit, 16):04b}" for digit in variant["accuracy"]["right"])
+    n = variant["accuracy"]["n"]
+    assert len(digits) - n in range(8) and "1" not in digits[n:]
+    return digits[:n]
+
+
+def _discordant(one: dict[str, Any], other: dict[str, Any]) -> tuple[int, int]:
+    pairs = list(zip(_right(one), _right(other), strict=True))
+    return pairs.count(("1", "0")), pairs.count(("0", "1"))
+
+
+def _classes(change: dict[str, Any], by_id: dict[str, Any]) -> int:
+    """The classes add up to the whole, and each has the interval of its own images."""
+    reference, variant = by_id[change["reference"]], by_id[change["variant"]]
+    checked = 0
+    for row in change["classes"]:
+        b, c, n = row["only_reference"], row["only_variant"], row["images"]
+        assert row["reference_correct"] - row["variant_correct"] == b - c and b + c > 0
+        checked += same(row["difference"], (b - c) / n)
+        low, high = -tango_upper(c, b, n), tango_upper(b, c, n)
+        checked += same(row["difference_ci95"][0], low) + same(row["difference_ci95"][1], high)
+    if not change["classes_left_out"]:
+        sums = tuple(sum(row[side] for row in change["classes"]) for side in ("only_reference", "only_variant"))
+        assert sums == _discordant(reference, variant)
+    for move in change["moves"]:
+        assert move["reference_said"] != move["variant_said"] and move["images"] > 0
+    return checked
+
+
+def _disagreements(found: dict[str, Any] | None, by_id: dict[str, Any]) -> int:
+    """Who is right about an image is what the bits say; no image is shown twice."""
+    if found is None:
+        return 0
+    rights = {who: _right(by_id[found[who]]) for who in ("teacher", "student")}
+    assert sum(_discordant(by_id[found["teacher"]], by_id[found["student"]])) <= found["images"] <= found["of"]
+    shown = [example["image"] for example in found["examples"]]
+    assert len(set(shown)) == len(shown) == min(12, found["images"])
+    for example in found["examples"]:
+        said = {who: example[who]["class"] for who in rights}
+        assert said["teacher"] != said["student"]
+        for who, right in rights.items():
+            assert (said[who] == example["label"]) == (right[example["image"]] == "1")
+            assert 0 < example[who]["probability"] <= 1
+    return len(shown)
 
 
 def _ledger(variant: dict[str, Any]) -> int:
@@ -58,6 +109,7 @@ def _saving(
     counts = record["paired"]
     b, c, n = counts["only_reference"], counts["only_variant"], counts["images"]
     assert b - c == reference["accuracy"]["correct"] - variant["accuracy"]["correct"]
+    assert (b, c) == _discordant(reference, variant)
     checked = same(record["accuracy_difference"], (b - c) / n)
     low, high = -tango_upper(c, b, n), tango_upper(b, c, n)
     checked += same(record["difference_ci95"][0], low) + same(record["difference_ci95"][1], high)
@@ -136,5 +188,7 @@ def tango_upper(b: int, c: int, n: int) -> float:
         variance = n * (2 * q + d * (1 - d))
         return (b - c - n * d) / math.sqrt(variance) if variance > 0 else math.inf
 
+    if b == n:  # every image was lost: no difference is larger
+        return 1.0
     start = (b - c) / n
     return float(optimize.brentq(lambda d: statistic(d) + Z, start + 1e-12, 1 - 1e-9, xtol=1e-13))

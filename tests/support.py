@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,3 +123,29 @@ def write_stl10(root: Path, monkeypatch: pytest.MonkeyPatch, **counts: int) -> d
     for table in ("train_list", "test_list"):
         monkeypatch.setattr(STL10, table, [[name, md5(folder / name)] for name, _ in getattr(STL10, table)])
     return images
+
+
+def follows_the_schema(results: dict[str, Any]) -> None:
+    """Assert that results keep to the published schema, and have no key that it does not describe."""
+    jsonschema = pytest.importorskip("jsonschema")
+    from compress.report.schema import results_schema
+
+    schema = results_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    errors = [
+        f"{error.json_path}: {error.message}" for error in jsonschema.Draft202012Validator(schema).iter_errors(results)
+    ]
+    assert not errors, errors
+    unknown = list(_not_described(results, schema, "$"))
+    assert not unknown, f"keys that compress/report/schema does not describe: {unknown}"
+
+
+def _not_described(value: Any, schema: dict[str, Any], place: str) -> Iterator[str]:
+    if isinstance(value, list) and "items" in schema:
+        for item in value:
+            yield from _not_described(item, schema["items"], f"{place}[]")
+    if isinstance(value, dict) and "properties" in schema:
+        for key, item in value.items():
+            if key not in schema["properties"]:
+                yield f"{place}.{key}"
+            yield from _not_described(item, schema["properties"].get(key, {}), f"{place}.{key}")

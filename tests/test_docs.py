@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from recompute import recompute
-from support import environment
+from support import environment, follows_the_schema
 
 import compress
 from compress.recipe import parse_recipe
@@ -68,13 +68,21 @@ def test_every_figure_of_the_quickstart_follows_from_its_results(runs: Path) -> 
     for path in runs.glob("runs/quickstart/*/results.json"):
         results = json.loads(path.read_text())
         assert recompute(results, results["efficiency"][0]["trend"]) > 100
+        follows_the_schema(results)
 
 
 def test_there_are_commands() -> None:
     assert len(commands()) >= 3
 
 
-@pytest.mark.parametrize("block", blocks(CHECKOUT / "README.md", "yaml"))
+def parts_of_recipes() -> list[str]:
+    own = blocks(CHECKOUT / "configs" / "README.md", "yaml")
+    return blocks(CHECKOUT / "README.md", "yaml") + [
+        block for block in own if block.startswith(("data:\n", "stages:\n"))
+    ]
+
+
+@pytest.mark.parametrize("block", parts_of_recipes())
 def test_parts_of_recipes(block: str) -> None:
     part = yaml.safe_load(block)
     recipe = {"data": "cifar10-sample", "stages": [{"id": "s", "kind": "train", "student": "resnet18"}], **part}

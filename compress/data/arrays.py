@@ -14,7 +14,7 @@ from compress.data.raw import Labels, Pixels, StoreLike
 from compress.data.sources import SOURCES, data_key
 from compress.data.splits import Pieces, share_out
 from compress.progress import say, task
-from compress.recipe.data import Data, FolderData
+from compress.recipe.data import Data, FileData
 
 SPLITS = ("train", "unlabeled", "validation", "test")
 BLOCK = 256  # images that are copied at once
@@ -56,7 +56,7 @@ def prepare(settings: Data, store: StoreLike, seed: int) -> ImageData:
         CompressError: images cannot be read, or are not there.
         UsageError: the source is not laid out as it should be, or has too few labels for the settings.
     """
-    name = Path(settings.path).resolve().name if isinstance(settings, FolderData) else settings.source
+    name = Path(settings.path).resolve().name if isinstance(settings, FileData) else settings.source
     key = data_key(settings, seed, store.root / "fingerprints.json")
     folder, _ = store.get(key, f"images of {name}", lambda work: _decode(settings, seed, work))
     about = json.loads((folder / "data.json").read_text())

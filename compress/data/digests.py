@@ -6,11 +6,13 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+from compress.atomic import write_atomic
 from compress.errors import CompressError
-from compress.hashing import file_digest
-from compress.progress import task
+from compress.hashing import file_digest, key_of
+from compress.progress import say, task
 
 THREADS = min(8, os.cpu_count() or 1)
 BLOCK = 256
@@ -55,22 +57,22 @@ def _digest(file: Path) -> str:
 
 def _load(cache: Path | None) -> Known:
     """What is remembered; a damaged or missing cache is an empty one, since all of it can be found out again."""
+    if cache is None or not cache.exists():
+        return {}
     try:
-        known = json.loads(cache.read_text()) if cache else {}
-    except (OSError, ValueError):
+        told = json.loads(cache.read_text())
+        known = told["files"]
+        if told["sha256"] != key_of(files=known):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError):
+        say(f"data: {cache} is damaged; the images are hashed again")
         return {}
-    if not isinstance(known, dict):
-        return {}
-    return {name: row for name, row in known.items() if isinstance(row, list) and len(row) == 3}
+    return known  # type: ignore[no-any-return]
 
 
 def _save(cache: Path | None, known: Known) -> None:
     if cache is None:
         return
-    aside = cache.with_name(f".{cache.name}.{os.getpid()}.partial")
-    try:
+    with suppress(OSError):  # a read-only store costs time on the next call, not the run
         cache.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(known))
-        aside.replace(cache)
-    except OSError:  # a read-only store costs time on the next call, not the run
-        aside.unlink(missing_ok=True)
+        write_atomic(cache, json.dumps({"files": known, "sha256": key_of(files=known)}))

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,33 +21,53 @@ ENDINGS = frozenset(
 # The system's own complaints: the file may be a fine image, so it is never skipped for them.
 SYSTEM = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM)
 
+_UNNAMED = re.compile(r"<_io\.BytesIO object at 0x[0-9a-f]+>")
+
 
 class BrokenImage(Exception):
     """A file is no image; the text says why."""
 
 
-def decode(path: Path, side: int) -> Pixels:
+def decode(image: Path | bytes, side: int) -> Pixels:
     """Pixels uint8 `[3, side, side]` of the largest centred square, scaled by antialiased bicubic interpolation.
 
     It is turned as its EXIF says; of an animation it is the first frame.
     Transparent images are laid on white, as a page or a shop shows them; what lies under the transparency is chance.
 
+    Args:
+        image: a file, or what stands in one.
+        side: of the square, in pixels.
+
     Raises:
         BrokenImage: it cannot be decoded, is truncated, or has more pixels than PIL deems safe.
         CompressError: the system does not let it be read.
     """
+    with opened(image) as found:
+        return pixels_of(found, side)
+
+
+@contextmanager
+def opened(image: Path | bytes) -> Iterator[Image.Image]:
+    """The open image, whose size and mode are known and whose pixels are read on demand.
+
+    Raises:
+        BrokenImage: as `decode`, also for what is done to the image while it is open.
+        CompressError: the system does not let it be read.
+    """
+    if image == b"":
+        raise BrokenImage("it is empty")
     try:
-        with Image.open(path) as image:
-            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                raise BrokenImage(f"{image.width} x {image.height} pixels are more than {Image.MAX_IMAGE_PIXELS:,}")
-            return pixels_of(image, side)
+        with Image.open(BytesIO(image) if isinstance(image, bytes) else image) as found:
+            if Image.MAX_IMAGE_PIXELS and found.width * found.height > Image.MAX_IMAGE_PIXELS:
+                raise BrokenImage(f"{found.width} x {found.height} pixels are more than {Image.MAX_IMAGE_PIXELS:,}")
+            yield found
     except BrokenImage:
         raise
     except Exception as error:  # PIL's decoders meet damaged bytes with a dozen kinds of exception
         if isinstance(error, OSError) and error.errno in SYSTEM:
-            raise CompressError(f"{path} cannot be read: {error.strerror}") from error
+            raise CompressError(f"{image!s} cannot be read: {error.strerror}") from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BrokenImage(reason.replace(repr(str(path)), "it")) from error
+        raise BrokenImage(_UNNAMED.sub("it", reason.replace(repr(str(image)), "it"))) from error
 
 
 def pixels_of(image: Image.Image, side: int) -> Pixels:

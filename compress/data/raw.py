@@ -24,11 +24,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Raw:
-    """The decoded parts of a source. Without a validation part, one is cut from train."""
+    """The decoded parts of a source. Without a validation or a test part, one is cut from train."""
 
     classes: tuple[str, ...]
     train: Part
-    test: Part
+    test: Part | None
     validation: Part | None = None
     unlabeled: Part | None = None
     skipped: tuple[str, ...] = ()
@@ -43,12 +43,14 @@ class Contents:
         classes: names, in the order of the labels.
         has_validation: whether the source has a validation split of its own.
         train_counts: labelled train images of each class, or None where that is known after reading only.
+        has_test: whether the source has a test split of its own.
     """
 
     fingerprint: str
     classes: tuple[str, ...]
     has_validation: bool
     train_counts: tuple[int, ...] | None = None
+    has_test: bool = True
 
 
 @dataclass(frozen=True)

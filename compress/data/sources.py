@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from compress.data import downloaded, folder, sample
+from compress.data import arrow, csv_file, downloaded, folder, sample, webdataset
+from compress.data.decoding import file_source
+from compress.data.listing import Listing
 from compress.data.raw import Source
-from compress.data.splits import check
+from compress.data.splits import check, left_of_test
 from compress.hashing import key_of
-from compress.recipe.data import Data, FolderData
+from compress.recipe.data import Data, FileData
 
 VERSION = 1  # of what is made from the same images and settings
 
-# A new source is one file with a `Source`, its section in recipe/schema.py, and a line here.
+# A new way of packing images is one file that lists them, its section in recipe/data.py, and a line here.
+LISTINGS: dict[str, Callable[[Any], Listing]] = {
+    "image-folder": folder.listing,
+    "csv": csv_file.listing,
+    "parquet": arrow.listing,
+    "hf-dataset": arrow.listing,
+    "webdataset": webdataset.listing,
+}
+# Any other source is one file with a `Source`.
 SOURCES: dict[str, Source] = {
     "cifar10-sample": sample.SOURCE,
     "cifar10": downloaded.SOURCE,
     "stl10": downloaded.SOURCE,
     "fashion-mnist": downloaded.SOURCE,
-    "image-folder": folder.SOURCE,
+    **{name: file_source(listing) for name, listing in LISTINGS.items()},
 }
 
 
@@ -34,9 +46,15 @@ def data_key(settings: Data, seed: int, cache: Path | None = None) -> str:
     """
     contents = SOURCES[settings.source].contents(settings, cache)
     cut = not contents.has_validation
-    if contents.train_counts is not None:
-        check(contents.train_counts, contents.classes, settings, cut=cut)
-    pixels = {"resolution": settings.resolution, "broken": settings.broken} if isinstance(settings, FolderData) else {}
+    pixels: dict[str, Any] = {}
+    counts = contents.train_counts
+    if isinstance(settings, FileData):
+        pixels = {"resolution": settings.resolution, "broken": settings.broken}
+        if not contents.has_test:
+            pixels["test"] = settings.test
+            counts = left_of_test(counts, contents.classes, settings.test) if counts and settings.test else counts
+    if counts is not None:
+        check(counts, contents.classes, settings, cut=cut)
     return key_of(
         kind="data",
         version=VERSION,

@@ -1,7 +1,8 @@
-"""How a source's images are shared out: the validation split, and the labels that stay."""
+"""How a source's images are shared out: the test and validation splits, and the labels that stay."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from compress.data.raw import Labels, Part, Raw
 from compress.errors import CompressError, UsageError
-from compress.recipe.data import DataSection
+from compress.recipe.data import DataSection, FileData
 
 Rows = NDArray[np.int64]
 Pieces = list[tuple[Part, Rows]]
@@ -18,10 +19,11 @@ Pieces = list[tuple[Part, Rows]]
 def share_out(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]:
     """Which rows of which parts make each split, in the source's own order.
 
-    Validation is the source's own, else cut from train, class by class; test is never touched. With `labeled: N`, train
-    keeps N labels, as many of each class as there are (a remainder goes to classes drawn by the seed), and what was cut
-    for validation is a share of N: few labels mean few for validation too. All other images lose their labels and
-    follow the source's own unlabelled ones.
+    Test is the source's own and never touched, or, where it has none, cut from train by what is on the images, whatever
+    the seed; images that are the same stay together. Validation is its own, else cut from train, class by class. With
+    `labeled: N`, train keeps N labels, as many of each class as there are (a remainder goes to classes drawn by the
+    seed), and what was cut for validation is a share of N: few labels mean few for validation too. All other images
+    lose their labels and follow the source's own unlabelled ones.
 
     Raises:
         UsageError: there are too few labels for what the settings ask.
@@ -32,11 +34,12 @@ def share_out(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]:
             _check_labels(name, part, len(raw.classes))
     labels = _labels(raw.train)
     cut = raw.validation is None
-    counts = np.bincount(labels, minlength=len(raw.classes))
+    test, rest = _cut_test(raw, settings)
+    counts = np.bincount(labels[rest], minlength=len(raw.classes))
     check(counts.tolist(), raw.classes, settings, cut=cut)
 
     rng = np.random.default_rng([seed, 0x5B117])
-    order = _by_turns(labels, len(raw.classes), rng)
+    order = rest[_by_turns(labels[rest], len(raw.classes), rng)]
     validation = np.empty(0, np.int64)
     if cut:
         wanted = _validation_counts(counts, settings)
@@ -49,8 +52,51 @@ def share_out(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]:
         "train": [(raw.train, np.sort(kept))],
         "unlabeled": [*own, (raw.train, np.sort(hidden))] if len(hidden) or not own else own,
         "validation": [(raw.validation, _all(raw.validation)) if raw.validation else (raw.train, np.sort(validation))],
-        "test": [(raw.test, _all(raw.test))],
+        "test": [(raw.test, _all(raw.test)) if raw.test else (raw.train, test)],
     }
+
+
+def left_of_test(counts: Sequence[int], classes: Sequence[str], share: float) -> tuple[int, ...]:
+    """Images of each class that a test split of `share` leaves.
+
+    Raises:
+        UsageError: there are too few of a class.
+    """
+    left = tuple(count - _test_count(count, share) for count in counts)
+    few = [f"{name} ({count})" for name, count, rest in zip(classes, counts, left, strict=True) if rest < 1]
+    if few:
+        raise UsageError(
+            f"data.test {share} leaves no train image of {', '.join(few)}; a class needs one each for train, "
+            "validation and test"
+        )
+    return left
+
+
+def _test_count(count: int, share: float) -> int:
+    return max(round(count * share), 1)
+
+
+def _cut_test(raw: Raw, settings: DataSection) -> tuple[Rows, Rows]:
+    """Rows of train that become the test split, none where the source has one, and the others."""
+    labels = _labels(raw.train)
+    if raw.test is not None:
+        return np.empty(0, np.int64), np.arange(len(labels))
+    share = settings.test if isinstance(settings, FileData) else None
+    assert share, "a source without a test split is refused without it"
+    left_of_test(np.bincount(labels, minlength=len(raw.classes)).tolist(), raw.classes, share)
+    seen = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in raw.train.images])
+    taken = []
+    for number, name in enumerate(raw.classes):
+        rows = np.flatnonzero(labels == number)
+        rows = rows[np.argsort(seen[rows], kind="stable")]
+        end = _test_count(len(rows), share)
+        while end < len(rows) and seen[rows[end]] == seen[rows[end - 1]]:
+            end += 1
+        if end == len(rows):
+            raise UsageError(f"data.test {share} leaves no train image of {name}: too many of its {end} are the same")
+        taken.append(rows[:end])
+    test = np.sort(np.concatenate(taken))
+    return test, np.setdiff1d(np.arange(len(labels)), test)
 
 
 def _check_labels(name: str, part: Part, classes: int) -> None:

@@ -16,7 +16,10 @@ from compress.errors import CompressError, UsageError
 
 DEEPEST = 100
 """Folders in folders below which no images are looked for; a path cannot be much longer anyway."""
-LAYOUT = "it should hold train/CLASS/ and test/CLASS/, and may hold val/CLASS/ and unlabeled/"
+LAYOUT = (
+    "it should hold train/CLASS/ and test/CLASS/, and may hold val/CLASS/ and unlabeled/; `test: 0.2` in data cuts a "
+    "fifth off where there is no test/, and then CLASS/ alone is enough"
+)
 
 
 @dataclass(frozen=True)
@@ -38,20 +41,23 @@ class Tree:
         return labels
 
 
-def find(root: Path) -> Tree:
+def find(root: Path, *, without_test: bool = False) -> Tree:
     """List the images below `root`.
 
     Hidden files and files without an image's ending are passed over. Links are followed, each folder once.
+    With `without_test` there may be no `test/`; where there is no `train/` either, each folder is a class of it, but
+    for `unlabeled/`.
 
     Raises:
         CompressError: a folder cannot be read.
         UsageError: the layout is wrong.
     """
-    folders = _parts(root)
-    classes = tuple(subfolders(root / "train"))
+    folders = _parts(root, without_test)
+    classes = tuple(name for name in subfolders(root / folders["train"]) if name not in _beside(folders))
     if len(classes) < 2:
         found = f"only {classes[0]}" if classes else "none"
-        raise UsageError(f"{root / 'train'} needs a folder for each of two or more classes, and has {found}")
+        train = root / folders["train"]
+        raise UsageError(f"{train} needs a folder for each of two or more classes, and has {found}")
     parts: dict[str, tuple[list[Path], Labels | None]] = {}
     for part, name in folders.items():
         if part == "unlabeled":
@@ -60,11 +66,16 @@ def find(root: Path) -> Tree:
                 raise UsageError(f"{root / name} holds no image ({endings()}); remove it, or put images into it")
             parts[part] = (files, None)
         else:
-            parts[part] = _labelled(root / name, classes)
+            parts[part] = _labelled(root / name, classes, _beside(folders))
     return Tree(root, classes, folders, parts)
 
 
-def _parts(root: Path) -> dict[str, str]:
+def _beside(folders: dict[str, str]) -> set[str]:
+    """Folders beside those of the classes that are none."""
+    return {"unlabeled"} if folders["train"] == "." else set()
+
+
+def _parts(root: Path, without_test: bool) -> dict[str, str]:
     try:
         if not stat.S_ISDIR(root.stat().st_mode):
             raise UsageError(f"data.path: {root} is a file, not a folder; {LAYOUT}")
@@ -73,23 +84,30 @@ def _parts(root: Path) -> dict[str, str]:
     except OSError as error:
         raise _unreadable(root, error) from error
     there = subfolders(root)
-    for name in ("train", "test"):
+    if without_test and not {"train", "test"} & set(there):
+        return {"train": "."} | ({"unlabeled": "unlabeled"} if "unlabeled" in there else {})
+    for name in ("train",) if without_test else ("train", "test"):
         if name not in there:
             raise UsageError(f"data.path: {root} has no folder {name}/ (it has {listed(there)}); {LAYOUT}")
     if "val" in there and "validation" in there:
         raise UsageError(f"data.path: {root} has both val/ and validation/; keep one")
-    folders = {"train": "train", "test": "test"}
-    for part, name in (("validation", "val"), ("validation", "validation"), ("unlabeled", "unlabeled")):
+    folders = {"train": "train"}
+    for part, name in (
+        ("test", "test"),
+        ("validation", "val"),
+        ("validation", "validation"),
+        ("unlabeled", "unlabeled"),
+    ):
         if name in there:
             folders[part] = name
     return folders
 
 
-def _labelled(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], Labels]:
+def _labelled(folder: Path, classes: tuple[str, ...], beside: set[str]) -> tuple[list[Path], Labels]:
     loose = next((entry.name for entry in _entries(folder) if _is_image(entry.name) and not _is_folder(entry)), None)
     if loose:
         raise UsageError(f"{folder / loose} lies outside a class; move it to {folder}/CLASS/")
-    there = subfolders(folder)
+    there = [name for name in subfolders(folder) if name not in beside]
     missing = [name for name in classes if name not in there]
     if missing:
         raise UsageError(f"{folder} has no folder of the class {listed(missing)}, which train/ has")

@@ -15,6 +15,7 @@ from compress.data.raw import Pixels
 from compress.deployment.inputs import Inputs, Picture, read_inputs
 from compress.deployment.runtimes import RUNTIMES, Runner, find_runtime, require_engine
 from compress.errors import CompressError, UsageError, first_line
+from compress.sums import refuse_changed_artifact
 
 BATCH = 32
 """Images that go through an artifact at once."""
@@ -102,11 +103,12 @@ def load_artifact(path: str | Path, runtime: str | None = None, threads: int | N
 
     Raises:
         UsageError: there is no such file, it is no artifact, or the runtime is unknown or reads no such file.
-        CompressError: the runtime is not installed, a file is missing or damaged, or the network has not as many
-            outputs as classes are listed.
+        CompressError: the runtime is not installed, a file is missing or not what its `SHA256SUMS` says, or the network
+            has not as many outputs as classes are listed.
     """
     file, name = find_artifact(Path(path), runtime)
     module = require_engine(name)
+    refuse_changed_artifact(file.parent)
     inputs, classes = read_inputs(file.parent)
     artifact = Artifact(file, name, classes, inputs, module.load(file, threads))
     logits = artifact.answer(np.zeros((1, 3, inputs.resolution, inputs.resolution), np.uint8))
@@ -142,9 +144,9 @@ def _file(path: Path, endings: Sequence[str], first: bool) -> Path:
     """The file at a path; of several in a folder the `first` by its ending, or none."""
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
-    if not path.is_dir():
+    if not path.is_dir() or path.name.endswith(tuple(endings)):
         return path
-    there = [path / f"model{ending}" for ending in endings if (path / f"model{ending}").is_file()]
+    there = [path / f"model{ending}" for ending in endings if (path / f"model{ending}").exists()]
     if not there:
         inside = sorted(child.parent for ending in endings for child in path.glob(f"*/model{ending}"))
         hint = f"; did you mean {inside[0]}?" if inside else ""

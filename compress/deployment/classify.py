@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from compress.data.files import ENDINGS
-from compress.data.tree import endings, image_files, listed, subfolders
+from compress.data.tree import endings, image_files
 from compress.deployment.artifact import BATCH, Artifact, softmax
 from compress.deployment.inputs import decoded
+from compress.deployment.labelled import labelled
 from compress.errors import CompressError, UsageError
 from compress.measurement.accuracy import accuracy_record
 from compress.progress import task
@@ -64,12 +63,12 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def evaluate(artifact: Artifact, data: Path) -> Record:
-    """How often an artifact is right about images that lie in one folder a class, matched to its classes by name.
+def evaluate(artifact: Artifact, data: Path | str) -> Record:
+    """How often an artifact is right about images that are labelled, matched to its classes by name.
 
     Args:
         artifact: What classifies.
-        data: The folder with the class folders.
+        data: A folder with one folder a class, or the name of a data set: see `labelled`.
 
     Returns:
         `{artifact, runtime, data, accuracy: {top1, correct, n, ci95, split}, classes: [{class, correct, n, top1}],
@@ -78,15 +77,16 @@ def evaluate(artifact: Artifact, data: Path) -> Record:
         has a `top1` of None. `images_per_s` is with reading and decoding, `runtime_images_per_s` the network alone.
 
     Raises:
-        UsageError: there is no such folder, none of its folders is a class, or they hold no image.
+        UsageError: there are no such images, or none of the artifact's classes is among them.
         CompressError: no image can be read, a folder cannot be read, or the runtime fails.
     """
-    files, labels, left_out = _labelled(artifact, data)
-    predicted, unreadable, in_runtime = np.full(len(files), -1), [], 0.0
+    given = labelled(artifact.classes, data)
+    images, labels = given.images, given.labels
+    predicted, unreadable, in_runtime = np.full(len(images), -1), [], 0.0
     started = time.perf_counter()
-    with task("images", len(files)) as advance:
-        for block in decoded(artifact.preprocess, files, BATCH):
-            unreadable += [{"image": str(files[row]), "reason": reason} for row, reason in block.broken.items()]
+    with task("images", len(images)) as advance:
+        for block in decoded(artifact.preprocess, images, BATCH):
+            unreadable += [{"image": str(images[row]), "reason": reason} for row, reason in block.broken.items()]
             if block.rows:
                 before = time.perf_counter()
                 predicted[list(block.rows)] = artifact.answer(block.pixels).argmax(1)
@@ -96,15 +96,15 @@ def evaluate(artifact: Artifact, data: Path) -> Record:
     read = predicted >= 0
     if not read.any():
         first = unreadable[0]
-        raise CompressError(f"{data}: none of {len(files)} images can be read: {first['image']} ({first['reason']})")
+        raise CompressError(f"{data}: none of {len(images)} images can be read: {first['image']} ({first['reason']})")
     return {
         "artifact": str(artifact.path),
         "runtime": artifact.runtime,
         "data": str(data),
-        "accuracy": accuracy_record(predicted[read], labels[read], data.resolve().name),
+        "accuracy": accuracy_record(predicted[read], labels[read], given.split),
         "classes": _by_class(artifact, predicted[read], labels[read]),
         "unreadable": unreadable,
-        "left_out": left_out,
+        "left_out": given.left_out,
         "seconds": seconds,
         "images_per_s": int(read.sum()) / seconds,
         "runtime_images_per_s": int(read.sum()) / in_runtime,
@@ -117,32 +117,3 @@ def _by_class(artifact: Artifact, predicted: np.ndarray[Any, Any], labels: np.nd
         n, correct = int((labels == label).sum()), int(((labels == label) & (predicted == label)).sum())
         rows.append({"class": name, "correct": correct, "n": n, "top1": correct / n if n else None})
     return rows
-
-
-def _labelled(artifact: Artifact, data: Path) -> tuple[list[Path], np.ndarray[Any, Any], list[Record]]:
-    """Files, their labels, and what else lies in the folder."""
-    if not data.is_dir():
-        raise UsageError(f"{data}: {'a file, not a folder' if data.exists() else 'no such folder'}")
-    # One file system keeps an accent in its letter, another beside it.
-    numbers = {_name(name): label for label, name in enumerate(artifact.classes)}
-    there = subfolders(data)
-    known = [name for name in there if _name(name) in numbers]
-    if not known:
-        part = next((part for part in there if {_name(n) for n in subfolders(data / part)} & set(numbers)), None)
-        hint = f"; did you mean {data / part}?" if part else ""
-        raise UsageError(
-            f"{data} has no folder of a class ({listed(list(artifact.classes))}), it has {listed(there)}{hint}"
-        )
-    files = {name: list(image_files(data / name)) for name in there}
-    labels = np.array([numbers[_name(name)] for name in known for _ in files[name]], np.int64)
-    if not labels.size:
-        raise UsageError(f"{data} holds no image in the folders of its classes ({endings()})")
-    left_out = [{"folder": name, "images": len(files[name])} for name in there if name not in known]
-    loose = sum(file.suffix.lower() in ENDINGS and file.is_file() for file in data.iterdir())
-    if loose:
-        left_out.append({"folder": ".", "images": loose})
-    return [file for name in known for file in files[name]], labels, left_out
-
-
-def _name(text: str) -> str:
-    return unicodedata.normalize("NFC", text)

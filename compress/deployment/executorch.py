@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.deployment.coverage import Coverage
 from compress.deployment.runtimes import Runner, thread_count
 from compress.errors import CompressError, first_line
 from compress.silence import quiet, silent
@@ -29,9 +30,10 @@ ENGINE = "executorch"
 PACKAGES = ("executorch",)
 PROGRAMS = ()
 ADD = "pip install 'compress-model[executorch]'"
-QUANTIZED = False
+QUANTIZED: tuple[str, ...] = ()
 PORTABLE = True
-FORWARD, CONVOLUTIONS = "forward", "convolutions"  # methods of a program: the network, and how many of them it has
+FORWARD = "forward"  # methods of a program: the network, and what there is of it
+CONVOLUTIONS, MACS = "convolutions", "macs"
 
 
 def build(source: Source, folder: Path) -> Path:
@@ -50,13 +52,13 @@ def build(source: Source, folder: Path) -> Path:
             from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
             from executorch.exir import to_edge_transform_and_lower
 
+            from compress.measurement.compute import weight_macs
             from compress.quantization.capture import CONVOLUTIONS as KINDS
 
             exported = torch.export.export(model.eval(), (example,))
             count = sum(node.target in KINDS for node in exported.graph.nodes)
-            program = to_edge_transform_and_lower(
-                exported, partitioner=[XnnpackPartitioner()], constant_methods={CONVOLUTIONS: count}
-            )
+            about = {CONVOLUTIONS: count, MACS: weight_macs(model, source.resolution)}
+            program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], constant_methods=about)
             path.write_bytes(program.to_executorch().buffer)
     except Exception as error:  # the exporters raise whatever the traced code raises
         reason = first_line(error)
@@ -91,9 +93,11 @@ def load(path: Path, threads: int | None = None) -> Runner:
     return run
 
 
-def coverage(path: Path) -> tuple[int, int]:
-    """0, and all convolutions of the network, which the program itself tells."""
-    return 0, int(_program(path).load_method(CONVOLUTIONS).execute([])[0])
+def coverage(path: Path) -> Coverage:
+    """Nothing runs in integer; how much there is, the program itself tells."""
+    program = _program(path)
+    told = {name: int(program.load_method(name).execute([])[0]) for name in (CONVOLUTIONS, MACS)}
+    return Coverage(0, told[CONVOLUTIONS], 0, told[MACS])
 
 
 def _program(path: Path) -> Any:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from compress.deployment.inputs import PREPROCESS
 from compress.deployment.onnx_file import write_onnx
 from compress.deployment.runtimes import Runtime, require
-from compress.errors import UsageError
+from compress.errors import CompressError, UsageError
+from compress.sums import SUMS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,11 +28,13 @@ class Source:
         model: A float network, or a graph that torchao's PT2E converted.
         resolution: Side of the images in pixels.
         work: A folder for what several runtimes build from.
+        classes: Names, in the order of the network's outputs.
     """
 
     model: nn.Module
     resolution: int
     work: Path
+    classes: tuple[str, ...] = ()
 
     def onnx(self) -> Path:
         """The network's ONNX file, written at the first call.
@@ -39,13 +42,23 @@ class Source:
         Raises:
             CompressError: the network cannot be exported.
         """
+        from compress.quantization.onnx_network import OnnxNetwork
+
         path = self.work / "model.onnx"
-        if not path.is_file():
+        if isinstance(self.model, OnnxNetwork):
+            path.write_bytes(self.model.file)
+        elif not path.is_file():
             write_onnx(self.model, self.resolution, path)
         return path
 
 
-def export(model: nn.Module, folder: Path, runtimes: Sequence[str], preprocess: Mapping[str, Any]) -> dict[str, Path]:
+def export(
+    model: nn.Module,
+    folder: Path,
+    runtimes: Sequence[str],
+    preprocess: Mapping[str, Any],
+    failed: dict[str, str] | None = None,
+) -> dict[str, Path]:
     """Write a variant's artifacts, each format into a folder of its own with its `preprocess.json`.
 
     Args:
@@ -54,6 +67,7 @@ def export(model: nn.Module, folder: Path, runtimes: Sequence[str], preprocess: 
         runtimes: Names of runtimes.
         preprocess: How images become the network's input, and what its outputs mean: `resolution` (pixels), `mean`,
             `std`, `interpolation`, `classes`, and `stored_resolution` where the images were kept at another side.
+        failed: Where it is given, a runtime that cannot be built for is left out, and the reason put here by its name.
 
     Returns:
         The file to load, by runtime.
@@ -66,29 +80,46 @@ def export(model: nn.Module, folder: Path, runtimes: Sequence[str], preprocess: 
     _refuse_quantized(model, needed)
     built: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as work:
-        source = Source(model, int(preprocess["resolution"]), Path(work))
+        source = Source(model, int(preprocess["resolution"]), Path(work), tuple(preprocess["classes"]))
         for runtime in needed:
-            if runtime.FORMAT not in built:
-                target = folder / runtime.FORMAT
-                shutil.rmtree(target, ignore_errors=True)
-                target.mkdir(parents=True)
-                built[runtime.FORMAT] = runtime.build(source, target)
-                text = json.dumps(dict(preprocess), indent=1, ensure_ascii=False)
-                (target / PREPROCESS).write_text(text + "\n", encoding="utf-8")
-    return {name: built[runtime.FORMAT] for name, runtime in zip(runtimes, needed, strict=True)}
+            if runtime.FORMAT in built or (failed and runtime.NAME in failed):
+                continue
+            try:
+                built[runtime.FORMAT] = _build(runtime, source, folder / runtime.FORMAT, preprocess)
+            except CompressError as error:
+                if failed is None:
+                    raise
+                shutil.rmtree(folder / runtime.FORMAT, ignore_errors=True)
+                failed |= {other.NAME: str(error) for other in needed if other.FORMAT == runtime.FORMAT}
+    found = zip(runtimes, needed, strict=True)
+    return {name: built[runtime.FORMAT] for name, runtime in found if runtime.FORMAT in built}
+
+
+def _build(runtime: Runtime, source: Source, target: Path, preprocess: Mapping[str, Any]) -> Path:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    path = runtime.build(source, target)
+    text = json.dumps(dict(preprocess), indent=1, ensure_ascii=False)
+    (target / PREPROCESS).write_text(text + "\n", encoding="utf-8")
+    return path
 
 
 def _refuse_quantized(model: nn.Module, runtimes: Sequence[Runtime]) -> None:
     from torch.fx import GraphModule
 
     from compress.quantization.capture import converted
+    from compress.quantization.onnx_network import OnnxNetwork
 
-    if isinstance(model, GraphModule) and converted(model):
+    in_file = isinstance(model, OnnxNetwork)
+    if in_file or (isinstance(model, GraphModule) and converted(model)):
         for runtime in runtimes:
             if not runtime.QUANTIZED:
                 raise UsageError(f"the runtime {runtime.NAME} takes no quantized networks; export the float one to it")
+            if in_file and runtime.QUANTIZED == ("torchao",):
+                raise UsageError(f"the runtime {runtime.NAME} takes no network that was quantized as an ONNX file")
 
 
 def artifact_bytes(path: Path) -> int:
-    """Bytes of an artifact: all files of its folder that are needed to run it, without `preprocess.json`."""
-    return sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file() and file.name != PREPROCESS)
+    """Bytes of an artifact: all files of its folder that are needed to run it, without what is told of them."""
+    files = [file for file in path.parent.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files if file.name not in (PREPROCESS, SUMS))

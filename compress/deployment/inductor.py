@@ -18,11 +18,12 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.deployment.coverage import Coverage, products
 from compress.deployment.runtimes import Runner, thread_count
 from compress.errors import CompressError, first_line
 from compress.silence import quiet
@@ -39,11 +40,18 @@ ENGINE = "torch"
 PACKAGES = ("torch",)
 PROGRAMS = (os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++"),)
 ADD = "a C++ compiler, e.g. apt-get install g++; CXX names another"
-QUANTIZED = True
+QUANTIZED = ("torchao",)
 PORTABLE = False
 ANY = "any"  # name of the network that takes all batch sizes; the others are called by theirs
 FIXED = (1, 16)
-CALL = re.compile(r"\baoti_torch_\w*?_(qconv|convolution)\w*\(")
+MACS = "compress_macs"
+# In the C++: calls that multiply, with what they are given, and the shapes of weights and results.
+CALL = re.compile(r"\baoti_torch_\w*?_(qconv|convolution|qlinear)\w*\((.*)\)\);")
+BUFFER = re.compile(r"\b(buf\d+)(?:_handle)?\b")
+NAME_OF = re.compile(r"constants_info_\[(\d+)\]\.name = \"(\w+)\"")
+SHAPE = re.compile(r"constants_info_\[(\d+)\]\.shape = \{([^}]*)\}")
+OUTPUT = re.compile(r"assert_size_stride\((buf\d+), \{([^}]*)\}")
+WORD = re.compile(r"\b\w+\b")
 
 
 def build(source: Source, folder: Path) -> Path:
@@ -78,6 +86,8 @@ def _compile(source: Source, name: str) -> Any:
     import torch
     from torch._inductor import aot_compile
 
+    from compress.measurement.compute import weight_macs
+
     # Of one image, the exporter would conclude that there is only one.
     example = torch.zeros(2 if name == ANY else int(name), 3, source.resolution, source.resolution)
     shapes = ({0: torch.export.Dim("batch")},) if name == ANY else None
@@ -87,6 +97,7 @@ def _compile(source: Source, name: str) -> Any:
         "freezing": True,
         "cpp.dynamic_threads": True,  # else the number of threads at compile time is compiled in
         "aot_inductor.package": True,
+        "aot_inductor.metadata": {MACS: str(weight_macs(source.model, source.resolution))},
         "aot_inductor.output_path": str(source.work / FORMAT / name),
     }
     return aot_compile(graph, (example,), options=options)
@@ -123,10 +134,37 @@ def load(path: Path, threads: int | None = None) -> Runner:
     return run
 
 
-def coverage(path: Path) -> tuple[int, int]:
-    """Convolutions that run in integer, and all, of the C++ that was compiled."""
-    kinds = CALL.findall(_members(path, ".wrapper.cpp")[0])  # those of other batch sizes make the same calls
-    return kinds.count("qconv"), len(kinds)
+def coverage(path: Path) -> Coverage:
+    """What runs in integer, of the C++ that was compiled: its calls, and the shapes that it states of their tensors."""
+    text = _members(path, ".wrapper.cpp")[0]  # those of other batch sizes make the same calls
+    shapes = dict(SHAPE.findall(text))
+    weights = {name: _sides(shapes[number]) for number, name in NAME_OF.findall(text)}
+    outputs = {name: _sides(sides)[1:] for name, sides in OUTPUT.findall(text)}
+    calls = CALL.findall(text)
+    convolutions = [kind for kind, _ in calls if "conv" in kind]
+    macs = [_multiplied(given, weights, outputs) for kind, given in calls if kind.startswith("q")]
+    told = json.loads(_members(path, "_metadata.json")[0]).get(MACS)
+    return Coverage(
+        convolutions.count("qconv"),
+        len(convolutions),
+        sum(part or 0 for part in macs) if all(macs) else None,
+        int(told) if told else None,
+    )
+
+
+def _multiplied(given: str, weights: Mapping[str, list[int]], outputs: Mapping[str, list[int]]) -> int | None:
+    """MACs of a call, by what it is given; None where the C++ does not state the shapes."""
+    weight = next((weights[name] for name in WORD.findall(given) if len(weights.get(name, ())) > 1), None)
+    *others, result = BUFFER.findall(given)
+    if result not in outputs and others and '"sum"' in given:  # it is added to the buffer before
+        result = others[-1]
+    output = outputs.get(result)
+    return products(output, weight, output[0]) if weight and output else None
+
+
+def _sides(text: str) -> list[int]:
+    """A shape as C++ states it; a side that is not fixed, the batch, counts as one."""
+    return [int(side) if side.isdecimal() else 1 for side in text.replace("L", "").split(", ")]
 
 
 def _parts(count: int, sizes: Sequence[int]) -> list[int]:

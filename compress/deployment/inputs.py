@@ -151,10 +151,10 @@ def _classes(values: Any) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Block:
-    """Some files of a list, decoded together.
+    """Some pictures of a list, decoded together.
 
     Attributes:
-        rows: Places in the list of the files that are images.
+        rows: Places in the list of those that are images.
         pixels: uint8 `[rows, 3, resolution, resolution]`.
         broken: Of the others, by place, why they are none or cannot be read.
     """
@@ -164,12 +164,12 @@ class Block:
     broken: dict[int, str]
 
 
-def decoded(inputs: Inputs, files: Sequence[Path], size: int) -> Iterator[Block]:
-    """Decode files a block at a time, so that no more than a block lies in memory."""
+def decoded(inputs: Inputs, pictures: Sequence[Picture], size: int) -> Iterator[Block]:
+    """Decode pictures a block at a time, so that no more than a block lies in memory."""
 
-    def attempt(file: Path) -> Pixels | str:
+    def attempt(picture: Picture) -> Pixels | str:
         try:
-            return inputs.pixels(file)
+            return inputs.pixels(picture)
         except BrokenImage as error:
             return str(error)
         except CompressError as error:
@@ -179,8 +179,8 @@ def decoded(inputs: Inputs, files: Sequence[Path], size: int) -> Iterator[Block]
     with ThreadPoolExecutor() as pool, warnings.catch_warnings():
         # Too many pixels are an error of ours; other warnings of PIL are about metadata.
         warnings.simplefilter("ignore")
-        for start in range(0, len(files), size):
-            results = dict(enumerate(pool.map(attempt, files[start : start + size]), start))
+        for start in range(0, len(pictures), size):
+            results = dict(enumerate(pool.map(attempt, pictures[start : start + size]), start))
             good = {row: found for row, found in results.items() if not isinstance(found, str)}
             side = inputs.resolution
             pixels = np.stack(list(good.values())) if good else np.empty((0, 3, side, side), np.uint8)

@@ -6,12 +6,16 @@ which the answers are others than PyTorch's.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.deployment.coverage import Coverage, products
+from compress.deployment.inputs import PREPROCESS
 from compress.deployment.runtimes import Runner, thread_count
 from compress.errors import CompressError, first_line
 from compress.silence import quiet, silent
@@ -28,9 +32,12 @@ ENGINE = "ncnn"
 PACKAGES = ("ncnn", "pnnx")
 PROGRAMS = ()
 ADD = "pip install 'compress-model[ncnn]'"
-QUANTIZED = False
+QUANTIZED: tuple[str, ...] = ()
 PORTABLE = True
 MAGIC = "7767517"
+WEIGHTS = {"Convolution": "6", "ConvolutionDepthWise": "6", "InnerProduct": "2"}
+"""Kinds of layers that multiply with weights, and which setting is the number of these; setting 0 is of outputs."""
+UNTOLD = ("Gemm", "MultiHeadAttention", "Deconvolution", "DeconvolutionDepthWise")
 WAITING = "OMP_WAIT_POLICY"
 INPUT, OUTPUT = "in0", "out0"  # what PNNX calls the ends of a network
 
@@ -55,7 +62,7 @@ def build(source: Source, folder: Path) -> Path:
     if done.returncode or not path.is_file():
         reason = done.stderr.strip().split("\n")[-1][:200] or f"PNNX ended with {done.returncode}"
         raise CompressError(f"{name} cannot be converted to ncnn: {reason}")
-    foreign = sorted({kind for kind in _layers(path) if not kind.isidentifier()})
+    foreign = sorted({layer[0] for layer in _layers(path) if not layer[0].isidentifier()})
     if foreign:
         raise CompressError(f"{name} cannot be converted to ncnn, which has no {', '.join(foreign)}")
     return path
@@ -69,17 +76,8 @@ def load(path: Path, threads: int | None = None) -> Runner:
     """
     import numpy as np
 
-    _layers(path)  # ncnn itself takes a last line that is cut short
+    net = _net(path, thread_count(threads))
     ncnn = _import()
-    net = ncnn.Net()
-    net.opt.num_threads = thread_count(threads)
-    for option in dir(net.opt):
-        if option.startswith(("use_fp16", "use_bf16")):
-            setattr(net.opt, option, False)
-    with silent():
-        failed = net.load_param(str(path)) or net.load_model(str(_weights(path)))
-    if failed:
-        raise CompressError(f"ncnn cannot read {path} and its weights {_weights(path).name}")
 
     def infer(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
         extractor = net.create_extractor()
@@ -106,9 +104,50 @@ def load(path: Path, threads: int | None = None) -> Runner:
     return run
 
 
-def coverage(path: Path) -> tuple[int, int]:
-    """0, and all convolutions of the graph that ncnn executes: its integer kernels want a file of another kind."""
-    return 0, sum(kind.startswith("Convolution") for kind in _layers(path))
+def coverage(path: Path) -> Coverage:
+    """Nothing runs in integer: ncnn's integer kernels want a file of another kind."""
+    layers = _layers(path)
+    convolutions = sum(layer[0].startswith("Convolution") for layer in layers)
+    return Coverage(0, convolutions, 0, _macs(path, layers))
+
+
+def _macs(path: Path, layers: Sequence[Sequence[str]]) -> int | None:
+    """MACs of one image, by the sizes of weights in the graph and of results in a run; None where a kind tells less."""
+    import numpy as np
+
+    if any(layer[0] in UNTOLD for layer in layers):
+        return None
+    side = json.loads((path.parent / PREPROCESS).read_text(encoding="utf-8"))["resolution"]
+    net = _net(path, 1, light=False)
+    extractor = net.create_extractor()
+    extractor.input(INPUT, _import().Mat(np.zeros((3, side, side), np.float32)).clone())
+    total = 0
+    for kind, _, inputs, outputs, *rest in layers:
+        if kind in WEIGHTS:
+            settings = dict(entry.split("=") for entry in rest[int(inputs) + int(outputs) :])
+            _, result = extractor.extract(rest[int(inputs)])
+            total += products(result.numpy().shape, [int(settings[WEIGHTS[kind]])], int(settings["0"]))
+    return total
+
+
+def _net(path: Path, threads: int, *, light: bool = True) -> Any:
+    """The network in FP32; not `light`, it keeps what its layers pass on.
+
+    Raises:
+        CompressError: the graph or its weights cannot be read.
+    """
+    _layers(path)  # ncnn itself takes a last line that is cut short
+    net = _import().Net()
+    net.opt.num_threads = threads
+    net.opt.lightmode = light
+    for option in dir(net.opt):
+        if option.startswith(("use_fp16", "use_bf16")):
+            setattr(net.opt, option, False)
+    with silent():
+        failed = net.load_param(str(path)) or net.load_model(str(_weights(path)))
+    if failed:
+        raise CompressError(f"ncnn cannot read {path} and its weights {_weights(path).name}")
+    return net
 
 
 def _import() -> Any:
@@ -148,13 +187,16 @@ def _weights(path: Path) -> Path:
     return path.with_suffix(".bin")
 
 
-def _layers(path: Path) -> list[str]:
-    """Kinds of the layers of a graph: a line each, after a magic number and the number of them."""
+def _layers(path: Path) -> list[list[str]]:
+    """Words of the layers of a graph, each's kind first: a line each, after a magic number and the number of them."""
     try:
         magic, counts, *lines = path.read_text(encoding="utf-8").split("\n")
         count, _ = map(int, counts.split())
         if magic != MAGIC or lines.pop() or len(lines) != count:
             raise ValueError("it is cut short, or of another kind")
-        return [line.split()[0] for line in lines]
+        words = [line.split() for line in lines]
+        if not all(words):
+            raise ValueError("it has an empty line")
+        return words
     except (OSError, ValueError, IndexError) as error:
         raise CompressError(f"ncnn cannot read {path}: {first_line(error)}") from error

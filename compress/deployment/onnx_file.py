@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.deployment.coverage import products
 from compress.errors import CompressError, first_line
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 OPSET = 20
 INPUT, OUTPUT = "images", "logits"
+WEIGHT = {"Conv": 1, "Gemm": 1, "MatMul": 1, "QLinearConv": 3, "QLinearMatMul": 3, "ConvInteger": 1, "MatMulInteger": 1}
+"""Operators that multiply with a weight, and which of their inputs it is."""
 
 
 def write_onnx(model: nn.Module, resolution: int, path: Path) -> None:
@@ -49,6 +52,45 @@ def quantized_convolutions(path: Path) -> tuple[int, int]:
     dequantized = {output for node in graph.node if node.op_type == "DequantizeLinear" for output in node.output}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     return sum(set(node.input[:2]) <= dequantized for node in convolutions), len(convolutions)
+
+
+def macs_by_weight(path: Path) -> tuple[dict[str, int], dict[str, str]]:
+    """MACs of one image of each convolution and linear of an ONNX file, by the name of its stored weight.
+
+    A layer that stores no weight, such as the product of two activations, is no linear. Layers that share a weight
+    are one entry.
+
+    Returns:
+        The MACs, and for the name of each constant, stored or made of what is, that of the stored one.
+
+    Raises:
+        CompressError: the file cannot be read, or its shapes do not follow from its input's.
+    """
+    import onnx
+
+    try:
+        model = onnx.load(path)
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+        model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
+        del model.graph.value_info[:]
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except Exception as error:  # protobuf raises types of its own
+        raise CompressError(f"{path} is no ONNX file that can be read: {first_line(error)}") from error
+    shapes: dict[str, list[int]] = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    stored = {name: name for name in shapes}  # what a constant was made from
+    for value in (*graph.value_info, *graph.output):
+        shapes[value.name] = [side.dim_value for side in value.type.tensor_type.shape.dim]
+    macs: dict[str, int] = {}
+    for node in graph.node:
+        place = WEIGHT.get(node.op_type)
+        if place is not None and node.input[place] in stored:
+            output, weight = shapes[node.output[0]], shapes[node.input[place]]
+            channels = weight[0] if "Conv" in node.op_type else output[-1]
+            name = stored[node.input[place]]
+            macs[name] = macs.get(name, 0) + products(output, weight, channels)
+        elif node.input and node.input[0] in stored and set(node.input) <= {*stored, ""}:
+            stored |= dict.fromkeys(node.output, stored[node.input[0]])
+    return macs, stored
 
 
 def _export(model: nn.Module, resolution: int) -> Any:

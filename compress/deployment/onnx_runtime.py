@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime, on the CPU or another of its execution providers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.deployment.coverage import Coverage
+from compress.deployment.devices import OPTIONS, check_provider
+from compress.deployment.onnx_file import macs_by_weight, quantized_convolutions
 from compress.deployment.runtimes import Runner, thread_count
 from compress.errors import CompressError, first_line
+from compress.quantization.methods import METHODS
 
 if TYPE_CHECKING:
     import numpy as np
 
     from compress.deployment.export import Source
 
+CPU = "CPUExecutionProvider"
 NAME = "onnxruntime"
 FORMAT = "onnx"
 READS = (".onnx",)
@@ -22,8 +27,20 @@ ENGINE = "onnxruntime"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 PROGRAMS = ()
 ADD = "pip install 'compress-model[deploy]'"
-QUANTIZED = True
+QUANTIZED = tuple(METHODS)
 PORTABLE = True
+INTEGER_CONVOLUTIONS = ("QLinearConv", "ConvInteger")
+FLOAT_CONVOLUTIONS = ("Conv", "FusedConv", "NhwcFusedConv")
+INTEGER_WEIGHT = {
+    "QLinearConv": 3,
+    "ConvInteger": 1,
+    "QGemm": 3,
+    "QLinearMatMul": 3,
+    "MatMulInteger": 1,
+    "MatMulIntegerToFloat": 1,
+    "DynamicQuantizeMatMul": 1,
+}
+"""Operators that multiply integers, and which of their inputs is the weight."""
 
 
 def build(source: Source, folder: Path) -> Path:
@@ -31,13 +48,27 @@ def build(source: Source, folder: Path) -> Path:
     return Path(shutil.copy(source.onnx(), folder / "model.onnx"))
 
 
-def load(path: Path, threads: int | None = None) -> Runner:
+def lacks(device: str) -> list[str]:
+    """The device, where this build of ONNX Runtime has no such execution provider."""
+    import onnxruntime
+
+    return [] if device in onnxruntime.get_available_providers() else [device]
+
+
+def load(path: Path, threads: int | None = None, device: str = CPU) -> Runner:
     """Make an ONNX file ready to run.
 
     Raises:
-        CompressError: the file cannot be read.
+        CompressError: the file cannot be read, or the device does not run it.
     """
-    session = _session(path, _options(threads))
+    options = _options(threads)
+    if device == CPU:
+        session = _session(path, options)
+    else:
+        with tempfile.TemporaryDirectory() as work:
+            options.enable_profiling, options.profile_file_prefix = True, str(Path(work) / "profile")
+            session = _session(path, options, device)
+            check_provider(session, path, device)
     name = session.get_inputs()[0].name
 
     def run(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -46,17 +77,32 @@ def load(path: Path, threads: int | None = None) -> Runner:
     return run
 
 
-def coverage(path: Path) -> tuple[int, int]:
-    """Convolutions that run in integer, and all, of the graph as ONNX Runtime optimises it for this processor."""
+def coverage(path: Path, device: str = CPU) -> Coverage:
+    """What runs in integer, of the graph as ONNX Runtime optimises it for this processor; other devices do not tell.
+
+    Constants keep their names in it (one whose type it changes gets an ending), and by these its operators are found in
+    the file, which has the shapes.
+    """
     import onnx
 
+    macs, stored = macs_by_weight(path)
+    if device != CPU:
+        return Coverage(None, quantized_convolutions(path)[1], None, sum(macs.values()))
     with tempfile.TemporaryDirectory() as work:
         options = _options(1)
         options.optimized_model_filepath = str(Path(work) / "optimized.onnx")
         _session(path, options)
         nodes = onnx.load(options.optimized_model_filepath).graph.node
-    integer = sum(node.op_type in ("QLinearConv", "ConvInteger") for node in nodes)
-    return integer, integer + sum(node.op_type in ("Conv", "FusedConv", "NhwcFusedConv") for node in nodes)
+    names = [node.input[INTEGER_WEIGHT[node.op_type]] for node in nodes if node.op_type in INTEGER_WEIGHT]
+    longest = [max((name for name in stored if weight.startswith(name)), key=len, default="") for weight in names]
+    found = [macs.get(stored.get(name, "")) for name in longest]
+    integer = sum(node.op_type in INTEGER_CONVOLUTIONS for node in nodes)
+    return Coverage(
+        integer,
+        integer + sum(node.op_type in FLOAT_CONVOLUTIONS for node in nodes),
+        sum(part or 0 for part in found) if all(found) else None,
+        sum(macs.values()),
+    )
 
 
 def _options(threads: int | None) -> Any:
@@ -72,10 +118,11 @@ def _options(threads: int | None) -> Any:
     return options
 
 
-def _session(path: Path, options: Any) -> Any:
+def _session(path: Path, options: Any, device: str = CPU) -> Any:
     import onnxruntime
 
+    providers = [CPU] if device == CPU else [(device, OPTIONS.get(device, {})), CPU]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # its exception types are not public
         raise CompressError(f"ONNX Runtime cannot read {path}: {first_line(error)}") from error

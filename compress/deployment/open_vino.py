@@ -1,18 +1,22 @@
-"""OpenVINO on the CPU."""
+"""OpenVINO, on the CPU or another device that it finds."""
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.deployment.coverage import Coverage, products
 from compress.deployment.runtimes import Runner, thread_count
 from compress.errors import CompressError, first_line
+from compress.quantization.methods import METHODS
 
 if TYPE_CHECKING:
     import numpy as np
 
     from compress.deployment.export import Source
 
+CPU = "CPU"
 NAME = "openvino"
 FORMAT = "openvino"
 READS = (".xml", ".onnx")
@@ -20,8 +24,10 @@ ENGINE = "openvino"
 PACKAGES = ("onnx", "onnxscript", "openvino")
 PROGRAMS = ()
 ADD = "pip install 'compress-model[deploy]'"
-QUANTIZED = True
+QUANTIZED = tuple(METHODS)
 PORTABLE = True
+MULTIPLY = ("Convolution", "GroupConvolution", "MatMul")
+EXECUTED = ("layerType", "runtimePrecision", "originalLayersNames")
 
 
 def build(source: Source, folder: Path) -> Path:
@@ -37,7 +43,15 @@ def build(source: Source, folder: Path) -> Path:
     return path
 
 
-def load(path: Path, threads: int | None = None) -> Runner:
+def lacks(device: str) -> list[str]:
+    """The device, where OpenVINO finds none of its kind."""
+    import openvino
+
+    found = {name.partition(".")[0] for name in openvino.Core().available_devices}
+    return [] if device in found else [device]
+
+
+def load(path: Path, threads: int | None = None, device: str = CPU) -> Runner:
     """Make an artifact ready to run; each batch size is compiled when it first comes.
 
     Compiled for one batch size, a network runs faster than compiled for any (batch 1 in INT8 by 1.3x).
@@ -53,44 +67,89 @@ def load(path: Path, threads: int | None = None) -> Runner:
         if request is None:
             fixed = model.clone()
             fixed.reshape(list(images.shape))
-            request = requests[images.shape] = _compile(fixed, threads).create_infer_request()
+            request = requests[images.shape] = _compile(fixed, threads, device).create_infer_request()
         request.infer({0: images}, share_inputs=True)
         return request.get_output_tensor(0).data.copy()  # type: ignore[no-any-return]
 
     return run
 
 
-def coverage(path: Path) -> tuple[int, int]:
-    """Convolutions that run in integer, and all, of the graph that OpenVINO executes."""
-    return integer_convolutions(_compile(_read(path), 1))
+def coverage(path: Path, device: str = CPU) -> Coverage:
+    """What runs in integer, of the graph that OpenVINO executes for one image."""
+    model = _read(path)
+    shape = model.input(0).get_partial_shape()
+    shape[0] = 1
+    model.reshape(shape)
+    return executed(model, _compile(model, 1, device))
 
 
-def integer_convolutions(compiled: Any) -> tuple[int, int]:
-    """Convolutions of a compiled model that run in integer, and all; those that were fused into others count once."""
-    precisions = []
+def executed(model: Any, compiled: Any) -> Coverage:
+    """What of a model of fixed shape runs in integer, once compiled; layers that were fused into others count once.
+
+    A compiled layer says in which precision it runs, and names the layers of the model that it was made from.
+    """
+    macs = _macs(model)
+    kinds, in_integer = [], set()
     for node in compiled.get_runtime_model().get_ops():
-        info = node.get_rt_info()
-        if "Convolution" in str(info["layerType"].value):
-            precisions.append(str(info["runtimePrecision"].value))
-    return sum(precision in ("u8", "i8") for precision in precisions), len(precisions)
+        info = {name: str(node.get_rt_info()[name].value) for name in EXECUTED}
+        integer = info["runtimePrecision"] in ("u8", "i8")
+        if integer:
+            # A scale that was moved behind a layer is called LAYER/DequantizationMultiply, maybe the only name.
+            names = info["originalLayersNames"].split(",")
+            in_integer |= {layer for layer in macs for name in names if f"{name}/".startswith(f"{layer}/")}
+        if "Convolution" in info["layerType"]:
+            kinds.append(integer)
+    return Coverage(sum(kinds), len(kinds), sum(macs[layer] for layer in in_integer), sum(macs.values()))
+
+
+def _macs(model: Any) -> dict[str, int]:
+    """MACs of each convolution and linear by name; a product of two activations is no linear."""
+    macs = {}
+    for node in model.get_ordered_ops():
+        kind = node.get_type_name()
+        if kind in MULTIPLY and _constant(node.input_value(1).get_node()):
+            output, weight = list(node.get_output_shape(0)), list(node.get_input_shape(1))
+            channels = {"Convolution": weight[0], "GroupConvolution": weight[0] * weight[1]}.get(kind, output[-1])
+            macs[node.get_friendly_name()] = products(output, weight, channels)
+    return macs
+
+
+def _constant(node: Any) -> bool:
+    """Whether a value is stored in the model, or made of what is."""
+    if node.get_type_name() == "Constant":
+        return True
+    values = node.input_values()
+    return bool(values) and all(_constant(value.get_node()) for value in values)
+
+
+@cache
+def _core() -> Any:
+    """One, which lives as long as the process.
+
+    Each sets a stack for signal handlers, and takes back the one before it when it goes: of two that go in the order in
+    which they came, the first one's stack stays set without being there, and the next signal is a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _read(path: Path) -> Any:
-    import openvino
-
     try:
-        return openvino.Core().read_model(str(path))
+        return _core().read_model(str(path))
     except Exception as error:  # its exception types are not public
         raise CompressError(f"OpenVINO cannot read {path}: {first_line(error)}") from error
 
 
-def _compile(model: Any, threads: int | None) -> Any:
-    import openvino
-
-    settings = {
-        # By default OpenVINO computes float networks in bf16 where the processor has it: less exact, and no baseline.
-        "INFERENCE_PRECISION_HINT": "f32",
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": thread_count(threads),
-    }
-    return openvino.Core().compile_model(model, "CPU", settings)
+def _compile(model: Any, threads: int | None, device: str) -> Any:
+    # By default OpenVINO computes float networks in bf16 where the processor has it: less exact, and no baseline. A GPU
+    # would halve them as well; an NPU computes in fp16 or integers alone.
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if device != "NPU":
+        settings["INFERENCE_PRECISION_HINT"] = "f32"
+    if device == CPU:
+        settings["INFERENCE_NUM_THREADS"] = thread_count(threads)
+    try:
+        return _core().compile_model(model, device, settings)
+    except Exception as error:  # its exception types are not public
+        raise CompressError(f"OpenVINO cannot compile the network for the {device}: {first_line(error)}") from error

@@ -1,6 +1,7 @@
 """The table of runtimes, and what each of them must offer.
 
 A new runtime is a new file beside this one, with the names of `Runtime` at its top level, and one line in `RUNTIMES`.
+One with devices has `load` and `coverage` that take a `device`, and `lacks`, which says what it takes to have one.
 Importing these files is cheap: the runtimes themselves are imported where they are used.
 """
 
@@ -14,11 +15,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from compress.deployment.devices import on_device
 from compress.errors import CompressError, UsageError, first_line
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from compress.deployment.coverage import Coverage
     from compress.deployment.export import Source
 
 Runner = Callable[["np.ndarray[Any, Any]"], "np.ndarray[Any, Any]"]
@@ -36,8 +39,12 @@ class Runtime(Protocol):
         PACKAGES: What must be importable to build, load and run.
         PROGRAMS: Commands that building takes besides.
         ADD: The command that adds them.
-        QUANTIZED: Whether it takes quantized variants.
+        QUANTIZED: Methods of quantization whose variants it takes.
         PORTABLE: Whether a file runs on other processors of its kind than the one that it was built on.
+
+    A runtime whose files are written and checked here but run elsewhere also has `ELSEWHERE`: where, in words. Its
+    `load` and `coverage` raise what `not_run_here` gives. One that takes quantized networks of one `target` only has
+    that one's name in `TARGET`.
     """
 
     NAME: str
@@ -47,7 +54,7 @@ class Runtime(Protocol):
     PACKAGES: tuple[str, ...]
     PROGRAMS: tuple[str, ...]
     ADD: str
-    QUANTIZED: bool
+    QUANTIZED: tuple[str, ...]
     PORTABLE: bool
 
     def build(self, source: Source, folder: Path) -> Path:
@@ -60,8 +67,8 @@ class Runtime(Protocol):
             CompressError: the file cannot be read.
         """
 
-    def coverage(self, path: Path) -> tuple[int, int]:
-        """Convolutions that this runtime really runs in integer, and all convolutions, of its own executed graph."""
+    def coverage(self, path: Path) -> Coverage:
+        """What this runtime really runs in integer, of its own executed graph."""
 
 
 RUNTIMES = {
@@ -70,7 +77,18 @@ RUNTIMES = {
     "ncnn": "compress.deployment.ncnn",
     "inductor": "compress.deployment.inductor",
     "executorch": "compress.deployment.executorch",
+    "litert": "compress.deployment.litert",
+    "tensorrt": "compress.deployment.tensorrt",
+    "coreml": "compress.deployment.coreml",
+    "onnxruntime-cuda": "compress.deployment.onnx_runtime:CUDAExecutionProvider",
+    "onnxruntime-tensorrt": "compress.deployment.onnx_runtime:TensorrtExecutionProvider",
+    "onnxruntime-coreml": "compress.deployment.onnx_runtime:CoreMLExecutionProvider",
+    "onnxruntime-qnn": "compress.deployment.onnx_runtime:QNNExecutionProvider",
+    "onnxruntime-openvino": "compress.deployment.onnx_runtime:OpenVINOExecutionProvider",
+    "openvino-gpu": "compress.deployment.open_vino:GPU",
+    "openvino-npu": "compress.deployment.open_vino:NPU",
 }
+"""The module of each runtime, and after a colon the device of it, where that is not the processor."""
 
 
 def find_runtime(name: str) -> Runtime:
@@ -81,14 +99,30 @@ def find_runtime(name: str) -> Runtime:
     """
     if name not in RUNTIMES:
         raise UsageError(f"there is no runtime {name!r}; there are {', '.join(RUNTIMES)}")
-    return cast(Runtime, importlib.import_module(RUNTIMES[name]))
+    module, _, device = RUNTIMES[name].partition(":")
+    loaded = importlib.import_module(module)
+    return cast(Runtime, on_device(loaded, name, device) if device else loaded)
+
+
+def elsewhere(name: str) -> str | None:
+    """Where the files of a runtime run, in words; None where they run here."""
+    return getattr(find_runtime(name), "ELSEWHERE", None)
+
+
+def not_run_here(name: str, where: str) -> CompressError:
+    """What whoever would run such a file is told."""
+    return CompressError(f"files for {name} are written and checked here, not run: they run {where}")
 
 
 def missing(name: str) -> list[str]:
-    """Packages and programs of a runtime that are not installed; nothing heavy is imported."""
+    """Packages, programs and device of a runtime that are not here; imports nothing heavy but to look for a device."""
     runtime = find_runtime(name)
     packages = [package for package in runtime.PACKAGES if importlib.util.find_spec(package) is None]
-    return packages + [program for program in runtime.PROGRAMS if shutil.which(program) is None]
+    return packages + [program for program in runtime.PROGRAMS if shutil.which(program) is None] or _lacking(runtime)
+
+
+def _lacking(runtime: Runtime) -> list[str]:
+    return list(getattr(runtime, "lacking", list)())
 
 
 def broken(packages: Sequence[str]) -> str | None:
@@ -130,14 +164,19 @@ def require_engine(name: str) -> Runtime:
 
     Raises:
         UsageError: there is none of this name.
-        CompressError: its package is not installed, and the message has the command that adds it; or it is broken.
+        CompressError: its package is not installed or its device is not here, with what adds it; it is broken; or its
+            files run elsewhere.
     """
     runtime = find_runtime(name)
+    if where := elsewhere(name):
+        raise not_run_here(name, where)
     if importlib.util.find_spec(runtime.ENGINE) is None:
         raise CompressError(f"the runtime {name} is not installed: pip install {runtime.ENGINE}")
     reason = broken([runtime.ENGINE])
     if reason:
         raise CompressError(f"the runtime {name} cannot be used, {reason}; install it again")
+    if absent := _lacking(runtime):
+        raise CompressError(f"the runtime {name} needs {', '.join(absent)}: {runtime.ADD}")
     return runtime
 
 

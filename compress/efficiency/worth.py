@@ -74,7 +74,7 @@ def worth(
     differences = {v["id"]: paired_difference(*paired[v["id"]]) for v in others if v["id"] in paired}
     grants = {v["id"]: _grant(differences.get(v["id"]), tolerance) for v in others}
     as_accurate = [reference, *(v for v in others if grants[v["id"]].granted)]
-    cheapest = min(as_accurate, key=_cost)
+    cheapest = min(as_accurate, key=cost)
     return {
         "reference": reference_id,
         "tolerance": tolerance,
@@ -122,7 +122,7 @@ def _name_cheapest(decision: Grant, cheapest: Record, reference_id: str) -> Gran
     return Grant(False, f"{decision.reason}; the cheapest shown to be as accurate as {reference_id} is {name}")
 
 
-def _cost(variant: Record) -> tuple[float, float]:
+def cost(variant: Record) -> tuple[float, float]:
     """MACs, then bit operations; what is not known counts as dearest."""
     inference = variant.get("inference") or {}
     return inference.get("macs") or float("inf"), inference.get("bit_operations") or float("inf")

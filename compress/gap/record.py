@@ -14,6 +14,7 @@ from compress.efficiency.trends import gap, gap_interval, holding_rate, years_to
 from compress.errors import CompressError, UsageError
 from compress.gap.fits import ai_and_efficiency, fits_of_tables, fitted_trends
 from compress.resources import DEFAULT_TREND, config_names, shipped
+from compress.sums import RUN_AGAIN, refuse_changed
 
 Record = dict[str, Any]
 
@@ -130,6 +131,7 @@ def _worth(saved: float, growth: float, hardware: float, training: bool) -> Reco
 
 def _savings(run: Path) -> list[Record]:
     """What a run has saved: granted doublings of inference, and doublings of training compute."""
+    refuse_changed(run / "results.json", RUN_AGAIN)
     try:
         results = json.loads((run / "results.json").read_text())
         return run_savings({key: results[key] for key in ("efficiency", "training_efficiency")})

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from compress.errors import CompressError
 from compress.measurement.operators import is_cheap, is_quantized, known, listed, multiplied, packet
 
+WITH_WEIGHTS = ("convolution", "addmm", "mm")  # what convolutions and linears come down to
 FLOAT_BITS = (32, 32)
 
 
@@ -73,6 +74,12 @@ def layer_macs(model: nn.Module, resolution: int) -> dict[str, int]:
 def macs(model: nn.Module, resolution: int) -> int:
     """Multiply-accumulates of the forward pass for one image of `resolution` pixels a side; warns as `layer_macs`."""
     return sum(layer_macs(model, resolution).values())
+
+
+def weight_macs(model: nn.Module, resolution: int) -> int:
+    """Multiply-accumulates of one image's convolutions and linears alone, without products of two activations."""
+    counted = count(model, resolution).operators
+    return sum(counted.get(f"aten.{name}", 0) for name in WITH_WEIGHTS)
 
 
 def training_macs(model: nn.Module, resolution: int) -> int:

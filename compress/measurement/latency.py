@@ -15,6 +15,9 @@ import numpy as np
 SHORTEST_MS = 2.0
 """A sample lasts at least this long, so that the clock and one interrupt do not make up much of it."""
 
+NEAR = 0.95
+"""Of two that are as fast within their interval: how near medians are, so that a wide interval alone makes no tie."""
+
 MOST_REPETITIONS = 1000
 RESAMPLES = 2000
 
@@ -86,6 +89,25 @@ def summary(times: Sequence[float], reference_times: Sequence[float] | None = No
         record["ratio_to_reference"] = float(np.median(other) / np.median(own))
         record["ratio_ci95"] = [float(end) for end in np.percentile(ratios, (2.5, 97.5))]
     return record
+
+
+def fastest(times: Mapping[str, Sequence[float]]) -> list[str]:
+    """The fastest of some candidates, and all that these rounds do not show to be slower.
+
+    Args:
+        times: Milliseconds, one value a round, by candidate, the one first that is preferred of several as fast.
+
+    Returns:
+        Names in the order of `times`: the first of them is the choice. As fast as the one with the lowest median is
+        whose median is near to it (`NEAR`) and whose 95% interval of the ratio to it reaches 1.
+    """
+    best = min(times, key=lambda name: float(np.median(times[name])))
+    found = {name: summary(taken, times[best]) for name, taken in times.items()}
+    return [
+        name
+        for name, record in found.items()
+        if name == best or (record["ratio_to_reference"] >= NEAR and record["ratio_ci95"][1] >= 1)
+    ]
 
 
 def _repetitions(run: Callable[[], object], warmup: int, shortest_ms: float) -> int:

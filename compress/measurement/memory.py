@@ -51,6 +51,9 @@ def peak_memory(path: Path, runtime: str, batch: int, threads: int | None = None
 
 
 def main() -> None:
+    from compress.plugins import load_installed
+
+    load_installed()
     runtime, path, batch, *threads = sys.argv[1:]
     record = measure(runtime, Path(path), int(batch), int(threads[0]) if threads else None)
     print(json.dumps(record))

@@ -23,6 +23,8 @@ SIZES = (
     *("head_dim", "attn_dim"),  # of timm's attention
 )
 Size = int | list[int]
+ONNX = "model.onnx"
+"""What a network that was quantized as a file lies in, instead of weights."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -115,6 +117,12 @@ def save_variant(folder: Path, architecture: Mapping[str, Any], weights: Mapping
     )
 
 
+def save_file_variant(folder: Path, architecture: Mapping[str, Any], file: bytes) -> None:
+    """Write `architecture.json`, and an ONNX file in the place of weights."""
+    (folder / "architecture.json").write_text(json.dumps(architecture, indent=1))
+    (folder / ONNX).write_bytes(file)
+
+
 def plain_network(architecture: Mapping[str, Any]) -> nn.Module:
     """The network of an `architecture.json` as its library builds it, before anything was pruned."""
     return create_model(
@@ -136,9 +144,8 @@ def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         architecture = json.loads((folder / "architecture.json").read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise CompressError(f"{folder} holds no variant: architecture.json cannot be read") from error
-    weights = read_weights(folder / "model.safetensors")
     try:
-        return _built(architecture, weights, str(folder)), architecture
+        return _built(architecture, folder), architecture
     except CompressError:
         raise
     except Exception as error:  # whatever a builder makes of values that no stage writes
@@ -146,18 +153,28 @@ def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         raise CompressError(f"{folder} holds no variant: architecture.json describes no network ({reason})") from error
 
 
-def _built(architecture: Mapping[str, Any], weights: Mapping[str, Tensor], where: str) -> nn.Module:
-    model = plain_network(architecture).eval()
+def _built(architecture: Mapping[str, Any], folder: Path) -> nn.Module:
     quantization = architecture.get("quantization")
+    if quantization and quantization.get("file"):
+        from compress.quantization.onnx_network import OnnxNetwork
+
+        return OnnxNetwork.read(folder / ONNX)
+    weights = read_weights(folder / "model.safetensors")
+    model = plain_network(architecture).eval()
     if quantization:
-        from compress.quantization.post_training import Scheme
         from compress.quantization.rebuild import rebuild
+        from compress.quantization.scheme import Scheme
 
         shapes = {name: torch.empty(shape) for name, shape in quantization["float_shapes"].items()}
         resize(model, architecture["sizes"], shapes)
         example = torch.zeros(2, 3, architecture["resolution"], architecture["resolution"])
-        scheme = Scheme(reduce_range=quantization["reduce_range"], keep=tuple(quantization.get("keep", ())))
+        scheme = Scheme(
+            reduce_range=quantization["reduce_range"],
+            keep=tuple(quantization.get("keep", ())),
+            aware=bool(quantization.get("aware")),
+            target=quantization.get("target", "x86"),
+        )
         return rebuild(model, example, weights, quantization["scales"], scheme)
     resize(model, architecture["sizes"], weights)
-    load_weights(model, weights, where)
+    load_weights(model, weights, str(folder))
     return model.eval()

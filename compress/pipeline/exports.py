@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,18 +16,22 @@ import torch
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.deployment.export import artifact_bytes, export
-from compress.deployment.runtimes import find_runtime, thread_count
+from compress.deployment.runtimes import Runner, elsewhere, find_runtime, thread_count
 from compress.deployment.triton import write_triton
 from compress.errors import CompressError
 from compress.measurement.accuracy import accuracy_record, agreement, max_abs_diff, predict
 from compress.measurement.latency import measure_in_turns, summary
 from compress.measurement.memory import peak_memory
+from compress.pipeline.choices import FILE as AUTO
+from compress.pipeline.choices import check_on_validation, choices, validation_logits
 from compress.pipeline.plan import Unit
 from compress.pipeline.work import Work
 from compress.progress import say, task
 from compress.recipe.schema import ExportStage, QuantizeStage
+from compress.sums import write_sums
 
 PYTORCH = "pytorch"  # eager: the baseline that everybody has
+NOT_RUN = "written, format checked, not run here"
 
 
 def make_export(work: Work, unit: Unit, folder: Path) -> None:
@@ -39,41 +44,94 @@ def make_export(work: Work, unit: Unit, folder: Path) -> None:
         "stored_resolution": work.data.resolution,
         "classes": list(work.data.classes),
     }
-    built = export(model, folder / "artifacts", stage.runtimes, about)
+    if not unit.runtimes:
+        raise CompressError(f"none of the runtimes that take {unit.parent} is here: `compress-model doctor` says more")
+    for left in ("artifacts", "triton"):  # by a killed run
+        shutil.rmtree(folder / left, ignore_errors=True)
+    left_out: dict[str, str] = {}
+    built = export(model, folder / "artifacts", unit.runtimes, about, left_out if stage.auto else None)
     if stage.triton:
         write_triton(built, folder / "triton" / unit.parent, about)
     expected = np.load(work.folder(unit.parent) / "test_logits.npy")
     quantized = isinstance(work.plan.unit(unit.parent).stage, QuantizeStage)
-    rows = [
-        _check(runtime, path, preprocess, work.data.test, expected, quantized, unit.parent)
-        for runtime, path in built.items()
-    ]
+    rows = []
+    for runtime, path in list(built.items()):
+        if elsewhere(runtime):
+            rows.append(_written(runtime, path, unit.parent))
+            continue
+        try:
+            rows.append(_check(runtime, path, preprocess, work.data.test, expected, quantized, unit.parent))
+        except CompressError as error:
+            if not stage.auto:
+                raise
+            left_out[runtime] = str(error)
+            del built[runtime]
+    if stage.auto:
+        _compare(work, unit, folder, built, left_out, model, preprocess)
+    for path in built.values():
+        write_sums(path.parent)
     (folder / "artifacts.json").write_text(json.dumps(rows, indent=1))
+
+
+def _compare(
+    work: Work,
+    unit: Unit,
+    folder: Path,
+    built: dict[str, Path],
+    left_out: dict[str, str],
+    model: torch.nn.Module,
+    preprocess: Preprocess,
+) -> None:
+    """Of `runtimes: auto`: what the files lose on validation, and which runtimes are left out."""
+    for runtime, reason in left_out.items():
+        say(f"  {runtime} is left out: {reason}")
+    if not built:
+        raise CompressError("no runtime that is here takes it: " + "; ".join(left_out.values()))
+
+    def answer(run: Runner | None) -> np.ndarray:
+        return validation_logits(work, preprocess, run or partial(_eager, model))
+
+    validation = check_on_validation(work, unit, built, answer)
+    (folder / AUTO).write_text(json.dumps({"validation": validation, "left_out": left_out}, indent=1))
+
+
+def _written(runtime: str, path: Path, variant: str) -> dict[str, Any]:
+    """A file that runs elsewhere: nothing is known of its answers."""
+    say(f"  {runtime}: {NOT_RUN}")
+    unknown = ("top1", "ci95", "top1_agreement", "max_abs_diff", "integer_convs", "total_convs", "integer_macs_share")
+    return {**_file(runtime, path, variant), **dict.fromkeys(unknown), "not_run": NOT_RUN}
+
+
+def _file(runtime: str, path: Path, variant: str) -> dict[str, Any]:
+    return {
+        "runtime": runtime,
+        "format": path.parent.name,
+        "path": f"artifacts/{variant}/{path.parent.name}/{path.name}",
+        "bytes": artifact_bytes(path),
+    }
 
 
 def _check(
     runtime: str, path: Path, preprocess: Preprocess, test: Split, expected: np.ndarray, quantized: bool, variant: str
 ) -> dict[str, Any]:
     module = find_runtime(runtime)
-    integer, convolutions = module.coverage(path)
-    if quantized and integer == 0:
-        raise CompressError(f"{runtime} runs none of the {convolutions} convolutions of {variant} in integer")
+    coverage = module.coverage(path)
+    if quantized and coverage.integer_convs == 0:
+        raise CompressError(f"{runtime} runs none of the {coverage.convs} convolutions of {variant} in integer")
     logits = predict(module.load(path), _batches(preprocess, test, f"{variant} in {runtime}"))
     assert test.labels is not None
     record = accuracy_record(logits.argmax(1), test.labels, "test")
     same = agreement(logits.argmax(1), expected.argmax(1))
     say(f"  {runtime}: top-1 {record['top1']:.2%}, the same answer as PyTorch on {same:.2%}")
     return {
-        "runtime": runtime,
-        "format": path.parent.name,
-        "path": f"artifacts/{variant}/{path.parent.name}/{path.name}",
-        "bytes": artifact_bytes(path),
+        **_file(runtime, path, variant),
         "top1": record["top1"],
         "ci95": record["ci95"],
         "top1_agreement": same,
         "max_abs_diff": max_abs_diff(logits, expected),
-        "integer_convs": integer,
-        "total_convs": convolutions,
+        "integer_convs": coverage.integer_convs,
+        "total_convs": coverage.convs,
+        "integer_macs_share": coverage.share,
     }
 
 
@@ -136,7 +194,20 @@ def measure_latency(work: Work, folder: Path) -> None:
                     rows[name].append({**setting(work, timed, name, runtime, batch), **summary(taken, reference)})
                 advance()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    record = {"latency": rows, "peak_memory_bytes": _memory(work, max(settings.batches)), "gpu": gpu}
+    memory, basis = _memory(work, max(settings.batches))
+    chosen = choices(
+        work, timed.runners, lambda name, batch: first_images(timed.networks[name][1], work.data.test, batch)
+    )
+    for name, by_batch in chosen.items():
+        for choice in by_batch:
+            say(f"  {name}, batch {choice['batch']}: {choice['runtime'] or 'no file holds the accuracy'}")
+    record = {
+        "latency": rows,
+        "choices": chosen,
+        "peak_memory_bytes": memory,
+        "peak_memory_basis": basis,
+        "gpu": gpu,
+    }
     (folder / "latency.json").write_text(json.dumps(record, indent=1))
 
 
@@ -154,14 +225,19 @@ def _runners(work: Work, networks: dict[str, Any], threads: int) -> dict[str, di
 
 
 def _artifacts(work: Work, unit: Unit) -> list[tuple[str, Path]]:
+    """The artifacts that run here."""
     folder = work.folder(unit.id)
     rows = json.loads((folder / "artifacts.json").read_text())
-    return [(row["runtime"], folder / "artifacts" / row["format"] / Path(row["path"]).name) for row in rows]
+    return [
+        (row["runtime"], folder / "artifacts" / row["format"] / Path(row["path"]).name)
+        for row in rows
+        if not row.get("not_run")
+    ]
 
 
 @torch.inference_mode()
-def _eager(model: torch.nn.Module, images: np.ndarray) -> None:
-    model(torch.from_numpy(images).contiguous(memory_format=torch.channels_last))
+def _eager(model: torch.nn.Module, images: np.ndarray) -> np.ndarray:
+    return model(torch.from_numpy(images).contiguous(memory_format=torch.channels_last)).numpy()  # type: ignore[no-any-return]
 
 
 def first_images(preprocess: Preprocess, test: Split, batch: int) -> np.ndarray:
@@ -170,11 +246,13 @@ def first_images(preprocess: Preprocess, test: Split, batch: int) -> np.ndarray:
     return preprocess(torch.from_numpy(test.images[rows])).contiguous().numpy()
 
 
-def _memory(work: Work, batch: int) -> dict[str, int | None]:
-    """Peak memory of a process that runs the first artifact of each variant; None where there is none."""
+def _memory(work: Work, batch: int) -> tuple[dict[str, int | None], dict[str, dict[str, Any]]]:
+    """Peak memory of a process that runs the first artifact of each variant, None where there is none, and in what."""
     memory: dict[str, int | None] = {unit.id: None for unit in work.plan.variants}
+    basis: dict[str, dict[str, Any]] = {}
     for unit in work.plan.exports:
         assert unit.parent
-        runtime, path = _artifacts(work, unit)[0]
-        memory[unit.parent] = peak_memory(path, runtime, batch)
-    return memory
+        for runtime, path in _artifacts(work, unit)[:1]:
+            memory[unit.parent] = peak_memory(path, runtime, batch)
+            basis[unit.parent] = {"runtime": runtime, "batch": batch}
+    return memory, basis

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
+from torch.fx import GraphModule
 
 from compress.data.arrays import ImageData, Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
+from compress.models.checkpoints import load_variant
 from compress.models.class_names import check_order, classes_of
 from compress.models.students import create_student
 from compress.pipeline.plan import Unit
@@ -24,6 +26,9 @@ from compress.training.dead_taps import without_dead_taps
 from compress.training.embeddings import embed_views, verify
 from compress.training.fit import fit
 from compress.training.module import Fitting
+
+WORDS = {"prune": "repair", "sparsify": "repair", "quantize": "quantization-aware training"}
+"""What the ledger calls the fit of a stage; else it is the student's."""
 
 
 def fit_stage(
@@ -106,7 +111,8 @@ def fit_network(
     preprocess = Preprocess.from_dict(architecture["preprocess"])
     chosen_on = work.data.test if settings.select_on == "test" else work.data.validation
     with without_dead_taps(model, preprocess.resolution):  # what is not computed is not counted either
-        check_macs = macs(model, preprocess.resolution)
+        counted = _counted(work, unit, model)
+        check_macs = macs(counted, preprocess.resolution)
         module = Fitting(
             model,
             preprocess,
@@ -116,11 +122,12 @@ def fit_network(
             settings,
             answers,
             seed=work.recipe.seed,
-            image_macs=training_macs(model, preprocess.resolution),
+            image_macs=training_macs(counted, preprocess.resolution),
         )
-        fitted = fit(module, work.recipe.trainer, folder / "scratch", unit.id, *callbacks)
+        watching = work.watch.callbacks(unit.id)
+        fitted = fit(module, work.recipe.trainer, folder / "scratch", unit.id, *callbacks, *watching)
     before, epochs = ledger["macs"], len(fitted.curve)
-    what = "repair" if hasattr(unit.stage, "repair") else "student"
+    what = WORDS.get(unit.stage.kind, "student")
     live = fitted.images * answers.image_macs if answers else 0
     seen = int(fitted.curve[-1]["macs"]) if fitted.curve else 0
     charge(ledger, f"{what}: forward and backward, {epochs} epochs", seen - live)
@@ -136,6 +143,14 @@ def fit_network(
         ledger["selected_on"] = settings.select_on
     ledger["curve"] = [{"macs": int(before + point["macs"]), "top1": point["top1"]} for point in fitted.curve]
     return ledger
+
+
+def _counted(work: Work, unit: Unit, model: nn.Module) -> nn.Module:
+    """The network that is counted: of a graph with integers simulated in it, the float one that it was made of."""
+    if not isinstance(model, GraphModule):
+        return model
+    assert unit.parent
+    return load_variant(work.folder(unit.parent))[0]
 
 
 def new_student(work: Work, stage: TrainStage | DistillStage) -> tuple[nn.Module, dict[str, Any]]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from compress.data.sources import data_key
-from compress.deployment.runtimes import find_runtime, thread_count
+from compress.deployment.runtimes import RUNTIMES, elsewhere, find_runtime, missing, thread_count
 from compress.errors import CompressError
 from compress.hashing import file_digest, key_of
 from compress.machine import processor, version_of
 from compress.models.identity import LOCAL, teacher_weights_id
 from compress.pipeline.store import Store
+from compress.plugins import digests
+from compress.quantization.methods import METHODS
 from compress.recipe.graph import ordered_stages, teacher_of
 from compress.recipe.schema import (
     DistillStage,
@@ -31,7 +33,7 @@ from compress.recipe.schema import (
 # Raised when a change of this package changes results.
 REVISION = 4
 # Raised when an export writes other files of the same network.
-EXPORT_REVISION = 2
+EXPORT_REVISION = 3
 MODEL_PACKAGES = ("torch", "torchvision", "timm")
 FIT_PACKAGES = (*MODEL_PACKAGES, "lightning")
 TEACHER_PACKAGES = (*MODEL_PACKAGES, "open_clip_torch")
@@ -47,6 +49,7 @@ class Unit:
     key: str
     parent: str | None
     teacher: str | None = None
+    runtimes: tuple[str, ...] = ()  # of an export
 
     @property
     def is_export(self) -> bool:
@@ -93,8 +96,11 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     for stage in ordered_stages(recipe):
         if isinstance(stage, ExportStage):
             for variant in stage.from_:
-                key = _export_key(recipe, data, stage, units[variant].key)
-                units[f"{stage.id}/{variant}"] = Unit(f"{stage.id}/{variant}", stage, key, variant)
+                runtimes = _runtimes(stage, units[variant].stage)
+                key = _export_key(recipe, data, stage, runtimes, units[variant].key)
+                units[f"{stage.id}/{variant}"] = Unit(
+                    f"{stage.id}/{variant}", stage, key, variant, runtimes=tuple(runtimes)
+                )
         else:
             units[stage.id] = _variant_unit(recipe, data, stage, units)
     ordered = tuple(units.values())
@@ -103,10 +109,12 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
         "units": [[unit.id, unit.key] for unit in ordered],
         "machine": machine(recipe),
     }
+    allowed = {unit.id: unit.stage.auto_loss for unit in ordered if _is_auto(unit.stage)}
     latency = key_of(
         kind="latency",
         measure=recipe.measure.model_dump(include={"batches", "rounds", "threads"}),
         reference=recipe.worth.references[0],
+        **({"allowed": allowed} if allowed else {}),
         **common,
     )
     energy = key_of(kind="energy", batch=max(recipe.measure.batches), **common)
@@ -115,14 +123,15 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
 
 def _variant_unit(recipe: Recipe, data: str, stage: Stage, units: dict[str, Unit]) -> Unit:
     # What is left out changes no result.
-    idle: Any = {**dict.fromkeys(("id", "from_", "published", "verify"), True), "repair": {"verify"}}
+    everywhere = dict.fromkeys(("id", "from_", "published", "verify"), True)
+    idle: Any = {**everywhere, "repair": {"verify"}, "training": {"verify"}}
     if isinstance(stage, TeacherStage):
         idle["teacher"] = {"batch", "pretraining", "classes"}
     settings, packages = stage.model_dump(mode="json", exclude=idle), _packages(stage)
     parent = getattr(stage, "from_", None)
     ancestor = teacher_of(recipe, stage.id)
     teacher = ancestor.id if ancestor else None
-    learns = isinstance(stage, PruneStage | ShrinkStage | SparsifyStage)
+    learns = isinstance(stage, PruneStage | ShrinkStage | SparsifyStage) or bool(getattr(stage, "training", None))
     parents = [units[name].key for name in (parent, teacher if learns else None) if name]
     if isinstance(stage, TeacherStage):
         prompts = {"templates": recipe.data.templates, "prompts": recipe.data.prompts}
@@ -145,11 +154,27 @@ def _variant_unit(recipe: Recipe, data: str, stage: Stage, units: dict[str, Unit
     return Unit(stage.id, stage, _key(recipe, data, settings, packages, parents), parent, teacher)
 
 
-def _export_key(recipe: Recipe, data: str, stage: ExportStage, parent: str) -> str:
-    settings: dict[str, Any] = {"runtimes": stage.runtimes, "triton": stage.triton, "files": EXPORT_REVISION}
-    if not all(find_runtime(name).PORTABLE for name in stage.runtimes):
+def _is_auto(stage: Stage) -> TypeGuard[ExportStage]:
+    return isinstance(stage, ExportStage) and stage.auto
+
+
+def _runtimes(stage: ExportStage, variant: Stage) -> list[str]:
+    """Runtimes that a variant goes to: those that are named, or all that are here and take it, in the table's order."""
+    if not stage.auto:
+        return stage.runtimes
+    method = variant.method if isinstance(variant, QuantizeStage) else None
+    names = [name for name in RUNTIMES if not elsewhere(name)]
+    taken = [name for name in names if method is None or method in find_runtime(name).QUANTIZED]
+    return [name for name in taken if not missing(name)]
+
+
+def _export_key(recipe: Recipe, data: str, stage: ExportStage, runtimes: Sequence[str], parent: str) -> str:
+    settings: dict[str, Any] = {"runtimes": runtimes, "triton": stage.triton, "files": EXPORT_REVISION}
+    if stage.auto:
+        settings["auto"] = True
+    if not all(find_runtime(name).PORTABLE for name in runtimes):
         settings["processor"] = processor()
-    return _key(recipe, data, settings, _export_packages(stage.runtimes), [parent])
+    return _key(recipe, data, settings, _export_packages(runtimes), [parent])
 
 
 def _export_packages(runtimes: Sequence[str]) -> tuple[str, ...]:
@@ -172,14 +197,16 @@ def _packages(stage: Stage) -> tuple[str, ...]:
         PruneStage: (*FIT_PACKAGES, "torch-pruning"),
         ShrinkStage: (*FIT_PACKAGES, "torch-pruning"),
         SparsifyStage: FIT_PACKAGES,
-        QuantizeStage: ("torch", "torchao"),
+        QuantizeStage: FIT_PACKAGES if getattr(stage, "training", None) else ("torch",),
     }
-    return table[type(stage)]
+    own = METHODS[stage.method].packages if isinstance(stage, QuantizeStage) else ()
+    return (*table[type(stage)], *own)
 
 
 def _key(recipe: Recipe, data: str, settings: dict[str, Any], packages: tuple[str, ...], parents: list[str]) -> str:
     versions = {name: version_of(name) for name in packages}
-    return key_of(revision=REVISION, data=data, settings=settings, parents=parents, versions=versions)
+    own = {"plugins": plugins} if (plugins := digests()) else {}
+    return key_of(revision=REVISION, data=data, settings=settings, parents=parents, versions=versions, **own)
 
 
 def machine(recipe: Recipe) -> dict[str, Any]:

@@ -12,17 +12,20 @@ from torch.fx import GraphModule
 
 from compress.data.preprocess import Preprocess
 from compress.errors import UsageError
-from compress.measurement.compute import bit_operations, count, parameters
-from compress.models.checkpoints import load_variant, save_variant
+from compress.measurement.compute import bit_operations, count, macs, parameters
+from compress.models.checkpoints import ONNX, load_variant, save_file_variant, save_variant
 from compress.models.layers import layers_named
 from compress.pipeline.fitting import charge, new_ledger
 from compress.pipeline.plan import Unit
+from compress.pipeline.quantization_aware import train_aware
 from compress.pipeline.work import Metrics, Work, parts, test_logits, write_variant
 from compress.progress import say
-from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.float_layers import search
-from compress.quantization.post_training import Scheme, quantize
+from compress.quantization.methods import METHODS
+from compress.quantization.onnx_network import OnnxNetwork
+from compress.quantization.post_training import Quantized, quantize
 from compress.quantization.rebuild import record
+from compress.quantization.scheme import Scheme
 from compress.recipe.schema import QuantizeStage
 
 
@@ -48,17 +51,25 @@ class Quantizing:
 
     @classmethod
     def of(cls, work: Work, stage: QuantizeStage, model: nn.Module, preprocess: Preprocess) -> Quantizing:
-        scheme = Scheme(stage.observer, stage.percentile, stage.reduce_range, tuple(layers_named(model, stage.keep)))
+        scheme = Scheme(
+            observer=stage.observer or METHODS[stage.method].observers[0],
+            percentile=stage.percentile,
+            reduce_range=stage.reduce_range,
+            keep=tuple(layers_named(model, stage.keep)),
+            bias_correction=stage.bias_correction,
+            equalize=stage.equalize,
+            target=stage.target,
+        )
         return cls(work, stage, model, preprocess, scheme, _calibration(work, stage))
 
-    def without(self, keep: tuple[str, ...]) -> GraphModule:
+    def without(self, keep: tuple[str, ...]) -> Quantized:
         """The network in INT8 but for these layers and those of the recipe."""
         self.calibrations += 1
         example = torch.zeros(2, 3, self.preprocess.resolution, self.preprocess.resolution)
         batches = (self.preprocess(torch.from_numpy(part)) for part in self.images)
         scheme = replace(self.scheme, keep=(*self.scheme.keep, *keep))
         with torch.inference_mode(False), torch.no_grad():
-            return quantize(self.model, batches, example, scheme)
+            return quantize(self.model, batches, example, scheme, self.stage.method)
 
     def logits(self, network: nn.Module) -> Tensor:
         """Answers to the validation images."""
@@ -81,55 +92,91 @@ class Quantizing:
 
 
 def make_quantized(work: Work, unit: Unit, folder: Path) -> None:
-    """Static INT8, calibrated on images that were learnt from."""
+    """Static INT8, calibrated on images that were learnt from, or trained for."""
     stage = unit.stage
     assert isinstance(stage, QuantizeStage) and unit.parent
     model, architecture = load_variant(work.folder(unit.parent))
     preprocess = Preprocess.from_dict(architecture["preprocess"])
+    if stage.training:
+        made, scheme, ledger = train_aware(work, unit, folder, model, architecture)
+        about: Metrics = {"method": stage.method, "observer": None, "keep": list(scheme.keep), "aware": True}
+        _write(work, unit, folder, model, architecture, made, scheme, ledger, about)
+        return
     job = Quantizing.of(work, stage, model, preprocess)
-    converted, found = (job.without(()), {}) if stage.keep_accuracy is None else _held(job, stage.keep_accuracy)
+    made, found = (job.without(()), {}) if stage.keep_accuracy is None else _held(job, stage.keep_accuracy)
     keep = [*job.scheme.keep, *found.get("keep_found", ())]
-    state, scales = record(converted)
-    recorded = {
-        "method": "torchao-pt2e",
-        "reduce_range": stage.reduce_range,
+    ledger = new_ledger(work.metrics(unit.parent)["training"])
+    job.charge(ledger, macs(model, preprocess.resolution))
+    about = {
+        "method": stage.method,
+        "observer": job.scheme.observer,
+        "calibration_images": sum(map(len, job.images)),
         "keep": keep,
-        "scales": scales,
-        "float_shapes": {name: list(value.shape) for name, value in model.state_dict().items()},
+        **found,
     }
-    save_variant(folder, {**architecture, "quantization": recorded}, state)
+    scheme = replace(job.scheme, keep=tuple(keep))
+    _write(work, unit, folder, model, architecture, made, scheme, ledger, about)
 
+
+def _write(
+    work: Work,
+    unit: Unit,
+    folder: Path,
+    model: nn.Module,
+    architecture: Metrics,
+    made: Quantized,
+    scheme: Scheme,
+    ledger: Metrics,
+    about: Metrics,
+) -> None:
+    """Store a quantized network, and measure it."""
+    preprocess = Preprocess.from_dict(architecture["preprocess"])
+    size = _save(folder, architecture, model, made.network, scheme, about["method"])
     counted = count(model, preprocess.resolution)
-    quantized, total = quantized_convolutions(converted)
     inference = {
         "macs": counted.macs,
-        "bit_operations": bit_operations(counted.layers, layer_bits(converted)),
+        "bit_operations": bit_operations(counted.layers, made.layers),
         "uncounted_operators": sorted(counted.uncounted),
         "params": parameters(model),
-        "bytes": (folder / "model.safetensors").stat().st_size,
+        "bytes": size,
         "weight_bits": 8,
         "activation_bits": 8,
-        "quantized_convs": quantized,
-        "total_convs": total,
+        "quantized_convs": made.convolutions[0],
+        "total_convs": made.convolutions[1],
     }
-    ledger = new_ledger(work.metrics(unit.parent)["training"])
-    job.charge(ledger, counted.macs)
-    about = {"observer": stage.observer, "calibration_images": sum(map(len, job.images)), "keep": keep, **found}
-    logits = test_logits(converted, preprocess, work.data.test, unit.id)
+    logits = test_logits(made.network, preprocess, work.data.test, unit.id)
     write_variant(folder, work, logits, inference, ledger, quantization=about)
 
 
-def _held(job: Quantizing, allowed: float) -> tuple[GraphModule, Metrics]:
+def _save(
+    folder: Path, architecture: Metrics, model: nn.Module, network: nn.Module, scheme: Scheme, method: str
+) -> int:
+    """Store a quantized network, and return the bytes that it takes."""
+    recorded: Metrics = {"method": method, "reduce_range": scheme.reduce_range, "keep": list(scheme.keep)}
+    recorded["aware"] = scheme.aware
+    recorded["target"] = scheme.target
+    if isinstance(network, OnnxNetwork):
+        save_file_variant(folder, {**architecture, "quantization": {**recorded, "file": ONNX}}, network.file)
+        return len(network.file)
+    assert isinstance(network, GraphModule)
+    state, scales = record(network)
+    recorded["scales"] = scales
+    recorded["float_shapes"] = {name: list(value.shape) for name, value in model.state_dict().items()}
+    save_variant(folder, {**architecture, "quantization": recorded}, state)
+    return (folder / "model.safetensors").stat().st_size
+
+
+def _held(job: Quantizing, allowed: float) -> tuple[Quantized, Metrics]:
     """The quantized network that loses no more than `allowed` on validation, and how it was found."""
     labels = job.work.data.validation.labels
     if labels is None or not len(labels):
         raise UsageError(f"stage {job.stage.id}: keep_accuracy needs validation images, and there are none")
     answers, right = job.logits(job.model), torch.from_numpy(np.array(labels))
-    found = search(job.without, job.logits, right, answers, lambda graph: [*layer_bits(graph)], allowed)
+    found = search(job.without, job.logits, right, answers, allowed)
     if found.keep:
         say(f"  {job.stage.id}: in float for the accuracy: {', '.join(found.keep)}")
     trials = [asdict(trial) for trial in found.trials]
-    return found.graph, {"keep_found": list(found.keep), "sensitivity": found.sensitivity, "trials": trials}
+    return found.quantized, {"keep_found": list(found.keep), "sensitivity": found.sensitivity, "trials": trials}
 
 
 def _calibration(work: Work, stage: QuantizeStage) -> list[np.ndarray]:

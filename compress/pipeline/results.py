@@ -8,14 +8,13 @@ import os
 import platform
 from typing import Any
 
-import numpy as np
-
-from compress.data.arrays import prepare
 from compress.efficiency.deployment import costs_of_million
 from compress.efficiency.energy import inference_carbon, inference_energy
+from compress.efficiency.fits import deployment_fits
 from compress.efficiency.intervals import paired_difference
 from compress.efficiency.worth import training_efficiency, worth
 from compress.machine import processor, version_of
+from compress.pipeline.answered import Answered, bits, class_changes, digest_of, disagreements
 from compress.pipeline.plan import EXPORT_PACKAGES, FIT_PACKAGES, Plan, Unit
 from compress.pipeline.store import Store
 from compress.recipe.schema import ShrinkStage, TeacherStage
@@ -28,17 +27,24 @@ def collect(plan: Plan, store: Store, run: dict[str, Any], command: str) -> dict
     resolved = plan.recipe.resolved()
     measured = json.loads((store.path(plan.latency_key) / "latency.json").read_text())
     measured["energy"] = _energy(plan, store)
+    answered = Answered.read(plan, store)
     variants = [_variant(plan, store, identifier, measured) for identifier in (u.id for u in plan.variants)]
     for variant in variants:
-        variant["control"] = _control(plan, store, variant["id"])
+        variant["accuracy"]["right"] = bits(answered.right[variant["id"]])
+        variant["control"] = _control(plan, answered, variant["id"])
     trend = plan.recipe.worth.trend.model_dump()
     profile = plan.recipe.worth.deployment.model_dump() if plan.recipe.worth.deployment else None
+    efficiency = [
+        worth(variants, reference, plan.recipe.worth.tolerance, trend, answered.paired(reference), profile)
+        for reference in plan.recipe.worth.references
+    ]
     return {
         "schema_version": SCHEMA_VERSION,
         "run": run,
         "command": command,
         "recipe": {"name": plan.recipe.name, "sha256": _digest(resolved), "resolved": resolved},
         "environment": {
+            "compress": version_of("compress-model"),
             "python": platform.python_version(),
             "torch": version_of("torch"),
             "packages": {
@@ -50,14 +56,18 @@ def collect(plan: Plan, store: Store, run: dict[str, Any], command: str) -> dict
             "threads": plan.recipe.measure.threads or os.cpu_count(),
             "gpu": measured["gpu"],
         },
-        "data": _data(plan, store),
+        "data": _data(answered),
         "variants": variants,
-        "efficiency": [
-            worth(variants, reference, plan.recipe.worth.tolerance, trend, _paired(plan, store, reference), profile)
-            for reference in plan.recipe.worth.references
-        ],
+        "efficiency": efficiency,
         "deployment": {"profile": profile, "variants": costs_of_million(variants, profile)} if profile else None,
+        "deployments": deployment_fits(
+            variants, efficiency, [each.model_dump() for each in plan.recipe.worth.deployments], processor()
+        ),
         "training_efficiency": training_efficiency(variants, trend, plan.recipe.worth.reach),
+        "class_changes": [
+            change for reference in plan.recipe.worth.references for change in class_changes(answered, reference)
+        ],
+        "disagreements": _disagreements(plan, answered),
     }
 
 
@@ -89,6 +99,7 @@ def _variant(plan: Plan, store: Store, identifier: str, measured: dict[str, Any]
             **metrics["inference"],
             "latency": latency,
             "peak_memory_bytes": measured["peak_memory_bytes"][identifier],
+            "peak_memory_basis": measured.get("peak_memory_basis", {}).get(identifier),
             "energy_j": energy,
             "carbon": inference_carbon(energy, settings.carbon_g_per_kwh),
         },
@@ -102,6 +113,7 @@ def _variant(plan: Plan, store: Store, identifier: str, measured: dict[str, Any]
             "teacher_pretraining": _pretraining(plan, unit),
         },
         "artifacts": artifacts,
+        "choices": measured.get("choices", {}).get(identifier),
         "pruning": metrics.get("pruning"),
         "sparsity": metrics.get("sparsity"),
         "quantization": metrics.get("quantization"),
@@ -117,27 +129,31 @@ def _pretraining(plan: Plan, unit: Unit) -> dict[str, Any]:
     return {"macs": told.macs, "source": told.source} if told else {"macs": None, "source": None}
 
 
-def _control(plan: Plan, store: Store, identifier: str) -> dict[str, Any] | None:
+def _disagreements(plan: Plan, answered: Answered) -> dict[str, Any] | None:
+    """Between the last variant that has a teacher and that teacher; None where no variant has one."""
+    taught = [unit for unit in plan.variants if unit.teacher and unit.teacher != unit.id]
+    return disagreements(answered, taught[-1].teacher, taught[-1].id) if taught and taught[-1].teacher else None
+
+
+def _control(plan: Plan, answered: Answered, identifier: str) -> dict[str, Any] | None:
     """Of a shrink stage: what the pruned network has gained on it, in accuracy on the same test images."""
     unit = plan.unit(identifier)
     if not isinstance(unit.stage, ShrinkStage) or not unit.parent:
         return None
-    found = paired_difference(*_paired(plan, store, identifier)[unit.parent])
+    found = paired_difference(*answered.paired(identifier)[unit.parent])
     return {"of": unit.parent, "gain": -found.difference, "gain_ci95": [-found.high, -found.low]}
 
 
-def _paired(plan: Plan, store: Store, reference: str) -> dict[str, tuple[int, int, int]]:
-    """Per variant: test images that only the reference gets right, that only the variant does, and all."""
-    labels = prepare(plan.recipe.data, store, plan.recipe.seed).test.labels
-    right = {unit.id: np.load(store.path(unit.key) / "test_logits.npy").argmax(1) == labels for unit in plan.variants}
-    base = right[reference]
-    return {name: (int((base & ~own).sum()), int((~base & own).sum()), len(base)) for name, own in right.items()}
-
-
-def _data(plan: Plan, store: Store) -> dict[str, Any]:
-    data = prepare(plan.recipe.data, store, plan.recipe.seed)
+def _data(answered: Answered) -> dict[str, Any]:
+    data = answered.data
     counts = {name: len(getattr(data, name).images) for name in ("train", "unlabeled", "validation", "test")}
-    return {"name": data.name, "classes": list(data.classes), **counts, "skipped": data.skipped}
+    return {
+        "name": data.name,
+        "classes": list(data.classes),
+        **counts,
+        "skipped": data.skipped,
+        "test_sha256": digest_of(data.test),
+    }
 
 
 def _digest(resolved: dict[str, Any]) -> str:

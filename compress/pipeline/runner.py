@@ -8,30 +8,40 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from compress.deployment.runtimes import require, require_whole
+from compress import progress
+from compress.atomic import write_atomic
+from compress.deployment.runtimes import require_whole
 from compress.errors import CompressError, UsageError
 from compress.measurement.counters import Found, NoReading, find_counter
 from compress.pipeline.data_checks import check_data
 from compress.pipeline.follow import WaitingStore, follow, is_follower, several
+from compress.pipeline.needs import check_needs
 from compress.pipeline.plan import Plan, Unit, make_plan
+from compress.pipeline.remaining import Remaining
 from compress.pipeline.results import collect
-from compress.pipeline.store import Store, write_atomic
-from compress.progress import say
-from compress.recipe.schema import ExportStage, PruneStage, Recipe, Stage
+from compress.pipeline.store import Store
+from compress.progress import console, duration, say
+from compress.recipe.schema import Recipe
 from compress.report import write_report
+from compress.sums import write_sums
+
+if TYPE_CHECKING:
+    from compress.pipeline.work import Work
 
 
-def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False) -> Path:
+def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, loggers: Sequence[str] = ()) -> Path:
     """Run a recipe and return the folder of the run, with `report.html`, `report.md` and `results.json`.
 
     Args:
         runs: folder of all runs and of the store that they share.
         fresh: take nothing that an earlier run stored; what is made now is stored apart, under the run's own folder.
+        loggers: `csv`, `tensorboard` or both: loss, rate and accuracy of the fits go into `logs/` of the run's folder.
 
     Raises:
         CompressError: a stage failed; what was finished before it stays in the store.
@@ -46,22 +56,30 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False) -> Pa
     folder = _new_folder(runs, recipe, started)
     log = Log(folder / "log.jsonl")
     try:
-        _check_runtimes(recipe.stages, require)
+        check_needs(recipe.stages)
+        if loggers:
+            from compress.training.watch import check_loggers
+
+            check_loggers(loggers)
         store = Store(folder / "store" if fresh else runs / "store")
         store.root.mkdir(parents=True, exist_ok=True)
+        store.job(folder)
+        store.on_use = lambda key: log.write("uses", key=key)
         plan = make_plan(recipe, store)
         log.write("plan", units={unit.id: unit.key for unit in plan.units})
         # A second run, which makes nothing, need not import them.
-        _check_runtimes([unit.stage for unit in plan.units if not store.has(unit.key)], require_whole)
+        check_needs([unit.stage for unit in plan.units if not store.has(unit.key)], require_whole)
         remarks = check_data(recipe, store)
         for remark in remarks:
             say(f"data: {remark}")
-        for number, unit in enumerate(plan.units, 1):
-            _make(plan, store, unit, f"[{number}/{len(plan.units)}]", log)
-        _measure(plan, store, log)
-        counter = find_counter() if recipe.measure.energy == "auto" else Found(None, "not asked")
-        _measure_energy(plan, store, counter, log)
-        info = {"id": folder.name, "started": started.isoformat(timespec="seconds")}
+        with store.temporary():
+            from_store = _make_all(plan, store, log, loggers)
+            _measure(plan, store, log)
+            counter = find_counter() if recipe.measure.energy == "auto" else Found(None, "not asked")
+            _measure_energy(plan, store, counter, log)
+        made = [unit.id for unit in plan.units if unit.id not in from_store]
+        began = started.isoformat(timespec="seconds")
+        info = {"id": folder.name, "started": began, "made": made, "from_store": from_store}
         results = collect(plan, store, info, command=shlex.join(["compress-model", *sys.argv[1:]]))
         results["environment"]["energy_counter"] = counter.detail
         results["data"]["remarks"] = remarks
@@ -71,8 +89,10 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False) -> Pa
         write_atomic(folder / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
         write_report(results, folder)
         log.write("done", wall_s=results["run"]["wall_s"])
+        write_sums(folder, leave_out=["store"])
     except BaseException as error:
-        log.write("failed", error=f"{type(error).__name__}: {error}")
+        with suppress(OSError):  # of a full disk, which the error itself tells of
+            log.write("failed", error=f"{type(error).__name__}: {error}")
         raise
     return folder
 
@@ -107,43 +127,65 @@ def _new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
     raise CompressError(f"{parent} has a thousand runs of this second")
 
 
-def _check_runtimes(stages: Sequence[Stage], check: Callable[[str], Any]) -> None:
-    """A runtime that is absent or broken is said before anything is trained."""
-    for stage in stages:
-        needed = list(stage.runtimes) if isinstance(stage, ExportStage) else []
-        if isinstance(stage, PruneStage) and stage.target_latency:
-            needed.append(stage.target_latency.runtime)
-        for runtime in needed:
-            try:
-                check(runtime)
-            except CompressError as error:
-                raise type(error)(f"stage {stage.id}: {error}") from error
+def _make_all(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> list[str]:
+    """Make the units that the store lacks, with the time that is left of all of them on a terminal.
+
+    Returns:
+        The ids of those that the store had.
+    """
+    work = None if all(store.has(unit.key) for unit in plan.units) else _work(plan, store, log, loggers)
+    left = _expected(work) if work and console.is_terminal else None
+    stored = []
+    for number, unit in enumerate(plan.units, 1):
+        place = f"[{number}/{len(plan.units)}]"
+        if work is None or store.has(unit.key):
+            say(f"{place} {unit.id}: taken from the store")
+            log.write("stored", unit=unit.id, key=unit.key)
+            stored.append(unit.id)
+            continue
+        say(f"{place} {unit.id}: {_doing(unit)}")
+        progress.later = left.after(unit.id) if left else None
+        seconds = _make(work, unit, log)
+        say(f"  done in {seconds:.0f} s")
+        if left:
+            left.done(unit.id, seconds)
+    return stored
 
 
-def _make(plan: Plan, store: Store, unit: Unit, place: str, log: Log) -> None:
-    if store.has(unit.key):
-        say(f"{place} {unit.id}: taken from the store")
-        log.write("stored", unit=unit.id, key=unit.key)
-        return
+def _work(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> Work:
+    from compress.pipeline.work import Work
+    from compress.training.watch import Watch
+
+    return Work(plan, store, Watch(log.write, tuple(loggers), log.path.parent / "logs"))
+
+
+def _expected(work: Work) -> Remaining:
+    """What the units will take: finding out takes some seconds, and so it is left out where nobody looks on."""
+    from compress.pipeline.estimate import expected
+
+    rows = expected(work.plan, work.store)
+    say(f"about {duration(sum(row['seconds'] for row in rows))} in all, as `compress-model plan` shows it")
+    return Remaining(rows)
+
+
+def _make(work: Work, unit: Unit, log: Log) -> float:
+    """Make a unit, and return the seconds that it took."""
     from compress.pipeline.exports import make_export
     from compress.pipeline.stages import MAKERS
-    from compress.pipeline.work import Work
 
-    say(f"{place} {unit.id}: {_doing(unit)}")
     log.write("start", unit=unit.id, key=unit.key)
     clock = time.monotonic()
-    work = Work(plan, store)
     maker = make_export if unit.is_export else MAKERS[unit.stage.kind]
     try:
-        store.get(unit.key, unit.id, lambda folder: maker(work, unit, folder))
+        work.store.get(unit.key, unit.id, lambda folder: maker(work, unit, folder))
     except CompressError as error:
         raise type(error)(f"stage {unit.id}: {error}") from error
     seconds = time.monotonic() - clock
-    say(f"  done in {seconds:.0f} s")
     log.write("made", unit=unit.id, key=unit.key, seconds=round(seconds, 3))
     if not unit.is_export:
         for back in work.metrics(unit.id)["training"].get("diverged", []):
             log.write("diverged", unit=unit.id, **back)
+    return seconds
 
 
 def _measure(plan: Plan, store: Store, log: Log) -> None:

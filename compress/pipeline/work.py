@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from compress.progress import say, task
 from compress.recipe.data import PLAIN
 from compress.recipe.schema import Recipe, TeacherStage
 from compress.training.embeddings import Embedder
+from compress.training.watch import Watch
 
 Metrics = dict[str, Any]
 
@@ -43,6 +44,7 @@ class Work:
 
     plan: Plan
     store: Store
+    watch: Watch = field(default_factory=Watch)
 
     @property
     def recipe(self) -> Recipe:

@@ -17,8 +17,8 @@ CONVOLUTIONS = (ops.conv1d.default, ops.conv2d.default, ops.conv3d.default, ops.
 LINEARS = (ops.linear.default, ops.addmm.default, ops.mm.default)
 
 
-def capture(model: nn.Module, example: Tensor) -> GraphModule:
-    """Export a copy of `model` in eval mode to a graph that takes any batch size.
+def capture(model: nn.Module, example: Tensor, *, training: bool = False) -> GraphModule:
+    """Export a copy of `model`, in eval mode or to be trained, to a graph that takes any batch size.
 
     Args:
         model: A network of images.
@@ -30,7 +30,8 @@ def capture(model: nn.Module, example: Tensor) -> GraphModule:
     shapes = ({0: torch.export.Dim("batch")},)
     try:
         with quiet(), torch.no_grad():
-            graph = torch.export.export(copy.deepcopy(model).eval(), (example,), dynamic_shapes=shapes).module()
+            copied = copy.deepcopy(model).train(training)
+            graph = torch.export.export(copied, (example,), dynamic_shapes=shapes).module()
     except Exception as error:  # the exporter raises whatever the traced code raises
         reason = first_line(error)
         raise CompressError(f"{type(model).__name__} cannot be captured by torch.export: {reason}") from error

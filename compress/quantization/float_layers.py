@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.fx import GraphModule
 
 from compress.errors import CompressError
 from compress.progress import task
+from compress.quantization.post_training import Quantized
 
 
 @dataclass(frozen=True)
@@ -25,25 +25,24 @@ class Search:
     """What was found.
 
     Attributes:
-        graph: The quantized network that holds.
+        quantized: The quantized network that holds.
         keep: Its layers in float, the most sensitive first.
         sensitivity: By layer, the mean squared error of the logits where it alone is quantized; empty where no layer
             had to go back.
         trials: Every network whose accuracy was taken, in order.
     """
 
-    graph: GraphModule
+    quantized: Quantized
     keep: tuple[str, ...]
     sensitivity: dict[str, float]
     trials: tuple[Trial, ...]
 
 
 def search(
-    make: Callable[[tuple[str, ...]], GraphModule],
+    make: Callable[[tuple[str, ...]], Quantized],
     logits: Callable[[nn.Module], Tensor],
     labels: Tensor,
     float_logits: Tensor,
-    layers_of: Callable[[GraphModule], Sequence[str]],
     allowed: float,
 ) -> Search:
     """Return the most sensitive layers to float, as few as it takes.
@@ -56,7 +55,6 @@ def search(
         logits: Answers of a network to the validation images, `[images, classes]`.
         labels: Their labels, `[images]`.
         float_logits: What the float network answers.
-        layers_of: Names of the layers that a quantized network has in INT8.
         allowed: Loss of accuracy that is allowed, a fraction.
 
     Raises:
@@ -65,27 +63,27 @@ def search(
     trials: list[Trial] = []
     target = _top1(float_logits, labels) - allowed
 
-    def tried(keep: tuple[str, ...]) -> tuple[GraphModule, bool]:
-        graph = make(keep)
-        trials.append(Trial(keep, _top1(logits(graph), labels)))
-        return graph, trials[-1].top1 >= target - 1e-9
+    def tried(keep: tuple[str, ...]) -> tuple[Quantized, bool]:
+        quantized = make(keep)
+        trials.append(Trial(keep, _top1(logits(quantized.network), labels)))
+        return quantized, trials[-1].top1 >= target - 1e-9
 
-    graph, holds = tried(())
+    first, holds = tried(())
     if holds:
-        return Search(graph, (), {}, tuple(trials))
-    layers, errors = layers_of(graph), {}
+        return Search(first, (), {}, tuple(trials))
+    layers, errors = list(first.layers), {}
     with task("sensitivity", len(layers)) as advance:
         for name in layers:
             alone = make(tuple(other for other in layers if other != name))
-            errors[name] = float((logits(alone) - float_logits).square().mean())
+            errors[name] = float((logits(alone.network) - float_logits).square().mean())
             advance()
     order = sorted(layers, key=lambda name: -errors[name])
     low, high, best = 0, len(order), None  # `low` of them in float do not hold
     while high - low > 1:
         middle = (low + high) // 2
-        graph, holds = tried(tuple(order[:middle]))
+        made, holds = tried(tuple(order[:middle]))
         if holds:
-            high, best = middle, graph
+            high, best = middle, made
         else:
             low = middle
     if best is None:

@@ -1,54 +1,47 @@
-"""Static INT8 after training: torchao's PT2E with its x86 quantizer.
-
-Weights become signed 8-bit integers with one scale a channel, activations unsigned ones with one scale a tensor, found
-on calibration images by histograms. Batch normalisation is folded into the convolutions first. (torchao's `quantize_`
-would touch linears alone and leave every convolution in float without a word.)
-
-Integer kernels for x86 processors without VNNI add two products of an activation and a weight in 16 bits, which 8-bit
-weights overflow: 2 x 255 x 128 > 32,767. Weights within -64 to 63 do not, so that the same file can be used with and
-without VNNI. (torchao's own `reduce_range` narrows the activations, but its range is lost in ONNX, where everything up
-to 255 passes.)
-"""
+"""Static INT8 after training, by any of the methods."""
 
 from __future__ import annotations
 
-import types
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+import importlib
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
 
-import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
 
-from compress.errors import CompressError
-from compress.quantization.capture import capture, layer_bits
+from compress.errors import CompressError, first_line
+from compress.quantization import capture, onnx_network
+from compress.quantization.methods import METHODS, require_method
+from compress.quantization.scheme import DEFAULT, Scheme, refuse_broken_weights, refuse_calibration
 from compress.silence import quiet
-
-SEVEN_BITS = (-64, 63)
 
 
 @dataclass(frozen=True)
-class Scheme:
-    """How a network is quantized.
+class Quantized:
+    """A quantized network.
 
     Attributes:
-        observer: `histogram` (slow: the range of the least error), `minmax` or `percentile`.
-        percentile: Share of an activation's values, in percent, that its range holds; of `percentile` only.
-        reduce_range: Weights of 7 bits in INT8, which do not overflow without VNNI.
-        keep: Names of layers that stay in float.
+        network: Images `[b, 3, r, r]` to logits `[b, classes]`, for any b: a graph of torchao's that simulates the
+            integer arithmetic in float, or an `OnnxNetwork`.
+        layers: (weight bits, activation bits) of every quantized layer, by its name in the float network.
+        convolutions: How many are quantized, and how many there are.
     """
 
-    observer: str = "histogram"
-    percentile: float = 99.9
-    reduce_range: bool = True
-    keep: tuple[str, ...] = ()
+    network: nn.Module
+    layers: Mapping[str, tuple[int, int]]
+    convolutions: tuple[int, int]
 
 
-DEFAULT = Scheme()
-
-
-def quantize(model: nn.Module, calibration: Iterable[Tensor], example: Tensor, scheme: Scheme = DEFAULT) -> GraphModule:
+def quantize(
+    model: nn.Module,
+    calibration: Iterable[Tensor],
+    example: Tensor,
+    scheme: Scheme = DEFAULT,
+    method: str = "torchao",
+) -> Quantized:
     """Quantize the convolutions and linears of a trained network; `model` itself stays as it is.
 
     Args:
@@ -56,90 +49,49 @@ def quantize(model: nn.Module, calibration: Iterable[Tensor], example: Tensor, s
         calibration: Batches of train images `[b, 3, r, r]`, normalised as in training.
         example: Two or more images `[b, 3, r, r]`; only their shape counts.
         scheme: How.
-
-    Returns:
-        A graph that simulates the integer arithmetic in float and takes any batch size.
+        method: Of `METHODS`.
 
     Raises:
-        CompressError: a weight is not finite, the calibration images cannot calibrate anything, or there was nothing
-            that could be quantized.
+        CompressError: a package is missing, a weight is not finite, the calibration images cannot calibrate anything,
+            or there was nothing that could be quantized.
     """
+    require_method(method)
+    batches = list(calibration)
     refuse_broken_weights(model)
-    observed = prepare(capture(model, example), scheme)
-    _calibrate(observed, calibration)
-    graph = convert(observed)
-    if not layer_bits(graph):
+    refuse_calibration(batches)
+    make = _graph if method == "torchao" else _file
+    quantized = make(model, batches, example, scheme, method)
+    if not quantized.layers:
         raise CompressError(f"{type(model).__name__} has no convolution or linear that could be quantized")
-    return graph
+    return quantized
 
 
-def refuse_broken_weights(model: nn.Module) -> None:
-    """Refuse a network that has NaN or infinite weights, naming the first.
+def _graph(model: nn.Module, batches: Sequence[Tensor], example: Tensor, scheme: Scheme, method: str) -> Quantized:
+    from compress.quantization.torchao_pt2e import quantize
 
-    Raises:
-        CompressError: there is such a weight.
-    """
-    for name, value in model.state_dict().items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise CompressError(f"the weight {name} holds NaN or infinite values: this network cannot be quantized")
+    graph = quantize(model, batches, example, scheme)
+    return Quantized(graph, capture.layer_bits(graph), capture.quantized_convolutions(graph))
 
 
-def prepare(graph: GraphModule, scheme: Scheme) -> GraphModule:
-    """Insert observers into a captured graph."""
-    with quiet():
-        from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
-        from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+def _file(model: nn.Module, batches: Sequence[Tensor], example: Tensor, scheme: Scheme, method: str) -> Quantized:
+    import onnx
 
-        # torchao keeps one configuration for all callers: what is changed is changed in a copy.
-        config: Any = x86.get_default_x86_inductor_quantization_config()
-        observer = _observer(scheme)
-        if observer:
-            activation = replace(config.input_activation, observer_or_fake_quant_ctr=observer)
-            config = replace(config, input_activation=activation, output_activation=activation)
-        if scheme.reduce_range:
-            low, high = SEVEN_BITS
-            config = replace(config, weight=replace(config.weight, quant_min=low, quant_max=high))
-        quantizer = x86.X86InductorQuantizer().set_global(config)
-        for name in scheme.keep:
-            quantizer.set_module_name_qconfig(name, None)
-        prepared: GraphModule = prepare_pt2e(graph, quantizer)
-    return prepared
+    from compress.deployment.onnx_file import write_onnx
 
-
-def _observer(scheme: Scheme) -> Any:
-    """torchao's constructor of what finds activation ranges; None for its default, the histogram."""
-    from compress.quantization.observers import min_max, percentile
-
-    return {"histogram": None, "minmax": min_max(), "percentile": percentile(scheme.percentile)}[scheme.observer]
-
-
-def convert(observed: GraphModule) -> GraphModule:
-    """Replace observers by quantize and dequantize nodes, and float weights by their integers."""
-    with quiet():
-        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
-
-        graph: GraphModule = convert_pt2e(observed)
-    # `.eval()` of an exported graph raises. This one was exported in eval mode and has no other.
-    for module in graph.modules():
-        module.training = False
-    graph.eval = types.MethodType(lambda self: self, graph)  # type: ignore[method-assign]
-    graph.train = types.MethodType(lambda self, mode=True: self, graph)  # type: ignore[method-assign]
-    return graph
-
-
-def _calibrate(observed: GraphModule, calibration: Iterable[Tensor]) -> None:
-    images, varied = 0, False
-    with torch.no_grad():
-        for batch in calibration:
-            if not torch.isfinite(batch).all():
-                raise CompressError("a calibration image holds NaN or infinite values")
-            images += len(batch)
-            varied = varied or bool((batch.flatten(2).amax(2) != batch.flatten(2).amin(2)).any())
-            observed(batch)
-    if not images:
-        raise CompressError("there are no calibration images")
-    if not varied:
-        raise CompressError(
-            f"each of the {images} calibration images is one flat colour (all black, say): "
-            "no activation range can be learnt from them"
-        )
+    with tempfile.TemporaryDirectory() as work:
+        path = Path(work) / "float.onnx"
+        write_onnx(model, example.shape[-1], path)
+        proto = onnx.load(path)
+    names = onnx_network.layers_of(proto, model)
+    if not names:
+        return Quantized(model, {}, (0, 0))
+    excluded = onnx_network.nodes_of(names, scheme.keep)
+    quantize_file = importlib.import_module(METHODS[method].module).quantize
+    try:
+        with quiet(), redirect_stdout(StringIO()):  # bars and advice
+            made = quantize_file(proto, model, batches, excluded, scheme)
+    except Exception as error:  # the quantizers raise types of their own
+        raise CompressError(f"{method} cannot quantize {type(model).__name__}: {first_line(error)}") from error
+    layers, convolutions = onnx_network.layer_bits(made, names), onnx_network.quantized_convolutions(made)
+    file = made.SerializeToString(deterministic=True)
+    return Quantized(onnx_network.OnnxNetwork(file), layers, convolutions)

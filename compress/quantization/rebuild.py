@@ -15,7 +15,8 @@ from torch.fx import GraphModule, Node
 
 from compress.errors import CompressError
 from compress.quantization.capture import capture
-from compress.quantization.post_training import DEFAULT, Scheme, convert, prepare
+from compress.quantization.scheme import DEFAULT, Scheme
+from compress.quantization.torchao_pt2e import convert, prepare
 
 Scale = tuple[float, int]
 """Scale and zero point of one quantize or dequantize node."""
@@ -61,9 +62,7 @@ def rebuild(
     with torch.no_grad():
         for value in blank.state_dict().values():
             value.zero_()  # weights that were never initialised could hold NaN, at which observers stop
-        observed = prepare(capture(blank, example), replace(scheme, observer="minmax"))
-        observed(torch.zeros_like(example))
-        graph = convert(observed)
+        graph = convert(_observed(blank, example, scheme))
     used, nodes = _used(graph), _per_tensor(graph)
     if set(used) != set(state) or len(nodes) != len(scales):
         differing = sorted(set(used) ^ set(state)) or [f"{len(scales)} scales instead of {len(nodes)}"]
@@ -77,6 +76,22 @@ def rebuild(
         node.args = (node.args[0], float(scale), int(zero_point), *node.args[3:])
     graph.recompile()
     return graph
+
+
+def _observed(blank: nn.Module, example: Tensor, scheme: Scheme) -> GraphModule:
+    """The graph before it is converted, as the scheme makes it."""
+    if not scheme.aware:
+        graph = prepare(capture(blank, example), replace(scheme, observer="minmax"))
+        graph(torch.zeros_like(example))
+        return graph
+    from compress.quantization.aware import prepare_aware, trained
+
+    for module in blank.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.weight is not None:
+            module.weight.fill_(1)
+    graph = prepare_aware(blank, example, scheme)
+    graph(torch.zeros_like(example))
+    return trained(graph)
 
 
 def _per_tensor(graph: GraphModule) -> list[Node]:

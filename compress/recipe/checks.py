@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compress.deployment.runtimes import find_runtime
+from compress.deployment.runtimes import elsewhere, find_runtime
 from compress.errors import Problem
+from compress.machine import version_of
+from compress.plugins import LOSSES
+from compress.quantization.methods import METHODS
+from compress.recipe.data import ArrowData
 from compress.recipe.schema import (
+    AwareTraining,
     Distillation,
     DistillStage,
     ExportStage,
@@ -22,7 +27,8 @@ from compress.recipe.schema import (
     TeacherStage,
     TrainStage,
 )
-from compress.recipe.words import listed
+from compress.recipe.words import did_you_mean, listed
+from compress.recipe.worth import Budgets
 from compress.recipe.yaml_lines import Node
 
 TEST_SELECTION = (
@@ -35,12 +41,19 @@ TAKEN_OPTIONS = {
     *("checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay"),  # files and addresses, to timm
 }
 TEACH_CLASSIFIER = {"ce", "kd", "dkd", "dist"}
+READ_FEATURES = {"embedding", "rkd_distance", "rkd_angle", "crd", "attention", "hint"}
 TEACH_PROJECTION = {"embedding", "crd"}
 BRING_THEIR_WEIGHTS = ("local-dir:", "hf-hub:")  # open_clip's own prefixes
 
 
 def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
     """What is wrong inside the stages of a recipe whose values are right one by one."""
+    if isinstance(recipe.data, ArrowData) and version_of("pyarrow") is None:
+        section = root.child("data") or root
+        yield Problem(
+            (section.child("source") or section).place,
+            f"data.source: {recipe.data.source} needs pyarrow: pip install 'compress-model[data]'",
+        )
     if any(word in recipe.trainer.strategy for word in ("spawn", "fork", "notebook")):
         trainer = root.child("trainer") or root
         yield Problem(
@@ -54,6 +67,7 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
             (section.child("carbon_g_per_kwh") or section).place,
             "measure.carbon_g_per_kwh: there is no energy to count it from: give `watts`, or `energy: auto`",
         )
+    yield from _deployments(recipe, root)
     for index, stage in enumerate(recipe.stages):
         found: list[tuple[str, str | None]] = []
         if isinstance(stage, TeacherStage):
@@ -71,6 +85,8 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
             found += _pruning(stage, recipe)
         if isinstance(stage, SparsifyStage):
             found += _sparsity(stage)
+        if isinstance(stage, QuantizeStage):
+            found += _quantization(stage, recipe)
         if isinstance(stage, ExportStage):
             found += _exports(stage, recipe)
         if getattr(stage, "select_on", "last") == "test" and "test-selection" not in recipe.allow:
@@ -80,6 +96,20 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
         for key, message in found:
             if message:
                 yield Problem(_place(root, index, key), f"stages.{stage.id}.{key}: {message}")
+
+
+def _deployments(recipe: Recipe, root: Node) -> Iterator[Problem]:
+    worth = root.child("worth") or root
+    place = (worth.child("deployments") or worth).place
+    for index, profile in enumerate(recipe.worth.deployments):
+        where = f"worth.deployments.{index}"
+        if profile.runtime is None:
+            yield Problem(place, f"{where}.runtime: is missing: what runs the model on {profile.name}")
+        if not any(profile.budgets.model_dump().values()):
+            asked = listed([f"`{name}`" for name in Budgets.model_fields])
+            yield Problem(place, f"{where}.budgets: {profile.name} asks nothing of a model: give {asked}")
+        if profile.name in [other.name for other in recipe.worth.deployments[:index]]:
+            yield Problem(place, f"{where}.name: there is a deployment {profile.name!r} already")
 
 
 def _fits(stage: Stage) -> Iterator[tuple[str, Fit]]:
@@ -125,6 +155,9 @@ def _pruning(stage: PruneStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "target_macs", f"is missing: a share of the multiply-accumulates that may remain, or {others}"
     for name in targets[1:]:
         yield name, f"there is `{targets[0]}` too; a stage takes one target"
+    if stage.target_latency and (where := elsewhere(stage.target_latency.runtime)):
+        name = stage.target_latency.runtime
+        yield "target_latency", f"nothing is timed in {name} here: its files run {where}"
     if stage.ranking == "sensitivity" and not stage.analyse:
         yield "analyse", "`ranking: sensitivity` goes by it: give shares of channels to try, e.g. [0.25, 0.5, 0.75]"
     if stage.rounds > 1 and (recipe.trainer.devices != 1 or recipe.trainer.num_nodes > 1):
@@ -138,19 +171,66 @@ def _sparsity(stage: SparsifyStage) -> Iterator[tuple[str, str]]:
         yield "repair", "sparsity rises through the epochs: the last one is kept, not a better one before it"
 
 
+def _quantization(stage: QuantizeStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
+    method = METHODS[stage.method]
+    if stage.observer and stage.observer not in method.observers:
+        yield "observer", f"`method: {stage.method}` has no {stage.observer!r}; it has {listed(method.observers)}"
+    if stage.target != "x86" and stage.method != "torchao":
+        yield "target", f"`method: {stage.method}` has x86 only; torchao has {stage.target}"
+    if not method.corrects:
+        able = listed(name for name, other in METHODS.items() if other.corrects)
+        for key, asked in (("bias_correction", stage.bias_correction != "off"), ("equalize", stage.equalize)):
+            if asked:
+                yield key, f"`method: {stage.method}` cannot do that; {able} can"
+    if stage.training:
+        yield from (("training", message) for message in _aware(stage, stage.training, recipe))
+
+
+def _aware(stage: QuantizeStage, training: AwareTraining, recipe: Recipe) -> Iterator[str]:
+    if stage.method != "torchao":
+        yield f"`method: {stage.method}` quantizes a file, which cannot be trained; leave `method` out"
+    if stage.target != "x86":
+        yield f"`target: {stage.target}` is of calibration alone; leave one of the two out"
+    for key in ("observer", "keep_accuracy"):
+        if getattr(stage, key) is not None:
+            yield f"`{key}` is of calibration; quantization-aware training learns the ranges"
+    for key in ("ema", "compile"):
+        if getattr(training, key):
+            yield f"`{key}` does not go with the graph that is trained"
+    reads = sorted(set(training.losses.named()) & READ_FEATURES)
+    if reads or training.classifier == "teacher":
+        yield f"{listed(reads) or '`classifier: teacher`'} reads features, which the trained graph does not show"
+    if training.select_on == "test" and "test-selection" not in recipe.allow:
+        yield TEST_SELECTION
+    if recipe.trainer.devices != 1 or recipe.trainer.num_nodes > 1:
+        yield "quantization-aware training is on one device: set `trainer.devices: 1`"
+    yield from (message for _, message in _distillation(training))
+
+
 def _exports(stage: ExportStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
-    quantized = [other.id for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in stage.from_]
-    for runtime in stage.runtimes:
-        if quantized and not find_runtime(runtime).QUANTIZED:
-            names = listed(quantized, "and")
-            yield "runtimes", f"{runtime} takes no quantized networks: give {names} an export stage of its own"
+    quantized = [other for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in stage.from_]
+    for runtime in () if stage.auto else stage.runtimes:
+        taken = find_runtime(runtime).QUANTIZED
+        refused = [other for other in quantized if other.method not in taken]
+        if refused:
+            names = listed([other.id for other in refused], "and")
+            what = f"networks quantized by {listed({o.method for o in refused})}" if taken else "quantized networks"
+            yield "runtimes", f"{runtime} takes no {what}: give {names} an export stage of its own"
+        target = getattr(find_runtime(runtime), "TARGET", None)
+        if others := [other.id for other in quantized if target and other not in refused and other.target != target]:
+            names = listed(others, "and")
+            yield "runtimes", f"{runtime} takes quantized networks of `target: {target}` only: set it in {names}"
 
 
 def _distillation(fit: Distillation) -> Iterator[tuple[str, str]]:
     losses = fit.losses.named()
     felt = [name for name, loss in losses.items() if max(loss.weight.start, loss.weight.end) > 0]
     teach = TEACH_CLASSIFIER if fit.classifier == "own" else TEACH_CLASSIFIER | TEACH_PROJECTION
-    if not teach & set(felt):
+    for name in fit.losses.own:
+        if name not in LOSSES:
+            hint = did_you_mean(name, LOSSES) or "; a plugin brings it: --plugin FILE.py"
+            yield "losses", f"there is no own loss {name!r}{hint}"
+    if not teach & set(felt) and not fit.losses.own:
         yield "losses", f"nothing is learnt by the classifier: give a weight to {listed(sorted(teach))}"
     for name in ("attention", "hint"):
         if name in losses and fit.teacher == "stored":

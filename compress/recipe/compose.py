@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from compress.errors import Problem, RecipeError
 from compress.recipe.words import did_you_mean, found, listed
@@ -28,9 +29,9 @@ class Composer:
         """Replace the names in a recipe; `problems`, by path, is of this call only."""
         self.problems = {}
         for holder, key, path in _places_of_names(root):
-            folder = "data" if key == "data" else f"{key}s"
-            assert isinstance(holder.value, dict)
-            holder.value[key] = self._resolved(holder.value[key], folder, path)
+            folder = path[1] if isinstance(key, int) else "data" if key == "data" else f"{key}s"
+            inside: Any = holder.value  # a dict, or a list that the key counts in
+            inside[key] = self._resolved(inside[key], str(folder), path)
 
     def _resolved(self, node: Node, folder: str, path: Path_) -> Node:
         if isinstance(node.value, str):
@@ -80,7 +81,7 @@ class Composer:
         self.problems[path] = Problem(node.place, message)
 
 
-def _places_of_names(root: Node) -> Iterator[tuple[Node, str, Path_]]:
+def _places_of_names(root: Node) -> Iterator[tuple[Node, str | int, Path_]]:
     """The sections that may be given by name: (what holds it, its key, its path)."""
     if root.child("data"):
         yield root, "data", ("data",)
@@ -96,6 +97,10 @@ def _places_of_names(root: Node) -> Iterator[tuple[Node, str, Path_]]:
     for key in ("trend", "deployment"):
         if worth and worth.child(key):
             yield worth, key, ("worth", key)
+    profiles = worth.child("deployments") if worth else None
+    if profiles and isinstance(profiles.value, list):
+        for index in range(len(profiles.value)):
+            yield profiles, index, ("worth", "deployments", index)
 
 
 def _read_config(path: Path) -> Node | RecipeError:

@@ -57,13 +57,62 @@ class DownloadedData(DataSection):
     download: bool = True
 
 
-class FolderData(DataSection):
-    """Folders of images: `train/CLASS/`, `val/CLASS/`, `test/CLASS/`, and optionally `unlabeled/`."""
+class FileData(DataSection):
+    """What sources of image files have in common, however they are packed."""
 
-    source: Literal["image-folder"]
+    source: str
     path: str
     resolution: int = Field(96, ge=8, le=1024, description="side in pixels at which images are kept")
     broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with a file that is no image")
+    test: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="share of the labelled images that is cut off for test where no such split exists"
+    )
 
 
-Data = Annotated[SampleData | DownloadedData | FolderData, Field(discriminator="source")]
+class FolderData(FileData):
+    """Folders of images: `train/CLASS/`, `val/CLASS/`, `test/CLASS/`, `unlabeled/`; with `test`, `CLASS/` is enough."""
+
+    source: Literal["image-folder"]
+
+
+class LabelledData(FileData):
+    """What sources have whose labels are values and not folders."""
+
+    classes: list[Annotated[str, Field(min_length=1)]] | None = Field(
+        None, description="names in the order of the labels; without it, the source's own, or the train labels, sorted"
+    )
+
+
+class TableData(LabelledData):
+    """What tables have: a row an image. A row without a label is an unlabelled image."""
+
+    label: str = Field("label", description="column of the labels: text, or whole numbers from 0")
+    split: str | None = Field(None, description="column that says train, validation, test or unlabeled")
+
+
+class CsvData(TableData):
+    """A CSV file with the paths of images, relative to its own folder."""
+
+    source: Literal["csv"]
+    image: str = Field("path", description="column of the paths")
+
+
+class ArrowData(TableData):
+    """Parquet files, or a folder that Hugging Face `datasets` has saved to disk, with the images inside."""
+
+    source: Literal["parquet", "hf-dataset"]
+    image: str = Field("image", description="column of the images: their files' bytes, or a struct that has `bytes`")
+
+
+class WebData(LabelledData):
+    """WebDataset's tar files: `KEY.jpg` and beside it the label."""
+
+    source: Literal["webdataset"]
+    label: str = Field(
+        "cls", description="ending of the member that holds the label, such as cls or txt; of a JSON, json.NAME"
+    )
+
+
+Data = Annotated[
+    SampleData | DownloadedData | FolderData | CsvData | ArrowData | WebData, Field(discriminator="source")
+]

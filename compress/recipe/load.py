@@ -20,6 +20,7 @@ from compress.recipe.schema import Recipe
 from compress.recipe.words import clean, did_you_mean, found
 from compress.recipe.yaml_lines import MAX_BYTES, Node, read_yaml
 from compress.resources import shipped
+from compress.sums import refuse_changed
 
 MOST_PROBLEMS = 100
 
@@ -36,6 +37,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         UsageError: When there is no such file, or it cannot be read.
     """
     file = _find(path)
+    refuse_changed(file, "to run a changed recipe, copy it out of the run")
     return parse_recipe(_read(file), overrides, shown(file))
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, GetJsonSchemaHandler, model_serializer, model_valida
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from compress.recipe.section import Section
+from compress.recipe.section import Identifier, Section
 
 
 def _is_number(value: Any) -> bool:
@@ -115,6 +115,12 @@ class Maps(Loss):
     teacher_layer: str = Field(description="name of a layer of the teacher that gives maps [b, c, h, w]")
 
 
+class Own(Loss):
+    """A loss that a plugin brings."""
+
+    options: dict[str, bool | int | float | str] = Field({}, description="what its function takes besides")
+
+
 class Losses(Section):
     """The terms of the objective, each with its weight; those that are not named are not computed."""
 
@@ -128,10 +134,13 @@ class Losses(Section):
     crd: Crd | None = None
     attention: Maps | None = Field(None, description="attention transfer (arXiv 1612.03928)")
     hint: Maps | None = Field(None, description="feature hints with an adapter made to fit (arXiv 1412.6550)")
+    own: dict[Identifier, Own] = Field({}, description="losses of plugins, by the name that they were registered by")
 
     def named(self) -> dict[str, Loss]:
-        """The terms that are there, by name."""
-        return {name: loss for name in type(self).model_fields if (loss := getattr(self, name)) is not None}
+        """The terms that are there, by name; those of plugins as `own.NAME`."""
+        shipped = {name: getattr(self, name) for name in type(self).model_fields if name != "own"}
+        named = {name: loss for name, loss in shipped.items() if loss is not None}
+        return named | {f"own.{name}": loss for name, loss in self.own.items()}
 
 
 class Mix(Section):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -9,6 +11,7 @@ from pydantic import AfterValidator, Field
 from compress.recipe.data import Data
 from compress.recipe.losses import Kd, Loss, Losses, Mix
 from compress.recipe.measure import Measure
+from compress.recipe.runtime_name import AUTO, Runtime, Runtimes
 from compress.recipe.section import Fraction, Identifier, Section
 from compress.recipe.worth import Worth
 
@@ -20,7 +23,6 @@ def _free_name(name: str) -> str:
 
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-Runtime = Literal["onnxruntime", "openvino", "ncnn", "inductor", "executorch"]
 
 
 # --- models -------------------------------------------------------------------------------------------------------
@@ -235,18 +237,42 @@ class ShrinkStage(StageSection):
     seed: int | None = Field(None, ge=0, lt=2**31, description="of first weights and order; without it, the recipe's")
 
 
+class AwareTraining(Distillation):
+    """How a network is trained with integers simulated in it."""
+
+    observers_until: Fraction = Field(0.5, description="share of the steps after which activation ranges are frozen")
+    batch_norm_until: Fraction = Field(0.67, description="share of the steps after which statistics are frozen")
+
+
 class QuantizeStage(StageSection):
-    """Static INT8 of convolutions and linears (torchao PT2E), calibrated on train images."""
+    """Static INT8 of convolutions and linears, calibrated on images that were learnt from."""
 
     kind: Literal["quantize"]
     from_: Identifier = Field(alias="from")
+    method: Literal["torchao", "nncf", "onnxruntime"] = Field(
+        "torchao",
+        description="torchao's PT2E, for every runtime, or made of the ONNX file, for those that read it",
+    )
     calibration_images: int = Field(512, ge=1)
     calibrate_on: Literal["train", "unlabeled"] = "train"
     calibration_seed: int | None = Field(None, ge=0, lt=2**31, description="which images; without it, the recipe's")
-    observer: Literal["histogram", "minmax", "percentile"] = Field(
-        "histogram", description="what finds activation ranges: least error, the extremes, or a share of the values"
+    observer: Literal["histogram", "minmax", "percentile", "mean", "entropy"] | None = Field(
+        None,
+        description="what finds activation ranges: least error, the extremes, a share of the values, the images' mean "
+        "extremes, least divergence; without it, the method's own",
+    )
+    bias_correction: Literal["off", "fast", "full"] = Field(
+        "off", description="whether a layer's mean error is taken out of its bias; of `method: nncf`"
+    )
+    equalize: bool = Field(
+        False, description="bring neighbouring channels to one range first (arXiv 1906.04721); of `method: nncf`"
     )
     percentile: float = Field(99.9, gt=50, lt=100, description="of `observer: percentile`: what is not cut off")
+    target: Literal["x86", "portable"] = Field(
+        "x86",
+        description="x86: unsigned activations with zero points, for x86 kernels; portable: everything signed and "
+        "symmetric, which TensorRT asks for",
+    )
     reduce_range: bool = Field(
         True, description="weights of 7 bits in INT8: integer kernels of processors without VNNI overflow with 8"
     )
@@ -255,6 +281,9 @@ class QuantizeStage(StageSection):
         None,
         description="loss on validation that is allowed: until it holds, the most sensitive layers go back to float",
     )
+    training: AwareTraining | None = Field(
+        None, description="quantization-aware training, instead of calibration alone; of `method: torchao`"
+    )
 
 
 class ExportStage(StageSection):
@@ -262,10 +291,22 @@ class ExportStage(StageSection):
 
     kind: Literal["export"]
     from_: list[Identifier] = Field(alias="from", min_length=1)
-    runtimes: list[Runtime] = Field(["onnxruntime", "openvino"], min_length=1)
+    runtimes: Runtimes = Field(
+        ["onnxruntime", "openvino"],
+        min_length=1,
+        description="auto: all that are here and take the variant; the fastest that holds its accuracy is named",
+    )
+    auto_loss: Fraction = Field(
+        0.005, description="of `runtimes: auto`: accuracy on validation that a file may lose against PyTorch"
+    )
     triton: bool = Field(
         False, description="also write each variant as a model of a Triton Inference Server, with its response cache on"
     )
+
+    @property
+    def auto(self) -> bool:
+        """Whether the runtimes are all that are here."""
+        return self.runtimes == [AUTO]
 
 
 Stage = Annotated[
@@ -300,6 +341,13 @@ class Recipe(Section):
     stages: list[Stage] = Field(min_length=1, max_length=1000)
     measure: Measure = Measure()
     worth: Worth
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+        """Read a recipe: see `compress.recipe.load.load_recipe`."""
+        from compress.recipe.load import load_recipe
+
+        return load_recipe(path, overrides)
 
     def resolved(self) -> dict[str, Any]:
         """The recipe as plain data, every default written out."""

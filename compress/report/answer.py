@@ -16,12 +16,13 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer in one sentence, what must be said beside it, and the reference that it is against, if any."""
+    """The answer in one sentence, what must be said beside it, and the variant and reference it is about, if any."""
 
     granted: bool
     sentence: str
     reservations: tuple[str, ...]
     reference: str | None
+    variant: str | None = None
 
 
 def answer(results: Mapping[str, Any]) -> Answer:
@@ -40,10 +41,12 @@ def answer(results: Mapping[str, Any]) -> Answer:
         entry = entries[0]
         worst = _best(entry, False)
         sentence = _refused(entry, worst, variants) if worst else "No variant is cheaper than its reference."
-        return Answer(False, sentence, _general(results), entry["reference"])
+        return Answer(False, sentence, _general(results), entry["reference"], worst["id"] if worst else None)
     entry, record = chosen
     against = tuple(line for other in others if (line := _against(other, record["id"])))
-    return Answer(True, _granted(entry, record, variants), against + _general(results), entry["reference"])
+    return Answer(
+        True, _granted(entry, record, variants), against + _general(results), entry["reference"], record["id"]
+    )
 
 
 def _best(entry: Mapping[str, Any], granted: bool) -> Record | None:
@@ -151,12 +154,21 @@ def not_measured(results: Mapping[str, Any]) -> list[str]:
     for variant in variants:
         for artifact in variant.get("artifacts") or []:
             if artifact.get("top1") is None:
-                lines.append(f"Accuracy of {f.plain(variant.get('id'))} in {f.text(artifact.get('runtime'))}.")
+                why = f" ({f.plain(artifact['not_run'])})" if artifact.get("not_run") else ""
+                lines.append(f"Accuracy of {f.plain(variant.get('id'))} in {f.text(artifact.get('runtime'))}{why}.")
     pairs = results.get("training_efficiency") or []
     if any(field(pair, "with_teacher_pretraining", "ratio") is None for pair in pairs):
         lines.append("Compute of the teacher's own pre-training, so the training efficiency is without it.")
     lines.extend(f"{f.plain(v)} against {f.plain(r)} on the same images." for r, v in _not_paired(results))
+    if variants:
+        lines.append(f"Any other device: time, memory and energy are those of {_machine(results)}.")
     return lines
+
+
+def _machine(results: Mapping[str, Any]) -> str:
+    environment = results.get("environment") or {}
+    names = [f.plain(environment[name]) for name in ("cpu", "gpu") if environment.get(name)]
+    return " and ".join(names) or "a machine that was not recorded"
 
 
 def _not_paired(results: Mapping[str, Any]) -> list[tuple[Any, Any]]:

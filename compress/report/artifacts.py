@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Record = Mapping[str, Any]
+GENERATED = (
+    "MLPerf's load generator, {seconds:g} s or more a test, one artifact after another; no submission to MLPerf."
+)
 PERCENTILES = "Percentiles over {rounds} turns, each the mean of as many runs as last 2 ms; ratios above 1 are faster."
 
 
@@ -24,6 +27,30 @@ def bench_tables(record: Record) -> Iterator[Table | Text]:
         figures = (f.size(row["bytes"]), f"{1000 * row['load_s']:.0f} ms", f.size(row["peak_memory_bytes"]))
         about.add_row(*map(Text, (str(row["number"]), f.plain(row["path"]), row["runtime"], *figures)))
     yield about
+    yield from _generated(record) if "mlperf" in record else _turns(record)
+    machine = record["environment"]
+    threads = f"{machine['threads']} {'thread' if machine['threads'] == 1 else 'threads'} of {machine['cores']} cores"
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    yield Text(f"{machine['processor']}, {threads}; Python {machine['python']}, {packages}; {machine['platform']}")
+
+
+def _generated(record: Record) -> Iterator[Table | Text]:
+    """What MLPerf's load generator found."""
+    from rich.text import Text
+
+    times = _table("", "scenario", ">batch", ">p50", ">p90", ">p99", ">images/s", "valid")
+    for row in record["mlperf"]:
+        shown = ("" if row[name] is None else f.milliseconds(row[name]) for name in ("p50_ms", "p90_ms", "p99_ms"))
+        valid = "yes" if row["valid"] else f"no: {f.plain(row['reason'])}"
+        cells = (str(row["number"]), row["scenario"], str(row["batch"]), *shown, f"{row['images_per_s']:,.0f}", valid)
+        times.add_row(*map(Text, cells))
+    yield times
+    yield Text(GENERATED.format(seconds=record["seconds"]))
+
+
+def _turns(record: Record) -> Iterator[Table | Text]:
+    from rich.text import Text
+
     times = _table("", ">batch", ">p50", ">p90", ">p99", ">images/s", f"against {record['artifacts'][0]['number']}")
     for row in record["latency"]:
         shown = (f.milliseconds(row[name]) for name in ("p50_ms", "p90_ms", "p99_ms"))
@@ -31,11 +58,14 @@ def bench_tables(record: Record) -> Iterator[Table | Text]:
         cells = (str(row["number"]), str(row["batch"]), *shown, f"{row['images_per_s']:,.0f}", ratio)
         times.add_row(*map(Text, cells))
     yield times
+    if len(record["artifacts"]) > 1:
+        yield Text("Fastest: " + "; ".join(_fastest(row) for row in record["fastest"]) + ".")
     yield Text(PERCENTILES.format(rounds=record["rounds"]))
-    machine = record["environment"]
-    threads = f"{machine['threads']} {'thread' if machine['threads'] == 1 else 'threads'} of {machine['cores']} cores"
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    yield Text(f"{machine['processor']}, {threads}; Python {machine['python']}, {packages}; {machine['platform']}")
+
+
+def _fastest(row: Record) -> str:
+    tied = f" (as fast within the interval: {', '.join(map(str, row['tied']))})" if row["tied"] else ""
+    return f"at batch {row['batch']} {row['number']}{tied}"
 
 
 def _table(*headings: str) -> Table:

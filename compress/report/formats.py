@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
 UNKNOWN = "not measured"
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
+_SCALES = {prefix: 1000.0**step for step, prefix in enumerate(_PREFIXES)} | {"m": 1e-3, "µ": 1e-6, "n": 1e-9}
+_FIGURE = re.compile(
+    r"(?:at least )?([+−-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)(?: (?:(min|points (?:less|more))|([kMGTPEZmµn])))?"
+)
 
 
 def field(record: Any, *path: str) -> Any:
@@ -25,6 +30,12 @@ def plain(text: Any) -> str:
 
 def _hides(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cf", "Cs")
+
+
+def short(name: Any, most: int = 24) -> str:
+    """Plain text of no more than so many characters, for charts."""
+    text = plain(name)
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def known(write: Callable[[Any], str]) -> Callable[[Any], str]:
@@ -95,3 +106,13 @@ def points(difference: float | None, ends: Sequence[float] | None) -> str:
 def interval(ends: Sequence[float] | None) -> str:
     """(2.1 to 2.4): the 95% interval of a ratio; empty where there is none."""
     return f" ({_times(ends[0])[:-1]} to {_times(ends[1])[:-1]})" if ends else ""
+
+
+def sort_value(text: str) -> float | None:
+    """The figure that a cell begins with, in units without prefix, so that what is written can be sorted."""
+    found = _FIGURE.match(text)
+    if found is None:
+        return None
+    number, unit, prefix = found.groups()
+    value = float(number.replace("−", "-").replace(",", "")) * _SCALES[prefix or ""]
+    return value * {"min": 60.0, "points more": -1.0}.get(unit or "", 1.0)

@@ -38,7 +38,7 @@ def spent_svg(results: Mapping[str, Any]) -> str | None:
             if row:
                 axes.plot([before, before], [row - 1, row], color=LINE, linewidth=1)
             before += part["macs"]
-        axes.set_yticks(range(len(parts)), [_short(part["what"]) for part in parts], fontsize=8)
+        axes.set_yticks(range(len(parts)), [f.short(part["what"], LONGEST_NAME) for part in parts], fontsize=8)
         axes.invert_yaxis()
         _counted(axes.xaxis)
         axes.set_xlabel(f"MACs spent until {f.plain(variant['id'])}", color=MUTED)
@@ -143,8 +143,3 @@ def _counted(axis: Axis) -> None:
 
     axis.set_major_formatter(FuncFormatter(lambda value, _: f.count(value)))
     axis.set_minor_formatter(NullFormatter())
-
-
-def _short(words: Any) -> str:
-    text = f.plain(words)
-    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"

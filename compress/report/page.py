@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from os import fsync, getpid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.atomic import write_atomic
 from compress.report import formats as f
 from compress.report import tables
+from compress.report.abouts import about
 from compress.report.answer import answer, not_measured
+from compress.report.card import front_matter
+from compress.report.classes import chosen_changes, classes_table
+from compress.report.deployments import deployment_tables
+from compress.report.disagreements import disagreements
 from compress.report.formats import field
 from compress.report.ledgers import ledgers
+from compress.report.lineage import lineage
 from compress.report.pruning import pruning_tables
 from compress.report.quantization import quantization_table
+from compress.report.reproduce import store_use, versions
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -36,26 +45,50 @@ def write_report(results: Mapping[str, Any], folder: Path) -> None:
     Raises:
         OSError: When the folder cannot be written to.
     """
-    pages = {"report.md": render_markdown(results), "report.html": render_html(results)}
+    context = _context(results)
+    pages = {"report.md": _markdown(results, context), "report.html": _html(results, context)}
     for name, page in pages.items():
-        _replace(folder / name, page)
+        write_atomic(folder / name, page)
 
 
 def render_html(results: Mapping[str, Any]) -> str:
-    """The page as one self-contained HTML file: no script, no network, charts inside."""
-    from compress.report.plots import accuracy_cost_svg
+    """The page as one self-contained HTML file: no network, charts and the script that sorts its tables inside."""
+    return _html(results, _context(results))
 
-    entries = results.get("efficiency") or []
-    context = _context(results)
-    context["charts"] = [accuracy_cost_svg(results, entry) for entry in entries]
-    references = [entry.get("reference") for entry in entries]
-    context["leading"] = references.index(context["answer"].reference) if context["answer"].reference else 0
-    return _environment(autoescape=True).get_template("report.html.j2").render(context)
+
+def _html(results: Mapping[str, Any], context: dict[str, Any]) -> str:
+    from compress.report.sections import sections
+
+    return html_page("report.html.j2", {**context, "sections": sections(results, context)})
+
+
+def html_page(template: str, context: Mapping[str, Any]) -> str:
+    """A page of a template that has the common head and script.
+
+    Its policy lets no script run but ours, which the policy knows by its digest.
+    """
+    script = (TEMPLATES / "html" / "sort.js").read_text(encoding="utf-8")
+    digest = "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = _environment(autoescape=True).get_template(template)
+    return page.render(context, script=script, script_digest=digest)
 
 
 def render_markdown(results: Mapping[str, Any]) -> str:
-    """The page as GitHub-flavoured Markdown, without charts."""
-    return _environment(autoescape=False).get_template("report.md.j2").render(_context(results))
+    """The page as GitHub-flavoured Markdown, without charts; it begins as a model card of the Hugging Face Hub does."""
+    return _markdown(results, _context(results))
+
+
+def _markdown(results: Mapping[str, Any], context: dict[str, Any]) -> str:
+    changes = chosen_changes(results, context["answer"].reference, context["answer"].variant)
+    own = {
+        "card": front_matter(results),
+        "classes": [classes_table(entry) for entry in changes],
+        "disagreements": disagreements(results),
+        "roots": lineage(results),
+        "store": store_use(results),
+        "versions": versions(results),
+    }
+    return _environment(autoescape=False).get_template("report.md.j2").render(context, **own)
 
 
 def _environment(autoescape: bool) -> Environment:
@@ -70,6 +103,7 @@ def _environment(autoescape: bool) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"md": markdown, "fenced": fenced, "plain": f.plain}
+    environment.globals |= {"about": about, "sort_value": f.sort_value}
     return environment
 
 
@@ -100,7 +134,8 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
 def _parts(results: Mapping[str, Any]) -> list[tuple[tables.Table, str | None]]:
     """The tables that not every run has rows for, each with its chart where it has one."""
     quantized = quantization_table(results)
-    return [*pruning_tables(results), *([(quantized, None)] if quantized.rows else []), *ledgers(results)]
+    devices = deployment_tables(results)
+    return [*devices, *pruning_tables(results), *([(quantized, None)] if quantized.rows else []), *ledgers(results)]
 
 
 def _reasons(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -132,15 +167,3 @@ def fenced(text: str, language: str = "") -> str:
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{getpid()}.tmp")
-    try:
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -74,13 +74,8 @@ def _points(results: Mapping[str, Any], entry: Mapping[str, Any]) -> list[Point]
         low, high = field(variant, "accuracy", "ci95") or (top1, top1)
         is_reference = variant.get("id") == entry.get("reference")
         state = "reference" if is_reference else words.get(variant.get("id"), "not granted")
-        points.append(Point(_short(variant.get("id")), cost, top1, low, high, state))
+        points.append(Point(f.short(variant.get("id")), cost, top1, low, high, state))
     return points
-
-
-def _short(name: Any) -> str:
-    text = f.plain(name)
-    return text if len(text) <= 24 else text[:23] + "…"
 
 
 def _draw_points(axes: Axes, points: list[Point]) -> None:

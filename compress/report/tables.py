@@ -96,9 +96,10 @@ ARTIFACTS = (
     Column("runtime", at(f.text, "runtime"), False),
     Column("format", at(f.text, "format"), False),
     Column("size", at(f.size, "bytes")),
-    Column("top-1", at(f.percent, "top1")),
+    Column("top-1", lambda r: f.plain(r["not_run"]) if r.get("not_run") else f.percent(r.get("top1"))),
     Column("same answer as PyTorch", at(f.percent, "top1_agreement")),
     Column("largest difference", at(f.small, "max_abs_diff")),
+    Column("MACs in integer", at(f.percent, "integer_macs_share")),
     Column("file", at(f.text, "path"), False),
 )
 
@@ -186,8 +187,31 @@ def variants_table(results: Mapping[str, Any]) -> Table:
 
 def artifacts_table(results: Mapping[str, Any]) -> Table:
     """Every deployable file, evaluated in its own runtime."""
-    note = "Each file was run in its own runtime on the test images. The largest difference is between the logits."
+    note = (
+        "Each file that runs here was run in its own runtime on the test images. The largest difference is between the "
+        "logits. MACs in integer are the share of the multiply-accumulates of convolutions and linears that the "
+        "runtime really computes with integers, by its own executed graph: the rest of a quantized network runs in "
+        "float."
+    )
+    chosen = [line for variant in results.get("variants") or [] if (line := choice_line(variant))]
+    note += "".join(f" {line}" for line in chosen)
     return make("artifacts", "Deployable files", note, ARTIFACTS, _nested(results, "artifacts"))
+
+
+def choice_line(variant: Mapping[str, Any]) -> str:
+    """Of `runtimes: auto`: which runtime to take a variant to at which batch; empty where none was chosen."""
+    rows = variant.get("choices") or []
+    if not rows:
+        return ""
+    parts = []
+    for row in rows:
+        tied = f" (as fast within the interval: {f.plain(', '.join(row['tied']))})" if row.get("tied") else ""
+        parts.append(f"{f.plain(row.get('runtime') or 'none')}{tied} at batch {f.text(row.get('batch'))}")
+    allowed = f"{100 * rows[0]['allowed_loss']:g} points"
+    return (
+        f"The fastest file of {f.plain(variant.get('id'))}, of those that lose no more than {allowed} of its accuracy "
+        f"on validation, timed in turns: {', '.join(parts)}."
+    )
 
 
 def latency_table(results: Mapping[str, Any]) -> Table:

@@ -7,6 +7,7 @@ prompts and temperature are not part of it: they are applied to the embeddings a
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from compress.atomic import write_atomic
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.data.raw import StoreLike
@@ -128,7 +130,8 @@ def embed_rows(embedder: Embedder, index: np.ndarray, view: int) -> np.ndarray:
 def _embed(embedder: Embedder, view: int, title: str, folder: Path) -> None:
     total = len(embedder.images)
     file, mark = folder / "embeddings.npy", folder / "scratch" / "done.json"
-    done = _done(file, mark, total)
+    blocks = _whole_blocks(file, mark, total)
+    done = min(len(blocks) * BLOCK, total)
     if done:
         say(f"  {title}: goes on after {done} of {total} images")
     with task(title, total) as advance:
@@ -147,24 +150,31 @@ def _embed(embedder: Embedder, view: int, title: str, folder: Path) -> None:
             assert array is not None
             array.flush()
             done += len(block)
-            _mark(mark, done, total)
+            blocks.append(_digest(array[block[0] : done]))
+            _mark(mark, blocks)
 
 
-def _done(file: Path, mark: Path, total: int) -> int:
-    """How many images of a killed run's view are whole."""
+def _whole_blocks(file: Path, mark: Path, total: int) -> list[str]:
+    """Digests of the first blocks of a killed run's view, as far as they are what it wrote."""
     try:
-        about = json.loads(mark.read_text())
-        whole = file.is_file() and about["total"] == total and len(np.load(file, mmap_mode="r")) == total
-        return int(about["done"]) if whole else 0
+        blocks = json.loads(mark.read_text())["blocks"]
+        array = np.load(file, mmap_mode="r")
+        if len(array) != total or array.dtype != np.float16:
+            return []
+        found = [_digest(array[start : start + BLOCK]) for start in range(0, total, BLOCK)]
     except (OSError, ValueError, KeyError, TypeError):
-        return 0
+        return []
+    same = [now == then for now, then in zip(found, blocks, strict=False)]
+    return found[: [*same, False].index(False)]
 
 
-def _mark(path: Path, done: int, total: int) -> None:
+def _mark(path: Path, blocks: list[str]) -> None:
     path.parent.mkdir(exist_ok=True)
-    aside = path.with_suffix(".partial")
-    aside.write_text(json.dumps({"done": done, "total": total}))
-    aside.replace(path)
+    write_atomic(path, json.dumps({"blocks": blocks}))
+
+
+def _digest(rows: np.ndarray) -> str:
+    return hashlib.sha256(rows.tobytes()).hexdigest()
 
 
 def _shared_out(rng: np.random.Generator, rows: int, views: int, images: int) -> list[tuple[int, np.ndarray]]:

@@ -17,13 +17,16 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from compress.atomic import fsync, write_atomic
 from compress.errors import CompressError, first_line
+from compress.hashing import file_digest, key_of
 from compress.progress import say, task
 from compress.recipe.schema import Trainer
 from compress.training.module import Diverged, Fitting
 from compress.training.rates import LOWERED
 
 CHECKPOINT = "last.ckpt"
+DIGESTS = ".sha256"
 STEPS = "steps.json"
 NOTE_EVERY_S = 5.0
 LOWERED_AT_MOST = 5
@@ -52,7 +55,7 @@ class Followed(Exception):
 class KeepEachEpoch(Checkpoint):
     """Writes the state after each epoch, aside and renamed, so that a kill loses one epoch at most.
 
-    It is not fsynced: a power cut may spoil it, and a spoilt state is noticed and not gone on from.
+    Its digest lies beside it: a spoilt state is noticed and not gone on from.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,6 +77,9 @@ class KeepEachEpoch(Checkpoint):
         aside = self.path.with_suffix(".partial")
         trainer.save_checkpoint(aside)
         if trainer.is_global_zero:
+            fsync(aside)
+            states = [path for path in (aside, self.path) if path.exists()]  # a kill leaves one or the other
+            write_atomic(self.path.with_suffix(DIGESTS), "\n".join(map(file_digest, states)))
             aside.replace(self.path)
 
 
@@ -88,6 +94,8 @@ class CountLost(Callback):
     def on_train_start(self, trainer: L.Trainer, _: L.LightningModule) -> None:
         try:
             told = json.loads(self.path.read_text())
+            if told.pop("sha256") != key_of(**told):
+                raise ValueError
             self.lost = int(told["lost"]) + max(0, int(told["steps"]) - trainer.global_step)
         except (OSError, ValueError, KeyError, TypeError):  # the first start, or a note that was cut off
             self.lost = 0
@@ -104,9 +112,8 @@ class CountLost(Callback):
     def _note(self, trainer: L.Trainer) -> None:
         self.noted = time.monotonic()
         if trainer.is_global_zero:
-            aside = self.path.with_suffix(".partial")
-            aside.write_text(json.dumps({"steps": trainer.global_step, "lost": self.lost}))
-            aside.replace(self.path)
+            told = {"steps": trainer.global_step, "lost": self.lost}
+            write_atomic(self.path, json.dumps({**told, "sha256": key_of(**told)}))
 
 
 class ShowEpochs(Callback):
@@ -119,17 +126,22 @@ class ShowEpochs(Callback):
         batches = int(trainer.num_training_batches)
         self.bar = task(f"{self.what}: {self.epochs} epochs", self.epochs * batches)
         self.advance = self.bar.__enter__()
+        self.started = time.monotonic()
         self.advance(trainer.current_epoch * batches)
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self.started = time.monotonic()
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.advance()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if isinstance(module, Fitting):
-            accuracy = module.curve[-1]["top1"]
-            self.advance(
-                0, note=f"epoch {trainer.current_epoch + 1}, loss {module.last_loss:.3f}, validation {accuracy:.1%}"
-            )
+            images = int(trainer.num_training_batches) * module.step_images
+            rate = images / (time.monotonic() - self.started)
+            loss, accuracy = module.last_loss, module.curve[-1]["top1"]
+            epoch = f"epoch {trainer.current_epoch + 1}, {rate:,.0f} images/s"
+            self.advance(0, note=f"{epoch}, loss {loss:.3f}, validation {accuracy:.1%}")
 
     def teardown(self, *_: Any, **__: Any) -> None:
         if hasattr(self, "bar"):
@@ -229,6 +241,8 @@ def _diverged(module: Fitting, error: Diverged, last: Path) -> str:
 
 def _finished_epochs(checkpoint: Path) -> int | None:
     try:
+        if file_digest(checkpoint) not in checkpoint.with_suffix(DIGESTS).read_text().split():
+            return None
         return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["epoch"]) + 1
     except Exception:  # whatever is wrong with it, it is no state to go on from
         return None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compress.plugins import LOSSES
 from compress.recipe.schema import Distillation
 from compress.training import losses
 
@@ -104,7 +105,8 @@ class Objective(nn.Module):
         sides = Sides(step, answers, projected, self.adapter)
         total = step.logits.new_zeros(())
         for name, loss in self.settings.losses.named().items():
-            total = total + loss.weight.at(step.progress) * TERMS[name](loss, sides)
+            term = TERMS[name] if name in TERMS else _own(name)
+            total = total + loss.weight.at(step.progress) * term(loss, sides)
         return total
 
 
@@ -161,6 +163,11 @@ def _hint(_: Any, sides: Sides) -> Tensor:
     assert sides.adapter is not None
     student, teacher = sides.step.maps["hint"]
     return losses.hint(sides.adapter(student), teacher)
+
+
+def _own(name: str) -> Callable[[Any, Sides], Tensor]:
+    function = LOSSES[name.removeprefix("own.")]
+    return lambda loss, sides: function(sides.step.logits, sides.answers, sides.step.labels, **loss.options)
 
 
 TERMS: dict[str, Callable[[Any, Sides], Tensor]] = {

@@ -31,7 +31,22 @@ def call(*arguments: str, cwd: Path | None = None, **variables: str) -> subproce
 
 @pytest.mark.parametrize(
     "verb",
-    ["--help", "run", "plan", "validate", "report", "schema", "list", "doctor", "gap", "bench", "evaluate", "predict"],
+    [
+        "--help",
+        "init",
+        "run",
+        "plan",
+        "validate",
+        "report",
+        "schema",
+        "list",
+        "doctor",
+        "gap",
+        "bench",
+        "evaluate",
+        "predict",
+        "compare",
+    ],
 )
 def test_help_fits_a_screen_and_shows_an_example(verb: str) -> None:
     done = call(*([verb] if verb == "--help" else [verb, "--help"]), COLUMNS="80")
@@ -41,7 +56,16 @@ def test_help_fits_a_screen_and_shows_an_example(verb: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["validate", "quickstart"], ["schema"], ["run", "--help"], ["bench", "--help"], ["gap"]]
+    "arguments",
+    [
+        ["--help"],
+        ["validate", "quickstart"],
+        ["schema"],
+        ["run", "--help"],
+        ["bench", "--help"],
+        ["gap"],
+        ["init", "--help"],
+    ],
 )
 def test_no_torch_where_none_is_needed(arguments: list[str]) -> None:
     code = (
@@ -53,6 +77,31 @@ def test_no_torch_where_none_is_needed(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
     assert done.stderr.strip().endswith("[]"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("compress-model in", ["init"]),
+        ("compress-model run quic", ["quickstart"]),
+        ("compress-model plan own", ["own.yaml"]),
+        ("compress-model list stud", ["students"]),
+    ],
+)
+def test_the_shell_completes_without_torch(words: str, completed: list[str], tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("")
+    code = (
+        "import sys; from compress.__main__ import main\n"
+        "sys.argv = ['compress-model']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'numpy', 'rich') if m in sys.modules], file=sys.stderr)"
+    )
+    asked = {"_COMPRESS_MODEL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    variables = {**environment(), **asked}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=tmp_path)
+    assert done.stdout.split() == completed and done.stderr.strip() == "[]"
 
 
 def test_schema_is_json_schema() -> None:
@@ -189,6 +238,18 @@ def test_plan_says_what_is_stored(job: Job) -> None:
     assert rows["teacher"]["stored"] and rows["distilled"]["stored"] and rows["files/distilled"]["stored"]
     assert not rows["pruned"]["stored"] and not rows["int8"]["stored"] and not rows["files/int8"]["stored"]
     assert rows["pruned"]["macs"] > 0 and rows["pruned"]["seconds"] > 0
+
+
+def test_plan_needs_no_torch_where_all_is_stored(job: Job) -> None:
+    code = (
+        "import sys; from compress.__main__ import main\n"
+        f"sys.argv = ['compress-model', 'plan', {str(job.recipe)!r}, '--runs', {str(job.runs)!r}]\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment())
+    assert done.stdout.count("in the store") == 7 and done.stdout.endswith("False\n"), done.stdout + done.stderr
 
 
 def test_plan_counts_views_that_are_not_stored_yet_once(job: Job) -> None:

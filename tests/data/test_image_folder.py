@@ -42,6 +42,37 @@ def test_val_is_taken_as_it_is_and_no_unlabeled_is_none(photos, store, paint):
     assert prepare(section(photos), store, 5).key == data.key
 
 
+@pytest.mark.parametrize("layout", ["flat", "train only"])
+def test_without_a_test_folder_a_share_is_cut_off(photos, store, layout, paint):
+    shutil.rmtree(photos / "test")
+    if layout == "flat":
+        for name in ("cat", "dog"):
+            (photos / "train" / name).rename(photos / name)
+        (photos / "train").rmdir()
+    with pytest.raises(UsageError, match=r"`test: 0.2` in data cuts a fifth off"):
+        data_key(section(photos), 0)
+    data = prepare(section(photos, test=0.2), store, 0)
+    assert data.classes == ("cat", "dog") and len(data.unlabeled) == 4
+    assert [np.bincount(s.labels).tolist() for s in (data.train, data.validation, data.test)] == [
+        [7, 7],
+        [1, 1],
+        [2, 2],
+    ]
+    assert prepare(section(photos, test=0.2), store, 1).key != data.key != data_key(section(photos, test=0.3), 0)
+    paint(photos / "loose.png")
+    assert layout == "train only" or "lies outside a class" in refused(section(photos, test=0.2))
+
+
+def refused(settings: FolderData) -> str:
+    with pytest.raises(UsageError) as caught:
+        data_key(settings, 0)
+    return str(caught.value)
+
+
+def test_a_share_for_test_is_left_alone_where_there_is_a_test_folder(photos):
+    assert data_key(section(photos, test=0.2), 0) == data_key(section(photos), 0)
+
+
 def test_labels_are_hidden(photos, store):
     data = prepare(section(photos, labeled=6), store, 0)
     assert np.bincount(data.train.labels).tolist() == [3, 3] and len(data.validation) == 2

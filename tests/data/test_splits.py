@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from compress.data.raw import Part, Raw
 from compress.data.splits import share_out
 from compress.errors import UsageError
-from compress.recipe.data import DataSection
+from compress.recipe.data import DataSection, FolderData
 
 NAMES = ("a", "b", "c")
 
@@ -96,3 +96,55 @@ def test_a_validation_split_of_its_own_is_left_whole():
 def test_too_few_labels(counts, wanted, says):
     with pytest.raises(UsageError, match=says):
         share_out(source(counts), DataSection(**wanted), 0)
+
+
+def own(counts: tuple[int, int, int], repeated: int = 0) -> Raw:
+    """Without a test part; the first `repeated` images of the first class are the same."""
+    labels = np.repeat(np.arange(3), counts)
+    images = np.random.default_rng(1).integers(0, 256, (sum(counts), 3, 4, 4), np.uint8)
+    images[:repeated] = images[0]
+    return Raw(NAMES, Part(images, labels), None)
+
+
+def folder(**settings) -> FolderData:
+    return FolderData(source="image-folder", path="x", **settings)
+
+
+def test_a_test_split_is_cut_by_content_whatever_the_seed():
+    raw = own((20, 10, 3))
+    shared = [share_out(raw, folder(test=0.2), seed) for seed in (0, 1)]
+    tests = [train_rows(raw, one, "test") for one in shared]
+    assert np.array_equal(*tests) and np.bincount(raw.train.labels[tests[0]]).tolist() == [4, 2, 1]
+    rows = [train_rows(raw, shared[0], split) for split in ("train", "unlabeled", "validation", "test")]
+    assert sorted(np.concatenate(rows)) == list(range(33))
+    order = np.random.default_rng(5).permutation(33)
+    moved = Raw(NAMES, Part(raw.train.images[order], raw.train.labels[order]), None)
+    again = train_rows(moved, share_out(moved, folder(test=0.2), 0), "test")
+    assert sorted(order[again]) == sorted(tests[0])
+
+
+@pytest.mark.parametrize("repeated", [2, 3, 8])
+def test_copies_stay_on_one_side_of_the_test_split(repeated):
+    raw = own((20, 10, 9), repeated)
+    for share in (0.05, 0.1, 0.2, 0.4):
+        test = set(train_rows(raw, share_out(raw, folder(test=share), 0), "test"))
+        assert {row in test for row in range(repeated)} in ({True}, {False})
+
+
+def test_labels_are_kept_beside_a_cut_test_split():
+    raw = own((20, 10, 9))
+    shared = share_out(raw, folder(test=0.2, labeled=6), 0)
+    assert len(train_rows(raw, shared, "train")) == 6 and len(train_rows(raw, shared, "unlabeled")) == 39 - 8 - 6 - 3
+
+
+@pytest.mark.parametrize(
+    ("counts", "repeated", "says"),
+    [
+        ((9, 9, 1), 0, r"data.test 0.2 leaves no train image of c \(1\); a class needs one each for train"),
+        ((9, 9, 2), 0, r"leaves no train image of c \(1\)"),
+        ((9, 9, 9), 9, r"data.test 0.2 leaves no train image of a: too many of its 9 are the same"),
+    ],
+)
+def test_too_few_images_for_a_test_split(counts, repeated, says):
+    with pytest.raises(UsageError, match=says):
+        share_out(own(counts, repeated), folder(test=0.2), 0)

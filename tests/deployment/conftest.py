@@ -15,7 +15,7 @@ def variants() -> dict[str, nn.Module]:
     from compress.quantization.post_training import quantize
 
     model = network()
-    return {"float": model, "int8": quantize(model, [images(32)], images(2))}
+    return {"float": model, "int8": quantize(model, [images(32)], images(2)).network}
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from deployment.tiny_classifier import PREPROCESS, images
+from deployment.tiny_classifier import CONVOLUTIONS, LINEAR, PREPROCESS, images
 from torch import nn
 
 from compress.deployment import inductor
+from compress.deployment.coverage import Coverage
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime, missing, require
 from compress.errors import CompressError
@@ -54,8 +55,8 @@ def test_answers_are_not_overwritten_by_the_next_run(packages: dict[str, Path]) 
 @pytest.mark.slow
 @compiles
 def test_convolutions_are_counted_in_what_was_compiled(packages: dict[str, Path]) -> None:
-    assert inductor.coverage(packages["float"]) == (0, 2)
-    assert inductor.coverage(packages["int8"]) == (2, 2)
+    assert inductor.coverage(packages["float"]) == Coverage(0, 2, 0, CONVOLUTIONS + LINEAR)
+    assert inductor.coverage(packages["int8"]) == Coverage(2, 2, CONVOLUTIONS + LINEAR, CONVOLUTIONS + LINEAR)
 
 
 @pytest.mark.slow
@@ -91,7 +92,7 @@ def test_export_is_quiet_and_leaves_the_network_as_it_was(
     with torch.no_grad():
         expected = model(images(3)).numpy()
     assert np.abs(inductor.load(path)(images(3).numpy()) - expected).max() < 1e-5
-    assert inductor.coverage(path) == (0, 1)
+    assert inductor.coverage(path) == Coverage(0, 1, 0, 14 * 14 * 5 * 27)
     assert model.training and capfd.readouterr() == ("", "")
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 

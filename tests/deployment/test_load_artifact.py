@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 from deployment.tiny_classifier import ONNX_RUNTIMES, PREPROCESS, network
 from PIL import Image
+from support import environment
 
 import compress
 from compress.data.preprocess import Preprocess
@@ -152,3 +155,16 @@ def test_a_runtime_that_is_not_installed(artifacts: Artifacts, monkeypatch: pyte
     with pytest.raises(CompressError, match="runtime openvino is not installed: pip install no_such_package"):
         compress.load_artifact(artifacts["float"]["openvino"])
     compress.load_artifact(artifacts["float"]["onnxruntime"])
+
+
+def test_a_signal_after_openvino_is_a_signal(artifacts: Artifacts) -> None:
+    code = (
+        "import signal, sys; from compress import load_artifact\n"
+        "first, second = load_artifact(sys.argv[1]), load_artifact(sys.argv[1])\n"
+        "del first; del second\n"
+        "signal.signal(signal.SIGTERM, lambda number, frame: print('arrived'))\n"
+        "signal.raise_signal(signal.SIGTERM)\n"
+    )
+    path = artifacts["float"]["openvino"]
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, env=environment())
+    assert (done.returncode, done.stdout) == (0, "arrived\n"), done.stderr

@@ -17,7 +17,10 @@ from support import Job, environment
 
 import compress
 from compress.cli import main
+from compress.data.sample import read
+from compress.deployment import mlperf
 from compress.efficiency.intervals import wilson
+from compress.recipe.data import SampleData
 
 Artifacts = dict[str, dict[str, Path]]
 CLASSES: list[str] = PREPROCESS["classes"]
@@ -139,6 +142,22 @@ def test_evaluate_refuses(typed: Typed, artifact: Path, photos: Path, tmp_path: 
     assert "none of 1 images can be read" in typed.error("evaluate", artifact, tmp_path / "other")
 
 
+def test_evaluate_takes_the_test_images_of_a_data_set_by_name(typed: Typed, artifact: Path) -> None:
+    record = typed.json("evaluate", artifact, "--data", "cifar10-sample")
+    test = read(SampleData(source="cifar10-sample"), artifact).test
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    shared = {number: CLASSES.index(name) for number, name in enumerate(names) if name in CLASSES}
+    known = np.isin(test.labels, list(shared))
+    answers = compress.load_artifact(artifact)(test.images[known].transpose(0, 2, 3, 1)).argmax(1)
+    correct = int((answers == [shared[int(label)] for label in test.labels[known]]).sum())  # type: ignore[index]
+    assert record["accuracy"]["correct"] == correct and record["accuracy"]["n"] == int(known.sum()) == 1000
+    assert record["accuracy"]["split"] == "test" and record["data"] == "cifar10-sample"
+    assert {row["folder"] for row in record["left_out"]} == {name for name in names if name not in CLASSES}
+    assert "torchvision reads its images" in typed.error("evaluate", artifact, "--data", "cifar10")
+    assert "of the data sets there is cifar10" in typed.error("evaluate", artifact, "--data", "cifar11")
+    assert "evaluate takes one --data" in typed.error("evaluate", artifact)
+
+
 def test_predict_names_classes_with_their_probabilities(typed: Typed, artifact: Path, photos: Path) -> None:
     one = photos / "truck" / "1.png"
     rows = typed.json("predict", artifact, one, photos / "cat", "--top", 2)
@@ -206,6 +225,40 @@ def test_bench_in_words(typed: Typed, artifacts: Artifacts) -> None:
     assert status == 0
     for words in ("peak memory", "p50", "p90", "p99", "images/s", "against 1", "threads of", "onnxruntime", "numpy"):
         assert words in out
+
+
+def test_bench_in_every_runtime_that_reads_the_files_of_a_variant(typed: Typed, artifacts: Artifacts) -> None:
+    folder = artifacts["int8"]["onnxruntime"].parents[1]
+    record = typed.json("bench", folder, "--runtime", "auto", "--batches", 1, "--rounds", 5)
+    found = [(Path(row["path"]).parent.name, row["runtime"]) for row in record["artifacts"]]
+    assert found == [("onnx", "onnxruntime"), ("onnx", "openvino"), ("openvino", "openvino")]
+    (fastest,) = record["fastest"]
+    medians = {row["number"]: row["p50_ms"] for row in record["latency"]}
+    assert min(medians, key=lambda number: medians[number]) in {fastest["number"], *fastest["tied"]}
+
+
+def test_bench_without_the_load_generator_says_what_adds_it(
+    typed: Typed, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlperf, "MODULE", "no_such_module")
+    line = typed.error("bench", artifact, "--driver", "mlperf")
+    assert "needs mlcommons-loadgen: pip install 'compress-model[mlperf]'" in line
+    assert "--driver is turns or mlperf, not 'mlpref'" in typed.error("bench", artifact, "--driver", "mlpref")
+
+
+def test_bench_by_mlperfs_load_generator(typed: Typed, artifacts: Artifacts) -> None:
+    pytest.importorskip("mlperf_loadgen")
+    given = ["bench", *artifacts["float"].values(), "--driver", "mlperf", "--seconds", 0.2, "--batches", "1,4"]
+    record = typed.json(*given)
+    assert [(row["number"], row["scenario"], row["batch"]) for row in record["mlperf"]] == [
+        (number, *test) for number in (1, 2) for test in (("SingleStream", 1), ("Offline", 4))
+    ]
+    for row in record["mlperf"]:
+        assert row["images_per_s"] > 0 and (row["valid"] or row["reason"])
+        if row["scenario"] == "SingleStream":
+            assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
+    status, out, _ = typed(*given)
+    assert status == 0 and "Offline" in out and "no submission to MLPerf" in out
 
 
 def test_bench_refuses(typed: Typed, artifacts: Artifacts, tmp_path: Path) -> None:

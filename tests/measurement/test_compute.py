@@ -173,7 +173,7 @@ def test_pruned_and_quantized_networks_are_counted_from_their_own_shapes() -> No
     assert first < 16 or second < 32
     expected = 14 * 14 * first * 27 + 12 * 12 * second * first * 9 + second * 4
     assert macs(pruned, 16) == expected
-    graph = quantize(pruned, [torch.randn(8, 3, 16, 16)], torch.zeros(2, 3, 16, 16))
+    graph = quantize(pruned, [torch.randn(8, 3, 16, 16)], torch.zeros(2, 3, 16, 16)).network
     assert macs(graph, 16) == expected
 
 
@@ -181,7 +181,7 @@ def lowered() -> nn.Module:
     """Integer kernels for x86, which the counter has no formulas for: their weights are packed."""
     from torchao.quantization.pt2e.lowering import lower_pt2e_quantized_to_x86
 
-    graph = quantize(trained(), [torch.randn(8, 3, 16, 16)], torch.zeros(2, 3, 16, 16))
+    graph = quantize(trained(), [torch.randn(8, 3, 16, 16)], torch.zeros(2, 3, 16, 16)).network
     return lower_pt2e_quantized_to_x86(graph, (torch.zeros(1, 3, 16, 16),))
 
 

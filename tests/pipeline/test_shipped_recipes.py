@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -31,7 +30,7 @@ def test_recipes_for_stl10(name: str, tmp_path: Path, monkeypatch: pytest.Monkey
             changes.append(f"stages.{stage.id}.epochs=1")
         elif stage.kind == "prune":
             changes.append(f"stages.{stage.id}.repair.epochs=1")
-    results = json.loads((run(load_recipe(name, changes), tmp_path / "runs") / "results.json").read_text())
+    results = run(load_recipe(name, changes), tmp_path / "runs").record
     made = {variant["id"] for variant in results["variants"]}
     assert made == {stage.id for stage in shipped.stages if stage.kind != "export"}
     published = {stage.id for stage in shipped.stages if stage.published}

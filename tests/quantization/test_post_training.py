@@ -12,8 +12,9 @@ from torch import nn
 
 from compress.errors import CompressError
 from compress.quantization.capture import converted, layer_bits, quantized_convolutions
-from compress.quantization.post_training import Scheme, quantize
+from compress.quantization.post_training import quantize
 from compress.quantization.rebuild import rebuild, record
+from compress.quantization.scheme import Scheme
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
 
@@ -54,7 +55,7 @@ def transformer() -> nn.Module:
 def test_convolutions_and_linears_are_quantized_and_the_model_stays() -> None:
     model = small().train()
     before = copy.deepcopy(model.state_dict())
-    graph = quantize(model, [images(16), images(9, 1)], EXAMPLE)
+    graph = quantize(model, [images(16), images(9, 1)], EXAMPLE).network
     assert converted(graph)
     assert quantized_convolutions(graph) == (1, 1)
     assert layer_bits(graph) == {"0": (8, 8), "5": (8, 8)}
@@ -66,13 +67,13 @@ def test_convolutions_and_linears_are_quantized_and_the_model_stays() -> None:
 
 
 def test_a_quantized_graph_can_be_asked_for_eval_mode() -> None:
-    graph = quantize(small(), [images(4)], EXAMPLE)
+    graph = quantize(small(), [images(4)], EXAMPLE).network
     assert graph.eval() is graph and graph.train(False) is graph and not graph.training
 
 
 @pytest.mark.parametrize("make", [small, shared_relu, transformer])
 def test_a_recorded_graph_is_rebuilt_bit_for_bit(make: Callable[[], nn.Module]) -> None:
-    graph = quantize(make(), [images(16)], EXAMPLE)
+    graph = quantize(make(), [images(16)], EXAMPLE).network
     state, scales = record(graph)
     model = make()
     for parameter in model.parameters():
@@ -87,20 +88,20 @@ def test_a_recorded_graph_is_rebuilt_bit_for_bit(make: Callable[[], nn.Module]) 
 
 
 def test_a_record_holds_no_float_copy_of_quantized_weights() -> None:
-    state, _ = record(quantize(shared_relu(), [images(4)], EXAMPLE))
+    state, _ = record(quantize(shared_relu(), [images(4)], EXAMPLE).network)
     floats = {name: value for name, value in state.items() if value.is_floating_point()}
     assert max(value.dim() for value in floats.values()) == 1  # biases and scales
     assert sum(value.dtype == torch.int8 for value in state.values()) == 4
 
 
 def test_torchvision_resnet18_with_its_shared_activations() -> None:
-    graph = quantize(torchvision.models.resnet18(num_classes=4), [images(4)], EXAMPLE)
+    graph = quantize(torchvision.models.resnet18(num_classes=4), [images(4)], EXAMPLE).network
     assert quantized_convolutions(graph) == (20, 20)
     assert {"conv1", "layer4.1.conv2", "layer2.0.downsample.0", "fc"} <= set(layer_bits(graph))
 
 
 def test_a_record_of_another_architecture_is_refused() -> None:
-    state, scales = record(quantize(small(), [images(4)], EXAMPLE))
+    state, scales = record(quantize(small(), [images(4)], EXAMPLE).network)
     with pytest.raises(CompressError, match="recorded of another architecture than Sequential"):
         rebuild(shared_relu(), EXAMPLE, state, scales)
     with pytest.raises(CompressError, match=r"2 scales|instead of"):
@@ -147,7 +148,7 @@ def test_a_network_that_cannot_be_captured_is_one_clear_line() -> None:
 def test_sums_of_two_products_fit_into_16_bits() -> None:
     model = small()
     for reduced, limit in ((True, 64), (False, 128)):
-        state, _ = record(quantize(model, [images(16)], EXAMPLE, Scheme(reduce_range=reduced)))
+        state, _ = record(quantize(model, [images(16)], EXAMPLE, Scheme(reduce_range=reduced)).network)
         integers = [value for value in state.values() if value.dtype == torch.int8]
         largest = max(int(value.int().abs().max()) for value in integers)
         assert limit * 0.9 <= largest <= limit
@@ -155,8 +156,8 @@ def test_sums_of_two_products_fit_into_16_bits() -> None:
 
 
 def test_rebuilding_one_network_does_not_change_how_the_next_is_calibrated() -> None:
-    first = quantize(small(), [images(16)], EXAMPLE)
+    first = quantize(small(), [images(16)], EXAMPLE).network
     state, scales = record(first)
     rebuild(small(), EXAMPLE, state, scales)
-    _, again = record(quantize(small(), [images(16)], EXAMPLE))
+    _, again = record(quantize(small(), [images(16)], EXAMPLE).network)
     assert again == scales

@@ -11,8 +11,9 @@ from compress.errors import CompressError, UsageError
 from compress.models.layers import layers_named
 from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.float_layers import search
-from compress.quantization.post_training import Scheme, quantize
+from compress.quantization.post_training import Quantized, quantize
 from compress.quantization.rebuild import rebuild, record
+from compress.quantization.scheme import Scheme
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
 
@@ -35,7 +36,7 @@ def input_scale(observer: str, **settings: float) -> float:
     """Scale of the input of a convolution whose images hold one value far outside."""
     pixels = images(8)
     pixels[0, 0, 0, 0] = 100.0
-    _, scales = record(quantize(convolution(), [pixels], EXAMPLE, Scheme(observer, **settings)))  # type: ignore[arg-type]
+    _, scales = record(quantize(convolution(), [pixels], EXAMPLE, Scheme(observer, **settings)).network)  # type: ignore[arg-type]
     return float(scales[0][0])
 
 
@@ -50,10 +51,10 @@ def test_each_observer_finds_its_own_range() -> None:
 
 def test_layers_stay_in_float_by_name_and_are_rebuilt_so() -> None:
     model = network()
-    every = layer_bits(quantize(model, [images(16)], EXAMPLE))
+    every = layer_bits(quantize(model, [images(16)], EXAMPLE).network)
     keep = tuple(layers_named(model, ["conv1.*", "fc"]))
     scheme = Scheme(keep=keep)
-    graph = quantize(model, [images(16)], EXAMPLE, scheme)
+    graph = quantize(model, [images(16)], EXAMPLE, scheme).network
     assert keep and set(layer_bits(graph)) == set(every) - set(keep)
     done, total = quantized_convolutions(graph)
     assert 0 < done < total
@@ -77,6 +78,10 @@ class Damaged(nn.Module):
         self.wrong = sum(cost for name, cost in costs.items() if name not in keep)
 
 
+def damaged(keep: tuple[str, ...], costs: dict[str, int]) -> Quantized:
+    return Quantized(Damaged(keep, costs), {name: (8, 8) for name in costs if name not in keep}, (0, 0))
+
+
 def run_search(costs: dict[str, int], allowed: float) -> tuple[tuple[str, ...], int]:
     """Of 100 images all are right in float; each layer in INT8 costs some of them."""
     labels = torch.zeros(100, dtype=torch.long)
@@ -87,9 +92,9 @@ def run_search(costs: dict[str, int], allowed: float) -> tuple[tuple[str, ...], 
         answers[: model.wrong] = torch.tensor([0.0, 1.0])
         return answers
 
-    found = search(lambda keep: Damaged(keep, costs), logits, labels, right, lambda _: list(costs), allowed)  # type: ignore[arg-type, return-value]
+    found = search(lambda keep: damaged(keep, costs), logits, labels, right, allowed)
     assert found.trials[0].keep == ()
-    assert found.graph.wrong <= round(100 * allowed)
+    assert found.quantized.network.wrong <= round(100 * allowed)
     return found.keep, len(found.trials)
 
 

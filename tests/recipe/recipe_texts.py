@@ -50,6 +50,46 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
         2,
         ("measure.carbon_g_per_kwh: there is no energy to count it from", "give `watts`, or `energy: auto`"),
     ),
+    # devices
+    *(
+        ("  trend: epoch-fp32", f"  trend: epoch-fp32\n  deployments: {profiles}", 33, words)
+        for profiles, words in [
+            ("[cloud-cup]", ("there is no deployment 'cloud-cup'", "did you mean 'cloud-cpu'?")),
+            ("cloud-cpu", ("worth.deployments: must be a list, not 'cloud-cpu'",)),
+            ("[cloud-cpu, cloud-cpu]", ("worth.deployments.1.name: there is a deployment 'cloud-cpu' already",)),
+            (
+                "[{name: a, runtime: ncnn}]",
+                ("worth.deployments.0.budgets: a asks nothing of a model: give `latency_ms`",),
+            ),
+            (
+                "[{name: a, budgets: {size_mb: 5}}]",
+                ("worth.deployments.0.runtime: is missing: what runs the model on a",),
+            ),
+            ("[{name: a, runtime: nccn}]", ("worth.deployments.0.runtime: must be 'onnx", "did you mean 'ncnn'?")),
+            ("[{name: a, budgets: {size: 5}}]", ("budgets.size: unknown key", "did you mean 'size_mb'?")),
+            ("[{name: a, budgets: {size_mb: 0}}]", ("worth.deployments.0.budgets.size_mb: must be more than 0",)),
+            ("[{name: a, processor: ''}]", ("worth.deployments.0.processor: must be at least 1 characters",)),
+        ]
+    ),
+    # runtimes that run elsewhere
+    (
+        "    kind: quantize",
+        "    kind: quantize\n    method: nncf\n    target: portable",
+        27,
+        ("stages.int8.target: `method: nncf` has x86 only; torchao has portable",),
+    ),
+    (
+        "    from: [distilled, int8]",
+        "    from: [distilled, int8]\n    runtimes: [tensorrt]",
+        30,
+        ("files.runtimes: tensorrt takes quantized networks of `target: portable` only: set it in int8",),
+    ),
+    (
+        "target_macs: 0.5",
+        "target_latency: {share: 0.5, runtime: coreml}",
+        22,
+        ("pruned.target_latency: nothing is timed in coreml here: its files run in an app on iOS 17",),
+    ),
     # keys
     ("seed: 7", "sede: 7", 2, ("sede: unknown key", "did you mean 'seed'?", "allowed:")),
     ("    epochs: 3", "    epocs: 3", 17, ("stages.distilled.epocs", "did you mean 'epochs'?")),

@@ -221,6 +221,36 @@ def test_shipped_configs(folder: str, name: str) -> None:
     parse_recipe(SHORT, [f"{key.get(folder, f'worth.{folder[:-1]}')}={name}"])
 
 
+NUMBERS = {
+    "price_per_hour": "Price:",
+    "inference_share": "Share of inference:",
+    "watts": "power:",
+    "queries": "an example",
+    "budgets": "Budgets",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in resources.config_names("deployments") if name != "on-device"])
+def test_every_number_of_a_device_has_its_source(name: str) -> None:
+    (device,) = parse_recipe(SHORT, [f"worth.deployments=[{name}]"]).worth.deployments
+    assert device.name == name and device.hardware and device.runtime
+    told = device.source
+    assert "Hardware" in told and "an example" in told, "budgets are the user's"
+    for key, word in NUMBERS.items():
+        assert getattr(device, key) is None or word in told, (key, word)
+
+
+def test_a_device_is_named_changed_or_written_out() -> None:
+    text = (
+        SHORT + "worth:\n  deployments:\n    - cloud-cpu\n    - {use: cloud-cpu, name: mine, budgets: {size_mb: 5}}\n"
+    )
+    text += "    - {name: own, runtime: ncnn, budgets: {energy_j: 1}}\n"
+    named, changed, own = parse_recipe(text, ["worth.deployments.2.batch=4"]).worth.deployments
+    assert (named.budgets.latency_ms, named.budgets.size_mb) == (50, None)
+    assert (changed.budgets.latency_ms, changed.budgets.size_mb, changed.runtime) == (50, 5, named.runtime)
+    assert own.batch == 4 and own.budgets.model_dump(exclude_none=True) == {"energy_j": 1}
+
+
 # --- the graph ----------------------------------------------------------------------------------------------------
 
 

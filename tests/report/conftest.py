@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from compress.data.arrays import ImageData, Split
 from compress.efficiency import training_efficiency, wilson, worth
+from compress.pipeline.answered import Answered, bits, class_changes, digest_of, disagreements
+from compress.report.compare import compare
 
 TREND: dict[str, Any] = {
     "name": "epoch-fp32",
@@ -82,6 +91,7 @@ def _artifacts(id: str, bits: int, top1: float, size: int) -> list[dict[str, Any
             "bytes": size,
             "top1": top1,
             "top1_agreement": 0.9964 if bits == 8 else 1.0,
+            "integer_macs_share": (0.49 if runtime == "onnxruntime" else 1.0) if bits == 8 else 0.0,
             "max_abs_diff": 0.31 if bits == 8 else 3.1e-6,
         }
         for runtime in ("onnxruntime", "openvino")
@@ -124,9 +134,60 @@ def _variant(row: tuple[Any, ...]) -> dict[str, Any]:
     }
 
 
+def answered() -> Answered:
+    """Logits that are right as often, and on as many images together, as the rows and `PAIRED` say."""
+    rng = np.random.default_rng(0)
+    labels, images = np.arange(N) % len(CLASSES), rng.integers(0, 256, (N, 3, 32, 32), np.uint8)
+    test = Split(images, labels)
+    data = ImageData("cifar10-sample", tuple(CLASSES), 32, test, test, test, test, "", 0)
+    logits = {}
+    for row in ROWS:
+        said = np.where(_right(row[0]), labels, (labels + 1 + labels % 3) % len(CLASSES))
+        logits[row[0]] = np.eye(len(CLASSES), dtype=np.float32)[said] * rng.uniform(2, 9, (N, 1)).astype(np.float32)
+    return Answered(data, logits)
+
+
+def _right(id: str) -> np.ndarray:
+    """[N] booleans. The images lie in four blocks: teacher and `distilled` right, only the one or the other, none."""
+    b, c, _ = PAIRED["teacher"]["distilled"]
+    teacher = ROWS[0][3]
+    sizes = (teacher - b, b, c, N - teacher - c)
+    if id in ("teacher", "distilled"):
+        mine = ((sizes[0], b, 0, 0), (sizes[0], 0, c, 0))[id == "distilled"]
+    else:
+        (lost, gained, _), (left, won, _) = PAIRED["teacher"][id], PAIRED["distilled"][id]
+        mine = next(
+            shares
+            for new in range(gained + 1)  # of the images that neither has right
+            if (shares := (sizes[0] - (lost - (b - won + new)), won - new, gained - new, new))
+            and all(0 <= share <= size for share, size in zip(shares, sizes, strict=True))
+            and sizes[0] - shares[0] + c - shares[2] == left
+        )
+    return np.concatenate([np.arange(size) < share for share, size in zip(mine, sizes, strict=True)])
+
+
+def _answers() -> dict[str, Any]:
+    """What `results.json` says of them."""
+    found = answered()
+    return {
+        "right": {name: bits(right) for name, right in found.right.items()},
+        "test_sha256": digest_of(found.data.test),
+        "class_changes": [change for reference in PAIRED for change in class_changes(found, reference)],
+        "disagreements": disagreements(found, "teacher", "int8"),
+    }
+
+
 def example() -> dict[str, Any]:
+    """The example, fresh each time."""
+    return copy.deepcopy(_example())
+
+
+@cache
+def _example() -> dict[str, Any]:
     """The quickstart as it could come out: nothing is granted against the teacher, much against `distilled`."""
-    variants = [_variant(row) for row in ROWS]
+    variants, answers = [_variant(row) for row in ROWS], _answers()
+    for variant in variants:
+        variant["accuracy"]["right"] = answers["right"][variant["id"]]
     return {
         "schema_version": 1,
         "recipe": {
@@ -146,8 +207,15 @@ def example() -> dict[str, Any]:
             },
         },
         "command": "compress-model run recipes/quickstart.yaml --set stages.pruned.target_macs=0.5",
-        "run": {"id": "2026-11-23T13-20-04-9f2c", "started": "2026-11-23T13:20:04Z", "wall_s": 541.2},
+        "run": {
+            "id": "2026-11-23T13-20-04-9f2c",
+            "started": "2026-11-23T13:20:04Z",
+            "wall_s": 541.2,
+            "made": ["pruned", "int8"],
+            "from_store": ["teacher", "scratch", "distilled"],
+        },
         "environment": {
+            "compress": "0.1.0",
             "python": "3.11.7",
             "torch": "2.15.0",
             "packages": {"timm": "1.0.30", "torchao": "0.18.0", "openvino": "2026.3.0"},
@@ -163,10 +231,13 @@ def example() -> dict[str, Any]:
             "validation": 500,
             "test": N,
             "skipped": 0,
+            "test_sha256": answers["test_sha256"],
         },
         "variants": variants,
         "efficiency": [worth(variants, reference, 0.02, TREND, paired) for reference, paired in PAIRED.items()],
         "training_efficiency": training_efficiency(variants, TREND),
+        "class_changes": answers["class_changes"],
+        "disagreements": answers["disagreements"],
     }
 
 
@@ -174,3 +245,38 @@ def example() -> dict[str, Any]:
 def results() -> dict[str, Any]:
     """The example, fresh for every test."""
     return example()
+
+
+@pytest.fixture
+def second() -> dict[str, Any]:
+    """Another run of the example: pruned further, 200 more of the test images wrong for it, and one new variant."""
+    run = example()
+    run["run"]["id"] = "second"
+    run["recipe"]["resolved"]["stages"][2]["target_macs"] = 0.25
+    run["environment"]["cpu"] = "another"
+    pruned = run["variants"][3]
+    right = np.unpackbits(np.frombuffer(bytes.fromhex(pruned["accuracy"]["right"]), np.uint8))[:N].astype(bool)
+    right[np.flatnonzero(right)[:200]] = False
+    correct = int(right.sum())
+    pruned["accuracy"] |= {"correct": correct, "top1": correct / N, "right": bits(right), "n": N}
+    pruned["accuracy"]["ci95"] = list(wilson(correct, N))
+    pruned["inference"]["macs"] //= 2
+    pruned["stage_key"] = "another"
+    for row in pruned["inference"]["latency"]:
+        row["ratio_ci95"] = [2 * end for end in row["ratio_ci95"]]
+    run["variants"].append({**copy.deepcopy(pruned), "id": "new"})
+    return run
+
+
+@pytest.fixture
+def compared(results: dict[str, Any], second: dict[str, Any], tmp_path: Path) -> Callable[[], dict[str, Any]]:
+    """Holds the two against each other, as they are when it is called."""
+
+    def held() -> dict[str, Any]:
+        folders = [tmp_path / name for name in ("first", "second")]
+        for folder, run in zip(folders, (results, second), strict=True):
+            folder.mkdir(exist_ok=True)
+            (folder / "results.json").write_text(json.dumps(run))
+        return compare(folders)
+
+    return held

@@ -15,9 +15,12 @@ from rich.console import Console
 from compress.efficiency import worth
 from compress.report import page, render_html, render_markdown, terminal_table, write_report
 from compress.report.answer import answer, not_measured
+from compress.report.card import LICENSE
+from compress.report.classes import classes_table
 from compress.report.plots import accuracy_cost_svg
 
 Results = dict[str, Any]
+OURS = (page.TEMPLATES / "html" / "sort.js").read_text()
 HOSTILE = "<script>alert(1)</script>|`$x_1$`&\"'{{7*7}}\n# [bold]"
 
 
@@ -31,6 +34,7 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str | None]] = []
         self.open: list[str] = []
+        self.scripts: list[str] = []
         self.text = ""
         self.feed(html)
         self.close()
@@ -49,7 +53,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] != "style":
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+        elif not self.open or self.open[-1] != "style":
             self.text += data
 
 
@@ -113,11 +119,11 @@ def test_html_is_whole_and_needs_no_network(results: Results) -> None:
     html = render_html(results)
     found = Page(html)
     assert not found.open
-    assert not {"script", "link", "img", "iframe", "object", "base"} & set(found.tags)
+    assert not {"link", "iframe", "object", "base", "form"} & set(found.tags)
     addresses = [v for k, v in found.attributes if k in ("src", "href", "xlink:href") and v and not v.startswith("#")]
-    assert not addresses
+    assert addresses and all(address.startswith("data:image/webp;base64,") for address in addresses)
     assert "@import" not in html
-    others = 4  # the waterfall, the curves, the life against `distilled`, the gap
+    others = 7  # latency, the waterfall, the curves, the life against `distilled`, the gap, classes against both
     assert html.count("<svg") == len(results["efficiency"]) + others
 
 
@@ -182,12 +188,14 @@ def test_hostile_names_stay_text(results: Results, old: str) -> None:
     hostile = renamed(results, old, HOSTILE)
     found = Page(render_html(hostile))
     assert not found.open
-    assert "script" not in found.tags
+    assert found.scripts == [OURS] and found.tags.count("script") == 1
+    assert not [name for name, _ in found.attributes if name.startswith("on")]
     assert "alert(1)" in found.text
     assert "49" not in {part.strip("|&`$") for part in found.text.split()}
     text = render_markdown(hostile).partition("## Settings")[0]
     assert "<script" not in text.replace("\\<", "")
-    assert not any(line.startswith("# ") for line in text.splitlines()[1:])
+    headings = [line for line in text.splitlines() if line.startswith("# ")]
+    assert headings[0] == LICENSE and headings[1].startswith("# ") and len(headings) == 2
     counts = [line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")]
     assert set(counts) <= {counts[0], *(len(t) + 1 for t in _headings(results))}
 
@@ -196,6 +204,7 @@ def _headings(results: Results) -> list[tuple[str, ...]]:
     context = page._context(results)
     names = ("variants", "artifacts", "latency")
     tables = [*(context[name] for name in names), *context["worths"], *(table for table, _ in context["parts"])]
+    tables += [classes_table(entry) for entry in results["class_changes"]]
     return [table.headings for table in tables]
 
 
@@ -248,7 +257,7 @@ def test_write_report_replaces_whole_files(results: Results, tmp_path: Path, mon
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(page, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     results["command"] = "another"
     with pytest.raises(OSError, match="No space"):
         write_report(results, tmp_path)

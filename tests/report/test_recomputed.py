@@ -29,6 +29,8 @@ def test_every_derived_figure_follows_from_the_measured_ones(results: Results) -
         ("training_efficiency", 0, "ratio"),
         ("variants", 2, "accuracy", "ci95", 0),
         ("variants", 2, "training", "macs"),
+        ("class_changes", 5, "classes", 0, "difference"),
+        ("class_changes", 5, "classes", 0, "difference_ci95", 1),
     ],
 )
 def test_a_wrong_figure_is_noticed(results: Results, path: tuple[Any, ...]) -> None:
@@ -40,6 +42,26 @@ def test_a_wrong_figure_is_noticed(results: Results, path: tuple[Any, ...]) -> N
     holder[last] *= 1.001
     with pytest.raises(AssertionError):
         recompute(wrong, results["efficiency"][0]["trend"])
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("class_changes", 5, "classes", 0, "variant_correct"), 3),
+        (("disagreements", "examples", 0, "student", "class"), "horse"),
+        (("disagreements", "examples", 1, "image"), 7),
+        (("variants", 4, "accuracy", "right"), "00" * 313),
+    ],
+)
+def test_a_wrong_answer_is_noticed(results: Results, path: tuple[Any, ...], value: Any) -> None:
+    *way, last = path
+    holder: Any = results
+    for step in way:
+        holder = holder[step]
+    assert holder[last] != value
+    holder[last] = value
+    with pytest.raises(AssertionError):
+        recompute(results, results["efficiency"][0]["trend"])
 
 
 def test_the_page_shows_the_figures_of_the_file(results: Results) -> None:

@@ -1,0 +1,39 @@
+"""The verb that holds runs against one another. Like the others, it parses, calls and prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compress.cli_shared import AsJson, print_json
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, two or more.", metavar="RUN...")],
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one page of it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what changed between runs and what moved; all are held against the first."""
+    from compress.report.compare import compare as compare_runs
+    from compress.report.compare_page import answer_lines, terminal_tables, write_comparison
+
+    record = compare_runs(runs)
+    if html:
+        write_comparison(record, html)
+    if as_json:
+        print_json(record)
+        return
+    from rich.console import Console
+
+    for table in terminal_tables(record):
+        Console(highlight=False).print(table)
+    for line in answer_lines(record):
+        print(line)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    runs = "runs/quickstart/20261123-120000 runs/quickstart/20261124-090000"
+    app.command(epilog=f"Example: compress-model compare {runs} --html moved.html")(compare)

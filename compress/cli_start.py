@@ -1,0 +1,59 @@
+"""The verb with which a person starts: it looks, writes a recipe, and says what to expect of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MOST_TIMED = 20_000  # images that are decoded for an estimate without being asked
+
+
+def init(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Your images: a folder, a CSV, Parquet or tar files, or a saved dataset.",
+            metavar="DATA",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The recipe to write.")] = Path("recipe.yaml"),
+    runs: Annotated[Path, typer.Option("--runs", help="Folder of the runs and of the store that they share.")] = Path(
+        "runs"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Write over a recipe that is there.")] = False,
+) -> None:
+    """Look at your images and write a recipe that fits them and this machine."""
+    from compress.data.guess import guess
+    from compress.data.survey import look
+    from compress.recipe.load import load_recipe
+    from compress.recipe.seen import survey_lines
+    from compress.recipe.starter import check_free, choose, recipe_text, this_machine, write_recipe
+
+    check_free(output, force=force)
+    settings = guess(data)
+    survey = look(settings)
+    print("\n".join(survey_lines(settings, survey)))
+    machine = this_machine()
+    choices = choose(survey, machine)
+    print(f"teacher: {choices.why}")
+    write_recipe(output, recipe_text(settings, survey, machine, choices))
+    recipe = load_recipe(output)
+    steps = " -> ".join(stage.kind for stage in recipe.stages)
+    print(f"{output}: {steps}, at {choices.side} pixels, {choices.epochs} epochs\n")
+    if survey.total > MOST_TIMED:
+        print(f"{survey.total:,} images take a while to decode: `compress-model plan {output}` says the time to expect")
+    else:
+        from rich.console import Console
+
+        from compress.pipeline.estimate import estimate, plan_table
+
+        Console(highlight=False).print(plan_table(estimate(recipe, runs)))
+    print(f"\ncompress-model run {output}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command(epilog="Example: compress-model init photos --output photos.yaml")(init)

@@ -1,0 +1,223 @@
+"""`parquet` and `hf-dataset`: tables with the images inside, read by pyarrow, which is loaded only where one is."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compress.data.digests import BLOCK
+from compress.data.listing import SPLIT_WORDS, Label, Listing, Rows, of_shards, sort_out
+from compress.data.shards import find_shards
+from compress.data.tree import listed
+from compress.errors import CompressError, UsageError, first_line
+from compress.recipe.data import ArrowData
+from compress.recipe.words import clean, did_you_mean
+from compress.resources import expand
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def listing(settings: ArrowData) -> Listing:
+    """What the shards hold; their images are not read for it.
+
+    Raises:
+        CompressError: a file cannot be read.
+        UsageError: a column is missing or of another kind, or a label is wrong; the row is named.
+    """
+    where = Path(expand(settings.path)).expanduser()
+    shards = find_shards(settings.path, (".parquet",)) if settings.source == "parquet" else saved_shards(where)
+    files = [file for file, _ in shards]
+    starts: list[int] = []
+    rows: list[tuple[str, Label]] = []
+    names: list[str] | None = None
+    for number, (file, part) in enumerate(shards):
+        of_file, labels, splits = _columns(
+            file, file.stat().st_mtime_ns, settings.image, settings.label, settings.split
+        )
+        if number and of_file != names:
+            raise UsageError(f"{file}: has other class names than {files[0]}")
+        names = of_file
+        starts.append(len(rows))
+        rows += zip(_parts(file, part, splits, len(labels)), labels, strict=True)
+
+    def name(row: int) -> str:
+        shard = bisect.bisect_right(starts, row) - 1
+        return f"{files[shard].name}: row {row - starts[shard]}"
+
+    found = sort_out(rows, settings.classes or names, str(where), name)
+    return of_shards(
+        where,
+        files,
+        found,
+        name,
+        lambda kept: _images(files, starts, settings.image, kept),
+        image=settings.image,
+    )
+
+
+def saved_shards(folder: Path) -> list[tuple[Path, str]]:
+    """Arrow files of a folder that `datasets` has saved to disk, each with its part: a `DatasetDict`, or one `Dataset`.
+
+    Raises:
+        CompressError: its description cannot be read.
+        UsageError: it is no such folder, or has a split that is none of ours.
+    """
+    if (folder / "dataset_dict.json").is_file():
+        splits = _json(folder / "dataset_dict.json").get("splits", [])
+        unknown = [str(split) for split in splits if str(split).lower() not in SPLIT_WORDS]
+        if unknown:
+            raise UsageError(
+                f"{folder}: has the split {listed(unknown)}; allowed: train, validation, test or unlabeled"
+            )
+        folders = [(folder / split, SPLIT_WORDS[split.lower()]) for split in splits]
+    elif (folder / "state.json").is_file():
+        folders = [(folder, "train")]
+    else:
+        raise UsageError(
+            f"data.path: {folder} holds neither dataset_dict.json nor state.json, so it is no folder that `datasets` "
+            "has saved to disk"
+        )
+    return [(file, part) for split, part in folders for file in _data_files(split)]
+
+
+def _data_files(folder: Path) -> list[Path]:
+    state = _json(folder / "state.json")
+    if state.get("_indices_files") or state.get("_indices_data_files"):
+        raise UsageError(f"{folder}: is a selection of rows; save it again after `flatten_indices()`")
+    names = [str(row.get("filename")) for row in state.get("_data_files") or [] if isinstance(row, dict)]
+    if not names or any(Path(name).name != name for name in names):
+        raise CompressError(f"{folder / 'state.json'} names no data files beside it")
+    return [folder / name for name in names]
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CompressError(f"{file} cannot be read: {first_line(error)}") from error
+    if not isinstance(value, dict):
+        raise CompressError(f"{file} cannot be read: it holds no object")
+    return value
+
+
+@lru_cache(maxsize=256)
+def _columns(
+    file: Path, changed: int, image: str, label: str, split: str | None
+) -> tuple[list[str] | None, list[Label], list[str | None]]:
+    """Class names of a shard, if its schema has any, and labels and splits of its rows. `changed` is for the cache."""
+    labels: list[Label] = []
+    splits: list[str | None] = []
+    with _opened(file) as shard:
+        _check_columns(file, shard.schema, image, label, split)
+        for batch in shard.batches([label] if split in (None, label) else [label, str(split)]):
+            labels += batch.column(label).to_pylist()
+            splits += batch.column(split).to_pylist() if split else []
+        return _class_names(shard.schema, label), labels, splits
+
+
+def _check_columns(file: Path, schema: pa.Schema, image: str, label: str, split: str | None) -> None:
+    import pyarrow.types as kinds
+
+    for column in (image, label, *([split] if split else [])):
+        if schema.get_field_index(column) < 0:
+            hint = did_you_mean(column, schema.names)
+            raise UsageError(
+                f"{file}: there is no column '{clean(column)}'{hint or ';'} there are: {listed(schema.names)}"
+            )
+    kind = schema.field(image).type
+    if not _holds_images(kind):
+        raise UsageError(f"{file}: the column '{clean(image)}' is {kind}, not bytes or a struct that has `bytes`")
+    kind = schema.field(label).type
+    value = kind.value_type if kinds.is_dictionary(kind) else kind
+    if not (kinds.is_integer(value) or kinds.is_string(value) or kinds.is_large_string(value) or kinds.is_null(value)):
+        raise UsageError(f"{file}: the column '{clean(label)}' is {kind}, not whole numbers or text")
+
+
+def columns_of(file: Path) -> tuple[list[str], list[str]]:
+    """Names of a shard's columns that can hold images, and of all."""
+    with _opened(file) as shard:
+        return [field.name for field in shard.schema if _holds_images(field.type)], list(shard.schema.names)
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    import pyarrow.types as kinds
+
+    has_bytes = kinds.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    return bool(kinds.is_binary(kind) or kinds.is_large_binary(kind) or has_bytes)
+
+
+def _class_names(schema: pa.Schema, label: str) -> list[str] | None:
+    """Names that Hugging Face's `ClassLabel` keeps in the metadata of a schema."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        names = features[label]["names"]
+    except (KeyError, ValueError, TypeError):
+        return None
+    return [str(name) for name in names] if isinstance(names, list) else None
+
+
+def _parts(file: Path, part: str, splits: Sequence[str | None], count: int) -> Iterator[str]:
+    if not splits:
+        yield from itertools.repeat(part, count)
+    for row, word in enumerate(splits):
+        own = SPLIT_WORDS.get(str(word).lower())
+        if own is None:
+            allowed = "train, validation, test or unlabeled"
+            raise UsageError(f"{file.name}: row {row}: '{clean(str(word))}' is no split; allowed: {allowed}")
+        yield own
+
+
+def _images(files: Sequence[Path], starts: Sequence[int], column: str, rows: Rows) -> Iterator[bytes]:
+    """Bytes of the images of rows, which rise; none where a row has none."""
+    wanted = iter(rows.tolist())
+    row = next(wanted, None)
+    for file, start in zip(files, starts, strict=True):
+        if row is None:
+            return
+        with _opened(file) as shard:
+            for batch in shard.batches([column]):
+                values = batch.column(column)
+                while row is not None and row < start + len(values):
+                    yield _bytes(values[row - start].as_py(), f"{file}: row {row - start}")
+                    row = next(wanted, None)
+                start += len(values)
+
+
+def _bytes(value: Any, place: str) -> bytes:
+    if not isinstance(value, dict):
+        return value or b""
+    if value["bytes"] is None and value.get("path"):
+        raise UsageError(f"{place}: holds the path of an image and not its bytes; `source: csv` takes paths")
+    return value["bytes"] or b""
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """An open shard: its schema, and its rows, some at a time."""
+
+    schema: pa.Schema
+    batches: Callable[[list[str]], Iterable[pa.RecordBatch]]
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[_Shard]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if file.suffix.lower() == ".parquet":
+            with pq.ParquetFile(file) as table:
+                yield _Shard(table.schema_arrow, lambda columns: table.iter_batches(BLOCK, columns=columns))
+        else:
+            with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
+                yield _Shard(stream.schema, lambda columns: (batch.select(columns) for batch in stream))
+    except (pa.ArrowException, OSError) as error:
+        raise CompressError(f"{file} cannot be read: {first_line(error)}") from error

@@ -1,0 +1,117 @@
+"""`csv`: a table of paths and labels, a line an image."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from compress.data.listing import SPLIT_WORDS, Label, Listing, of_files, sort_out
+from compress.errors import CompressError, UsageError
+from compress.recipe.data import CsvData
+from compress.recipe.words import clean, did_you_mean, listed
+from compress.resources import expand
+
+DELIMITERS = ",;\t|"
+
+
+def listing(settings: CsvData) -> Listing:
+    """What the table names. An image is in it once.
+
+    Raises:
+        CompressError: the file cannot be read.
+        UsageError: a line is wrong; it is named.
+    """
+    table = Path(expand(settings.path)).expanduser()
+    files: list[Path] = []
+    lines: dict[Path, int] = {}
+    rows: list[tuple[str, Label]] = []
+    for line, cells in read_table(table, settings.image, [settings.label, settings.split]):
+        place = f"{table}:{line}"
+        file = table.parent / cells[settings.image]
+        if not cells[settings.image]:
+            raise UsageError(f"{place}: has no path in the column {settings.image}")
+        if file in lines:
+            raise UsageError(f"{place}: {clean(cells[settings.image])} is at line {lines[file]} already")
+        if not _is_file(file):
+            raise UsageError(
+                f"{place}: there is no file {clean(cells[settings.image])}; paths are relative to the CSV's folder"
+            )
+        rows.append((_part(cells, settings, place), cells[settings.label]))
+        files.append(file)
+        lines[file] = line
+    found = sort_out(rows, settings.classes, str(table), lambda row: f"{table}:{lines[files[row]]}")
+    parts = {name: ([files[row] for row in kept], labels) for name, (kept, labels) in found.parts.items()}
+    return of_files(table, found.classes, parts, {})
+
+
+def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Lines of a CSV with a header, each with its number. Cells are stripped, missing ones are empty.
+
+    The delimiter is the one of `,`, `;`, tab and `|` that finds the column `image` in the header.
+
+    Raises:
+        CompressError: the file cannot be read.
+        UsageError: it is no CSV in UTF-8, or lacks a column.
+    """
+    text = _text(table)
+    known = _headers(text)
+    columns = next((names for names in known if image in names), max(known, key=len))
+    for column in (image, *others):
+        if column is not None and column not in columns:
+            there = listed((clean(name) for name in columns), "and") or "none"
+            hint = did_you_mean(column, columns)
+            raise UsageError(f"{table}:1: there is no column '{clean(column)}'{hint or ';'} there are: {there}")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=DELIMITERS[known.index(columns)], strict=True)
+    try:
+        next(reader)
+        for cells in reader:
+            if not any(cells):
+                continue
+            if len(cells) > len(columns):
+                raise UsageError(f"{table}:{reader.line_num}: has {len(cells)} cells, the header {len(columns)}")
+            padded = [*cells, *[""] * (len(columns) - len(cells))]
+            yield reader.line_num, {name: cell.strip() for name, cell in zip(columns, padded, strict=True)}
+    except csv.Error as error:
+        raise UsageError(f"{table}:{reader.line_num}: is not valid CSV: {error}") from error
+
+
+def columns_of(table: Path) -> list[str]:
+    """Names of the columns, by the delimiter that makes the most of them."""
+    return max(_headers(_text(table)), key=len)
+
+
+def _headers(text: str) -> list[list[str]]:
+    """The header as each delimiter divides it."""
+    line = text.partition("\n")[0].rstrip("\r")
+    return [next(csv.reader([line], delimiter=mark), []) for mark in DELIMITERS]
+
+
+def _text(table: Path) -> str:
+    try:
+        return table.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise UsageError(f"data.path: {table} does not exist") from error
+    except IsADirectoryError as error:
+        raise UsageError(f"data.path: {table} is a folder, not a CSV file") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{table}:{line}: is not UTF-8 text; save the table as UTF-8") from error
+    except OSError as error:
+        raise CompressError(f"{table} cannot be read: {error.strerror}") from error
+
+
+def _part(cells: dict[str, str], settings: CsvData, place: str) -> str:
+    word = cells[settings.split] if settings.split else ""
+    part = SPLIT_WORDS.get(word.lower() or "train")
+    if part is None:
+        raise UsageError(f"{place}: '{clean(word)}' is no split; allowed: train, validation, test or unlabeled")
+    return part
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False

@@ -1,0 +1,117 @@
+"""From a listing of images to arrays: what all sources of image files share."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from compress.data.digests import BLOCK, THREADS
+from compress.data.files import BrokenImage, decode
+from compress.data.listing import Listing
+from compress.data.raw import Contents, Part, Pixels, Raw, Source
+from compress.errors import CompressError, UsageError
+from compress.progress import task
+from compress.recipe.data import FileData
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What became of a list of images: the part, and each that was none with the reason."""
+
+    part: Part
+    broken: tuple[str, ...]
+
+
+def file_source(listing_of: Callable[[Any], Listing]) -> Source:
+    """A source whose images are those that `listing_of(settings)` lists."""
+
+    def contents(settings: FileData, cache: Path | None) -> Contents:
+        listing = listing_of(settings)
+        has_test = "test" in listing.parts
+        if not has_test and settings.test is None:
+            raise UsageError(f"{listing.where}: has no test images; `test: 0.2` in data cuts a fifth off for them")
+        validation, counts = "validation" in listing.parts, tuple(listing.counts("train"))
+        return Contents(listing.fingerprint(cache), listing.classes, validation, counts, has_test)
+
+    def read(settings: FileData, scratch: Path) -> Raw:
+        return _read(listing_of(settings), settings, scratch)
+
+    return Source(contents, read)
+
+
+def _read(listing: Listing, settings: FileData, scratch: Path) -> Raw:
+    """Decode all images into arrays below `scratch`.
+
+    Raises:
+        CompressError: one is no image and the recipe refuses that, or no image of a class is left.
+    """
+    decoded = {name: _decode_part(listing, name, settings, scratch) for name in listing.parts}
+    for name, result in decoded.items():
+        _check_left(listing, name, result)
+    parts = {name: result.part for name, result in decoded.items()}
+    skipped = tuple(text for result in decoded.values() for text in result.broken)
+    return Raw(listing.classes, **{"test": None, **parts}, skipped=skipped)  # type: ignore[arg-type]
+
+
+def _decode_part(listing: Listing, name: str, settings: FileData, scratch: Path) -> Decoded:
+    listed, side = listing.parts[name], settings.resolution
+    kept, broken = [], []
+    path = scratch / f"{name}.bin"
+    with path.open("wb") as out, task(f"decoding {name}", listed.count) as advance:
+        for row, pixels in enumerate(in_blocks(listed.items(1), lambda image: _try(image, side), advance)):
+            if isinstance(pixels, str):
+                broken.append(f"{listed.name(row)} ({pixels})")
+                if settings.broken == "refuse":
+                    raise CompressError(
+                        f"{listing.where}: {broken[0]} is no image that can be read; remove it, or set data.broken to "
+                        "skip"
+                    )
+            else:
+                kept.append(row)
+                out.write(pixels.tobytes())
+    shape = (len(kept), 3, side, side)
+    images: Pixels = np.memmap(path, np.uint8, "r", shape=shape) if kept else np.empty(shape, np.uint8)
+    return Decoded(Part(images, None if listed.labels is None else listed.labels[kept]), tuple(broken))
+
+
+def _try(image: Path | bytes, side: int) -> Pixels | str:
+    try:
+        return decode(image, side)
+    except BrokenImage as error:
+        return str(error)
+
+
+def in_blocks(
+    images: Iterator[Path | bytes], work: Callable[[Path | bytes], Result], advance: Callable[..., None]
+) -> Iterable[Result]:
+    """Results in order, a block at a time, so that no more than a block lies in memory."""
+    with ThreadPoolExecutor(THREADS) as pool, warnings.catch_warnings():
+        # Too many pixels are an error of ours; other warnings of PIL are about metadata.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        while block := list(islice(images, BLOCK)):
+            results = list(pool.map(work, block))
+            advance(len(block))
+            yield from results
+
+
+def _check_left(listing: Listing, name: str, result: Decoded) -> None:
+    labels = result.part.labels
+    if labels is None:
+        return
+    counts = np.bincount(labels, minlength=len(listing.classes))
+    gone = [listing.classes[row] for row in np.flatnonzero(counts == 0)]
+    if gone:
+        raise CompressError(
+            f"{listing.where}: {listing.called.get(name, name)}: no image is left of {', '.join(gone)}, as all files "
+            f"of it are broken: {result.broken[0]}"
+        )

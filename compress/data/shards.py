@@ -1,0 +1,101 @@
+"""Files that hold many images each: which there are, and to which split each belongs."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from compress.data.listing import SPLIT_WORDS
+from compress.data.tree import listed
+from compress.errors import CompressError, UsageError
+from compress.resources import expand
+
+MOST_SHARDS = 100_000
+_BRACES = re.compile(r"\{([^{}]*)\}")
+
+
+def find_shards(path: str, endings: tuple[str, ...]) -> list[tuple[Path, str]]:
+    """Shards in order, each with its part.
+
+    Args:
+        path: a file, a folder, or a pattern: `{000..007}` and `{train,test}` stand for several names, `*` for any.
+        endings: of the names of shards, lower case.
+
+    The split is a word of the file's name, or of a folder between it and `path`: `train-000.tar`, `test/000.tar`. Where
+    no name has one, all are train.
+
+    Raises:
+        CompressError: a folder cannot be read.
+        UsageError: there is no shard, or only some of them have a split.
+    """
+    given = Path(expand(path)).expanduser()
+    if given.is_dir():
+        shards = [(shard, str(shard.relative_to(given))) for shard in _below(given, endings)]
+        if not shards:
+            raise UsageError(f"data.path: {given} holds no file that ends in {' or '.join(endings)}")
+    elif given.is_file():
+        shards = [(given, given.name)]
+    else:
+        files = [Path(name) for one in _alternatives(str(given)) for name in _matches(one)]
+        fixed = Path(*itertools.takewhile(lambda part: not re.search(r"[{*?\[]", part), given.parts[:-1]))
+        shards = [(file, str(file.relative_to(fixed))) for file in dict.fromkeys(files)]
+    known = [(shard, _split(name)) for shard, name in shards]
+    if any(part for _, part in known):
+        without = [shard.name for shard, part in known if not part]
+        if without:
+            raise UsageError(
+                f"data.path: {given}: there is no split in the name of {listed(without)}, as in others: train, "
+                "validation, test or unlabeled"
+            )
+    return [(shard, part or "train") for shard, part in known]
+
+
+def _below(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+    try:
+        return sorted(
+            path
+            for path in folder.rglob("*")
+            if path.name.lower().endswith(endings)
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+            and path.is_file()
+        )
+    except OSError as error:
+        raise CompressError(f"{folder} cannot be read: {error.strerror}") from error
+
+
+def _alternatives(pattern: str) -> Iterator[str]:
+    """Names that a pattern with braces stands for."""
+    match = _BRACES.search(pattern)
+    if not match:
+        yield pattern
+        return
+    for word in _words(match[1], pattern):
+        yield from _alternatives(pattern[: match.start()] + word + pattern[match.end() :])
+
+
+def _words(inside: str, pattern: str) -> list[str]:
+    first, dots, last = inside.partition("..")
+    if not dots:
+        return inside.split(",")
+    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < int(first) + MOST_SHARDS):
+        raise UsageError(f"data.path: {pattern}: {{{inside}}} should be two rising numbers, such as {{000..007}}")
+    return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+
+
+def _matches(name: str) -> list[str]:
+    found = sorted(glob.glob(name)) if re.search(r"[*?\[]", name) and not Path(name).exists() else [name]  # noqa: PTH207 - Path.glob takes no absolute pattern
+    if not found or not all(Path(file).is_file() for file in found):
+        raise UsageError(f"data.path: there is no file {name}")
+    return found
+
+
+def _split(name: str) -> str | None:
+    """The part whose word is nearest to the end of a path."""
+    for part in reversed(Path(name).parts):
+        for word in reversed(re.findall(r"[a-z]+", part.lower())):
+            if word in SPLIT_WORDS:
+                return SPLIT_WORDS[word]
+    return None

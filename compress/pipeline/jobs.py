@@ -1,0 +1,116 @@
+"""Who uses a store at this moment: what a job uses is not deleted, and what a killed one has left is removed.
+
+    running/<job>.lock   held while the process lives
+    running/<job>.keys   entries that it uses, one a line; `folder PATH` is its run
+    running/<job>.tmp/   its temporary files
+
+The system lets go of a lock when its process ends, in whatever way. Whoever comes next finds it free, and removes what
+is left.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+FOLDER = "running"
+GATE = "gate.lock"
+
+
+@contextmanager
+def gate(root: Path) -> Iterator[None]:
+    """Held for a moment by a job that begins to use an entry, and by a cleaning while it takes entries away."""
+    (root / "locks").mkdir(exist_ok=True)
+    with FileLock(root / "locks" / GATE):
+        yield
+
+
+class Job:
+    """One process's use of a store."""
+
+    def __init__(self, root: Path) -> None:
+        folder = root / FOLDER
+        folder.mkdir(exist_ok=True)
+        self.root = root
+        self.process = os.getpid()
+        self.base = folder / f"{self.process}-{secrets.token_hex(4)}"
+        self._lock = FileLock(f"{self.base}.lock")
+        with gate(root):
+            remove_dead(root)
+            self._lock.acquire()
+            self._keys.touch()
+
+    @property
+    def _keys(self) -> Path:
+        return self.base.with_suffix(".keys")
+
+    def note(self, line: str) -> None:
+        """Add a line to what this job uses; from now on it is not deleted."""
+        with gate(self.root), self._keys.open("a") as file:
+            file.write(f"{line}\n")
+
+    def end(self) -> None:
+        if os.getpid() == self.process:  # a forked child has its parent's copy
+            _remove(self.base)
+            self._lock.release()
+
+    @contextmanager
+    def temporary(self) -> Iterator[None]:
+        """Have temporary files, of libraries and of child processes too, where they are found if this one is killed."""
+        with suppress(KeyError, OSError):  # the compiler's cache is for later runs, too: it stays where torch has it
+            cache = Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}"
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+        place = self.base.with_suffix(".tmp").absolute()
+        place.mkdir(exist_ok=True)
+        before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+        tempfile.tempdir = os.environ["TMPDIR"] = str(place)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+            os.environ.pop("TMPDIR")
+            if variable is not None:
+                os.environ["TMPDIR"] = variable
+
+
+def remove_dead(root: Path) -> None:
+    """Remove what killed jobs have left. The gate is held by the caller."""
+    for path in (root / FOLDER).glob("*.lock"):
+        lock = FileLock(path)
+        with suppress(Timeout, OSError):  # it lives, or is somebody else's
+            lock.acquire(timeout=0)
+            base = path.with_suffix("")
+            for line in _lines(base):
+                if line.startswith("folder "):
+                    for aside in Path(line.removeprefix("folder ")).glob(".*.partial"):
+                        aside.unlink(missing_ok=True)
+            _remove(base)
+            lock.release()
+
+
+def in_use(root: Path) -> set[str]:
+    """Keys that living jobs use. The gate is held by the caller."""
+    remove_dead(root)
+    return {line for path in (root / FOLDER).glob("*.keys") for line in _lines(path.with_suffix(""))}
+
+
+def _lines(base: Path) -> list[str]:
+    try:
+        return base.with_suffix(".keys").read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _remove(base: Path) -> None:
+    """The lock goes last: without it nobody would look for the others."""
+    shutil.rmtree(base.with_suffix(".tmp"), ignore_errors=True)
+    base.with_suffix(".keys").unlink(missing_ok=True)
+    base.with_suffix(".lock").unlink(missing_ok=True)

@@ -1,0 +1,35 @@
+"""Quantization-aware training of a `quantize` stage: by the teacher that the network descends from, else by labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from compress.models.layers import layers_named
+from compress.pipeline.fitting import fit_stage, new_ledger
+from compress.pipeline.plan import Unit
+from compress.pipeline.work import Metrics, Work
+from compress.quantization.aware import Freeze, prepare_aware, trained
+from compress.quantization.capture import layer_bits, quantized_convolutions
+from compress.quantization.post_training import Quantized
+from compress.quantization.scheme import Scheme
+from compress.quantization.torchao_pt2e import convert
+from compress.recipe.schema import QuantizeStage
+
+
+def train_aware(
+    work: Work, unit: Unit, folder: Path, model: nn.Module, architecture: Metrics
+) -> tuple[Quantized, Scheme, Metrics]:
+    """Train a float network with integers simulated in it; returns it in INT8, how, and the training ledger."""
+    stage = unit.stage
+    assert isinstance(stage, QuantizeStage) and stage.training and unit.parent
+    scheme = Scheme(reduce_range=stage.reduce_range, keep=tuple(layers_named(model, stage.keep)), aware=True)
+    side = architecture["resolution"]
+    graph = prepare_aware(model, torch.zeros(2, 3, side, side), scheme)
+    freeze = Freeze(stage.training.observers_until, stage.training.batch_norm_until)
+    before = new_ledger(work.metrics(unit.parent)["training"])
+    ledger = fit_stage(work, unit, folder, graph, architecture, stage.training, before, freeze)
+    converted = convert(trained(graph))
+    return Quantized(converted, layer_bits(converted), quantized_convolutions(converted)), scheme, ledger

@@ -1,0 +1,58 @@
+"""What was seen of a person's images, in a few lines for that person."""
+
+from __future__ import annotations
+
+from compress.data.survey import Survey
+from compress.recipe.data import FileData
+from compress.recipe.words import clean
+
+
+def survey_lines(settings: FileData, survey: Survey) -> list[str]:
+    """What was seen, for a person."""
+    train, classes = survey.counts["train"], survey.classes
+    most, least = max(train), min(train)
+    parts = ", ".join(f"{sum(counts):,} {part}" for part, counts in survey.counts.items())
+    if settings.test is not None:
+        parts += f", of which {settings.test:.0%} are cut off for test"
+    order = sorted(range(len(classes)), key=lambda number: -train[number])
+    shown = order if len(order) <= 8 else [*order[:4], *order[-3:]]
+    names = [f"{clean(classes[number])} {train[number]:,}" for number in shown]
+    if len(order) > 8:
+        names.insert(4, "...")
+    sides = sorted(survey.short_sides)
+    lines = [
+        f"{clean(settings.path)}: {len(classes)} classes, {parts}",
+        f"  train images: {', '.join(names)}",
+        f"  shorter side: {sides[0]:,} to {sides[-1]:,} pixels, half of them {sides[len(sides) // 2]:,} or more"
+        + (f"; {survey.grey:,} are grey" if survey.grey else ""),
+    ]
+    if survey.looked < survey.total:
+        lines.append(f"  {survey.looked:,} of {survey.total:,} images were looked at")
+    if survey.broken:
+        more = len(survey.broken) - 1
+        also = f", and {more:,} more cannot be read; they are skipped" if more else " cannot be read; it is skipped"
+        lines.append(f"  {_broken(survey.broken[0])}{also}")
+    if most > 5 * least:
+        lines.append(
+            f"  classes are uneven, {most / least:.0f} to 1: look at each class's accuracy, `evaluate --per-class`"
+        )
+    if survey.copies:
+        lines.append(f"  {survey.copies:,} are copies of others, byte for byte" + _copies(settings, survey))
+    return lines
+
+
+def _broken(text: str) -> str:
+    """The name of a broken image and the reason, each as it may be printed."""
+    name, _, reason = text.partition(" (")
+    return f"{clean(name)} ({clean(reason)}"
+
+
+def _copies(settings: FileData, survey: Survey) -> str:
+    words = ""
+    if survey.contradictions:
+        words += f"; {survey.contradictions:,} of them lie in several classes, so that some labels are wrong"
+    if survey.leaks:
+        words += f"; {survey.leaks:,} of validation or test are train images too, so that accuracy will be flattered"
+    elif settings.test is not None:
+        words += "; the test split keeps copies together"
+    return words

@@ -1,0 +1,94 @@
+"""Other devices than the processor: which are here, and that what was asked for really computes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import openvino
+import pytest
+from recipe.recipe_texts import GOOD
+
+from compress.deployment.devices import check_provider
+from compress.deployment.runtimes import find_runtime, missing, require, require_engine
+from compress.errors import CompressError
+from compress.inventory import examine, names
+from compress.pipeline.needs import check_needs
+from compress.recipe.load import parse_recipe
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+EXPORT = "from: [distilled, int8]\n"
+
+
+@pytest.fixture
+def with_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+
+
+def test_a_provider_that_is_not_there_is_named_with_what_adds_it() -> None:
+    assert missing("onnxruntime-cuda") == [CUDA]
+    for ask in (require, require_engine):
+        with pytest.raises(CompressError, match="onnxruntime-cuda needs CUDAExecutionProvider: pip install onnxr"):
+            ask("onnxruntime-cuda")
+    rows = {row["name"]: row for row in examine()}
+    assert not rows["runtime onnxruntime-cuda"]["present"] and rows["runtime onnxruntime"]["present"]
+    assert names("runtimes")["onnxruntime-cuda"].startswith("not here: no CUDAExecutionProvider")
+    assert names("runtimes")["onnxruntime"].startswith("runs here")
+
+
+def test_providers_and_devices_that_are_there_are_found(with_cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert missing("onnxruntime-cuda") == [] and missing("onnxruntime-qnn") == ["QNNExecutionProvider"]
+    assert missing("openvino-npu") == ["NPU"]
+    monkeypatch.setattr(openvino, "Core", lambda: SimpleNamespace(available_devices=["CPU", "GPU.0", "GPU.1"]))
+    assert missing("openvino-gpu") == [] and missing("openvino-npu") == ["NPU"]
+
+
+def test_a_recipe_that_asks_for_an_absent_one_is_told_before_anything_runs() -> None:
+    recipe = parse_recipe(GOOD.replace(EXPORT, f"{EXPORT}    runtimes: [onnxruntime-cuda]\n"))
+    with pytest.raises(CompressError, match="stage files: the runtime onnxruntime-cuda needs CUDAExecutionProvider"):
+        check_needs(recipe.stages)
+
+
+def test_a_silent_fall_back_to_the_processor_is_an_error(
+    with_cuda: None, artifacts: dict[str, dict[str, Path]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """This build of ONNX Runtime has no CUDA: asked for it, it warns at most, and computes on the processor."""
+    with pytest.raises(CompressError, match=r"CUDAExecutionProvider runs nothing of .*: CPUExecutionProvider does"):
+        require("onnxruntime-cuda").load(artifacts["float"]["onnxruntime"])
+
+
+class Session:
+    """One whose profile says which provider ran what."""
+
+    def __init__(self, folder: Path, ran: list[tuple[str, str]]) -> None:
+        self.file = folder / "profile.json"
+        events = [{"args": {"op_name": operator, "provider": provider}} for operator, provider in ran]
+        self.file.write_text(json.dumps([{"name": "session_initialization"}, *events]))
+
+    def get_inputs(self) -> list[Any]:
+        return [SimpleNamespace(name="images", shape=["batch", 3, 8, 8])]
+
+    def run(self, _: None, given: dict[str, np.ndarray[Any, Any]]) -> None:
+        assert given["images"].shape == (1, 3, 8, 8)
+
+    def end_profiling(self) -> str:
+        return str(self.file)
+
+
+def test_what_a_provider_leaves_to_another_is_an_error_where_it_is_heavy(tmp_path: Path) -> None:
+    check_provider(Session(tmp_path, [("Conv", CUDA), ("Reshape", CPU)]), tmp_path, CUDA)
+    check_provider(Session(tmp_path, [("TRTKernel_graph_1", CUDA)]), tmp_path, CUDA)  # compiled into one of its own
+    mixed = Session(tmp_path, [("Conv", CUDA), ("Conv", CPU), ("Gemm", CPU)])
+    with pytest.raises(CompressError, match=r"leaves 2 convolutions and linears of .* to CPUExecutionProvider"):
+        check_provider(mixed, tmp_path, CUDA)
+
+
+def test_a_device_shares_the_file_and_the_rest_of_its_runtime(artifacts: dict[str, dict[str, Path]]) -> None:
+    base, device = find_runtime("onnxruntime"), find_runtime("onnxruntime-cuda")
+    assert (device.FORMAT, device.READS, device.build) == (base.FORMAT, base.READS, base.build)
+    found = device.coverage(artifacts["int8"]["onnxruntime"])
+    assert (found.integer_convs, found.convs, found.share) == (None, 2, None)

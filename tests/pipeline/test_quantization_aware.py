@@ -1,0 +1,158 @@
+"""Quantization-aware training, for real, on tiny data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+from support import Job
+from torch import nn
+
+from compress.errors import CompressError, UsageError
+from compress.models.checkpoints import load_variant
+from compress.quantization.aware import BATCH_NORM, TRAINING, Freeze, prepare_aware, trained
+from compress.quantization.capture import layer_bits, quantized_convolutions
+from compress.quantization.rebuild import rebuild, record
+from compress.quantization.scheme import Scheme
+from compress.quantization.torchao_pt2e import convert
+from compress.recipe.load import load_recipe
+
+EXAMPLE = torch.zeros(2, 3, 32, 32)
+AWARE = """\
+  - {id: aware, kind: quantize, from: pruned, keep: ["fc"],
+     training: {epochs: 2, batch: 16, lr: 0.01, views: 2, losses: {ce: 1, kd: 1}}}
+  - {id: deployed, kind: export, from: [aware], runtimes: [onnxruntime, openvino]}
+"""
+
+
+def settled(model: nn.Module) -> nn.Module:
+    """With statistics of images, and scales of batch normalisation that are not 0."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.0)
+    with torch.no_grad():
+        for _ in range(3):
+            model.train()(torch.randn(16, 3, 32, 32))
+    return model.eval()
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return settled(timm.create_model("test_resnet", num_classes=4))
+
+
+def test_what_was_pruned_is_trained_stored_exported_and_charged(done_job: Callable[[], Job]) -> None:
+    job = done_job()
+    job.write(deployed=False)
+    job.recipe.write_text(job.recipe.read_text().replace("measure:", AWARE + "measure:"))
+    finished = job.run_here()
+    assert finished.returncode == 0, finished.stderr
+    variants = {variant["id"]: variant for variant in job.results()["variants"]}
+    aware, pruned = variants["aware"], variants["pruned"]
+    assert aware["quantization"] == {**aware["quantization"], "aware": True, "keep": ["fc"]}
+    inference = aware["inference"]
+    assert inference["macs"] == pruned["inference"]["macs"]
+    assert inference["quantized_convs"] == inference["total_convs"]
+    parts = {part["what"]: part["macs"] for part in aware["training"]["parts"][len(pruned["training"]["parts"]) :]}
+    fit = "quantization-aware training: forward and backward, 2 epochs"
+    assert parts[fit] > 2 * 5 * 16 * 2.5 * inference["macs"], "forward and backward of the float network"
+    assert not any("embed" in what for what in parts), "the teacher's views were there"
+    assert aware["accuracy"]["top1"] >= pruned["accuracy"]["top1"] - 0.1
+    for row in aware["artifacts"]:
+        assert row["top1_agreement"] > 0.95 and row["max_abs_diff"] < 1, row
+    assert {row["runtime"] for row in aware["artifacts"]} == {"onnxruntime", "openvino"}
+    graph, architecture = load_variant(job.runs / "store" / aware["stage_key"])
+    assert architecture["quantization"]["aware"] and "fc" not in layer_bits(graph)
+
+
+def test_what_is_stored_is_rebuilt_bit_for_bit_with_weights_of_seven_bits() -> None:
+    model, scheme = small(), Scheme(keep=("fc",), aware=True)
+    graph = prepare_aware(model, EXAMPLE, scheme)
+    optimizer = torch.optim.SGD(graph.parameters(), 0.01)
+    pixels, labels = torch.randn(16, 3, 32, 32), torch.arange(16) % 4
+    losses = []
+    for _ in range(3):
+        loss = nn.functional.cross_entropy(graph.train()(pixels), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert losses[-1] < losses[0]
+    again = prepare_aware(model, EXAMPLE, scheme)
+    again.load_state_dict(graph.state_dict())
+    assert torch.equal(again.eval()(pixels), graph.eval()(pixels)), "a fit goes on from its state"
+    converted = convert(trained(graph))
+    state, scales = record(converted)
+    assert torch.equal(rebuild(small(), EXAMPLE, state, scales, scheme)(pixels), converted(pixels))
+    done, total = quantized_convolutions(converted)
+    assert done == total > 0
+    integers = [value for value in state.values() if value.dtype == torch.int8]
+    assert integers and all(int(value.min()) >= -64 and int(value.max()) <= 63 for value in integers)
+
+
+def test_ranges_are_frozen_first_and_statistics_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = prepare_aware(small(), EXAMPLE, Scheme(aware=True))
+    freeze = Freeze(observers_until=0.5, batch_norm_until=0.75)
+
+    def at(step: int) -> tuple[bool, bool]:
+        trainer = type("Trainer", (), {"global_step": step, "estimated_stepping_batches": 4})()
+        module = type("Module", (), {"network": graph})()
+        freeze.on_train_batch_start(trainer, module)  # type: ignore[arg-type]
+        before = {name: value.clone() for name, value in graph.state_dict().items()}
+        graph(torch.randn(8, 3, 32, 32) * (10 + step))
+        after = graph.state_dict()
+        learnt = any(not torch.equal(before[n], after[n]) for n in before if n.endswith("running_mean"))
+        followed = any(not torch.equal(before[n], after[n]) for n in before if n.endswith("max_val"))
+        return followed, learnt
+
+    assert [at(step) for step in range(4)] == [(True, True), (True, True), (False, True), (False, False)]
+    assert all(not node.args[TRAINING] for node in graph.graph.nodes if node.target == BATCH_NORM)
+
+
+def test_a_scale_of_zero_is_named_with_what_to_do() -> None:
+    with pytest.raises(CompressError, match=r"some of layer1\.0\.bn2 are 0, .*zero_init_last: false.*train it first"):
+        prepare_aware(timm.create_model("resnet18", num_classes=2), EXAMPLE, Scheme(aware=True))
+
+
+def test_a_convolution_that_is_to_stay_in_float_is_refused() -> None:
+    with pytest.raises(CompressError, match=r"keep: torchao trains no convolution .* in float \(conv1\.0\)"):
+        prepare_aware(small(), EXAMPLE, Scheme(keep=("conv1.0",), aware=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_all_convolutions_of_resnet18(library: str) -> None:
+    from torchvision.models import resnet18
+
+    model = settled(timm.create_model("resnet18", num_classes=4) if library == "timm" else resnet18(num_classes=4))
+    graph = prepare_aware(model, EXAMPLE, Scheme(aware=True))
+    graph.train()(torch.randn(8, 3, 32, 32))
+    assert quantized_convolutions(convert(trained(graph))) == (20, 20)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("method: nncf, training: {}", "`method: nncf` quantizes a file, which cannot be trained"),
+        ("observer: minmax, training: {}", "`observer` is of calibration"),
+        ("keep_accuracy: 0.01, training: {}", "`keep_accuracy` is of calibration"),
+        ("training: {ema: 0.9}", "`ema` does not go with the graph that is trained"),
+        (
+            "training: {losses: {ce: 1, embedding: 1}}",
+            "embedding reads features, which the trained graph does not show",
+        ),
+        ("training: {select_on: test}", "an epoch chosen on the test images"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(change: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_recipe("quickstart", [f"stages.int8={{id: int8, kind: quantize, from: pruned, {change}}}"])
+
+
+def test_several_devices_are_refused() -> None:
+    stage = "{id: int8, kind: quantize, from: pruned, training: {}}"
+    with pytest.raises(UsageError, match=r"on one device: set `trainer\.devices: 1`"):
+        load_recipe("quickstart", [f"stages.int8={stage}", "trainer={devices: 2}"])

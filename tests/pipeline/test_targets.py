@@ -1,0 +1,61 @@
+"""Files that run elsewhere, and devices: written, judged and reported by a real run, with no figure made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import Job, photographs
+
+from compress.machine import processor
+
+RECIPE = """\
+name: tiny
+data: {{source: image-folder, path: {root}/images, resolution: 32}}
+stages:
+  - {{id: dense, kind: train, student: test_resnet, epochs: 2, batch: 16, lr: 0.05}}
+  - {{id: int8, kind: quantize, from: dense, calibration_images: 16, target: portable, reduce_range: false}}
+  - {{id: files, kind: export, from: [int8], runtimes: [tensorrt, onnxruntime]}}
+  - {{id: engine, kind: export, from: [dense], runtimes: [tensorrt]}}
+measure: {{batches: [1], rounds: 5, energy: off, threads: 1}}
+worth:
+  tolerance: 1.0
+  deployments:
+    - {{use: jetson-orin-nano, budgets: {{size_mb: 20}}}}
+    - name: here
+      processor: "{processor}"
+      runtime: onnxruntime
+      threads: 1
+      budgets: {{latency_ms: 1.0e+6, memory_mb: 1.0e+6, size_mb: 20}}
+"""
+
+
+@pytest.mark.slow
+def test_a_run_with_files_for_elsewhere_and_devices(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    for split, count in (("train", 12), ("test", 24)):
+        photographs(tmp_path / "images" / split, count, seed=1)
+    job.recipe.write_text(RECIPE.format(root=tmp_path, processor=processor()))
+    done = job.run_here()
+    assert done.returncode == 0, done.stderr
+    assert "tensorrt: written, format checked, not run here" in done.stderr
+    results, (run,) = job.results(), (tmp_path / "runs" / "tiny").iterdir()
+    dense, int8 = results["variants"]
+    unseen, seen = int8["artifacts"]
+    assert unseen["not_run"] and {unseen[key] for key in ("top1", "top1_agreement", "integer_convs")} == {None}
+    assert unseen["bytes"] > 0 and (run / unseen["path"]).with_name("trtexec.txt").is_file()
+    assert seen["top1_agreement"] >= 0.9 and seen["integer_convs"] > 0, "the symmetric network is integer here too"
+    assert {row["runtime"] for row in int8["inference"]["latency"]} == {"onnxruntime"}
+    assert int8["inference"]["peak_memory_basis"] == {"runtime": "onnxruntime", "batch": 1}
+    assert dense["inference"]["peak_memory_bytes"] is None, "its only file runs elsewhere"
+
+    jetson, here = results["deployments"]
+    assert not jetson["here"] and jetson["best"] is None and jetson["open"] == ["int8", "dense"]
+    known = {b["what"]: b["verdict"] for b in jetson["fits"][1]["budgets"]}
+    elsewhere = dict.fromkeys(("latency_ms", "memory_mb", "energy_j"), "not measured")
+    assert known == {**elsewhere, "size_mb": "met"}
+    assert here["here"] and here["best"] == "int8", "dense has no file for ONNX Runtime"
+    assert [fit["meets"] for fit in here["fits"]] == [None, True]
+    for page in ("report.html", "report.md"):
+        text = (run / page).read_text()
+        assert "Which variant fits which device" in text and "written, format checked, not run here" in text

@@ -1,0 +1,165 @@
+"""The pages in a real browser: a quiet console, no overflow, tables that sort by keyboard, contrast AA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fcntl", reason="Chromium is driven through pipes")
+
+from browser import Browser, chromium, started
+
+from compress.report import render_html
+
+Results = dict[str, Any]
+HOSTILE = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">'\"><svg onload=alert(1)>"
+
+# Of all text that is shown: the lowest contrast of its colour with what is behind it, by WCAG 2.2, with its words.
+CONTRAST = """
+(() => {
+  const probe = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    probe.clearRect(0, 0, 1, 1); probe.fillStyle = colour; probe.fillRect(0, 0, 1, 1);
+    return [...probe.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => {
+    const part = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+  };
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const found = rgba(getComputedStyle(at).backgroundColor);
+      if (found[3] === 255) return found;
+    }
+    return [255, 255, 255, 255];
+  };
+  document.querySelectorAll("details").forEach((folded) => (folded.open = true));
+  let count = 0, worst = [99, ""];
+  for (const element of document.querySelectorAll("body *")) {
+    const words = [...element.childNodes].filter((n) => n.nodeType === 3).map((n) => n.data).join("").trim();
+    if (!words || ["SCRIPT", "STYLE", "TITLE"].includes(element.nodeName.toUpperCase())) continue;
+    const style = getComputedStyle(element);
+    const drawn = element instanceof SVGElement ? style.fill : style.color;
+    const pair = [light(rgba(drawn)), light(behind(element))].sort((a, b) => b - a);
+    const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
+    count += 1;
+    if (ratio < worst[0]) worst = [ratio, words.slice(0, 60)];
+  }
+  return [count, ...worst];
+})()
+"""
+WIDTHS = "[document.documentElement.scrollWidth, window.innerWidth]"
+COLUMN = "[...document.querySelectorAll('table')[0].tBodies[0].rows].map((row) => row.cells[3].innerText)"
+HEADING = "document.querySelectorAll('table')[0].tHead.rows[0].cells[3]"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    path = chromium()
+    if path is None:
+        pytest.skip("there is no Chromium here")
+    with started(path, tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
+def check(browser: Browser, page: Path, width: int, scheme: str) -> None:
+    """What holds for every page of ours at every width and in both schemes."""
+    browser.open(page, width, scheme)
+    assert browser.errors == []
+    shown, window = browser.value(WIDTHS)
+    assert shown <= window == width
+    count, ratio, words = browser.value(CONTRAST)
+    assert count > 50 and ratio >= 4.5, (ratio, words)
+    paper = browser.value("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 27)")
+    shown, window = browser.value(WIDTHS)  # with everything unfolded
+    assert shown <= window
+
+
+def sorts_by_keyboard(browser: Browser) -> None:
+    """MACs of the variants: by Tab to the heading's button, Enter for ascending, the space bar for descending."""
+    before = browser.value(COLUMN)
+    browser.value("document.querySelectorAll('table')[0].tHead.rows[0].cells[2].querySelector('button').focus()")
+    browser.press("Tab", 9)
+    assert browser.value(f"{HEADING}.contains(document.activeElement)")
+    figures = browser.value(COLUMN.replace(".innerText", ".dataset.value"))
+    rising = [text for _, text in sorted(zip(map(float, figures), before, strict=True), key=lambda pair: pair[0])]
+    assert rising != before
+    browser.press("Enter", 13)
+    assert browser.value(COLUMN) == rising
+    assert browser.value(f"{HEADING}.ariaSort") == "ascending"
+    browser.press("Space", 32)
+    assert browser.value(COLUMN)[0] == rising[-1]
+    assert browser.value(f"{HEADING}.ariaSort") == "descending"
+    assert browser.value("document.querySelectorAll('table')[0].querySelectorAll('[aria-sort]').length") == 1
+
+
+def hostile(value: Any) -> Any:
+    """Results in which every name is an attack."""
+    if isinstance(value, dict):
+        return {key: hostile(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [hostile(item) for item in value]
+    return value + HOSTILE if isinstance(value, str) and not value.startswith(("measured", "estimated")) else value
+
+
+def written(folder: Path, html: str) -> Path:
+    page = folder / "page.html"
+    page.write_text(html, encoding="utf-8")
+    return page
+
+
+def test_the_report_on_a_phone_in_the_dark_and_a_hostile_one(
+    browser: Browser, results: Results, tmp_path: Path
+) -> None:
+    check(browser, written(tmp_path, render_html(results)), 400, "dark")
+    assert browser.value("[...document.images].map((image) => image.naturalWidth)") == [32] * 12
+    sorts_by_keyboard(browser)
+    page = written(tmp_path, render_html(hostile(results)))
+    check(browser, page, 400, "light")
+    assert browser.value("document.title").startswith("quickstart<script>")
+    assert browser.value("[document.scripts.length, document.images.length]") == [1, 0]
+    text = page.read_text().replace("</main>", "<script>document.title = 'run'</script></main>")
+    browser.open(written(tmp_path, text))
+    assert browser.value("document.title") != "run" and "Content Security Policy" in browser.errors[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 400, 1400])
+def test_the_report(browser: Browser, results: Results, tmp_path: Path, width: int, scheme: str) -> None:
+    check(browser, written(tmp_path, render_html(results)), width, scheme)
+
+
+@pytest.mark.slow
+def test_without_its_script(browser: Browser, results: Results, tmp_path: Path) -> None:
+    html = render_html(results)
+    page = written(tmp_path, html[: html.index("<script>")] + "</body></html>")
+    check(browser, page, 400, "light")
+    assert browser.value("document.querySelectorAll('button').length") == 0
+
+
+@pytest.mark.slow
+def test_printed_it_is_light_and_unfolded(browser: Browser, results: Results, tmp_path: Path) -> None:
+    browser.open(written(tmp_path, render_html(results)), 1000, "dark")
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.call("Emulation.setEmulatedMedia", media="print", features=dark)
+    assert browser.value("getComputedStyle(document.body).color") == "rgb(27, 31, 36)"
+    assert browser.value("document.images[0].getBoundingClientRect().height") > 20
+    browser.call("Emulation.setEmulatedMedia", media="")
+
+
+@pytest.fixture
+def comparison(compared: Callable[[], dict[str, Any]]) -> str:
+    from compress.report.compare_page import comparison_page
+
+    return comparison_page(compared())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1400, "light")])
+def test_the_comparison(browser: Browser, comparison: str, tmp_path: Path, width: int, scheme: str) -> None:
+    check(browser, written(tmp_path, comparison), width, scheme)

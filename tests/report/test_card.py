@@ -1,0 +1,36 @@
+"""The head of `report.md` is that of a model card, as the Hub's own client reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from compress.report import render_markdown
+from compress.report.card import front_matter
+
+
+def test_the_hub_reads_the_results_of_the_final_variant(results: dict[str, Any]) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    card = hub.ModelCard(render_markdown(results))
+    assert card.data.model_name == "quickstart-int8"
+    (accuracy,) = (found for found in card.data.eval_results if found.metric_type == "accuracy")
+    assert (accuracy.metric_value, accuracy.dataset_name, accuracy.dataset_split) == (0.8172, "cifar10-sample", "test")
+    assert card.data.license is None
+    assert {"knowledge-distillation", "pruning", "quantization"} <= set(card.data.tags)
+    assert card.text.strip().startswith("# quickstart")
+
+
+def test_tags_are_those_of_what_was_done_to_it(results: dict[str, Any]) -> None:
+    results["efficiency"], results["variants"] = [], results["variants"][:2]
+    tags = yaml.safe_load(front_matter(results).strip("-\n"))["tags"]
+    assert tags == ["image-classification", "model-compression"]
+
+
+def test_names_cannot_leave_it(results: dict[str, Any]) -> None:
+    results["recipe"]["name"] = "a\n---\n<script>"
+    results["variants"][4]["parent"] = "int8"
+    text = front_matter(results)
+    assert text.splitlines().count("---") == 2 and "<" not in text
+    assert front_matter({}).startswith("---\n")

@@ -1,0 +1,57 @@
+"""The tables of devices: each budget in words, and never a figure that was not measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compress.efficiency.fits import deployment_fits
+from compress.report import render_html, render_markdown
+from compress.report.deployments import deployment_tables
+
+Results = dict[str, Any]
+CPU = "AMD EPYC 9V74 80-Core Processor"
+
+
+def profile(name: str, budgets: dict[str, float], **about: Any) -> dict[str, Any]:
+    asked = dict.fromkeys(("latency_ms", "memory_mb", "size_mb", "energy_j")) | budgets
+    return {"name": name, "runtime": "openvino", "batch": 1, "budgets": asked, "source": "Budgets: an example", **about}
+
+
+def with_devices(results: Results) -> Results:
+    profiles = [
+        profile("here", {"latency_ms": 2}, processor="EPYC", watts=90, price_per_hour=0.09, currency="USD"),
+        profile("phone", {"latency_ms": 16, "size_mb": 20}, hardware="<b>A17</b> | Pro"),
+    ]
+    results["deployments"] = deployment_fits(results["variants"], results["efficiency"], profiles, CPU)
+    return results
+
+
+def test_the_tables(results: Results) -> None:
+    (devices, _), (budgets, _) = deployment_tables(with_devices(results))
+    assert [row[:3] for row in devices.rows] == [
+        ("here", "int8", "none"),
+        ("phone", "not known: something was not measured", "int8, pruned, teacher"),
+    ]
+    assert devices.rows[0][-2:] == ("90 W", "0.09 USD") and devices.rows[1][-2:] == ("not said", "not said")
+    assert "here: Budgets: an example." in devices.note
+    assert budgets.headings == ("device", "variant", "latency", "size", "fits")
+    by_name = {row[:2]: row[2:] for row in budgets.rows}
+    assert by_name["here", "int8"] == ("met: 0.717 ms of 2 ms", "not asked", "best")
+    assert by_name["here", "distilled"] == ("not met: 3.77 ms of 2 ms", "not asked", "no")
+    assert by_name["phone", "int8"] == ("not measured here: another device", "met: 4.49 MB of 20 MB", "not known")
+    assert by_name["phone", "distilled"][1:] == ("not met: 44.8 MB of 20 MB", "no")
+    assert by_name["phone", "scratch"][2] == "no" and by_name["phone", "teacher"][1].startswith("not measured here: no")
+    assert budgets.note.endswith("this machine's processor: here.")
+
+
+def test_both_pages_show_them_and_escape_names(results: Results) -> None:
+    html, text = render_html(with_devices(results)), render_markdown(results)
+    for page in (html, text):
+        assert "Which variant fits which device" in page and "met: 0.717 ms of 2 ms" in page
+        assert "<b>A17</b>" not in page
+    assert "\\| Pro" in text
+
+
+def test_without_devices_there_is_no_table(results: Results) -> None:
+    assert deployment_tables(results) == []
+    assert "fits which device" not in render_markdown(results)

@@ -1,0 +1,117 @@
+"""The package from Python: a run's results, and the parts for people with a loop of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from support import Job, photographs
+
+import compress
+from compress.errors import UsageError
+from compress.measurement.compute import macs
+
+SIDE = 32
+PREPROCESS = compress.Preprocess(SIDE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+RECIPE = """\
+name: tiny
+data: {{source: image-folder, path: {root}/images, resolution: 32}}
+stages:
+  - {{id: first, kind: train, student: test_resnet, epochs: 2, batch: 16, lr: 0.05}}
+  - {{id: small, kind: prune, from: first, target_macs: 0.6, round_to: 4, repair: {{epochs: 0}}}}
+  - {{id: files, kind: export, from: [first], runtimes: [onnxruntime]}}
+measure: {{batches: [1], rounds: 5, energy: off}}
+worth: {{references: [first]}}
+"""
+
+
+def network(seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return timm.create_model("test_resnet", num_classes=2).eval()
+
+
+def test_a_recipe_from_python(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    for split, count in (("train", 12), ("test", 4)):
+        photographs(tmp_path / "images" / split, count, seed=1)
+    job.recipe.write_text(RECIPE.format(root=tmp_path))
+    recipe = compress.Recipe.from_yaml(job.recipe, ["stages.first.epochs=1"])
+    results = compress.run(recipe, job.runs)
+    variant = results.variants["first"]
+    assert variant.macs == macs(timm.create_model("test_resnet", num_classes=3), SIDE)
+    assert variant.top1 == variant.record["accuracy"]["correct"] / 12
+    assert (Path(results) / "report.html").is_file() and results._repr_html_().count("<svg") == 1
+    assert compress.Results.read(results.folder).record == results.record
+    photograph = next((tmp_path / "images" / "test").rglob("*.png"))
+    answers = compress.load_artifact(variant.artifact("onnxruntime"))(photograph)
+    assert answers.shape == (1, 3) and answers.sum() == pytest.approx(1, abs=1e-5)
+    with pytest.raises(UsageError, match="first has no artifact for openvino; it has onnxruntime"):
+        variant.artifact("openvino")
+    with pytest.raises(UsageError, match="overrides are for a recipe that is not read yet"):
+        compress.run(recipe, job.runs, overrides=["seed=1"])
+    with pytest.raises(UsageError, match="is no run"):
+        compress.Results.read(tmp_path)
+
+
+def test_the_parts_with_ones_own_networks() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(64) % 2
+    images = (rng.integers(0, 60, (64, 3, SIDE, SIDE)) + 150 * labels[:, None, None, None]).astype(np.uint8)
+
+    class Brightness(torch.nn.Module):
+        """Knows the answer: the second class is the bright one."""
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            level = pixels.mean((1, 2, 3))
+            return 5 * torch.stack([-level, level], 1)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    student, unlabelled = network(), np.full(64, -1)
+    fitted = compress.distill(
+        student,
+        Brightness(),
+        (images, unlabelled),
+        (images[:16], labels[:16]),
+        preprocess=PREPROCESS,
+        epochs=4,
+        batch=16,
+        lr=0.02,
+        losses={"kd": 1},
+    )
+    assert fitted.curve[-1]["top1"] == 1.0, "learnt from the teacher alone"
+    assert [round(point["macs"] / fitted.curve[0]["macs"]) for point in fitted.curve] == [1, 2, 3, 4]
+
+    pruned = compress.prune(student, SIDE, target_macs=0.6, round_to=4)
+    assert macs(pruned, SIDE) <= 0.6 * macs(student, SIDE)
+    pixels = PREPROCESS(torch.from_numpy(images[:16]))
+    int8 = compress.quantize(student, [pixels], observer="minmax")
+    assert (int8(pixels).argmax(1) == student(pixels).argmax(1)).all()
+
+    costs = compress.measure({"dense": student, "pruned": pruned}, SIDE, batches=[1], rounds=5)
+    assert costs["dense"]["macs"] == macs(student, SIDE) and costs["dense"]["latency"][0]["ratio_to_reference"] == 1
+    assert compress.doublings(costs["dense"]["macs"] / costs["pruned"]["macs"]) == pytest.approx(
+        np.log2(macs(student, SIDE) / macs(pruned, SIDE))
+    )
+
+
+def test_what_is_wrong_is_one_line() -> None:
+    images, labels = np.zeros((4, 3, SIDE, SIDE), np.uint8), np.zeros(4)
+    data = (images, labels)
+    with pytest.raises(UsageError, match="epochs: Input should be greater than or equal to 0"):
+        compress.distill(network(), network(), data, data, preprocess=PREPROCESS, epochs=-1)
+    with pytest.raises(UsageError, match=r"images must be uint8 \[n, 3, h, w\], and one at least"):
+        compress.distill(network(), network(), (images[:0], labels[:0]), data, preprocess=PREPROCESS)
+    with pytest.raises(UsageError, match=r"there are 4 images, but labels \[3\]"):
+        compress.distill(network(), network(), (images, labels[:3]), data, preprocess=PREPROCESS)
+    with pytest.raises(UsageError, match="target_macs: Input should be less than 1"):
+        compress.prune(network(), SIDE, target_macs=2.0)
+    with pytest.raises(UsageError, match="there are no calibration images"):
+        compress.quantize(network(), [])
+    with pytest.raises(UsageError, match="quantize takes no such setting"):
+        compress.quantize(network(), [torch.zeros(2, 3, SIDE, SIDE)], bits=4)

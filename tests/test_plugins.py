@@ -1,0 +1,119 @@
+"""Own models, losses and runtimes: the worked examples run, and what is wrong with a plugin is one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from support import Job, photographs
+
+from compress import plugins
+from compress.deployment.runtimes import RUNTIMES
+from compress.errors import UsageError
+
+EXAMPLES = Path(__file__).parents[1] / "recipes" / "plugins"
+RECIPE = """\
+name: tiny
+data: {{source: image-folder, path: {root}/images, resolution: 32}}
+stages:
+  - {{id: teacher, kind: train, student: plain_net, epochs: 2, batch: 16, lr: 0.05}}
+  - {{id: files, kind: export, from: [teacher], runtimes: [torchscript]}}
+measure: {{batches: [1], rounds: 5, energy: off}}
+worth: {{references: [teacher]}}
+"""
+
+
+@pytest.fixture
+def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing of a plugin outlives its test."""
+    runtimes = dict(RUNTIMES)
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    monkeypatch.setattr(plugins, "_DIGESTS", {})
+    yield
+    RUNTIMES.clear()
+    RUNTIMES.update(runtimes)
+    plugins.LOSSES.clear()
+
+
+@pytest.mark.usefixtures("clean")
+def test_an_own_model_runs_in_an_own_runtime(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    for split, count in (("train", 12), ("test", 4)):
+        photographs(tmp_path / "images" / split, count, seed=1)
+    job.recipe.write_text(RECIPE.format(root=tmp_path))
+    without = job.run_here()
+    assert without.returncode == 2 and "not 'torchscript'" in without.stderr
+    both = ("--plugin", str(EXAMPLES / "own_model.py"), "--plugin", str(EXAMPLES / "own_runtime.py"))
+    done = job.run_here(*both)
+    assert done.returncode == 0, done.stderr
+    results = job.results()
+    row = results["variants"][0]["artifacts"][0]
+    assert row["runtime"] == "torchscript" and row["top1_agreement"] == 1.0
+    assert {entry["runtime"] for entry in results["variants"][0]["inference"]["latency"]} == {"pytorch", "torchscript"}
+    assert results["variants"][0]["inference"]["peak_memory_bytes"] > 0, "its process has the plugin too"
+
+
+@pytest.mark.usefixtures("clean")
+def test_an_own_loss_is_one_of_the_objective(tmp_path: Path) -> None:
+    from compress.recipe.schema import Distillation
+    from compress.training.objective import Objective, Step
+
+    plugins.load([str(EXAMPLES / "own_loss.py")])
+    student, teacher = torch.tensor([[3.0, 2.5, 0.0]]), torch.tensor([[9.0, 0.0, 0.0]])
+    losses = {"kd": 0.0, "own": {"margin": {"weight": 2.0, "options": {"gap": 2.0}}}}
+    settings = Distillation.model_validate({"losses": losses})
+    objective = Objective(settings, torch.nn.Identity(), 0, 3, None)
+    step = Step(logits=student, features=student, told=teacher, labels=torch.tensor([-1]), progress=0.0)
+    # The teacher's class leads by 0.5 where 2 are asked for: 1.5 are lacking, times the weight.
+    assert float(objective(step)) == pytest.approx(2 * 1.5)
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_plugin_is_part_of_the_key() -> None:
+    from compress.pipeline.plan import make_plan
+    from compress.pipeline.store import Store
+    from compress.recipe.load import load_recipe
+
+    def keys() -> list[str]:
+        return [unit.key for unit in make_plan(load_recipe("quickstart"), Store(Path("none"))).units]
+
+    before = keys()
+    plugins.load([str(EXAMPLES / "own_loss.py")])
+    assert not set(before) & set(keys())
+
+
+@pytest.mark.usefixtures("clean")
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("absent.py", None, "there is no such file"),
+        ("no_such_module", None, "there is no module no_such_module"),
+        ("broken.py", "1 / 0", "fails when it is imported: ZeroDivisionError: division by zero"),
+        ("broken.py", "import nothing_like_it", "there is no module nothing_like_it"),
+    ],
+)
+def test_a_plugin_that_cannot_be_had_is_one_line(tmp_path: Path, name: str, text: str | None, message: str) -> None:
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        plugins.load([str(path) if name.endswith(".py") else name])
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_loss_that_no_plugin_brings_is_named() -> None:
+    from compress.recipe.load import load_recipe
+
+    with pytest.raises(UsageError, match=r"there is no own loss 'margin'; a plugin brings it: --plugin FILE\.py"):
+        load_recipe("quickstart", ["stages.distilled.losses={kd: 1.0, own: {margin: 0.5}}"])
+
+
+@pytest.mark.usefixtures("clean")
+def test_what_plugins_bring_is_listed() -> None:
+    from compress.inventory import names
+
+    plugins.load([str(EXAMPLES / "own_loss.py"), str(EXAMPLES / "own_runtime.py")])
+    assert "leads the student's logits by a gap" in names("losses")["own: margin"]
+    assert names("runtimes")["torchscript"] == "runs here; needs torch; takes float networks only"

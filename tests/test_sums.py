@@ -1,0 +1,92 @@
+"""`SHA256SUMS` of runs and artifacts: whatever is not as it was written is named."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from compress.atomic import write_atomic
+from compress.errors import CompressError, UsageError
+from compress.sums import SUMS, check_run, damages, read_sums, refuse_changed_artifact, update_sums, write_sums
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    artifact = folder / "artifacts" / "int8" / "onnx"
+    artifact.mkdir(parents=True)
+    (artifact / "model.onnx").write_bytes(b"\0\1")
+    write_sums(artifact)
+    (folder / "results.json").write_text("{}")
+    (folder / "report.md").write_text("report")
+    (folder / "store").mkdir()
+    (folder / "store" / "entry").write_text("its own digests")
+    write_sums(folder, leave_out=["store"])
+    return folder
+
+
+def test_all_but_what_is_left_out_is_listed_as_coreutils_has_it(run: Path) -> None:
+    assert set(read_sums(run)) == {
+        *(f"artifacts/int8/onnx/{name}" for name in (SUMS, "model.onnx")),
+        *("report.md", "results.json"),
+    }
+    assert check_run(run) == [] and damages(run / "artifacts" / "int8" / "onnx") == []
+    if shutil.which("sha256sum"):
+        assert subprocess.run(["sha256sum", "--strict", "-c", SUMS], cwd=run, capture_output=True).returncode == 0
+
+
+def test_changes_are_named_and_results_refused(run: Path) -> None:
+    (run / "report.md").write_text("another")
+    (run / "artifacts" / "int8" / "onnx" / "model.onnx").unlink()
+    assert [text.removeprefix(f"{run}/") for text in check_run(run)] == [
+        "artifacts/int8/onnx/model.onnx is missing",
+        "report.md has changed since it was written",
+    ]
+    update_sums(run, ["report.md"])
+    assert len(check_run(run)) == 1
+    (run / "results.json").write_text("[]")
+    with pytest.raises(UsageError, match=r"results\.json has changed .* run the recipe again"):
+        check_run(run)
+
+
+def test_every_changed_bit_of_the_sums_themselves_is_noticed(run: Path) -> None:
+    text = (run / SUMS).read_bytes()
+    for place in range(len(text)):
+        (run / SUMS).write_bytes(text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :])
+        with pytest.raises(CompressError, match=f"{SUMS} is damaged"):
+            read_sums(run)
+    for length in range(len(text)):
+        (run / SUMS).write_bytes(text[:length])
+        with pytest.raises(CompressError, match=f"{SUMS} is damaged"):
+            read_sums(run)
+    (run / SUMS).unlink()
+    assert "has no SHA256SUMS" in check_run(run)[0]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_an_artifact_is_held_against_its_own_sums_or_else_its_runs(run: Path, own: bool, tmp_path: Path) -> None:
+    artifact = run / "artifacts" / "int8" / "onnx"
+    refuse_changed_artifact(artifact)
+    elsewhere = Path(shutil.copytree(artifact, tmp_path / "elsewhere"))
+    if not own:
+        (artifact / SUMS).unlink()
+        with pytest.raises(CompressError, match="SHA256SUMS is missing"):
+            refuse_changed_artifact(artifact)
+        return
+    for folder in (artifact, elsewhere):
+        refuse_changed_artifact(folder)
+        (folder / "model.onnx").write_bytes(b"\0\2")
+        with pytest.raises(CompressError, match=r"model\.onnx has changed .*; take the artifact from its run again"):
+            refuse_changed_artifact(folder)
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / f".a.json.{dead.pid}.partial").write_text("half")
+    (tmp_path / ".a.json.1.partial").write_text("of a process that lives")
+    write_atomic(tmp_path / "a.json", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.json.1.partial", "a.json"]

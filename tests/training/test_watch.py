@@ -1,0 +1,92 @@
+"""What a person and a machine are told while a network is fitted."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from rich.console import Console
+
+from compress import progress
+from compress.data.arrays import Split
+from compress.data.preprocess import Preprocess
+from compress.errors import CompressError, UsageError
+from compress.pipeline.remaining import Remaining
+from compress.recipe.data import Views
+from compress.recipe.schema import Fit, Trainer
+from compress.training import watch
+from compress.training.fit import fit
+from compress.training.module import Fitting
+
+
+def noise(count: int) -> Split:
+    rng = np.random.default_rng(0)
+    return Split(rng.integers(0, 256, (count, 3, 32, 32)).astype(np.uint8), np.arange(count) % 2)
+
+
+def test_every_epoch_is_noted_and_logged(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", num_classes=2)
+    preprocess = Preprocess(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    settings = Fit(epochs=3, batch=16, lr=0.01)
+    module = Fitting(network, preprocess, [noise(64)], noise(8), Views(), settings, None, seed=0, image_macs=1)
+    notes: list[dict[str, Any]] = []
+    onlookers = watch.Watch(lambda event, **fields: notes.append({"event": event, **fields}), ("csv",), tmp_path)
+    fitted = fit(module, Trainer(accelerator="cpu"), tmp_path / "work", "tiny", *onlookers.callbacks("tiny"))
+    assert [(note["event"], note["unit"], note["epoch"]) for note in notes] == [("epoch", "tiny", n) for n in (1, 2, 3)]
+    assert [note["validation_top1"] for note in notes] == [point["top1"] for point in fitted.curve]
+    assert all(note["images_per_s"] > 0 and note["mean_loss"] > 0 for note in notes)
+    rows = list(csv.DictReader((tmp_path / "tiny" / "csv" / "metrics.csv").open()))
+    means = [float(row["mean_loss"]) for row in rows if row["mean_loss"]]
+    assert means == [note["mean_loss"] for note in notes]
+    steps = [row for row in rows if row["loss"]]
+    assert [row["step"] for row in steps] == ["10"] and float(steps[0]["lr"]) > 0
+
+
+def test_loggers_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch.check_loggers(["csv"])
+    with pytest.raises(UsageError, match="--log nix: there is no such logger; there are csv, tensorboard"):
+        watch.check_loggers(["nix"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(CompressError, match="tensorboard is not installed: pip install tensorboard"):
+        watch.check_loggers(["tensorboard"])
+
+
+def test_what_is_left_follows_the_pace_so_far() -> None:
+    left = Remaining([{"unit": "a", "seconds": 10}, {"unit": "b", "seconds": 20}, {"unit": "c", "seconds": 30}])
+    assert left.after("a") == 50
+    left.done("a", 20)  # twice as long as expected
+    assert left.after("b") == 60 and left.after("c") == 40
+
+
+def test_without_a_terminal_a_line_comes_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, out = [0.0], io.StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=out, soft_wrap=True, highlight=False))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with progress.task("work", 100) as advance:
+        for step in range(100):
+            clock[0] += 1.0
+            advance(note=f"step {step}")
+    assert out.getvalue().splitlines() == [
+        "  work: 30 of 100, about 70 s left, step 29",
+        "  work: 60 of 100, about 40 s left, step 59",
+        "  work: 90 of 100, about 10 s left, step 89",
+    ]
+
+
+def test_on_a_terminal_the_bar_has_the_time_of_all_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=out, force_terminal=True, width=80))
+    monkeypatch.setattr(progress, "later", 120.0)
+    with progress.task("work [b]", 2) as advance:
+        advance(note="epoch 1, loss [0.5]")
+        advance()
+    shown = out.getvalue()
+    assert "work [b]" in shown and "loss [0.5]" in shown, "nothing is read as markup"
+    assert "all stages 2.0 min" in shown and "2/2" in shown
