@@ -103,13 +103,13 @@ def read_inputs(folder: Path) -> tuple[Inputs, tuple[str, ...]]:
         raise CompressError(f"{folder} has no {PREPROCESS}, which the export writes beside the model") from error
     except OSError as error:
         raise CompressError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CompressError(f"{path} is damaged: {first_line(error)}") from error
     try:
         return _inputs(values), _classes(values)
     except KeyError as error:
         raise CompressError(f"{path} is damaged: {error.args[0]} is missing") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CompressError(f"{path} is damaged: {first_line(error)}") from error
 
 

@@ -77,7 +77,7 @@ def write_triton(artifacts: Mapping[str, Path], folder: Path, preprocess: Mappin
     if runtime is None:
         raise UsageError(f"triton: true needs {' or '.join(BACKENDS)} among the runtimes")
     classes = list(preprocess["classes"])
-    odd = next((name for name in classes if len(name.splitlines()) != 1), None)
+    odd = next((name for name in classes if name.splitlines() != [name]), None)
     if odd is not None:
         raise CompressError(f"the class {odd!r} does not fit a line of Triton's {LABELS}")
     shutil.copytree(artifacts[runtime].parent, folder / "1", ignore=shutil.ignore_patterns(PREPROCESS))

@@ -144,16 +144,8 @@ def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         architecture = json.loads((folder / "architecture.json").read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise CompressError(f"{folder} holds no variant: architecture.json cannot be read") from error
-    if not isinstance(architecture, dict):
-        raise CompressError(f"{folder} holds no variant: architecture.json describes no network")
-    quantization = architecture.get("quantization")
-    if isinstance(quantization, dict) and quantization.get("file"):
-        from compress.quantization.onnx_network import OnnxNetwork
-
-        return OnnxNetwork.read(folder / ONNX), architecture
-    weights = read_weights(folder / "model.safetensors")
     try:
-        return _built(architecture, weights, str(folder)), architecture
+        return _built(architecture, folder), architecture
     except CompressError:
         raise
     except Exception as error:  # whatever a builder makes of values that no stage writes
@@ -161,9 +153,14 @@ def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         raise CompressError(f"{folder} holds no variant: architecture.json describes no network ({reason})") from error
 
 
-def _built(architecture: Mapping[str, Any], weights: Mapping[str, Tensor], where: str) -> nn.Module:
-    model = plain_network(architecture).eval()
+def _built(architecture: Mapping[str, Any], folder: Path) -> nn.Module:
     quantization = architecture.get("quantization")
+    if quantization and quantization.get("file"):
+        from compress.quantization.onnx_network import OnnxNetwork
+
+        return OnnxNetwork.read(folder / ONNX)
+    weights = read_weights(folder / "model.safetensors")
+    model = plain_network(architecture).eval()
     if quantization:
         from compress.quantization.rebuild import rebuild
         from compress.quantization.scheme import Scheme
@@ -179,5 +176,5 @@ def _built(architecture: Mapping[str, Any], weights: Mapping[str, Tensor], where
         )
         return rebuild(model, example, weights, quantization["scales"], scheme)
     resize(model, architecture["sizes"], weights)
-    load_weights(model, weights, where)
+    load_weights(model, weights, str(folder))
     return model.eval()

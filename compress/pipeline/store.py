@@ -140,6 +140,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         text = (folder / MANIFEST).read_text()
         told = json.loads(text)
+        if not all({"bytes", "sha256"} <= set(expected) for expected in told["files"].values()):
+            return None
         if set(told) == {"what", "files"}:
             return {"key": folder.name, **told}
         return told if text == manifest_text(told["key"], told["what"], told["files"]) else None

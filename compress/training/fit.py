@@ -176,6 +176,8 @@ def fit(module: Fitting, trainer: Trainer, work: Path, what: str, *callbacks: Ca
         except (SystemExit, SIGTERMException) as error:  # Lightning's ways to end when it is stopped
             raise KeyboardInterrupt from error
         except Diverged as error:
+            if error.at_once:  # the state after the epoch before was no good one
+                last.unlink(missing_ok=True)
             if not lowers or len(module.diverged) == LOWERED_AT_MOST:
                 raise CompressError(_diverged(module, error, last)) from error
             module.teardown("fit")
@@ -231,7 +233,9 @@ def _diverged(module: Fitting, error: Diverged, last: Path) -> str:
     others = [] if settings.clip else ["set `clip: 1`"]
     others += [] if settings.on_divergence == "lower" else ["`on_divergence: lower`"]
     advice = " or ".join([f"lower `lr` ({settings.lr:g})", *others])
-    kept = f"; the state after epoch {error.epoch - 1} is kept in {last}" if last.exists() else "; no epoch was good"
+    kept = (
+        f"; the state after epoch {error.epoch - 1} is kept in {last}" if last.exists() else "; no good state is left"
+    )
     return f"{error} of {settings.epochs}{lowered}: {advice}, or look at the data{kept}"
 
 

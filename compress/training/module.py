@@ -35,10 +35,10 @@ LOOK_EVERY = 50  # steps after which a loss is read: each reading waits for the 
 
 
 class Diverged(CompressError):
-    """The loss is no number any more, or has exploded."""
+    """The loss is no number any more, or has exploded; `at_once`: in the epoch's first step, so before the epoch."""
 
-    def __init__(self, loss: float, epoch: int) -> None:
-        self.loss, self.epoch = loss, epoch
+    def __init__(self, loss: float, epoch: int, at_once: bool) -> None:
+        self.loss, self.epoch, self.at_once = loss, epoch, at_once
         super().__init__(f"the loss is {loss:.3g} in epoch {epoch}")
 
 
@@ -156,15 +156,15 @@ class Fitting(L.LightningModule):
         loss = self._loss(logits, images, batch, view, rng, share)
         self._losses.append(loss.detach())
         if self.trainer.world_size == 1 and number % LOOK_EVERY == 0:  # of several processes, one would stop alone
-            self._check(float(loss.detach()))
+            self._check(float(loss.detach()), at_once=number == 0)
         return loss
 
-    def _check(self, loss: float) -> None:
+    def _check(self, loss: float, *, at_once: bool = False) -> None:
         """Remember the first loss of a fit, and stop where a later one is no number or far beyond it."""
         if self.first_loss is None:
             self.first_loss = loss
         if not math.isfinite(loss) or loss > EXPLODED * max(1.0, self.first_loss):
-            raise Diverged(loss, self.current_epoch + 1)
+            raise Diverged(loss, self.current_epoch + 1, at_once)
 
     def go_back(self, diverged: Diverged) -> None:
         """Forget what has happened since the state that the next fit starts from, but that it diverged."""

@@ -95,6 +95,7 @@ def test_what_an_export_wrote_is_read_back(tmp_path: Path) -> None:
         ({"resolution": 0}, "resolution must be a side in pixels, not 0"),
         ({"resolution": True}, "resolution must be a side"),
         ({"mean": [0.5]}, r"mean must be three numbers, not \[0.5\]"),
+        ({"mean": [0.5, 0.5, 10**400]}, "too large"),
         ({"std": [0.1, float("nan"), 0.1]}, "std must be three numbers"),
         ({"std": [0.1, 0, 0.1]}, "std must be above 0"),
         ({"interpolation": "nearest"}, "must be bicubic or bilinear, not 'nearest'"),

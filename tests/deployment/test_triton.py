@@ -66,8 +66,9 @@ def test_a_model_of_openvino_where_there_is_no_other(artifacts: Artifacts, tmp_p
 def test_what_triton_cannot_have(artifacts: Artifacts, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs onnxruntime or openvino among the runtimes"):
         write_triton({"ncnn": tmp_path / "model.param"}, tmp_path / "a", PREPROCESS)
-    with pytest.raises(CompressError, match=r"the class 'a.nb' does not fit a line"):
-        write_triton(artifacts["float"], tmp_path / "a", {**PREPROCESS, "classes": ["a\nb"]})
+    for name, shown in (("a\nb", "a.nb"), ("a\n", "a.n"), ("a\x85", "a.x85"), ("", "")):
+        with pytest.raises(CompressError, match=rf"the class '{shown}' does not fit a line"):
+            write_triton(artifacts["float"], tmp_path / "a", {**PREPROCESS, "classes": [name]})
     assert list(tmp_path.iterdir()) == []
 
 

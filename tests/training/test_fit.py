@@ -304,7 +304,7 @@ def test_weights_that_the_last_step_of_an_epoch_spoils_are_no_good_state(
 
 def test_a_loss_that_explodes_stops_the_fit(tmp_path: Path) -> None:
     settings = Fit(epochs=3, batch=16, lr=1e4, warmup=0)
-    with pytest.raises(CompressError, match=r"in epoch 1 of 3: .*or set `clip: 1` or .*; no epoch was good"):
+    with pytest.raises(CompressError, match=r"in epoch 1 of 3: .*or set `clip: 1` or .*; no good state is left"):
         fit(fitting(settings), CPU, tmp_path, "tiny")
 
 
@@ -369,3 +369,12 @@ def test_going_back_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     spoilt(monkeypatch, *range(100))
     with pytest.raises(CompressError, match=r"nan in epoch 1 of 2, and at a rate lowered 5 times still: lower `lr`"):
         fit(fitting(plain(2, on_divergence="lower")), CPU, tmp_path, "tiny")
+
+
+def test_a_state_that_is_spoilt_itself_is_not_gone_back_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoilt(monkeypatch, 5)  # the first of the second epoch, whose weights are those after the first
+    module = fitting(plain(2, on_divergence="lower"))
+    fitted = fit(module, CPU, tmp_path, "tiny")
+    assert fitted.diverged == ({"epoch": 2, "loss": "nan"},) and fitted.steps == 8
+    assert fitted.lost == 4 * 16, "the first epoch was taken again"
+    assert int(module.network.state_dict()["bn1.num_batches_tracked"]) == 8
