@@ -40,7 +40,7 @@ def settled(model: nn.Module) -> nn.Module:
 
 
 def small() -> nn.Module:
-    """Two convolutions and a linear layer: each more takes a second of torchao's patterns."""
+    """Two convolutions and a linear layer."""
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, bias=False))
     return settled(
@@ -48,6 +48,7 @@ def small() -> nn.Module:
     )
 
 
+@pytest.mark.slow
 def test_what_was_pruned_is_trained_stored_exported_and_charged(done_job: Callable[[], Job]) -> None:
     job = done_job()
     job.write(deployed=False)
@@ -72,6 +73,7 @@ def test_what_was_pruned_is_trained_stored_exported_and_charged(done_job: Callab
     assert architecture["quantization"]["aware"] and "fc" not in layer_bits(graph)
 
 
+@pytest.mark.slow
 def test_what_is_stored_is_rebuilt_bit_for_bit_with_weights_of_seven_bits() -> None:
     model, scheme = small(), Scheme(keep=("8",), aware=True)
     graph = prepare_aware(model, EXAMPLE, scheme)
