@@ -7,6 +7,7 @@ import inspect
 import os
 import platform
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -102,8 +103,9 @@ def examine() -> list[dict[str, Any]]:
     for name in RUNTIMES:
         runtime, absent = find_runtime(name), missing(name)
         versions = ", ".join(f"{package} {version_of(package)}" for package in runtime.PACKAGES)
-        reason = None if absent else broken(runtime.PACKAGES)
-        detail = f"no {', '.join(absent)}: {runtime.ADD}" if absent else reason or versions
+        installed = None not in map(find_spec, runtime.PACKAGES)
+        reason = broken(runtime.PACKAGES) if installed else None
+        detail = reason or (f"no {', '.join(absent)}: {runtime.ADD}" if absent else versions)
         if where := elsewhere(name):
             detail += f"; its files are written and checked here, and run {where}"
         rows.append(_row(f"runtime {name}", not absent and not reason, detail, reason is not None))

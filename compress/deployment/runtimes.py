@@ -122,7 +122,10 @@ def missing(name: str) -> list[str]:
 
 
 def _lacking(runtime: Runtime) -> list[str]:
-    return list(getattr(runtime, "lacking", list)())
+    try:
+        return list(getattr(runtime, "lacking", list)())
+    except (Exception, SystemExit) as error:  # its package is asked, which may fail at its import with anything
+        return [f"{runtime.ENGINE} that can be imported ({type(error).__name__}: {first_line(error)})"]
 
 
 def broken(packages: Sequence[str]) -> str | None:
