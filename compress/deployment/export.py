@@ -80,7 +80,7 @@ def export(
     _refuse_quantized(model, needed)
     built: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as work:
-        source = Source(model, int(preprocess["resolution"]), Path(work), tuple(preprocess["classes"]))
+        source = Source(model, int(preprocess["resolution"]), Path(work), tuple(preprocess.get("classes", ())))
         for runtime in needed:
             if runtime.FORMAT in built or (failed and runtime.NAME in failed):
                 continue

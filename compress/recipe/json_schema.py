@@ -27,6 +27,8 @@ def recipe_schema() -> Schema:
         for key, value in section.get("properties", {}).items():
             if key in NAMED and (key != "teacher" or "$ref" in value or "oneOf" in value):
                 section["properties"][key] = _or_by_name(value, key)
+            if key == "deployments":
+                value["items"] = _or_by_name(value["items"], "deployment")
     return schema
 
 
