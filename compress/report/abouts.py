@@ -29,6 +29,10 @@ _ABOUT: tuple[tuple[str, str], ...] = (
     ),
     (r"same answer as PyTorch", "Share of test images with PyTorch's most probable class, in this file's own runtime"),
     (r"largest difference", "Largest absolute difference from PyTorch's logits on the test images, in logits"),
+    (
+        r"MACs in integer",
+        "Share of the multiply-accumulates of convolutions and linears that the file's runtime computes in integer",
+    ),
     (r"median|99th percentile", "Time of one batch over the interleaved rounds, in milliseconds"),
     (r"times faster \(95%.*\)", "Median of the reference over the variant's, same rounds; 95% bootstrap interval"),
     (r"batch", "Images in one run of the network"),

@@ -46,6 +46,7 @@ DATA = record(
         "validation": whole("Images on which everything is chosen"),
         "test": whole("Images on which accuracy is measured, and nothing chosen"),
         "skipped": whole("Files that were no images"),
+        "remarks": texts("What is to know of the split: classes that are absent, images that are in two of them"),
         "test_sha256": text("SHA-256 of shape, labels and at most 4,096 evenly spaced images of the test split"),
     },
 )

@@ -102,6 +102,10 @@ _TRAINING = record(
             {"macs": whole("Training MACs until then"), "top1": share("Top-1 on validation")},
         ),
         "selected_on": text("Split on which the epoch was chosen"),
+        "diverged": rows(
+            "Each time that the fit went back to its last good state with a lower rate",
+            {"epoch": whole("Epoch in which the loss diverged"), "loss": {"description": "The loss then"}},
+        ),
         "interrupted": whole("Least number of MACs lost to interruptions; not in macs"),
         "teacher_pretraining": record(
             "The teacher's own training; not in macs",
