@@ -46,6 +46,7 @@ def work(command: tuple[str, ...], cwd: Path) -> None:
 
 @pytest.mark.parametrize("command", [c for c in commands() if c[1] != "run"], ids=" ".join)
 def test_commands(command: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "runs" / "store").mkdir(parents=True)
     work(command, tmp_path)
 
 
