@@ -88,7 +88,8 @@ def test_paths_that_are_no_artifact(artifacts: Artifacts, tmp_path: Path) -> Non
         (
             tmp_path,
             None,
-            r"is no artifact: it holds no model.onnx or model.xml or .* or model.mlpackage$",
+            r"is no artifact: it holds no model.onnx or model.xml or model.ncnn.param or model.pt2 or model.pte "
+            r"or model.tflite or model.mlpackage$",
         ),
         (variant, None, f"; did you mean {variant / 'onnx'}\\?"),
         (tmp_path / "a.txt", None, r"a.txt is no artifact: runtimes read files that end in .onnx, .xml"),
