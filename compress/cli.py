@@ -124,17 +124,13 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar=
     """Write report.html and report.md again from results.json."""
     from compress.errors import CompressError, UsageError
     from compress.report import write_report
+    from compress.report.stored import read_results
     from compress.sums import check_run, update_sums
 
     path = run / "results.json"
     for remark in check_run(run):
         print(remark, file=sys.stderr)
-    try:
-        results = json.loads(path.read_text())
-    except OSError as error:
-        raise UsageError(f"{run} is no run: {path} cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is no JSON: {error}") from error
+    results = read_results(run)
     try:
         write_report(results, run)
     except (OSError, CompressError):

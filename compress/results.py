@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.errors import UsageError
+from compress.report.stored import read_results
 
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe
@@ -69,13 +69,7 @@ class Results:
         Raises:
             UsageError: the folder is no run.
         """
-        path = Path(folder) / "results.json"
-        try:
-            return cls(Path(folder), json.loads(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise UsageError(f"{folder} is no run: {path} cannot be read ({error.strerror})") from error
-        except ValueError as error:
-            raise UsageError(f"{path} is no JSON: {error}") from error
+        return cls(Path(folder), read_results(Path(folder)))
 
     @cached_property
     def variants(self) -> dict[str, Variant]:

@@ -7,7 +7,6 @@ and hour: only the ratios to the run's own reference, measured in turns, are hel
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from compress.efficiency.intervals import paired_difference
 from compress.errors import UsageError
 from compress.report.formats import field
+from compress.report.stored import read_results
 
 Record = dict[str, Any]
 ABSENT = "absent"
@@ -28,15 +28,9 @@ def read_run(folder: Path) -> Record:
     Raises:
         UsageError: the folder is no run, or its file no results.
     """
-    path = folder / "results.json"
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{folder} is no run: {path} cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UsageError(f"{path} is no JSON: {error}") from error
+    results = read_results(folder)
     if not isinstance(results, dict) or not isinstance(results.get("variants"), list):
-        raise UsageError(f"{path} does not hold the results of a run: it has no list of variants")
+        raise UsageError(f"{folder / 'results.json'} does not hold the results of a run: it has no list of variants")
     return results
 
 

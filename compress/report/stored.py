@@ -1,0 +1,24 @@
+"""Reading the `results.json` of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from compress.errors import UsageError
+
+
+def read_results(folder: Path) -> Any:
+    """What the `results.json` of a run holds, whatever that is.
+
+    Raises:
+        UsageError: the folder is no run, or the file no JSON.
+    """
+    path = folder / "results.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{folder} is no run: {path} cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is no JSON: {error}") from error
