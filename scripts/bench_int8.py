@@ -254,7 +254,9 @@ def compare(runs: Mapping[tuple[str, str], Run], given: np.ndarray, rounds: int)
     times = measure_in_turns({name: partial(runs[kind, name], given) for kind, name in keys}, rounds)
     kinds = {name: kind for kind, name in keys}
     best = min((name for name in times if kinds[name] == "direct"), key=lambda name: np.median(times[name]))
-    choice, *tied = fastest({name: taken for name, taken in times.items() if kinds[name] == "ours"})
+    ours = {name: taken for name, taken in times.items() if kinds[name] == "ours"}
+    choice = min(ours, key=lambda name: np.median(ours[name]))
+    tied = [name for name in fastest(ours) if name != choice]
     candidates = []
     for name, taken in times.items():
         against_eager, against_best = summary(taken, times[EAGER]), summary(times[best], taken)
