@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+# Before torch is imported: tests run in as many processes as there are cores.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from support import Job, photographs

@@ -89,7 +89,7 @@ class Job:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "2", "COLUMNS": "200"}
+    return {**os.environ, "COLUMNS": "200"}
 
 
 def photographs(folder: Path, count: int, seed: int) -> None:

@@ -153,18 +153,19 @@ def test_a_stopped_run_says_how_to_go_on(done_job: Callable[[], Job], how: signa
 def test_a_killed_distillation_ends_with_the_same_bits(make_job: Callable[[], Job]) -> None:
     job, undisturbed = make_job(), make_job()
     for each in (job, undisturbed):
-        each.write(epochs=12)
+        each.write(epochs=12, deployed=False)
     stop_inside(job, "distilled", signal.SIGKILL)
     done = job.run()
     assert done.returncode == 0, done.stderr
     assert "distilled: goes on after epoch" in done.stderr
-    assert undisturbed.run().returncode == 0
+    assert undisturbed.run_here().returncode == 0
     assert weights(job) == weights(undisturbed)
     assert not any((job.runs / "store" / "partial").iterdir())
 
 
 def test_two_runs_share_a_store_at_once(make_job: Callable[[], Job]) -> None:
     job = make_job()
+    job.write(deployed=False)
     both = [subprocess.Popen(job.command(), stderr=subprocess.PIPE, text=True, env=environment()) for _ in range(2)]
     errors = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], errors
