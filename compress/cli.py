@@ -71,7 +71,7 @@ def run(
     from compress.report import terminal_table
 
     Console(highlight=False).print(terminal_table(results))
-    print(f"\n{folder / 'report.html'}   report.md   results.json   artifacts/")
+    print(f"\n{folder / 'report.html'}   report.md   model_card.md   results.json   artifacts/")
 
 
 @app.command(epilog="Example: compress-model plan quickstart --set stages.pruned.target_macs=0.4")
@@ -121,9 +121,9 @@ def validate(
 
 @app.command(epilog="Example: compress-model report runs/quickstart/20261123-120000")
 def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")]) -> None:
-    """Write report.html and report.md again from results.json."""
+    """Write report.html, report.md and model_card.md again from results.json."""
     from compress.errors import CompressError, UsageError
-    from compress.report import write_report
+    from compress.report import PAGES, write_report
     from compress.report.stored import read_results
     from compress.sums import check_run, update_sums
 
@@ -137,7 +137,7 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar=
         raise
     except Exception as error:  # whatever a value that no run writes does to figures, tables and charts
         raise UsageError(f"{path} does not hold the results of a run ({type(error).__name__}: {error})") from error
-    update_sums(run, ["report.html", "report.md"])
+    update_sums(run, PAGES)
     print(run / "report.html")
 
 

@@ -17,7 +17,7 @@ def compare(
 ) -> None:
     """Say what changed between runs and what moved; all are held against the first."""
     from compress.report.compare import compare as compare_runs
-    from compress.report.compare_page import answer_lines, terminal_tables, write_comparison
+    from compress.report.compare_page import moved_lines, remark_lines, terminal_tables, write_comparison
 
     record = compare_runs(runs)
     if html:
@@ -29,7 +29,7 @@ def compare(
 
     for table in terminal_tables(record):
         Console(highlight=False).print(table)
-    for line in answer_lines(record):
+    for line in (*remark_lines(record), *moved_lines(record)):
         print(line)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from compress.cli_shared import AsJson, print_json
 
 MOST_TIMED = 20_000  # images that are decoded for an estimate without being asked
 
@@ -24,33 +27,48 @@ def init(
         "runs"
     ),
     force: Annotated[bool, typer.Option("--force", help="Write over a recipe that is there.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Look at your images and write a recipe that fits them and this machine."""
+    """Look at your images and write a recipe that fits them and this machine.
+
+    With --json: {recipe, seen, chosen, estimate}, where estimate has the rows of `plan --json`, or is null of more
+    images than are decoded unasked.
+    """
     from compress.data.guess import guess
     from compress.data.survey import look
     from compress.recipe.load import load_recipe
-    from compress.recipe.seen import survey_lines
+    from compress.recipe.seen import survey_lines, survey_record
     from compress.recipe.starter import check_free, choose, recipe_text, this_machine, write_recipe
 
     check_free(output, force=force)
+    say: Callable[[str], None] = (lambda text: None) if as_json else print
     settings = guess(data)
     survey = look(settings)
-    print("\n".join(survey_lines(settings, survey)))
+    say("\n".join(survey_lines(settings, survey)))
     machine = this_machine()
     choices = choose(survey, machine)
-    print(f"teacher: {choices.why}")
+    say(f"teacher: {choices.why}")
     write_recipe(output, recipe_text(settings, survey, machine, choices))
     recipe = load_recipe(output)
     steps = " -> ".join(stage.kind for stage in recipe.stages)
-    print(f"{output}: {steps}, at {choices.side} pixels, {choices.epochs} epochs\n")
-    if survey.total > MOST_TIMED:
+    say(f"{output}: {steps}, at {choices.side} pixels, {choices.epochs} epochs\n")
+    rows = None
+    if survey.total <= MOST_TIMED:
+        from compress.pipeline.estimate import estimate
+
+        rows = estimate(recipe, runs)
+    if as_json:
+        chosen = {"resolution": choices.side, "epochs": choices.epochs, "teacher": choices.why}
+        print_json({"recipe": str(output), "seen": survey_record(settings, survey), "chosen": chosen, "estimate": rows})
+        return
+    if rows is None:
         print(f"{survey.total:,} images take a while to decode: `compress-model plan {output}` says the time to expect")
     else:
         from rich.console import Console
 
-        from compress.pipeline.estimate import estimate, plan_table
+        from compress.pipeline.estimate import plan_table
 
-        Console(highlight=False).print(plan_table(estimate(recipe, runs)))
+        Console(highlight=False).print(plan_table(rows))
     print(f"\ncompress-model run {output}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ class Variant:
     """
 
     id: str
-    record: Mapping[str, Any]
+    record: Mapping[str, Any] = field(repr=False)
     folder: Path
 
     @property
@@ -60,7 +60,7 @@ class Results:
     """
 
     folder: Path
-    record: Mapping[str, Any]
+    record: Mapping[str, Any] = field(repr=False)
 
     @classmethod
     def read(cls, folder: str | Path) -> Results:
@@ -80,10 +80,9 @@ class Results:
         return str(self.folder)
 
     def _repr_html_(self) -> str:
-        from compress.report.plots import accuracy_cost_svg
+        from compress.report.notebook import notebook_html
 
-        charts = [accuracy_cost_svg(self.record, entry) for entry in self.record["efficiency"]]
-        return "".join(chart for chart in charts if chart)
+        return notebook_html(self.record)
 
 
 def run(

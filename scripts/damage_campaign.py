@@ -156,7 +156,7 @@ class Campaign:
             refused = name.name == "results.json" or (name == self.run / "SHA256SUMS" and way != "delete")
             if bool(status) != refused:
                 wrong.append(f"status {status}")
-            if name.name in ("report.html", "report.md"):
+            if name.name in ("report.html", "report.md", "model_card.md"):
                 whole = (self.whole.runs / name).read_bytes()
                 wrong += [] if (job.runs / name).read_bytes() == whole else ["not written again"]
                 wrong += (

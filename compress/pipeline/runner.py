@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, loggers: Sequence[str] = ()) -> Path:
-    """Run a recipe and return the folder of the run, with `report.html`, `report.md` and `results.json`.
+    """Run a recipe and return the folder of the run, with `results.json` and the pages made from it.
 
     Args:
         runs: folder of all runs and of the store that they share.

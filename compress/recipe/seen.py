@@ -1,6 +1,8 @@
-"""What was seen of a person's images, in a few lines for that person."""
+"""What was seen of a person's images: in a few lines for that person, and as plain data."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from compress.data.survey import Survey
 from compress.recipe.data import FileData
@@ -39,6 +41,36 @@ def survey_lines(settings: FileData, survey: Survey) -> list[str]:
     if survey.copies:
         lines.append(f"  {survey.copies:,} are copies of others, byte for byte" + _copies(settings, survey))
     return lines
+
+
+def survey_record(settings: FileData, survey: Survey) -> dict[str, Any]:
+    """The same for machines.
+
+    Returns:
+        {source, path, images, looked_at, classes: {name: {part: images}}, unlabeled, short_side: {least, median, most}
+        (pixels), grey, broken: ["name (reason)"], copies, contradictions, leaks, test_share}; the last is null where
+        there is a test split.
+    """
+    labelled = {part: counts for part, counts in survey.counts.items() if part != "unlabeled"}
+    sides = sorted(int(side) for side in survey.short_sides)
+    return {
+        "source": settings.source,
+        "path": settings.path,
+        "images": survey.total,
+        "looked_at": survey.looked,
+        "classes": {
+            name: {part: counts[number] for part, counts in labelled.items()}
+            for number, name in enumerate(survey.classes)
+        },
+        "unlabeled": sum(survey.counts.get("unlabeled", ())),
+        "short_side": {"least": sides[0], "median": sides[len(sides) // 2], "most": sides[-1]},
+        "grey": survey.grey,
+        "broken": list(survey.broken),
+        "copies": survey.copies,
+        "contradictions": survey.contradictions,
+        "leaks": survey.leaks,
+        "test_share": settings.test,
+    }
 
 
 def _broken(text: str) -> str:

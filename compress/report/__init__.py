@@ -6,16 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from compress.report.page import render_html, render_markdown, write_report
+    from compress.report.page import PAGES, render_html, render_markdown, write_report
     from compress.report.terminal import terminal_table
 
 _WHERE = {
+    "PAGES": "compress.report.page",
     "render_html": "compress.report.page",
     "render_markdown": "compress.report.page",
     "terminal_table": "compress.report.terminal",
     "write_report": "compress.report.page",
 }
-__all__ = ["render_html", "render_markdown", "terminal_table", "write_report"]
+__all__ = ["PAGES", "render_html", "render_markdown", "terminal_table", "write_report"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The front matter of a model card, as the Hugging Face Hub reads it from the head of `report.md`."""
+"""`model_card.md`: the report with the front matter that the Hugging Face Hub reads from a model's `README.md`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ _TAGS = {
     "quantize": "quantization",
 }
 LICENSE = "# license: yours to state, e.g. apache-2.0; https://huggingface.co/docs/hub/model-cards has the names"
+
+
+def model_card(results: Mapping[str, Any], text: str) -> str:
+    """The report as Markdown, `text`, with the front matter before it."""
+    return f"{front_matter(results)}\n{text}"
 
 
 def front_matter(results: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.report import formats as f
 from compress.report.formats import field
-from compress.report.svg import BAD, GOOD, INK, LINE, MUTED, chart_svg, plain_axes
+from compress.report.svg import BAD, GOOD, INK, LINE, MUTED, chart_svg, legend, plain_axes
 from compress.report.tables import Column, Record, Table, at, first_reference, make
 
 if TYPE_CHECKING:
@@ -94,12 +94,12 @@ def classes_svg(entry: Mapping[str, Any]) -> str | None:
         nets = [row["only_variant"] - row["only_reference"] for row in rows]
         axes.plot(nets, places, "D", color=INK, markersize=5, label="net", zorder=3)
         axes.axvline(0, color=LINE, linewidth=1.2, zorder=1)
-        axes.set_yticks(places, [f.short(row.get("class")) for row in rows], fontsize=9)
+        axes.set_yticks(places, [f.short(row.get("class")) for row in rows])
         axes.invert_yaxis()
         axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
         axes.set_xlabel("test images", color=MUTED)
         plain_axes(axes)
-        figure.legend(frameon=False, labelcolor=INK, loc="outside lower center", ncols=3, fontsize=9)
+        legend(figure, 3)
 
     label = f"Test images of each class that {variant} lost and gained against {reference}"
-    return chart_svg(label, draw, (5.2, 1.3 + 0.26 * len(rows)))
+    return chart_svg(label, draw, 1.3 + 0.26 * len(rows))

@@ -1,8 +1,9 @@
 """Several runs held against the first: what changed in their recipes and machines, and what moved.
 
 Nothing is called a change that the intervals do not show. Accuracy is compared on the same test images, image by image,
-where both runs have asked them; otherwise by the two Wilson intervals. Latency was measured in each run's own process
-and hour: only the ratios to the run's own reference, measured in turns, are held against each other.
+where both runs have asked them; otherwise by the two Wilson intervals; of other data nothing is claimed. Latency was
+measured in each run's own process and hour: only the ratios to the run's own reference, measured in turns, are held
+against each other, and only where both runs were on the same kind of machine.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from compress.efficiency.intervals import paired_difference
 from compress.errors import UsageError
 from compress.report.formats import field
 from compress.report.stored import read_results
+from compress.sums import check_run
 
 Record = dict[str, Any]
 ABSENT = "absent"
 NO_CLAIM, MORE, LESS = "no claim", "more", "less"
+MACHINE = ("cpu", "gpu", "threads")
 _VOLATILE = ("energy_counter",)
 
 
@@ -41,21 +44,29 @@ def compare(folders: Sequence[Path]) -> Record:
         folders: of two runs or more.
 
     Returns:
-        {runs: [{name, path, recipe, sha256, started, test_sha256}], recipe: [{key, values}], environment: [{key,
-        values}], variants: [{id, runs: [figures or None], changes: [change or None]}]}, values, runs and changes in the
-        order of the folders. Figures are those of the variant's record; a change is against the first run: {top1:
-        {difference, ci95, paired, images, verdict}, macs, bytes, training_macs (ratios, this run's over the first's),
-        latency: [{runtime, batch, p50_ms: [first, this], ratio: [first, this], ratio_ci95: [first, this], verdict}]}.
+        {runs: [{name, path, recipe, sha256, started, data, test_sha256, machine, remarks, against_first: {same_results,
+        same_data, same_machine}}], recipe: [{key, values}], environment: [{key, values}], variants: [{id,
+        runs: [figures or None], changes: [change or None]}]}, values, runs and changes in the order of the folders.
+        Remarks name files that have changed since the run wrote them. Figures are those of the variant's record; a
+        change is against the first run: {top1: {difference, ci95, paired, images, same_data, verdict}, macs, bytes,
+        training_macs (ratios, this run's over the first's), latency: [{runtime, batch, p50_ms: [first, this],
+        ratio: [first, this], ratio_ci95: [first, this], verdict}]}.
 
     Raises:
-        UsageError: there are fewer than two, or one of them is no run.
+        UsageError: there are fewer than two, one is given twice or is no run, or its results have changed since it
+            wrote them.
+        CompressError: the digests of a run are themselves damaged.
     """
     if len(folders) < 2:
         raise UsageError("compare takes two runs or more, e.g. compress-model compare runs/mine/first runs/mine/second")
+    for number, folder in enumerate(folders):
+        if folder.resolve() in [other.resolve() for other in folders[:number]]:
+            raise UsageError(f"{folder} is given twice: a run is compared with others")
+    remarks = [check_run(folder) for folder in folders]
     runs = [read_run(folder) for folder in folders]
     try:
         return {
-            "runs": [_run(results, folder) for results, folder in zip(runs, folders, strict=True)],
+            "runs": [_run(*each, runs[0]) for each in zip(runs, folders, remarks, strict=True)],
             "recipe": _differences([_by_stage(field(results, "recipe", "resolved")) for results in runs]),
             "environment": _differences([_machine(results) for results in runs]),
             "variants": [_variant(name, runs) for name in _names(runs)],
@@ -65,14 +76,22 @@ def compare(folders: Sequence[Path]) -> Record:
         raise UsageError(f"{shown} does not hold the results of a run ({type(error).__name__}: {error})") from error
 
 
-def _run(results: Record, folder: Path) -> Record:
+def _run(results: Record, folder: Path, remarks: list[str], first: Record) -> Record:
     return {
         "name": str(field(results, "run", "id") or folder.name),
         "path": str(folder),
         "recipe": field(results, "recipe", "name"),
         "sha256": field(results, "recipe", "sha256"),
         "started": field(results, "run", "started"),
+        "data": field(results, "data", "name"),
         "test_sha256": field(results, "data", "test_sha256"),
+        "machine": {name: field(results, "environment", name) for name in MACHINE},
+        "remarks": remarks,
+        "against_first": {
+            "same_results": results == first,
+            "same_data": _same_data(first, results),
+            "same_machine": _same_machine(first, results),
+        },
     }
 
 
@@ -136,14 +155,12 @@ def _change(first: int, this: int, runs: Sequence[Record], found: Sequence[Recor
     if before is None or after is None:
         return None
     theirs, ours = _figures(before), _figures(after)
-    same = _same_images(runs[first], runs[this])
+    between = (runs[first], runs[this])
     return {
         "same_stage_key": theirs["stage_key"] is not None and theirs["stage_key"] == ours["stage_key"],
-        "top1": _accuracy_change(before.get("accuracy") or {}, after.get("accuracy") or {}, same),
+        "top1": _accuracy_change(before.get("accuracy") or {}, after.get("accuracy") or {}, *between),
         **{name: _ratio(ours[name], theirs[name]) for name in ("macs", "bit_operations", "bytes", "training_macs")},
-        "latency": _latency_changes(
-            theirs["latency"], ours["latency"], _reference(runs[first]), _reference(runs[this])
-        ),
+        "latency": _latency_changes(theirs["latency"], ours["latency"], *between),
     }
 
 
@@ -152,28 +169,41 @@ def _same_images(before: Record, after: Record) -> bool:
     return digests[0] is not None and digests[0] == digests[1]
 
 
+def _same_data(before: Record, after: Record) -> bool:
+    """Whether the test images are the same, or else the data have one name and one list of classes, where known."""
+    if _same_images(before, after):
+        return True
+    for name in ("name", "classes"):
+        values = [field(results, "data", name) for results in (before, after)]
+        if None not in values and values[0] != values[1]:
+            return False
+    return True
+
+
+def _same_machine(before: Record, after: Record) -> bool:
+    """Whether the processor is known to be of one kind, and threads and GPU are the same."""
+    machines = [[field(results, "environment", name) for name in MACHINE] for results in (before, after)]
+    return machines[0][0] is not None and machines[0] == machines[1]
+
+
 def _ratio(over: float | None, under: float | None) -> float | None:
     return over / under if over is not None and under else None
 
 
-def _accuracy_change(before: Record, after: Record, same_images: bool) -> Record:
+def _accuracy_change(before: Record, after: Record, first: Record, this: Record) -> Record:
     """Accuracy gained: paired where both have asked the same images, else only what the two intervals show."""
+    unknown = {"ci95": None, "paired": False, "images": None, "same_data": _same_data(first, this), "verdict": NO_CLAIM}
     if before.get("top1") is None or after.get("top1") is None:
-        return {"difference": None, "ci95": None, "paired": False, "images": None, "verdict": NO_CLAIM}
+        return {**unknown, "difference": None}
     difference = after["top1"] - before["top1"]
-    counts = _paired(before, after) if same_images else None
+    counts = _paired(before, after) if _same_images(first, this) else None
     if counts:
         lost = paired_difference(*counts)
         ends = [-lost.high, -lost.low]
-        return {
-            "difference": -lost.difference,
-            "ci95": ends,
-            "paired": True,
-            "images": counts[2],
-            "verdict": _beyond(ends, 0),
-        }
-    verdict = _apart(before.get("ci95"), after.get("ci95"))
-    return {"difference": difference, "ci95": None, "paired": False, "images": None, "verdict": verdict}
+        shown = {"difference": -lost.difference, "ci95": ends, "paired": True, "images": counts[2]}
+        return {**unknown, **shown, "verdict": _beyond(ends, 0)}
+    verdict = _apart(before.get("ci95"), after.get("ci95")) if unknown["same_data"] else NO_CLAIM
+    return {**unknown, "difference": difference, "verdict": verdict}
 
 
 def _paired(before: Record, after: Record) -> tuple[int, int, int] | None:
@@ -201,15 +231,16 @@ def _reference(results: Record) -> Any:
     return entries[0].get("reference") if entries else None
 
 
-def _latency_changes(before: list[Record], after: list[Record], reference: Any, other: Any) -> list[Record]:
-    """By runtime and batch. A verdict needs ratios to a reference of the same name, each with its interval."""
+def _latency_changes(before: list[Record], after: list[Record], first: Record, this: Record) -> list[Record]:
+    """By runtime and batch. A verdict needs one kind of machine, and ratios to a reference of one name."""
+    reference = _reference(first)
+    held = reference is not None and reference == _reference(this) and _same_machine(first, this)
     rows = []
     for row in after:
         was = next((each for each in before if all(each.get(k) == row.get(k) for k in ("runtime", "batch"))), None)
         if was is None:
             continue
         ends = [each.get("ratio_ci95") for each in (was, row)]
-        held = reference is not None and reference == other
         rows.append(
             {
                 "runtime": row.get("runtime"),

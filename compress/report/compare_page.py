@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from compress.atomic import write_atomic
 from compress.report import formats as f
-from compress.report.compare import ABSENT, same_tests
+from compress.report.compare import ABSENT, NO_CLAIM, same_tests
+from compress.report.compare_chart import CAPTION, comparison_svg
 from compress.report.formats import field
 from compress.report.page import html_page
 from compress.report.tables import Column, Record, Table, at, make
@@ -132,6 +133,8 @@ def _gain(top1: Record | None) -> str:
 def _basis(change: Record | None) -> str:
     if not change or change["top1"]["difference"] is None:
         return ""
+    if not change["top1"]["same_data"]:
+        return "other data"
     if change["same_stage_key"]:
         return "the same model"
     return f"paired, {change['top1']['images']:,} images" if change["top1"]["paired"] else "two intervals"
@@ -144,12 +147,17 @@ def _verdict(record: Record | None) -> str:
 def comparison_page(record: Mapping[str, Any]) -> str:
     """One self-contained HTML page."""
     tables = comparison_tables(record)
-    names = ", ".join(
-        f"{label} {f.plain(run['name'])}" for label, run in zip(_labels(record), record["runs"], strict=True)
-    )
-    return html_page(
-        "compare.html.j2", {"title": f"Comparison: {names}", "tables": tables, "lines": answer_lines(record)}
-    )
+    labels = _labels(record)
+    names = ", ".join(f"{label} {f.plain(run['name'])}" for label, run in zip(labels, record["runs"], strict=True))
+    shown = {
+        "title": f"Comparison: {names}",
+        "tables": tables,
+        "moved": moved_lines(record),
+        "lines": remark_lines(record),
+        "chart": comparison_svg(record, labels),
+        "caption": CAPTION,
+    }
+    return html_page("compare.html.j2", shown)
 
 
 def write_comparison(record: Mapping[str, Any], path: Path) -> None:
@@ -161,16 +169,49 @@ def write_comparison(record: Mapping[str, Any], path: Path) -> None:
     write_atomic(path, comparison_page(record))
 
 
-def answer_lines(record: Mapping[str, Any]) -> list[str]:
-    """What moved, in sentences: only what the intervals show."""
+def moved_lines(record: Mapping[str, Any]) -> list[str]:
+    """Accuracies that moved, in sentences: only what the intervals show."""
     lines = []
     for row in _by_run(record):
         top1 = field(row, "change", "top1")
-        if top1 and top1["verdict"] != "no claim":
+        if top1 and top1["verdict"] != NO_CLAIM:
             lines.append(
                 f"{f.plain(row['id'])}: top-1 of {row['label']} is {_gain(top1)} than A's; {_basis(row['change'])}."
             )
     return lines or ["No accuracy is shown to have moved."]
+
+
+def remark_lines(record: Mapping[str, Any]) -> list[str]:
+    """What must be known to read a comparison right, in sentences: files, data, machines, and variants of some runs."""
+    lines = []
+    runs = list(zip(_labels(record), record["runs"], strict=True))
+    first = runs[0][1]
+    for label, run in runs:
+        lines += [f"{label}: {f.plain(remark)}." for remark in run["remarks"]]
+        against = run["against_first"]
+        if run is first:
+            continue
+        if against["same_results"]:
+            lines.append(f"{label} has the very results of A: it is the same run, or a copy of it.")
+        if not against["same_data"]:
+            why = f"{f.text(run['data'])}, not {f.text(first['data'])}"
+            why = "of other classes" if run["data"] == first["data"] else why
+            lines.append(f"{label} has other data than A ({why}): nothing is claimed of accuracy.")
+        if not against["same_machine"]:
+            why = f"{_machine(run)}, not {_machine(first)}"
+            lines.append(f"{label} is not known to be from A's machine ({why}): nothing is claimed of latency.")
+    for variant in record["variants"]:
+        having = [label for (label, _), figures in zip(runs, variant["runs"], strict=True) if figures]
+        if len(having) < len(runs):
+            lines.append(f"{f.plain(variant['id'])} is in {', '.join(having)} only.")
+    return lines
+
+
+def _machine(run: Record) -> str:
+    """Its processor, GPU and threads, as far as they are known."""
+    cpu, gpu, threads = (run["machine"][name] for name in ("cpu", "gpu", "threads"))
+    parts = [f.plain(cpu or "an unknown processor"), *([f.plain(gpu)] if gpu else [])]
+    return ", ".join([*parts, *([f"{f.plain(threads)} threads"] if threads is not None else [])])
 
 
 def terminal_tables(record: Mapping[str, Any]) -> Iterator[Shown]:

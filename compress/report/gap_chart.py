@@ -21,14 +21,21 @@ STEPS = 60
 
 
 @dataclass(frozen=True)
-class Palette:
-    """Colours: of the line of compute, of the hardware's lines in turn, of the marks, and of words in the legend."""
+class Look:
+    """Colours of the line of compute, the hardware's lines in turn, the marks, and words; and the room for words.
+
+    Attributes:
+        size: of the words beside the last year, in points.
+        room: right of the last year, as a share of the years.
+    """
 
     compute: str = "black"
     hardware: tuple[str, ...] = tuple(f"C{number}" for number in range(10))
     gap: str = "grey"
     saving: str = "C3"
     text: str = "black"
+    size: float = 8
+    room: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Frame:
     axes: Axes
     start: float
     end: float
-    palette: Palette
+    look: Look
 
     @property
     def span(self) -> float:
@@ -55,7 +62,7 @@ def draw_gap(record: Mapping[str, Any], path: Path) -> None:
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot(yscale="log")
-    draw_trends(axes, record["bases"], record["start"], record["end"], Palette())
+    draw_trends(axes, record["bases"], record["start"], record["end"], Look())
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     try:
@@ -64,7 +71,7 @@ def draw_gap(record: Mapping[str, Any], path: Path) -> None:
         raise CompressError(f"the chart cannot be written to {path}: {error}") from error
 
 
-def draw_trends(axes: Axes, bases: list[dict[str, Any]], start: float, end: float, palette: Palette) -> None:
+def draw_trends(axes: Axes, bases: list[dict[str, Any]], start: float, end: float, look: Look) -> None:
     """Draw the trends that hold for these years, with the gap and the largest saving of training compute.
 
     Args:
@@ -72,23 +79,26 @@ def draw_trends(axes: Axes, bases: list[dict[str, Any]], start: float, end: floa
         bases: Entries of `bases` of `gap_record`.
         start: First year, at which all are level.
         end: Last year.
-        palette: The colours.
+        look: Colours and sizes.
     """
-    frame = Frame(axes, start, end, palette)
+    from matplotlib.ticker import MaxNLocator
+
+    frame = Frame(axes, start, end, look)
     drawn = [basis for basis in bases if basis["gap"]]
     for number, basis in enumerate({basis["growth"]: basis for basis in drawn}.values()):
         label = f"training compute, {basis['growth']:.3g}× a year"
-        _line(frame, basis, "growth", label, palette.compute, ("-", ":", "-.")[number % 3])
+        _line(frame, basis, "growth", label, look.compute, ("-", ":", "-.")[number % 3])
     for number, basis in enumerate(drawn):
         label = f"{f.plain(basis['name'])}: hardware {basis['hardware']:.2f}× a year, gap {rounded(basis['gap'], 2)}"
-        _line(frame, basis, "hardware", label, palette.hardware[number % len(palette.hardware)], "-")
+        _line(frame, basis, "hardware", label, look.hardware[number % len(look.hardware)], "-")
     if drawn:
         marked = next((basis for basis in drawn if basis["name"] == DEFAULT_TREND), drawn[0])
         _mark_gap(frame, marked)
         _mark_saving(frame, marked)
-    axes.set_ylabel(f"times the level of {start:g}", color=palette.text)
-    axes.set_xlim(start, end + 0.25 * frame.span)
-    axes.set_xticks([year for year in axes.get_xticks() if start <= year <= end])
+    axes.set_ylabel(f"times the level of {start:g}", color=look.text)
+    axes.set_xlim(start, end + look.room * frame.span)
+    years = MaxNLocator(4, integer=True).tick_values(start, end)
+    axes.set_xticks([year for year in years if start <= year <= end])
 
 
 def _line(frame: Frame, basis: Basis, what: str, label: str, colour: str, style: str) -> None:
@@ -105,7 +115,7 @@ def _line(frame: Frame, basis: Basis, what: str, label: str, colour: str, style:
 def _mark_gap(frame: Frame, basis: Basis) -> None:
     low, high = basis["hardware"] ** frame.span, basis["growth"] ** frame.span
     words = f"gap, {f.plain(basis['name'])}:\n{rounded(basis['gap'], 2)}"
-    _arrow(frame, 0.02, low, high, words, "<->", frame.palette.gap)
+    _arrow(frame, 0.02, low, high, words, "<->", frame.look.gap)
 
 
 def _mark_saving(frame: Frame, basis: Basis) -> None:
@@ -117,7 +127,7 @@ def _mark_saving(frame: Frame, basis: Basis) -> None:
     high = basis["growth"] ** frame.span
     words = f"{f.plain(best['variant'])}, once:\n{f.signed(best['doublings'])} doublings,\n"
     words += f"{best['months_of_gap']:.1f} months of gap"
-    _arrow(frame, 0.05, high / 2 ** best["doublings"], high, words, "->", frame.palette.saving)
+    _arrow(frame, 0.05, high / 2 ** best["doublings"], high, words, "->", frame.look.saving)
 
 
 def _arrow(frame: Frame, right: float, low: float, high: float, words: str, style: str, colour: str) -> None:
@@ -125,4 +135,5 @@ def _arrow(frame: Frame, right: float, low: float, high: float, words: str, styl
     x = frame.end + right * frame.span
     frame.axes.annotate("", (x, low), (x, high), arrowprops={"arrowstyle": style, "color": colour})
     middle = (x, (low * high) ** 0.5)
-    frame.axes.annotate(words, middle, (4, 0), textcoords="offset points", color=colour, fontsize=8, va="center")
+    beside: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+    frame.axes.annotate(words, middle, color=colour, fontsize=frame.look.size, **beside)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.report import formats as f
 from compress.report.formats import field
-from compress.report.svg import BAD, GOOD, INK, MUTED, chart_svg, plain_axes
+from compress.report.svg import MARKS, MUTED, chart_svg, legend, plain_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-_MARKS = (("o", INK), ("s", BAD), ("^", GOOD), ("D", MUTED), ("v", INK), ("P", BAD), ("X", GOOD), ("*", MUTED))
 MOST_BATCHES = 3
 
 
@@ -33,21 +32,16 @@ def latency_svg(results: Mapping[str, Any]) -> str | None:
     chosen = batches if len(batches) <= MOST_BATCHES else [*batches[: MOST_BATCHES - 1], batches[-1]]
     names = list(dict.fromkeys(row["variant"] for row in rows))
     runtimes = sorted({str(row.get("runtime")) for row in rows})
-    marks = {runtime: _MARKS[number % len(_MARKS)] for number, runtime in enumerate(runtimes)}
+    marks = {runtime: MARKS[number % len(MARKS)] for number, runtime in enumerate(runtimes)}
 
     def draw(figure: Figure) -> None:
         for axes, batch in zip(figure.subplots(len(chosen), squeeze=False)[:, 0], chosen, strict=True):
             _draw_batch(axes, [row for row in rows if row["batch"] == batch], names, marks)
-            axes.set_title(f"batch {f.text(batch)}", color=MUTED, fontsize=10, loc="left")
-        axes.set_xlabel(
-            "milliseconds a batch (log scale): median, line to the 99th percentile", color=MUTED, fontsize=9
-        )
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, frameon=False, labelcolor=INK, loc="outside lower center", ncols=3, fontsize=9, numpoints=1
-        )
+            axes.set_title(f"batch {f.text(batch)}", color=MUTED, loc="left")
+        axes.set_xlabel("milliseconds a batch (log scale):\nmedian, line to the 99th percentile", color=MUTED)
+        legend(figure, 3)
 
-    return chart_svg("Latency by runtime", draw, (5.2, 1.2 + len(chosen) * (0.7 + 0.24 * len(names))))
+    return chart_svg("Latency by runtime", draw, 1.4 + len(chosen) * (0.7 + 0.26 * len(names)))
 
 
 def _draw_batch(axes: Axes, rows: list[Row], names: list[Any], marks: Mapping[str, tuple[str, str]]) -> None:
@@ -63,7 +57,7 @@ def _draw_batch(axes: Axes, rows: list[Row], names: list[Any], marks: Mapping[st
             linewidth=1,
         )
         axes.plot([row["p50_ms"] for row in own], places, mark, color=colour, markersize=5, label=f.plain(runtime))
-    axes.set_yticks(range(len(names)), [f.short(name) for name in names], fontsize=9)
+    axes.set_yticks(range(len(names)), [f.short(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda value, _: "")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from compress.efficiency.lifetime import cached_queries, lifetime_ratio
 from compress.report import formats as f
 from compress.report.formats import field
-from compress.report.gap_chart import Palette, draw_trends
-from compress.report.svg import BAD, GOOD, INK, LINE, MUTED, STYLES, chart_svg, plain_axes
+from compress.report.gap_chart import Look, draw_trends
+from compress.report.svg import BAD, GOOD, INK, LINE, MUTED, STYLES, TEXT, chart_svg, legend, plain_axes
 from compress.report.tables import is_saving
 
 if TYPE_CHECKING:
@@ -34,18 +34,24 @@ def spent_svg(results: Mapping[str, Any]) -> str | None:
         axes, before = figure.add_subplot(), 0.0
         for row, part in enumerate(parts):
             colour = MUTED if "teacher" in str(part["what"]) else INK
-            axes.barh(row, part["macs"], left=before, color=colour, height=0.6)
+            axes.barh(row, part["macs"], left=before, color=colour, height=0.4)
             if row:
                 axes.plot([before, before], [row - 1, row], color=LINE, linewidth=1)
+            above: dict[str, Any] = {
+                "xycoords": ("axes fraction", "data"),
+                "xytext": (4, 1),
+                "textcoords": "offset points",
+            }
+            axes.annotate(f.short(part["what"], LONGEST_NAME), (0, row - 0.24), color=INK, va="bottom", **above)
             before += part["macs"]
-        axes.set_yticks(range(len(parts)), [f.short(part["what"], LONGEST_NAME) for part in parts], fontsize=8)
-        axes.invert_yaxis()
+        axes.set_yticks([])
+        axes.set_ylim(len(parts) - 0.6, -0.8)
         _counted(axes.xaxis)
         axes.set_xlabel(f"MACs spent until {f.plain(variant['id'])}", color=MUTED)
         plain_axes(axes)
 
     label = f"Where the training compute of {f.plain(variant['id'])} went"
-    return chart_svg(label, draw, (6.4, 1.2 + 0.32 * len(parts)))
+    return chart_svg(label, draw, 1 + 0.5 * len(parts))
 
 
 def curves_svg(results: Mapping[str, Any]) -> str | None:
@@ -74,7 +80,7 @@ def curves_svg(results: Mapping[str, Any]) -> str | None:
         axes.set_xlabel("training MACs (log scale)", color=MUTED)
         axes.set_ylabel("top-1 on validation", color=MUTED)
         plain_axes(axes)
-        figure.legend(frameon=False, labelcolor=INK, loc="outside lower center", ncols=2, fontsize=8)
+        legend(figure)
 
     return chart_svg("Accuracy against training compute", draw)
 
@@ -95,7 +101,7 @@ def lifetime_svg(entry: Mapping[str, Any]) -> str | None:
         axes.set_xlabel("queries (log scale)", color=MUTED)
         axes.set_ylabel(f"times less than {reference}", color=MUTED)
         plain_axes(axes)
-        figure.legend(frameon=False, labelcolor=INK, loc="outside lower center", ncols=2, fontsize=8)
+        legend(figure)
 
     return chart_svg(f"Lifetime against {reference}", draw)
 
@@ -111,30 +117,28 @@ def _draw_life(axes: Axes, record: Record, style: str) -> None:
         )
         for q in asked
     ]
-    axes.plot(asked, ratios, color=INK, linestyle=style, label=f"{name}, limit {f.times(life['limit'])}")
-    breaks = record.get("break_even_queries")
+    label, breaks = f"{name}, limit {f.times(life['limit'])}", record.get("break_even_queries")
     if breaks and breaks / (1 - life["hit_rate"]) >= asked[0]:
         at = breaks / (1 - life["hit_rate"])
         axes.plot([at], [1], marker="o", color=GOOD, markersize=7, zorder=4)
-        axes.annotate(
-            f"pays after {f.queries(at)}", (at, 1), xytext=(0, -14), textcoords="offset points", color=GOOD, fontsize=8
-        )
+        label += f", pays after {f.queries(at)}"
+    axes.plot(asked, ratios, color=INK, linestyle=style, label=label)
 
 
 def gap_svg(basis: Record, start: float, end: float) -> str | None:
     """The trend that the recipe names, and what the run's saving in training compute takes off it, once."""
     if not basis["gap"]:
         return None
-    palette = Palette(compute=INK, hardware=(MUTED,), gap=MUTED, saving=GOOD, text=MUTED)
+    look = Look(compute=INK, hardware=(MUTED,), gap=MUTED, saving=GOOD, text=MUTED, size=TEXT, room=0.6)
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot(yscale="log")
-        draw_trends(axes, [basis], start, end, palette)
+        draw_trends(axes, [basis], start, end, look)
         _counted(axes.yaxis)
         plain_axes(axes)
-        figure.legend(frameon=False, labelcolor=INK, loc="outside lower center", fontsize=8)
+        legend(figure, 1)
 
-    return chart_svg(f"The compute gap by {f.plain(basis['name'])}", draw, (6.4, 4.6))
+    return chart_svg(f"The compute gap by {f.plain(basis['name'])}", draw)
 
 
 def _counted(axis: Axis) -> None:

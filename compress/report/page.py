@@ -1,4 +1,4 @@
-"""The pages of a run: `report.html`, self-contained, and `report.md`."""
+"""The pages of a run: `report.html`, self-contained, `report.md` and `model_card.md`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from compress.report import formats as f
 from compress.report import tables
 from compress.report.abouts import about
 from compress.report.answer import answer, not_measured
-from compress.report.card import front_matter
+from compress.report.card import model_card
 from compress.report.classes import chosen_changes, classes_table
 from compress.report.deployments import deployment_tables
 from compress.report.disagreements import disagreements
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
+PAGES = ("report.html", "report.md", "model_card.md")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~$#&])")
 _LIST_START = re.compile(r"^(\s*)([-+]|\d+[.)])(?=\s)")
 
 
 def write_report(results: Mapping[str, Any], folder: Path) -> None:
-    """Write `report.md` and `report.html` of a run.
+    """Write the `PAGES` of a run.
 
-    Both are made before either is written, and each is written aside and renamed: a reader never sees half a page.
+    All are made before any is written, and each is written aside and renamed: a reader never sees half a page.
 
     Args:
         results: A `results.json`; what it lacks is called not measured.
@@ -46,8 +47,8 @@ def write_report(results: Mapping[str, Any], folder: Path) -> None:
         OSError: When the folder cannot be written to.
     """
     context = _context(results)
-    pages = {"report.md": _markdown(results, context), "report.html": _html(results, context)}
-    for name, page in pages.items():
+    text = _markdown(results, context)
+    for name, page in zip(PAGES, (_html(results, context), text, model_card(results, text)), strict=True):
         write_atomic(folder / name, page)
 
 
@@ -74,14 +75,13 @@ def html_page(template: str, context: Mapping[str, Any]) -> str:
 
 
 def render_markdown(results: Mapping[str, Any]) -> str:
-    """The page as GitHub-flavoured Markdown, without charts; it begins as a model card of the Hugging Face Hub does."""
+    """The page as GitHub-flavoured Markdown, without charts, fit for a comment on a pull request."""
     return _markdown(results, _context(results))
 
 
 def _markdown(results: Mapping[str, Any], context: dict[str, Any]) -> str:
     changes = chosen_changes(results, context["answer"].reference, context["answer"].variant)
     own = {
-        "card": front_matter(results),
         "classes": [classes_table(entry) for entry in changes],
         "disagreements": disagreements(results),
         "roots": lineage(results),

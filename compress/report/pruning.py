@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.report import formats as f
 from compress.report.formats import field
-from compress.report.svg import INK, MUTED, STYLES, chart_svg, plain_axes
+from compress.report.svg import INK, MUTED, STYLES, chart_svg, legend, plain_axes
 from compress.report.tables import Column, Record, Table, at, make
 
 if TYPE_CHECKING:
@@ -172,14 +172,14 @@ def sensitivity_svg(name: str, rows: list[Record]) -> str:
                 markersize=3,
                 label=layer if named else None,
             )
-        figure.legend(frameon=False, labelcolor=INK, loc="outside lower center", ncols=2, fontsize=8)
+        legend(figure)
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.set_xlabel("share of the layer's channels removed", color=MUTED)
         axes.set_ylabel("accuracy lost on validation", color=MUTED)
         plain_axes(axes)
 
-    return chart_svg(f"Sensitivity of the layers: {name}", draw, (5.2, 3.8))
+    return chart_svg(f"Sensitivity of the layers: {name}", draw)
 
 
 def _both(record: Record, write: Callable[[Any], str], *path: str) -> str:

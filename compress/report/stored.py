@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.errors import UsageError
+from compress.sums import RUN_AGAIN
 
 
 def read_results(folder: Path) -> Any:
@@ -18,6 +19,10 @@ def read_results(folder: Path) -> Any:
     path = folder / "results.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if (folder / "log.jsonl").is_file():
+            raise UsageError(f"{folder} is a run that did not end: it has no results.json; {RUN_AGAIN}") from error
+        raise UsageError(f"{folder} is no run: it has no results.json") from error
     except OSError as error:
         raise UsageError(f"{folder} is no run: {path} cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

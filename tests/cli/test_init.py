@@ -352,6 +352,41 @@ def own_photos(root: Path) -> None:
     (root / 'my "own" photos' / "鳥" / "broken.jpg").write_bytes(b"x")
 
 
+def test_init_for_machines(tmp_path, monkeypatch):
+    own_photos(tmp_path)
+    shutil.copy(tmp_path / 'my "own" photos' / "鳥" / "0.png", tmp_path / 'my "own" photos' / "鳥" / "copy.png")
+    done = call("init", 'my "own" photos', "--output", "own.yaml", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert set(record) == {"recipe", "seen", "chosen", "estimate"} and record["recipe"] == "own.yaml"
+    recipe = parse_recipe((tmp_path / "own.yaml").read_text())
+    assert record["seen"] == {
+        "source": "image-folder",
+        "path": 'my "own" photos',
+        "images": 26,
+        "looked_at": 26,
+        "classes": {"it's a cat": {"train": 12}, "Äpfel: #1": {"train": 9}, "鳥": {"train": 4}},
+        "unlabeled": 0,
+        "short_side": {"least": 40, "median": 40, "most": 40},
+        "grey": 0,
+        "broken": ["鳥/broken.jpg (is not an image)"],
+        "copies": 1,
+        "contradictions": 0,
+        "leaks": 0,
+        "test_share": 0.2,
+    }
+    assert (record["chosen"]["resolution"], record["chosen"]["epochs"]) == (32, 60)
+    assert record["chosen"]["teacher"].startswith("none, so that the recipe trains on your labels")
+    kinds = {stage.id: stage.kind for stage in recipe.stages}
+    rows = {row["unit"].split("/")[0]: row for row in record["estimate"]}
+    assert {unit: rows[unit]["kind"] for unit in kinds} == kinds and rows["trained"]["seconds"] > 0
+    monkeypatch.setattr("compress.cli_start.MOST_TIMED", 25)
+    done = call("init", 'my "own" photos', "--output", "own.yaml", "--json", "--force", cwd=tmp_path)
+    assert json.loads(done.stdout) == {**record, "estimate": None}
+    again = call("init", 'my "own" photos', "--output", "own.yaml", "--json", cwd=tmp_path)
+    assert (again.returncode, again.stdout) == (2, "") and "is there already" in again.stderr
+
+
 def test_what_init_writes_is_valid_and_trains(tmp_path, monkeypatch):
     """The first stage only, a tiny network and one epoch; all else is as `init` chooses it."""
     from compress.pipeline.runner import run

@@ -174,7 +174,9 @@ def test_two_runs_share_a_store_at_once(make_job: Callable[[], Job]) -> None:
     assert len(runs) == 2 and runs[0]["variants"] == runs[1]["variants"]
 
 
-@pytest.mark.parametrize("name", ["report.html", "report.md", "results.json", "recipe.yaml", "log.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["report.html", "report.md", "model_card.md", "results.json", "recipe.yaml", "log.jsonl"]
+)
 def test_a_run_leaves(job: Job, name: str) -> None:
     run: Path = sorted((job.runs / "tiny").iterdir())[0]
     assert (run / name).stat().st_size > 0

@@ -269,6 +269,36 @@ def second() -> dict[str, Any]:
 
 
 @pytest.fixture
+def crowded() -> dict[str, Any]:
+    """The quantization recipe as it comes out: one reference, and nine variants of its MACs and nearly its accuracy."""
+    run = example()
+    teacher, distilled, int8 = (run["variants"][number] for number in (0, 2, 4))
+    names = (
+        "histogram",
+        "minmax",
+        "percentile",
+        "eight_bits",
+        "nncf",
+        "nncf_corrected",
+        "onnxruntime",
+        "aware",
+        "held",
+    )
+    made = []
+    for number, name in enumerate(names):
+        correct = 2060 - 3 * (number % 5)
+        variant = {**copy.deepcopy(int8), "id": name, "parent": "distilled"}
+        variant["accuracy"] |= {"correct": correct, "top1": correct / N, "ci95": list(wilson(correct, N))}
+        variant["inference"] |= {"macs": distilled["inference"]["macs"], "bit_operations": 64 * 148_700_000}
+        made.append(variant)
+    run["variants"] = [teacher, distilled, *made]
+    paired = {name: (20 + 3 * (number % 5), 20, N) for number, name in enumerate(names)}
+    run["efficiency"] = [worth(run["variants"], "distilled", 0.02, TREND, {"teacher": (44, 356, N), **paired})]
+    run["class_changes"], run["training_efficiency"] = [], []
+    return run
+
+
+@pytest.fixture
 def compared(results: dict[str, Any], second: dict[str, Any], tmp_path: Path) -> Callable[[], dict[str, Any]]:
     """Holds the two against each other, as they are when it is called."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ pytest.importorskip("fcntl", reason="Chromium is driven through pipes")
 
 from browser import Browser, chromium, started
 
+import compress
 from compress.report import render_html
 
 Results = dict[str, Any]
@@ -51,6 +53,23 @@ CONTRAST = """
   return [count, ...worst];
 })()
 """
+# Of every chart: the rectangles and sizes in pixels of its texts, which of them are labels of marks, its own rectangle,
+# and that of the first axes.
+CHARTS = """
+[...document.querySelectorAll("svg")].map((svg) => {
+  const rect = (element) => { const r = element.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; };
+  const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+  const texts = [...svg.querySelectorAll("text")].filter((text) => text.textContent.trim());
+  return {
+    about: svg.ariaLabel,
+    texts: texts.map((text) => ({
+      words: text.textContent.trim(), rect: rect(text), label: !!text.closest(".label"),
+      size: parseFloat(getComputedStyle(text).fontSize) * scale,
+    })),
+    whole: rect(svg), frame: rect(svg.querySelector(".axes path")),
+  };
+})
+"""
 WIDTHS = "[document.documentElement.scrollWidth, window.innerWidth]"
 COLUMN = "[...document.querySelectorAll('table')[0].tBodies[0].rows].map((row) => row.cells[3].innerText)"
 HEADING = "document.querySelectorAll('table')[0].tHead.rows[0].cells[3]"
@@ -77,6 +96,38 @@ def check(browser: Browser, page: Path, width: int, scheme: str) -> None:
     assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 27)")
     shown, window = browser.value(WIDTHS)  # with everything unfolded
     assert shown <= window
+
+
+def charts_are_readable(browser: Browser, page: Path, width: int, scheme: str) -> list[dict[str, Any]]:
+    """In all charts no text meets another or is cut off, all can be read, and labels of marks stay off the axes."""
+    browser.open(page, width, scheme)
+    browser.value("document.querySelectorAll('details').forEach((folded) => (folded.open = true))")
+    charts: list[dict[str, Any]] = browser.value(CHARTS)
+    for chart in charts:
+        texts = chart["texts"]
+        assert texts and min(text["size"] for text in texts) >= 11, chart["about"]
+        for text in texts:
+            inner = chart["frame"] if text["label"] else chart["whole"]
+            assert within(text["rect"], inner), (chart["about"], text["words"], text["rect"], inner)
+        meeting = [(a["words"], b["words"]) for a, b in combinations(texts, 2) if meet(a["rect"], b["rect"])]
+        assert not meeting, (chart["about"], meeting)
+    return charts
+
+
+def within(rect: list[float], other: list[float], give: float = 1.0) -> bool:
+    left, top, right, bottom = rect
+    return other[0] - give <= left and other[1] - give <= top and right <= other[2] + give and bottom <= other[3] + give
+
+
+def meet(one: list[float], two: list[float]) -> bool:
+    """By more than half a pixel."""
+    across, down = (min(one[k + 2], two[k + 2]) - max(one[k], two[k]) for k in (0, 1))
+    return across > 0.5 and down > 0.5
+
+
+def labels(charts: list[dict[str, Any]]) -> list[str]:
+    """Those of the first chart."""
+    return [text["words"] for text in charts[0]["texts"] if text["label"]]
 
 
 def sorts_by_keyboard(browser: Browser) -> None:
@@ -125,6 +176,44 @@ def test_the_report_on_a_phone_in_the_dark_and_a_hostile_one(
     text = page.read_text().replace("</main>", "<script>document.title = 'run'</script></main>")
     browser.open(written(tmp_path, text))
     assert browser.value("document.title") != "run" and "Content Security Policy" in browser.errors[0]
+
+
+PLACES = [(400, "light"), (400, "dark"), (1400, "light"), (1400, "dark")]
+
+
+@pytest.mark.parametrize(("width", "scheme"), PLACES)
+def test_charts_of_the_example(browser: Browser, results: Results, tmp_path: Path, width: int, scheme: str) -> None:
+    page = written(tmp_path, render_html(results))
+    charts = charts_are_readable(browser, page, width, scheme)
+    assert len(charts) == 9 and set(labels(charts)) == {"teacher", "scratch", "distilled", "pruned", "int8"}
+
+
+@pytest.mark.parametrize(("width", "scheme"), PLACES)
+def test_ten_variants_of_one_cost_have_numbers_and_a_key(
+    browser: Browser, crowded: Results, tmp_path: Path, width: int, scheme: str
+) -> None:
+    charts = charts_are_readable(browser, written(tmp_path, render_html(crowded)), width, scheme)
+    assert sorted(map(int, labels(charts))) == list(range(1, 12))
+    names = [variant["id"] for variant in crowded["variants"]]
+    assert {f"{number}  {name}" for number, name in enumerate(names, 1)} <= {t["words"] for t in charts[0]["texts"]}
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1400, "light")])
+def test_the_chart_of_a_comparison(browser: Browser, comparison: str, tmp_path: Path, width: int, scheme: str) -> None:
+    charts = charts_are_readable(browser, written(tmp_path, comparison), width, scheme)
+    assert set(labels(charts)) == {"teacher", "scratch", "distilled", "pruned", "int8", "new"}
+
+
+def test_in_a_notebook_of_any_theme(browser: Browser, results: Results, tmp_path: Path) -> None:
+    shown = compress.Results(tmp_path, results)._repr_html_()
+    assert "var(" not in shown and len(repr(compress.Results(tmp_path, results))) < 300
+    page = written(tmp_path, f"<!doctype html><body style='background: #111; color: #eee; width: 40rem'>{shown}</body>")
+    charts = charts_are_readable(browser, page, 1400, "dark")
+    assert len(charts) == 2 and "int8 does the work of distilled" in browser.value("document.body.innerText")
+    count, ratio, words = browser.value(CONTRAST)
+    assert count > 30 and ratio >= 4.5, (ratio, words)
+    strokes = browser.value("[...document.querySelectorAll('svg .axes path')].map((p) => getComputedStyle(p).stroke)")
+    assert "rgb(17, 99, 41)" in strokes, "what is granted is green"
 
 
 @pytest.mark.slow

@@ -1,25 +1,34 @@
-"""The head of `report.md` is that of a model card, as the Hub's own client reads it."""
+"""`model_card.md` is a model card as the Hub's own client reads it, and `report.md` has nothing of one."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from compress.report import render_markdown
-from compress.report.card import front_matter
+from compress.report import render_markdown, write_report
+from compress.report.card import front_matter, model_card
 
 
 def test_the_hub_reads_the_results_of_the_final_variant(results: dict[str, Any]) -> None:
     hub = pytest.importorskip("huggingface_hub")
-    card = hub.ModelCard(render_markdown(results))
+    card = hub.ModelCard(model_card(results, render_markdown(results)))
     assert card.data.model_name == "quickstart-int8"
     (accuracy,) = (found for found in card.data.eval_results if found.metric_type == "accuracy")
     assert (accuracy.metric_value, accuracy.dataset_name, accuracy.dataset_split) == (0.8172, "cifar10-sample", "test")
     assert card.data.license is None
     assert {"knowledge-distillation", "pruning", "quantization"} <= set(card.data.tags)
-    assert card.text.strip().startswith("# quickstart")
+    assert card.text.strip() == render_markdown(results).strip()
+
+
+def test_a_pull_request_shows_no_front_matter(results: dict[str, Any], tmp_path: Path) -> None:
+    write_report(results, tmp_path)
+    report, card = ((tmp_path / name).read_text() for name in ("report.md", "model_card.md"))
+    assert report.startswith("# quickstart\n") and "license:" not in report
+    assert card == front_matter(results) + "\n" + report
+    assert len(report) < 65_536, "GitHub's longest comment"
 
 
 def test_tags_are_those_of_what_was_done_to_it(results: dict[str, Any]) -> None:

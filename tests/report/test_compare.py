@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ from recompute import tango_upper
 from compress.cli import main
 from compress.errors import UsageError
 from compress.report.compare import compare
-from compress.report.compare_page import answer_lines, comparison_page, comparison_tables
+from compress.report.compare_chart import comparison_chart, comparison_svg
+from compress.report.compare_page import comparison_page, comparison_tables, moved_lines, remark_lines
+from compress.sums import write_sums
 
 Record = dict[str, Any]
 Compared = Callable[[], Record]
@@ -41,6 +45,7 @@ def test_the_same_images_are_compared_one_by_one(compared: Compared) -> None:
         "ci95": pytest.approx([-tango_upper(0, 0, 2500), tango_upper(0, 0, 2500)], rel=1e-4),
         "paired": True,
         "images": 2500,
+        "same_data": True,
         "verdict": "no claim",
     }
 
@@ -62,6 +67,7 @@ def test_without_the_same_images_a_claim_needs_intervals_apart(
 
 
 def test_costs_and_latency(compared: Compared, second: Record) -> None:
+    second["environment"]["cpu"] = "AMD EPYC 9B14"
     change = moved(compared(), "pruned")
     assert change["macs"] == pytest.approx(0.5, rel=1e-6) and change["bytes"] == 1
     assert {row["verdict"] for row in change["latency"]} == {"more"}
@@ -70,15 +76,121 @@ def test_costs_and_latency(compared: Compared, second: Record) -> None:
     assert {row["verdict"] for row in moved(compared(), "pruned")["latency"]} == {"no claim"}
 
 
+@pytest.mark.parametrize(("name", "value"), [("cpu", "another"), ("cpu", None), ("threads", 4), ("gpu", "NVIDIA H100")])
+def test_of_another_machine_no_speed_is_claimed(
+    compared: Compared, results: Record, second: Record, name: str, value: Any
+) -> None:
+    second["environment"] |= {"cpu": "AMD EPYC 9B14", name: value}
+    if value is None:
+        results["environment"][name] = None  # unknown is not the same
+    record = compared()
+    assert {row["verdict"] for row in moved(record, "pruned")["latency"]} == {"no claim"}
+    (line,) = (line for line in remark_lines(record) if "A's machine" in line)
+    assert line.startswith("B is not known to be from A's machine (") and "nothing is claimed of latency" in line
+    assert str(value or "an unknown processor") in line
+
+
+def test_of_other_data_no_accuracy_is_claimed(compared: Compared, second: Record) -> None:
+    second["data"] |= {"name": "photos", "test_sha256": "other"}
+    record = compared()
+    assert moved(record, "pruned")["top1"]["verdict"] == "no claim" and not moved(record, "pruned")["top1"]["same_data"]
+    assert "B has other data than A (photos, not cifar10-sample): nothing is claimed of accuracy." in remark_lines(
+        record
+    )
+    assert moved_lines(record) == ["No accuracy is shown to have moved."]
+    (accuracy,) = (table for table in comparison_tables(record) if table.key == "accuracy")
+    assert {row[4] for row in accuracy.rows if row[1] == "B" and row[0] != "new"} == {"other data"}
+    second["data"] = {**second["data"], "name": "cifar10-sample", "classes": ["a", "b"]}
+    assert not moved(compared(), "pruned")["top1"]["same_data"]
+
+
+def test_a_renamed_folder_of_the_same_images_is_the_same_data(compared: Compared, second: Record) -> None:
+    second["data"]["name"] = "photos"
+    record = compared()
+    assert moved(record, "pruned")["top1"]["paired"]
+    assert not any("other data" in line for line in remark_lines(record))
+
+
+def test_the_same_run_twice(compared: Compared, tmp_path: Path) -> None:
+    compared()
+    with pytest.raises(UsageError, match="first is given twice"):
+        compare([tmp_path / "first", tmp_path / "second", tmp_path / "second" / ".." / "first"])
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    record = compare([tmp_path / "first", tmp_path / "copy"])
+    assert "B has the very results of A: it is the same run, or a copy of it." in remark_lines(record)
+    assert comparison_page(record).count("No accuracy is shown to have moved.") == 1
+
+
+def test_each_run_is_held_against_its_digests(compared: Compared, tmp_path: Path) -> None:
+    compared()
+    folders = [tmp_path / name for name in ("first", "second")]
+    assert (
+        sum("whether its files are what the run wrote is not known" in t for t in remark_lines(compare(folders))) == 2
+    )
+    (folders[1] / "report.md").write_text("report")
+    for folder in folders:
+        write_sums(folder)
+    assert not any("changed" in line or "SHA256SUMS" in line for line in remark_lines(compare(folders)))
+    (folders[1] / "report.md").write_text("another")
+    record = compare(folders)
+    assert f"B: {folders[1] / 'report.md'} has changed since it was written." in remark_lines(record)
+    assert "report.md has changed since" in comparison_page(record)
+    (folders[1] / "results.json").write_text((folders[0] / "results.json").read_text())
+    with pytest.raises(
+        UsageError, match=r"second/results\.json has changed since it was written; run the recipe again"
+    ):
+        compare(folders)
+
+
+def test_a_run_that_did_not_end(compared: Compared, tmp_path: Path) -> None:
+    compared()
+    (tmp_path / "killed").mkdir()
+    with pytest.raises(UsageError, match=r"killed is no run: it has no results\.json"):
+        compare([tmp_path / "first", tmp_path / "killed"])
+    (tmp_path / "killed" / "log.jsonl").write_text("{}")
+    with pytest.raises(UsageError, match=r"killed is a run that did not end: .*; run the recipe again"):
+        compare([tmp_path / "first", tmp_path / "killed"])
+
+
+def test_the_chart_tells_runs_by_marks_and_joins_what_moved(compared: Compared, second: Record) -> None:
+    record = compared()
+    svg = comparison_svg(record, ["A", "B"])
+    assert svg is not None
+    words = texts(svg)
+    assert {"A: 2026-11-23T13-20-04-9f2c", "B: second"} <= set(words) and "MACs per image (log scale)" in words
+    names = [variant["id"] for variant in record["variants"]]
+    assert sorted(word for word in words if word in names) == sorted(names), "each variant is named once"
+    chart = comparison_chart(record, ["A", "B"])
+    assert [(chart.marks[a].name, chart.marks[b].style, line) for a, b, line in chart.joined] == [
+        ("pruned", "B: second", "-")
+    ]
+    assert len({style["marker"] for style in chart.styles.values()}) == 2
+    second["variants"][3]["accuracy"] = results_of(record, "pruned")["accuracy"] | {"top1": 0.82}
+    del second["variants"][3]["accuracy"]["ci95"]
+    assert [line for _, _, line in comparison_chart(compared(), ["A", "B"]).joined] == [":"], "nothing is claimed of it"
+    for run in record["variants"]:
+        run["runs"] = [None, None]
+    assert comparison_svg(record, ["A", "B"]) is None and "<svg" not in comparison_page(record)
+
+
+def results_of(record: Record, id: str) -> Record:
+    (variant,) = (variant for variant in record["variants"] if variant["id"] == id)
+    return variant["runs"][0]  # type: ignore[no-any-return]
+
+
+def texts(svg: str) -> list[str]:
+    found = ElementTree.fromstring(svg).iter()
+    return ["".join(element.itertext()).strip() for element in found if element.tag.endswith("text")]
+
+
 def test_a_variant_of_one_run_only(compared: Compared) -> None:
     record = compared()
     (new,) = (variant for variant in record["variants"] if variant["id"] == "new")
     assert new["runs"][0] is None and new["changes"] == [None, None]
     (accuracy,) = (table for table in comparison_tables(record) if table.key == "accuracy")
     assert [row[0] for row in accuracy.rows].count("new") == 1
-    assert answer_lines(record) == [
-        "pruned: top-1 of B is 8.0 points less (7.0 to 9.1) than A's; paired, 2,500 images."
-    ]
+    assert moved_lines(record) == ["pruned: top-1 of B is 8.0 points less (7.0 to 9.1) than A's; paired, 2,500 images."]
+    assert remark_lines(record)[-1] == "new is in B only."
 
 
 def test_hostile_names_are_text(compared: Compared, second: Record) -> None:
@@ -118,4 +230,5 @@ def test_the_verb(
         main()
     shown = capsys.readouterr().out
     assert ended.value.code == 0 and "stages.pruned.target_macs" in shown and "8.0 points less" in shown
-    assert "8.0 points less" in page.read_text()
+    assert "new is in B only." in shown
+    assert "8.0 points less" in page.read_text() and "<svg" in page.read_text()
