@@ -104,7 +104,7 @@ def validate(
     plugins: Plugins = None,
 ) -> None:
     """Check recipes: all mistakes at once, with file, line, and what is allowed."""
-    from compress.errors import UsageError
+    from compress.errors import SeveralErrors, UsageError
     from compress.recipe.load import load_recipe
 
     wrong = []
@@ -116,7 +116,7 @@ def validate(
         else:
             print(f"{recipe}: valid, {len(loaded.stages)} stages")
     if wrong:
-        raise UsageError("\n".join(wrong))
+        raise SeveralErrors(line for text in wrong for line in text.splitlines())
 
 
 @app.command(epilog="Example: compress-model report runs/quickstart/20261123-120000")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
 class CompressError(Exception):
-    """The work failed for a reason that the person can act on. The command line exits with 1."""
+    """The work failed for a reason that the person can act on. The command line exits with 1.
+
+    The message is one line, whatever the names of files in it hold.
+    """
 
     exit_status = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class UsageError(CompressError):
@@ -29,12 +35,24 @@ class Problem:
         return f"{self.where}: {self.message}"
 
 
-class RecipeError(UsageError):
+class SeveralErrors(UsageError):
+    """More than one mistake, a line each."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        Exception.__init__(self, "\n".join(printable(line) for line in lines))
+
+
+class RecipeError(SeveralErrors):
     """All problems of a recipe at once."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        super().__init__(str(problem) for problem in self.problems)
+
+
+def printable(text: str) -> str:
+    """The text with line ends, control characters and what is no valid Unicode written as `\\x0a`."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def first_line(error: BaseException, longest: int = 200) -> str:

@@ -44,6 +44,13 @@ def has_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
+def graphics() -> list[str]:
+    """What tells, without torch, whether GPUs are the ones of before: how the system lists NVIDIA's and AMD's."""
+    places = (Path("/proc/driver/nvidia/gpus"), Path("/sys/class/kfd/kfd/topology/nodes"))
+    listed = [path.name for place in places if place.is_dir() for path in sorted(place.iterdir())]
+    return [*listed, *(os.environ.get(f"{vendor}_VISIBLE_DEVICES", "") for vendor in ("CUDA", "HIP"))]
+
+
 def hub_answers(seconds: float = 3.0) -> bool:
     """Whether published weights can be fetched: the model hub answers, and nothing forbids to ask it."""
     import urllib.error

@@ -11,6 +11,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+CHECKOUT = Path(__file__).resolve().parents[1]
+CANARY = "canary"
+
+
+class Finding(Exception):
+    """The program has done what it must not do."""
+
+
 TOKENS = (
     *(
         "\0",
@@ -226,3 +234,24 @@ def png_bomb(rng: Random) -> bytes:
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(body)
+
+
+def rows_of(rng: Random) -> list[list[Any]]:
+    """`[split, label, content]`: some images of two classes in two splits, now and then with something hostile."""
+    good = images(rng)["png"]
+    rows = [[split, label, good] for split in ("train", "test") for label in (0, 1) for _ in range(6)]
+    for _ in range(rng.choice((0, 0, 0, 1, 3))):
+        rng.choice(rows)[2] = rng.choice((b"", damaged(good, rng), png_bomb(rng), b"/etc/passwd", rng.randbytes(99)))
+    return rows
+
+
+def settings_of(rng: Random, **settings: Any) -> dict[str, Any]:
+    """Settings of a recipe for a source."""
+    return {
+        "resolution": 16,
+        "broken": rng.choice(("refuse", "skip")),
+        "validation": 0.2,
+        "test": rng.choice((None, 0.3)),
+        "classes": rng.choice((None, None, None, ["a", "b"], ["1", "0"], ["a", "b", "c"])),
+        **settings,
+    }

@@ -29,7 +29,9 @@ from typing import Any
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "scripts")]
 
-from _hostile_targets import CANARY, TARGETS  # noqa: E402
+from _hostile_inputs import CANARY  # noqa: E402
+from _hostile_plants import PLANTS  # noqa: E402
+from _hostile_targets import TARGETS  # noqa: E402
 
 MEMORY = 3 * 2**30  # bytes of addresses beyond what the child has when it starts
 LARGEST_FILE = 256 * 2**20
@@ -159,45 +161,6 @@ def _limits() -> None:
 
 def _too_long(*_: Any) -> None:
     raise TimeLimit
-
-
-# --- planted faults -----------------------------------------------------------------------------------------------
-
-
-def _unescaped() -> None:
-    from compress.report import page
-
-    original = page._environment
-    page._environment = lambda autoescape: original(autoescape=False)
-
-
-def _yaml_tags() -> None:
-    import yaml
-
-    from compress.recipe import load
-
-    original = load.read_yaml
-
-    def read(text: str, *arguments: Any) -> Any:
-        with suppress(yaml.YAMLError):
-            yaml.unsafe_load(text)
-        return original(text, *arguments)
-
-    load.read_yaml = read
-
-
-def _pickle() -> None:
-    import torch
-
-    original = torch.load
-    torch.load = lambda *arguments, **options: original(*arguments, **{**options, "weights_only": False})
-
-
-PLANTS: dict[str, tuple[str, Callable[[], None]]] = {
-    "unescaped-class-name": ("report", _unescaped),
-    "yaml-tags": ("recipe", _yaml_tags),
-    "pickle": ("checkpoint", _pickle),
-}
 
 
 # --- the parent ---------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.data.digests import BLOCK
 from compress.data.listing import SPLIT_WORDS, Label, Listing, Rows, of_shards, sort_out
-from compress.data.shards import find_shards
+from compress.data.shards import changed_at, find_shards
 from compress.data.tree import listed
 from compress.errors import CompressError, UsageError, first_line
 from compress.recipe.data import ArrowData
@@ -39,9 +39,7 @@ def listing(settings: ArrowData) -> Listing:
     rows: list[tuple[str, Label]] = []
     names: list[str] | None = None
     for number, (file, part) in enumerate(shards):
-        of_file, labels, splits = _columns(
-            file, file.stat().st_mtime_ns, settings.image, settings.label, settings.split
-        )
+        of_file, labels, splits = _columns(file, changed_at(file), settings.image, settings.label, settings.split)
         if number and of_file != names:
             raise UsageError(f"{file}: has other class names than {files[0]}")
         names = of_file
@@ -71,7 +69,9 @@ def saved_shards(folder: Path) -> list[tuple[Path, str]]:
         UsageError: it is no such folder, or has a split that is none of ours.
     """
     if (folder / "dataset_dict.json").is_file():
-        splits = _json(folder / "dataset_dict.json").get("splits", [])
+        splits = _json(folder / "dataset_dict.json").get("splits")
+        if not isinstance(splits, list) or len(set(map(str, splits))) != max(1, len(splits)):
+            raise CompressError(f"{folder / 'dataset_dict.json'} names no splits, each once")
         unknown = [str(split) for split in splits if str(split).lower() not in SPLIT_WORDS]
         if unknown:
             raise UsageError(
@@ -92,16 +92,17 @@ def _data_files(folder: Path) -> list[Path]:
     state = _json(folder / "state.json")
     if state.get("_indices_files") or state.get("_indices_data_files"):
         raise UsageError(f"{folder}: is a selection of rows; save it again after `flatten_indices()`")
-    names = [str(row.get("filename")) for row in state.get("_data_files") or [] if isinstance(row, dict)]
-    if not names or any(Path(name).name != name for name in names):
-        raise CompressError(f"{folder / 'state.json'} names no data files beside it")
+    rows = state.get("_data_files")
+    names = [str(row.get("filename")) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    if len(set(names)) != max(1, len(names)) or any(Path(name).name != name or name == ".." for name in names):
+        raise CompressError(f"{folder / 'state.json'} names no data files beside it, each once")
     return [folder / name for name in names]
 
 
 def _json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CompressError(f"{file} cannot be read: {first_line(error)}") from error
     if not isinstance(value, dict):
         raise CompressError(f"{file} cannot be read: it holds no object")
@@ -115,9 +116,12 @@ def _columns(
     """Class names of a shard, if its schema has any, and labels and splits of its rows. `changed` is for the cache."""
     labels: list[Label] = []
     splits: list[str | None] = []
+    most = file.stat().st_size
     with _opened(file) as shard:
         _check_columns(file, shard.schema, image, label, split)
         for batch in shard.batches([label] if split in (None, label) else [label, str(split)]):
+            if len(labels) + len(batch) > most:
+                raise CompressError(f"{file} cannot be read: it has more rows than its {most:,} bytes")
             labels += batch.column(label).to_pylist()
             splits += batch.column(split).to_pylist() if split else []
         return _class_names(shard.schema, label), labels, splits
@@ -150,8 +154,9 @@ def columns_of(file: Path) -> tuple[list[str], list[str]]:
 def _holds_images(kind: pa.DataType) -> bool:
     import pyarrow.types as kinds
 
-    has_bytes = kinds.is_struct(kind) and kind.get_field_index("bytes") >= 0
-    return bool(kinds.is_binary(kind) or kinds.is_large_binary(kind) or has_bytes)
+    if kinds.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        kind = kind.field("bytes").type
+    return bool(kinds.is_binary(kind) or kinds.is_large_binary(kind))
 
 
 def _class_names(schema: pa.Schema, label: str) -> list[str] | None:
@@ -159,7 +164,7 @@ def _class_names(schema: pa.Schema, label: str) -> list[str] | None:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         names = features[label]["names"]
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         return None
     return [str(name) for name in names] if isinstance(names, list) else None
 
@@ -215,9 +220,16 @@ def _opened(file: Path) -> Iterator[_Shard]:
     try:
         if file.suffix.lower() == ".parquet":
             with pq.ParquetFile(file) as table:
-                yield _Shard(table.schema_arrow, lambda columns: table.iter_batches(BLOCK, columns=columns))
+                yield _Shard(table.schema_arrow, lambda columns: _whole(table.iter_batches(BLOCK, columns=columns)))
         else:
             with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
-                yield _Shard(stream.schema, lambda columns: (batch.select(columns) for batch in stream))
-    except (pa.ArrowException, OSError) as error:
+                yield _Shard(stream.schema, lambda columns: _whole(batch.select(columns) for batch in stream))
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise CompressError(f"{file} cannot be read: {first_line(error)}") from error
+
+
+def _whole(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Batches whose lengths and places lie within them: pyarrow takes them from the file as they are."""
+    for batch in batches:
+        batch.validate(full=True)
+        yield batch

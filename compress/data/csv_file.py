@@ -56,7 +56,7 @@ def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tu
         UsageError: it is no CSV in UTF-8, or lacks a column.
     """
     text = _text(table)
-    known = _headers(text)
+    known = _headers(table, text)
     columns = next((names for names in known if image in names), max(known, key=len))
     for column in (image, *others):
         if column is not None and column not in columns:
@@ -79,13 +79,16 @@ def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tu
 
 def columns_of(table: Path) -> list[str]:
     """Names of the columns, by the delimiter that makes the most of them."""
-    return max(_headers(_text(table)), key=len)
+    return max(_headers(table, _text(table)), key=len)
 
 
-def _headers(text: str) -> list[list[str]]:
+def _headers(table: Path, text: str) -> list[list[str]]:
     """The header as each delimiter divides it."""
     line = text.partition("\n")[0].rstrip("\r")
-    return [next(csv.reader([line], delimiter=mark), []) for mark in DELIMITERS]
+    try:
+        return [next(csv.reader([line], delimiter=mark), []) for mark in DELIMITERS]
+    except csv.Error as error:
+        raise UsageError(f"{table}:1: is not valid CSV: {error}") from error
 
 
 def _text(table: Path) -> str:

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,10 +16,12 @@ from compress.data.digests import BLOCK, THREADS
 from compress.data.files import BrokenImage, decode
 from compress.data.listing import Listing
 from compress.data.raw import Contents, Part, Pixels, Raw, Source
-from compress.errors import CompressError, UsageError
+from compress.errors import CompressError, UsageError, printable
 from compress.progress import task
 from compress.recipe.data import FileData
+from compress.recipe.words import clean
 
+BLOCK_BYTES = 2**28
 Result = TypeVar("Result")
 
 
@@ -40,6 +41,7 @@ def file_source(listing_of: Callable[[Any], Listing]) -> Source:
         has_test = "test" in listing.parts
         if not has_test and settings.test is None:
             raise UsageError(f"{listing.where}: has no test images; `test: 0.2` in data cuts a fifth off for them")
+        _check_names(listing)
         validation, counts = "validation" in listing.parts, tuple(listing.counts("train"))
         return Contents(listing.fingerprint(cache), listing.classes, validation, counts, has_test)
 
@@ -47,6 +49,14 @@ def file_source(listing_of: Callable[[Any], Listing]) -> Source:
         return _read(listing_of(settings), settings, scratch)
 
     return Source(contents, read)
+
+
+def _check_names(listing: Listing) -> None:
+    for name in listing.classes:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:  # it could not be written into any file
+            raise UsageError(f"{listing.where}: the class name '{clean(name)}' is no valid text") from error
 
 
 def _read(listing: Listing, settings: FileData, scratch: Path) -> Raw:
@@ -70,7 +80,7 @@ def _decode_part(listing: Listing, name: str, settings: FileData, scratch: Path)
     with path.open("wb") as out, task(f"decoding {name}", listed.count) as advance:
         for row, pixels in enumerate(in_blocks(listed.items(1), lambda image: _try(image, side), advance)):
             if isinstance(pixels, str):
-                broken.append(f"{listed.name(row)} ({pixels})")
+                broken.append(printable(f"{listed.name(row)} ({pixels})"))
                 if settings.broken == "refuse":
                     raise CompressError(
                         f"{listing.where}: {broken[0]} is no image that can be read; remove it, or set data.broken to "
@@ -94,14 +104,27 @@ def _try(image: Path | bytes, side: int) -> Pixels | str:
 def in_blocks(
     images: Iterator[Path | bytes], work: Callable[[Path | bytes], Result], advance: Callable[..., None]
 ) -> Iterable[Result]:
-    """Results in order, a block at a time, so that no more than a block lies in memory."""
+    """Results in order, a block at a time, so that no more than a block lies in memory; large images make it short."""
     with ThreadPoolExecutor(THREADS) as pool, warnings.catch_warnings():
         # Too many pixels are an error of ours; other warnings of PIL are about metadata.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        while block := list(islice(images, BLOCK)):
+        for block in _blocks(images):
             results = list(pool.map(work, block))
             advance(len(block))
             yield from results
+
+
+def _blocks(images: Iterable[Path | bytes]) -> Iterator[list[Path | bytes]]:
+    block: list[Path | bytes] = []
+    size = 0
+    for image in images:
+        block.append(image)
+        size += len(image) if isinstance(image, bytes) else 0
+        if len(block) == BLOCK or size >= BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
 
 
 def _check_left(listing: Listing, name: str, result: Decoded) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
-from compress.atomic import write_atomic
 from compress.errors import CompressError
-from compress.hashing import file_digest, key_of
-from compress.progress import say, task
+from compress.hashing import file_digest
+from compress.progress import task
+from compress.remembered import recall, remember
 
 THREADS = min(8, os.cpu_count() or 1)
 BLOCK = 256
@@ -25,7 +23,7 @@ def digests(files: Sequence[Path], cache: Path | None, what: str) -> list[str]:
     Raises:
         CompressError: a file cannot be read.
     """
-    known = _load(cache)
+    known: Known = recall(cache, "files", "the images are hashed again")
     stamps = [_stamp(file) for file in files]
     names = [os.path.abspath(file) for file in files]  # noqa: PTH100 - resolve() would follow links
     new = [row for row, name in enumerate(names) if known.get(name, [])[:2] != stamps[row]]
@@ -36,7 +34,7 @@ def digests(files: Sequence[Path], cache: Path | None, what: str) -> list[str]:
                 for row, digest in zip(rows, pool.map(_digest, [files[row] for row in rows]), strict=True):
                     known[names[row]] = [*stamps[row], digest]
                 advance(len(rows))
-        _save(cache, known)
+        remember(cache, "files", known)
     return [str(known[name][2]) for name in names]
 
 
@@ -53,26 +51,3 @@ def _digest(file: Path) -> str:
         return file_digest(file)
     except OSError as error:
         raise CompressError(f"{file} cannot be read: {error.strerror}") from error
-
-
-def _load(cache: Path | None) -> Known:
-    """What is remembered; a damaged or missing cache is an empty one, since all of it can be found out again."""
-    if cache is None or not cache.exists():
-        return {}
-    try:
-        told = json.loads(cache.read_text())
-        known = told["files"]
-        if told["sha256"] != key_of(files=known):
-            raise ValueError
-    except (OSError, ValueError, KeyError, TypeError):
-        say(f"data: {cache} is damaged; the images are hashed again")
-        return {}
-    return known  # type: ignore[no-any-return]
-
-
-def _save(cache: Path | None, known: Known) -> None:
-    if cache is None:
-        return
-    with suppress(OSError):  # a read-only store costs time on the next call, not the run
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(cache, json.dumps({"files": known, "sha256": key_of(files=known)}))

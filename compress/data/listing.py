@@ -24,6 +24,7 @@ SPLIT_WORDS = {
     **dict.fromkeys(("unlabeled", "unlabelled", "unsupervised"), "unlabeled"),
 }
 """What a split may be called, and the part that it is."""
+MOST_DIGITS = 100  # of a label that is a number
 Rows = NDArray[np.int64]
 Label = str | int | None
 
@@ -171,10 +172,15 @@ def sort_out(
     return Sorted(names, listed)
 
 
+def is_number(text: str) -> bool:
+    """Whether text is a whole number, of no more digits than one is read from."""
+    return text.isdecimal() and len(text) <= MOST_DIGITS
+
+
 def _names(labels: list[str | int]) -> tuple[str, ...]:
     """Names of classes from the labels of train images."""
     words = {str(label) for label in labels}
-    if all(word.isdecimal() for word in words):
+    if all(is_number(word) for word in words):
         return tuple(sorted(words, key=lambda word: (int(word), word)))
     return tuple(sorted(words))
 
@@ -185,7 +191,7 @@ def _number(
     word = str(label)
     if word in numbers and not (classes and isinstance(label, int)):
         return numbers[word]
-    if classes and word.isdecimal() and int(word) < len(numbers):
+    if classes and is_number(word) and int(word) < len(numbers):
         return int(word)
     raise UsageError(f"{name(row)}: the label '{clean(word)}' is none of the classes {_few(list(numbers))}")
 

@@ -53,6 +53,20 @@ def find_shards(path: str, endings: tuple[str, ...]) -> list[tuple[Path, str]]:
     return [(shard, part or "train") for shard, part in known]
 
 
+def changed_at(file: Path) -> int:
+    """When a shard was written last, in nanoseconds.
+
+    Raises:
+        CompressError: there is none, or it cannot be read.
+    """
+    try:
+        return file.stat().st_mtime_ns
+    except OSError as error:
+        raise CompressError(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a name that no file can have
+        raise CompressError(f"{file} cannot be read: {error}") from error
+
+
 def _below(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     try:
         return sorted(

@@ -15,7 +15,7 @@ from compress.data.files import BrokenImage, opened, pixels_of
 from compress.data.listing import Listed
 from compress.data.sources import LISTINGS
 from compress.data.splits import check, left_of_test
-from compress.errors import CompressError
+from compress.errors import CompressError, printable
 from compress.progress import task
 from compress.recipe.data import FileData
 
@@ -77,7 +77,7 @@ def look(settings: FileData) -> Survey:
             for row, image in enumerate(in_blocks(listed.items(every), _look, advance)):
                 label = -1 if listed.labels is None else int(listed.labels[row * every])
                 if isinstance(image, str):
-                    broken.append(f"{listed.name(row * every)} ({image})")
+                    broken.append(printable(f"{listed.name(row * every)} ({image})"))
                     lost[part, label] += 1
                 else:
                     seen.append(_Seen(part, label, *image))

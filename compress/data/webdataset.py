@@ -5,19 +5,17 @@ from __future__ import annotations
 import bisect
 import json
 import tarfile
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
-from lzma import LZMAError
 from pathlib import Path
-from typing import Any
 
+from compress.data.archive import Archive, opened
 from compress.data.files import ENDINGS
-from compress.data.listing import Label, Listing, Rows, of_shards, sort_out
-from compress.data.shards import find_shards
-from compress.errors import CompressError, UsageError, first_line
+from compress.data.listing import Label, Listing, Rows, is_number, of_shards, sort_out
+from compress.data.shards import changed_at, find_shards
+from compress.errors import UsageError
 from compress.recipe.data import WebData
 from compress.recipe.words import clean
 from compress.resources import expand
@@ -42,7 +40,7 @@ def listing(settings: WebData) -> Listing:
     starts: list[int] = []
     for file, part in shards:
         starts.append(len(samples))
-        samples += ((part, sample) for sample in _samples(file, file.stat().st_mtime_ns, settings.label))
+        samples += ((part, sample) for sample in _samples(file, changed_at(file), settings.label))
 
     def name(row: int) -> str:
         return f"{files[bisect.bisect_right(starts, row) - 1].name}: {clean(samples[row][1][1])}"
@@ -71,8 +69,8 @@ def _samples(file: Path, changed: int, label: str) -> tuple[Sample, ...]:
         if image is not None:
             samples.append((*image, value))
 
-    with _members(file) as (archive, members):
-        for number, member in enumerate(members):
+    with opened(file) as archive:
+        for number, member in enumerate(archive.members()):
             if not member.isreg():
                 continue
             folder, slash, base = member.name.rpartition("/")
@@ -87,33 +85,24 @@ def _samples(file: Path, changed: int, label: str) -> tuple[Sample, ...]:
                     raise UsageError(f"{file.name}: {clean(member.name)}: is the second image of its key")
                 image = (number, member.name)
             elif kind.lower() == ending.lower():
-                value = _label(file, archive, member, field)
+                value = _label(archive, member, field)
         close()
-        _check_end(file, archive)
+        archive.check_end()
     return tuple(samples)
 
 
-def _check_end(file: Path, archive: tarfile.TarFile) -> None:
-    """Python's tarfile takes a damaged header for the end of the archive; the real end is a block of zeros."""
-    assert archive.fileobj is not None
-    archive.fileobj.seek(archive.offset)
-    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise CompressError(f"{file} cannot be read: it is damaged or cut off at byte {archive.offset:,}")
-
-
-def _label(file: Path, archive: tarfile.TarFile, member: tarfile.TarInfo, field: str) -> Label:
-    where = f"{file.name}: {clean(member.name)}"
-    content = archive.extractfile(member)
-    if content is None or member.size > LARGEST_LABEL:
+def _label(archive: Archive, member: tarfile.TarInfo, field: str) -> Label:
+    where = f"{archive.file.name}: {clean(member.name)}"
+    if member.size > LARGEST_LABEL:
         raise UsageError(f"{where}: is {member.size:,} bytes, which no label has")
     try:
-        text = content.read().decode("utf-8").strip()
+        text = archive.content(member).decode("utf-8").strip()
         if not field:  # a class is its number, a text is its name
-            return int(text) if member.name.lower().endswith(".cls") and text.isdecimal() else text
+            return int(text) if member.name.lower().endswith(".cls") and is_number(text) else text
         value = json.loads(text)[field]
     except UnicodeDecodeError as error:
         raise UsageError(f"{where}: is not UTF-8 text") from error
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise UsageError(f"{where}: is no JSON object with '{clean(field)}'") from error
     if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
         raise UsageError(f"{where}: '{clean(field)}' is {clean(str(value))}, not a whole number or text")
@@ -126,12 +115,11 @@ def _images(file: Path, numbers: Sequence[int]) -> Iterator[bytes]:
     next_one = next(wanted, None)
     if next_one is None:
         return
-    with _members(file) as (archive, members):
-        for number, member in enumerate(members):
+    with opened(file) as archive:
+        for number, member in enumerate(archive.members()):
             if number != next_one:
                 continue
-            content = archive.extractfile(member) if member.size <= LARGEST_IMAGE else None
-            yield content.read() if content else b""
+            yield archive.content(member) if member.size <= LARGEST_IMAGE else b""
             next_one = next(wanted, None)
             if next_one is None:
                 return
@@ -141,22 +129,12 @@ def kinds_of(file: Path, most: int = 50) -> tuple[set[str], list[str]]:
     """Endings of the first members of a shard, and the fields of the first JSON among them."""
     endings: set[str] = set()
     fields: list[str] = []
-    with _members(file) as (archive, members):
-        for member in islice(members, most):
+    with opened(file) as archive:
+        for member in islice(archive.members(), most):
             kind = member.name.rpartition("/")[2].partition(".")[2].lower()
             endings.add(kind)
-            content = archive.extractfile(member) if kind == "json" and not fields else None
-            if content and member.size <= LARGEST_LABEL:
-                with suppress(ValueError):
-                    value = json.loads(content.read())
+            if kind == "json" and not fields and member.isreg() and member.size <= LARGEST_LABEL:
+                with suppress(ValueError, RecursionError):
+                    value = json.loads(archive.content(member))
                     fields = [str(name) for name in value] if isinstance(value, dict) else []
     return endings, fields
-
-
-@contextmanager
-def _members(file: Path) -> Iterator[tuple[tarfile.TarFile, Iterator[Any]]]:
-    try:
-        with tarfile.open(file) as archive:
-            yield archive, iter(archive)
-    except (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError) as error:
-        raise CompressError(f"{file} cannot be read: {first_line(error)}") from error

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from compress.errors import CompressError
-from compress.hashing import file_digest
+from compress.hashing import file_digest, key_of
+from compress.recipe.data import Views
 from compress.recipe.schema import ClassifierTeacher, OpenClipTeacher
 from compress.resources import expand
 
@@ -38,6 +39,19 @@ def embedding_id(settings: OpenClipTeacher | ClassifierTeacher) -> dict[str, str
     elif not settings.model.startswith(LOCAL):
         told["model"] = settings.model
     return told
+
+
+def view_key(identity: dict[str, str], views: Views, seed: int, view: int) -> str:
+    """Key of the store entry that has a teacher's embeddings of one view of all images.
+
+    Args:
+        identity: what besides the view determines an embedding: the data's key, the teacher's `embedding_id`, the
+            versions.
+        views: how a view may differ from its image.
+        seed: the recipe's.
+        view: number of the view.
+    """
+    return key_of(kind="embeddings", view=view, seed=seed, views=views.model_dump(), precision="fp16", **identity)
 
 
 def local_files(settings: OpenClipTeacher | ClassifierTeacher) -> list[Path]:

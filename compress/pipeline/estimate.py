@@ -1,4 +1,4 @@
-"""What a plan would take, before it is run. Imports torch only where something has to be timed."""
+"""What a plan would take, before it is run. Imports torch only where a network was not timed before."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from compress.pipeline.plan import Plan, make_plan
+from compress.pipeline.speeds import Speeds
 from compress.pipeline.store import Store
 from compress.progress import duration
 from compress.recipe.schema import Recipe
@@ -16,7 +17,8 @@ from compress.recipe.schema import Recipe
 def estimate(recipe: Recipe, runs: Path) -> list[dict[str, Any]]:
     """Rows `{unit, kind, stored, key, macs, seconds}` of a plan; `macs` and `seconds` are expected, 0 where stored.
 
-    A few images go through each network to time it, so the seconds are this machine's, as busy as it is now.
+    A few images go through each network to time it, so the seconds are this machine's, as busy as it was when the
+    network was timed; `speeds.json` in the store keeps what they took.
     """
     store = Store(runs / "store")
     return expected(make_plan(recipe, store), store)
@@ -24,12 +26,7 @@ def estimate(recipe: Recipe, runs: Path) -> list[dict[str, Any]]:
 
 def expected(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """The rows of `estimate`, of a plan that is there already."""
-    stored = {unit.id: store.has(unit.key) for unit in plan.units}
-    if not all(stored.values()):
-        from compress.pipeline.speeds import Speeds
-        from compress.pipeline.work import Work
-
-        speeds = Speeds(Work(plan, store))
+    stored, speeds = {unit.id: store.has(unit.key) for unit in plan.units}, Speeds(plan, store)
     rows = []
     for unit in plan.units:
         compute, seconds = (0, 0.0) if stored[unit.id] else speeds.expect(unit)

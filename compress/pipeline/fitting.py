@@ -11,13 +11,14 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.fx import GraphModule
 
-from compress.data.arrays import ImageData, Split
+from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
 from compress.models.checkpoints import load_variant
 from compress.models.class_names import check_order, classes_of
 from compress.models.students import create_student
 from compress.pipeline.plan import Unit
+from compress.pipeline.teaching import learnt_from
 from compress.pipeline.work import Metrics, Work, stored_head
 from compress.recipe.data import PLAIN
 from compress.recipe.schema import Distillation, DistillStage, Fit, TrainStage
@@ -69,13 +70,6 @@ def distil(
     else:
         answers = Stored(_embeddings(work, unit.teacher, splits, settings, views, ledger), stored_head(teacher))
     return fit_network(work, unit, folder, model, architecture, settings, splits, answers, ledger, *callbacks)
-
-
-def learnt_from(data: ImageData, settings: Distillation) -> tuple[list[Split], int]:
-    """The images that a distillation learns from, and how many views of each its epochs come to."""
-    learn_unlabeled = settings.unlabeled and len(data.unlabeled.images) > 0
-    splits = [data.train, data.unlabeled] if learn_unlabeled else [data.train]
-    return splits, min(settings.views, max(1, settings.epochs)) if settings.augment else 1
 
 
 def _embeddings(

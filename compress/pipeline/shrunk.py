@@ -8,8 +8,9 @@ from torch import nn
 
 from compress.measurement.compute import macs, training_macs
 from compress.models.checkpoints import changed_sizes, plain_network
-from compress.pipeline.fitting import fit_stage, learnt_from, new_ledger, new_student
+from compress.pipeline.fitting import fit_stage, new_ledger, new_student
 from compress.pipeline.plan import Unit
+from compress.pipeline.teaching import learnt_from
 from compress.pipeline.work import Work, write_network
 from compress.progress import say
 from compress.recipe.schema import Channels, DistillStage, ShrinkStage, TrainStage

@@ -1,18 +1,22 @@
-"""The compute and time of units to expect, from short timings on this machine."""
+"""The compute and time of units to expect, from short timings on this machine, each made once. Imports no torch."""
 
 from __future__ import annotations
 
-import time
-from contextlib import nullcontext
+import os
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
-from compress.measurement.compute import macs, training_macs
-from compress.models.students import create_student
-from compress.pipeline.fitting import learnt_from
-from compress.pipeline.plan import Unit
-from compress.pipeline.work import Work
+from compress.data.arrays import ImageData, prepare
+from compress.hashing import file_digest, key_of
+from compress.machine import cores, graphics, processor, version_of
+from compress.models.identity import embedding_id, view_key
+from compress.pipeline.plan import MODEL_PACKAGES, TEACHER_PACKAGES, Plan, Unit
+from compress.pipeline.store import Store
+from compress.pipeline.teaching import embeddings_of, learnt_from
+from compress.plugins import digests
+from compress.recipe.data import PLAIN
 from compress.recipe.schema import (
     Distillation,
     Fit,
@@ -20,33 +24,42 @@ from compress.recipe.schema import (
     QuantizeStage,
     ShrinkStage,
     SparsifyStage,
+    TeacherStage,
 )
-from compress.training.dead_taps import without_dead_taps
-from compress.training.embeddings import view_key
+from compress.remembered import recall, remember
+
+if TYPE_CHECKING:
+    from compress.pipeline.timing import Cost
 
 LAYERS = 15  # that can be pruned apart, in a network such as ResNet18
 TRIALS, TRIAL_SECONDS = 8, 10.0  # of a search by latency: the file is written, read and timed
+REVISION = 1  # raised when networks are counted or timed in another way
+NAME = "networks"
 
 
 class Speeds:
-    """Times each network once: MACs an image and seconds an image, forward and in training."""
+    """What each network of a plan costs. A network that was timed in this store before is not built again."""
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
-        on_gpu = torch.cuda.is_available() and work.recipe.trainer.accelerator != "cpu"
-        self.device = torch.device("cuda" if on_gpu else "cpu")
+    def __init__(self, plan: Plan, store: Store) -> None:
+        self.plan, self.store = plan, store
+        self._file = store.root / "speeds.json"
+        self._known = recall(self._file, NAME, "networks are timed again")
+        self._costs: dict[str, Cost] = {}
         self._embedded: set[str] = set()
-        self._teachers: dict[str, tuple[int, float]] = {}
-        self._students: dict[str, tuple[int, int, float]] = {}
+        self._embedding_ids: dict[str, dict[str, str]] = {}
+
+    @cached_property
+    def data(self) -> ImageData:
+        return prepare(self.plan.recipe.data, self.store, self.plan.recipe.seed)
 
     def expect(self, unit: Unit) -> tuple[float, float]:
         """Expected MACs and seconds of a unit."""
-        stage, data = unit.stage, self.work.data
+        stage = unit.stage
         if unit.is_export:
             return 0, 15.0  # the writing of two files, which hardly depends on the network
         if unit.stage.kind == "teacher":
-            per_image, seconds = self._teacher(unit.id)
-            return per_image * len(data.test.images), seconds * len(data.test.images)
+            per_image, _, seconds = self._teacher(unit.id)
+            return per_image * len(self.data.test.images), seconds * len(self.data.test.images)
         forward, training, seconds = self._student(unit)
         if isinstance(stage, QuantizeStage) and not stage.training:
             return forward * stage.calibration_images, 20.0
@@ -58,18 +71,18 @@ class Speeds:
             latency = stage.target_latency.share if stage.target_latency else 1.0
             keep = stage.rounds * (stage.target_macs or stage.target_params or latency)
         if not unit.teacher or not isinstance(settings, Distillation):
-            images = len(data.train.images) * settings.epochs
+            images = len(self.data.train.images) * settings.epochs
             return images * training * keep, images * seconds * keep
-        images = sum(len(split.images) for split in learnt_from(data, settings)[0]) * settings.epochs
+        images = sum(len(split.images) for split in learnt_from(self.data, settings)[0]) * settings.epochs
         asked = images if settings.teacher == "live" else self._to_embed(unit.teacher, settings)
-        per_image, teacher_seconds = self._teacher(unit.teacher) if asked else (0, 0.0)
+        per_image, _, teacher_seconds = self._teacher(unit.teacher) if asked else (0, 0, 0.0)
         compute = images * training * keep + asked * per_image
         tried = self._tried(stage, forward, seconds) if isinstance(stage, PruneStage) else (0.0, 0.0)
         return compute + tried[0], images * seconds * keep + asked * teacher_seconds + tried[1]
 
     def _tried(self, stage: PruneStage, forward: int, seconds: float) -> tuple[float, float]:
         """What finding the network takes before it is repaired: each layer pruned alone, and the search by latency."""
-        images = stage.rounds * len(stage.analyse) * LAYERS * len(self.work.data.validation.images)
+        images = stage.rounds * len(stage.analyse) * LAYERS * len(self.data.validation.images)
         trials = stage.rounds * TRIALS if stage.target_latency else 0
         return images * forward, images * seconds / 3 + trials * TRIAL_SECONDS
 
@@ -77,52 +90,77 @@ class Speeds:
         """What a shrink stage takes: all that the pruned network took, from its first fit on."""
         compute = seconds = 0.0
         while unit.parent and unit.parent != unit.teacher:
-            unit = self.work.plan.unit(unit.parent)
+            unit = self.plan.unit(unit.parent)
             one = self.expect(unit)
             compute, seconds = compute + one[0], seconds + one[1]
         return compute, seconds
 
     def _to_embed(self, teacher: str, settings: Distillation) -> int:
         """Embeddings that neither the store holds nor an earlier unit of the plan leaves there."""
-        splits, views = learnt_from(self.work.data, settings)
-        embedder = self.work.embedder(teacher, splits, settings.augment)
-        keys = {view_key(embedder, view) for view in range(views)}
-        new = {key for key in keys if not self.work.store.has(key)} - self._embedded
+        splits, count = learnt_from(self.data, settings)
+        identity = embeddings_of(self.data, splits, self._embedding_id(teacher))
+        views, seed = self.plan.recipe.data.views if settings.augment else PLAIN, self.plan.recipe.seed
+        keys = {view_key(identity, views, seed, view) for view in range(count)} - self._embedded
+        new = {key for key in keys if not self.store.has(key)}
         self._embedded |= new
-        return len(new) * len(embedder.images)
+        return len(new) * sum(len(split.images) for split in splits)
 
-    def _teacher(self, identifier: str) -> tuple[int, float]:
-        if identifier not in self._teachers:
-            loaded = self.work.teacher(identifier)
-            model, side = loaded.classifier(), loaded.preprocess.resolution
-            seconds = _seconds_an_image(model, side, self.device, train=False)
-            self._teachers[identifier] = (macs(model, side), seconds)
-        return self._teachers[identifier]
+    def _embedding_id(self, teacher: str) -> dict[str, str]:
+        """It is asked for once: files of weights are hashed for it."""
+        if teacher not in self._embedding_ids:
+            self._embedding_ids[teacher] = embedding_id(self._teacher_stage(teacher).teacher)
+        return self._embedding_ids[teacher]
 
-    def _student(self, unit: Unit) -> tuple[int, int, float]:
-        stage, masked = self.work.plan.first_fit(unit), isinstance(unit.stage, SparsifyStage)
-        name = f"{stage.student.model_dump_json()}, {masked}"
-        if name not in self._students:
-            side = stage.student.resolution or self.work.data.resolution
-            model = create_student(stage.student, len(self.work.data.classes), side)
-            forward = macs(model, side)
-            with nullcontext() if masked else without_dead_taps(model, side):  # masked layers keep all their taps
-                seconds = _seconds_an_image(model, side, self.device, train=True)
-                self._students[name] = (forward, training_macs(model, side), seconds)
-        return self._students[name]
+    def _teacher_stage(self, identifier: str) -> TeacherStage:
+        stage = self.plan.unit(identifier).stage
+        assert isinstance(stage, TeacherStage)
+        return stage
 
+    def _teacher(self, identifier: str) -> Cost:
+        def measure() -> Cost:
+            from compress.pipeline.timing import teacher_cost
 
-def _seconds_an_image(model: nn.Module, side: int, device: torch.device, *, train: bool, batch: int = 32) -> float:
-    model.train(train).to(device)
-    images = torch.zeros(batch, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        with torch.set_grad_enabled(train):
-            answers = model(images)
-            if train:
-                answers.square().mean().backward()
-        float(answers.detach().sum())  # waits for the device
-        times.append(time.perf_counter() - started)
-    model.cpu()
-    return min(times) / batch
+            return teacher_cost(
+                self.plan.recipe, self._teacher_stage(identifier), self.data.classes, self.data.resolution
+            )
+
+        def told() -> dict[str, Any]:
+            packages = {name: version_of(name) for name in TEACHER_PACKAGES}
+            return {"teacher": self._embedding_id(identifier), "side": self.data.resolution, "packages": packages}
+
+        return self._cost(f"teacher {identifier}", told, measure)
+
+    def _student(self, unit: Unit) -> Cost:
+        student, masked = self.plan.first_fit(unit).student, isinstance(unit.stage, SparsifyStage)
+        side, classes = student.resolution or self.data.resolution, len(self.data.classes)
+
+        def measure() -> Cost:
+            from compress.pipeline.timing import student_cost
+
+            return student_cost(self.plan.recipe, student, classes, side, masked=masked)
+
+        def told() -> dict[str, Any]:
+            weights = file_digest(Path(student.checkpoint)) if student.checkpoint else None
+            settings = student.model_dump(mode="json", exclude={"mean", "std"}) | {"checkpoint": weights}
+            packages = {name: version_of(name) for name in MODEL_PACKAGES}
+            return {"student": settings, "side": side, "masked": masked, "packages": packages}
+
+        return self._cost(f"student {student.model_dump_json()}, {masked}", told, measure)
+
+    def _cost(self, name: str, told: Callable[[], dict[str, Any]], measure: Callable[[], Cost]) -> Cost:
+        """What a network costs, measured where this store does not tell it of such a network and machine."""
+        if name not in self._costs:
+            key = key_of(
+                revision=REVISION,
+                classes=len(self.data.classes),
+                accelerator=self.plan.recipe.trainer.accelerator,
+                machine=[processor(), os.environ.get("OMP_NUM_THREADS") or str(cores()), graphics()],
+                plugins=digests(),
+                **told(),
+            )
+            if key not in self._known:
+                self._known[key] = measure()
+                remember(self._file, NAME, self._known)
+            forward, training, seconds = self._known[key]
+            self._costs[name] = (forward, training, seconds)
+        return self._costs[name]

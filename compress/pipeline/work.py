@@ -18,17 +18,17 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from compress.data.arrays import SPLITS, ImageData, Split, prepare
+from compress.data.arrays import ImageData, Split, prepare
 from compress.data.preprocess import Preprocess
 from compress.errors import CompressError
-from compress.machine import version_of
 from compress.measurement.accuracy import accuracy_record
 from compress.measurement.compute import bit_operations, count, parameters
 from compress.models.checkpoints import load_variant, save_variant
 from compress.models.identity import embedding_id
 from compress.models.teachers import LoadedTeacher, load_teacher
-from compress.pipeline.plan import TEACHER_PACKAGES, Plan, Unit
+from compress.pipeline.plan import Plan, Unit
 from compress.pipeline.store import Store
+from compress.pipeline.teaching import embeddings_of
 from compress.progress import say, task
 from compress.recipe.data import PLAIN
 from compress.recipe.schema import Recipe, TeacherStage
@@ -71,9 +71,6 @@ class Work:
         """What embeds views of the images of `splits` with a teacher, and keeps them in the store."""
         stage = self.plan.unit(identifier).stage
         assert isinstance(stage, TeacherStage)
-        names = [name for name in SPLITS if any(split is getattr(self.data, name) for split in splits)]
-        identity = {"data": self.data.key, "splits": "+".join(names), **embedding_id(stage.teacher)}
-        identity |= {name: str(version_of(name)) for name in TEACHER_PACKAGES}
         return Embedder(
             self.store,
             lambda: loaded or self.teacher(identifier),
@@ -81,7 +78,7 @@ class Work:
             self.recipe.data.views if augment else PLAIN,
             self.recipe.seed,
             stage.teacher.batch,
-            identity,
+            embeddings_of(self.data, splits, embedding_id(stage.teacher)),
         )
 
     def network(self, identifier: str) -> tuple[nn.Module, Preprocess]:

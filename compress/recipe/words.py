@@ -7,13 +7,15 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
+from compress.errors import printable
+
 LONGEST = 60
 MOST_OPTIONS = 300
 
 
 def clean(text: str) -> str:
     """Text of a recipe as it may be printed: one line, no control characters, not longer than a person reads."""
-    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: LONGEST + 1])
+    shown = printable(text[: LONGEST + 1])
     return shown if len(shown) <= LONGEST else shown[: LONGEST - 3] + "..."
 
 

@@ -25,8 +25,8 @@ from compress.data.preprocess import Preprocess
 from compress.data.raw import StoreLike
 from compress.data.views import render
 from compress.errors import CompressError
-from compress.hashing import key_of
 from compress.models.fused import fused
+from compress.models.identity import view_key
 from compress.models.teachers import LoadedTeacher
 from compress.progress import say, task
 from compress.recipe.data import Views
@@ -69,18 +69,6 @@ class Embedder:
         return fused(tower, teacher.preprocess.resolution), teacher.preprocess
 
 
-def view_key(embedder: Embedder, view: int) -> str:
-    """Key of the store entry that has a view's embeddings."""
-    return key_of(
-        kind="embeddings",
-        view=view,
-        seed=embedder.seed,
-        views=embedder.views.model_dump(),
-        precision="fp16",
-        **embedder.identity,
-    )
-
-
 def embed_views(embedder: Embedder, count: int) -> list[Path]:
     """Fill the store with `count` views of the images, and return one file a view."""
     files = []
@@ -90,7 +78,8 @@ def embed_views(embedder: Embedder, count: int) -> list[Path]:
         def make(folder: Path, view: int = view, title: str = title) -> None:
             _embed(embedder, view, title, folder)
 
-        folder, _ = embedder.store.get(view_key(embedder, view), f"the teacher's embeddings of view {view + 1}", make)
+        key = view_key(embedder.identity, embedder.views, embedder.seed, view)
+        folder, _ = embedder.store.get(key, f"the teacher's embeddings of view {view + 1}", make)
         files.append(folder / "embeddings.npy")
     return files
 

@@ -1,0 +1,100 @@
+"""What a plan is expected to take: a network is counted and timed once in a store, and then needs no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import save_file
+from support import photographs
+
+from compress.models.build import create_model
+from compress.pipeline import timing
+from compress.pipeline.estimate import estimate
+from compress.recipe.load import parse_recipe
+
+RECIPE = """\
+name: many
+data: {{source: image-folder, path: {root}/images, resolution: 32, validation: 0.2}}
+stages:
+  - {{id: teacher, kind: teacher, teacher: {{source: timm, model: test_resnet, checkpoint: {root}/it.safetensors}}}}
+  - {{id: first, kind: distill, from: teacher, student: test_resnet, epochs: 2, views: 2}}
+  - {{id: longer, kind: distill, from: teacher, student: test_resnet, epochs: 5, views: 3}}
+  - {{id: pruned, kind: prune, from: first, target_macs: 0.5, repair: {{epochs: 1}}}}
+  - {{id: narrow, kind: shrink, from: pruned}}
+  - {{id: sparse, kind: sparsify, from: longer, pattern: "2:4", repair: {{epochs: 1}}}}
+  - {{id: int8, kind: quantize, from: pruned, calibration_images: 16}}
+  - {{id: alone, kind: train, student: test_resnet, epochs: 1}}
+"""
+AGAIN = """\
+import json, sys
+from pathlib import Path
+from compress.pipeline.estimate import estimate
+from compress.recipe.load import parse_recipe
+rows = estimate(parse_recipe(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
+print(json.dumps({"rows": rows, "torch": "torch" in sys.modules}))
+"""
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is built and timed, in order."""
+    seen: list[str] = []
+    for name in ("teacher_cost", "student_cost"):
+        original = getattr(timing, name)
+
+        def counted(*given: Any, name: str = name, original: Any = original, **options: Any) -> Any:
+            seen.append(name + (" masked" if options.get("masked") else ""))
+            return original(*given, **options)
+
+        monkeypatch.setattr(timing, name, counted)
+    return seen
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    for part, count in (("train", 10), ("test", 3)):
+        photographs(tmp_path / "images" / part, count, seed=count)
+    save_file(create_model("timm", "test_resnet", 3, 32).state_dict(), tmp_path / "it.safetensors")
+    return RECIPE.format(root=tmp_path)
+
+
+def test_equal_networks_are_timed_once_and_then_known_without_torch(tmp_path, recipe, timed) -> None:
+    rows = estimate(parse_recipe(recipe), tmp_path / "runs")
+    assert timed == ["teacher_cost", "student_cost", "student_cost masked"]
+    macs = {row["unit"]: row["macs"] for row in rows}
+    images = 24  # of train, without those that validation gets
+    forward, training = macs["int8"] // 16, macs["alone"] // images
+    assert 2 * forward < training < 3 * forward
+    assert macs["first"] == images * (2 * training + 2 * macs["teacher"] // 9)
+    assert macs["longer"] == images * (5 * training + macs["teacher"] // 9), "two views are the first's"
+    assert macs["narrow"] == macs["pruned"] + macs["first"] - 2 * images * macs["teacher"] // 9
+
+    (tmp_path / "many.yaml").write_text(recipe)
+    command = [sys.executable, "-c", AGAIN, str(tmp_path / "many.yaml"), str(tmp_path / "runs")]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"rows": rows, "torch": False}
+
+
+def test_another_size_or_a_damaged_note_is_timed_again(tmp_path, recipe, timed, monkeypatch) -> None:
+    runs, short = tmp_path / "runs", "".join(line for line in recipe.splitlines(True) if "from:" not in line)
+    rows = estimate(parse_recipe(short), runs)
+    estimate(parse_recipe(short), runs)
+    assert timed == ["teacher_cost", "student_cost"]
+    estimate(parse_recipe(short, ["data.resolution=24"]), runs)
+    assert timed == 2 * ["teacher_cost", "student_cost"]
+    note = runs / "store" / "speeds.json"
+    digits = note.read_text()
+    note.write_text(digits.replace("0.0", "9.0", 1))
+    said: list[str] = []
+    monkeypatch.setattr("compress.remembered.say", said.append)
+    again = estimate(parse_recipe(short), runs)
+    assert timed == 3 * ["teacher_cost", "student_cost"]
+    assert said == [f"store: {note} is damaged; networks are timed again"]
+    assert [row["macs"] for row in again] == [row["macs"] for row in rows]
