@@ -85,9 +85,14 @@ def _costs(record: Mapping[str, Any]) -> Table:
     costs = (("MACs", "macs", f.count), ("bit operations", "bit_operations", f.count), ("size", "bytes", f.size))
     columns = [Column("variant", at(f.text, "id"), False), Column("run", at(f.text, "label"), False)]
     for heading, name, write in (*costs, ("training MACs", "training_macs", f.count)):
-        columns += [Column(heading, at(write, "figures", name)), Column("of A's", at(f.times, "change", name))]
+        columns += [Column(heading, at(write, "figures", name)), Column("of A's", _of_first(name))]
     note = "Counted, so without an interval. The ratio is this run's over A's: below 1 is cheaper."
     return make("costs", "Costs that moved", note, columns, list(_by_run(record)))
+
+
+def _of_first(cost: str) -> Callable[[Record], str]:
+    """The ratio to the first run; empty for that itself, and where it lacks the variant."""
+    return lambda row: f.times(row["change"][cost]) if row["change"] else ""
 
 
 def _latency(record: Mapping[str, Any]) -> Table:
