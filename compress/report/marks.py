@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from compress.report import formats as f
 from compress.report.places import Box, place_labels, side_by_side
-from compress.report.svg import HEIGHT, INK, LINE, MUTED, ROW, TEXT, columns_that_fit, legend, log_axis, plain_axes
+from compress.report.svg import (
+    HEIGHT,
+    INK,
+    LINE,
+    MUTED,
+    ROW,
+    TEXT,
+    columns_that_fit,
+    legend,
+    log_axis,
+    percent_axis,
+    plain_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,15 +187,13 @@ def _label(axes: Axes, boxes: Sequence[Box], words: Mapping[int, str], frame: Bo
 
 
 def _dress(axes: Axes, chart: Chart) -> None:
-    from matplotlib.ticker import PercentFormatter
-
     costs = [mark.cost for mark in chart.marks]
     low, high = min(mark.low for mark in chart.marks), max(mark.high for mark in chart.marks)
     axes.set_xlim(min(costs) / 1.5, max(costs) * 1.5)
     room = 0.15 * max(high - low, 0.01)
     axes.set_ylim(low - room, high + room)
     log_axis(axes.xaxis, min(costs), max(costs), f.count)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if high - low > 0.04 else 1))
+    percent_axis(axes.yaxis, high - low)
     axes.set_xlabel(f"{chart.cost} per image (log scale)", color=MUTED)
     axes.set_ylabel("top-1 on test", color=MUTED)
     plain_axes(axes)

@@ -80,6 +80,14 @@ def log_axis(axis: Axis, low: float, high: float, write: Callable[[float], str])
     axis.set_minor_formatter(NullFormatter())
 
 
+def percent_axis(axis: Axis, span: float) -> None:
+    """Ticks of fractions as percent, none of which is rounded, where the axis goes over so much."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    axis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
+    axis.set_major_formatter(PercentFormatter(1, decimals=0 if span > 0.06 else 1))
+
+
 def legend(figure: Figure, columns: int = 2) -> None:
     """What the marks of the first axes mean, below the chart, in as many columns of those asked for as fit.
 
