@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.atomic import write_atomic
+from compress.errors import UsageError
 from compress.report import formats as f
 from compress.report.compare import ABSENT, NO_CLAIM, same_tests
 from compress.report.compare_chart import CAPTION, comparison_svg
@@ -169,8 +170,13 @@ def write_comparison(record: Mapping[str, Any], path: Path) -> None:
     """Write the page.
 
     Raises:
+        UsageError: its folder does not exist, or it is a folder itself.
         OSError: it cannot be written there.
     """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file, e.g. --html {path / 'moved.html'}")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent} does not exist; --html names a file in a folder that does")
     write_atomic(path, comparison_page(record))
 
 
