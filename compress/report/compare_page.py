@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.atomic import write_atomic
+from compress.errors import UsageError
 from compress.report import formats as f
 from compress.report.compare import ABSENT, NO_CLAIM, same_tests
 from compress.report.compare_chart import CAPTION, comparison_svg
@@ -85,9 +86,14 @@ def _costs(record: Mapping[str, Any]) -> Table:
     costs = (("MACs", "macs", f.count), ("bit operations", "bit_operations", f.count), ("size", "bytes", f.size))
     columns = [Column("variant", at(f.text, "id"), False), Column("run", at(f.text, "label"), False)]
     for heading, name, write in (*costs, ("training MACs", "training_macs", f.count)):
-        columns += [Column(heading, at(write, "figures", name)), Column("of A's", at(f.times, "change", name))]
+        columns += [Column(heading, at(write, "figures", name)), Column("of A's", _of_first(name))]
     note = "Counted, so without an interval. The ratio is this run's over A's: below 1 is cheaper."
     return make("costs", "Costs that moved", note, columns, list(_by_run(record)))
+
+
+def _of_first(cost: str) -> Callable[[Record], str]:
+    """The ratio to the first run; empty for that itself, and where it lacks the variant."""
+    return lambda row: f.times(row["change"][cost]) if row["change"] else ""
 
 
 def _latency(record: Mapping[str, Any]) -> Table:
@@ -164,8 +170,13 @@ def write_comparison(record: Mapping[str, Any], path: Path) -> None:
     """Write the page.
 
     Raises:
+        UsageError: its folder does not exist, or it is a folder itself.
         OSError: it cannot be written there.
     """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file, e.g. --html {path / 'moved.html'}")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent} does not exist; --html names a file in a folder that does")
     write_atomic(path, comparison_page(record))
 
 

@@ -97,7 +97,7 @@ def draw_trends(axes: Axes, bases: list[dict[str, Any]], start: float, end: floa
         _mark_saving(frame, marked)
     axes.set_ylabel(f"times the level of {start:g}", color=look.text)
     axes.set_xlim(start, end + look.room * frame.span)
-    years = MaxNLocator(4, integer=True).tick_values(start, end)
+    years = MaxNLocator(4, steps=(1, 2, 4, 5, 10), integer=True).tick_values(start, end)
     axes.set_xticks([year for year in years if start <= year <= end])
 
 
@@ -135,5 +135,5 @@ def _arrow(frame: Frame, right: float, low: float, high: float, words: str, styl
     x = frame.end + right * frame.span
     frame.axes.annotate("", (x, low), (x, high), arrowprops={"arrowstyle": style, "color": colour})
     middle = (x, (low * high) ** 0.5)
-    beside: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+    beside: dict[str, Any] = {"xytext": (7, 0), "textcoords": "offset points", "va": "center"}
     frame.axes.annotate(words, middle, color=colour, fontsize=frame.look.size, **beside)

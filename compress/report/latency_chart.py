@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.report import formats as f
 from compress.report.formats import field
-from compress.report.svg import MARKS, MUTED, chart_svg, legend, plain_axes
+from compress.report.svg import MARKS, MUTED, chart_svg, legend, log_axis, plain_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,6 +59,6 @@ def _draw_batch(axes: Axes, rows: list[Row], names: list[Any], marks: Mapping[st
         axes.plot([row["p50_ms"] for row in own], places, mark, color=colour, markersize=5, label=f.plain(runtime))
     axes.set_yticks(range(len(names)), [f.short(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    times = [row.get("p99_ms") or row["p50_ms"] for row in rows]
+    log_axis(axes.xaxis, min(row["p50_ms"] for row in rows), max(times), lambda value: f"{value:g}")
     plain_axes(axes)

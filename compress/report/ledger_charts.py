@@ -9,7 +9,20 @@ from compress.efficiency.lifetime import cached_queries, lifetime_ratio
 from compress.report import formats as f
 from compress.report.formats import field
 from compress.report.gap_chart import Look, draw_trends
-from compress.report.svg import BAD, GOOD, INK, LINE, MUTED, STYLES, TEXT, chart_svg, legend, plain_axes
+from compress.report.svg import (
+    BAD,
+    GOOD,
+    INK,
+    LINE,
+    MUTED,
+    STYLES,
+    TEXT,
+    chart_svg,
+    legend,
+    log_axis,
+    percent_axis,
+    plain_axes,
+)
 from compress.report.tables import is_saving
 
 if TYPE_CHECKING:
@@ -65,18 +78,18 @@ def curves_svg(results: Mapping[str, Any]) -> str | None:
         return None
 
     def draw(figure: Figure) -> None:
-        from matplotlib.ticker import PercentFormatter
-
         axes = figure.add_subplot(xscale="log")
         for number, name in enumerate(names):
             points = sorted((point["macs"], point["top1"]) for point in curves[name])
             xs, ys = zip(*points, strict=True)
             colour, style = (BAD if name in baselines else INK), STYLES[number % len(STYLES)]
             axes.plot(xs, ys, color=colour, linestyle=style, marker="o", markersize=3, label=f.plain(name))
+        spent = [point["macs"] for name in names for point in curves[name]]
         for target in sorted({pair["target_top1"] for pair in pairs}):
             axes.axhline(target, color=LINE, linewidth=1, zorder=1)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        _counted(axes.xaxis)
+        reached = [point["top1"] for name in names for point in curves[name]]
+        percent_axis(axes.yaxis, max(reached) - min(reached))
+        log_axis(axes.xaxis, min(spent), max(spent), f.count)
         axes.set_xlabel("training MACs (log scale)", color=MUTED)
         axes.set_ylabel("top-1 on validation", color=MUTED)
         plain_axes(axes)

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from compress.report import formats as f
 from compress.report.places import Box, place_labels, side_by_side
-from compress.report.svg import HEIGHT, INK, LINE, MUTED, ROW, TEXT, columns_that_fit, legend, plain_axes
+from compress.report.svg import (
+    HEIGHT,
+    INK,
+    LINE,
+    MUTED,
+    ROW,
+    TEXT,
+    columns_that_fit,
+    legend,
+    log_axis,
+    percent_axis,
+    plain_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +34,7 @@ COSTS = (("macs", "MACs"), ("bit_operations", "bit operations"))
 RADIUS = 5.5  # of a mark, in points
 MOST_NAMED = 40  # marks, beyond which the table alone has the names
 _EM = 1.25 * TEXT  # height of a label, whatever letters it has
+_GAP = 4  # points between two labels side by side
 _SAMPLES = 12
 
 
@@ -116,8 +129,8 @@ def _with_key(figure: Figure, chart: Chart, named: Sequence[int]) -> Axes:
     labels = [f"{count}  {chart.marks[mark].name}" for count, mark in enumerate(named, 1)]
     columns = columns_that_fit(max(map(len, labels)), 3)
     height, more = figure.get_figheight(), ROW * -(-len(labels) // columns)
-    figure.set_figheight(height + more)
-    grid = figure.add_gridspec(2, 1, height_ratios=(height, more))
+    figure.set_figheight(height + more + 0.5)
+    grid = figure.add_gridspec(2, 1, height_ratios=(1, 0.01))  # the key takes what it needs
     axes, key = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
     key.set_axis_off()
     looks = [chart.styles[chart.marks[mark].style] for mark in named]
@@ -160,7 +173,7 @@ def _label(axes: Axes, boxes: Sequence[Box], words: Mapping[int, str], frame: Bo
     texts: list[Text] = [
         axes.text(0, 0, text, color=INK, ha="center", va="center", gid="label") for text in words.values()
     ]
-    sizes = [(text.get_window_extent().width, _EM) for text in texts]
+    sizes = [(text.get_window_extent().width + _GAP, _EM) for text in texts]
     others = [box for number, box in enumerate(boxes) if number not in words]
     places = place_labels([boxes[number] for number in words], sizes, frame, [*others, *lines])
     for text, place in zip(texts, places, strict=True):
@@ -174,17 +187,13 @@ def _label(axes: Axes, boxes: Sequence[Box], words: Mapping[int, str], frame: Bo
 
 
 def _dress(axes: Axes, chart: Chart) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
-
     costs = [mark.cost for mark in chart.marks]
     low, high = min(mark.low for mark in chart.marks), max(mark.high for mark in chart.marks)
     axes.set_xlim(min(costs) / 1.5, max(costs) * 1.5)
     room = 0.15 * max(high - low, 0.01)
     axes.set_ylim(low - room, high + room)
-    axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if max(costs) / min(costs) < 30 else (1,)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f.count(value)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if high - low > 0.04 else 1))
+    log_axis(axes.xaxis, min(costs), max(costs), f.count)
+    percent_axis(axes.yaxis, high - low)
     axes.set_xlabel(f"{chart.cost} per image (log scale)", color=MUTED)
     axes.set_ylabel("top-1 on test", color=MUTED)
     plain_axes(axes)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 APART = 2.0  # points between a label and what is beside it
 STEP = 2.0  # points by which a mark is moved until it is free
-_HALVES = (0.0, 0.5, -0.5, 1.0, -1.0)  # of a label's height, by which it may stand higher or lower than its mark
 
 
 @dataclass(frozen=True)
@@ -81,12 +80,16 @@ def _is_free(box: Box, taken: Sequence[Box], frame: Box) -> bool:
 
 
 def _beside(mark: Box, width: float, height: float) -> Iterator[Box]:
-    """Right, left, above and below of a mark, the best place first."""
-    x, y = (mark.left + mark.right) / 2, (mark.low + mark.high) / 2
-    for rise in _HALVES:
-        for left in (mark.right + APART, mark.left - APART - width):
-            low = y + rise * height - height / 2
-            yield Box(left, low, left + width, low + height)
-    for left in (x - width / 2, mark.left, mark.right - width):
-        for low in (mark.high + APART, mark.low - APART - height):
-            yield Box(left, low, left + width, low + height)
+    """Places at a mark, the best first: at its sides, over and under it, and then less plainly its own."""
+    x, y = (mark.left + mark.right) / 2 - width / 2, (mark.low + mark.high) / 2 - height / 2
+    sides = (mark.right + APART, mark.left - APART - width)
+    ends = (mark.high + APART, mark.low - APART - height)
+    rises = (y + height / 2, y - height / 2, y + height, y - height)
+    columns = (mark.left, mark.right - width)
+    corners = [
+        *((left, y) for left in sides),
+        *((x, low) for low in ends),
+        *((left, low) for low in rises for left in sides),
+        *((left, low) for left in columns for low in ends),
+    ]
+    return (Box(left, low, left + width, low + height) for left, low in corners)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.report import formats as f
 from compress.report.formats import field
-from compress.report.svg import INK, MUTED, STYLES, chart_svg, legend, plain_axes
+from compress.report.svg import INK, MUTED, STYLES, chart_svg, legend, percent_axis, plain_axes
 from compress.report.tables import Column, Record, Table, at, make
 
 if TYPE_CHECKING:
@@ -174,7 +174,8 @@ def sensitivity_svg(name: str, rows: list[Record]) -> str:
             )
         legend(figure)
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        losses = [row["loss"] for row in rows]
+        percent_axis(axes.yaxis, max(losses) - min(0, *losses))
         axes.set_xlabel("share of the layer's channels removed", color=MUTED)
         axes.set_ylabel("accuracy lost on validation", color=MUTED)
         plain_axes(axes)

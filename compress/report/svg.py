@@ -12,6 +12,7 @@ from compress.report.formats import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 INK, MUTED, LINE, GOOD, BAD = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
@@ -64,6 +65,27 @@ def plain_axes(axes: Axes) -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(MUTED)
+
+
+def log_axis(axis: Axis, low: float, high: float, write: Callable[[float], str]) -> None:
+    """Ticks on a log scale between two values: at 1, 2 and 5 where that is no crowd, with plain figures.
+
+    Args:
+        write: What stands at a tick.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high < 30 * low else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def percent_axis(axis: Axis, span: float) -> None:
+    """Ticks of fractions as percent, none of which is rounded, where the axis goes over so much."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    axis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
+    axis.set_major_formatter(PercentFormatter(1, decimals=0 if span > 0.06 else 1))
 
 
 def legend(figure: Figure, columns: int = 2) -> None:

@@ -369,7 +369,7 @@ def test_init_for_machines(tmp_path, monkeypatch):
         "unlabeled": 0,
         "short_side": {"least": 40, "median": 40, "most": 40},
         "grey": 0,
-        "broken": ["鳥/broken.jpg (is not an image)"],
+        "broken": ["鳥/broken.jpg (cannot identify image file it)"],
         "copies": 1,
         "contradictions": 0,
         "leaks": 0,

@@ -16,7 +16,7 @@ from compress.cli import main
 from compress.errors import UsageError
 from compress.report.compare import compare
 from compress.report.compare_chart import comparison_chart, comparison_svg
-from compress.report.compare_page import comparison_page, comparison_tables, moved_lines, remark_lines
+from compress.report.compare_page import comparison_page, comparison_tables, moved_lines, remark_lines, write_comparison
 from compress.sums import write_sums
 
 Record = dict[str, Any]
@@ -231,4 +231,7 @@ def test_the_verb(
     shown = capsys.readouterr().out
     assert ended.value.code == 0 and "stages.pruned.target_macs" in shown and "8.0 points less" in shown
     assert "new is in B only." in shown
+    for path, says in ((tmp_path, "is a folder; name a file"), (tmp_path / "no" / "x.html", "no does not exist")):
+        with pytest.raises(UsageError, match=says):
+            write_comparison(compared(), path)
     assert "8.0 points less" in page.read_text() and "<svg" in page.read_text()
