@@ -240,7 +240,7 @@ def rows_of(rng: Random) -> list[list[Any]]:
     """`[split, label, content]`: some images of two classes in two splits, now and then with something hostile."""
     good = images(rng)["png"]
     rows = [[split, label, good] for split in ("train", "test") for label in (0, 1) for _ in range(6)]
-    for _ in range(rng.choice((0, 0, 0, 1, 3))):
+    for _ in range(rng.choice((0, 0, 0, 0, 1, 3))):
         rng.choice(rows)[2] = rng.choice((b"", damaged(good, rng), png_bomb(rng), b"/etc/passwd", rng.randbytes(99)))
     return rows
 
@@ -252,6 +252,6 @@ def settings_of(rng: Random, **settings: Any) -> dict[str, Any]:
         "broken": rng.choice(("refuse", "skip")),
         "validation": 0.2,
         "test": rng.choice((None, 0.3)),
-        "classes": rng.choice((None, None, None, ["a", "b"], ["1", "0"], ["a", "b", "c"])),
+        "classes": rng.choice((*[None] * 6, ["a", "b"], ["a", "b"], ["1", "0"], ["a", "b", "c"])),
         **settings,
     }

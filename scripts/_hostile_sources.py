@@ -58,20 +58,20 @@ def write_csv(rng: Random, where: Path) -> Any:
     for number, (split, label, content) in enumerate(rows_of(rng)):
         (where / f"{number}.png").write_bytes(content)
         table.append([f"{number}.png", str(label), split])
-    for _ in range(rng.choice((0, 0, 1, 1, 3))):
+    for _ in range(rng.choice((0, 0, 0, 1, 3))):
         row = rng.choice(table)
         row[rng.randrange(3)] = str(rng.choice((*VALUES, *NAMES, *OUTSIDE, "9" * 5000, "²", "٣", "-1")))
-    if rng.random() < 0.2:
+    if rng.random() < 0.1:
         (where / "link.png").symlink_to(rng.choice((*OUTSIDE, "link.png", "pipe")))
         os.mkfifo(where / "pipe")
         table.append([rng.choice(("link.png", "pipe")), "0", "train"])
     out = io.StringIO()
     csv.writer(out, delimiter=rng.choice(",,,;\t|"), lineterminator=rng.choice(("\n", "\r\n", "\r"))).writerows(table)
     text = out.getvalue()
-    if rng.random() < 0.2:
+    if rng.random() < 0.07:
         text = rng.choice(('"', "a" * 200_000 + ",", "\r", "path,path,", "\ufeff", "\n" * 10_000)) + text
-    data = text.encode(rng.choice(("utf-8", "utf-8", "utf-8", "utf-16")), "surrogatepass")
-    (where / "it.csv").write_bytes(damaged(data, rng) if rng.random() < 0.3 else data)
+    data = text.encode(rng.choice(("utf-8",) * 20 + ("utf-16",)), "surrogatepass")
+    (where / "it.csv").write_bytes(damaged(data, rng) if rng.random() < 0.04 else data)
     split = rng.choice(("split", "split", None))
     return CsvData(source="csv", path=str(where / "it.csv"), split=split, **settings_of(rng))
 
@@ -90,13 +90,17 @@ def write_tars(rng: Random, where: Path) -> Any:
         name = rng.choice((split, split, split, f"{split}\n", f"-{split}", f"{split}{'é' * 90}", f"{split}\x1b[2J"))
         names.append(f"{name}.tar{packed}")
         data = _tar(rng, where, [row for row in rows_of(rng) if row[0] == split], kind)
-        if rng.random() < 0.15:
+        if rng.random() < 0.06:
             data = damaged(data, rng)
         data = (_bomb(packed) if packed and rng.random() < 0.02 else b"") + PACKED[packed](data)
         (where / names[-1]).write_bytes(damaged(data, rng) if rng.random() < 0.1 else data)
     if rng.random() < 0.1:
         _beside(rng, where, "train-x.tar")
-    label = rng.choice(("json.label", "json.label.x", "json.")) if kind == "json" else rng.choice((kind, kind, "png"))
+    label = (
+        rng.choice(("json.label",) * 10 + ("json.label.x", "json."))
+        if kind == "json"
+        else rng.choice((kind,) * 20 + ("png",))
+    )
     path = rng.choice(
         (str(where), str(where), f"{where}/*", f"{where}/{{{names[0]},{names[1]}}}", f"{where}/{names[0]}")
     )
@@ -127,14 +131,14 @@ def _tar(rng: Random, where: Path, rows: list[list[Any]], kind: str) -> bytes:
             head = tarfile.TarInfo(f"{number:04}.{ending}")
             head.size = len(content)
             members.append(_Member(head, content))
-    for _ in range(rng.choice((0, 0, 1, 1, 3))):
+    for _ in range(rng.choice((0, 0, 0, 1, 1, 3))):
         _spoil(rng, where, rng.choice(members), kind)
     out = io.BytesIO()
     for member in members:
         kinds = (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT)
         out.write(member.head.tobuf(rng.choice(kinds), "utf-8", "surrogateescape"))
         out.write(member.content + bytes(-len(member.content) % tarfile.BLOCKSIZE))
-    out.write(bytes(tarfile.BLOCKSIZE * rng.choice((2, 2, 2, 20, 0))))
+    out.write(bytes(tarfile.BLOCKSIZE * rng.choice((2,) * 10 + (20, 0))))
     return out.getvalue()
 
 

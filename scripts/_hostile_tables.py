@@ -21,7 +21,7 @@ def write_parquet(rng: Random, where: Path) -> Any:
 
     for split in ("train", "test"):
         name = rng.choice((split, split, split, f"{split}\n", f"{split}\x1b[2J", f"-{split}"))
-        (where / f"{name}.parquet").write_bytes(_many("parquet") if rng.random() < 0.03 else _parquet(rng, split))
+        (where / f"{name}.parquet").write_bytes(_many("parquet") if rng.random() < 0.02 else _parquet(rng, split))
     return ArrowData(source="parquet", path=str(where), **_settings(rng))
 
 
@@ -32,28 +32,28 @@ def write_saved(rng: Random, where: Path) -> Any:
     about: Any = {"splits": ["train", "test"]}
     for split in about["splits"]:
         (where / split).mkdir()
-        (where / split / "data.arrow").write_bytes(_many("arrow") if rng.random() < 0.03 else _arrow(rng, split))
+        (where / split / "data.arrow").write_bytes(_many("arrow") if rng.random() < 0.02 else _arrow(rng, split))
         state: Any = {"_data_files": [{"filename": "data.arrow"}], "_fingerprint": "0"}
-        if rng.random() < 0.2:
+        if rng.random() < 0.06:
             state["_data_files"] = [{"filename": rng.choice(FILES)}]
-        elif rng.random() < 0.05:
+        elif rng.random() < 0.02:
             state["_data_files"] *= 10**5
-        elif rng.random() < 0.2:
+        elif rng.random() < 0.06:
             state = changed(state, rng, 1)
         _write_json(rng, where / split / "state.json", state)
-    _write_json(rng, where / "dataset_dict.json", changed(about, rng, 1) if rng.random() < 0.2 else about)
-    path = rng.choice((where, where, where, where / "train"))
+    _write_json(rng, where / "dataset_dict.json", changed(about, rng, 1) if rng.random() < 0.08 else about)
+    path = rng.choice((where, where, where, where, where / "train"))
     return ArrowData(source="hf-dataset", path=str(path), **_settings(rng))
 
 
 def _settings(rng: Random) -> dict[str, Any]:
-    label, image = rng.choice(("label", "label", "label", "image")), rng.choice(("image", "image", "image", "label"))
-    return settings_of(rng, label=label, image=image, split=rng.choice((None, None, None, "split", "nowhere")))
+    label, image = rng.choice(("label",) * 20 + ("image",)), rng.choice(("image",) * 20 + ("label",))
+    return settings_of(rng, label=label, image=image, split=rng.choice((None,) * 15 + ("split",) * 4 + ("nowhere",)))
 
 
 def _write_json(rng: Random, file: Path, value: Any) -> None:
-    text = json.dumps(value) if rng.random() < 0.97 else rng.choice(("[" * 100_000, '{"a":' * 50_000, "[]", "{", "\0"))
-    file.write_bytes(damaged(text.encode(), rng) if rng.random() < 0.05 else text.encode())
+    text = json.dumps(value) if rng.random() < 0.99 else rng.choice(("[" * 100_000, '{"a":' * 50_000, "[]", "{", "\0"))
+    file.write_bytes(damaged(text.encode(), rng) if rng.random() < 0.02 else text.encode())
 
 
 def _table(rng: Random, split: str) -> Any:
@@ -64,7 +64,7 @@ def _table(rng: Random, split: str) -> Any:
     labels: list[Any] = [label for _, label, _ in rows]
     contents = [content for _, _, content in rows]
     kind: Any = pa.int64()
-    if rng.random() < 0.5:
+    if rng.random() < 0.2:
         kind, hostile = rng.choice(_labels())
         labels = [hostile if rng.random() < 0.3 else label for label in labels]
         labels = [str(label) if kind in (pa.string(), pa.large_string()) else label for label in labels]
@@ -72,7 +72,7 @@ def _table(rng: Random, split: str) -> Any:
     if rng.random() < 0.1:
         columns["split"] = _array([rng.choice(VALUES) for _ in rows], rng.choice((pa.string(), pa.float64())))
     table = pa.table(columns)
-    if rng.random() < 0.1:
+    if rng.random() < 0.03:
         table = table.rename_columns(rng.sample(["image", "label", "split", "label", rng.choice(TOKENS[:20])], 3))
     if rng.random() < 0.3:
         names = rng.choice((["a", "b"], ["a", "a"], [], None, "ab", 7, ["a", None], ["<script>\n", "b"], ["x"] * 10**5))
@@ -116,7 +116,7 @@ def _images(rng: Random, contents: list[bytes]) -> Any:
 
     paths = ["/etc/passwd", "/dev/zero", "/proc/self/mem", "x.png"]
     rows = [{"bytes": content, "path": rng.choice(paths)} for content in contents]
-    match rng.randrange(12):
+    match rng.randrange(40):
         case 0:
             return pa.array([{**row, "bytes": row["path"]} for row in rows])  # text where bytes should be
         case 1:
@@ -154,7 +154,7 @@ def _arrow(rng: Random, split: str) -> bytes:
 
     table, out = _table(rng, split), pa.BufferOutputStream()
     packed = pa.ipc.IpcWriteOptions(compression=rng.choice((None, None, "lz4", "zstd")))
-    new: Callable[..., Any] = rng.choice((pa.ipc.new_stream, pa.ipc.new_stream, pa.ipc.new_stream, pa.ipc.new_file))
+    new: Callable[..., Any] = rng.choice((pa.ipc.new_stream,) * 20 + (pa.ipc.new_file,))
     with new(out, table.schema, options=packed) as writer:
         writer.write_table(table, max_chunksize=5)
     return _spoilt(rng, out.getvalue().to_pybytes())
@@ -162,7 +162,7 @@ def _arrow(rng: Random, split: str) -> bytes:
 
 def _spoilt(rng: Random, data: bytes) -> bytes:
     """Bytes with their structure spoilt: cut off, or numbers in it changed, such as lengths and places."""
-    match rng.randrange(6):
+    match rng.randrange(15):
         case 0:
             return damaged(data, rng)
         case 1:
