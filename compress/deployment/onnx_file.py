@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import products
 from compress.errors import CompressError, first_line
+from compress.quantization.four_bits import OPERATOR
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,6 +74,7 @@ def macs_by_weight(path: Path) -> tuple[dict[str, int], dict[str, str]]:
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
         model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
         del model.graph.value_info[:]
+        _as_products(model.graph)
         graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     except Exception as error:  # protobuf raises types of its own
         raise CompressError(f"{path} is no ONNX file that can be read: {first_line(error)}") from error
@@ -91,6 +93,17 @@ def macs_by_weight(path: Path) -> tuple[dict[str, int], dict[str, str]]:
         elif node.input and node.input[0] in stored and set(node.input) <= {*stored, ""}:
             stored |= dict.fromkeys(node.output, stored[node.input[0]])
     return macs, stored
+
+
+def _as_products(graph: Any) -> None:
+    """Make every `MatMulNBits`, whose shapes ONNX does not know, the product that it computes; packed values stay."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == OPERATOR:
+            stated = {attribute.name: attribute.i for attribute in node.attribute}
+            stored[node.input[1]].dims[:] = [stated["K"], stated["N"]]
+            node.op_type, node.domain = "MatMul", ""
+            del node.input[2:], node.attribute[:]
 
 
 def _export(model: nn.Module, resolution: int) -> Any:

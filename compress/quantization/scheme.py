@@ -27,6 +27,8 @@ class Scheme:
         aware: Whether the network is trained with integers simulated in it.
         target: `x86` (activations unsigned, with zero points) or `portable` (everything signed and symmetric: zero
             points are 0), which is what TensorRT takes.
+        linear_weight_bits: 8, or 4 of methods that quantize files: of linear layers, whose activations are rounded as
+            they come then. Convolutions stay at 8.
     """
 
     observer: str | None = None
@@ -37,6 +39,7 @@ class Scheme:
     equalize: bool = False
     aware: bool = False
     target: str = "x86"
+    linear_weight_bits: int = 8
 
 
 DEFAULT = Scheme()
