@@ -70,5 +70,6 @@ def require_method(name: str) -> Method:
     method = METHODS[name]
     absent = [package for package in method.packages if importlib.util.find_spec(package) is None]
     if absent:
-        raise CompressError(f"`method: {name}` needs {', '.join(absent)}: pip install 'compress-model[deploy]'")
+        add = "'compress-model[deploy]'" if method.in_file else "compress-model"
+        raise CompressError(f"`method: {name}` needs {', '.join(absent)}: pip install {add}")
     return method

@@ -123,6 +123,20 @@ def test_a_scale_of_zero_is_named_with_what_to_do() -> None:
         prepare_aware(timm.create_model("resnet18", num_classes=2), EXAMPLE, Scheme(aware=True))
 
 
+def test_a_network_in_which_nothing_can_be_quantized_or_that_is_broken_is_one_line() -> None:
+    nothing = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    with pytest.raises(CompressError, match="Sequential has no convolution or linear that could be quantized"):
+        prepare_aware(nothing, EXAMPLE, Scheme(aware=True))
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
+    with pytest.raises(CompressError, match="no convolution or linear that could be quantized"):
+        prepare_aware(linear, EXAMPLE, Scheme(keep=("1",), aware=True))
+    broken = small()
+    with torch.no_grad():
+        broken.get_parameter("8.weight")[0, 0] = float("nan")
+    with pytest.raises(CompressError, match=r"the weight 8\.weight holds NaN or infinite values"):
+        prepare_aware(broken, EXAMPLE, Scheme(aware=True))
+
+
 def test_a_convolution_that_is_to_stay_in_float_is_refused() -> None:
     with pytest.raises(CompressError, match=r"keep: torchao trains no convolution .* in float \(0\)"):
         prepare_aware(small(), EXAMPLE, Scheme(keep=("0",), aware=True))
