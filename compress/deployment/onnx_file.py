@@ -6,6 +6,8 @@ same bytes.
 
 from __future__ import annotations
 
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +116,7 @@ def _export(model: nn.Module, resolution: int) -> Any:
     example = torch.zeros(2, 3, resolution, resolution)  # of one image, the exporter would conclude a batch of one
     training = model.training
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), redirect_stderr(StringIO()), torch.no_grad():  # of a failed export, the graph so far
             program = torch.onnx.export(
                 model.eval(),
                 (example,),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -12,12 +15,15 @@ from torch import nn
 
 from compress.errors import CompressError, UsageError
 from compress.models.checkpoints import load_variant
+from compress.pipeline.plan import Unit
+from compress.pipeline.quantization_aware import train_aware
 from compress.quantization.aware import BATCH_NORM, TRAINING, Freeze, prepare_aware, trained
 from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.rebuild import rebuild, record
 from compress.quantization.scheme import Scheme
 from compress.quantization.torchao_pt2e import convert
 from compress.recipe.load import load_recipe
+from compress.recipe.schema import QuantizeStage
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
 AWARE = """\
@@ -176,3 +182,11 @@ def test_several_devices_are_refused() -> None:
     stage = "{id: int8, kind: quantize, from: pruned, training: {}}"
     with pytest.raises(UsageError, match=r"on one device: set `trainer\.devices: 1`"):
         load_recipe("quickstart", [f"stages.int8={stage}", "trainer={devices: 2}"])
+
+
+def test_train_images_of_one_flat_colour_are_refused(tmp_path: Path) -> None:
+    stage = QuantizeStage.model_validate({"id": "aware", "kind": "quantize", "from": "dense", "training": {}})
+    black = SimpleNamespace(train=SimpleNamespace(images=np.zeros((6, 3, 32, 32), np.uint8)))
+    work = SimpleNamespace(data=black, recipe=SimpleNamespace(seed=0))
+    with pytest.raises(CompressError, match="each of the 6 train images is one flat colour"):
+        train_aware(work, Unit("aware", stage, "key", "dense"), tmp_path, small(), {"resolution": 32})  # type: ignore[arg-type]
