@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import Coverage, products
 from compress.deployment.runtimes import Runner, thread_count
-from compress.errors import CompressError, first_line
+from compress.errors import CompressError
 from compress.quantization.methods import METHODS
 
 if TYPE_CHECKING:
@@ -158,7 +158,12 @@ def _read(path: Path) -> Any:
     try:
         return _core().read_model(str(path))
     except Exception as error:  # its exception types are not public
-        raise CompressError(f"OpenVINO cannot read {path}: {first_line(error)}") from error
+        raise CompressError(f"OpenVINO cannot read {path}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why OpenVINO failed: its last line, after those of where in its source."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()[:200]
 
 
 def _compile(model: Any, threads: int | None, device: str, more: Mapping[str, Any] | None = None) -> Any:
@@ -172,4 +177,4 @@ def _compile(model: Any, threads: int | None, device: str, more: Mapping[str, An
     try:
         return _core().compile_model(model, device, settings)
     except Exception as error:  # its exception types are not public
-        raise CompressError(f"OpenVINO cannot compile the network for the {device}: {first_line(error)}") from error
+        raise CompressError(f"OpenVINO cannot compile the network for the {device}: {_reason(error)}") from error
