@@ -30,7 +30,10 @@ OPTIONS: dict[str, dict[str, str]] = {
 }
 """Of ONNX Runtime's providers, what they are given; the others take none."""
 
-MULTIPLY = ("Conv", "FusedConv", "NhwcFusedConv", "QLinearConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
+MULTIPLY = (
+    *("Conv", "FusedConv", "NhwcFusedConv", "QLinearConv"),
+    *("Gemm", "FusedGemm", "MatMul", "FusedMatMul", "MatMulNBits"),
+)
 
 
 def on_device(base: ModuleType, name: str, device: str) -> SimpleNamespace:

@@ -6,11 +6,14 @@ same bytes.
 
 from __future__ import annotations
 
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import products
 from compress.errors import CompressError, first_line
+from compress.quantization.four_bits import OPERATOR
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,6 +76,7 @@ def macs_by_weight(path: Path) -> tuple[dict[str, int], dict[str, str]]:
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
         model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
         del model.graph.value_info[:]
+        _as_products(model.graph)
         graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     except Exception as error:  # protobuf raises types of its own
         raise CompressError(f"{path} is no ONNX file that can be read: {first_line(error)}") from error
@@ -93,6 +97,17 @@ def macs_by_weight(path: Path) -> tuple[dict[str, int], dict[str, str]]:
     return macs, stored
 
 
+def _as_products(graph: Any) -> None:
+    """Make every `MatMulNBits`, whose shapes ONNX does not know, the product that it computes; packed values stay."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == OPERATOR:
+            stated = {attribute.name: attribute.i for attribute in node.attribute}
+            stored[node.input[1]].dims[:] = [stated["K"], stated["N"]]
+            node.op_type, node.domain = "MatMul", ""
+            del node.input[2:], node.attribute[:]
+
+
 def _export(model: nn.Module, resolution: int) -> Any:
     import torch
 
@@ -101,7 +116,7 @@ def _export(model: nn.Module, resolution: int) -> Any:
     example = torch.zeros(2, 3, resolution, resolution)  # of one image, the exporter would conclude a batch of one
     training = model.training
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), redirect_stderr(StringIO()), torch.no_grad():  # of a failed export, the graph so far
             program = torch.onnx.export(
                 model.eval(),
                 (example,),

@@ -12,6 +12,7 @@ from compress.deployment.devices import OPTIONS, check_provider
 from compress.deployment.onnx_file import macs_by_weight, quantized_convolutions
 from compress.deployment.runtimes import Runner, thread_count
 from compress.errors import CompressError, first_line
+from compress.quantization.four_bits import OPERATOR, operator_bits
 from compress.quantization.methods import METHODS
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ INTEGER_WEIGHT = {
     "MatMulInteger": 1,
     "MatMulIntegerToFloat": 1,
     "DynamicQuantizeMatMul": 1,
+    OPERATOR: 1,
 }
 """Operators that multiply integers, and which of their inputs is the weight."""
 
@@ -92,8 +94,10 @@ def coverage(path: Path, device: str = CPU) -> Coverage:
         options = _options(1)
         options.optimized_model_filepath = str(Path(work) / "optimized.onnx")
         _session(path, options)
-        nodes = onnx.load(options.optimized_model_filepath).graph.node
-    names = [node.input[INTEGER_WEIGHT[node.op_type]] for node in nodes if node.op_type in INTEGER_WEIGHT]
+        graph = onnx.load(options.optimized_model_filepath).graph
+    nodes, constants = graph.node, {tensor.name for tensor in graph.initializer}
+    weights = [node.input[INTEGER_WEIGHT[node.op_type]] for node in nodes if _in_integer(node)]
+    names = [weight for weight in weights if weight in constants]  # the rest are products of activations
     longest = [max((name for name in stored if weight.startswith(name)), key=len, default="") for weight in names]
     found = [macs.get(stored.get(name, "")) for name in longest]
     integer = sum(node.op_type in INTEGER_CONVOLUTIONS for node in nodes)
@@ -103,6 +107,11 @@ def coverage(path: Path, device: str = CPU) -> Coverage:
         sum(part or 0 for part in found) if all(found) else None,
         sum(macs.values()),
     )
+
+
+def _in_integer(node: Any) -> bool:
+    """Whether a node multiplies integers; with weights of 4 bits it does where it rounds its data to 8."""
+    return node.op_type in INTEGER_WEIGHT and (node.op_type != OPERATOR or operator_bits(node)[1] == 8)
 
 
 def _options(threads: int | None) -> Any:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import Coverage, products
 from compress.deployment.runtimes import Runner, thread_count
-from compress.errors import CompressError, first_line
+from compress.errors import CompressError
 from compress.quantization.methods import METHODS
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ QUANTIZED = tuple(METHODS)
 PORTABLE = True
 MULTIPLY = ("Convolution", "GroupConvolution", "MatMul")
 EXECUTED = ("layerType", "runtimePrecision", "originalLayersNames")
+INTEGERS, PACKED = ("u8", "i8"), ("u4", "i4")
+GROUP = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+"""Activations that share a scale where they are rounded as they come; 0 forbids that."""
 
 
 def build(source: Source, folder: Path) -> Path:
@@ -80,26 +85,32 @@ def coverage(path: Path, device: str = CPU) -> Coverage:
     shape = model.input(0).get_partial_shape()
     shape[0] = 1
     model.reshape(shape)
-    return executed(model, _compile(model, 1, device))
+    return executed(model, _compile(model, 1, device), device)
 
 
-def executed(model: Any, compiled: Any) -> Coverage:
+def executed(model: Any, compiled: Any, device: str = CPU) -> Coverage:
     """What of a model of fixed shape runs in integer, once compiled; layers that were fused into others count once.
 
-    A compiled layer says in which precision it runs, and names the layers of the model that it was made from.
+    A compiled layer says in which precision it runs, and names the layers of the model that it was made from. Of one
+    with weights of 4 bits it says that and its shapes alone, and not whether its activations are rounded to 8 bits or
+    its weights unpacked to float: the answers tell, which are others where rounding is forbidden.
     """
     macs = _macs(model)
-    kinds, in_integer = [], set()
+    kinds, in_integer, packed = [], set(), 0
     for node in compiled.get_runtime_model().get_ops():
         info = {name: str(node.get_rt_info()[name].value) for name in EXECUTED}
-        integer = info["runtimePrecision"] in ("u8", "i8")
+        integer = info["runtimePrecision"] in INTEGERS
+        if info["layerType"] == "FullyConnected" and info["runtimePrecision"] in PACKED:
+            packed += math.prod(node.get_output_shape(0)) * node.get_input_shape(0)[-1]
         if integer:
             # A scale that was moved behind a layer is called LAYER/DequantizationMultiply, maybe the only name.
             names = info["originalLayersNames"].split(",")
             in_integer |= {layer for layer in macs for name in names if f"{name}/".startswith(f"{layer}/")}
         if "Convolution" in info["layerType"]:
             kinds.append(integer)
-    return Coverage(sum(kinds), len(kinds), sum(macs[layer] for layer in in_integer), sum(macs.values()))
+    if packed and not _rounds(model, compiled, device):
+        packed = 0
+    return Coverage(sum(kinds), len(kinds), sum(macs[layer] for layer in in_integer) + packed, sum(macs.values()))
 
 
 def _macs(model: Any) -> dict[str, int]:
@@ -114,11 +125,20 @@ def _macs(model: Any) -> dict[str, int]:
     return macs
 
 
+def _rounds(model: Any, compiled: Any, device: str) -> bool:
+    """Whether a compiled model of fixed shape rounds the activations of layers with weights of 4 bits."""
+    import numpy as np
+
+    pixels = np.random.default_rng(0).normal(size=list(model.input(0).get_shape())).astype(np.float32)
+    exact = _compile(model, 1, device, {GROUP: 0})
+    return not np.array_equal(compiled([pixels])[0], exact([pixels])[0])
+
+
 def _constant(node: Any) -> bool:
-    """Whether a value is stored in the model, or made of what is."""
+    """Whether a value is stored in the model, or made of what is; the shape that it is given does not count."""
     if node.get_type_name() == "Constant":
         return True
-    values = node.input_values()
+    values = node.input_values()[: 1 if node.get_type_name() == "Reshape" else None]
     return bool(values) and all(_constant(value.get_node()) for value in values)
 
 
@@ -138,13 +158,18 @@ def _read(path: Path) -> Any:
     try:
         return _core().read_model(str(path))
     except Exception as error:  # its exception types are not public
-        raise CompressError(f"OpenVINO cannot read {path}: {first_line(error)}") from error
+        raise CompressError(f"OpenVINO cannot read {path}: {_reason(error)}") from error
 
 
-def _compile(model: Any, threads: int | None, device: str) -> Any:
+def _reason(error: Exception) -> str:
+    """Why OpenVINO failed: its last line, after those of where in its source."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()[:200]
+
+
+def _compile(model: Any, threads: int | None, device: str, more: Mapping[str, Any] | None = None) -> Any:
     # By default OpenVINO computes float networks in bf16 where the processor has it: less exact, and no baseline. A GPU
     # would halve them as well; an NPU computes in fp16 or integers alone.
-    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", **(more or {})}
     if device != "NPU":
         settings["INFERENCE_PRECISION_HINT"] = "f32"
     if device == CPU:
@@ -152,4 +177,4 @@ def _compile(model: Any, threads: int | None, device: str) -> Any:
     try:
         return _core().compile_model(model, device, settings)
     except Exception as error:  # its exception types are not public
-        raise CompressError(f"OpenVINO cannot compile the network for the {device}: {first_line(error)}") from error
+        raise CompressError(f"OpenVINO cannot compile the network for the {device}: {_reason(error)}") from error

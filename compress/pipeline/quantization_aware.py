@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compress.models.layers import layers_named
 from compress.pipeline.fitting import fit_stage, new_ledger
 from compress.pipeline.plan import Unit
-from compress.pipeline.work import Metrics, Work
+from compress.pipeline.work import Metrics, Work, parts
 from compress.quantization.aware import Freeze, prepare_aware, trained
 from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.post_training import Quantized
-from compress.quantization.scheme import Scheme
+from compress.quantization.scheme import Scheme, refuse_calibration
 from compress.quantization.torchao_pt2e import convert
 from compress.recipe.schema import QuantizeStage
 
@@ -26,6 +28,7 @@ def train_aware(
     stage = unit.stage
     assert isinstance(stage, QuantizeStage) and stage.training and unit.parent
     scheme = Scheme(reduce_range=stage.reduce_range, keep=tuple(layers_named(model, stage.keep)), aware=True)
+    refuse_calibration(_some(work, stage), "train")
     side = architecture["resolution"]
     graph = prepare_aware(model, torch.zeros(2, 3, side, side), scheme)
     freeze = Freeze(stage.training.observers_until, stage.training.batch_norm_until)
@@ -33,3 +36,10 @@ def train_aware(
     ledger = fit_stage(work, unit, folder, graph, architecture, stage.training, before, freeze)
     converted = convert(trained(graph))
     return Quantized(converted, layer_bits(converted), quantized_convolutions(converted)), scheme, ledger
+
+
+def _some(work: Work, stage: QuantizeStage) -> Iterator[Tensor]:
+    """As many train images as a calibration would take, in batches."""
+    images = work.data.train.images
+    rows = np.random.default_rng(work.recipe.seed).permutation(len(images))[: stage.calibration_images]
+    return (torch.from_numpy(images[np.sort(part)]).float() for part in parts(rows, 64))

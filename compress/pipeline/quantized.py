@@ -13,6 +13,7 @@ from torch.fx import GraphModule
 from compress.data.preprocess import Preprocess
 from compress.errors import UsageError
 from compress.measurement.compute import bit_operations, count, macs, parameters
+from compress.measurement.widths import widths
 from compress.models.checkpoints import ONNX, load_variant, save_file_variant, save_variant
 from compress.models.layers import layers_named
 from compress.pipeline.fitting import charge, new_ledger
@@ -59,6 +60,7 @@ class Quantizing:
             bias_correction=stage.bias_correction,
             equalize=stage.equalize,
             target=stage.target,
+            linear_weight_bits=stage.linear_weight_bits,
         )
         return cls(work, stage, model, preprocess, scheme, _calibration(work, stage))
 
@@ -109,6 +111,7 @@ def make_quantized(work: Work, unit: Unit, folder: Path) -> None:
     job.charge(ledger, macs(model, preprocess.resolution))
     about = {
         "method": stage.method,
+        "linear_weight_bits": stage.linear_weight_bits,
         "observer": job.scheme.observer,
         "calibration_images": sum(map(len, job.images)),
         "keep": keep,
@@ -139,8 +142,9 @@ def _write(
         "uncounted_operators": sorted(counted.uncounted),
         "params": parameters(model),
         "bytes": size,
-        "weight_bits": 8,
-        "activation_bits": 8,
+        "weight_bits": min(weight for weight, _ in made.layers.values()),
+        "activation_bits": min(activation for _, activation in made.layers.values()),
+        "widths": widths(model, counted.layers, made.layers),
         "quantized_convs": made.convolutions[0],
         "total_convs": made.convolutions[1],
     }

@@ -38,7 +38,7 @@ def prepare_aware(model: nn.Module, example: Tensor, scheme: Scheme) -> GraphMod
 
     Raises:
         CompressError: a weight is not finite, a scale of batch normalisation is 0, a convolution is to stay in float,
-            or the network cannot be captured.
+            the network cannot be captured, or there is nothing in it that could be quantized.
     """
     refuse_broken_weights(model)
     _refuse_zero_scales(model)
@@ -63,6 +63,8 @@ def prepare_aware(model: nn.Module, example: Tensor, scheme: Scheme) -> GraphMod
                 f"keep: torchao trains no convolution with batch normalisation in float ({', '.join(scheme.keep)}): "
                 "name linear layers alone, or leave `training` out"
             ) from error
+    if not any(hasattr(module, "enable_observer") for module in prepared.modules()):
+        raise CompressError(f"{type(model).__name__} has no convolution or linear that could be quantized")
     return _with_modes(prepared)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from contextlib import redirect_stderr
+from io import StringIO
 from typing import Any
 
 import torch
@@ -29,7 +31,7 @@ def capture(model: nn.Module, example: Tensor, *, training: bool = False) -> Gra
     """
     shapes = ({0: torch.export.Dim("batch")},)
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), redirect_stderr(StringIO()), torch.no_grad():  # of a failed export, the graph so far
             copied = copy.deepcopy(model).train(training)
             graph = torch.export.export(copied, (example,), dynamic_shapes=shapes).module()
     except Exception as error:  # the exporter raises whatever the traced code raises

@@ -21,6 +21,7 @@ class Method:
         packages: What must be importable.
         observers: What it has to find the range of an activation; its own default first.
         corrects: Whether it can correct biases and equalize layers.
+        in_file: Whether what it makes is an ONNX file, in which linear layers can have weights of 4 bits.
         about: A line for a person.
     """
 
@@ -28,6 +29,7 @@ class Method:
     packages: tuple[str, ...]
     observers: tuple[str, ...]
     corrects: bool
+    in_file: bool
     about: str
 
 
@@ -37,12 +39,14 @@ METHODS = {
         ("torchao",),
         ("histogram", "minmax", "percentile"),
         False,
+        False,
         "PT2E with the x86 quantizer, a PyTorch graph: for every runtime that takes quantized networks",
     ),
     "nncf": Method(
         "compress.quantization.nncf_onnx",
         ("nncf", "onnx", "onnxscript", "onnxruntime"),
         ("mean", "minmax", "histogram", "percentile"),
+        True,
         True,
         "NNCF on the ONNX file, with bias correction and equalisation: made for OpenVINO",
     ),
@@ -51,6 +55,7 @@ METHODS = {
         ("onnx", "onnxscript", "onnxruntime"),
         ("minmax", "entropy", "percentile"),
         False,
+        True,
         "ONNX Runtime's static quantizer on the ONNX file",
     ),
 }
@@ -65,5 +70,6 @@ def require_method(name: str) -> Method:
     method = METHODS[name]
     absent = [package for package in method.packages if importlib.util.find_spec(package) is None]
     if absent:
-        raise CompressError(f"`method: {name}` needs {', '.join(absent)}: pip install 'compress-model[deploy]'")
+        add = "'compress-model[deploy]'" if method.in_file else "compress-model"
+        raise CompressError(f"`method: {name}` needs {', '.join(absent)}: pip install {add}")
     return method

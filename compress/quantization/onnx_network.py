@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.errors import CompressError, first_line
+from compress.quantization.four_bits import OPERATOR, operator_bits
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -82,18 +83,22 @@ def nodes_of(names: Mapping[str, str], keep: Iterable[str]) -> list[str]:
 
 
 def layer_bits(proto: ModelProto, names: Mapping[str, str]) -> dict[str, tuple[int, int]]:
-    """(weight bits, activation bits) of every layer whose data and weight both come from 8-bit integers.
+    """(weight bits, activation bits) of every quantized layer, as the file has them.
+
+    Data and weight both come from 8-bit integers, or the operator itself has a weight of 4 bits and says to how many it
+    rounds its data.
 
     Args:
         proto: The quantized file.
         names: Layers by node, of the float file.
     """
-    integer = _integer(proto)
-    return {
-        names[node.name]: (8, 8)
-        for node in proto.graph.node
-        if node.name in names and integer.issuperset(node.input[:2])
-    }
+    integer, found = _integer(proto), {}
+    for node in proto.graph.node:
+        if node.name in names and node.op_type == OPERATOR:
+            found[names[node.name]] = operator_bits(node)
+        elif node.name in names and integer.issuperset(node.input[:2]):
+            found[names[node.name]] = (8, 8)
+    return found
 
 
 def quantized_convolutions(proto: ModelProto) -> tuple[int, int]:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from compress.errors import CompressError, first_line
+from compress.errors import CompressError, UsageError, first_line
 from compress.quantization import capture, onnx_network
+from compress.quantization.four_bits import BITS, quantize_linears
 from compress.quantization.methods import METHODS, require_method
 from compress.quantization.scheme import DEFAULT, Scheme, refuse_broken_weights, refuse_calibration
 from compress.silence import quiet
@@ -52,14 +53,18 @@ def quantize(
         method: Of `METHODS`.
 
     Raises:
+        UsageError: the method has no weights of 4 bits, and they are asked for.
         CompressError: a package is missing, a weight is not finite, the calibration images cannot calibrate anything,
-            or there was nothing that could be quantized.
+            or there was nothing that could be quantized as was asked.
     """
-    require_method(method)
+    found = require_method(method)
+    if scheme.linear_weight_bits == BITS and not found.in_file:
+        able = " and ".join(name for name, other in METHODS.items() if other.in_file)
+        raise UsageError(f"`method: {method}` has no weights of {BITS} bits; {able} have")
     batches = list(calibration)
     refuse_broken_weights(model)
     refuse_calibration(batches)
-    make = _graph if method == "torchao" else _file
+    make = _file if found.in_file else _graph
     quantized = make(model, batches, example, scheme, method)
     if not quantized.layers:
         raise CompressError(f"{type(model).__name__} has no convolution or linear that could be quantized")
@@ -86,12 +91,23 @@ def _file(model: nn.Module, batches: Sequence[Tensor], example: Tensor, scheme: 
     if not names:
         return Quantized(model, {}, (0, 0))
     excluded = onnx_network.nodes_of(names, scheme.keep)
+    narrow = _linears(model, names, scheme) if scheme.linear_weight_bits == BITS else []
     quantize_file = importlib.import_module(METHODS[method].module).quantize
     try:
         with quiet(), redirect_stdout(StringIO()):  # bars and advice
-            made = quantize_file(proto, model, batches, excluded, scheme)
+            made = quantize_file(proto, model, batches, [*excluded, *narrow], scheme)
+            made = quantize_linears(made, narrow) if narrow else made
     except Exception as error:  # the quantizers raise types of their own
         raise CompressError(f"{method} cannot quantize {type(model).__name__}: {first_line(error)}") from error
     layers, convolutions = onnx_network.layer_bits(made, names), onnx_network.quantized_convolutions(made)
     file = made.SerializeToString(deterministic=True)
     return Quantized(onnx_network.OnnxNetwork(file), layers, convolutions)
+
+
+def _linears(model: nn.Module, names: Mapping[str, str], scheme: Scheme) -> list[str]:
+    """Nodes of the linear layers that are not to stay in float."""
+    linears = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    nodes = onnx_network.nodes_of(names, linears - set(scheme.keep))
+    if not nodes:
+        raise CompressError(f"{type(model).__name__} has no linear layer whose weights could have {BITS} bits")
+    return nodes

@@ -27,6 +27,8 @@ class Scheme:
         aware: Whether the network is trained with integers simulated in it.
         target: `x86` (activations unsigned, with zero points) or `portable` (everything signed and symmetric: zero
             points are 0), which is what TensorRT takes.
+        linear_weight_bits: 8, or 4 of methods that quantize files: of linear layers, whose activations are rounded as
+            they come then. Convolutions stay at 8.
     """
 
     observer: str | None = None
@@ -37,6 +39,7 @@ class Scheme:
     equalize: bool = False
     aware: bool = False
     target: str = "x86"
+    linear_weight_bits: int = 8
 
 
 DEFAULT = Scheme()
@@ -53,11 +56,12 @@ def refuse_broken_weights(model: nn.Module) -> None:
             raise CompressError(f"the weight {name} holds NaN or infinite values: this network cannot be quantized")
 
 
-def refuse_calibration(batches: Iterable[Tensor]) -> None:
-    """Refuse calibration images of which nothing can be learnt.
+def refuse_calibration(batches: Iterable[Tensor], what: str = "calibration") -> None:
+    """Refuse images of which no range of an activation can be learnt.
 
     Args:
         batches: Images `[b, 3, r, r]`.
+        what: What they are called in the message.
 
     Raises:
         CompressError: there are none, one is not finite, or each is of one flat colour.
@@ -65,13 +69,13 @@ def refuse_calibration(batches: Iterable[Tensor]) -> None:
     images, varied = 0, False
     for batch in batches:
         if not torch.isfinite(batch).all():
-            raise CompressError("a calibration image holds NaN or infinite values")
+            raise CompressError(f"a {what} image holds NaN or infinite values")
         images += len(batch)
         varied = varied or bool((batch.flatten(2).amax(2) != batch.flatten(2).amin(2)).any())
     if not images:
-        raise CompressError("there are no calibration images")
+        raise CompressError(f"there are no {what} images")
     if not varied:
         raise CompressError(
-            f"each of the {images} calibration images is one flat colour (all black, say): "
+            f"each of the {images} {what} images is one flat colour (all black, say): "
             "no activation range can be learnt from them"
         )

@@ -177,6 +177,9 @@ def _quantization(stage: QuantizeStage, recipe: Recipe) -> Iterator[tuple[str, s
         yield "observer", f"`method: {stage.method}` has no {stage.observer!r}; it has {listed(method.observers)}"
     if stage.target != "x86" and stage.method != "torchao":
         yield "target", f"`method: {stage.method}` has x86 only; torchao has {stage.target}"
+    if stage.linear_weight_bits != 8 and not method.in_file:
+        able = listed([name for name, other in METHODS.items() if other.in_file], "and")
+        yield "linear_weight_bits", f"`method: {stage.method}` has 8 only; {able} have {stage.linear_weight_bits}"
     if not method.corrects:
         able = listed(name for name, other in METHODS.items() if other.corrects)
         for key, asked in (("bias_correction", stage.bias_correction != "off"), ("equalize", stage.equalize)):

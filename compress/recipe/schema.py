@@ -276,6 +276,11 @@ class QuantizeStage(StageSection):
     reduce_range: bool = Field(
         True, description="weights of 7 bits in INT8: integer kernels of processors without VNNI overflow with 8"
     )
+    linear_weight_bits: Literal[8, 4] = Field(
+        8,
+        description="of linear layers; 4: in blocks of 32, activations rounded to 8 bits as they come; convolutions "
+        "stay at 8; of `method: nncf` and `onnxruntime`",
+    )
     keep: list[str] = Field([], description="layers that stay in float, by name; * stands for any characters")
     keep_accuracy: Fraction | None = Field(
         None,

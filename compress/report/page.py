@@ -22,7 +22,7 @@ from compress.report.formats import field
 from compress.report.ledgers import ledgers
 from compress.report.lineage import lineage
 from compress.report.pruning import pruning_tables
-from compress.report.quantization import quantization_table
+from compress.report.quantization import quantization_tables
 from compress.report.reproduce import store_use, versions
 
 if TYPE_CHECKING:
@@ -133,9 +133,8 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parts(results: Mapping[str, Any]) -> list[tuple[tables.Table, str | None]]:
     """The tables that not every run has rows for, each with its chart where it has one."""
-    quantized = quantization_table(results)
-    devices = deployment_tables(results)
-    return [*devices, *pruning_tables(results), *([(quantized, None)] if quantized.rows else []), *ledgers(results)]
+    quantized = [(table, None) for table in quantization_tables(results)]
+    return [*deployment_tables(results), *pruning_tables(results), *quantized, *ledgers(results)]
 
 
 def _reasons(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

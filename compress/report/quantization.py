@@ -1,4 +1,4 @@
-"""What a report says of quantization: how ranges were found, and which layers stayed in float."""
+"""What a report says of quantization: which layers have which widths, how ranges were found, what stayed in float."""
 
 from __future__ import annotations
 
@@ -19,6 +19,35 @@ QUANTIZED = (
     Column("of them for the accuracy", lambda r: _names(r["quantization"].get("keep_found") or []), False),
     Column("networks tried", lambda r: f.text(len(r["quantization"].get("trials") or []))),
 )
+
+
+WIDTHS = (
+    Column("variant", at(f.text, "variant"), False),
+    Column("layers of the kind", at(f.text, "kind"), False),
+    Column("weight bits", lambda r: "none" if r.get("weight_bits") is None else f.text(r["weight_bits"])),
+    Column("activation bits", at(f.text, "activation_bits")),
+    Column("layers", at(f.text, "layers")),
+    Column("share of the MACs", at(f.percent, "macs_share")),
+)
+
+
+def quantization_tables(results: Mapping[str, Any]) -> list[Table]:
+    """Those that have rows."""
+    return [table for table in (widths_table(results), quantization_table(results)) if table.rows]
+
+
+def widths_table(results: Mapping[str, Any]) -> Table:
+    """In how many bits the layers of each quantized variant are."""
+    rows = [
+        {**row, "variant": variant.get("id")}
+        for variant in results.get("variants") or []
+        for row in field(variant, "inference", "widths") or []
+    ]
+    note = (
+        "As the quantized network itself has them; 32 bits are float. What of it each runtime computes with integers "
+        "is under the deployable files."
+    )
+    return make("widths", "Widths of the quantized layers", note, WIDTHS, rows)
 
 
 def quantization_table(results: Mapping[str, Any]) -> Table:

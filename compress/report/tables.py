@@ -53,8 +53,14 @@ def _of(done: Any, total: Any) -> str:
 
 
 def _bits(record: Record) -> str:
-    weights, activations = field(record, "inference", "weight_bits"), field(record, "inference", "activation_bits")
-    return f.text(weights) if weights == activations else f"{f.text(weights)} (activations {f.text(activations)})"
+    weights, activations = (_widths(record, f"{what}_bits") for what in ("weight", "activation"))
+    return weights if weights == activations else f"{weights} (activations {activations})"
+
+
+def _widths(record: Record, key: str) -> str:
+    """Every width that there is, the narrowest first."""
+    found = {row[key] for row in field(record, "inference", "widths") or [] if row.get(key)}
+    return " and ".join(map(f.text, sorted(found))) or f.text(field(record, "inference", key))
 
 
 def _teacher_share(record: Record) -> float | None:

@@ -122,7 +122,7 @@ def test_a_truncated_file_is_one_clear_line(artifacts: Artifacts, runtime: str, 
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(CompressError, match="cannot read") as caught:
         find_runtime(runtime).load(path)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and "Exception from" not in str(caught.value)
 
 
 def test_an_operator_that_onnx_lacks_is_one_clear_line(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -12,12 +15,15 @@ from torch import nn
 
 from compress.errors import CompressError, UsageError
 from compress.models.checkpoints import load_variant
+from compress.pipeline.plan import Unit
+from compress.pipeline.quantization_aware import train_aware
 from compress.quantization.aware import BATCH_NORM, TRAINING, Freeze, prepare_aware, trained
 from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.rebuild import rebuild, record
 from compress.quantization.scheme import Scheme
 from compress.quantization.torchao_pt2e import convert
 from compress.recipe.load import load_recipe
+from compress.recipe.schema import QuantizeStage
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
 AWARE = """\
@@ -123,6 +129,20 @@ def test_a_scale_of_zero_is_named_with_what_to_do() -> None:
         prepare_aware(timm.create_model("resnet18", num_classes=2), EXAMPLE, Scheme(aware=True))
 
 
+def test_a_network_in_which_nothing_can_be_quantized_or_that_is_broken_is_one_line() -> None:
+    nothing = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    with pytest.raises(CompressError, match="Sequential has no convolution or linear that could be quantized"):
+        prepare_aware(nothing, EXAMPLE, Scheme(aware=True))
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
+    with pytest.raises(CompressError, match="no convolution or linear that could be quantized"):
+        prepare_aware(linear, EXAMPLE, Scheme(keep=("1",), aware=True))
+    broken = small()
+    with torch.no_grad():
+        broken.get_parameter("8.weight")[0, 0] = float("nan")
+    with pytest.raises(CompressError, match=r"the weight 8\.weight holds NaN or infinite values"):
+        prepare_aware(broken, EXAMPLE, Scheme(aware=True))
+
+
 def test_a_convolution_that_is_to_stay_in_float_is_refused() -> None:
     with pytest.raises(CompressError, match=r"keep: torchao trains no convolution .* in float \(0\)"):
         prepare_aware(small(), EXAMPLE, Scheme(keep=("0",), aware=True))
@@ -162,3 +182,11 @@ def test_several_devices_are_refused() -> None:
     stage = "{id: int8, kind: quantize, from: pruned, training: {}}"
     with pytest.raises(UsageError, match=r"on one device: set `trainer\.devices: 1`"):
         load_recipe("quickstart", [f"stages.int8={stage}", "trainer={devices: 2}"])
+
+
+def test_train_images_of_one_flat_colour_are_refused(tmp_path: Path) -> None:
+    stage = QuantizeStage.model_validate({"id": "aware", "kind": "quantize", "from": "dense", "training": {}})
+    black = SimpleNamespace(train=SimpleNamespace(images=np.zeros((6, 3, 32, 32), np.uint8)))
+    work = SimpleNamespace(data=black, recipe=SimpleNamespace(seed=0))
+    with pytest.raises(CompressError, match="each of the 6 train images is one flat colour"):
+        train_aware(work, Unit("aware", stage, "key", "dense"), tmp_path, small(), {"resolution": 32})  # type: ignore[arg-type]

@@ -54,6 +54,36 @@ def test_layers_in_float_are_found_recorded_and_charged(held_job: Job) -> None:
     assert any("Layers in float" in page.read_text() for page in report.glob("*/report.md"))
 
 
+FOUR = """\
+  - {id: four, kind: quantize, from: distilled, method: onnxruntime, calibration_images: 24, linear_weight_bits: 4}
+  - {id: fours, kind: export, from: [four], runtimes: [onnxruntime, openvino]}
+"""
+
+
+@pytest.mark.slow
+def test_weights_of_4_bits_are_measured_and_reported(done_job: Callable[[], Job]) -> None:
+    job = done_job()
+    job.write(deployed=False)
+    job.recipe.write_text(job.recipe.read_text().replace("measure:", FOUR + "measure:"))
+    finished = job.run_here()
+    assert finished.returncode == 0, finished.stderr
+    variants = {variant["id"]: variant for variant in job.results()["variants"]}
+    four, dense = variants["four"]["inference"], variants["distilled"]["inference"]
+    rows = {row["kind"]: row for row in four["widths"]}
+    assert (rows["linear"]["weight_bits"], rows["linear"]["activation_bits"], rows["linear"]["layers"]) == (4, 8, 1)
+    assert (rows["convolution"]["weight_bits"], rows["convolution"]["activation_bits"]) == (8, 8)
+    assert rows["convolution"]["layers"] == four["total_convs"] == four["quantized_convs"]
+    in_fours, in_eights = (rows[kind]["macs_share"] for kind in ("linear", "convolution"))
+    assert four["bit_operations"] == pytest.approx(four["macs"] * (32 * in_fours + 64 * in_eights))
+    assert four["weight_bits"] == 4 and four["bytes"] < dense["bytes"] / 2
+    assert variants["four"]["quantization"]["linear_weight_bits"] == 4
+    assert {row["precision"] for row in four["latency"]} == {"int8/int4"}
+    for row in variants["four"]["artifacts"]:
+        assert row["top1_agreement"] > 0.9 and row["integer_convs"] == row["total_convs"], row
+    report = next((job.runs / "tiny").glob("*/report.md")).read_text()
+    assert "Widths of the quantized layers" in report and "4 and 8 (activations 8)" in report
+
+
 def test_what_cannot_be_done_is_one_line(held_job: Job) -> None:
     def refused(old: str, new: str) -> str:
         text = held_job.recipe.read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,40 @@ def test_one_image_is_enough_and_linears_of_a_transformer_are_known(tmp_path: Pa
     assert set(quantized.layers) == layers - {"head"}
 
 
+class Odd(nn.Module):
+    """Has an operator that ONNX lacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.special.bessel_j0(self.convolution(inputs)).mean((2, 3))
+
+
+@pytest.mark.parametrize("method", IN_A_FILE)
+def test_an_operator_that_onnx_lacks_is_one_line(method: str) -> None:
+    with pytest.raises(CompressError, match=r"Odd cannot be exported to ONNX: .*bessel_j0") as caught:
+        quantize(Odd().eval(), [images(2)], EXAMPLE, method=method)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_calibration_image_is_enough(method: str, network: nn.Module) -> None:
+    quantized, pixels = quantize(network, [images(1)], EXAMPLE, method=method), images(8, 9)
+    assert quantized.convolutions[0] == quantized.convolutions[1] > 0
+    with torch.no_grad():
+        difference = (quantized.network(pixels) - network(pixels)).abs().max()
+    assert difference < 0.5 * network(pixels).abs().max()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_what_cannot_be_quantized_is_one_line(method: str, network: nn.Module) -> None:
+    broken = copy.deepcopy(network)
+    with torch.no_grad():
+        broken.get_parameter("fc.weight")[0, 0] = float("nan")
+    with pytest.raises(CompressError, match=r"the weight fc\.weight holds NaN or infinite values"):
+        quantize(broken, [images(4)], EXAMPLE, method=method)
     nothing = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
     with pytest.raises(CompressError, match="no convolution or linear that could be quantized"):
         quantize(nothing, [images(4)], EXAMPLE, method=method)
@@ -131,10 +164,14 @@ def test_a_stored_file_is_read_back(made: dict[str, Quantized], tmp_path: Path) 
         load_variant(tmp_path)[0](images(1))
 
 
-def test_an_absent_package_is_said_with_what_adds_it(monkeypatch: pytest.MonkeyPatch, network: nn.Module) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_an_absent_package_is_said_with_what_adds_it(
+    method: str, monkeypatch: pytest.MonkeyPatch, network: nn.Module
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(CompressError, match=r"`method: nncf` needs nncf, .*: pip install 'compress-model\[deploy\]'"):
-        quantize(network, [images(4)], EXAMPLE, method="nncf")
+    adds = r"pip install compress-model" if method == "torchao" else r"pip install 'compress-model\[deploy\]'"
+    with pytest.raises(CompressError, match=f"`method: {method}` needs {METHODS[method].packages[0]}.*: {adds}$"):
+        quantize(network, [images(4)], EXAMPLE, method=method)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from compress.report.schema.shapes import ends, mapping, number, of, record, row
 
 LATENCY_KEYS = {
     "runtime": text("Name of the runtime"),
-    "precision": text("fp32 or int8"),
+    "precision": text("fp32, int8, or int8/int4 where linear layers have weights of 4 bits"),
     "batch": whole("Images of one run of the network"),
     "threads": whole("Threads of the runtime"),
     "resolution": whole("Side of the square image, pixels"),
@@ -19,7 +19,7 @@ _ENERGY_KEYS = {
     "value": number("Joules: of one image for inference, of all of it for training"),
     "method": text("Begins with 'measured' or 'estimated', and says by what"),
     "runtime": text("Runtime in which it is lowest"),
-    "precision": text("fp32 or int8"),
+    "precision": text("fp32, int8, or int8/int4 where linear layers have weights of 4 bits"),
     "batch": whole("Images of one run of the network"),
     "threads": whole("Threads of the runtime"),
     "idle_w": number("Idle power that was subtracted, watts"),
@@ -64,8 +64,18 @@ _INFERENCE = record(
         "uncounted_operators": texts("Operators whose MACs are not known and not in macs"),
         "params": whole("Weights and biases"),
         "bytes": whole("Size of the stored weights"),
-        "weight_bits": whole("Bits of a stored weight"),
-        "activation_bits": whole("Bits of an activation"),
+        "weight_bits": whole("Bits of a stored weight: the least that a quantized layer has"),
+        "activation_bits": whole("Bits of an activation: the least that a quantized layer has"),
+        "widths": rows(
+            "Of a quantized variant: its layers by kind and width, as the network or file itself has them",
+            {
+                "kind": text("convolution, linear, or product of activations, which has no weight"),
+                "weight_bits": whole("Bits of their stored weights; 32 is float"),
+                "activation_bits": whole("Bits to which what they read is rounded; 32 is float"),
+                "layers": whole("How many there are"),
+                "macs_share": share("Multiply-accumulates of one image that are theirs"),
+            },
+        ),
         "quantized_convs": whole("Convolutions with integer weights"),
         "total_convs": whole("All convolutions"),
         "latency": rows("Times, measured in turns with all other variants", LATENCY_KEYS),
@@ -155,6 +165,7 @@ _QUANTIZATION = record(
     "Of a quantized variant",
     {
         "method": text("What quantized it: torchao, nncf or onnxruntime"),
+        "linear_weight_bits": whole("Bits that were asked for the weights of linear layers: 8 or 4"),
         "observer": text("How ranges were found; null where they were learnt in training"),
         "aware": yes("Trained with integers simulated in it"),
         "target": text("x86, or portable: everything signed and symmetric"),
