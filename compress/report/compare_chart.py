@@ -13,7 +13,9 @@ from compress.report.svg import MARKS, chart_svg
 
 CAPTION = (
     "Accuracy against cost, with 95% intervals. A line leads from a variant of A to the same one of another run: solid "
-    "where its accuracy is shown to have moved, dotted where only the cost has, or nothing is claimed."
+    "where its accuracy is shown to have moved, dotted where only the cost has, or nothing is claimed. A variant that "
+    "is where it was is drawn once. Marks that would cover each other stand side by side, each with a faint line to "
+    "its place."
 )
 
 
@@ -34,7 +36,7 @@ def comparison_svg(record: Mapping[str, Any], labels: Sequence[str]) -> str | No
 
 
 def comparison_chart(record: Mapping[str, Any], labels: Sequence[str]) -> Chart:
-    """What is drawn: every variant of every run, named once, and lines to where it has moved."""
+    """What is drawn: every variant once, with its name, and again in each run in which it is elsewhere."""
     cost, words = telling_cost(figures for variant in record["variants"] for figures in variant["runs"] if figures)
     runs = [f"{label}: {f.short(run['name'])}" for label, run in zip(labels, record["runs"], strict=True)]
     styles = {run: _style(number) for number, run in enumerate(runs)}
@@ -47,13 +49,13 @@ def comparison_chart(record: Mapping[str, Any], labels: Sequence[str]) -> Chart:
             if not spent or top1 is None:
                 continue
             low, high = field(figures, "accuracy", "ci95") or (top1, top1)
-            name = f.short(variant["id"]) if first is None else ""
-            marks.append(Mark(name, spent, top1, low, high, run))
-            here = len(marks) - 1
             if first is None:
-                first = here
-            elif change and (marks[first].cost, marks[first].top1) != (spent, top1):
-                joined.append((first, here, ":" if change["top1"]["verdict"] == NO_CLAIM else "-"))
+                first = len(marks)
+                marks.append(Mark(f.short(variant["id"]), spent, top1, low, high, run))
+            elif (marks[first].cost, marks[first].top1) != (spent, top1):
+                if change:
+                    joined.append((first, len(marks), ":" if change["top1"]["verdict"] == NO_CLAIM else "-"))
+                marks.append(Mark("", spent, top1, low, high, run))
     return Chart(marks, styles, words, joined)
 
 

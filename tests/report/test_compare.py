@@ -161,6 +161,7 @@ def test_the_chart_tells_runs_by_marks_and_joins_what_moved(compared: Compared, 
     names = [variant["id"] for variant in record["variants"]]
     assert sorted(word for word in words if word in names) == sorted(names), "each variant is named once"
     chart = comparison_chart(record, ["A", "B"])
+    assert len(chart.marks) == len(names) + 1, "what has not moved is drawn once"
     assert [(chart.marks[a].name, chart.marks[b].style, line) for a, b, line in chart.joined] == [
         ("pruned", "B: second", "-")
     ]
