@@ -107,7 +107,6 @@ def _file(model: nn.Module, batches: Sequence[Tensor], example: Tensor, scheme: 
 def _linears(model: nn.Module, names: Mapping[str, str], scheme: Scheme) -> list[str]:
     """Nodes of the linear layers that are not to stay in float."""
     linears = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    nodes = onnx_network.nodes_of(names, linears - set(scheme.keep))
-    if not nodes:
+    if not linears & set(names.values()):
         raise CompressError(f"{type(model).__name__} has no linear layer whose weights could have {BITS} bits")
-    return nodes
+    return onnx_network.nodes_of(names, linears - set(scheme.keep))
