@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,3 +53,18 @@ def done_job(job: Job, tmp_path: Path) -> Callable[[], Job]:
         return copied
 
     return copy
+
+
+@pytest.fixture
+def no_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing of a plugin outlives its test."""
+    from compress import plugins
+    from compress.deployment.runtimes import RUNTIMES
+
+    runtimes = dict(RUNTIMES)
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    monkeypatch.setattr(plugins, "_DIGESTS", {})
+    yield
+    RUNTIMES.clear()
+    RUNTIMES.update(runtimes)
+    plugins.LOSSES.clear()
