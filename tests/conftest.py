@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before torch is imported: tests run in as many processes as there are cores.
@@ -57,3 +57,18 @@ def done_job(job: Job, tmp_path: Path) -> Callable[[], Job]:
         return copied
 
     return copy
+
+
+@pytest.fixture
+def no_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing of a plugin outlives its test."""
+    from compress import plugins
+    from compress.deployment.runtimes import RUNTIMES
+
+    runtimes = dict(RUNTIMES)
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    monkeypatch.setattr(plugins, "_DIGESTS", {})
+    yield
+    RUNTIMES.clear()
+    RUNTIMES.update(runtimes)
+    plugins.LOSSES.clear()

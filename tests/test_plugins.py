@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import torch
 from support import Job, photographs
 
 from compress import plugins
-from compress.deployment.runtimes import RUNTIMES
 from compress.errors import UsageError
 
 EXAMPLES = Path(__file__).parents[1] / "recipes" / "plugins"
@@ -25,19 +23,7 @@ worth: {{references: [teacher]}}
 """
 
 
-@pytest.fixture
-def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing of a plugin outlives its test."""
-    runtimes = dict(RUNTIMES)
-    monkeypatch.setenv(plugins.VARIABLE, "")
-    monkeypatch.setattr(plugins, "_DIGESTS", {})
-    yield
-    RUNTIMES.clear()
-    RUNTIMES.update(runtimes)
-    plugins.LOSSES.clear()
-
-
-@pytest.mark.usefixtures("clean")
+@pytest.mark.usefixtures("no_plugins")
 def test_an_own_model_runs_in_an_own_runtime(tmp_path: Path) -> None:
     job = Job(tmp_path)
     for split, count in (("train", 12), ("test", 4)):
@@ -55,7 +41,7 @@ def test_an_own_model_runs_in_an_own_runtime(tmp_path: Path) -> None:
     assert results["variants"][0]["inference"]["peak_memory_bytes"] > 0, "its process has the plugin too"
 
 
-@pytest.mark.usefixtures("clean")
+@pytest.mark.usefixtures("no_plugins")
 def test_an_own_loss_is_one_of_the_objective(tmp_path: Path) -> None:
     from compress.recipe.schema import Distillation
     from compress.training.objective import Objective, Step
@@ -70,7 +56,7 @@ def test_an_own_loss_is_one_of_the_objective(tmp_path: Path) -> None:
     assert float(objective(step)) == pytest.approx(2 * 1.5)
 
 
-@pytest.mark.usefixtures("clean")
+@pytest.mark.usefixtures("no_plugins")
 def test_a_plugin_is_part_of_the_key() -> None:
     from compress.pipeline.plan import make_plan
     from compress.pipeline.store import Store
@@ -84,7 +70,7 @@ def test_a_plugin_is_part_of_the_key() -> None:
     assert not set(before) & set(keys())
 
 
-@pytest.mark.usefixtures("clean")
+@pytest.mark.usefixtures("no_plugins")
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -102,7 +88,7 @@ def test_a_plugin_that_cannot_be_had_is_one_line(tmp_path: Path, name: str, text
         plugins.load([str(path) if name.endswith(".py") else name])
 
 
-@pytest.mark.usefixtures("clean")
+@pytest.mark.usefixtures("no_plugins")
 def test_a_loss_that_no_plugin_brings_is_named() -> None:
     from compress.recipe.load import load_recipe
 
@@ -110,7 +96,7 @@ def test_a_loss_that_no_plugin_brings_is_named() -> None:
         load_recipe("quickstart", ["stages.distilled.losses={kd: 1.0, own: {margin: 0.5}}"])
 
 
-@pytest.mark.usefixtures("clean")
+@pytest.mark.usefixtures("no_plugins")
 def test_what_plugins_bring_is_listed() -> None:
     from compress.inventory import names
 

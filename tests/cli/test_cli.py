@@ -30,32 +30,6 @@ def call(*arguments: str, cwd: Path | None = None, **variables: str) -> subproce
 
 
 @pytest.mark.parametrize(
-    "verb",
-    [
-        "--help",
-        "init",
-        "run",
-        "plan",
-        "validate",
-        "report",
-        "schema",
-        "list",
-        "doctor",
-        "gap",
-        "bench",
-        "evaluate",
-        "predict",
-        "compare",
-    ],
-)
-def test_help_fits_a_screen_and_shows_an_example(verb: str) -> None:
-    done = call(*([verb] if verb == "--help" else [verb, "--help"]), COLUMNS="80")
-    assert done.returncode == 0
-    assert "Example: compress-model" in done.stdout
-    assert len(done.stdout.splitlines()) <= 40
-
-
-@pytest.mark.parametrize(
     "arguments",
     [
         ["--help"],

@@ -9,8 +9,8 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -22,14 +22,12 @@ import pytest
 import yaml
 from own_photographs import SIX, make_photographs
 from PIL import Image
-from support import environment
+from support import environment, typed
 
-from compress.cli import main
 from compress.data import survey
 from compress.data.guess import guess
 from compress.errors import CompressError, UsageError
 from compress.machine import hub_answers, in_hub_cache
-from compress.progress import console
 from compress.recipe import load_recipe, parse_recipe
 from compress.recipe.data import FolderData
 from compress.recipe.json_schema import recipe_schema
@@ -37,6 +35,7 @@ from compress.recipe.seen import survey_lines
 from compress.recipe.starter import Machine, check_free, choose, quoted, recipe_text
 
 LAPTOP = Machine(cores=2, gpu=False, open_clip=False, downloads=False, runtimes=("onnxruntime", "openvino"))
+call = partial(typed, HF_HUB_OFFLINE="1")
 NAMES = ('it\'s a "cat"', "Äpfel: #1 {x}", "鳥 - [b]", "yes")
 
 
@@ -66,20 +65,6 @@ def text_for(path: Path, machine: Machine = LAPTOP) -> str:
     settings = guess(str(path))
     seen = survey.look(settings)
     return recipe_text(settings, seen, machine, choose(seen, machine))
-
-
-def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The command line in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["compress-model", *arguments])
-        patch.setattr(console, "file", err)
-        patch.setenv("COLUMNS", "200")
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.chdir(cwd)
-        with pytest.raises(SystemExit) as ended:
-            main()
-    return subprocess.CompletedProcess(list(arguments), int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
 # --- what is seen -------------------------------------------------------------------------------------------------

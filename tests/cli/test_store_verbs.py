@@ -30,13 +30,6 @@ def call(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["store", *map(str, arguments)])
 
 
-@pytest.mark.parametrize("verb", ["list", "check", "clean"])
-def test_help_fits_a_screen_and_shows_an_example(verb: str) -> None:
-    done = call(verb, "--help")
-    assert done.exit_code == 0 and "Example: compress-model store" in done.stdout
-    assert len(done.stdout.splitlines()) <= 40
-
-
 def test_list(runs: Path) -> None:
     done = call("list", "--runs", runs)
     assert "a [network] (no run names it)" in done.stdout and "2 entries, 4.0 MB" in done.stdout

@@ -1,0 +1,155 @@
+"""Every flag of every verb is typed once, on a tiny job, and every `--help` fits a screen and shows an example."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import pytest
+import typer
+from support import photographs, typed
+from typer.testing import CliRunner
+
+from compress import cli_start, plugins
+from compress.cli import app
+from compress.errors import UsageError
+
+RECIPE = """\
+name: one
+data: {source: image-folder, path: images, resolution: 32}
+stages:
+  - {id: first, kind: train, student: test_resnet, epochs: 2, batch: 16, lr: 0.05}
+  - {id: files, kind: export, from: [first], runtimes: [onnxruntime]}
+measure: {batches: [1], rounds: 5, energy: off}
+worth: {references: [first]}
+"""
+MODELS = "Model,Publication date,Training compute (FLOP)\n" + "".join(
+    f"m{n},{2012 + n}-01-01,{10.0**n:g}\n" for n in range(8)
+)
+CHIPS = "Hardware name,Release date,FP32 (single precision) performance (FLOP/s),TDP (W)\n" + "".join(
+    f"c{n},{2012 + n}-01-01,{1e12 * 1.4**n:g},100\n" for n in range(8)
+)
+
+FIRST = "run one.yaml --runs runs --set stages.first.epochs=1 --log csv --plugin own.py --json"
+AGAIN = "run one.yaml --set stages.first.epochs=1 --plugin own.py --fresh"
+CALLS = (
+    ("init images/train --output new.yaml --runs runs --force", "3 classes"),
+    ("init images/train -o newer.yaml", "newer.yaml: train -> prune -> quantize -> export"),
+    ("plan one.yaml --runs runs --set stages.first.epochs=1 --plugin own.py --json", '"stored": true'),
+    ("validate one.yaml --set seed=2 --plugin own.py", "one.yaml: valid, 2 stages"),
+    ("report {run}", "report.html"),
+    (
+        "bench {artifact} --runtime onnxruntime --batches 2 --rounds 5 --threads 1 --driver turns --seconds 1"
+        " --plugin own.py --json",
+        '"batch": 2',
+    ),
+    ("evaluate {artifact} --data images/test --per-class --plugin own.py", "across"),
+    ("evaluate {artifact} images/test --runtime onnxruntime --json", '"n": 12'),
+    ("predict {artifact} images/test/both --runtime onnxruntime --top 1 --plugin own.py --json", '"probability"'),
+    ("compare {run} {again} --html moved.html --json", '"runs"'),
+    (
+        "gap --basis essay --start 2013 --end 2019 --run {run} --models models.csv --hardware chips.csv --since 2011"
+        " --plot gap.svg --json",
+        '"fitted FP32 rate"',
+    ),
+    ("schema --markdown --plugin own.py", "# Every key of a recipe"),
+    ("schema --results", '"schema_version"'),
+    ("list losses --plugin own.py --json", '"own: mine"'),
+    ("doctor --json", '"torch"'),
+    ("store list --runs runs --json", '"named_by_a_run": true'),
+    ("store check --runs runs --json", "[]"),
+    (
+        "store clean --runs runs --keep-runs 1 --older-than 0h --max-size 1KB --dry-run --json",
+        "[]",
+    ),
+)
+OF_TYPER = {"--install-completion", "--show-completion", "--help"}
+
+
+def verbs(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from verbs(below, (*path, name))
+
+
+VERBS = dict(verbs(typer.main.get_command(app)))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A folder with a job that has run twice."""
+    root = tmp_path_factory.mktemp("flags")
+    for split, count in (("train", 12), ("test", 4)):
+        photographs(root / "images" / split, count, seed=count)
+    for name, text in {"one.yaml": RECIPE, "models.csv": MODELS, "chips.csv": CHIPS, "new.yaml": ""}.items():
+        (root / name).write_text(text)
+    (root / "own.py").write_text(
+        "from compress.plugins import loss\n\n\n@loss('mine')\ndef mine(student, teacher, labels):\n    '''Mine.'''\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(plugins.VARIABLE, "")
+        patch.setattr(plugins, "_DIGESTS", {})
+        done = [typed(*shlex.split(line), cwd=root) for line in (FIRST, AGAIN)]
+        assert [call.returncode for call in done] == [0, 0], done
+        run, again = sorted((root / "runs" / "one").iterdir())
+        yield {"root": root, "first": done[0], "run": run, "again": again, "artifact": run / "artifacts/first/onnx"}
+    plugins.LOSSES.clear()
+
+
+def test_a_run_with_all_its_flags(place: dict[str, Any]) -> None:
+    results = json.loads(place["first"].stdout)
+    assert results == json.loads((place["run"] / "results.json").read_text())
+    assert len(results["variants"][0]["training"]["curve"]) == 1, "--set has made one epoch of two"
+    assert list((place["run"] / "logs").rglob("*.csv"))
+    events = [json.loads(line)["event"] for line in (place["again"] / "log.jsonl").read_text().splitlines()]
+    assert "epoch" in events, "--fresh has fitted again what the store has"
+
+
+@pytest.mark.parametrize(("line", "words"), CALLS)
+def test_flags(place: dict[str, Any], line: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_start, "MOST_TIMED", 0)  # `init` times no network, which takes the longest of it
+    done = typed(*shlex.split(line.format(**place)), cwd=place["root"], HF_HUB_OFFLINE="1")
+    assert done.returncode == 0, done.stderr
+    assert words in done.stdout
+    if "--json" in line:
+        json.loads(done.stdout)
+
+
+def test_what_flags_write(place: dict[str, Any]) -> None:
+    typed("gap", "--plot", "own.svg", cwd=place["root"])
+    typed("compare", place["run"], place["again"], "--html", "own.html", cwd=place["root"])
+    assert "</svg>" in (place["root"] / "own.svg").read_text()
+    assert "</html>" in (place["root"] / "own.html").read_text()
+
+
+def test_debug_shows_where() -> None:
+    assert "no such recipe" in typed("validate", "nowhere.yaml").stderr
+    with pytest.raises(UsageError, match="no such recipe"):
+        typed("validate", "nowhere.yaml", "--debug")
+
+
+def test_no_flag_is_left_out() -> None:
+    lines = [shlex.split(line) for line in (FIRST, AGAIN, "--debug", *(line for line, _ in CALLS))]
+    for path, command in VERBS.items():
+        typed_here = {
+            word for line in lines if tuple(line[: len(path)]) == path for word in line if word.startswith("-")
+        }
+        flags = {name for option in command.params if isinstance(option, click.Option) for name in option.opts}
+        assert flags - OF_TYPER <= typed_here, f"{' '.join(path)}: add a call with {flags - OF_TYPER - typed_here}"
+
+
+@pytest.mark.parametrize("path", VERBS, ids=" ".join)
+def test_help_fits_a_screen_and_shows_an_example_that_parses(path: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "80"}, prog_name="compress-model")
+    lines = done.stdout.splitlines()
+    assert done.exit_code == 0 and len(lines) <= 40 and max(map(len, lines)) <= 80
+    words = shlex.split(" ".join(done.stdout.partition("Example: ")[2].split()).partition(" >")[0])
+    assert words[0] == "compress-model"
+    command, arguments = VERBS[()], words[1:]
+    while arguments and arguments[0] in getattr(command, "commands", {}):
+        command = command.commands[arguments.pop(0)]  # type: ignore[attr-defined]
+    with command.make_context(words[0], list(arguments)) as context:
+        assert context.params
