@@ -37,7 +37,7 @@ def test_nothing_gets_in_anywhere(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_unpacks_is_found(tmp_path: Path) -> None:
-    status, rows, said = campaign(tmp_path, "--inputs", "60", "--plant", "unpacked-shards")
+    status, rows, said = campaign(tmp_path, "--inputs", "75", "--plant", "unpacked-shards")
     assert status == 1 and rows["source"]["finding"] and "escaped-" in said
 
 
