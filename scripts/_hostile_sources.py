@@ -133,6 +133,9 @@ def _tar(rng: Random, where: Path, rows: list[list[Any]], kind: str) -> bytes:
             members.append(_Member(head, content))
     for _ in range(rng.choice((0, 0, 0, 1, 1, 3))):
         _spoil(rng, where, rng.choice(members), kind)
+    if rng.random() < 0.3:
+        outside = where.parent.parent.parent / f"escaped-{rng.randrange(10**6)}.png"
+        members.append(_Member(tarfile.TarInfo(rng.choice((f"../../../{outside.name}", str(outside)))), b""))
     out = io.BytesIO()
     for member in members:
         kinds = (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT)
@@ -147,9 +150,7 @@ def _spoil(rng: Random, where: Path, member: _Member, kind: str) -> None:
     head = member.head
     match rng.randrange(8):
         case 0:
-            head.name = rng.choice(
-                (*NAMES, *TOKENS[:40], f"../../../{outside.name}", str(outside), "0000.png", "a/" * 500)
-            )
+            head.name = rng.choice((*NAMES, *TOKENS[:40], "0000.png", "a/" * 500))
         case 1:
             head.type = rng.choice((tarfile.SYMTYPE, tarfile.LNKTYPE))
             head.linkname = rng.choice((*OUTSIDE, "0000.png", head.name, str(outside)))

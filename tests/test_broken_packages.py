@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support import Job, environment
 
+from compress.deployment import runtimes
 from compress.deployment.runtimes import RUNTIMES, find_runtime
 
 ERRORS = (
@@ -76,3 +77,26 @@ def test_a_run_that_needs_none_goes_through_and_one_that_does_stops_before_train
     job.write(deployed=False)
     done = call(broken, *job.command()[3:])
     assert done.returncode == 0, done.stderr
+
+
+def test_a_signal_or_a_lack_of_memory_breaks_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(name: str) -> None:  # as pybind11's modules end when a signal comes while they start
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as signal:
+            raise ImportError("initialization failed") from signal
+
+    def short(name: str) -> None:
+        raise ImportError("/x/it.so: failed to map segment from shared object")
+
+    def absent(name: str) -> None:
+        raise ImportError("initialization failed")
+
+    monkeypatch.setattr(runtimes.importlib, "import_module", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runtimes.broken(["it"])
+    monkeypatch.setattr(runtimes.importlib, "import_module", short)
+    with pytest.raises(MemoryError):
+        runtimes.broken(["it"])
+    monkeypatch.setattr(runtimes.importlib, "import_module", absent)
+    assert runtimes.broken(["it"]) == "it is broken: ImportError: initialization failed"

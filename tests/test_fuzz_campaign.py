@@ -23,7 +23,8 @@ def campaign(tmp_path: Path, *words: str) -> tuple[int, dict[str, dict[str, obje
 
 
 def test_nothing_gets_in(tmp_path: Path) -> None:
-    status, rows, said = campaign(tmp_path, "--inputs", "160", "--targets", "recipe", "image", "tree", "table", "store")
+    targets = ("recipe", "image", "tree", "source", "table", "store")
+    status, rows, said = campaign(tmp_path, "--inputs", "180", "--targets", *targets)
     assert status == 0, said
     assert all(row["accepted"] and row["inputs"] for row in rows.values()), "some inputs are good, or nothing is tested"
     assert rows["recipe"]["refused"] and rows["image"]["refused"] and rows["tree"]["refused"]
@@ -33,6 +34,12 @@ def test_nothing_gets_in(tmp_path: Path) -> None:
 def test_nothing_gets_in_anywhere(tmp_path: Path) -> None:
     status, _, said = campaign(tmp_path, "--inputs", "2000", "--seed", "7")
     assert status == 0, said
+
+
+@pytest.mark.slow
+def test_a_reader_that_unpacks_is_found(tmp_path: Path) -> None:
+    status, rows, said = campaign(tmp_path, "--inputs", "75", "--plant", "unpacked-shards")
+    assert status == 1 and rows["source"]["finding"] and "escaped-" in said
 
 
 def test_a_reader_of_object_tags_is_found(tmp_path: Path) -> None:

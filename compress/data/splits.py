@@ -153,7 +153,7 @@ def check(counts: Sequence[int], classes: Sequence[str], settings: DataSection, 
 def _validation_counts(counts: NDArray[np.int64], settings: DataSection) -> NDArray[np.int64]:
     """Images of each class that are cut off for validation: one at least."""
     total = int(counts.sum())
-    share = settings.validation * min(settings.labeled or total, total) / total
+    share = settings.validation * min(settings.labeled or total, total) / max(total, 1)
     wanted: NDArray[np.int64] = np.maximum(np.rint(counts * share), 1).astype(np.int64)
     return wanted
 

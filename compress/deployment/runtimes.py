@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from compress.deployment.coverage import Coverage
     from compress.deployment.export import Source
 
+# How the loader says that memory is short; where files may not be run, a reason follows.
+NO_ROOM = "failed to map segment from shared object"
 Runner = Callable[["np.ndarray[Any, Any]"], "np.ndarray[Any, Any]"]
 """Images float32 `[b, 3, r, r]`, normalised, to logits float32 `[b, classes]`."""
 
@@ -129,11 +131,20 @@ def _lacking(runtime: Runtime) -> list[str]:
 
 
 def broken(packages: Sequence[str]) -> str | None:
-    """Which of some installed packages cannot be imported, and why; None where all can. They are imported for it."""
+    """Which of some installed packages cannot be imported, and why; None where all can. They are imported for it.
+
+    Raises:
+        KeyboardInterrupt: a signal came meanwhile, which a package's own code may take for a failed import.
+        MemoryError: there is no room for a package's library.
+    """
     for package in packages:
         try:
             importlib.import_module(package)
         except (Exception, SystemExit) as error:  # a package may fail at its import with anything
+            if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            if str(error).endswith(NO_ROOM):
+                raise MemoryError(first_line(error)) from error
             return f"{package} is broken: {type(error).__name__}: {first_line(error)}"
     return None
 

@@ -10,14 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from compress.data import archive
 from compress.data.arrays import prepare
 from compress.data.decoding import BLOCK_BYTES, in_blocks
 from compress.data.sources import data_key
+from compress.data.survey import look
 from compress.errors import CompressError, UsageError
 from compress.pipeline.store import Store
 from compress.recipe.data import ArrowData, CsvData, WebData
+
+_OUT = io.BytesIO()
+Image.new("RGB", (8, 8)).save(_OUT, "PNG")
+PNG = _OUT.getvalue()
 
 
 def tar(*members: tuple[str, bytes], **fields: Any) -> bytes:
@@ -93,6 +99,18 @@ def test_a_label_of_thousands_of_digits_is_a_name(tmp_path) -> None:
     data_key(settings, 0)
     with pytest.raises(UsageError, match="is none of the classes a, b"):
         data_key(settings.model_copy(update={"classes": ["a", "b"]}), 0)
+
+
+def test_no_image_of_a_class_can_be_read(tmp_path) -> None:
+    members = [
+        (f"{row}.{kind}", value) for row in range(4) for kind, value in (("png", b"x"), ("cls", b"%d" % (row % 2)))
+    ]
+    (tmp_path / "train.tar").write_bytes(tar(*members))
+    with pytest.raises(CompressError, match="none of its images can be read"):
+        look(WebData(source="webdataset", path=str(tmp_path / "train.tar"), test=0.2))
+    (tmp_path / "test.tar").write_bytes(tar(*members[:-4], ("2.png", PNG), ("2.cls", b"0"), *members[-2:]))
+    with pytest.raises(UsageError, match="leaves no train image"):
+        look(WebData(source="webdataset", path=str(tmp_path)))
 
 
 def test_names_do_not_break_the_line(tmp_path, store) -> None:
