@@ -98,7 +98,7 @@ PLACES = {
     "FILE.yaml": "tiny.yaml",
     "FOLDER": "photos",
     "IMAGE": "photo.jpg",
-    "NAME": "quickstart",
+    "NAME": "tiny.yaml",
     "RUN": "RUN",
 }
 """What words in capitals stand for, which the reader fills in: paths on the desk."""
@@ -117,6 +117,7 @@ def work(command: Sequence[str], cwd: Path) -> None:
 
 @pytest.mark.parametrize("command", SHORT, ids=" ".join)
 def test_commands(command: tuple[str, ...], desk: Job, no_plugins: None) -> None:
+    (desk.root / "recipe.yaml").unlink(missing_ok=True)  # which another `init` has written
     done = typed(*filled(command)[1:], cwd=desk.root, HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
 
@@ -204,6 +205,7 @@ def test_the_worked_example_is_there() -> None:
     assert sum(block.startswith(">>> ") for block in blocks(CHECKOUT / "compress/efficiency/README.md", "python")) >= 6
 
 
+@pytest.mark.slow
 def test_python_of_the_readme(desk: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it is written, but for the run, which is the finished job's, and what stands for the reader's own."""
     whole, parts = blocks(CHECKOUT / "README.md", "python")

@@ -62,8 +62,8 @@ CALLS = (
     ("store list --runs runs --json", '"named_by_a_run": true'),
     ("store check --runs runs --json", "[]"),
     (
-        "store clean --runs runs --keep-runs 1 --older-than 0h --max-size 1KB --dry-run --json",
-        "[]",
+        "store clean --runs runs --keep-runs 1 --older-than 0h --max-size 1MB --dry-run --json",
+        "[",
     ),
 )
 OF_TYPER = {"--install-completion", "--show-completion", "--help"}
