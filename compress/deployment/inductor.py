@@ -18,13 +18,12 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import Coverage, products
-from compress.deployment.runtimes import Runner, thread_count
+from compress.deployment.runtimes import Runner, thread_count, torch_threads
 from compress.errors import CompressError, first_line
 from compress.silence import quiet
 
@@ -125,7 +124,7 @@ def load(path: Path, threads: int | None = None) -> Runner:
 
     def run(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         batch = torch.from_numpy(np.ascontiguousarray(images))
-        with torch.inference_mode(), _threads(count):
+        with torch.inference_mode(), torch_threads(count):
             if ANY in networks:
                 return networks[ANY](batch).numpy()  # type: ignore[no-any-return]
             parts = torch.split(batch, _parts(len(batch), sizes))
@@ -183,21 +182,6 @@ def _refuse_other_processors(path: Path, instructions: str) -> None:
     here = torch.backends.cpu.get_cpu_capability()
     if ("AVX512" in instructions and "AVX512" not in here) or ("AVX2" in instructions and here == "DEFAULT"):
         raise CompressError(f"inductor cannot read {path}: compiled for {instructions}, which this processor lacks")
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """PyTorch has one number of threads for all that it runs: it is changed for a run alone."""
-    import torch
-
-    before = torch.get_num_threads()
-    if before != count:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        if before != count:
-            torch.set_num_threads(before)
 
 
 def _members(path: Path, suffix: str) -> list[str]:

@@ -161,9 +161,8 @@ class Timed:
 
     @classmethod
     def of(cls, work: Work) -> Timed:
-        """Load all variants, in all runtimes that they have files for."""
+        """Load all variants, in all runtimes that they have files for; PyTorch's threads are the caller's to set."""
         threads = thread_count(work.recipe.measure.threads)
-        torch.set_num_threads(threads)
         networks = {unit.id: work.network(unit.id) for unit in work.plan.variants}
         return cls(networks, _runners(work, networks, threads), threads)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress import progress
 from compress.atomic import write_atomic
-from compress.deployment.runtimes import require_whole
+from compress.deployment.runtimes import require_whole, thread_count, torch_threads
 from compress.errors import CompressError, UsageError
 from compress.measurement.counters import Found, NoReading, find_counter
 from compress.pipeline.data_checks import check_data
@@ -196,7 +196,8 @@ def _measure(plan: Plan, store: Store, log: Log) -> None:
     from compress.pipeline.work import Work
 
     say(f"latency: all variants in turns, {plan.recipe.measure.rounds} rounds")
-    store.get(plan.latency_key, "latency", lambda folder: measure_latency(Work(plan, store), folder))
+    with torch_threads(thread_count(plan.recipe.measure.threads)):
+        store.get(plan.latency_key, "latency", lambda folder: measure_latency(Work(plan, store), folder))
     log.write("made", unit="latency", key=plan.latency_key)
 
 
@@ -214,7 +215,8 @@ def _measure_energy(plan: Plan, store: Store, found: Found, log: Log) -> None:
 
     say(f"energy: {counter.name}, some ten seconds a variant and runtime")
     try:
-        store.get(plan.energy_key, "energy", lambda folder: measure_energies(Work(plan, store), counter, folder))
+        with torch_threads(thread_count(plan.recipe.measure.threads)):
+            store.get(plan.energy_key, "energy", lambda folder: measure_energies(Work(plan, store), counter, folder))
         log.write("made", unit="energy", key=plan.energy_key)
     except NoReading as error:
         say(f"energy: not measured: {error}")
