@@ -84,12 +84,13 @@ def desk(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
     rows = [",".join(columns), *(",".join(columns.values()).format(n=n, year=2012 + n) for n in range(8))]
     (root / "points.csv").write_text("\n".join(rows))
     (root / "RUN").symlink_to(next((copied.runs / "tiny").iterdir()))
+    shutil.copytree(root / "RUN", root / "CHANGED")
     return copied
 
 
 PLACES = {
     "ARTIFACT": "RUN/artifacts/int8/onnx",
-    "CHANGED": "RUN",
+    "CHANGED": "CHANGED",
     "DATA": "photos",
     "DIR": "photos",
     "FILE": "page.html",
