@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from compress.recipe.load import load_recipe
     from compress.recipe.schema import Recipe
     from compress.results import Results, run
+
+# ONNX Runtime, OpenVINO and NNCF report their use to their makers, and are told not to before any of them is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # to Python: it is not installed
 
 _WHERE = {
     "CompressError": "compress.errors",

@@ -323,5 +323,6 @@ def _memory_is_short(error: Exception) -> bool:
             "bad_alloc",
             "bad allocation",
             "could not create a primitive",
+            "can't start new thread",
         )
     )

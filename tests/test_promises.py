@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import environment
 
 import compress
 from compress.errors import RecipeError
@@ -130,3 +133,24 @@ def test_the_lock_holds_what_is_pinned_with_hashes_and_without_addresses() -> No
     needed = project["dependencies"] + [line for extra in extras for line in project["optional-dependencies"][extra]]
     names = {re.sub(r"[-_.]+", "-", re.split(r"[\[<>=; ]", line)[0]).lower() for line in needed}
     assert names <= locked.keys(), "run scripts/lock"
+
+
+def test_no_library_reports_home(tmp_path: Path) -> None:
+    """ONNX Runtime makes itself a name for the machine, OpenVINO and NNCF send by a package of their own."""
+    pytest.importorskip("onnxruntime")
+    code = (
+        "import compress, onnxruntime\n"
+        "from onnx import TensorProto as T, helper as h\n"
+        "values = [h.make_tensor_value_info(name, T.FLOAT, [1]) for name in 'xy']\n"
+        "graph = h.make_graph([h.make_node('Relu', ['x'], ['y'])], 'g', values[:1], values[1:])\n"
+        "model = h.make_model(graph, opset_imports=[h.make_opsetid('', 17)], ir_version=8)\n"
+        "onnxruntime.InferenceSession(model.SerializeToString())\n"
+        "try:\n    import openvino_telemetry\n"
+        "except ImportError:\n    print('nothing sends')\n"
+    )
+    variables = {key: value for key, value in environment().items() if "CACHE" not in key and "TELEMETRY" not in key}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**variables, "HOME": str(tmp_path)}
+    )
+    assert done.returncode == 0 and "nothing sends" in done.stdout, done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
