@@ -210,7 +210,6 @@ def test_the_worked_example_is_there() -> None:
 def test_python_of_the_readme(desk: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it is written, but for the run, which is the finished job's, and what stands for the reader's own."""
     whole, parts = blocks(CHECKOUT / "README.md", "python")
-    whole = whole.replace("compress.Preprocess(...)", "preprocess")
     run, rng = compress.run, np.random.default_rng(0)
 
     def images(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -222,7 +221,6 @@ def test_python_of_the_readme(desk: Job, monkeypatch: pytest.MonkeyPatch) -> Non
     own: dict[str, Any] = {
         "student": network(),
         "teacher": network(),
-        "preprocess": compress.Preprocess(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
         "calibration_batches": [torch.rand(8, 3, 32, 32)],
     }
     own["images"], own["labels"] = images(16)

@@ -199,7 +199,7 @@ def _ends(difference: PairedDifference) -> str:
     low, high = 100 * difference.low, 100 * difference.high
     if difference.difference < 0 and round(1000 * difference.difference) != 0:
         low, high = -high, -low
-    return f"{low:.1f} to {high:.1f}"
+    return f"{low:.1f} to {high:.1f}".replace("-", "−")
 
 
 def _z(confidence: float) -> float:
