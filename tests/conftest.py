@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,27 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from support import Job, photographs
+
+
+@pytest.fixture(autouse=True)
+def _bits_stay() -> Iterator[None]:
+    """What decides the bits of a network's answers is after each test what it was before it."""
+    before = _numerics() if "torch" in sys.modules else None
+    yield
+    assert before is None or _numerics() == before
+
+
+def _numerics() -> dict[str, object]:
+    import torch
+
+    return {
+        "threads": torch.get_num_threads(),
+        "float32": torch.get_float32_matmul_precision(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "dtype": torch.get_default_dtype(),
+        "gradients": torch.is_grad_enabled(),
+        "denormals": float(torch.tensor(1e-40) * 0.5) > 0,
+    }
 
 
 @pytest.fixture(scope="session")

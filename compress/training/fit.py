@@ -6,7 +6,8 @@ import json
 import logging
 import time
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,21 @@ class ShowEpochs(Callback):
     on_exception = teardown  # Lightning then leaves out the other one
 
 
+@contextmanager
+def _of_a_fit() -> Iterator[None]:
+    """TF32 and a quiet Lightning for a fit alone: what is measured after one has the bits of what is measured before."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning.*")
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@_of_a_fit()
 def fit(module: Fitting, trainer: Trainer, work: Path, what: str, *callbacks: Callback) -> Fitted:
     """Fit `module.network` in place; `work` keeps the state of a killed fit, which the next call goes on from.
 
@@ -160,7 +176,6 @@ def fit(module: Fitting, trainer: Trainer, work: Path, what: str, *callbacks: Ca
     """
     if module.settings.epochs == 0:
         return Fitted([], 0, 0, 0.0)
-    _quiet()
     work.mkdir(parents=True, exist_ok=True)
     last = work / CHECKPOINT
     lowers = module.settings.on_divergence == "lower"
@@ -246,11 +261,3 @@ def _finished_epochs(checkpoint: Path) -> int | None:
         return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["epoch"]) + 1
     except Exception:  # whatever is wrong with it, it is no state to go on from
         return None
-
-
-def _quiet() -> None:
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"lightning.*")
-    with suppress(AttributeError):
-        torch.set_float32_matmul_precision("high")
