@@ -113,5 +113,7 @@ def test_what_is_wrong_is_one_line() -> None:
         compress.prune(network(), SIDE, target_macs=2.0)
     with pytest.raises(UsageError, match="there are no calibration images"):
         compress.quantize(network(), [])
+    with pytest.raises(UsageError, match="there is no method 'mqbench'; there are torchao, "):
+        compress.quantize(network(), [torch.zeros(2, 3, SIDE, SIDE)], method="mqbench")
     with pytest.raises(UsageError, match="quantize takes no such setting"):
         compress.quantize(network(), [torch.zeros(2, 3, SIDE, SIDE)], bits=4)

@@ -31,9 +31,14 @@ def test_an_own_model_runs_in_an_own_runtime(tmp_path: Path) -> None:
     job.recipe.write_text(RECIPE.format(root=tmp_path))
     without = job.run_here()
     assert without.returncode == 2 and "not 'torchscript'" in without.stderr
-    both = ("--plugin", str(EXAMPLES / "own_model.py"), "--plugin", str(EXAMPLES / "own_runtime.py"))
+    careless = tmp_path / "own_runtime.py"
+    text = (EXAMPLES / "own_runtime.py").read_text()
+    careless.write_text(text.replace("count = thread_count(threads)", "torch.set_num_threads(count := 3)"))
+    threads = torch.get_num_threads()
+    both = ("--plugin", str(EXAMPLES / "own_model.py"), "--plugin", str(careless))
     done = job.run_here(*both)
     assert done.returncode == 0, done.stderr
+    assert torch.get_num_threads() == threads, "its bits do not depend on what ran before"
     results = job.results()
     row = results["variants"][0]["artifacts"][0]
     assert row["runtime"] == "torchscript" and row["top1_agreement"] == 1.0

@@ -62,6 +62,9 @@ def test_every_changed_bit_of_the_sums_themselves_is_noticed(run: Path) -> None:
         (run / SUMS).write_bytes(text[:length])
         with pytest.raises(CompressError, match=f"{SUMS} is damaged"):
             read_sums(run)
+    (run / SUMS).write_bytes(b"\xff")
+    with pytest.raises(CompressError, match=f"{SUMS} is damaged: it cannot be read"):
+        read_sums(run)
     (run / SUMS).unlink()
     assert "has no SHA256SUMS" in check_run(run)[0]
 

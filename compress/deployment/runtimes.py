@@ -204,7 +204,10 @@ def thread_count(threads: int | None) -> int:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """PyTorch has one number of threads for all that it runs in a process: it is changed for a while alone."""
+    """PyTorch has one number of threads for all that it runs in a process: it is changed for a while alone.
+
+    It also decides the bits of sums, and so is set back even where something inside has changed it again.
+    """
     import torch
 
     before = torch.get_num_threads()
@@ -213,5 +216,5 @@ def torch_threads(count: int) -> Iterator[None]:
     try:
         yield
     finally:
-        if before != count:
+        if torch.get_num_threads() != before:
             torch.set_num_threads(before)

@@ -8,7 +8,7 @@ from compress.data.arrays import ImageData, prepare
 from compress.data.overlap import ALLOW, overlaps, refuse_in_test, remarks
 from compress.errors import UsageError
 from compress.pipeline.store import Store
-from compress.recipe.schema import Recipe
+from compress.recipe.schema import QuantizeStage, Recipe
 
 MEANING = {
     "validation": "nothing is chosen by it",
@@ -21,10 +21,14 @@ def check_data(recipe: Recipe, store: Store) -> list[str]:
 
     Raises:
         UsageError: the data cannot show what it is for: a class without train images, a test or validation split of
-            one class, or test images that are learnt from, where the recipe does not allow it.
+            one class, no images that a stage is to be calibrated on, or test images that are learnt from, where the
+            recipe does not allow it.
         CompressError: images cannot be read.
     """
     data = prepare(recipe.data, store, recipe.seed)
+    for stage in recipe.stages:
+        if isinstance(stage, QuantizeStage) and not len(getattr(data, stage.calibrate_on)):
+            raise UsageError(f"stage {stage.id}: there are no {stage.calibrate_on} images to calibrate on")
     found = overlaps(data, store)
     if ALLOW not in recipe.allow:
         refuse_in_test(found, data.classes, data)

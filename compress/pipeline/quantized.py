@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from compress.data.preprocess import Preprocess
-from compress.errors import UsageError
 from compress.measurement.compute import bit_operations, count, macs, parameters
 from compress.measurement.widths import widths
 from compress.models.checkpoints import ONNX, load_variant, save_file_variant, save_variant
@@ -173,8 +172,7 @@ def _save(
 def _held(job: Quantizing, allowed: float) -> tuple[Quantized, Metrics]:
     """The quantized network that loses no more than `allowed` on validation, and how it was found."""
     labels = job.work.data.validation.labels
-    if labels is None or not len(labels):
-        raise UsageError(f"stage {job.stage.id}: keep_accuracy needs validation images, and there are none")
+    assert labels is not None
     answers, right = job.logits(job.model), torch.from_numpy(np.array(labels))
     found = search(job.without, job.logits, right, answers, allowed)
     if found.keep:
@@ -186,8 +184,6 @@ def _held(job: Quantizing, allowed: float) -> tuple[Quantized, Metrics]:
 def _calibration(work: Work, stage: QuantizeStage) -> list[np.ndarray]:
     """Images of the calibration in batches, uint8."""
     images = getattr(work.data, stage.calibrate_on).images
-    if not len(images):
-        raise UsageError(f"stage {stage.id}: there are no {stage.calibrate_on} images to calibrate on")
     seed = work.recipe.seed if stage.calibration_seed is None else stage.calibration_seed
     chosen = np.random.default_rng(seed).permutation(len(images))[: stage.calibration_images]
     return [images[np.sort(part)] for part in parts(chosen, 64)]

@@ -170,6 +170,8 @@ def _expected(work: Work) -> Remaining:
 
 def _make(work: Work, unit: Unit, log: Log) -> float:
     """Make a unit, and return the seconds that it took."""
+    import torch
+
     from compress.pipeline.exports import make_export
     from compress.pipeline.stages import MAKERS
 
@@ -177,7 +179,8 @@ def _make(work: Work, unit: Unit, log: Log) -> float:
     clock = time.monotonic()
     maker = make_export if unit.is_export else MAKERS[unit.stage.kind]
     try:
-        work.store.get(unit.key, unit.id, lambda folder: maker(work, unit, folder))
+        with torch_threads(torch.get_num_threads()):  # a library or a plugin may change it
+            work.store.get(unit.key, unit.id, lambda folder: maker(work, unit, folder))
     except CompressError as error:
         raise type(error)(f"stage {unit.id}: {error}") from error
     seconds = time.monotonic() - clock

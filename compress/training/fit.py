@@ -154,7 +154,7 @@ class ShowEpochs(Callback):
 
 @contextmanager
 def _of_a_fit() -> Iterator[None]:
-    """TF32 and a quiet Lightning for a fit alone: what is measured after one has the bits of what is measured before."""
+    """TF32 and a quiet Lightning, for a fit alone: what is measured has the same bits after one as before."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning.*")

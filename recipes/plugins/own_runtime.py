@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.deployment.coverage import Coverage
-from compress.deployment.runtimes import Runner, thread_count
+from compress.deployment.runtimes import Runner, thread_count, torch_threads
 from compress.errors import CompressError, first_line
 from compress.plugins import runtime
 
@@ -39,14 +39,14 @@ def load(path: Path, threads: int | None = None) -> Runner:
     """Make a TorchScript file ready to run."""
     import torch
 
-    torch.set_num_threads(thread_count(threads))
+    count = thread_count(threads)
     try:
         model = torch.jit.load(str(path)).eval()
     except RuntimeError as error:
         raise CompressError(f"TorchScript cannot read {path}: {first_line(error)}") from error
 
     def run(images: Any) -> Any:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch_threads(count):
             return model(torch.from_numpy(images)).numpy()
 
     return run

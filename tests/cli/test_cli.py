@@ -158,6 +158,7 @@ def fails(job: Job, *overrides: str, apart: bool = False) -> str:
         ("stages.teacher.teacher.model=resnet10t", "stage teacher: .*another architecture"),
         ("stages.scratch.student.model=resnet17", "stage scratch: timm has no model 'resnet17'; did you mean"),
         ("stages.pruned.target_macs=0.00001", "stage pruned: .*smallest reachable value is"),
+        ("stages.scratch.student.checkpoint=no.safetensors", "stage scratch: there is no weights file no.safetensors"),
         ("trainer.accelerator=cuda", "accelerator|CUDA|cuda"),
         ("stages.scratch.lr=1e30", "stage scratch: .*no numbers|stage scratch: the loss is nan"),
     ],

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -247,21 +248,46 @@ def test_parquet_and_saved_datasets(tmp_path):
     ],
 )
 def test_tars(tmp_path, members, label):
-    import tarfile
+    write_tars(tmp_path, members)
+    data = parse_recipe(text_for(tmp_path)).data
+    assert data.source == "webdataset" and data.label == label and data.test is None
 
+
+def write_tars(root: Path, members: dict[str, bytes]) -> None:
     for split, count in (("train", 8), ("test", 4)):
-        with tarfile.open(tmp_path / f"{split}.tar", "w") as archive:
+        with tarfile.open(root / f"{split}.tar", "w") as archive:
             for number in range(count):
-                paint(tmp_path / "x.png", number)
-                archive.add(tmp_path / "x.png", f"{number:03}.png")
+                paint(root / "x.png", number)
+                archive.add(root / "x.png", f"{number:03}.png")
                 for ending, content in members.items():
                     info = tarfile.TarInfo(f"{number:03}.{ending}")
                     value = content % (number % 2) if b"%d" in content else content
                     info.size = len(value)
                     archive.addfile(info, io.BytesIO(value))
-    (tmp_path / "x.png").unlink()
-    data = parse_recipe(text_for(tmp_path)).data
-    assert data.source == "webdataset" and data.label == label and data.test is None
+    (root / "x.png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ({"seg": b"0"}, r"\.tar: no \.cls, \.txt or \.json lies beside its images; it has .*seg"),
+        (
+            {"json": b'{"id": 3, "width": 7}'},
+            r"no field of its \.json is called as a label would be; there are: id, width",
+        ),
+    ],
+)
+def test_tars_without_labels(tmp_path, members, says):
+    write_tars(tmp_path, members)
+    with pytest.raises(UsageError, match=says):
+        text_for(tmp_path)
+
+
+def test_parquet_without_its_package(tmp_path, monkeypatch):
+    (tmp_path / "train.parquet").write_bytes(b"PAR1")
+    monkeypatch.setattr("compress.data.guess.version_of", lambda package: None)
+    with pytest.raises(UsageError, match=r"parquet needs pyarrow: pip install 'compress-model\[data\]'"):
+        text_for(tmp_path)
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------

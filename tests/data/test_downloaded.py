@@ -97,6 +97,12 @@ def test_cifar10_as_sheets(tmp_path, store):
     (tmp_path / "test_lables.json").write_text("[1]")
     with pytest.raises(CompressError, match=r"test_lables.json has 1 labels for 20 images"):
         prepare(section("cifar10", tmp_path), store, 0)
+    (tmp_path / "test_lables.json").write_text("{")
+    with pytest.raises(CompressError, match=r"the labels of the CIFAR-10 sheets in .* cannot be read: Expecting"):
+        prepare(section("cifar10", tmp_path), store, 0)
+    (tmp_path / "test_batch.png").write_bytes(b"no image")
+    with pytest.raises(CompressError, match=r"test_batch.png is no sheet of CIFAR-10 images: cannot identify"):
+        prepare(section("cifar10", tmp_path), store, 0)
     (tmp_path / "test_batch.png").unlink()
     with pytest.raises(CompressError, match=r"test_batch.png cannot be read: No such file"):
         prepare(section("cifar10", tmp_path), store, 0)

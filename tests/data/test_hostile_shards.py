@@ -73,6 +73,16 @@ def test_false_headers(tmp_path, fields, says) -> None:
         found.check_end()
 
 
+def test_a_tar_that_leads_back(tmp_path, monkeypatch) -> None:
+    file = tmp_path / "it.tar"
+    file.write_bytes(tar(("a.png", b"12"), ("b.png", b"3")))
+    with archive.opened(file) as found:
+        first = found.tar.next()
+        monkeypatch.setattr(found.tar, "next", lambda: first)
+        with pytest.raises(CompressError, match=r"it\.tar cannot be read: a member has the size"):
+            list(found.members())
+
+
 def test_a_link_in_a_tar_is_no_image(tmp_path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(b"secret")
@@ -185,6 +195,7 @@ def test_places_outside_of_an_arrow_file(tmp_path) -> None:
         ("dataset_dict.json", '{"splits": ["train", "train"]}', "names no splits, each once"),
         ("dataset_dict.json", "[" * 100_000, "cannot be read"),
         ("state.json", '{"_data_files": 5}', "names no data files"),
+        ("state.json", '{"_indices_files": [{"filename": "x"}]}', r"is a selection of rows; save it again after"),
         ("state.json", '{"_data_files": [{"filename": ".."}]}', "names no data files"),
         (
             "state.json",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from compress.data.arrays import prepare
 from compress.data.overlap import overlaps, refuse_in_test, remarks
@@ -29,6 +30,15 @@ def recipe(photos: Path, **top: Any) -> Any:
 
 def test_without_any(photos: Path, store: Store) -> None:
     assert data_checks.check_data(recipe(photos), store) == []
+
+
+def test_nothing_to_calibrate_on_is_said_before_anything_is_trained(photos: Path, store: Store) -> None:
+    shutil.rmtree(photos / "unlabeled")
+    stage = "{id: int8, kind: quantize, from: s, calibrate_on: unlabeled}"
+    given = recipe(photos).model_dump(by_alias=True, exclude_unset=True)
+    text = f"stages: [{{id: s, kind: train, student: resnet18}}, {stage}]\n"
+    with pytest.raises(UsageError, match="stage int8: there are no unlabeled images to calibrate on"):
+        data_checks.check_data(parse_recipe(text + yaml.safe_dump({"data": given["data"]})), store)
 
 
 def test_a_train_image_in_test_is_refused_unless_it_is_allowed(photos: Path, store: Store) -> None:

@@ -274,8 +274,12 @@ def test_a_class_that_a_split_lacks(photos, tmp_path):
 
 
 def test_no_csv(tmp_path):
-    for path, says in ((tmp_path / "x.csv", "does not exist"), (tmp_path, "is a folder, not a CSV file")):
-        with pytest.raises(UsageError, match=says):
+    for path, says in (
+        (tmp_path / "x.csv", "does not exist"),
+        (tmp_path, "is a folder, not a CSV file"),
+        (tmp_path / ("x" * 300), "cannot be read: File name too long"),
+    ):
+        with pytest.raises(CompressError, match=says):
             data_key(CsvData(source="csv", path=str(path)), 0)
 
 
@@ -321,6 +325,17 @@ def test_wrong_columns(photos, tmp_path, change, says):
     data_key(settings, 0)
     with pytest.raises(UsageError, match=says):
         data_key(settings.model_copy(update=change), 0)
+
+
+def test_shards_of_other_classes(photos, tmp_path):
+    pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    rows = without(rows_of(photos), "unlabeled", "test")
+    for number, names in enumerate((["cat", "dog"], ["dog", "cat"])):
+        pq.write_table(table(rows, names), tmp_path / f"train-{number}.parquet")
+    with pytest.raises(UsageError, match=r"train-1\.parquet: has other class names than .*train-0\.parquet"):
+        data_key(ArrowData(source="parquet", path=str(tmp_path), test=0.2), 0)
 
 
 @pytest.mark.parametrize(
@@ -411,6 +426,15 @@ def test_numbers_and_names_beside_images(photos, store, tmp_path):
         settings = WebData(source="webdataset", path=str(tmp_path / kind / "{train,test}-{0..0}.tar"), label=kind)
         data = prepare(settings.model_copy(update={"classes": ["cat", "dog"], **SETTINGS}), store, 0)
         same(data, prepare(without_unlabeled(photos), store, 0))
+
+
+def test_a_folder_that_cannot_be_looked_through(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rglob", refuse)
+    with pytest.raises(CompressError, match="cannot be read: Permission denied"):
+        data_key(WebData(source="webdataset", path=str(tmp_path)), 0)
 
 
 def without_unlabeled(photos: Path) -> FolderData:

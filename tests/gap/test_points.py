@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.errors import UsageError
-from compress.gap.points import PETAFLOP_S_DAY, read_figure, read_points, read_year
+from compress.gap.fits import fits_of_tables
+from compress.gap.points import LARGEST_FILE, PETAFLOP_S_DAY, read_figure, read_points, read_year
 
 MODELS = """Model,Domain,Publication date,Training compute (FLOP),Training compute cost (2023 USD),Notes
 AlexNet,Vision,2012-09-30,4.7e17,,2 GPUs
@@ -88,6 +89,17 @@ def test_a_table_without_the_columns_is_refused(tmp_path: Path, text: str, words
     with pytest.raises(UsageError, match=r"table\.csv") as caught:
         read_points(table(tmp_path, text), "models", 2010)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_too_large_or_too_short_to_fit(tmp_path: Path) -> None:
+    path = table(tmp_path, "Publication date,Training compute (FLOP)\n2020-01-01,1e20\n")
+    with pytest.raises(UsageError, match=r"table\.csv: .*") as caught:
+        fits_of_tables(path, None, 2010)
+    assert "1 " in str(caught.value) and "\n" not in str(caught.value)
+    with path.open("r+b") as file:
+        file.truncate(LARGEST_FILE + 1)
+    with pytest.raises(UsageError, match=r"table\.csv is larger than \d+ MiB, which no table of published points is"):
+        read_points(path, "models", 2010)
 
 
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:

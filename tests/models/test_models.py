@@ -14,8 +14,9 @@ from support import environment
 from torch import nn
 
 from compress.errors import CompressError, UsageError
-from compress.models.build import create_model
+from compress.models.build import classifier, create_model
 from compress.models.checkpoints import changed_sizes, load_variant, read_weights, save_variant
+from compress.models.identity import local_files
 from compress.models.students import create_student
 from compress.models.teachers import load_teacher
 from compress.pruning.channels import prune_channels
@@ -87,6 +88,37 @@ def test_a_weights_file_runs_no_code(
     with pytest.raises(CompressError, match=name):
         read_weights(tmp_path / name)
     assert "code has run" not in capfd.readouterr().out
+
+
+def test_a_weights_file_with_more_than_weights(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "weight": torch.zeros(1)}, tmp_path / "state.pt")
+    with pytest.raises(CompressError, match=r"state\.pt holds no table of weights"):
+        read_weights(tmp_path / "state.pt")
+
+
+def test_published_weights_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", no_network)
+    with pytest.raises(
+        CompressError, match=r"torchvision's weights of resnet18 cannot be downloaded here .*`checkpoint`"
+    ):
+        create_model("torchvision", "resnet18", 1000, 32, pretrained=True)
+
+
+def test_a_network_without_a_classifier() -> None:
+    with pytest.raises(CompressError, match="Conv2d has no linear layer that could be its classifier"):
+        classifier(nn.Conv2d(3, 3, 1))
+
+
+def test_an_open_clip_folder_that_is_none(tmp_path: Path) -> None:
+    settings = OpenClipTeacher(source="open_clip", model=f"local-dir:{tmp_path}")
+    with pytest.raises(CompressError, match=r"is no OpenCLIP folder: it has no open_clip_config\.json"):
+        local_files(settings)
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    with pytest.raises(CompressError, match=r"has no weights: open_clip_model\.safetensors is expected there"):
+        local_files(settings)
 
 
 def test_a_missing_weights_file(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from recipe.recipe_texts import GOOD
 from support import Job, photographs
 
 from compress.deployment import ncnn
+from compress.deployment.coverage import Coverage
 from compress.errors import CompressError, RecipeError
 from compress.measurement.latency import fastest
 from compress.pipeline.choices import choose
+from compress.pipeline.exports import _check
 from compress.pipeline.plan import _runtimes
 from compress.recipe.load import parse_recipe
 from compress.recipe.schema import ExportStage
@@ -111,3 +113,16 @@ def test_a_run_exports_to_every_runtime_that_is_here(tmp_path: Path, monkeypatch
     assert "The fastest file of first, of those that lose no more than 100 points" in page
     again = job.run_here()
     assert again.returncode == 0 and "latency: taken from the store" in again.stderr + again.stdout
+    for here, says in (
+        (("ncnn",), "stage files/first: no runtime that is here takes it: ncnn has no such operator"),
+        ((), "stage files/first: none of the runtimes that take first is here: `compress-model doctor` says more"),
+    ):
+        monkeypatch.setattr("compress.pipeline.plan.missing", lambda name, here=here: [] if name in here else ["some"])
+        failed = job.run_here()
+        assert failed.returncode == 1 and says in failed.stderr, failed.stderr
+
+
+def test_a_quantized_file_that_runs_in_float_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compress.deployment.onnx_runtime.coverage", lambda path: Coverage(0, 5, 0, 100))
+    with pytest.raises(CompressError, match="onnxruntime runs none of the 5 convolutions of int8 in integer"):
+        _check("onnxruntime", Path("model.onnx"), None, None, np.zeros(0), True, "int8")  # type: ignore[arg-type]

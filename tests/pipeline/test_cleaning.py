@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.errors import UsageError
+from compress.errors import CompressError, UsageError
 from compress.hashing import key_of
 from compress.pipeline.cleaning import check, clean, entries, named_by_runs, parse_age, parse_size
 from compress.pipeline.store import MANIFEST, Store
@@ -112,6 +112,16 @@ def test_what_a_killed_run_was_making_goes_as_entries_do(runs: Path) -> None:
     assert entries(runs / "store")[0].unfinished
     assert not any(entry.unfinished for entry in clean(runs, older_than=3600, dry_run=True))
     assert any(entry.unfinished for entry in clean(runs, max_size=0)) and not left.exists()
+
+
+def test_what_cannot_be_removed_is_named(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(CompressError, match=f"{KEYS[0]} cannot be removed: Read-only file system"):
+        clean(runs, older_than=35 * 86400)
+    assert there(runs) == set(KEYS)
 
 
 def test_damage_is_named_and_an_entry_of_another_key_is_damaged(runs: Path) -> None:

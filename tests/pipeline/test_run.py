@@ -9,14 +9,20 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from recompute import recompute
-from support import Job, environment
+from support import Job, environment, typed
 
+from compress.errors import CompressError
 from compress.hashing import file_digest
+from compress.pipeline.runner import _new_folder
+from compress.pipeline.work import write_variant
+from compress.recipe.load import load_recipe
 
 
 def weights(job: Job) -> dict[str, str]:
@@ -163,6 +169,27 @@ def test_a_killed_distillation_ends_with_the_same_bits(make_job: Callable[[], Jo
     assert undisturbed.run().returncode == 0
     assert weights(job) == weights(undisturbed)
     assert not any((job.runs / "store" / "partial").iterdir())
+
+
+def test_runs_folders_that_cannot_be(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = typed("run", job.recipe, "--runs", tmp_path / "file")
+    assert done.returncode == 1 and "file/tiny cannot be made: Not a directory" in done.stderr
+    done = typed("run", job.recipe, "--runs", tmp_path, "--fresh", "--set", "trainer.devices=2")
+    assert done.returncode == 2 and "--fresh needs `trainer.devices: 1`" in done.stderr
+    started, recipe = datetime(2026, 1, 2, 3, 4, 5), load_recipe(str(job.recipe))
+    assert [_new_folder(tmp_path, recipe, started).name for _ in range(2)] == ["20260102-030405", "20260102-030405-2"]
+    for _ in range(3, 1000):
+        _new_folder(tmp_path, recipe, started)
+    with pytest.raises(CompressError, match="tiny has a thousand runs of this second"):
+        _new_folder(tmp_path, recipe, started)
+
+
+def test_answers_that_are_no_numbers_are_not_kept(tmp_path: Path) -> None:
+    logits = np.full((2, 3), np.nan, np.float32)
+    with pytest.raises(CompressError, match="the network's outputs on the test images are no numbers"):
+        write_variant(tmp_path, None, logits, {}, {})  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_runs_share_a_store_at_once(make_job: Callable[[], Job]) -> None:

@@ -192,3 +192,8 @@ def test_a_runtime_that_reads_no_onnx_is_refused_with_the_recipe() -> None:
     changes = ["stages.int8.method=nncf", "stages.files.runtimes=[onnxruntime, inductor]"]
     with pytest.raises(UsageError, match="inductor takes no networks quantized by nncf: give int8 an export stage"):
         load_recipe("quickstart", changes)
+
+
+def test_a_file_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(CompressError, match=r"model\.onnx cannot be read: No such file"):
+        OnnxNetwork.read(tmp_path / "model.onnx")

@@ -147,6 +147,15 @@ def test_a_network_that_cannot_be_captured_is_one_clear_line(capsys: pytest.Capt
         assert capsys.readouterr() == ("", "")
 
 
+def test_what_a_library_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise KeyError("an operator")
+
+    monkeypatch.setattr("compress.quantization.onnxruntime_static.quantize", refuse)
+    with pytest.raises(CompressError, match="onnxruntime cannot quantize Sequential: 'an operator'"):
+        quantize(small(), [images(4)], EXAMPLE, method="onnxruntime")
+
+
 def test_sums_of_two_products_fit_into_16_bits() -> None:
     model = small()
     for reduced, limit in ((True, 64), (False, 128)):

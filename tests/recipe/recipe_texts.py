@@ -50,6 +50,7 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
         2,
         ("measure.carbon_g_per_kwh: there is no energy to count it from", "give `watts`, or `energy: auto`"),
     ),
+    ("seed: 7", "trainer: {strategy: ddp_spawn}", 2, ("trainer.strategy: ddp_spawn leaves its results", "use ddp")),
     # devices
     *(
         ("  trend: epoch-fp32", f"  trend: epoch-fp32\n  deployments: {profiles}", 33, words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +78,8 @@ def test_a_mistake_inside_a_part_has_the_part_s_line(tmp_path: Path, monkeypatch
         (tmp_path / "configs" / folder).mkdir(parents=True)
     (tmp_path / "configs/data/mine.yaml").write_text("source: cifar10\n\nvews: {flip: true}\n")
     (tmp_path / "configs/students/torn.yaml").write_text("model: [x\n")
+    (tmp_path / "configs/students/latin.yaml").write_bytes(b"model: \xe4\n")
+    (tmp_path / "configs/students/bare.yaml").write_text("resnet18\n")
     (tmp_path / "configs/teachers/embedded.yaml").write_text("source: open_clip\nmodel: local-dir:x\n")
     monkeypatch.setattr(compose_module, "shipped", lambda kind: tmp_path / kind)
     monkeypatch.setattr(resources, "shipped", lambda kind: tmp_path / kind)
@@ -88,6 +89,9 @@ def test_a_mistake_inside_a_part_has_the_part_s_line(tmp_path: Path, monkeypatch
     assert found[0].startswith("configs/data/mine.yaml:3: data.vews: unknown key; did you mean 'views'?")
     assert found[1].startswith("configs/students/torn.yaml:2: stages.scratch.student: is not valid YAML")
     assert len(found) == 2
+    for name, says in (("latin", "cannot be read: "), ("bare", "must be a section, not 'resnet18'")):
+        lines = messages(SHORT.replace("resnet18", name))
+        assert any(line.startswith(f"configs/students/{name}.yaml:1: ") and says in line for line in lines), lines
 
 
 # --- overrides ----------------------------------------------------------------------------------------------------
@@ -189,11 +193,14 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     assert "did you mean 'jetson_example/train'?" in one_line("jetson_example/trian")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.yaml").write_text(GOOD)
-    (tmp_path / "mine.yaml").chmod(0)
-    assert "cannot be read" in one_line(tmp_path / "mine.yaml")
+
+    def refuse(*_: object) -> None:  # root may read everything
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert "mine.yaml: cannot be read (Permission denied)" in one_line(tmp_path / "mine.yaml")
 
 
 def test_a_byte_order_mark_is_no_part_of_the_recipe(tmp_path: Path) -> None:
@@ -263,6 +270,13 @@ def test_stages_run_after_what_they_start_from() -> None:
     assert [stage.id for stage in recipe.stages] == ["pruned", "int8", "files", "distilled", "teacher"]
     assert [stage.id for stage in ordered_stages(recipe)] == ["teacher", "distilled", "pruned", "int8", "files"]
     assert ordered_stages(parse_recipe(GOOD)) == list(parse_recipe(GOOD).stages)
+
+
+def test_stages_that_wait_for_one_another() -> None:
+    recipe = parse_recipe(GOOD)
+    lost = recipe.model_copy(update={"stages": recipe.stages[2:]})
+    with pytest.raises(ValueError, match="a stage starts from itself or from none: pruned, int8, files"):
+        ordered_stages(lost)
 
 
 def test_the_teacher_that_a_stage_descends_from() -> None:

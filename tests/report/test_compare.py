@@ -17,6 +17,7 @@ from compress.errors import UsageError
 from compress.report.compare import compare
 from compress.report.compare_chart import comparison_chart, comparison_svg
 from compress.report.compare_page import comparison_page, comparison_tables, moved_lines, remark_lines, write_comparison
+from compress.report.stored import read_results
 from compress.sums import write_sums
 
 Record = dict[str, Any]
@@ -213,6 +214,12 @@ def test_what_is_no_run_is_one_line(compared: Compared, tmp_path: Path, text: st
     with pytest.raises(UsageError, match="other") as failed:
         compare([tmp_path / "first", other])
     assert "\n" not in str(failed.value)
+
+
+def test_results_that_are_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "results.json").mkdir()
+    with pytest.raises(UsageError, match=r"is no run: .*results\.json cannot be read \(Is a directory\)"):
+        read_results(tmp_path)
 
 
 def test_one_run_is_no_comparison(tmp_path: Path) -> None:
