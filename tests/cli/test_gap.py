@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import environment
 
 
 def gap(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "compress", "gap", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={"COLUMNS": "200"})
+    return subprocess.run(command, capture_output=True, text=True, env=environment())
 
 
 def bases(*arguments: str) -> dict[str, dict[str, Any]]:
