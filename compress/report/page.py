@@ -23,7 +23,7 @@ from compress.report.ledgers import ledgers
 from compress.report.lineage import lineage
 from compress.report.pruning import pruning_tables
 from compress.report.quantization import quantization_tables
-from compress.report.reproduce import store_use, versions
+from compress.report.reproduce import same_again, store_use, versions
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -86,6 +86,7 @@ def _markdown(results: Mapping[str, Any], context: dict[str, Any]) -> str:
         "disagreements": disagreements(results),
         "roots": lineage(results),
         "store": store_use(results),
+        "same_again": same_again(results),
         "versions": versions(results),
     }
     return _environment(autoescape=False).get_template("report.md.j2").render(context, **own)

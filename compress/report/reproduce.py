@@ -33,6 +33,22 @@ def store_use(results: Mapping[str, Any]) -> str:
     return f"Taken from the store: {names}. Made in this run: {', '.join(f.plain(name) for name in made)}."
 
 
+def same_again(results: Mapping[str, Any]) -> str:
+    """What the same command gives to the last bit a second time, and what it does not."""
+    accelerator = field(results, "recipe", "resolved", "trainer", "accelerator")
+    if field(results, "environment", "gpu") and accelerator != "cpu":
+        return (
+            "Trained on a GPU, the splits, the order of the images, their views, the first weights and the images of "
+            "calibration are the same again; trained weights are not, since sums are added up in an order that "
+            "changes, and accuracies and what is pruned move with them (by how much, other seeds show). The store keeps "
+            "what was made once. With `trainer.accelerator: cpu` all is the same again but for times."
+        )
+    return (
+        "On a processor of this kind, with these versions and as many threads, weights and accuracies are the same to "
+        "the last bit; other processors and numbers of threads add sums up in another order. Times are never the same."
+    )
+
+
 def sources(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(name, value) of what determines the results besides the command."""
     resolved = field(results, "recipe", "resolved")
@@ -45,4 +61,5 @@ def sources(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Test images' SHA-256", f.plain(field(results, "data", "test_sha256") or "unknown")),
         ("Versions", versions(results)),
         ("Store", store_use(results)),
+        ("A second time", same_again(results)),
     ]

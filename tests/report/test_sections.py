@@ -8,11 +8,12 @@ import pytest
 
 from compress.report import formats as f
 from compress.report import page, render_html
+from compress.report.page import render_markdown
 from compress.report.abouts import about
 from compress.report.classes import chosen_changes, classes_table, verdict
 from compress.report.disagreements import disagreements
 from compress.report.lineage import lineage
-from compress.report.reproduce import store_use, versions
+from compress.report.reproduce import same_again, store_use, versions
 from compress.report.sections import sections
 
 Results = dict[str, Any]
@@ -93,6 +94,15 @@ def test_how_to_do_it_again(results: Results) -> None:
     assert store_use(results).startswith("All stages were taken from the store")
     results["run"] |= {"made": ["teacher"], "from_store": []}
     assert store_use(results).startswith("Nothing was taken from the store")
+
+
+def test_what_is_the_same_again_depends_on_where_it_was_trained(results):
+    assert same_again(results).startswith("On a processor of this kind")
+    results["environment"]["gpu"] = "NVIDIA H100"
+    assert same_again(results).startswith("Trained on a GPU")
+    assert same_again(results)[:60] in render_markdown(results) and same_again(results)[:60] in render_html(results)
+    results["recipe"]["resolved"]["trainer"] = {"accelerator": "cpu"}
+    assert same_again(results).startswith("On a processor of this kind")
 
 
 @pytest.mark.parametrize(
