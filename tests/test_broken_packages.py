@@ -9,10 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from recipe.recipe_texts import GOOD
 from support import Job, environment
 
 from compress.deployment import runtimes
-from compress.deployment.runtimes import RUNTIMES, find_runtime
+from compress.deployment.runtimes import RUNTIMES, find_runtime, require_whole
+from compress.errors import CompressError
+from compress.pipeline.needs import check_needs
+from compress.recipe.load import parse_recipe
 
 ERRORS = (
     "ImportError('cannot import name x')",
@@ -62,6 +66,16 @@ def test_an_artifact_of_a_broken_runtime(broken: Path, tmp_path: Path) -> None:
     assert done.stderr == (
         "error: the runtime onnxruntime cannot be used, onnxruntime is broken: RuntimeError: no; install it again\n"
     )
+
+
+def test_a_stage_that_needs_a_broken_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torn.py").write_text("raise OSError('libx.so.1: cannot open shared object')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(find_runtime("onnxruntime"), "PACKAGES", ("torn",))
+    with pytest.raises(
+        CompressError, match=r"stage files: .* onnxruntime cannot be used, torn is broken: OSError: libx"
+    ):
+        check_needs(parse_recipe(GOOD).stages, require_whole)
 
 
 @pytest.mark.slow

@@ -113,7 +113,8 @@ def load_artifact(path: str | Path, runtime: str | None = None, threads: int | N
     artifact = Artifact(file, name, classes, inputs, module.load(file, threads))
     logits = artifact.answer(np.zeros((1, 3, inputs.resolution, inputs.resolution), np.uint8))
     if logits.ndim != 2 or len(logits) != 1:
-        raise CompressError(f"{file} is no classifier: one image gives an output of shape {list(logits.shape)}")
+        shapes = f"{list(logits.shape)}, not [1, {len(classes)}]"
+        raise CompressError(f"{file} is no classifier: one image gives an output of shape {shapes}")
     if logits.shape[1] != len(classes):
         raise CompressError(f"{file} tells {logits.shape[1]} classes apart, and preprocess.json lists {len(classes)}")
     return artifact

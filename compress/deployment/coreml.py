@@ -7,6 +7,7 @@ Core ML takes our integers as they are: weights and activations of 8 bits, as `q
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +95,9 @@ def check(path: Path, resolution: int, classes: tuple[str, ...]) -> None:
     if inputs != {INPUT: [1, 3, resolution, resolution]}:
         raise CompressError(f"{path} takes {inputs}, not {INPUT} of shape {[1, 3, resolution, resolution]}")
     operations = list(_operations(spec))
-    if _classes(operations) != classes:
-        raise CompressError(f"{path} tells {_classes(operations)} apart, not {classes}")
+    for output, (found, name) in enumerate(zip_longest(_classes(operations), classes)):
+        if found != name:
+            raise CompressError(f"{path} calls output {output} {found!r}, not {name!r}")
     if any(offset >= weights for offset in _offsets(operations)):
         raise CompressError(f"{path} is damaged: its weights are cut short")
 

@@ -118,7 +118,8 @@ def load(path: Path, threads: int | None = None) -> Runner:
         with quiet():
             networks = load_pt2(str(path)).aoti_runners
     except Exception as error:  # of several types, none of them public
-        raise CompressError(f"inductor cannot read {path}: {first_line(error)}") from error
+        why = f"it is damaged, or of another PyTorch than {torch.__version__}"
+        raise CompressError(f"inductor cannot read {path}: {why} ({first_line(error)})") from error
     count = thread_count(threads)
     sizes = sorted((int(name) for name in networks if name != ANY), reverse=True)
 

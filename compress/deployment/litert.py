@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import Coverage
-from compress.deployment.runtimes import Runner, thread_count
+from compress.deployment.runtimes import Runner, conversion_failure, thread_count
 from compress.errors import CompressError, first_line
 from compress.silence import quiet, silent
 
@@ -41,10 +41,14 @@ QUANTIZED: tuple[str, ...] = ()
 PORTABLE = True
 
 CONVERT = """\
-import sys, torch, litert_torch
-program = torch.export.load(sys.argv[1])
-side = int(sys.argv[3])
-litert_torch.convert(program.module(), (torch.zeros(1, 3, side, side),)).export(sys.argv[2])
+import sys
+try:
+    import litert_torch, torch
+    program = torch.export.load(sys.argv[1])
+    side = int(sys.argv[3])
+    litert_torch.convert(program.module(), (torch.zeros(1, 3, side, side),)).export(sys.argv[2])
+except Exception as error:
+    sys.exit((str(error).strip() or type(error).__name__).splitlines()[0])
 """
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 
@@ -70,8 +74,7 @@ def build(source: Source, folder: Path) -> Path:
     command = [str(PYTHON), "-c", CONVERT, str(program), str(path), str(source.resolution)]
     own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=own)
-    if done.returncode or not path.is_file():
-        reason = done.stderr.strip().rpartition("\n")[2][:300] or f"the converter ended with {done.returncode}"
+    if reason := conversion_failure(done, path, "the converter"):
         raise CompressError(f"{name} cannot be converted to LiteRT: {reason}")
     return path
 

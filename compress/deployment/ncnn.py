@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import Coverage, products
 from compress.deployment.inputs import PREPROCESS
-from compress.deployment.runtimes import Runner, thread_count
+from compress.deployment.runtimes import Runner, conversion_failure, thread_count
 from compress.errors import CompressError, first_line
 from compress.silence import quiet, silent
 
@@ -59,8 +59,7 @@ def build(source: Source, folder: Path) -> Path:
     results |= {key: source.work / f"model.{key}" for key in others}
     command = [pnnx.EXEC_PATH, str(trace), "fp16=0", *(f"{key}={value}" for key, value in results.items())]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    if done.returncode or not path.is_file():
-        reason = done.stderr.strip().split("\n")[-1][:200] or f"PNNX ended with {done.returncode}"
+    if reason := conversion_failure(done, path, "PNNX"):
         raise CompressError(f"{name} cannot be converted to ncnn: {reason}")
     foreign = sorted({layer[0] for layer in _layers(path) if not layer[0].isidentifier()})
     if foreign:
@@ -197,6 +196,8 @@ def _layers(path: Path) -> list[list[str]]:
         words = [line.split() for line in lines]
         if not all(words):
             raise ValueError("it has an empty line")
+        if not {INPUT, OUTPUT} <= {word for line in words for word in line}:
+            raise ValueError(f"its ends are not called {INPUT} and {OUTPUT}, as PNNX calls them")
         return words
     except (OSError, ValueError, IndexError) as error:
         raise CompressError(f"ncnn cannot read {path}: {first_line(error)}") from error

@@ -11,6 +11,8 @@ import importlib
 import importlib.util
 import os
 import shutil
+import signal
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -193,6 +195,15 @@ def require_engine(name: str) -> Runtime:
     if absent := _lacking(runtime):
         raise CompressError(f"the runtime {name} needs {', '.join(absent)}: {runtime.ADD}")
     return runtime
+
+
+def conversion_failure(done: subprocess.CompletedProcess[str], path: Path, program: str) -> str | None:
+    """Why a converter, a process that has ended, did not write `path`; None where it did."""
+    if done.returncode < 0:
+        return f"{program} was ended by signal {-done.returncode} ({signal.strsignal(-done.returncode)})"
+    if done.returncode:
+        return done.stderr.strip().rpartition("\n")[2][:300] or f"{program} ended with {done.returncode}"
+    return None if path.is_file() else f"{program} wrote no file"
 
 
 def thread_count(threads: int | None) -> int:

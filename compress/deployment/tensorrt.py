@@ -81,7 +81,7 @@ def check(path: Path) -> int:
                 "set `target: portable` in the quantize stage"
             )
         if scale is None or not (numpy_helper.to_array(scale) > 0).all():
-            raise CompressError(f"TensorRT takes constant scales above 0, and {_what(node)} has none")
+            raise CompressError(f"TensorRT takes constant scales above 0, and {_what(node)} has another")
     return sum(node.op_type == "QuantizeLinear" for node in nodes)
 
 

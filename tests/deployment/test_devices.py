@@ -11,8 +11,11 @@ import numpy as np
 import onnxruntime
 import openvino
 import pytest
+from deployment.tiny_classifier import one_operator
 from recipe.recipe_texts import GOOD
 
+from compress.deployment import open_vino
+from compress.deployment.artifact import load_artifact
 from compress.deployment.devices import check_provider
 from compress.deployment.runtimes import find_runtime, missing, require, require_engine
 from compress.errors import CompressError
@@ -59,6 +62,23 @@ def test_a_silent_fall_back_to_the_processor_is_an_error(
     """This build of ONNX Runtime has no CUDA: asked for it, it warns at most, and computes on the processor."""
     with pytest.raises(CompressError, match=r"CUDAExecutionProvider runs nothing of .*: CPUExecutionProvider does"):
         require("onnxruntime-cuda").load(artifacts["float"]["onnxruntime"])
+
+
+def test_a_provider_that_fails_is_named_with_its_reason(
+    with_cuda: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = one_operator(tmp_path, "Reshape", {"shape": [-1, 5]})  # which 3 x 16 x 16 numbers do not fill
+    with pytest.raises(CompressError, match=rf"CUDAExecutionProvider does not run {path}: .*Reshape"):
+        load_artifact(path, "onnxruntime-cuda")
+
+
+@pytest.mark.skipif(not missing("openvino-gpu"), reason="there is a GPU, which compiles the network")
+def test_a_device_that_cannot_compile_is_named(
+    artifacts: dict[str, dict[str, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_vino, "lacks", lambda device: [])
+    with pytest.raises(CompressError, match=r"OpenVINO cannot compile the network for the GPU: \S"):
+        load_artifact(artifacts["float"]["openvino"], "openvino-gpu")
 
 
 class Session:

@@ -124,3 +124,7 @@ def test_missing_and_damaged_files_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "preprocess.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CompressError, match="damaged"):
         read_inputs(tmp_path)
+    (tmp_path / "preprocess.json").unlink()
+    (tmp_path / "preprocess.json").mkdir()
+    with pytest.raises(CompressError, match=r"preprocess\.json cannot be read: Is a directory"):
+        read_inputs(tmp_path)

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from deployment.tiny_classifier import ONNX_RUNTIMES, PREPROCESS, network
+from deployment.tiny_classifier import ONNX_RUNTIMES, PREPROCESS, network, one_operator
 from PIL import Image
 from support import environment
 
@@ -135,6 +135,18 @@ def test_weights_that_are_no_numbers(copy: Path) -> None:
     onnx.save(model, copy)
     with pytest.raises(CompressError, match="gives no numbers"):
         compress.load_artifact(copy)
+
+
+@pytest.mark.parametrize("runtime", ONNX_RUNTIMES)
+@pytest.mark.parametrize(
+    ("operator", "attributes", "shape"), [("Identity", {}, "1, 3, 16, 16"), ("Flatten", {"axis": 2}, "3, 256")]
+)
+def test_a_network_that_is_no_classifier(
+    tmp_path: Path, operator: str, attributes: dict[str, int], shape: str, runtime: str
+) -> None:
+    path = one_operator(tmp_path, operator, **attributes)
+    with pytest.raises(CompressError, match=rf"is no classifier: .* of shape \[{shape}\], not \[1, 5\]"):
+        compress.load_artifact(path, runtime)
 
 
 def test_a_preprocess_json_of_another_network(copy: Path) -> None:

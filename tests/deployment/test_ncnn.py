@@ -9,6 +9,8 @@ import torch
 from deployment.tiny_classifier import CONVOLUTIONS, LINEAR, PREPROCESS, images, network
 from torch import nn
 
+from compress.deployment import ncnn
+from compress.deployment.artifact import load_artifact
 from compress.deployment.coverage import Coverage
 from compress.deployment.export import artifact_bytes, export
 from compress.deployment.runtimes import find_runtime
@@ -97,6 +99,22 @@ def test_a_truncated_file_is_one_clear_line(
     assert "\n" not in str(caught.value) and capfd.readouterr() == ("", "")
 
 
+def test_a_graph_whose_ends_have_other_names_is_one_clear_line(artifact: Path, tmp_path: Path) -> None:
+    shutil.copytree(artifact.parent, tmp_path / "copy")
+    path = tmp_path / "copy" / artifact.name
+    path.write_text(artifact.read_text().replace("out0", "prob"))
+    with pytest.raises(
+        CompressError, match=r"cannot read .*: its ends are not called in0 and out0, as PNNX calls them"
+    ):
+        load_artifact(path)
+
+
+def test_images_that_ncnn_does_not_take_are_named(artifact: Path) -> None:
+    run = find_runtime("ncnn").load(artifact)
+    with pytest.raises(CompressError, match=r"ncnn cannot run .*model\.ncnn\.param on images of shape \[2, 3, 0, 16\]"):
+        run(images(2).numpy()[:, :, :0])
+
+
 def test_an_absent_file_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(CompressError, match="ncnn cannot read"):
         find_runtime("ncnn").coverage(tmp_path / "model.ncnn.param")
@@ -126,6 +144,12 @@ def test_a_network_that_cannot_be_traced_is_one_clear_line(tmp_path: Path) -> No
     with pytest.raises(CompressError, match="Broken cannot be traced for ncnn: not today") as caught:
         export(Broken(), tmp_path, ["ncnn"], PREPROCESS)
     assert "\n" not in str(caught.value)
+
+
+def test_a_trace_that_pnnx_cannot_read_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ncnn, "_trace", lambda source, path: path.write_bytes(b"cut short"))
+    with pytest.raises(CompressError, match=r"Sequential cannot be converted to ncnn: read_proto\w* failed"):
+        export(network(), tmp_path, ["ncnn"], PREPROCESS)
 
 
 def test_export_is_quiet_and_leaves_the_mode_of_the_network(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -98,6 +98,13 @@ def test_a_file_that_was_changed_is_noticed(integer: Path, tmp_path: Path) -> No
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(CompressError, match="zero points of 0"):
         tensorrt.check(tmp_path / "model.onnx")
+    model = onnx.load(integer)
+    scale = next(n for n in model.graph.node if n.op_type == "QuantizeLinear").input[1]
+    tensor = next(t for t in model.graph.initializer if t.name == scale)
+    tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), scale))
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(CompressError, match="constant scales above 0, and the QuantizeLinear of images has another"):
+        tensorrt.check(tmp_path / "model.onnx")
     (tmp_path / "cut.onnx").write_bytes(integer.read_bytes()[:500])
     with pytest.raises(CompressError, match="is not valid ONNX"):
         tensorrt.check(tmp_path / "cut.onnx")

@@ -158,6 +158,13 @@ def test_evaluate_takes_the_test_images_of_a_data_set_by_name(typed: Typed, arti
     assert "evaluate takes one --data" in typed.error("evaluate", artifact)
 
 
+def test_a_data_set_that_has_no_class_of_the_artifact(typed: Typed, artifact: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(artifact, tmp_path / "onnx"))
+    (other / "preprocess.json").write_text(json.dumps({**PREPROCESS, "classes": ["oak", "elm", "ash", "fir", "yew"]}))
+    line = typed.error("evaluate", other, "--data", "cifar10-sample")
+    assert "cifar10-sample has no class of the artifact (oak, elm, ash, fir, yew), it has airplane, automobile" in line
+
+
 def test_predict_names_classes_with_their_probabilities(typed: Typed, artifact: Path, photos: Path) -> None:
     one = photos / "truck" / "1.png"
     rows = typed.json("predict", artifact, one, photos / "cat", "--top", 2)

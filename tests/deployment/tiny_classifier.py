@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
+from onnx import TensorProto, helper
 from torch import nn
 
 ONNX_RUNTIMES = ["onnxruntime", "openvino"]  # what is always there when the tests are
@@ -32,6 +36,20 @@ def network() -> nn.Module:
         nn.Flatten(),
         nn.Linear(16, 5),
     ).eval()
+
+
+def one_operator(folder: Path, operator: str, given: dict[str, list[int]] | None = None, **attributes: int) -> Path:
+    """An ONNX artifact of one operator, with integers that it is given beside the images."""
+    constants = [helper.make_tensor(name, TensorProto.INT64, [len(row)], row) for name, row in (given or {}).items()]
+    node = helper.make_node(operator, ["images", *(given or {})], ["logits"], **attributes)
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 16, 16])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)
+    graph = helper.make_graph([node], operator, [images], [logits], constants)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder / "model.onnx"
+    )
+    (folder / "preprocess.json").write_text(json.dumps(PREPROCESS))
+    return folder / "model.onnx"
 
 
 def images(count: int, seed: int = 1) -> torch.Tensor:
