@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.data.digests import BLOCK
+from compress.data.files import is_file
 from compress.data.listing import SPLIT_WORDS, Label, Listing, Rows, of_shards, sort_out
 from compress.data.shards import changed_at, find_shards
 from compress.data.tree import listed
@@ -68,7 +69,7 @@ def saved_shards(folder: Path) -> list[tuple[Path, str]]:
         CompressError: its description cannot be read.
         UsageError: it is no such folder, or has a split that is none of ours.
     """
-    if (folder / "dataset_dict.json").is_file():
+    if is_file(folder / "dataset_dict.json"):
         splits = _json(folder / "dataset_dict.json").get("splits")
         if not isinstance(splits, list) or len(set(map(str, splits))) != max(1, len(splits)):
             raise CompressError(f"{folder / 'dataset_dict.json'} names no splits, each once")
@@ -78,7 +79,7 @@ def saved_shards(folder: Path) -> list[tuple[Path, str]]:
                 f"{folder}: has the split {listed(unknown)}; allowed: train, validation, test or unlabeled"
             )
         folders = [(folder / split, SPLIT_WORDS[split.lower()]) for split in splits]
-    elif (folder / "state.json").is_file():
+    elif is_file(folder / "state.json"):
         folders = [(folder, "train")]
     else:
         raise UsageError(

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from compress.data.files import is_file
 from compress.data.listing import SPLIT_WORDS, Label, Listing, of_files, sort_out
 from compress.errors import CompressError, UsageError
 from compress.recipe.data import CsvData
@@ -34,7 +35,7 @@ def listing(settings: CsvData) -> Listing:
             raise UsageError(f"{place}: has no path in the column {settings.image}")
         if file in lines:
             raise UsageError(f"{place}: {clean(cells[settings.image])} is at line {lines[file]} already")
-        if not _is_file(file):
+        if not is_file(file):
             raise UsageError(
                 f"{place}: there is no file {clean(cells[settings.image])}; paths are relative to the CSV's folder"
             )
@@ -111,10 +112,3 @@ def _part(cells: dict[str, str], settings: CsvData, place: str) -> str:
     if part is None:
         raise UsageError(f"{place}: '{clean(word)}' is no split; allowed: train, validation, test or unlabeled")
     return part
-
-
-def _is_file(file: Path) -> bool:
-    try:
-        return file.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False

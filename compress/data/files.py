@@ -28,6 +28,22 @@ class BrokenImage(Exception):
     """A file is no image; the text says why."""
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; there is none of a name that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; there is none of a name that no folder can have."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def decode(image: Path | bytes, side: int) -> Pixels:
     """Pixels uint8 `[3, side, side]` of the largest centred square, scaled by antialiased bicubic interpolation.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compress.data import arrow, csv_file, webdataset
-from compress.data.files import ENDINGS
+from compress.data.files import ENDINGS, is_file, is_folder
 from compress.data.shards import find_shards
 from compress.data.sources import LISTINGS
 from compress.data.tree import image_files, listed, subfolders
@@ -61,13 +61,13 @@ def guess(path: str) -> FileData:
 def _kind(path: str) -> FileData:
     given = Path(path)
     name = given.name.lower()
-    if given.is_dir():
+    if is_folder(given):
         return _folder(given)
     if name.endswith(".parquet"):
         return _arrow("parquet", path)
     if name.endswith(webdataset.SHARDS):
         return _tars(path)
-    if not given.exists():
+    if not is_file(given):
         raise UsageError(f"{given} does not exist; give a folder of images, or a CSV, Parquet or tar file")
     if name.endswith((".csv", ".tsv")):
         return _csv(given)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from compress.data.files import is_file, is_folder
 from compress.data.listing import SPLIT_WORDS
 from compress.data.tree import listed
 from compress.errors import CompressError, UsageError
@@ -32,11 +33,11 @@ def find_shards(path: str, endings: tuple[str, ...]) -> list[tuple[Path, str]]:
         UsageError: there is no shard, or only some of them have a split.
     """
     given = Path(expand(path)).expanduser()
-    if given.is_dir():
+    if is_folder(given):
         shards = [(shard, str(shard.relative_to(given))) for shard in _below(given, endings)]
         if not shards:
             raise UsageError(f"data.path: {given} holds no file that ends in {' or '.join(endings)}")
-    elif given.is_file():
+    elif is_file(given):
         shards = [(given, given.name)]
     else:
         files = [Path(name) for one in _alternatives(str(given)) for name in _matches(one)]
@@ -100,8 +101,8 @@ def _words(inside: str, pattern: str) -> list[str]:
 
 
 def _matches(name: str) -> list[str]:
-    found = sorted(glob.glob(name)) if re.search(r"[*?\[]", name) and not Path(name).exists() else [name]  # noqa: PTH207 - Path.glob takes no absolute pattern
-    if not found or not all(Path(file).is_file() for file in found):
+    found = sorted(glob.glob(name)) if re.search(r"[*?\[]", name) and not is_file(Path(name)) else [name]  # noqa: PTH207 - Path.glob takes no absolute pattern
+    if not found or not all(is_file(Path(file)) for file in found):
         raise UsageError(f"data.path: there is no file {name}")
     return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import warnings
 from collections.abc import Sequence
@@ -64,6 +65,7 @@ def build(source: Source, folder: Path) -> Path:
     foreign = sorted({layer[0] for layer in _layers(path) if not layer[0].isidentifier()})
     if foreign:
         raise CompressError(f"{name} cannot be converted to ncnn, which has no {', '.join(foreign)}")
+    _tell_side(path, source.resolution)
     return path
 
 
@@ -77,6 +79,7 @@ def load(path: Path, threads: int | None = None) -> Runner:
 
     net = _net(path, thread_count(threads))
     ncnn = _import()
+    takes = _input_shape(path)
 
     def infer(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
         extractor = net.create_extractor()
@@ -89,6 +92,8 @@ def load(path: Path, threads: int | None = None) -> Runner:
 
     def run(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         nonlocal batches
+        if takes and images.shape[1:] != takes:
+            raise CompressError(f"{path} takes images of shape {list(takes)}, not {list(images.shape[1:])}")
         logits = infer(images) if batches or len(images) == 1 else None
         if logits is None:
             # Networks with constants among their layers (ConvNeXt's scales) take no batch.
@@ -108,6 +113,19 @@ def coverage(path: Path) -> Coverage:
     layers = _layers(path)
     convolutions = sum(layer[0].startswith("Convolution") for layer in layers)
     return Coverage(0, convolutions, 0, _macs(path, layers))
+
+
+def _tell_side(path: Path, side: int) -> None:
+    """Write the shape of the images into the graph: ncnn reads beyond those that are smaller than its layers expect."""
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r"^(Input\b.*?) *$", rf"\1 0={side} 1={side} 2=3", text, flags=re.M), encoding="utf-8")
+
+
+def _input_shape(path: Path) -> tuple[int, int, int] | None:
+    """Channels, height and width by the graph, whose settings 2, 1 and 0 they are; None where it does not tell."""
+    given = next((words for words in _layers(path) if words[0] == "Input" and INPUT in words), [])
+    settings = dict(re.findall(r"\b([012])=(\d+)", " ".join(given)))
+    return (int(settings["2"]), int(settings["1"]), int(settings["0"])) if len(settings) == 3 else None
 
 
 def _macs(path: Path, layers: Sequence[Sequence[str]]) -> int | None:

@@ -40,8 +40,8 @@ def same_again(results: Mapping[str, Any]) -> str:
         return (
             "Trained on a GPU, the splits, the order of the images, their views, the first weights and the images of "
             "calibration are the same again; trained weights are not, since sums are added up in an order that "
-            "changes, and accuracies and what is pruned move with them (by how much, other seeds show). The store keeps "
-            "what was made once. With `trainer.accelerator: cpu` all is the same again but for times."
+            "changes, and accuracies and what is pruned move with them (by how much, other seeds show). The store "
+            "keeps what was made once. With `trainer.accelerator: cpu` all is the same again but for times."
         )
     return (
         "On a processor of this kind, with these versions and as many threads, weights and accuracies are the same to "

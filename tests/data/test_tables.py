@@ -494,6 +494,7 @@ def test_wrong_members(photos, tmp_path, name, content, says):
         ("train-{0..99999999}.tar", r"should be two rising numbers"),
         ("*.tgz", r"there is no file .*\*.tgz"),
         ("empty", r"holds no file that ends in .tar"),
+        ("{train-000," + "x" * 300 + "}.tar", r"there is no file .*xxx\.tar"),
         ("{train-000,plain}.tar", r"there is no split in the name of plain.tar"),
     ],
 )

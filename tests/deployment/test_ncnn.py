@@ -109,10 +109,16 @@ def test_a_graph_whose_ends_have_other_names_is_one_clear_line(artifact: Path, t
         load_artifact(path)
 
 
-def test_images_that_ncnn_does_not_take_are_named(artifact: Path) -> None:
+def test_images_that_ncnn_does_not_take_are_named(artifact: Path, tmp_path: Path) -> None:
     run = find_runtime("ncnn").load(artifact)
+    with pytest.raises(CompressError, match=r"ncnn\.param takes images of shape \[3, 16, 16\], not \[3, 8, 16\]"):
+        run(images(2).numpy()[:, :, :8])
+    for name in ("param", "bin"):
+        shutil.copy(artifact.with_suffix(f".{name}"), tmp_path)
+    graph = tmp_path / artifact.name
+    graph.write_text(graph.read_text().replace(" 0=16 1=16 2=3\n", "\n", 1))
     with pytest.raises(CompressError, match=r"ncnn cannot run .*model\.ncnn\.param on images of shape \[2, 3, 0, 16\]"):
-        run(images(2).numpy()[:, :, :0])
+        find_runtime("ncnn").load(graph)(images(2).numpy()[:, :, :0])
 
 
 def test_an_absent_file_is_one_clear_line(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import pytest
 
 from compress.report import formats as f
 from compress.report import page, render_html
-from compress.report.page import render_markdown
 from compress.report.abouts import about
 from compress.report.classes import chosen_changes, classes_table, verdict
 from compress.report.disagreements import disagreements
 from compress.report.lineage import lineage
+from compress.report.page import render_markdown
 from compress.report.reproduce import same_again, store_use, versions
 from compress.report.sections import sections
 
