@@ -112,11 +112,13 @@ def load(path: Path, threads: int | None = None) -> Runner:
     import torch
     from torch.export.pt2_archive._package import load_pt2
 
-    for text in _members(path, "_metadata.json"):
-        _refuse_other_processors(path, json.loads(text).get("AOTI_CPU_ISA", ""))
     try:
+        for text in _members(path, "_metadata.json"):
+            _refuse_other_processors(path, json.loads(text).get("AOTI_CPU_ISA", ""))
         with quiet():
             networks = load_pt2(str(path)).aoti_runners
+    except CompressError:
+        raise
     except Exception as error:  # of several types, none of them public
         why = f"it is damaged, or of another PyTorch than {torch.__version__}"
         raise CompressError(f"inductor cannot read {path}: {why} ({first_line(error)})") from error

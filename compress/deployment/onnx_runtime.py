@@ -121,7 +121,7 @@ def _options(threads: int | None) -> Any:
     options.intra_op_num_threads = thread_count(threads)
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised as well
     # Between two runs its threads would go on spinning, on cores that others are being timed on.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
