@@ -7,6 +7,7 @@ import json
 import pickle
 import struct
 import zlib
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -69,6 +70,10 @@ def damaged(data: bytes, rng: Random) -> bytes:
     return data
 
 
+def _value(rng: Random) -> Any:
+    return deepcopy(rng.choice(VALUES))  # some are changed further
+
+
 def changed(value: Any, rng: Random, times: int) -> Any:
     """Plain data with hostile values at some of its places; a key may become hostile, too."""
     value = json.loads(json.dumps(value))
@@ -78,8 +83,8 @@ def changed(value: Any, rng: Random, times: int) -> Any:
             holder, key = at, rng.choice(list(at)) if isinstance(at, dict) else rng.randrange(len(at))
             at = at[key]
         if holder is None:
-            return rng.choice(VALUES)
-        new = rng.choice(VALUES)
+            return _value(rng)
+        new = _value(rng)
         if rng.random() < 0.1:
             del holder[key]
         elif rng.random() < 0.1 and isinstance(holder, dict):
@@ -92,7 +97,7 @@ def changed(value: Any, rng: Random, times: int) -> Any:
 def of_schema(schema: dict[str, Any], root: dict[str, Any], rng: Random, depth: int = 0) -> Any:
     """A value of a JSON Schema, now and then a hostile one instead."""
     if rng.random() < 0.03 or depth > 12:
-        return rng.choice(VALUES)
+        return _value(rng)
     if "$ref" in schema:
         return of_schema(root["$defs"][schema["$ref"].rpartition("/")[2]], root, rng, depth)
     for union in ("anyOf", "oneOf"):

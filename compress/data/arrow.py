@@ -16,11 +16,10 @@ from compress.data.digests import BLOCK
 from compress.data.files import is_file
 from compress.data.listing import SPLIT_WORDS, Label, Listing, Rows, of_shards, sort_out
 from compress.data.shards import changed_at, find_shards
-from compress.data.tree import listed
 from compress.errors import CompressError, UsageError, first_line
 from compress.recipe.data import ArrowData
-from compress.recipe.words import clean, did_you_mean
 from compress.resources import expand
+from compress.words import clean, did_you_mean, few
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,9 +74,7 @@ def saved_shards(folder: Path) -> list[tuple[Path, str]]:
             raise CompressError(f"{folder / 'dataset_dict.json'} names no splits, each once")
         unknown = [str(split) for split in splits if str(split).lower() not in SPLIT_WORDS]
         if unknown:
-            raise UsageError(
-                f"{folder}: has the split {listed(unknown)}; allowed: train, validation, test or unlabeled"
-            )
+            raise UsageError(f"{folder}: has the split {few(unknown)}; allowed: train, validation, test or unlabeled")
         folders = [(folder / split, SPLIT_WORDS[split.lower()]) for split in splits]
     elif is_file(folder / "state.json"):
         folders = [(folder, "train")]
@@ -135,7 +132,7 @@ def _check_columns(file: Path, schema: pa.Schema, image: str, label: str, split:
         if schema.get_field_index(column) < 0:
             hint = did_you_mean(column, schema.names)
             raise UsageError(
-                f"{file}: there is no column '{clean(column)}'{hint or ';'} there are: {listed(schema.names)}"
+                f"{file}: there is no column '{clean(column)}'{hint or ';'} there are: {few(schema.names)}"
             )
     kind = schema.field(image).type
     if not _holds_images(kind):

@@ -11,8 +11,8 @@ from compress.data.files import is_file
 from compress.data.listing import SPLIT_WORDS, Label, Listing, of_files, sort_out
 from compress.errors import CompressError, UsageError
 from compress.recipe.data import CsvData
-from compress.recipe.words import clean, did_you_mean, listed
 from compress.resources import expand
+from compress.words import clean, did_you_mean, few
 
 DELIMITERS = ",;\t|"
 
@@ -61,7 +61,7 @@ def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tu
     columns = next((names for names in known if image in names), max(known, key=len))
     for column in (image, *others):
         if column is not None and column not in columns:
-            there = listed((clean(name) for name in columns), "and") or "none"
+            there = few(columns)
             hint = did_you_mean(column, columns)
             raise UsageError(f"{table}:1: there is no column '{clean(column)}'{hint or ';'} there are: {there}")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=DELIMITERS[known.index(columns)], strict=True)

@@ -19,7 +19,7 @@ from compress.data.raw import Contents, Part, Pixels, Raw, Source
 from compress.errors import CompressError, UsageError, printable
 from compress.progress import task
 from compress.recipe.data import FileData
-from compress.recipe.words import clean
+from compress.words import clean, few
 
 BLOCK_BYTES = 2**28
 Result = TypeVar("Result")
@@ -135,6 +135,6 @@ def _check_left(listing: Listing, name: str, result: Decoded) -> None:
     gone = [listing.classes[row] for row in np.flatnonzero(counts == 0)]
     if gone:
         raise CompressError(
-            f"{listing.where}: {listing.called.get(name, name)}: no image is left of {', '.join(gone)}, as all files "
+            f"{listing.where}: {listing.called.get(name, name)}: no image is left of {few(gone)}, as all files "
             f"of it are broken: {result.broken[0]}"
         )

@@ -9,10 +9,11 @@ from compress.data import arrow, csv_file, webdataset
 from compress.data.files import ENDINGS, is_file, is_folder
 from compress.data.shards import find_shards
 from compress.data.sources import LISTINGS
-from compress.data.tree import image_files, listed, subfolders
+from compress.data.tree import image_files, subfolders
 from compress.errors import UsageError
 from compress.machine import version_of
 from compress.recipe.data import ArrowData, CsvData, FileData, FolderData, WebData
+from compress.words import few
 
 TEST_SHARE = 0.2
 IMAGE_COLUMNS = (
@@ -96,7 +97,7 @@ def _csv(table: Path) -> FileData:
     image, label = _one_of(IMAGE_COLUMNS, columns), _one_of(LABEL_COLUMNS, columns)
     if image is None or label is None:
         what = "paths" if image is None else "labels"
-        raise UsageError(f"{table}:1: no column is called as one of {what} would be; there are: {listed(columns)}")
+        raise UsageError(f"{table}:1: no column is called as one of {what} would be; there are: {few(columns)}")
     split = _one_of(SPLIT_COLUMNS, columns)
     return CsvData(source="csv", path=str(table), image=image, label=label, split=split)
 
@@ -110,7 +111,7 @@ def _arrow(source: str, path: str) -> FileData:
     label = _one_of(LABEL_COLUMNS, [name for name in columns if name != image])
     if image is None or label is None:
         what = "holds images" if image is None else "is called as one of labels would be"
-        raise UsageError(f"{shards[0][0]}: no column {what}; there are: {listed(columns)}")
+        raise UsageError(f"{shards[0][0]}: no column {what}; there are: {few(columns)}")
     split = _one_of(SPLIT_COLUMNS, columns) if not any(part != "train" for _, part in shards) else None
     settings = {"source": source, "path": path, "image": image, "label": label, "split": split}
     return ArrowData.model_validate(settings)
@@ -121,13 +122,11 @@ def _tars(path: str) -> FileData:
     endings, fields = webdataset.kinds_of(first)
     label = next((kind for kind in LABEL_MEMBERS if kind in endings), None)
     if label is None:
-        raise UsageError(f"{first}: no .cls, .txt or .json lies beside its images; it has {listed(sorted(endings))}")
+        raise UsageError(f"{first}: no .cls, .txt or .json lies beside its images; it has {few(sorted(endings))}")
     if label == "json":
         field = _one_of(LABEL_COLUMNS, fields)
         if field is None:
-            raise UsageError(
-                f"{first}: no field of its .json is called as a label would be; there are: {listed(fields)}"
-            )
+            raise UsageError(f"{first}: no field of its .json is called as a label would be; there are: {few(fields)}")
         label = f"json.{field}"
     return WebData(source="webdataset", path=path, label=label)
 

@@ -14,7 +14,7 @@ from compress.data.digests import digests
 from compress.data.raw import Labels
 from compress.errors import UsageError
 from compress.hashing import key_of
-from compress.recipe.words import clean
+from compress.words import clean, few
 
 PARTS = ("train", "validation", "test", "unlabeled")
 SPLIT_WORDS = {
@@ -158,7 +158,7 @@ def sort_out(
         raise UsageError(f"{where}: has no labelled train images")
     names = tuple(classes) if classes else _names(train)
     if len(set(names)) < max(2, len(names)):
-        raise UsageError(f"{where}: needs two or more classes, each once, and has {_few(names)}")
+        raise UsageError(f"{where}: needs two or more classes, each once, and has {few(names)}")
     numbers = {label: number for number, label in enumerate(names)}
     listed: dict[str, tuple[Rows, Labels | None]] = {}
     for part in (part for part in PARTS if part in parts):
@@ -167,7 +167,7 @@ def sort_out(
             labels = np.array([_number(label, numbers, row, name, classes) for row, label in parts[part]], np.int64)
             gone = [names[number] for number in np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)]
             if gone:
-                raise UsageError(f"{where}: has no {part} image of {_few(gone)}; each class needs one at least")
+                raise UsageError(f"{where}: has no {part} image of {few(gone)}; each class needs one at least")
         listed[part] = (np.array([row for row, _ in parts[part]], np.int64), labels)
     return Sorted(names, listed)
 
@@ -193,9 +193,4 @@ def _number(
         return numbers[word]
     if classes and is_number(word) and int(word) < len(numbers):
         return int(word)
-    raise UsageError(f"{name(row)}: the label '{clean(word)}' is none of the classes {_few(list(numbers))}")
-
-
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(clean(name) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return shown or "none"
+    raise UsageError(f"{name(row)}: the label '{clean(word)}' is none of the classes {few(numbers)}")

@@ -15,6 +15,7 @@ from compress.data.raw import Pixels, StoreLike
 from compress.errors import UsageError
 from compress.hashing import key_of
 from compress.progress import task
+from compress.words import clean
 
 VERSION = 1  # of what is looked for in the same data
 PAIRS = (
@@ -51,7 +52,7 @@ def refuse_in_test(found: list[Record], classes: tuple[str, ...], data: ImageDat
         if record["split"] == "test":
             row, other = record["first"]
             assert data.test.labels is not None
-            name = classes[int(data.test.labels[row])]
+            name = clean(classes[int(data.test.labels[row])])
             raise UsageError(
                 f"data: {_said(record, len(data.test))}, so accuracy on it is worthless; the first is image {row} of "
                 f"test ({name}) and image {other} of {record['other']}, counted from 0 in the order of the files; "

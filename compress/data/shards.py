@@ -10,9 +10,9 @@ from pathlib import Path
 
 from compress.data.files import is_file, is_folder
 from compress.data.listing import SPLIT_WORDS
-from compress.data.tree import listed
 from compress.errors import CompressError, UsageError
 from compress.resources import expand
+from compress.words import few
 
 MOST_SHARDS = 100_000
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -48,7 +48,7 @@ def find_shards(path: str, endings: tuple[str, ...]) -> list[tuple[Path, str]]:
         without = [shard.name for shard, part in known if not part]
         if without:
             raise UsageError(
-                f"data.path: {given}: there is no split in the name of {listed(without)}, as in others: train, "
+                f"data.path: {given}: there is no split in the name of {few(without)}, as in others: train, "
                 "validation, test or unlabeled"
             )
     return [(shard, part or "train") for shard, part in known]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from compress.data.raw import Labels, Part, Raw
 from compress.errors import CompressError, UsageError
 from compress.recipe.data import DataSection, FileData
+from compress.words import clean, few
 
 Rows = NDArray[np.int64]
 Pieces = list[tuple[Part, Rows]]
@@ -63,10 +64,10 @@ def left_of_test(counts: Sequence[int], classes: Sequence[str], share: float) ->
         UsageError: there are too few of a class.
     """
     left = tuple(count - _test_count(count, share) for count in counts)
-    few = [f"{name} ({count})" for name, count, rest in zip(classes, counts, left, strict=True) if rest < 1]
-    if few:
+    short = [f"{name} ({count})" for name, count, rest in zip(classes, counts, left, strict=True) if rest < 1]
+    if short:
         raise UsageError(
-            f"data.test {share} leaves no train image of {', '.join(few)}; a class needs one each for train, "
+            f"data.test {share} leaves no train image of {few(short)}; a class needs one each for train, "
             "validation and test"
         )
     return left
@@ -93,7 +94,9 @@ def _cut_test(raw: Raw, settings: DataSection) -> tuple[Rows, Rows]:
         while end < len(rows) and seen[rows[end]] == seen[rows[end - 1]]:
             end += 1
         if end == len(rows):
-            raise UsageError(f"data.test {share} leaves no train image of {name}: too many of its {end} are the same")
+            raise UsageError(
+                f"data.test {share} leaves no train image of {clean(name)}: too many of its {end} are the same"
+            )
         taken.append(rows[:end])
     test = np.sort(np.concatenate(taken))
     return test, np.setdiff1d(np.arange(len(labels)), test)
@@ -135,7 +138,7 @@ def check(counts: Sequence[int], classes: Sequence[str], settings: DataSection, 
         ]
         if short:
             raise UsageError(
-                f"data.validation {settings.validation} leaves no train image of {', '.join(short)}; "
+                f"data.validation {settings.validation} leaves no train image of {few(short)}; "
                 "give a smaller share, more images, or a validation split of its own"
             )
     if settings.labeled is None:

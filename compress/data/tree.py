@@ -13,6 +13,7 @@ import numpy as np
 from compress.data.files import ENDINGS
 from compress.data.raw import Labels
 from compress.errors import CompressError, UsageError
+from compress.words import few
 
 DEEPEST = 100
 """Folders in folders below which no images are looked for; a path cannot be much longer anyway."""
@@ -88,7 +89,7 @@ def _parts(root: Path, without_test: bool) -> dict[str, str]:
         return {"train": "."} | ({"unlabeled": "unlabeled"} if "unlabeled" in there else {})
     for name in ("train",) if without_test else ("train", "test"):
         if name not in there:
-            raise UsageError(f"data.path: {root} has no folder {name}/ (it has {listed(there)}); {LAYOUT}")
+            raise UsageError(f"data.path: {root} has no folder {name}/ (it has {few(there)}); {LAYOUT}")
     if "val" in there and "validation" in there:
         raise UsageError(f"data.path: {root} has both val/ and validation/; keep one")
     folders = {"train": "train"}
@@ -110,14 +111,14 @@ def _labelled(folder: Path, classes: tuple[str, ...], beside: set[str]) -> tuple
     there = [name for name in subfolders(folder) if name not in beside]
     missing = [name for name in classes if name not in there]
     if missing:
-        raise UsageError(f"{folder} has no folder of the class {listed(missing)}, which train/ has")
+        raise UsageError(f"{folder} has no folder of the class {few(missing)}, which train/ has")
     extra = [name for name in there if name not in classes]
     if extra:
-        raise UsageError(f"{folder} has the class {listed(extra)}, which train/ has not")
+        raise UsageError(f"{folder} has the class {few(extra)}, which train/ has not")
     files = [list(image_files(folder / name)) for name in classes]
     empty = [name for name, found in zip(classes, files, strict=True) if not found]
     if empty:
-        raise UsageError(f"{folder}: no image in {listed(empty)}; each class needs one at least ({endings()})")
+        raise UsageError(f"{folder}: no image in {few(empty)}; each class needs one at least ({endings()})")
     labels = np.repeat(np.arange(len(classes)), [len(found) for found in files])
     return [file for found in files for file in found], labels
 
@@ -183,12 +184,6 @@ def _unreadable(path: Path, error: OSError) -> CompressError:
 
 def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in ENDINGS  # noqa: PTH122 - a Path each is slow for a million files
-
-
-def listed(names: list[str]) -> str:
-    """The first few names, for a message."""
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return shown or "none"
 
 
 def endings() -> str:

@@ -17,8 +17,8 @@ from compress.data.listing import Label, Listing, Rows, is_number, of_shards, so
 from compress.data.shards import changed_at, find_shards
 from compress.errors import UsageError
 from compress.recipe.data import WebData
-from compress.recipe.words import clean
 from compress.resources import expand
+from compress.words import clean
 
 SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 LARGEST_LABEL = 2**20  # bytes

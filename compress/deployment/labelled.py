@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from compress.data.files import ENDINGS
-from compress.data.tree import endings, image_files, listed, subfolders
+from compress.data.tree import endings, image_files, subfolders
 from compress.deployment.inputs import Picture
 from compress.errors import UsageError
 from compress.resources import config_names, expand, shipped
+from compress.words import few
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,7 @@ def _data_set(numbers: dict[str, int], classes: Sequence[str], name: str) -> Lab
     places = np.array([numbers.get(_name(one), -1) for one in raw.classes])[test.labels]
     known = places >= 0
     if not known.any():
-        raise UsageError(
-            f"{name} has no class of the artifact ({listed(list(classes))}), it has {listed([*raw.classes])}"
-        )
+        raise UsageError(f"{name} has no class of the artifact ({few(list(classes))}), it has {few([*raw.classes])}")
     counts = np.bincount(test.labels[~known], minlength=len(raw.classes))
     left_out = [{"folder": raw.classes[row], "images": int(counts[row])} for row in np.flatnonzero(counts)]
     return Labelled("test", [*test.images[known].transpose(0, 2, 3, 1)], places[known], left_out)
@@ -83,14 +82,14 @@ def _data_set(numbers: dict[str, int], classes: Sequence[str], name: str) -> Lab
 def _folder(numbers: dict[str, int], classes: Sequence[str], data: Path) -> Labelled:
     if not data.is_dir():
         known = config_names("data") if len(data.parts) == 1 else []
-        hint = f"; of the data sets there is {listed(known)}" if known else ""
+        hint = f"; of the data sets there is {few(known)}" if known else ""
         raise UsageError(f"{data}: {'a file, not a folder' if data.exists() else f'no such folder{hint}'}")
     there = subfolders(data)
     known = [name for name in there if _name(name) in numbers]
     if not known:
         part = next((part for part in there if {_name(n) for n in subfolders(data / part)} & set(numbers)), None)
         hint = f"; did you mean {data / part}?" if part else ""
-        raise UsageError(f"{data} has no folder of a class ({listed(list(classes))}), it has {listed(there)}{hint}")
+        raise UsageError(f"{data} has no folder of a class ({few(list(classes))}), it has {few(there)}{hint}")
     files = {name: list(image_files(data / name)) for name in there}
     labels = np.array([numbers[_name(name)] for name in known for _ in files[name]], np.int64)
     if not labels.size:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.errors import CompressError, UsageError
+from compress.words import clean, few
 
 ARCHITECTURE = "architecture.json"
 
@@ -47,8 +48,8 @@ def check_order(own: Sequence[str], data: Sequence[str], where: str) -> None:
         return
     row = next(row for row, (one, other) in enumerate(zip(own, data, strict=True)) if one != other)
     raise CompressError(
-        f"{where} has the classes in another order: its output {row} is {own[row]!r}, the data's class {row} is "
-        f"{data[row]!r}; train it on the classes in the data's order, which for folders is that of their names"
+        f"{where} has the classes in another order: its output {row} is {clean(own[row])!r}, the data's class {row} is "
+        f"{clean(data[row])!r}; train it on the classes in the data's order, which for folders is that of their names"
     )
 
 
@@ -60,9 +61,7 @@ def check_teacher(own: Sequence[str], data: Sequence[str], where: str) -> None:
     """
     check_order(own, data, where)
     if tuple(own) != tuple(data):
-        raise CompressError(
-            f"{where} was trained for other classes ({_listed(own)}) than the data has ({_listed(data)})"
-        )
+        raise CompressError(f"{where} was trained for other classes ({few(own)}) than the data has ({few(data)})")
 
 
 def check_published(library: str, model: str, data: Sequence[str]) -> None:
@@ -74,9 +73,9 @@ def check_published(library: str, model: str, data: Sequence[str]) -> None:
     names, count = _published(library, model)
     if names == tuple(data) or (names is None and count in (None, len(data))):
         return
-    told = f"{count} classes" if names is None else f"other classes ({_listed(names)})"
+    told = f"{count} classes" if names is None else f"other classes ({few(names)})"
     raise UsageError(
-        f"{library}'s weights of {model} are for {told}, and the data has {len(data)} ({_listed(data)}): its head "
+        f"{library}'s weights of {model} are for {told}, and the data has {len(data)} ({few(data)}): its head "
         "would be random; fine-tune it to the data and name the file as `checkpoint`"
     )
 
@@ -92,7 +91,3 @@ def _published(library: str, model: str) -> tuple[tuple[str, ...] | None, int | 
 
     names = tuple(get_model_weights(model).DEFAULT.meta["categories"])
     return names, len(names)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

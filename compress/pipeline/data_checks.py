@@ -9,6 +9,7 @@ from compress.data.overlap import ALLOW, overlaps, refuse_in_test, remarks
 from compress.errors import UsageError
 from compress.pipeline.store import Store
 from compress.recipe.schema import QuantizeStage, Recipe
+from compress.words import few
 
 MEANING = {
     "validation": "nothing is chosen by it",
@@ -42,8 +43,7 @@ def _absent(data: ImageData) -> list[str]:
         missing = np.flatnonzero(np.bincount(np.asarray(labels), minlength=len(data.classes)) == 0)
         if not len(missing):
             continue
-        absent = [data.classes[row] for row in missing]
-        shown = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
+        shown = few(data.classes[row] for row in missing)
         if name == "train":
             raise UsageError(f"data: no train image has the class {shown}, so no network can learn it")
         if len(data.classes) - len(missing) < 2:

@@ -27,9 +27,9 @@ from compress.recipe.schema import (
     TeacherStage,
     TrainStage,
 )
-from compress.recipe.words import did_you_mean, listed
 from compress.recipe.worth import Budgets
 from compress.recipe.yaml_lines import Node
+from compress.words import did_you_mean, listed
 
 TEST_SELECTION = (
     "an epoch chosen on the test images makes their accuracy worthless; where a published figure that was made so is "

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from compress.errors import Problem, RecipeError
-from compress.recipe.words import did_you_mean, found, listed
 from compress.recipe.yaml_lines import Node, read_yaml
 from compress.resources import DEFAULT_TREND, config_names, shipped
+from compress.words import did_you_mean, found, listed
 
 LIBRARIES = ("timm", "torchvision")
 Path_ = tuple[str | int, ...]

@@ -12,9 +12,9 @@ from pydantic_core import ErrorDetails
 from compress.errors import Problem
 from compress.recipe.schema import Recipe
 from compress.recipe.section import Section
-from compress.recipe.words import clean, did_you_mean, found, listed
 from compress.recipe.yaml_lines import Node
 from compress.resources import config_names
+from compress.words import clean, did_you_mean, found, listed
 
 Path_ = tuple[str | int, ...]
 Model = type[Section]

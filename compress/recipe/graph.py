@@ -8,8 +8,8 @@ from typing import get_args
 
 from compress.errors import Problem
 from compress.recipe.schema import Recipe, Stage, TeacherStage
-from compress.recipe.words import clean, did_you_mean, found, listed
 from compress.recipe.yaml_lines import Node
+from compress.words import clean, did_you_mean, found, listed
 
 NETWORKS = ("train", "distill", "prune", "shrink")
 FLOAT = (*NETWORKS, "sparsify")  # whose zeros another repair would fill again

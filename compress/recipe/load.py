@@ -17,10 +17,10 @@ from compress.recipe.explain import explain, show
 from compress.recipe.graph import graph_problems
 from compress.recipe.overrides import apply_overrides, read_overrides
 from compress.recipe.schema import Recipe
-from compress.recipe.words import clean, did_you_mean, found
 from compress.recipe.yaml_lines import MAX_BYTES, Node, read_yaml
 from compress.resources import shipped
 from compress.sums import refuse_changed
+from compress.words import clean, did_you_mean, found
 
 MOST_PROBLEMS = 100
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from compress.errors import Problem, RecipeError
 from compress.recipe.compose import Composer
-from compress.recipe.words import clean, did_you_mean, found, listed
 from compress.recipe.yaml_lines import MAX_DEPTH, Node, read_yaml
+from compress.words import clean, did_you_mean, found, listed
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from compress.deployment.runtimes import RUNTIMES
-from compress.recipe.words import did_you_mean, found, listed
+from compress.words import did_you_mean, found, listed
 
 AUTO = "auto"
 

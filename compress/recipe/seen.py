@@ -6,7 +6,7 @@ from typing import Any
 
 from compress.data.survey import Survey
 from compress.recipe.data import FileData
-from compress.recipe.words import clean
+from compress.words import clean
 
 
 def survey_lines(settings: FileData, survey: Survey) -> list[str]:

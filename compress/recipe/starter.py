@@ -16,8 +16,8 @@ from compress.errors import UsageError
 from compress.machine import cores, has_gpu, hub_answers, in_hub_cache
 from compress.recipe.data import ArrowData, CsvData, FileData, WebData
 from compress.recipe.json_schema import recipe_schema
-from compress.recipe.words import clean
 from compress.recipe.yaml_lines import scalar
+from compress.words import clean
 
 SCHEMA = "recipe.schema.json"
 OPEN_CLIP = "openclip-vit-b-32"

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from compress.errors import Problem, RecipeError
-from compress.recipe.words import clean
+from compress.words import clean
 
 MAX_BYTES = 2**20
 MAX_NODES = 20_000

@@ -16,6 +16,7 @@ from compress.data import archive
 from compress.data.arrays import prepare
 from compress.data.decoding import BLOCK_BYTES, in_blocks
 from compress.data.sources import data_key
+from compress.data.splits import left_of_test
 from compress.data.survey import look
 from compress.errors import CompressError, UsageError
 from compress.pipeline.store import Store
@@ -213,6 +214,12 @@ def test_what_a_saved_folder_says_of_itself(tmp_path, name, text, says) -> None:
     with pytest.raises(CompressError, match=says) as caught:
         data_key(ArrowData(source="hf-dataset", path=str(tmp_path)), 0)
     assert str(caught.value).isprintable()
+
+
+def test_a_long_class_name_makes_no_long_line() -> None:
+    with pytest.raises(UsageError, match=r"leaves no train image of \[+\.\.\.; a class needs") as caught:
+        left_of_test([3, 1], ["a", "[" * 5000], 0.2)
+    assert len(str(caught.value)) < 500
 
 
 def test_a_class_name_that_no_file_can_hold(tmp_path) -> None:

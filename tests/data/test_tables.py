@@ -233,7 +233,7 @@ def test_numbers_are_places_in_classes(photos, store, tmp_path):
     ("line", "replaced", "says"),
     [
         (1, "pth,label,split", r"labels.csv:1: there is no column 'path'; did you mean 'pth'\?"),
-        (1, "path,label", r"labels.csv:1: there is no column 'split'; there are: path and label"),
+        (1, "path,label", r"labels.csv:1: there is no column 'split'; there are: path, label"),
         (1, "", r"labels.csv:1: there is no column 'path'; there are: none"),
         (4, "nowhere.png,cat,train", r"labels.csv:4: there is no file .*nowhere.png; paths are relative to the CSV"),
         (4, "a\0b,cat,train", r"labels.csv:4: there is no file"),

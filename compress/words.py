@@ -14,7 +14,7 @@ MOST_OPTIONS = 300
 
 
 def clean(text: str) -> str:
-    """Text of a recipe as it may be printed: one line, no control characters, not longer than a person reads."""
+    """Text of others as it may be printed: one line, no control characters, not longer than a person reads."""
     shown = printable(text[: LONGEST + 1])
     return shown if len(shown) <= LONGEST else shown[: LONGEST - 3] + "..."
 
@@ -40,6 +40,13 @@ def listed(options: Iterable[str], last: str = "or") -> str:
     """`a, b or c`."""
     words = list(options)
     return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def few(names: Iterable[str]) -> str:
+    """The first names of files, classes or columns, which may be long or hostile: `a, b and 3 more`."""
+    words = list(names)
+    shown = ", ".join(map(clean, words[:5])) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
+    return shown or "none"
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
