@@ -37,7 +37,7 @@ def main() -> None:
         settings = Path(temporary) / "settings"
         settings.write_text(SETTINGS.format(folder=temporary, package=PACKAGE))
         # Every Python that starts with this variable is watched, those of the tests' own processes too.
-        variables = {**os.environ, "COVERAGE_PROCESS_START": str(settings), "PYTHONPATH": str(PACKAGE.parent)}
+        variables = {**os.environ, "COVERAGE_PROCESS_START": str(settings)}
         words = sys.argv[1:] or ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
         done = subprocess.run([sys.executable, "-m", "pytest", *words], env=variables, cwd=PACKAGE.parent)
         reached = _reached(Path(temporary))
