@@ -175,6 +175,7 @@ def campaign(target: str, seed: int, count: int, options: argparse.Namespace) ->
         work = Path(tempfile.mkdtemp(prefix=f"{target}-", dir=options.work))
         words = [target, str(seed), str(first), str(count - first), str(work), str(options.limit), options.plant or ""]
         variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(work)}
+        variables.pop("TORCHINDUCTOR_CACHE_DIR", None)  # which PyTorch sets for its children, and then makes the folder
         command = [sys.executable, __file__, "--child", *words]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=variables)
         assert process.stdout

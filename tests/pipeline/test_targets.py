@@ -34,7 +34,7 @@ worth:
 def test_a_run_with_files_for_elsewhere_and_devices(tmp_path: Path) -> None:
     job = Job(tmp_path)
     for split, count in (("train", 12), ("test", 24)):
-        photographs(tmp_path / "images" / split, count, seed=1)
+        photographs(tmp_path / "images" / split, count, seed=count)
     job.recipe.write_text(RECIPE.format(root=tmp_path, processor=processor()))
     done = job.run_here()
     assert done.returncode == 0, done.stderr

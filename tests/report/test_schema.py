@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support import Job, follows_the_schema
 
+from compress.recipe.worth import Budgets, Deployment
 from compress.report.schema import results_schema
 
 Results = dict[str, Any]
@@ -15,6 +16,16 @@ Results = dict[str, Any]
 
 def test_the_example(results: Results) -> None:
     follows_the_schema(results)
+
+
+def test_a_device_is_described_as_a_recipe_has_it() -> None:
+    schema = results_schema()["properties"]
+    for profile in (
+        schema["deployment"]["properties"]["profile"]["properties"],
+        schema["deployments"]["items"]["properties"]["profile"]["properties"],
+    ):
+        assert set(profile) == set(Deployment.model_fields)
+        assert set(profile["budgets"]["properties"]) == set(Budgets.model_fields)
 
 
 def test_the_tiny_run(job: Job) -> None:

@@ -100,21 +100,37 @@ EFFICIENCY = rows(
     },
     ("reference", "variants"),
 )
+_PROFILE = record(
+    "A device, from the recipe",
+    {
+        "name": text("Its name"),
+        "hardware": text("Which device, in words"),
+        "processor": text("Part of its processor's name; a run's machine that has it is such a device"),
+        "runtime": text("What runs the model there"),
+        "batch": whole("Images that are answered together"),
+        "threads": whole("Threads of the runtime; null where as many as were measured"),
+        "budgets": record(
+            "What is asked of a model; null where it is not",
+            {
+                "latency_ms": number("Until a batch is answered, 99th percentile, in milliseconds"),
+                "memory_mb": number("Peak of the process, in 10^6 bytes"),
+                "size_mb": number("Files that are deployed, in 10^6 bytes"),
+                "energy_j": number("Joules of an image"),
+            },
+        ),
+        "watts": number("Highest power of the device, by its maker"),
+        "queries": number("Images asked over its life"),
+        "hit_rate": share("Queries that a response cache answers"),
+        "inference_share": share("Inference in the lifetime cost of the reference"),
+        "price_per_hour": number("Of the machine, in currency"),
+        "currency": text("Code of the currency"),
+        "source": text("Where these are from"),
+    },
+)
 DEPLOYMENT = record(
     "What a million images cost; null without a deployment in the recipe",
     {
-        "profile": record(
-            "The deployment, from the recipe",
-            {
-                "name": text("Its name"),
-                "queries": number("Images asked over its life"),
-                "hit_rate": share("Queries that a response cache answers"),
-                "inference_share": share("Inference in the lifetime cost of the reference"),
-                "price_per_hour": number("Of the machine, in currency"),
-                "currency": text("Code of the currency"),
-                "source": text("Where these are from"),
-            },
-        ),
+        "profile": _PROFILE,
         "variants": rows(
             "In the runtime where each is fastest",
             {
@@ -130,7 +146,7 @@ DEPLOYMENT = record(
 DEPLOYMENTS = rows(
     "Which variant fits which device",
     {
-        "profile": {"type": "object", "description": "The device with its budgets, from the recipe"},
+        "profile": _PROFILE,
         "here": yes("The run's machine is such a device"),
         "reference": text("Variant whose accuracy counts as equal"),
         "fits": rows(
