@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -29,19 +29,33 @@ class BrokenImage(Exception):
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; there is none of a name that no file can have."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    """Whether there is such a file; there is none of a name that no file can have.
+
+    Raises:
+        CompressError: the system does not tell.
+    """
+    return _told(path, Path.is_file)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is such a folder; there is none of a name that no folder can have."""
+    """Whether there is such a folder, as `is_file`."""
+    return _told(path, Path.is_dir)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is anything of this name, as `is_file`."""
+    return _told(path, Path.exists)
+
+
+def _told(path: Path, ask: Callable[[Path], bool]) -> bool:
     try:
-        return path.is_dir()
-    except (OSError, ValueError):
+        return ask(path)
+    except ValueError:  # it holds a null character, or what is no text
         return False
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise CompressError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def decode(image: Path | bytes, side: int) -> Pixels:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compress.data import arrow, csv_file, webdataset
-from compress.data.files import ENDINGS, is_file, is_folder
+from compress.data.files import ENDINGS, exists, is_file, is_folder
 from compress.data.shards import find_shards
 from compress.data.sources import LISTINGS
 from compress.data.tree import image_files, subfolders
@@ -68,7 +68,7 @@ def _kind(path: str) -> FileData:
         return _arrow("parquet", path)
     if name.endswith(webdataset.SHARDS):
         return _tars(path)
-    if not is_file(given):
+    if not exists(given):
         raise UsageError(f"{given} does not exist; give a folder of images, or a CSV, Parquet or tar file")
     if name.endswith((".csv", ".tsv")):
         return _csv(given)
@@ -76,7 +76,7 @@ def _kind(path: str) -> FileData:
 
 
 def _folder(folder: Path) -> FileData:
-    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+    if is_file(folder / "dataset_dict.json") or is_file(folder / "state.json"):
         return _arrow("hf-dataset", str(folder))
     tables = sorted(folder.glob("*.csv"))
     images = next(image_files(folder), None)

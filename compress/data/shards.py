@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from compress.data.files import is_file, is_folder
+from compress.data.files import exists, is_file, is_folder
 from compress.data.listing import SPLIT_WORDS
 from compress.errors import CompressError, UsageError
 from compress.resources import expand
@@ -101,7 +101,7 @@ def _words(inside: str, pattern: str) -> list[str]:
 
 
 def _matches(name: str) -> list[str]:
-    found = sorted(glob.glob(name)) if re.search(r"[*?\[]", name) and not is_file(Path(name)) else [name]  # noqa: PTH207 - Path.glob takes no absolute pattern
+    found = sorted(glob.glob(name)) if re.search(r"[*?\[]", name) and not exists(Path(name)) else [name]  # noqa: PTH207 - Path.glob takes no absolute pattern
     if not found or not all(is_file(Path(file)) for file in found):
         raise UsageError(f"data.path: there is no file {name}")
     return found

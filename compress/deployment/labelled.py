@@ -73,7 +73,7 @@ def _data_set(numbers: dict[str, int], classes: Sequence[str], name: str) -> Lab
     places = np.array([numbers.get(_name(one), -1) for one in raw.classes])[test.labels]
     known = places >= 0
     if not known.any():
-        raise UsageError(f"{name} has no class of the artifact ({few(list(classes))}), it has {few([*raw.classes])}")
+        raise UsageError(f"{name} has no class of the artifact ({few(classes)}), it has {few(raw.classes)}")
     counts = np.bincount(test.labels[~known], minlength=len(raw.classes))
     left_out = [{"folder": raw.classes[row], "images": int(counts[row])} for row in np.flatnonzero(counts)]
     return Labelled("test", [*test.images[known].transpose(0, 2, 3, 1)], places[known], left_out)
@@ -89,7 +89,7 @@ def _folder(numbers: dict[str, int], classes: Sequence[str], data: Path) -> Labe
     if not known:
         part = next((part for part in there if {_name(n) for n in subfolders(data / part)} & set(numbers)), None)
         hint = f"; did you mean {data / part}?" if part else ""
-        raise UsageError(f"{data} has no folder of a class ({few(list(classes))}), it has {few(there)}{hint}")
+        raise UsageError(f"{data} has no folder of a class ({few(classes)}), it has {few(there)}{hint}")
     files = {name: list(image_files(data / name)) for name in there}
     labels = np.array([numbers[_name(name)] for name in known for _ in files[name]], np.int64)
     if not labels.size:

@@ -437,6 +437,19 @@ def test_a_folder_that_cannot_be_looked_through(tmp_path, monkeypatch):
         data_key(WebData(source="webdataset", path=str(tmp_path)), 0)
 
 
+def test_what_the_system_does_not_tell_of_is_not_called_absent(photos, tmp_path, monkeypatch):
+    settings = write_csv(rows_of(photos), tmp_path / "table")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    for one in (settings, WebData(source="webdataset", path=str(tmp_path))):
+        with pytest.raises(CompressError, match="cannot be read: Permission denied"):
+            data_key(one, 0)
+
+
 def without_unlabeled(photos: Path) -> FolderData:
     shutil.rmtree(photos / "unlabeled", ignore_errors=True)
     return FolderData(source="image-folder", path=str(photos), **SETTINGS)
