@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from compress.data.preprocess import Preprocess
     from compress.deployment.artifact import load_artifact
     from compress.efficiency.doublings import doublings
-    from compress.errors import CompressError, RecipeError, UsageError
+    from compress.utils.errors import CompressError, RecipeError, UsageError
     from compress.parts import distill, measure, prune, quantize
     from compress.recipe.load import load_recipe
     from compress.recipe.schema import Recipe
@@ -22,12 +22,12 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # to Python: it is not installed
 
 _WHERE = {
-    "CompressError": "compress.errors",
+    "CompressError": "compress.utils.errors",
     "Preprocess": "compress.data.preprocess",
     "Recipe": "compress.recipe.schema",
-    "RecipeError": "compress.errors",
+    "RecipeError": "compress.utils.errors",
     "Results": "compress.results",
-    "UsageError": "compress.errors",
+    "UsageError": "compress.utils.errors",
     "distill": "compress.parts",
     "doublings": "compress.efficiency.doublings",
     "load_artifact": "compress.deployment.artifact",

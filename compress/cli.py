@@ -104,7 +104,7 @@ def validate(
     plugins: Plugins = None,
 ) -> None:
     """Check recipes: all mistakes at once, with file, line, and what is allowed."""
-    from compress.errors import SeveralErrors, UsageError
+    from compress.utils.errors import SeveralErrors, UsageError
     from compress.recipe.load import load_recipe
 
     wrong = []
@@ -122,10 +122,10 @@ def validate(
 @app.command(epilog="Example: compress-model report runs/quickstart/20261123-120000")
 def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")]) -> None:
     """Write report.html, report.md and model_card.md again from results.json."""
-    from compress.errors import CompressError, UsageError
+    from compress.utils.errors import CompressError, UsageError
     from compress.report import PAGES, write_report
     from compress.report.stored import read_results
-    from compress.sums import check_run, update_sums
+    from compress.utils.checksums import check_run, update_sums
 
     path = run / "results.json"
     for remark in check_run(run):
@@ -286,7 +286,7 @@ def _stopped(terminated: list[int]) -> NoReturn:
 
 def _explain(error: Exception) -> int:
     """Print one clear line for the person, and return the exit status."""
-    from compress.errors import CompressError
+    from compress.utils.errors import CompressError
 
     if isinstance(error, CompressError):
         message, status = str(error), error.exit_status

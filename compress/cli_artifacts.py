@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from compress.cli_shared import AsJson, Plugins, print_json
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 
 ArtifactPath = Annotated[
     Path, typer.Argument(help="An artifact of a run: its file, or its folder.", metavar="ARTIFACT", show_default=False)

@@ -31,7 +31,7 @@ def print_json(value: Any) -> None:
 
 def complete_recipe(incomplete: str) -> list[str]:
     """Recipes that begin so: the shipped ones by name, files by path. Where there are none, the shell offers files."""
-    from compress.resources import shipped
+    from compress.utils.resources import shipped
 
     names = sorted(path.stem for path in shipped("recipes").glob("*.yaml"))
     folder, slash, _ = incomplete.rpartition("/")

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
-from compress.errors import UsageError
-from compress.machine import processor, version_of
+from compress.utils.errors import UsageError
+from compress.utils.system import processor, version_of
 from compress.plugins import LOSSES
 from compress.quantization.methods import METHODS
 from compress.recipe.losses import Losses
-from compress.resources import ASSETS, config_names, shipped
+from compress.utils.resources import ASSETS, config_names, shipped
 
 if TYPE_CHECKING:
     from compress.deployment.runtimes import Runtime

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 from compress.measurement.compute import bit_operations, count, macs, parameters, training_macs
 from compress.measurement.latency import measure_in_turns, summary
 from compress.models.teachers import LoadedTeacher

@@ -17,8 +17,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from compress.deployment.runtimes import RUNTIMES
-from compress.errors import UsageError, first_line
-from compress.hashing import file_digest
+from compress.utils.errors import UsageError, first_line
+from compress.utils.hashing import file_digest
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 from compress.report.stored import read_results
 
 if TYPE_CHECKING:

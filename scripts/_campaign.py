@@ -146,7 +146,7 @@ def _call(patch: Callable[[], None]) -> int:
     import traceback
 
     from compress.__main__ import main
-    from compress.progress import console
+    from compress.utils.console import console
 
     console.file = sys.stderr
     try:

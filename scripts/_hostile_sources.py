@@ -30,7 +30,7 @@ def source(rng: Random, folder: Path) -> None:
     from compress.data.arrays import prepare
     from compress.data.guess import guess
     from compress.data.survey import look
-    from compress.errors import CompressError
+    from compress.utils.errors import CompressError
     from compress.pipeline.store import Store
 
     where = folder / "data"

@@ -37,7 +37,7 @@ from compress.quantization.capture import capture
 from compress.quantization.methods import METHODS
 from compress.quantization.post_training import quantize
 from compress.recipe.data import SampleData
-from compress.silence import quiet, silent
+from compress.utils.quiet import quiet, silent
 
 Run = Callable[[np.ndarray], object]
 Record = dict[str, Any]
@@ -295,7 +295,7 @@ def show(record: Record, resolution: int, threads: int) -> None:
 
 
 def versions(*packages: str) -> dict[str, str | None]:
-    from compress.machine import version_of
+    from compress.utils.system import version_of
 
     return {name: version_of(name) for name in packages}
 

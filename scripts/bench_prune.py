@@ -23,7 +23,7 @@ from torch import nn
 
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime, thread_count
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 from compress.measurement.compute import macs
 from compress.measurement.latency import measure_in_turns, summary
 from compress.models.build import create_model

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from compress.cli import main
-from compress.progress import console
+from compress.utils.console import console
 
 RECIPE = """\
 name: tiny

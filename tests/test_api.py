@@ -11,7 +11,7 @@ import torch
 from support import Job, photographs
 
 import compress
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 from compress.measurement.compute import macs
 
 SIDE = 32

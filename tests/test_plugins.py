@@ -9,7 +9,7 @@ import torch
 from support import Job, photographs
 
 from compress import plugins
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 
 EXAMPLES = Path(__file__).parents[1] / "recipes" / "plugins"
 RECIPE = """\

@@ -15,7 +15,7 @@ import pytest
 from support import environment
 
 import compress
-from compress.errors import RecipeError
+from compress.utils.errors import RecipeError
 from compress.recipe import Recipe, parse_recipe
 
 CHECKOUT = Path(compress.__file__).parents[1]

@@ -13,7 +13,7 @@ import numpy as np
 from compress.data.raw import Labels, Pixels, StoreLike
 from compress.data.sources import SOURCES, data_key
 from compress.data.splits import Pieces, share_out
-from compress.progress import say, task
+from compress.utils.console import say, task
 from compress.recipe.data import Data, FileData
 
 SPLITS = ("train", "unlabeled", "validation", "test")

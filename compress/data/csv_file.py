@@ -9,10 +9,10 @@ from pathlib import Path
 
 from compress.data.files import is_file
 from compress.data.listing import SPLIT_WORDS, Label, Listing, of_files, sort_out
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.recipe.data import CsvData
-from compress.resources import expand
-from compress.words import clean, did_you_mean, few
+from compress.utils.resources import expand
+from compress.utils.messages import clean, did_you_mean, few
 
 DELIMITERS = ",;\t|"
 

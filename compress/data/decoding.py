@@ -16,10 +16,10 @@ from compress.data.digests import BLOCK, THREADS
 from compress.data.files import BrokenImage, decode
 from compress.data.listing import Listing
 from compress.data.raw import Contents, Part, Pixels, Raw, Source
-from compress.errors import CompressError, UsageError, printable
-from compress.progress import task
+from compress.utils.errors import CompressError, UsageError, printable
+from compress.utils.console import task
 from compress.recipe.data import FileData
-from compress.words import clean, few
+from compress.utils.messages import clean, few
 
 BLOCK_BYTES = 2**28
 Result = TypeVar("Result")

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from compress.errors import CompressError
-from compress.hashing import file_digest
-from compress.progress import task
-from compress.remembered import recall, remember
+from compress.utils.errors import CompressError
+from compress.utils.hashing import file_digest
+from compress.utils.console import task
+from compress.utils.json_cache import recall, remember
 
 THREADS = min(8, os.cpu_count() or 1)
 BLOCK = 256

@@ -16,9 +16,9 @@ from PIL import Image
 
 from compress.data.digests import digests
 from compress.data.raw import Contents, Part, Pixels, Raw, Source
-from compress.errors import CompressError
-from compress.hashing import key_of
-from compress.progress import say
+from compress.utils.errors import CompressError
+from compress.utils.hashing import key_of
+from compress.utils.console import say
 from compress.recipe.data import DownloadedData
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from compress.data.raw import Pixels
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 
 ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif")

@@ -7,7 +7,7 @@ from pathlib import Path
 from compress.data.listing import Listing, of_files
 from compress.data.tree import find
 from compress.recipe.data import FolderData
-from compress.resources import expand
+from compress.utils.resources import expand
 
 
 def listing(settings: FolderData) -> Listing:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from compress.data.digests import digests
 from compress.data.raw import Labels
-from compress.errors import UsageError
-from compress.hashing import key_of
-from compress.words import clean, few
+from compress.utils.errors import UsageError
+from compress.utils.hashing import key_of
+from compress.utils.messages import clean, few
 
 PARTS = ("train", "validation", "test", "unlabeled")
 SPLIT_WORDS = {

@@ -12,10 +12,10 @@ import numpy as np
 
 from compress.data.arrays import BLOCK, ImageData
 from compress.data.raw import Pixels, StoreLike
-from compress.errors import UsageError
-from compress.hashing import key_of
-from compress.progress import task
-from compress.words import clean
+from compress.utils.errors import UsageError
+from compress.utils.hashing import key_of
+from compress.utils.console import task
+from compress.utils.messages import clean
 
 VERSION = 1  # of what is looked for in the same data
 PAIRS = (

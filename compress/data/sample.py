@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from compress.data.raw import Contents, Part, Raw, Source
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 from compress.recipe.data import SampleData
-from compress.resources import ASSETS
+from compress.utils.resources import ASSETS
 
 FOLDER = ASSETS / "cifar10-sample"
 SIDE = 32

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from compress.data.files import exists, is_file, is_folder
 from compress.data.listing import SPLIT_WORDS
-from compress.errors import CompressError, UsageError
-from compress.resources import expand
-from compress.words import few
+from compress.utils.errors import CompressError, UsageError
+from compress.utils.resources import expand
+from compress.utils.messages import few
 
 MOST_SHARDS = 100_000
 _BRACES = re.compile(r"\{([^{}]*)\}")

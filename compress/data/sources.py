@@ -11,7 +11,7 @@ from compress.data.decoding import file_source
 from compress.data.listing import Listing
 from compress.data.raw import Source
 from compress.data.splits import check, left_of_test
-from compress.hashing import key_of
+from compress.utils.hashing import key_of
 from compress.recipe.data import Data, FileData
 
 VERSION = 1  # of what is made from the same images and settings

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.raw import Labels, Part, Raw
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.recipe.data import DataSection, FileData
-from compress.words import clean, few
+from compress.utils.messages import clean, few
 
 Rows = NDArray[np.int64]
 Pieces = list[tuple[Part, Rows]]

@@ -15,8 +15,8 @@ from compress.data.files import BrokenImage, opened, pixels_of
 from compress.data.listing import Listed
 from compress.data.sources import LISTINGS
 from compress.data.splits import check, left_of_test
-from compress.errors import CompressError, printable
-from compress.progress import task
+from compress.utils.errors import CompressError, printable
+from compress.utils.console import task
 from compress.recipe.data import FileData
 
 MOST = 5000  # images that are looked at

@@ -12,8 +12,8 @@ import numpy as np
 
 from compress.data.files import ENDINGS
 from compress.data.raw import Labels
-from compress.errors import CompressError, UsageError
-from compress.words import few
+from compress.utils.errors import CompressError, UsageError
+from compress.utils.messages import few
 
 DEEPEST = 100
 """Folders in folders below which no images are looked for; a path cannot be much longer anyway."""

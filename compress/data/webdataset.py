@@ -15,10 +15,10 @@ from compress.data.archive import Archive, opened
 from compress.data.files import ENDINGS
 from compress.data.listing import Label, Listing, Rows, is_number, of_shards, sort_out
 from compress.data.shards import changed_at, find_shards
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 from compress.recipe.data import WebData
-from compress.resources import expand
-from compress.words import clean
+from compress.utils.resources import expand
+from compress.utils.messages import clean
 
 SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 LARGEST_LABEL = 2**20  # bytes

@@ -14,8 +14,8 @@ from compress.data.files import BrokenImage
 from compress.data.raw import Pixels
 from compress.deployment.inputs import Inputs, Picture, read_inputs
 from compress.deployment.runtimes import RUNTIMES, Runner, find_runtime, require_engine
-from compress.errors import CompressError, UsageError, first_line
-from compress.sums import refuse_changed_artifact
+from compress.utils.errors import CompressError, UsageError, first_line
+from compress.utils.checksums import refuse_changed_artifact
 
 BATCH = 32
 """Images that go through an artifact at once."""

@@ -18,8 +18,8 @@ from compress.deployment.export import artifact_bytes
 from compress.deployment.inputs import PREPROCESS
 from compress.deployment.mlperf import drive, require_loadgen
 from compress.deployment.runtimes import RUNTIMES, find_runtime, require_engine, thread_count
-from compress.errors import CompressError, UsageError
-from compress.machine import processor, version_of
+from compress.utils.errors import CompressError, UsageError
+from compress.utils.system import processor, version_of
 from compress.measurement.latency import fastest, measure_in_turns, summary
 from compress.measurement.memory import peak_memory
 

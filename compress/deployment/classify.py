@@ -13,9 +13,9 @@ from compress.data.tree import endings, image_files
 from compress.deployment.artifact import BATCH, Artifact, softmax
 from compress.deployment.inputs import decoded
 from compress.deployment.labelled import labelled
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.measurement.accuracy import accuracy_record
-from compress.progress import task
+from compress.utils.console import task
 
 Record = dict[str, Any]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import Coverage
 from compress.deployment.runtimes import Runner, not_run_here
-from compress.errors import CompressError, first_line
-from compress.silence import quiet, silent
+from compress.utils.errors import CompressError, first_line
+from compress.utils.quiet import quiet, silent
 
 if TYPE_CHECKING:
     from compress.deployment.export import Source

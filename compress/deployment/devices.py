@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from compress.errors import CompressError, first_line
+from compress.utils.errors import CompressError, first_line
 
 SAME = ("FORMAT", "READS", "ENGINE", "PACKAGES", "PROGRAMS", "QUANTIZED", "PORTABLE", "build")
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import Coverage
 from compress.deployment.runtimes import Runner, thread_count
-from compress.errors import CompressError, first_line
-from compress.silence import quiet, silent
+from compress.utils.errors import CompressError, first_line
+from compress.utils.quiet import quiet, silent
 
 if TYPE_CHECKING:
     import numpy as np

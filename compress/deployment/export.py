@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from compress.deployment.inputs import PREPROCESS
 from compress.deployment.onnx_file import write_onnx
 from compress.deployment.runtimes import Runtime, require
-from compress.errors import CompressError, UsageError
-from compress.sums import SUMS
+from compress.utils.errors import CompressError, UsageError
+from compress.utils.checksums import SUMS
 
 if TYPE_CHECKING:
     from torch import nn

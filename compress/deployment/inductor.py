@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import Coverage, products
 from compress.deployment.runtimes import Runner, thread_count, torch_threads
-from compress.errors import CompressError, first_line
-from compress.silence import quiet
+from compress.utils.errors import CompressError, first_line
+from compress.utils.quiet import quiet
 
 if TYPE_CHECKING:
     import numpy as np

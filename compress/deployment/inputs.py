@@ -16,7 +16,7 @@ from PIL import Image
 
 from compress.data.files import BrokenImage, decode, pixels_of
 from compress.data.raw import Pixels
-from compress.errors import CompressError, UsageError, first_line
+from compress.utils.errors import CompressError, UsageError, first_line
 
 PREPROCESS = "preprocess.json"
 Picture = str | Path | Image.Image | Pixels

@@ -14,9 +14,9 @@ import numpy as np
 from compress.data.files import ENDINGS
 from compress.data.tree import endings, image_files, subfolders
 from compress.deployment.inputs import Picture
-from compress.errors import UsageError
-from compress.resources import config_names, expand, shipped
-from compress.words import few
+from compress.utils.errors import UsageError
+from compress.utils.resources import config_names, expand, shipped
+from compress.utils.messages import few
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 
 from compress.deployment.artifact import Artifact
 from compress.deployment.runtimes import Runner
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 
 PACKAGE, MODULE = "mlcommons-loadgen", "mlperf_loadgen"
 IMAGES = 64  # different ones

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from compress.deployment.coverage import Coverage, products
 from compress.deployment.inputs import PREPROCESS
 from compress.deployment.runtimes import Runner, conversion_failure, thread_count
-from compress.errors import CompressError, first_line
-from compress.silence import quiet, silent
+from compress.utils.errors import CompressError, first_line
+from compress.utils.quiet import quiet, silent
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import products
-from compress.errors import CompressError, first_line
+from compress.utils.errors import CompressError, first_line
 from compress.quantization.four_bits import OPERATOR
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _as_products(graph: Any) -> None:
 def _export(model: nn.Module, resolution: int) -> Any:
     import torch
 
-    from compress.silence import quiet
+    from compress.utils.quiet import quiet
 
     example = torch.zeros(2, 3, resolution, resolution)  # of one image, the exporter would conclude a batch of one
     training = model.training

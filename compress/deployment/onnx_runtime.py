@@ -11,7 +11,7 @@ from compress.deployment.coverage import Coverage
 from compress.deployment.devices import OPTIONS, check_provider
 from compress.deployment.onnx_file import macs_by_weight, quantized_convolutions
 from compress.deployment.runtimes import Runner, thread_count
-from compress.errors import CompressError, first_line
+from compress.utils.errors import CompressError, first_line
 from compress.quantization.four_bits import OPERATOR, operator_bits
 from compress.quantization.methods import METHODS
 

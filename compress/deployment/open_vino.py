@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import Coverage, products
 from compress.deployment.runtimes import Runner, thread_count
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 from compress.quantization.methods import METHODS
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from compress.deployment.devices import on_device
-from compress.errors import CompressError, UsageError, first_line
+from compress.utils.errors import CompressError, UsageError, first_line
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from compress.deployment.coverage import Coverage
 from compress.deployment.onnx_file import INPUT
 from compress.deployment.runtimes import Runner, not_run_here
-from compress.errors import CompressError, first_line
+from compress.utils.errors import CompressError, first_line
 
 if TYPE_CHECKING:
     from compress.deployment.export import Source

@@ -15,7 +15,7 @@ from typing import Any
 
 from compress.deployment.inputs import PREPROCESS
 from compress.deployment.onnx_file import INPUT, OUTPUT
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 
 BACKENDS = ("onnxruntime", "openvino")
 """Runtimes that Triton has a backend of the same name for, the first one preferred: its batches may have any size."""

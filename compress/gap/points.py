@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 
 PETAFLOP_S_DAY = 1e15 * 86_400
 """Operations of a petaflop/s-day, the unit of AI and Compute."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from compress.errors import CompressError, UsageError, first_line
+from compress.utils.errors import CompressError, UsageError, first_line
 
 
 def create_model(

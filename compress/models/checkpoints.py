@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from compress.errors import CompressError, first_line
+from compress.utils.errors import CompressError, first_line
 from compress.models.build import create_model
 
 SIZES = (

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from compress.errors import CompressError, UsageError
-from compress.words import clean, few
+from compress.utils.errors import CompressError, UsageError
+from compress.utils.messages import clean, few
 
 ARCHITECTURE = "architecture.json"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compress.errors import CompressError
-from compress.hashing import file_digest, key_of
+from compress.utils.errors import CompressError
+from compress.utils.hashing import file_digest, key_of
 from compress.recipe.data import Views
 from compress.recipe.schema import ClassifierTeacher, OpenClipTeacher
-from compress.resources import expand
+from compress.utils.resources import expand
 
 LOCAL = "local-dir:"
 

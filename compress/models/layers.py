@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 
 
 def layers_named(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:

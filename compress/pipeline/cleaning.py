@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.pipeline.jobs import gate, in_use
 from compress.pipeline.store import MANIFEST, damage_of, entry_lock, read_manifest
 

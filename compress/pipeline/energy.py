@@ -12,7 +12,7 @@ from compress.measurement.counters import Counter, NoReading
 from compress.measurement.energy import measure_energy
 from compress.pipeline.exports import Timed, first_images, setting
 from compress.pipeline.work import Work
-from compress.progress import say, task
+from compress.utils.console import say, task
 
 
 def measure_energies(work: Work, counter: Counter, folder: Path) -> None:

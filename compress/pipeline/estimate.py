@@ -10,7 +10,7 @@ from rich.table import Table
 from compress.pipeline.plan import Plan, make_plan
 from compress.pipeline.speeds import Speeds
 from compress.pipeline.store import Store
-from compress.progress import duration
+from compress.utils.console import duration
 from compress.recipe.schema import Recipe
 
 

@@ -18,7 +18,7 @@ from compress.data.preprocess import Preprocess
 from compress.deployment.export import artifact_bytes, export
 from compress.deployment.runtimes import Runner, elsewhere, find_runtime, thread_count
 from compress.deployment.triton import write_triton
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 from compress.measurement.accuracy import accuracy_record, agreement, max_abs_diff, predict
 from compress.measurement.latency import measure_in_turns, summary
 from compress.measurement.memory import peak_memory
@@ -26,9 +26,9 @@ from compress.pipeline.choices import FILE as AUTO
 from compress.pipeline.choices import check_on_validation, choices, validation_logits
 from compress.pipeline.plan import Unit
 from compress.pipeline.work import Work
-from compress.progress import say, task
+from compress.utils.console import say, task
 from compress.recipe.schema import ExportStage, QuantizeStage, Stage
-from compress.sums import write_sums
+from compress.utils.checksums import write_sums
 
 PYTORCH = "pytorch"  # eager: the baseline that everybody has
 LEAST_INTEGER = 0.5  # share of the MACs of a quantized network without an integer convolution

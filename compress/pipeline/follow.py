@@ -14,7 +14,7 @@ from pathlib import Path
 
 from compress.pipeline.plan import Plan, Unit
 from compress.pipeline.store import Store
-from compress.progress import console
+from compress.utils.console import console
 from compress.recipe.schema import DistillStage, Fit, Recipe, ShrinkStage, Trainer, TrainStage
 
 RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")

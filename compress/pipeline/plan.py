@@ -9,9 +9,9 @@ from typing import Any, TypeGuard
 
 from compress.data.sources import data_key
 from compress.deployment.runtimes import RUNTIMES, elsewhere, find_runtime, missing, thread_count
-from compress.errors import CompressError
-from compress.hashing import file_digest, key_of
-from compress.machine import processor, version_of
+from compress.utils.errors import CompressError
+from compress.utils.hashing import file_digest, key_of
+from compress.utils.system import processor, version_of
 from compress.models.identity import LOCAL, teacher_weights_id
 from compress.pipeline.store import Store
 from compress.plugins import digests

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.deployment.runtimes import thread_count
-from compress.hashing import key_of
+from compress.utils.hashing import key_of
 from compress.measurement.compute import macs, training_macs
 from compress.models.checkpoints import changed_sizes, load_variant, plain_network, save_variant
 from compress.pipeline.fitting import charge, fit_stage, new_ledger
 from compress.pipeline.plan import Unit
 from compress.pipeline.trials import LatencyTrials
 from compress.pipeline.work import Metrics, Work, parts, write_network
-from compress.progress import say, task
+from compress.utils.console import say, task
 from compress.recipe.schema import PruneStage
 
 TAYLOR_IMAGES = 1024  # labelled train images whose loss ranks channels

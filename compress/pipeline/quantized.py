@@ -19,7 +19,7 @@ from compress.pipeline.fitting import charge, new_ledger
 from compress.pipeline.plan import Unit
 from compress.pipeline.quantization_aware import train_aware
 from compress.pipeline.work import Metrics, Work, parts, test_logits, write_variant
-from compress.progress import say
+from compress.utils.console import say
 from compress.quantization.float_layers import search
 from compress.quantization.methods import METHODS
 from compress.quantization.onnx_network import OnnxNetwork

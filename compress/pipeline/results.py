@@ -13,7 +13,7 @@ from compress.efficiency.energy import inference_carbon, inference_energy
 from compress.efficiency.fits import deployment_fits
 from compress.efficiency.intervals import paired_difference
 from compress.efficiency.worth import training_efficiency, worth
-from compress.machine import processor, version_of
+from compress.utils.system import processor, version_of
 from compress.pipeline.answered import Answered, bits, class_changes, digest_of, disagreements
 from compress.pipeline.plan import EXPORT_PACKAGES, FIT_PACKAGES, Plan, Unit
 from compress.pipeline.store import Store

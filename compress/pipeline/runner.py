@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress import progress
-from compress.atomic import write_atomic
+from compress.utils import console as progress
+from compress.utils.atomic import write_atomic
 from compress.deployment.runtimes import require_whole, thread_count, torch_threads
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.measurement.counters import Found, NoReading, find_counter
 from compress.pipeline.data_checks import check_data
 from compress.pipeline.follow import WaitingStore, follow, is_follower, several
@@ -26,10 +26,10 @@ from compress.pipeline.plan import Plan, Unit, make_plan
 from compress.pipeline.remaining import Remaining
 from compress.pipeline.results import collect
 from compress.pipeline.store import Store
-from compress.progress import console, duration, say
+from compress.utils.console import console, duration, say
 from compress.recipe.schema import Recipe
 from compress.report import write_report
-from compress.sums import write_sums
+from compress.utils.checksums import write_sums
 
 if TYPE_CHECKING:
     from compress.pipeline.work import Work

@@ -12,7 +12,7 @@ from compress.pipeline.fitting import fit_stage, new_ledger, new_student
 from compress.pipeline.plan import Unit
 from compress.pipeline.teaching import learnt_from
 from compress.pipeline.work import Work, write_network
-from compress.progress import say
+from compress.utils.console import say
 from compress.recipe.schema import Channels, DistillStage, ShrinkStage, TrainStage
 from compress.training.dead_taps import without_dead_taps
 

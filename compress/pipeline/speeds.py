@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.data.arrays import ImageData, prepare
-from compress.hashing import file_digest, key_of
-from compress.machine import cores, graphics, processor, version_of
+from compress.utils.hashing import file_digest, key_of
+from compress.utils.system import cores, graphics, processor, version_of
 from compress.models.identity import embedding_id, view_key
 from compress.pipeline.plan import MODEL_PACKAGES, TEACHER_PACKAGES, Plan, Unit
 from compress.pipeline.store import Store
@@ -26,7 +26,7 @@ from compress.recipe.schema import (
     SparsifyStage,
     TeacherStage,
 )
-from compress.remembered import recall, remember
+from compress.utils.json_cache import recall, remember
 
 if TYPE_CHECKING:
     from compress.pipeline.timing import Cost

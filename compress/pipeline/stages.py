@@ -29,7 +29,7 @@ from compress.pipeline.work import (
     write_network,
     write_variant,
 )
-from compress.progress import say
+from compress.utils.console import say
 from compress.recipe.schema import (
     DistillStage,
     OpenClipTeacher,

@@ -17,10 +17,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from compress.atomic import fsync, write_atomic
-from compress.hashing import file_digest, key_of
+from compress.utils.atomic import fsync, write_atomic
+from compress.utils.hashing import file_digest, key_of
 from compress.pipeline.jobs import Job
-from compress.progress import say
+from compress.utils.console import say
 
 MANIFEST = "entry.json"
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from compress.data.arrays import ImageData, Split, prepare
 from compress.data.preprocess import Preprocess
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 from compress.measurement.accuracy import accuracy_record
 from compress.measurement.compute import bit_operations, count, parameters
 from compress.models.checkpoints import load_variant, save_variant
@@ -29,7 +29,7 @@ from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.pipeline.plan import Plan, Unit
 from compress.pipeline.store import Store
 from compress.pipeline.teaching import embeddings_of
-from compress.progress import say, task
+from compress.utils.console import say, task
 from compress.recipe.data import PLAIN
 from compress.recipe.schema import Recipe, TeacherStage
 from compress.training.embeddings import Embedder

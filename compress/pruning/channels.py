@@ -13,7 +13,7 @@ import torch
 import torch_pruning
 from torch import nn
 
-from compress.errors import CompressError, UsageError, first_line
+from compress.utils.errors import CompressError, UsageError, first_line
 from compress.measurement.compute import macs, parameters
 from compress.models.build import classifier
 from compress.models.layers import layers_named

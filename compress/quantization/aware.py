@@ -18,11 +18,11 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 from compress.quantization.capture import capture
 from compress.quantization.scheme import Scheme, refuse_broken_weights
 from compress.quantization.torchao_pt2e import SEVEN_BITS
-from compress.silence import quiet
+from compress.utils.quiet import quiet
 
 BATCH_NORM = torch.ops.aten.batch_norm.default
 TRAINING = 5  # place of the argument that says whether statistics are those of the batch

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from compress.errors import CompressError, first_line
-from compress.silence import quiet
+from compress.utils.errors import CompressError, first_line
+from compress.utils.quiet import quiet
 
 ops = torch.ops.aten
 CONVOLUTIONS = (ops.conv1d.default, ops.conv2d.default, ops.conv3d.default, ops.convolution.default)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from compress.errors import CompressError
-from compress.progress import task
+from compress.utils.errors import CompressError
+from compress.utils.console import task
 from compress.quantization.post_training import Quantized
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 
 
 @dataclass(frozen=True)

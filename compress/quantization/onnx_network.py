@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.errors import CompressError, first_line
+from compress.utils.errors import CompressError, first_line
 from compress.quantization.four_bits import OPERATOR, operator_bits
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 from compress.quantization.capture import capture
 from compress.quantization.scheme import DEFAULT, Scheme
 from compress.quantization.torchao_pt2e import convert, prepare

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 
 
 @dataclass(frozen=True)

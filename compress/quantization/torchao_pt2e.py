@@ -23,7 +23,7 @@ from torch.fx import GraphModule
 
 from compress.quantization.capture import capture
 from compress.quantization.scheme import Scheme
-from compress.silence import quiet
+from compress.utils.quiet import quiet
 
 SEVEN_BITS = (-64, 63)
 SYMMETRIC = {"dtype": torch.int8, "quant_min": -128, "quant_max": 127, "qscheme": torch.per_tensor_symmetric}

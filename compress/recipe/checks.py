@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compress.deployment.runtimes import elsewhere, find_runtime
-from compress.errors import Problem
-from compress.machine import version_of
+from compress.utils.errors import Problem
+from compress.utils.system import version_of
 from compress.plugins import LOSSES
 from compress.quantization.methods import METHODS
 from compress.recipe.data import ArrowData
@@ -29,7 +29,7 @@ from compress.recipe.schema import (
 )
 from compress.recipe.worth import Budgets
 from compress.recipe.yaml_lines import Node
-from compress.words import did_you_mean, listed
+from compress.utils.messages import did_you_mean, listed
 
 TEST_SELECTION = (
     "an epoch chosen on the test images makes their accuracy worthless; where a published figure that was made so is "

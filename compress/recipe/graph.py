@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
 
-from compress.errors import Problem
+from compress.utils.errors import Problem
 from compress.recipe.schema import Recipe, Stage, TeacherStage
 from compress.recipe.yaml_lines import Node
-from compress.words import clean, did_you_mean, found, listed
+from compress.utils.messages import clean, did_you_mean, found, listed
 
 NETWORKS = ("train", "distill", "prune", "shrink")
 FLOAT = (*NETWORKS, "sparsify")  # whose zeros another repair would fill again

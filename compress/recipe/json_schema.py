@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from compress.recipe.schema import Recipe
-from compress.resources import config_names
+from compress.utils.resources import config_names
 
 Schema = dict[str, Any]
 NAMED = {"data": "data", "teacher": "teachers", "student": "students", "trend": "trends", "deployment": "deployments"}

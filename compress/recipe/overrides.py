@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compress.errors import Problem, RecipeError
+from compress.utils.errors import Problem, RecipeError
 from compress.recipe.compose import Composer
 from compress.recipe.yaml_lines import MAX_DEPTH, Node, read_yaml
-from compress.words import clean, did_you_mean, found, listed
+from compress.utils.messages import clean, did_you_mean, found, listed
 
 
 @dataclass(frozen=True)

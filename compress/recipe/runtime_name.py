@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from compress.deployment.runtimes import RUNTIMES
-from compress.words import did_you_mean, found, listed
+from compress.utils.messages import did_you_mean, found, listed
 
 AUTO = "auto"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from compress.data.survey import Survey
 from compress.recipe.data import FileData
-from compress.words import clean
+from compress.utils.messages import clean
 
 
 def survey_lines(settings: FileData, survey: Survey) -> list[str]:

@@ -12,12 +12,12 @@ from compress.data.downloaded import CIFAR10_CLASSES
 from compress.data.guess import TEST_SHARE
 from compress.data.survey import Survey
 from compress.deployment.runtimes import missing
-from compress.errors import UsageError
-from compress.machine import cores, has_gpu, hub_answers, in_hub_cache
+from compress.utils.errors import UsageError
+from compress.utils.system import cores, has_gpu, hub_answers, in_hub_cache
 from compress.recipe.data import ArrowData, CsvData, FileData, WebData
 from compress.recipe.json_schema import recipe_schema
 from compress.recipe.yaml_lines import scalar
-from compress.words import clean
+from compress.utils.messages import clean
 
 SCHEMA = "recipe.schema.json"
 OPEN_CLIP = "openclip-vit-b-32"

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from compress.errors import Problem, RecipeError
-from compress.words import clean
+from compress.utils.errors import Problem, RecipeError
+from compress.utils.messages import clean
 
 MAX_BYTES = 2**20
 MAX_NODES = 20_000

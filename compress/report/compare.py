@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from compress.efficiency.intervals import paired_difference
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 from compress.report.formats import field
 from compress.report.stored import read_results
-from compress.sums import check_run
+from compress.utils.checksums import check_run
 
 Record = dict[str, Any]
 ABSENT = "absent"

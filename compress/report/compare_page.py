@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.atomic import write_atomic
-from compress.errors import UsageError
+from compress.utils.atomic import write_atomic
+from compress.utils.errors import UsageError
 from compress.report import formats as f
 from compress.report.compare import ABSENT, NO_CLAIM, same_tests
 from compress.report.compare_chart import CAPTION, comparison_svg

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from compress.report import formats as f
-from compress.resources import DEFAULT_TREND
+from compress.utils.resources import DEFAULT_TREND
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.atomic import write_atomic
+from compress.utils.atomic import write_atomic
 from compress.report import formats as f
 from compress.report import tables
 from compress.report.abouts import about

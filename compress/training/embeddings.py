@@ -19,16 +19,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from compress.atomic import write_atomic
+from compress.utils.atomic import write_atomic
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.data.raw import StoreLike
 from compress.data.views import render
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 from compress.models.fused import fused
 from compress.models.identity import view_key
 from compress.models.teachers import LoadedTeacher
-from compress.progress import say, task
+from compress.utils.console import say, task
 from compress.recipe.data import Views
 from compress.training.images import Images
 

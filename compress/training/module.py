@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.data.views import render
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 from compress.models.build import classifier
 from compress.recipe.data import Views
 from compress.recipe.schema import Distillation, Fit

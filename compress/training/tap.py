@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.data.preprocess import Preprocess
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 from compress.models.build import classifier
 from compress.recipe.losses import Losses
 from compress.recipe.schema import Distillation

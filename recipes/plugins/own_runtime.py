@@ -9,7 +9,7 @@ from typing import Any
 
 from compress.deployment.coverage import Coverage
 from compress.deployment.runtimes import Runner, thread_count, torch_threads
-from compress.errors import CompressError, first_line
+from compress.utils.errors import CompressError, first_line
 from compress.plugins import runtime
 
 NAME = "torchscript"

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from compress import cli_start, plugins
 from compress.cli import app
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 
 RECIPE = """\
 name: one

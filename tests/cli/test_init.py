@@ -27,8 +27,8 @@ from support import environment, typed
 
 from compress.data import survey
 from compress.data.guess import guess
-from compress.errors import CompressError, UsageError
-from compress.machine import hub_answers, in_hub_cache
+from compress.utils.errors import CompressError, UsageError
+from compress.utils.system import hub_answers, in_hub_cache
 from compress.recipe import load_recipe, parse_recipe
 from compress.recipe.data import FolderData
 from compress.recipe.json_schema import recipe_schema

@@ -10,7 +10,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from compress.cli import app
-from compress.hashing import key_of
+from compress.utils.hashing import key_of
 from compress.pipeline.store import Store
 
 KEYS = [key_of(number=number) for number in range(2)]

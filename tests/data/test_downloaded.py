@@ -18,7 +18,7 @@ from torchvision.datasets import CIFAR10, STL10, FashionMNIST
 
 from compress.data.arrays import prepare
 from compress.data.sources import data_key
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 from compress.recipe.data import DownloadedData
 
 RNG = np.random.default_rng(0)

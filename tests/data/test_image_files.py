@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from compress.data.files import BrokenImage, decode
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 
 
 def save(path: Path, pixels: np.ndarray, mode: str | None = None, **options) -> Path:

@@ -13,7 +13,7 @@ from compress.data import digests, tree
 from compress.data.arrays import prepare
 from compress.data.files import decode
 from compress.data.sources import data_key
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.recipe.data import FolderData
 
 

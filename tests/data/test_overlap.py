@@ -15,7 +15,7 @@ from compress.data.arrays import prepare
 from compress.data.overlap import overlaps, refuse_in_test, remarks
 from compress.data.raw import Part, Raw
 from compress.data.splits import share_out
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.pipeline import data_checks
 from compress.pipeline.store import Store
 from compress.recipe import parse_recipe

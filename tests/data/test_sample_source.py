@@ -11,7 +11,7 @@ import pytest
 from compress.data import sample
 from compress.data.arrays import prepare
 from compress.data.sources import data_key
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.pipeline.store import Store
 from compress.recipe.data import SampleData, Views
 

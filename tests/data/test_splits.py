@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from compress.data.raw import Part, Raw
 from compress.data.splits import share_out
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 from compress.recipe.data import DataSection, FolderData
 
 NAMES = ("a", "b", "c")

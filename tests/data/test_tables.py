@@ -17,7 +17,7 @@ import pytest
 from compress.data.arrays import ImageData, prepare
 from compress.data.sources import data_key
 from compress.data.tree import find
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.pipeline.store import Store
 from compress.recipe import parse_recipe
 from compress.recipe.data import ArrowData, CsvData, FileData, FolderData, WebData

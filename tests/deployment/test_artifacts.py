@@ -18,7 +18,7 @@ from compress.deployment.coverage import Coverage
 from compress.deployment.export import artifact_bytes, export
 from compress.deployment.onnx_file import quantized_convolutions
 from compress.deployment.runtimes import find_runtime, missing
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.measurement.memory import peak_memory
 
 Artifacts = dict[str, dict[str, Path]]

@@ -13,7 +13,7 @@ from torch import nn
 from compress.deployment import coreml
 from compress.deployment.artifact import find_artifact, load_artifact
 from compress.deployment.export import artifact_bytes, export
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 from compress.quantization.scheme import Scheme
 from compress.quantization.torchao_pt2e import quantize
 

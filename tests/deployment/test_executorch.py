@@ -11,7 +11,7 @@ from torch import nn
 from compress.deployment import executorch
 from compress.deployment.coverage import Coverage
 from compress.deployment.export import artifact_bytes, export
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 
 pytest.importorskip("executorch")
 

@@ -13,7 +13,7 @@ from compress.deployment import inductor
 from compress.deployment.coverage import Coverage
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime, missing, require
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 
 compiles = pytest.mark.skipif(bool(missing("inductor")), reason="there is no C++ compiler")
 

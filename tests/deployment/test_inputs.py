@@ -15,7 +15,7 @@ from PIL import Image
 from compress.data.files import decode
 from compress.data.preprocess import Preprocess
 from compress.deployment.inputs import Inputs, decoded, read_inputs
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 

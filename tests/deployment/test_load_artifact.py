@@ -18,7 +18,7 @@ import compress
 from compress.data.preprocess import Preprocess
 from compress.deployment.artifact import softmax
 from compress.deployment.runtimes import find_runtime
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 
 Artifacts = dict[str, dict[str, Path]]
 

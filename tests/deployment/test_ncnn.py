@@ -14,7 +14,7 @@ from compress.deployment.artifact import load_artifact
 from compress.deployment.coverage import Coverage
 from compress.deployment.export import artifact_bytes, export
 from compress.deployment.runtimes import find_runtime
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.measurement.memory import peak_memory
 
 pytest.importorskip("ncnn")

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from compress.deployment.artifact import find_artifact
 from compress.deployment.runtimes import RUNTIMES, Runtime, find_runtime
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 from compress.recipe import schema
 
 

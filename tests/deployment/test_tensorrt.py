@@ -17,7 +17,7 @@ from compress.deployment import tensorrt
 from compress.deployment.artifact import find_artifact, load_artifact
 from compress.deployment.export import Source, export
 from compress.deployment.runtimes import find_runtime
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 from compress.quantization.rebuild import rebuild, record
 from compress.quantization.scheme import Scheme
 from compress.quantization.torchao_pt2e import quantize

@@ -12,7 +12,7 @@ from deployment.tiny_classifier import PREPROCESS
 from support import Job
 
 from compress.deployment.triton import triton_config, write_triton
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.recipe.schema import ExportStage
 
 Artifacts = dict[str, dict[str, Path]]

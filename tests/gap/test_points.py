@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 from compress.gap.fits import fits_of_tables
 from compress.gap.points import LARGEST_FILE, PETAFLOP_S_DAY, read_figure, read_points, read_year
 

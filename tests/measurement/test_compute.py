@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import nn
 
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 from compress.measurement.compute import bit_operations, count, layer_macs, macs, parameters, training_macs
 from compress.models.fused import fused
 from compress.pruning.channels import prune_channels

@@ -9,7 +9,7 @@ import yaml
 from torch import Tensor, nn
 
 from compress.measurement.compute import macs
-from compress.resources import shipped
+from compress.utils.resources import shipped
 
 
 class Text(nn.Module):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.models.build import create_model
 from compress.models.class_names import check_order, classes_of
 from compress.models.teachers import LoadedTeacher, load_teacher

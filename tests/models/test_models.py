@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from support import environment
 from torch import nn
 
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.models.build import classifier, create_model
 from compress.models.checkpoints import changed_sizes, load_variant, read_weights, save_variant
 from compress.models.identity import local_files
@@ -22,7 +22,7 @@ from compress.models.teachers import load_teacher
 from compress.pruning.channels import prune_channels
 from compress.recipe.data import SampleData
 from compress.recipe.schema import Channels, ClassifierTeacher, OpenClipTeacher, Student
-from compress.resources import ASSETS
+from compress.utils.resources import ASSETS
 
 EMBEDDED = OpenClipTeacher(source="open_clip", model="local-dir:{assets}/teacher")
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

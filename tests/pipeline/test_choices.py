@@ -12,7 +12,7 @@ from support import Job, photographs
 
 from compress.deployment import ncnn
 from compress.deployment.coverage import Coverage
-from compress.errors import CompressError, RecipeError
+from compress.utils.errors import CompressError, RecipeError
 from compress.measurement.latency import fastest
 from compress.pipeline.choices import choose
 from compress.pipeline.exports import _check

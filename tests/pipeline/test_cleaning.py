@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from compress.errors import CompressError, UsageError
-from compress.hashing import key_of
+from compress.utils.errors import CompressError, UsageError
+from compress.utils.hashing import key_of
 from compress.pipeline.cleaning import check, clean, entries, named_by_runs, parse_age, parse_size
 from compress.pipeline.store import MANIFEST, Store
 

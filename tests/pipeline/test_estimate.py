@@ -93,7 +93,7 @@ def test_another_size_or_a_damaged_note_is_timed_again(tmp_path, recipe, timed, 
     digits = note.read_text()
     note.write_text(digits.replace("0.0", "9.0", 1))
     said: list[str] = []
-    monkeypatch.setattr("compress.remembered.say", said.append)
+    monkeypatch.setattr("compress.utils.json_cache.say", said.append)
     again = estimate(parse_recipe(short), runs)
     assert timed == 3 * ["teacher_cost", "student_cost"]
     assert said == [f"store: {note} is damaged; networks are timed again"]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from support import Job
 
 from compress.models.build import create_model
-from compress.resources import ASSETS
+from compress.utils.resources import ASSETS
 
 RECIPE = """\
 name: tiny

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from support import Job
 from torch import nn
 
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 from compress.pipeline import pruned, sparse
 from compress.pipeline.store import MANIFEST
 from compress.pruning.sparsity import Mask

@@ -13,7 +13,7 @@ import torch
 from support import Job
 from torch import nn
 
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.models.checkpoints import load_variant
 from compress.pipeline.plan import Unit
 from compress.pipeline.quantization_aware import train_aware

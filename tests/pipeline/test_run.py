@@ -18,8 +18,8 @@ import torch
 from recompute import recompute
 from support import Job, environment, typed
 
-from compress.errors import CompressError
-from compress.hashing import file_digest
+from compress.utils.errors import CompressError
+from compress.utils.hashing import file_digest
 from compress.pipeline.runner import _new_folder
 from compress.pipeline.work import write_variant
 from compress.recipe.load import load_recipe

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support import Job, photographs
 
-from compress.machine import processor
+from compress.utils.system import processor
 
 RECIPE = """\
 name: tiny

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 from compress.models.build import create_model
 from compress.pipeline.trials import LatencyTrials
 from compress.pruning.channels import prune_channels

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 from compress.measurement.compute import macs
 from compress.models.build import create_model
 from compress.models.checkpoints import changed_sizes, load_variant, save_variant

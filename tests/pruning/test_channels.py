@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.models.build import create_model
 from compress.pruning.channels import IMPORTANCES, prune_channels
 from compress.pruning.gradients import keep_gradients

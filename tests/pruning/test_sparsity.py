@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 from compress.measurement.compute import macs, training_macs
 from compress.models.build import create_model
 from compress.pruning.sparsity import (

@@ -16,7 +16,7 @@ from torch import nn
 from compress.deployment.export import export
 from compress.deployment.onnx_file import macs_by_weight
 from compress.deployment.runtimes import find_runtime
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.measurement.compute import count, weight_macs
 from compress.measurement.widths import widths
 from compress.quantization.four_bits import OPERATOR, operator_bits

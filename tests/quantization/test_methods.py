@@ -16,7 +16,7 @@ from torch import nn
 
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.models.checkpoints import load_variant, save_file_variant
 from compress.quantization.methods import METHODS
 from compress.quantization.onnx_network import OnnxNetwork

@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import nn
 
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 from compress.quantization.capture import converted, layer_bits, quantized_convolutions
 from compress.quantization.post_training import quantize
 from compress.quantization.rebuild import rebuild, record

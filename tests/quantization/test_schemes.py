@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.models.layers import layers_named
 from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.float_layers import search

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recipe.recipe_texts import GOOD
 
-from compress.errors import RecipeError, UsageError
+from compress.utils.errors import RecipeError, UsageError
 from compress.recipe import load_recipe, parse_recipe
 
 QUICK = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from recipe.recipe_texts import GOOD
 
-from compress import resources
-from compress.errors import RecipeError, UsageError
+from compress.utils import resources
+from compress.utils.errors import RecipeError, UsageError
 from compress.recipe import compose as compose_module
 from compress.recipe import load_recipe, ordered_stages, parse_recipe, teacher_of
 from compress.recipe.schema import DistillStage, Student, TeacherStage, TrainStage

@@ -8,7 +8,7 @@ import time
 import pytest
 from recipe.recipe_texts import BAD, GOOD
 
-from compress.errors import RecipeError
+from compress.utils.errors import RecipeError
 from compress.recipe import parse_recipe
 
 

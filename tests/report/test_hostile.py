@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from compress.cli import app
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 
 MARKUP = "\"'></svg></style></title></pre><script>alert(1)</script><img src=x onerror=alert(1)>"
 Results = dict[str, Any]

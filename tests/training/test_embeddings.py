@@ -14,7 +14,7 @@ from torch import nn
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.data.views import render
-from compress.errors import CompressError
+from compress.utils.errors import CompressError
 from compress.models.teachers import LoadedTeacher
 from compress.pipeline.store import Store
 from compress.recipe.data import Views

@@ -14,7 +14,7 @@ import torch
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.data.views import render
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.data import Views
 from compress.recipe.schema import Distillation, Fit, Trainer

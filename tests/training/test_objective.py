@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from compress.data.preprocess import Preprocess
-from compress.errors import UsageError
+from compress.utils.errors import UsageError
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.schema import Distillation
 from compress.training import losses

@@ -13,10 +13,10 @@ import timm
 import torch
 from rich.console import Console
 
-from compress import progress
+from compress.utils import console as progress
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
-from compress.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.pipeline.remaining import Remaining
 from compress.recipe.data import Views
 from compress.recipe.schema import Fit, Trainer

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from compress.errors import printable
+from compress.utils.errors import printable
 
 LONGEST = 60
 MOST_OPTIONS = 300

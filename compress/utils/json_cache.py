@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from compress.atomic import write_atomic
-from compress.hashing import key_of
-from compress.progress import say
+from compress.utils.atomic import write_atomic
+from compress.utils.hashing import key_of
+from compress.utils.console import say
 
 
 def recall(file: Path | None, name: str, otherwise: str) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from compress.atomic import write_atomic
-from compress.errors import CompressError, UsageError
-from compress.hashing import file_digest
+from compress.utils.atomic import write_atomic
+from compress.utils.errors import CompressError, UsageError
+from compress.utils.hashing import file_digest
 
 SUMS = "SHA256SUMS"
 RUN_AGAIN = "run the recipe again: it takes from the store what is there"
