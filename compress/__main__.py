@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the command line."""
     try:
-        from compress.cli import main as run_command_line
+        from compress.cli.app import main as run_command_line
     except ModuleNotFoundError as error:
         if error.name != "typer":
             raise

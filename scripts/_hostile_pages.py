@@ -14,7 +14,7 @@ from _hostile_inputs import CHECKOUT, TOKENS, Finding, changed
 
 def report(rng: Random, folder: Path) -> None:
     """`report` on a hostile `results.json`: refused in one line, or a page that runs nothing."""
-    from compress.cli import app
+    from compress.cli.app import app
 
     results = _example()
     if rng.random() < 0.7:

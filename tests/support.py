@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compress.cli import main
+from compress.cli.app import main
 from compress.utils.console import console
 
 RECIPE = """\

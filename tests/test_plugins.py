@@ -103,7 +103,7 @@ def test_a_loss_that_no_plugin_brings_is_named() -> None:
 
 @pytest.mark.usefixtures("no_plugins")
 def test_what_plugins_bring_is_listed() -> None:
-    from compress.inventory import names
+    from compress.cli.catalog import names
 
     plugins.load([str(EXAMPLES / "own_loss.py"), str(EXAMPLES / "own_runtime.py")])
     assert "leads the student's logits by a gap" in names("losses")["own: margin"]

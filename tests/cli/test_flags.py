@@ -13,8 +13,10 @@ import typer
 from support import photographs, typed
 from typer.testing import CliRunner
 
-from compress import cli_start, plugins
-from compress.cli import app
+from compress import plugins
+
+from compress.cli import init as cli_start
+from compress.cli.app import app
 from compress.utils.errors import UsageError
 
 RECIPE = """\

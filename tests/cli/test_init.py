@@ -391,7 +391,7 @@ def test_init_for_machines(tmp_path, monkeypatch):
     kinds = {stage.id: stage.kind for stage in recipe.stages}
     rows = {row["unit"].split("/")[0]: row for row in record["estimate"]}
     assert {unit: rows[unit]["kind"] for unit in kinds} == kinds and rows["trained"]["seconds"] > 0
-    monkeypatch.setattr("compress.cli_start.MOST_TIMED", 25)
+    monkeypatch.setattr("compress.cli.init.MOST_TIMED", 25)
     done = call("init", 'my "own" photos', "--output", "own.yaml", "--json", "--force", cwd=tmp_path)
     assert json.loads(done.stdout) == {**record, "estimate": None}
     again = call("init", 'my "own" photos', "--output", "own.yaml", "--json", cwd=tmp_path)

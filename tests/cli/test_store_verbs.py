@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from compress.cli import app
+from compress.cli.app import app
 from compress.utils.hashing import key_of
 from compress.pipeline.store import Store
 

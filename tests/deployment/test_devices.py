@@ -19,7 +19,7 @@ from compress.deployment.artifact import load_artifact
 from compress.deployment.devices import check_provider
 from compress.deployment.runtimes import find_runtime, missing, require, require_engine
 from compress.utils.errors import CompressError
-from compress.inventory import examine, names
+from compress.cli.catalog import examine, names
 from compress.pipeline.needs import check_needs
 from compress.recipe.load import parse_recipe
 

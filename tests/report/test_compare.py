@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from recompute import tango_upper
 
-from compress.cli import main
+from compress.cli.app import main
 from compress.utils.errors import UsageError
 from compress.report.compare import compare
 from compress.report.compare_chart import comparison_chart, comparison_svg

@@ -41,6 +41,6 @@ def complete_recipe(incomplete: str) -> list[str]:
 
 def complete_kind(incomplete: str) -> list[str]:
     """What can be listed and begins so."""
-    from compress.inventory import KINDS
+    from compress.cli.catalog import KINDS
 
     return [kind for kind in KINDS if kind.startswith(incomplete)]

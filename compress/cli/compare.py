@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from compress.cli_shared import AsJson, print_json
+from compress.cli.options import AsJson, print_json
 
 
 def compare(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from compress.cli_shared import AsJson, Plugins, print_json
+from compress.cli.options import AsJson, Plugins, print_json
 from compress.utils.errors import UsageError
 
 ArtifactPath = Annotated[

@@ -13,8 +13,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from compress import cli_artifacts, cli_compare, cli_start, cli_store
-from compress.cli_shared import AsJson, Plugins, complete_kind, complete_recipe, print_json
+from compress.cli import artifacts as cli_artifacts
+
+from compress.cli import compare as cli_compare
+
+from compress.cli import init as cli_start
+
+from compress.cli import store as cli_store
+from compress.cli.options import AsJson, Plugins, complete_kind, complete_recipe, print_json
 
 app = typer.Typer(
     name="compress-model",
@@ -220,7 +226,7 @@ def list_names(
     as_json: AsJson = False,
 ) -> None:
     """List the names that a recipe can use."""
-    from compress.inventory import names
+    from compress.cli.catalog import names
 
     rows = names(what)
     if as_json:
@@ -233,7 +239,7 @@ def list_names(
 @app.command(epilog="Example: compress-model doctor")
 def doctor(as_json: AsJson = False) -> None:
     """Say what this machine has, and how to add what it lacks."""
-    from compress.inventory import examine
+    from compress.cli.catalog import examine
 
     rows = examine()
     if as_json:

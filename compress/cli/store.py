@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from compress.cli_shared import AsJson, print_json
+from compress.cli.options import AsJson, print_json
 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs and of the store that they share.")]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from compress.cli_shared import AsJson, print_json
+from compress.cli.options import AsJson, print_json
 
 MOST_TIMED = 20_000  # images that are decoded for an estimate without being asked
 
