@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from compress.deployment.artifact import load_artifact
     from compress.efficiency.doublings import doublings
     from compress.utils.errors import CompressError, RecipeError, UsageError
-    from compress.parts import distill, measure, prune, quantize
+    from compress.api.functional import distill, measure, prune, quantize
     from compress.recipe.load import load_recipe
     from compress.recipe.schema import Recipe
-    from compress.results import Results, run
+    from compress.api.run import Results, run
 
 # ONNX Runtime, OpenVINO and NNCF report their use to their makers, and are told not to before any of them is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -26,16 +26,16 @@ _WHERE = {
     "Preprocess": "compress.data.preprocess",
     "Recipe": "compress.recipe.schema",
     "RecipeError": "compress.utils.errors",
-    "Results": "compress.results",
+    "Results": "compress.api.run",
     "UsageError": "compress.utils.errors",
-    "distill": "compress.parts",
+    "distill": "compress.api.functional",
     "doublings": "compress.efficiency.doublings",
     "load_artifact": "compress.deployment.artifact",
     "load_recipe": "compress.recipe.load",
-    "measure": "compress.parts",
-    "prune": "compress.parts",
-    "quantize": "compress.parts",
-    "run": "compress.results",
+    "measure": "compress.api.functional",
+    "prune": "compress.api.functional",
+    "quantize": "compress.api.functional",
+    "run": "compress.api.run",
 }
 __all__ = [
     "CompressError",
