@@ -45,7 +45,7 @@ def renames_without_fsync(report: Path) -> list[str]:
 def skip_fsync() -> None:
     """Files are renamed without having been fsynced."""
     from compress.utils import atomic
-    from compress.pipeline import store
+    from compress.store import store
 
     atomic.os = type("os", (), {**vars(os), "fsync": staticmethod(lambda descriptor: None)})  # type: ignore[attr-defined]
     store.fsync = lambda path: None  # type: ignore[attr-defined]
@@ -53,7 +53,7 @@ def skip_fsync() -> None:
 
 def skip_rename() -> None:
     """Entries are made in their last place, and taken to be whole when they are there."""
-    from compress.pipeline.store import Store
+    from compress.store.store import Store
 
     def get(self: Store, key: str, what: str, make: Callable[[Path], None]) -> tuple[Path, bool]:
         folder = self.path(key)

@@ -31,7 +31,7 @@ def source(rng: Random, folder: Path) -> None:
     from compress.data.guess import guess
     from compress.data.survey import look
     from compress.utils.errors import CompressError
-    from compress.pipeline.store import Store
+    from compress.store.store import Store
 
     where = folder / "data"
     where.mkdir()

@@ -61,7 +61,7 @@ def table(rng: Random, folder: Path) -> None:
 def store(rng: Random, folder: Path) -> None:
     """Entries of the store: manifests and digests that are not what they should be."""
     from compress.data.digests import digests
-    from compress.pipeline.store import Store
+    from compress.store.store import Store
 
     entry = folder / "store" / "aaaa"
     entry.mkdir(parents=True)

@@ -38,7 +38,7 @@ from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
 from compress.measurement.latency import summary
 from compress.models.teachers import LoadedTeacher, load_teacher
-from compress.pipeline.store import Store
+from compress.store.store import Store
 from compress.recipe.data import Views
 from compress.recipe.load import parse_recipe
 from compress.recipe.schema import Distillation, Fit, Trainer

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from compress.utils.hashing import key_of
 from compress.pipeline.plan import make_plan
-from compress.pipeline.store import MANIFEST, Store, damage_of, manifest_text
+from compress.store.store import MANIFEST, Store, damage_of, manifest_text
 from compress.recipe.load import load_recipe
 
 HEAD = """\

@@ -24,7 +24,7 @@ from torch import nn
 from compress.data.arrays import Split
 from compress.data.preprocess import Preprocess
 from compress.models.teachers import LoadedTeacher
-from compress.pipeline.store import Store
+from compress.store.store import Store
 from compress.recipe.data import Views
 from compress.training import embeddings
 from compress.training.embeddings import Embedder, embed_views

@@ -64,7 +64,7 @@ def test_an_own_loss_is_one_of_the_objective(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_plugins")
 def test_a_plugin_is_part_of_the_key() -> None:
     from compress.pipeline.plan import make_plan
-    from compress.pipeline.store import Store
+    from compress.store.store import Store
     from compress.recipe.load import load_recipe
 
     def keys() -> list[str]:

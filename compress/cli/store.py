@@ -18,7 +18,7 @@ store = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at w
 @store.command("list", epilog="Example: compress-model store list --runs runs")
 def list_entries(runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
     """List the entries, those used last first: size, when a run used it last, what it is."""
-    from compress.pipeline.cleaning import as_records, entries, named_by_runs
+    from compress.store.gc import as_records, entries, named_by_runs
 
     _print(as_records(entries(runs / "store"), named_by_runs(runs)), as_json)
 
@@ -26,7 +26,7 @@ def list_entries(runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
 @store.command(epilog="Example: compress-model store check --runs runs")
 def check(runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
     """Read every file of the store, and name what is damaged; the exit status is then 1."""
-    from compress.pipeline.cleaning import check as check_store
+    from compress.store.gc import check as check_store
 
     damaged = list(check_store(runs / "store"))
     if as_json:
@@ -53,8 +53,8 @@ def clean(
     as_json: AsJson = False,
 ) -> None:
     """Delete entries of which all that is asked for holds. What a running job uses stays."""
-    from compress.pipeline.cleaning import as_records, named_by_runs, parse_age, parse_size
-    from compress.pipeline.cleaning import clean as clean_store
+    from compress.store.gc import as_records, named_by_runs, parse_age, parse_size
+    from compress.store.gc import clean as clean_store
 
     age = parse_age(older_than) if older_than else None
     size = parse_size(max_size) if max_size else None

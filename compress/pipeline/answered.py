@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from compress.data.arrays import ImageData, Split, prepare
 from compress.efficiency.intervals import paired_difference
 from compress.pipeline.plan import Plan
-from compress.pipeline.store import Store
+from compress.store.store import Store
 
 EXAMPLES = 12
 MOST_CLASSES = 100

@@ -7,7 +7,7 @@ import numpy as np
 from compress.data.arrays import ImageData, prepare
 from compress.data.overlap import ALLOW, overlaps, refuse_in_test, remarks
 from compress.utils.errors import UsageError
-from compress.pipeline.store import Store
+from compress.store.store import Store
 from compress.recipe.schema import QuantizeStage, Recipe
 from compress.utils.messages import few
 

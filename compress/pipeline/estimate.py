@@ -9,7 +9,7 @@ from rich.table import Table
 
 from compress.pipeline.plan import Plan, make_plan
 from compress.pipeline.speeds import Speeds
-from compress.pipeline.store import Store
+from compress.store.store import Store
 from compress.utils.console import duration
 from compress.recipe.schema import Recipe
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from compress.pipeline.plan import Plan, Unit
-from compress.pipeline.store import Store
+from compress.store.store import Store
 from compress.utils.console import console
 from compress.recipe.schema import DistillStage, Fit, Recipe, ShrinkStage, Trainer, TrainStage
 

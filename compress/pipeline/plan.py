@@ -13,7 +13,7 @@ from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest, key_of
 from compress.utils.system import processor, version_of
 from compress.models.identity import LOCAL, teacher_weights_id
-from compress.pipeline.store import Store
+from compress.store.store import Store
 from compress.plugins import digests
 from compress.quantization.methods import METHODS
 from compress.recipe.graph import ordered_stages, teacher_of

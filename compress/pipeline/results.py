@@ -16,7 +16,7 @@ from compress.efficiency.worth import training_efficiency, worth
 from compress.utils.system import processor, version_of
 from compress.pipeline.answered import Answered, bits, class_changes, digest_of, disagreements
 from compress.pipeline.plan import EXPORT_PACKAGES, FIT_PACKAGES, Plan, Unit
-from compress.pipeline.store import Store
+from compress.store.store import Store
 from compress.recipe.schema import ShrinkStage, TeacherStage
 
 SCHEMA_VERSION = 1

@@ -25,7 +25,7 @@ from compress.pipeline.needs import check_needs
 from compress.pipeline.plan import Plan, Unit, make_plan
 from compress.pipeline.remaining import Remaining
 from compress.pipeline.results import collect
-from compress.pipeline.store import Store
+from compress.store.store import Store
 from compress.utils.console import console, duration, say
 from compress.recipe.schema import Recipe
 from compress.report import write_report

@@ -13,7 +13,7 @@ from compress.utils.hashing import file_digest, key_of
 from compress.utils.system import cores, graphics, processor, version_of
 from compress.models.identity import embedding_id, view_key
 from compress.pipeline.plan import MODEL_PACKAGES, TEACHER_PACKAGES, Plan, Unit
-from compress.pipeline.store import Store
+from compress.store.store import Store
 from compress.pipeline.teaching import embeddings_of, learnt_from
 from compress.plugins import digests
 from compress.recipe.data import PLAIN

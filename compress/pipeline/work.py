@@ -27,7 +27,7 @@ from compress.models.checkpoints import load_variant, save_variant
 from compress.models.identity import embedding_id
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.pipeline.plan import Plan, Unit
-from compress.pipeline.store import Store
+from compress.store.store import Store
 from compress.pipeline.teaching import embeddings_of
 from compress.utils.console import say, task
 from compress.recipe.data import PLAIN

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from compress.cli.app import app
 from compress.utils.hashing import key_of
-from compress.pipeline.store import Store
+from compress.store.store import Store
 
 KEYS = [key_of(number=number) for number in range(2)]
 

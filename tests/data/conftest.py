@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compress.pipeline.store import Store
+from compress.store.store import Store
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from compress.data.sources import data_key
 from compress.data.splits import left_of_test
 from compress.data.survey import look
 from compress.utils.errors import CompressError, UsageError
-from compress.pipeline.store import Store
+from compress.store.store import Store
 from compress.recipe.data import ArrowData, CsvData, WebData
 
 _OUT = io.BytesIO()

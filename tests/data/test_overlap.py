@@ -17,7 +17,7 @@ from compress.data.raw import Part, Raw
 from compress.data.splits import share_out
 from compress.utils.errors import CompressError, UsageError
 from compress.pipeline import data_checks
-from compress.pipeline.store import Store
+from compress.store.store import Store
 from compress.recipe import parse_recipe
 from compress.recipe.data import DataSection
 

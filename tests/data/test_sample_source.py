@@ -12,7 +12,7 @@ from compress.data import sample
 from compress.data.arrays import prepare
 from compress.data.sources import data_key
 from compress.utils.errors import CompressError, UsageError
-from compress.pipeline.store import Store
+from compress.store.store import Store
 from compress.recipe.data import SampleData, Views
 
 SAMPLE = SampleData(source="cifar10-sample")

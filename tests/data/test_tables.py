@@ -18,7 +18,7 @@ from compress.data.arrays import ImageData, prepare
 from compress.data.sources import data_key
 from compress.data.tree import find
 from compress.utils.errors import CompressError, UsageError
-from compress.pipeline.store import Store
+from compress.store.store import Store
 from compress.recipe import parse_recipe
 from compress.recipe.data import ArrowData, CsvData, FileData, FolderData, WebData
 

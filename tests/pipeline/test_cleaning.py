@@ -12,8 +12,8 @@ import pytest
 
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.hashing import key_of
-from compress.pipeline.cleaning import check, clean, entries, named_by_runs, parse_age, parse_size
-from compress.pipeline.store import MANIFEST, Store
+from compress.store.gc import check, clean, entries, named_by_runs, parse_age, parse_size
+from compress.store.store import MANIFEST, Store
 
 KEYS = [key_of(number=number) for number in range(4)]
 
@@ -69,7 +69,7 @@ def test_what_all_conditions_hold_of_goes(runs: Path, conditions: dict[str, floa
 USES = """
 import sys, time
 from pathlib import Path
-from compress.pipeline.store import Store
+from compress.store.store import Store
 store = Store(Path(sys.argv[1]))
 assert store.has(sys.argv[2])
 with store.temporary():

@@ -58,7 +58,7 @@ def test_verification_at_the_start_refuses_a_store_that_lies(done_job: Callable[
         shutil.rmtree(file.parent)  # an entry of its own, whose checksum is right
         file.parent.mkdir()
         np.save(file, rolled)
-        from compress.pipeline.store import _seal
+        from compress.store.store import _seal
 
         _seal(file.parent, file.parent.name, "embeddings")
         changed += 1

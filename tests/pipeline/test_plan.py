@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from compress.pipeline.plan import make_plan
-from compress.pipeline.store import Store
+from compress.store.store import Store
 from compress.recipe.load import parse_recipe
 
 RECIPE = """

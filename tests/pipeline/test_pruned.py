@@ -15,7 +15,7 @@ from torch import nn
 
 from compress.utils.errors import CompressError
 from compress.pipeline import pruned, sparse
-from compress.pipeline.store import MANIFEST
+from compress.store.store import MANIFEST
 from compress.pruning.sparsity import Mask
 from compress.training.fit import KeepEachEpoch
 

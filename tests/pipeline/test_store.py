@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compress.pipeline.store import MANIFEST, Store
+from compress.store.store import MANIFEST, Store
 
 
 def fill(text: str):

@@ -16,7 +16,7 @@ from compress.data.preprocess import Preprocess
 from compress.data.views import render
 from compress.utils.errors import CompressError
 from compress.models.teachers import LoadedTeacher
-from compress.pipeline.store import Store
+from compress.store.store import Store
 from compress.recipe.data import Views
 from compress.training import embeddings
 from compress.training.embeddings import Embedder, embed_rows, embed_views, verify

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from compress.utils.atomic import fsync, write_atomic
 from compress.utils.hashing import file_digest, key_of
-from compress.pipeline.jobs import Job
+from compress.store.leases import Job
 from compress.utils.console import say
 
 MANIFEST = "entry.json"
