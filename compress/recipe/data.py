@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from compress.recipe.section import Fraction, Section
+from compress.recipe.base import Fraction, Section
 
 
 def _template(text: str) -> str:

@@ -11,13 +11,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from compress.utils.errors import Problem, RecipeError, UsageError
-from compress.recipe.checks import section_problems
+from compress.recipe.validate import section_problems
 from compress.recipe.compose import Composer, fill_in, shown
-from compress.recipe.explain import explain, show
+from compress.recipe.error_messages import explain, show
 from compress.recipe.graph import graph_problems
 from compress.recipe.overrides import apply_overrides, read_overrides
 from compress.recipe.schema import Recipe
-from compress.recipe.yaml_lines import MAX_BYTES, Node, read_yaml
+from compress.recipe.yaml_tree import MAX_BYTES, Node, read_yaml
 from compress.utils.resources import shipped
 from compress.utils.checksums import refuse_changed
 from compress.utils.messages import clean, did_you_mean, found

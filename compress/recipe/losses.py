@@ -9,7 +9,7 @@ from pydantic import Field, GetJsonSchemaHandler, model_serializer, model_valida
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from compress.recipe.section import Identifier, Section
+from compress.recipe.base import Identifier, Section
 
 
 def _is_number(value: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from compress.recipe.section import Section
+from compress.recipe.base import Section
 
 
 class Measure(Section):

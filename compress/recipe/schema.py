@@ -12,7 +12,7 @@ from compress.recipe.data import Data
 from compress.recipe.losses import Kd, Loss, Losses, Mix
 from compress.recipe.measure import Measure
 from compress.recipe.runtime_name import AUTO, Runtime, Runtimes
-from compress.recipe.section import Fraction, Identifier, Section
+from compress.recipe.base import Fraction, Identifier, Section
 from compress.recipe.worth import Worth
 
 

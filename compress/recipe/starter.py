@@ -16,7 +16,7 @@ from compress.utils.errors import UsageError
 from compress.utils.system import cores, has_gpu, hub_answers, in_hub_cache
 from compress.recipe.data import ArrowData, CsvData, FileData, WebData
 from compress.recipe.json_schema import recipe_schema
-from compress.recipe.yaml_lines import scalar
+from compress.recipe.yaml_tree import scalar
 from compress.utils.messages import clean
 
 SCHEMA = "recipe.schema.json"

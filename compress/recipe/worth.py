@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from compress.recipe.runtime_name import Runtime
-from compress.recipe.section import Fraction, Identifier, Section
+from compress.recipe.base import Fraction, Identifier, Section
 
 
 class Trend(Section):

@@ -378,12 +378,12 @@ def test_saved_folders_that_are_none(tmp_path):
 
 def test_pyarrow_is_asked_for_when_the_recipe_is_read(monkeypatch):
     text = "data:\n  source: parquet\n  path: x\nstages: [{id: s, kind: train, student: resnet18}]\n"
-    monkeypatch.setattr("compress.recipe.checks.version_of", lambda package: None)
+    monkeypatch.setattr("compress.recipe.validate.version_of", lambda package: None)
     with pytest.raises(
         UsageError, match=r"<recipe>:2: data.source: parquet needs pyarrow: pip install 'compress-model"
     ):
         parse_recipe(text)
-    monkeypatch.setattr("compress.recipe.checks.version_of", lambda package: "26")
+    monkeypatch.setattr("compress.recipe.validate.version_of", lambda package: "26")
     parse_recipe(text)
 
 

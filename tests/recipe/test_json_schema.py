@@ -12,7 +12,7 @@ from recipe.recipe_texts import GOOD
 
 import compress
 from compress.recipe.json_schema import recipe_schema
-from compress.recipe.yaml_lines import read_yaml
+from compress.recipe.yaml_tree import read_yaml
 
 RECIPES = sorted((Path(compress.__file__).parents[1] / "recipes").rglob("*.yaml"))
 SCHEMA = recipe_schema()

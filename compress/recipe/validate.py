@@ -28,7 +28,7 @@ from compress.recipe.schema import (
     TrainStage,
 )
 from compress.recipe.worth import Budgets
-from compress.recipe.yaml_lines import Node
+from compress.recipe.yaml_tree import Node
 from compress.utils.messages import did_you_mean, listed
 
 TEST_SELECTION = (

@@ -11,8 +11,8 @@ from pydantic_core import ErrorDetails
 
 from compress.utils.errors import Problem
 from compress.recipe.schema import Recipe
-from compress.recipe.section import Section
-from compress.recipe.yaml_lines import Node
+from compress.recipe.base import Section
+from compress.recipe.yaml_tree import Node
 from compress.utils.resources import config_names
 from compress.utils.messages import clean, did_you_mean, found, listed
 
