@@ -34,11 +34,11 @@ def init(
     With --json: {recipe, seen, chosen, estimate}, where estimate has the rows of `plan --json`, or is null of more
     images than are decoded unasked.
     """
-    from compress.data.guess import guess
-    from compress.data.survey import look
+    from compress.scaffold.detect import guess
+    from compress.scaffold.survey import look
     from compress.recipe.load import load_recipe
-    from compress.recipe.seen import survey_lines, survey_record
-    from compress.recipe.starter import check_free, choose, recipe_text, this_machine, write_recipe
+    from compress.scaffold.summary import survey_lines, survey_record
+    from compress.scaffold.recipe import check_free, choose, recipe_text, this_machine, write_recipe
 
     check_free(output, force=force)
     say: Callable[[str], None] = (lambda text: None) if as_json else print

@@ -25,15 +25,15 @@ from own_photographs import SIX, make_photographs
 from PIL import Image
 from support import environment, typed
 
-from compress.data import survey
-from compress.data.guess import guess
+from compress.scaffold import survey
+from compress.scaffold.detect import guess
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.system import hub_answers, in_hub_cache
 from compress.recipe import load_recipe, parse_recipe
 from compress.recipe.data import FolderData
 from compress.recipe.json_schema import recipe_schema
-from compress.recipe.seen import survey_lines
-from compress.recipe.starter import Machine, check_free, choose, quoted, recipe_text
+from compress.scaffold.summary import survey_lines
+from compress.scaffold.recipe import Machine, check_free, choose, quoted, recipe_text
 
 LAPTOP = Machine(cores=2, gpu=False, open_clip=False, downloads=False, runtimes=("onnxruntime", "openvino"))
 call = partial(typed, HF_HUB_OFFLINE="1")
@@ -285,7 +285,7 @@ def test_tars_without_labels(tmp_path, members, says):
 
 def test_parquet_without_its_package(tmp_path, monkeypatch):
     (tmp_path / "train.parquet").write_bytes(b"PAR1")
-    monkeypatch.setattr("compress.data.guess.version_of", lambda package: None)
+    monkeypatch.setattr("compress.scaffold.detect.version_of", lambda package: None)
     with pytest.raises(UsageError, match=r"parquet needs pyarrow: pip install 'compress-model\[data\]'"):
         text_for(tmp_path)
 

@@ -17,7 +17,7 @@ from compress.data.arrays import prepare
 from compress.data.decoding import BLOCK_BYTES, in_blocks
 from compress.data.sources import data_key
 from compress.data.splits import left_of_test
-from compress.data.survey import look
+from compress.scaffold.survey import look
 from compress.utils.errors import CompressError, UsageError
 from compress.store.store import Store
 from compress.recipe.data import ArrowData, CsvData, WebData

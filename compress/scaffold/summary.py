@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compress.data.survey import Survey
+from compress.scaffold.survey import Survey
 from compress.recipe.data import FileData
 from compress.utils.messages import clean
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compress.data.downloaded import CIFAR10_CLASSES
-from compress.data.guess import TEST_SHARE
-from compress.data.survey import Survey
+from compress.scaffold.detect import TEST_SHARE
+from compress.scaffold.survey import Survey
 from compress.deployment.runtimes import missing
 from compress.utils.errors import UsageError
 from compress.utils.system import cores, has_gpu, hub_answers, in_hub_cache
