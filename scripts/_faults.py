@@ -121,7 +121,7 @@ DAMAGE = {"unchecked-entries": unchecked_entries, "unchecked-runs": unchecked_ru
 
 def restore_from(store: Path, but: tuple[str, ...] = ()) -> None:
     """What is to be made is copied from another store that has it, but for stages of some kinds."""
-    from compress.data import arrays
+    from compress.data import prepared as arrays
     from compress.pipeline import exports, stages
 
     def copy(key: str, folder: Path) -> None:

@@ -13,7 +13,7 @@ from _hostile_inputs import Finding, damaged, images, png_bomb
 
 def image(rng: Random, folder: Path) -> None:
     """The decoder of one image file."""
-    from compress.data.files import decode
+    from compress.data.image_io import decode
 
     ending, data = rng.choice(list(images(rng).items()))
     name = rng.choice((f"it.{ending}", "it.jpg", f"-\n{rng.choice(('é', '‮', 'a' * 200))}.{ending}"))

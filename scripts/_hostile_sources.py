@@ -27,7 +27,7 @@ OUTSIDE = ("/etc/passwd", "/dev/zero", "/dev/stdin", "/proc/self/mem", "../../..
 
 def source(rng: Random, folder: Path) -> None:
     """CSV, Parquet, folders of `datasets` and WebDataset's tars: looked at as `init` does, and read as a run does."""
-    from compress.data.arrays import prepare
+    from compress.data.prepared import prepare
     from compress.scaffold.detect import guess
     from compress.scaffold.survey import look
     from compress.utils.errors import CompressError

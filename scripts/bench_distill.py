@@ -33,7 +33,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from compress.data.arrays import Split
+from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
 from compress.measurement.latency import summary

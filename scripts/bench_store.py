@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from compress.data.arrays import Split
+from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.models.teachers import LoadedTeacher
 from compress.store.store import Store

@@ -96,7 +96,7 @@ class Watch:
 
 def child(target: str, seed: int, first: int, count: int, work: Path, limit: float, plant: str | None) -> None:
     """Put inputs through one target; a line of JSON each."""
-    from compress.data.files import BrokenImage
+    from compress.data.image_io import BrokenImage
     from compress.utils.errors import CompressError
 
     attack, _ = TARGETS[target]

@@ -16,7 +16,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from compress.data.arrays import Split
+from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.utils.errors import UsageError
 from compress.measurement.compute import bit_operations, count, macs, parameters, training_macs

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.data.digests import BLOCK
-from compress.data.files import is_file
+from compress.data.image_io import is_file
 from compress.data.listing import SPLIT_WORDS, Label, Listing, Rows, of_shards, sort_out
 from compress.data.shards import changed_at, find_shards
 from compress.utils.errors import CompressError, UsageError, first_line

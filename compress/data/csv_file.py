@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from compress.data.files import is_file
+from compress.data.image_io import is_file
 from compress.data.listing import SPLIT_WORDS, Label, Listing, of_files, sort_out
 from compress.utils.errors import CompressError, UsageError
 from compress.recipe.data import CsvData

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from compress.data.digests import BLOCK, THREADS
-from compress.data.files import BrokenImage, decode
+from compress.data.image_io import BrokenImage, decode
 from compress.data.listing import Listing
-from compress.data.raw import Contents, Part, Pixels, Raw, Source
+from compress.data.source import Contents, Part, Pixels, Raw, Source
 from compress.utils.errors import CompressError, UsageError, printable
 from compress.utils.console import task
 from compress.recipe.data import FileData

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.digests import digests
-from compress.data.raw import Labels
+from compress.data.source import Labels
 from compress.utils.errors import UsageError
 from compress.utils.hashing import key_of
 from compress.utils.messages import clean, few

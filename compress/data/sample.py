@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from compress.data.raw import Contents, Part, Raw, Source
+from compress.data.source import Contents, Part, Raw, Source
 from compress.utils.errors import CompressError
 from compress.recipe.data import SampleData
 from compress.utils.resources import ASSETS

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from compress.data.files import exists, is_file, is_folder
+from compress.data.image_io import exists, is_file, is_folder
 from compress.data.listing import SPLIT_WORDS
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.resources import expand

@@ -9,7 +9,7 @@ from typing import Any
 from compress.data import arrow, csv_file, downloaded, folder, sample, webdataset
 from compress.data.decoding import file_source
 from compress.data.listing import Listing
-from compress.data.raw import Source
+from compress.data.source import Source
 from compress.data.splits import check, left_of_test
 from compress.utils.hashing import key_of
 from compress.recipe.data import Data, FileData

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data.raw import Labels, Part, Raw
+from compress.data.source import Labels, Part, Raw
 from compress.utils.errors import CompressError, UsageError
 from compress.recipe.data import DataSection, FileData
 from compress.utils.messages import clean, few

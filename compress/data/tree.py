@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.data.files import ENDINGS
-from compress.data.raw import Labels
+from compress.data.image_io import ENDINGS
+from compress.data.source import Labels
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import few
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from compress.data.archive import Archive, opened
-from compress.data.files import ENDINGS
+from compress.data.image_io import ENDINGS
 from compress.data.listing import Label, Listing, Rows, is_number, of_shards, sort_out
 from compress.data.shards import changed_at, find_shards
 from compress.utils.errors import UsageError

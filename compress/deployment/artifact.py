@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from compress.data.files import BrokenImage
-from compress.data.raw import Pixels
+from compress.data.image_io import BrokenImage
+from compress.data.source import Pixels
 from compress.deployment.inputs import Inputs, Picture, read_inputs
 from compress.deployment.runtimes import RUNTIMES, Runner, find_runtime, require_engine
 from compress.utils.errors import CompressError, UsageError, first_line

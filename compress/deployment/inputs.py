@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from compress.data.files import BrokenImage, decode, pixels_of
-from compress.data.raw import Pixels
+from compress.data.image_io import BrokenImage, decode, pixels_of
+from compress.data.source import Pixels
 from compress.utils.errors import CompressError, UsageError, first_line
 
 PREPROCESS = "preprocess.json"

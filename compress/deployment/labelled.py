@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.data.files import ENDINGS
+from compress.data.image_io import ENDINGS
 from compress.data.tree import endings, image_files, subfolders
 from compress.deployment.inputs import Picture
 from compress.utils.errors import UsageError

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data.arrays import ImageData, Split, prepare
+from compress.data.prepared import ImageData, Split, prepare
 from compress.efficiency.intervals import paired_difference
 from compress.pipeline.plan import Plan
 from compress.store.store import Store

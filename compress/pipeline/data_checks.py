@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from compress.data.arrays import ImageData, prepare
-from compress.data.overlap import ALLOW, overlaps, refuse_in_test, remarks
+from compress.data.prepared import ImageData, prepare
+from compress.data.leakage import ALLOW, overlaps, refuse_in_test, remarks
 from compress.utils.errors import UsageError
 from compress.store.store import Store
 from compress.recipe.schema import QuantizeStage, Recipe

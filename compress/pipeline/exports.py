@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from compress.data.arrays import Split
+from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.deployment.export import artifact_bytes, export
 from compress.deployment.runtimes import Runner, elsewhere, find_runtime, thread_count

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.fx import GraphModule
 
-from compress.data.arrays import Split
+from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
 from compress.models.checkpoints import load_variant

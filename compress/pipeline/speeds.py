@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.data.arrays import ImageData, prepare
+from compress.data.prepared import ImageData, prepare
 from compress.utils.hashing import file_digest, key_of
 from compress.utils.system import cores, graphics, processor, version_of
 from compress.models.identity import embedding_id, view_key

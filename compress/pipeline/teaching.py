@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compress.data.arrays import SPLITS, ImageData, Split
+from compress.data.prepared import SPLITS, ImageData, Split
 from compress.utils.system import version_of
 from compress.pipeline.plan import TEACHER_PACKAGES
 from compress.recipe.schema import Distillation

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from compress.data.arrays import ImageData, Split, prepare
+from compress.data.prepared import ImageData, Split, prepare
 from compress.data.preprocess import Preprocess
 from compress.utils.errors import CompressError
 from compress.measurement.accuracy import accuracy_record

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compress.data import arrow, csv_file, webdataset
-from compress.data.files import ENDINGS, exists, is_file, is_folder
+from compress.data.image_io import ENDINGS, exists, is_file, is_folder
 from compress.data.shards import find_shards
 from compress.data.sources import LISTINGS
 from compress.data.tree import image_files, subfolders

@@ -8,7 +8,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from compress.data.downloaded import CIFAR10_CLASSES
+from compress.data.torchvision_sets import CIFAR10_CLASSES
 from compress.scaffold.detect import TEST_SHARE
 from compress.scaffold.survey import Survey
 from compress.deployment.runtimes import missing

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from compress.data.decoding import in_blocks
-from compress.data.files import BrokenImage, opened, pixels_of
+from compress.data.image_io import BrokenImage, opened, pixels_of
 from compress.data.listing import Listed
 from compress.data.sources import LISTINGS
 from compress.data.splits import check, left_of_test

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from compress.utils.atomic import write_atomic
-from compress.data.arrays import Split
+from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
-from compress.data.raw import StoreLike
+from compress.data.source import StoreLike
 from compress.data.views import render
 from compress.utils.errors import CompressError
 from compress.models.fused import fused

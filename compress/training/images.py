@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from compress.data.arrays import Split
+from compress.data.prepared import Split
 
 
 class Images(Dataset[dict[str, Tensor]]):

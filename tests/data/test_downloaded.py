@@ -16,7 +16,7 @@ from PIL import Image
 from support import md5, write_stl10
 from torchvision.datasets import CIFAR10, STL10, FashionMNIST
 
-from compress.data.arrays import prepare
+from compress.data.prepared import prepare
 from compress.data.sources import data_key
 from compress.utils.errors import CompressError
 from compress.recipe.data import DownloadedData
@@ -177,7 +177,7 @@ def test_without_a_network_the_line_says_what_to_fetch_and_where_to_put_it(
 
 
 def test_urls_are_torchvisions_own():
-    from compress.data.downloaded import PUBLISHED
+    from compress.data.torchvision_sets import PUBLISHED
 
     assert PUBLISHED["cifar10"].url + PUBLISHED["cifar10"].archives[0] == CIFAR10.url
     assert PUBLISHED["stl10"].url + PUBLISHED["stl10"].archives[0] == STL10.url

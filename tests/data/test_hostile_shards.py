@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from compress.data import archive
-from compress.data.arrays import prepare
+from compress.data.prepared import prepare
 from compress.data.decoding import BLOCK_BYTES, in_blocks
 from compress.data.sources import data_key
 from compress.data.splits import left_of_test

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compress.data.files import BrokenImage, decode
+from compress.data.image_io import BrokenImage, decode
 from compress.utils.errors import CompressError
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from compress.data import digests, tree
-from compress.data.arrays import prepare
-from compress.data.files import decode
+from compress.data.prepared import prepare
+from compress.data.image_io import decode
 from compress.data.sources import data_key
 from compress.utils.errors import CompressError, UsageError
 from compress.recipe.data import FolderData
@@ -143,7 +143,7 @@ def test_broken_files_are_refused_by_name(photos, store):
 
 def test_broken_files_are_skipped_and_counted(photos, store, monkeypatch):
     said: list[str] = []
-    monkeypatch.setattr("compress.data.arrays.say", said.append)
+    monkeypatch.setattr("compress.data.prepared.say", said.append)
     break_files(photos)
     data = prepare(section(photos, broken="skip"), store, 0)
     assert data.skipped == 2 and data.test.labels.tolist() == [0, 0, 0, 1, 1]
@@ -160,7 +160,7 @@ def test_a_class_of_broken_files_only(photos, store):
 
 
 def test_a_run_that_was_killed_while_decoding(photos, store, monkeypatch):
-    monkeypatch.setattr("compress.data.arrays.share_out", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("compress.data.prepared.share_out", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         prepare(section(photos), store, 0)
     monkeypatch.undo()

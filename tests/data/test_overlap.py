@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
-from compress.data.arrays import prepare
-from compress.data.overlap import overlaps, refuse_in_test, remarks
-from compress.data.raw import Part, Raw
+from compress.data.prepared import prepare
+from compress.data.leakage import overlaps, refuse_in_test, remarks
+from compress.data.source import Part, Raw
 from compress.data.splits import share_out
 from compress.utils.errors import CompressError, UsageError
 from compress.pipeline import data_checks
@@ -74,7 +74,7 @@ def test_a_validation_image_in_train_is_said(photos: Path, store: Store) -> None
 def test_it_is_looked_for_once(photos: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     data = prepare(recipe(photos).data, store, 0)
     overlaps(data, store)
-    monkeypatch.setattr("compress.data.overlap._shared", None)
+    monkeypatch.setattr("compress.data.leakage._shared", None)
     assert overlaps(data, store) == []
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from compress.data import sample
-from compress.data.arrays import prepare
+from compress.data.prepared import prepare
 from compress.data.sources import data_key
 from compress.utils.errors import CompressError, UsageError
 from compress.store.store import Store
@@ -89,5 +89,5 @@ def test_a_damaged_sample_is_named(damage, tmp_path, monkeypatch):
 
 
 def test_keys_and_stored_images_need_no_torch():
-    code = "import sys, compress.data.arrays; assert not {'torch', 'torchvision'} & set(sys.modules)"
+    code = "import sys, compress.data.prepared; assert not {'torch', 'torchvision'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

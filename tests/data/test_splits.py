@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.data.raw import Part, Raw
+from compress.data.source import Part, Raw
 from compress.data.splits import share_out
 from compress.utils.errors import UsageError
 from compress.recipe.data import DataSection, FolderData

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compress.data.arrays import ImageData, prepare
+from compress.data.prepared import ImageData, prepare
 from compress.data.sources import data_key
 from compress.data.tree import find
 from compress.utils.errors import CompressError, UsageError

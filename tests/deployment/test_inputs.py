@@ -12,7 +12,7 @@ import torch
 from deployment.tiny_classifier import PREPROCESS
 from PIL import Image
 
-from compress.data.files import decode
+from compress.data.image_io import decode
 from compress.data.preprocess import Preprocess
 from compress.deployment.inputs import Inputs, decoded, read_inputs
 from compress.utils.errors import CompressError, UsageError

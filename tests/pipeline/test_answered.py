@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compress.data.arrays import ImageData, Split
+from compress.data.prepared import ImageData, Split
 from compress.pipeline.answered import Answered, bits, class_changes, digest_of, disagreements, thumbnail
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compress.data.arrays import ImageData, Split
+from compress.data.prepared import ImageData, Split
 from compress.efficiency import training_efficiency, wilson, worth
 from compress.pipeline.answered import Answered, bits, class_changes, digest_of, disagreements
 from compress.report.compare import compare

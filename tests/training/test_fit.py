@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 
-from compress.data.arrays import Split
+from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.data.views import render
 from compress.utils.errors import CompressError, UsageError

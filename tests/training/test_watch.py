@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 from compress.utils import console as progress
-from compress.data.arrays import Split
+from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.utils.errors import CompressError, UsageError
 from compress.pipeline.remaining import Remaining

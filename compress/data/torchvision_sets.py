@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from compress.data.digests import digests
-from compress.data.raw import Contents, Part, Pixels, Raw, Source
+from compress.data.source import Contents, Part, Pixels, Raw, Source
 from compress.utils.errors import CompressError
 from compress.utils.hashing import key_of
 from compress.utils.console import say

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from compress.data.raw import Pixels
+from compress.data.source import Pixels
 from compress.utils.errors import CompressError
 
 ENDINGS = frozenset(

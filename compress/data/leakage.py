@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from compress.data.arrays import BLOCK, ImageData
-from compress.data.raw import Pixels, StoreLike
+from compress.data.prepared import BLOCK, ImageData
+from compress.data.source import Pixels, StoreLike
 from compress.utils.errors import UsageError
 from compress.utils.hashing import key_of
 from compress.utils.console import task

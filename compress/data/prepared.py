@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from compress.data.raw import Labels, Pixels, StoreLike
+from compress.data.source import Labels, Pixels, StoreLike
 from compress.data.sources import SOURCES, data_key
 from compress.data.splits import Pieces, share_out
 from compress.utils.console import say, task
