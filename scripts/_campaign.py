@@ -97,7 +97,7 @@ def write_job(root: Path, *, short: bool) -> None:
     from support import photographs
     from torch import manual_seed
 
-    from compress.models.build import create_model
+    from compress.models.factory import create_model
 
     for part, count in (("train", 16), ("val", 6), ("test", 40)):
         photographs(root / "images" / part, count, seed=len(part))

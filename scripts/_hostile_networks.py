@@ -48,7 +48,7 @@ def checkpoint(rng: Random, folder: Path) -> None:
 
 @cache
 def _network() -> dict[str, Any]:
-    from compress.models.build import create_model
+    from compress.models.factory import create_model
 
     return create_model("timm", "test_resnet", 2, 32).state_dict()
 

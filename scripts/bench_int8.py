@@ -32,7 +32,7 @@ from compress.deployment.bench import environment
 from compress.deployment.export import export
 from compress.deployment.runtimes import RUNTIMES, elsewhere, find_runtime, missing, thread_count
 from compress.measurement.latency import fastest, measure_in_turns, summary
-from compress.models.build import create_model
+from compress.models.factory import create_model
 from compress.quantization.capture import capture
 from compress.quantization.methods import METHODS
 from compress.quantization.post_training import quantize

@@ -26,7 +26,7 @@ from compress.deployment.runtimes import find_runtime, thread_count
 from compress.utils.errors import UsageError
 from compress.measurement.compute import macs
 from compress.measurement.latency import measure_in_turns, summary
-from compress.models.build import create_model
+from compress.models.factory import create_model
 from compress.pipeline.trials import LatencyTrials
 from compress.pruning.channels import prune_channels
 from compress.recipe.schema import Channels, LatencyTarget

@@ -44,7 +44,7 @@ def make_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Job]:
         import torch
         from safetensors.torch import save_file
 
-        from compress.models.build import create_model
+        from compress.models.factory import create_model
 
         root = tmp_path_factory.mktemp("job")
         for part, count in (("train", 16), ("val", 6), ("test", 40)):

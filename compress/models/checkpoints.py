@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from compress.utils.errors import CompressError, first_line
-from compress.models.build import create_model
+from compress.models.factory import create_model
 
 SIZES = (
     *("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features", "normalized_shape"),

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from compress.utils.errors import UsageError, first_line
-from compress.models.build import create_model
+from compress.models.factory import create_model
 from compress.models.checkpoints import load_weights, read_weights
 from compress.recipe.schema import Student
 

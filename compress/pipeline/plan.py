@@ -12,7 +12,7 @@ from compress.deployment.runtimes import RUNTIMES, elsewhere, find_runtime, miss
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest, key_of
 from compress.utils.system import processor, version_of
-from compress.models.identity import LOCAL, teacher_weights_id
+from compress.models.fingerprint import LOCAL, teacher_weights_id
 from compress.store.store import Store
 from compress.plugins import digests
 from compress.quantization.methods import METHODS

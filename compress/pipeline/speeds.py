@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from compress.data.prepared import ImageData, prepare
 from compress.utils.hashing import file_digest, key_of
 from compress.utils.system import cores, graphics, processor, version_of
-from compress.models.identity import embedding_id, view_key
+from compress.models.fingerprint import embedding_id, view_key
 from compress.pipeline.plan import MODEL_PACKAGES, TEACHER_PACKAGES, Plan, Unit
 from compress.store.store import Store
 from compress.pipeline.teaching import embeddings_of, learnt_from

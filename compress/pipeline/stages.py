@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from compress.measurement.compute import macs
-from compress.models.fused import fused
+from compress.models.jit_fuse import fused
 from compress.models.probe import fit_probe
 from compress.models.teachers import LoadedTeacher
 from compress.pipeline.fitting import charge, distil, fit_network, new_ledger, new_student

@@ -24,7 +24,7 @@ from compress.utils.errors import CompressError
 from compress.measurement.accuracy import accuracy_record
 from compress.measurement.compute import bit_operations, count, parameters
 from compress.models.checkpoints import load_variant, save_variant
-from compress.models.identity import embedding_id
+from compress.models.fingerprint import embedding_id
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.pipeline.plan import Plan, Unit
 from compress.store.store import Store

@@ -15,7 +15,7 @@ from torch import nn
 
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.measurement.compute import macs, parameters
-from compress.models.build import classifier
+from compress.models.factory import classifier
 from compress.models.layers import layers_named
 from compress.recipe.schema import Channels
 

@@ -25,8 +25,8 @@ from compress.data.preprocess import Preprocess
 from compress.data.source import StoreLike
 from compress.data.views import render
 from compress.utils.errors import CompressError
-from compress.models.fused import fused
-from compress.models.identity import view_key
+from compress.models.jit_fuse import fused
+from compress.models.fingerprint import view_key
 from compress.models.teachers import LoadedTeacher
 from compress.utils.console import say, task
 from compress.recipe.data import Views

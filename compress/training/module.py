@@ -18,7 +18,7 @@ from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.data.views import render
 from compress.utils.errors import CompressError
-from compress.models.build import classifier
+from compress.models.factory import classifier
 from compress.recipe.data import Views
 from compress.recipe.schema import Distillation, Fit
 from compress.training.answers import Answers, Live

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from compress.data.preprocess import Preprocess
 from compress.utils.errors import UsageError
-from compress.models.build import classifier
+from compress.models.factory import classifier
 from compress.recipe.losses import Losses
 from compress.recipe.schema import Distillation
 from compress.training.answers import Answers, Live

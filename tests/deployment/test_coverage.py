@@ -13,7 +13,7 @@ from compress.deployment.coverage import Coverage
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime
 from compress.measurement.compute import weight_macs
-from compress.models.build import create_model
+from compress.models.factory import create_model
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("mobilenetv3_small_050", "vit_tiny_patch16_224")]
 

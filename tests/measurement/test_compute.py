@@ -10,7 +10,7 @@ from torch import nn
 
 from compress.utils.errors import CompressError
 from compress.measurement.compute import bit_operations, count, layer_macs, macs, parameters, training_macs
-from compress.models.fused import fused
+from compress.models.jit_fuse import fused
 from compress.pruning.channels import prune_channels
 from compress.quantization.post_training import quantize
 from compress.recipe.schema import Channels

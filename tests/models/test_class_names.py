@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import save_file
 
 from compress.utils.errors import CompressError, UsageError
-from compress.models.build import create_model
+from compress.models.factory import create_model
 from compress.models.class_names import check_order, classes_of
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.recipe.data import SampleData

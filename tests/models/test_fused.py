@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from compress.models.build import create_model
-from compress.models.fused import fused
+from compress.models.factory import create_model
+from compress.models.jit_fuse import fused
 
 
 @pytest.mark.parametrize("side", [32, 30])

@@ -14,9 +14,9 @@ from support import environment
 from torch import nn
 
 from compress.utils.errors import CompressError, UsageError
-from compress.models.build import classifier, create_model
+from compress.models.factory import classifier, create_model
 from compress.models.checkpoints import changed_sizes, load_variant, read_weights, save_variant
-from compress.models.identity import local_files
+from compress.models.fingerprint import local_files
 from compress.models.students import create_student
 from compress.models.teachers import load_teacher
 from compress.pruning.channels import prune_channels

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import save_file
 from support import photographs
 
-from compress.models.build import create_model
+from compress.models.factory import create_model
 from compress.pipeline import timing
 from compress.pipeline.estimate import estimate
 from compress.recipe.load import parse_recipe

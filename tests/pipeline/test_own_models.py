@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from support import Job
 
-from compress.models.build import create_model
+from compress.models.factory import create_model
 from compress.utils.resources import ASSETS
 
 RECIPE = """\
@@ -62,7 +62,7 @@ def test_own_teachers_and_own_students(make_job: Callable[[], Job]) -> None:
 
 
 def test_other_weights_are_another_teacher(make_job: Callable[[], Job]) -> None:
-    from compress.models.identity import teacher_weights_id
+    from compress.models.fingerprint import teacher_weights_id
     from compress.recipe.schema import OpenClipTeacher
 
     job = make_job()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from compress.utils.errors import UsageError
-from compress.models.build import create_model
+from compress.models.factory import create_model
 from compress.pipeline.trials import LatencyTrials
 from compress.pruning.channels import prune_channels
 from compress.recipe.schema import Channels, LatencyTarget

@@ -9,7 +9,7 @@ import torch
 
 from compress.utils.errors import CompressError
 from compress.measurement.compute import macs
-from compress.models.build import create_model
+from compress.models.factory import create_model
 from compress.models.checkpoints import changed_sizes, load_variant, save_variant
 from compress.pruning.channels import prune_channels
 from compress.recipe.schema import Channels

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from compress.utils.errors import CompressError, UsageError
-from compress.models.build import create_model
+from compress.models.factory import create_model
 from compress.pruning.channels import IMPORTANCES, prune_channels
 from compress.pruning.gradients import keep_gradients
 from compress.recipe.schema import Channels

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from compress.measurement.compute import macs
-from compress.models.build import create_model
+from compress.models.factory import create_model
 from compress.pruning.channels import kept_layers, prune_channels, ratios_at, without_channels
 from compress.pruning.sensitivity import coupled_layers, curves_of, sensitivity
 from compress.recipe.schema import Channels

@@ -10,7 +10,7 @@ from torch import nn
 
 from compress.utils.errors import UsageError
 from compress.measurement.compute import macs, training_macs
-from compress.models.build import create_model
+from compress.models.factory import create_model
 from compress.pruning.sparsity import (
     Sparsify,
     add_masks,
