@@ -154,7 +154,7 @@ def die_in_fit(epochs: int = 2) -> None:
 
 
 def small_blocks() -> None:
-    from compress.training import embeddings
+    from compress.training import teacher_cache as embeddings
 
     embeddings.BLOCK = 32  # type: ignore[misc]
 
@@ -163,7 +163,7 @@ def die_in_embedding() -> None:
     """The process is killed when two blocks of a view's embeddings are done."""
     import signal
 
-    from compress.training import embeddings
+    from compress.training import teacher_cache as embeddings
 
     small_blocks()
     mark = embeddings._mark

@@ -42,9 +42,9 @@ from compress.store.store import Store
 from compress.recipe.data import Views
 from compress.recipe.load import parse_recipe
 from compress.recipe.schema import Distillation, Fit, Trainer
-from compress.training.answers import Live, Stored
+from compress.training.teacher_signal import Live, Stored
 from compress.training.dead_taps import without_dead_taps
-from compress.training.embeddings import Embedder, embed_views
+from compress.training.teacher_cache import Embedder, embed_views
 from compress.training.fit import fit
 from compress.training.losses import kd
 from compress.training.module import Fitting

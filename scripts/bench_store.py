@@ -26,8 +26,8 @@ from compress.data.preprocess import Preprocess
 from compress.models.teachers import LoadedTeacher
 from compress.store.store import Store
 from compress.recipe.data import Views
-from compress.training import embeddings
-from compress.training.embeddings import Embedder, embed_views
+from compress.training import teacher_cache as embeddings
+from compress.training.teacher_cache import Embedder, embed_views
 
 WIDTH = 512
 

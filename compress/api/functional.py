@@ -29,7 +29,7 @@ from compress.quantization.scheme import Scheme
 from compress.recipe.data import PLAIN, Views
 from compress.recipe.schema import Channels, Distillation, Trainer
 from compress.recipe.base import Section
-from compress.training.answers import Live
+from compress.training.teacher_signal import Live
 from compress.training.fit import Fitted, fit
 from compress.training.module import Fitting
 

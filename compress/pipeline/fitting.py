@@ -22,9 +22,9 @@ from compress.pipeline.teaching import learnt_from
 from compress.pipeline.work import Metrics, Work, stored_head
 from compress.recipe.data import PLAIN
 from compress.recipe.schema import Distillation, DistillStage, Fit, TrainStage
-from compress.training.answers import Answers, Live, Stored
+from compress.training.teacher_signal import Answers, Live, Stored
 from compress.training.dead_taps import without_dead_taps
-from compress.training.embeddings import embed_views, verify
+from compress.training.teacher_cache import embed_views, verify
 from compress.training.fit import fit
 from compress.training.module import Fitting
 

@@ -58,7 +58,7 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, logge
     try:
         check_needs(recipe.stages)
         if loggers:
-            from compress.training.watch import check_loggers
+            from compress.training.loggers import check_loggers
 
             check_loggers(loggers)
         store = Store(folder / "store" if fresh else runs / "store")
@@ -154,7 +154,7 @@ def _make_all(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> lis
 
 def _work(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> Work:
     from compress.pipeline.work import Work
-    from compress.training.watch import Watch
+    from compress.training.loggers import Watch
 
     return Work(plan, store, Watch(log.write, tuple(loggers), log.path.parent / "logs"))
 

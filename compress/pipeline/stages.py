@@ -36,7 +36,7 @@ from compress.recipe.schema import (
     TeacherStage,
     TrainStage,
 )
-from compress.training.embeddings import embed_views
+from compress.training.teacher_cache import embed_views
 
 
 def make_teacher(work: Work, unit: Unit, folder: Path) -> None:

@@ -32,8 +32,8 @@ from compress.pipeline.teaching import embeddings_of
 from compress.utils.console import say, task
 from compress.recipe.data import PLAIN
 from compress.recipe.schema import Recipe, TeacherStage
-from compress.training.embeddings import Embedder
-from compress.training.watch import Watch
+from compress.training.teacher_cache import Embedder
+from compress.training.loggers import Watch
 
 Metrics = dict[str, Any]
 

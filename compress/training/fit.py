@@ -24,7 +24,7 @@ from compress.utils.hashing import file_digest, key_of
 from compress.utils.console import say, task
 from compress.recipe.schema import Trainer
 from compress.training.module import Diverged, Fitting
-from compress.training.rates import LOWERED
+from compress.training.optim import LOWERED
 
 CHECKPOINT = "last.ckpt"
 DIGESTS = ".sha256"

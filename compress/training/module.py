@@ -21,13 +21,13 @@ from compress.utils.errors import CompressError
 from compress.models.factory import classifier
 from compress.recipe.data import Views
 from compress.recipe.schema import Distillation, Fit
-from compress.training.answers import Answers, Live
-from compress.training.images import Images, in_order, shuffled
+from compress.training.teacher_signal import Answers, Live
+from compress.training.dataset import Images, in_order, shuffled
 from compress.training.losses import labelled_cross_entropy
 from compress.training.mixing import mixed
 from compress.training.objective import Objective, Step, reads_features
-from compress.training.rates import LOWERED, make_optimizer, rate_of
-from compress.training.tap import Tap, hint_maps, map_pairs, open_taps
+from compress.training.optim import LOWERED, make_optimizer, rate_of
+from compress.training.hooks import Tap, hint_maps, map_pairs, open_taps
 
 GPU_SHARE = 0.5  # of the free memory of a GPU that images may take
 EXPLODED = 1000.0  # times the first step's loss, or 1 where that is more

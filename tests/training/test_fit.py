@@ -18,7 +18,7 @@ from compress.utils.errors import CompressError, UsageError
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.data import Views
 from compress.recipe.schema import Distillation, Fit, Trainer
-from compress.training.answers import Answers, Live, Stored
+from compress.training.teacher_signal import Answers, Live, Stored
 from compress.training.fit import fit
 from compress.training.module import Fitting
 

@@ -13,9 +13,9 @@ from compress.utils.errors import UsageError
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.schema import Distillation
 from compress.training import losses
-from compress.training.answers import Live
+from compress.training.teacher_signal import Live
 from compress.training.objective import TERMS, Objective, Step
-from compress.training.tap import hint_maps
+from compress.training.hooks import hint_maps
 
 CLASSES, FEATURES, WIDTH = 3, 5, 4
 MAPS = torch.Size((1, 2, 4, 4)), torch.Size((1, 3, 2, 2))

@@ -20,7 +20,7 @@ from compress.utils.errors import CompressError, UsageError
 from compress.pipeline.remaining import Remaining
 from compress.recipe.data import Views
 from compress.recipe.schema import Fit, Trainer
-from compress.training import watch
+from compress.training import loggers as watch
 from compress.training.fit import fit
 from compress.training.module import Fitting
 

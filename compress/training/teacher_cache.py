@@ -30,7 +30,7 @@ from compress.models.fingerprint import view_key
 from compress.models.teachers import LoadedTeacher
 from compress.utils.console import say, task
 from compress.recipe.data import Views
-from compress.training.images import Images
+from compress.training.dataset import Images
 
 BLOCK = 4096  # images after which what is embedded counts as done
 SAME = 0.999  # cosine of two embeddings of the same view; a mirrored image is at 0.99 and below

@@ -13,7 +13,7 @@ from compress.utils.errors import UsageError
 from compress.models.factory import classifier
 from compress.recipe.losses import Losses
 from compress.recipe.schema import Distillation
-from compress.training.answers import Answers, Live
+from compress.training.teacher_signal import Answers, Live
 from compress.training.objective import reads_features
 
 MAPS = ("attention", "hint")
