@@ -35,7 +35,7 @@ from compress.measurement.latency import fastest, measure_in_turns, summary
 from compress.models.factory import create_model
 from compress.quantization.capture import capture
 from compress.quantization.methods import METHODS
-from compress.quantization.post_training import quantize
+from compress.quantization.ptq import quantize
 from compress.recipe.data import SampleData
 from compress.utils.quiet import quiet, silent
 

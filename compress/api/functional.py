@@ -24,8 +24,8 @@ from compress.measurement.latency import measure_in_turns, summary
 from compress.models.teachers import LoadedTeacher
 from compress.pruning.channels import prune_channels
 from compress.quantization.methods import METHODS
-from compress.quantization.post_training import quantize as quantize_post_training
-from compress.quantization.scheme import Scheme
+from compress.quantization.ptq import quantize as quantize_post_training
+from compress.quantization.config import Scheme
 from compress.recipe.data import PLAIN, Views
 from compress.recipe.schema import Channels, Distillation, Trainer
 from compress.recipe.base import Section
@@ -106,13 +106,13 @@ def prune(model: nn.Module, resolution: int, **settings: Any) -> nn.Module:
 
 
 def quantize(model: nn.Module, calibration: Iterable[Tensor], *, method: str = "torchao", **settings: Any) -> nn.Module:
-    """An INT8 copy of `model` for any batch size; see `compress.quantization.post_training.quantize`.
+    """An INT8 copy of `model` for any batch size; see `compress.quantization.ptq.quantize`.
 
     Args:
         model: The float network.
         calibration: Batches of images `[b, 3, r, r]`, normalised as in training.
         method: `torchao`, `nncf` or `onnxruntime`.
-        settings: Of `compress.quantization.scheme.Scheme`: `observer="percentile"`, `keep=("fc",)`, ...
+        settings: Of `compress.quantization.config.Scheme`: `observer="percentile"`, `keep=("fc",)`, ...
 
     Raises:
         UsageError: there is no such setting.

@@ -162,8 +162,8 @@ def _built(architecture: Mapping[str, Any], folder: Path) -> nn.Module:
     weights = read_weights(folder / "model.safetensors")
     model = plain_network(architecture).eval()
     if quantization:
-        from compress.quantization.rebuild import rebuild
-        from compress.quantization.scheme import Scheme
+        from compress.quantization.serialize import rebuild
+        from compress.quantization.config import Scheme
 
         shapes = {name: torch.empty(shape) for name, shape in quantization["float_shapes"].items()}
         resize(model, architecture["sizes"], shapes)

@@ -13,10 +13,10 @@ from compress.models.layers import layers_named
 from compress.pipeline.fitting import fit_stage, new_ledger
 from compress.pipeline.plan import Unit
 from compress.pipeline.work import Metrics, Work, parts
-from compress.quantization.aware import Freeze, prepare_aware, trained
+from compress.quantization.qat import Freeze, prepare_aware, trained
 from compress.quantization.capture import layer_bits, quantized_convolutions
-from compress.quantization.post_training import Quantized
-from compress.quantization.scheme import Scheme, refuse_calibration
+from compress.quantization.ptq import Quantized
+from compress.quantization.config import Scheme, refuse_calibration
 from compress.quantization.torchao_pt2e import convert
 from compress.recipe.schema import QuantizeStage
 

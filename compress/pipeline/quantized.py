@@ -20,12 +20,12 @@ from compress.pipeline.plan import Unit
 from compress.pipeline.quantization_aware import train_aware
 from compress.pipeline.work import Metrics, Work, parts, test_logits, write_variant
 from compress.utils.console import say
-from compress.quantization.float_layers import search
+from compress.quantization.mixed_precision import search
 from compress.quantization.methods import METHODS
 from compress.quantization.onnx_network import OnnxNetwork
-from compress.quantization.post_training import Quantized, quantize
-from compress.quantization.rebuild import record
-from compress.quantization.scheme import Scheme
+from compress.quantization.ptq import Quantized, quantize
+from compress.quantization.serialize import record
+from compress.quantization.config import Scheme
 from compress.recipe.schema import QuantizeStage
 
 

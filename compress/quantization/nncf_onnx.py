@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from compress.quantization.scheme import Scheme
+from compress.quantization.config import Scheme
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def quantize(
     proto: ModelProto, model: nn.Module, batches: Sequence[Tensor], excluded: Sequence[str], scheme: Scheme
 ) -> ModelProto:
-    """Quantize a float ONNX file; see `compress.quantization.post_training.quantize`.
+    """Quantize a float ONNX file; see `compress.quantization.ptq.quantize`.
 
     Args:
         proto: The file, which may be changed.

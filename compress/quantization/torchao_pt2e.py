@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from compress.quantization.capture import capture
-from compress.quantization.scheme import Scheme
+from compress.quantization.config import Scheme
 from compress.utils.quiet import quiet
 
 SEVEN_BITS = (-64, 63)

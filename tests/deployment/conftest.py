@@ -12,7 +12,7 @@ from compress.deployment.export import export
 @pytest.fixture(scope="session")
 def variants() -> dict[str, nn.Module]:
     """A float network and its quantized graph."""
-    from compress.quantization.post_training import quantize
+    from compress.quantization.ptq import quantize
 
     model = network()
     return {"float": model, "int8": quantize(model, [images(32)], images(2)).network}

@@ -14,7 +14,7 @@ from compress.deployment import coreml
 from compress.deployment.artifact import find_artifact, load_artifact
 from compress.deployment.export import artifact_bytes, export
 from compress.utils.errors import CompressError
-from compress.quantization.scheme import Scheme
+from compress.quantization.config import Scheme
 from compress.quantization.torchao_pt2e import quantize
 
 pytest.importorskip("coremltools", reason="coremltools is not installed: pip install 'compress-model[coreml]'")

@@ -18,8 +18,8 @@ from compress.deployment.artifact import find_artifact, load_artifact
 from compress.deployment.export import Source, export
 from compress.deployment.runtimes import find_runtime
 from compress.utils.errors import CompressError
-from compress.quantization.rebuild import rebuild, record
-from compress.quantization.scheme import Scheme
+from compress.quantization.serialize import rebuild, record
+from compress.quantization.config import Scheme
 from compress.quantization.torchao_pt2e import quantize
 
 Artifacts = dict[str, dict[str, Path]]

@@ -12,7 +12,7 @@ from compress.utils.errors import CompressError
 from compress.measurement.compute import bit_operations, count, layer_macs, macs, parameters, training_macs
 from compress.models.jit_fuse import fused
 from compress.pruning.channels import prune_channels
-from compress.quantization.post_training import quantize
+from compress.quantization.ptq import quantize
 from compress.recipe.schema import Channels
 
 

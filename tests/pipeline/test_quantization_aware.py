@@ -17,10 +17,10 @@ from compress.utils.errors import CompressError, UsageError
 from compress.models.checkpoints import load_variant
 from compress.pipeline.plan import Unit
 from compress.pipeline.quantization_aware import train_aware
-from compress.quantization.aware import BATCH_NORM, TRAINING, Freeze, prepare_aware, trained
+from compress.quantization.qat import BATCH_NORM, TRAINING, Freeze, prepare_aware, trained
 from compress.quantization.capture import layer_bits, quantized_convolutions
-from compress.quantization.rebuild import rebuild, record
-from compress.quantization.scheme import Scheme
+from compress.quantization.serialize import rebuild, record
+from compress.quantization.config import Scheme
 from compress.quantization.torchao_pt2e import convert
 from compress.recipe.load import load_recipe
 from compress.recipe.schema import QuantizeStage

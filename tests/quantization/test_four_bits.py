@@ -21,8 +21,8 @@ from compress.measurement.compute import count, weight_macs
 from compress.measurement.widths import widths
 from compress.quantization.four_bits import OPERATOR, operator_bits
 from compress.quantization.onnx_network import OnnxNetwork
-from compress.quantization.post_training import Quantized, quantize
-from compress.quantization.scheme import Scheme
+from compress.quantization.ptq import Quantized, quantize
+from compress.quantization.config import Scheme
 from compress.recipe.load import load_recipe
 
 IN_A_FILE = ("nncf", "onnxruntime")

@@ -20,8 +20,8 @@ from compress.utils.errors import CompressError, UsageError
 from compress.models.checkpoints import load_variant, save_file_variant
 from compress.quantization.methods import METHODS
 from compress.quantization.onnx_network import OnnxNetwork
-from compress.quantization.post_training import Quantized, quantize
-from compress.quantization.scheme import Scheme
+from compress.quantization.ptq import Quantized, quantize
+from compress.quantization.config import Scheme
 from compress.recipe.load import load_recipe
 
 IN_A_FILE = ("nncf", "onnxruntime")

@@ -12,9 +12,9 @@ from torch import nn
 
 from compress.utils.errors import CompressError
 from compress.quantization.capture import converted, layer_bits, quantized_convolutions
-from compress.quantization.post_training import quantize
-from compress.quantization.rebuild import rebuild, record
-from compress.quantization.scheme import Scheme
+from compress.quantization.ptq import quantize
+from compress.quantization.serialize import rebuild, record
+from compress.quantization.config import Scheme
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
 

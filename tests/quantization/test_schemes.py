@@ -10,10 +10,10 @@ from torch import nn
 from compress.utils.errors import CompressError, UsageError
 from compress.models.layers import layers_named
 from compress.quantization.capture import layer_bits, quantized_convolutions
-from compress.quantization.float_layers import search
-from compress.quantization.post_training import Quantized, quantize
-from compress.quantization.rebuild import rebuild, record
-from compress.quantization.scheme import Scheme
+from compress.quantization.mixed_precision import search
+from compress.quantization.ptq import Quantized, quantize
+from compress.quantization.serialize import rebuild, record
+from compress.quantization.config import Scheme
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
 

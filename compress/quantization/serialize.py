@@ -15,7 +15,7 @@ from torch.fx import GraphModule, Node
 
 from compress.utils.errors import CompressError
 from compress.quantization.capture import capture
-from compress.quantization.scheme import DEFAULT, Scheme
+from compress.quantization.config import DEFAULT, Scheme
 from compress.quantization.torchao_pt2e import convert, prepare
 
 Scale = tuple[float, int]
@@ -84,7 +84,7 @@ def _observed(blank: nn.Module, example: Tensor, scheme: Scheme) -> GraphModule:
         graph = prepare(capture(blank, example), replace(scheme, observer="minmax"))
         graph(torch.zeros_like(example))
         return graph
-    from compress.quantization.aware import prepare_aware, trained
+    from compress.quantization.qat import prepare_aware, trained
 
     for module in blank.modules():
         if isinstance(module, nn.BatchNorm2d) and module.weight is not None:

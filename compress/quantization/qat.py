@@ -20,7 +20,7 @@ from torch.fx import GraphModule
 
 from compress.utils.errors import CompressError
 from compress.quantization.capture import capture
-from compress.quantization.scheme import Scheme, refuse_broken_weights
+from compress.quantization.config import Scheme, refuse_broken_weights
 from compress.quantization.torchao_pt2e import SEVEN_BITS
 from compress.utils.quiet import quiet
 

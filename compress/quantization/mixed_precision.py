@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from compress.utils.errors import CompressError
 from compress.utils.console import task
-from compress.quantization.post_training import Quantized
+from compress.quantization.ptq import Quantized
 
 
 @dataclass(frozen=True)
