@@ -56,7 +56,7 @@ def _network() -> dict[str, Any]:
 def artifact(rng: Random, folder: Path) -> None:
     """Artifacts: `preprocess.json`, the ONNX file, and what Triton is told of it."""
     from compress.deployment.artifact import load_artifact
-    from compress.deployment.inputs import read_inputs
+    from compress.deployment.preprocess import read_inputs
     from compress.deployment.triton import write_triton
 
     about = {"resolution": 8, "mean": [0.5] * 3, "std": [0.2] * 3, "interpolation": "bicubic", "classes": ["a", "b"]}

@@ -78,7 +78,7 @@ def evaluate(
     if (folder is None) == (data is None):
         raise UsageError("evaluate takes one --data: a folder with one folder of images a class, or a data set's name")
     from compress.deployment.artifact import load_artifact
-    from compress.deployment.classify import evaluate as evaluate_artifact
+    from compress.deployment.evaluate import evaluate as evaluate_artifact
 
     record = evaluate_artifact(load_artifact(artifact, runtime), data or folder or "")
     if as_json:
@@ -100,7 +100,7 @@ def predict(
 ) -> None:
     """Say what is on images. Those that cannot be read are named, and make the exit status 1."""
     from compress.deployment.artifact import load_artifact
-    from compress.deployment.classify import predict as predict_images
+    from compress.deployment.evaluate import predict as predict_images
     from compress.report.artifacts import prediction_line
 
     rows, damaged = [], 0

@@ -12,7 +12,7 @@ from PIL import Image
 
 from compress.data.image_io import BrokenImage
 from compress.data.source import Pixels
-from compress.deployment.inputs import Inputs, Picture, read_inputs
+from compress.deployment.preprocess import Inputs, Picture, read_inputs
 from compress.deployment.runtimes import RUNTIMES, Runner, find_runtime, require_engine
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.checksums import refuse_changed_artifact

@@ -15,7 +15,7 @@ import numpy as np
 
 from compress.deployment.artifact import Artifact, find_artifact, load_artifact
 from compress.deployment.export import artifact_bytes
-from compress.deployment.inputs import PREPROCESS
+from compress.deployment.preprocess import PREPROCESS
 from compress.deployment.mlperf import drive, require_loadgen
 from compress.deployment.runtimes import RUNTIMES, find_runtime, require_engine, thread_count
 from compress.utils.errors import CompressError, UsageError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.deployment.inputs import PREPROCESS
+from compress.deployment.preprocess import PREPROCESS
 from compress.deployment.onnx_file import write_onnx
 from compress.deployment.runtimes import Runtime, require
 from compress.utils.errors import CompressError, UsageError

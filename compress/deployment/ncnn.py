@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import Coverage, products
-from compress.deployment.inputs import PREPROCESS
+from compress.deployment.preprocess import PREPROCESS
 from compress.deployment.runtimes import Runner, conversion_failure, thread_count
 from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import quiet, silent

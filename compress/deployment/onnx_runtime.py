@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import Coverage
-from compress.deployment.devices import OPTIONS, check_provider
+from compress.deployment.providers import OPTIONS, check_provider
 from compress.deployment.onnx_file import macs_by_weight, quantized_convolutions
 from compress.deployment.runtimes import Runner, thread_count
 from compress.utils.errors import CompressError, first_line

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from compress.deployment.devices import on_device
+from compress.deployment.providers import on_device
 from compress.utils.errors import CompressError, UsageError, first_line
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compress.deployment.inputs import PREPROCESS
+from compress.deployment.preprocess import PREPROCESS
 from compress.deployment.onnx_file import INPUT, OUTPUT
 from compress.utils.errors import CompressError, UsageError
 

@@ -16,7 +16,7 @@ from recipe.recipe_texts import GOOD
 
 from compress.deployment import open_vino
 from compress.deployment.artifact import load_artifact
-from compress.deployment.devices import check_provider
+from compress.deployment.providers import check_provider
 from compress.deployment.runtimes import find_runtime, missing, require, require_engine
 from compress.utils.errors import CompressError
 from compress.cli.catalog import examine, names

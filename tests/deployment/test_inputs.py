@@ -14,7 +14,7 @@ from PIL import Image
 
 from compress.data.image_io import decode
 from compress.data.preprocess import Preprocess
-from compress.deployment.inputs import Inputs, decoded, read_inputs
+from compress.deployment.preprocess import Inputs, decoded, read_inputs
 from compress.utils.errors import CompressError, UsageError
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)

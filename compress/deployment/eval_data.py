@@ -13,7 +13,7 @@ import numpy as np
 
 from compress.data.image_io import ENDINGS
 from compress.data.tree import endings, image_files, subfolders
-from compress.deployment.inputs import Picture
+from compress.deployment.preprocess import Picture
 from compress.utils.errors import UsageError
 from compress.utils.resources import config_names, expand, shipped
 from compress.utils.messages import few
