@@ -10,9 +10,9 @@ from typing import Any
 
 from compress.efficiency.deployment import costs_of_million
 from compress.efficiency.energy import inference_carbon, inference_energy
-from compress.efficiency.fits import deployment_fits
+from compress.efficiency.deployment_fit import deployment_fits
 from compress.efficiency.intervals import paired_difference
-from compress.efficiency.worth import training_efficiency, worth
+from compress.efficiency.savings import training_efficiency, worth
 from compress.utils.system import processor, version_of
 from compress.pipeline.answered import Answered, bits, class_changes, digest_of, disagreements
 from compress.pipeline.plan import EXPORT_PACKAGES, FIT_PACKAGES, Plan, Unit

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from compress.efficiency.deployment import costs_of_million, price_per_million, seconds_per_million
-from compress.efficiency.worth import worth
+from compress.efficiency.savings import worth
 
 TREND = {"name": "t", "growth": 4.1, "hardware": 1.352, "basis": "b", "source": "s"}
 

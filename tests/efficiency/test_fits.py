@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from compress.efficiency.fits import deployment_fits
+from compress.efficiency.deployment_fit import deployment_fits
 
 EPYC = "AMD EPYC 9V74 80-Core Processor"
 BUDGETS = dict.fromkeys(("latency_ms", "memory_mb", "size_mb", "energy_j"))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.utils.errors import UsageError
-from compress.gap.fits import fits_of_tables
+from compress.gap.growth_fit import fits_of_tables
 from compress.gap.points import LARGEST_FILE, PETAFLOP_S_DAY, read_figure, read_points, read_year
 
 MODELS = """Model,Domain,Publication date,Training compute (FLOP),Training compute cost (2023 USD),Notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compress.efficiency.fits import deployment_fits
+from compress.efficiency.deployment_fit import deployment_fits
 from compress.report import render_html, render_markdown
 from compress.report.deployments import deployment_tables
 

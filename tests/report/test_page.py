@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from compress.efficiency import worth
+from compress.efficiency import savings as worth
 from compress.report import page, render_html, render_markdown, terminal_table, write_report
 from compress.report.answer import answer, not_measured
 from compress.report.classes import classes_table

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compress.efficiency.energy import inference_energy
-from compress.efficiency.worth import cost
+from compress.efficiency.savings import cost
 
 Record = Mapping[str, Any]
 Figure = tuple[float | None, str]
