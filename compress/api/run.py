@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.utils.errors import UsageError
-from compress.report.stored import read_results
+from compress.report.io import read_results
 
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe

@@ -130,7 +130,7 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar=
     """Write report.html, report.md and model_card.md again from results.json."""
     from compress.utils.errors import CompressError, UsageError
     from compress.report import PAGES, write_report
-    from compress.report.stored import read_results
+    from compress.report.io import read_results
     from compress.utils.checksums import check_run, update_sums
 
     path = run / "results.json"

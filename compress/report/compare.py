@@ -15,7 +15,7 @@ from typing import Any
 from compress.efficiency.intervals import paired_difference
 from compress.utils.errors import UsageError
 from compress.report.formats import field
-from compress.report.stored import read_results
+from compress.report.io import read_results
 from compress.utils.checksums import check_run
 
 Record = dict[str, Any]

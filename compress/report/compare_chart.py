@@ -8,7 +8,7 @@ from typing import Any
 from compress.report import formats as f
 from compress.report.compare import NO_CLAIM
 from compress.report.formats import field
-from compress.report.marks import Chart, Mark, draw_marks, telling_cost
+from compress.report.scatter import Chart, Mark, draw_marks, telling_cost
 from compress.report.svg import MARKS, chart_svg
 
 CAPTION = (

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from compress.report.answer import answer
+from compress.report.headline import answer
 from compress.report.page import TEMPLATES
 from compress.report.plots import accuracy_cost_svg
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from compress.utils.atomic import write_atomic
 from compress.report import formats as f
 from compress.report import tables
-from compress.report.abouts import about
-from compress.report.answer import answer, not_measured
-from compress.report.card import model_card
+from compress.report.tooltips import about
+from compress.report.headline import answer, not_measured
+from compress.report.model_card import model_card
 from compress.report.classes import chosen_changes, classes_table
 from compress.report.deployments import deployment_tables
 from compress.report.disagreements import disagreements

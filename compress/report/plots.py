@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.report import formats as f
 from compress.report.formats import field
-from compress.report.marks import Chart, Mark, Style, draw_marks, telling_cost
+from compress.report.scatter import Chart, Mark, Style, draw_marks, telling_cost
 from compress.report.svg import BAD, GOOD, INK, LINE, MUTED, chart_svg
 from compress.report.tables import grant_word
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from compress.report import render_markdown, write_report
-from compress.report.card import front_matter, model_card
+from compress.report.model_card import front_matter, model_card
 
 
 def test_the_hub_reads_the_results_of_the_final_variant(results: dict[str, Any]) -> None:

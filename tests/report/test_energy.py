@@ -9,7 +9,7 @@ import pytest
 from compress.efficiency import savings as worth
 from compress.efficiency.energy import inference_carbon, inference_energy
 from compress.report import render_html, render_markdown
-from compress.report.answer import not_measured
+from compress.report.headline import not_measured
 
 Results = dict[str, Any]
 RAPL = "measured: RAPL package, idle subtracted"

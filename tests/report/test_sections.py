@@ -8,7 +8,7 @@ import pytest
 
 from compress.report import formats as f
 from compress.report import page, render_html
-from compress.report.abouts import about
+from compress.report.tooltips import about
 from compress.report.classes import chosen_changes, classes_table, verdict
 from compress.report.disagreements import disagreements
 from compress.report.lineage import lineage

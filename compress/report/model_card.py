@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from compress.report import formats as f
-from compress.report.answer import answer
+from compress.report.headline import answer
 from compress.report.formats import field
 
 _TAGS = {

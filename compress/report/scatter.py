@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from compress.report import formats as f
-from compress.report.places import Box, place_labels, side_by_side
+from compress.report.label_layout import Box, place_labels, side_by_side
 from compress.report.svg import (
     HEIGHT,
     INK,
