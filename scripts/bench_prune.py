@@ -27,7 +27,7 @@ from compress.utils.errors import UsageError
 from compress.measurement.compute import macs
 from compress.measurement.latency import measure_in_turns, summary
 from compress.models.factory import create_model
-from compress.pipeline.trials import LatencyTrials
+from compress.stages.latency_search import LatencyTrials
 from compress.pruning.channels import prune_channels
 from compress.recipe.schema import Channels, LatencyTarget
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from compress.measurement.counters import Counter, NoReading
 from compress.measurement.energy import measure_energy
-from compress.pipeline.exports import Timed, first_images, setting
-from compress.pipeline.work import Work
+from compress.stages.export import Timed, first_images, setting
+from compress.stages.context import Work
 from compress.utils.console import say, task
 
 

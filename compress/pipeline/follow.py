@@ -48,8 +48,8 @@ def is_follower(recipe: Recipe) -> bool:
 
 def follow(plan: Plan, store: WaitingStore) -> None:
     """Join every fit of the plan that the store does not hold yet."""
-    from compress.pipeline.stages import MAKERS
-    from compress.pipeline.work import Work
+    from compress.stages.makers import MAKERS
+    from compress.stages.context import Work
     from compress.training.fit import Followed
 
     console.quiet = True

@@ -32,7 +32,7 @@ from compress.report import write_report
 from compress.utils.checksums import write_sums
 
 if TYPE_CHECKING:
-    from compress.pipeline.work import Work
+    from compress.stages.context import Work
 
 
 def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, loggers: Sequence[str] = ()) -> Path:
@@ -153,7 +153,7 @@ def _make_all(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> lis
 
 
 def _work(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> Work:
-    from compress.pipeline.work import Work
+    from compress.stages.context import Work
     from compress.training.loggers import Watch
 
     return Work(plan, store, Watch(log.write, tuple(loggers), log.path.parent / "logs"))
@@ -172,8 +172,8 @@ def _make(work: Work, unit: Unit, log: Log) -> float:
     """Make a unit, and return the seconds that it took."""
     import torch
 
-    from compress.pipeline.exports import make_export
-    from compress.pipeline.stages import MAKERS
+    from compress.stages.export import make_export
+    from compress.stages.makers import MAKERS
 
     log.write("start", unit=unit.id, key=unit.key)
     clock = time.monotonic()
@@ -195,8 +195,8 @@ def _measure(plan: Plan, store: Store, log: Log) -> None:
     if store.has(plan.latency_key):
         say("latency: taken from the store")
         return
-    from compress.pipeline.exports import measure_latency
-    from compress.pipeline.work import Work
+    from compress.stages.export import measure_latency
+    from compress.stages.context import Work
 
     say(f"latency: all variants in turns, {plan.recipe.measure.rounds} rounds")
     with torch_threads(thread_count(plan.recipe.measure.threads)):
@@ -214,7 +214,7 @@ def _measure_energy(plan: Plan, store: Store, found: Found, log: Log) -> None:
         say("energy: taken from the store")
         return
     from compress.pipeline.energy import measure_energies
-    from compress.pipeline.work import Work
+    from compress.stages.context import Work
 
     say(f"energy: {counter.name}, some ten seconds a variant and runtime")
     try:

@@ -14,7 +14,7 @@ from compress.utils.system import cores, graphics, processor, version_of
 from compress.models.fingerprint import embedding_id, view_key
 from compress.pipeline.plan import MODEL_PACKAGES, TEACHER_PACKAGES, Plan, Unit
 from compress.store.store import Store
-from compress.pipeline.teaching import embeddings_of, learnt_from
+from compress.stages.teacher_inputs import embeddings_of, learnt_from
 from compress.plugins import digests
 from compress.recipe.data import PLAIN
 from compress.recipe.schema import (

@@ -14,8 +14,8 @@ from compress.deployment import ncnn
 from compress.deployment.coverage import Coverage
 from compress.utils.errors import CompressError, RecipeError
 from compress.measurement.latency import fastest
-from compress.pipeline.choices import choose
-from compress.pipeline.exports import _check
+from compress.stages.runtime_selection import choose
+from compress.stages.export import _check
 from compress.pipeline.plan import _runtimes
 from compress.recipe.load import parse_recipe
 from compress.recipe.schema import ExportStage

@@ -16,7 +16,7 @@ from torch import nn
 from compress.utils.errors import CompressError, UsageError
 from compress.models.checkpoints import load_variant
 from compress.pipeline.plan import Unit
-from compress.pipeline.quantization_aware import train_aware
+from compress.stages.qat import train_aware
 from compress.quantization.qat import BATCH_NORM, TRAINING, Freeze, prepare_aware, trained
 from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.serialize import rebuild, record

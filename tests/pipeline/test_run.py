@@ -21,7 +21,7 @@ from support import Job, environment, typed
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest
 from compress.pipeline.runner import _new_folder
-from compress.pipeline.work import write_variant
+from compress.stages.context import write_variant
 from compress.recipe.load import load_recipe
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from compress.utils.errors import UsageError
 from compress.models.factory import create_model
-from compress.pipeline.trials import LatencyTrials
+from compress.stages.latency_search import LatencyTrials
 from compress.pruning.channels import prune_channels
 from compress.recipe.schema import Channels, LatencyTarget
 

@@ -8,10 +8,10 @@ from torch import nn
 
 from compress.measurement.compute import macs, training_macs
 from compress.models.checkpoints import changed_sizes, plain_network
-from compress.pipeline.fitting import fit_stage, new_ledger, new_student
+from compress.stages.fitting import fit_stage, new_ledger, new_student
 from compress.pipeline.plan import Unit
-from compress.pipeline.teaching import learnt_from
-from compress.pipeline.work import Work, write_network
+from compress.stages.teacher_inputs import learnt_from
+from compress.stages.context import Work, write_network
 from compress.utils.console import say
 from compress.recipe.schema import Channels, DistillStage, ShrinkStage, TrainStage
 from compress.training.dead_taps import without_dead_taps

@@ -28,7 +28,7 @@ from compress.models.fingerprint import embedding_id
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.pipeline.plan import Plan, Unit
 from compress.store.store import Store
-from compress.pipeline.teaching import embeddings_of
+from compress.stages.teacher_inputs import embeddings_of
 from compress.utils.console import say, task
 from compress.recipe.data import PLAIN
 from compress.recipe.schema import Recipe, TeacherStage

@@ -15,10 +15,10 @@ from compress.measurement.compute import bit_operations, count, macs, parameters
 from compress.measurement.widths import widths
 from compress.models.checkpoints import ONNX, load_variant, save_file_variant, save_variant
 from compress.models.layers import layers_named
-from compress.pipeline.fitting import charge, new_ledger
+from compress.stages.fitting import charge, new_ledger
 from compress.pipeline.plan import Unit
-from compress.pipeline.quantization_aware import train_aware
-from compress.pipeline.work import Metrics, Work, parts, test_logits, write_variant
+from compress.stages.qat import train_aware
+from compress.stages.context import Metrics, Work, parts, test_logits, write_variant
 from compress.utils.console import say
 from compress.quantization.mixed_precision import search
 from compress.quantization.methods import METHODS

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from compress.models.layers import layers_named
-from compress.pipeline.fitting import fit_stage, new_ledger
+from compress.stages.fitting import fit_stage, new_ledger
 from compress.pipeline.plan import Unit
-from compress.pipeline.work import Metrics, Work, parts
+from compress.stages.context import Metrics, Work, parts
 from compress.quantization.qat import Freeze, prepare_aware, trained
 from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.ptq import Quantized

@@ -20,10 +20,10 @@ from compress.deployment.runtimes import thread_count
 from compress.utils.hashing import key_of
 from compress.measurement.compute import macs, training_macs
 from compress.models.checkpoints import changed_sizes, load_variant, plain_network, save_variant
-from compress.pipeline.fitting import charge, fit_stage, new_ledger
+from compress.stages.fitting import charge, fit_stage, new_ledger
 from compress.pipeline.plan import Unit
-from compress.pipeline.trials import LatencyTrials
-from compress.pipeline.work import Metrics, Work, parts, write_network
+from compress.stages.latency_search import LatencyTrials
+from compress.stages.context import Metrics, Work, parts, write_network
 from compress.utils.console import say, task
 from compress.recipe.schema import PruneStage
 

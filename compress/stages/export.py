@@ -22,10 +22,10 @@ from compress.utils.errors import CompressError
 from compress.measurement.accuracy import accuracy_record, agreement, max_abs_diff, predict
 from compress.measurement.latency import measure_in_turns, summary
 from compress.measurement.memory import peak_memory
-from compress.pipeline.choices import FILE as AUTO
-from compress.pipeline.choices import check_on_validation, choices, validation_logits
+from compress.stages.runtime_selection import FILE as AUTO
+from compress.stages.runtime_selection import check_on_validation, choices, validation_logits
 from compress.pipeline.plan import Unit
-from compress.pipeline.work import Work
+from compress.stages.context import Work
 from compress.utils.console import say, task
 from compress.recipe.schema import ExportStage, QuantizeStage, Stage
 from compress.utils.checksums import write_sums

@@ -15,7 +15,7 @@ from compress.deployment.runtimes import Runner, find_runtime
 from compress.measurement.accuracy import agreement
 from compress.measurement.latency import fastest, measure_in_turns, summary
 from compress.pipeline.plan import Unit
-from compress.pipeline.work import Work
+from compress.stages.context import Work
 from compress.recipe.schema import ExportStage
 
 Record = dict[str, Any]

@@ -6,9 +6,9 @@ import zlib
 from pathlib import Path
 
 from compress.models.checkpoints import load_variant, save_variant
-from compress.pipeline.fitting import fit_stage, new_ledger
+from compress.stages.fitting import fit_stage, new_ledger
 from compress.pipeline.plan import Unit
-from compress.pipeline.work import Work, write_network
+from compress.stages.context import Work, write_network
 from compress.utils.console import say
 from compress.pruning.sparsity import Sparsify, add_masks, fix_zeros, mask_smallest, mask_two_of_four
 from compress.recipe.schema import SparsifyStage

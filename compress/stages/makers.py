@@ -15,13 +15,13 @@ from compress.measurement.compute import macs
 from compress.models.jit_fuse import fused
 from compress.models.probe import fit_probe
 from compress.models.teachers import LoadedTeacher
-from compress.pipeline.fitting import charge, distil, fit_network, new_ledger, new_student
+from compress.stages.fitting import charge, distil, fit_network, new_ledger, new_student
 from compress.pipeline.plan import Unit
-from compress.pipeline.pruned import make_pruned
-from compress.pipeline.quantized import make_quantized
-from compress.pipeline.shrunk import make_shrunk
-from compress.pipeline.sparse import make_sparse
-from compress.pipeline.work import (
+from compress.stages.prune import make_pruned
+from compress.stages.quantize import make_quantized
+from compress.stages.shrink import make_shrunk
+from compress.stages.sparsify import make_sparse
+from compress.stages.context import (
     Metrics,
     Work,
     float_inference,

@@ -18,8 +18,8 @@ from compress.models.checkpoints import load_variant
 from compress.models.class_names import check_order, classes_of
 from compress.models.students import create_student
 from compress.pipeline.plan import Unit
-from compress.pipeline.teaching import learnt_from
-from compress.pipeline.work import Metrics, Work, stored_head
+from compress.stages.teacher_inputs import learnt_from
+from compress.stages.context import Metrics, Work, stored_head
 from compress.recipe.data import PLAIN
 from compress.recipe.schema import Distillation, DistillStage, Fit, TrainStage
 from compress.training.teacher_signal import Answers, Live, Stored
