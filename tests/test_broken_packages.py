@@ -15,7 +15,7 @@ from support import Job, environment
 from compress.deployment import runtimes
 from compress.deployment.runtimes import RUNTIMES, find_runtime, require_whole
 from compress.utils.errors import CompressError
-from compress.pipeline.needs import check_needs
+from compress.pipeline.preflight import check_needs
 from compress.recipe.load import parse_recipe
 
 ERRORS = (

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from compress.pipeline.plan import Plan, make_plan
-from compress.pipeline.speeds import Speeds
+from compress.pipeline.cost_model import Speeds
 from compress.store.store import Store
 from compress.utils.console import duration
 from compress.recipe.schema import Recipe

@@ -20,11 +20,11 @@ from compress.deployment.runtimes import require_whole, thread_count, torch_thre
 from compress.utils.errors import CompressError, UsageError
 from compress.measurement.counters import Found, NoReading, find_counter
 from compress.pipeline.data_checks import check_data
-from compress.pipeline.follow import WaitingStore, follow, is_follower, several
-from compress.pipeline.needs import check_needs
+from compress.pipeline.distributed import WaitingStore, follow, is_follower, several
+from compress.pipeline.preflight import check_needs
 from compress.pipeline.plan import Plan, Unit, make_plan
-from compress.pipeline.remaining import Remaining
-from compress.pipeline.results import collect
+from compress.pipeline.eta import Remaining
+from compress.pipeline.collect import collect
 from compress.store.store import Store
 from compress.utils.console import console, duration, say
 from compress.recipe.schema import Recipe
@@ -213,7 +213,7 @@ def _measure_energy(plan: Plan, store: Store, found: Found, log: Log) -> None:
     if store.has(plan.energy_key):
         say("energy: taken from the store")
         return
-    from compress.pipeline.energy import measure_energies
+    from compress.benchmark.energy import measure_energies
     from compress.stages.context import Work
 
     say(f"energy: {counter.name}, some ten seconds a variant and runtime")

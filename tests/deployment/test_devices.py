@@ -20,7 +20,7 @@ from compress.deployment.providers import check_provider
 from compress.deployment.runtimes import find_runtime, missing, require, require_engine
 from compress.utils.errors import CompressError
 from compress.cli.catalog import examine, names
-from compress.pipeline.needs import check_needs
+from compress.pipeline.preflight import check_needs
 from compress.recipe.load import parse_recipe
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"

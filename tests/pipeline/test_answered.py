@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from compress.data.prepared import ImageData, Split
-from compress.pipeline.answered import Answered, bits, class_changes, digest_of, disagreements, thumbnail
+from compress.pipeline.predictions import Answered, bits, class_changes, digest_of, disagreements, thumbnail
 
 
 def answered(labels: Sequence[int], classes: str = "abc", **logits: Sequence[Sequence[float]]) -> Answered:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from support import photographs
 
 from compress.models.factory import create_model
-from compress.pipeline import timing
+from compress.pipeline import profiling as timing
 from compress.pipeline.estimate import estimate
 from compress.recipe.load import parse_recipe
 

@@ -14,7 +14,7 @@ import pytest
 
 from compress.data.prepared import ImageData, Split
 from compress.efficiency import training_efficiency, wilson, worth
-from compress.pipeline.answered import Answered, bits, class_changes, digest_of, disagreements
+from compress.pipeline.predictions import Answered, bits, class_changes, digest_of, disagreements
 from compress.report.compare import compare
 
 TREND: dict[str, Any] = {

@@ -17,7 +17,7 @@ from compress.utils import console as progress
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.utils.errors import CompressError, UsageError
-from compress.pipeline.remaining import Remaining
+from compress.pipeline.eta import Remaining
 from compress.recipe.data import Views
 from compress.recipe.schema import Fit, Trainer
 from compress.training import loggers as watch

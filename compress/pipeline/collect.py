@@ -14,7 +14,7 @@ from compress.efficiency.deployment_fit import deployment_fits
 from compress.efficiency.intervals import paired_difference
 from compress.efficiency.savings import training_efficiency, worth
 from compress.utils.system import processor, version_of
-from compress.pipeline.answered import Answered, bits, class_changes, digest_of, disagreements
+from compress.pipeline.predictions import Answered, bits, class_changes, digest_of, disagreements
 from compress.pipeline.plan import EXPORT_PACKAGES, FIT_PACKAGES, Plan, Unit
 from compress.store.store import Store
 from compress.recipe.schema import ShrinkStage, TeacherStage

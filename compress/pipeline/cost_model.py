@@ -29,7 +29,7 @@ from compress.recipe.schema import (
 from compress.utils.json_cache import recall, remember
 
 if TYPE_CHECKING:
-    from compress.pipeline.timing import Cost
+    from compress.pipeline.profiling import Cost
 
 LAYERS = 15  # that can be pruned apart, in a network such as ResNet18
 TRIALS, TRIAL_SECONDS = 8, 10.0  # of a search by latency: the file is written, read and timed
@@ -118,7 +118,7 @@ class Speeds:
 
     def _teacher(self, identifier: str) -> Cost:
         def measure() -> Cost:
-            from compress.pipeline.timing import teacher_cost
+            from compress.pipeline.profiling import teacher_cost
 
             return teacher_cost(
                 self.plan.recipe, self._teacher_stage(identifier), self.data.classes, self.data.resolution
@@ -135,7 +135,7 @@ class Speeds:
         side, classes = student.resolution or self.data.resolution, len(self.data.classes)
 
         def measure() -> Cost:
-            from compress.pipeline.timing import student_cost
+            from compress.pipeline.profiling import student_cost
 
             return student_cost(self.plan.recipe, student, classes, side, masked=masked)
 
