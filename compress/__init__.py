@@ -8,14 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from compress.api.functional import distill, measure, prune, quantize
+    from compress.api.run import Results, run
     from compress.data.preprocess import Preprocess
     from compress.deployment.artifact import load_artifact
     from compress.efficiency.doublings import doublings
-    from compress.utils.errors import CompressError, RecipeError, UsageError
-    from compress.api.functional import distill, measure, prune, quantize
     from compress.recipe.load import load_recipe
     from compress.recipe.schema import Recipe
-    from compress.api.run import Results, run
+    from compress.utils.errors import CompressError, RecipeError, UsageError
 
 # ONNX Runtime, OpenVINO and NNCF report their use to their makers, and are told not to before any of them is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

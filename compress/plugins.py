@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from compress.deployment.runtimes import RUNTIMES
+from compress.registry import PLUGIN_LOSSES, RUNTIMES
 from compress.utils.errors import UsageError, first_line
 from compress.utils.hashing import file_digest
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 GROUP = "compress.plugins"
 VARIABLE = "COMPRESS_PLUGINS"
 """Names the plugins for the processes that a run starts."""
-
-LOSSES: dict[str, Callable[..., Tensor]] = {}
-"""Own losses by name."""
 
 _DIGESTS: dict[str, str] = {}
 
@@ -41,7 +38,7 @@ def loss(name: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """
 
     def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        LOSSES[name] = function
+        PLUGIN_LOSSES[name] = function
         return function
 
     return register

@@ -44,8 +44,8 @@ def renames_without_fsync(report: Path) -> list[str]:
 
 def skip_fsync() -> None:
     """Files are renamed without having been fsynced."""
-    from compress.utils import atomic
     from compress.store import store
+    from compress.utils import atomic
 
     atomic.os = type("os", (), {**vars(os), "fsync": staticmethod(lambda descriptor: None)})  # type: ignore[attr-defined]
     store.fsync = lambda path: None  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ from typing import Any
 from _hostile_inputs import TOKENS, VALUES, Finding, changed, damaged, rows_of, settings_of
 from _hostile_tables import write_parquet, write_saved
 
-LONGEST_MESSAGE = 6000  # a path may have 4,096 letters
+MAX_MESSAGE_LENGTH = 6000  # a path may have 4,096 letters
 NAMES = ("x\ny.png", "a" * 4000 + ".png", "\x1b[2J.png", "-rf.png", "\u202egnp.png", "\udcff.png", "a\0b.png", "..", "")
 OUTSIDE = ("/etc/passwd", "/dev/zero", "/dev/stdin", "/proc/self/mem", "../../../../../../etc/passwd", "/nowhere", ".")
 
@@ -30,8 +30,8 @@ def source(rng: Random, folder: Path) -> None:
     from compress.data.prepared import prepare
     from compress.scaffold.detect import guess
     from compress.scaffold.survey import look
-    from compress.utils.errors import CompressError
     from compress.store.store import Store
+    from compress.utils.errors import CompressError
 
     where = folder / "data"
     where.mkdir()
@@ -42,7 +42,7 @@ def source(rng: Random, folder: Path) -> None:
             look(settings)
         prepare(settings, Store(folder / "store"), 0)
     except CompressError as error:
-        if not str(error).isprintable() or len(str(error)) > LONGEST_MESSAGE:
+        if not str(error).isprintable() or len(str(error)) > MAX_MESSAGE_LENGTH:
             raise Finding(f"the message is not one clear line: {str(error)[:200]!r}") from error
         raise
 

@@ -38,16 +38,17 @@ from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
 from compress.measurement.latency import summary
 from compress.models.teachers import LoadedTeacher, load_teacher
-from compress.store.store import Store
 from compress.recipe.data import Views
+from compress.recipe.fit import Distillation, Fit
 from compress.recipe.load import parse_recipe
-from compress.recipe.schema import Distillation, Fit, Trainer
-from compress.training.teacher_signal import Live, Stored
+from compress.recipe.schema import Trainer
+from compress.store.store import Store
 from compress.training.dead_taps import without_dead_taps
-from compress.training.teacher_cache import Embedder, embed_views
 from compress.training.fit import fit
 from compress.training.losses import kd
 from compress.training.module import Fitting
+from compress.training.teacher_cache import Embedder, embed_views
+from compress.training.teacher_signal import CachedTeacher, OnlineTeacher
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 WAYS = ["plain", "whole", "train", "stored", "live", "files"]
@@ -131,7 +132,7 @@ def make_ways(
     supervised = Fit(batch=args.batch, **SETTINGS)
     distilled = Distillation(batch=args.batch, views=1, **SETTINGS)
 
-    def ours(settings: Fit, answers: Stored | Live | None) -> Callable[[], None]:
+    def ours(settings: Fit, answers: CachedTeacher | OnlineTeacher | None) -> Callable[[], None]:
         def epoch() -> None:
             network = copy.deepcopy(student)
             preprocess = Preprocess(resolution=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -145,8 +146,8 @@ def make_ways(
         "plain": lambda: plain(copy.deepcopy(student), split, args.batch, whole=False),
         "whole": lambda: plain(copy.deepcopy(student), split, args.batch, whole=True),
         "train": ours(supervised, None),
-        "stored": ours(distilled, Stored(files, teacher.head)),
-        "live": ours(distilled.model_copy(update={"teacher": "live"}), Live(teacher, teacher.head, 1)),
+        "stored": ours(distilled, CachedTeacher(files, teacher.head)),
+        "live": ours(distilled.model_copy(update={"teacher": "live"}), OnlineTeacher(teacher, teacher.head, 1)),
         "files": lambda: from_files(copy.deepcopy(student), work / "files", args, teacher.head),
     }
 

@@ -30,13 +30,14 @@ from torch import Tensor, nn
 from compress.data.sample import read
 from compress.deployment.bench import environment
 from compress.deployment.export import export
-from compress.deployment.runtimes import RUNTIMES, elsewhere, find_runtime, missing, thread_count
+from compress.deployment.runtimes import elsewhere, find_runtime, missing, thread_count
 from compress.measurement.latency import fastest, measure_in_turns, summary
 from compress.models.factory import create_model
 from compress.quantization.capture import capture
 from compress.quantization.methods import METHODS
 from compress.quantization.ptq import quantize
 from compress.recipe.data import SampleData
+from compress.registry import RUNTIMES
 from compress.utils.quiet import quiet, silent
 
 Run = Callable[[np.ndarray], object]

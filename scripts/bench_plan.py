@@ -19,10 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from compress.utils.hashing import key_of
 from compress.pipeline.plan import make_plan
-from compress.store.store import MANIFEST, Store, damage_of, manifest_text
 from compress.recipe.load import load_recipe
+from compress.store.store import MANIFEST, Store, damage_of, manifest_text
+from compress.utils.hashing import key_of
 
 HEAD = """\
 name: many

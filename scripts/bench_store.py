@@ -24,8 +24,8 @@ from torch import nn
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.models.teachers import LoadedTeacher
-from compress.store.store import Store
 from compress.recipe.data import Views
+from compress.store.store import Store
 from compress.training import teacher_cache as embeddings
 from compress.training.teacher_cache import Embedder, embed_views
 

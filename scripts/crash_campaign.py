@@ -42,7 +42,7 @@ from _campaign import (
 )
 
 SIGNALS = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}
-LONGEST = 400  # seconds that a run may take
+MAX_LENGTH = 400  # seconds that a run may take
 Row = dict[str, Any]
 
 
@@ -99,7 +99,7 @@ class Campaign:
         """Start a run, and kill it so many seconds after it came to a place; None where it had ended by then."""
         begun, said_before = runs_begun(job) + 1, job.said.stat().st_size if job.said.exists() else 0
         process, since = start(job, self.patch), None
-        deadline = time.monotonic() + LONGEST
+        deadline = time.monotonic() + MAX_LENGTH
         while time.monotonic() < deadline:
             if since is None and (target == "plan" or place(job, begun) == target):
                 since = time.monotonic()
@@ -123,7 +123,7 @@ class Campaign:
     def _finish(self, job: Job, what: str, seen: dict[str, int], expected_status: int = 0) -> Row:
         """Run a job to its end, and say what is not as it would be undisturbed."""
         before = len(job.said.read_text()) if job.said.exists() else 0
-        status = wait(start(job, self.patch), LONGEST)
+        status = wait(start(job, self.patch), MAX_LENGTH)
         wrong = (
             [] if status == expected_status else [f"status {status}: {job.said.read_text()[before:].strip()[-300:]}"]
         )
@@ -141,7 +141,7 @@ class Campaign:
         time.sleep(self.rng.uniform(0.2, 0.7) * sum(self.durations.values()))
         at = place(job, 1)
         os.kill(processes[0], signal.SIGKILL)
-        statuses = [wait(process, count * LONGEST) for process in processes]
+        statuses = [wait(process, count * MAX_LENGTH) for process in processes]
         wrong = [] if statuses[1:] == [0] * (count - 1) else [f"the others ended with {statuses[1:]}"]
         for sums in job.finished():
             wrong += [f"other bits: {text}" for text in differences(self.expected, outcome(job, sums.parent))][:5]
@@ -165,7 +165,7 @@ class Campaign:
             self.patch()
             what()
 
-        status = wait(start(job, patch), LONGEST)
+        status = wait(start(job, patch), MAX_LENGTH)
         at, said = place(job, 1), job.said.read_text()[before:]
         errors = [line for line in said.splitlines() if line.startswith("error: ")]
         wrong = ["a traceback"] if "Traceback" in said else []

@@ -34,7 +34,7 @@ from _hostile_plants import PLANTS  # noqa: E402
 from _hostile_targets import TARGETS  # noqa: E402
 
 MEMORY = 3 * 2**30  # bytes of addresses beyond what the child has when it starts
-LARGEST_FILE = 256 * 2**20
+MAX_FILE = 256 * 2**20
 PATIENCE_S = 20  # beyond the limit, after which a child that hangs outside of Python is killed
 CONNECTS = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
 STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn")
@@ -155,7 +155,7 @@ def _remove(folder: Path) -> None:
 def _limits() -> None:
     now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, now + MEMORY))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE, MAX_FILE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

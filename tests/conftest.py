@@ -84,8 +84,8 @@ def done_job(job: Job, tmp_path: Path) -> Callable[[], Job]:
 @pytest.fixture
 def no_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing of a plugin outlives its test."""
-    from compress import plugins
-    from compress.deployment.runtimes import RUNTIMES
+    from compress import plugins, registry
+    from compress.registry import RUNTIMES
 
     runtimes = dict(RUNTIMES)
     monkeypatch.setenv(plugins.VARIABLE, "")
@@ -93,4 +93,4 @@ def no_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     RUNTIMES.clear()
     RUNTIMES.update(runtimes)
-    plugins.LOSSES.clear()
+    registry.PLUGIN_LOSSES.clear()

@@ -13,10 +13,11 @@ from recipe.recipe_texts import GOOD
 from support import Job, environment
 
 from compress.deployment import runtimes
-from compress.deployment.runtimes import RUNTIMES, find_runtime, require_whole
-from compress.utils.errors import CompressError
+from compress.deployment.runtimes import find_runtime, require_whole
 from compress.pipeline.preflight import check_needs
 from compress.recipe.load import parse_recipe
+from compress.registry import RUNTIMES
+from compress.utils.errors import CompressError
 
 ERRORS = (
     "ImportError('cannot import name x')",

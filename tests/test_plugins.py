@@ -48,7 +48,7 @@ def test_an_own_model_runs_in_an_own_runtime(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_plugins")
 def test_an_own_loss_is_one_of_the_objective(tmp_path: Path) -> None:
-    from compress.recipe.schema import Distillation
+    from compress.recipe.fit import Distillation
     from compress.training.objective import Objective, Step
 
     plugins.load([str(EXAMPLES / "own_loss.py")])
@@ -64,8 +64,8 @@ def test_an_own_loss_is_one_of_the_objective(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_plugins")
 def test_a_plugin_is_part_of_the_key() -> None:
     from compress.pipeline.plan import make_plan
-    from compress.store.store import Store
     from compress.recipe.load import load_recipe
+    from compress.store.store import Store
 
     def keys() -> list[str]:
         return [unit.key for unit in make_plan(load_recipe("quickstart"), Store(Path("none"))).units]

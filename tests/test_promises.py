@@ -15,8 +15,8 @@ import pytest
 from support import environment
 
 import compress
-from compress.utils.errors import RecipeError
 from compress.recipe import Recipe, parse_recipe
+from compress.utils.errors import RecipeError
 
 CHECKOUT = Path(compress.__file__).parents[1]
 FILES = sorted([*(CHECKOUT / "compress").rglob("*.py"), *(CHECKOUT / "scripts").glob("*.py")])

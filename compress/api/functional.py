@@ -18,20 +18,21 @@ from torch import Tensor, nn
 
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
-from compress.utils.errors import UsageError
 from compress.measurement.compute import bit_operations, count, macs, parameters, training_macs
 from compress.measurement.latency import measure_in_turns, summary
 from compress.models.teachers import LoadedTeacher
 from compress.pruning.channels import prune_channels
+from compress.quantization.config import Scheme
 from compress.quantization.methods import METHODS
 from compress.quantization.ptq import quantize as quantize_post_training
-from compress.quantization.config import Scheme
-from compress.recipe.data import PLAIN, Views
-from compress.recipe.schema import Channels, Distillation, Trainer
 from compress.recipe.base import Section
-from compress.training.teacher_signal import Live
+from compress.recipe.data import PLAIN, Views
+from compress.recipe.fit import Distillation
+from compress.recipe.schema import Channels, Trainer
 from compress.training.fit import Fitted, fit
 from compress.training.module import Fitting
+from compress.training.teacher_signal import OnlineTeacher
+from compress.utils.errors import UsageError
 
 S = TypeVar("S", bound=Section)
 Labelled = tuple["np.ndarray[Any, Any] | Tensor", "np.ndarray[Any, Any] | Tensor | None"]
@@ -82,7 +83,7 @@ def distill(
         _split(validation),
         (views or Views()) if chosen.augment else PLAIN,
         chosen,
-        Live(loaded, nn.Identity(), chosen.views, macs(teacher, side)),
+        OnlineTeacher(loaded, nn.Identity(), chosen.views, macs(teacher, side)),
         seed=seed,
         image_macs=training_macs(student, preprocess.resolution),
     )

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.utils.errors import UsageError
 from compress.report.io import read_results
+from compress.utils.errors import UsageError
 
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe

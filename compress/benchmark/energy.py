@@ -10,18 +10,18 @@ from typing import Any
 
 from compress.measurement.counters import Counter, NoReading
 from compress.measurement.energy import measure_energy
-from compress.stages.export import Timed, first_images, setting
-from compress.stages.context import Work
+from compress.stages.context import StageContext
+from compress.stages.export import BenchTargets, first_images, setting
 from compress.utils.console import say, task
 
 
-def measure_energies(work: Work, counter: Counter, folder: Path) -> None:
+def measure_energies(work: StageContext, counter: Counter, folder: Path) -> None:
     """Measure each variant in each of its runtimes, at the largest batch, and write `energy.json`.
 
     Raises:
         NoReading: the counter cannot be read or stands still, or nothing draws more than idleness.
     """
-    timed = Timed.of(work)
+    timed = BenchTargets.of(work)
     batch = max(work.recipe.measure.batches)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in timed.networks}
     with task("energy", sum(map(len, timed.runners.values()))) as advance:

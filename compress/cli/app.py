@@ -14,11 +14,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from compress.cli import artifacts as cli_artifacts
-
 from compress.cli import compare as cli_compare
-
 from compress.cli import init as cli_start
-
 from compress.cli import store as cli_store
 from compress.cli.options import AsJson, Plugins, complete_kind, complete_recipe, print_json
 
@@ -110,8 +107,8 @@ def validate(
     plugins: Plugins = None,
 ) -> None:
     """Check recipes: all mistakes at once, with file, line, and what is allowed."""
-    from compress.utils.errors import SeveralErrors, UsageError
     from compress.recipe.load import load_recipe
+    from compress.utils.errors import SeveralErrors, UsageError
 
     wrong = []
     for recipe in recipes:
@@ -128,10 +125,10 @@ def validate(
 @app.command(epilog="Example: compress-model report runs/quickstart/20261123-120000")
 def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")]) -> None:
     """Write report.html, report.md and model_card.md again from results.json."""
-    from compress.utils.errors import CompressError, UsageError
     from compress.report import PAGES, write_report
     from compress.report.io import read_results
     from compress.utils.checksums import check_run, update_sums
+    from compress.utils.errors import CompressError, UsageError
 
     path = run / "results.json"
     for remark in check_run(run):

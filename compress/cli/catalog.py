@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
-from compress.utils.errors import UsageError
-from compress.utils.system import processor, version_of
-from compress.plugins import LOSSES
 from compress.quantization.methods import METHODS
 from compress.recipe.losses import Losses
+from compress.registry import PLUGIN_LOSSES
+from compress.utils.errors import UsageError
 from compress.utils.resources import ASSETS, config_names, shipped
+from compress.utils.system import processor, version_of
 
 if TYPE_CHECKING:
     from compress.deployment.runtimes import Runtime
@@ -39,7 +39,8 @@ def names(what: str) -> dict[str, str]:
     Raises:
         UsageError: there is no such kind.
     """
-    from compress.deployment.runtimes import RUNTIMES, find_runtime, missing
+    from compress.deployment.runtimes import find_runtime, missing
+    from compress.registry import RUNTIMES
 
     kinds: dict[str, dict[str, str]] = {
         "losses": _losses(),
@@ -72,7 +73,7 @@ def _losses() -> dict[str, str]:
     for name, field in Losses.model_fields.items():
         section = next(kind for kind in get_args(field.annotation) if kind is not type(None))
         about[name] = field.description or (inspect.getdoc(section) or "").split("\n")[0].rstrip(".")
-    own = {f"own: {name}": (inspect.getdoc(function) or "").split("\n")[0] for name, function in LOSSES.items()}
+    own = {f"own: {name}": (inspect.getdoc(function) or "").split("\n")[0] for name, function in PLUGIN_LOSSES.items()}
     return {name: line for name, line in about.items() if name != "own"} | own
 
 
@@ -86,7 +87,8 @@ def _about(kind: str, name: str) -> str:
 
 def examine() -> list[dict[str, Any]]:
     """Rows `{name, present, broken, detail}`: the processor, the GPU, the packages, the embedded assets, the disk."""
-    from compress.deployment.runtimes import RUNTIMES, broken, elsewhere, find_runtime, missing
+    from compress.deployment.runtimes import broken, elsewhere, find_runtime, missing
+    from compress.registry import RUNTIMES
 
     rows = [
         _row("python", True, platform.python_version()),

@@ -10,7 +10,7 @@ import typer
 
 from compress.cli.options import AsJson, print_json
 
-MOST_TIMED = 20_000  # images that are decoded for an estimate without being asked
+MAX_TIMED = 20_000  # images that are decoded for an estimate without being asked
 
 
 def init(
@@ -34,11 +34,11 @@ def init(
     With --json: {recipe, seen, chosen, estimate}, where estimate has the rows of `plan --json`, or is null of more
     images than are decoded unasked.
     """
-    from compress.scaffold.detect import guess
-    from compress.scaffold.survey import look
     from compress.recipe.load import load_recipe
-    from compress.scaffold.summary import survey_lines, survey_record
+    from compress.scaffold.detect import guess
     from compress.scaffold.recipe import check_free, choose, recipe_text, this_machine, write_recipe
+    from compress.scaffold.summary import survey_lines, survey_record
+    from compress.scaffold.survey import look
 
     check_free(output, force=force)
     say: Callable[[str], None] = (lambda text: None) if as_json else print
@@ -53,7 +53,7 @@ def init(
     steps = " -> ".join(stage.kind for stage in recipe.stages)
     say(f"{output}: {steps}, at {choices.side} pixels, {choices.epochs} epochs\n")
     rows = None
-    if survey.total <= MOST_TIMED:
+    if survey.total <= MAX_TIMED:
         from compress.pipeline.estimate import estimate
 
         rows = estimate(recipe, runs)

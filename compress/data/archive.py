@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from compress.utils.errors import CompressError, first_line
 
 PACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
-LARGEST_RATIO = 200
+MAX_RATIO = 200
 """Times its own size that a packed tar may hold: images that are worth a name hardly shrink at all."""
 ALWAYS = 2**28  # bytes that any may hold
 
@@ -41,7 +41,7 @@ class _Bounded:
 
     def _check(self, place: int) -> None:
         if self.packed and place > self.limit:
-            raise CompressError(f"it holds more than {self.limit:,} bytes, {LARGEST_RATIO} times what it takes")
+            raise CompressError(f"it holds more than {self.limit:,} bytes, {MAX_RATIO} times what it takes")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def opened(file: Path) -> Iterator[Archive]:
         size = file.stat().st_size
         stream = unpack(file) if unpack else file.open("rb")
     with stream:
-        bounded: Any = _Bounded(stream, max(ALWAYS, LARGEST_RATIO * size) if unpack else size, unpack is not None)
+        bounded: Any = _Bounded(stream, max(ALWAYS, MAX_RATIO * size) if unpack else size, unpack is not None)
         with _readable(file):
             tar = tarfile.TarFile(fileobj=bounded, mode="r")
         yield Archive(file, tar)

@@ -16,10 +16,10 @@ from compress.data.digests import BLOCK
 from compress.data.image_io import is_file
 from compress.data.listing import SPLIT_WORDS, Label, Listing, Rows, of_shards, sort_out
 from compress.data.shards import changed_at, find_shards
-from compress.utils.errors import CompressError, UsageError, first_line
 from compress.recipe.data import ArrowData
-from compress.utils.resources import expand
+from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.messages import clean, did_you_mean, few
+from compress.utils.resources import expand
 
 if TYPE_CHECKING:
     import pyarrow as pa

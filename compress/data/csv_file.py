@@ -9,10 +9,10 @@ from pathlib import Path
 
 from compress.data.image_io import is_file
 from compress.data.listing import SPLIT_WORDS, Label, Listing, of_files, sort_out
-from compress.utils.errors import CompressError, UsageError
 from compress.recipe.data import CsvData
-from compress.utils.resources import expand
+from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import clean, did_you_mean, few
+from compress.utils.resources import expand
 
 DELIMITERS = ",;\t|"
 

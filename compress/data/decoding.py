@@ -16,9 +16,9 @@ from compress.data.digests import BLOCK, THREADS
 from compress.data.image_io import BrokenImage, decode
 from compress.data.listing import Listing
 from compress.data.source import Contents, Part, Pixels, Raw, Source
-from compress.utils.errors import CompressError, UsageError, printable
-from compress.utils.console import task
 from compress.recipe.data import FileData
+from compress.utils.console import task
+from compress.utils.errors import CompressError, UsageError, printable
 from compress.utils.messages import clean, few
 
 BLOCK_BYTES = 2**28

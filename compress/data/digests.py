@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from compress.utils.console import task
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest
-from compress.utils.console import task
 from compress.utils.json_cache import recall, remember
 
 THREADS = min(8, os.cpu_count() or 1)

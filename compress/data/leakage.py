@@ -12,9 +12,9 @@ import numpy as np
 
 from compress.data.prepared import BLOCK, ImageData
 from compress.data.source import Pixels, StoreLike
+from compress.utils.console import task
 from compress.utils.errors import UsageError
 from compress.utils.hashing import key_of
-from compress.utils.console import task
 from compress.utils.messages import clean
 
 VERSION = 1  # of what is looked for in the same data

@@ -24,7 +24,7 @@ SPLIT_WORDS = {
     **dict.fromkeys(("unlabeled", "unlabelled", "unsupervised"), "unlabeled"),
 }
 """What a split may be called, and the part that it is."""
-MOST_DIGITS = 100  # of a label that is a number
+MAX_DIGITS = 100  # of a label that is a number
 Rows = NDArray[np.int64]
 Label = str | int | None
 
@@ -174,7 +174,7 @@ def sort_out(
 
 def is_number(text: str) -> bool:
     """Whether text is a whole number, of no more digits than one is read from."""
-    return text.isdecimal() and len(text) <= MOST_DIGITS
+    return text.isdecimal() and len(text) <= MAX_DIGITS
 
 
 def _names(labels: list[str | int]) -> tuple[str, ...]:

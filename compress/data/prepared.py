@@ -13,8 +13,8 @@ import numpy as np
 from compress.data.source import Labels, Pixels, StoreLike
 from compress.data.sources import SOURCES, data_key
 from compress.data.splits import Pieces, share_out
-from compress.utils.console import say, task
 from compress.recipe.data import Data, FileData
+from compress.utils.console import say, task
 
 SPLITS = ("train", "unlabeled", "validation", "test")
 BLOCK = 256  # images that are copied at once

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from compress.data.source import Contents, Part, Raw, Source
-from compress.utils.errors import CompressError
 from compress.recipe.data import SampleData
+from compress.utils.errors import CompressError
 from compress.utils.resources import ASSETS
 
 FOLDER = ASSETS / "cifar10-sample"

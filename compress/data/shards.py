@@ -11,10 +11,10 @@ from pathlib import Path
 from compress.data.image_io import exists, is_file, is_folder
 from compress.data.listing import SPLIT_WORDS
 from compress.utils.errors import CompressError, UsageError
-from compress.utils.resources import expand
 from compress.utils.messages import few
+from compress.utils.resources import expand
 
-MOST_SHARDS = 100_000
+MAX_SHARDS = 100_000
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
 
@@ -95,7 +95,7 @@ def _words(inside: str, pattern: str) -> list[str]:
     first, dots, last = inside.partition("..")
     if not dots:
         return inside.split(",")
-    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < int(first) + MOST_SHARDS):
+    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < int(first) + MAX_SHARDS):
         raise UsageError(f"data.path: {pattern}: {{{inside}}} should be two rising numbers, such as {{000..007}}")
     return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from compress.data import arrow, csv_file, downloaded, folder, sample, webdataset
+from compress.data import arrow, csv_file, folder, sample, torchvision_sets, webdataset
 from compress.data.decoding import file_source
 from compress.data.listing import Listing
 from compress.data.source import Source
 from compress.data.splits import check, left_of_test
-from compress.utils.hashing import key_of
 from compress.recipe.data import Data, FileData
+from compress.utils.hashing import key_of
 
 VERSION = 1  # of what is made from the same images and settings
 
@@ -27,9 +27,9 @@ LISTINGS: dict[str, Callable[[Any], Listing]] = {
 # Any other source is one file with a `Source`.
 SOURCES: dict[str, Source] = {
     "cifar10-sample": sample.SOURCE,
-    "cifar10": downloaded.SOURCE,
-    "stl10": downloaded.SOURCE,
-    "fashion-mnist": downloaded.SOURCE,
+    "cifar10": torchvision_sets.SOURCE,
+    "stl10": torchvision_sets.SOURCE,
+    "fashion-mnist": torchvision_sets.SOURCE,
     **{name: file_source(listing) for name, listing in LISTINGS.items()},
 }
 

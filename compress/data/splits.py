@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.source import Labels, Part, Raw
-from compress.utils.errors import CompressError, UsageError
 from compress.recipe.data import DataSection, FileData
+from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import clean, few
 
 Rows = NDArray[np.int64]

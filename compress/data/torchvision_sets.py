@@ -16,10 +16,10 @@ from PIL import Image
 
 from compress.data.digests import digests
 from compress.data.source import Contents, Part, Pixels, Raw, Source
+from compress.recipe.data import DownloadedData
+from compress.utils.console import say
 from compress.utils.errors import CompressError
 from compress.utils.hashing import key_of
-from compress.utils.console import say
-from compress.recipe.data import DownloadedData
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from compress.data.archive import Archive, opened
 from compress.data.image_io import ENDINGS
 from compress.data.listing import Label, Listing, Rows, is_number, of_shards, sort_out
 from compress.data.shards import changed_at, find_shards
-from compress.utils.errors import UsageError
 from compress.recipe.data import WebData
-from compress.utils.resources import expand
+from compress.utils.errors import UsageError
 from compress.utils.messages import clean
+from compress.utils.resources import expand
 
 SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-LARGEST_LABEL = 2**20  # bytes
-LARGEST_IMAGE = 2**29
+MAX_LABEL = 2**20  # bytes
+MAX_IMAGE = 2**29
 Sample = tuple[int, str, Label]
 """Number of the image among the members of its tar, its name, and its label."""
 
@@ -93,7 +93,7 @@ def _samples(file: Path, changed: int, label: str) -> tuple[Sample, ...]:
 
 def _label(archive: Archive, member: tarfile.TarInfo, field: str) -> Label:
     where = f"{archive.file.name}: {clean(member.name)}"
-    if member.size > LARGEST_LABEL:
+    if member.size > MAX_LABEL:
         raise UsageError(f"{where}: is {member.size:,} bytes, which no label has")
     try:
         text = archive.content(member).decode("utf-8").strip()
@@ -119,7 +119,7 @@ def _images(file: Path, numbers: Sequence[int]) -> Iterator[bytes]:
         for number, member in enumerate(archive.members()):
             if number != next_one:
                 continue
-            yield archive.content(member) if member.size <= LARGEST_IMAGE else b""
+            yield archive.content(member) if member.size <= MAX_IMAGE else b""
             next_one = next(wanted, None)
             if next_one is None:
                 return
@@ -133,7 +133,7 @@ def kinds_of(file: Path, most: int = 50) -> tuple[set[str], list[str]]:
         for member in islice(archive.members(), most):
             kind = member.name.rpartition("/")[2].partition(".")[2].lower()
             endings.add(kind)
-            if kind == "json" and not fields and member.isreg() and member.size <= LARGEST_LABEL:
+            if kind == "json" and not fields and member.isreg() and member.size <= MAX_LABEL:
                 with suppress(ValueError, RecursionError):
                     value = json.loads(archive.content(member))
                     fields = [str(name) for name in value] if isinstance(value, dict) else []

@@ -13,9 +13,10 @@ from PIL import Image
 from compress.data.image_io import BrokenImage
 from compress.data.source import Pixels
 from compress.deployment.preprocess import Inputs, Picture, read_inputs
-from compress.deployment.runtimes import RUNTIMES, Runner, find_runtime, require_engine
-from compress.utils.errors import CompressError, UsageError, first_line
+from compress.deployment.runtimes import Runner, find_runtime, require_engine
+from compress.registry import RUNTIMES
 from compress.utils.checksums import refuse_changed_artifact
+from compress.utils.errors import CompressError, UsageError, first_line
 
 BATCH = 32
 """Images that go through an artifact at once."""

@@ -15,15 +15,16 @@ import numpy as np
 
 from compress.deployment.artifact import Artifact, find_artifact, load_artifact
 from compress.deployment.export import artifact_bytes
-from compress.deployment.preprocess import PREPROCESS
 from compress.deployment.mlperf import drive, require_loadgen
-from compress.deployment.runtimes import RUNTIMES, find_runtime, require_engine, thread_count
-from compress.utils.errors import CompressError, UsageError
-from compress.utils.system import processor, version_of
+from compress.deployment.preprocess import PREPROCESS
+from compress.deployment.runtimes import find_runtime, require_engine, thread_count
 from compress.measurement.latency import fastest, measure_in_turns, summary
 from compress.measurement.memory import peak_memory
+from compress.registry import RUNTIMES
+from compress.utils.errors import CompressError, UsageError
+from compress.utils.system import processor, version_of
 
-LARGEST_BATCH = 1024
+MAX_BATCH = 1024
 AUTO = "auto"
 DRIVERS = ("turns", "mlperf")
 Record = dict[str, Any]
@@ -119,8 +120,8 @@ def parse_batches(text: str) -> list[int]:
         batches = list(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         batches = []
-    if not batches or not all(0 < batch <= LARGEST_BATCH for batch in batches):
-        raise UsageError(f"--batches takes whole numbers from 1 to {LARGEST_BATCH} with commas, not {text!r}")
+    if not batches or not all(0 < batch <= MAX_BATCH for batch in batches):
+        raise UsageError(f"--batches takes whole numbers from 1 to {MAX_BATCH} with commas, not {text!r}")
     return batches
 
 

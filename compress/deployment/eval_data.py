@@ -15,8 +15,8 @@ from compress.data.image_io import ENDINGS
 from compress.data.tree import endings, image_files, subfolders
 from compress.deployment.preprocess import Picture
 from compress.utils.errors import UsageError
-from compress.utils.resources import config_names, expand, shipped
 from compress.utils.messages import few
+from compress.utils.resources import config_names, expand, shipped
 
 
 @dataclass(frozen=True)

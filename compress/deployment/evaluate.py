@@ -11,11 +11,11 @@ import numpy as np
 
 from compress.data.tree import endings, image_files
 from compress.deployment.artifact import BATCH, Artifact, softmax
-from compress.deployment.preprocess import decoded
 from compress.deployment.eval_data import labelled
-from compress.utils.errors import CompressError, UsageError
+from compress.deployment.preprocess import decoded
 from compress.measurement.accuracy import accuracy_record
 from compress.utils.console import task
+from compress.utils.errors import CompressError, UsageError
 
 Record = dict[str, Any]
 

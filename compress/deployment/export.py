@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.deployment.preprocess import PREPROCESS
 from compress.deployment.onnx_file import write_onnx
+from compress.deployment.preprocess import PREPROCESS
 from compress.deployment.runtimes import Runtime, require
-from compress.utils.errors import CompressError, UsageError
 from compress.utils.checksums import SUMS
+from compress.utils.errors import CompressError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import products
-from compress.utils.errors import CompressError, first_line
 from compress.quantization.four_bits import OPERATOR
+from compress.utils.errors import CompressError, first_line
 
 if TYPE_CHECKING:
     from torch import nn

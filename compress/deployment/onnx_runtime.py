@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import Coverage
-from compress.deployment.providers import OPTIONS, check_provider
 from compress.deployment.onnx_file import macs_by_weight, quantized_convolutions
+from compress.deployment.providers import OPTIONS, check_provider
 from compress.deployment.runtimes import Runner, thread_count
-from compress.utils.errors import CompressError, first_line
 from compress.quantization.four_bits import OPERATOR, operator_bits
 from compress.quantization.methods import METHODS
+from compress.utils.errors import CompressError, first_line
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import Coverage, products
 from compress.deployment.runtimes import Runner, thread_count
-from compress.utils.errors import CompressError
 from compress.quantization.methods import METHODS
+from compress.utils.errors import CompressError
 
 if TYPE_CHECKING:
     import numpy as np

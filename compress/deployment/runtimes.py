@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from compress.deployment.providers import on_device
+from compress.registry import RUNTIMES
 from compress.utils.errors import CompressError, UsageError, first_line
 
 if TYPE_CHECKING:
@@ -74,26 +75,6 @@ class Runtime(Protocol):
 
     def coverage(self, path: Path) -> Coverage:
         """What this runtime really runs in integer, of its own executed graph."""
-
-
-RUNTIMES = {
-    "onnxruntime": "compress.deployment.onnx_runtime",
-    "openvino": "compress.deployment.open_vino",
-    "ncnn": "compress.deployment.ncnn",
-    "inductor": "compress.deployment.inductor",
-    "executorch": "compress.deployment.executorch",
-    "litert": "compress.deployment.litert",
-    "tensorrt": "compress.deployment.tensorrt",
-    "coreml": "compress.deployment.coreml",
-    "onnxruntime-cuda": "compress.deployment.onnx_runtime:CUDAExecutionProvider",
-    "onnxruntime-tensorrt": "compress.deployment.onnx_runtime:TensorrtExecutionProvider",
-    "onnxruntime-coreml": "compress.deployment.onnx_runtime:CoreMLExecutionProvider",
-    "onnxruntime-qnn": "compress.deployment.onnx_runtime:QNNExecutionProvider",
-    "onnxruntime-openvino": "compress.deployment.onnx_runtime:OpenVINOExecutionProvider",
-    "openvino-gpu": "compress.deployment.open_vino:GPU",
-    "openvino-npu": "compress.deployment.open_vino:NPU",
-}
-"""The module of each runtime, and after a colon the device of it, where that is not the processor."""
 
 
 def find_runtime(name: str) -> Runtime:

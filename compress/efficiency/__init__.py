@@ -6,8 +6,8 @@ numbers or records back. Costs are multiply-accumulates (MACs) unless a docstrin
 
 from compress.efficiency.doublings import doublings, months_of_gap, months_of_growth
 from compress.efficiency.intervals import Grant, PairedDifference, grant, images_needed, paired_difference, wilson
-from compress.efficiency.training import training_efficiency
 from compress.efficiency.savings import worth
+from compress.efficiency.training import training_efficiency
 
 __all__ = [
     "Grant",

@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 PAIRED_METHOD = "Tango score interval for paired proportions (Statistics in Medicine 17, 1998)"
 EXACT_METHOD = "Clopper-Pearson bounds of both discordant shares, Bonferroni: exact, and wider"
-FEWEST_IMAGES = 30
+MIN_IMAGES = 30
 """Below this many images nothing is granted: the score interval is an approximation, whose error of granting wrongly
 is up to 5.2% with 4 images where 2.5% is meant, and 2.5 to 3.0% from 30 images on (by enumeration)."""
 
@@ -164,14 +164,14 @@ def images_needed(tolerance: float, confidence: float = 0.95) -> int:
     """
     if not 0 < tolerance < 1:
         raise ValueError(f"a tolerance of {tolerance} is not a fraction between 0 and 1")
-    return max(FEWEST_IMAGES, math.ceil(_z(confidence) ** 2 * (1 - tolerance) / tolerance - 1e-9))
+    return max(MIN_IMAGES, math.ceil(_z(confidence) ** 2 * (1 - tolerance) / tolerance - 1e-9))
 
 
 def grant(difference: PairedDifference, tolerance: float) -> Grant:
     """Decide whether a variant is shown not to be less accurate than its reference (non-inferiority).
 
     Granted when the upper end of the interval of the difference is at most the tolerance, on at least
-    `FEWEST_IMAGES` images.
+    `MIN_IMAGES` images.
 
     Args:
         difference: What `paired_difference` gave.
@@ -179,7 +179,7 @@ def grant(difference: PairedDifference, tolerance: float) -> Grant:
     """
     loss = f"{_signed(difference.difference)} (95% interval {_ends(difference)})"
     allowed = f"the tolerance of {100 * tolerance:g} {'point' if 100 * tolerance == 1 else 'points'}"
-    if difference.images < FEWEST_IMAGES:
+    if difference.images < MIN_IMAGES:
         return Grant(False, f"{difference.images} test images are too few to show anything")
     if difference.high <= tolerance:
         return Grant(True, f"{loss}, all of it within {allowed}")

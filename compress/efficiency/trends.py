@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-FEWEST_POINTS = 3
+MIN_POINTS = 3
 """Two points are a line without a residual, and so without an interval."""
 
 Ends = tuple[float, float]
@@ -51,8 +51,8 @@ def fit_growth(years: Sequence[float], values: Sequence[float], confidence: floa
     Raises:
         ValueError: With fewer than 3 points, of one year only, or with a value that is not positive.
     """
-    if len(years) != len(values) or len(values) < FEWEST_POINTS:
-        raise ValueError(f"{len(values)} points are too few for a growth with an interval; {FEWEST_POINTS} are needed")
+    if len(years) != len(values) or len(values) < MIN_POINTS:
+        raise ValueError(f"{len(values)} points are too few for a growth with an interval; {MIN_POINTS} are needed")
     if min(values) <= 0:
         raise ValueError(f"a value of {min(values)} has no logarithm")
     if min(years) == max(years):

@@ -9,8 +9,8 @@ from typing import Any
 
 from compress.efficiency.doublings import doublings
 from compress.efficiency.trends import fit_growth, months_per_doubling
-from compress.utils.errors import UsageError
 from compress.gap.points import Points, read_points
+from compress.utils.errors import UsageError
 from compress.utils.resources import shipped
 
 Record = dict[str, Any]

@@ -16,7 +16,7 @@ from compress.utils.errors import UsageError
 PETAFLOP_S_DAY = 1e15 * 86_400
 """Operations of a petaflop/s-day, the unit of AI and Compute."""
 
-LARGEST_FILE = 200 * 2**20
+MAX_FILE = 200 * 2**20
 
 COLUMNS = {
     # What is looked for: [(words that a heading must hold, factor to the unit)], the first that is there.
@@ -183,8 +183,8 @@ def _wanted(kind: str) -> Iterator[str]:
 
 def _rows(path: Path) -> list[list[str]]:
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise UsageError(f"{path} is larger than {LARGEST_FILE >> 20} MiB, which no table of published points is")
+        if path.stat().st_size > MAX_FILE:
+            raise UsageError(f"{path} is larger than {MAX_FILE >> 20} MiB, which no table of published points is")
         with path.open(newline="", encoding="utf-8-sig", errors="strict") as file:
             return [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
     except OSError as error:

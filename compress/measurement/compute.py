@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from compress.utils.errors import CompressError
 from compress.measurement.operators import is_cheap, is_quantized, known, listed, multiplied, packet
+from compress.utils.errors import CompressError
 
 WITH_WEIGHTS = ("convolution", "addmm", "mm")  # what convolutions and linears come down to
 FLOAT_BITS = (32, 32)

@@ -18,7 +18,7 @@ SHORTEST_MS = 2.0
 NEAR = 0.95
 """Of two that are as fast within their interval: how near medians are, so that a wide interval alone makes no tie."""
 
-MOST_REPETITIONS = 1000
+MAX_REPETITIONS = 1000
 RESAMPLES = 2000
 
 
@@ -114,7 +114,7 @@ def _repetitions(run: Callable[[], object], warmup: int, shortest_ms: float) -> 
     for _ in range(warmup):
         run()
     fastest = min(_time(run, 1) for _ in range(3))
-    return max(1, min(MOST_REPETITIONS, math.ceil(shortest_ms / max(fastest, 1e-6))))
+    return max(1, min(MAX_REPETITIONS, math.ceil(shortest_ms / max(fastest, 1e-6))))
 
 
 def _time(run: Callable[[], object], repetitions: int) -> float:

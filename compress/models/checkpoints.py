@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from compress.utils.errors import CompressError, first_line
 from compress.models.factory import create_model
+from compress.utils.errors import CompressError, first_line
 
 SIZES = (
     *("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features", "normalized_shape"),
@@ -162,8 +162,8 @@ def _built(architecture: Mapping[str, Any], folder: Path) -> nn.Module:
     weights = read_weights(folder / "model.safetensors")
     model = plain_network(architecture).eval()
     if quantization:
-        from compress.quantization.serialize import rebuild
         from compress.quantization.config import Scheme
+        from compress.quantization.serialize import rebuild
 
         shapes = {name: torch.empty(shape) for name, shape in quantization["float_shapes"].items()}
         resize(model, architecture["sizes"], shapes)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from compress.recipe.data import Views
+from compress.recipe.models import ClassifierTeacher, OpenClipTeacher
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest, key_of
-from compress.recipe.data import Views
-from compress.recipe.schema import ClassifierTeacher, OpenClipTeacher
 from compress.utils.resources import expand
 
 LOCAL = "local-dir:"

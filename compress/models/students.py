@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from compress.utils.errors import UsageError, first_line
-from compress.models.factory import create_model
 from compress.models.checkpoints import load_weights, read_weights
-from compress.recipe.schema import Student
+from compress.models.factory import create_model
+from compress.recipe.models import Student
+from compress.utils.errors import UsageError, first_line
 
 
 def create_student(student: Student, classes: int, resolution: int) -> nn.Module:

@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compress.data.preprocess import Preprocess
-from compress.utils.errors import CompressError, UsageError, first_line
-from compress.models.factory import create_model, model_names
 from compress.models.checkpoints import load_weights, read_weights
 from compress.models.class_names import check_published, check_teacher, classes_of
+from compress.models.factory import create_model, model_names
 from compress.models.fingerprint import LOCAL, local_files
 from compress.recipe.data import DataSection
-from compress.recipe.schema import ClassifierTeacher, OpenClipTeacher
+from compress.recipe.models import ClassifierTeacher, OpenClipTeacher
+from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.resources import expand
 
 

@@ -9,15 +9,15 @@ import platform
 from typing import Any
 
 from compress.efficiency.deployment import costs_of_million
-from compress.efficiency.energy import inference_carbon, inference_energy
 from compress.efficiency.deployment_fit import deployment_fits
+from compress.efficiency.energy import inference_carbon, inference_energy
 from compress.efficiency.intervals import paired_difference
 from compress.efficiency.savings import training_efficiency, worth
-from compress.utils.system import processor, version_of
-from compress.pipeline.predictions import Answered, bits, class_changes, digest_of, disagreements
-from compress.pipeline.plan import EXPORT_PACKAGES, FIT_PACKAGES, Plan, Unit
-from compress.store.store import Store
+from compress.pipeline.plan import EXPORT_PACKAGES, FIT_PACKAGES, Plan, PlannedStage
+from compress.pipeline.predictions import Predictions, bits, class_changes, digest_of, disagreements
 from compress.recipe.schema import ShrinkStage, TeacherStage
+from compress.store.store import Store
+from compress.utils.system import processor, version_of
 
 SCHEMA_VERSION = 1
 
@@ -27,7 +27,7 @@ def collect(plan: Plan, store: Store, run: dict[str, Any], command: str) -> dict
     resolved = plan.recipe.resolved()
     measured = json.loads((store.path(plan.latency_key) / "latency.json").read_text())
     measured["energy"] = _energy(plan, store)
-    answered = Answered.read(plan, store)
+    answered = Predictions.read(plan, store)
     variants = [_variant(plan, store, identifier, measured) for identifier in (u.id for u in plan.variants)]
     for variant in variants:
         variant["accuracy"]["right"] = bits(answered.right[variant["id"]])
@@ -120,7 +120,7 @@ def _variant(plan: Plan, store: Store, identifier: str, measured: dict[str, Any]
     }
 
 
-def _pretraining(plan: Plan, unit: Unit) -> dict[str, Any]:
+def _pretraining(plan: Plan, unit: PlannedStage) -> dict[str, Any]:
     """What the training of a variant's teacher has cost: 0 without a teacher, null where the recipe does not say."""
     stage = plan.unit(unit.teacher).stage if unit.teacher else unit.stage
     if not isinstance(stage, TeacherStage):
@@ -129,13 +129,13 @@ def _pretraining(plan: Plan, unit: Unit) -> dict[str, Any]:
     return {"macs": told.macs, "source": told.source} if told else {"macs": None, "source": None}
 
 
-def _disagreements(plan: Plan, answered: Answered) -> dict[str, Any] | None:
+def _disagreements(plan: Plan, answered: Predictions) -> dict[str, Any] | None:
     """Between the last variant that has a teacher and that teacher; None where no variant has one."""
     taught = [unit for unit in plan.variants if unit.teacher and unit.teacher != unit.id]
     return disagreements(answered, taught[-1].teacher, taught[-1].id) if taught and taught[-1].teacher else None
 
 
-def _control(plan: Plan, answered: Answered, identifier: str) -> dict[str, Any] | None:
+def _control(plan: Plan, answered: Predictions, identifier: str) -> dict[str, Any] | None:
     """Of a shrink stage: what the pruned network has gained on it, in accuracy on the same test images."""
     unit = plan.unit(identifier)
     if not isinstance(unit.stage, ShrinkStage) or not unit.parent:
@@ -144,7 +144,7 @@ def _control(plan: Plan, answered: Answered, identifier: str) -> dict[str, Any] 
     return {"of": unit.parent, "gain": -found.difference, "gain_ci95": [-found.high, -found.low]}
 
 
-def _data(answered: Answered) -> dict[str, Any]:
+def _data(answered: Predictions) -> dict[str, Any]:
     data = answered.data
     counts = {name: len(getattr(data, name).images) for name in ("train", "unlabeled", "validation", "test")}
     return {

@@ -9,24 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.data.prepared import ImageData, prepare
-from compress.utils.hashing import file_digest, key_of
-from compress.utils.system import cores, graphics, processor, version_of
 from compress.models.fingerprint import embedding_id, view_key
-from compress.pipeline.plan import MODEL_PACKAGES, TEACHER_PACKAGES, Plan, Unit
-from compress.store.store import Store
-from compress.stages.teacher_inputs import embeddings_of, learnt_from
+from compress.pipeline.plan import MODEL_PACKAGES, TEACHER_PACKAGES, Plan, PlannedStage
 from compress.plugins import digests
 from compress.recipe.data import PLAIN
-from compress.recipe.schema import (
-    Distillation,
-    Fit,
-    PruneStage,
-    QuantizeStage,
-    ShrinkStage,
-    SparsifyStage,
-    TeacherStage,
-)
+from compress.recipe.fit import Distillation, Fit
+from compress.recipe.schema import PruneStage, QuantizeStage, ShrinkStage, SparsifyStage, TeacherStage
+from compress.stages.teacher_inputs import embeddings_of, learnt_from
+from compress.store.store import Store
+from compress.utils.hashing import file_digest, key_of
 from compress.utils.json_cache import recall, remember
+from compress.utils.system import cores, graphics, processor, version_of
 
 if TYPE_CHECKING:
     from compress.pipeline.profiling import Cost
@@ -37,7 +30,7 @@ REVISION = 1  # raised when networks are counted or timed in another way
 NAME = "networks"
 
 
-class Speeds:
+class CostModel:
     """What each network of a plan costs. A network that was timed in this store before is not built again."""
 
     def __init__(self, plan: Plan, store: Store) -> None:
@@ -52,7 +45,7 @@ class Speeds:
     def data(self) -> ImageData:
         return prepare(self.plan.recipe.data, self.store, self.plan.recipe.seed)
 
-    def expect(self, unit: Unit) -> tuple[float, float]:
+    def expect(self, unit: PlannedStage) -> tuple[float, float]:
         """Expected MACs and seconds of a unit."""
         stage = unit.stage
         if unit.is_export:
@@ -86,7 +79,7 @@ class Speeds:
         trials = stage.rounds * TRIALS if stage.target_latency else 0
         return images * forward, images * seconds / 3 + trials * TRIAL_SECONDS
 
-    def _as_much_as(self, unit: Unit) -> tuple[float, float]:
+    def _as_much_as(self, unit: PlannedStage) -> tuple[float, float]:
         """What a shrink stage takes: all that the pruned network took, from its first fit on."""
         compute = seconds = 0.0
         while unit.parent and unit.parent != unit.teacher:
@@ -130,7 +123,7 @@ class Speeds:
 
         return self._cost(f"teacher {identifier}", told, measure)
 
-    def _student(self, unit: Unit) -> Cost:
+    def _student(self, unit: PlannedStage) -> Cost:
         student, masked = self.plan.first_fit(unit).student, isinstance(unit.stage, SparsifyStage)
         side, classes = student.resolution or self.data.resolution, len(self.data.classes)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from compress.data.prepared import ImageData, prepare
 from compress.data.leakage import ALLOW, overlaps, refuse_in_test, remarks
-from compress.utils.errors import UsageError
-from compress.store.store import Store
+from compress.data.prepared import ImageData, prepare
 from compress.recipe.schema import QuantizeStage, Recipe
+from compress.store.store import Store
+from compress.utils.errors import UsageError
 from compress.utils.messages import few
 
 MEANING = {

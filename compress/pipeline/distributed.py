@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from compress.pipeline.plan import Plan, Unit
+from compress.pipeline.plan import Plan, PlannedStage
+from compress.recipe.fit import Fit
+from compress.recipe.schema import DistillStage, Recipe, ShrinkStage, Trainer, TrainStage
 from compress.store.store import Store
 from compress.utils.console import console
-from compress.recipe.schema import DistillStage, Fit, Recipe, ShrinkStage, Trainer, TrainStage
 
 RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")
 
@@ -48,8 +49,8 @@ def is_follower(recipe: Recipe) -> bool:
 
 def follow(plan: Plan, store: WaitingStore) -> None:
     """Join every fit of the plan that the store does not hold yet."""
+    from compress.stages.context import StageContext
     from compress.stages.makers import MAKERS
-    from compress.stages.context import Work
     from compress.training.fit import Followed
 
     console.quiet = True
@@ -59,12 +60,12 @@ def follow(plan: Plan, store: WaitingStore) -> None:
                 if name:
                     store.get(plan.unit(name).key, name, lambda folder: None)
             try:
-                MAKERS[unit.stage.kind](Work(plan, store), unit, store.root / "partial" / unit.key)
+                MAKERS[unit.stage.kind](StageContext(plan, store), unit, store.root / "partial" / unit.key)
             except Followed:
                 continue
 
 
-def _epochs(unit: Unit) -> int:
+def _epochs(unit: PlannedStage) -> int:
     stage = unit.stage
     if isinstance(stage, ShrinkStage):
         return 1  # or more: the fit says it

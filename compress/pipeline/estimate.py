@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.table import Table
 
+from compress.pipeline.cost_model import CostModel
 from compress.pipeline.plan import Plan, make_plan
-from compress.pipeline.cost_model import Speeds
+from compress.recipe.schema import Recipe
 from compress.store.store import Store
 from compress.utils.console import duration
-from compress.recipe.schema import Recipe
 
 
 def estimate(recipe: Recipe, runs: Path) -> list[dict[str, Any]]:
@@ -26,7 +26,7 @@ def estimate(recipe: Recipe, runs: Path) -> list[dict[str, Any]]:
 
 def expected(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """The rows of `estimate`, of a plan that is there already."""
-    stored, speeds = {unit.id: store.has(unit.key) for unit in plan.units}, Speeds(plan, store)
+    stored, speeds = {unit.id: store.has(unit.key) for unit in plan.units}, CostModel(plan, store)
     rows = []
     for unit in plan.units:
         compute, seconds = (0, 0.0) if stored[unit.id] else speeds.expect(unit)

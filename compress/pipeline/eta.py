@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-class Remaining:
+class TimeLeft:
     """Seconds that are left of the units of a plan.
 
     Args:

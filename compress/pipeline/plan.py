@@ -8,12 +8,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from compress.data.sources import data_key
-from compress.deployment.runtimes import RUNTIMES, elsewhere, find_runtime, missing, thread_count
-from compress.utils.errors import CompressError
-from compress.utils.hashing import file_digest, key_of
-from compress.utils.system import processor, version_of
+from compress.deployment.runtimes import elsewhere, find_runtime, missing, thread_count
 from compress.models.fingerprint import LOCAL, teacher_weights_id
-from compress.store.store import Store
 from compress.plugins import digests
 from compress.quantization.methods import METHODS
 from compress.recipe.graph import ordered_stages, teacher_of
@@ -29,6 +25,11 @@ from compress.recipe.schema import (
     TeacherStage,
     TrainStage,
 )
+from compress.registry import RUNTIMES
+from compress.store.store import Store
+from compress.utils.errors import CompressError
+from compress.utils.hashing import file_digest, key_of
+from compress.utils.system import processor, version_of
 
 # Raised when a change of this package changes results.
 REVISION = 4
@@ -41,7 +42,7 @@ EXPORT_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino")
 
 
 @dataclass(frozen=True)
-class Unit:
+class PlannedStage:
     """One entry that a run needs. An export stage has one for each of its variants, every other stage one."""
 
     id: str
@@ -62,14 +63,14 @@ class Plan:
 
     recipe: Recipe
     data_key: str
-    units: tuple[Unit, ...]
+    units: tuple[PlannedStage, ...]
     latency_key: str
     energy_key: str
 
-    def unit(self, identifier: str) -> Unit:
+    def unit(self, identifier: str) -> PlannedStage:
         return next(unit for unit in self.units if unit.id == identifier)
 
-    def first_fit(self, unit: Unit) -> TrainStage | DistillStage:
+    def first_fit(self, unit: PlannedStage) -> TrainStage | DistillStage:
         """The stage in which the network of a unit was made."""
         while not isinstance(unit.stage, TrainStage | DistillStage):
             assert unit.parent
@@ -77,11 +78,11 @@ class Plan:
         return unit.stage
 
     @property
-    def variants(self) -> tuple[Unit, ...]:
+    def variants(self) -> tuple[PlannedStage, ...]:
         return tuple(unit for unit in self.units if not unit.is_export)
 
     @property
-    def exports(self) -> tuple[Unit, ...]:
+    def exports(self) -> tuple[PlannedStage, ...]:
         return tuple(unit for unit in self.units if unit.is_export)
 
 
@@ -92,13 +93,13 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
         CompressError: data or local weights that the recipe names are missing.
     """
     data = data_key(recipe.data, recipe.seed, cache=store.root / "fingerprints.json")
-    units: dict[str, Unit] = {}
+    units: dict[str, PlannedStage] = {}
     for stage in ordered_stages(recipe):
         if isinstance(stage, ExportStage):
             for variant in stage.from_:
                 runtimes = _runtimes(stage, units[variant].stage)
                 key = _export_key(recipe, data, stage, runtimes, units[variant].key)
-                units[f"{stage.id}/{variant}"] = Unit(
+                units[f"{stage.id}/{variant}"] = PlannedStage(
                     f"{stage.id}/{variant}", stage, key, variant, runtimes=tuple(runtimes)
                 )
         else:
@@ -121,7 +122,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     return Plan(recipe, data, ordered, latency, energy)
 
 
-def _variant_unit(recipe: Recipe, data: str, stage: Stage, units: dict[str, Unit]) -> Unit:
+def _variant_unit(recipe: Recipe, data: str, stage: Stage, units: dict[str, PlannedStage]) -> PlannedStage:
     # What is left out changes no result.
     everywhere = dict.fromkeys(("id", "from_", "published", "verify"), True)
     idle: Any = {**everywhere, "repair": {"verify"}, "training": {"verify"}}
@@ -151,7 +152,7 @@ def _variant_unit(recipe: Recipe, data: str, stage: Stage, units: dict[str, Unit
         if isinstance(stage, PruneStage) and stage.target_latency:
             settings["machine"] = machine(recipe)
             packages = (*packages, *_export_packages([stage.target_latency.runtime]))
-    return Unit(stage.id, stage, _key(recipe, data, settings, packages, parents), parent, teacher)
+    return PlannedStage(stage.id, stage, _key(recipe, data, settings, packages, parents), parent, teacher)
 
 
 def _is_auto(stage: Stage) -> TypeGuard[ExportStage]:

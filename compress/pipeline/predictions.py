@@ -22,10 +22,10 @@ from compress.pipeline.plan import Plan
 from compress.store.store import Store
 
 EXAMPLES = 12
-MOST_CLASSES = 100
-MOST_MOVES = 10
-MOST_DIGESTED = 4096
-LONGEST_SIDE = 96
+MAX_CLASSES = 100
+MAX_MOVES = 10
+MAX_DIGESTED = 4096
+MAX_SIDE = 96
 RULE = "the {shown} of them that {teacher} is most certain of: its first probability less its second, the largest first"
 
 Record = dict[str, Any]
@@ -33,14 +33,14 @@ Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Answered:
+class Predictions:
     """Test logits of every variant, memory-mapped, `[images, classes]`, and the data that they are of."""
 
     data: ImageData
     logits: Mapping[str, Logits]
 
     @classmethod
-    def read(cls, plan: Plan, store: Store) -> Answered:
+    def read(cls, plan: Plan, store: Store) -> Predictions:
         """Those of a plan all of whose variants are in the store."""
         paths = {unit.id: store.path(unit.key) / "test_logits.npy" for unit in plan.variants}
         logits = {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
@@ -80,13 +80,13 @@ def digest_of(test: Split) -> str:
     """
     digest = hashlib.sha256(repr(test.images.shape).encode())
     digest.update(np.asarray(test.labels, np.int64).tobytes())
-    count = min(len(test.images), MOST_DIGESTED)
+    count = min(len(test.images), MAX_DIGESTED)
     for row in np.linspace(0, len(test.images) - 1, count).astype(int):
         digest.update(test.images[row].tobytes())
     return digest.hexdigest()
 
 
-def class_changes(answered: Answered, reference: str) -> list[Record]:
+def class_changes(answered: Predictions, reference: str) -> list[Record]:
     """By variant: which classes it answers worse or better than the reference, and which answers moved.
 
     Returns:
@@ -99,7 +99,7 @@ def class_changes(answered: Answered, reference: str) -> list[Record]:
     return [_changes(answered, reference, variant) for variant in others]
 
 
-def _changes(answered: Answered, reference: str, variant: str) -> Record:
+def _changes(answered: Predictions, reference: str, variant: str) -> Record:
     names, labels = answered.data.classes, answered.labels
     base, own = answered.right[reference], answered.right[variant]
 
@@ -112,7 +112,7 @@ def _changes(answered: Answered, reference: str, variant: str) -> Record:
         (k for k in range(len(names)) if lost[k] + gained[k]), key=lambda k: (-abs(lost[k] - gained[k]), k)
     )
     classes = []
-    for k in changed[:MOST_CLASSES]:
+    for k in changed[:MAX_CLASSES]:
         found = paired_difference(lost[k], gained[k], total[k])
         classes.append(
             {
@@ -132,12 +132,12 @@ def _changes(answered: Answered, reference: str, variant: str) -> Record:
         "variant": variant,
         "classes": classes,
         "classes_left_out": len(changed) - len(classes),
-        "moves": moves[:MOST_MOVES],
-        "moves_left_out": len(moves) - len(moves[:MOST_MOVES]),
+        "moves": moves[:MAX_MOVES],
+        "moves_left_out": len(moves) - len(moves[:MAX_MOVES]),
     }
 
 
-def _moves(answered: Answered, reference: str, variant: str) -> list[Record]:
+def _moves(answered: Predictions, reference: str, variant: str) -> list[Record]:
     """Of images on which the two differ: (label, the one's answer, the other's), the most frequent first."""
     names = answered.data.classes
     before, after = answered.answers[reference], answered.answers[variant]
@@ -152,7 +152,7 @@ def _moves(answered: Answered, reference: str, variant: str) -> list[Record]:
     ]
 
 
-def disagreements(answered: Answered, teacher: str, student: str) -> Record:
+def disagreements(answered: Predictions, teacher: str, student: str) -> Record:
     """Test images on which two variants answer differently: how many, and a dozen of them.
 
     Returns:
@@ -186,7 +186,7 @@ def disagreements(answered: Answered, teacher: str, student: str) -> Record:
     }
 
 
-def _said(answered: Answered, probabilities: NDArray[np.float64]) -> Record:
+def _said(answered: Predictions, probabilities: NDArray[np.float64]) -> Record:
     best = int(probabilities.argmax())
     return {"class": answered.data.classes[best], "probability": float(probabilities[best])}
 
@@ -203,7 +203,7 @@ def thumbnail(pixels: NDArray[np.uint8]) -> str:
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
     with io.BytesIO() as out:
         image.save(out, "WEBP", quality=80, method=4)
         return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from compress.deployment.runtimes import require
-from compress.utils.errors import CompressError
 from compress.quantization.methods import require_method
 from compress.recipe.schema import ExportStage, PruneStage, QuantizeStage, Stage
+from compress.utils.errors import CompressError
 
 
 def check_needs(stages: Sequence[Stage], check: Callable[[str], Any] = require) -> None:

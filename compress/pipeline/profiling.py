@@ -12,7 +12,8 @@ from torch import nn
 from compress.measurement.compute import macs, training_macs
 from compress.models.students import create_student
 from compress.models.teachers import load_teacher
-from compress.recipe.schema import Recipe, Student, TeacherStage
+from compress.recipe.models import Student
+from compress.recipe.schema import Recipe, TeacherStage
 from compress.training.dead_taps import without_dead_taps
 
 Cost = tuple[int, int, float]

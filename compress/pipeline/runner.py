@@ -14,25 +14,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.utils import console as progress
-from compress.utils.atomic import write_atomic
 from compress.deployment.runtimes import require_whole, thread_count, torch_threads
-from compress.utils.errors import CompressError, UsageError
 from compress.measurement.counters import Found, NoReading, find_counter
+from compress.pipeline.collect import collect
 from compress.pipeline.data_checks import check_data
 from compress.pipeline.distributed import WaitingStore, follow, is_follower, several
+from compress.pipeline.eta import TimeLeft
+from compress.pipeline.plan import Plan, PlannedStage, make_plan
 from compress.pipeline.preflight import check_needs
-from compress.pipeline.plan import Plan, Unit, make_plan
-from compress.pipeline.eta import Remaining
-from compress.pipeline.collect import collect
-from compress.store.store import Store
-from compress.utils.console import console, duration, say
 from compress.recipe.schema import Recipe
 from compress.report import write_report
+from compress.store.store import Store
+from compress.utils import console as progress
+from compress.utils.atomic import write_atomic
 from compress.utils.checksums import write_sums
+from compress.utils.console import console, duration, say
+from compress.utils.errors import CompressError, UsageError
 
 if TYPE_CHECKING:
-    from compress.stages.context import Work
+    from compress.stages.context import StageContext
 
 
 def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, loggers: Sequence[str] = ()) -> Path:
@@ -152,23 +152,23 @@ def _make_all(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> lis
     return stored
 
 
-def _work(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> Work:
-    from compress.stages.context import Work
+def _work(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> StageContext:
+    from compress.stages.context import StageContext
     from compress.training.loggers import Watch
 
-    return Work(plan, store, Watch(log.write, tuple(loggers), log.path.parent / "logs"))
+    return StageContext(plan, store, Watch(log.write, tuple(loggers), log.path.parent / "logs"))
 
 
-def _expected(work: Work) -> Remaining:
+def _expected(work: StageContext) -> TimeLeft:
     """What the units will take: finding out takes some seconds, and so it is left out where nobody looks on."""
     from compress.pipeline.estimate import expected
 
     rows = expected(work.plan, work.store)
     say(f"about {duration(sum(row['seconds'] for row in rows))} in all, as `compress-model plan` shows it")
-    return Remaining(rows)
+    return TimeLeft(rows)
 
 
-def _make(work: Work, unit: Unit, log: Log) -> float:
+def _make(work: StageContext, unit: PlannedStage, log: Log) -> float:
     """Make a unit, and return the seconds that it took."""
     import torch
 
@@ -195,12 +195,12 @@ def _measure(plan: Plan, store: Store, log: Log) -> None:
     if store.has(plan.latency_key):
         say("latency: taken from the store")
         return
+    from compress.stages.context import StageContext
     from compress.stages.export import measure_latency
-    from compress.stages.context import Work
 
     say(f"latency: all variants in turns, {plan.recipe.measure.rounds} rounds")
     with torch_threads(thread_count(plan.recipe.measure.threads)):
-        store.get(plan.latency_key, "latency", lambda folder: measure_latency(Work(plan, store), folder))
+        store.get(plan.latency_key, "latency", lambda folder: measure_latency(StageContext(plan, store), folder))
     log.write("made", unit="latency", key=plan.latency_key)
 
 
@@ -214,19 +214,21 @@ def _measure_energy(plan: Plan, store: Store, found: Found, log: Log) -> None:
         say("energy: taken from the store")
         return
     from compress.benchmark.energy import measure_energies
-    from compress.stages.context import Work
+    from compress.stages.context import StageContext
 
     say(f"energy: {counter.name}, some ten seconds a variant and runtime")
     try:
         with torch_threads(thread_count(plan.recipe.measure.threads)):
-            store.get(plan.energy_key, "energy", lambda folder: measure_energies(Work(plan, store), counter, folder))
+            store.get(
+                plan.energy_key, "energy", lambda folder: measure_energies(StageContext(plan, store), counter, folder)
+            )
         log.write("made", unit="energy", key=plan.energy_key)
     except NoReading as error:
         say(f"energy: not measured: {error}")
         log.write("no energy", reason=str(error))
 
 
-def _doing(unit: Unit) -> str:
+def _doing(unit: PlannedStage) -> str:
     table = {
         "teacher": "measuring the teacher",
         "train": "training on labels",

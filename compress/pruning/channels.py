@@ -13,11 +13,11 @@ import torch
 import torch_pruning
 from torch import nn
 
-from compress.utils.errors import CompressError, UsageError, first_line
 from compress.measurement.compute import macs, parameters
 from compress.models.factory import classifier
 from compress.models.layers import layers_named
 from compress.recipe.schema import Channels
+from compress.utils.errors import CompressError, UsageError, first_line
 
 Curve = Sequence[tuple[float, float]]
 """Shares of a layer's channels, each with the accuracy (a fraction) that its removal costs."""

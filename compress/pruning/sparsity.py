@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compress.utils.errors import UsageError
 from compress.pruning.channels import kept_layers
+from compress.utils.errors import UsageError
 
 UPDATES = 100  # of the masks, over the steps in which sparsity rises
 

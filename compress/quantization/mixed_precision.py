@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from compress.utils.errors import CompressError
-from compress.utils.console import task
 from compress.quantization.ptq import Quantized
+from compress.utils.console import task
+from compress.utils.errors import CompressError
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def search(
 
     Args:
         make: Quantizes the network but for the layers named.
-        logits: Answers of a network to the validation images, `[images, classes]`.
+        logits: TeacherSignal of a network to the validation images, `[images, classes]`.
         labels: Their labels, `[images]`.
         float_logits: What the float network answers.
         allowed: Loss of accuracy that is allowed, a fraction.

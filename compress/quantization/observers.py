@@ -11,7 +11,7 @@ from torchao.quantization.pt2e import MinMaxObserver
 EPS = 2**-12
 """Smallest scale, as torchao's x86 quantizer has it."""
 
-MOST_VALUES = 2**20
+MAX_VALUES = 2**20
 """Values of a batch that a percentile is taken of, evenly spread; `torch.quantile` takes 16 times as many."""
 
 
@@ -29,7 +29,7 @@ class PercentileObserver(MinMaxObserver):
     def forward(self, x_orig: Tensor) -> Tensor:
         """Look at an activation of any shape, and give it back as it is."""
         values = x_orig.detach().float().flatten()
-        values = values[:: max(1, len(values) // MOST_VALUES)]
+        values = values[:: max(1, len(values) // MAX_VALUES)]
         if len(values):
             ends = torch.quantile(values, torch.tensor([self.outside, 1 - self.outside], device=values.device))
             super().forward(ends.to(self.min_val.dtype))

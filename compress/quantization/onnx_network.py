@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.utils.errors import CompressError, first_line
 from compress.quantization.four_bits import OPERATOR, operator_bits
+from compress.utils.errors import CompressError, first_line
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from compress.utils.errors import CompressError, UsageError, first_line
 from compress.quantization import capture, onnx_network
+from compress.quantization.config import DEFAULT, Scheme, refuse_broken_weights, refuse_calibration
 from compress.quantization.four_bits import BITS, quantize_linears
 from compress.quantization.methods import METHODS, require_method
-from compress.quantization.config import DEFAULT, Scheme, refuse_broken_weights, refuse_calibration
+from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.quiet import quiet
 
 

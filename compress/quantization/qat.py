@@ -18,10 +18,10 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from compress.utils.errors import CompressError
 from compress.quantization.capture import capture
 from compress.quantization.config import Scheme, refuse_broken_weights
 from compress.quantization.torchao_pt2e import SEVEN_BITS
+from compress.utils.errors import CompressError
 from compress.utils.quiet import quiet
 
 BATCH_NORM = torch.ops.aten.batch_norm.default

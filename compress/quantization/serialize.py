@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from compress.utils.errors import CompressError
 from compress.quantization.capture import capture
 from compress.quantization.config import DEFAULT, Scheme
 from compress.quantization.torchao_pt2e import convert, prepare
+from compress.utils.errors import CompressError
 
 Scale = tuple[float, int]
 """Scale and zero point of one quantize or dequantize node."""

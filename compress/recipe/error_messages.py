@@ -9,12 +9,12 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from compress.utils.errors import Problem
-from compress.recipe.schema import Recipe
 from compress.recipe.base import Section
+from compress.recipe.schema import Recipe
 from compress.recipe.yaml_tree import Node
-from compress.utils.resources import config_names
+from compress.utils.errors import Problem
 from compress.utils.messages import clean, did_you_mean, found, listed
+from compress.utils.resources import config_names
 
 Path_ = tuple[str | int, ...]
 Model = type[Section]

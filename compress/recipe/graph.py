@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
 
-from compress.utils.errors import Problem
 from compress.recipe.schema import Recipe, Stage, TeacherStage
 from compress.recipe.yaml_tree import Node
+from compress.utils.errors import Problem
 from compress.utils.messages import clean, did_you_mean, found, listed
 
 NETWORKS = ("train", "distill", "prune", "shrink")

@@ -10,19 +10,19 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from compress.utils.errors import Problem, RecipeError, UsageError
-from compress.recipe.validate import section_problems
 from compress.recipe.compose import Composer, fill_in, shown
 from compress.recipe.error_messages import explain, show
 from compress.recipe.graph import graph_problems
 from compress.recipe.overrides import apply_overrides, read_overrides
 from compress.recipe.schema import Recipe
+from compress.recipe.validate import section_problems
 from compress.recipe.yaml_tree import MAX_BYTES, Node, read_yaml
-from compress.utils.resources import shipped
 from compress.utils.checksums import refuse_changed
+from compress.utils.errors import Problem, RecipeError, UsageError
 from compress.utils.messages import clean, did_you_mean, found
+from compress.utils.resources import shipped
 
-MOST_PROBLEMS = 100
+MAX_PROBLEMS = 100
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -75,7 +75,7 @@ def _checked(root: Node, composer: Composer, problems: list[Problem], file: str)
         further = section_problems(recipe, root)
     except ValidationError as error:
         further = explain(error, root, composer.problems)
-    problems += itertools.islice(itertools.chain(further, graph_problems(root)), MOST_PROBLEMS + 1)
+    problems += itertools.islice(itertools.chain(further, graph_problems(root)), MAX_PROBLEMS + 1)
     if recipe is None or problems:
         raise RecipeError(_sorted(problems, file))
     return recipe
@@ -89,8 +89,8 @@ def _sorted(problems: list[Problem], file: str) -> list[Problem]:
         return name != file, name, int(line) if line.isdecimal() else 0
 
     once = sorted(dict.fromkeys(problems), key=order)
-    if len(once) > MOST_PROBLEMS:
-        return [*once[:MOST_PROBLEMS], Problem(file, f"has more than {MOST_PROBLEMS} problems; the others come after")]
+    if len(once) > MAX_PROBLEMS:
+        return [*once[:MAX_PROBLEMS], Problem(file, f"has more than {MAX_PROBLEMS} problems; the others come after")]
     return once
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compress.utils.errors import Problem, RecipeError
 from compress.recipe.compose import Composer
 from compress.recipe.yaml_tree import MAX_DEPTH, Node, read_yaml
+from compress.utils.errors import Problem, RecipeError
 from compress.utils.messages import clean, did_you_mean, found, listed
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
-from compress.deployment.runtimes import RUNTIMES
+from compress.registry import RUNTIMES
 from compress.utils.messages import did_you_mean, found, listed
 
 AUTO = "auto"

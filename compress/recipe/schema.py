@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from compress.recipe.data import Data
-from compress.recipe.losses import Kd, Loss, Losses, Mix
-from compress.recipe.measure import Measure
-from compress.recipe.runtime_name import AUTO, Runtime, Runtimes
 from compress.recipe.base import Fraction, Identifier, Section
+from compress.recipe.data import Data
+from compress.recipe.fit import Distillation, Fit
+from compress.recipe.measure import Measure
+from compress.recipe.models import Student, Teacher
+from compress.recipe.runtime_name import AUTO, Runtime, Runtimes
 from compress.recipe.worth import Worth
 
 
@@ -25,108 +26,7 @@ def _free_name(name: str) -> str:
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-# --- models -------------------------------------------------------------------------------------------------------
-
-
-class Pretraining(Section):
-    """What a teacher's own training has cost, of which the training ledger holds nothing."""
-
-    samples: float = Field(gt=0, description="samples seen, each pass over the data counted")
-    macs_per_sample: float = Field(gt=0, description="multiply-accumulates of forward and backward pass")
-    source: str
-
-    @property
-    def macs(self) -> float:
-        return self.samples * self.macs_per_sample
-
-
-class OpenClipTeacher(Section):
-    """Any model of open_clip; its zero-shot head is made from the prompts of the data."""
-
-    source: Literal["open_clip"]
-    model: str = Field(description="a name that open_clip lists, or local-dir:FOLDER")
-    pretrained: str | None = Field(None, description="open_clip's tag of published weights")
-    checkpoint: str | None = Field(None, description="a local weights file, instead of `pretrained`")
-    head: Literal["zero-shot", "probe"] = Field(
-        "zero-shot", description="from the prompts of the data, or a linear classifier fitted on the train labels"
-    )
-    batch: int = Field(64, ge=1, description="images that it embeds at once")
-    pretraining: Pretraining | None = None
-
-
-class ClassifierTeacher(Section):
-    """Any timm or torchvision classifier that was trained for the classes of the data."""
-
-    source: Literal["timm", "torchvision"]
-    model: str
-    checkpoint: str | None = Field(None, description="local weights (.safetensors, or .pth read without pickle)")
-    pretrained: bool = Field(False, description="download the library's own weights")
-    classes: list[str] | None = Field(
-        None, description="names of its outputs, in their order, where its file does not say them; they are checked"
-    )
-    resolution: int | None = Field(None, ge=8, description="side in pixels; without it, the library's own")
-    batch: int = Field(64, ge=1, description="images that it embeds at once")
-    pretraining: Pretraining | None = None
-
-
-Teacher = Annotated[OpenClipTeacher | ClassifierTeacher, Field(discriminator="source")]
-
-
-class Student(Section):
-    """Any timm or torchvision classifier; its head is fitted to the classes."""
-
-    library: Literal["timm", "torchvision"] = "timm"
-    model: str
-    options: dict[str, bool | int | float | str] = Field({}, description="what the library's builder takes besides")
-    pretrained: bool = Field(False, description="start from the library's published weights")
-    checkpoint: str | None = Field(None, description="start from a local .safetensors file")
-    resolution: int | None = Field(None, ge=8, le=1024, description="side in pixels; without it, the data's own")
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
-
-
 # --- stages -------------------------------------------------------------------------------------------------------
-
-
-class Fit(Section):
-    """How a network is fitted."""
-
-    seed: int | None = Field(
-        None, ge=0, lt=2**31, description="of first weights and order; without it, the recipe's, as for data and views"
-    )
-    epochs: int = Field(30, ge=0)
-    batch: int = Field(128, ge=1, description="images of a step, of all devices together")
-    optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="sgd is with Nesterov momentum 0.9")
-    lr: float = Field(0.1, gt=0, description="highest learning rate")
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="from the highest rate to 0, or none")
-    warmup: Fraction = Field(0.1, description="share of the steps over which the rate rises")
-    weight_decay: float = Field(5e-4, ge=0)
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    augment: bool = Field(True, description="false: every view is the image as it is")
-    mix: Mix | None = Field(None, description="images mixed in pairs")
-    clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
-    ema: float | None = Field(
-        None, gt=0, lt=1, description="decay a step of the weights' moving average, which is kept"
-    )
-    compile: bool = Field(False, description="torch.compile: needs a C++ compiler on a CPU, minutes at the start")
-    patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better validation")
-    select_on: Literal["last", "validation", "test"] = Field("last", description="whose best epoch is kept")
-    on_divergence: Literal["stop", "lower"] = Field(
-        "stop", description="of the loss: stop, or go back to the last good epoch and on at half the rate"
-    )
-
-
-class Distillation(Fit):
-    """How a network is fitted to a teacher."""
-
-    teacher: Literal["stored", "live"] = Field("stored", description="embed each view once and keep it, or each time")
-    views: int = Field(4, ge=1, description="views an image")
-    verify: int = Field(0, ge=0, description="stored embeddings to compute again before they are relied on")
-    losses: Losses = Losses(ce=Loss.of(1.0), kd=Kd.of(1.0))
-    unlabeled: bool = Field(True, description="whether the unlabelled images are learnt from too")
-    classifier: Literal["own", "teacher"] = Field(
-        "own", description="teacher: the features, projected, go through the teacher's head, folded into one layer"
-    )
 
 
 class Published(Section):

@@ -5,31 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compress.deployment.runtimes import elsewhere, find_runtime
-from compress.utils.errors import Problem
-from compress.utils.system import version_of
-from compress.plugins import LOSSES
 from compress.quantization.methods import METHODS
 from compress.recipe.data import ArrowData
+from compress.recipe.fit import Distillation, Fit
+from compress.recipe.models import OpenClipTeacher, Student, Teacher
 from compress.recipe.schema import (
     AwareTraining,
-    Distillation,
     DistillStage,
     ExportStage,
-    Fit,
-    OpenClipTeacher,
     PruneStage,
     QuantizeStage,
     Recipe,
     SparsifyStage,
     Stage,
-    Student,
-    Teacher,
     TeacherStage,
     TrainStage,
 )
 from compress.recipe.worth import Budgets
 from compress.recipe.yaml_tree import Node
+from compress.registry import PLUGIN_LOSSES
+from compress.utils.errors import Problem
 from compress.utils.messages import did_you_mean, listed
+from compress.utils.system import version_of
 
 TEST_SELECTION = (
     "an epoch chosen on the test images makes their accuracy worthless; where a published figure that was made so is "
@@ -230,8 +227,8 @@ def _distillation(fit: Distillation) -> Iterator[tuple[str, str]]:
     felt = [name for name, loss in losses.items() if max(loss.weight.start, loss.weight.end) > 0]
     teach = TEACH_CLASSIFIER if fit.classifier == "own" else TEACH_CLASSIFIER | TEACH_PROJECTION
     for name in fit.losses.own:
-        if name not in LOSSES:
-            hint = did_you_mean(name, LOSSES) or "; a plugin brings it: --plugin FILE.py"
+        if name not in PLUGIN_LOSSES:
+            hint = did_you_mean(name, PLUGIN_LOSSES) or "; a plugin brings it: --plugin FILE.py"
             yield "losses", f"there is no own loss {name!r}{hint}"
     if not teach & set(felt) and not fit.losses.own:
         yield "losses", f"nothing is learnt by the classifier: give a weight to {listed(sorted(teach))}"

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from compress.recipe.runtime_name import Runtime
 from compress.recipe.base import Fraction, Identifier, Section
+from compress.recipe.runtime_name import Runtime
 
 
 class Trend(Section):

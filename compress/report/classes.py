@@ -13,7 +13,7 @@ from compress.report.tables import Column, Record, Table, at, first_reference, m
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_BARS = 20
+MAX_BARS = 20
 
 CLASSES = (
     Column("class", at(f.text, "class"), False),
@@ -82,7 +82,7 @@ def moves_table(entry: Mapping[str, Any]) -> Table:
 
 def classes_svg(entry: Mapping[str, Any]) -> str | None:
     """Images lost to the left and gained to the right, of the classes that changed most."""
-    rows = [row for row in entry.get("classes") or [] if field(row, "only_reference") is not None][:MOST_BARS]
+    rows = [row for row in entry.get("classes") or [] if field(row, "only_reference") is not None][:MAX_BARS]
     if not rows:
         return None
     reference, variant = f.plain(entry.get("reference")), f.plain(entry.get("variant"))

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from compress.efficiency.intervals import paired_difference
-from compress.utils.errors import UsageError
 from compress.report.formats import field
 from compress.report.io import read_results
 from compress.utils.checksums import check_run
+from compress.utils.errors import UsageError
 
 Record = dict[str, Any]
 ABSENT = "absent"

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.utils.atomic import write_atomic
-from compress.utils.errors import UsageError
 from compress.report import formats as f
 from compress.report.compare import ABSENT, NO_CLAIM, same_tests
 from compress.report.compare_chart import CAPTION, comparison_svg
 from compress.report.formats import field
 from compress.report.page import html_page
 from compress.report.tables import Column, Record, Table, at, make
+from compress.utils.atomic import write_atomic
+from compress.utils.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table as Shown

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, Any]
 
-MOST_WITH_SAVINGS = 3
+MAX_WITH_SAVINGS = 3
 Columns = Sequence[tuple[str, Callable[[Record], str]]]
 
 
@@ -27,7 +27,7 @@ def gap_tables(record: Record) -> list[Table]:
     """
     by_name = {basis["name"]: basis for basis in record["bases"]}
     shown = (
-        [by_name[DEFAULT_TREND]] if len(by_name) > MOST_WITH_SAVINGS and DEFAULT_TREND in by_name else record["bases"]
+        [by_name[DEFAULT_TREND]] if len(by_name) > MAX_WITH_SAVINGS and DEFAULT_TREND in by_name else record["bases"]
     )
     saved = [{**saving, "trend": basis["name"]} for basis in shown for saving in basis["savings"]]
     tables = (

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from compress.utils.errors import UsageError
 from compress.utils.checksums import RUN_AGAIN
+from compress.utils.errors import UsageError
 
 
 def read_results(folder: Path) -> Any:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-MOST_BATCHES = 3
+MAX_BATCHES = 3
 
 
 def latency_svg(results: Mapping[str, Any]) -> str | None:
@@ -29,7 +29,7 @@ def latency_svg(results: Mapping[str, Any]) -> str | None:
     batches = sorted({row["batch"] for row in rows})
     if not batches:
         return None
-    chosen = batches if len(batches) <= MOST_BATCHES else [*batches[: MOST_BATCHES - 1], batches[-1]]
+    chosen = batches if len(batches) <= MAX_BATCHES else [*batches[: MAX_BATCHES - 1], batches[-1]]
     names = list(dict.fromkeys(row["variant"] for row in rows))
     runtimes = sorted({str(row.get("runtime")) for row in rows})
     marks = {runtime: MARKS[number % len(MARKS)] for number, runtime in enumerate(runtimes)}

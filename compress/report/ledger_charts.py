@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
-LONGEST_NAME = 44
+MAX_NAME_LENGTH = 44
 
 
 def spent_svg(results: Mapping[str, Any]) -> str | None:
@@ -55,7 +55,7 @@ def spent_svg(results: Mapping[str, Any]) -> str | None:
                 "xytext": (4, 1),
                 "textcoords": "offset points",
             }
-            axes.annotate(f.short(part["what"], LONGEST_NAME), (0, row - 0.24), color=INK, va="bottom", **above)
+            axes.annotate(f.short(part["what"], MAX_NAME_LENGTH), (0, row - 0.24), color=INK, va="bottom", **above)
             before += part["macs"]
         axes.set_yticks([])
         axes.set_ylim(len(parts) - 0.6, -0.8)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from compress.report import formats as f
-from compress.report.headline import answer
 from compress.report.formats import field
+from compress.report.headline import answer
 
 _TAGS = {
     "distill": "knowledge-distillation",

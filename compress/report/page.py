@@ -9,21 +9,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.utils.atomic import write_atomic
 from compress.report import formats as f
 from compress.report import tables
-from compress.report.tooltips import about
-from compress.report.headline import answer, not_measured
-from compress.report.model_card import model_card
 from compress.report.classes import chosen_changes, classes_table
 from compress.report.deployments import deployment_tables
 from compress.report.disagreements import disagreements
 from compress.report.formats import field
+from compress.report.headline import answer, not_measured
 from compress.report.ledgers import ledgers
 from compress.report.lineage import lineage
+from compress.report.model_card import model_card
 from compress.report.pruning import pruning_tables
 from compress.report.quantization import quantization_tables
 from compress.report.reproduce import same_again, store_use, versions
+from compress.report.tooltips import about
+from compress.utils.atomic import write_atomic
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -9,7 +9,7 @@ from compress.report import formats as f
 from compress.report.formats import field
 from compress.report.tables import Column, Table, at, make
 
-MOST_NAMES = 8
+MAX_NAMES = 8
 
 QUANTIZED = (
     Column("variant", at(f.text, "id"), False),
@@ -65,6 +65,6 @@ def quantization_table(results: Mapping[str, Any]) -> Table:
 
 
 def _names(names: list[str]) -> str:
-    shown = ", ".join(f.plain(name) for name in names[:MOST_NAMES])
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    shown = ", ".join(f.plain(name) for name in names[:MAX_NAMES])
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return shown + more or "none"

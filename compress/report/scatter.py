@@ -32,7 +32,7 @@ Style = Mapping[str, Any]
 
 COSTS = (("macs", "MACs"), ("bit_operations", "bit operations"))
 RADIUS = 5.5  # of a mark, in points
-MOST_NAMED = 40  # marks, beyond which the table alone has the names
+MAX_NAMED = 40  # marks, beyond which the table alone has the names
 _EM = 1.25 * TEXT  # height of a label, whatever letters it has
 _GAP = 4  # points between two labels side by side
 _SAMPLES = 12
@@ -98,7 +98,7 @@ def _drawn(figure: Figure, chart: Chart, numbered: bool) -> bool:
     """Whether every label has found its place."""
     figure.set_layout_engine("constrained")
     figure.set_figheight(HEIGHT)
-    named = [number for number, mark in enumerate(chart.marks) if mark.name] if len(chart.marks) <= MOST_NAMED else []
+    named = [number for number, mark in enumerate(chart.marks) if mark.name] if len(chart.marks) <= MAX_NAMED else []
     axes = _with_key(figure, chart, named) if numbered and named else figure.add_subplot()
     axes.set_xscale("log")
     _dress(axes, chart)

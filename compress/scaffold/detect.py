@@ -10,10 +10,10 @@ from compress.data.image_io import ENDINGS, exists, is_file, is_folder
 from compress.data.shards import find_shards
 from compress.data.sources import LISTINGS
 from compress.data.tree import image_files, subfolders
-from compress.utils.errors import UsageError
-from compress.utils.system import version_of
 from compress.recipe.data import ArrowData, CsvData, FileData, FolderData, WebData
+from compress.utils.errors import UsageError
 from compress.utils.messages import few
+from compress.utils.system import version_of
 
 TEST_SHARE = 0.2
 IMAGE_COLUMNS = (

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compress.data.torchvision_sets import CIFAR10_CLASSES
-from compress.scaffold.detect import TEST_SHARE
-from compress.scaffold.survey import Survey
 from compress.deployment.runtimes import missing
-from compress.utils.errors import UsageError
-from compress.utils.system import cores, has_gpu, hub_answers, in_hub_cache
 from compress.recipe.data import ArrowData, CsvData, FileData, WebData
 from compress.recipe.json_schema import recipe_schema
 from compress.recipe.yaml_tree import scalar
+from compress.scaffold.detect import TEST_SHARE
+from compress.scaffold.survey import Survey
+from compress.utils.errors import UsageError
 from compress.utils.messages import clean
+from compress.utils.system import cores, has_gpu, hub_answers, in_hub_cache
 
 SCHEMA = "recipe.schema.json"
 OPEN_CLIP = "openclip-vit-b-32"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from compress.scaffold.survey import Survey
 from compress.recipe.data import FileData
+from compress.scaffold.survey import Survey
 from compress.utils.messages import clean
 
 

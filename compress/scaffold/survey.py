@@ -15,9 +15,9 @@ from compress.data.image_io import BrokenImage, opened, pixels_of
 from compress.data.listing import Listed
 from compress.data.sources import LISTINGS
 from compress.data.splits import check, left_of_test
-from compress.utils.errors import CompressError, printable
-from compress.utils.console import task
 from compress.recipe.data import FileData
+from compress.utils.console import task
+from compress.utils.errors import CompressError, printable
 
 MOST = 5000  # images that are looked at
 SIDE = 16  # at which colours are compared

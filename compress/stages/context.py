@@ -20,26 +20,26 @@ from torch import nn
 
 from compress.data.prepared import ImageData, Split, prepare
 from compress.data.preprocess import Preprocess
-from compress.utils.errors import CompressError
 from compress.measurement.accuracy import accuracy_record
 from compress.measurement.compute import bit_operations, count, parameters
 from compress.models.checkpoints import load_variant, save_variant
 from compress.models.fingerprint import embedding_id
 from compress.models.teachers import LoadedTeacher, load_teacher
-from compress.pipeline.plan import Plan, Unit
-from compress.store.store import Store
-from compress.stages.teacher_inputs import embeddings_of
-from compress.utils.console import say, task
+from compress.pipeline.plan import Plan, PlannedStage
 from compress.recipe.data import PLAIN
 from compress.recipe.schema import Recipe, TeacherStage
-from compress.training.teacher_cache import Embedder
+from compress.stages.teacher_inputs import embeddings_of
+from compress.store.store import Store
 from compress.training.loggers import Watch
+from compress.training.teacher_cache import Embedder
+from compress.utils.console import say, task
+from compress.utils.errors import CompressError
 
 Metrics = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Work:
+class StageContext:
     """What stages need besides their own settings."""
 
     plan: Plan
@@ -122,8 +122,8 @@ def stored_head(folder: Path) -> nn.Module:
 
 
 def write_network(
-    work: Work,
-    unit: Unit,
+    work: StageContext,
+    unit: PlannedStage,
     folder: Path,
     model: nn.Module,
     architecture: dict[str, Any],
@@ -156,7 +156,7 @@ def float_inference(model: nn.Module, preprocess: Preprocess, size: int) -> Metr
 
 
 def write_variant(
-    folder: Path, work: Work, logits: np.ndarray, inference: Metrics, training: Metrics, **details: Metrics
+    folder: Path, work: StageContext, logits: np.ndarray, inference: Metrics, training: Metrics, **details: Metrics
 ) -> None:
     """Write `metrics.json` and `test_logits.npy`.
 

@@ -18,24 +18,24 @@ from compress.data.preprocess import Preprocess
 from compress.deployment.export import artifact_bytes, export
 from compress.deployment.runtimes import Runner, elsewhere, find_runtime, thread_count
 from compress.deployment.triton import write_triton
-from compress.utils.errors import CompressError
 from compress.measurement.accuracy import accuracy_record, agreement, max_abs_diff, predict
 from compress.measurement.latency import measure_in_turns, summary
 from compress.measurement.memory import peak_memory
+from compress.pipeline.plan import PlannedStage
+from compress.recipe.schema import ExportStage, QuantizeStage, Stage
+from compress.stages.context import StageContext
 from compress.stages.runtime_selection import FILE as AUTO
 from compress.stages.runtime_selection import check_on_validation, choices, validation_logits
-from compress.pipeline.plan import Unit
-from compress.stages.context import Work
-from compress.utils.console import say, task
-from compress.recipe.schema import ExportStage, QuantizeStage, Stage
 from compress.utils.checksums import write_sums
+from compress.utils.console import say, task
+from compress.utils.errors import CompressError
 
 PYTORCH = "pytorch"  # eager: the baseline that everybody has
-LEAST_INTEGER = 0.5  # share of the MACs of a quantized network without an integer convolution
+MIN_INTEGER_SHARE = 0.5  # share of the MACs of a quantized network without an integer convolution
 NOT_RUN = "written, format checked, not run here"
 
 
-def make_export(work: Work, unit: Unit, folder: Path) -> None:
+def make_export(work: StageContext, unit: PlannedStage, folder: Path) -> None:
     """Write the artifacts of one variant, and put the whole test split through each."""
     stage = unit.stage
     assert isinstance(stage, ExportStage) and unit.parent
@@ -75,8 +75,8 @@ def make_export(work: Work, unit: Unit, folder: Path) -> None:
 
 
 def _compare(
-    work: Work,
-    unit: Unit,
+    work: StageContext,
+    unit: PlannedStage,
     folder: Path,
     built: dict[str, Path],
     left_out: dict[str, str],
@@ -118,7 +118,7 @@ def _check(
     module = find_runtime(runtime)
     coverage = module.coverage(path)
     # A transformer has one convolution, and nearly all of its work in linears.
-    if quantized and coverage.integer_convs == 0 and (coverage.share or 0) < LEAST_INTEGER:
+    if quantized and coverage.integer_convs == 0 and (coverage.share or 0) < MIN_INTEGER_SHARE:
         raise CompressError(f"{runtime} runs none of the {coverage.convs} convolutions of {variant} in integer")
     logits = predict(module.load(path), _batches(preprocess, test, f"{variant} in {runtime}"))
     assert test.labels is not None
@@ -146,7 +146,7 @@ def _batches(preprocess: Preprocess, test: Split, what: str, size: int = 50) -> 
 
 
 @dataclass(frozen=True)
-class Timed:
+class BenchTargets:
     """What is measured on the machine.
 
     Attributes:
@@ -160,14 +160,14 @@ class Timed:
     threads: int
 
     @classmethod
-    def of(cls, work: Work) -> Timed:
+    def of(cls, work: StageContext) -> BenchTargets:
         """Load all variants, in all runtimes that they have files for; PyTorch's threads are the caller's to set."""
         threads = thread_count(work.recipe.measure.threads)
         networks = {unit.id: work.network(unit.id) for unit in work.plan.variants}
         return cls(networks, _runners(work, networks, threads), threads)
 
 
-def setting(work: Work, timed: Timed, variant: str, runtime: str, batch: int) -> dict[str, Any]:
+def setting(work: StageContext, timed: BenchTargets, variant: str, runtime: str, batch: int) -> dict[str, Any]:
     """What a figure of a variant holds for."""
     return {
         "runtime": runtime,
@@ -184,10 +184,10 @@ def _precision(stage: Stage) -> str:
     return "int8" if stage.linear_weight_bits == 8 else "int8/int4"
 
 
-def measure_latency(work: Work, folder: Path) -> None:
+def measure_latency(work: StageContext, folder: Path) -> None:
     """Time all variants in turns, runtime by runtime and batch by batch, and take their peak memory."""
     settings = work.recipe.measure
-    timed = Timed.of(work)
+    timed = BenchTargets.of(work)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in timed.networks}
     with task("latency", len(timed.runners) * len(settings.batches)) as advance:
         for runtime, by_variant in timed.runners.items():
@@ -218,7 +218,7 @@ def measure_latency(work: Work, folder: Path) -> None:
     (folder / "latency.json").write_text(json.dumps(record, indent=1))
 
 
-def _runners(work: Work, networks: dict[str, Any], threads: int) -> dict[str, dict[str, Callable[..., Any]]]:
+def _runners(work: StageContext, networks: dict[str, Any], threads: int) -> dict[str, dict[str, Callable[..., Any]]]:
     """What to time, by runtime and variant. A quantized graph in eager PyTorch only simulates integers: not timed."""
     runners: dict[str, dict[str, Callable[..., Any]]] = {PYTORCH: {}}
     for unit in work.plan.variants:
@@ -231,7 +231,7 @@ def _runners(work: Work, networks: dict[str, Any], threads: int) -> dict[str, di
     return runners
 
 
-def _artifacts(work: Work, unit: Unit) -> list[tuple[str, Path]]:
+def _artifacts(work: StageContext, unit: PlannedStage) -> list[tuple[str, Path]]:
     """The artifacts that run here."""
     folder = work.folder(unit.id)
     rows = json.loads((folder / "artifacts.json").read_text())
@@ -253,7 +253,7 @@ def first_images(preprocess: Preprocess, test: Split, batch: int) -> np.ndarray:
     return preprocess(torch.from_numpy(test.images[rows])).contiguous().numpy()
 
 
-def _memory(work: Work, batch: int) -> tuple[dict[str, int | None], dict[str, dict[str, Any]]]:
+def _memory(work: StageContext, batch: int) -> tuple[dict[str, int | None], dict[str, dict[str, Any]]]:
     """Peak memory of a process that runs the first artifact of each variant, None where there is none, and in what."""
     memory: dict[str, int | None] = {unit.id: None for unit in work.plan.variants}
     basis: dict[str, dict[str, Any]] = {}

@@ -17,24 +17,25 @@ from compress.measurement.compute import macs, training_macs
 from compress.models.checkpoints import load_variant
 from compress.models.class_names import check_order, classes_of
 from compress.models.students import create_student
-from compress.pipeline.plan import Unit
-from compress.stages.teacher_inputs import learnt_from
-from compress.stages.context import Metrics, Work, stored_head
+from compress.pipeline.plan import PlannedStage
 from compress.recipe.data import PLAIN
-from compress.recipe.schema import Distillation, DistillStage, Fit, TrainStage
-from compress.training.teacher_signal import Answers, Live, Stored
+from compress.recipe.fit import Distillation, Fit
+from compress.recipe.schema import DistillStage, TrainStage
+from compress.stages.context import Metrics, StageContext, stored_head
+from compress.stages.teacher_inputs import learnt_from
 from compress.training.dead_taps import without_dead_taps
-from compress.training.teacher_cache import embed_views, verify
 from compress.training.fit import fit
 from compress.training.module import Fitting
+from compress.training.teacher_cache import embed_views, verify
+from compress.training.teacher_signal import CachedTeacher, OnlineTeacher, TeacherSignal
 
 WORDS = {"prune": "repair", "sparsify": "repair", "quantize": "quantization-aware training"}
 """What the ledger calls the fit of a stage; else it is the student's."""
 
 
 def fit_stage(
-    work: Work,
-    unit: Unit,
+    work: StageContext,
+    unit: PlannedStage,
     folder: Path,
     model: nn.Module,
     architecture: dict[str, Any],
@@ -50,8 +51,8 @@ def fit_stage(
 
 
 def distil(
-    work: Work,
-    unit: Unit,
+    work: StageContext,
+    unit: PlannedStage,
     folder: Path,
     model: nn.Module,
     architecture: dict[str, Any],
@@ -63,17 +64,17 @@ def distil(
     assert unit.teacher
     teacher = work.folder(unit.teacher)
     splits, views = learnt_from(work.data, settings)
-    answers: Answers
+    answers: TeacherSignal
     if settings.teacher == "live":
         image_macs = work.metrics(unit.teacher)["inference"]["macs"]
-        answers = Live(work.teacher(unit.teacher), stored_head(teacher), views, image_macs)
+        answers = OnlineTeacher(work.teacher(unit.teacher), stored_head(teacher), views, image_macs)
     else:
-        answers = Stored(_embeddings(work, unit.teacher, splits, settings, views, ledger), stored_head(teacher))
+        answers = CachedTeacher(_embeddings(work, unit.teacher, splits, settings, views, ledger), stored_head(teacher))
     return fit_network(work, unit, folder, model, architecture, settings, splits, answers, ledger, *callbacks)
 
 
 def _embeddings(
-    work: Work, teacher: str, splits: Sequence[Split], settings: Distillation, views: int, ledger: Metrics
+    work: StageContext, teacher: str, splits: Sequence[Split], settings: Distillation, views: int, ledger: Metrics
 ) -> list[Path]:
     """Files of the teacher's embeddings; those that the ledger does not hold yet are charged."""
     embedder = work.embedder(teacher, splits, settings.augment)
@@ -90,14 +91,14 @@ def _embeddings(
 
 
 def fit_network(
-    work: Work,
-    unit: Unit,
+    work: StageContext,
+    unit: PlannedStage,
     folder: Path,
     model: nn.Module,
     architecture: dict[str, Any],
     settings: Fit,
     splits: Sequence[Split],
-    answers: Answers | None,
+    answers: TeacherSignal | None,
     ledger: Metrics,
     *callbacks: Callback,
 ) -> Metrics:
@@ -139,7 +140,7 @@ def fit_network(
     return ledger
 
 
-def _counted(work: Work, unit: Unit, model: nn.Module) -> nn.Module:
+def _counted(work: StageContext, unit: PlannedStage, model: nn.Module) -> nn.Module:
     """The network that is counted: of a graph with integers simulated in it, the float one that it was made of."""
     if not isinstance(model, GraphModule):
         return model
@@ -147,7 +148,7 @@ def _counted(work: Work, unit: Unit, model: nn.Module) -> nn.Module:
     return load_variant(work.folder(unit.parent))[0]
 
 
-def new_student(work: Work, stage: TrainStage | DistillStage) -> tuple[nn.Module, dict[str, Any]]:
+def new_student(work: StageContext, stage: TrainStage | DistillStage) -> tuple[nn.Module, dict[str, Any]]:
     """A new network as the stage says, with its `architecture.json`."""
     student = stage.student
     resolution = student.resolution or work.data.resolution

@@ -14,8 +14,8 @@ from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime
 from compress.measurement.compute import macs
 from compress.measurement.latency import measure_in_turns, summary
-from compress.utils.console import say
 from compress.recipe.schema import LatencyTarget
+from compress.utils.console import say
 
 
 class LatencyTrials:

@@ -15,31 +15,27 @@ from compress.measurement.compute import macs
 from compress.models.jit_fuse import fused
 from compress.models.probe import fit_probe
 from compress.models.teachers import LoadedTeacher
-from compress.stages.fitting import charge, distil, fit_network, new_ledger, new_student
-from compress.pipeline.plan import Unit
-from compress.stages.prune import make_pruned
-from compress.stages.quantize import make_quantized
-from compress.stages.shrink import make_shrunk
-from compress.stages.sparsify import make_sparse
+from compress.pipeline.plan import PlannedStage
+from compress.recipe.models import OpenClipTeacher
+from compress.recipe.schema import DistillStage, TeacherStage, TrainStage
 from compress.stages.context import (
     Metrics,
-    Work,
+    StageContext,
     float_inference,
     test_logits,
     write_network,
     write_variant,
 )
-from compress.utils.console import say
-from compress.recipe.schema import (
-    DistillStage,
-    OpenClipTeacher,
-    TeacherStage,
-    TrainStage,
-)
+from compress.stages.fitting import charge, distil, fit_network, new_ledger, new_student
+from compress.stages.prune import make_pruned
+from compress.stages.quantize import make_quantized
+from compress.stages.shrink import make_shrunk
+from compress.stages.sparsify import make_sparse
 from compress.training.teacher_cache import embed_views
+from compress.utils.console import say
 
 
-def make_teacher(work: Work, unit: Unit, folder: Path) -> None:
+def make_teacher(work: StageContext, unit: PlannedStage, folder: Path) -> None:
     """Measure the teacher, and keep its head for those who learn from it."""
     loaded = work.teacher(unit.id)
     training = new_ledger()
@@ -56,7 +52,7 @@ def make_teacher(work: Work, unit: Unit, folder: Path) -> None:
     write_variant(folder, work, logits, float_inference(model, loaded.preprocess, size), training)
 
 
-def _probe(work: Work, unit: Unit, loaded: LoadedTeacher, ledger: Metrics) -> nn.Linear:
+def _probe(work: StageContext, unit: PlannedStage, loaded: LoadedTeacher, ledger: Metrics) -> nn.Linear:
     """A probe on the embeddings of the labelled train images as they are, its strength chosen on validation."""
     sides = []
     for split in (work.data.train, work.data.validation):
@@ -70,7 +66,7 @@ def _probe(work: Work, unit: Unit, loaded: LoadedTeacher, ledger: Metrics) -> nn
     return probe.head
 
 
-def make_trained(work: Work, unit: Unit, folder: Path) -> None:
+def make_trained(work: StageContext, unit: PlannedStage, folder: Path) -> None:
     """Supervised training of a new student on the labelled images."""
     stage = unit.stage
     assert isinstance(stage, TrainStage)
@@ -79,7 +75,7 @@ def make_trained(work: Work, unit: Unit, folder: Path) -> None:
     write_network(work, unit, folder, model, architecture, training)
 
 
-def make_distilled(work: Work, unit: Unit, folder: Path) -> None:
+def make_distilled(work: StageContext, unit: PlannedStage, folder: Path) -> None:
     """Distillation of the teacher into a new student, on labelled and unlabelled images."""
     stage = unit.stage
     assert isinstance(stage, DistillStage)
@@ -88,7 +84,7 @@ def make_distilled(work: Work, unit: Unit, folder: Path) -> None:
     write_network(work, unit, folder, model, architecture, training)
 
 
-MAKERS: dict[str, Callable[[Work, Unit, Path], None]] = {
+MAKERS: dict[str, Callable[[StageContext, PlannedStage, Path], None]] = {
     "teacher": make_teacher,
     "train": make_trained,
     "distill": make_distilled,

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.deployment.runtimes import thread_count
-from compress.utils.hashing import key_of
 from compress.measurement.compute import macs, training_macs
 from compress.models.checkpoints import changed_sizes, load_variant, plain_network, save_variant
-from compress.stages.fitting import charge, fit_stage, new_ledger
-from compress.pipeline.plan import Unit
-from compress.stages.latency_search import LatencyTrials
-from compress.stages.context import Metrics, Work, parts, write_network
-from compress.utils.console import say, task
+from compress.pipeline.plan import PlannedStage
 from compress.recipe.schema import PruneStage
+from compress.stages.context import Metrics, StageContext, parts, write_network
+from compress.stages.fitting import charge, fit_stage, new_ledger
+from compress.stages.latency_search import LatencyTrials
+from compress.utils.console import say, task
+from compress.utils.hashing import key_of
 
 TAYLOR_IMAGES = 1024  # labelled train images whose loss ranks channels
 
@@ -49,7 +49,7 @@ class State:
         return cls(*load_variant(folder), told["ledger"], told["found"])
 
 
-def make_pruned(work: Work, unit: Unit, folder: Path) -> None:
+def make_pruned(work: StageContext, unit: PlannedStage, folder: Path) -> None:
     """Removal of channels, then repair; in `rounds` steps whose targets fall by the same factor.
 
     The states between are entries of the store: a stage that is made again goes on with the same network, also where it
@@ -69,7 +69,7 @@ def make_pruned(work: Work, unit: Unit, folder: Path) -> None:
     write_network(work, unit, folder, state.model, state.architecture, state.ledger, pruning=pruning)
 
 
-def _stored(work: Work, unit: Unit, name: str, make: Callable[[], State]) -> State:
+def _stored(work: StageContext, unit: PlannedStage, name: str, make: Callable[[], State]) -> State:
     """A state between, from the store or made now."""
     key = key_of(unit=unit.key, state=name)
     folder, was_there = work.store.get(key, f"{unit.id}, {name}", lambda place: make().write(place))
@@ -78,7 +78,7 @@ def _stored(work: Work, unit: Unit, name: str, make: Callable[[], State]) -> Sta
     return State.read(folder)
 
 
-def _repair(work: Work, unit: Unit, state: State, place: Path) -> State:
+def _repair(work: StageContext, unit: PlannedStage, state: State, place: Path) -> State:
     stage = unit.stage
     assert isinstance(stage, PruneStage)
     own = copy.deepcopy(state.ledger)  # a fit charges the ledger that it is given
@@ -87,7 +87,7 @@ def _repair(work: Work, unit: Unit, state: State, place: Path) -> State:
     return replace(state, ledger=ledger)
 
 
-def _prune(work: Work, unit: Unit, state: State, dense: nn.Module, number: int) -> State:
+def _prune(work: StageContext, unit: PlannedStage, state: State, dense: nn.Module, number: int) -> State:
     """The state without the channels that the target of a round takes."""
     from compress.pruning.channels import prune_channels
     from compress.pruning.gradients import keep_gradients
@@ -132,7 +132,9 @@ def _target_of_round(stage: PruneStage, progress: float) -> PruneStage:
     return stage.model_copy(update=changed)
 
 
-def _analyse(work: Work, unit: Unit, state: State, preprocess: Preprocess, ledger: Metrics) -> list[Metrics]:
+def _analyse(
+    work: StageContext, unit: PlannedStage, state: State, preprocess: Preprocess, ledger: Metrics
+) -> list[Metrics]:
     """Rows of `compress.pruning.sensitivity`, by the accuracy on validation; the ledger is charged."""
     from compress.pruning.sensitivity import coupled_layers, sensitivity
 

@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from compress.models.layers import layers_named
-from compress.stages.fitting import fit_stage, new_ledger
-from compress.pipeline.plan import Unit
-from compress.stages.context import Metrics, Work, parts
-from compress.quantization.qat import Freeze, prepare_aware, trained
+from compress.pipeline.plan import PlannedStage
 from compress.quantization.capture import layer_bits, quantized_convolutions
-from compress.quantization.ptq import Quantized
 from compress.quantization.config import Scheme, refuse_calibration
+from compress.quantization.ptq import Quantized
+from compress.quantization.qat import Freeze, prepare_aware, trained
 from compress.quantization.torchao_pt2e import convert
 from compress.recipe.schema import QuantizeStage
+from compress.stages.context import Metrics, StageContext, parts
+from compress.stages.fitting import fit_stage, new_ledger
 
 
 def train_aware(
-    work: Work, unit: Unit, folder: Path, model: nn.Module, architecture: Metrics
+    work: StageContext, unit: PlannedStage, folder: Path, model: nn.Module, architecture: Metrics
 ) -> tuple[Quantized, Scheme, Metrics]:
     """Train a float network with integers simulated in it; returns it in INT8, how, and the training ledger."""
     stage = unit.stage
@@ -38,7 +38,7 @@ def train_aware(
     return Quantized(converted, layer_bits(converted), quantized_convolutions(converted)), scheme, ledger
 
 
-def _some(work: Work, stage: QuantizeStage) -> Iterator[Tensor]:
+def _some(work: StageContext, stage: QuantizeStage) -> Iterator[Tensor]:
     """As many train images as a calibration would take, in batches."""
     images = work.data.train.images
     rows = np.random.default_rng(work.recipe.seed).permutation(len(images))[: stage.calibration_images]

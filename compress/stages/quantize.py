@@ -15,18 +15,18 @@ from compress.measurement.compute import bit_operations, count, macs, parameters
 from compress.measurement.widths import widths
 from compress.models.checkpoints import ONNX, load_variant, save_file_variant, save_variant
 from compress.models.layers import layers_named
-from compress.stages.fitting import charge, new_ledger
-from compress.pipeline.plan import Unit
-from compress.stages.qat import train_aware
-from compress.stages.context import Metrics, Work, parts, test_logits, write_variant
-from compress.utils.console import say
-from compress.quantization.mixed_precision import search
+from compress.pipeline.plan import PlannedStage
+from compress.quantization.config import Scheme
 from compress.quantization.methods import METHODS
+from compress.quantization.mixed_precision import search
 from compress.quantization.onnx_network import OnnxNetwork
 from compress.quantization.ptq import Quantized, quantize
 from compress.quantization.serialize import record
-from compress.quantization.config import Scheme
 from compress.recipe.schema import QuantizeStage
+from compress.stages.context import Metrics, StageContext, parts, test_logits, write_variant
+from compress.stages.fitting import charge, new_ledger
+from compress.stages.qat import train_aware
+from compress.utils.console import say
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Quantizing:
         validations: How often the validation images were answered.
     """
 
-    work: Work
+    work: StageContext
     stage: QuantizeStage
     model: nn.Module
     preprocess: Preprocess
@@ -50,7 +50,7 @@ class Quantizing:
     validations: int = 0
 
     @classmethod
-    def of(cls, work: Work, stage: QuantizeStage, model: nn.Module, preprocess: Preprocess) -> Quantizing:
+    def of(cls, work: StageContext, stage: QuantizeStage, model: nn.Module, preprocess: Preprocess) -> Quantizing:
         scheme = Scheme(
             observer=stage.observer or METHODS[stage.method].observers[0],
             percentile=stage.percentile,
@@ -92,7 +92,7 @@ class Quantizing:
             charge(ledger, f"validation of {self.validations} networks", cost)
 
 
-def make_quantized(work: Work, unit: Unit, folder: Path) -> None:
+def make_quantized(work: StageContext, unit: PlannedStage, folder: Path) -> None:
     """Static INT8, calibrated on images that were learnt from, or trained for."""
     stage = unit.stage
     assert isinstance(stage, QuantizeStage) and unit.parent
@@ -121,8 +121,8 @@ def make_quantized(work: Work, unit: Unit, folder: Path) -> None:
 
 
 def _write(
-    work: Work,
-    unit: Unit,
+    work: StageContext,
+    unit: PlannedStage,
     folder: Path,
     model: nn.Module,
     architecture: Metrics,
@@ -181,7 +181,7 @@ def _held(job: Quantizing, allowed: float) -> tuple[Quantized, Metrics]:
     return found.quantized, {"keep_found": list(found.keep), "sensitivity": found.sensitivity, "trials": trials}
 
 
-def _calibration(work: Work, stage: QuantizeStage) -> list[np.ndarray]:
+def _calibration(work: StageContext, stage: QuantizeStage) -> list[np.ndarray]:
     """Images of the calibration in batches, uint8."""
     images = getattr(work.data, stage.calibrate_on).images
     seed = work.recipe.seed if stage.calibration_seed is None else stage.calibration_seed

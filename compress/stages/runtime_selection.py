@@ -14,16 +14,16 @@ from compress.data.preprocess import Preprocess
 from compress.deployment.runtimes import Runner, find_runtime
 from compress.measurement.accuracy import agreement
 from compress.measurement.latency import fastest, measure_in_turns, summary
-from compress.pipeline.plan import Unit
-from compress.stages.context import Work
+from compress.pipeline.plan import PlannedStage
 from compress.recipe.schema import ExportStage
+from compress.stages.context import StageContext
 
 Record = dict[str, Any]
 FILE = "auto.json"
 
 
 def check_on_validation(
-    work: Work, unit: Unit, built: Mapping[str, Path], answer: Callable[[Runner | None], np.ndarray]
+    work: StageContext, unit: PlannedStage, built: Mapping[str, Path], answer: Callable[[Runner | None], np.ndarray]
 ) -> dict[str, Record]:
     """What each file loses on the validation images: `{loss, agreement, n}` by runtime, against PyTorch.
 
@@ -43,7 +43,7 @@ def check_on_validation(
 
 
 def choices(
-    work: Work, runners: Mapping[str, Mapping[str, Runner]], images: Callable[[str, int], np.ndarray]
+    work: StageContext, runners: Mapping[str, Mapping[str, Runner]], images: Callable[[str, int], np.ndarray]
 ) -> dict[str, list[Record]]:
     """Time the files of each variant of a `runtimes: auto` export in turns, and choose by batch.
 
@@ -97,7 +97,9 @@ def choose(times: Mapping[str, list[float]], validation: Mapping[str, Record], a
     }
 
 
-def validation_logits(work: Work, preprocess: Preprocess, run: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def validation_logits(
+    work: StageContext, preprocess: Preprocess, run: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
     """Logits of the validation images `[n, classes]`."""
     import torch
 

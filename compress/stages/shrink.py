@@ -8,16 +8,16 @@ from torch import nn
 
 from compress.measurement.compute import macs, training_macs
 from compress.models.checkpoints import changed_sizes, plain_network
-from compress.stages.fitting import fit_stage, new_ledger, new_student
-from compress.pipeline.plan import Unit
-from compress.stages.teacher_inputs import learnt_from
-from compress.stages.context import Work, write_network
-from compress.utils.console import say
+from compress.pipeline.plan import PlannedStage
 from compress.recipe.schema import Channels, DistillStage, ShrinkStage, TrainStage
+from compress.stages.context import StageContext, write_network
+from compress.stages.fitting import fit_stage, new_ledger, new_student
+from compress.stages.teacher_inputs import learnt_from
 from compress.training.dead_taps import without_dead_taps
+from compress.utils.console import say
 
 
-def make_shrunk(work: Work, unit: Unit, folder: Path) -> None:
+def make_shrunk(work: StageContext, unit: PlannedStage, folder: Path) -> None:
     """The pruned network's control: as narrow from the start, and trained for as much compute."""
     from compress.pruning.channels import prune_channels
 
@@ -40,7 +40,9 @@ def make_shrunk(work: Work, unit: Unit, folder: Path) -> None:
     write_network(work, unit, folder, model, architecture, training)
 
 
-def _affordable_epochs(work: Work, unit: Unit, model: nn.Module, side: int, settings: TrainStage | DistillStage) -> int:
+def _affordable_epochs(
+    work: StageContext, unit: PlannedStage, model: nn.Module, side: int, settings: TrainStage | DistillStage
+) -> int:
     """Epochs of `settings` that come nearest to the training compute of the pruned network."""
     assert unit.parent
     left = work.metrics(unit.parent)["training"]["macs"]

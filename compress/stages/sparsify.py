@@ -6,15 +6,15 @@ import zlib
 from pathlib import Path
 
 from compress.models.checkpoints import load_variant, save_variant
-from compress.stages.fitting import fit_stage, new_ledger
-from compress.pipeline.plan import Unit
-from compress.stages.context import Work, write_network
-from compress.utils.console import say
+from compress.pipeline.plan import PlannedStage
 from compress.pruning.sparsity import Sparsify, add_masks, fix_zeros, mask_smallest, mask_two_of_four
 from compress.recipe.schema import SparsifyStage
+from compress.stages.context import StageContext, write_network
+from compress.stages.fitting import fit_stage, new_ledger
+from compress.utils.console import say
 
 
-def make_sparse(work: Work, unit: Unit, folder: Path) -> None:
+def make_sparse(work: StageContext, unit: PlannedStage, folder: Path) -> None:
     """Masks, then repair under them; unstructured sparsity rises meanwhile."""
     stage = unit.stage
     assert isinstance(stage, SparsifyStage) and unit.parent

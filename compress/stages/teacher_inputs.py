@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compress.data.prepared import SPLITS, ImageData, Split
-from compress.utils.system import version_of
 from compress.pipeline.plan import TEACHER_PACKAGES
-from compress.recipe.schema import Distillation
+from compress.recipe.fit import Distillation
+from compress.utils.system import version_of
 
 
 def learnt_from(data: ImageData, settings: Distillation) -> tuple[list[Split], int]:

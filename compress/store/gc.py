@@ -16,9 +16,9 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from compress.utils.errors import CompressError, UsageError
 from compress.store.leases import gate, in_use
 from compress.store.store import MANIFEST, damage_of, entry_lock, read_manifest
+from compress.utils.errors import CompressError, UsageError
 
 KEY = re.compile("[0-9a-f]{24}")
 TRASH = "trash"

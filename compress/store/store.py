@@ -17,10 +17,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from compress.utils.atomic import fsync, write_atomic
-from compress.utils.hashing import file_digest, key_of
 from compress.store.leases import Job
+from compress.utils.atomic import fsync, write_atomic
 from compress.utils.console import say
+from compress.utils.hashing import file_digest, key_of
 
 MANIFEST = "entry.json"
 

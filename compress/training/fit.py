@@ -18,13 +18,13 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from compress.utils.atomic import fsync, write_atomic
-from compress.utils.errors import CompressError, first_line
-from compress.utils.hashing import file_digest, key_of
-from compress.utils.console import say, task
 from compress.recipe.schema import Trainer
 from compress.training.module import Diverged, Fitting
 from compress.training.optim import LOWERED
+from compress.utils.atomic import fsync, write_atomic
+from compress.utils.console import say, task
+from compress.utils.errors import CompressError, first_line
+from compress.utils.hashing import file_digest, key_of
 
 CHECKPOINT = "last.ckpt"
 DIGESTS = ".sha256"

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from compress.data.preprocess import Preprocess
-from compress.utils.errors import UsageError
 from compress.models.factory import classifier
+from compress.recipe.fit import Distillation
 from compress.recipe.losses import Losses
-from compress.recipe.schema import Distillation
-from compress.training.teacher_signal import Answers, Live
 from compress.training.objective import reads_features
+from compress.training.teacher_signal import OnlineTeacher, TeacherSignal
+from compress.utils.errors import UsageError
 
 MAPS = ("attention", "hint")
 
@@ -43,13 +43,13 @@ class Tap:
             self.kept["value"] = made.clone()  # later layers may work in place
 
 
-def open_taps(settings: Distillation, network: nn.Module, answers: Answers) -> dict[str, Tap]:
+def open_taps(settings: Distillation, network: nn.Module, answers: TeacherSignal) -> dict[str, Tap]:
     """Taps of the student's features, and of the layers of both sides, that losses look at."""
     taps = {"features": Tap(classifier(network)[1], given=True)} if reads_features(settings) else {}
     for name in MAPS:
         loss = getattr(settings.losses, name)
         if loss is not None:
-            assert isinstance(answers, Live)
+            assert isinstance(answers, OnlineTeacher)
             taps[f"{name} of student"] = Tap(_layer(network, loss.student_layer))
             taps[f"{name} of teacher"] = Tap(_layer(answers.tower, loss.teacher_layer))
     return taps
@@ -65,7 +65,7 @@ def map_pairs(taps: Mapping[str, Tap]) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def hint_maps(
-    losses: Losses, network: nn.Module, preprocess: Preprocess, answers: Answers
+    losses: Losses, network: nn.Module, preprocess: Preprocess, answers: TeacherSignal
 ) -> tuple[torch.Size, torch.Size] | None:
     """Shapes `[1, c, h, w]` (student, teacher) of the maps that hints compare; None without hints.
 
@@ -76,7 +76,7 @@ def hint_maps(
     for name in MAPS:
         loss = getattr(losses, name)
         if loss is not None:
-            assert isinstance(answers, Live)
+            assert isinstance(answers, OnlineTeacher)
             teacher = _map_shape(answers.tower, answers.preprocess, loss.teacher_layer)
             shapes[name] = _map_shape(network, preprocess, loss.student_layer), teacher
     return shapes.get("hint")

@@ -13,8 +13,8 @@ import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from compress.utils.errors import CompressError, UsageError
 from compress.training.module import Fitting
+from compress.utils.errors import CompressError, UsageError
 
 EVERY = 10  # steps between two losses that are logged
 LOGGERS: dict[str, type[CSVLogger] | type[TensorBoardLogger]] = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
@@ -51,10 +51,10 @@ class Watch:
     def callbacks(self, unit: str) -> list[Callback]:
         """Callbacks for the fit of a unit."""
         made = [LOGGERS[name](self.folder, name=unit, version=name) for name in self.loggers]
-        return [Onlooker(unit, self.note, made)]
+        return [EpochLogger(unit, self.note, made)]
 
 
-class Onlooker(Callback):
+class EpochLogger(Callback):
     """Tells of each epoch, and loggers of the steps too."""
 
     def __init__(self, unit: str, note: Callable[..., None], loggers: Sequence[Logger]) -> None:

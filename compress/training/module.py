@@ -17,17 +17,17 @@ from torch.utils.data import DataLoader
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.data.views import render
-from compress.utils.errors import CompressError
 from compress.models.factory import classifier
 from compress.recipe.data import Views
-from compress.recipe.schema import Distillation, Fit
-from compress.training.teacher_signal import Answers, Live
+from compress.recipe.fit import Distillation, Fit
 from compress.training.dataset import Images, in_order, shuffled
+from compress.training.hooks import Tap, hint_maps, map_pairs, open_taps
 from compress.training.losses import labelled_cross_entropy
 from compress.training.mixing import mixed
 from compress.training.objective import Objective, Step, reads_features
 from compress.training.optim import LOWERED, make_optimizer, rate_of
-from compress.training.hooks import Tap, hint_maps, map_pairs, open_taps
+from compress.training.teacher_signal import OnlineTeacher, TeacherSignal
+from compress.utils.errors import CompressError
 
 GPU_SHARE = 0.5  # of the free memory of a GPU that images may take
 EXPLODED = 1000.0  # times the first step's loss, or 1 where that is more
@@ -59,7 +59,7 @@ class Fitting(L.LightningModule):
         chosen_on: Split,
         views: Views,
         settings: Fit,
-        answers: Answers | None,
+        answers: TeacherSignal | None,
         *,
         seed: int,
         image_macs: int,
@@ -203,15 +203,15 @@ class Fitting(L.LightningModule):
         )
         loss = self.objective(step)
         if share < 1:  # a live teacher has seen the mixed image, a stored one both of each pair apart
-            told = step.told if isinstance(answers, Live) else step.told.flip(0)
+            told = step.told if isinstance(answers, OnlineTeacher) else step.told.flip(0)
             loss = share * loss + (1 - share) * self.objective(replace(step, told=told, labels=labels.flip(0)))
         return loss  # type: ignore[no-any-return]
 
     def _others(
-        self, answers: Answers, index: Tensor, view: int, rng: np.random.Generator
+        self, answers: TeacherSignal, index: Tensor, view: int, rng: np.random.Generator
     ) -> Callable[[int], Tensor] | None:
         """Draws embeddings of images that are not in the batch."""
-        return None if isinstance(answers, Live) else lambda count: answers.others(index, count, view, rng)
+        return None if isinstance(answers, OnlineTeacher) else lambda count: answers.others(index, count, view, rng)
 
     def on_train_batch_end(self, *_: Any) -> None:
         if self.objective is not None and self.objective.settings.classifier == "teacher":

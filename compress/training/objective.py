@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compress.plugins import LOSSES
-from compress.recipe.schema import Distillation
+from compress.recipe.fit import Distillation
+from compress.registry import PLUGIN_LOSSES
 from compress.training import losses
 
 DISTANCES = {"cosine": losses.cosine, "mse": losses.mse, "smooth_l1": losses.smooth_l1}
@@ -166,7 +166,7 @@ def _hint(_: Any, sides: Sides) -> Tensor:
 
 
 def _own(name: str) -> Callable[[Any, Sides], Tensor]:
-    function = LOSSES[name.removeprefix("own.")]
+    function = PLUGIN_LOSSES[name.removeprefix("own.")]
     return lambda loss, sides: function(sides.step.logits, sides.answers, sides.step.labels, **loss.options)
 
 

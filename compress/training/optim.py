@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
-from compress.recipe.schema import Fit
+from compress.recipe.fit import Fit
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], settings: Fit, fused: bool) -> torch.optim.Optimizer:

@@ -19,18 +19,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from compress.utils.atomic import write_atomic
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.data.source import StoreLike
 from compress.data.views import render
-from compress.utils.errors import CompressError
-from compress.models.jit_fuse import fused
 from compress.models.fingerprint import view_key
+from compress.models.jit_fuse import fused
 from compress.models.teachers import LoadedTeacher
-from compress.utils.console import say, task
 from compress.recipe.data import Views
 from compress.training.dataset import Images
+from compress.utils.atomic import write_atomic
+from compress.utils.console import say, task
+from compress.utils.errors import CompressError
 
 BLOCK = 4096  # images after which what is embedded counts as done
 SAME = 0.999  # cosine of two embeddings of the same view; a mirrored image is at 0.99 and below

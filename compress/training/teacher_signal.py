@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from compress.models.teachers import LoadedTeacher
 
 
-class Stored:
+class CachedTeacher:
     """Embeddings fp16 `[images, width]` that the teacher store holds, one memory-mapped file a view."""
 
     def __init__(self, files: Sequence[Path], head: nn.Module) -> None:
@@ -45,7 +45,7 @@ class Stored:
         return torch.from_numpy(np.asarray(array[drawn])).to(index.device).float()
 
 
-class Live:
+class OnlineTeacher:
     """A teacher that embeds what the student sees, at each step; rounded to fp16, as what is stored."""
 
     def __init__(self, teacher: LoadedTeacher, head: nn.Module, views: int, image_macs: int = 0) -> None:
@@ -72,4 +72,4 @@ class Live:
             return self.tower(pixels).half().float()  # type: ignore[no-any-return]
 
 
-Answers = Stored | Live
+TeacherSignal = CachedTeacher | OnlineTeacher

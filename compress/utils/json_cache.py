@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from compress.utils.atomic import write_atomic
-from compress.utils.hashing import key_of
 from compress.utils.console import say
+from compress.utils.hashing import key_of
 
 
 def recall(file: Path | None, name: str, otherwise: str) -> dict[str, Any]:

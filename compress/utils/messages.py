@@ -9,14 +9,14 @@ from typing import Any
 
 from compress.utils.errors import printable
 
-LONGEST = 60
-MOST_OPTIONS = 300
+MAX_LENGTH = 60
+MAX_OPTIONS = 300
 
 
 def clean(text: str) -> str:
     """Text of others as it may be printed: one line, no control characters, not longer than a person reads."""
-    shown = printable(text[: LONGEST + 1])
-    return shown if len(shown) <= LONGEST else shown[: LONGEST - 3] + "..."
+    shown = printable(text[: MAX_LENGTH + 1])
+    return shown if len(shown) <= MAX_LENGTH else shown[: MAX_LENGTH - 3] + "..."
 
 
 def found(value: Any) -> str:
@@ -51,6 +51,6 @@ def few(names: Iterable[str]) -> str:
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """`; did you mean 'x'?` where an option is near to the word, else nothing."""
-    by_lower = {option.lower(): option for option in itertools.islice(options, MOST_OPTIONS)}
-    near = difflib.get_close_matches(word[:LONGEST].lower(), by_lower, n=1, cutoff=0.6)
+    by_lower = {option.lower(): option for option in itertools.islice(options, MAX_OPTIONS)}
+    near = difflib.get_close_matches(word[:MAX_LENGTH].lower(), by_lower, n=1, cutoff=0.6)
     return f"; did you mean '{by_lower[near[0]]}'?" if near else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent.parent
 ASSETS = PACKAGE / "assets"
 DEFAULT_TREND = "epoch-fp32"
 """What a recipe without `trend:` is held against, and which trend stands for all where one must."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from compress.deployment.coverage import Coverage
 from compress.deployment.runtimes import Runner, thread_count, torch_threads
-from compress.utils.errors import CompressError, first_line
 from compress.plugins import runtime
+from compress.utils.errors import CompressError, first_line
 
 NAME = "torchscript"
 FORMAT = "torchscript"

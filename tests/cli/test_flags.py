@@ -13,8 +13,7 @@ import typer
 from support import photographs, typed
 from typer.testing import CliRunner
 
-from compress import plugins
-
+from compress import plugins, registry
 from compress.cli import init as cli_start
 from compress.cli.app import app
 from compress.utils.errors import UsageError
@@ -98,7 +97,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         assert [call.returncode for call in done] == [0, 0], done
         run, again = sorted((root / "runs" / "one").iterdir())
         yield {"root": root, "first": done[0], "run": run, "again": again, "artifact": run / "artifacts/first/onnx"}
-    plugins.LOSSES.clear()
+    registry.PLUGIN_LOSSES.clear()
 
 
 def test_a_run_with_all_its_flags(place: dict[str, Any]) -> None:
@@ -112,7 +111,7 @@ def test_a_run_with_all_its_flags(place: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("line", "words"), CALLS)
 def test_flags(place: dict[str, Any], line: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_start, "MOST_TIMED", 0)  # `init` times no network, which takes the longest of it
+    monkeypatch.setattr(cli_start, "MAX_TIMED", 0)  # `init` times no network, which takes the longest of it
     done = typed(*shlex.split(line.format(**place)), cwd=place["root"], HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     assert words in done.stdout

@@ -25,15 +25,15 @@ from own_photographs import SIX, make_photographs
 from PIL import Image
 from support import environment, typed
 
-from compress.scaffold import survey
-from compress.scaffold.detect import guess
-from compress.utils.errors import CompressError, UsageError
-from compress.utils.system import hub_answers, in_hub_cache
 from compress.recipe import load_recipe, parse_recipe
 from compress.recipe.data import FolderData
 from compress.recipe.json_schema import recipe_schema
-from compress.scaffold.summary import survey_lines
+from compress.scaffold import survey
+from compress.scaffold.detect import guess
 from compress.scaffold.recipe import Machine, check_free, choose, quoted, recipe_text
+from compress.scaffold.summary import survey_lines
+from compress.utils.errors import CompressError, UsageError
+from compress.utils.system import hub_answers, in_hub_cache
 
 LAPTOP = Machine(cores=2, gpu=False, open_clip=False, downloads=False, runtimes=("onnxruntime", "openvino"))
 call = partial(typed, HF_HUB_OFFLINE="1")
@@ -391,7 +391,7 @@ def test_init_for_machines(tmp_path, monkeypatch):
     kinds = {stage.id: stage.kind for stage in recipe.stages}
     rows = {row["unit"].split("/")[0]: row for row in record["estimate"]}
     assert {unit: rows[unit]["kind"] for unit in kinds} == kinds and rows["trained"]["seconds"] > 0
-    monkeypatch.setattr("compress.cli.init.MOST_TIMED", 25)
+    monkeypatch.setattr("compress.cli.init.MAX_TIMED", 25)
     done = call("init", 'my "own" photos', "--output", "own.yaml", "--json", "--force", cwd=tmp_path)
     assert json.loads(done.stdout) == {**record, "estimate": None}
     again = call("init", 'my "own" photos', "--output", "own.yaml", "--json", cwd=tmp_path)

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from compress.data import archive
-from compress.data.prepared import prepare
 from compress.data.decoding import BLOCK_BYTES, in_blocks
+from compress.data.prepared import prepare
 from compress.data.sources import data_key
 from compress.data.splits import left_of_test
-from compress.scaffold.survey import look
-from compress.utils.errors import CompressError, UsageError
-from compress.store.store import Store
 from compress.recipe.data import ArrowData, CsvData, WebData
+from compress.scaffold.survey import look
+from compress.store.store import Store
+from compress.utils.errors import CompressError, UsageError
 
 _OUT = io.BytesIO()
 Image.new("RGB", (8, 8)).save(_OUT, "PNG")
@@ -49,7 +49,7 @@ def test_a_packed_tar_that_holds_too_much_is_refused(tmp_path, monkeypatch) -> N
     file.write_bytes(gzip.compress(whole))
     assert names_in(file) == ["a.png", "b.png"]
     monkeypatch.setattr(archive, "ALWAYS", 10_000)
-    assert len(whole) > archive.LARGEST_RATIO * file.stat().st_size
+    assert len(whole) > archive.MAX_RATIO * file.stat().st_size
     with pytest.raises(CompressError, match=r"it\.tar cannot be read: it holds more than [\d,]+ bytes, 200 times"):
         names_in(file)
     file.write_bytes(whole)  # what is not packed is as large as it is

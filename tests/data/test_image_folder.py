@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from compress.data import digests, tree
-from compress.data.prepared import prepare
 from compress.data.image_io import decode
+from compress.data.prepared import prepare
 from compress.data.sources import data_key
-from compress.utils.errors import CompressError, UsageError
 from compress.recipe.data import FolderData
+from compress.utils.errors import CompressError, UsageError
 
 
 def section(root: Path, **settings) -> FolderData:

@@ -11,9 +11,9 @@ import pytest
 from compress.data import sample
 from compress.data.prepared import prepare
 from compress.data.sources import data_key
-from compress.utils.errors import CompressError, UsageError
-from compress.store.store import Store
 from compress.recipe.data import SampleData, Views
+from compress.store.store import Store
+from compress.utils.errors import CompressError, UsageError
 
 SAMPLE = SampleData(source="cifar10-sample")
 

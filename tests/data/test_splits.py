@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from compress.data.source import Part, Raw
 from compress.data.splits import share_out
-from compress.utils.errors import UsageError
 from compress.recipe.data import DataSection, FolderData
+from compress.utils.errors import UsageError
 
 NAMES = ("a", "b", "c")
 

@@ -17,10 +17,10 @@ import pytest
 from compress.data.prepared import ImageData, prepare
 from compress.data.sources import data_key
 from compress.data.tree import find
-from compress.utils.errors import CompressError, UsageError
-from compress.store.store import Store
 from compress.recipe import parse_recipe
 from compress.recipe.data import ArrowData, CsvData, FileData, FolderData, WebData
+from compress.store.store import Store
+from compress.utils.errors import CompressError, UsageError
 
 Row = tuple[str, str | None, Path]  # split, class, file
 SETTINGS: dict[str, Any] = {"resolution": 16}

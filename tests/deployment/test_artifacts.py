@@ -18,8 +18,8 @@ from compress.deployment.coverage import Coverage
 from compress.deployment.export import artifact_bytes, export
 from compress.deployment.onnx_file import quantized_convolutions
 from compress.deployment.runtimes import find_runtime, missing
-from compress.utils.errors import CompressError, UsageError
 from compress.measurement.memory import peak_memory
+from compress.utils.errors import CompressError, UsageError
 
 Artifacts = dict[str, dict[str, Path]]
 

@@ -13,9 +13,9 @@ from torch import nn
 from compress.deployment import coreml
 from compress.deployment.artifact import find_artifact, load_artifact
 from compress.deployment.export import artifact_bytes, export
-from compress.utils.errors import CompressError
 from compress.quantization.config import Scheme
 from compress.quantization.torchao_pt2e import quantize
+from compress.utils.errors import CompressError
 
 pytest.importorskip("coremltools", reason="coremltools is not installed: pip install 'compress-model[coreml]'")
 CLASSES = tuple(PREPROCESS["classes"])

@@ -16,8 +16,8 @@ from compress.deployment.artifact import load_artifact
 from compress.deployment.coverage import Coverage
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime, missing
-from compress.utils.errors import CompressError
 from compress.measurement.memory import peak_memory
+from compress.utils.errors import CompressError
 
 here = pytest.mark.skipif(bool(missing("litert")), reason=f"no {', '.join(missing('litert'))}: {litert.ADD}")
 

@@ -14,8 +14,8 @@ from compress.deployment.artifact import load_artifact
 from compress.deployment.coverage import Coverage
 from compress.deployment.export import artifact_bytes, export
 from compress.deployment.runtimes import find_runtime
-from compress.utils.errors import CompressError, UsageError
 from compress.measurement.memory import peak_memory
+from compress.utils.errors import CompressError, UsageError
 
 pytest.importorskip("ncnn")
 pytest.importorskip("pnnx")

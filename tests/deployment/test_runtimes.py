@@ -9,9 +9,10 @@ import pytest
 from pydantic import TypeAdapter
 
 from compress.deployment.artifact import find_artifact
-from compress.deployment.runtimes import RUNTIMES, Runtime, find_runtime
-from compress.utils.errors import UsageError
+from compress.deployment.runtimes import Runtime, find_runtime
 from compress.recipe import schema
+from compress.registry import RUNTIMES
+from compress.utils.errors import UsageError
 
 
 @pytest.mark.parametrize("name", RUNTIMES)

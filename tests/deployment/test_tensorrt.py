@@ -17,10 +17,10 @@ from compress.deployment import tensorrt
 from compress.deployment.artifact import find_artifact, load_artifact
 from compress.deployment.export import Source, export
 from compress.deployment.runtimes import find_runtime
-from compress.utils.errors import CompressError
-from compress.quantization.serialize import rebuild, record
 from compress.quantization.config import Scheme
+from compress.quantization.serialize import rebuild, record
 from compress.quantization.torchao_pt2e import quantize
+from compress.utils.errors import CompressError
 
 Artifacts = dict[str, dict[str, Path]]
 PORTABLE = Scheme(target="portable", reduce_range=False)

@@ -12,8 +12,8 @@ from deployment.tiny_classifier import PREPROCESS
 from support import Job
 
 from compress.deployment.triton import triton_config, write_triton
-from compress.utils.errors import CompressError, UsageError
 from compress.recipe.schema import ExportStage
+from compress.utils.errors import CompressError, UsageError
 
 Artifacts = dict[str, dict[str, Path]]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from compress.efficiency.intervals import (
-    FEWEST_IMAGES,
+    MIN_IMAGES,
     exact_upper_bound,
     grant,
     images_needed,
@@ -138,7 +138,7 @@ def _wrongly_granted(n: int, tolerance: float, q: float) -> float:
 
 @pytest.mark.parametrize("q", [0.01, 0.1, 0.3])
 def test_a_wrong_grant_is_as_rare_as_said(q: float) -> None:
-    assert _wrongly_granted(FEWEST_IMAGES, 0.05, q) <= 0.031
+    assert _wrongly_granted(MIN_IMAGES, 0.05, q) <= 0.031
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_images_needed_is_where_identical_answers_begin_to_be_granted() -> None:
 def test_never_granted_with_fewer_images_than_could_show_it(case: tuple[int, int, int], tolerance: float) -> None:
     b, c, n = case
     granted = grant(paired_difference(b, c, n), tolerance).granted
-    if n < FEWEST_IMAGES or (b >= c and n < images_needed(tolerance)):
+    if n < MIN_IMAGES or (b >= c and n < images_needed(tolerance)):
         assert not granted
 
 

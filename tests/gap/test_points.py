@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.utils.errors import UsageError
 from compress.gap.growth_fit import fits_of_tables
-from compress.gap.points import LARGEST_FILE, PETAFLOP_S_DAY, read_figure, read_points, read_year
+from compress.gap.points import MAX_FILE, PETAFLOP_S_DAY, read_figure, read_points, read_year
+from compress.utils.errors import UsageError
 
 MODELS = """Model,Domain,Publication date,Training compute (FLOP),Training compute cost (2023 USD),Notes
 AlexNet,Vision,2012-09-30,4.7e17,,2 GPUs
@@ -97,7 +97,7 @@ def test_a_table_that_is_too_large_or_too_short_to_fit(tmp_path: Path) -> None:
         fits_of_tables(path, None, 2010)
     assert "1 " in str(caught.value) and "\n" not in str(caught.value)
     with path.open("r+b") as file:
-        file.truncate(LARGEST_FILE + 1)
+        file.truncate(MAX_FILE + 1)
     with pytest.raises(UsageError, match=r"table\.csv is larger than \d+ MiB, which no table of published points is"):
         read_points(path, "models", 2010)
 

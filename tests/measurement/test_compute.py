@@ -8,12 +8,12 @@ import timm
 import torch
 from torch import nn
 
-from compress.utils.errors import CompressError
 from compress.measurement.compute import bit_operations, count, layer_macs, macs, parameters, training_macs
 from compress.models.jit_fuse import fused
 from compress.pruning.channels import prune_channels
 from compress.quantization.ptq import quantize
 from compress.recipe.schema import Channels
+from compress.utils.errors import CompressError
 
 
 class Small(nn.Module):

@@ -13,15 +13,16 @@ from safetensors.torch import save_file
 from support import environment
 from torch import nn
 
-from compress.utils.errors import CompressError, UsageError
-from compress.models.factory import classifier, create_model
 from compress.models.checkpoints import changed_sizes, load_variant, read_weights, save_variant
+from compress.models.factory import classifier, create_model
 from compress.models.fingerprint import local_files
 from compress.models.students import create_student
 from compress.models.teachers import load_teacher
 from compress.pruning.channels import prune_channels
 from compress.recipe.data import SampleData
-from compress.recipe.schema import Channels, ClassifierTeacher, OpenClipTeacher, Student
+from compress.recipe.models import ClassifierTeacher, OpenClipTeacher, Student
+from compress.recipe.schema import Channels
+from compress.utils.errors import CompressError, UsageError
 from compress.utils.resources import ASSETS
 
 EMBEDDED = OpenClipTeacher(source="open_clip", model="local-dir:{assets}/teacher")

@@ -63,7 +63,7 @@ def test_own_teachers_and_own_students(make_job: Callable[[], Job]) -> None:
 
 def test_other_weights_are_another_teacher(make_job: Callable[[], Job]) -> None:
     from compress.models.fingerprint import teacher_weights_id
-    from compress.recipe.schema import OpenClipTeacher
+    from compress.recipe.models import OpenClipTeacher
 
     job = make_job()
     shutil.copytree(ASSETS / "teacher", job.root / "clip")

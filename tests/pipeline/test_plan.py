@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from compress.pipeline.plan import make_plan
-from compress.store.store import Store
 from compress.recipe.load import parse_recipe
+from compress.store.store import Store
 
 RECIPE = """
 name: keys

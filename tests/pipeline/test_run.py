@@ -18,11 +18,11 @@ import torch
 from recompute import recompute
 from support import Job, environment, typed
 
+from compress.pipeline.runner import _new_folder
+from compress.recipe.load import load_recipe
+from compress.stages.context import write_variant
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest
-from compress.pipeline.runner import _new_folder
-from compress.stages.context import write_variant
-from compress.recipe.load import load_recipe
 
 
 def weights(job: Job) -> dict[str, str]:

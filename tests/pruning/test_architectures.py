@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from compress.utils.errors import CompressError
 from compress.measurement.compute import macs
-from compress.models.factory import create_model
 from compress.models.checkpoints import changed_sizes, load_variant, save_variant
+from compress.models.factory import create_model
 from compress.pruning.channels import prune_channels
 from compress.recipe.schema import Channels
+from compress.utils.errors import CompressError
 
 FAST = [
     ("timm", "resnet18"),

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from compress.utils.errors import CompressError, UsageError
 from compress.models.factory import create_model
 from compress.pruning.channels import IMPORTANCES, prune_channels
 from compress.pruning.gradients import keep_gradients
 from compress.recipe.schema import Channels
+from compress.utils.errors import CompressError, UsageError
 
 
 def convolution_macs(model: nn.Module, resolution: int) -> int:

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from compress.utils.errors import UsageError
 from compress.measurement.compute import macs, training_macs
 from compress.models.factory import create_model
 from compress.pruning.sparsity import (
@@ -20,6 +19,7 @@ from compress.pruning.sparsity import (
     original,
     sparsity_at,
 )
+from compress.utils.errors import UsageError
 
 
 def small() -> nn.Sequential:

@@ -16,14 +16,14 @@ from torch import nn
 from compress.deployment.export import export
 from compress.deployment.onnx_file import macs_by_weight
 from compress.deployment.runtimes import find_runtime
-from compress.utils.errors import CompressError, UsageError
 from compress.measurement.compute import count, weight_macs
 from compress.measurement.widths import widths
+from compress.quantization.config import Scheme
 from compress.quantization.four_bits import OPERATOR, operator_bits
 from compress.quantization.onnx_network import OnnxNetwork
 from compress.quantization.ptq import Quantized, quantize
-from compress.quantization.config import Scheme
 from compress.recipe.load import load_recipe
+from compress.utils.errors import CompressError, UsageError
 
 IN_A_FILE = ("nncf", "onnxruntime")
 EXAMPLE = torch.zeros(2, 3, 32, 32)

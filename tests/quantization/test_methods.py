@@ -16,13 +16,13 @@ from torch import nn
 
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime
-from compress.utils.errors import CompressError, UsageError
 from compress.models.checkpoints import load_variant, save_file_variant
+from compress.quantization.config import Scheme
 from compress.quantization.methods import METHODS
 from compress.quantization.onnx_network import OnnxNetwork
 from compress.quantization.ptq import Quantized, quantize
-from compress.quantization.config import Scheme
 from compress.recipe.load import load_recipe
+from compress.utils.errors import CompressError, UsageError
 
 IN_A_FILE = ("nncf", "onnxruntime")
 EXAMPLE = torch.zeros(2, 3, 32, 32)

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recipe.recipe_texts import GOOD
 
-from compress.utils.errors import RecipeError, UsageError
 from compress.recipe import load_recipe, parse_recipe
+from compress.utils.errors import RecipeError, UsageError
 
 QUICK = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 KEYS = ["stages", "data", "teacher", "kind", "source", "from", "id", "use", "cifar10", "distill", "export", "timm"]

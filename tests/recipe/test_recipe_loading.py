@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from recipe.recipe_texts import GOOD
 
-from compress.utils import resources
-from compress.utils.errors import RecipeError, UsageError
 from compress.recipe import compose as compose_module
 from compress.recipe import load_recipe, ordered_stages, parse_recipe, teacher_of
-from compress.recipe.schema import DistillStage, Student, TeacherStage, TrainStage
+from compress.recipe.models import Student
+from compress.recipe.schema import DistillStage, TeacherStage, TrainStage
+from compress.utils import resources
+from compress.utils.errors import RecipeError, UsageError
 
 SHORT = """\
 data: cifar10-sample

@@ -8,8 +8,8 @@ import time
 import pytest
 from recipe.recipe_texts import BAD, GOOD
 
-from compress.utils.errors import RecipeError
 from compress.recipe import parse_recipe
+from compress.utils.errors import RecipeError
 
 
 def problems_of(text: str, *overrides: str, file: str = "bad.yaml") -> list[tuple[str, str]]:

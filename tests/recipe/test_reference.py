@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from compress.recipe.fit import Fit
 from compress.recipe.reference import reference
-from compress.recipe.schema import Fit, PruneStage, Recipe
+from compress.recipe.schema import PruneStage, Recipe
 
 SHIPPED = Path(__file__).parents[2] / "recipes" / "REFERENCE.md"
 

@@ -14,7 +14,7 @@ import pytest
 
 from compress.data.prepared import ImageData, Split
 from compress.efficiency import training_efficiency, wilson, worth
-from compress.pipeline.predictions import Answered, bits, class_changes, digest_of, disagreements
+from compress.pipeline.predictions import Predictions, bits, class_changes, digest_of, disagreements
 from compress.report.compare import compare
 
 TREND: dict[str, Any] = {
@@ -134,7 +134,7 @@ def _variant(row: tuple[Any, ...]) -> dict[str, Any]:
     }
 
 
-def answered() -> Answered:
+def answered() -> Predictions:
     """Logits that are right as often, and on as many images together, as the rows and `PAIRED` say."""
     rng = np.random.default_rng(0)
     labels, images = np.arange(N) % len(CLASSES), rng.integers(0, 256, (N, 3, 32, 32), np.uint8)
@@ -144,7 +144,7 @@ def answered() -> Answered:
     for row in ROWS:
         said = np.where(_right(row[0]), labels, (labels + 1 + labels % 3) % len(CLASSES))
         logits[row[0]] = np.eye(len(CLASSES), dtype=np.float32)[said] * rng.uniform(2, 9, (N, 1)).astype(np.float32)
-    return Answered(data, logits)
+    return Predictions(data, logits)
 
 
 def _right(id: str) -> np.ndarray:

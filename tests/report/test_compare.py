@@ -13,12 +13,12 @@ import pytest
 from recompute import tango_upper
 
 from compress.cli.app import main
-from compress.utils.errors import UsageError
 from compress.report.compare import compare
 from compress.report.compare_chart import comparison_chart, comparison_svg
 from compress.report.compare_page import comparison_page, comparison_tables, moved_lines, remark_lines, write_comparison
 from compress.report.io import read_results
 from compress.utils.checksums import write_sums
+from compress.utils.errors import UsageError
 
 Record = dict[str, Any]
 Compared = Callable[[], Record]

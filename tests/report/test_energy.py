@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from compress.efficiency import savings as worth
+from compress.efficiency import worth
 from compress.efficiency.energy import inference_carbon, inference_energy
 from compress.report import render_html, render_markdown
 from compress.report.headline import not_measured

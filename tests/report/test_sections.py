@@ -8,13 +8,13 @@ import pytest
 
 from compress.report import formats as f
 from compress.report import page, render_html
-from compress.report.tooltips import about
 from compress.report.classes import chosen_changes, classes_table, verdict
 from compress.report.disagreements import disagreements
 from compress.report.lineage import lineage
 from compress.report.page import render_markdown
 from compress.report.reproduce import same_again, store_use, versions
 from compress.report.sections import sections
+from compress.report.tooltips import about
 
 Results = dict[str, Any]
 NEW = ("class_changes", "disagreements")

@@ -14,13 +14,14 @@ import torch
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.data.views import render
-from compress.utils.errors import CompressError, UsageError
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.data import Views
-from compress.recipe.schema import Distillation, Fit, Trainer
-from compress.training.teacher_signal import Answers, Live, Stored
+from compress.recipe.fit import Distillation, Fit
+from compress.recipe.schema import Trainer
 from compress.training.fit import fit
 from compress.training.module import Fitting
+from compress.training.teacher_signal import CachedTeacher, OnlineTeacher, TeacherSignal
+from compress.utils.errors import CompressError, UsageError
 
 PREPROCESS = Preprocess(resolution=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), interpolation="bicubic")
 
@@ -34,7 +35,7 @@ def colours(count: int, seed: int) -> Split:
     return Split(images.astype(np.uint8), labels)
 
 
-def fitting(settings: Fit, answers: Answers | None = None) -> Fitting:
+def fitting(settings: Fit, answers: TeacherSignal | None = None) -> Fitting:
     torch.manual_seed(0)
     network = timm.create_model("resnet10t", num_classes=2).eval()
     splits = [colours(64, 0)]
@@ -85,7 +86,7 @@ def test_features_turn_towards_the_embeddings_and_the_projection_stays_behind(tm
     np.save(file, directions[np.arange(64) % 2].astype(np.float16))
     head = torch.nn.Linear(6, 2)
     settings = Distillation(**plain(6).model_dump(), views=1, losses={"ce": 0.01, "embedding": 1})
-    module = fitting(settings, Stored([file], head))
+    module = fitting(settings, CachedTeacher([file], head))
     names = set(module.network.state_dict())
     assert module.step_macs == 16 * (1000 + 3 * 512 * 6)
     fit(module, CPU, tmp_path / "work", "tiny")
@@ -211,8 +212,8 @@ def teacher_of_colours(tmp_path: Path) -> tuple[LoadedTeacher, Path]:
 def test_a_live_teacher_says_what_is_stored(tmp_path: Path) -> None:
     teacher, file = teacher_of_colours(tmp_path)
     settings = Distillation(**plain(2).model_dump(), views=1, losses={"ce": 1, "kd": 1, "embedding": 1})
-    stored = fitting(settings, Stored([file], teacher.head))
-    live = fitting(settings.model_copy(update={"teacher": "live"}), Live(teacher, teacher.head, 1))
+    stored = fitting(settings, CachedTeacher([file], teacher.head))
+    live = fitting(settings.model_copy(update={"teacher": "live"}), OnlineTeacher(teacher, teacher.head, 1))
     for module, work in ((stored, "stored"), (live, "live")):
         fit(module, CPU, tmp_path / work, "tiny")
     one, other = stored.network.state_dict(), live.network.state_dict()
@@ -228,7 +229,7 @@ def test_feature_maps_of_a_live_teacher_are_compared(tmp_path: Path) -> None:
     settings = Distillation(
         **plain(2).model_dump(), views=1, teacher="live", losses={"ce": 1, "attention": maps, "hint": maps}
     )
-    module = fitting(settings, Live(LoadedTeacher(tower, head, PREPROCESS), head, 1))
+    module = fitting(settings, OnlineTeacher(LoadedTeacher(tower, head, PREPROCESS), head, 1))
     assert module.objective and module.objective.adapter and module.objective.adapter.weight.shape == (256, 128, 1, 1)
     before = tower.state_dict()["layer1.0.conv1.weight"].clone()
     fit(module, CPU, tmp_path, "tiny")
@@ -236,7 +237,7 @@ def test_feature_maps_of_a_live_teacher_are_compared(tmp_path: Path) -> None:
     assert not any(m._forward_hooks for m in [*tower.modules(), *module.network.modules()])
     wrong = Distillation(**{**settings.model_dump(), "losses": {"ce": 1, "hint": {**maps, "student_layer": "layer9"}}})
     with pytest.raises(UsageError, match=r"no layer 'layer9'; it has, among others, .*layer1"):
-        fitting(wrong, Live(LoadedTeacher(tower, head, PREPROCESS), head, 1))
+        fitting(wrong, OnlineTeacher(LoadedTeacher(tower, head, PREPROCESS), head, 1))
 
 
 def test_a_student_that_is_read_by_the_teachers_head(tmp_path: Path) -> None:
@@ -244,7 +245,7 @@ def test_a_student_that_is_read_by_the_teachers_head(tmp_path: Path) -> None:
     settings = Distillation(
         **plain(8).model_dump(), views=1, losses={"embedding": {"distance": "mse"}}, classifier="teacher"
     )
-    module = fitting(settings, Stored([file], teacher.head))
+    module = fitting(settings, CachedTeacher([file], teacher.head))
     fitted = fit(module, CPU, tmp_path / "work", "tiny")
     assert fitted.curve[-1]["top1"] > 0.9  # labels were not looked at
     assert module.network.get_submodule("fc").weight.shape == (2, 512)

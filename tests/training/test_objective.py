@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from compress.data.preprocess import Preprocess
-from compress.utils.errors import UsageError
 from compress.models.teachers import LoadedTeacher
-from compress.recipe.schema import Distillation
+from compress.recipe.fit import Distillation
 from compress.training import losses
-from compress.training.teacher_signal import Live
-from compress.training.objective import TERMS, Objective, Step
 from compress.training.hooks import hint_maps
+from compress.training.objective import TERMS, Objective, Step
+from compress.training.teacher_signal import OnlineTeacher
+from compress.utils.errors import UsageError
 
 CLASSES, FEATURES, WIDTH = 3, 5, 4
 MAPS = torch.Size((1, 2, 4, 4)), torch.Size((1, 3, 2, 2))
@@ -108,6 +108,6 @@ def test_a_layer_that_makes_no_maps() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
     settings = Distillation.model_validate({"losses": {"hint": {"student_layer": "2", "teacher_layer": "0"}}})
     preprocess = Preprocess(8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    live = Live(LoadedTeacher(network, nn.Identity(), preprocess), nn.Identity(), views=1)
+    live = OnlineTeacher(LoadedTeacher(network, nn.Identity(), preprocess), nn.Identity(), views=1)
     with pytest.raises(UsageError, match=r"the layer '2' gives \[1, 2\], not maps \[b, c, h, w\]"):
         hint_maps(settings.losses, network, preprocess, live)

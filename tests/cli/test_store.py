@@ -10,8 +10,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from compress.cli.app import app
-from compress.utils.hashing import key_of
 from compress.store.store import Store
+from compress.utils.hashing import key_of
 
 KEYS = [key_of(number=number) for number in range(2)]
 

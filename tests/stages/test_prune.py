@@ -13,11 +13,12 @@ from safetensors.numpy import load_file
 from support import Job
 from torch import nn
 
-from compress.utils.errors import CompressError
-from compress.pipeline import pruned, sparse
-from compress.store.store import MANIFEST
 from compress.pruning.sparsity import Mask
+from compress.stages import prune as pruned
+from compress.stages import sparsify as sparse
+from compress.store.store import MANIFEST
 from compress.training.fit import KeepEachEpoch
+from compress.utils.errors import CompressError
 
 
 @pytest.fixture

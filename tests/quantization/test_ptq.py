@@ -10,11 +10,11 @@ import torch
 import torchvision
 from torch import nn
 
-from compress.utils.errors import CompressError
 from compress.quantization.capture import converted, layer_bits, quantized_convolutions
+from compress.quantization.config import Scheme
 from compress.quantization.ptq import quantize
 from compress.quantization.serialize import rebuild, record
-from compress.quantization.config import Scheme
+from compress.utils.errors import CompressError
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
 

@@ -14,12 +14,12 @@ from torch import nn
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.data.views import render
-from compress.utils.errors import CompressError
 from compress.models.teachers import LoadedTeacher
-from compress.store.store import Store
 from compress.recipe.data import Views
+from compress.store.store import Store
 from compress.training import teacher_cache as embeddings
 from compress.training.teacher_cache import Embedder, embed_rows, embed_views, verify
+from compress.utils.errors import CompressError
 
 PREPROCESS = Preprocess(resolution=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 VIEWS = Views(shift=0.125, flip=True)

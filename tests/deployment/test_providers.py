@@ -14,14 +14,14 @@ import pytest
 from deployment.tiny_classifier import one_operator
 from recipe.recipe_texts import GOOD
 
+from compress.cli.catalog import examine, names
 from compress.deployment import open_vino
 from compress.deployment.artifact import load_artifact
 from compress.deployment.providers import check_provider
 from compress.deployment.runtimes import find_runtime, missing, require, require_engine
-from compress.utils.errors import CompressError
-from compress.cli.catalog import examine, names
 from compress.pipeline.preflight import check_needs
 from compress.recipe.load import parse_recipe
+from compress.utils.errors import CompressError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 EXPORT = "from: [distilled, int8]\n"

@@ -11,8 +11,8 @@ import torch
 from support import Job, photographs
 
 import compress
-from compress.utils.errors import UsageError
 from compress.measurement.compute import macs
+from compress.utils.errors import UsageError
 
 SIDE = 32
 PREPROCESS = compress.Preprocess(SIDE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

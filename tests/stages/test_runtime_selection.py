@@ -12,14 +12,14 @@ from support import Job, photographs
 
 from compress.deployment import ncnn
 from compress.deployment.coverage import Coverage
-from compress.utils.errors import CompressError, RecipeError
 from compress.measurement.latency import fastest
-from compress.stages.runtime_selection import choose
-from compress.stages.export import _check
 from compress.pipeline.plan import _runtimes
 from compress.recipe.load import parse_recipe
 from compress.recipe.schema import ExportStage
 from compress.report.tables import choice_line
+from compress.stages.export import _check
+from compress.stages.runtime_selection import choose
+from compress.utils.errors import CompressError, RecipeError
 
 HERE = ("onnxruntime", "openvino", "ncnn")
 RECIPE = """\

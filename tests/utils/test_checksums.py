@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 
 from compress.utils.atomic import write_atomic
+from compress.utils.checksums import (
+    SUMS,
+    check_run,
+    damages,
+    read_sums,
+    refuse_changed_artifact,
+    update_sums,
+    write_sums,
+)
 from compress.utils.errors import CompressError, UsageError
-from compress.utils.checksums import SUMS, check_run, damages, read_sums, refuse_changed_artifact, update_sums, write_sums
 
 
 @pytest.fixture

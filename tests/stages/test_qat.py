@@ -13,17 +13,17 @@ import torch
 from support import Job
 from torch import nn
 
-from compress.utils.errors import CompressError, UsageError
 from compress.models.checkpoints import load_variant
-from compress.pipeline.plan import Unit
-from compress.stages.qat import train_aware
-from compress.quantization.qat import BATCH_NORM, TRAINING, Freeze, prepare_aware, trained
+from compress.pipeline.plan import PlannedStage
 from compress.quantization.capture import layer_bits, quantized_convolutions
-from compress.quantization.serialize import rebuild, record
 from compress.quantization.config import Scheme
+from compress.quantization.qat import BATCH_NORM, TRAINING, Freeze, prepare_aware, trained
+from compress.quantization.serialize import rebuild, record
 from compress.quantization.torchao_pt2e import convert
 from compress.recipe.load import load_recipe
 from compress.recipe.schema import QuantizeStage
+from compress.stages.qat import train_aware
+from compress.utils.errors import CompressError, UsageError
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
 AWARE = """\
@@ -189,4 +189,4 @@ def test_train_images_of_one_flat_colour_are_refused(tmp_path: Path) -> None:
     black = SimpleNamespace(train=SimpleNamespace(images=np.zeros((6, 3, 32, 32), np.uint8)))
     work = SimpleNamespace(data=black, recipe=SimpleNamespace(seed=0))
     with pytest.raises(CompressError, match="each of the 6 train images is one flat colour"):
-        train_aware(work, Unit("aware", stage, "key", "dense"), tmp_path, small(), {"resolution": 32})  # type: ignore[arg-type]
+        train_aware(work, PlannedStage("aware", stage, "key", "dense"), tmp_path, small(), {"resolution": 32})  # type: ignore[arg-type]

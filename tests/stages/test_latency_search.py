@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from compress.utils.errors import UsageError
 from compress.models.factory import create_model
-from compress.stages.latency_search import LatencyTrials
 from compress.pruning.channels import prune_channels
 from compress.recipe.schema import Channels, LatencyTarget
+from compress.stages.latency_search import LatencyTrials
+from compress.utils.errors import UsageError
 
 
 def widths(network: nn.Module) -> int:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from compress.utils.errors import CompressError, UsageError
-from compress.utils.hashing import key_of
 from compress.store.gc import check, clean, entries, named_by_runs, parse_age, parse_size
 from compress.store.store import MANIFEST, Store
+from compress.utils.errors import CompressError, UsageError
+from compress.utils.hashing import key_of
 
 KEYS = [key_of(number=number) for number in range(4)]
 

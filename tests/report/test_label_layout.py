@@ -7,8 +7,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from compress.report.scatter import telling_cost
 from compress.report.label_layout import STEP, Box, place_labels, side_by_side
+from compress.report.scatter import telling_cost
 
 FRAME = Box(0, 0, 300, 200)
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import yaml
 
-from compress.data.prepared import prepare
 from compress.data.leakage import overlaps, refuse_in_test, remarks
+from compress.data.prepared import prepare
 from compress.data.source import Part, Raw
 from compress.data.splits import share_out
-from compress.utils.errors import CompressError, UsageError
 from compress.pipeline import data_checks
-from compress.store.store import Store
 from compress.recipe import parse_recipe
 from compress.recipe.data import DataSection
+from compress.store.store import Store
+from compress.utils.errors import CompressError, UsageError
 
 
 def recipe(photos: Path, **top: Any) -> Any:

@@ -13,16 +13,17 @@ import timm
 import torch
 from rich.console import Console
 
-from compress.utils import console as progress
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
-from compress.utils.errors import CompressError, UsageError
-from compress.pipeline.eta import Remaining
+from compress.pipeline.eta import TimeLeft
 from compress.recipe.data import Views
-from compress.recipe.schema import Fit, Trainer
+from compress.recipe.fit import Fit
+from compress.recipe.schema import Trainer
 from compress.training import loggers as watch
 from compress.training.fit import fit
 from compress.training.module import Fitting
+from compress.utils import console as progress
+from compress.utils.errors import CompressError, UsageError
 
 
 def noise(count: int) -> Split:
@@ -59,7 +60,7 @@ def test_loggers_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_is_left_follows_the_pace_so_far() -> None:
-    left = Remaining([{"unit": "a", "seconds": 10}, {"unit": "b", "seconds": 20}, {"unit": "c", "seconds": 30}])
+    left = TimeLeft([{"unit": "a", "seconds": 10}, {"unit": "b", "seconds": 20}, {"unit": "c", "seconds": 30}])
     assert left.after("a") == 50
     left.done("a", 20)  # twice as long as expected
     assert left.after("b") == 60 and left.after("c") == 40

@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from compress.data.prepared import ImageData, Split
-from compress.pipeline.predictions import Answered, bits, class_changes, digest_of, disagreements, thumbnail
+from compress.pipeline.predictions import Predictions, bits, class_changes, digest_of, disagreements, thumbnail
 
 
-def answered(labels: Sequence[int], classes: str = "abc", **logits: Sequence[Sequence[float]]) -> Answered:
+def answered(labels: Sequence[int], classes: str = "abc", **logits: Sequence[Sequence[float]]) -> Predictions:
     images = np.arange(len(labels) * 3 * 4 * 6, dtype=np.uint8).reshape(-1, 3, 4, 6)
     test = Split(images, np.array(labels))
     data = ImageData("tiny", tuple(classes), 4, test, test, test, test, "", 0)
-    return Answered(data, {name: np.array(rows, np.float32) for name, rows in logits.items()})
+    return Predictions(data, {name: np.array(rows, np.float32) for name, rows in logits.items()})
 
 
 def said(*answers: int) -> list[list[float]]:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from support import Job
 
+from compress.benchmark import energy
 from compress.measurement.counters import Found, NoReading
 from compress.measurement.energy import measure_energy
-from compress.pipeline import energy, runner
+from compress.pipeline import runner
 
 
 class Beats:

@@ -7,13 +7,13 @@ import timm
 import torch
 from torch import nn
 
-from compress.utils.errors import CompressError, UsageError
 from compress.models.layers import layers_named
 from compress.quantization.capture import layer_bits, quantized_convolutions
+from compress.quantization.config import Scheme
 from compress.quantization.mixed_precision import search
 from compress.quantization.ptq import Quantized, quantize
 from compress.quantization.serialize import rebuild, record
-from compress.quantization.config import Scheme
+from compress.utils.errors import CompressError, UsageError
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
 

@@ -1,0 +1,51 @@
+"""How a recipe trains a network: on labels, or on the outputs of a teacher."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from compress.recipe.base import Fraction, Section
+from compress.recipe.losses import Kd, Loss, Losses, Mix
+
+
+class Fit(Section):
+    """How a network is fitted."""
+
+    seed: int | None = Field(
+        None, ge=0, lt=2**31, description="of first weights and order; without it, the recipe's, as for data and views"
+    )
+    epochs: int = Field(30, ge=0)
+    batch: int = Field(128, ge=1, description="images of a step, of all devices together")
+    optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="sgd is with Nesterov momentum 0.9")
+    lr: float = Field(0.1, gt=0, description="highest learning rate")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="from the highest rate to 0, or none")
+    warmup: Fraction = Field(0.1, description="share of the steps over which the rate rises")
+    weight_decay: float = Field(5e-4, ge=0)
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augment: bool = Field(True, description="false: every view is the image as it is")
+    mix: Mix | None = Field(None, description="images mixed in pairs")
+    clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay a step of the weights' moving average, which is kept"
+    )
+    compile: bool = Field(False, description="torch.compile: needs a C++ compiler on a CPU, minutes at the start")
+    patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better validation")
+    select_on: Literal["last", "validation", "test"] = Field("last", description="whose best epoch is kept")
+    on_divergence: Literal["stop", "lower"] = Field(
+        "stop", description="of the loss: stop, or go back to the last good epoch and on at half the rate"
+    )
+
+
+class Distillation(Fit):
+    """How a network is fitted to a teacher."""
+
+    teacher: Literal["stored", "live"] = Field("stored", description="embed each view once and keep it, or each time")
+    views: int = Field(4, ge=1, description="views an image")
+    verify: int = Field(0, ge=0, description="stored embeddings to compute again before they are relied on")
+    losses: Losses = Losses(ce=Loss.of(1.0), kd=Kd.of(1.0))
+    unlabeled: bool = Field(True, description="whether the unlabelled images are learnt from too")
+    classifier: Literal["own", "teacher"] = Field(
+        "own", description="teacher: the features, projected, go through the teacher's head, folded into one layer"
+    )
