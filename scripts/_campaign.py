@@ -47,7 +47,7 @@ worth: {{references: [distilled], tolerance: 0.2}}
 TIMED = {"run", "command", "wall_s", "interrupted", "latency", "latency_basis", "peak_memory_bytes"}
 
 WITHOUT_TORCH = ("compress.cli.app", "compress.store.gc", "compress.report.plots", "jinja2", "compress.gap.record")
-IMPORTED = (*WITHOUT_TORCH, "lightning.pytorch", "timm", "compress.stages.makers")
+IMPORTED = (*WITHOUT_TORCH, "lightning.pytorch", "timm", "compress.stages.teacher.make")
 IMPORTED_FOR_FILES = ("onnx", "onnxscript", "torch_pruning", "torchao.quantization.pt2e")
 KEPT = ("torchinductor_", ".ses")  # the compiler's cache; a note of ONNX Runtime about itself
 

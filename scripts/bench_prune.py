@@ -28,7 +28,7 @@ from compress.measurement.latency import measure_in_turns, summary
 from compress.models.factory import create_model
 from compress.pruning.channels import prune_channels
 from compress.recipe.schema import Channels, LatencyTarget
-from compress.stages.latency_search import LatencyTrials
+from compress.stages.prune.latency_search import LatencyTrials
 from compress.utils.errors import UsageError
 
 FEWER = (2, 4, 8)

@@ -11,7 +11,7 @@ from typing import Any
 from compress.measurement.counters import Counter, NoReading
 from compress.measurement.energy import measure_energy
 from compress.stages.context import StageContext
-from compress.stages.export import BenchTargets, first_images, setting
+from compress.stages.export.make import BenchTargets, first_images, setting
 from compress.utils.console import say, task
 
 

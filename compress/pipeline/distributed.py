@@ -50,7 +50,7 @@ def is_follower(recipe: Recipe) -> bool:
 def follow(plan: Plan, store: WaitingStore) -> None:
     """Join every fit of the plan that the store does not hold yet."""
     from compress.stages.context import StageContext
-    from compress.stages.makers import MAKERS
+    from compress.stages.teacher.make import MAKERS
     from compress.training.fit import Followed
 
     console.quiet = True

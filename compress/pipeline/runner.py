@@ -172,8 +172,8 @@ def _make(work: StageContext, unit: PlannedStage, log: Log) -> float:
     """Make a unit, and return the seconds that it took."""
     import torch
 
-    from compress.stages.export import make_export
-    from compress.stages.makers import MAKERS
+    from compress.stages.export.make import make_export
+    from compress.stages.teacher.make import MAKERS
 
     log.write("start", unit=unit.id, key=unit.key)
     clock = time.monotonic()
@@ -196,7 +196,7 @@ def _measure(plan: Plan, store: Store, log: Log) -> None:
         say("latency: taken from the store")
         return
     from compress.stages.context import StageContext
-    from compress.stages.export import measure_latency
+    from compress.stages.export.make import measure_latency
 
     say(f"latency: all variants in turns, {plan.recipe.measure.rounds} rounds")
     with torch_threads(thread_count(plan.recipe.measure.threads)):

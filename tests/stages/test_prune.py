@@ -14,8 +14,8 @@ from support import Job
 from torch import nn
 
 from compress.pruning.sparsity import Mask
-from compress.stages import prune as pruned
-from compress.stages import sparsify as sparse
+from compress.stages.prune import make as pruned
+from compress.stages.sparsify import make as sparse
 from compress.store.store import MANIFEST
 from compress.training.fit import KeepEachEpoch
 from compress.utils.errors import CompressError

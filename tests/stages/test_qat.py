@@ -22,7 +22,7 @@ from compress.quantization.serialize import rebuild, record
 from compress.quantization.torchao_pt2e import convert
 from compress.recipe.load import load_recipe
 from compress.recipe.schema import QuantizeStage
-from compress.stages.qat import train_aware
+from compress.stages.quantize.qat import train_aware
 from compress.utils.errors import CompressError, UsageError
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)

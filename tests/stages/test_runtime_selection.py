@@ -17,8 +17,8 @@ from compress.pipeline.plan import _runtimes
 from compress.recipe.load import parse_recipe
 from compress.recipe.schema import ExportStage
 from compress.report.tables import choice_line
-from compress.stages.export import _check
-from compress.stages.runtime_selection import choose
+from compress.stages.export.make import _check
+from compress.stages.export.runtime_selection import choose
 from compress.utils.errors import CompressError, RecipeError
 
 HERE = ("onnxruntime", "openvino", "ncnn")

@@ -27,10 +27,10 @@ from compress.stages.context import (
     write_variant,
 )
 from compress.stages.fitting import charge, distil, fit_network, new_ledger, new_student
-from compress.stages.prune import make_pruned
-from compress.stages.quantize import make_quantized
-from compress.stages.shrink import make_shrunk
-from compress.stages.sparsify import make_sparse
+from compress.stages.prune.make import make_pruned
+from compress.stages.quantize.make import make_quantized
+from compress.stages.shrink.make import make_shrunk
+from compress.stages.sparsify.make import make_sparse
 from compress.training.teacher_cache import embed_views
 from compress.utils.console import say
 
