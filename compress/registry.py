@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from compress.recipe.stage import StageSection
+
 RUNTIMES = {
     "onnxruntime": "compress.deployment.onnx_runtime",
     "openvino": "compress.deployment.open_vino",
@@ -33,3 +35,15 @@ RUNTIMES = {
 
 PLUGIN_LOSSES: dict[str, Callable[..., Tensor]] = {}
 """Losses that plugins brought, by the name that a recipe gives under `losses.own`."""
+
+STAGES: dict[str, str | type[StageSection]] = {
+    "teacher": "compress.stages.teacher:TeacherStage",
+    "train": "compress.stages.train:TrainStage",
+    "distill": "compress.stages.distill:DistillStage",
+    "prune": "compress.stages.prune:PruneStage",
+    "shrink": "compress.stages.shrink:ShrinkStage",
+    "sparsify": "compress.stages.sparsify:SparsifyStage",
+    "quantize": "compress.stages.quantize:QuantizeStage",
+    "export": "compress.stages.export:ExportStage",
+}
+"""Kinds of stage, in the order in which lists name them."""

@@ -1,8 +1,8 @@
-"""What the other processes of a fit on several devices do: the same stage, beside the process that writes.
+"""The further processes of a training on several devices: they join the process that writes.
 
 Lightning starts the recipe's command again for each further device (or a cluster starts it everywhere at once). Such a
-follower makes and writes nothing: it takes from the store what the first process has put there, joins the fits, and
-waits in between.
+follower makes and writes nothing: it takes from the store what the first process has put there, joins the trainings,
+and waits in between.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from compress.pipeline.plan import Plan, PlannedStage
-from compress.recipe.fit import Fit
-from compress.recipe.schema import DistillStage, Recipe, ShrinkStage, Trainer, TrainStage
+from compress.data.prepared import prepare
+from compress.recipe.schema import Recipe
+from compress.stages.planned import Plan
 from compress.store.store import Store
-from compress.utils.console import console
+from compress.utils.console import muted
+from compress.utils.errors import CompressError
 
 RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")
 
@@ -29,46 +30,39 @@ class WaitingStore(Store):
         self.leader = os.getppid()
 
     def get(self, key: str, what: str, make: Callable[[Path], None]) -> tuple[Path, bool]:
-        """Folder of the entry `key`, once it is there; `make` is not called."""
+        """Return the folder of the entry `key`, once it is there; `make` is not called.
+
+        Raises:
+            CompressError: the process that would have made it has ended.
+        """
         while not self.has(key):
             if os.getppid() != self.leader:
-                raise SystemExit(1)  # the process that would have made it is gone
+                raise CompressError(f"the process that was making {what} has ended; run the recipe again to resume")
             time.sleep(0.2)
         return self.path(key), True
 
 
-def several(trainer: Trainer) -> bool:
-    """Whether a fit may have more than one process."""
-    return trainer.devices != 1 or trainer.num_nodes > 1
-
-
 def is_follower(recipe: Recipe) -> bool:
-    """Whether another process runs the recipe, and this one only joins its fits."""
-    return several(recipe.trainer) and any(os.environ.get(name, "0") not in ("", "0") for name in RANKS)
+    """Return whether another process runs the recipe, and this one only joins its trainings."""
+    several = recipe.trainer.several_processes
+    return several and any(os.environ.get(name, "0") not in ("", "0") for name in RANKS)
 
 
 def follow(plan: Plan, store: WaitingStore) -> None:
-    """Join every fit of the plan that the store does not hold yet."""
+    """Join every training of the plan that the store does not hold yet."""
     from compress.stages.context import StageContext
-    from compress.stages.teacher.make import MAKERS
     from compress.training.fit import Followed
 
-    console.quiet = True
-    for unit in plan.variants:
-        if _epochs(unit) and not store.has(unit.key):
-            for name in (unit.parent, unit.teacher):
+    with muted():
+        context = StageContext(plan, store, prepare(plan.recipe.data, store, plan.recipe.seed))
+        for planned in plan.variants:
+            if not planned.stage.joined_by_devices() or store.has(planned.key):
+                continue
+            for name in (planned.parent, planned.teacher):
                 if name:
-                    store.get(plan.unit(name).key, name, lambda folder: None)
+                    store.get(plan.stage(name).key, name, lambda folder: None)
+            make = planned.stage.load_maker()
             try:
-                MAKERS[unit.stage.kind](StageContext(plan, store), unit, store.root / "partial" / unit.key)
+                make(context, planned, store.root / "partial" / planned.key)
             except Followed:
                 continue
-
-
-def _epochs(unit: PlannedStage) -> int:
-    stage = unit.stage
-    if isinstance(stage, ShrinkStage):
-        return 1  # or more: the fit says it
-    own = stage if isinstance(stage, TrainStage | DistillStage) else None
-    settings: Fit | None = getattr(stage, "repair", own)
-    return settings.epochs if settings else 0

@@ -1,34 +1,76 @@
-"""What a run needs is looked for before anything is trained."""
+"""Everything that can be checked before anything is trained. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from compress.data.leakage import ALLOW, overlaps, refuse_in_test, remarks
+from compress.data.prepared import ImageData
 from compress.deployment.runtimes import require
-from compress.quantization.methods import require_method
-from compress.recipe.schema import ExportStage, PruneStage, QuantizeStage, Stage
-from compress.utils.errors import CompressError
+from compress.recipe.schema import Recipe
+from compress.stages.kind import StageKind, kind_of
+from compress.store.store import Store
+from compress.utils.errors import CompressError, UsageError
+from compress.utils.messages import few
+
+CONSEQUENCE = {
+    "validation": "checkpoint selection ignores it",
+    "test": "the accuracy does not cover it",
+}
 
 
-def check_needs(stages: Sequence[Stage], check: Callable[[str], Any] = require) -> None:
-    """Refuse stages whose runtime or quantizer is absent.
+def check_requirements(stages: Sequence[StageKind], check: Callable[[str], Any] = require) -> None:
+    """Check that the runtimes and quantizers of stages are installed.
 
     Args:
         stages: Stages of a recipe.
         check: Raises where a runtime, by name, cannot be used.
 
     Raises:
-        CompressError: one is absent, or broken; the message names the stage and what adds it.
+        CompressError: one is missing or broken; the message names the stage and the command that installs it.
     """
     for stage in stages:
-        runtimes = list(stage.runtimes) if isinstance(stage, ExportStage) and not stage.auto else []
-        if isinstance(stage, PruneStage) and stage.target_latency:
-            runtimes.append(stage.target_latency.runtime)
         try:
-            for runtime in runtimes:
+            for runtime in stage.runtimes_used():
                 check(runtime)
-            if isinstance(stage, QuantizeStage):
-                require_method(stage.method)
+            stage.require()
         except CompressError as error:
             raise type(error)(f"stage {stage.id}: {error}") from error
+
+
+def check_data(recipe: Recipe, data: ImageData, store: Store) -> list[str]:
+    """Check that the prepared data can show what it is for.
+
+    Returns:
+        Remarks for the reader, one sentence each: classes that splits lack, images that are in two splits.
+
+    Raises:
+        UsageError: a class has no train images, a test or validation split has one class only, a stage has no images to
+            be calibrated on, or test images are trained on where the recipe does not allow it.
+        CompressError: images cannot be read.
+    """
+    for stage in recipe.stages:
+        kind_of(stage).check_data(data)
+    found = overlaps(data, store)
+    if ALLOW not in recipe.allow:
+        refuse_in_test(found, data.classes, data)
+    return [*_absent_classes(data), *remarks(found, data)]
+
+
+def _absent_classes(data: ImageData) -> list[str]:
+    lines = []
+    for name in ("train", "validation", "test"):
+        labels = getattr(data, name).labels
+        missing = np.flatnonzero(np.bincount(np.asarray(labels), minlength=len(data.classes)) == 0)
+        if not len(missing):
+            continue
+        shown = few(data.classes[row] for row in missing)
+        if name == "train":
+            raise UsageError(f"data: no train image has the class {shown}; add some, or remove the class")
+        if len(data.classes) - len(missing) < 2:
+            raise UsageError(f"data: {name} has images of fewer than two classes; a classifier cannot be evaluated on it")
+        lines.append(f"No {name} image has the class {shown}: {CONSEQUENCE[name]}.")
+    return lines

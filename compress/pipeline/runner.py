@@ -1,267 +1,192 @@
-"""Runs a plan: takes what the store has, makes the rest, measures, and writes the run's folder."""
+"""Run a plan: take what the store has, make the rest, measure, and write the run's folder."""
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
-import shutil
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from compress.deployment.runtimes import require_whole, thread_count, torch_threads
-from compress.measurement.counters import Found, NoReading, find_counter
+from compress.data.prepared import ImageData, prepare
+from compress.deployment.runtimes import require_whole, torch_threads
 from compress.pipeline.collect import collect
-from compress.pipeline.data_checks import check_data
-from compress.pipeline.distributed import WaitingStore, follow, is_follower, several
+from compress.pipeline.cost_model import expected
+from compress.pipeline.distributed import WaitingStore, follow, is_follower
 from compress.pipeline.eta import TimeLeft
-from compress.pipeline.plan import Plan, PlannedStage, make_plan
-from compress.pipeline.preflight import check_needs
+from compress.pipeline.measure import measure_energy, measure_latency
+from compress.pipeline.plan import make_plan
+from compress.pipeline.preflight import check_data, check_requirements
+from compress.pipeline.run_folder import Log, new_folder, seal, write_run
 from compress.recipe.schema import Recipe
-from compress.report import write_report
+from compress.results.run import RunInfo, RunRecord
+from compress.stages.kind import kind_of
+from compress.stages.planned import Plan, PlannedStage
 from compress.store.store import Store
-from compress.utils import console as progress
-from compress.utils.atomic import write_atomic
-from compress.utils.checksums import write_sums
-from compress.utils.console import console, duration, say
+from compress.utils.console import console, duration, say, time_after
 from compress.utils.errors import CompressError, UsageError
 
 if TYPE_CHECKING:
     from compress.stages.context import StageContext
 
 
-def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, loggers: Sequence[str] = ()) -> Path:
-    """Run a recipe and return the folder of the run, with `results.json` and the pages made from it.
+@dataclass(frozen=True)
+class Run:
+    """A run that is finished: its folder, and what `results.json` in it says."""
+
+    folder: Path
+    record: RunRecord
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the steps of a run share. The context, which imports torch, is made when something is to be made."""
+
+    plan: Plan
+    store: Store
+    data: ImageData
+    log: Log
+    loggers: tuple[str, ...]
+
+    def context(self) -> StageContext:
+        from compress.stages.context import StageContext
+        from compress.training.loggers import FitLoggers
+
+        loggers = FitLoggers(self.log.write, self.loggers, self.log.path.parent / "logs")
+        return StageContext(self.plan, self.store, self.data, loggers)
+
+
+def run(
+    recipe: Recipe,
+    runs: Path = Path("runs"),
+    *,
+    fresh: bool = False,
+    loggers: Sequence[str] = (),
+    command: str = "",
+) -> Run | None:
+    """Run a recipe.
 
     Args:
-        runs: folder of all runs and of the store that they share.
-        fresh: take nothing that an earlier run stored; what is made now is stored apart, under the run's own folder.
-        loggers: `csv`, `tensorboard` or both: loss, rate and accuracy of the fits go into `logs/` of the run's folder.
+        recipe: What to run.
+        runs: Folder of all runs and of the store that they share.
+        fresh: Take nothing that an earlier run stored; what is made now is stored under the run's own folder.
+        loggers: `csv`, `tensorboard` or both: loss, learning rate and accuracy go into `logs/` of the run's folder.
+        command: How the caller can run it again, for the results.
+
+    Returns:
+        The run; None in a process that only took part in the training of another one (several devices).
 
     Raises:
         CompressError: a stage failed; what was finished before it stays in the store.
     """
-    if fresh and several(recipe.trainer):
+    if fresh and recipe.trainer.several_processes:
         raise UsageError("--fresh needs `trainer.devices: 1`: further processes take what is finished from the store")
     if is_follower(recipe):
         shared = WaitingStore(runs / "store")
         follow(make_plan(recipe, shared), shared)
-        raise SystemExit(0)
+        return None
     started, clock = datetime.now(UTC), time.monotonic()
-    folder = _new_folder(runs, recipe, started)
+    folder = new_folder(runs, recipe, started)
     log = Log(folder / "log.jsonl")
     try:
-        check_needs(recipe.stages)
-        if loggers:
-            from compress.training.loggers import check_loggers
-
-            check_loggers(loggers)
-        store = Store(folder / "store" if fresh else runs / "store")
-        store.root.mkdir(parents=True, exist_ok=True)
-        store.job(folder)
-        store.on_use = lambda key: log.write("uses", key=key)
+        _check(recipe, loggers)
+        store = _open_store(folder / "store" if fresh else runs / "store", folder, log)
         plan = make_plan(recipe, store)
-        log.write("plan", units={unit.id: unit.key for unit in plan.units})
+        log.write("plan", units={planned.id: planned.key for planned in plan.stages})
         # A second run, which makes nothing, need not import them.
-        check_needs([unit.stage for unit in plan.units if not store.has(unit.key)], require_whole)
-        remarks = check_data(recipe, store)
+        check_requirements([each.stage for each in plan.stages if not store.has(each.key)], require_whole)
+        data = prepare(recipe.data, store, recipe.seed)
+        remarks = check_data(recipe, data, store)
         for remark in remarks:
             say(f"data: {remark}")
+        job = _Job(plan, store, data, log, tuple(loggers))
         with store.temporary():
-            from_store = _make_all(plan, store, log, loggers)
-            _measure(plan, store, log)
-            counter = find_counter() if recipe.measure.energy == "auto" else Found(None, "not asked")
-            _measure_energy(plan, store, counter, log)
-        made = [unit.id for unit in plan.units if unit.id not in from_store]
-        began = started.isoformat(timespec="seconds")
-        info = {"id": folder.name, "started": began, "made": made, "from_store": from_store}
-        results = collect(plan, store, info, command=shlex.join(["compress-model", *sys.argv[1:]]))
-        results["environment"]["energy_counter"] = counter.detail
-        results["data"]["remarks"] = remarks
-        _copy_artifacts(plan, store, folder)
-        results["run"]["wall_s"] = round(time.monotonic() - clock, 3)
-        write_atomic(folder / "recipe.yaml", _yaml(results["recipe"]["resolved"]))
-        write_atomic(folder / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
-        write_report(results, folder)
-        log.write("done", wall_s=results["run"]["wall_s"])
-        write_sums(folder, leave_out=["store"])
+            from_store = _make_all(job)
+            measure_latency(plan, store, log, job.context)
+            counter = measure_energy(plan, store, log, job.context)
+        made = tuple(planned.id for planned in plan.stages if planned.id not in from_store)
+        info = RunInfo(
+            id=folder.name, started=started.isoformat(timespec="seconds"), made=made, from_store=tuple(from_store)
+        )
+        record = collect(plan, store, data, info, command=command, energy_counter=counter, remarks=remarks)
+        record = record.with_wall_time(round(time.monotonic() - clock, 3))
+        write_run(record, plan, store, folder)
+        log.write("done", wall_s=record.run.wall_s)
+        seal(folder)
     except BaseException as error:
-        with suppress(OSError):  # of a full disk, which the error itself tells of
+        with suppress(OSError):  # of a full disk, which the error itself reports
             log.write("failed", error=f"{type(error).__name__}: {error}")
         raise
-    return folder
+    return Run(folder, record)
 
 
-class Log:
-    """`log.jsonl`: one JSON object a line, for machines."""
+def _check(recipe: Recipe, loggers: Sequence[str]) -> None:
+    check_requirements([kind_of(stage) for stage in recipe.stages])
+    if loggers:
+        from compress.training.loggers import check_loggers
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def write(self, event: str, **fields: Any) -> None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        with self.path.open("a") as file:
-            file.write(json.dumps({"time": now, "event": event, **fields}) + "\n")
+        check_loggers(loggers)
 
 
-def _new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
-    """A folder that no other run has, even one that starts in the same second."""
-    parent = runs / recipe.name
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CompressError(f"the runs folder {parent} cannot be made: {error.strerror}") from error
-    name = started.strftime("%Y%m%d-%H%M%S")
-    for number in range(1, 1000):
-        folder = parent / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise CompressError(f"{parent} has a thousand runs of this second")
+def _open_store(root: Path, folder: Path, log: Log) -> Store:
+    store = Store(root)
+    store.root.mkdir(parents=True, exist_ok=True)
+    store.job(folder)
+    store.on_use = lambda key: log.write("uses", key=key)
+    return store
 
 
-def _make_all(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> list[str]:
-    """Make the units that the store lacks, with the time that is left of all of them on a terminal.
+def _make_all(job: _Job) -> list[str]:
+    """Make the stages that the store lacks, on a terminal with the time that all of them still take.
 
     Returns:
         The ids of those that the store had.
     """
-    work = None if all(store.has(unit.key) for unit in plan.units) else _work(plan, store, log, loggers)
-    left = _expected(work) if work and console.is_terminal else None
+    plan, store = job.plan, job.store
+    context = None if all(store.has(planned.key) for planned in plan.stages) else job.context()
+    left = _time_left(job) if context and console.is_terminal else None
     stored = []
-    for number, unit in enumerate(plan.units, 1):
-        place = f"[{number}/{len(plan.units)}]"
-        if work is None or store.has(unit.key):
-            say(f"{place} {unit.id}: taken from the store")
-            log.write("stored", unit=unit.id, key=unit.key)
-            stored.append(unit.id)
+    for number, planned in enumerate(plan.stages, 1):
+        place = f"[{number}/{len(plan.stages)}]"
+        if context is None or store.has(planned.key):
+            say(f"{place} {planned.id}: taken from the store")
+            job.log.write("stored", unit=planned.id, key=planned.key)
+            stored.append(planned.id)
             continue
-        say(f"{place} {unit.id}: {_doing(unit)}")
-        progress.later = left.after(unit.id) if left else None
-        seconds = _make(work, unit, log)
+        say(f"{place} {planned.id}: {planned.stage.progress()}")
+        with time_after(left.after(planned.id)) if left else nullcontext():
+            seconds = _make(context, planned, job.log)
         say(f"  done in {seconds:.0f} s")
         if left:
-            left.done(unit.id, seconds)
+            left.done(planned.id, seconds)
     return stored
 
 
-def _work(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> StageContext:
-    from compress.stages.context import StageContext
-    from compress.training.loggers import Watch
-
-    return StageContext(plan, store, Watch(log.write, tuple(loggers), log.path.parent / "logs"))
-
-
-def _expected(work: StageContext) -> TimeLeft:
-    """What the units will take: finding out takes some seconds, and so it is left out where nobody looks on."""
-    from compress.pipeline.estimate import expected
-
-    rows = expected(work.plan, work.store)
-    say(f"about {duration(sum(row['seconds'] for row in rows))} in all, as `compress-model plan` shows it")
+def _time_left(job: _Job) -> TimeLeft:
+    """Time the networks of a plan, which takes some seconds: only where somebody watches."""
+    rows = expected(job.plan, job.store, job.data)
+    total = duration(sum(row.seconds for row in rows))
+    say(f"about {total} in all; `compress-model plan` shows it by stage")
     return TimeLeft(rows)
 
 
-def _make(work: StageContext, unit: PlannedStage, log: Log) -> float:
-    """Make a unit, and return the seconds that it took."""
+def _make(context: StageContext, planned: PlannedStage, log: Log) -> float:
+    """Make a stage, and return the seconds that it took."""
     import torch
 
-    from compress.stages.export.make import make_export
-    from compress.stages.teacher.make import MAKERS
-
-    log.write("start", unit=unit.id, key=unit.key)
+    log.write("start", unit=planned.id, key=planned.key)
     clock = time.monotonic()
-    maker = make_export if unit.is_export else MAKERS[unit.stage.kind]
+    make = planned.stage.load_maker()
     try:
         with torch_threads(torch.get_num_threads()):  # a library or a plugin may change it
-            work.store.get(unit.key, unit.id, lambda folder: maker(work, unit, folder))
+            context.store.get(planned.key, planned.id, lambda folder: make(context, planned, folder))
     except CompressError as error:
-        raise type(error)(f"stage {unit.id}: {error}") from error
+        raise type(error)(f"stage {planned.id}: {error}") from error
     seconds = time.monotonic() - clock
-    log.write("made", unit=unit.id, key=unit.key, seconds=round(seconds, 3))
-    if not unit.is_export:
-        for back in work.metrics(unit.id)["training"].get("diverged", []):
-            log.write("diverged", unit=unit.id, **back)
+    log.write("made", unit=planned.id, key=planned.key, seconds=round(seconds, 3))
+    if planned.makes_variant:
+        for divergence in context.metrics(planned.id).training.diverged:
+            log.write("diverged", unit=planned.id, **divergence.model_dump())
     return seconds
-
-
-def _measure(plan: Plan, store: Store, log: Log) -> None:
-    if store.has(plan.latency_key):
-        say("latency: taken from the store")
-        return
-    from compress.stages.context import StageContext
-    from compress.stages.export.make import measure_latency
-
-    say(f"latency: all variants in turns, {plan.recipe.measure.rounds} rounds")
-    with torch_threads(thread_count(plan.recipe.measure.threads)):
-        store.get(plan.latency_key, "latency", lambda folder: measure_latency(StageContext(plan, store), folder))
-    log.write("made", unit="latency", key=plan.latency_key)
-
-
-def _measure_energy(plan: Plan, store: Store, found: Found, log: Log) -> None:
-    """Measure where there is a counter. One that fails is said, and the run goes on: the energy is then not known."""
-    counter = found.counter
-    if counter is None:
-        log.write("no energy counter", reason=found.detail)
-        return
-    if store.has(plan.energy_key):
-        say("energy: taken from the store")
-        return
-    from compress.benchmark.energy import measure_energies
-    from compress.stages.context import StageContext
-
-    say(f"energy: {counter.name}, some ten seconds a variant and runtime")
-    try:
-        with torch_threads(thread_count(plan.recipe.measure.threads)):
-            store.get(
-                plan.energy_key, "energy", lambda folder: measure_energies(StageContext(plan, store), counter, folder)
-            )
-        log.write("made", unit="energy", key=plan.energy_key)
-    except NoReading as error:
-        say(f"energy: not measured: {error}")
-        log.write("no energy", reason=str(error))
-
-
-def _doing(unit: PlannedStage) -> str:
-    table = {
-        "teacher": "measuring the teacher",
-        "train": "training on labels",
-        "distill": f"distilling {unit.parent}",
-        "prune": f"pruning {unit.parent}",
-        "sparsify": f"setting weights of {unit.parent} to zero",
-        "shrink": f"training the control of {unit.parent}",
-        "quantize": f"quantizing {unit.parent}",
-        "export": "writing its files",
-    }
-    return table[unit.stage.kind]
-
-
-def _copy_artifacts(plan: Plan, store: Store, folder: Path) -> None:
-    """Artifacts of the run, and models for Triton: links into the store where the file system has them, else copies."""
-    for unit in plan.exports:
-        assert unit.parent
-        entry = store.path(unit.key)
-        shutil.copytree(
-            entry / "artifacts", folder / "artifacts" / unit.parent, copy_function=_link, dirs_exist_ok=True
-        )
-        if (entry / "triton").is_dir():
-            shutil.copytree(entry / "triton", folder / "triton", copy_function=_link, dirs_exist_ok=True)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
-def _yaml(resolved: dict[str, Any]) -> str:
-    import yaml
-
-    return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)

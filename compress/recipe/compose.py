@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from compress.recipe.stage import stage_sections
 from compress.recipe.yaml_tree import Node, read_yaml
 from compress.utils.errors import Problem, RecipeError
 from compress.utils.messages import did_you_mean, found, listed
@@ -85,12 +86,11 @@ def _places_of_names(root: Node) -> Iterator[tuple[Node, str | int, Path_]]:
     """The sections that may be given by name: (what holds it, its key, its path)."""
     if root.child("data"):
         yield root, "data", ("data",)
-    stages = root.child("stages")
+    stages, sections = root.child("stages"), stage_sections()
     for index, stage in enumerate(stages.value if stages and isinstance(stages.value, list) else []):
         kind = stage.child("kind")
-        for key in ("teacher", "student"):
-            if key == "teacher" and kind and kind.value == "distill":
-                continue  # there it says how the teacher is asked, not which one it is
+        section = sections.get(str(kind.value)) if kind else None
+        for key in section.named_sections if section else ("teacher", "student"):
             if stage.child(key):
                 yield stage, key, ("stages", index, key)
     worth = root.child("worth")
@@ -143,9 +143,11 @@ def fill_in(root: Node, name: str) -> None:
 
 
 def _first_variant(stages: list[Node], place: str) -> list[Node]:
+    sections = stage_sections()
     for stage in stages:
         kind, name = stage.child("kind"), stage.child("id")
-        if name and isinstance(name.value, str) and not (kind and kind.value == "export"):
+        section = sections.get(str(kind.value)) if kind else None
+        if name and isinstance(name.value, str) and (section is None or section.makes):
             return [Node(name.value, place)]
     return []
 

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from compress.recipe.base import Section
 from compress.recipe.schema import Recipe
+from compress.recipe.stage import StageSection, stage_sections
 from compress.recipe.yaml_tree import Node
 from compress.utils.errors import Problem
 from compress.utils.messages import clean, did_you_mean, found, listed
@@ -121,6 +122,8 @@ def _fields(model: Model) -> dict[str, Any]:
 
 
 def _sections(annotation: Any) -> list[Model]:
+    if annotation is StageSection:
+        return list(stage_sections().values())
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [model for argument in get_args(annotation) for model in _sections(argument)]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from compress.recipe.base import Fraction, Section
 from compress.recipe.losses import Kd, Loss, Losses, Mix
+from compress.registry import PLUGIN_LOSSES
+from compress.utils.messages import did_you_mean, listed
 
 
 class Fit(Section):
@@ -49,3 +52,33 @@ class Distillation(Fit):
     classifier: Literal["own", "teacher"] = Field(
         "own", description="teacher: the features, projected, go through the teacher's head, folded into one layer"
     )
+
+
+TRAIN_CLASSIFIER = {"ce", "kd", "dkd", "dist"}
+TRAIN_PROJECTION = {"embedding", "crd"}
+READ_FEATURES = {"embedding", "rkd_distance", "rkd_angle", "crd", "attention", "hint"}
+
+
+def reads_features(fit: Distillation) -> list[str]:
+    """Return the losses that read the student's features."""
+    return sorted(set(fit.losses.named()) & READ_FEATURES)
+
+
+def distillation_problems(fit: Distillation) -> Iterator[tuple[str, str]]:
+    """Yield (key, message) for losses that do not go together with each other or with the teacher's form."""
+    losses = fit.losses.named()
+    felt = [name for name, loss in losses.items() if max(loss.weight.start, loss.weight.end) > 0]
+    teach = TRAIN_CLASSIFIER if fit.classifier == "own" else TRAIN_CLASSIFIER | TRAIN_PROJECTION
+    for name in fit.losses.own:
+        if name not in PLUGIN_LOSSES:
+            hint = did_you_mean(name, PLUGIN_LOSSES) or "; a plugin brings it: --plugin FILE.py"
+            yield "losses", f"there is no own loss {name!r}{hint}"
+    if not teach & set(felt) and not fit.losses.own:
+        yield "losses", f"nothing is learnt by the classifier: give a weight to {listed(sorted(teach))}"
+    for name in ("attention", "hint"):
+        if name in losses and fit.teacher == "stored":
+            yield "losses", f"`{name}` compares feature maps, which are not stored: it needs `teacher: live`"
+    if "crd" in losses and fit.teacher == "live":
+        yield "losses", "`crd` draws its negatives from stored embeddings: it needs `teacher: stored`"
+    if fit.verify and fit.teacher == "live":
+        yield "verify", "`verify` is about stored embeddings, and there are none with `teacher: live`"

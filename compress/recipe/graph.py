@@ -4,41 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import get_args
+from typing import TYPE_CHECKING
 
-from compress.recipe.schema import Recipe, Stage, TeacherStage
+from compress.recipe.stage import TEACHER, StageSection, kinds_that_make, stage_sections
 from compress.recipe.yaml_tree import Node
 from compress.utils.errors import Problem
 from compress.utils.messages import clean, did_you_mean, found, listed
 
-NETWORKS = ("train", "distill", "prune", "shrink")
-FLOAT = (*NETWORKS, "sparsify")  # whose zeros another repair would fill again
-MAY_START_FROM = {
-    "distill": ("teacher",),
-    "prune": NETWORKS,
-    "shrink": ("prune",),
-    "sparsify": NETWORKS,
-    "quantize": FLOAT,
-    "export": ("teacher", *FLOAT, "quantize"),
-}
-
+if TYPE_CHECKING:
+    from compress.recipe.schema import Recipe
 
 # --- of a recipe that is right ------------------------------------------------------------------------------------
 
 
-def parents_of(stage: Stage) -> tuple[str, ...]:
-    """Ids that a stage starts from; none for a teacher or a supervised training."""
-    start = getattr(stage, "from_", ())
-    return (start,) if isinstance(start, str) else tuple(start)
-
-
-def ordered_stages(recipe: Recipe) -> list[Stage]:
+def ordered_stages(recipe: Recipe) -> list[StageSection]:
     """The stages so that each comes after what it starts from, and otherwise as the file has them."""
-    ordered: list[Stage] = []
+    ordered: list[StageSection] = []
     done: set[str] = set()
     waiting = list(recipe.stages)
     while waiting:
-        ready = next((place for place, stage in enumerate(waiting) if done.issuperset(parents_of(stage))), None)
+        ready = next((place for place, stage in enumerate(waiting) if done.issuperset(stage.parents())), None)
         if ready is None:
             raise ValueError("a stage starts from itself or from none: " + ", ".join(stage.id for stage in waiting))
         ordered.append(waiting.pop(ready))
@@ -46,17 +31,17 @@ def ordered_stages(recipe: Recipe) -> list[Stage]:
     return ordered
 
 
-def teacher_of(recipe: Recipe, stage_id: str) -> TeacherStage | None:
+def teacher_of(recipe: Recipe, stage_id: str) -> StageSection | None:
     """The nearest teacher stage that a stage descends from; none for a teacher itself and for an export of several.
 
     Raises:
         KeyError: When there is no such stage.
     """
     stages = {stage.id: stage for stage in recipe.stages}
-    stage: Stage = stages[stage_id]
-    while len(parents := parents_of(stage)) == 1:
+    stage: StageSection = stages[stage_id]
+    while len(parents := stage.parents()) == 1:
         stage = stages[parents[0]]
-        if isinstance(stage, TeacherStage):
+        if TEACHER in stage.makes:
             return stage
     return None
 
@@ -70,6 +55,7 @@ class _Seen:
 
     id: str
     kind: str
+    section: type[StageSection] | None
     starts: tuple[Node, ...]
     place: str
 
@@ -89,19 +75,20 @@ def graph_problems(root: Node) -> Iterator[Problem]:
 
 
 def _seen(root: Node) -> Iterator[_Seen]:
-    stages = root.child("stages")
+    stages, sections = root.child("stages"), stage_sections()
     for stage in stages.value if stages and isinstance(stages.value, list) else []:
         identifier, kind, start = stage.child("id"), stage.child("kind"), stage.child("from")
         if not identifier or not isinstance(identifier.value, str) or not identifier.value:
             continue
-        known = str(kind.value) if kind else ""
+        name = str(kind.value) if kind else ""
+        section = sections.get(name)
         nodes: list[Node] = []
-        if start and known == "export" and isinstance(start.value, list):
+        if start and section and section.starts_from_many and isinstance(start.value, list):
             nodes = start.value
-        elif start and known in MAY_START_FROM and known != "export":
+        elif start and section and section.starts_from and not section.starts_from_many:
             nodes = [start]
         starts = tuple(node for node in nodes if isinstance(node.value, str))
-        yield _Seen(identifier.value, known, starts, identifier.place)
+        yield _Seen(identifier.value, name, section, starts, identifier.place)
 
 
 def _starts(stage: _Seen, by_id: dict[str, _Seen]) -> Iterator[Problem]:
@@ -113,16 +100,11 @@ def _starts(stage: _Seen, by_id: dict[str, _Seen]) -> Iterator[Problem]:
             yield Problem(node.place, f"{where}: {found(name)} is there twice")
         elif name not in by_id:
             yield Problem(node.place, f"{where}: {_no_stage(name, by_id)}")
-        elif by_id[name].kind in _kinds() and by_id[name].kind not in MAY_START_FROM[stage.kind]:
-            allowed = listed(MAY_START_FROM[stage.kind])
+        elif stage.section and (parent := by_id[name].section) and not parent.makes & stage.section.starts_from:
+            allowed = listed(kinds_that_make(stage.section.starts_from))
             message = f"{found(name)} is a stage of kind {by_id[name].kind}; {stage.kind} starts from {allowed}"
             yield Problem(node.place, f"{where}: {message}")
         used.add(name)
-
-
-def _kinds() -> set[str]:
-    union = get_args(Stage)[0]
-    return {get_args(model.model_fields["kind"].annotation)[0] for model in get_args(union)}
 
 
 def _no_stage(name: str, by_id: dict[str, _Seen]) -> str:
@@ -154,7 +136,7 @@ def _references(root: Node, by_id: dict[str, _Seen]) -> Iterator[Problem]:
     for node in references.value if references and isinstance(references.value, list) else []:
         if not isinstance(node.value, str):
             continue
-        variants = {name: stage for name, stage in by_id.items() if stage.kind != "export"}
+        variants = {name: stage for name, stage in by_id.items() if not stage.section or stage.section.makes}
         if node.value not in by_id:
             yield Problem(node.place, f"worth.references: {_no_stage(node.value, variants)}")
         elif node.value not in variants:

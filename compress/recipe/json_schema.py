@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from compress.recipe.schema import Recipe
+from compress.recipe.schema import recipe_model
 from compress.utils.resources import config_names
 
 Schema = dict[str, Any]
@@ -17,7 +17,7 @@ FILLED_IN = {"Recipe": ("name", "worth"), "Worth": ("trend",)}
 
 def recipe_schema() -> Schema:
     """The schema of a recipe's file, for editors that complete and check (JSON Schema, draft 2020-12)."""
-    schema = Recipe.model_json_schema(by_alias=True)
+    schema = recipe_model().model_json_schema(by_alias=True)
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
     for name, section in [("Recipe", schema), *schema["$defs"].items()]:
         optional = FILLED_IN.get(name, ())

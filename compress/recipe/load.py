@@ -14,7 +14,7 @@ from compress.recipe.compose import Composer, fill_in, shown
 from compress.recipe.error_messages import explain, show
 from compress.recipe.graph import graph_problems
 from compress.recipe.overrides import apply_overrides, read_overrides
-from compress.recipe.schema import Recipe
+from compress.recipe.schema import Recipe, recipe_model
 from compress.recipe.validate import section_problems
 from compress.recipe.yaml_tree import MAX_BYTES, Node, read_yaml
 from compress.utils.checksums import refuse_changed
@@ -71,7 +71,7 @@ def _checked(root: Node, composer: Composer, problems: list[Problem], file: str)
     recipe = None
     further: Iterator[Problem] = iter(())
     try:
-        recipe = Recipe.model_validate_json(text, strict=True, by_alias=True, by_name=False)
+        recipe = recipe_model().model_validate_json(text, strict=True, by_alias=True, by_name=False)
         further = section_problems(recipe, root)
     except ValidationError as error:
         further = explain(error, root, composer.problems)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from compress.recipe.schema import Recipe
+from compress.recipe.schema import recipe_model
 
 Schema = Mapping[str, Any]
 BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
@@ -20,7 +20,7 @@ may stand for a section, that is said. Unknown keys are errors, and so is a valu
 
 def reference() -> str:
     """One table for each section of a recipe: key, type, default, meaning."""
-    schema = Recipe.model_json_schema(by_alias=True)
+    schema = recipe_model().model_json_schema(by_alias=True)
     defs: Mapping[str, Schema] = schema["$defs"]
     parts = [HEAD, *_section("Recipe", schema, defs)]
     for name in _in_order(schema, defs):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compress.data.prepared import SPLITS, ImageData, Split
-from compress.pipeline.plan import TEACHER_PACKAGES
 from compress.recipe.fit import Distillation
 from compress.utils.system import version_of
+
+TEACHER_PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch")
 
 
 def learnt_from(data: ImageData, settings: Distillation) -> tuple[list[Split], int]:

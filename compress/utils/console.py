@@ -14,8 +14,7 @@ from rich.text import Text
 PLAIN_EVERY_S = 30.0
 """Seconds between two lines of one task where there is no terminal."""
 
-later: float | None = None
-"""Seconds that come after the stage that is at work, where they are known; the run sets it."""
+_after: float | None = None
 
 console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
@@ -23,6 +22,27 @@ console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
 def say(text: str) -> None:
     """Print one line; nothing in it is read as markup."""
     console.print(text, markup=False)
+
+
+@contextmanager
+def time_after(seconds: float) -> Iterator[None]:
+    """Add the seconds that come after the tasks of this block to the time left that is shown."""
+    global _after
+    before, _after = _after, seconds
+    try:
+        yield
+    finally:
+        _after = before
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Print nothing meanwhile."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
 
 
 @contextmanager
@@ -54,7 +74,7 @@ class Live(Progress):
     def get_renderables(self) -> Iterator[RenderableType]:
         yield self.make_tasks_table(self.tasks)
         for bar in self.tasks:
-            left = None if later is None or bar.time_remaining is None else later + bar.time_remaining
+            left = None if _after is None or bar.time_remaining is None else _after + bar.time_remaining
             words = [f"all stages {duration(left)}" if left else "", bar.fields["note"]]
             yield Text("    " + "; ".join(filter(None, words)), overflow="ellipsis", no_wrap=True)
 

@@ -1,0 +1,26 @@
+"""The `distill` stage."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from compress.recipe.base import Identifier
+from compress.recipe.fit import Distillation
+from compress.recipe.stage import TEACHER
+from compress.stages.kind import NetworkStage
+
+
+class DistillStage(NetworkStage, Distillation):
+    """Training on the teacher's outputs for views of labelled and unlabelled images."""
+
+    kind: Literal["distill"]
+    from_: Identifier = Field(alias="from", description="the teacher stage")
+
+    maker: ClassVar[str] = "compress.stages.distill.make:make_distilled"
+    starts_from: ClassVar[frozenset[str]] = frozenset({TEACHER})
+    tag: ClassVar[str | None] = "knowledge-distillation"
+
+    def progress(self) -> str:
+        return f"distilling {self.from_}"

@@ -24,8 +24,8 @@ from compress.measurement.memory import peak_memory
 from compress.pipeline.plan import PlannedStage
 from compress.recipe.schema import ExportStage, QuantizeStage, Stage
 from compress.stages.context import StageContext
-from compress.stages.runtime_selection import FILE as AUTO
-from compress.stages.runtime_selection import check_on_validation, choices, validation_logits
+from compress.stages.export.runtime_selection import FILE as AUTO
+from compress.stages.export.runtime_selection import check_on_validation, choices, validation_logits
 from compress.utils.checksums import write_sums
 from compress.utils.console import say, task
 from compress.utils.errors import CompressError

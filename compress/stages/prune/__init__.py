@@ -1,0 +1,88 @@
+"""The `prune` stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from compress.deployment.runtimes import elsewhere
+from compress.recipe.base import Identifier, Share
+from compress.recipe.channels import Channels
+from compress.recipe.fit import Distillation, Fit
+from compress.recipe.schema import Recipe
+from compress.recipe.stage import NETWORK, PRUNED
+from compress.stages.kind import FIT_PACKAGES, StageKind
+from compress.stages.planned import PlannedStage, machine
+from compress.stages.runtime_packages import runtime_packages
+
+if TYPE_CHECKING:
+    from compress.stages.costs import Cost, CostModel
+
+TARGETS = ("target_macs", "target_params", "target_latency")
+LAYERS = 15
+"""Layers that can be pruned alone, in a network such as ResNet18."""
+TRIALS, TRIAL_SECONDS = 8, 10.0
+"""Networks that a search by latency times, and what each takes: its file is written, loaded and timed."""
+
+
+class PruneStage(StageKind, Channels):
+    """Removal of whole channels, then repair: by the teacher that the network descends from, else by labels."""
+
+    kind: Literal["prune"]
+    from_: Identifier = Field(alias="from")
+    analyse: list[Share] = Field(
+        [], description="shares of its channels that each layer is pruned by alone, to see what accuracy that costs"
+    )
+    rounds: int = Field(1, ge=1, le=100, description="steps to the target, each with a repair")
+    repair: Distillation = Distillation(epochs=5, lr=0.02)
+
+    maker: ClassVar[str] = "compress.stages.prune.make:make_pruned"
+    makes: ClassVar[frozenset[str]] = frozenset({NETWORK, PRUNED})
+    starts_from: ClassVar[frozenset[str]] = frozenset({NETWORK})
+    fit_label: ClassVar[str] = "repair"
+    pruner: ClassVar[bool] = True
+    continues_ledger: ClassVar[bool] = True
+    tag: ClassVar[str | None] = "pruning"
+
+    def progress(self) -> str:
+        return f"pruning {self.from_}"
+
+    def fits(self) -> Iterator[tuple[str | None, Fit]]:
+        yield "repair", self.repair
+
+    def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
+        targets = [name for name in TARGETS if getattr(self, name) is not None]
+        if not targets:
+            others = "`target_params` or `target_latency`"
+            yield "target_macs", f"is missing: a share of the multiply-accumulates that may remain, or {others}"
+        for name in targets[1:]:
+            yield name, f"there is `{targets[0]}` too; a stage takes one target"
+        if self.target_latency and (where := elsewhere(self.target_latency.runtime)):
+            yield "target_latency", f"{self.target_latency.runtime} cannot be timed here: its files run {where}"
+        if self.ranking == "sensitivity" and not self.analyse:
+            yield "analyse", "`ranking: sensitivity` goes by it: give shares of channels to try, e.g. [0.25, 0.5, 0.75]"
+        if self.rounds > 1 and recipe.trainer.several_processes:
+            yield "rounds", "several rounds are repaired on one device: set `trainer.devices: 1`"
+
+    def key_settings(self, recipe: Recipe) -> dict[str, Any]:
+        settings = super().key_settings(recipe)
+        return {**settings, "machine": machine(recipe)} if self.target_latency else settings
+
+    def packages(self) -> tuple[str, ...]:
+        timed = runtime_packages(self.runtimes_used()) if self.target_latency else ()
+        return (*FIT_PACKAGES, "torch-pruning", *timed)
+
+    def learns_from_ancestor(self) -> bool:
+        return True
+
+    def runtimes_used(self) -> tuple[str, ...]:
+        return (self.target_latency.runtime,) if self.target_latency else ()
+
+    def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
+        latency = self.target_latency.share if self.target_latency else 1.0
+        repair = costs.fit(planned, self.repair, self.rounds * (self.target_macs or self.target_params or latency))
+        analysed = self.rounds * len(self.analyse) * LAYERS * len(costs.data.validation.images)
+        trials = self.rounds * TRIALS if self.target_latency else 0
+        return repair + costs.forward(planned, analysed) + (0, trials * TRIAL_SECONDS)

@@ -23,7 +23,7 @@ from compress.pipeline.plan import PlannedStage
 from compress.recipe.schema import PruneStage
 from compress.stages.context import Metrics, StageContext, parts, write_network
 from compress.stages.fitting import charge, fit_stage, new_ledger
-from compress.stages.latency_search import LatencyTrials
+from compress.stages.prune.latency_search import LatencyTrials
 from compress.utils.console import say, task
 from compress.utils.hashing import key_of
 

@@ -25,7 +25,7 @@ from compress.quantization.serialize import record
 from compress.recipe.schema import QuantizeStage
 from compress.stages.context import Metrics, StageContext, parts, test_logits, write_variant
 from compress.stages.fitting import charge, new_ledger
-from compress.stages.qat import train_aware
+from compress.stages.quantize.qat import train_aware
 from compress.utils.console import say
 
 

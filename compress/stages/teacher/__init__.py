@@ -1,0 +1,61 @@
+"""The `teacher` stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from compress.models.fingerprint import LOCAL, teacher_weights_id
+from compress.recipe.models import OpenClipTeacher, Pretraining, Teacher
+from compress.recipe.schema import Recipe
+from compress.recipe.stage import TEACHER
+from compress.stages.kind import IDENTITY, StageKind
+from compress.stages.planned import PlannedStage
+from compress.stages.teacher_inputs import TEACHER_PACKAGES
+
+if TYPE_CHECKING:
+    from compress.stages.costs import Cost, CostModel
+
+WITH_WEIGHTS = ("local-dir:", "hf-hub:")
+"""Prefixes of open_clip for models that bring their weights."""
+
+
+class TeacherStage(StageKind):
+    """The teacher itself, measured like every other variant."""
+
+    kind: Literal["teacher"]
+    teacher: Teacher
+
+    maker: ClassVar[str] = "compress.stages.teacher.make:make_teacher"
+    makes: ClassVar[frozenset[str]] = frozenset({TEACHER})
+    named_sections: ClassVar[tuple[str, ...]] = ("teacher",)
+
+    def progress(self) -> str:
+        return "measuring the teacher"
+
+    def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
+        if self.teacher.pretrained and self.teacher.checkpoint:
+            yield "teacher", "takes `pretrained` or `checkpoint`, not both"
+        elif not self.teacher.pretrained and not self.teacher.checkpoint:
+            if not isinstance(self.teacher, OpenClipTeacher):
+                yield "teacher", "has no weights; give `checkpoint` (a local file) or `pretrained: true`"
+            elif not self.teacher.model.startswith(WITH_WEIGHTS):
+                yield "teacher", "has no weights; give `pretrained` (open_clip's tag) or `checkpoint` (a local file)"
+
+    def key_settings(self, recipe: Recipe) -> dict[str, Any]:
+        exclude: Any = {**dict.fromkeys(IDENTITY, True), "teacher": {"batch", "pretraining", "classes"}}
+        settings = self.model_dump(mode="json", exclude=exclude)
+        settings["teacher"]["checkpoint"] = None  # the content of files counts, not where they lie
+        if self.teacher.model.startswith(LOCAL):
+            settings["teacher"]["model"] = LOCAL
+        prompts = {"templates": recipe.data.templates, "prompts": recipe.data.prompts}
+        return {**settings, **prompts, "weights": teacher_weights_id(self.teacher)}
+
+    def packages(self) -> tuple[str, ...]:
+        return TEACHER_PACKAGES
+
+    def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
+        return costs.inference(planned.id, len(costs.data.test.images))
+
+    def pretraining(self) -> Pretraining | None:
+        return self.teacher.pretraining

@@ -1,4 +1,4 @@
-"""What one image costs a network: counted, and timed on this machine."""
+"""Cost of a network per image: counted, and timed on this machine."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from compress.measurement.compute import macs, training_macs
 from compress.models.students import create_student
 from compress.models.teachers import load_teacher
 from compress.recipe.models import Student
-from compress.recipe.schema import Recipe, TeacherStage
+from compress.recipe.models import ClassifierTeacher, OpenClipTeacher
+from compress.recipe.schema import Recipe
+from compress.stages.costs import NetworkCost
 from compress.training.dead_taps import without_dead_taps
 
-Cost = tuple[int, int, float]
-"""MACs of the forward pass and of a training step, 0 where it is never trained; seconds of what is done with it."""
 
-
-def teacher_cost(recipe: Recipe, stage: TeacherStage, classes: Sequence[str], resolution: int) -> Cost:
-    """Of a teacher, whose images are not larger or smaller than it takes them."""
-    loaded = load_teacher(stage.teacher, recipe.data, classes, resolution)
+def teacher_cost(
+    recipe: Recipe, teacher: OpenClipTeacher | ClassifierTeacher, classes: Sequence[str], resolution: int
+) -> NetworkCost:
+    """Count and time a teacher on images of the size that it takes."""
+    loaded = load_teacher(teacher, recipe.data, classes, resolution)
     model, side = loaded.classifier(), loaded.preprocess.resolution
-    return macs(model, side), 0, _seconds_an_image(model, side, recipe, train=False)
+    return NetworkCost(macs(model, side), 0, _seconds_per_image(model, side, recipe, train=False))
 
 
-def student_cost(recipe: Recipe, student: Student, classes: int, side: int, *, masked: bool) -> Cost:
-    """Of a student in training; `masked` layers keep all their taps."""
+def student_cost(recipe: Recipe, student: Student, classes: int, side: int, *, masked: bool) -> NetworkCost:
+    """Count and time a student in training; `masked` layers keep all their taps."""
     model = create_student(student, classes, side)
     forward = macs(model, side)
     with nullcontext() if masked else without_dead_taps(model, side):
-        seconds = _seconds_an_image(model, side, recipe, train=True)
-        return forward, training_macs(model, side), seconds
+        seconds = _seconds_per_image(model, side, recipe, train=True)
+        return NetworkCost(forward, training_macs(model, side), seconds)
 
 
-def _seconds_an_image(model: nn.Module, side: int, recipe: Recipe, *, train: bool, batch: int = 32) -> float:
+def _seconds_per_image(model: nn.Module, side: int, recipe: Recipe, *, train: bool, batch: int = 32) -> float:
     on_gpu = torch.cuda.is_available() and recipe.trainer.accelerator != "cpu"
     device = torch.device("cuda" if on_gpu else "cpu")
     model.train(train).to(device)

@@ -1,0 +1,58 @@
+"""The measurements of a run on this machine, taken from the store where it has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from compress.deployment.runtimes import thread_count, torch_threads
+from compress.measurement.counters import Counter, Found, NoReading, find_counter
+from compress.pipeline.run_folder import Log
+from compress.stages.planned import Plan
+from compress.store.store import Store
+from compress.utils.console import say
+
+if TYPE_CHECKING:
+    from compress.stages.context import StageContext
+
+
+def measure_latency(plan: Plan, store: Store, log: Log, context: Callable[[], StageContext]) -> None:
+    """Benchmark all variants and files of a plan."""
+    if store.has(plan.latency_key):
+        say("latency: taken from the store")
+        return
+    from compress.benchmark.latency import benchmark_latency
+
+    say(f"latency: all variants in interleaved rounds, {plan.recipe.measure.rounds} of them")
+    with torch_threads(thread_count(plan.recipe.measure.threads)):
+        store.get(plan.latency_key, "latency", lambda folder: benchmark_latency(context(), folder))
+    log.write("made", unit="latency", key=plan.latency_key)
+
+
+def measure_energy(plan: Plan, store: Store, log: Log, context: Callable[[], StageContext]) -> str:
+    """Measure energy where there is a counter; a failing one is reported and leaves the energy unknown.
+
+    Returns:
+        Which counter there is, or why there is none.
+    """
+    found = find_counter() if plan.recipe.measure.energy == "auto" else Found(None, "not asked")
+    if found.counter is None:
+        log.write("no energy counter", reason=found.detail)
+    elif store.has(plan.energy_key):
+        say("energy: taken from the store")
+    else:
+        _run_counter(plan, store, found.counter, log, context)
+    return found.detail
+
+
+def _run_counter(plan: Plan, store: Store, counter: Counter, log: Log, context: Callable[[], StageContext]) -> None:
+    from compress.benchmark.energy import benchmark_energy
+
+    say(f"energy: {counter.name}, about ten seconds per variant and runtime")
+    try:
+        with torch_threads(thread_count(plan.recipe.measure.threads)):
+            store.get(plan.energy_key, "energy", lambda folder: benchmark_energy(context(), counter, folder))
+        log.write("made", unit="energy", key=plan.energy_key)
+    except NoReading as error:
+        say(f"energy: not measured: {error}")
+        log.write("no energy", reason=str(error))

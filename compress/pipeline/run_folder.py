@@ -1,0 +1,90 @@
+"""The folder of a run: its log, and the files that the run leaves in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from compress.recipe.schema import Recipe
+from compress.report.page import write_report
+from compress.results.run import RunRecord
+from compress.stages.planned import Plan
+from compress.store.store import Store
+from compress.utils.atomic import write_atomic
+from compress.utils.checksums import write_sums
+from compress.utils.errors import CompressError
+
+
+class Log:
+    """`log.jsonl`: one JSON object per event."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, event: str, **fields: Any) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with self.path.open("a") as file:
+            file.write(json.dumps({"time": now, "event": event, **fields}) + "\n")
+
+
+def new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
+    """Create a folder that no other run has, even one that starts in the same second.
+
+    Raises:
+        CompressError: it cannot be created.
+    """
+    parent = runs / recipe.name
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CompressError(f"cannot create the runs folder {parent}: {error.strerror}; --runs names another") from error
+    name = started.strftime("%Y%m%d-%H%M%S")
+    for number in range(1, 1000):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise CompressError(f"cannot create a run folder in {parent}")
+
+
+def write_run(record: RunRecord, plan: Plan, store: Store, folder: Path) -> None:
+    """Write results, recipe, pages and deployable files into the folder of a run."""
+    copy_artifacts(plan, store, folder)
+    write_atomic(folder / "recipe.yaml", _yaml(record.recipe.resolved))
+    write_atomic(folder / "results.json", record.to_json())
+    write_report(record, folder)
+
+
+def seal(folder: Path) -> None:
+    """Write the checksums of all files of a run; a store of its own has its own."""
+    write_sums(folder, leave_out=["store"])
+
+
+def copy_artifacts(plan: Plan, store: Store, folder: Path) -> None:
+    """Put artifacts and Triton models into a folder: hard links into the store where the file system has them."""
+    for planned in plan.exports:
+        assert planned.parent
+        entry = store.path(planned.key)
+        target = folder / "artifacts" / planned.parent
+        shutil.copytree(entry / "artifacts", target, copy_function=_link, dirs_exist_ok=True)
+        if (entry / "triton").is_dir():
+            shutil.copytree(entry / "triton", folder / "triton", copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _yaml(resolved: dict[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,184 @@
+"""Compute and time to expect of planned stages, from short timings on this machine, each made once.
+
+Imports torch only where a network was not timed before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from compress.data.prepared import ImageData
+from compress.models.fingerprint import embedding_id, view_key
+from compress.plugins import digests
+from compress.recipe.data import PLAIN
+from compress.recipe.fit import Distillation, Fit
+from compress.stages.kind import MODEL_PACKAGES
+from compress.stages.planned import Plan, PlannedStage
+from compress.stages.teacher import TeacherStage
+from compress.stages.teacher_inputs import TEACHER_PACKAGES, embeddings_of, learnt_from
+from compress.store.store import Store
+from compress.utils.hashing import file_digest, key_of
+from compress.utils.json_cache import recall, remember
+from compress.utils.system import cores, graphics, processor, version_of
+
+REVISION = 1  # raised when networks are counted or timed in another way
+NAME = "networks"
+
+
+class Cost(NamedTuple):
+    """Compute and time to expect of a stage."""
+
+    macs: float
+    seconds: float
+
+    def __add__(self, other: tuple[float, float]) -> Cost:  # type: ignore[override]
+        return Cost(self.macs + other[0], self.seconds + other[1])
+
+
+class NetworkCost(NamedTuple):
+    """Cost of a network per image.
+
+    Attributes:
+        forward: Multiply-accumulates of the forward pass.
+        training: Multiply-accumulates of a training step, 0 for a network that is never trained.
+        seconds: Of what is done with it: a training step, or a forward pass of a teacher.
+    """
+
+    forward: int
+    training: int
+    seconds: float
+
+
+class CostModel:
+    """What the networks of a plan cost. A network that was timed in this store before is not built again."""
+
+    def __init__(self, plan: Plan, store: Store, data: ImageData) -> None:
+        self.plan, self.store, self.data = plan, store, data
+        self._file = store.root / "speeds.json"
+        self._known = recall(self._file, NAME, "networks are timed again")
+        self._costs: dict[str, NetworkCost] = {}
+        self._embedded: set[str] = set()
+        self._embedding_ids: dict[str, dict[str, str]] = {}
+
+    def expect(self, planned: PlannedStage) -> Cost:
+        """Return the cost to expect of a stage that the store does not hold."""
+        return planned.stage.cost(planned, self)
+
+    # --- what stages are made of --------------------------------------------------------------------------------------
+
+    def fixed(self, seconds: float) -> Cost:
+        return Cost(0, seconds)
+
+    def inference(self, teacher: str, images: int) -> Cost:
+        """Forward passes of a teacher."""
+        network = self._teacher(teacher)
+        return Cost(network.forward * images, network.seconds * images)
+
+    def forward(self, planned: PlannedStage, images: int) -> Cost:
+        """Forward passes of a student, a third of the time of training steps."""
+        network = self._student(planned, masked=False)
+        return Cost(images * network.forward, images * network.seconds / 3)
+
+    def calibration(self, planned: PlannedStage, images: int, seconds: float) -> Cost:
+        """Forward passes that take `seconds` with all that is done around them."""
+        return Cost(self._student(planned, masked=False).forward * images, seconds)
+
+    def fit(self, planned: PlannedStage, settings: Fit, keep: float = 1.0, *, masked: bool = False) -> Cost:
+        """Training of a network, with the embeddings of its teacher that nobody made yet.
+
+        Args:
+            planned: The stage that trains.
+            settings: How.
+            keep: Share of the network's cost that is left while it trains, summed over its rounds.
+            masked: Whether weights are masked, so that all taps of convolutions are computed.
+        """
+        network = self._student(planned, masked=masked)
+        if not planned.teacher or not isinstance(settings, Distillation):
+            images = len(self.data.train.images) * settings.epochs
+            return Cost(images * network.training * keep, images * network.seconds * keep)
+        images = sum(len(split.images) for split in learnt_from(self.data, settings)[0]) * settings.epochs
+        embedded = images if settings.teacher == "live" else self._to_embed(planned.teacher, settings)
+        teacher = self.inference(planned.teacher, embedded) if embedded else Cost(0, 0.0)
+        return Cost(images * network.training * keep, images * network.seconds * keep) + teacher
+
+    def lineage(self, identifier: str, until: str | None) -> Cost:
+        """Cost of a variant and of all that it was made from, down to but without the stage `until`."""
+        total, name = Cost(0, 0.0), identifier
+        while name and name != until:
+            planned = self.plan.stage(name)
+            total += self.expect(planned)
+            name = planned.parent or ""
+        return total
+
+    # --- networks -----------------------------------------------------------------------------------------------------
+
+    def _to_embed(self, teacher: str, settings: Distillation) -> int:
+        """Embeddings that neither the store holds nor an earlier stage of the plan leaves there."""
+        splits, count = learnt_from(self.data, settings)
+        identity = embeddings_of(self.data, splits, self._embedding_id(teacher))
+        views, seed = self.plan.recipe.data.views if settings.augment else PLAIN, self.plan.recipe.seed
+        keys = {view_key(identity, views, seed, view) for view in range(count)} - self._embedded
+        new = {key for key in keys if not self.store.has(key)}
+        self._embedded |= new
+        return len(new) * sum(len(split.images) for split in splits)
+
+    def _embedding_id(self, teacher: str) -> dict[str, str]:
+        """Hashed once: its files of weights are large."""
+        if teacher not in self._embedding_ids:
+            self._embedding_ids[teacher] = embedding_id(self._teacher_stage(teacher).teacher)
+        return self._embedding_ids[teacher]
+
+    def _teacher_stage(self, identifier: str) -> TeacherStage:
+        stage = self.plan.stage(identifier).stage
+        assert isinstance(stage, TeacherStage)
+        return stage
+
+    def _teacher(self, identifier: str) -> NetworkCost:
+        def measure() -> NetworkCost:
+            from compress.stages.profiling import teacher_cost
+
+            settings = self._teacher_stage(identifier).teacher
+            return teacher_cost(self.plan.recipe, settings, self.data.classes, self.data.resolution)
+
+        def identity() -> dict[str, Any]:
+            packages = {name: version_of(name) for name in TEACHER_PACKAGES}
+            return {"teacher": self._embedding_id(identifier), "side": self.data.resolution, "packages": packages}
+
+        return self._cost(f"teacher {identifier}", identity, measure)
+
+    def _student(self, planned: PlannedStage, *, masked: bool) -> NetworkCost:
+        student = self.plan.origin(planned).student
+        side, classes = student.resolution or self.data.resolution, len(self.data.classes)
+
+        def measure() -> NetworkCost:
+            from compress.stages.profiling import student_cost
+
+            return student_cost(self.plan.recipe, student, classes, side, masked=masked)
+
+        def identity() -> dict[str, Any]:
+            weights = file_digest(Path(student.checkpoint)) if student.checkpoint else None
+            settings = student.model_dump(mode="json", exclude={"mean", "std"}) | {"checkpoint": weights}
+            packages = {name: version_of(name) for name in MODEL_PACKAGES}
+            return {"student": settings, "side": side, "masked": masked, "packages": packages}
+
+        return self._cost(f"student {student.model_dump_json()}, {masked}", identity, measure)
+
+    def _cost(self, name: str, identity: Callable[[], dict[str, Any]], measure: Callable[[], NetworkCost]) -> NetworkCost:
+        """Return what a network costs, measured where this store does not know it of such a network and machine."""
+        if name not in self._costs:
+            key = key_of(
+                revision=REVISION,
+                classes=len(self.data.classes),
+                accelerator=self.plan.recipe.trainer.accelerator,
+                machine=[processor(), os.environ.get("OMP_NUM_THREADS") or str(cores()), graphics()],
+                plugins=digests(),
+                **identity(),
+            )
+            if key not in self._known:
+                self._known[key] = measure()
+                remember(self._file, NAME, self._known)
+            self._costs[name] = NetworkCost(*self._known[key])
+        return self._costs[name]

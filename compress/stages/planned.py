@@ -1,0 +1,94 @@
+"""A recipe as planned stages, each with the key of everything that determines what it makes. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from compress.deployment.runtimes import thread_count
+from compress.plugins import digests
+from compress.recipe.schema import Recipe
+from compress.utils.hashing import key_of
+from compress.utils.system import processor, version_of
+
+if TYPE_CHECKING:
+    from compress.stages.kind import NetworkStage, StageKind
+
+REVISION = 4
+"""Raised when a change of this package changes results."""
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One entry of the store that a run needs.
+
+    Attributes:
+        id: Id of the stage; an export has one entry per variant, `STAGE/VARIANT`.
+        key: Key in the store.
+        parent: Id of the variant that it starts from.
+        teacher: Id of the nearest teacher that it descends from.
+        runtimes: Runtimes that an export writes files for.
+    """
+
+    id: str
+    stage: StageKind
+    key: str
+    parent: str | None
+    teacher: str | None = None
+    runtimes: tuple[str, ...] = ()
+
+    @property
+    def makes_variant(self) -> bool:
+        return bool(self.stage.makes)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages in an order in which they can run, with the keys of the data and of both measurements on this machine."""
+
+    recipe: Recipe
+    data_key: str
+    stages: tuple[PlannedStage, ...]
+    latency_key: str
+    energy_key: str
+
+    def stage(self, identifier: str) -> PlannedStage:
+        return next(planned for planned in self.stages if planned.id == identifier)
+
+    def origin(self, planned: PlannedStage) -> NetworkStage:
+        """Return the stage that created the network which `planned` works on."""
+        while (origin := planned.stage.as_origin()) is None:
+            assert planned.parent
+            planned = self.stage(planned.parent)
+        return origin
+
+    @property
+    def variants(self) -> tuple[PlannedStage, ...]:
+        return tuple(planned for planned in self.stages if planned.makes_variant)
+
+    @property
+    def exports(self) -> tuple[PlannedStage, ...]:
+        return tuple(planned for planned in self.stages if not planned.makes_variant)
+
+
+@dataclass(frozen=True)
+class Planner:
+    """What stages need to plan themselves: the recipe, the key of its data, and the stages that come before."""
+
+    recipe: Recipe
+    data_key: str
+    planned: dict[str, PlannedStage] = field(default_factory=dict)
+
+    def key(self, settings: Mapping[str, Any], packages: Sequence[str], parents: Sequence[str]) -> str:
+        """Return the key of an entry: its settings, the versions it depends on, and the keys that it starts from."""
+        versions = {name: version_of(name) for name in packages}
+        own = {"plugins": plugins} if (plugins := digests()) else {}
+        return key_of(
+            revision=REVISION, data=self.data_key, settings=settings, parents=list(parents), versions=versions, **own
+        )
+
+
+def machine(recipe: Recipe) -> dict[str, str | int]:
+    """Return what latency depends on besides the network and its runtime."""
+    return {"processor": processor(), "threads": thread_count(recipe.measure.threads)}
