@@ -1,0 +1,37 @@
+"""Accuracy of a variant, its own and as published."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from compress.results.base import Count, Fraction, Interval, Record, absent
+
+
+class Accuracy(Record):
+    """Top-1 accuracy on one split."""
+
+    top1: Fraction = Field(description="Share of images whose most probable class is the label")
+    correct: Count = Field(description="Correctly classified images")
+    n: Count = Field(description="Images of the split")
+    ci95: Interval = Field(description="Wilson 95% score interval of top1")
+    split: str = Field(description="Split that accuracy is measured on: test")
+    right: str | None = absent(
+        "One bit per image of the split, 1 where the prediction is correct; hexadecimal, most significant bit first"
+    )
+
+
+class Published(Record):
+    """Accuracy that others published for the same model."""
+
+    top1: Fraction = Field(description="Published top-1")
+    source: str = Field(description="Where it was published")
+
+
+class Control(Record):
+    """Accuracy of a `shrink` stage, the control, against the pruned variant that it controls for."""
+
+    of: str = Field(description="Id of the pruned variant")
+    gain: float = Field(
+        description="Top-1 of the pruned variant minus top-1 of the control on the same test images; a fraction"
+    )
+    gain_ci95: Interval = Field(description="Tango's paired 95% score interval of gain")

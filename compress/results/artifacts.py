@@ -1,0 +1,51 @@
+"""Deployable files of a variant, and the choice of a runtime among them."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from compress.results.base import Count, Fraction, Interval, Record, absent
+
+
+class Artifact(Record):
+    """A deployable file and its accuracy in its own runtime; all null where the runtime is not on this machine."""
+
+    runtime: str = Field(description="Runtime that the file is for")
+    format: str = Field(description="File format")
+    path: str = Field(description="Path within the folder of the run")
+    bytes: Count = Field(description="Size of the file, or files, in bytes")
+    top1: Fraction | None = Field(None, description="Top-1 in the runtime on the whole test split")
+    ci95: Interval | None = Field(None, description="Wilson 95% score interval of top1")
+    top1_agreement: Fraction | None = Field(None, description="Share of test images with PyTorch's prediction")
+    max_abs_diff: float | None = Field(None, description="Largest absolute difference of the logits from PyTorch's")
+    integer_convs: Count | None = Field(None, description="Convolutions that the runtime executes in integer")
+    total_convs: Count | None = Field(None, description="All convolutions of the file")
+    integer_macs_share: Fraction | None = Field(
+        None, description="Share of the MACs of convolutions and linears that the runtime executes in integer"
+    )
+    not_run: str | None = absent("Why the file is untested: its runtime is not on this machine")
+
+
+class RuntimeCandidate(Record):
+    """A file that `runtimes: auto` compared."""
+
+    runtime: str = Field(description="Runtime")
+    p50_ms: float = Field(description="Median latency of one batch, milliseconds")
+    ratio_to_choice: float | None = Field(
+        description="Median of the chosen runtime divided by p50_ms, in interleaved rounds"
+    )
+    ratio_ci95: Interval | None = Field(description="95% bootstrap interval of the ratio")
+    validation_loss: float = Field(description="Validation top-1 lost against PyTorch; a fraction")
+    validation_agreement: Fraction = Field(description="Share of validation images with PyTorch's prediction")
+    holds: bool = Field(description="Whether it loses no more than allowed_loss")
+
+
+class RuntimeChoice(Record):
+    """The fastest file that holds the accuracy at one batch size, of `runtimes: auto`."""
+
+    batch: Count = Field(description="Batch size, images")
+    runtime: str | None = Field(description="Chosen runtime; null where no file holds the accuracy")
+    tied: tuple[str, ...] = Field(description="Runtimes that are as fast within the interval")
+    allowed_loss: Fraction = Field(description="Validation top-1 that a file may lose")
+    candidates: tuple[RuntimeCandidate, ...] = Field(description="All files that were compared")
+    left_out: dict[str, str] = Field(description="Runtimes that cannot run the variant, with the reason")

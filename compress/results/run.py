@@ -1,0 +1,92 @@
+"""The whole of `results.json`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from compress.results.base import Count, Record, absent
+from compress.results.deployment import Deployment, DeploymentFit
+from compress.results.predictions import ClassChanges, Disagreements
+from compress.results.savings import Savings, TrainingEfficiency
+from compress.results.variant import Variant
+
+SCHEMA_VERSION: Literal[1] = 1
+"""Raised when a reader of the version before would break."""
+
+
+class RunInfo(Record):
+    """The run itself."""
+
+    id: str = Field(description="Name of its folder")
+    started: str = Field(description="Start, ISO 8601, UTC")
+    made: tuple[str, ...] | None = Field(None, description="Stages, and exports of a variant, that this run made")
+    from_store: tuple[str, ...] | None = Field(None, description="Those that the store had from earlier runs")
+    wall_s: float | None = absent("Duration of the run, seconds")
+
+
+class RecipeRecord(Record):
+    """The recipe of the run."""
+
+    name: str = Field(description="Name of the recipe")
+    sha256: str = Field(description="SHA-256 of the resolved recipe as JSON with sorted keys")
+    resolved: dict[str, Any] = Field(
+        description="Every setting that was used, by the schema that `compress-model schema` prints"
+    )
+
+
+class Environment(Record):
+    """The machine and its packages."""
+
+    compress: str | None = Field(description="Version of this package")
+    python: str = Field(description="Version of Python")
+    torch: str | None = Field(description="Version of torch")
+    packages: dict[str, str | None] = Field(description="Versions by package; null where it is not installed")
+    platform: str | None = Field(None, description="Operating system and C library")
+    cpu: str = Field(description="Name of the processor")
+    threads: Count | None = Field(description="Threads that latency was measured with")
+    gpu: str | None = Field(description="Name of the GPU that latency was measured on")
+    energy_counter: str | None = absent("Energy counter, or why there was none")
+
+
+class DataSummary(Record):
+    """The images."""
+
+    name: str = Field(description="Name of the data set")
+    classes: tuple[str, ...] = Field(description="Class names in the order of the labels")
+    train: Count = Field(description="Labelled images for training")
+    unlabeled: Count = Field(description="Unlabelled images for distillation")
+    validation: Count = Field(description="Images that every choice is made on")
+    test: Count = Field(description="Images that accuracy is measured on; no choice is made on them")
+    skipped: Count = Field(description="Files that are not images")
+    test_sha256: str = Field(
+        description="SHA-256 of shape, labels and at most 4,096 evenly spaced images of the test split"
+    )
+    remarks: tuple[str, ...] | None = absent("Remarks on the split: missing classes, images that are in two splits")
+
+
+class RunRecord(Record):
+    """`results.json`. Fractions, not percent; unknown is null, never 0; times in ms or s, as keys say."""
+
+    schema_version: Literal[1] = Field(description="Version of this layout")
+    run: RunInfo = Field(description="The run itself")
+    command: str = Field(description="Command line of the run")
+    recipe: RecipeRecord = Field(description="The recipe")
+    environment: Environment = Field(description="The machine and its packages")
+    data: DataSummary = Field(description="The images")
+    variants: tuple[Variant, ...] = Field(description="One model per stage")
+    efficiency: tuple[Savings, ...] = Field(description="Savings of variants, one entry per reference")
+    deployment: Deployment | None = Field(
+        None, description="Cost of a million images; null without a deployment in the recipe"
+    )
+    deployments: tuple[DeploymentFit, ...] = Field((), description="Which variant fits which device")
+    training_efficiency: tuple[TrainingEfficiency, ...] = Field(
+        (), description="Compute to reach an accuracy on validation"
+    )
+    class_changes: tuple[ClassChanges, ...] = Field(
+        (), description="Changes by class on the test images, by reference and variant"
+    )
+    disagreements: Disagreements | None = Field(
+        None, description="Test images on which the last distilled variant and its teacher disagree"
+    )

@@ -1,0 +1,157 @@
+"""Savings of variants against a reference, over their lifetime and in training."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from compress.results.base import Count, Fraction, Interval, Number, Record
+from compress.results.inference import Batch, Precision, Resolution, Runtime, Threads
+
+
+class Trend(Record):
+    """Yearly growth of training compute and of hardware, from the recipe."""
+
+    name: str = Field(description="Name of the trend")
+    growth: float = Field(description="Growth of training compute, factor per year")
+    growth_ci90: Interval | None = Field(None, description="Its 90% interval, where the source gives one")
+    hardware: float = Field(description="Growth of hardware, factor per year")
+    hardware_ci90: Interval | None = Field(None, description="Its 90% interval, where the source gives one")
+    basis: str = Field(description="Quantity that grows")
+    source: str = Field(description="Source of both rates")
+    until: int | None = Field(None, description="Last year of the data; null where the trend goes on")
+
+
+class PairedCounts(Record):
+    """Predictions of reference and variant on the same test images."""
+
+    only_reference: Count = Field(description="Images that only the reference classifies correctly")
+    only_variant: Count = Field(description="Images that only the variant classifies correctly")
+    images: Count = Field(description="Test images")
+
+
+class Doublings(Record):
+    """log2 of the reference's cost divided by the variant's, per cost; side by side and never multiplied."""
+
+    macs: float | None = Field(description="In multiply-accumulates")
+    bit_operations: float | None = Field(description="In bit operations")
+    latency: float | None = Field(description="In median latency, in the setting of latency_basis")
+    energy: float | None = Field(description="In energy of inference, in the setting of energy_basis")
+
+
+class LatencyBasis(Record):
+    """Setting in which the latencies of reference and variant are compared."""
+
+    runtime: Runtime
+    precision: Precision
+    batch: Batch
+    threads: Threads
+    resolution: Resolution
+    reference_precision: str = Field(description="Precision of the reference")
+    reference_ms: float = Field(description="Median latency of the reference, milliseconds")
+    variant_ms: float = Field(description="Median latency of the variant, milliseconds")
+    ratio: float = Field(description="Latency of the reference divided by the variant's")
+
+
+class EnergyBasis(Record):
+    """Setting in which the energies of reference and variant are compared."""
+
+    runtime: Runtime
+    precision: Precision
+    batch: Batch
+    method: str = Field(description="Source of both energies")
+    reference_precision: str = Field(description="Precision of the reference")
+    reference_j: float = Field(description="Energy of the reference, joules per image")
+    variant_j: float = Field(description="Energy of the variant, joules per image")
+    ratio: float = Field(description="Energy of the reference divided by the variant's")
+
+
+class LifetimeRatio(Record):
+    """Lifetime ratio R(Q) at one number of queries."""
+
+    queries: Number = Field(description="Queries, one image each")
+    ratio: float = Field(description="Lifetime MACs of the reference divided by the variant's")
+
+
+class QueryMacs(Record):
+    """MACs of one query."""
+
+    reference: Count = Field(description="MACs per image of the reference")
+    variant: Count = Field(description="MACs per image of the variant")
+
+
+class ShareRatio(Record):
+    """Lifetime ratio where inference has a given share of the reference's lifetime cost."""
+
+    share: Fraction = Field(description="Share of inference")
+    ratio: float = Field(description="Lifetime ratio at that share")
+    ceiling: float = Field(description="Lifetime ratio if inference cost nothing")
+
+
+class Lifetime(Record):
+    """Lifetime ratio R(Q): training and Q queries of the reference against those of the variant."""
+
+    unit: str = Field(description="Unit of the costs: macs")
+    at_queries: tuple[LifetimeRatio, ...] = Field(description="R at several numbers of queries")
+    query_macs: QueryMacs = Field(description="MACs of one query")
+    limit: float | None = Field(description="R for infinitely many queries")
+    training: Number = Field(description="Training MACs of the reference")
+    effort: Number = Field(description="Training MACs of the variant on top of the reference's")
+    hit_rate: Fraction = Field(description="Share of queries that a response cache serves")
+    at_inference_share: ShareRatio | None = Field(None, description="R where the recipe states inference's share")
+
+
+class VariantSavings(Record):
+    """What one variant saves against the reference."""
+
+    id: str = Field(description="Id of the variant")
+    granted: bool = Field(description="Non-inferiority shown within the tolerance on the same test images")
+    reason: str = Field(description="Reason, in one sentence")
+    paired: PairedCounts | None = Field(description="Discordant test images of reference and variant")
+    accuracy_difference: float | None = Field(
+        description="(only_reference - only_variant) / images; positive where the variant is less accurate"
+    )
+    difference_ci95: Interval | None = Field(description="Tango's paired 95% score interval of accuracy_difference")
+    exact_upper_bound: float | None = Field(description="Exact upper bound of accuracy_difference, 97.5% one-sided")
+    doublings: Doublings = Field(description="Doublings of efficiency, granted or not")
+    latency_basis: LatencyBasis | None = Field(description="Setting of the latency that doublings are taken from")
+    energy_basis: EnergyBasis | None = Field(description="Setting of the energy that doublings are taken from")
+    lifetime: Lifetime | None = Field(description="Lifetime ratio; null where nothing is granted")
+    break_even_queries: float | None = Field(description="Queries after which the saved MACs repay the effort")
+    months_of_growth: float | None = Field(
+        description="12 x doublings of MACs / log2(growth); null where nothing is granted"
+    )
+
+
+class Savings(Record):
+    """Savings of all variants against one reference."""
+
+    reference: str = Field(description="Id of the variant that savings are counted against")
+    tolerance: Fraction = Field(description="Loss of accuracy that counts as equal")
+    trend: Trend = Field(description="Trend that doublings are converted to months with")
+    interval_method: str = Field(description="Method of difference_ci95")
+    exact_method: str = Field(description="Method of exact_upper_bound")
+    variants: tuple[VariantSavings, ...] = Field(description="Every other variant")
+
+
+class PretrainingRatio(Record):
+    """Training efficiency with the teacher's own training counted in full."""
+
+    ratio: float | None = Field(description="Ratio of training compute")
+    doublings: float | None = Field(description="log2 of the ratio")
+
+
+class TrainingEfficiency(Record):
+    """Compute to reach one validation accuracy: a baseline trained on labels against a distilled variant."""
+
+    baseline: str = Field(description="Id of the variant trained on labels")
+    variant: str = Field(description="Id of the distilled variant")
+    target_top1: Fraction = Field(description="Accuracy on validation to reach")
+    chosen: bool = Field(description="Whether the recipe sets the target; otherwise it is the baseline's last accuracy")
+    baseline_macs: Count | None = Field(description="Training MACs of the baseline to the target; null if not reached")
+    variant_macs: Count | None = Field(description="Training MACs of the variant to the target; null if not reached")
+    ratio: float | None = Field(description="Compute of the baseline over the variant's; a lower bound if censored")
+    censored: bool = Field(description="Whether one of the two never reaches the target")
+    doublings: float | None = Field(description="log2 of the ratio")
+    with_teacher_pretraining: PretrainingRatio = Field(description="With the teacher's own training in full")
+    months_of_growth: float | None = Field(description="12 x doublings / log2(growth)")
+    months_of_gap: float | None = Field(description="12 x doublings / (log2(growth) - log2(hardware))")

@@ -1,0 +1,82 @@
+"""The files that stages and benchmarks leave in the store."""
+
+from __future__ import annotations
+
+from pydantic import Field, TypeAdapter
+
+from compress.results.accuracy import Accuracy
+from compress.results.artifacts import Artifact, RuntimeChoice
+from compress.results.base import Count, Fraction, Record, absent
+from compress.results.inference import (
+    Batch,
+    Inference,
+    LatencyRow,
+    PeakMemoryBasis,
+    Precision,
+    Resolution,
+    Runtime,
+    Threads,
+)
+from compress.results.methods import Pruning, Quantization, Sparsity
+from compress.results.training import Ledger
+
+ARTIFACTS = TypeAdapter(tuple[Artifact, ...])
+"""`artifacts.json`, which an export leaves in the store: the files of one variant."""
+
+
+class VariantMetrics(Record):
+    """`metrics.json`, which every stage that makes a variant leaves in the store."""
+
+    accuracy: Accuracy = Field(description="Top-1 on the test split")
+    inference: Inference = Field(description="Cost of inference that follows from the network alone")
+    training: Ledger = Field(description="Training ledger")
+    pruning: Pruning | None = absent("Of a pruned variant")
+    sparsity: Sparsity | None = absent("Of a sparsified variant")
+    quantization: Quantization | None = absent("Of a quantized variant")
+
+
+class ValidationCheck(Record):
+    """What a file loses on the validation split against PyTorch."""
+
+    loss: float = Field(description="Top-1 lost; a fraction")
+    agreement: Fraction = Field(description="Share of images with PyTorch's prediction")
+    n: Count = Field(description="Images of the split")
+
+
+class RuntimeChecks(Record):
+    """`auto.json`, which an export with `runtimes: auto` leaves in the store."""
+
+    validation: dict[str, ValidationCheck] = Field(description="Loss on validation by runtime")
+    left_out: dict[str, str] = Field(description="Runtimes that cannot run the variant, with the reason")
+
+
+class LatencyMeasurements(Record):
+    """`latency.json`: what one run of the latency benchmark found, by variant id."""
+
+    latency: dict[str, tuple[LatencyRow, ...]] = Field(description="Latency by variant")
+    choices: dict[str, tuple[RuntimeChoice, ...]] = Field({}, description="Of `runtimes: auto`, by variant")
+    peak_memory_bytes: dict[str, Count | None] = Field(description="Peak memory by variant")
+    peak_memory_basis: dict[str, PeakMemoryBasis] = Field({}, description="Setting of it by variant")
+    gpu: str | None = Field(description="Name of the GPU")
+
+
+class EnergyMeasurement(Record):
+    """Energy of one variant in one runtime by a counter; the value is null where it drew no more than idle power."""
+
+    runtime: Runtime
+    precision: Precision
+    batch: Batch
+    threads: Threads
+    resolution: Resolution
+    value: float | None = Field(description="Joules per image")
+    method: str | None = Field(description="Name of the counter")
+    idle_w: float = Field(description="Idle power that was subtracted, watts")
+    seconds: float = Field(description="Duration of the measurement, seconds")
+    images: Count = Field(description="Images inferred in that time")
+
+
+class EnergyMeasurements(Record):
+    """`energy.json`: what one run of the energy benchmark found."""
+
+    counter: str = Field(description="Name of the counter")
+    energy: dict[str, tuple[EnergyMeasurement, ...]] = Field(description="Energy by variant")

@@ -1,0 +1,33 @@
+"""One variant of a run."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from compress.results.accuracy import Accuracy, Control, Published
+from compress.results.artifacts import Artifact, RuntimeChoice
+from compress.results.base import Record
+from compress.results.inference import MeasuredInference
+from compress.results.methods import Pruning, Quantization, Sparsity
+from compress.results.training import Training
+
+
+class Variant(Record):
+    """The model that a stage made."""
+
+    id: str = Field(description="Id of the stage that made it")
+    kind: str = Field(description="Kind of that stage")
+    parent: str | None = Field(None, description="Variant that it was made from")
+    stage_key: str | None = Field(None, description="Key of everything that determines it; its folder in the store")
+    accuracy: Accuracy = Field(description="Top-1 on the test split")
+    published: Published | None = Field(None, description="Accuracy that others published for it")
+    inference: MeasuredInference = Field(description="Cost of inference")
+    training: Training = Field(description="Cost of making it, its ancestors included")
+    artifacts: tuple[Artifact, ...] = Field((), description="Deployable files")
+    choices: tuple[RuntimeChoice, ...] | None = Field(
+        None, description="Of `runtimes: auto`: the fastest file that holds the accuracy, by batch size"
+    )
+    pruning: Pruning | None = Field(None, description="Of a pruned variant")
+    sparsity: Sparsity | None = Field(None, description="Of a sparsified variant")
+    quantization: Quantization | None = Field(None, description="Of a quantized variant")
+    control: Control | None = Field(None, description="Of a shrink stage: accuracy against the pruned variant")
