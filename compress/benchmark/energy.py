@@ -1,38 +1,39 @@
-"""Energy of inference of all variants, where the machine has a counter."""
+"""Energy of inference of all variants of a run, where the machine has a counter."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from compress.benchmark.targets import BenchTargets
 from compress.measurement.counters import Counter, NoReading
 from compress.measurement.energy import measure_energy
+from compress.results import EnergyMeasurement, EnergyMeasurements
 from compress.stages.context import StageContext
-from compress.stages.export.make import BenchTargets, first_images, setting
 from compress.utils.console import say, task
 
+ENERGY = "energy.json"
 
-def measure_energies(work: StageContext, counter: Counter, folder: Path) -> None:
+
+def benchmark_energy(context: StageContext, counter: Counter, folder: Path) -> None:
     """Measure each variant in each of its runtimes, at the largest batch, and write `energy.json`.
 
     Raises:
-        NoReading: the counter cannot be read or stands still, or nothing draws more than idleness.
+        NoReading: the counter cannot be read or stands still, or nothing draws more than the idle machine.
     """
-    timed = BenchTargets.of(work)
-    batch = max(work.recipe.measure.batches)
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in timed.networks}
-    with task("energy", sum(map(len, timed.runners.values()))) as advance:
-        for runtime, by_variant in timed.runners.items():
+    targets = BenchTargets.load(context)
+    batch = max(context.recipe.measure.batches)
+    rows: dict[str, tuple[EnergyMeasurement, ...]] = {name: () for name in targets.preprocess}
+    with task("energy", sum(map(len, targets.runners.values()))) as advance:
+        for runtime, by_variant in targets.runners.items():
             for name, run in by_variant.items():
-                images = first_images(timed.networks[name][1], work.data.test, batch)
-                found = measure_energy(partial(run, images), counter, batch)
+                found = measure_energy(partial(run, targets.images(name, batch)), counter, batch)
                 if found.value is None:
-                    say(f"  {name} in {runtime} draws no more than the idle machine: its energy is not known")
-                rows[name].append({**setting(work, timed, name, runtime, batch), **asdict(found)})
+                    say(f"  {name} in {runtime} draws no more than the idle machine: its energy is unknown")
+                setting = asdict(targets.setting(name, runtime, batch))
+                rows[name] = (*rows[name], EnergyMeasurement(**setting, **asdict(found)))
                 advance()
-    if not any(row["value"] for of_one in rows.values() for row in of_one):
+    if not any(row.value for of_variant in rows.values() for row in of_variant):
         raise NoReading("no variant draws more than the idle machine; is it busy with other work?")
-    (folder / "energy.json").write_text(json.dumps({"counter": counter.name, "energy": rows}, indent=1))
+    (folder / ENERGY).write_text(EnergyMeasurements(counter=counter.name, energy=rows).model_dump_json(indent=1))

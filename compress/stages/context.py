@@ -1,4 +1,4 @@
-"""What stages share: the variants made so far, and how a new one is measured and written.
+"""What stages share: the variants made so far, and how a new one is evaluated and stored.
 
 Every variant's folder has `metrics.json` and `test_logits.npy` (float32 `[test images, classes]`); networks of our own
 have `architecture.json` and `model.safetensors`, teachers `head.safetensors`.
@@ -6,36 +6,40 @@ have `architecture.json` and `model.safetensors`, teachers `head.safetensors`.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from compress.data.prepared import ImageData, Split, prepare
+from compress.data.prepared import ImageData, Split
 from compress.data.preprocess import Preprocess
-from compress.measurement.accuracy import accuracy_record
+from compress.measurement.accuracy import accuracy
 from compress.measurement.compute import bit_operations, count, parameters
+from compress.measurement.predict import Logits, predict_split
+from compress.models.architecture import Network
 from compress.models.checkpoints import load_variant, save_variant
 from compress.models.fingerprint import embedding_id
 from compress.models.teachers import LoadedTeacher, load_teacher
-from compress.pipeline.plan import Plan, PlannedStage
 from compress.recipe.data import PLAIN
-from compress.recipe.schema import Recipe, TeacherStage
+from compress.recipe.schema import Recipe
+from compress.results import Inference, Ledger, VariantMetrics
+from compress.stages.planned import Plan
+from compress.stages.teacher import TeacherStage
 from compress.stages.teacher_inputs import embeddings_of
 from compress.store.store import Store
-from compress.training.loggers import Watch
+from compress.training.loggers import FitLoggers
 from compress.training.teacher_cache import Embedder
-from compress.utils.console import say, task
+from compress.utils.console import say
 from compress.utils.errors import CompressError
 
-Metrics = dict[str, Any]
+METRICS = "metrics.json"
+LOGITS = "test_logits.npy"
+BATCH = 64
+"""Images per forward pass of an evaluation; the bits of logits depend on it."""
 
 
 @dataclass(frozen=True)
@@ -44,73 +48,63 @@ class StageContext:
 
     plan: Plan
     store: Store
-    watch: Watch = field(default_factory=Watch)
+    data: ImageData
+    loggers: FitLoggers = field(default_factory=FitLoggers)
 
     @property
     def recipe(self) -> Recipe:
         return self.plan.recipe
 
-    @cached_property
-    def data(self) -> ImageData:
-        return prepare(self.recipe.data, self.store, self.recipe.seed)
-
     def folder(self, identifier: str) -> Path:
-        return self.store.path(self.plan.unit(identifier).key)
+        """Return the store entry of a stage."""
+        return self.store.path(self.plan.stage(identifier).key)
 
-    def metrics(self, identifier: str) -> Metrics:
-        return json.loads((self.folder(identifier) / "metrics.json").read_text())  # type: ignore[no-any-return]
+    def metrics(self, identifier: str) -> VariantMetrics:
+        """Read what was measured of a variant when it was made."""
+        return VariantMetrics.model_validate_json((self.folder(identifier) / METRICS).read_text())
+
+    def parent_network(self, parent: str | None) -> Network:
+        """Load the network that a stage starts from, on the CPU and in eval mode."""
+        assert parent
+        return load_variant(self.folder(parent))
 
     def teacher(self, identifier: str) -> LoadedTeacher:
-        stage = self.plan.unit(identifier).stage
-        assert isinstance(stage, TeacherStage)
-        return load_teacher(stage.teacher, self.recipe.data, self.data.classes, self.data.resolution)
+        """Load a teacher as its library builds it."""
+        return load_teacher(
+            self._teacher_stage(identifier).teacher, self.recipe.data, self.data.classes, self.data.resolution
+        )
 
     def embedder(
         self, identifier: str, splits: Sequence[Split], augment: bool, loaded: LoadedTeacher | None = None
     ) -> Embedder:
-        """What embeds views of the images of `splits` with a teacher, and keeps them in the store."""
-        stage = self.plan.unit(identifier).stage
-        assert isinstance(stage, TeacherStage)
+        """Return what embeds views of the images of `splits` with a teacher, and keeps them in the store."""
+        teacher = self._teacher_stage(identifier).teacher
         return Embedder(
             self.store,
             lambda: loaded or self.teacher(identifier),
             splits,
             self.recipe.data.views if augment else PLAIN,
             self.recipe.seed,
-            stage.teacher.batch,
-            embeddings_of(self.data, splits, embedding_id(stage.teacher)),
+            teacher.batch,
+            embeddings_of(self.data, splits, embedding_id(teacher)),
         )
 
-    def network(self, identifier: str) -> tuple[nn.Module, Preprocess]:
-        """The network of a variant, on the CPU and in eval mode, with what images go through before it."""
-        if isinstance(self.plan.unit(identifier).stage, TeacherStage):
+    def classifier(self, identifier: str) -> tuple[nn.Module, Preprocess]:
+        """Load a variant of any kind, on the CPU and in eval mode, with what images go through before it."""
+        if isinstance(self.plan.stage(identifier).stage, TeacherStage):
             loaded = replace(self.teacher(identifier), head=stored_head(self.folder(identifier)))
             return loaded.classifier(), loaded.preprocess
-        model, architecture = load_variant(self.folder(identifier))
-        return model, Preprocess.from_dict(architecture["preprocess"])
+        network = load_variant(self.folder(identifier))
+        return network.model, network.preprocess
 
-
-@torch.inference_mode()
-def test_logits(model: nn.Module, preprocess: Preprocess, test: Split, what: str) -> np.ndarray:
-    """Logits of the test images, float32 `[images, classes]`."""
-    model.to(memory_format=torch.channels_last)
-    answers = []
-    with task(f"{what}: test images", len(test.images)) as advance:
-        for rows in parts(np.arange(len(test.images)), 64):
-            pixels = preprocess(torch.from_numpy(np.array(test.images[rows[0] : rows[-1] + 1])))
-            answers.append(model(pixels.contiguous(memory_format=torch.channels_last)).float().numpy())
-            advance(len(rows))
-    return np.concatenate(answers)
-
-
-def parts(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Consecutive parts of `rows`, of `size` each but for the last."""
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+    def _teacher_stage(self, identifier: str) -> TeacherStage:
+        stage = self.plan.stage(identifier).stage
+        assert isinstance(stage, TeacherStage)
+        return stage
 
 
 def stored_head(folder: Path) -> nn.Module:
-    """The head that a teacher stage has stored: from embeddings to logits."""
+    """Load the head that a teacher stage stored: embeddings `[b, width]` to logits `[b, classes]`."""
     path = folder / "head.safetensors"
     if not path.exists():
         return nn.Identity()
@@ -121,56 +115,73 @@ def stored_head(folder: Path) -> nn.Module:
     return head
 
 
-def write_network(
-    work: StageContext,
-    unit: PlannedStage,
-    folder: Path,
-    model: nn.Module,
-    architecture: dict[str, Any],
-    training: Metrics,
-    **details: Metrics,
-) -> None:
-    """Store a network, and measure what was stored: it is read back first; `details` go into its metrics."""
-    save_variant(folder, architecture, model.state_dict())
-    stored, _ = load_variant(folder)
-    preprocess = Preprocess.from_dict(architecture["preprocess"])
-    size = (folder / "model.safetensors").stat().st_size
-    logits = test_logits(stored, preprocess, work.data.test, unit.id)
-    write_variant(folder, work, logits, float_inference(stored, preprocess, size), training, **details)
+def predict_test(context: StageContext, model: nn.Module, preprocess: Preprocess, label: str) -> Logits:
+    """Compute the logits of the test images, float32 `[images, classes]`, with progress."""
+    model.to(memory_format=torch.channels_last)
+    return predict_split(
+        model,
+        preprocess,
+        context.data.test,
+        BATCH,
+        memory_format=torch.channels_last,
+        progress=f"{label}: test images",
+    )
 
 
-def float_inference(model: nn.Module, preprocess: Preprocess, size: int) -> Metrics:
-    """The `inference` record of a network in FP32 whose weights take `size` bytes."""
+def float_inference(model: nn.Module, preprocess: Preprocess, size: int) -> Inference:
+    """Return the cost of inference of a network in FP32 whose weights take `size` bytes."""
     counted = count(model, preprocess.resolution)
-    return {
-        "macs": counted.macs,
-        "bit_operations": bit_operations(counted.layers, {}),
-        "uncounted_operators": sorted(counted.uncounted),
-        "params": parameters(model),
-        "bytes": size,
-        "weight_bits": 32,
-        "activation_bits": 32,
-        "quantized_convs": 0,
-        "total_convs": sum(isinstance(module, nn.Conv2d) for module in model.modules()),
-    }
+    return Inference(
+        macs=counted.macs,
+        bit_operations=bit_operations(counted.layers, {}),
+        uncounted_operators=tuple(sorted(counted.uncounted)),
+        params=parameters(model),
+        bytes=size,
+        weight_bits=32,
+        activation_bits=32,
+        quantized_convs=0,
+        total_convs=sum(isinstance(module, nn.Conv2d) for module in model.modules()),
+    )
 
 
-def write_variant(
-    folder: Path, work: StageContext, logits: np.ndarray, inference: Metrics, training: Metrics, **details: Metrics
+def store_network(
+    context: StageContext, label: str, folder: Path, network: Network, ledger: Ledger, **details: object
+) -> None:
+    """Store a float network and evaluate what was stored: it is read back first.
+
+    Args:
+        context: Of the run.
+        label: Id of the stage, for the progress.
+        folder: Of the store entry.
+        network: What was made.
+        ledger: What making it took.
+        details: `pruning` or `sparsity` of `VariantMetrics`.
+    """
+    save_variant(folder, network)
+    stored = load_variant(folder)
+    size = (folder / "model.safetensors").stat().st_size
+    logits = predict_test(context, stored.model, stored.preprocess, label)
+    store_metrics(context, folder, logits, float_inference(stored.model, stored.preprocess, size), ledger, **details)
+
+
+def store_metrics(
+    context: StageContext, folder: Path, logits: Logits, inference: Inference, ledger: Ledger, **details: object
 ) -> None:
     """Write `metrics.json` and `test_logits.npy`.
 
     Raises:
-        CompressError: the network answers with something that is no number.
+        CompressError: the network's logits are NaN or infinite.
     """
     if not np.isfinite(logits).all():
-        raise CompressError("the network's outputs on the test images are no numbers")
-    labels = work.data.test.labels
+        raise CompressError("non-finite logits on the test split; lower the learning rate, or check the weights")
+    labels = context.data.test.labels
     assert labels is not None
-    np.save(folder / "test_logits.npy", logits)
-    record = accuracy_record(logits.argmax(1), labels, "test")
-    metrics = {"accuracy": record, "inference": inference, "training": training, **details}
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    if inference.get("uncounted_operators"):
-        say(f"  not counted in its MACs: {', '.join(inference['uncounted_operators'])}")
-    say(f"  top-1 on test {record['top1']:.2%} ({record['correct']} of {record['n']})")
+    np.save(folder / LOGITS, logits)
+    record = accuracy(logits.argmax(1), labels, "test")
+    metrics = VariantMetrics.model_validate(
+        {"accuracy": record, "inference": inference, "training": ledger, **details}
+    )
+    (folder / METRICS).write_text(metrics.model_dump_json(indent=1))
+    if inference.uncounted_operators:
+        say(f"  not counted in its MACs: {', '.join(inference.uncounted_operators)}")
+    say(f"  top-1 on test {record.top1:.2%} ({record.correct} of {record.n})")

@@ -1,10 +1,10 @@
-"""How stages fit networks: with a teacher's answers or without, every part of the compute in the training ledger."""
+"""Training in stages: with a teacher or without, every part of the compute in the training ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -14,178 +14,182 @@ from torch.fx import GraphModule
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
-from compress.models.checkpoints import load_variant
+from compress.models.architecture import Architecture, Network
 from compress.models.class_names import check_order, classes_of
 from compress.models.students import create_student
-from compress.pipeline.plan import PlannedStage
 from compress.recipe.data import PLAIN
 from compress.recipe.fit import Distillation, Fit
-from compress.recipe.schema import DistillStage, TrainStage
-from compress.stages.context import Metrics, StageContext, stored_head
+from compress.results import CurvePoint, Divergence, Ledger
+from compress.stages.context import StageContext, store_network, stored_head
+from compress.stages.kind import NetworkStage
+from compress.stages.planned import PlannedStage
 from compress.stages.teacher_inputs import learnt_from
 from compress.training.dead_taps import without_dead_taps
-from compress.training.fit import fit
+from compress.training.fit import Fitted, fit
 from compress.training.module import Fitting
 from compress.training.teacher_cache import embed_views, verify
 from compress.training.teacher_signal import CachedTeacher, OnlineTeacher, TeacherSignal
 
-WORDS = {"prune": "repair", "sparsify": "repair", "quantize": "quantization-aware training"}
-"""What the ledger calls the fit of a stage; else it is the student's."""
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What a network is trained on: images, the teacher's answers to them, and what getting these has cost so far."""
+
+    splits: Sequence[Split]
+    teacher: TeacherSignal | None
+    ledger: Ledger
 
 
 def fit_stage(
-    work: StageContext,
-    unit: PlannedStage,
+    context: StageContext,
+    planned: PlannedStage,
     folder: Path,
-    model: nn.Module,
-    architecture: dict[str, Any],
+    network: Network,
     settings: Fit,
-    ledger: Metrics,
+    ledger: Ledger,
     *callbacks: Callback,
-) -> Metrics:
-    """Fit a network to the teacher that the stage descends from, or to labels where there is none."""
-    if unit.teacher and isinstance(settings, Distillation):
-        return distil(work, unit, folder, model, architecture, settings, ledger, *callbacks)
-    labelled = [work.data.train]
-    return fit_network(work, unit, folder, model, architecture, settings, labelled, None, ledger, *callbacks)
+) -> Ledger:
+    """Train a network in place: on the teacher that the stage descends from, or on labels where there is none.
 
+    Args:
+        context: Of the run.
+        planned: The stage.
+        folder: Where the state of an unfinished training is kept, below `scratch/`.
+        network: What is trained.
+        settings: How.
+        ledger: What was spent on the network before.
+        callbacks: Of Lightning.
 
-def distil(
-    work: StageContext,
-    unit: PlannedStage,
-    folder: Path,
-    model: nn.Module,
-    architecture: dict[str, Any],
-    settings: Distillation,
-    ledger: Metrics,
-    *callbacks: Callback,
-) -> Metrics:
-    """Fit a network to the teacher that its stage descends from, and return the ledger with all of it."""
-    assert unit.teacher
-    teacher = work.folder(unit.teacher)
-    splits, views = learnt_from(work.data, settings)
-    answers: TeacherSignal
-    if settings.teacher == "live":
-        image_macs = work.metrics(unit.teacher)["inference"]["macs"]
-        answers = OnlineTeacher(work.teacher(unit.teacher), stored_head(teacher), views, image_macs)
+    Returns:
+        The ledger with what the training took.
+    """
+    if planned.teacher and isinstance(settings, Distillation):
+        lesson = _taught(context, planned.teacher, settings, ledger)
     else:
-        answers = CachedTeacher(_embeddings(work, unit.teacher, splits, settings, views, ledger), stored_head(teacher))
-    return fit_network(work, unit, folder, model, architecture, settings, splits, answers, ledger, *callbacks)
+        lesson = _Lesson([context.data.train], None, ledger)
+    return _train(context, planned, folder, network, settings, lesson, callbacks)
+
+
+def _taught(context: StageContext, teacher: str, settings: Distillation, ledger: Ledger) -> _Lesson:
+    head = stored_head(context.folder(teacher))
+    splits, views = learnt_from(context.data, settings)
+    if settings.teacher == "live":
+        image_macs = context.metrics(teacher).inference.macs
+        return _Lesson(splits, OnlineTeacher(context.teacher(teacher), head, views, image_macs), ledger)
+    files, ledger = _embeddings(context, teacher, splits, settings, views, ledger)
+    return _Lesson(splits, CachedTeacher(files, head), ledger)
 
 
 def _embeddings(
-    work: StageContext, teacher: str, splits: Sequence[Split], settings: Distillation, views: int, ledger: Metrics
-) -> list[Path]:
-    """Files of the teacher's embeddings; those that the ledger does not hold yet are charged."""
-    embedder = work.embedder(teacher, splits, settings.augment)
+    context: StageContext, teacher: str, splits: Sequence[Split], settings: Distillation, views: int, ledger: Ledger
+) -> tuple[list[Path], Ledger]:
+    """Return the files of the teacher's embeddings, and the ledger with those that it did not hold yet."""
+    embedder = context.embedder(teacher, splits, settings.augment)
     files = embed_views(embedder, views)
     if settings.verify:
         verify(embedder, files, settings.verify)
-    asked = f"{teacher}, {embedder.identity['splits']}, {'augmented' if settings.augment else 'plain'}"
-    new, images = views - ledger["views"].get(asked, 0), len(embedder.images)
+    name = f"{teacher}, {embedder.identity['splits']}, {'augmented' if settings.augment else 'plain'}"
+    new, images = views - ledger.views.get(name, 0), len(embedder.images)
     if new > 0:
-        cost = new * images * work.metrics(teacher)["inference"]["macs"]
-        charge(ledger, f"teacher: {new} views of {images} images", cost)
-        ledger["views"][asked] = views
-    return files
+        cost = new * images * context.metrics(teacher).inference.macs
+        ledger = ledger.charge(f"teacher: {new} views of {images} images", cost)
+        ledger = ledger.model_copy(update={"views": {**ledger.views, name: views}})
+    return files, ledger
 
 
-def fit_network(
-    work: StageContext,
-    unit: PlannedStage,
+def _train(
+    context: StageContext,
+    planned: PlannedStage,
     folder: Path,
-    model: nn.Module,
-    architecture: dict[str, Any],
+    network: Network,
     settings: Fit,
-    splits: Sequence[Split],
-    answers: TeacherSignal | None,
-    ledger: Metrics,
-    *callbacks: Callback,
-) -> Metrics:
-    """Fit a network in place, and return the ledger with what it took."""
-    preprocess = Preprocess.from_dict(architecture["preprocess"])
-    chosen_on = work.data.test if settings.select_on == "test" else work.data.validation
+    lesson: _Lesson,
+    callbacks: Sequence[Callback],
+) -> Ledger:
+    model, preprocess, teacher = network.model, network.preprocess, lesson.teacher
+    validation = context.data.test if settings.select_on == "test" else context.data.validation
     with without_dead_taps(model, preprocess.resolution):  # what is not computed is not counted either
-        counted = _counted(work, unit, model)
-        check_macs = macs(counted, preprocess.resolution)
+        counted = _counted(context, planned, model)
+        forward_macs = macs(counted, preprocess.resolution)
         module = Fitting(
             model,
             preprocess,
-            splits,
-            chosen_on,
-            work.recipe.data.views if settings.augment else PLAIN,
+            lesson.splits,
+            validation,
+            context.recipe.data.views if settings.augment else PLAIN,
             settings,
-            answers,
-            seed=work.recipe.seed,
+            teacher,
+            seed=context.recipe.seed,
             image_macs=training_macs(counted, preprocess.resolution),
         )
-        watching = work.watch.callbacks(unit.id)
-        fitted = fit(module, work.recipe.trainer, folder / "scratch", unit.id, *callbacks, *watching)
-    before, epochs = ledger["macs"], len(fitted.curve)
-    what = WORDS.get(unit.stage.kind, "student")
-    live = fitted.images * answers.image_macs if answers else 0
-    seen = int(fitted.curve[-1]["macs"]) if fitted.curve else 0
-    charge(ledger, f"{what}: forward and backward, {epochs} epochs", seen - live)
-    if live:
-        charge(ledger, f"teacher: live, {epochs} epochs", live)
-    charge(ledger, f"{what}: validation after each epoch", epochs * len(chosen_on.images) * check_macs)
-    # Apart from what the variant took: a run that was never stopped gives the same figures otherwise.
-    ledger["interrupted"] += fitted.lost * (module.step_macs // module.step_images)
-    ledger["diverged"] += fitted.diverged
-    ledger["wall_s"] = round(ledger["wall_s"] + fitted.wall_s, 3)
-    ledger["steps"] = fitted.steps
-    if ledger["selected_on"] != "test":  # what was once chosen on the test images stays so through repair
-        ledger["selected_on"] = settings.select_on
-    ledger["curve"] = [{"macs": int(before + point["macs"]), "top1": point["top1"]} for point in fitted.curve]
-    return ledger
+        loggers = context.loggers.callbacks(planned.id)
+        fitted = fit(module, context.recipe.trainer, folder / "scratch", planned.id, *callbacks, *loggers)
+    online_macs = fitted.images * teacher.image_macs if teacher else 0
+    validation_macs = len(fitted.curve) * len(validation.images) * forward_macs
+    lost = fitted.lost * (module.step_macs // module.step_images)
+    label = planned.stage.fit_label
+    return _charged(lesson.ledger, label, fitted, settings, online_macs, validation_macs, lost)
 
 
-def _counted(work: StageContext, unit: PlannedStage, model: nn.Module) -> nn.Module:
-    """The network that is counted: of a graph with integers simulated in it, the float one that it was made of."""
-    if not isinstance(model, GraphModule):
-        return model
-    assert unit.parent
-    return load_variant(work.folder(unit.parent))[0]
+def _charged(
+    ledger: Ledger, label: str, fitted: Fitted, settings: Fit, online_macs: int, validation_macs: int, lost: int
+) -> Ledger:
+    """Return the ledger with a training in it."""
+    before, epochs = ledger.macs, len(fitted.curve)
+    spent = int(fitted.curve[-1]["macs"]) if fitted.curve else 0
+    ledger = ledger.charge(f"{label}: forward and backward, {epochs} epochs", spent - online_macs)
+    if online_macs:
+        ledger = ledger.charge(f"teacher: live, {epochs} epochs", online_macs)
+    ledger = ledger.charge(f"{label}: validation after each epoch", validation_macs)
+    return ledger.model_copy(
+        update={
+            # Apart from what the variant took: a run that was never stopped gives the same figures otherwise.
+            "interrupted": (ledger.interrupted or 0) + lost,
+            "diverged": (*ledger.diverged, *(Divergence.model_validate(each) for each in fitted.diverged)),
+            "wall_s": round(ledger.wall_s + fitted.wall_s, 3),
+            "steps": fitted.steps,
+            # What was once selected on the test images stays so through repair.
+            "selected_on": "test" if ledger.selected_on == "test" else settings.select_on,
+            "curve": tuple(CurvePoint(macs=int(before + p["macs"]), top1=p["top1"]) for p in fitted.curve),
+        }
+    )
 
 
-def new_student(work: StageContext, stage: TrainStage | DistillStage) -> tuple[nn.Module, dict[str, Any]]:
-    """A new network as the stage says, with its `architecture.json`."""
+def _counted(context: StageContext, planned: PlannedStage, model: nn.Module) -> nn.Module:
+    """Return the network to count: of a graph that simulates integers, the float one that it was made from."""
+    return context.parent_network(planned.parent).model if isinstance(model, GraphModule) else model
+
+
+def new_student(context: StageContext, stage: NetworkStage) -> Network:
+    """Create the network that a stage starts with.
+
+    Raises:
+        CompressError: its weights cannot be loaded, or are for other classes.
+    """
     student = stage.student
-    resolution = student.resolution or work.data.resolution
+    resolution = student.resolution or context.data.resolution
     if student.checkpoint:
         own = classes_of(Path(student.checkpoint)) or ()
-        check_order(own, work.data.classes, f"the student's checkpoint {student.checkpoint}")
-    torch.manual_seed(work.recipe.seed if stage.seed is None else stage.seed)
-    model = create_student(student, len(work.data.classes), resolution)
-    preprocess = Preprocess(resolution=resolution, mean=student.mean, std=student.std, interpolation="bicubic")
-    architecture = {
-        "library": student.library,
-        "model": student.model,
-        "options": student.options,
-        "classes": list(work.data.classes),
-        "resolution": resolution,
-        "preprocess": preprocess.to_dict(),
-        "sizes": {},
-    }
-    return model, architecture
+        check_order(own, context.data.classes, f"the student's checkpoint {student.checkpoint}")
+    torch.manual_seed(context.recipe.seed if stage.seed is None else stage.seed)
+    model = create_student(student, len(context.data.classes), resolution)
+    architecture = Architecture(
+        library=student.library,
+        model=student.model,
+        options=student.options,
+        classes=tuple(context.data.classes),
+        resolution=resolution,
+        preprocess=Preprocess(
+            resolution=resolution, mean=student.mean, std=student.std, interpolation="bicubic"
+        ),
+    )
+    return Network(model, architecture)
 
 
-def new_ledger(before: Metrics | None = None) -> Metrics:
-    """A training ledger that starts with all that was spent on the variant it comes from."""
-    start = before or {"macs": 0, "parts": [], "wall_s": 0.0, "views": {}}  # stored ones may lack `interrupted`
-    return {
-        "macs": start["macs"],
-        "parts": list(start["parts"]),
-        "interrupted": start.get("interrupted", 0),
-        "diverged": list(start.get("diverged", [])),
-        "wall_s": start["wall_s"],
-        "views": dict(start["views"]),
-        "curve": [],
-        "selected_on": start.get("selected_on", "last"),
-    }
-
-
-def charge(ledger: Metrics, what: str, macs: int) -> None:
-    """Add a part to a training ledger."""
-    ledger["parts"].append({"what": what, "macs": int(macs)})
-    ledger["macs"] += int(macs)
+def make_network(context: StageContext, planned: PlannedStage, folder: Path) -> None:
+    """Create the student of a stage, train it, and store it."""
+    stage = planned.stage
+    assert isinstance(stage, NetworkStage)
+    network = new_student(context, stage)
+    ledger = fit_stage(context, planned, folder, network, stage, Ledger.start())
+    store_network(context, planned.id, folder, network, ledger)

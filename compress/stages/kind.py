@@ -96,6 +96,11 @@ class StageKind(StageSection):
         return False
 
     @property
+    def precision(self) -> str:
+        """Precision of what the stage makes."""
+        return "fp32"
+
+    @property
     def allowed_loss(self) -> float | None:
         """Validation accuracy that a file may lose to be chosen for its speed; None where no file is chosen."""
         return None
@@ -144,6 +149,7 @@ class NetworkStage(StageKind, Fit):
 
     student: Student
 
+    maker: ClassVar[str] = "compress.stages.fitting:make_network"
     makes: ClassVar[frozenset[str]] = frozenset({NETWORK})
     named_sections: ClassVar[tuple[str, ...]] = ("student",)
 

@@ -1,11 +1,11 @@
-"""Networks timed beside the dense one, to find how much of it may remain."""
+"""Networks benchmarked beside the dense one, to find how much of it may remain."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -14,21 +14,39 @@ from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime
 from compress.measurement.compute import macs
 from compress.measurement.latency import measure_in_turns, summary
-from compress.recipe.schema import LatencyTarget
+from compress.recipe.channels import LatencyTarget
+from compress.results import LatencyTrial
 from compress.utils.console import say
 
 
-class LatencyTrials:
-    """Measures networks as a share of the dense one's latency in a runtime, in turns with it; keeps every measurement.
+@dataclass(frozen=True)
+class Timing:
+    """One network beside the dense one.
 
     Attributes:
-        rows: `{macs, p50_ms, share, share_ci95}`, one a network, with the interval of its share.
-        macs: Multiply-accumulates of all runs, warm-up too.
+        macs: Multiply-accumulates per image.
+        p50_ms: Median latency in milliseconds.
+        share: Latency as a share of the dense network's.
+        share_ci95: Its 95% bootstrap interval.
+    """
+
+    macs: int
+    p50_ms: float
+    share: float
+    share_ci95: tuple[float, float]
+
+
+class LatencySearch:
+    """Measures networks as a share of the dense one's latency in a runtime, in interleaved rounds.
+
+    Attributes:
+        rows: Every measurement.
+        macs: Multiply-accumulates of all runs, warm-up included.
     """
 
     def __init__(self, dense: nn.Module, resolution: int, target: LatencyTarget, threads: int) -> None:
         self.resolution, self.target, self.threads = resolution, target, threads
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[Timing] = []
         self.macs = 0
         self._images = np.random.default_rng(0).standard_normal((target.batch, 3, resolution, resolution), np.float32)
         self._dense_macs = macs(dense, resolution)
@@ -39,16 +57,20 @@ class LatencyTrials:
         times = measure_in_turns({"dense": self._dense, "pruned": self._runner(network, cost)}, self.target.rounds)
         found = summary(times["pruned"], times["dense"])
         low, high = found["ratio_ci95"]
-        share = 1 / found["ratio_to_reference"]
-        self.rows.append({"macs": cost, "p50_ms": found["p50_ms"], "share": share, "share_ci95": [1 / high, 1 / low]})
+        share = float(1 / found["ratio_to_reference"])
+        self.rows.append(Timing(cost, found["p50_ms"], share, (1 / high, 1 / low)))
         say(f"  {cost / self._dense_macs:.2f} of the MACs take {share:.2f} of the time in {self.target.runtime}")
-        return float(share)
+        return share
+
+    def trials(self, number: int) -> list[LatencyTrial]:
+        """Return the measurements as those of a pruning round."""
+        return [LatencyTrial(**vars(row), round=number) for row in self.rows]
 
     def _runner(self, network: nn.Module, cost: int) -> Callable[[], None]:
-        """Runs the network in its runtime, and counts what that takes."""
-        about = {"resolution": self.resolution}
+        """Return what runs the network in its runtime, and counts what that takes."""
+        preprocess = {"resolution": self.resolution}
         with tempfile.TemporaryDirectory() as folder:
-            built = export(network, Path(folder), [self.target.runtime], about)
+            built = export(network, Path(folder), [self.target.runtime], preprocess)
             run = find_runtime(self.target.runtime).load(built[self.target.runtime], self.threads)
 
             def counted() -> None:

@@ -1,128 +1,150 @@
-"""The `prune` stage: channels are removed, and what is left is repaired, in one round or several."""
+"""Make the `prune` stage's variant: channels are removed, and what is left is repaired, in one round or several."""
 
 from __future__ import annotations
 
-import copy
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.deployment.runtimes import thread_count
 from compress.measurement.compute import macs, training_macs
-from compress.models.checkpoints import changed_sizes, load_variant, plain_network, save_variant
-from compress.pipeline.plan import PlannedStage
-from compress.recipe.schema import PruneStage
-from compress.stages.context import Metrics, StageContext, parts, write_network
-from compress.stages.fitting import charge, fit_stage, new_ledger
-from compress.stages.prune.latency_search import LatencyTrials
+from compress.measurement.predict import labelled_batches
+from compress.models.architecture import Network
+from compress.models.checkpoints import changed_sizes, load_variant, save_variant, unpruned_network
+from compress.pruning.channels import prune_channels
+from compress.pruning.gradients import keep_gradients
+from compress.pruning.sensitivity import coupled_layers, curves_of, sensitivity
+from compress.results import LatencyTrial, LayerSensitivity, Ledger, Pruning, Record
+from compress.stages.context import BATCH, StageContext, store_network
+from compress.stages.fitting import fit_stage
+from compress.stages.planned import PlannedStage
+from compress.stages.prune import PruneStage
+from compress.stages.prune.latency_search import LatencySearch
 from compress.utils.console import say, task
 from compress.utils.hashing import key_of
 
-TAYLOR_IMAGES = 1024  # labelled train images whose loss ranks channels
+TAYLOR_IMAGES = 1024
+"""Labelled train images whose loss ranks channels."""
+
+
+class Findings(Record):
+    """What the search for channels has measured so far; None where nothing was searched."""
+
+    sensitivity: tuple[LayerSensitivity, ...] | None = None
+    latency_trials: tuple[LatencyTrial, ...] | None = None
+
+
+class _Progress(Record):
+    """`state.json`, beside the network of a state."""
+
+    ledger: Ledger
+    findings: Findings
 
 
 @dataclass(frozen=True)
 class State:
-    """A network on its way to the target: what it has cost, and what was found out about it."""
+    """A network on its way to the target, what it has cost, and what was measured on the way."""
 
-    model: nn.Module
-    architecture: dict[str, Any]
-    ledger: Metrics
-    found: dict[str, list[Metrics]]
+    network: Network
+    ledger: Ledger
+    findings: Findings = Findings()
 
     def write(self, folder: Path) -> None:
-        save_variant(folder, self.architecture, self.model.state_dict())
-        (folder / "state.json").write_text(json.dumps({"ledger": self.ledger, "found": self.found}))
+        save_variant(folder, self.network)
+        progress = _Progress(ledger=self.ledger, findings=self.findings)
+        (folder / "state.json").write_text(progress.model_dump_json())
 
     @classmethod
     def read(cls, folder: Path) -> State:
-        told = json.loads((folder / "state.json").read_text())
-        return cls(*load_variant(folder), told["ledger"], told["found"])
+        progress = _Progress.model_validate_json((folder / "state.json").read_text())
+        return cls(load_variant(folder), progress.ledger, progress.findings)
 
 
-def make_pruned(work: StageContext, unit: PlannedStage, folder: Path) -> None:
-    """Removal of channels, then repair; in `rounds` steps whose targets fall by the same factor.
+@dataclass(frozen=True)
+class _Job:
+    """A prune stage that is being made, and the dense network that it starts from."""
+
+    context: StageContext
+    planned: PlannedStage
+    stage: PruneStage
+    dense: nn.Module
+
+
+def make_pruned(context: StageContext, planned: PlannedStage, folder: Path) -> None:
+    """Remove channels and repair, in `rounds` steps whose targets fall by the same factor.
 
     The states between are entries of the store: a stage that is made again goes on with the same network, also where it
     was found by measuring, which would not come out the same again; and processes that only join the repair find it.
     """
-    stage = unit.stage
-    assert isinstance(stage, PruneStage) and unit.parent
-    dense, architecture = load_variant(work.folder(unit.parent))
-    state = State(dense, architecture, new_ledger(work.metrics(unit.parent)["training"]), {})
+    stage = planned.stage
+    assert isinstance(stage, PruneStage) and planned.parent
+    network = context.parent_network(planned.parent)
+    job = _Job(context, planned, stage, network.model)
+    state = State(network, Ledger.start(context.metrics(planned.parent).training))
     for number in range(1, stage.rounds + 1):
-        state = _stored(work, unit, f"pruned-{number}", partial(_prune, work, unit, state, dense, number))
+        state = _stored(job, f"pruned-{number}", partial(_prune, job, state, number))
         if number < stage.rounds:
-            place = folder / "scratch" / f"repair-{number}"
-            state = _stored(work, unit, f"round-{number}", partial(_repair, work, unit, state, place))
-    state = _repair(work, unit, state, folder)
-    pruning = {"widths": _widths(dense, state.model), **state.found}
-    write_network(work, unit, folder, state.model, state.architecture, state.ledger, pruning=pruning)
+            state = _stored(job, f"round-{number}", partial(_repair, job, state, folder / "scratch" / f"repair-{number}"))
+    state = _repair(job, state, folder)
+    pruning = Pruning(widths=_widths(job.dense, state.network.model), **dict(state.findings))
+    store_network(context, planned.id, folder, state.network, state.ledger, pruning=pruning)
 
 
-def _stored(work: StageContext, unit: PlannedStage, name: str, make: Callable[[], State]) -> State:
-    """A state between, from the store or made now."""
-    key = key_of(unit=unit.key, state=name)
-    folder, was_there = work.store.get(key, f"{unit.id}, {name}", lambda place: make().write(place))
+def _stored(job: _Job, name: str, make: Callable[[], State]) -> State:
+    """Return a state between, from the store or made now."""
+    key = key_of(unit=job.planned.key, state=name, layout=2)
+    label = f"{job.planned.id}, {name}"
+    folder, was_there = job.context.store.get(key, label, lambda folder: make().write(folder))
     if was_there:
-        say(f"  {unit.id}: {name} taken from the store")
+        say(f"  {job.planned.id}: {name} taken from the store")
     return State.read(folder)
 
 
-def _repair(work: StageContext, unit: PlannedStage, state: State, place: Path) -> State:
-    stage = unit.stage
-    assert isinstance(stage, PruneStage)
-    own = copy.deepcopy(state.ledger)  # a fit charges the ledger that it is given
-    ledger = fit_stage(work, unit, place, state.model, state.architecture, stage.repair, own)
-    ledger["curve"] = [*state.ledger["curve"], *ledger["curve"]]
-    return replace(state, ledger=ledger)
+def _repair(job: _Job, state: State, folder: Path) -> State:
+    ledger = fit_stage(job.context, job.planned, folder, state.network, job.stage.repair, state.ledger)
+    return replace(state, ledger=ledger.model_copy(update={"curve": (*state.ledger.curve, *ledger.curve)}))
 
 
-def _prune(work: StageContext, unit: PlannedStage, state: State, dense: nn.Module, number: int) -> State:
-    """The state without the channels that the target of a round takes."""
-    from compress.pruning.channels import prune_channels
-    from compress.pruning.gradients import keep_gradients
-    from compress.pruning.sensitivity import curves_of
-
-    stage = unit.stage
-    assert isinstance(stage, PruneStage)
-    model, side = state.model, state.architecture["resolution"]
-    ledger, found = copy.deepcopy(state.ledger), copy.deepcopy(state.found)
-    preprocess = Preprocess.from_dict(state.architecture["preprocess"])
+def _prune(job: _Job, state: State, number: int) -> State:
+    """Return the state without the channels that the target of a round takes."""
+    stage, context = job.stage, job.context
+    model, side, preprocess = state.network.model, state.network.architecture.resolution, state.network.preprocess
+    ledger, findings = state.ledger, state.findings
     if stage.importance == "taylor":
-        rows = np.random.default_rng(work.recipe.seed).permutation(len(work.data.train.images))[:TAYLOR_IMAGES]
-        keep_gradients(model, _labelled(work.data.train, preprocess, np.sort(rows)))
-        charge(ledger, f"importance: {len(rows)} images", len(rows) * training_macs(model, side))
-    torch.manual_seed(work.recipe.seed if stage.repair.seed is None else stage.repair.seed)  # for `random`
+        images = context.data.train.images
+        rows = np.random.default_rng(context.recipe.seed).permutation(len(images))[:TAYLOR_IMAGES]
+        keep_gradients(model, labelled_batches(context.data.train, preprocess, BATCH, np.sort(rows)))
+        ledger = ledger.charge(f"importance: {len(rows)} images", len(rows) * training_macs(model, side))
+    torch.manual_seed(context.recipe.seed if stage.repair.seed is None else stage.repair.seed)  # for `random`
     curves = None
     if stage.analyse:
-        analysed = _analyse(work, unit, state, preprocess, ledger)
-        curves = curves_of(analysed)
-        found.setdefault("sensitivity", []).extend({**row, "round": number} for row in analysed)
+        rows_found, ledger = _analyse(job, state, ledger, number)
+        curves = curves_of(rows_found)
+        findings = findings.model_copy(update={"sensitivity": (*(findings.sensitivity or ()), *rows_found)})
     settings = _target_of_round(stage, number / stage.rounds)
-    threads = thread_count(work.recipe.measure.threads)
-    trials = LatencyTrials(dense, side, settings.target_latency, threads) if settings.target_latency else None
-    pruned = prune_channels(model, side, settings, dense, latency=trials, curves=curves)
+    threads = thread_count(context.recipe.measure.threads)
+    search = LatencySearch(job.dense, side, settings.target_latency, threads) if settings.target_latency else None
+    pruned = prune_channels(model, side, settings, job.dense, latency=search, curves=curves)
     model.zero_grad(set_to_none=True)
-    if trials:
-        found.setdefault("latency_trials", []).extend({**row, "round": number} for row in trials.rows)
-        charge(ledger, f"search: {len(trials.rows)} networks timed", trials.macs)
-    sizes = changed_sizes(pruned, plain_network(state.architecture))
-    return State(pruned, {**state.architecture, "sizes": sizes}, ledger, found)
+    if search:
+        trials = (*(findings.latency_trials or ()), *search.trials(number))
+        findings = findings.model_copy(update={"latency_trials": trials})
+        ledger = ledger.charge(f"search: {len(search.rows)} networks timed", search.macs)
+    architecture = state.network.architecture
+    sizes = changed_sizes(pruned, unpruned_network(architecture))
+    return State(Network(pruned, architecture.with_sizes(sizes)), ledger, findings)
 
 
 def _target_of_round(stage: PruneStage, progress: float) -> PruneStage:
-    """The stage with the target that a round aims at: rounds are steps of the same factor."""
-    changed: dict[str, Any] = {}
+    """Return the stage with the target that a round aims at: rounds are steps of the same factor."""
+    changed: dict[str, object] = {}
     for name in ("target_macs", "target_params"):
         if getattr(stage, name) is not None:
             changed[name] = getattr(stage, name) ** progress
@@ -132,50 +154,35 @@ def _target_of_round(stage: PruneStage, progress: float) -> PruneStage:
     return stage.model_copy(update=changed)
 
 
-def _analyse(
-    work: StageContext, unit: PlannedStage, state: State, preprocess: Preprocess, ledger: Metrics
-) -> list[Metrics]:
-    """Rows of `compress.pruning.sensitivity`, by the accuracy on validation; the ledger is charged."""
-    from compress.pruning.sensitivity import coupled_layers, sensitivity
+def _analyse(job: _Job, state: State, ledger: Ledger, number: int) -> tuple[list[LayerSensitivity], Ledger]:
+    """Prune each layer alone and take the accuracy on validation."""
+    network, stage, split = state.network, job.stage, job.context.data.validation
+    side, spent = network.architecture.resolution, 0
 
-    stage = unit.stage
-    assert isinstance(stage, PruneStage)
-    model, side, split = state.model, state.architecture["resolution"], work.data.validation
-    spent = 0
-
-    def top1(network: nn.Module) -> float:
+    def top1(candidate: nn.Module) -> float:
         nonlocal spent
-        spent += len(split.images) * macs(network, side)
-        return _accuracy(network, preprocess, split)
+        spent += len(split.images) * macs(candidate, side)
+        return _top1(candidate, network.preprocess, split)
 
     rows = []
-    trials = len(coupled_layers(model, side, stage)) * len(stage.analyse)
-    with task(f"{unit.id}: each layer pruned alone", trials) as advance:
-        for row in sensitivity(model, side, stage, stage.analyse, top1):
-            rows.append(row)
+    trials = len(coupled_layers(network.model, side, stage)) * len(stage.analyse)
+    with task(f"{job.planned.id}: each layer pruned alone", trials) as advance:
+        for row in sensitivity(network.model, side, stage, stage.analyse, top1):
+            rows.append(LayerSensitivity.model_validate({**row, "round": number}))
             advance()
-    charge(ledger, f"sensitivity: {len(rows)} networks on validation", spent)
-    return rows
+    return rows, ledger.charge(f"sensitivity: {len(rows)} networks on validation", spent)
 
 
 @torch.no_grad()
-def _accuracy(network: nn.Module, preprocess: Preprocess, split: Split) -> float:
-    right = 0
-    for pixels, labels in _labelled(split, preprocess, np.arange(len(split.images))):
-        right += int((network(pixels).argmax(1) == labels).sum())
-    return right / len(split.images)
+def _top1(network: nn.Module, preprocess: Preprocess, split: Split) -> float:
+    batches = labelled_batches(split, preprocess, BATCH)
+    return sum(int((network(pixels).argmax(1) == labels).sum()) for pixels, labels in batches) / len(split.images)
 
 
-def _labelled(split: Split, preprocess: Preprocess, rows: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
-    assert split.labels is not None
-    for chosen in parts(rows, 64):
-        yield preprocess(torch.from_numpy(split.images[chosen])), torch.from_numpy(split.labels[chosen])
-
-
-def _widths(dense: nn.Module, pruned: nn.Module) -> dict[str, list[int]]:
-    """Outputs (before, after) of every convolution and linear layer."""
+def _widths(dense: nn.Module, pruned: nn.Module) -> dict[str, tuple[int, int]]:
+    """Output channels (before, after) of every convolution and linear layer."""
     return {
-        name: [_outputs(module), _outputs(pruned.get_submodule(name))]
+        name: (_outputs(module), _outputs(pruned.get_submodule(name)))
         for name, module in dense.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     }

@@ -1,4 +1,4 @@
-"""The `quantize` stage: static INT8, calibrated on images that were learnt from, checked on validation where asked."""
+"""Make the `quantize` stage's variant: static INT8, calibrated on images that were learnt from, or trained for."""
 
 from __future__ import annotations
 
@@ -8,182 +8,167 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
 
-from compress.data.preprocess import Preprocess
 from compress.measurement.compute import bit_operations, count, macs, parameters
+from compress.measurement.predict import split_batches
 from compress.measurement.widths import widths
-from compress.models.checkpoints import ONNX, load_variant, save_file_variant, save_variant
+from compress.models.architecture import Network
 from compress.models.layers import layers_named
-from compress.pipeline.plan import PlannedStage
-from compress.quantization.config import Scheme
-from compress.quantization.methods import METHODS
+from compress.quantization.config import QuantizationConfig
+from compress.quantization.method import Quantized
 from compress.quantization.mixed_precision import search
-from compress.quantization.onnx_network import OnnxNetwork
-from compress.quantization.ptq import Quantized, quantize
-from compress.quantization.serialize import record
-from compress.recipe.schema import QuantizeStage
-from compress.stages.context import Metrics, StageContext, parts, test_logits, write_variant
-from compress.stages.fitting import charge, new_ledger
+from compress.quantization.ptq import quantize
+from compress.quantization.serialize import save_quantized
+from compress.registry import quantizer
+from compress.results import Inference, LayerWidths, Ledger, Quantization
+from compress.stages.context import BATCH, StageContext, predict_test, store_metrics
+from compress.stages.planned import PlannedStage
+from compress.stages.quantize import QuantizeStage
 from compress.stages.quantize.qat import train_aware
 from compress.utils.console import say
 
 
+def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -> None:
+    """Quantize a network after training, or train it for INT8."""
+    stage = planned.stage
+    assert isinstance(stage, QuantizeStage) and planned.parent
+    network = context.parent_network(planned.parent)
+    ledger = Ledger.start(context.metrics(planned.parent).training)
+    if stage.training:
+        quantized, config, ledger = train_aware(context, planned, folder, network, ledger)
+        record = Quantization(method=stage.method, observer=None, keep=config.keep, aware=True)
+    else:
+        quantized, config, ledger, record = _calibrate(Calibration.of(context, stage, network), ledger)
+    _store(context, planned, folder, network, quantized, config, ledger, record)
+
+
 @dataclass
-class Quantizing:
-    """A network that is being quantized, and what that has taken so far.
+class Calibration:
+    """A network that is being quantized after training, and what that has taken so far.
 
     Attributes:
-        scheme: How, with the layers that the recipe leaves in float.
-        images: Images of the calibration in batches, uint8.
-        calibrations: How often it was calibrated.
-        validations: How often the validation images were answered.
+        config: How, with the layers that the recipe leaves in float.
+        images: The calibration set in batches, uint8 `[b, 3, h, w]`.
+        calibrations: How often ranges were found.
+        validations: How often the validation images were evaluated.
     """
 
-    work: StageContext
+    context: StageContext
     stage: QuantizeStage
-    model: nn.Module
-    preprocess: Preprocess
-    scheme: Scheme
+    network: Network
+    config: QuantizationConfig
     images: list[np.ndarray]
     calibrations: int = 0
     validations: int = 0
 
     @classmethod
-    def of(cls, work: StageContext, stage: QuantizeStage, model: nn.Module, preprocess: Preprocess) -> Quantizing:
-        scheme = Scheme(
-            observer=stage.observer or METHODS[stage.method].observers[0],
+    def of(cls, context: StageContext, stage: QuantizeStage, network: Network) -> Calibration:
+        config = QuantizationConfig(
+            observer=stage.observer or quantizer(stage.method).observers[0],
             percentile=stage.percentile,
             reduce_range=stage.reduce_range,
-            keep=tuple(layers_named(model, stage.keep)),
+            keep=tuple(layers_named(network.model, stage.keep)),
             bias_correction=stage.bias_correction,
             equalize=stage.equalize,
             target=stage.target,
             linear_weight_bits=stage.linear_weight_bits,
         )
-        return cls(work, stage, model, preprocess, scheme, _calibration(work, stage))
+        return cls(context, stage, network, config, _calibration_images(context, stage))
 
-    def without(self, keep: tuple[str, ...]) -> Quantized:
-        """The network in INT8 but for these layers and those of the recipe."""
+    def quantize(self, keep: tuple[str, ...] = ()) -> Quantized:
+        """Quantize all but the layers `keep` and those of the recipe."""
         self.calibrations += 1
-        example = torch.zeros(2, 3, self.preprocess.resolution, self.preprocess.resolution)
-        batches = (self.preprocess(torch.from_numpy(part)) for part in self.images)
-        scheme = replace(self.scheme, keep=(*self.scheme.keep, *keep))
+        preprocess = self.network.preprocess
+        example = torch.zeros(2, 3, preprocess.resolution, preprocess.resolution)
+        batches = (preprocess(torch.from_numpy(part)) for part in self.images)
+        config = replace(self.config, keep=(*self.config.keep, *keep))
         with torch.inference_mode(False), torch.no_grad():
-            return quantize(self.model, batches, example, scheme, self.stage.method)
+            return quantize(self.network.model, batches, example, config, self.stage.method)
 
     def logits(self, network: nn.Module) -> Tensor:
-        """Answers to the validation images."""
+        """Compute the logits of the validation images."""
         self.validations += 1
-        images = self.work.data.validation.images
-        rows = list(parts(np.arange(len(images)), 64))
         with torch.no_grad():
-            return torch.cat(
-                [network(self.preprocess(torch.from_numpy(np.array(images[r[0] : r[-1] + 1])))) for r in rows]
-            )
+            batches = split_batches(self.context.data.validation, self.network.preprocess, BATCH)
+            return torch.cat([network(pixels) for pixels in batches])
 
-    def charge(self, ledger: Metrics, forward: int) -> None:
-        """Put what it took into a training ledger; `forward` are the MACs of an image."""
+    def charged(self, ledger: Ledger) -> Ledger:
+        """Return the ledger with what the calibration took."""
+        forward = macs(self.network.model, self.network.preprocess.resolution)
         images = sum(map(len, self.images))
         times = f", {self.calibrations} times" if self.calibrations > 1 else ""
-        charge(ledger, f"calibration on {images} images{times}", self.calibrations * images * forward)
+        ledger = ledger.charge(f"calibration on {images} images{times}", self.calibrations * images * forward)
         if self.validations:
-            cost = self.validations * len(self.work.data.validation.images) * forward
-            charge(ledger, f"validation of {self.validations} networks", cost)
+            cost = self.validations * len(self.context.data.validation.images) * forward
+            ledger = ledger.charge(f"validation of {self.validations} networks", cost)
+        return ledger
 
 
-def make_quantized(work: StageContext, unit: PlannedStage, folder: Path) -> None:
-    """Static INT8, calibrated on images that were learnt from, or trained for."""
-    stage = unit.stage
-    assert isinstance(stage, QuantizeStage) and unit.parent
-    model, architecture = load_variant(work.folder(unit.parent))
-    preprocess = Preprocess.from_dict(architecture["preprocess"])
-    if stage.training:
-        made, scheme, ledger = train_aware(work, unit, folder, model, architecture)
-        about: Metrics = {"method": stage.method, "observer": None, "keep": list(scheme.keep), "aware": True}
-        _write(work, unit, folder, model, architecture, made, scheme, ledger, about)
-        return
-    job = Quantizing.of(work, stage, model, preprocess)
-    made, found = (job.without(()), {}) if stage.keep_accuracy is None else _held(job, stage.keep_accuracy)
-    keep = [*job.scheme.keep, *found.get("keep_found", ())]
-    ledger = new_ledger(work.metrics(unit.parent)["training"])
-    job.charge(ledger, macs(model, preprocess.resolution))
-    about = {
-        "method": stage.method,
-        "linear_weight_bits": stage.linear_weight_bits,
-        "observer": job.scheme.observer,
-        "calibration_images": sum(map(len, job.images)),
-        "keep": keep,
-        **found,
-    }
-    scheme = replace(job.scheme, keep=tuple(keep))
-    _write(work, unit, folder, model, architecture, made, scheme, ledger, about)
+def _calibrate(job: Calibration, ledger: Ledger) -> tuple[Quantized, QuantizationConfig, Ledger, Quantization]:
+    record = Quantization(
+        method=job.stage.method,
+        linear_weight_bits=job.stage.linear_weight_bits,
+        observer=job.config.observer,
+        calibration_images=sum(map(len, job.images)),
+        keep=job.config.keep,
+    )
+    if job.stage.keep_accuracy is None:
+        quantized = job.quantize()
+    else:
+        quantized, record = _within_loss(job, job.stage.keep_accuracy, record)
+    return quantized, replace(job.config, keep=record.keep), job.charged(ledger), record
 
 
-def _write(
-    work: StageContext,
-    unit: PlannedStage,
-    folder: Path,
-    model: nn.Module,
-    architecture: Metrics,
-    made: Quantized,
-    scheme: Scheme,
-    ledger: Metrics,
-    about: Metrics,
-) -> None:
-    """Store a quantized network, and measure it."""
-    preprocess = Preprocess.from_dict(architecture["preprocess"])
-    size = _save(folder, architecture, model, made.network, scheme, about["method"])
-    counted = count(model, preprocess.resolution)
-    inference = {
-        "macs": counted.macs,
-        "bit_operations": bit_operations(counted.layers, made.layers),
-        "uncounted_operators": sorted(counted.uncounted),
-        "params": parameters(model),
-        "bytes": size,
-        "weight_bits": min(weight for weight, _ in made.layers.values()),
-        "activation_bits": min(activation for _, activation in made.layers.values()),
-        "widths": widths(model, counted.layers, made.layers),
-        "quantized_convs": made.convolutions[0],
-        "total_convs": made.convolutions[1],
-    }
-    logits = test_logits(made.network, preprocess, work.data.test, unit.id)
-    write_variant(folder, work, logits, inference, ledger, quantization=about)
-
-
-def _save(
-    folder: Path, architecture: Metrics, model: nn.Module, network: nn.Module, scheme: Scheme, method: str
-) -> int:
-    """Store a quantized network, and return the bytes that it takes."""
-    recorded: Metrics = {"method": method, "reduce_range": scheme.reduce_range, "keep": list(scheme.keep)}
-    recorded["aware"] = scheme.aware
-    recorded["target"] = scheme.target
-    if isinstance(network, OnnxNetwork):
-        save_file_variant(folder, {**architecture, "quantization": {**recorded, "file": ONNX}}, network.file)
-        return len(network.file)
-    assert isinstance(network, GraphModule)
-    state, scales = record(network)
-    recorded["scales"] = scales
-    recorded["float_shapes"] = {name: list(value.shape) for name, value in model.state_dict().items()}
-    save_variant(folder, {**architecture, "quantization": recorded}, state)
-    return (folder / "model.safetensors").stat().st_size
-
-
-def _held(job: Quantizing, allowed: float) -> tuple[Quantized, Metrics]:
-    """The quantized network that loses no more than `allowed` on validation, and how it was found."""
-    labels = job.work.data.validation.labels
+def _within_loss(job: Calibration, allowed: float, record: Quantization) -> tuple[Quantized, Quantization]:
+    """Return the quantized network that loses no more than `allowed` on validation, and how it was found."""
+    labels = job.context.data.validation.labels
     assert labels is not None
-    answers, right = job.logits(job.model), torch.from_numpy(np.array(labels))
-    found = search(job.without, job.logits, right, answers, allowed)
+    logits = job.logits(job.network.model)
+    found = search(job.quantize, job.logits, torch.from_numpy(np.array(labels)), logits, allowed)
     if found.keep:
         say(f"  {job.stage.id}: in float for the accuracy: {', '.join(found.keep)}")
-    trials = [asdict(trial) for trial in found.trials]
-    return found.quantized, {"keep_found": list(found.keep), "sensitivity": found.sensitivity, "trials": trials}
+    details = {
+        **dict(record),
+        "keep": (*record.keep, *found.keep),
+        "keep_found": found.keep,
+        "sensitivity": found.sensitivity,
+        "trials": [asdict(trial) for trial in found.trials],
+    }
+    return found.quantized, Quantization.model_validate(details)
 
 
-def _calibration(work: StageContext, stage: QuantizeStage) -> list[np.ndarray]:
-    """Images of the calibration in batches, uint8."""
-    images = getattr(work.data, stage.calibrate_on).images
-    seed = work.recipe.seed if stage.calibration_seed is None else stage.calibration_seed
+def _store(
+    context: StageContext,
+    planned: PlannedStage,
+    folder: Path,
+    network: Network,
+    quantized: Quantized,
+    config: QuantizationConfig,
+    ledger: Ledger,
+    record: Quantization,
+) -> None:
+    """Store a quantized network, and evaluate it."""
+    model, preprocess = network.model, network.preprocess
+    size = save_quantized(folder, network, quantized.network, config, record.method)
+    counted = count(model, preprocess.resolution)
+    inference = Inference(
+        macs=counted.macs,
+        bit_operations=bit_operations(counted.layers, quantized.layers),
+        uncounted_operators=tuple(sorted(counted.uncounted)),
+        params=parameters(model),
+        bytes=size,
+        weight_bits=min(weight for weight, _ in quantized.layers.values()),
+        activation_bits=min(activation for _, activation in quantized.layers.values()),
+        widths=tuple(LayerWidths.model_validate(row) for row in widths(model, counted.layers, quantized.layers)),
+        quantized_convs=quantized.convolutions[0],
+        total_convs=quantized.convolutions[1],
+    )
+    logits = predict_test(context, quantized.network, preprocess, planned.id)
+    store_metrics(context, folder, logits, inference, ledger, quantization=record)
+
+
+def _calibration_images(context: StageContext, stage: QuantizeStage) -> list[np.ndarray]:
+    images = getattr(context.data, stage.calibrate_on).images
+    seed = context.recipe.seed if stage.calibration_seed is None else stage.calibration_seed
     chosen = np.random.default_rng(seed).permutation(len(images))[: stage.calibration_images]
-    return [images[np.sort(part)] for part in parts(chosen, 64)]
+    return [images[np.sort(chosen[start : start + BATCH])] for start in range(0, len(chosen), BATCH)]

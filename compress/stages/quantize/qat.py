@@ -1,4 +1,4 @@
-"""Quantization-aware training of a `quantize` stage: by the teacher that the network descends from, else by labels."""
+"""Quantization-aware training: on the teacher that the network descends from, else on labels."""
 
 from __future__ import annotations
 
@@ -7,39 +7,48 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from compress.models.architecture import Network
 from compress.models.layers import layers_named
-from compress.pipeline.plan import PlannedStage
 from compress.quantization.capture import layer_bits, quantized_convolutions
-from compress.quantization.config import Scheme, refuse_calibration
-from compress.quantization.ptq import Quantized
+from compress.quantization.checks import refuse_calibration
+from compress.quantization.config import QuantizationConfig
+from compress.quantization.method import Quantized
+from compress.quantization.pt2e import convert
 from compress.quantization.qat import Freeze, prepare_aware, trained
-from compress.quantization.torchao_pt2e import convert
-from compress.recipe.schema import QuantizeStage
-from compress.stages.context import Metrics, StageContext, parts
-from compress.stages.fitting import fit_stage, new_ledger
+from compress.results import Ledger
+from compress.stages.context import BATCH, StageContext
+from compress.stages.fitting import fit_stage
+from compress.stages.planned import PlannedStage
+from compress.stages.quantize import QuantizeStage
 
 
 def train_aware(
-    work: StageContext, unit: PlannedStage, folder: Path, model: nn.Module, architecture: Metrics
-) -> tuple[Quantized, Scheme, Metrics]:
-    """Train a float network with integers simulated in it; returns it in INT8, how, and the training ledger."""
-    stage = unit.stage
-    assert isinstance(stage, QuantizeStage) and stage.training and unit.parent
-    scheme = Scheme(reduce_range=stage.reduce_range, keep=tuple(layers_named(model, stage.keep)), aware=True)
-    refuse_calibration(_some(work, stage), "train")
-    side = architecture["resolution"]
-    graph = prepare_aware(model, torch.zeros(2, 3, side, side), scheme)
+    context: StageContext, planned: PlannedStage, folder: Path, network: Network, ledger: Ledger
+) -> tuple[Quantized, QuantizationConfig, Ledger]:
+    """Train a float network with integer arithmetic simulated in it.
+
+    Returns:
+        The network in INT8, how it was quantized, and the ledger with the training.
+    """
+    stage = planned.stage
+    assert isinstance(stage, QuantizeStage) and stage.training
+    keep = tuple(layers_named(network.model, stage.keep))
+    config = QuantizationConfig(reduce_range=stage.reduce_range, keep=keep, aware=True)
+    refuse_calibration(_train_images(context, stage), "train")
+    side = network.architecture.resolution
+    graph = prepare_aware(network.model, torch.zeros(2, 3, side, side), config)
     freeze = Freeze(stage.training.observers_until, stage.training.batch_norm_until)
-    before = new_ledger(work.metrics(unit.parent)["training"])
-    ledger = fit_stage(work, unit, folder, graph, architecture, stage.training, before, freeze)
+    trained_network = Network(graph, network.architecture)
+    ledger = fit_stage(context, planned, folder, trained_network, stage.training, ledger, freeze)
     converted = convert(trained(graph))
-    return Quantized(converted, layer_bits(converted), quantized_convolutions(converted)), scheme, ledger
+    return Quantized(converted, layer_bits(converted), quantized_convolutions(converted)), config, ledger
 
 
-def _some(work: StageContext, stage: QuantizeStage) -> Iterator[Tensor]:
-    """As many train images as a calibration would take, in batches."""
-    images = work.data.train.images
-    rows = np.random.default_rng(work.recipe.seed).permutation(len(images))[: stage.calibration_images]
-    return (torch.from_numpy(images[np.sort(part)]).float() for part in parts(rows, 64))
+def _train_images(context: StageContext, stage: QuantizeStage) -> Iterator[Tensor]:
+    """Yield as many train images as a calibration would take, in batches."""
+    images = context.data.train.images
+    rows = np.random.default_rng(context.recipe.seed).permutation(len(images))[: stage.calibration_images]
+    for start in range(0, len(rows), BATCH):
+        yield torch.from_numpy(images[np.sort(rows[start : start + BATCH])]).float()

@@ -1,4 +1,4 @@
-"""The `shrink` stage, the control of a `prune` stage."""
+"""Make the `shrink` stage's variant, the control of a `prune` stage."""
 
 from __future__ import annotations
 
@@ -7,56 +7,60 @@ from pathlib import Path
 from torch import nn
 
 from compress.measurement.compute import macs, training_macs
-from compress.models.checkpoints import changed_sizes, plain_network
-from compress.pipeline.plan import PlannedStage
-from compress.recipe.schema import Channels, DistillStage, ShrinkStage, TrainStage
-from compress.stages.context import StageContext, write_network
-from compress.stages.fitting import fit_stage, new_ledger, new_student
+from compress.models.architecture import Network
+from compress.models.checkpoints import changed_sizes, unpruned_network
+from compress.pruning.channels import prune_channels
+from compress.recipe.channels import Channels
+from compress.recipe.fit import Distillation
+from compress.results import Ledger
+from compress.stages.context import StageContext, store_network
+from compress.stages.fitting import fit_stage, new_student
+from compress.stages.kind import NetworkStage
+from compress.stages.planned import PlannedStage
+from compress.stages.shrink import ShrinkStage
 from compress.stages.teacher_inputs import learnt_from
 from compress.training.dead_taps import without_dead_taps
 from compress.utils.console import say
 
 
-def make_shrunk(work: StageContext, unit: PlannedStage, folder: Path) -> None:
-    """The pruned network's control: as narrow from the start, and trained for as much compute."""
-    from compress.pruning.channels import prune_channels
-
-    stage = unit.stage
-    assert isinstance(stage, ShrinkStage) and unit.parent
-    pruned = work.plan.unit(unit.parent)
-    source = work.plan.first_fit(pruned)
-    new = source.student.model_copy(update={"pretrained": False, "checkpoint": None})
-    source = source.model_copy(update={"student": new, "seed": stage.seed})
-    model, architecture = new_student(work, source)
-    side = architecture["resolution"]
-    share = (work.metrics(unit.parent)["inference"]["macs"] + 0.5) / macs(model, side)
+def make_shrunk(context: StageContext, planned: PlannedStage, folder: Path) -> None:
+    """Train a network that is as narrow as the pruned one from the start, for as much compute."""
+    stage = planned.stage
+    assert isinstance(stage, ShrinkStage) and planned.parent
+    origin = context.plan.origin(context.plan.stage(planned.parent))
+    student = origin.student.model_copy(update={"pretrained": False, "checkpoint": None})
+    origin = origin.model_copy(update={"student": student, "seed": stage.seed})
+    wide = new_student(context, origin)
+    side = wide.architecture.resolution
+    share = (context.metrics(planned.parent).inference.macs + 0.5) / macs(wide.model, side)
     narrow = Channels(target_macs=share, importance="random", round_to=1)  # as near to its MACs as can be
-    model = prune_channels(model, side, narrow)
-    architecture = {**architecture, "sizes": changed_sizes(model, plain_network(architecture))}
-    epochs = _affordable_epochs(work, unit, model, side, source)
-    say(f"  {unit.id}: {epochs} epochs take what {unit.parent} took")
-    source = source.model_copy(update={"epochs": epochs})
-    training = fit_stage(work, unit, folder, model, architecture, source, new_ledger())
-    write_network(work, unit, folder, model, architecture, training)
+    model = prune_channels(wide.model, side, narrow)
+    sizes = changed_sizes(model, unpruned_network(wide.architecture))
+    network = Network(model, wide.architecture.with_sizes(sizes))
+    epochs = _affordable_epochs(context, planned, model, side, origin)
+    say(f"  {planned.id}: {epochs} epochs take what {planned.parent} took")
+    settings = origin.model_copy(update={"epochs": epochs})
+    ledger = fit_stage(context, planned, folder, network, settings, Ledger.start())
+    store_network(context, planned.id, folder, network, ledger)
 
 
 def _affordable_epochs(
-    work: StageContext, unit: PlannedStage, model: nn.Module, side: int, settings: TrainStage | DistillStage
+    context: StageContext, planned: PlannedStage, model: nn.Module, side: int, settings: NetworkStage
 ) -> int:
-    """Epochs of `settings` that come nearest to the training compute of the pruned network."""
-    assert unit.parent
-    left = work.metrics(unit.parent)["training"]["macs"]
+    """Return how many epochs come nearest to the training compute of the pruned network."""
+    assert planned.parent
+    left = context.metrics(planned.parent).training.macs
     with without_dead_taps(model, side):
         forward, training = macs(model, side), training_macs(model, side)
-    splits, views = [work.data.train], 0
-    asked = 0
-    if unit.teacher and isinstance(settings, DistillStage):
-        splits, views = learnt_from(work.data, settings)
-        asked = work.metrics(unit.teacher)["inference"]["macs"]
+    splits, views, teacher_macs, online = [context.data.train], 0, 0, False
+    if planned.teacher and isinstance(settings, Distillation):
+        splits, views = learnt_from(context.data, settings)
+        teacher_macs = context.metrics(planned.teacher).inference.macs
+        online = settings.teacher == "live"
     images = sum(len(split.images) for split in splits)
-    epoch = images * training + len(work.data.validation.images) * forward
-    if views and settings.teacher == "live":  # type: ignore[union-attr]
-        epoch += images * asked
+    epoch = images * training + len(context.data.validation.images) * forward
+    if online:
+        epoch += images * teacher_macs
     else:
-        left -= views * images * asked
+        left -= views * images * teacher_macs
     return max(1, round(int(left) / int(epoch)))

@@ -1,53 +1,57 @@
-"""The `sparsify` stage: weights that become zero while the network is repaired."""
+"""Make the `sparsify` stage's variant: weights become zero while the network is repaired."""
 
 from __future__ import annotations
 
 import zlib
 from pathlib import Path
 
-from compress.models.checkpoints import load_variant, save_variant
-from compress.pipeline.plan import PlannedStage
+from compress.models.checkpoints import save_variant
 from compress.pruning.sparsity import Sparsify, add_masks, fix_zeros, mask_smallest, mask_two_of_four
-from compress.recipe.schema import SparsifyStage
-from compress.stages.context import StageContext, write_network
-from compress.stages.fitting import fit_stage, new_ledger
+from compress.results import Ledger, Sparsity
+from compress.stages.context import StageContext, store_network
+from compress.stages.fitting import fit_stage
+from compress.stages.planned import PlannedStage
+from compress.stages.sparsify import SparsifyStage
 from compress.utils.console import say
 
+WEIGHTS = "model.safetensors"
 
-def make_sparse(work: StageContext, unit: PlannedStage, folder: Path) -> None:
-    """Masks, then repair under them; unstructured sparsity rises meanwhile."""
-    stage = unit.stage
-    assert isinstance(stage, SparsifyStage) and unit.parent
-    model, architecture = load_variant(work.folder(unit.parent))
+
+def make_sparse(context: StageContext, planned: PlannedStage, folder: Path) -> None:
+    """Mask weights, and repair under the masks; unstructured sparsity rises meanwhile."""
+    stage = planned.stage
+    assert isinstance(stage, SparsifyStage) and planned.parent
+    network = context.parent_network(planned.parent)
+    model = network.model
     masks = add_masks(model, stage.keep)
     counted = sum(int(mask.mask.sum()) for mask in masks.values())
     left, rising = [], []
     if stage.pattern == "2:4":
         left = mask_two_of_four(model, masks)
         if left:
-            say(f"  {unit.id}: not a multiple of four input channels, stays dense: {', '.join(left)}")
+            say(f"  {planned.id}: not a multiple of four input channels, stays dense: {', '.join(left)}")
     else:
         rising = [Sparsify(model, masks, counted, stage.share, stage.until)]
-    ledger = new_ledger(work.metrics(unit.parent)["training"])
-    ledger = fit_stage(work, unit, folder, model, architecture, stage.repair, ledger, *rising)
+    ledger = Ledger.start(context.metrics(planned.parent).training)
+    ledger = fit_stage(context, planned, folder, network, stage.repair, ledger, *rising)
     if stage.pattern == "unstructured":
         mask_smallest(model, masks, counted, stage.share)  # a repair of no epochs has not done it
     zeros = counted - sum(int(mask.mask.sum()) for mask in masks.values())
     fix_zeros(model, masks)
-    save_variant(folder, architecture, model.state_dict())
-    record = {
-        "pattern": stage.pattern,
-        "zeros": zeros,
-        "weights": counted,
-        "left_dense": left,
-        "compressed_bytes": _compressed(folder / "model.safetensors"),
-        "parent_compressed_bytes": _compressed(work.folder(unit.parent) / "model.safetensors"),
-    }
-    write_network(work, unit, folder, model, architecture, ledger, sparsity=record)
+    save_variant(folder, network)
+    sparsity = Sparsity(
+        pattern=stage.pattern,
+        zeros=zeros,
+        weights=counted,
+        left_dense=tuple(left),
+        compressed_bytes=_compressed_bytes(folder / WEIGHTS),
+        parent_compressed_bytes=_compressed_bytes(context.folder(planned.parent) / WEIGHTS),
+    )
+    store_network(context, planned.id, folder, network, ledger, sparsity=sparsity)
 
 
-def _compressed(weights: Path) -> int:
-    """Bytes of a weights file after zlib's default compression."""
+def _compressed_bytes(weights: Path) -> int:
+    """Return the size of a weights file after zlib's default compression."""
     packer, size = zlib.compressobj(), 0
     with weights.open("rb") as file:
         while part := file.read(1 << 20):

@@ -18,7 +18,6 @@ class DistillStage(NetworkStage, Distillation):
     kind: Literal["distill"]
     from_: Identifier = Field(alias="from", description="the teacher stage")
 
-    maker: ClassVar[str] = "compress.stages.distill.make:make_distilled"
     starts_from: ClassVar[frozenset[str]] = frozenset({TEACHER})
     tag: ClassVar[str | None] = "knowledge-distillation"
 

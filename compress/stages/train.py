@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from compress.stages.kind import NetworkStage
 
@@ -11,8 +11,6 @@ class TrainStage(NetworkStage):
     """Supervised training on the labelled images: the baseline."""
 
     kind: Literal["train"]
-
-    maker: ClassVar[str] = "compress.stages.train.make:make_trained"
 
     def progress(self) -> str:
         return "training on labels"
