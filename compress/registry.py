@@ -6,11 +6,14 @@ tables; plugins add to them through `compress.plugins`.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from compress.quantization.method import Method
 
 RUNTIMES = {
     "onnxruntime": "compress.deployment.onnx_runtime",
@@ -33,3 +36,31 @@ RUNTIMES = {
 
 PLUGIN_LOSSES: dict[str, Callable[..., Tensor]] = {}
 """Losses that plugins brought, by the name that a recipe gives under `losses.own`."""
+
+QUANTIZERS = {
+    "torchao": "compress.quantization.torchao_pt2e:METHOD",
+    "nncf": "compress.quantization.nncf_onnx:METHOD",
+    "onnxruntime": "compress.quantization.onnxruntime_static:METHOD",
+}
+"""`compress.quantization.method.Method` of each method of post-training quantization."""
+
+
+def load_entry(entry: str) -> Any:
+    """Import what an entry `module:name` of these tables stands for."""
+    module, _, name = entry.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def quantizer(name: str) -> Method:
+    """Look up a method of post-training quantization; loads neither torch nor what the method is made of.
+
+    Raises:
+        KeyError: there is no such method.
+    """
+    method: Method = load_entry(QUANTIZERS[name])
+    return method
+
+
+def quantizers() -> dict[str, Method]:
+    """All methods of post-training quantization, by name."""
+    return {name: quantizer(name) for name in QUANTIZERS}

@@ -11,7 +11,6 @@ from compress.data.sources import data_key
 from compress.deployment.runtimes import elsewhere, find_runtime, missing, thread_count
 from compress.models.fingerprint import LOCAL, teacher_weights_id
 from compress.plugins import digests
-from compress.quantization.methods import METHODS
 from compress.recipe.graph import ordered_stages, teacher_of
 from compress.recipe.schema import (
     DistillStage,
@@ -25,7 +24,7 @@ from compress.recipe.schema import (
     TeacherStage,
     TrainStage,
 )
-from compress.registry import RUNTIMES
+from compress.registry import RUNTIMES, quantizer
 from compress.store.store import Store
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest, key_of
@@ -200,7 +199,7 @@ def _packages(stage: Stage) -> tuple[str, ...]:
         SparsifyStage: FIT_PACKAGES,
         QuantizeStage: FIT_PACKAGES if getattr(stage, "training", None) else ("torch",),
     }
-    own = METHODS[stage.method].packages if isinstance(stage, QuantizeStage) else ()
+    own = quantizer(stage.method).packages if isinstance(stage, QuantizeStage) else ()
     return (*table[type(stage)], *own)
 
 

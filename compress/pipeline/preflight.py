@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from compress.deployment.runtimes import require
-from compress.quantization.methods import require_method
+from compress.quantization.method import require_method
 from compress.recipe.schema import ExportStage, PruneStage, QuantizeStage, Stage
 from compress.utils.errors import CompressError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from compress import registry
 from compress.deployment.runtimes import elsewhere, find_runtime
-from compress.quantization.methods import METHODS
 from compress.recipe.data import ArrowData
 from compress.recipe.fit import Distillation, Fit
 from compress.recipe.models import OpenClipTeacher, Student, Teacher
@@ -169,16 +169,16 @@ def _sparsity(stage: SparsifyStage) -> Iterator[tuple[str, str]]:
 
 
 def _quantization(stage: QuantizeStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
-    method = METHODS[stage.method]
+    method = registry.quantizer(stage.method)
     if stage.observer and stage.observer not in method.observers:
         yield "observer", f"`method: {stage.method}` has no {stage.observer!r}; it has {listed(method.observers)}"
     if stage.target != "x86" and stage.method != "torchao":
         yield "target", f"`method: {stage.method}` has x86 only; torchao has {stage.target}"
     if stage.linear_weight_bits != 8 and not method.in_file:
-        able = listed([name for name, other in METHODS.items() if other.in_file], "and")
+        able = listed([name for name, other in registry.quantizers().items() if other.in_file], "and")
         yield "linear_weight_bits", f"`method: {stage.method}` has 8 only; {able} have {stage.linear_weight_bits}"
     if not method.corrects:
-        able = listed(name for name, other in METHODS.items() if other.corrects)
+        able = listed(name for name, other in registry.quantizers().items() if other.corrects)
         for key, asked in (("bias_correction", stage.bias_correction != "off"), ("equalize", stage.equalize)):
             if asked:
                 yield key, f"`method: {stage.method}` cannot do that; {able} can"

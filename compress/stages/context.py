@@ -22,6 +22,7 @@ from compress.data.prepared import ImageData, Split, prepare
 from compress.data.preprocess import Preprocess
 from compress.measurement.accuracy import accuracy_record
 from compress.measurement.compute import bit_operations, count, parameters
+from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import load_variant, save_variant
 from compress.models.fingerprint import embedding_id
 from compress.models.teachers import LoadedTeacher, load_teacher
@@ -86,8 +87,8 @@ class StageContext:
         if isinstance(self.plan.unit(identifier).stage, TeacherStage):
             loaded = replace(self.teacher(identifier), head=stored_head(self.folder(identifier)))
             return loaded.classifier(), loaded.preprocess
-        model, architecture = load_variant(self.folder(identifier))
-        return model, Preprocess.from_dict(architecture["preprocess"])
+        network = load_variant(self.folder(identifier))
+        return network.model, network.preprocess
 
 
 @torch.inference_mode()
@@ -126,14 +127,13 @@ def write_network(
     unit: PlannedStage,
     folder: Path,
     model: nn.Module,
-    architecture: dict[str, Any],
+    architecture: Architecture,
     training: Metrics,
     **details: Metrics,
 ) -> None:
     """Store a network, and measure what was stored: it is read back first; `details` go into its metrics."""
-    save_variant(folder, architecture, model.state_dict())
-    stored, _ = load_variant(folder)
-    preprocess = Preprocess.from_dict(architecture["preprocess"])
+    save_variant(folder, Network(model, architecture))
+    stored, preprocess = load_variant(folder).model, architecture.preprocess
     size = (folder / "model.safetensors").stat().st_size
     logits = test_logits(stored, preprocess, work.data.test, unit.id)
     write_variant(folder, work, logits, float_inference(stored, preprocess, size), training, **details)

@@ -18,9 +18,10 @@ from compress.data.preprocess import Preprocess
 from compress.deployment.export import artifact_bytes, export
 from compress.deployment.runtimes import Runner, elsewhere, find_runtime, thread_count
 from compress.deployment.triton import write_triton
-from compress.measurement.accuracy import accuracy_record, agreement, max_abs_diff, predict
+from compress.measurement.accuracy import accuracy_record, agreement, max_abs_diff
 from compress.measurement.latency import measure_in_turns, summary
 from compress.measurement.memory import peak_memory
+from compress.measurement.predict import predict
 from compress.pipeline.plan import PlannedStage
 from compress.recipe.schema import ExportStage, QuantizeStage, Stage
 from compress.stages.context import StageContext

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -14,6 +13,7 @@ from torch.fx import GraphModule
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
+from compress.models.architecture import Architecture
 from compress.models.checkpoints import load_variant
 from compress.models.class_names import check_order, classes_of
 from compress.models.students import create_student
@@ -38,7 +38,7 @@ def fit_stage(
     unit: PlannedStage,
     folder: Path,
     model: nn.Module,
-    architecture: dict[str, Any],
+    architecture: Architecture,
     settings: Fit,
     ledger: Metrics,
     *callbacks: Callback,
@@ -55,7 +55,7 @@ def distil(
     unit: PlannedStage,
     folder: Path,
     model: nn.Module,
-    architecture: dict[str, Any],
+    architecture: Architecture,
     settings: Distillation,
     ledger: Metrics,
     *callbacks: Callback,
@@ -95,7 +95,7 @@ def fit_network(
     unit: PlannedStage,
     folder: Path,
     model: nn.Module,
-    architecture: dict[str, Any],
+    architecture: Architecture,
     settings: Fit,
     splits: Sequence[Split],
     answers: TeacherSignal | None,
@@ -103,7 +103,7 @@ def fit_network(
     *callbacks: Callback,
 ) -> Metrics:
     """Fit a network in place, and return the ledger with what it took."""
-    preprocess = Preprocess.from_dict(architecture["preprocess"])
+    preprocess = architecture.preprocess
     chosen_on = work.data.test if settings.select_on == "test" else work.data.validation
     with without_dead_taps(model, preprocess.resolution):  # what is not computed is not counted either
         counted = _counted(work, unit, model)
@@ -145,10 +145,10 @@ def _counted(work: StageContext, unit: PlannedStage, model: nn.Module) -> nn.Mod
     if not isinstance(model, GraphModule):
         return model
     assert unit.parent
-    return load_variant(work.folder(unit.parent))[0]
+    return load_variant(work.folder(unit.parent)).model
 
 
-def new_student(work: StageContext, stage: TrainStage | DistillStage) -> tuple[nn.Module, dict[str, Any]]:
+def new_student(work: StageContext, stage: TrainStage | DistillStage) -> tuple[nn.Module, Architecture]:
     """A new network as the stage says, with its `architecture.json`."""
     student = stage.student
     resolution = student.resolution or work.data.resolution
@@ -158,15 +158,14 @@ def new_student(work: StageContext, stage: TrainStage | DistillStage) -> tuple[n
     torch.manual_seed(work.recipe.seed if stage.seed is None else stage.seed)
     model = create_student(student, len(work.data.classes), resolution)
     preprocess = Preprocess(resolution=resolution, mean=student.mean, std=student.std, interpolation="bicubic")
-    architecture = {
-        "library": student.library,
-        "model": student.model,
-        "options": student.options,
-        "classes": list(work.data.classes),
-        "resolution": resolution,
-        "preprocess": preprocess.to_dict(),
-        "sizes": {},
-    }
+    architecture = Architecture(
+        library=student.library,
+        model=student.model,
+        options=student.options,
+        classes=work.data.classes,
+        resolution=resolution,
+        preprocess=preprocess,
+    )
     return model, architecture
 
 

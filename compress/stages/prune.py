@@ -18,7 +18,8 @@ from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.deployment.runtimes import thread_count
 from compress.measurement.compute import macs, training_macs
-from compress.models.checkpoints import changed_sizes, load_variant, plain_network, save_variant
+from compress.models.architecture import Architecture, Network
+from compress.models.checkpoints import changed_sizes, load_variant, save_variant, unpruned_network
 from compress.pipeline.plan import PlannedStage
 from compress.recipe.schema import PruneStage
 from compress.stages.context import Metrics, StageContext, parts, write_network
@@ -35,18 +36,19 @@ class State:
     """A network on its way to the target: what it has cost, and what was found out about it."""
 
     model: nn.Module
-    architecture: dict[str, Any]
+    architecture: Architecture
     ledger: Metrics
     found: dict[str, list[Metrics]]
 
     def write(self, folder: Path) -> None:
-        save_variant(folder, self.architecture, self.model.state_dict())
+        save_variant(folder, Network(self.model, self.architecture))
         (folder / "state.json").write_text(json.dumps({"ledger": self.ledger, "found": self.found}))
 
     @classmethod
     def read(cls, folder: Path) -> State:
         told = json.loads((folder / "state.json").read_text())
-        return cls(*load_variant(folder), told["ledger"], told["found"])
+        network = load_variant(folder)
+        return cls(network.model, network.architecture, told["ledger"], told["found"])
 
 
 def make_pruned(work: StageContext, unit: PlannedStage, folder: Path) -> None:
@@ -57,8 +59,9 @@ def make_pruned(work: StageContext, unit: PlannedStage, folder: Path) -> None:
     """
     stage = unit.stage
     assert isinstance(stage, PruneStage) and unit.parent
-    dense, architecture = load_variant(work.folder(unit.parent))
-    state = State(dense, architecture, new_ledger(work.metrics(unit.parent)["training"]), {})
+    network = load_variant(work.folder(unit.parent))
+    dense = network.model
+    state = State(dense, network.architecture, new_ledger(work.metrics(unit.parent)["training"]), {})
     for number in range(1, stage.rounds + 1):
         state = _stored(work, unit, f"pruned-{number}", partial(_prune, work, unit, state, dense, number))
         if number < stage.rounds:
@@ -95,9 +98,9 @@ def _prune(work: StageContext, unit: PlannedStage, state: State, dense: nn.Modul
 
     stage = unit.stage
     assert isinstance(stage, PruneStage)
-    model, side = state.model, state.architecture["resolution"]
+    model, side = state.model, state.architecture.resolution
     ledger, found = copy.deepcopy(state.ledger), copy.deepcopy(state.found)
-    preprocess = Preprocess.from_dict(state.architecture["preprocess"])
+    preprocess = state.architecture.preprocess
     if stage.importance == "taylor":
         rows = np.random.default_rng(work.recipe.seed).permutation(len(work.data.train.images))[:TAYLOR_IMAGES]
         keep_gradients(model, _labelled(work.data.train, preprocess, np.sort(rows)))
@@ -116,8 +119,8 @@ def _prune(work: StageContext, unit: PlannedStage, state: State, dense: nn.Modul
     if trials:
         found.setdefault("latency_trials", []).extend({**row, "round": number} for row in trials.rows)
         charge(ledger, f"search: {len(trials.rows)} networks timed", trials.macs)
-    sizes = changed_sizes(pruned, plain_network(state.architecture))
-    return State(pruned, {**state.architecture, "sizes": sizes}, ledger, found)
+    sizes = changed_sizes(pruned, unpruned_network(state.architecture))
+    return State(pruned, state.architecture.with_sizes(sizes), ledger, found)
 
 
 def _target_of_round(stage: PruneStage, progress: float) -> PruneStage:
@@ -140,7 +143,7 @@ def _analyse(
 
     stage = unit.stage
     assert isinstance(stage, PruneStage)
-    model, side, split = state.model, state.architecture["resolution"], work.data.validation
+    model, side, split = state.model, state.architecture.resolution, work.data.validation
     spent = 0
 
     def top1(network: nn.Module) -> float:

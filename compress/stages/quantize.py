@@ -8,21 +8,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
 
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import bit_operations, count, macs, parameters
 from compress.measurement.widths import widths
-from compress.models.checkpoints import ONNX, load_variant, save_file_variant, save_variant
+from compress.models.architecture import Network
+from compress.models.checkpoints import load_variant
 from compress.models.layers import layers_named
 from compress.pipeline.plan import PlannedStage
-from compress.quantization.config import Scheme
-from compress.quantization.methods import METHODS
+from compress.quantization.config import QuantizationConfig
+from compress.quantization.method import Quantized
 from compress.quantization.mixed_precision import search
-from compress.quantization.onnx_network import OnnxNetwork
-from compress.quantization.ptq import Quantized, quantize
-from compress.quantization.serialize import record
+from compress.quantization.ptq import quantize
+from compress.quantization.serialize import save_quantized
 from compress.recipe.schema import QuantizeStage
+from compress.registry import quantizer
 from compress.stages.context import Metrics, StageContext, parts, test_logits, write_variant
 from compress.stages.fitting import charge, new_ledger
 from compress.stages.qat import train_aware
@@ -44,15 +44,15 @@ class Quantizing:
     stage: QuantizeStage
     model: nn.Module
     preprocess: Preprocess
-    scheme: Scheme
+    scheme: QuantizationConfig
     images: list[np.ndarray]
     calibrations: int = 0
     validations: int = 0
 
     @classmethod
     def of(cls, work: StageContext, stage: QuantizeStage, model: nn.Module, preprocess: Preprocess) -> Quantizing:
-        scheme = Scheme(
-            observer=stage.observer or METHODS[stage.method].observers[0],
+        scheme = QuantizationConfig(
+            observer=stage.observer or quantizer(stage.method).observers[0],
             percentile=stage.percentile,
             reduce_range=stage.reduce_range,
             keep=tuple(layers_named(model, stage.keep)),
@@ -96,12 +96,12 @@ def make_quantized(work: StageContext, unit: PlannedStage, folder: Path) -> None
     """Static INT8, calibrated on images that were learnt from, or trained for."""
     stage = unit.stage
     assert isinstance(stage, QuantizeStage) and unit.parent
-    model, architecture = load_variant(work.folder(unit.parent))
-    preprocess = Preprocess.from_dict(architecture["preprocess"])
+    network = load_variant(work.folder(unit.parent))
+    model, preprocess = network.model, network.preprocess
     if stage.training:
-        made, scheme, ledger = train_aware(work, unit, folder, model, architecture)
+        made, scheme, ledger = train_aware(work, unit, folder, model, network.architecture)
         about: Metrics = {"method": stage.method, "observer": None, "keep": list(scheme.keep), "aware": True}
-        _write(work, unit, folder, model, architecture, made, scheme, ledger, about)
+        _write(work, unit, folder, network, made, scheme, ledger, about)
         return
     job = Quantizing.of(work, stage, model, preprocess)
     made, found = (job.without(()), {}) if stage.keep_accuracy is None else _held(job, stage.keep_accuracy)
@@ -117,23 +117,22 @@ def make_quantized(work: StageContext, unit: PlannedStage, folder: Path) -> None
         **found,
     }
     scheme = replace(job.scheme, keep=tuple(keep))
-    _write(work, unit, folder, model, architecture, made, scheme, ledger, about)
+    _write(work, unit, folder, network, made, scheme, ledger, about)
 
 
 def _write(
     work: StageContext,
     unit: PlannedStage,
     folder: Path,
-    model: nn.Module,
-    architecture: Metrics,
+    network: Network,
     made: Quantized,
-    scheme: Scheme,
+    scheme: QuantizationConfig,
     ledger: Metrics,
     about: Metrics,
 ) -> None:
     """Store a quantized network, and measure it."""
-    preprocess = Preprocess.from_dict(architecture["preprocess"])
-    size = _save(folder, architecture, model, made.network, scheme, about["method"])
+    model, preprocess = network.model, network.preprocess
+    size = save_quantized(folder, network, made.network, scheme, about["method"])
     counted = count(model, preprocess.resolution)
     inference = {
         "macs": counted.macs,
@@ -149,24 +148,6 @@ def _write(
     }
     logits = test_logits(made.network, preprocess, work.data.test, unit.id)
     write_variant(folder, work, logits, inference, ledger, quantization=about)
-
-
-def _save(
-    folder: Path, architecture: Metrics, model: nn.Module, network: nn.Module, scheme: Scheme, method: str
-) -> int:
-    """Store a quantized network, and return the bytes that it takes."""
-    recorded: Metrics = {"method": method, "reduce_range": scheme.reduce_range, "keep": list(scheme.keep)}
-    recorded["aware"] = scheme.aware
-    recorded["target"] = scheme.target
-    if isinstance(network, OnnxNetwork):
-        save_file_variant(folder, {**architecture, "quantization": {**recorded, "file": ONNX}}, network.file)
-        return len(network.file)
-    assert isinstance(network, GraphModule)
-    state, scales = record(network)
-    recorded["scales"] = scales
-    recorded["float_shapes"] = {name: list(value.shape) for name, value in model.state_dict().items()}
-    save_variant(folder, {**architecture, "quantization": recorded}, state)
-    return (folder / "model.safetensors").stat().st_size
 
 
 def _held(job: Quantizing, allowed: float) -> tuple[Quantized, Metrics]:

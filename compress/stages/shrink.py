@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from compress.measurement.compute import macs, training_macs
-from compress.models.checkpoints import changed_sizes, plain_network
+from compress.models.checkpoints import changed_sizes, unpruned_network
 from compress.pipeline.plan import PlannedStage
 from compress.recipe.schema import Channels, DistillStage, ShrinkStage, TrainStage
 from compress.stages.context import StageContext, write_network
@@ -28,11 +28,11 @@ def make_shrunk(work: StageContext, unit: PlannedStage, folder: Path) -> None:
     new = source.student.model_copy(update={"pretrained": False, "checkpoint": None})
     source = source.model_copy(update={"student": new, "seed": stage.seed})
     model, architecture = new_student(work, source)
-    side = architecture["resolution"]
+    side = architecture.resolution
     share = (work.metrics(unit.parent)["inference"]["macs"] + 0.5) / macs(model, side)
     narrow = Channels(target_macs=share, importance="random", round_to=1)  # as near to its MACs as can be
     model = prune_channels(model, side, narrow)
-    architecture = {**architecture, "sizes": changed_sizes(model, plain_network(architecture))}
+    architecture = architecture.with_sizes(changed_sizes(model, unpruned_network(architecture)))
     epochs = _affordable_epochs(work, unit, model, side, source)
     say(f"  {unit.id}: {epochs} epochs take what {unit.parent} took")
     source = source.model_copy(update={"epochs": epochs})

@@ -18,7 +18,8 @@ def make_sparse(work: StageContext, unit: PlannedStage, folder: Path) -> None:
     """Masks, then repair under them; unstructured sparsity rises meanwhile."""
     stage = unit.stage
     assert isinstance(stage, SparsifyStage) and unit.parent
-    model, architecture = load_variant(work.folder(unit.parent))
+    network = load_variant(work.folder(unit.parent))
+    model, architecture = network.model, network.architecture
     masks = add_masks(model, stage.keep)
     counted = sum(int(mask.mask.sum()) for mask in masks.values())
     left, rising = [], []
@@ -34,7 +35,7 @@ def make_sparse(work: StageContext, unit: PlannedStage, folder: Path) -> None:
         mask_smallest(model, masks, counted, stage.share)  # a repair of no epochs has not done it
     zeros = counted - sum(int(mask.mask.sum()) for mask in masks.values())
     fix_zeros(model, masks)
-    save_variant(folder, architecture, model.state_dict())
+    save_variant(folder, network)
     record = {
         "pattern": stage.pattern,
         "zeros": zeros,
