@@ -6,12 +6,14 @@ tables; plugins add to them through `compress.plugins`.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from compress.quantization.method import Method
     from compress.recipe.stage import StageSection
 
 RUNTIMES = {
@@ -46,4 +48,32 @@ STAGES: dict[str, str | type[StageSection]] = {
     "quantize": "compress.stages.quantize:QuantizeStage",
     "export": "compress.stages.export:ExportStage",
 }
-"""Kinds of stage, in the order in which lists name them."""
+"""Kinds of stage, in the order in which lists name them; plugins add classes."""
+
+QUANTIZERS = {
+    "torchao": "compress.quantization.torchao_pt2e:METHOD",
+    "nncf": "compress.quantization.nncf_onnx:METHOD",
+    "onnxruntime": "compress.quantization.onnxruntime_static:METHOD",
+}
+"""`compress.quantization.method.Method` of each method of post-training quantization."""
+
+
+def load_entry(entry: str) -> Any:
+    """Import what an entry `module:name` of these tables stands for."""
+    module, _, name = entry.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def quantizer(name: str) -> Method:
+    """Look up a method of post-training quantization; loads neither torch nor what the method is made of.
+
+    Raises:
+        KeyError: there is no such method.
+    """
+    method: Method = load_entry(QUANTIZERS[name])
+    return method
+
+
+def quantizers() -> dict[str, Method]:
+    """All methods of post-training quantization, by name."""
+    return {name: quantizer(name) for name in QUANTIZERS}

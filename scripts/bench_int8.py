@@ -34,10 +34,9 @@ from compress.deployment.runtimes import elsewhere, find_runtime, missing, threa
 from compress.measurement.latency import fastest, measure_in_turns, summary
 from compress.models.factory import create_model
 from compress.quantization.capture import capture
-from compress.quantization.methods import METHODS
 from compress.quantization.ptq import quantize
 from compress.recipe.data import SampleData
-from compress.registry import RUNTIMES
+from compress.registry import QUANTIZERS, RUNTIMES
 from compress.utils.quiet import quiet, silent
 
 Run = Callable[[np.ndarray], object]
@@ -114,7 +113,7 @@ def artifacts(
     runs: dict[tuple[str, str], Run] = {}
     for runtime, path in export(model, work / "float", runtimes, about).items():
         runs["FP32", f"{runtime} FP32"] = find_runtime(runtime).load(path, threads)
-    for method in METHODS:
+    for method in QUANTIZERS:
         integer = [name for name in runtimes if method in find_runtime(name).QUANTIZED]
         network = quantize(model, torch.split(images, 32), images[:2], method=method).network
         failed: dict[str, str] = {}

@@ -22,13 +22,13 @@ from compress.measurement.compute import bit_operations, count, macs, parameters
 from compress.measurement.latency import measure_in_turns, summary
 from compress.models.teachers import LoadedTeacher
 from compress.pruning.channels import prune_channels
-from compress.quantization.config import Scheme
-from compress.quantization.methods import METHODS
+from compress.quantization.config import QuantizationConfig
 from compress.quantization.ptq import quantize as quantize_post_training
 from compress.recipe.base import Section
 from compress.recipe.data import PLAIN, Views
 from compress.recipe.fit import Distillation
 from compress.recipe.schema import Channels, Trainer
+from compress.registry import QUANTIZERS
 from compress.training.fit import Fitted, fit
 from compress.training.module import Fitting
 from compress.training.teacher_signal import OnlineTeacher
@@ -113,7 +113,7 @@ def quantize(model: nn.Module, calibration: Iterable[Tensor], *, method: str = "
         model: The float network.
         calibration: Batches of images `[b, 3, r, r]`, normalised as in training.
         method: `torchao`, `nncf` or `onnxruntime`.
-        settings: Of `compress.quantization.config.Scheme`: `observer="percentile"`, `keep=("fc",)`, ...
+        settings: Of `compress.quantization.config.QuantizationConfig`: `observer="percentile"`, `keep=("fc",)`, ...
 
     Raises:
         UsageError: there is no such setting.
@@ -123,12 +123,12 @@ def quantize(model: nn.Module, calibration: Iterable[Tensor], *, method: str = "
     if not batches:
         raise UsageError("there are no calibration images")
     try:
-        scheme = Scheme(**settings)
+        config = QuantizationConfig(**settings)
     except TypeError as error:
         raise UsageError(f"quantize takes no such setting: {error}") from error
-    if method not in METHODS:
-        raise UsageError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
-    return quantize_post_training(model, batches, torch.zeros(2, *batches[0].shape[1:]), scheme, method).network
+    if method not in QUANTIZERS:
+        raise UsageError(f"there is no method {method!r}; there are {', '.join(QUANTIZERS)}")
+    return quantize_post_training(model, batches, torch.zeros(2, *batches[0].shape[1:]), config, method).network
 
 
 def measure(

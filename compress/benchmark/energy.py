@@ -24,7 +24,7 @@ def benchmark_energy(context: StageContext, counter: Counter, folder: Path) -> N
     """
     targets = BenchTargets.load(context)
     batch = max(context.recipe.measure.batches)
-    rows: dict[str, tuple[EnergyMeasurement, ...]] = {name: () for name in targets.preprocess}
+    rows: dict[str, tuple[EnergyMeasurement, ...]] = dict.fromkeys(targets.preprocess, ())
     with task("energy", sum(map(len, targets.runners.values()))) as advance:
         for runtime, by_variant in targets.runners.items():
             for name, run in by_variant.items():

@@ -40,7 +40,7 @@ def benchmark_latency(context: StageContext, folder: Path) -> None:
 
 def _latency(context: StageContext, targets: BenchTargets) -> dict[str, tuple[LatencyRow, ...]]:
     measure, reference = context.recipe.measure, context.recipe.worth.references[0]
-    rows: dict[str, tuple[LatencyRow, ...]] = {name: () for name in targets.preprocess}
+    rows: dict[str, tuple[LatencyRow, ...]] = dict.fromkeys(targets.preprocess, ())
     with task("latency", len(targets.runners) * len(measure.batches)) as advance:
         for runtime, by_variant in targets.runners.items():
             for batch in measure.batches:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from compress.data.preprocess import Preprocess
 from compress.data.prepared import Split
+from compress.data.preprocess import Preprocess
 from compress.deployment.runtimes import find_runtime, thread_count
 from compress.recipe.stage import QUANTIZED
 from compress.results import ARTIFACTS
@@ -90,9 +90,7 @@ def runnable_artifacts(context: StageContext, planned: PlannedStage) -> list[tup
     """Return the artifacts of an export that run on this machine, with their runtimes."""
     folder = context.folder(planned.id)
     rows = ARTIFACTS.validate_json((folder / ROWS).read_bytes())
-    return [
-        (row.runtime, folder / "artifacts" / row.format / Path(row.path).name) for row in rows if not row.not_run
-    ]
+    return [(row.runtime, folder / "artifacts" / row.format / Path(row.path).name) for row in rows if not row.not_run]
 
 
 def _eager(model: nn.Module) -> Runner:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
-from compress.quantization.methods import METHODS
 from compress.recipe.losses import Losses
-from compress.registry import PLUGIN_LOSSES
+from compress.registry import PLUGIN_LOSSES, quantizers
 from compress.utils.errors import UsageError
 from compress.utils.resources import ASSETS, config_names, shipped
 from compress.utils.system import processor, version_of
@@ -45,7 +44,7 @@ def names(what: str) -> dict[str, str]:
     kinds: dict[str, dict[str, str]] = {
         "losses": _losses(),
         "pruners": PRUNERS,
-        "quantizers": {name: method.about for name, method in METHODS.items()},
+        "quantizers": {name: method.about for name, method in quantizers().items()},
         "runtimes": {name: _needs(find_runtime(name), missing(name)) for name in RUNTIMES},
     }
     if what in CONFIGS:

@@ -14,6 +14,7 @@ from compress.data.image_io import BrokenImage
 from compress.data.source import Pixels
 from compress.deployment.preprocess import Inputs, Picture, read_inputs
 from compress.deployment.runtimes import Runner, find_runtime, require_engine
+from compress.measurement.accuracy import softmax
 from compress.registry import RUNTIMES
 from compress.utils.checksums import refuse_changed_artifact
 from compress.utils.errors import CompressError, UsageError, first_line
@@ -56,7 +57,7 @@ class Artifact:
             UsageError: pixels are not uint8 with three channels.
             CompressError: a file is no image or cannot be read, or the runtime fails.
         """
-        return softmax(self.logits(images))
+        return softmax(self.logits(images)).astype(np.float32)
 
     def logits(self, images: Picture | Sequence[Picture] | Pixels) -> Array:
         """The network's outputs before the softmax, float32 `[n, classes]`; takes and raises what a call does."""
@@ -157,11 +158,3 @@ def _file(path: Path, endings: Sequence[str], first: bool) -> Path:
     if len(there) > 1 and not first:
         raise UsageError(f"{path} holds {', '.join(file.name for file in there)}: name one of these files")
     return there[0]
-
-
-def softmax(logits: Array) -> Array:
-    """Logits `[n, classes]` to probabilities float32 `[n, classes]`."""
-    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True, initial=-np.inf)
-    powers = np.exp(shifted)
-    probabilities: Array = powers / powers.sum(1, keepdims=True)
-    return probabilities.astype(np.float32)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from compress.data.tree import endings, image_files
-from compress.deployment.artifact import BATCH, Artifact, softmax
+from compress.deployment.artifact import BATCH, Artifact
 from compress.deployment.eval_data import labelled
 from compress.deployment.preprocess import decoded
-from compress.measurement.accuracy import accuracy_record
+from compress.measurement.accuracy import accuracy_record, softmax
 from compress.utils.console import task
 from compress.utils.errors import CompressError, UsageError
 
@@ -44,7 +44,7 @@ def _predict(artifact: Artifact, files: Sequence[Path], top: int) -> Iterator[Re
     for block in decoded(artifact.preprocess, files, BATCH):
         rows: dict[int, list[Record]] = {}
         if block.rows:
-            probabilities = softmax(artifact.answer(block.pixels))
+            probabilities = softmax(artifact.answer(block.pixels)).astype(np.float32)
             for row, values in zip(block.rows, probabilities, strict=True):
                 best = np.argsort(-values, kind="stable")[:top]
                 rows[row] = [{"class": artifact.classes[i], "probability": float(values[i])} for i in best]

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.deployment.onnx_file import write_onnx
 from compress.deployment.preprocess import PREPROCESS
 from compress.deployment.runtimes import Runtime, require
+from compress.models.onnx_export import write_onnx
 from compress.utils.checksums import SUMS
 from compress.utils.errors import CompressError, UsageError
 

@@ -12,7 +12,7 @@ from compress.deployment.onnx_file import macs_by_weight, quantized_convolutions
 from compress.deployment.providers import OPTIONS, check_provider
 from compress.deployment.runtimes import Runner, thread_count
 from compress.quantization.four_bits import OPERATOR, operator_bits
-from compress.quantization.methods import METHODS
+from compress.registry import QUANTIZERS
 from compress.utils.errors import CompressError, first_line
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ ENGINE = "onnxruntime"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 PROGRAMS = ()
 ADD = "pip install 'compress-model[deploy]'"
-QUANTIZED = tuple(METHODS)
+QUANTIZED = tuple(QUANTIZERS)
 PORTABLE = True
 INTEGER_CONVOLUTIONS = ("QLinearConv", "ConvInteger")
 FLOAT_CONVOLUTIONS = ("Conv", "FusedConv", "NhwcFusedConv")

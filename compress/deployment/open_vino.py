@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import Coverage, products
 from compress.deployment.runtimes import Runner, thread_count
-from compress.quantization.methods import METHODS
+from compress.registry import QUANTIZERS
 from compress.utils.errors import CompressError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ ENGINE = "openvino"
 PACKAGES = ("onnx", "onnxscript", "openvino")
 PROGRAMS = ()
 ADD = "pip install 'compress-model[deploy]'"
-QUANTIZED = tuple(METHODS)
+QUANTIZED = tuple(QUANTIZERS)
 PORTABLE = True
 MULTIPLY = ("Convolution", "GroupConvolution", "MatMul")
 EXECUTED = ("layerType", "runtimePrecision", "originalLayersNames")

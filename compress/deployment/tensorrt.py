@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import Coverage
-from compress.deployment.onnx_file import INPUT
 from compress.deployment.runtimes import Runner, not_run_here
+from compress.models.onnx_export import INPUT
 from compress.utils.errors import CompressError, first_line
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compress.deployment.onnx_file import INPUT, OUTPUT
 from compress.deployment.preprocess import PREPROCESS
+from compress.models.onnx_export import INPUT, OUTPUT
 from compress.utils.errors import CompressError, UsageError
 
 BACKENDS = ("onnxruntime", "openvino")

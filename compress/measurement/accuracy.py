@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compress.efficiency.intervals import wilson
 
 Array = np.ndarray[Any, Any]
 
 
-def predict(run: Callable[[Array], Array], batches: Iterable[Array]) -> Array:
-    """Logits of all images.
-
-    Args:
-        run: Images float32 `[b, 3, r, r]` to logits `[b, classes]`.
-        batches: Images `[b, 3, r, r]`, normalised.
-
-    Returns:
-        Logits float32 `[images, classes]`.
-
-    Raises:
-        ValueError: there are no images.
-    """
-    logits = [np.asarray(run(np.ascontiguousarray(batch, np.float32)), np.float32) for batch in batches]
-    if not logits:
-        raise ValueError("there are no images to predict")
-    return np.concatenate(logits)
+def softmax(logits: Array) -> NDArray[np.float64]:
+    """Class probabilities float64 `[images, classes]` from logits `[images, classes]`; no images give none."""
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True, initial=-np.inf)
+    powers = np.exp(shifted)
+    probabilities: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
+    return probabilities
 
 
 def accuracy_record(predicted: Array, labels: Array, split: str) -> dict[str, Any]:

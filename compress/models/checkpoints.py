@@ -6,15 +6,15 @@ builds, so that a pruned network is rebuilt from text.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from compress import registry
+from compress.models.architecture import Architecture, Network, Size
 from compress.models.factory import create_model
 from compress.utils.errors import CompressError, first_line
 
@@ -22,9 +22,7 @@ SIZES = (
     *("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features", "normalized_shape"),
     *("head_dim", "attn_dim"),  # of timm's attention
 )
-Size = int | list[int]
-ONNX = "model.onnx"
-"""What a network that was quantized as a file lies in, instead of weights."""
+WEIGHTS = "model.safetensors"
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -108,73 +106,52 @@ def resize(model: nn.Module, sizes: Mapping[str, Mapping[str, Size]], weights: M
                 table[key] = nn.Parameter(empty) if table is module._parameters else empty
 
 
-def save_variant(folder: Path, architecture: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """Write `architecture.json` and `model.safetensors` into `folder`."""
-    (folder / "architecture.json").write_text(json.dumps(architecture, indent=1))
-    save_file(
-        {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()},
-        folder / "model.safetensors",
-    )
+def save_variant(folder: Path, network: Network, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write `architecture.json` and `model.safetensors` into `folder`.
+
+    Args:
+        folder: An existing folder.
+        network: The network to store.
+        weights: Tensors to store instead of the state of `network`, where its architecture is rebuilt from others.
+    """
+    network.architecture.write(folder)
+    state = network.model.state_dict() if weights is None else weights
+    save_file({name: value.detach().cpu().contiguous().clone() for name, value in state.items()}, folder / WEIGHTS)
 
 
-def save_file_variant(folder: Path, architecture: Mapping[str, Any], file: bytes) -> None:
-    """Write `architecture.json`, and an ONNX file in the place of weights."""
-    (folder / "architecture.json").write_text(json.dumps(architecture, indent=1))
-    (folder / ONNX).write_bytes(file)
-
-
-def plain_network(architecture: Mapping[str, Any]) -> nn.Module:
-    """The network of an `architecture.json` as its library builds it, before anything was pruned."""
-    return create_model(
-        architecture["library"],
-        architecture["model"],
-        len(architecture["classes"]),
-        architecture["resolution"],
-        options=architecture["options"],
-    )
-
-
-def load_variant(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Rebuild the network that `save_variant` wrote, in eval mode, and return it with its architecture.
+def load_variant(folder: Path) -> Network:
+    """Rebuild the network that a stage stored in `folder`, in eval mode.
 
     Raises:
         CompressError: the folder holds no variant, or one that this machine's libraries build otherwise.
     """
+    architecture = Architecture.read(folder)
     try:
-        architecture = json.loads((folder / "architecture.json").read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise CompressError(f"{folder} holds no variant: architecture.json cannot be read") from error
-    try:
-        return _built(architecture, folder), architecture
+        if architecture.quantization:
+            method = registry.quantizer(architecture.quantization.method)
+            return Network(method.restore(folder, architecture), architecture)
+        return Network(_float_network(folder, architecture), architecture)
     except CompressError:
         raise
-    except Exception as error:  # whatever a builder makes of values that no stage writes
+    except Exception as error:  # whatever a factory makes of values that no stage writes
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise CompressError(f"{folder} holds no variant: architecture.json describes no network ({reason})") from error
 
 
-def _built(architecture: Mapping[str, Any], folder: Path) -> nn.Module:
-    quantization = architecture.get("quantization")
-    if quantization and quantization.get("file"):
-        from compress.quantization.onnx_network import OnnxNetwork
+def unpruned_network(architecture: Architecture) -> nn.Module:
+    """Build the network of `architecture` as its library does, before anything was pruned."""
+    return create_model(
+        architecture.library,
+        architecture.model,
+        len(architecture.classes),
+        architecture.resolution,
+        options=architecture.options,
+    )
 
-        return OnnxNetwork.read(folder / ONNX)
-    weights = read_weights(folder / "model.safetensors")
-    model = plain_network(architecture).eval()
-    if quantization:
-        from compress.quantization.config import Scheme
-        from compress.quantization.serialize import rebuild
 
-        shapes = {name: torch.empty(shape) for name, shape in quantization["float_shapes"].items()}
-        resize(model, architecture["sizes"], shapes)
-        example = torch.zeros(2, 3, architecture["resolution"], architecture["resolution"])
-        scheme = Scheme(
-            reduce_range=quantization["reduce_range"],
-            keep=tuple(quantization.get("keep", ())),
-            aware=bool(quantization.get("aware")),
-            target=quantization.get("target", "x86"),
-        )
-        return rebuild(model, example, weights, quantization["scales"], scheme)
-    resize(model, architecture["sizes"], weights)
+def _float_network(folder: Path, architecture: Architecture) -> nn.Module:
+    weights = read_weights(folder / WEIGHTS)
+    model = unpruned_network(architecture)
+    resize(model, architecture.sizes, weights)
     load_weights(model, weights, str(folder))
     return model.eval()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from compress.data.prepared import ImageData, Split, prepare
 from compress.efficiency.intervals import paired_difference
+from compress.measurement.accuracy import softmax
 from compress.pipeline.plan import Plan
 from compress.store.store import Store
 
@@ -161,7 +162,7 @@ def disagreements(answered: Predictions, teacher: str, student: str) -> Record:
         logits, `thumbnail` is a data URI of WebP, at most 96 pixels wide and high.
     """
     differ = np.flatnonzero(answered.answers[teacher] != answered.answers[student])
-    theirs, ours = (_softmax(answered.logits[name][differ]) for name in (teacher, student))
+    theirs, ours = (softmax(answered.logits[name][differ]) for name in (teacher, student))
     first_two = np.sort(theirs, axis=1)[:, -2:]
     chosen = np.argsort(first_two[:, 0] - first_two[:, -1], kind="stable")[:EXAMPLES]
     examples = []
@@ -189,13 +190,6 @@ def disagreements(answered: Predictions, teacher: str, student: str) -> Record:
 def _said(answered: Predictions, probabilities: NDArray[np.float64]) -> Record:
     best = int(probabilities.argmax())
     return {"class": answered.data.classes[best], "probability": float(probabilities[best])}
-
-
-def _softmax(logits: Logits) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True, initial=-np.inf)
-    powers = np.exp(shifted)
-    shares: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
-    return shares
 
 
 def thumbnail(pixels: NDArray[np.uint8]) -> str:

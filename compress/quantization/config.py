@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
-
-from compress.utils.errors import CompressError
 
 
 @dataclass(frozen=True)
-class Scheme:
+class QuantizationConfig:
     """How a network is quantized.
 
     Attributes:
@@ -42,40 +36,4 @@ class Scheme:
     linear_weight_bits: int = 8
 
 
-DEFAULT = Scheme()
-
-
-def refuse_broken_weights(model: nn.Module) -> None:
-    """Refuse a network that has NaN or infinite weights, naming the first.
-
-    Raises:
-        CompressError: there is such a weight.
-    """
-    for name, value in model.state_dict().items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise CompressError(f"the weight {name} holds NaN or infinite values: this network cannot be quantized")
-
-
-def refuse_calibration(batches: Iterable[Tensor], what: str = "calibration") -> None:
-    """Refuse images of which no range of an activation can be learnt.
-
-    Args:
-        batches: Images `[b, 3, r, r]`.
-        what: What they are called in the message.
-
-    Raises:
-        CompressError: there are none, one is not finite, or each is of one flat colour.
-    """
-    images, varied = 0, False
-    for batch in batches:
-        if not torch.isfinite(batch).all():
-            raise CompressError(f"a {what} image holds NaN or infinite values")
-        images += len(batch)
-        varied = varied or bool((batch.flatten(2).amax(2) != batch.flatten(2).amin(2)).any())
-    if not images:
-        raise CompressError(f"there are no {what} images")
-    if not varied:
-        raise CompressError(
-            f"each of the {images} {what} images is one flat colour (all black, say): "
-            "no activation range can be learnt from them"
-        )
+DEFAULT = QuantizationConfig()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from compress.quantization.ptq import Quantized
+from compress.quantization.method import Quantized
 from compress.utils.console import task
 from compress.utils.errors import CompressError
 

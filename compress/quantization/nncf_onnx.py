@@ -11,25 +11,25 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from compress.quantization.config import Scheme
+from compress.quantization.config import QuantizationConfig
+from compress.quantization.method import Method, Quantized, restore_onnx
 
 if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import Tensor, nn
 
 
-def quantize(
-    proto: ModelProto, model: nn.Module, batches: Sequence[Tensor], excluded: Sequence[str], scheme: Scheme
-) -> ModelProto:
-    """Quantize a float ONNX file; see `compress.quantization.ptq.quantize`.
+def calibrate(model: nn.Module, batches: Sequence[Tensor], example: Tensor, config: QuantizationConfig) -> Quantized:
+    """Quantize the ONNX file of a network."""
+    from compress.quantization.onnx_ptq import quantize_onnx
 
-    Args:
-        proto: The file, which may be changed.
-        model: The network that it was written of.
-        batches: Calibration images `[b, 3, r, r]`.
-        excluded: Names of the nodes that stay in float.
-        scheme: How.
-    """
+    return quantize_onnx("nncf", quantize_file, model, batches, example, config)
+
+
+def quantize_file(
+    proto: ModelProto, model: nn.Module, batches: Sequence[Tensor], excluded: Sequence[str], config: QuantizationConfig
+) -> ModelProto:
+    """Quantize a float ONNX file; see `compress.quantization.onnx_ptq.QuantizeProto`."""
     os.environ.setdefault("NNCF_CI", "1")  # it tells Intel otherwise that somebody quantizes
     import nncf
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
@@ -41,19 +41,19 @@ def quantize(
         proto,
         nncf.Dataset(images, lambda image: {name: image}),
         subset_size=len(images),
-        fast_bias_correction=scheme.bias_correction != "full",
+        fast_bias_correction=config.bias_correction != "full",
         model_type=nncf.ModelType.TRANSFORMER if _attends(model) else None,
         ignored_scope=nncf.IgnoredScope(names=list(excluded)),
         advanced_parameters=AdvancedQuantizationParameters(
-            overflow_fix=OverflowFix.ENABLE if scheme.reduce_range else OverflowFix.DISABLE,
-            disable_bias_correction=scheme.bias_correction == "off",
-            disable_channel_alignment=not scheme.equalize,
-            activations_range_estimator_params=_ranges(scheme),
+            overflow_fix=OverflowFix.ENABLE if config.reduce_range else OverflowFix.DISABLE,
+            disable_bias_correction=config.bias_correction == "off",
+            disable_channel_alignment=not config.equalize,
+            activations_range_estimator_params=_ranges(config),
         ),
     )
 
 
-def _ranges(scheme: Scheme) -> Any:
+def _ranges(config: QuantizationConfig) -> Any:
     from nncf.quantization.range_estimator import (
         AggregatorType,
         RangeEstimatorParameters,
@@ -62,14 +62,25 @@ def _ranges(scheme: Scheme) -> Any:
         StatisticsType,
     )
 
-    if scheme.observer == "percentile":
-        outside = (1 - scheme.percentile / 100) / 2
+    if config.observer == "percentile":
+        outside = (1 - config.percentile / 100) / 2
         side = {"statistics_type": StatisticsType.QUANTILE, "aggregator_type": AggregatorType.MEAN}
         collector = StatisticsCollectorParameters(**side, quantile_outlier_prob=outside)
         return RangeEstimatorParameters(min=collector, max=collector)
     named = {"minmax": RangeEstimatorParametersSet.MINMAX, "histogram": RangeEstimatorParametersSet.HISTOGRAM}
-    return named.get(scheme.observer or "", RangeEstimatorParameters())
+    return named.get(config.observer or "", RangeEstimatorParameters())
 
 
 def _attends(model: nn.Module) -> bool:
     return any("attention" in type(module).__name__.lower() for module in model.modules())
+
+
+METHOD = Method(
+    packages=("nncf", "onnx", "onnxscript", "onnxruntime"),
+    observers=("mean", "minmax", "histogram", "percentile"),
+    corrects=True,
+    in_file=True,
+    about="NNCF on the ONNX file, with bias correction and equalisation: made for OpenVINO",
+    calibrate=calibrate,
+    restore=restore_onnx,
+)

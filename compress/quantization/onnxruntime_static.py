@@ -10,25 +10,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.quantization.config import Scheme
+from compress.quantization.config import QuantizationConfig
+from compress.quantization.method import Method, Quantized, restore_onnx
 
 if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import Tensor, nn
 
 
-def quantize(
-    proto: ModelProto, model: nn.Module, batches: Sequence[Tensor], excluded: Sequence[str], scheme: Scheme
-) -> ModelProto:
-    """Quantize a float ONNX file; see `compress.quantization.ptq.quantize`.
+def calibrate(model: nn.Module, batches: Sequence[Tensor], example: Tensor, config: QuantizationConfig) -> Quantized:
+    """Quantize the ONNX file of a network."""
+    from compress.quantization.onnx_ptq import quantize_onnx
 
-    Args:
-        proto: The file, which may be changed.
-        model: The network that it was written of; not looked at.
-        batches: Calibration images `[b, 3, r, r]`.
-        excluded: Names of the nodes that stay in float.
-        scheme: How.
-    """
+    return quantize_onnx("onnxruntime", quantize_file, model, batches, example, config)
+
+
+def quantize_file(
+    proto: ModelProto, model: nn.Module, batches: Sequence[Tensor], excluded: Sequence[str], config: QuantizationConfig
+) -> ModelProto:
+    """Quantize a float ONNX file; see `compress.quantization.onnx_ptq.QuantizeProto`. `model` is not read."""
     import onnx
     from onnxruntime import quantization as ort
 
@@ -41,12 +41,12 @@ def quantize(
             _Reader(proto.graph.input[0].name, batches),
             quant_format=ort.QuantFormat.QDQ,
             per_channel=True,
-            reduce_range=scheme.reduce_range,
+            reduce_range=config.reduce_range,
             activation_type=ort.QuantType.QUInt8,
             weight_type=ort.QuantType.QInt8,
             nodes_to_exclude=list(excluded),
-            calibrate_method=methods.get(scheme.observer or "", ort.CalibrationMethod.MinMax),
-            extra_options={"CalibPercentile": scheme.percentile},
+            calibrate_method=methods.get(config.observer or "", ort.CalibrationMethod.MinMax),
+            extra_options={"CalibPercentile": config.percentile},
         )
         return onnx.load(path)
 
@@ -59,3 +59,14 @@ class _Reader:
 
     def get_next(self) -> dict[str, Any] | None:
         return next(self._feeds, None)
+
+
+METHOD = Method(
+    packages=("onnx", "onnxscript", "onnxruntime"),
+    observers=("minmax", "entropy", "percentile"),
+    corrects=False,
+    in_file=True,
+    about="ONNX Runtime's static quantizer on the ONNX file",
+    calibrate=calibrate,
+    restore=restore_onnx,
+)

@@ -1,4 +1,4 @@
-"""Quantization-aware training: torchao's PT2E, with the x86 quantizer's scheme simulated while the network is trained.
+"""Quantization-aware training: torchao's PT2E, with the x86 quantizer's scheme simulated in training.
 
 In every step weights and activations are rounded as they will be in integer, and gradients pass the rounding unchanged
 (Jacob and others 2018, arXiv 1712.05877). Activation ranges follow moving averages at first; then they are frozen, and
@@ -9,7 +9,6 @@ after them the statistics of batch normalisation, so that the network settles at
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as L
@@ -19,8 +18,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from compress.quantization.capture import capture
-from compress.quantization.config import Scheme, refuse_broken_weights
-from compress.quantization.torchao_pt2e import SEVEN_BITS
+from compress.quantization.checks import refuse_broken_weights
+from compress.quantization.config import QuantizationConfig
+from compress.quantization.pt2e import x86_quantizer
 from compress.utils.errors import CompressError
 from compress.utils.quiet import quiet
 
@@ -28,13 +28,13 @@ BATCH_NORM = torch.ops.aten.batch_norm.default
 TRAINING = 5  # place of the argument that says whether statistics are those of the batch
 
 
-def prepare_aware(model: nn.Module, example: Tensor, scheme: Scheme) -> GraphModule:
+def prepare_aware(model: nn.Module, example: Tensor, config: QuantizationConfig) -> GraphModule:
     """The network as a graph that can be trained, with integers simulated in it.
 
     Args:
         model: The float network, trained; it stays as it is.
         example: Two or more images `[b, 3, r, r]`; only their shape counts.
-        scheme: Which layers stay in float, and whether weights have 7 bits.
+        config: Which layers stay in float, and whether weights have 7 bits.
 
     Raises:
         CompressError: a weight is not finite, a scale of batch normalisation is 0, a convolution is to stay in float,
@@ -47,20 +47,15 @@ def prepare_aware(model: nn.Module, example: Tensor, scheme: Scheme) -> GraphMod
         from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
         from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
-        config: Any = x86.get_default_x86_inductor_quantization_config(is_qat=True)
-        if scheme.reduce_range:
-            low, high = SEVEN_BITS
-            config = replace(config, weight=replace(config.weight, quant_min=low, quant_max=high))
-        quantizer = x86.X86InductorQuantizer().set_global(config)
-        for name in scheme.keep:
-            quantizer.set_module_name_qconfig(name, None)
+        spec: Any = x86.get_default_x86_inductor_quantization_config(is_qat=True)
+        quantizer = x86_quantizer(spec, config)
         try:
             prepared: GraphModule = prepare_qat_pt2e(graph, quantizer)
         except IndexError as error:
-            if not scheme.keep:
+            if not config.keep:
                 raise
             raise CompressError(
-                f"keep: torchao trains no convolution with batch normalisation in float ({', '.join(scheme.keep)}): "
+                f"keep: torchao trains no convolution with batch normalisation in float ({', '.join(config.keep)}): "
                 "name linear layers alone, or leave `training` out"
             ) from error
     if not any(hasattr(module, "enable_observer") for module in prepared.modules()):

@@ -8,22 +8,80 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from compress.models.architecture import Architecture, Network, QuantizationRecord
+from compress.models.checkpoints import WEIGHTS, read_weights, resize, save_variant, unpruned_network
 from compress.quantization.capture import capture
-from compress.quantization.config import DEFAULT, Scheme
-from compress.quantization.torchao_pt2e import convert, prepare
+from compress.quantization.config import DEFAULT, QuantizationConfig
+from compress.quantization.onnx_network import ONNX, OnnxNetwork
+from compress.quantization.pt2e import convert, prepare
 from compress.utils.errors import CompressError
 
 Scale = tuple[float, int]
 """Scale and zero point of one quantize or dequantize node."""
 
 
-def record(graph: GraphModule) -> tuple[dict[str, Tensor], list[Scale]]:
-    """What `rebuild` needs beside the float architecture.
+def save_quantized(
+    folder: Path, network: Network, quantized: nn.Module, config: QuantizationConfig, method: str
+) -> int:
+    """Store a quantized network so that `compress.models.checkpoints.load_variant` reads it.
+
+    Args:
+        folder: An existing folder.
+        network: The float network that was quantized.
+        quantized: The graph or `OnnxNetwork` that was made from it.
+        config: How it was quantized.
+        method: Name in `compress.registry.QUANTIZERS`.
+
+    Returns:
+        Bytes of the file that holds the weights.
+    """
+    record = QuantizationRecord(
+        method=method,
+        reduce_range=config.reduce_range,
+        keep=config.keep,
+        aware=config.aware,
+        target=config.target,
+    )
+    if isinstance(quantized, OnnxNetwork):
+        network.architecture.with_quantization(record.model_copy(update={"file": ONNX})).write(folder)
+        (folder / ONNX).write_bytes(quantized.file)
+        return len(quantized.file)
+    assert isinstance(quantized, GraphModule)
+    state, scales = record_graph(quantized)
+    shapes = {name: tuple(value.shape) for name, value in network.model.state_dict().items()}
+    record = record.model_copy(update={"scales": tuple(scales), "float_shapes": shapes})
+    save_variant(folder, Network(quantized, network.architecture.with_quantization(record)), state)
+    return (folder / WEIGHTS).stat().st_size
+
+
+def restore_graph(folder: Path, architecture: Architecture) -> GraphModule:
+    """Rebuild the graph that `save_quantized` stored in `folder`.
+
+    Raises:
+        CompressError: the weights file is damaged or of another architecture, or other library versions build another
+            graph.
+    """
+    record = architecture.quantization
+    if record is None or record.scales is None or record.float_shapes is None:
+        raise CompressError(f"{folder} holds no variant: architecture.json lacks the scales of the quantized graph")
+    weights = read_weights(folder / WEIGHTS)
+    model = unpruned_network(architecture).eval()
+    resize(model, architecture.sizes, {name: torch.empty(shape) for name, shape in record.float_shapes.items()})
+    example = torch.zeros(2, 3, architecture.resolution, architecture.resolution)
+    config = QuantizationConfig(
+        reduce_range=record.reduce_range, keep=record.keep, aware=record.aware, target=record.target
+    )
+    return rebuild_graph(model, example, weights, record.scales, config)
+
+
+def record_graph(graph: GraphModule) -> tuple[dict[str, Tensor], list[Scale]]:
+    """What `rebuild_graph` needs beside the float architecture.
 
     Returns:
         The tensors that the graph uses, by name (the float weights that the conversion leaves behind are not among
@@ -39,21 +97,21 @@ def record(graph: GraphModule) -> tuple[dict[str, Tensor], list[Scale]]:
     return state, scales
 
 
-def rebuild(
+def rebuild_graph(
     model: nn.Module,
     example: Tensor,
     state: Mapping[str, Tensor],
     scales: Sequence[Sequence[float]],
-    scheme: Scheme = DEFAULT,
+    config: QuantizationConfig = DEFAULT,
 ) -> GraphModule:
     """Make a recorded quantized network again, bit for bit.
 
     Args:
         model: The float network, with any weights (they are not read, and not changed).
         example: Two or more images `[b, 3, r, r]`; only their shape counts.
-        state: Tensors that `record` gave.
-        scales: Scales that `record` gave.
-        scheme: As it was quantized; how ranges were found does not matter.
+        state: Tensors that `record_graph` gave.
+        scales: Scales that `record_graph` gave.
+        config: As it was quantized; how ranges were found does not matter.
 
     Raises:
         CompressError: the record is of another architecture, or of other library versions that build another graph.
@@ -62,7 +120,7 @@ def rebuild(
     with torch.no_grad():
         for value in blank.state_dict().values():
             value.zero_()  # weights that were never initialised could hold NaN, at which observers stop
-        graph = convert(_observed(blank, example, scheme))
+        graph = convert(_observed(blank, example, config))
     used, nodes = _used(graph), _per_tensor(graph)
     if set(used) != set(state) or len(nodes) != len(scales):
         differing = sorted(set(used) ^ set(state)) or [f"{len(scales)} scales instead of {len(nodes)}"]
@@ -78,10 +136,10 @@ def rebuild(
     return graph
 
 
-def _observed(blank: nn.Module, example: Tensor, scheme: Scheme) -> GraphModule:
-    """The graph before it is converted, as the scheme makes it."""
-    if not scheme.aware:
-        graph = prepare(capture(blank, example), replace(scheme, observer="minmax"))
+def _observed(blank: nn.Module, example: Tensor, config: QuantizationConfig) -> GraphModule:
+    """The graph before it is converted, as the config makes it."""
+    if not config.aware:
+        graph = prepare(capture(blank, example), replace(config, observer="minmax"))
         graph(torch.zeros_like(example))
         return graph
     from compress.quantization.qat import prepare_aware, trained
@@ -89,7 +147,7 @@ def _observed(blank: nn.Module, example: Tensor, scheme: Scheme) -> GraphModule:
     for module in blank.modules():
         if isinstance(module, nn.BatchNorm2d) and module.weight is not None:
             module.weight.fill_(1)
-    graph = prepare_aware(blank, example, scheme)
+    graph = prepare_aware(blank, example, config)
     graph(torch.zeros_like(example))
     return trained(graph)
 

@@ -12,82 +12,58 @@ to 255 passes.)
 
 from __future__ import annotations
 
-import types
-from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-from torch.fx import GraphModule
+from compress.quantization.config import QuantizationConfig
+from compress.quantization.method import Method, Quantized
 
-from compress.quantization.capture import capture
-from compress.quantization.config import Scheme
-from compress.utils.quiet import quiet
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-SEVEN_BITS = (-64, 63)
-SYMMETRIC = {"dtype": torch.int8, "quant_min": -128, "quant_max": 127, "qscheme": torch.per_tensor_symmetric}
-"""Activations of `target: portable`."""
+    from compress.models.architecture import Architecture
 
 
-def quantize(model: nn.Module, batches: Iterable[Tensor], example: Tensor, scheme: Scheme) -> GraphModule:
+def calibrate(model: nn.Module, batches: Sequence[Tensor], example: Tensor, config: QuantizationConfig) -> Quantized:
     """Quantize a network to a graph that simulates the integer arithmetic in float and takes any batch size.
 
     Args:
         model: The float network, which stays as it is.
         batches: Calibration images `[b, 3, r, r]`.
         example: Two or more images `[b, 3, r, r]`; only their shape counts.
-        scheme: How.
+        config: Observer, layers in float, and so on.
     """
-    observed = prepare(capture(model, example), scheme)
+    import torch
+
+    from compress.quantization.capture import capture, layer_bits, quantized_convolutions
+    from compress.quantization.pt2e import convert, prepare
+
+    observed = prepare(capture(model, example), config)
     with torch.no_grad():
         for batch in batches:
             observed(batch)
-    return convert(observed)
+    graph = convert(observed)
+    return Quantized(graph, layer_bits(graph), quantized_convolutions(graph))
 
 
-def prepare(graph: GraphModule, scheme: Scheme) -> GraphModule:
-    """Insert observers into a captured graph."""
-    with quiet():
-        from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
-        from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+def restore(folder: Path, architecture: Architecture) -> nn.Module:
+    """Rebuild a stored graph.
 
-        # torchao keeps one configuration for all callers: what is changed is changed in a copy.
-        config: Any = x86.get_default_x86_inductor_quantization_config()
-        activation = config.input_activation
-        observer = _observer(scheme)
-        if observer:
-            activation = replace(activation, observer_or_fake_quant_ctr=observer)
-        if scheme.target == "portable":
-            activation = replace(activation, **SYMMETRIC)
-        config = replace(config, input_activation=activation, output_activation=activation)
-        if scheme.reduce_range:
-            low, high = SEVEN_BITS
-            config = replace(config, weight=replace(config.weight, quant_min=low, quant_max=high))
-        quantizer = x86.X86InductorQuantizer().set_global(config)
-        for name in scheme.keep:
-            quantizer.set_module_name_qconfig(name, None)
-        prepared: GraphModule = prepare_pt2e(graph, quantizer)
-    return prepared
+    Raises:
+        CompressError: the record is of another architecture or other library versions.
+    """
+    from compress.quantization.serialize import restore_graph
+
+    return restore_graph(folder, architecture)
 
 
-def _observer(scheme: Scheme) -> Any:
-    """torchao's constructor of what finds activation ranges; None for its default, the histogram."""
-    from compress.quantization.observers import min_max, percentile
-
-    constructors = {"histogram": None, "minmax": min_max(), "percentile": percentile(scheme.percentile)}
-    return constructors[scheme.observer or "histogram"]
-
-
-def convert(observed: GraphModule) -> GraphModule:
-    """Replace observers by quantize and dequantize nodes, and float weights by their integers."""
-    with quiet():
-        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
-
-        graph: GraphModule = convert_pt2e(observed)
-    # `.eval()` of an exported graph raises. This one was exported in eval mode and has no other.
-    for module in graph.modules():
-        module.training = False
-    graph.eval = types.MethodType(lambda self: self, graph)  # type: ignore[method-assign]
-    graph.train = types.MethodType(lambda self, mode=True: self, graph)  # type: ignore[method-assign]
-    return graph
+METHOD = Method(
+    packages=("torchao",),
+    observers=("histogram", "minmax", "percentile"),
+    corrects=False,
+    in_file=False,
+    about="PT2E with the x86 quantizer, a PyTorch graph: for every runtime that takes quantized networks",
+    calibrate=calibrate,
+    restore=restore,
+)

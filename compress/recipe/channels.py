@@ -35,5 +35,3 @@ class Channels(Section):
     )
     keep: list[str] = Field([], description="layers that keep their channels, by name; * stands for any characters")
     round_to: int = Field(8, ge=1, description="channel counts are multiples of it")
-
-

@@ -6,7 +6,6 @@ adds what running a stage takes.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Union, get_args
 
@@ -14,7 +13,7 @@ from pydantic import Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema
 
 from compress.recipe.base import Identifier, Section
-from compress.registry import STAGES
+from compress.registry import STAGES, load_entry
 
 if TYPE_CHECKING:
     from compress.recipe.fit import Fit
@@ -80,20 +79,12 @@ class StageSection(Section):
 
 def stage_sections() -> dict[str, type[StageSection]]:
     """Return the section of every registered kind of stage, by name."""
-    return {name: _load(target) for name, target in STAGES.items()}
+    return {name: load_entry(kind) if isinstance(kind, str) else kind for name, kind in STAGES.items()}
 
 
 def kinds_that_make(products: frozenset[str]) -> list[str]:
     """Return the kinds of stage that make any of `products`, in the order of the registry."""
     return [name for name, section in stage_sections().items() if section.makes & products]
-
-
-def _load(target: str | type[StageSection]) -> type[StageSection]:
-    if not isinstance(target, str):
-        return target
-    module, _, name = target.partition(":")
-    section: type[StageSection] = getattr(importlib.import_module(module), name)
-    return section
 
 
 class AnyStage:

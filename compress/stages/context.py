@@ -178,9 +178,7 @@ def store_metrics(
     assert labels is not None
     np.save(folder / LOGITS, logits)
     record = accuracy(logits.argmax(1), labels, "test")
-    metrics = VariantMetrics.model_validate(
-        {"accuracy": record, "inference": inference, "training": ledger, **details}
-    )
+    metrics = VariantMetrics.model_validate({"accuracy": record, "inference": inference, "training": ledger, **details})
     (folder / METRICS).write_text(metrics.model_dump_json(indent=1))
     if inference.uncounted_operators:
         say(f"  not counted in its MACs: {', '.join(inference.uncounted_operators)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from compress.data.prepared import ImageData
 from compress.models.fingerprint import embedding_id, view_key
@@ -166,7 +166,9 @@ class CostModel:
 
         return self._cost(f"student {student.model_dump_json()}, {masked}", identity, measure)
 
-    def _cost(self, name: str, identity: Callable[[], dict[str, Any]], measure: Callable[[], NetworkCost]) -> NetworkCost:
+    def _cost(
+        self, name: str, identity: Callable[[], dict[str, Any]], measure: Callable[[], NetworkCost]
+    ) -> NetworkCost:
         """Return what a network costs, measured where this store does not know it of such a network and machine."""
         if name not in self._costs:
             key = key_of(

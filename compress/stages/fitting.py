@@ -179,9 +179,7 @@ def new_student(context: StageContext, stage: NetworkStage) -> Network:
         options=student.options,
         classes=tuple(context.data.classes),
         resolution=resolution,
-        preprocess=Preprocess(
-            resolution=resolution, mean=student.mean, std=student.std, interpolation="bicubic"
-        ),
+        preprocess=Preprocess(resolution=resolution, mean=student.mean, std=student.std, interpolation="bicubic"),
     )
     return Network(model, architecture)
 

@@ -6,7 +6,6 @@ with `compress.plugins.stage`. The code that makes the variant is imported when 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -15,7 +14,8 @@ from compress.recipe.fit import Fit
 from compress.recipe.graph import teacher_of
 from compress.recipe.models import Pretraining, Student
 from compress.recipe.stage import NETWORK, StageSection
-from compress.stages.planned import Planner, PlannedStage
+from compress.registry import load_entry
+from compress.stages.planned import PlannedStage, Planner
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest
 
@@ -58,8 +58,7 @@ class StageKind(StageSection):
 
     def load_maker(self) -> Maker:
         """Import the function that makes the variant."""
-        module, _, name = self.maker.partition(":")
-        return cast(Maker, getattr(importlib.import_module(module), name))
+        return cast(Maker, load_entry(self.maker))
 
     # --- its key ------------------------------------------------------------------------------------------------------
 
@@ -175,7 +174,9 @@ class NetworkStage(StageKind, Fit):
         try:
             return file_digest(Path(path))
         except OSError as error:
-            raise CompressError(f"stage {self.id}: checkpoint {path} not found; correct `student.checkpoint`") from error
+            raise CompressError(
+                f"stage {self.id}: checkpoint {path} not found; correct `student.checkpoint`"
+            ) from error
 
 
 SET_ELSEWHERE = frozenset(

@@ -12,8 +12,7 @@ from torch import nn
 from compress.measurement.compute import macs, training_macs
 from compress.models.students import create_student
 from compress.models.teachers import load_teacher
-from compress.recipe.models import Student
-from compress.recipe.models import ClassifierTeacher, OpenClipTeacher
+from compress.recipe.models import ClassifierTeacher, OpenClipTeacher, Student
 from compress.recipe.schema import Recipe
 from compress.stages.costs import NetworkCost
 from compress.training.dead_taps import without_dead_taps

@@ -13,8 +13,8 @@ from torch import nn
 from compress.deployment import coreml
 from compress.deployment.artifact import find_artifact, load_artifact
 from compress.deployment.export import artifact_bytes, export
-from compress.quantization.config import Scheme
-from compress.quantization.torchao_pt2e import quantize
+from compress.quantization.config import QuantizationConfig
+from compress.quantization.pt2e import quantize
 from compress.utils.errors import CompressError
 
 pytest.importorskip("coremltools", reason="coremltools is not installed: pip install 'compress-model[coreml]'")
@@ -41,9 +41,11 @@ def test_a_package_holds_the_input_the_classes_and_the_weights(package: Path) ->
     assert sorted(file.name for file in package.iterdir()) == ["Data", "Manifest.json"]
 
 
-@pytest.mark.parametrize("scheme", [Scheme(), Scheme(target="portable", reduce_range=False)], ids=lambda s: s.target)
-def test_integers_go_as_they_are(tmp_path: Path, scheme: Scheme) -> None:
-    int8 = quantize(network(), [images(32)], images(2), scheme)
+@pytest.mark.parametrize(
+    "config", [QuantizationConfig(), QuantizationConfig(target="portable", reduce_range=False)], ids=lambda c: c.target
+)
+def test_integers_go_as_they_are(tmp_path: Path, config: QuantizationConfig) -> None:
+    int8 = quantize(network(), [images(32)], images(2), config)
     found = operations(export(int8, tmp_path, ["coreml"], PREPROCESS)["coreml"])
     assert found["constexpr_affine_dequantize"] == 3, "weights of the layers, as integers"
     assert found["quantize"] == found["dequantize"] >= 3

@@ -16,8 +16,8 @@ from support import environment
 
 import compress
 from compress.data.preprocess import Preprocess
-from compress.deployment.artifact import softmax
 from compress.deployment.runtimes import find_runtime
+from compress.measurement.accuracy import softmax
 from compress.utils.errors import CompressError, UsageError
 
 Artifacts = dict[str, dict[str, Path]]
@@ -46,7 +46,7 @@ def test_it_says_what_the_network_says(artifacts: Artifacts, runtime: str) -> No
     found = artifact(images)
     assert found.dtype == np.float32 and np.abs(found - expected).max() < 1e-5
     assert np.abs(found.sum(1) - 1).max() < 1e-6
-    assert np.array_equal(softmax(artifact.logits(images)), found)
+    assert np.array_equal(softmax(artifact.logits(images)).astype(np.float32), found)
 
 
 def test_files_images_and_pixels_of_any_size(artifacts: Artifacts, tmp_path: Path) -> None:

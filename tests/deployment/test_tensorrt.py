@@ -17,13 +17,13 @@ from compress.deployment import tensorrt
 from compress.deployment.artifact import find_artifact, load_artifact
 from compress.deployment.export import Source, export
 from compress.deployment.runtimes import find_runtime
-from compress.quantization.config import Scheme
-from compress.quantization.serialize import rebuild, record
-from compress.quantization.torchao_pt2e import quantize
+from compress.quantization.config import QuantizationConfig
+from compress.quantization.pt2e import quantize
+from compress.quantization.serialize import rebuild_graph, record_graph
 from compress.utils.errors import CompressError
 
 Artifacts = dict[str, dict[str, Path]]
-PORTABLE = Scheme(target="portable", reduce_range=False)
+PORTABLE = QuantizationConfig(target="portable", reduce_range=False)
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +78,9 @@ def test_the_same_file_gives_the_same_answers_in_onnx_runtime(portable: nn.Modul
 
 
 def test_a_symmetric_network_is_rebuilt_bit_for_bit(portable: torch.fx.GraphModule) -> None:
-    state, scales = record(portable)
+    state, scales = record_graph(portable)
     assert {zero for _, zero in scales} == {0}
-    again = rebuild(network(), images(2), state, scales, PORTABLE)
+    again = rebuild_graph(network(), images(2), state, scales, PORTABLE)
     with torch.no_grad():
         assert torch.equal(again(images(8)), portable(images(8)))
 

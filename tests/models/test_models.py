@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 from support import environment
 from torch import nn
 
+from compress.data.preprocess import Preprocess
+from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import changed_sizes, load_variant, read_weights, save_variant
 from compress.models.factory import classifier, create_model
 from compress.models.fingerprint import local_files
@@ -132,15 +134,15 @@ def variant(folder: Path) -> tuple[nn.Module, torch.Tensor]:
     torch.manual_seed(0)
     dense = create_model("timm", "resnet10t", 10, 32)
     model = prune_channels(dense, 32, Channels(target_macs=0.4))
-    architecture = {
-        "library": "timm",
-        "model": "resnet10t",
-        "classes": list(CLASSES),
-        "resolution": 32,
-        "options": {},
-        "sizes": changed_sizes(model, dense),
-    }
-    save_variant(folder, architecture, model.state_dict())
+    architecture = Architecture(
+        library="timm",
+        model="resnet10t",
+        classes=tuple(CLASSES),
+        resolution=32,
+        preprocess=Preprocess(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+        sizes=changed_sizes(model, dense),
+    )
+    save_variant(folder, Network(model, architecture))
     torch.manual_seed(1)
     with torch.no_grad():
         return model, model(torch.randn(4, 3, 32, 32))
@@ -150,7 +152,7 @@ def test_a_pruned_network_is_rebuilt_from_text_in_another_process(tmp_path: Path
     _, expected = variant(tmp_path)
     code = (
         "import sys, json, torch; from pathlib import Path; from compress.models.checkpoints import load_variant\n"
-        f"model, _ = load_variant(Path({str(tmp_path)!r})); torch.manual_seed(1)\n"
+        f"model = load_variant(Path({str(tmp_path)!r})).model; torch.manual_seed(1)\n"
         "with torch.no_grad(): print(json.dumps(model(torch.randn(4, 3, 32, 32)).tolist()))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())

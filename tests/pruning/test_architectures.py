@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs
+from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import changed_sizes, load_variant, save_variant
 from compress.models.factory import create_model
 from compress.pruning.channels import prune_channels
@@ -45,10 +47,17 @@ def test_it_is_pruned_stored_and_rebuilt(library: str, name: str, tmp_path: Path
     model = create_model(library, name, 10, 64).eval()
     pruned = prune_channels(model, 64, Channels(target_macs=0.6, round_to=4))
     assert 0.4 <= macs(pruned, 64) / macs(model, 64) <= 0.6
-    architecture = {"library": library, "model": name, "classes": [str(n) for n in range(10)], "resolution": 64}
     sizes = changed_sizes(pruned, model)
-    save_variant(tmp_path, {**architecture, "options": {}, "sizes": sizes}, pruned.state_dict())
-    rebuilt, _ = load_variant(tmp_path)
+    architecture = Architecture(
+        library=library,
+        model=name,
+        classes=tuple(str(n) for n in range(10)),
+        resolution=64,
+        preprocess=Preprocess(64, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+        sizes=sizes,
+    )
+    save_variant(tmp_path, Network(pruned, architecture))
+    rebuilt = load_variant(tmp_path).model
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(rebuilt(images), pruned(images))

@@ -9,10 +9,11 @@ from torch import nn
 
 from compress.models.layers import layers_named
 from compress.quantization.capture import layer_bits, quantized_convolutions
-from compress.quantization.config import Scheme
+from compress.quantization.config import QuantizationConfig
+from compress.quantization.method import Quantized
 from compress.quantization.mixed_precision import search
-from compress.quantization.ptq import Quantized, quantize
-from compress.quantization.serialize import rebuild, record
+from compress.quantization.ptq import quantize
+from compress.quantization.serialize import rebuild_graph, record_graph
 from compress.utils.errors import CompressError, UsageError
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
@@ -36,7 +37,8 @@ def input_scale(observer: str, **settings: float) -> float:
     """Scale of the input of a convolution whose images hold one value far outside."""
     pixels = images(8)
     pixels[0, 0, 0, 0] = 100.0
-    _, scales = record(quantize(convolution(), [pixels], EXAMPLE, Scheme(observer, **settings)).network)  # type: ignore[arg-type]
+    config = QuantizationConfig(observer, **settings)  # type: ignore[arg-type]
+    _, scales = record_graph(quantize(convolution(), [pixels], EXAMPLE, config).network)
     return float(scales[0][0])
 
 
@@ -53,16 +55,16 @@ def test_layers_stay_in_float_by_name_and_are_rebuilt_so() -> None:
     model = network()
     every = layer_bits(quantize(model, [images(16)], EXAMPLE).network)
     keep = tuple(layers_named(model, ["conv1.*", "fc"]))
-    scheme = Scheme(keep=keep)
+    scheme = QuantizationConfig(keep=keep)
     graph = quantize(model, [images(16)], EXAMPLE, scheme).network
     assert keep and set(layer_bits(graph)) == set(every) - set(keep)
     done, total = quantized_convolutions(graph)
     assert 0 < done < total
-    state, scales = record(graph)
-    again = rebuild(network(), EXAMPLE, state, scales, scheme)
+    state, scales = record_graph(graph)
+    again = rebuild_graph(network(), EXAMPLE, state, scales, scheme)
     assert torch.equal(again(images(3, 1)), graph(images(3, 1)))
     with pytest.raises(CompressError, match="another architecture"):
-        rebuild(network(), EXAMPLE, state, scales, Scheme())
+        rebuild_graph(network(), EXAMPLE, state, scales, QuantizationConfig())
 
 
 def test_a_name_that_no_layer_has_is_refused_with_those_that_are_near() -> None:

@@ -18,17 +18,18 @@ from compress.deployment.onnx_file import macs_by_weight
 from compress.deployment.runtimes import find_runtime
 from compress.measurement.compute import count, weight_macs
 from compress.measurement.widths import widths
-from compress.quantization.config import Scheme
+from compress.quantization.config import QuantizationConfig
 from compress.quantization.four_bits import OPERATOR, operator_bits
+from compress.quantization.method import Quantized
 from compress.quantization.onnx_network import OnnxNetwork
-from compress.quantization.ptq import Quantized, quantize
+from compress.quantization.ptq import quantize
 from compress.recipe.load import load_recipe
 from compress.utils.errors import CompressError, UsageError
 
 IN_A_FILE = ("nncf", "onnxruntime")
 EXAMPLE = torch.zeros(2, 3, 32, 32)
 PREPROCESS = {"resolution": 32, "mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic", "classes": [*"abcd"]}
-FOUR = Scheme(linear_weight_bits=4, keep=("blocks.0.attn.proj",))
+FOUR = QuantizationConfig(linear_weight_bits=4, keep=("blocks.0.attn.proj",))
 
 
 def images(count: int, seed: int = 0) -> torch.Tensor:
@@ -79,7 +80,7 @@ def test_the_answers_are_those_of_the_float_network_and_the_file_is_smaller(
     expected = transformer(pixels).detach()
     difference = (made[method].network(pixels) - expected).abs().mean() / expected.abs().mean()
     assert 0 < difference < 0.4, "random weights, which are the worst case"
-    eight = quantize(transformer, [images(8)], EXAMPLE, Scheme(keep=FOUR.keep), method)
+    eight = quantize(transformer, [images(8)], EXAMPLE, QuantizationConfig(keep=FOUR.keep), method)
     four, whole = (len(network.file) for network in (made[method].network, eight.network))
     assert four < 0.8 * whole
     if method == "onnxruntime":
@@ -111,7 +112,7 @@ def test_both_runtimes_run_it_and_tell_what_is_integer(
 def test_a_width_that_is_no_multiple_of_a_block_is_unpacked_by_openvino_and_said(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1, embed_dim=72, num_heads=3, num_classes=4)
-    network = quantize(model.eval(), [images(2)], EXAMPLE, Scheme(linear_weight_bits=4), "nncf").network
+    network = quantize(model.eval(), [images(2)], EXAMPLE, QuantizationConfig(linear_weight_bits=4), "nncf").network
     built = export(network, tmp_path, ["onnxruntime", "openvino"], PREPROCESS)
     shares = {runtime: find_runtime(runtime).coverage(path).share for runtime, path in built.items()}
     assert shares["onnxruntime"] is not None and shares["openvino"] is not None
@@ -147,12 +148,12 @@ def test_the_operator_says_its_own_widths(made: dict[str, Quantized]) -> None:
 def test_a_linear_layer_of_a_convolutional_network(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", num_classes=4).eval()
-    quantized = quantize(model, [images(4)], EXAMPLE, Scheme(linear_weight_bits=4), "onnxruntime")
+    quantized = quantize(model, [images(4)], EXAMPLE, QuantizationConfig(linear_weight_bits=4), "onnxruntime")
     assert quantized.layers["fc"] == (4, 8) and set(quantized.layers.values()) == {(4, 8), (8, 8)}
     path = tmp_path / "model.onnx"
     path.write_bytes(file(quantized).SerializeToString())
     assert sum(macs_by_weight(path)[0].values()) == weight_macs(model, 32)
-    kept = quantize(model, [images(4)], EXAMPLE, Scheme(linear_weight_bits=4, keep=("fc",)), "onnxruntime")
+    kept = quantize(model, [images(4)], EXAMPLE, QuantizationConfig(linear_weight_bits=4, keep=("fc",)), "onnxruntime")
     assert set(kept.layers.values()) == {(8, 8)} and "fc" not in kept.layers
     expected = model(images(8, 3)).detach()
     assert (quantized.network(images(8, 3)) - expected).abs().max() < 0.2 * expected.abs().max()
@@ -176,7 +177,7 @@ def test_what_has_no_weights_of_4_bits_is_one_line(transformer: nn.Module) -> No
         quantize(transformer, [images(2)], EXAMPLE, FOUR)
     convolution = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     with pytest.raises(CompressError, match="Sequential has no linear layer whose weights could have 4 bits"):
-        quantize(convolution, [images(2)], EXAMPLE, Scheme(linear_weight_bits=4), "onnxruntime")
+        quantize(convolution, [images(2)], EXAMPLE, QuantizationConfig(linear_weight_bits=4), "onnxruntime")
     with pytest.raises(
         UsageError, match="linear_weight_bits: `method: torchao` has 8 only; nncf and onnxruntime have 4"
     ):

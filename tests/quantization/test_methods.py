@@ -14,14 +14,18 @@ import torch
 from onnx.numpy_helper import to_array
 from torch import nn
 
+from compress.data.preprocess import Preprocess
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime
-from compress.models.checkpoints import load_variant, save_file_variant
-from compress.quantization.config import Scheme
-from compress.quantization.methods import METHODS
+from compress.models.architecture import Architecture, Network
+from compress.models.checkpoints import load_variant
+from compress.quantization.config import QuantizationConfig
+from compress.quantization.method import Quantized
 from compress.quantization.onnx_network import OnnxNetwork
-from compress.quantization.ptq import Quantized, quantize
+from compress.quantization.ptq import quantize
+from compress.quantization.serialize import save_quantized
 from compress.recipe.load import load_recipe
+from compress.registry import QUANTIZERS, quantizer
 from compress.utils.errors import CompressError, UsageError
 
 IN_A_FILE = ("nncf", "onnxruntime")
@@ -92,8 +96,8 @@ def test_openvino_and_onnx_runtime_run_all_of_it_in_integer(
 @pytest.mark.parametrize("method", IN_A_FILE)
 def test_the_settings_arrive(method: str, network: nn.Module, made: dict[str, Quantized]) -> None:
     settings: dict[str, Any] = {"keep": ("conv1.0", "fc"), "reduce_range": False, "observer": "percentile"}
-    settings |= {"bias_correction": "fast", "equalize": True} if METHODS[method].corrects else {}
-    other = quantize(network, [images(8)], EXAMPLE, Scheme(**settings), method)
+    settings |= {"bias_correction": "fast", "equalize": True} if quantizer(method).corrects else {}
+    other = quantize(network, [images(8)], EXAMPLE, QuantizationConfig(**settings), method)
     assert set(made[method].layers) - set(other.layers) == {"conv1.0", "fc"}
     assert max(np.abs(values.astype(int)).max() for values in weights(other)) == 127
 
@@ -107,7 +111,7 @@ def test_the_same_settings_give_the_same_bytes(network: nn.Module, made: dict[st
 def test_one_image_is_enough_and_linears_of_a_transformer_are_known(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1, num_classes=4).eval()
-    quantized = quantize(model, [images(1)], EXAMPLE, Scheme(keep=("head",)), "onnxruntime")
+    quantized = quantize(model, [images(1)], EXAMPLE, QuantizationConfig(keep=("head",)), "onnxruntime")
     layers = {name for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     assert set(quantized.layers) == layers - {"head"}
 
@@ -130,7 +134,7 @@ def test_an_operator_that_onnx_lacks_is_one_line(method: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUANTIZERS)
 def test_one_calibration_image_is_enough(method: str, network: nn.Module) -> None:
     quantized, pixels = quantize(network, [images(1)], EXAMPLE, method=method), images(8, 9)
     assert quantized.convolutions[0] == quantized.convolutions[1] > 0
@@ -139,7 +143,7 @@ def test_one_calibration_image_is_enough(method: str, network: nn.Module) -> Non
     assert difference < 0.5 * network(pixels).abs().max()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUANTIZERS)
 def test_what_cannot_be_quantized_is_one_line(method: str, network: nn.Module) -> None:
     broken = copy.deepcopy(network)
     with torch.no_grad():
@@ -156,21 +160,29 @@ def test_what_cannot_be_quantized_is_one_line(method: str, network: nn.Module) -
 def test_a_stored_file_is_read_back(made: dict[str, Quantized], tmp_path: Path) -> None:
     network = made["nncf"].network
     assert isinstance(network, OnnxNetwork)
-    save_file_variant(tmp_path, {"quantization": {"method": "nncf", "file": "model.onnx"}}, network.file)
-    again, _ = load_variant(tmp_path)
+    architecture = Architecture(
+        library="timm",
+        model="test_resnet",
+        classes=("a", "b"),
+        resolution=32,
+        preprocess=Preprocess(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+    )
+    size = save_quantized(tmp_path, Network(nn.Identity(), architecture), network, QuantizationConfig(), "nncf")
+    assert size == (tmp_path / "model.onnx").stat().st_size == len(network.file)
+    again = load_variant(tmp_path).model
     assert torch.equal(again(images(3)), network(images(3)))
     (tmp_path / "model.onnx").write_bytes(network.file[: len(network.file) // 2])
     with pytest.raises(CompressError, match="ONNX Runtime cannot read the quantized network"):
-        load_variant(tmp_path)[0](images(1))
+        load_variant(tmp_path).model(images(1))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUANTIZERS)
 def test_an_absent_package_is_said_with_what_adds_it(
     method: str, monkeypatch: pytest.MonkeyPatch, network: nn.Module
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     adds = r"pip install compress-model" if method == "torchao" else r"pip install 'compress-model\[deploy\]'"
-    with pytest.raises(CompressError, match=f"`method: {method}` needs {METHODS[method].packages[0]}.*: {adds}$"):
+    with pytest.raises(CompressError, match=f"`method: {method}` needs {quantizer(method).packages[0]}.*: {adds}$"):
         quantize(network, [images(4)], EXAMPLE, method=method)
 
 

@@ -11,9 +11,9 @@ import torchvision
 from torch import nn
 
 from compress.quantization.capture import converted, layer_bits, quantized_convolutions
-from compress.quantization.config import Scheme
+from compress.quantization.config import QuantizationConfig
 from compress.quantization.ptq import quantize
-from compress.quantization.serialize import rebuild, record
+from compress.quantization.serialize import rebuild_graph, record_graph
 from compress.utils.errors import CompressError
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
@@ -74,11 +74,11 @@ def test_a_quantized_graph_can_be_asked_for_eval_mode() -> None:
 @pytest.mark.parametrize("make", [small, shared_relu, transformer])
 def test_a_recorded_graph_is_rebuilt_bit_for_bit(make: Callable[[], nn.Module]) -> None:
     graph = quantize(make(), [images(16)], EXAMPLE).network
-    state, scales = record(graph)
+    state, scales = record_graph(graph)
     model = make()
     for parameter in model.parameters():
         nn.init.constant_(parameter, float("nan"))  # weights of the float model are not read
-    again = rebuild(model, EXAMPLE, state, json.loads(json.dumps(scales)))
+    again = rebuild_graph(model, EXAMPLE, state, json.loads(json.dumps(scales)))
     with torch.no_grad():
         for count in (1, 6):
             assert torch.equal(graph(images(count, 3)), again(images(count, 3)))
@@ -88,7 +88,7 @@ def test_a_recorded_graph_is_rebuilt_bit_for_bit(make: Callable[[], nn.Module]) 
 
 
 def test_a_record_holds_no_float_copy_of_quantized_weights() -> None:
-    state, _ = record(quantize(shared_relu(), [images(4)], EXAMPLE).network)
+    state, _ = record_graph(quantize(shared_relu(), [images(4)], EXAMPLE).network)
     floats = {name: value for name, value in state.items() if value.is_floating_point()}
     assert max(value.dim() for value in floats.values()) == 1  # biases and scales
     assert sum(value.dtype == torch.int8 for value in state.values()) == 4
@@ -101,14 +101,14 @@ def test_torchvision_resnet18_with_its_shared_activations() -> None:
 
 
 def test_a_record_of_another_architecture_is_refused() -> None:
-    state, scales = record(quantize(small(), [images(4)], EXAMPLE).network)
+    state, scales = record_graph(quantize(small(), [images(4)], EXAMPLE).network)
     with pytest.raises(CompressError, match="recorded of another architecture than Sequential"):
-        rebuild(shared_relu(), EXAMPLE, state, scales)
+        rebuild_graph(shared_relu(), EXAMPLE, state, scales)
     with pytest.raises(CompressError, match=r"2 scales|instead of"):
-        rebuild(small(), EXAMPLE, state, scales[:-1])
+        rebuild_graph(small(), EXAMPLE, state, scales[:-1])
     wider = {name: torch.cat([value, value]) if value.dim() else value for name, value in state.items()}
     with pytest.raises(CompressError, match="was recorded as"):
-        rebuild(small(), EXAMPLE, wider, scales)
+        rebuild_graph(small(), EXAMPLE, wider, scales)
 
 
 def test_a_network_in_which_nothing_can_be_quantized() -> None:
@@ -151,7 +151,7 @@ def test_what_a_library_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     def refuse(*_: object) -> None:
         raise KeyError("an operator")
 
-    monkeypatch.setattr("compress.quantization.onnxruntime_static.quantize", refuse)
+    monkeypatch.setattr("compress.quantization.onnxruntime_static.quantize_file", refuse)
     with pytest.raises(CompressError, match="onnxruntime cannot quantize Sequential: 'an operator'"):
         quantize(small(), [images(4)], EXAMPLE, method="onnxruntime")
 
@@ -159,7 +159,9 @@ def test_what_a_library_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
 def test_sums_of_two_products_fit_into_16_bits() -> None:
     model = small()
     for reduced, limit in ((True, 64), (False, 128)):
-        state, _ = record(quantize(model, [images(16)], EXAMPLE, Scheme(reduce_range=reduced)).network)
+        state, _ = record_graph(
+            quantize(model, [images(16)], EXAMPLE, QuantizationConfig(reduce_range=reduced)).network
+        )
         integers = [value for value in state.values() if value.dtype == torch.int8]
         largest = max(int(value.int().abs().max()) for value in integers)
         assert limit * 0.9 <= largest <= limit
@@ -168,7 +170,7 @@ def test_sums_of_two_products_fit_into_16_bits() -> None:
 
 def test_rebuilding_one_network_does_not_change_how_the_next_is_calibrated() -> None:
     first = quantize(small(), [images(16)], EXAMPLE).network
-    state, scales = record(first)
-    rebuild(small(), EXAMPLE, state, scales)
-    _, again = record(quantize(small(), [images(16)], EXAMPLE).network)
+    state, scales = record_graph(first)
+    rebuild_graph(small(), EXAMPLE, state, scales)
+    _, again = record_graph(quantize(small(), [images(16)], EXAMPLE).network)
     assert again == scales

@@ -16,10 +16,10 @@ from torch import nn
 from compress.models.checkpoints import load_variant
 from compress.pipeline.plan import PlannedStage
 from compress.quantization.capture import layer_bits, quantized_convolutions
-from compress.quantization.config import Scheme
+from compress.quantization.config import QuantizationConfig
+from compress.quantization.pt2e import convert
 from compress.quantization.qat import BATCH_NORM, TRAINING, Freeze, prepare_aware, trained
-from compress.quantization.serialize import rebuild, record
-from compress.quantization.torchao_pt2e import convert
+from compress.quantization.serialize import rebuild_graph, record_graph
 from compress.recipe.load import load_recipe
 from compress.recipe.schema import QuantizeStage
 from compress.stages.quantize.qat import train_aware
@@ -75,13 +75,14 @@ def test_what_was_pruned_is_trained_stored_exported_and_charged(done_job: Callab
     for row in aware["artifacts"]:
         assert row["top1_agreement"] > 0.95 and row["max_abs_diff"] < 1, row
     assert {row["runtime"] for row in aware["artifacts"]} == {"onnxruntime", "openvino"}
-    graph, architecture = load_variant(job.runs / "store" / aware["stage_key"])
-    assert architecture["quantization"]["aware"] and "fc" not in layer_bits(graph)
+    network = load_variant(job.runs / "store" / aware["stage_key"])
+    graph, quantization = network.model, network.architecture.quantization
+    assert quantization and quantization.aware and "fc" not in layer_bits(graph)
 
 
 @pytest.mark.slow
 def test_what_is_stored_is_rebuilt_bit_for_bit_with_weights_of_seven_bits() -> None:
-    model, scheme = small(), Scheme(keep=("8",), aware=True)
+    model, scheme = small(), QuantizationConfig(keep=("8",), aware=True)
     graph = prepare_aware(model, EXAMPLE, scheme)
     optimizer = torch.optim.SGD(graph.parameters(), 0.01)
     pixels, labels = torch.randn(16, 3, 32, 32), torch.arange(16) % 4
@@ -97,8 +98,8 @@ def test_what_is_stored_is_rebuilt_bit_for_bit_with_weights_of_seven_bits() -> N
     again.load_state_dict(graph.state_dict())
     assert torch.equal(again.eval()(pixels), graph.eval()(pixels)), "a fit goes on from its state"
     converted = convert(trained(graph))
-    state, scales = record(converted)
-    assert torch.equal(rebuild(small(), EXAMPLE, state, scales, scheme)(pixels), converted(pixels))
+    state, scales = record_graph(converted)
+    assert torch.equal(rebuild_graph(small(), EXAMPLE, state, scales, scheme)(pixels), converted(pixels))
     done, total = quantized_convolutions(converted)
     assert done == total > 0
     integers = [value for value in state.values() if value.dtype == torch.int8]
@@ -106,7 +107,7 @@ def test_what_is_stored_is_rebuilt_bit_for_bit_with_weights_of_seven_bits() -> N
 
 
 def test_ranges_are_frozen_first_and_statistics_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = prepare_aware(small(), EXAMPLE, Scheme(aware=True))
+    graph = prepare_aware(small(), EXAMPLE, QuantizationConfig(aware=True))
     freeze = Freeze(observers_until=0.5, batch_norm_until=0.75)
 
     def at(step: int) -> tuple[bool, bool]:
@@ -126,26 +127,26 @@ def test_ranges_are_frozen_first_and_statistics_then(monkeypatch: pytest.MonkeyP
 
 def test_a_scale_of_zero_is_named_with_what_to_do() -> None:
     with pytest.raises(CompressError, match=r"some of layer1\.0\.bn2 are 0, .*zero_init_last: false.*train it first"):
-        prepare_aware(timm.create_model("resnet18", num_classes=2), EXAMPLE, Scheme(aware=True))
+        prepare_aware(timm.create_model("resnet18", num_classes=2), EXAMPLE, QuantizationConfig(aware=True))
 
 
 def test_a_network_in_which_nothing_can_be_quantized_or_that_is_broken_is_one_line() -> None:
     nothing = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
     with pytest.raises(CompressError, match="Sequential has no convolution or linear that could be quantized"):
-        prepare_aware(nothing, EXAMPLE, Scheme(aware=True))
+        prepare_aware(nothing, EXAMPLE, QuantizationConfig(aware=True))
     linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
     with pytest.raises(CompressError, match="no convolution or linear that could be quantized"):
-        prepare_aware(linear, EXAMPLE, Scheme(keep=("1",), aware=True))
+        prepare_aware(linear, EXAMPLE, QuantizationConfig(keep=("1",), aware=True))
     broken = small()
     with torch.no_grad():
         broken.get_parameter("8.weight")[0, 0] = float("nan")
     with pytest.raises(CompressError, match=r"the weight 8\.weight holds NaN or infinite values"):
-        prepare_aware(broken, EXAMPLE, Scheme(aware=True))
+        prepare_aware(broken, EXAMPLE, QuantizationConfig(aware=True))
 
 
 def test_a_convolution_that_is_to_stay_in_float_is_refused() -> None:
     with pytest.raises(CompressError, match=r"keep: torchao trains no convolution .* in float \(0\)"):
-        prepare_aware(small(), EXAMPLE, Scheme(keep=("0",), aware=True))
+        prepare_aware(small(), EXAMPLE, QuantizationConfig(keep=("0",), aware=True))
 
 
 @pytest.mark.slow
@@ -154,7 +155,7 @@ def test_all_convolutions_of_resnet18(library: str) -> None:
     from torchvision.models import resnet18
 
     model = settled(timm.create_model("resnet18", num_classes=4) if library == "timm" else resnet18(num_classes=4))
-    graph = prepare_aware(model, EXAMPLE, Scheme(aware=True))
+    graph = prepare_aware(model, EXAMPLE, QuantizationConfig(aware=True))
     graph.train()(torch.randn(8, 3, 32, 32))
     assert quantized_convolutions(convert(trained(graph))) == (20, 20)
 

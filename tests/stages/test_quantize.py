@@ -36,12 +36,13 @@ def test_layers_in_float_are_found_recorded_and_charged(held_job: Job) -> None:
     assert found["trials"][0]["keep"] == []
     last = next(trial for trial in found["trials"] if trial["keep"] == found["keep_found"])
     store = held_job.runs / "store" / held["stage_key"]
-    graph, architecture = load_variant(store)
+    network = load_variant(store)
+    graph, quantization = network.model, network.architecture.quantization
     bits = layer_bits(graph)
     assert not set(found["keep"]) & set(bits) and bits
     assert held["inference"]["bit_operations"] > 64 * held["inference"]["macs"]
     assert held["inference"]["quantized_convs"] < held["inference"]["total_convs"]
-    assert architecture["quantization"]["keep"] == found["keep"]
+    assert quantization and list(quantization.keep) == found["keep"]
     parts = {part["what"]: part["macs"] for part in held["training"]["parts"]}
     networks = len(found["trials"]) + len(found["sensitivity"])  # each is calibrated once, and none twice
     (spent,) = (macs for what, macs in parts.items() if what.startswith("calibration on 24 images"))

@@ -87,9 +87,7 @@ def _load(context: StageContext, identifier: str) -> _Variant:
     return _Variant(identifier, model, preprocess, quantized, np.load(context.folder(identifier) / LOGITS))
 
 
-def _write(
-    context: StageContext, planned: PlannedStage, stage: ExportStage, variant: _Variant, folder: Path
-) -> _Files:
+def _write(context: StageContext, planned: PlannedStage, stage: ExportStage, variant: _Variant, folder: Path) -> _Files:
     """Write the files into `folder`; whatever a killed run left there goes."""
     for left in ("artifacts", "triton"):
         shutil.rmtree(folder / left, ignore_errors=True)

@@ -91,7 +91,9 @@ def make_pruned(context: StageContext, planned: PlannedStage, folder: Path) -> N
     for number in range(1, stage.rounds + 1):
         state = _stored(job, f"pruned-{number}", partial(_prune, job, state, number))
         if number < stage.rounds:
-            state = _stored(job, f"round-{number}", partial(_repair, job, state, folder / "scratch" / f"repair-{number}"))
+            state = _stored(
+                job, f"round-{number}", partial(_repair, job, state, folder / "scratch" / f"repair-{number}")
+            )
     state = _repair(job, state, folder)
     pruning = Pruning(widths=_widths(job.dense, state.network.model), **dict(state.findings))
     store_network(context, planned.id, folder, state.network, state.ledger, pruning=pruning)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from compress.quantization.methods import METHODS, require_method
+from compress.quantization.method import require_method
 from compress.recipe.base import Fraction, Identifier
 from compress.recipe.fit import Distillation, Fit, reads_features
 from compress.recipe.schema import Recipe
 from compress.recipe.stage import NETWORK, QUANTIZED, SPARSE
+from compress.registry import quantizer, quantizers
 from compress.stages.kind import FIT_PACKAGES, StageKind
 from compress.stages.planned import PlannedStage
 from compress.utils.errors import UsageError
@@ -99,16 +100,16 @@ class QuantizeStage(StageKind):
         return False  # its training is on one device
 
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
-        method = METHODS[self.method]
+        method = quantizer(self.method)
         if self.observer and self.observer not in method.observers:
             yield "observer", f"`method: {self.method}` has no {self.observer!r}; it has {listed(method.observers)}"
         if self.target != "x86" and self.method != "torchao":
             yield "target", f"`method: {self.method}` has x86 only; torchao has {self.target}"
         if self.linear_weight_bits != 8 and not method.in_file:
-            able = listed([name for name, other in METHODS.items() if other.in_file], "and")
+            able = listed([name for name, other in quantizers().items() if other.in_file], "and")
             yield "linear_weight_bits", f"`method: {self.method}` has 8 only; {able} have {self.linear_weight_bits}"
         if not method.corrects:
-            able = listed(name for name, other in METHODS.items() if other.corrects)
+            able = listed(name for name, other in quantizers().items() if other.corrects)
             for key, asked in (("bias_correction", self.bias_correction != "off"), ("equalize", self.equalize)):
                 if asked:
                     yield key, f"`method: {self.method}` cannot do that; {able} can"
@@ -133,7 +134,7 @@ class QuantizeStage(StageKind):
             yield "quantization-aware training is on one device: set `trainer.devices: 1`"
 
     def packages(self) -> tuple[str, ...]:
-        return (*(FIT_PACKAGES if self.training else ("torch",)), *METHODS[self.method].packages)
+        return (*(FIT_PACKAGES if self.training else ("torch",)), *quantizer(self.method).packages)
 
     def learns_from_ancestor(self) -> bool:
         return self.training is not None

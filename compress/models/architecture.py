@@ -1,0 +1,116 @@
+"""`architecture.json`: how to build a network again from text, however it was pruned and quantized."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import nn
+
+from compress.data.preprocess import Preprocess
+from compress.models.class_names import ARCHITECTURE
+from compress.utils.errors import CompressError
+
+Size = int | list[int]
+"""One size of a layer, such as its `out_channels`, or a `normalized_shape` of several dimensions."""
+
+
+class _Record(BaseModel):
+    """Frozen; keys that another version of this package wrote are ignored."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class QuantizationRecord(_Record):
+    """How a network was quantized, as far as rebuilding it needs.
+
+    Attributes:
+        method: Name in `compress.registry.QUANTIZERS`.
+        reduce_range: Whether INT8 weights have 7 bits.
+        keep: Names of layers that stay in float.
+        aware: Whether the network was trained with fake quantization.
+        target: `x86` or `portable`; see `compress.quantization.config.QuantizationConfig`.
+        file: Name of the ONNX file that is the network, or None for a graph of PyTorch's.
+        scales: (scale, zero point) of each per-tensor quantize and dequantize node of a graph, in graph order.
+        float_shapes: Shape of each parameter and buffer of the float network that a graph was made from.
+    """
+
+    method: str = "torchao"
+    reduce_range: bool = True
+    keep: tuple[str, ...] = ()
+    aware: bool = False
+    target: str = "x86"
+    file: str | None = None
+    scales: tuple[tuple[float, int], ...] | None = None
+    float_shapes: dict[str, tuple[int, ...]] | None = None
+
+
+class Architecture(_Record):
+    """What `architecture.json` holds.
+
+    Attributes:
+        library: `timm` or `torchvision`.
+        model: Name of the model in that library.
+        options: Extra keyword arguments for the model factory.
+        classes: Names of the classes, in the order of the outputs.
+        resolution: Side of the images in pixels.
+        preprocess: From stored pixels to what the network takes.
+        sizes: By layer, every size in which the network differs from what the library builds.
+        quantization: How it was quantized; None for a float network.
+    """
+
+    library: str
+    model: str
+    options: dict[str, bool | int | float | str] = {}
+    classes: tuple[str, ...]
+    resolution: int
+    preprocess: Preprocess
+    sizes: dict[str, dict[str, Size]] = {}
+    quantization: QuantizationRecord | None = None
+
+    def with_quantization(self, record: QuantizationRecord) -> Architecture:
+        """Return the architecture of the same network after it was quantized."""
+        return self.model_copy(update={"quantization": record})
+
+    def with_sizes(self, sizes: dict[str, dict[str, Size]]) -> Architecture:
+        """Return the architecture with other layer sizes, of `compress.models.checkpoints.changed_sizes`."""
+        return self.model_copy(update={"sizes": sizes})
+
+    @classmethod
+    def read(cls, folder: Path) -> Architecture:
+        """Read the `architecture.json` in `folder`.
+
+        Raises:
+            CompressError: the file is missing or damaged, or describes no network.
+        """
+        try:
+            values = json.loads((folder / ARCHITECTURE).read_text())
+        except (OSError, ValueError, RecursionError) as error:
+            raise CompressError(f"{folder} holds no variant: {ARCHITECTURE} cannot be read") from error
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the whole"
+            raise CompressError(
+                f"{folder} holds no variant: {ARCHITECTURE} describes no network ({where}: {first['msg']})"
+            ) from error
+
+    def write(self, folder: Path) -> None:
+        """Write `architecture.json` into `folder`."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        (folder / ARCHITECTURE).write_text(json.dumps(values, indent=1))
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, images `[batch, 3, r, r]` to logits `[batch, classes]`, and how to build it again."""
+
+    model: nn.Module
+    architecture: Architecture
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return self.architecture.preprocess

@@ -1,0 +1,88 @@
+"""The record by which a method of post-training quantization declares itself; importing it loads no torch.
+
+A new method is one file with a `METHOD` beside this one, and a line in `compress.registry.QUANTIZERS`. `torchao`
+quantizes the network as a PyTorch graph, from which files for every runtime are made. The others quantize its ONNX
+file, for runtimes that build from one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compress import registry
+from compress.quantization.config import QuantizationConfig
+from compress.utils.errors import CompressError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from compress.models.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A quantized network.
+
+    Attributes:
+        network: Images `[b, 3, r, r]` to logits `[b, classes]`, for any b: a torchao graph that simulates the integer
+            arithmetic in float, or an `OnnxNetwork`.
+        layers: (weight bits, activation bits) of every quantized layer, by its name in the float network.
+        convolutions: Number of quantized convolutions, and of all convolutions.
+    """
+
+    network: nn.Module
+    layers: Mapping[str, tuple[int, int]]
+    convolutions: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of post-training quantization.
+
+    Attributes:
+        packages: Modules that must be importable.
+        observers: Observers of activation ranges that it offers; its default first.
+        corrects: Whether it can correct biases and equalize layers.
+        in_file: Whether it makes an ONNX file, in which linear layers can have 4-bit weights.
+        about: One line for `compress-model list`.
+        calibrate: `(model, batches, example, config)`: quantize `model` with ranges found on the calibration `batches`;
+            see `compress.quantization.ptq.quantize`.
+        restore: `(folder, architecture)`: rebuild a stored network.
+    """
+
+    packages: tuple[str, ...]
+    observers: tuple[str, ...]
+    corrects: bool
+    in_file: bool
+    about: str
+    calibrate: Callable[[nn.Module, Sequence[Tensor], Tensor, QuantizationConfig], Quantized]
+    restore: Callable[[Path, Architecture], nn.Module]
+
+
+def require_method(name: str) -> Method:
+    """Return a method by name if everything it needs is installed.
+
+    Raises:
+        CompressError: a package is missing; the message has the command that installs it.
+    """
+    method = registry.quantizer(name)
+    absent = [package for package in method.packages if importlib.util.find_spec(package) is None]
+    if absent:
+        add = "'compress-model[deploy]'" if method.in_file else "compress-model"
+        raise CompressError(f"`method: {name}` needs {', '.join(absent)}: pip install {add}")
+    return method
+
+
+def restore_onnx(folder: Path, architecture: Architecture) -> nn.Module:
+    """Read a network that was quantized as an ONNX file; `restore` of all such methods.
+
+    Raises:
+        CompressError: the file cannot be read.
+    """
+    from compress.quantization.onnx_network import ONNX, OnnxNetwork
+
+    return OnnxNetwork.read(folder / ONNX)

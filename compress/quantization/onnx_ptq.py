@@ -1,0 +1,78 @@
+"""Post-training quantization of a network's ONNX file, whichever method quantizes the file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from compress.models.onnx_export import write_onnx
+from compress.quantization import onnx_network
+from compress.quantization.config import QuantizationConfig
+from compress.quantization.four_bits import BITS, quantize_linears
+from compress.quantization.method import Quantized
+from compress.utils.errors import CompressError, first_line
+from compress.utils.quiet import quiet
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+QuantizeProto = Callable[["ModelProto", nn.Module, Sequence[Tensor], Sequence[str], QuantizationConfig], "ModelProto"]
+"""`(proto, model, batches, excluded, config)`: quantize the float file `proto`, which may be changed, of `model` with
+ranges found on calibration images `[b, 3, r, r]`; nodes named in `excluded` stay in float."""
+
+
+def quantize_onnx(
+    method: str,
+    quantize_proto: QuantizeProto,
+    model: nn.Module,
+    batches: Sequence[Tensor],
+    example: Tensor,
+    config: QuantizationConfig,
+) -> Quantized:
+    """Export a network to ONNX, quantize the file, and read from it which layers are integer.
+
+    Args:
+        method: Name of the method, for messages.
+        quantize_proto: What quantizes the file.
+        model: The float network, which stays as it is.
+        batches: Calibration images `[b, 3, r, r]`.
+        example: Two or more images `[b, 3, r, r]`; only their shape counts.
+        config: Observer, layers in float, and so on.
+
+    Raises:
+        CompressError: the network cannot be exported, or the method fails on it.
+    """
+    import onnx
+
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "float.onnx"
+        write_onnx(model, example.shape[-1], path)
+        proto = onnx.load(path)
+    names = onnx_network.layers_of(proto, model)
+    if not names:
+        return Quantized(model, {}, (0, 0))
+    excluded = onnx_network.nodes_of(names, config.keep)
+    narrow = _linear_nodes(model, names, config) if config.linear_weight_bits == BITS else []
+    try:
+        with quiet(), redirect_stdout(StringIO()):  # bars and advice
+            made = quantize_proto(proto, model, batches, [*excluded, *narrow], config)
+            made = quantize_linears(made, narrow) if narrow else made
+    except Exception as error:  # the quantizers raise types of their own
+        raise CompressError(f"{method} cannot quantize {type(model).__name__}: {first_line(error)}") from error
+    layers, convolutions = onnx_network.layer_bits(made, names), onnx_network.quantized_convolutions(made)
+    file = made.SerializeToString(deterministic=True)
+    return Quantized(onnx_network.OnnxNetwork(file), layers, convolutions)
+
+
+def _linear_nodes(model: nn.Module, names: Mapping[str, str], config: QuantizationConfig) -> list[str]:
+    """Names of the nodes that compute the linear layers to be quantized."""
+    linears = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    if not linears & set(names.values()):
+        raise CompressError(f"{type(model).__name__} has no linear layer whose weights could have {BITS} bits")
+    return onnx_network.nodes_of(names, linears - set(config.keep))

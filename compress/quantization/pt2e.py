@@ -1,0 +1,71 @@
+"""Quantization of a captured graph by torchao's PT2E with its x86 quantizer: observers in, integers out."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.fx import GraphModule
+
+from compress.quantization.config import QuantizationConfig
+from compress.utils.quiet import quiet
+
+SEVEN_BITS = (-64, 63)
+SYMMETRIC = {"dtype": torch.int8, "quant_min": -128, "quant_max": 127, "qscheme": torch.per_tensor_symmetric}
+"""Activations of `target: portable`."""
+
+
+def prepare(graph: GraphModule, config: QuantizationConfig) -> GraphModule:
+    """Insert observers into a captured graph."""
+    with quiet():
+        from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
+        from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+        # torchao keeps one configuration for all callers: what is changed is changed in a copy.
+        spec: Any = x86.get_default_x86_inductor_quantization_config()
+        activation = spec.input_activation
+        observer = _observer(config)
+        if observer:
+            activation = replace(activation, observer_or_fake_quant_ctr=observer)
+        if config.target == "portable":
+            activation = replace(activation, **SYMMETRIC)
+        spec = replace(spec, input_activation=activation, output_activation=activation)
+        prepared: GraphModule = prepare_pt2e(graph, x86_quantizer(spec, config))
+    return prepared
+
+
+def x86_quantizer(spec: Any, config: QuantizationConfig) -> Any:
+    """Make torchao's x86 quantizer of its own configuration `spec`, with weights and float layers as in `config`."""
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    if config.reduce_range:
+        low, high = SEVEN_BITS
+        spec = replace(spec, weight=replace(spec.weight, quant_min=low, quant_max=high))
+    quantizer = x86.X86InductorQuantizer().set_global(spec)
+    for name in config.keep:
+        quantizer.set_module_name_qconfig(name, None)
+    return quantizer
+
+
+def _observer(config: QuantizationConfig) -> Any:
+    """Constructor of the observer of activation ranges; None for torchao's default, the histogram."""
+    from compress.quantization.observers import min_max, percentile
+
+    constructors = {"histogram": None, "minmax": min_max(), "percentile": percentile(config.percentile)}
+    return constructors[config.observer or "histogram"]
+
+
+def convert(observed: GraphModule) -> GraphModule:
+    """Replace observers by quantize and dequantize nodes, and float weights by their integers."""
+    with quiet():
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
+
+        graph: GraphModule = convert_pt2e(observed)
+    # `.eval()` of an exported graph raises. This one was exported in eval mode and has no other.
+    for module in graph.modules():
+        module.training = False
+    graph.eval = types.MethodType(lambda self: self, graph)  # type: ignore[method-assign]
+    graph.train = types.MethodType(lambda self, mode=True: self, graph)  # type: ignore[method-assign]
+    return graph
