@@ -14,15 +14,18 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from compress.registry import PLUGIN_LOSSES, RUNTIMES
+from compress.registry import PLUGIN_LOSSES, RUNTIMES, STAGES
 from compress.utils.errors import UsageError, first_line
 from compress.utils.hashing import file_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from compress.recipe.stage import StageSection
+
+K = TypeVar("K", bound="StageSection")
 GROUP = "compress.plugins"
 VARIABLE = "COMPRESS_PLUGINS"
 """Names the plugins for the processes that a run starts."""
@@ -42,6 +45,19 @@ def loss(name: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
         return function
 
     return register
+
+
+def stage(section: type[K]) -> type[K]:
+    """Register a subclass of `compress.stages.kind.StageKind` as the kind of stage that its `kind` names.
+
+    Raises:
+        UsageError: another kind has this name.
+    """
+    name = section.kind_name()
+    if STAGES.get(name, section) is not section:
+        raise UsageError(f"there is a kind of stage {name!r} already; give {section.__name__}.kind another name")
+    STAGES[name] = section
+    return section
 
 
 def runtime(name: str, module: str) -> None:

@@ -121,18 +121,24 @@ DAMAGE = {"unchecked-entries": unchecked_entries, "unchecked-runs": unchecked_ru
 
 def restore_from(store: Path, but: tuple[str, ...] = ()) -> None:
     """What is to be made is copied from another store that has it, but for stages of some kinds."""
-    from compress.data import prepared as arrays
-    from compress.pipeline import exports, stages
+    from compress.benchmark import latency
+    from compress.data import prepared
+    from compress.recipe.stage import stage_sections
+    from compress.stages.kind import StageKind
 
     def copy(key: str, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(store / key, folder)
 
-    for kind in set(stages.MAKERS) - set(but):
-        stages.MAKERS[kind] = lambda work, unit, folder: copy(unit.key, folder)
-    exports.make_export = lambda work, unit, folder: copy(unit.key, folder)  # type: ignore[assignment]
-    exports.measure_latency = lambda work, folder: copy(folder.name, folder)  # type: ignore[assignment]
-    arrays._decode = lambda settings, seed, folder: copy(folder.name, folder)  # type: ignore[assignment]
+    load = StageKind.load_maker
+
+    def load_copier(self: StageKind) -> Any:
+        return load(self) if self.kind in but else lambda context, planned, folder: copy(planned.key, folder)
+
+    StageKind.load_maker = load_copier  # type: ignore[method-assign]
+    assert set(but) <= set(stage_sections())
+    latency.benchmark_latency = lambda context, folder: copy(folder.name, folder)  # type: ignore[assignment]
+    prepared._decode = lambda settings, seed, folder: copy(folder.name, folder)  # type: ignore[assignment]
 
 
 def die_in_fit(epochs: int = 2) -> None:

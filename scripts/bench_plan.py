@@ -45,7 +45,7 @@ def main() -> None:
         plan = [["plan", str(recipe), "--runs", str(runs)]]
         _time(f"plan of {args.stages} stages, networks never timed", plan[0])
         _time(f"plan of {args.stages} stages, nothing stored", plan[0])
-        for unit in make_plan(load_recipe(str(recipe)), store).units:
+        for unit in make_plan(load_recipe(str(recipe)), store).stages:
             store.get(unit.key, unit.id, _fill)
         _time(f"plan of {args.stages} stages, all stored", plan[0])
         for number in range(args.entries - args.stages):

@@ -27,8 +27,8 @@ from compress.measurement.compute import macs
 from compress.measurement.latency import measure_in_turns, summary
 from compress.models.factory import create_model
 from compress.pruning.channels import prune_channels
-from compress.recipe.schema import Channels, LatencyTarget
-from compress.stages.prune.latency_search import LatencyTrials
+from compress.recipe.channels import Channels, LatencyTarget
+from compress.stages.prune.latency_search import LatencySearch
 from compress.utils.errors import UsageError
 
 FEWER = (2, 4, 8)
@@ -56,7 +56,7 @@ def main() -> None:
                 print(f"{name}: {error}")
     if args.latency:
         target = LatencyTarget(share=args.latency, batch=args.batches[-1])
-        trials = LatencyTrials(networks["dense"], args.resolution, target, thread_count(None))
+        trials = LatencySearch(networks["dense"], args.resolution, target, thread_count(None))
         settings = Channels(target_latency=target, round_to=args.round_to[0])
         networks[f"{args.latency:g} of the latency"] = prune_channels(
             networks["dense"], args.resolution, settings, latency=trials

@@ -20,7 +20,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from compress.recipe.load import load_recipe
-from compress.recipe.schema import Stage
+from compress.stages.kind import Stage
 
 
 def main() -> None:

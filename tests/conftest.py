@@ -85,12 +85,12 @@ def done_job(job: Job, tmp_path: Path) -> Callable[[], Job]:
 def no_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing of a plugin outlives its test."""
     from compress import plugins, registry
-    from compress.registry import RUNTIMES
 
-    runtimes = dict(RUNTIMES)
+    tables = (registry.RUNTIMES, registry.STAGES, registry.PLUGIN_LOSSES)
+    before = [dict(table) for table in tables]
     monkeypatch.setenv(plugins.VARIABLE, "")
     monkeypatch.setattr(plugins, "_DIGESTS", {})
     yield
-    RUNTIMES.clear()
-    RUNTIMES.update(runtimes)
-    registry.PLUGIN_LOSSES.clear()
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)  # type: ignore[arg-type]

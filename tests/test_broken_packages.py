@@ -14,7 +14,7 @@ from support import Job, environment
 
 from compress.deployment import runtimes
 from compress.deployment.runtimes import find_runtime, require_whole
-from compress.pipeline.preflight import check_needs
+from compress.pipeline.preflight import check_requirements
 from compress.recipe.load import parse_recipe
 from compress.registry import RUNTIMES
 from compress.utils.errors import CompressError
@@ -76,7 +76,7 @@ def test_a_stage_that_needs_a_broken_package(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(
         CompressError, match=r"stage files: .* onnxruntime cannot be used, torn is broken: OSError: libx"
     ):
-        check_needs(parse_recipe(GOOD).stages, require_whole)
+        check_requirements(parse_recipe(GOOD).stages, require_whole)
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def test_a_plugin_is_part_of_the_key() -> None:
     from compress.store.store import Store
 
     def keys() -> list[str]:
-        return [unit.key for unit in make_plan(load_recipe("quickstart"), Store(Path("none"))).units]
+        return [unit.key for unit in make_plan(load_recipe("quickstart"), Store(Path("none"))).stages]
 
     before = keys()
     plugins.load([str(EXAMPLES / "own_loss.py")])

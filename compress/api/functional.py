@@ -25,9 +25,10 @@ from compress.pruning.channels import prune_channels
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.ptq import quantize as quantize_post_training
 from compress.recipe.base import Section
+from compress.recipe.channels import Channels
 from compress.recipe.data import PLAIN, Views
 from compress.recipe.fit import Distillation
-from compress.recipe.schema import Channels, Trainer
+from compress.recipe.schema import Trainer
 from compress.registry import QUANTIZERS
 from compress.training.fit import Fitted, fit
 from compress.training.module import Fitting

@@ -86,7 +86,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what would run, what is stored already, and the compute and time to expect."""
-    from compress.pipeline.estimate import estimate, plan_table
+    from compress.pipeline.cost_model import estimate, plan_table
     from compress.recipe.load import load_recipe
 
     rows = estimate(load_recipe(recipe, overrides or ()), runs)

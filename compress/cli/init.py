@@ -54,7 +54,7 @@ def init(
     say(f"{output}: {steps}, at {choices.side} pixels, {choices.epochs} epochs\n")
     rows = None
     if survey.total <= MAX_TIMED:
-        from compress.pipeline.estimate import estimate
+        from compress.pipeline.cost_model import estimate
 
         rows = estimate(recipe, runs)
     if as_json:
@@ -66,7 +66,7 @@ def init(
     else:
         from rich.console import Console
 
-        from compress.pipeline.estimate import plan_table
+        from compress.pipeline.cost_model import plan_table
 
         Console(highlight=False).print(plan_table(rows))
     print(f"\ncompress-model run {output}")

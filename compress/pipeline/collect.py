@@ -13,9 +13,12 @@ from compress.efficiency.deployment_fit import deployment_fits
 from compress.efficiency.energy import inference_carbon, inference_energy
 from compress.efficiency.intervals import paired_difference
 from compress.efficiency.savings import training_efficiency, worth
-from compress.pipeline.plan import EXPORT_PACKAGES, FIT_PACKAGES, Plan, PlannedStage
 from compress.pipeline.predictions import Predictions, bits, class_changes, digest_of, disagreements
-from compress.recipe.schema import ShrinkStage, TeacherStage
+from compress.stages.kind import FIT_PACKAGES
+from compress.stages.planned import Plan, PlannedStage
+from compress.stages.runtime_packages import EXPORT_PACKAGES
+from compress.stages.shrink import ShrinkStage
+from compress.stages.teacher import TeacherStage
 from compress.store.store import Store
 from compress.utils.system import processor, version_of
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from compress.data.prepared import ImageData, Split, prepare
 from compress.efficiency.intervals import paired_difference
 from compress.measurement.accuracy import softmax
-from compress.pipeline.plan import Plan
+from compress.stages.planned import Plan
 from compress.store.store import Store
 
 EXAMPLES = 12

@@ -71,8 +71,6 @@ def _absent_classes(data: ImageData) -> list[str]:
         if name == "train":
             raise UsageError(f"data: no train image has the class {shown}; add some, or remove the class")
         if len(data.classes) - len(missing) < 2:
-            raise UsageError(
-                f"data: {name} has images of fewer than two classes; a classifier cannot be evaluated on it"
-            )
+            raise UsageError(f"data: {name} has fewer than two classes; a classifier cannot be evaluated on it")
         lines.append(f"No {name} image has the class {shown}: {CONSEQUENCE[name]}.")
     return lines

@@ -41,9 +41,7 @@ def new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CompressError(
-            f"cannot create the runs folder {parent}: {error.strerror}; --runs names another"
-        ) from error
+        raise CompressError(f"cannot create {parent}: {error.strerror}; --runs names another folder") from error
     name = started.strftime("%Y%m%d-%H%M%S")
     for number in range(1, 1000):
         folder = parent / (name if number == 1 else f"{name}-{number}")

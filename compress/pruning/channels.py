@@ -16,7 +16,7 @@ from torch import nn
 from compress.measurement.compute import macs, parameters
 from compress.models.factory import classifier
 from compress.models.layers import layers_named
-from compress.recipe.schema import Channels
+from compress.recipe.channels import Channels
 from compress.utils.errors import CompressError, UsageError, first_line
 
 Curve = Sequence[tuple[float, float]]

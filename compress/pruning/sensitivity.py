@@ -11,7 +11,7 @@ import torch_pruning
 from torch import nn
 
 from compress.pruning.channels import Curve, kept_layers, without_channels
-from compress.recipe.schema import Channels
+from compress.recipe.channels import Channels
 
 Row = dict[str, Any]
 

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
 from compress.data.prepared import ImageData, Split
 from compress.data.preprocess import Preprocess
-from compress.measurement.accuracy import accuracy
+from compress.measurement.accuracy import accuracy_record
 from compress.measurement.compute import bit_operations, count, parameters
 from compress.measurement.predict import Logits, predict_split
 from compress.models.architecture import Network
@@ -26,7 +27,7 @@ from compress.models.fingerprint import embedding_id
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.recipe.data import PLAIN
 from compress.recipe.schema import Recipe
-from compress.results import Inference, Ledger, VariantMetrics
+from compress.results import Accuracy, Inference, Ledger, VariantMetrics
 from compress.stages.planned import Plan
 from compress.stages.teacher import TeacherStage
 from compress.stages.teacher_inputs import embeddings_of
@@ -144,6 +145,11 @@ def float_inference(model: nn.Module, preprocess: Preprocess, size: int) -> Infe
     )
 
 
+def test_accuracy(logits: Logits, labels: NDArray[np.int64]) -> Accuracy:
+    """Return the accuracy on the test split, of logits `[images, classes]` and labels `[images]`."""
+    return Accuracy.model_validate(accuracy_record(logits.argmax(1), labels, "test"))
+
+
 def store_network(
     context: StageContext, label: str, folder: Path, network: Network, ledger: Ledger, **details: object
 ) -> None:
@@ -177,7 +183,7 @@ def store_metrics(
     labels = context.data.test.labels
     assert labels is not None
     np.save(folder / LOGITS, logits)
-    record = accuracy(logits.argmax(1), labels, "test")
+    record = test_accuracy(logits, labels)
     metrics = VariantMetrics.model_validate({"accuracy": record, "inference": inference, "training": ledger, **details})
     (folder / METRICS).write_text(metrics.model_dump_json(indent=1))
     if inference.uncounted_operators:

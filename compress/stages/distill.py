@@ -19,6 +19,7 @@ class DistillStage(NetworkStage, Distillation):
     from_: Identifier = Field(alias="from", description="the teacher stage")
 
     starts_from: ClassVar[frozenset[str]] = frozenset({TEACHER})
+    lineage: ClassVar[str] = "distilled"
     tag: ClassVar[str | None] = "knowledge-distillation"
 
     def progress(self) -> str:

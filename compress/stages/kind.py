@@ -42,6 +42,7 @@ class StageKind(StageSection):
         pruner: Whether `compress-model list pruners` has it.
         control: Whether it is the control of the variant that it starts from, with which the report compares it.
         continues_ledger: Whether its training compute includes its parent's.
+        lineage: How the report's lineage says that a variant was made.
         tag: Tag of the model card for variants that went through it.
     """
 
@@ -50,6 +51,7 @@ class StageKind(StageSection):
     pruner: ClassVar[bool] = False
     control: ClassVar[bool] = False
     continues_ledger: ClassVar[bool] = False
+    lineage: ClassVar[str] = ""
     tag: ClassVar[str | None] = None
 
     def progress(self) -> str:
@@ -174,9 +176,7 @@ class NetworkStage(StageKind, Fit):
         try:
             return file_digest(Path(path))
         except OSError as error:
-            raise CompressError(
-                f"stage {self.id}: checkpoint {path} not found; correct `student.checkpoint`"
-            ) from error
+            raise CompressError(f"stage {self.id}: no checkpoint {path}; correct `student.checkpoint`") from error
 
 
 SET_ELSEWHERE = frozenset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import pytest
 import yaml
 
 from compress.data.leakage import overlaps, refuse_in_test, remarks
-from compress.data.prepared import prepare
+from compress.data.prepared import ImageData, prepare
 from compress.data.source import Part, Raw
 from compress.data.splits import share_out
-from compress.pipeline import data_checks
+from compress.pipeline.preflight import check_data
 from compress.recipe import parse_recipe
 from compress.recipe.data import DataSection
 from compress.store.store import Store
@@ -28,8 +29,12 @@ def recipe(photos: Path, **top: Any) -> Any:
     return parse_recipe(f"data: {{source: image-folder, path: {photos}, resolution: 16}}\n{stages}{words}")
 
 
+def checked(given: Any, store: Store) -> list[str]:
+    return check_data(given, prepare(given.data, store, given.seed), store)
+
+
 def test_without_any(photos: Path, store: Store) -> None:
-    assert data_checks.check_data(recipe(photos), store) == []
+    assert checked(recipe(photos), store) == []
 
 
 def test_nothing_to_calibrate_on_is_said_before_anything_is_trained(photos: Path, store: Store) -> None:
@@ -37,23 +42,23 @@ def test_nothing_to_calibrate_on_is_said_before_anything_is_trained(photos: Path
     stage = "{id: int8, kind: quantize, from: s, calibrate_on: unlabeled}"
     given = recipe(photos).model_dump(by_alias=True, exclude_unset=True)
     text = f"stages: [{{id: s, kind: train, student: resnet18}}, {stage}]\n"
-    with pytest.raises(UsageError, match="stage int8: there are no unlabeled images to calibrate on"):
-        data_checks.check_data(parse_recipe(text + yaml.safe_dump({"data": given["data"]})), store)
+    with pytest.raises(UsageError, match="stage int8: no unlabeled images to calibrate on"):
+        checked(parse_recipe(text + yaml.safe_dump({"data": given["data"]})), store)
 
 
 def test_a_train_image_in_test_is_refused_unless_it_is_allowed(photos: Path, store: Store) -> None:
     shutil.copy(photos / "train" / "dog" / "04.png", photos / "test" / "dog" / "other name.png")
     said = r"1 of the 7 test images is in (train|validation) too, .* first is image 6 of test \(dog\) and image \d+ of"
     with pytest.raises(UsageError, match=said + r".*allow: \[overlap\]"):
-        data_checks.check_data(recipe(photos), store)
-    (remark,) = data_checks.check_data(recipe(photos, allow="[overlap]"), store)
+        checked(recipe(photos), store)
+    (remark,) = checked(recipe(photos, allow="[overlap]"), store)
     assert "too: the accuracy there is too high, by how much is not known" in remark
 
 
 def test_an_unlabelled_test_image_is_refused_too(photos: Path, store: Store) -> None:
     shutil.copy(photos / "test" / "cat" / "00.png", photos / "unlabeled" / "it.png")
     with pytest.raises(UsageError, match="1 of the 6 test images is in unlabeled too"):
-        data_checks.check_data(recipe(photos), store)
+        checked(recipe(photos), store)
 
 
 def test_a_validation_image_in_train_is_said(photos: Path, store: Store) -> None:
@@ -78,45 +83,34 @@ def test_it_is_looked_for_once(photos: Path, store: Store, monkeypatch: pytest.M
     assert overlaps(data, store) == []
 
 
-def without(monkeypatch: pytest.MonkeyPatch, split: str, label: int) -> Callable[..., Any]:
-    """Gives prepared data in which no image of a split has a label."""
-
-    def prepared(*arguments: Any) -> Any:
-        from dataclasses import replace
-
-        data = prepare(*arguments)
-        part = getattr(data, split)
-        keep = np.asarray(part.labels) != label
-        return replace(data, **{split: replace(part, images=part.images[keep], labels=part.labels[keep])})
-
-    return prepared
+def without(data: ImageData, split: str, label: int) -> ImageData:
+    """Data in which no image of a split has a label."""
+    part = getattr(data, split)
+    keep = np.asarray(part.labels) != label
+    return replace(data, **{split: replace(part, images=part.images[keep], labels=part.labels[keep])})
 
 
 @pytest.mark.parametrize(
     ("split", "words"),
     [
-        ("train", "no train image has the class dog, so no network can learn it"),
-        ("validation", "validation has images of fewer than two classes"),
-        ("test", "test has images of fewer than two classes"),
+        ("train", "no train image has the class dog; add some"),
+        ("validation", "validation has fewer than two classes"),
+        ("test", "test has fewer than two classes"),
     ],
 )
-def test_a_split_that_a_missing_class_makes_useless(
-    photos: Path, store: Store, monkeypatch: pytest.MonkeyPatch, split: str, words: str
-) -> None:
-    monkeypatch.setattr(data_checks, "prepare", without(monkeypatch, split, 1))
+def test_a_split_that_a_missing_class_makes_useless(photos: Path, store: Store, split: str, words: str) -> None:
+    given = recipe(photos)
     with pytest.raises(UsageError, match=words):
-        data_checks.check_data(recipe(photos), store)
+        check_data(given, without(prepare(given.data, store, 0), split, 1), store)
 
 
-def test_a_class_that_test_lacks_is_said(
-    photos: Path, paint: Callable[..., Path], store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_class_that_test_lacks_is_said(photos: Path, paint: Callable[..., Path], store: Store) -> None:
     for number in range(4):
         paint(photos / "train" / "fox" / f"{number}.png", 200 + number)
     paint(photos / "test" / "fox" / "0.png", 300)
-    monkeypatch.setattr(data_checks, "prepare", without(monkeypatch, "test", 2))
-    (remark,) = data_checks.check_data(recipe(photos), store)
-    assert remark.startswith("No test image has the class fox: the accuracy does not tell")
+    given = recipe(photos)
+    (remark,) = check_data(given, without(prepare(given.data, store, 0), "test", 2), store)
+    assert remark.startswith("No test image has the class fox: the accuracy does not cover it")
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])

@@ -19,7 +19,7 @@ from compress.deployment import open_vino
 from compress.deployment.artifact import load_artifact
 from compress.deployment.providers import check_provider
 from compress.deployment.runtimes import find_runtime, missing, require, require_engine
-from compress.pipeline.preflight import check_needs
+from compress.pipeline.preflight import check_requirements
 from compress.recipe.load import parse_recipe
 from compress.utils.errors import CompressError
 
@@ -53,7 +53,7 @@ def test_providers_and_devices_that_are_there_are_found(with_cuda: None, monkeyp
 def test_a_recipe_that_asks_for_an_absent_one_is_told_before_anything_runs() -> None:
     recipe = parse_recipe(GOOD.replace(EXPORT, f"{EXPORT}    runtimes: [onnxruntime-cuda]\n"))
     with pytest.raises(CompressError, match="stage files: the runtime onnxruntime-cuda needs CUDAExecutionProvider"):
-        check_needs(recipe.stages)
+        check_requirements(recipe.stages)
 
 
 def test_a_silent_fall_back_to_the_processor_is_an_error(

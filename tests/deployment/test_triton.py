@@ -12,7 +12,7 @@ from deployment.tiny_classifier import PREPROCESS
 from support import Job
 
 from compress.deployment.triton import triton_config, write_triton
-from compress.recipe.schema import ExportStage
+from compress.stages.export import ExportStage
 from compress.utils.errors import CompressError, UsageError
 
 Artifacts = dict[str, dict[str, Path]]

@@ -12,7 +12,7 @@ from compress.measurement.compute import bit_operations, count, layer_macs, macs
 from compress.models.jit_fuse import fused
 from compress.pruning.channels import prune_channels
 from compress.quantization.ptq import quantize
-from compress.recipe.schema import Channels
+from compress.recipe.channels import Channels
 from compress.utils.errors import CompressError
 
 

@@ -21,9 +21,9 @@ from compress.models.fingerprint import local_files
 from compress.models.students import create_student
 from compress.models.teachers import load_teacher
 from compress.pruning.channels import prune_channels
+from compress.recipe.channels import Channels
 from compress.recipe.data import SampleData
 from compress.recipe.models import ClassifierTeacher, OpenClipTeacher, Student
-from compress.recipe.schema import Channels
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.resources import ASSETS
 

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from support import photographs
 
 from compress.models.factory import create_model
-from compress.pipeline import profiling as timing
-from compress.pipeline.estimate import estimate
+from compress.pipeline.cost_model import estimate
 from compress.recipe.load import parse_recipe
+from compress.stages import profiling
 
 RECIPE = """\
 name: many
@@ -34,10 +34,10 @@ stages:
 AGAIN = """\
 import json, sys
 from pathlib import Path
-from compress.pipeline.estimate import estimate
+from compress.pipeline.cost_model import estimate
 from compress.recipe.load import parse_recipe
 rows = estimate(parse_recipe(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
-print(json.dumps({"rows": rows, "torch": "torch" in sys.modules}))
+print(json.dumps({"rows": [vars(row) for row in rows], "torch": "torch" in sys.modules}))
 """
 
 
@@ -46,13 +46,13 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is built and timed, in order."""
     seen: list[str] = []
     for name in ("teacher_cost", "student_cost"):
-        original = getattr(timing, name)
+        original = getattr(profiling, name)
 
         def counted(*given: Any, name: str = name, original: Any = original, **options: Any) -> Any:
             seen.append(name + (" masked" if options.get("masked") else ""))
             return original(*given, **options)
 
-        monkeypatch.setattr(timing, name, counted)
+        monkeypatch.setattr(profiling, name, counted)
     return seen
 
 
@@ -67,7 +67,7 @@ def recipe(tmp_path: Path) -> str:
 def test_equal_networks_are_timed_once_and_then_known_without_torch(tmp_path, recipe, timed) -> None:
     rows = estimate(parse_recipe(recipe), tmp_path / "runs")
     assert timed == ["teacher_cost", "student_cost", "student_cost masked"]
-    macs = {row["unit"]: row["macs"] for row in rows}
+    macs = {row.unit: row.macs for row in rows}
     images = 24  # of train, without those that validation gets
     forward, training = macs["int8"] // 16, macs["alone"] // images
     assert 2 * forward < training < 3 * forward
@@ -79,7 +79,7 @@ def test_equal_networks_are_timed_once_and_then_known_without_torch(tmp_path, re
     command = [sys.executable, "-c", AGAIN, str(tmp_path / "many.yaml"), str(tmp_path / "runs")]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"rows": rows, "torch": False}
+    assert json.loads(done.stdout) == {"rows": [vars(row) for row in rows], "torch": False}
 
 
 def test_another_size_or_a_damaged_note_is_timed_again(tmp_path, recipe, timed, monkeypatch) -> None:
@@ -97,4 +97,4 @@ def test_another_size_or_a_damaged_note_is_timed_again(tmp_path, recipe, timed, 
     again = estimate(parse_recipe(short), runs)
     assert timed == 3 * ["teacher_cost", "student_cost"]
     assert said == [f"store: {note} is damaged; networks are timed again"]
-    assert [row["macs"] for row in again] == [row["macs"] for row in rows]
+    assert [row.macs for row in again] == [row.macs for row in rows]

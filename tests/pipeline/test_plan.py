@@ -24,7 +24,7 @@ stages:
 def keys(tmp_path: Path):
     def of(*changes: str) -> dict[str, str]:
         plan = make_plan(parse_recipe(RECIPE, list(changes)), Store(tmp_path))
-        return {unit.id: unit.key for unit in plan.units}
+        return {unit.id: unit.key for unit in plan.stages}
 
     return of
 

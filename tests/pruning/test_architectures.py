@@ -13,7 +13,7 @@ from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import changed_sizes, load_variant, save_variant
 from compress.models.factory import create_model
 from compress.pruning.channels import prune_channels
-from compress.recipe.schema import Channels
+from compress.recipe.channels import Channels
 from compress.utils.errors import CompressError
 
 FAST = [

@@ -7,7 +7,7 @@ from torch import nn
 from compress.models.factory import create_model
 from compress.pruning.channels import IMPORTANCES, prune_channels
 from compress.pruning.gradients import keep_gradients
-from compress.recipe.schema import Channels
+from compress.recipe.channels import Channels
 from compress.utils.errors import CompressError, UsageError
 
 

@@ -10,7 +10,7 @@ from compress.measurement.compute import macs
 from compress.models.factory import create_model
 from compress.pruning.channels import kept_layers, prune_channels, ratios_at, without_channels
 from compress.pruning.sensitivity import coupled_layers, curves_of, sensitivity
-from compress.recipe.schema import Channels
+from compress.recipe.channels import Channels
 
 
 def test_layers_that_are_added_lose_channels_together() -> None:

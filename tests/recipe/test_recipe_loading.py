@@ -12,7 +12,9 @@ from recipe.recipe_texts import GOOD
 from compress.recipe import compose as compose_module
 from compress.recipe import load_recipe, ordered_stages, parse_recipe, teacher_of
 from compress.recipe.models import Student
-from compress.recipe.schema import DistillStage, TeacherStage, TrainStage
+from compress.stages.distill import DistillStage
+from compress.stages.teacher import TeacherStage
+from compress.stages.train import TrainStage
 from compress.utils import resources
 from compress.utils.errors import RecipeError, UsageError
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from compress.recipe.fit import Fit
 from compress.recipe.reference import reference
-from compress.recipe.schema import PruneStage, Recipe
+from compress.recipe.schema import Recipe
+from compress.stages.prune import PruneStage
 
 SHIPPED = Path(__file__).parents[2] / "recipes" / "REFERENCE.md"
 

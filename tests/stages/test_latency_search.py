@@ -6,8 +6,8 @@ from torch import nn
 
 from compress.models.factory import create_model
 from compress.pruning.channels import prune_channels
-from compress.recipe.schema import Channels, LatencyTarget
-from compress.stages.prune.latency_search import LatencyTrials
+from compress.recipe.channels import Channels, LatencyTarget
+from compress.stages.prune.latency_search import LatencySearch
 from compress.utils.errors import UsageError
 
 
@@ -15,20 +15,20 @@ def widths(network: nn.Module) -> int:
     return sum(module.out_channels for module in network.modules() if isinstance(module, nn.Conv2d))
 
 
-def test_a_network_is_timed_beside_the_dense_one_and_its_runs_are_counted() -> None:
+def test_search_times_networks_beside_the_dense_one_and_counts_its_macs() -> None:
     torch.manual_seed(0)
     dense = create_model("timm", "test_resnet", 10, 32).eval()
     small = prune_channels(dense, 32, Channels(target_macs=0.3, round_to=4))
-    trials = LatencyTrials(dense, 32, LatencyTarget(share=0.5, batch=2, rounds=5), threads=1)
+    trials = LatencySearch(dense, 32, LatencyTarget(share=0.5, batch=2, rounds=5), threads=1)
     share = trials(small)
     (row,) = trials.rows
-    assert row["share"] == share and row["share_ci95"][0] <= share <= row["share_ci95"][1]
-    assert row["macs"] < 0.3 * 4_100_000 and row["p50_ms"] > 0
+    assert row.share == share and row.share_ci95[0] <= share <= row.share_ci95[1]
+    assert row.macs < 0.3 * 4_100_000 and row.p50_ms > 0
     # Of both, at least the turns, one run before each, and what warms up.
-    assert trials.macs > 2 * (2 * 5 + 3) * row["macs"]
+    assert trials.macs > 2 * (2 * 5 + 3) * row.macs
 
 
-def test_the_widest_network_within_the_latency_is_found() -> None:
+def test_search_returns_the_widest_network_within_the_latency() -> None:
     dense = create_model("timm", "test_resnet", 10, 32).eval()
     asked: list[float] = []
 
@@ -43,7 +43,7 @@ def test_the_widest_network_within_the_latency_is_found() -> None:
     assert min(share for share in asked if share > 0.6) - reached < 0.1
 
 
-def test_a_latency_that_cannot_be_reached() -> None:
+def test_an_unreachable_latency_target_names_the_smallest_reachable_one() -> None:
     dense = create_model("timm", "test_resnet", 10, 32).eval()
     settings = Channels(target_latency=LatencyTarget(share=0.1), round_to=4)
     with pytest.raises(UsageError, match=r"target_latency 0.1 cannot be reached: the smallest reachable value is 0.7"):

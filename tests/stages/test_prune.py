@@ -185,7 +185,7 @@ def test_what_was_measured_is_not_measured_again(searched_job: Job, monkeypatch:
             finished = searched_job.run_here()
         assert finished.returncode == 1 and f"stage {name}: the power is gone" in finished.stderr
         with monkeypatch.context() as patch:
-            patch.setattr(pruned, "LatencyTrials", None)
+            patch.setattr(pruned, "LatencySearch", None)
             finished = searched_job.run_here()
         assert finished.returncode == 0, finished.stderr
         assert f"{name}: goes on after epoch 1 of 2" in finished.stderr

@@ -14,14 +14,14 @@ from support import Job
 from torch import nn
 
 from compress.models.checkpoints import load_variant
-from compress.pipeline.plan import PlannedStage
 from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.pt2e import convert
 from compress.quantization.qat import BATCH_NORM, TRAINING, Freeze, prepare_aware, trained
 from compress.quantization.serialize import rebuild_graph, record_graph
 from compress.recipe.load import load_recipe
-from compress.recipe.schema import QuantizeStage
+from compress.stages.planned import PlannedStage
+from compress.stages.quantize import QuantizeStage
 from compress.stages.quantize.qat import train_aware
 from compress.utils.errors import CompressError, UsageError
 

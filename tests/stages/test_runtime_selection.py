@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from recipe.recipe_texts import GOOD
 from support import Job, photographs
+from torch import nn
 
+from compress.benchmark.runtime_selection import choose
 from compress.deployment import ncnn
 from compress.deployment.coverage import Coverage
 from compress.measurement.latency import fastest
-from compress.pipeline.plan import _runtimes
 from compress.recipe.load import parse_recipe
-from compress.recipe.schema import ExportStage
 from compress.report.tables import choice_line
-from compress.stages.export.make import _check
-from compress.stages.export.runtime_selection import choose
+from compress.results import RuntimeChoice, ValidationCheck
+from compress.stages.export import ExportStage, make
 from compress.utils.errors import CompressError, RecipeError
 
 HERE = ("onnxruntime", "openvino", "ncnn")
@@ -37,8 +36,9 @@ def around(middle: float, spread: float = 0.01, seed: int = 0) -> list[float]:
     return [float(value) for value in np.random.default_rng(seed).normal(middle, spread * middle, 30)]
 
 
-def validation(**losses: float) -> dict[str, dict[str, Any]]:
-    return {name: {"loss": loss, "agreement": 1 - loss, "n": 200} for name, loss in losses.items()}
+def chosen(times: dict[str, list[float]], allowed: float, **losses: float) -> RuntimeChoice:
+    checks = {name: ValidationCheck(loss=loss, agreement=1 - loss, n=200) for name, loss in losses.items()}
+    return choose(times, checks, allowed, batch=1, left_out={})
 
 
 def test_of_several_as_fast_the_first_of_the_table_is_taken() -> None:
@@ -51,13 +51,14 @@ def test_of_several_as_fast_the_first_of_the_table_is_taken() -> None:
 
 def test_a_file_that_loses_too_much_is_not_chosen_however_fast() -> None:
     times = {"a": around(3.0), "b": around(1.0), "c": around(2.0)}
-    record = choose(times, validation(a=0.0, b=0.02, c=0.005), 0.005)
-    assert record["runtime"] == "c" and record["tied"] == []
-    assert [row["holds"] for row in record["candidates"]] == [True, False, True]
-    ratios = [row["ratio_to_choice"] for row in record["candidates"]]
+    record = chosen(times, 0.005, a=0.0, b=0.02, c=0.005)
+    assert record.runtime == "c" and record.tied == ()
+    assert [row.holds for row in record.candidates] == [True, False, True]
+    ratios = [row.ratio_to_choice for row in record.candidates]
+    assert None not in ratios
     assert ratios[0] < 1 < ratios[1] and ratios[2] == 1
-    none = choose(times, validation(a=0.1, b=0.1, c=0.1), 0.005)
-    assert none["runtime"] is None and none["candidates"][0]["ratio_to_choice"] is None
+    none = chosen(times, 0.005, a=0.1, b=0.1, c=0.1)
+    assert none.runtime is None and none.candidates[0].ratio_to_choice is None
 
 
 def test_the_choice_of_each_batch_is_one_line() -> None:
@@ -78,20 +79,20 @@ def test_auto_stands_alone_in_a_recipe() -> None:
 
 
 def test_every_runtime_is_asked_whether_it_takes_the_variant(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compress.pipeline.plan.missing", lambda name: [] if name in HERE else ["something"])
+    monkeypatch.setattr("compress.stages.export.missing", lambda name: [] if name in HERE else ["something"])
     recipe = parse_recipe(GOOD.replace("from: [distilled, int8]\n", "from: [distilled, int8]\n    runtimes: auto\n"))
     stages = {stage.id: stage for stage in recipe.stages}
     export = stages["files"]
     assert isinstance(export, ExportStage)
-    assert _runtimes(export, stages["distilled"]) == ["onnxruntime", "openvino", "ncnn"]
-    assert _runtimes(export, stages["int8"]) == ["onnxruntime", "openvino"]  # ncnn takes float networks only
+    assert export._runtimes_for(stages["distilled"]) == ["onnxruntime", "openvino", "ncnn"]
+    assert export._runtimes_for(stages["int8"]) == ["onnxruntime", "openvino"]  # ncnn takes float networks only
 
 
 def test_a_run_exports_to_every_runtime_that_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> Path:
         raise CompressError("ncnn has no such operator")
 
-    monkeypatch.setattr("compress.pipeline.plan.missing", lambda name: [] if name in HERE else ["something"])
+    monkeypatch.setattr("compress.stages.export.missing", lambda name: [] if name in HERE else ["something"])
     monkeypatch.setattr(ncnn, "build", fails)
     job = Job(tmp_path)
     for split, count in (("train", 12), ("test", 4)):
@@ -114,15 +115,16 @@ def test_a_run_exports_to_every_runtime_that_is_here(tmp_path: Path, monkeypatch
     again = job.run_here()
     assert again.returncode == 0 and "latency: taken from the store" in again.stderr + again.stdout
     for here, says in (
-        (("ncnn",), "stage files/first: no runtime that is here takes it: ncnn has no such operator"),
-        ((), "stage files/first: none of the runtimes that take first is here: `compress-model doctor` says more"),
+        (("ncnn",), "stage files/first: no installed runtime takes it: ncnn has no such operator"),
+        ((), "stage files/first: no runtime that takes first is installed; `compress-model doctor` says more"),
     ):
-        monkeypatch.setattr("compress.pipeline.plan.missing", lambda name, here=here: [] if name in here else ["some"])
+        monkeypatch.setattr("compress.stages.export.missing", lambda name, here=here: [] if name in here else ["some"])
         failed = job.run_here()
         assert failed.returncode == 1 and says in failed.stderr, failed.stderr
 
 
 def test_a_quantized_file_that_runs_in_float_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compress.deployment.onnx_runtime.coverage", lambda path: Coverage(0, 5, 0, 100))
+    variant = make._Variant("int8", nn.Identity(), None, True, np.zeros((1, 1), np.float32))  # type: ignore[arg-type]
     with pytest.raises(CompressError, match="onnxruntime runs none of the 5 convolutions of int8 in integer"):
-        _check("onnxruntime", Path("model.onnx"), None, None, np.zeros(0), True, "int8")  # type: ignore[arg-type]
+        make._evaluate(None, "onnxruntime", Path("model.onnx"), variant)  # type: ignore[arg-type]

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from compress.data.preprocess import Preprocess
 from compress.deployment.export import artifact_bytes, export
 from compress.deployment.runtimes import elsewhere, find_runtime
 from compress.deployment.triton import write_triton
-from compress.measurement.accuracy import accuracy, agreement, max_abs_diff
+from compress.measurement.accuracy import agreement, max_abs_diff
 from compress.measurement.predict import Logits, Runner, predict_split_in_runtime
 from compress.recipe.stage import QUANTIZED
 from compress.results import ARTIFACTS, Artifact, RuntimeChecks, ValidationCheck
-from compress.stages.context import LOGITS, StageContext
+from compress.stages.context import LOGITS, StageContext, test_accuracy
 from compress.stages.export import ExportStage
 from compress.stages.planned import PlannedStage
 from compress.utils.checksums import write_sums
@@ -112,8 +113,9 @@ def _check_on_validation(context: StageContext, variant: _Variant, files: _Files
         raise CompressError("no installed runtime takes it: " + "; ".join(files.left_out.values()))
     validation = context.data.validation
 
-    def predicted(run: Runner) -> np.ndarray:
-        return predict_split_in_runtime(run, variant.preprocess, validation, BATCH).argmax(1)
+    def predicted(run: Runner) -> NDArray[np.int64]:
+        classes: NDArray[np.int64] = predict_split_in_runtime(run, variant.preprocess, validation, BATCH).argmax(1)
+        return classes
 
     expected = predicted(partial(run_eager, variant.model))
     checks = {}
@@ -136,7 +138,7 @@ def _evaluate(context: StageContext, runtime: str, path: Path, variant: _Variant
     label = f"{variant.id} in {runtime}: test images"
     logits = predict_split_in_runtime(engine.load(path), variant.preprocess, test, BATCH, progress=label)
     assert test.labels is not None
-    record = accuracy(logits.argmax(1), test.labels, "test")
+    record = test_accuracy(logits, test.labels)
     same = agreement(logits.argmax(1), variant.logits.argmax(1))
     say(f"  {runtime}: top-1 {record.top1:.2%}, agrees with PyTorch on {same:.2%}")
     return Artifact(
@@ -174,4 +176,5 @@ def _place(path: Path, variant: str) -> str:
 @torch.inference_mode()
 def run_eager(model: nn.Module, images: np.ndarray) -> np.ndarray:
     """Run a network in eager PyTorch: float32 `[b, 3, r, r]` to `[b, classes]`."""
-    return model(torch.from_numpy(images).contiguous(memory_format=torch.channels_last)).numpy()  # type: ignore[no-any-return]
+    logits: np.ndarray = model(torch.from_numpy(images).contiguous(memory_format=torch.channels_last)).numpy()
+    return logits

@@ -44,6 +44,7 @@ class PruneStage(StageKind, Channels):
     fit_label: ClassVar[str] = "repair"
     pruner: ClassVar[bool] = True
     continues_ledger: ClassVar[bool] = True
+    lineage: ClassVar[str] = "pruned"
     tag: ClassVar[str | None] = "pruning"
 
     def progress(self) -> str:

@@ -54,7 +54,7 @@ class State:
 
     network: Network
     ledger: Ledger
-    findings: Findings = Findings()
+    findings: Findings
 
     def write(self, folder: Path) -> None:
         save_variant(folder, self.network)
@@ -87,7 +87,7 @@ def make_pruned(context: StageContext, planned: PlannedStage, folder: Path) -> N
     assert isinstance(stage, PruneStage) and planned.parent
     network = context.parent_network(planned.parent)
     job = _Job(context, planned, stage, network.model)
-    state = State(network, Ledger.start(context.metrics(planned.parent).training))
+    state = State(network, Ledger.start(context.metrics(planned.parent).training), Findings())
     for number in range(1, stage.rounds + 1):
         state = _stored(job, f"pruned-{number}", partial(_prune, job, state, number))
         if number < stage.rounds:
@@ -128,7 +128,7 @@ def _prune(job: _Job, state: State, number: int) -> State:
     curves = None
     if stage.analyse:
         rows_found, ledger = _analyse(job, state, ledger, number)
-        curves = curves_of(rows_found)
+        curves = curves_of([row.model_dump() for row in rows_found])
         findings = findings.model_copy(update={"sensitivity": (*(findings.sensitivity or ()), *rows_found)})
     settings = _target_of_round(stage, number / stage.rounds)
     threads = thread_count(context.recipe.measure.threads)

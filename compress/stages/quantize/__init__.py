@@ -83,6 +83,7 @@ class QuantizeStage(StageKind):
     starts_from: ClassVar[frozenset[str]] = frozenset({NETWORK, SPARSE})
     fit_label: ClassVar[str] = "quantization-aware training"
     continues_ledger: ClassVar[bool] = True
+    lineage: ClassVar[str] = "quantized"
     tag: ClassVar[str | None] = "quantization"
 
     @property

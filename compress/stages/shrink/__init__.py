@@ -31,6 +31,7 @@ class ShrinkStage(StageKind):
     starts_from: ClassVar[frozenset[str]] = frozenset({PRUNED})
     pruner: ClassVar[bool] = True
     control: ClassVar[bool] = True
+    lineage: ClassVar[str] = "trained from scratch at the same share of the width"
 
     def progress(self) -> str:
         return f"training the control of {self.from_}"

@@ -41,6 +41,7 @@ class SparsifyStage(StageKind):
     fit_label: ClassVar[str] = "repair"
     pruner: ClassVar[bool] = True
     continues_ledger: ClassVar[bool] = True
+    lineage: ClassVar[str] = "weights set to zero"
     tag: ClassVar[str | None] = "sparsity"
 
     @property
