@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import sys
@@ -64,8 +63,8 @@ def run(
     from compress.recipe.load import load_recipe
 
     loggers = [name for name in log.split(",") if name]
-    folder = run_recipe(load_recipe(recipe, overrides or ()), runs, fresh=fresh, loggers=loggers)
-    results = json.loads((folder / "results.json").read_text())
+    folder, record = run_recipe(load_recipe(recipe, overrides or ()), runs, fresh=fresh, loggers=loggers)
+    results = record.model_dump(mode="json")
     if as_json:
         print_json(results)
         return
@@ -126,14 +125,14 @@ def validate(
 def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")]) -> None:
     """Write report.html, report.md and model_card.md again from results.json."""
     from compress.report import PAGES, write_report
-    from compress.report.io import read_results
+    from compress.results.read import read_run
     from compress.utils.checksums import check_run, update_sums
     from compress.utils.errors import CompressError, UsageError
 
     path = run / "results.json"
     for remark in check_run(run):
         print(remark, file=sys.stderr)
-    results = read_results(run)
+    results = read_run(run).model_dump(mode="json")
     try:
         write_report(results, run)
     except (OSError, CompressError):
@@ -170,7 +169,7 @@ def gap(
     """Say how far training compute runs ahead of the hardware, and what a saving offsets of it."""
     from compress.gap import gap_record
 
-    record = gap_record(basis or (), start, end, run, models, hardware, since)
+    record = gap_record(basis or (), start, end, run, models, hardware, since).to_dict()
     if plot:
         from compress.report.gap_chart import draw_gap
 
@@ -196,7 +195,7 @@ def schema(
 ) -> None:
     """Print the JSON Schema of recipes, or of results.json."""
     if results:
-        from compress.report.schema import results_schema
+        from compress.results.schema import results_schema
 
         print_json(results_schema())
         return

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compress.deployment.runtimes import require_whole, thread_count, torch_threads
 from compress.measurement.counters import Found, NoReading, find_counter
@@ -24,6 +24,7 @@ from compress.pipeline.plan import Plan, PlannedStage, make_plan
 from compress.pipeline.preflight import check_needs
 from compress.recipe.schema import Recipe
 from compress.report import write_report
+from compress.results.run import RunInfo, RunRecord
 from compress.store.store import Store
 from compress.utils import console as progress
 from compress.utils.atomic import write_atomic
@@ -35,8 +36,15 @@ if TYPE_CHECKING:
     from compress.stages.context import StageContext
 
 
-def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, loggers: Sequence[str] = ()) -> Path:
-    """Run a recipe and return the folder of the run, with `results.json` and the pages made from it.
+class FinishedRun(NamedTuple):
+    """A finished run: its folder, and everything in its `results.json`."""
+
+    folder: Path
+    record: RunRecord
+
+
+def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, loggers: Sequence[str] = ()) -> FinishedRun:
+    """Run a recipe, and write the folder of the run with `results.json` and the pages made from it.
 
     Args:
         runs: folder of all runs and of the store that they share.
@@ -79,22 +87,21 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, logge
             _measure_energy(plan, store, counter, log)
         made = [unit.id for unit in plan.units if unit.id not in from_store]
         began = started.isoformat(timespec="seconds")
-        info = {"id": folder.name, "started": began, "made": made, "from_store": from_store}
-        results = collect(plan, store, info, command=shlex.join(["compress-model", *sys.argv[1:]]))
-        results["environment"]["energy_counter"] = counter.detail
-        results["data"]["remarks"] = remarks
+        info = RunInfo(id=folder.name, started=began, made=tuple(made), from_store=tuple(from_store))
+        command = shlex.join(["compress-model", *sys.argv[1:]])
+        record = collect(plan, store, info, command, energy_counter=counter.detail, remarks=remarks)
         _copy_artifacts(plan, store, folder)
-        results["run"]["wall_s"] = round(time.monotonic() - clock, 3)
-        write_atomic(folder / "recipe.yaml", _yaml(results["recipe"]["resolved"]))
-        write_atomic(folder / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
-        write_report(results, folder)
-        log.write("done", wall_s=results["run"]["wall_s"])
+        record = record.finished(wall_s=round(time.monotonic() - clock, 3))
+        write_atomic(folder / "recipe.yaml", _yaml(record.recipe.resolved))
+        write_atomic(folder / "results.json", record.to_json() + "\n")
+        write_report(record.model_dump(mode="json"), folder)
+        log.write("done", wall_s=record.run.wall_s)
         write_sums(folder, leave_out=["store"])
     except BaseException as error:
         with suppress(OSError):  # of a full disk, which the error itself tells of
             log.write("failed", error=f"{type(error).__name__}: {error}")
         raise
-    return folder
+    return FinishedRun(folder, record)
 
 
 class Log:
