@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compress.api.functional import distill, measure, prune, quantize
-    from compress.api.run import Results, run
+    from compress.api.run import RunResults, run
     from compress.data.preprocess import Preprocess
     from compress.deployment.artifact import load_artifact
     from compress.efficiency.doublings import doublings
@@ -26,7 +26,7 @@ _WHERE = {
     "Preprocess": "compress.data.preprocess",
     "Recipe": "compress.recipe.schema",
     "RecipeError": "compress.utils.errors",
-    "Results": "compress.api.run",
+    "RunResults": "compress.api.run",
     "UsageError": "compress.utils.errors",
     "distill": "compress.api.functional",
     "doublings": "compress.efficiency.doublings",
@@ -42,7 +42,7 @@ __all__ = [
     "Preprocess",
     "Recipe",
     "RecipeError",
-    "Results",
+    "RunResults",
     "UsageError",
     "distill",
     "doublings",

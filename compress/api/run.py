@@ -1,14 +1,16 @@
-"""A run for Python: its figures by variant, and its artifacts."""
+"""A run from Python: its results by variant, and its artifacts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from compress.report.io import read_results
+from compress.results.read import read_run
+from compress.results.run import RunRecord
+from compress.results.variant import Variant
 from compress.utils.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,65 +18,74 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One variant of a run.
+class VariantResults:
+    """Results of one variant.
 
     Attributes:
-        id: The stage that made it.
-        record: Its entry in `results.json`.
-        folder: The folder of the run.
+        record: The variant's entry in `results.json`.
+        folder: Folder of the run.
     """
 
-    id: str
-    record: Mapping[str, Any] = field(repr=False)
+    record: Variant = field(repr=False)
     folder: Path
 
     @property
+    def id(self) -> str:
+        """Id of the stage that made it."""
+        return self.record.id
+
+    @property
     def top1(self) -> float:
-        """Accuracy on the test images, a fraction."""
-        return float(self.record["accuracy"]["top1"])
+        """Top-1 accuracy on the test split, a fraction."""
+        return self.record.accuracy.top1
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of the forward pass for one image."""
-        return int(self.record["inference"]["macs"])
+        """Multiply-accumulates per image."""
+        return self.record.inference.macs
 
     def artifact(self, runtime: str) -> Path:
-        """The file that `load_artifact` takes.
+        """Path of the artifact for a runtime, for `load_artifact`.
 
         Raises:
             UsageError: the run has no artifact of this variant for the runtime.
         """
-        paths: dict[str, Path] = {row["runtime"]: self.folder / row["path"] for row in self.record["artifacts"]}
+        paths = {artifact.runtime: self.folder / artifact.path for artifact in self.record.artifacts}
         if runtime not in paths:
-            there = ", ".join(paths) or "none: no export stage names it"
-            raise UsageError(f"{self.id} has no artifact for {runtime}; it has {there}")
+            available = (
+                f"it has {', '.join(paths)}" if paths else "none was exported; add an export stage to the recipe"
+            )
+            raise UsageError(f"{self.id} has no artifact for {runtime}; {available}")
         return paths[runtime]
 
 
 @dataclass(frozen=True)
-class Results:
-    """What a run leaves: `results.json` as plain data, and the folder that it lies in.
+class RunResults:
+    """Results of a run, and the folder that they lie in.
 
-    It stands for its folder where a path is asked for, and in a notebook it shows its chart.
+    Usable as a path, which is that of the folder. In a notebook it shows its charts.
+
+    Attributes:
+        folder: Folder of the run.
+        record: Everything in `results.json`.
     """
 
     folder: Path
-    record: Mapping[str, Any] = field(repr=False)
+    record: RunRecord = field(repr=False)
 
     @classmethod
-    def read(cls, folder: str | Path) -> Results:
-        """The results of a run that is there already.
+    def read(cls, folder: str | Path) -> RunResults:
+        """Read the results of a finished run.
 
         Raises:
-            UsageError: the folder is no run.
+            UsageError: the folder is not that of a finished run, or its results are of another version.
         """
-        return cls(Path(folder), read_results(Path(folder)))
+        return cls(Path(folder), read_run(Path(folder)))
 
     @cached_property
-    def variants(self) -> dict[str, Variant]:
-        """The variants by the ids of their stages."""
-        return {one["id"]: Variant(one["id"], one, self.folder) for one in self.record["variants"]}
+    def variants(self) -> dict[str, VariantResults]:
+        """Variants by the id of the stage that made them."""
+        return {variant.id: VariantResults(variant, self.folder) for variant in self.record.variants}
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -82,29 +93,41 @@ class Results:
     def _repr_html_(self) -> str:
         from compress.report.notebook import notebook_html
 
-        return notebook_html(self.record)
+        return notebook_html(self.record.model_dump(mode="json"))
 
 
 def run(
     recipe: Recipe | str | Path, runs: str | Path = "runs", *, overrides: Sequence[str] = (), fresh: bool = False
-) -> Results:
+) -> RunResults | None:
     """Run a recipe, as `compress-model run` does.
 
     Args:
-        recipe: A recipe, the file of one, or the name of a shipped one.
+        recipe: A recipe, its file, or the name of a shipped one.
         runs: Folder of all runs and of the store that they share.
-        overrides: `a.b.c=value` texts; for a recipe that is not read yet.
-        fresh: Take nothing that an earlier run stored.
+        overrides: `a.b.c=value` texts, for a recipe given by file or name.
+        fresh: Take nothing from the store.
+
+    Returns:
+        The results; None in a further process of a run on several devices, which only joins its trainings.
 
     Raises:
         UsageError: the recipe is wrong.
-        CompressError: a stage failed; what was finished before it stays in the store.
+        CompressError: a stage failed; finished stages stay in the store.
     """
     from compress.pipeline.runner import run as run_recipe
     from compress.recipe.load import load_recipe
 
+    command = _call(recipe, overrides, fresh)
     if isinstance(recipe, str | Path):
         recipe = load_recipe(recipe, overrides)
     elif overrides:
-        raise UsageError("overrides are for a recipe that is not read yet: give its file or its name")
-    return Results.read(run_recipe(recipe, Path(runs), fresh=fresh))
+        raise UsageError("overrides need a recipe that is not loaded yet; pass its file or name")
+    finished = run_recipe(recipe, Path(runs), fresh=fresh, command=command)
+    return RunResults(finished.folder, finished.record) if finished else None
+
+
+def _call(recipe: Recipe | str | Path, overrides: Sequence[str], fresh: bool) -> str:
+    """Write the call down as its caller would."""
+    given = repr(str(recipe)) if isinstance(recipe, str | Path) else "recipe"
+    changes = f", overrides={list(overrides)!r}" if overrides else ""
+    return f"compress.run({given}{changes}{', fresh=True' if fresh else ''})"

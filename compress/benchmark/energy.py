@@ -36,4 +36,4 @@ def benchmark_energy(context: StageContext, counter: Counter, folder: Path) -> N
                 advance()
     if not any(row.value for of_variant in rows.values() for row in of_variant):
         raise NoReading("no variant draws more than the idle machine; is it busy with other work?")
-    (folder / ENERGY).write_text(EnergyMeasurements(counter=counter.name, energy=rows).model_dump_json(indent=1))
+    EnergyMeasurements(counter=counter.name, energy=rows).write(folder / ENERGY)

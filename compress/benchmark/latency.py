@@ -35,7 +35,7 @@ def benchmark_latency(context: StageContext, folder: Path) -> None:
         peak_memory_basis=basis,
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     )
-    (folder / LATENCY).write_text(record.model_dump_json(indent=1))
+    record.write(folder / LATENCY)
 
 
 def _latency(context: StageContext, targets: BenchTargets) -> dict[str, tuple[LatencyRow, ...]]:

@@ -25,7 +25,7 @@ def select_runtimes(context: StageContext, targets: BenchTargets) -> dict[str, t
         allowed, variant = planned.stage.allowed_loss, planned.parent
         if allowed is None or variant is None:
             continue
-        checks = RuntimeChecks.model_validate_json((context.folder(planned.id) / CHECKS).read_text())
+        checks = RuntimeChecks.read(context.folder(planned.id) / CHECKS)
         for batch in measure.batches:
             images = targets.images(variant, batch)
             candidates = {name: partial(targets.runners[name][variant], images) for name in checks.validation}

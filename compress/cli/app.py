@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -64,8 +64,11 @@ def run(
     from compress.recipe.load import load_recipe
 
     loggers = [name for name in log.split(",") if name]
-    folder = run_recipe(load_recipe(recipe, overrides or ()), runs, fresh=fresh, loggers=loggers)
-    results = json.loads((folder / "results.json").read_text())
+    command = shlex.join(["compress-model", *sys.argv[1:]])
+    done = run_recipe(load_recipe(recipe, overrides or ()), runs, fresh=fresh, loggers=loggers, command=command)
+    if done is None:
+        return
+    folder, results = done.folder, done.record.model_dump(mode="json")
     if as_json:
         print_json(results)
         return
@@ -91,7 +94,7 @@ def plan(
 
     rows = estimate(load_recipe(recipe, overrides or ()), runs)
     if as_json:
-        print_json(rows)
+        print_json([vars(row) for row in rows])
         return
     from rich.console import Console
 
@@ -126,14 +129,14 @@ def validate(
 def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")]) -> None:
     """Write report.html, report.md and model_card.md again from results.json."""
     from compress.report import PAGES, write_report
-    from compress.report.io import read_results
+    from compress.results.read import read_run
     from compress.utils.checksums import check_run, update_sums
     from compress.utils.errors import CompressError, UsageError
 
     path = run / "results.json"
     for remark in check_run(run):
         print(remark, file=sys.stderr)
-    results = read_results(run)
+    results = read_run(run).model_dump(mode="json")
     try:
         write_report(results, run)
     except (OSError, CompressError):
@@ -170,7 +173,7 @@ def gap(
     """Say how far training compute runs ahead of the hardware, and what a saving offsets of it."""
     from compress.gap import gap_record
 
-    record = gap_record(basis or (), start, end, run, models, hardware, since)
+    record = gap_record(basis or (), start, end, run, models, hardware, since).to_dict()
     if plot:
         from compress.report.gap_chart import draw_gap
 
@@ -196,7 +199,7 @@ def schema(
 ) -> None:
     """Print the JSON Schema of recipes, or of results.json."""
     if results:
-        from compress.report.schema import results_schema
+        from compress.results.schema import results_schema
 
         print_json(results_schema())
         return

@@ -58,8 +58,11 @@ def init(
 
         rows = estimate(recipe, runs)
     if as_json:
+        planned = None if rows is None else [vars(row) for row in rows]
         chosen = {"resolution": choices.side, "epochs": choices.epochs, "teacher": choices.why}
-        print_json({"recipe": str(output), "seen": survey_record(settings, survey), "chosen": chosen, "estimate": rows})
+        print_json(
+            {"recipe": str(output), "seen": survey_record(settings, survey), "chosen": chosen, "estimate": planned}
+        )
         return
     if rows is None:
         print(f"{survey.total:,} images take a while to decode: `compress-model plan {output}` says the time to expect")

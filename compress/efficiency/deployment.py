@@ -2,59 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+
+from compress.results.deployment import MillionImages
+from compress.results.variant import Variant
 
 MILLION = 10**6
 
 
 def seconds_per_million(batch_ms: float, batch: int) -> float:
-    """Seconds of a machine that is never idle: 10^6 x time of a batch / images of a batch.
+    """Compute the seconds of a machine that never idles: 10^6 x latency of a batch / its images.
 
     Args:
-        batch_ms: Time of one batch, ms.
-        batch: Images of a batch.
+        batch_ms: Latency of one batch, milliseconds.
+        batch: Batch size, images.
 
     Raises:
         ValueError: When one of them is not positive.
     """
     if batch_ms <= 0 or batch <= 0:
-        raise ValueError(f"{batch} images in {batch_ms} ms cannot be")
+        raise ValueError(f"latency and batch size must be positive, not {batch_ms} ms and {batch} images")
     return MILLION * batch_ms / 1000 / batch
 
 
 def price_per_million(seconds: float, price_per_hour: float) -> float:
-    """Price of so many seconds of a machine, in the currency of its price per hour."""
+    """Convert seconds of a machine to their price, in the currency of its price per hour."""
     return seconds / 3600 * price_per_hour
 
 
-def costs_of_million(variants: Iterable[Mapping[str, Any]], profile: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What a million inferences cost each variant, at its lowest measured time per image.
+def costs_of_million(variants: Iterable[Variant], price_per_hour: float | None) -> tuple[MillionImages, ...]:
+    """Compute what a million images cost each variant, at its lowest measured time per image.
 
     Args:
-        variants: Variant records of `results.json`.
-        profile: {price_per_hour, ...} of a recipe's `deployment`; the price may be None.
-
-    Returns:
-        [{id, runtime, precision, batch, seconds, price, energy_j}]: one entry for each variant with a latency; the
-        price None where the profile has none, the energy None where there is none. The machine is the one that
-        latency was measured on, and never idle.
+        variants: Variants; those without a latency are left out.
+        price_per_hour: Price of the machine that latency was measured on; None where it is unknown.
     """
-    found = []
-    for variant in variants:
-        rows = [row for row in (variant.get("inference") or {}).get("latency") or [] if row.get("p50_ms")]
-        if not rows:
-            continue
-        row = min(rows, key=lambda row: row["p50_ms"] / row["batch"])
-        energy = (variant["inference"].get("energy_j") or {}).get("value")
-        seconds, price = seconds_per_million(row["p50_ms"], row["batch"]), profile.get("price_per_hour")
-        found.append(
-            {
-                "id": variant["id"],
-                **{key: row.get(key) for key in ("runtime", "precision", "batch")},
-                "seconds": seconds,
-                "price": price_per_million(seconds, price) if price else None,
-                "energy_j": energy * MILLION if energy else None,
-            }
-        )
-    return found
+    return tuple(_cost(variant, price_per_hour) for variant in variants if variant.inference.latency)
+
+
+def _cost(variant: Variant, price_per_hour: float | None) -> MillionImages:
+    fastest = min(variant.inference.latency, key=lambda row: row.p50_ms / row.batch)
+    seconds, energy = seconds_per_million(fastest.p50_ms, fastest.batch), variant.inference.energy_j.value
+    return MillionImages(
+        id=variant.id,
+        runtime=fastest.runtime,
+        precision=fastest.precision,
+        batch=fastest.batch,
+        seconds=seconds,
+        price=price_per_million(seconds, price_per_hour) if price_per_hour else None,
+        energy_j=energy * MILLION if energy else None,
+    )

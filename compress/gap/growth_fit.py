@@ -1,22 +1,23 @@
-"""Growth rates that are computed from tables of published points, never typed."""
+"""Growth rates that are computed from tables of published points, never typed in."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compress.efficiency.doublings import doublings
-from compress.efficiency.trends import fit_growth, months_per_doubling
+from compress.efficiency.trends import Fit, fit_growth, months_per_doubling
 from compress.gap.points import Points, read_points
+from compress.gap.trend import Trend
 from compress.utils.errors import UsageError
 from compress.utils.resources import shipped
 
-Record = dict[str, Any]
-
 CONFIDENCE = 0.95
 COMPUTE = "training compute"
+METHOD = "least squares of log2 on the date, interval by Student's t"
 
 SHIPPED = {
     "models": ("ai-and-compute.csv", "OpenAI, AI and Compute (2018)"),
@@ -28,11 +29,65 @@ HERNANDEZ_AND_BROWN = (
 )
 
 
-def fits_of_tables(models: Path | None, hardware: Path | None, since: float) -> list[Record]:
-    """Growth of every quantity of the two tables, the shipped ones where none is given.
+@dataclass(frozen=True)
+class TableFit:
+    """Growth of one quantity of a table.
+
+    Attributes:
+        quantity: Quantity that is fitted.
+        unit: Its unit.
+        table: Name or path of the table.
+        source: Source of a shipped table; None for a given one.
+        fit: The fit; None where the points are too few.
+        rows: Rows of the table.
+        about: Which rows were used, and why there is no fit.
+    """
+
+    quantity: str
+    unit: str
+    table: str
+    source: str | None
+    fit: Fit | None
+    rows: int
+    about: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fit for JSON."""
+        head = {"quantity": self.quantity, "unit": self.unit, "table": self.table, "source": self.source}
+        if self.fit is None:
+            return {**head, "growth": None, "about": self.about}
+        fit = self.fit
+        figures = {
+            "growth": fit.growth,
+            "doubling_years": fit.doubling_years,
+            "points": fit.points,
+            "first": fit.first,
+            "last": fit.last,
+            "ci95": [fit.low, fit.high],
+        }
+        return {**head, **figures, "method": METHOD, "rows": self.rows, "about": self.about}
+
+
+@dataclass(frozen=True)
+class AlgorithmicEfficiency:
+    """Fall of the training compute to AlexNet's accuracy: as stated, from the end points, and as a fit."""
+
+    reduction: int
+    doublings: float | None
+    reduction_with_alexnet_stopped_at_epoch_62: int
+    reduction_of_end_points: float
+    months_per_doubling_stated: int
+    months_per_doubling_of_end_points: float
+    months_per_doubling_fitted: float
+    about: str
+    source: str
+
+
+def fit_tables(models: Path | None, hardware: Path | None, since: float) -> list[TableFit]:
+    """Fit the growth of every quantity of the two tables, the shipped ones where none is given.
 
     Raises:
-        UsageError: A given table cannot be used.
+        UsageError: a given table cannot be used.
     """
     fits = []
     for kind, given in (("models", models), ("hardware", hardware)):
@@ -42,71 +97,71 @@ def fits_of_tables(models: Path | None, hardware: Path | None, since: float) -> 
             _fit(points, path.name if given is None else str(given), source if given is None else None)
             for points in read_points(path, kind, since)
         ]
-        if all(fit["growth"] is None for fit in found):
-            raise UsageError(f"{path}: {found[0]['about']}")
+        if all(fit.fit is None for fit in found):
+            raise UsageError(f"{path}: {found[0].about}")
         fits += found
     return fits
 
 
-def _fit(points: Points, table: str, source: str | None) -> Record:
-    """The record of a fit; without a growth, and with the reason, where the points are too few."""
+def _fit(points: Points, table: str, source: str | None) -> TableFit:
+    """Fit one quantity; without a growth, and with the reason, where the points are too few."""
     left_out = ", ".join(f"{count} {reason}" for reason, count in points.unused.items())
     about = f"{len(points.values)} of {points.rows} rows used" + (f"; {left_out}" if left_out else "")
-    record: Record = {"quantity": points.quantity, "unit": points.unit, "table": table, "source": source}
+    fit = None
     try:
-        fit = asdict(fit_growth(points.years, points.values, CONFIDENCE))
+        fit = fit_growth(points.years, points.values, CONFIDENCE)
     except ValueError as error:
-        return {**record, "growth": None, "about": f"{about}: {error}"}
-    low, high = fit.pop("low"), fit.pop("high")
-    method = "least squares of log2 on the date, interval by Student's t"
-    return {**record, **fit, "ci95": [low, high], "method": method, "rows": points.rows, "about": about}
+        about = f"{about}: {error}"
+    return TableFit(points.quantity, points.unit, table, source, fit, points.rows, about)
 
 
-def fitted_trends(fits: list[Record], stand_in: Record | None) -> list[Record]:
-    """The fits as trends: training compute against every hardware quantity that grows slower.
+def fitted_trends(fits: Sequence[TableFit], stand_in: Trend | None) -> list[Trend]:
+    """Turn fits into trends: training compute against every hardware quantity that grows slower.
 
     Args:
-        fits: What `fits_of_tables` gave.
-        stand_in: A trend whose growth stands in for that of a table of models; None where there is such a table.
+        fits: Fits of both tables.
+        stand_in: A trend whose growth replaces that of a table of models; None where there is such a table.
     """
+    compute = next((fit for fit in fits if fit.quantity == COMPUTE), None)
     if stand_in:
-        growth = {key: value for key, value in stand_in.items() if key.startswith("growth")}
-        about, table, last = "training compute of " + stand_in["name"], stand_in["source"], None
+        growth, ci90, ci95 = stand_in.growth, stand_in.growth_ci90, stand_in.growth_ci95
+        about, table, last = f"training compute of {stand_in.name}", stand_in.source, math.inf
+    elif compute and compute.fit and compute.fit.growth > 1:
+        growth, ci90, ci95 = compute.fit.growth, None, (compute.fit.low, compute.fit.high)
+        about, table, last = f"training compute, {compute.about}", f"Growth: {compute.table}", compute.fit.last
     else:
-        compute = next((fit for fit in fits if fit["quantity"] == COMPUTE and fit["growth"]), None)
-        if compute is None or compute["growth"] <= 1:
-            return []
-        growth = {"growth": compute["growth"], "growth_ci95": compute["ci95"]}
-        about, table, last = f"training compute, {compute['about']}", f"Growth: {compute['table']}", compute["last"]
+        return []
     return [
-        {
-            "name": f"fitted {fit['quantity'].split(',')[0]}",
-            **growth,
-            "hardware": fit["growth"],
-            "hardware_ci95": fit["ci95"],
-            "basis": f"{fit['quantity']}, {fit['about']}; {about}",
-            "source": f"{table} Hardware: {fit['table']}",
-            "until": math.ceil(min(fit["last"], last or fit["last"])),
-        }
-        for fit in fits
-        if fit["quantity"] != COMPUTE and fit["growth"] and fit["growth"] < growth["growth"]
+        Trend(
+            name=f"fitted {one.quantity.split(',')[0]}",
+            growth=growth,
+            growth_ci90=ci90,
+            growth_ci95=ci95,
+            hardware=one.fit.growth,
+            hardware_ci95=(one.fit.low, one.fit.high),
+            basis=f"{one.quantity}, {one.about}; {about}",
+            source=f"{table} Hardware: {one.table}",
+            until=math.ceil(min(one.fit.last, last)),
+        )
+        for one in fits
+        if one.quantity != COMPUTE and one.fit and one.fit.growth < growth
     ]
 
 
-def ai_and_efficiency() -> Record:
-    """Doublings of algorithmic efficiency to AlexNet's accuracy: as stated, from the end points, and as a fit."""
+def ai_and_efficiency() -> AlgorithmicEfficiency:
+    """Compute the doublings of algorithmic efficiency from the published points."""
     table = shipped("configs") / "trends" / "points" / "ai-and-efficiency.csv"
     (points,) = read_points(table, "models", 2010)
-    first, last = points.values[0], points.values[-1]
+    reduction = points.values[0] / points.values[-1]
     fit = fit_growth(points.years, [1 / value for value in points.values], CONFIDENCE)
-    return {
-        "reduction": 44,
-        "doublings": doublings(44),
-        "reduction_with_alexnet_stopped_at_epoch_62": 30,
-        "reduction_of_end_points": first / last,
-        "months_per_doubling_stated": 16,
-        "months_per_doubling_of_end_points": months_per_doubling(first / last, points.years[-1] - points.years[0]),
-        "months_per_doubling_fitted": 12 * (fit.doubling_years or 0),
-        "about": "training compute to AlexNet's 79.1% top-5 on ImageNet, AlexNet (2012) to EfficientNet-b0 (2019)",
-        "source": HERNANDEZ_AND_BROWN,
-    }
+    return AlgorithmicEfficiency(
+        reduction=44,
+        doublings=doublings(44),
+        reduction_with_alexnet_stopped_at_epoch_62=30,
+        reduction_of_end_points=reduction,
+        months_per_doubling_stated=16,
+        months_per_doubling_of_end_points=months_per_doubling(reduction, points.years[-1] - points.years[0]),
+        months_per_doubling_fitted=12 * (fit.doubling_years or 0),
+        about="training compute to AlexNet's 79.1% top-5 on ImageNet, AlexNet (2012) to EfficientNet-b0 (2019)",
+        source=HERNANDEZ_AND_BROWN,
+    )

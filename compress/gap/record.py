@@ -1,33 +1,114 @@
-"""All that `gap` says: the trends, what the published points say of them, and what a run's savings offset."""
+"""The compute gap: trends, fits of published points, and what the savings of a run offset."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any, Literal
 
 from compress.efficiency.doublings import months_of_gap, months_of_growth
-from compress.efficiency.trends import gap, gap_interval, holding_rate, years_to_catch_up
-from compress.gap.growth_fit import ai_and_efficiency, fits_of_tables, fitted_trends
+from compress.efficiency.trends import gap, holding_rate, years_to_catch_up
+from compress.gap.growth_fit import AlgorithmicEfficiency, TableFit, ai_and_efficiency, fit_tables, fitted_trends
+from compress.gap.trend import GapInterval, Trend, load_trend
 from compress.utils.checksums import RUN_AGAIN, refuse_changed
 from compress.utils.errors import CompressError, UsageError
-from compress.utils.resources import DEFAULT_TREND, config_names, shipped
+from compress.utils.resources import DEFAULT_TREND, config_names
 
-Record = dict[str, Any]
+if TYPE_CHECKING:
+    from compress.results.run import RunRecord
 
 LEVELS = (
     "A saving is a one-off step, not a rate: it delays the gap once, then the slope goes on. To hold the gap, the rate "
     "in the column 'to hold it' is needed every year."
 )
 TWICE = (
-    "essay counts efficiency twice: operations a joule already grow with operations a second, and it multiplies both."
+    "essay counts efficiency twice: operations per joule already grow with operations per second, and it multiplies "
+    "both."
 )
 NOT_OF_TRAINING = (
-    "A saving in inference has no months of gap: it pays no training compute. It is worth its months of growth."
+    "A saving in inference has no months of gap: it does not pay for training compute. It is worth its months of "
+    "growth."
 )
+
+
+@dataclass(frozen=True)
+class RunSaving:
+    """Doublings that a run may call saved."""
+
+    of: Literal["inference", "training"]
+    variant: str
+    against: str
+    doublings: float
+
+
+@dataclass(frozen=True)
+class Months:
+    """Doublings as months of growth; and of gap, where they are of training compute and the gap grows."""
+
+    months_of_growth: float | None
+    months_of_gap: float | None
+    hold: str | None
+
+
+@dataclass(frozen=True)
+class Basis:
+    """A trend with its gap between two years, and what savings offset by it.
+
+    Attributes:
+        trend: The trend.
+        gap: Factor by which compute outgrew hardware; None where the data of the trend end before.
+        gap_interval: Interval of the gap.
+        years_to_catch_up: Years that hardware needs to close the gap if compute stood still.
+        holding_rate: Efficiency gain that holds the gap, factor per year.
+        one_doubling: Months of one doubling of training efficiency.
+        savings: Savings of a run, each with its months.
+    """
+
+    trend: Trend
+    gap: float | None
+    gap_interval: GapInterval | None
+    years_to_catch_up: float | None
+    holding_rate: float
+    one_doubling: Months
+    savings: tuple[tuple[RunSaving, Months], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The basis for JSON."""
+        return {
+            **self.trend.to_dict(),
+            "gap": self.gap,
+            "gap_interval": asdict(self.gap_interval) if self.gap_interval else None,
+            "years_to_catch_up": self.years_to_catch_up,
+            "holding_rate": self.holding_rate,
+            "one_doubling": asdict(self.one_doubling),
+            "savings": [{**asdict(saving), **asdict(months)} for saving, months in self.savings],
+        }
+
+
+@dataclass(frozen=True)
+class GapRecord:
+    """Everything that `compress-model gap` shows."""
+
+    start: float
+    end: float
+    bases: tuple[Basis, ...]
+    fits: tuple[TableFit, ...]
+    ai_and_efficiency: AlgorithmicEfficiency
+    remarks: tuple[str, ...]
+    run: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record for JSON."""
+        return {
+            "start": self.start,
+            "end": self.end,
+            "bases": [basis.to_dict() for basis in self.bases],
+            "fits": [fit.to_dict() for fit in self.fits],
+            "ai_and_efficiency": asdict(self.ai_and_efficiency),
+            "remarks": list(self.remarks),
+            "run": self.run,
+        }
 
 
 def gap_record(
@@ -38,127 +119,99 @@ def gap_record(
     models: Path | None = None,
     hardware: Path | None = None,
     since: float = 2010,
-) -> Record:
-    """All that `gap` says.
+) -> GapRecord:
+    """Compute everything that `compress-model gap` shows.
 
     Args:
-        names: trends of `configs/trends`; none stands for all.
-        start: first year, at which compute and hardware are level.
-        end: last year.
-        run: folder of a run whose savings are turned into months of each trend.
-        models: a table of models and their training compute, to fit in place of the shipped one.
-        hardware: a table of accelerators, to fit in place of the shipped one.
-        since: first year of the points that are fitted.
+        names: Trends of `configs/trends`; all of them where none is named.
+        start: First year, at which compute and hardware are level.
+        end: Last year.
+        run: Folder of a run whose savings are converted to months by each trend.
+        models: Table of models and their training compute, to fit instead of the shipped one.
+        hardware: Table of accelerators, to fit instead of the shipped one.
+        since: First year of the points that are fitted.
 
     Raises:
-        UsageError: there is no such trend, the years do not follow on one another, or a table cannot be used.
+        UsageError: a trend is unknown, the years are not in order, or a table cannot be used.
         CompressError: the run has no results.
     """
     known = config_names("trends")
     for name in names:
         if name not in known:
-            raise UsageError(f"there is no trend {name!r}; there are {', '.join(known)}")
+            raise UsageError(f"unknown trend {name!r}; choose from {', '.join(known)}")
     if not start < end:
-        raise UsageError(f"--end {end:g} does not come after --start {start:g}")
-    fits = fits_of_tables(models, hardware, since)
-    trends = [_trend(name) for name in names or known]
+        raise UsageError(f"--end {end:g} must be later than --start {start:g}")
+    fits = fit_tables(models, hardware, since)
+    trends = [load_trend(name) for name in names or known]
     if models or hardware:
-        trends += fitted_trends(fits, None if models else _trend(DEFAULT_TREND))
-    savings = _savings(run) if run else []
-    bases = [basis_of(trend, start, end, savings) for trend in trends]
-    remarks = [LEVELS, *([TWICE] if any(basis["name"] == "essay" for basis in bases) else [])]
-    remarks += [NOT_OF_TRAINING] if any(saving["of"] == "inference" for saving in savings) else []
-    return {
-        "start": start,
-        "end": end,
-        "bases": bases,
-        "fits": fits,
-        "ai_and_efficiency": ai_and_efficiency(),
-        "remarks": remarks,
-        "run": str(run) if run else None,
-    }
+        trends += fitted_trends(fits, None if models else load_trend(DEFAULT_TREND))
+    savings = _read_savings(run) if run else []
+    remarks = [LEVELS, *([TWICE] if any(trend.name == "essay" for trend in trends) else [])]
+    remarks += [NOT_OF_TRAINING] if any(saving.of == "inference" for saving in savings) else []
+    return GapRecord(
+        start=start,
+        end=end,
+        bases=tuple(basis_of(trend, start, end, savings) for trend in trends),
+        fits=tuple(fits),
+        ai_and_efficiency=ai_and_efficiency(),
+        remarks=tuple(remarks),
+        run=str(run) if run else None,
+    )
 
 
-def _trend(name: str) -> Record:
-    trend: Record = yaml.safe_load((shipped("configs") / "trends" / f"{name}.yaml").read_text())
-    return trend
-
-
-def basis_of(trend: Record, start: float, end: float, savings: list[Record]) -> Record:
-    """One entry of `bases`: a trend with its gap between two years, and what savings offset by it.
+def basis_of(trend: Trend, start: float, end: float, savings: Sequence[RunSaving]) -> Basis:
+    """Compute the gap of a trend between two years, and the months of savings by it.
 
     Args:
-        trend: {name, growth, hardware, ...} of `configs/trends` or of a recipe.
-        start: first year, at which compute and hardware are level.
-        end: last year.
-        savings: what `run_savings` gave.
+        trend: Growth of training compute and of hardware.
+        start: First year, at which compute and hardware are level.
+        end: Last year.
+        savings: Savings of a run.
     """
-    growth, hardware = trend["growth"], trend["hardware"]
-    holds = end <= (trend.get("until") or end)  # a trend is not drawn out beyond the years that it was found in
-    return {
-        **trend,
-        "gap": gap(growth, hardware, start, end) if holds else None,
-        "gap_interval": _interval(trend, end - start) if holds else None,
-        "years_to_catch_up": years_to_catch_up(growth, hardware, start, end) if holds and hardware > 1 else None,
-        "holding_rate": holding_rate(growth, hardware),
-        "one_doubling": _worth(1, growth, hardware, training=True),
-        "savings": [
-            {**saving, **_worth(saving["doublings"], growth, hardware, saving["of"] == "training")}
-            for saving in savings
-        ],
-    }
+    growth, hardware = trend.growth, trend.hardware
+    holds = end <= (trend.until or end)  # a trend is not extrapolated beyond the years of its data
+    return Basis(
+        trend=trend,
+        gap=gap(growth, hardware, start, end) if holds else None,
+        gap_interval=trend.interval(end - start) if holds else None,
+        years_to_catch_up=years_to_catch_up(growth, hardware, start, end) if holds and hardware > 1 else None,
+        holding_rate=holding_rate(growth, hardware),
+        one_doubling=_months(1, trend, training=True),
+        savings=tuple((saving, _months(saving.doublings, trend, saving.of == "training")) for saving in savings),
+    )
 
 
-def _interval(trend: Record, years: float) -> Record | None:
-    """Only where both growths have an interval, and of one level."""
-    for level in ("90", "95"):
-        growth, hardware = trend.get(f"growth_ci{level}"), trend.get(f"hardware_ci{level}")
-        if growth and hardware:
-            low, high = gap_interval(trend["growth"], tuple(growth), trend["hardware"], tuple(hardware), years)
-            return {"level": int(level) / 100, "low": low, "high": high}
-    return None
+def _months(saved: float, trend: Trend, training: bool) -> Months:
+    held = months_of_gap(saved, trend.growth, trend.hardware) if training and trend.hardware < trend.growth else None
+    hold = f"To hold the gap, you would need this again every {held:.1f} months." if held and held > 0 else None
+    return Months(months_of_growth(saved, trend.growth), held, hold)
 
 
-def _worth(saved: float, growth: float, hardware: float, training: bool) -> Record:
-    """Months of growth; and of gap, where it is training compute that was saved and there is a growing gap."""
-    held = months_of_gap(saved, growth, hardware) if training and hardware < growth else None
-    return {
-        "months_of_growth": months_of_growth(saved, growth),
-        "months_of_gap": held,
-        "hold": f"To hold the gap, you would need this again every {held:.1f} months." if held and held > 0 else None,
-    }
+def _read_savings(run: Path) -> list[RunSaving]:
+    """Read what a run has saved: granted doublings of inference, and doublings of training compute."""
+    from compress.results.read import read_run
 
-
-def _savings(run: Path) -> list[Record]:
-    """What a run has saved: granted doublings of inference, and doublings of training compute."""
     refuse_changed(run / "results.json", RUN_AGAIN)
     try:
-        results = json.loads((run / "results.json").read_text())
-        return run_savings({key: results[key] for key in ("efficiency", "training_efficiency")})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CompressError(f"{run} has no results.json of a run that is done") from error
+        return run_savings(read_run(run))
+    except UsageError as error:
+        raise CompressError(str(error)) from error
 
 
-def run_savings(results: Mapping[str, Any]) -> list[Record]:
-    """Doublings that a run may call saved: of inference where granted, of training compute where reached.
+def run_savings(results: RunRecord) -> list[RunSaving]:
+    """List the doublings that a run may call saved: of inference where granted, of training compute where reached.
 
-    Training compute counts at the baseline's own last accuracy: beyond it the baseline's is not known, only a bound.
-
-    Args:
-        results: A `results.json`.
-
-    Returns:
-        [{of: inference | training, variant, against, doublings}].
+    Training compute counts at the baseline's own last accuracy: beyond it the baseline's is only bounded.
     """
     inference = [
-        {"of": "inference", "variant": record["id"], "against": entry["reference"], "doublings": saved}
-        for entry in results.get("efficiency") or []
-        for record in entry["variants"]
-        if record.get("granted") and (saved := (record["doublings"] or {}).get("macs") or 0) > 0
+        RunSaving("inference", variant.id, entry.reference, variant.doublings.macs)
+        for entry in results.efficiency
+        for variant in entry.variants
+        if variant.granted and variant.doublings.macs is not None and variant.doublings.macs > 0
     ]
     training = [
-        {"of": "training", "variant": entry["variant"], "against": entry["baseline"], "doublings": entry["doublings"]}
-        for entry in results.get("training_efficiency") or []
-        if entry["doublings"] is not None and not entry.get("chosen")
+        RunSaving("training", entry.variant, entry.baseline, entry.doublings)
+        for entry in results.training_efficiency
+        if entry.doublings is not None and not entry.chosen
     ]
     return inference + training

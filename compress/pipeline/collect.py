@@ -1,4 +1,4 @@
-"""`results.json`: what the store holds of a plan, put together. No torch, so that a second run is quick."""
+"""Collect the results of a plan from the store. Imports no torch, so that a second run is quick."""
 
 from __future__ import annotations
 
@@ -6,158 +6,218 @@ import hashlib
 import json
 import os
 import platform
-from typing import Any
+from collections.abc import Sequence
 
+from compress.data.prepared import ImageData
 from compress.efficiency.deployment import costs_of_million
 from compress.efficiency.deployment_fit import deployment_fits
 from compress.efficiency.energy import inference_carbon, inference_energy
 from compress.efficiency.intervals import paired_difference
-from compress.efficiency.savings import training_efficiency, worth
+from compress.efficiency.savings import savings
+from compress.efficiency.training import training_efficiency
 from compress.pipeline.predictions import Predictions, bits, class_changes, digest_of, disagreements
+from compress.recipe.stage import TEACHER
+from compress.recipe.worth import Deployment as RecipeDeployment
+from compress.results.accuracy import Control, Published
+from compress.results.artifacts import Artifact
+from compress.results.deployment import Deployment, DeviceProfile
+from compress.results.inference import EnergyRow, MeasuredInference
+from compress.results.predictions import Disagreements
+from compress.results.run import SCHEMA_VERSION, DataSummary, Environment, RecipeRecord, RunInfo, RunRecord
+from compress.results.savings import Trend
+from compress.results.stored import ARTIFACTS, EnergyMeasurements, LatencyMeasurements, VariantMetrics
+from compress.results.training import Ledger, TeacherPretraining, Training, TrainingEnergy
+from compress.results.variant import Variant
 from compress.stages.kind import FIT_PACKAGES
 from compress.stages.planned import Plan, PlannedStage
 from compress.stages.runtime_packages import EXPORT_PACKAGES
-from compress.stages.shrink import ShrinkStage
-from compress.stages.teacher import TeacherStage
 from compress.store.store import Store
 from compress.utils.system import processor, version_of
 
-SCHEMA_VERSION = 1
+PACKAGES = tuple(dict.fromkeys((*FIT_PACKAGES, "open_clip_torch", "torchao", *EXPORT_PACKAGES)))
 
 
-def collect(plan: Plan, store: Store, run: dict[str, Any], command: str) -> dict[str, Any]:
-    """Put together the results of a plan all of whose units are in the store."""
-    resolved = plan.recipe.resolved()
-    measured = json.loads((store.path(plan.latency_key) / "latency.json").read_text())
-    measured["energy"] = _energy(plan, store)
-    answered = Predictions.read(plan, store)
-    variants = [_variant(plan, store, identifier, measured) for identifier in (u.id for u in plan.variants)]
-    for variant in variants:
-        variant["accuracy"]["right"] = bits(answered.right[variant["id"]])
-        variant["control"] = _control(plan, answered, variant["id"])
-    trend = plan.recipe.worth.trend.model_dump()
-    profile = plan.recipe.worth.deployment.model_dump() if plan.recipe.worth.deployment else None
-    efficiency = [
-        worth(variants, reference, plan.recipe.worth.tolerance, trend, answered.paired(reference), profile)
-        for reference in plan.recipe.worth.references
+def collect(
+    plan: Plan,
+    store: Store,
+    data: ImageData,
+    run: RunInfo,
+    command: str,
+    *,
+    energy_counter: str | None = None,
+    remarks: Sequence[str] | None = None,
+) -> RunRecord:
+    """Collect the results of a plan all of whose stages are in the store.
+
+    Args:
+        plan: The plan.
+        store: Store that holds its stages.
+        data: The prepared data.
+        run: The run itself.
+        command: Its command line.
+        energy_counter: Energy counter, or why there was none.
+        remarks: Remarks on the split.
+    """
+    worth = plan.recipe.worth
+    latency = LatencyMeasurements.read(store.path(plan.latency_key) / "latency.json")
+    energy, predictions = _energy(plan, store), Predictions.read(plan, store, data)
+    variants = [_variant(plan, store, unit, latency, energy.get(unit.id, ()), predictions) for unit in plan.variants]
+    trend = Trend.model_validate(worth.trend.model_dump())
+    profile = _profile(worth.deployment) if worth.deployment else None
+    saved = [
+        savings(variants, reference, worth.tolerance, trend, predictions.paired(reference), profile)
+        for reference in worth.references
     ]
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "run": run,
-        "command": command,
-        "recipe": {"name": plan.recipe.name, "sha256": _digest(resolved), "resolved": resolved},
-        "environment": {
-            "compress": version_of("compress-model"),
-            "python": platform.python_version(),
-            "torch": version_of("torch"),
-            "packages": {
-                name: version_of(name)
-                for name in dict.fromkeys((*FIT_PACKAGES, "open_clip_torch", "torchao", *EXPORT_PACKAGES))
-            },
-            "platform": platform.platform(),
-            "cpu": processor(),
-            "threads": plan.recipe.measure.threads or os.cpu_count(),
-            "gpu": measured["gpu"],
-        },
-        "data": _data(answered),
-        "variants": variants,
-        "efficiency": efficiency,
-        "deployment": {"profile": profile, "variants": costs_of_million(variants, profile)} if profile else None,
-        "deployments": deployment_fits(
-            variants, efficiency, [each.model_dump() for each in plan.recipe.worth.deployments], processor()
+    return RunRecord(
+        schema_version=SCHEMA_VERSION,
+        run=run,
+        command=command,
+        recipe=_recipe(plan),
+        environment=_environment(plan, latency.gpu, energy_counter),
+        data=_data(predictions, remarks),
+        variants=tuple(variants),
+        efficiency=tuple(saved),
+        deployment=_deployment(variants, profile) if profile else None,
+        deployments=deployment_fits(variants, saved, [_profile(each) for each in worth.deployments], processor()),
+        training_efficiency=training_efficiency(variants, trend, worth.reach),
+        class_changes=tuple(
+            change for reference in worth.references for change in class_changes(predictions, reference)
         ),
-        "training_efficiency": training_efficiency(variants, trend, plan.recipe.worth.reach),
-        "class_changes": [
-            change for reference in plan.recipe.worth.references for change in class_changes(answered, reference)
-        ],
-        "disagreements": _disagreements(plan, answered),
-    }
+        disagreements=_disagreements(plan, predictions),
+    )
 
 
-def _energy(plan: Plan, store: Store) -> dict[str, Any]:
-    """Rows of measured energy by variant; none where there was no counter, or none was to be asked."""
+def _recipe(plan: Plan) -> RecipeRecord:
+    resolved = plan.recipe.resolved()
+    digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()
+    return RecipeRecord(name=plan.recipe.name, sha256=digest, resolved=resolved)
+
+
+def _environment(plan: Plan, gpu: str | None, energy_counter: str | None) -> Environment:
+    return Environment(
+        compress=version_of("compress-model"),
+        python=platform.python_version(),
+        torch=version_of("torch"),
+        packages={name: version_of(name) for name in PACKAGES},
+        platform=platform.platform(),
+        cpu=processor(),
+        threads=plan.recipe.measure.threads or os.cpu_count(),
+        gpu=gpu,
+        energy_counter=energy_counter,
+    )
+
+
+def _data(predictions: Predictions, remarks: Sequence[str] | None) -> DataSummary:
+    data = predictions.data
+    return DataSummary(
+        name=data.name,
+        classes=data.classes,
+        train=len(data.train.images),
+        unlabeled=len(data.unlabeled.images),
+        validation=len(data.validation.images),
+        test=len(data.test.images),
+        skipped=data.skipped,
+        test_sha256=digest_of(data.test),
+        remarks=None if remarks is None else tuple(remarks),
+    )
+
+
+def _profile(deployment: RecipeDeployment) -> DeviceProfile:
+    return DeviceProfile.model_validate(deployment.model_dump())
+
+
+def _deployment(variants: Sequence[Variant], profile: DeviceProfile) -> Deployment:
+    return Deployment(profile=profile, variants=costs_of_million(variants, profile.price_per_hour))
+
+
+def _energy(plan: Plan, store: Store) -> dict[str, tuple[EnergyRow, ...]]:
+    """Rows of measured energy by variant; empty where there is no counter, or energy is off."""
     if plan.recipe.measure.energy == "off" or not store.has(plan.energy_key):
         return {}
-    return json.loads((store.path(plan.energy_key) / "energy.json").read_text())["energy"]  # type: ignore[no-any-return]
+    measured = EnergyMeasurements.read(store.path(plan.energy_key) / "energy.json").energy
+    return {name: tuple(row for one in rows if (row := one.row())) for name, rows in measured.items()}
 
 
-def _variant(plan: Plan, store: Store, identifier: str, measured: dict[str, Any]) -> dict[str, Any]:
-    unit = plan.unit(identifier)
-    metrics = json.loads((store.path(unit.key) / "metrics.json").read_text())
-    training = metrics["training"]
-    settings, latency = plan.recipe.measure, measured["latency"][identifier]
-    energy = inference_energy(measured["energy"].get(identifier, ()), latency, settings.watts)
-    artifacts = []
-    for export in plan.exports:
-        if export.parent == identifier:
-            artifacts += json.loads((store.path(export.key) / "artifacts.json").read_text())
-    return {
-        "id": identifier,
-        "kind": unit.stage.kind,
-        "parent": unit.parent,
-        "stage_key": unit.key,
-        "accuracy": metrics["accuracy"],
-        "published": unit.stage.published.model_dump() if unit.stage.published else None,
-        "inference": {
-            **metrics["inference"],
-            "latency": latency,
-            "peak_memory_bytes": measured["peak_memory_bytes"][identifier],
-            "peak_memory_basis": measured.get("peak_memory_basis", {}).get(identifier),
-            "energy_j": energy,
-            "carbon": inference_carbon(energy, settings.carbon_g_per_kwh),
-        },
-        "training": {
-            **{name: training[name] for name in ("macs", "parts", "wall_s")},
-            "energy_j": {"value": None, "method": None},
-            "curve": training["curve"],
-            "selected_on": training["selected_on"],
-            "interrupted": training.get("interrupted"),
-            "diverged": training.get("diverged", []),
-            "teacher_pretraining": _pretraining(plan, unit),
-        },
-        "artifacts": artifacts,
-        "choices": measured.get("choices", {}).get(identifier),
-        "pruning": metrics.get("pruning"),
-        "sparsity": metrics.get("sparsity"),
-        "quantization": metrics.get("quantization"),
-    }
+def _variant(
+    plan: Plan,
+    store: Store,
+    unit: PlannedStage,
+    measured: LatencyMeasurements,
+    energy: Sequence[EnergyRow],
+    predictions: Predictions,
+) -> Variant:
+    metrics = VariantMetrics.read(store.path(unit.key) / "metrics.json")
+    published = unit.stage.published
+    return Variant(
+        id=unit.id,
+        kind=unit.stage.kind,
+        parent=unit.parent,
+        stage_key=unit.key,
+        accuracy=metrics.accuracy.model_copy(update={"right": bits(predictions.correct[unit.id])}),
+        published=Published(top1=published.top1, source=published.source) if published else None,
+        inference=_inference(plan, unit.id, metrics, measured, energy),
+        training=_training(metrics.training, _pretraining(plan, unit)),
+        artifacts=_artifacts(plan, store, unit.id),
+        choices=measured.choices.get(unit.id),
+        pruning=metrics.pruning,
+        sparsity=metrics.sparsity,
+        quantization=metrics.quantization,
+        control=_control(unit, predictions),
+    )
 
 
-def _pretraining(plan: Plan, unit: PlannedStage) -> dict[str, Any]:
-    """What the training of a variant's teacher has cost: 0 without a teacher, null where the recipe does not say."""
-    stage = plan.unit(unit.teacher).stage if unit.teacher else unit.stage
-    if not isinstance(stage, TeacherStage):
-        return {"macs": 0, "source": None}
-    told = stage.teacher.pretraining
-    return {"macs": told.macs, "source": told.source} if told else {"macs": None, "source": None}
+def _inference(
+    plan: Plan, variant: str, metrics: VariantMetrics, measured: LatencyMeasurements, energy: Sequence[EnergyRow]
+) -> MeasuredInference:
+    settings, latency = plan.recipe.measure, measured.latency[variant]
+    lowest = inference_energy(energy, latency, settings.watts)
+    return MeasuredInference(
+        **dict(metrics.inference),
+        latency=latency,
+        peak_memory_bytes=measured.peak_memory_bytes[variant],
+        peak_memory_basis=measured.peak_memory_basis.get(variant),
+        energy_j=lowest,
+        carbon=inference_carbon(lowest, settings.carbon_g_per_kwh),
+    )
 
 
-def _disagreements(plan: Plan, answered: Predictions) -> dict[str, Any] | None:
-    """Between the last variant that has a teacher and that teacher; None where no variant has one."""
-    taught = [unit for unit in plan.variants if unit.teacher and unit.teacher != unit.id]
-    return disagreements(answered, taught[-1].teacher, taught[-1].id) if taught and taught[-1].teacher else None
+def _training(ledger: Ledger, pretraining: TeacherPretraining) -> Training:
+    return Training(
+        macs=ledger.macs,
+        parts=ledger.parts,
+        wall_s=ledger.wall_s,
+        energy_j=TrainingEnergy(value=None, method=None),
+        curve=ledger.curve,
+        selected_on=ledger.selected_on,
+        interrupted=ledger.interrupted,
+        diverged=ledger.diverged,
+        teacher_pretraining=pretraining,
+    )
 
 
-def _control(plan: Plan, answered: Predictions, identifier: str) -> dict[str, Any] | None:
-    """Of a shrink stage: what the pruned network has gained on it, in accuracy on the same test images."""
-    unit = plan.unit(identifier)
-    if not isinstance(unit.stage, ShrinkStage) or not unit.parent:
+def _artifacts(plan: Plan, store: Store, variant: str) -> tuple[Artifact, ...]:
+    files = (store.path(export.key) / "artifacts.json" for export in plan.exports if export.parent == variant)
+    return tuple(artifact for file in files for artifact in ARTIFACTS.validate_json(file.read_bytes()))
+
+
+def _pretraining(plan: Plan, unit: PlannedStage) -> TeacherPretraining:
+    """Training of the variant's teacher: 0 without a teacher, null where the recipe does not state it."""
+    stage = plan.stage(unit.teacher).stage if unit.teacher else unit.stage
+    if TEACHER not in stage.makes:
+        return TeacherPretraining(macs=0, source=None)
+    stated = stage.pretraining()
+    return TeacherPretraining(macs=stated.macs if stated else None, source=stated.source if stated else None)
+
+
+def _control(unit: PlannedStage, predictions: Predictions) -> Control | None:
+    """Of a control: accuracy that the variant it controls for gains on it, on the same test images."""
+    if not unit.stage.control or not unit.parent:
         return None
-    found = paired_difference(*answered.paired(identifier)[unit.parent])
-    return {"of": unit.parent, "gain": -found.difference, "gain_ci95": [-found.high, -found.low]}
+    gain = paired_difference(*predictions.paired(unit.id)[unit.parent])
+    return Control(of=unit.parent, gain=-gain.difference, gain_ci95=(-gain.high, -gain.low))
 
 
-def _data(answered: Predictions) -> dict[str, Any]:
-    data = answered.data
-    counts = {name: len(getattr(data, name).images) for name in ("train", "unlabeled", "validation", "test")}
-    return {
-        "name": data.name,
-        "classes": list(data.classes),
-        **counts,
-        "skipped": data.skipped,
-        "test_sha256": digest_of(data.test),
-    }
-
-
-def _digest(resolved: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()
+def _disagreements(plan: Plan, predictions: Predictions) -> Disagreements | None:
+    """Between the last variant that has a teacher and that teacher; None where no variant has one."""
+    pairs = [(unit.teacher, unit.id) for unit in plan.variants if unit.teacher and unit.teacher != unit.id]
+    return disagreements(predictions, *pairs[-1]) if pairs else None

@@ -57,8 +57,8 @@ def write_run(record: RunRecord, plan: Plan, store: Store, folder: Path) -> None
     """Write results, recipe, pages and deployable files into the folder of a run."""
     copy_artifacts(plan, store, folder)
     write_atomic(folder / "recipe.yaml", _yaml(record.recipe.resolved))
-    write_atomic(folder / "results.json", record.to_json())
-    write_report(record, folder)
+    write_atomic(folder / "results.json", record.to_json() + "\n")
+    write_report(record.model_dump(mode="json"), folder)
 
 
 def seal(folder: Path) -> None:

@@ -52,9 +52,9 @@ class _Job:
 
     def context(self) -> StageContext:
         from compress.stages.context import StageContext
-        from compress.training.loggers import FitLoggers
+        from compress.training.loggers import Watch
 
-        loggers = FitLoggers(self.log.write, self.loggers, self.log.path.parent / "logs")
+        loggers = Watch(self.log.write, self.loggers, self.log.path.parent / "logs")
         return StageContext(self.plan, self.store, self.data, loggers)
 
 
@@ -110,8 +110,8 @@ def run(
         info = RunInfo(
             id=folder.name, started=started.isoformat(timespec="seconds"), made=made, from_store=tuple(from_store)
         )
-        record = collect(plan, store, data, info, command=command, energy_counter=counter, remarks=remarks)
-        record = record.with_wall_time(round(time.monotonic() - clock, 3))
+        record = collect(plan, store, data, info, command, energy_counter=counter, remarks=remarks)
+        record = record.finished(wall_s=round(time.monotonic() - clock, 3))
         write_run(record, plan, store, folder)
         log.write("done", wall_s=record.run.wall_s)
         seal(folder)

@@ -14,7 +14,7 @@ from typing import Any
 
 from compress.efficiency.intervals import paired_difference
 from compress.report.formats import field
-from compress.report.io import read_results
+from compress.results.read import read_run as read_record
 from compress.utils.checksums import check_run
 from compress.utils.errors import UsageError
 
@@ -31,10 +31,7 @@ def read_run(folder: Path) -> Record:
     Raises:
         UsageError: the folder is no run, or its file no results.
     """
-    results = read_results(folder)
-    if not isinstance(results, dict) or not isinstance(results.get("variants"), list):
-        raise UsageError(f"{folder / 'results.json'} does not hold the results of a run: it has no list of variants")
-    return results
+    return read_record(folder).model_dump(mode="json")
 
 
 def compare(folders: Sequence[Path]) -> Record:

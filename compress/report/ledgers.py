@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from compress.gap.record import NOT_OF_TRAINING, basis_of, run_savings
+from compress.gap.record import NOT_OF_TRAINING, RunSaving, basis_of
+from compress.gap.trend import Trend
 from compress.report import formats as f
 from compress.report.formats import field
 from compress.report.ledger_charts import curves_svg, gap_svg, lifetime_svg, spent_svg
@@ -141,15 +142,26 @@ def _million(results: Mapping[str, Any]) -> Table:
 def _gap(results: Mapping[str, Any]) -> Iterator[tuple[Table, str | None]]:
     """What the run's savings are, held against the growth of compute."""
     trend = next((entry["trend"] for entry in results.get("efficiency") or [] if entry.get("trend")), None)
-    savings = [saving for saving in run_savings(results) if saving["doublings"] > 0]
+    savings = [saving for saving in _savings(results) if saving.doublings > 0]
     if trend is None or not savings:
         return
-    basis = basis_of({**trend}, *GAP_YEARS, savings)
+    basis = basis_of(Trend(**trend), *GAP_YEARS, savings).to_dict()
     note = f"By the trend {f.plain(trend.get('name'))}: {f.plain(trend.get('basis'))}."
-    if any(saving["of"] == "inference" for saving in savings):
+    if any(saving.of == "inference" for saving in savings):
         note += f" {NOT_OF_TRAINING}"
     note += "".join(f" {line}" for line in sorted({s["hold"] for s in basis["savings"] if s["hold"]}))
     yield make("gap", "The compute gap", note, SAVINGS, basis["savings"]), gap_svg(basis, *GAP_YEARS)
+
+
+def _savings(results: Mapping[str, Any]) -> Iterator[RunSaving]:
+    """`compress.gap.record.run_savings` for the plain data that a report is still made from."""
+    for entry in results.get("efficiency") or []:
+        for record in entry["variants"]:
+            if record.get("granted") and (saved := (record["doublings"] or {}).get("macs") or 0) > 0:
+                yield RunSaving("inference", record["id"], entry["reference"], saved)
+    for entry in results.get("training_efficiency") or []:
+        if entry["doublings"] is not None and not entry.get("chosen"):
+            yield RunSaving("training", entry["variant"], entry["baseline"], entry["doublings"])
 
 
 def _share(part: float | None, total: float | None) -> float | None:

@@ -90,3 +90,7 @@ class RunRecord(Record):
     disagreements: Disagreements | None = Field(
         None, description="Test images on which the last distilled variant and its teacher disagree"
     )
+
+    def finished(self, wall_s: float) -> RunRecord:
+        """The record with the duration of the run, in seconds."""
+        return self.model_copy(update={"run": self.run.model_copy(update={"wall_s": wall_s})})

@@ -9,6 +9,7 @@ from compress.results.artifacts import Artifact, RuntimeChoice
 from compress.results.base import Count, Fraction, Record, absent
 from compress.results.inference import (
     Batch,
+    EnergyRow,
     Inference,
     LatencyRow,
     PeakMemoryBasis,
@@ -73,6 +74,12 @@ class EnergyMeasurement(Record):
     idle_w: float = Field(description="Idle power that was subtracted, watts")
     seconds: float = Field(description="Duration of the measurement, seconds")
     images: Count = Field(description="Images inferred in that time")
+
+    def row(self) -> EnergyRow | None:
+        """The row of `results.json`; None where the value is null."""
+        if self.value is None or self.method is None:
+            return None
+        return EnergyRow.model_validate(self.model_dump())
 
 
 class EnergyMeasurements(Record):

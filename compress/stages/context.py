@@ -32,7 +32,7 @@ from compress.stages.planned import Plan
 from compress.stages.teacher import TeacherStage
 from compress.stages.teacher_inputs import embeddings_of
 from compress.store.store import Store
-from compress.training.loggers import FitLoggers
+from compress.training.loggers import Watch
 from compress.training.teacher_cache import Embedder
 from compress.utils.console import say
 from compress.utils.errors import CompressError
@@ -50,7 +50,7 @@ class StageContext:
     plan: Plan
     store: Store
     data: ImageData
-    loggers: FitLoggers = field(default_factory=FitLoggers)
+    loggers: Watch = field(default_factory=Watch)
 
     @property
     def recipe(self) -> Recipe:
@@ -62,7 +62,7 @@ class StageContext:
 
     def metrics(self, identifier: str) -> VariantMetrics:
         """Read what was measured of a variant when it was made."""
-        return VariantMetrics.model_validate_json((self.folder(identifier) / METRICS).read_text())
+        return VariantMetrics.read(self.folder(identifier) / METRICS)
 
     def parent_network(self, parent: str | None) -> Network:
         """Load the network that a stage starts from, on the CPU and in eval mode."""
@@ -185,7 +185,7 @@ def store_metrics(
     np.save(folder / LOGITS, logits)
     record = test_accuracy(logits, labels)
     metrics = VariantMetrics.model_validate({"accuracy": record, "inference": inference, "training": ledger, **details})
-    (folder / METRICS).write_text(metrics.model_dump_json(indent=1))
+    metrics.write(folder / METRICS)
     if inference.uncounted_operators:
         say(f"  not counted in its MACs: {', '.join(inference.uncounted_operators)}")
     say(f"  top-1 on test {record.top1:.2%} ({record.correct} of {record.n})")

@@ -124,7 +124,7 @@ def _check_on_validation(context: StageContext, variant: _Variant, files: _Files
         loss = float((expected == validation.labels).mean() - (found == validation.labels).mean())
         checks[runtime] = ValidationCheck(loss=loss, agreement=agreement(found, expected), n=len(validation))
     record = RuntimeChecks(validation=checks, left_out=files.left_out)
-    (folder / CHECKS).write_text(record.model_dump_json(indent=1))
+    record.write(folder / CHECKS)
 
 
 def _evaluate(context: StageContext, runtime: str, path: Path, variant: _Variant) -> Artifact:

@@ -30,6 +30,7 @@ from compress.stages.prune.latency_search import LatencySearch
 from compress.utils.console import say, task
 from compress.utils.hashing import key_of
 
+STATE = "state.json"
 TAYLOR_IMAGES = 1024
 """Labelled train images whose loss ranks channels."""
 
@@ -59,11 +60,11 @@ class State:
     def write(self, folder: Path) -> None:
         save_variant(folder, self.network)
         progress = _Progress(ledger=self.ledger, findings=self.findings)
-        (folder / "state.json").write_text(progress.model_dump_json())
+        progress.write(folder / STATE)
 
     @classmethod
     def read(cls, folder: Path) -> State:
-        progress = _Progress.model_validate_json((folder / "state.json").read_text())
+        progress = _Progress.read(folder / STATE)
         return cls(load_variant(folder), progress.ledger, progress.findings)
 
 

@@ -1,0 +1,68 @@
+"""Trends: yearly growth of training compute and of hardware, shipped or fitted."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import yaml
+
+from compress.efficiency.trends import Ends, gap_interval
+from compress.utils.resources import shipped
+
+
+@dataclass(frozen=True)
+class GapInterval:
+    """Interval of the gap, with its confidence level as a fraction."""
+
+    level: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trend:
+    """Growth of training compute and of hardware, both as a factor per year.
+
+    Attributes:
+        name: Name of the trend.
+        growth: Growth of training compute.
+        growth_ci90: Its 90% interval, where the source gives one.
+        growth_ci95: Its 95% interval, where it is fitted.
+        hardware: Growth of hardware.
+        hardware_ci90: Its 90% interval, where the source gives one.
+        hardware_ci95: Its 95% interval, where it is fitted.
+        basis: Quantity that grows.
+        source: Source of both rates.
+        until: Last year of the data; None where the trend goes on.
+    """
+
+    name: str
+    growth: float
+    growth_ci90: Ends | None = None
+    growth_ci95: Ends | None = None
+    hardware: float
+    hardware_ci90: Ends | None = None
+    hardware_ci95: Ends | None = None
+    basis: str
+    source: str
+    until: int | None = None
+
+    def interval(self, years: float) -> GapInterval | None:
+        """Interval of the gap after some years; None unless both growths have an interval of the same level."""
+        levels = ((0.9, self.growth_ci90, self.hardware_ci90), (0.95, self.growth_ci95, self.hardware_ci95))
+        for level, growth, hardware in levels:
+            if growth and hardware:
+                return GapInterval(level, *gap_interval(self.growth, growth, self.hardware, hardware, years))
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The trend for JSON, without intervals and years that it does not have."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def load_trend(name: str) -> Trend:
+    """Load a trend of `configs/trends`."""
+    loaded = yaml.safe_load((shipped("configs") / "trends" / f"{name}.yaml").read_text())
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in loaded.items()}
+    return Trend(**values)
