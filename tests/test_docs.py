@@ -235,7 +235,7 @@ def test_readme_python_runs(workspace: Job, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(compress, "run", lambda recipe, overrides: run(workspace.recipe, workspace.runs))
     monkeypatch.chdir(workspace.root)
     exec(compile(api, "README.md", "exec"), names)
-    assert names["answers"].shape == (1, 3)
+    assert names.pop("probabilities").shape == (1, 3)
     assert names["costs"]["pruned"]["macs"] < 0.51 * names["costs"]["dense"]["macs"]
     folder, root = names["results"].folder, workspace.runs
     assert folder.is_relative_to(root.resolve()) or folder.is_relative_to(root)
