@@ -1,5 +1,5 @@
-# Sourced by the scripts beside it: makes .venv with the tested versions, or reuses the one that is there.
-# What was installed is noted in .venv/installed, so that an installation that was cut off is gone on with.
+# Sourced by the other scripts: makes .venv with the tested versions, or reuses an existing one.
+# .venv/installed records a complete installation; an interrupted one is resumed.
 
 find_python() {
   local candidate
@@ -10,25 +10,25 @@ find_python() {
       return
     fi
   done
-  echo "error: Python 3.11 or newer is needed; set PYTHON to one" >&2
+  echo "error: Python 3.11 or newer not found; set PYTHON to its path" >&2
   return 1
 }
 
-# Every file is checked by its hash. Elsewhere than on Linux with x86_64 a version may have no file for this platform:
-# then the versions alone are kept to, and it is said. A file with another hash is never installed.
+# Install with hash checking. On platforms other than Linux x86_64 a pinned version may have no file: then fall back to
+# pinned versions without hashes, and say so. A file with another hash is never installed.
 install_locked() {
-  local pip=(.venv/bin/python -m pip install -qq --disable-pip-version-check) said
-  if said=$("${pip[@]}" --require-hashes --no-deps -r requirements.lock 2>&1); then
+  local pip=(.venv/bin/python -m pip install -qq --disable-pip-version-check) output
+  if output=$("${pip[@]}" --require-hashes --no-deps -r requirements.lock 2>&1); then
     "${pip[@]}" --no-deps --no-build-isolation -e .
     return
   fi
-  printf '%s\n' "$said" >&2
-  if [ "$(uname -sm)" != "Linux x86_64" ] && [[ "$said" == *"No matching distribution"* ]]; then
-    echo "requirements.lock has no file for $(uname -sm): installing by version, not by hash." >&2
+  printf '%s\n' "$output" >&2
+  if [ "$(uname -sm)" != "Linux x86_64" ] && [[ "$output" == *"No matching distribution"* ]]; then
+    echo "requirements.lock has no files for $(uname -sm): installing pinned versions without hash checking." >&2
     "${pip[@]}" -e '.[deploy,ncnn,data,dev]' -c constraints.txt
     return
   fi
-  echo "error: the packages of requirements.lock cannot be installed; nothing else was" >&2
+  echo "error: cannot install the packages of requirements.lock; see the output of pip above" >&2
   return 1
 }
 
@@ -39,13 +39,13 @@ make_environment() {
     return
   fi
   python=$(find_python)
-  echo "Installing into .venv with $("$python" --version): about 3 minutes and 7 GB, once."
+  echo "Installing into .venv with $("$python" --version): takes about 3 minutes and 7 GB, once."
   [ -x .venv/bin/python ] || "$python" -m venv .venv
   install_locked || return
   echo "$wanted" >.venv/installed
 }
 
-# Tools with dependencies of their own stay out of .venv.
+# Tools with their own dependencies stay out of .venv.
 make_tools() {
   local python
   python=$(find_python)

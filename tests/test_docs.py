@@ -1,4 +1,4 @@
-"""What the pages tell people to type works."""
+"""Commands, code and links in the Markdown files work."""
 
 from __future__ import annotations
 
@@ -29,41 +29,55 @@ from compress.deployment.runtimes import missing
 from compress.recipe import load_recipe, parse_recipe
 
 CHECKOUT = Path(compress.__file__).parents[1]
+README = CHECKOUT / "README.md"
 TUTORIAL = CHECKOUT / "recipes" / "TUTORIAL.md"
-PAGES = sorted(
-    [CHECKOUT / "README.md", TUTORIAL]
-    + [page for where in ("*", "compress/*", "recipes/*") for page in CHECKOUT.glob(f"{where}/README.md")]
-)
+FOLDERS = ("", "compress/**/", "configs/", "recipes/**/", "scripts/", "tests/**/")
+MARKDOWN = sorted({page for folder in FOLDERS for page in CHECKOUT.glob(f"{folder}*.md")})
+GENERATED = {CHECKOUT / "recipes" / "REFERENCE.md"}
+PAGES = [page for page in MARKDOWN if page not in GENERATED]
+MAX_README_LINES = 150
 
 
-def blocks(page: Path, language: str) -> list[str]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-    return [text for named, text in found if named == language]
+def relative(page: Path) -> str:
+    return str(page.relative_to(CHECKOUT))
 
 
-def _joined(block: str) -> list[str]:
-    return block.replace("\\\n", " ").splitlines()
+def code_blocks(page: Path, language: str) -> list[str]:
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [text for name, text in blocks if name == language]
 
 
-def commands(pages: Iterable[Path] = PAGES) -> list[tuple[str, ...]]:
-    lines = [line for page in pages for block in blocks(page, "") for line in _joined(block)]
+def command_lines(page: Path) -> list[str]:
+    """Lines of the page's code blocks without a language, continuation lines joined."""
+    return [line for block in code_blocks(page, "") for line in block.replace("\\\n", " ").splitlines()]
+
+
+def cli_commands(pages: Iterable[Path] = PAGES) -> list[tuple[str, ...]]:
+    """`compress-model` commands in code blocks and inline code, without comments and redirections."""
+    lines = [line for page in pages for line in command_lines(page)]
     lines += re.findall(r"`(compress-model [^`]+)`", "\n".join(page.read_text() for page in pages))
-    found = [shlex.split(line.split("#")[0].split(" > ")[0]) for line in lines if line.startswith("compress-model ")]
-    return list(dict.fromkeys(map(tuple, found)))
+    commands = [shlex.split(line.split("#")[0].split(" > ")[0]) for line in lines if line.startswith("compress-model ")]
+    return list(dict.fromkeys(map(tuple, commands)))
 
 
-PLACE = re.compile(r"\b[A-Z]{3,}(\.(csv|py|yaml))?\b")
-TUTORIALS = [command for command in commands([TUTORIAL]) if command[1] not in ("init", "plan", "run")]
-COMMANDS = commands([page for page in PAGES if page != TUTORIAL])
-WHOLE_CIFAR = [command for command in COMMANDS if "data.root=DIR" in command]
-LONG = [command for command in COMMANDS if command[1] == "run" and not PLACE.search(" ".join(command))]
-SHORT = [command for command in COMMANDS + TUTORIALS if command not in WHOLE_CIFAR + LONG]
+PLACEHOLDER = re.compile(r"\b[A-Z]{3,}(\.(csv|py|yaml))?\b")
+TUTORIAL_COMMANDS = [command for command in cli_commands([TUTORIAL]) if command[1] not in ("init", "plan", "run")]
+COMMANDS = cli_commands([page for page in PAGES if page != TUTORIAL])
+FULL_CIFAR = [command for command in COMMANDS if "data.root=DIR" in command]
+LONG = [command for command in COMMANDS if command[1] == "run" and not PLACEHOLDER.search(" ".join(command))]
+SHORT = [command for command in COMMANDS + TUTORIAL_COMMANDS if command not in FULL_CIFAR + LONG]
+SCRIPTS = [
+    tuple(shlex.split(line.split("#")[0]))
+    for page in PAGES
+    for line in command_lines(page)
+    if line.startswith("python ")
+]
 
 
 @pytest.fixture(scope="module")
-def desk(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """A folder as a reader would have it, with a finished run and photographs."""
-    root = tmp_path_factory.mktemp("reader") / "desk"
+def workspace(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A reader's folder, with a finished run, images and tables."""
+    root = tmp_path_factory.mktemp("reader") / "workspace"
     shutil.copytree(job.root, root)
     copied = Job(root)
     copied.write()
@@ -88,7 +102,7 @@ def desk(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
     return copied
 
 
-PLACES = {
+PLACEHOLDERS = {
     "ARTIFACT": "RUN/artifacts/int8/onnx",
     "CHANGED": "CHANGED",
     "DATA": "photos",
@@ -102,14 +116,14 @@ PLACES = {
     "NAME": "tiny.yaml",
     "RUN": "RUN",
 }
-"""What words in capitals stand for, which the reader fills in: paths on the desk."""
+"""Paths in the workspace for the words in capitals that a reader replaces."""
 
 
-def filled(command: tuple[str, ...], places: Mapping[str, str] = PLACES) -> list[str]:
-    return [PLACE.sub(lambda word: places[word[0]], part) for part in command]
+def fill(command: tuple[str, ...], values: Mapping[str, str] = PLACEHOLDERS) -> list[str]:
+    return [PLACEHOLDER.sub(lambda word: values[word[0]], part) for part in command]
 
 
-def work(command: Sequence[str], cwd: Path) -> None:
+def run_cli(command: Sequence[str], cwd: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "compress", *command[1:]], capture_output=True, text=True, cwd=cwd, env=environment()
     )
@@ -117,14 +131,14 @@ def work(command: Sequence[str], cwd: Path) -> None:
 
 
 @pytest.mark.parametrize("command", SHORT, ids=" ".join)
-def test_commands(command: tuple[str, ...], desk: Job, no_plugins: None) -> None:
-    (desk.root / "recipe.yaml").unlink(missing_ok=True)  # which another `init` has written
-    done = typed(*filled(command)[1:], cwd=desk.root, HF_HUB_OFFLINE="1")
+def test_commands_succeed(command: tuple[str, ...], workspace: Job, no_plugins: None) -> None:
+    (workspace.root / "recipe.yaml").unlink(missing_ok=True)  # written by an earlier `init`
+    done = typed(*fill(command)[1:], cwd=workspace.root, HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", WHOLE_CIFAR, ids=" ".join)
-def test_commands_on_the_whole_of_cifar10_are_valid(command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("command", FULL_CIFAR, ids=" ".join)
+def test_commands_on_full_cifar10_are_valid(command: tuple[str, ...]) -> None:
     verb, name, *rest = command[1:]
     assert verb in ("plan", "run") and rest[::2] == ["--set"] * len(rest[::2])
     assert load_recipe(name, rest[1::2]).data.root == "DIR"  # type: ignore[union-attr]
@@ -132,7 +146,7 @@ def test_commands_on_the_whole_of_cifar10_are_valid(command: tuple[str, ...]) ->
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder, as a reader would have it: later commands take from the store what earlier ones made."""
+    """A folder shared by all long commands: later ones take from the store what earlier ones made."""
     root = tmp_path_factory.mktemp("runs")
     (root / "recipes").symlink_to(CHECKOUT / "recipes")
     return root
@@ -140,76 +154,69 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", LONG, ids=" ".join)
-def test_runs(command: tuple[str, ...], runs: Path) -> None:
+def test_long_runs_succeed(command: tuple[str, ...], runs: Path) -> None:
     absent = {
         name for stage in load_recipe(command[2]).stages for name in getattr(stage, "runtimes", []) if missing(name)
     }
     if absent:
-        pytest.skip(f"the recipe asks for {', '.join(sorted(absent))}")
-    work(command, runs)
+        pytest.skip(f"the recipe needs {', '.join(sorted(absent))}")
+    run_cli(command, runs)
 
 
 @pytest.mark.slow
-def test_every_figure_of_the_quickstart_follows_from_its_results(runs: Path) -> None:
+def test_quickstart_figures_follow_from_its_results(runs: Path) -> None:
     if not list(runs.glob("runs/quickstart/*/results.json")):
-        work(("compress-model", "run", "quickstart"), runs)
+        run_cli(("compress-model", "run", "quickstart"), runs)
     for path in runs.glob("runs/quickstart/*/results.json"):
         results = json.loads(path.read_text())
         assert recompute(results, results["efficiency"][0]["trend"]) > 100
         follows_the_schema(results)
 
 
-def test_there_are_commands() -> None:
-    assert len(SHORT) >= 30 and len(LONG) >= 5 and len(WHOLE_CIFAR) == 2 and len(SCRIPTS) >= 8
+def test_commands_are_collected() -> None:
+    assert len(SHORT) >= 30 and len(LONG) >= 5 and len(FULL_CIFAR) == 2 and len(SCRIPTS) >= 8
 
 
-SCRIPTS = [
-    tuple(shlex.split(line))
-    for page in PAGES
-    for block in blocks(page, "")
-    for line in _joined(block)
-    if line.startswith("python ")
-]
-
-
-class Parsed(Exception):
-    """The arguments were understood."""
+class ArgumentsParsed(Exception):
+    """The script accepted its arguments."""
 
 
 @pytest.mark.parametrize("command", SCRIPTS, ids=" ".join)
-def test_scripts_take_these_arguments(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What they then do takes minutes."""
+def test_scripts_accept_documented_arguments(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop after parsing; the scripts take minutes."""
+    script = CHECKOUT / command[1]
     parse = argparse.ArgumentParser.parse_args
 
     def stop(parser: argparse.ArgumentParser) -> None:
         parse(parser)
-        raise Parsed
+        raise ArgumentsParsed
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
     monkeypatch.setattr(sys, "argv", list(command[1:]))
-    monkeypatch.syspath_prepend(str(CHECKOUT / "scripts"))
-    with pytest.raises(Parsed):
-        runpy.run_path(str(CHECKOUT / command[1]), run_name="__main__")
+    monkeypatch.syspath_prepend(str(script.parent))
+    with pytest.raises(ArgumentsParsed):
+        runpy.run_path(str(script), run_name="__main__")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
-def test_python_with_its_answers(page: Path) -> None:
-    found = doctest.DocTestParser().get_doctest(
-        "".join(block for block in blocks(page, "python") if block.startswith(">>> ")), {}, page.name, str(page), 0
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_doctests_pass(page: Path) -> None:
+    examples = doctest.DocTestParser().get_doctest(
+        "".join(block for block in code_blocks(page, "python") if block.startswith(">>> ")), {}, page.name, str(page), 0
     )
-    said: list[str] = []
-    doctest.DocTestRunner(verbose=False).run(found, out=said.append)
-    assert not said, "".join(said)
+    output: list[str] = []
+    doctest.DocTestRunner(verbose=False).run(examples, out=output.append)
+    assert not output, "".join(output)
 
 
-def test_the_worked_example_is_there() -> None:
-    assert sum(block.startswith(">>> ") for block in blocks(CHECKOUT / "compress/efficiency/README.md", "python")) >= 6
+def test_efficiency_readme_has_a_worked_example() -> None:
+    blocks = code_blocks(CHECKOUT / "compress" / "efficiency" / "README.md", "python")
+    assert sum(block.startswith(">>> ") for block in blocks) >= 6
 
 
 @pytest.mark.slow
-def test_python_of_the_readme(desk: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is written, but for the run, which is the finished job's, and what stands for the reader's own."""
-    whole, parts = blocks(CHECKOUT / "README.md", "python")
+def test_readme_python_runs(workspace: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run it verbatim, with the finished run for `compress.run` and small stand-ins for the reader's own objects."""
+    api, artifacts = code_blocks(README, "python")
     run, rng = compress.run, np.random.default_rng(0)
 
     def images(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -218,49 +225,82 @@ def test_python_of_the_readme(desk: Job, monkeypatch: pytest.MonkeyPatch) -> Non
     def network() -> torch.nn.Module:
         return timm.create_model("test_resnet", num_classes=2).eval()
 
-    own: dict[str, Any] = {
+    names: dict[str, Any] = {
         "student": network(),
         "teacher": network(),
         "calibration_batches": [torch.rand(8, 3, 32, 32)],
     }
-    own["images"], own["labels"] = images(16)
-    own["images_v"], own["labels_v"] = images(8)
-    monkeypatch.setattr(compress, "run", lambda recipe, overrides: run(desk.recipe, desk.runs))
-    monkeypatch.chdir(desk.root)
-    exec(compile(whole, "README.md", "exec"), own)
-    assert own["answers"].shape == (1, 3) and own["costs"]["pruned"]["macs"] < 0.51 * own["costs"]["dense"]["macs"]
-    assert own["results"].folder.is_relative_to(desk.runs.resolve()) or own["results"].folder.is_relative_to(desk.runs)
-    monkeypatch.chdir(desk.root / "RUN")
-    shutil.copy(desk.root / "photo.jpg", "photo.jpg")
-    exec(compile(parts, "README.md", "exec"), own)
-    assert own["probabilities"].shape == (1, 3)
+    names["images"], names["labels"] = images(16)
+    names["images_v"], names["labels_v"] = images(8)
+    monkeypatch.setattr(compress, "run", lambda recipe, overrides: run(workspace.recipe, workspace.runs))
+    monkeypatch.chdir(workspace.root)
+    exec(compile(api, "README.md", "exec"), names)
+    assert names.pop("probabilities").shape == (1, 3)
+    assert names["costs"]["pruned"]["macs"] < 0.51 * names["costs"]["dense"]["macs"]
+    folder, root = names["results"].folder, workspace.runs
+    assert folder.is_relative_to(root.resolve()) or folder.is_relative_to(root)
+    monkeypatch.chdir(workspace.root / "RUN")
+    shutil.copy(workspace.root / "photo.jpg", "photo.jpg")
+    exec(compile(artifacts, "README.md", "exec"), names)
+    assert names["probabilities"].shape == (1, 3)
 
 
 @pytest.mark.slow
-def test_the_tutorial_from_its_first_line_to_its_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (practice,) = blocks(TUTORIAL, "python")
+def test_tutorial_runs_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (make_folders,) = code_blocks(TUTORIAL, "python")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    exec(compile(practice, "TUTORIAL.md", "exec"), {})
-    for command in commands([TUTORIAL]):
+    exec(compile(make_folders, "TUTORIAL.md", "exec"), {})
+    for command in cli_commands([TUTORIAL]):
         runs = sorted(tmp_path.glob("runs/photos/*"))
-        work(filled(command, dict(zip(("RUN", "CHANGED"), map(str, runs), strict=False))), tmp_path)
+        run_cli(fill(command, dict(zip(("RUN", "CHANGED"), map(str, runs), strict=False))), tmp_path)
     assert len(list(tmp_path.glob("runs/photos/*/report.html"))) == 2
 
 
-def parts_of_recipes() -> list[str]:
-    sections = ("data:\n", "stages:\n", "measure:\n", "worth:\n")
-    return [block for page in PAGES for block in blocks(page, "yaml") if block.startswith(sections)]
+def recipe_snippets() -> list[str]:
+    starts = tuple(f"{key}:{after}" for key in ("data", "stages", "measure", "worth") for after in ("\n", " {"))
+    return [block for page in PAGES for block in code_blocks(page, "yaml") if block.startswith(starts)]
 
 
-@pytest.mark.parametrize("block", parts_of_recipes())
-def test_parts_of_recipes(block: str) -> None:
-    part = yaml.safe_load(block)
-    recipe = {"data": "cifar10-sample", "stages": [{"id": "s", "kind": "train", "student": "resnet18"}], **part}
-    parse_recipe(yaml.safe_dump(recipe))
+@pytest.mark.parametrize("snippet", recipe_snippets())
+def test_recipe_snippets_are_valid(snippet: str) -> None:
+    recipe = {"data": "cifar10-sample", "stages": [{"id": "s", "kind": "train", "student": "resnet18"}]}
+    parse_recipe(yaml.safe_dump(recipe | yaml.safe_load(snippet)))
 
 
-def test_links_lead_somewhere() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            assert target.startswith("http") or (page.parent / target).exists(), f"{page}: {target}"
+def test_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= MAX_README_LINES
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=relative)
+def test_relative_links_resolve(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), f"{relative(page)}: {link}: file not found"
+        assert not anchor or anchor in anchors(target), f"{relative(page)}: {link}: heading not found"
+
+
+def test_paths_in_contributing_exist() -> None:
+    """Paths with `<placeholders>` are examples."""
+    text = (CHECKOUT / "CONTRIBUTING.md").read_text()
+    paths = set(re.findall(r"(?<![\w/.])(?:compress|tests|scripts|recipes|configs)/[\w./<>-]*", text))
+    assert len(paths) >= 30
+    absent = [path for path in paths if "<" not in path and not (CHECKOUT / path.rstrip(".")).exists()]
+    assert not absent, f"CONTRIBUTING.md names paths that do not exist: {sorted(absent)}"
+
+
+@pytest.mark.parametrize("page", sorted(CHECKOUT.glob("compress/*/README.md")), ids=relative)
+def test_modules_in_package_readmes_exist(page: Path) -> None:
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
+    modules = {name for row in rows for name in re.findall(r"`(\w+\.py)`", row.split(" | ")[0])}
+    absent = [name for name in modules if not (page.parent / name).exists()]
+    assert not absent, f"{relative(page)} names modules that do not exist: {sorted(absent)}"
