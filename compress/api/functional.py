@@ -29,8 +29,8 @@ from compress.recipe.base import Section
 from compress.recipe.data import PLAIN, Views
 from compress.recipe.fit import Distillation
 from compress.recipe.schema import Channels, Trainer
-from compress.training.fit import Fitted, fit
-from compress.training.module import Fitting
+from compress.training.fit import FitResult, fit
+from compress.training.module import FitModule
 from compress.training.teacher_signal import OnlineTeacher
 from compress.utils.errors import UsageError
 
@@ -51,7 +51,7 @@ def distill(
     seed: int = 0,
     trainer: Mapping[str, Any] | None = None,
     **settings: Any,
-) -> Fitted:
+) -> FitResult:
     """Fit a student, in place, to what a teacher answers about views of images.
 
     Args:
@@ -76,7 +76,7 @@ def distill(
     chosen = _settings(Distillation, {**settings, "teacher": "live"})
     side = (teacher_preprocess or preprocess).resolution
     loaded = LoadedTeacher(teacher.eval(), nn.Identity(), teacher_preprocess or preprocess)
-    module = Fitting(
+    module = FitModule(
         student,
         preprocess,
         [_split(data)],

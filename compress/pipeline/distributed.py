@@ -51,7 +51,7 @@ def follow(plan: Plan, store: WaitingStore) -> None:
     """Join every fit of the plan that the store does not hold yet."""
     from compress.stages.context import StageContext
     from compress.stages.makers import MAKERS
-    from compress.training.fit import Followed
+    from compress.training.fit import FollowerFinished
 
     console.quiet = True
     for unit in plan.variants:
@@ -61,7 +61,7 @@ def follow(plan: Plan, store: WaitingStore) -> None:
                     store.get(plan.unit(name).key, name, lambda folder: None)
             try:
                 MAKERS[unit.stage.kind](StageContext(plan, store), unit, store.root / "partial" / unit.key)
-            except Followed:
+            except FollowerFinished:
                 continue
 
 

@@ -154,9 +154,9 @@ def _make_all(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> lis
 
 def _work(plan: Plan, store: Store, log: Log, loggers: Sequence[str]) -> StageContext:
     from compress.stages.context import StageContext
-    from compress.training.loggers import Watch
+    from compress.training.loggers import FitLoggers
 
-    return StageContext(plan, store, Watch(log.write, tuple(loggers), log.path.parent / "logs"))
+    return StageContext(plan, store, FitLoggers(log.write, tuple(loggers), log.path.parent / "logs"))
 
 
 def _expected(work: StageContext) -> TimeLeft:

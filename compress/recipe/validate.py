@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from compress.deployment.runtimes import elsewhere, find_runtime
 from compress.quantization.methods import METHODS
 from compress.recipe.data import ArrowData
-from compress.recipe.fit import Distillation, Fit
+from compress.recipe.fit import Fit, distillation_problems, reads_features
 from compress.recipe.models import OpenClipTeacher, Student, Teacher
 from compress.recipe.schema import (
     AwareTraining,
@@ -23,9 +23,8 @@ from compress.recipe.schema import (
 )
 from compress.recipe.worth import Budgets
 from compress.recipe.yaml_tree import Node
-from compress.registry import PLUGIN_LOSSES
 from compress.utils.errors import Problem
-from compress.utils.messages import did_you_mean, listed
+from compress.utils.messages import listed
 from compress.utils.system import version_of
 
 TEST_SELECTION = (
@@ -37,9 +36,6 @@ TAKEN_OPTIONS = {
     *("num_classes", "img_size", "pretrained", "weights"),
     *("checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay"),  # files and addresses, to timm
 }
-TEACH_CLASSIFIER = {"ce", "kd", "dkd", "dist"}
-READ_FEATURES = {"embedding", "rkd_distance", "rkd_angle", "crd", "attention", "hint"}
-TEACH_PROJECTION = {"embedding", "crd"}
 BRING_THEIR_WEIGHTS = ("local-dir:", "hf-hub:")  # open_clip's own prefixes
 
 
@@ -73,9 +69,9 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
             found.append(("student", _start(stage.student)))
             found.append(("student", _options(stage.student)))
         if isinstance(stage, DistillStage):
-            found += _distillation(stage)
+            found += distillation_problems(stage)
         if isinstance(stage, PruneStage | SparsifyStage):
-            found += [("repair", message) for _, message in _distillation(stage.repair)]
+            found += [("repair", message) for _, message in distillation_problems(stage.repair)]
             if stage.repair.select_on == "test" and "test-selection" not in recipe.allow:
                 found.append(("repair", TEST_SELECTION))
         if isinstance(stage, PruneStage):
@@ -197,14 +193,14 @@ def _aware(stage: QuantizeStage, training: AwareTraining, recipe: Recipe) -> Ite
     for key in ("ema", "compile"):
         if getattr(training, key):
             yield f"`{key}` does not go with the graph that is trained"
-    reads = sorted(set(training.losses.named()) & READ_FEATURES)
+    reads = reads_features(training)
     if reads or training.classifier == "teacher":
         yield f"{listed(reads) or '`classifier: teacher`'} reads features, which the trained graph does not show"
     if training.select_on == "test" and "test-selection" not in recipe.allow:
         yield TEST_SELECTION
     if recipe.trainer.devices != 1 or recipe.trainer.num_nodes > 1:
         yield "quantization-aware training is on one device: set `trainer.devices: 1`"
-    yield from (message for _, message in _distillation(training))
+    yield from (message for _, message in distillation_problems(training))
 
 
 def _exports(stage: ExportStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
@@ -220,22 +216,3 @@ def _exports(stage: ExportStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
         if others := [other.id for other in quantized if target and other not in refused and other.target != target]:
             names = listed(others, "and")
             yield "runtimes", f"{runtime} takes quantized networks of `target: {target}` only: set it in {names}"
-
-
-def _distillation(fit: Distillation) -> Iterator[tuple[str, str]]:
-    losses = fit.losses.named()
-    felt = [name for name, loss in losses.items() if max(loss.weight.start, loss.weight.end) > 0]
-    teach = TEACH_CLASSIFIER if fit.classifier == "own" else TEACH_CLASSIFIER | TEACH_PROJECTION
-    for name in fit.losses.own:
-        if name not in PLUGIN_LOSSES:
-            hint = did_you_mean(name, PLUGIN_LOSSES) or "; a plugin brings it: --plugin FILE.py"
-            yield "losses", f"there is no own loss {name!r}{hint}"
-    if not teach & set(felt) and not fit.losses.own:
-        yield "losses", f"nothing is learnt by the classifier: give a weight to {listed(sorted(teach))}"
-    for name in ("attention", "hint"):
-        if name in losses and fit.teacher == "stored":
-            yield "losses", f"`{name}` compares feature maps, which are not stored: it needs `teacher: live`"
-    if "crd" in losses and fit.teacher == "live":
-        yield "losses", "`crd` draws its negatives from stored embeddings: it needs `teacher: stored`"
-    if fit.verify and fit.teacher == "live":
-        yield "verify", "`verify` is about stored embeddings, and there are none with `teacher: live`"

@@ -30,7 +30,7 @@ from compress.recipe.data import PLAIN
 from compress.recipe.schema import Recipe, TeacherStage
 from compress.stages.teacher_inputs import embeddings_of
 from compress.store.store import Store
-from compress.training.loggers import Watch
+from compress.training.loggers import FitLoggers
 from compress.training.teacher_cache import Embedder
 from compress.utils.console import say, task
 from compress.utils.errors import CompressError
@@ -44,7 +44,7 @@ class StageContext:
 
     plan: Plan
     store: Store
-    watch: Watch = field(default_factory=Watch)
+    watch: FitLoggers = field(default_factory=FitLoggers)
 
     @property
     def recipe(self) -> Recipe:

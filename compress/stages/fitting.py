@@ -25,7 +25,7 @@ from compress.stages.context import Metrics, StageContext, stored_head
 from compress.stages.teacher_inputs import learnt_from
 from compress.training.dead_taps import without_dead_taps
 from compress.training.fit import fit
-from compress.training.module import Fitting
+from compress.training.module import FitModule
 from compress.training.teacher_cache import embed_views, verify
 from compress.training.teacher_signal import CachedTeacher, OnlineTeacher, TeacherSignal
 
@@ -108,7 +108,7 @@ def fit_network(
     with without_dead_taps(model, preprocess.resolution):  # what is not computed is not counted either
         counted = _counted(work, unit, model)
         check_macs = macs(counted, preprocess.resolution)
-        module = Fitting(
+        module = FitModule(
             model,
             preprocess,
             splits,
@@ -130,7 +130,7 @@ def fit_network(
         charge(ledger, f"teacher: live, {epochs} epochs", live)
     charge(ledger, f"{what}: validation after each epoch", epochs * len(chosen_on.images) * check_macs)
     # Apart from what the variant took: a run that was never stopped gives the same figures otherwise.
-    ledger["interrupted"] += fitted.lost * (module.step_macs // module.step_images)
+    ledger["interrupted"] += fitted.lost_images * (module.step_macs // module.step_images)
     ledger["diverged"] += fitted.diverged
     ledger["wall_s"] = round(ledger["wall_s"] + fitted.wall_s, 3)
     ledger["steps"] = fitted.steps
