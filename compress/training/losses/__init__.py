@@ -4,3 +4,7 @@ The functions compute in float32 (in float64 when given it), also when given hal
 and return a scalar: the mean over the images that the loss applies to. torch is imported where a loss is computed, not
 here: recipes read the settings without it.
 """
+
+from __future__ import annotations
+
+import compress.recipe.losses  # noqa: F401  # first, as it imports every module here that the registry names
