@@ -35,6 +35,20 @@ RUNTIMES = {
 }
 """Module of each runtime; after a colon its device, where that is not the processor."""
 
+LOSSES = {
+    "ce": "compress.training.losses.ce:CrossEntropy",
+    "kd": "compress.training.losses.kd:Kd",
+    "dkd": "compress.training.losses.dkd:Dkd",
+    "dist": "compress.training.losses.dist:Dist",
+    "embedding": "compress.training.losses.embedding:Embedding",
+    "rkd_distance": "compress.training.losses.rkd:RkdDistance",
+    "rkd_angle": "compress.training.losses.rkd:RkdAngle",
+    "crd": "compress.training.losses.crd:Crd",
+    "attention": "compress.training.losses.attention:Attention",
+    "hint": "compress.training.losses.hint:Hint",
+}
+"""Class of each loss, in the order in which the objective sums them."""
+
 PLUGIN_LOSSES: dict[str, Callable[..., Tensor]] = {}
 """Losses that plugins brought, by the name that a recipe gives under `losses.own`."""
 

@@ -145,18 +145,18 @@ def die_in_fit(epochs: int = 2) -> None:
     """The process is killed when the distillation has stored the state of so many epochs."""
     import signal
 
-    from compress.training.fit import KeepEachEpoch
+    from compress.training.callbacks import EpochCheckpoint
 
-    keep, count = KeepEachEpoch.on_train_epoch_end, 0
+    keep, count = EpochCheckpoint.on_train_epoch_end, 0
 
     def keep_and_die(self: Any, trainer: Any, module: Any) -> None:
         nonlocal count
         keep(self, trainer, module)
-        count += module.answers is not None
+        count += module.teacher is not None
         if count == epochs:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    KeepEachEpoch.on_train_epoch_end = keep_and_die  # type: ignore[method-assign]
+    EpochCheckpoint.on_train_epoch_end = keep_and_die  # type: ignore[method-assign]
 
 
 def small_blocks() -> None:

@@ -45,8 +45,8 @@ from compress.recipe.schema import Trainer
 from compress.store.store import Store
 from compress.training.dead_taps import without_dead_taps
 from compress.training.fit import fit
-from compress.training.losses import kd
-from compress.training.module import Fitting
+from compress.training.losses.kd import kd
+from compress.training.module import FitModule
 from compress.training.teacher_cache import Embedder, embed_views
 from compress.training.teacher_signal import CachedTeacher, OnlineTeacher
 
@@ -137,7 +137,7 @@ def make_ways(
             network = copy.deepcopy(student)
             preprocess = Preprocess(resolution=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
             with without_dead_taps(network, 32), tempfile.TemporaryDirectory() as folder:
-                module = Fitting(network, preprocess, [split], ONE, Views(), settings, answers, seed=0, image_macs=0)
+                module = FitModule(network, preprocess, [split], ONE, Views(), settings, answers, seed=0, image_macs=0)
                 fit(module, Trainer(accelerator="cpu"), Path(folder), "bench")
 
         return epoch

@@ -49,16 +49,16 @@ def test_an_own_model_runs_in_an_own_runtime(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_plugins")
 def test_an_own_loss_is_one_of_the_objective(tmp_path: Path) -> None:
     from compress.recipe.fit import Distillation
-    from compress.training.objective import Objective, Step
+    from compress.training.objective import Objective
 
     plugins.load([str(EXAMPLES / "own_loss.py")])
     student, teacher = torch.tensor([[3.0, 2.5, 0.0]]), torch.tensor([[9.0, 0.0, 0.0]])
     losses = {"kd": 0.0, "own": {"margin": {"weight": 2.0, "options": {"gap": 2.0}}}}
     settings = Distillation.model_validate({"losses": losses})
-    objective = Objective(settings, torch.nn.Identity(), 0, 3, None)
-    step = Step(logits=student, features=student, told=teacher, labels=torch.tensor([-1]), progress=0.0)
+    objective = Objective(settings, torch.nn.Identity(), 0, 3, {})
+    loss = objective(student, student, teacher, torch.tensor([-1]), progress=0.0)
     # The teacher's class leads by 0.5 where 2 are asked for: 1.5 are lacking, times the weight.
-    assert float(objective(step)) == pytest.approx(2 * 1.5)
+    assert float(loss) == pytest.approx(2 * 1.5)
 
 
 @pytest.mark.usefixtures("no_plugins")

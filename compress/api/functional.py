@@ -30,8 +30,8 @@ from compress.recipe.data import PLAIN, Views
 from compress.recipe.fit import Distillation
 from compress.recipe.schema import Trainer
 from compress.registry import QUANTIZERS
-from compress.training.fit import Fitted, fit
-from compress.training.module import Fitting
+from compress.training.fit import FitResult, fit
+from compress.training.module import FitModule
 from compress.training.teacher_signal import OnlineTeacher
 from compress.utils.errors import UsageError
 
@@ -52,7 +52,7 @@ def distill(
     seed: int = 0,
     trainer: Mapping[str, Any] | None = None,
     **settings: Any,
-) -> Fitted:
+) -> FitResult:
     """Fit a student, in place, to what a teacher answers about views of images.
 
     Args:
@@ -77,7 +77,7 @@ def distill(
     chosen = _settings(Distillation, {**settings, "teacher": "live"})
     side = (teacher_preprocess or preprocess).resolution
     loaded = LoadedTeacher(teacher.eval(), nn.Identity(), teacher_preprocess or preprocess)
-    module = Fitting(
+    module = FitModule(
         student,
         preprocess,
         [_split(data)],

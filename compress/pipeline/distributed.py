@@ -51,7 +51,7 @@ def is_follower(recipe: Recipe) -> bool:
 def follow(plan: Plan, store: WaitingStore) -> None:
     """Join every training of the plan that the store does not hold yet."""
     from compress.stages.context import StageContext
-    from compress.training.fit import Followed
+    from compress.training.fit import FollowerFinished
 
     with muted():
         context = StageContext(plan, store, prepare(plan.recipe.data, store, plan.recipe.seed))
@@ -64,5 +64,5 @@ def follow(plan: Plan, store: WaitingStore) -> None:
             make = planned.stage.load_maker()
             try:
                 make(context, planned, store.root / "partial" / planned.key)
-            except Followed:
+            except FollowerFinished:
                 continue

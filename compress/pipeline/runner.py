@@ -52,9 +52,9 @@ class _Job:
 
     def context(self) -> StageContext:
         from compress.stages.context import StageContext
-        from compress.training.loggers import Watch
+        from compress.training.loggers import FitLoggers
 
-        loggers = Watch(self.log.write, self.loggers, self.log.path.parent / "logs")
+        loggers = FitLoggers(self.log.write, self.loggers, self.log.path.parent / "logs")
         return StageContext(self.plan, self.store, self.data, loggers)
 
 

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from compress.recipe.base import Fraction, Section
-from compress.recipe.losses import Kd, Loss, Losses, Mix
+from compress.recipe.loss import Loss, Maps
+from compress.recipe.losses import LOSS_TYPES, Losses, Mix
 from compress.registry import PLUGIN_LOSSES
 from compress.utils.messages import did_you_mean, listed
 
@@ -47,38 +48,50 @@ class Distillation(Fit):
     teacher: Literal["stored", "live"] = Field("stored", description="embed each view once and keep it, or each time")
     views: int = Field(4, ge=1, description="views an image")
     verify: int = Field(0, ge=0, description="stored embeddings to compute again before they are relied on")
-    losses: Losses = Losses(ce=Loss.of(1.0), kd=Kd.of(1.0))
+    losses: Losses = Losses.model_validate({"ce": 1.0, "kd": 1.0})
     unlabeled: bool = Field(True, description="whether the unlabelled images are learnt from too")
     classifier: Literal["own", "teacher"] = Field(
         "own", description="teacher: the features, projected, go through the teacher's head, folded into one layer"
     )
 
+    @property
+    def needs_projection(self) -> bool:
+        """Whether the student's features are projected to the width of the teacher's embeddings."""
+        return self.classifier == "teacher" or any(loss.trains_projection for loss in self.losses.named().values())
 
-TRAIN_CLASSIFIER = {"ce", "kd", "dkd", "dist"}
-TRAIN_PROJECTION = {"embedding", "crd"}
-READ_FEATURES = {"embedding", "rkd_distance", "rkd_angle", "crd", "attention", "hint"}
+    @property
+    def needs_features(self) -> bool:
+        """Whether something reads the input of the student's classifier."""
+        return self.needs_projection or any(loss.reads_features for loss in self.losses.named().values())
 
 
 def reads_features(fit: Distillation) -> list[str]:
-    """Return the losses that read the student's features."""
-    return sorted(set(fit.losses.named()) & READ_FEATURES)
+    """Return the names of the losses that read features or feature maps inside the student, sorted."""
+    return sorted(name for name, loss in fit.losses.named().items() if loss.reads_features or isinstance(loss, Maps))
 
 
 def distillation_problems(fit: Distillation) -> Iterator[tuple[str, str]]:
-    """Yield (key, message) for losses that do not go together with each other or with the teacher's form."""
+    """Find losses and settings of a distillation that do not go together.
+
+    Yields:
+        The key that is wrong, and a message.
+    """
     losses = fit.losses.named()
-    felt = [name for name, loss in losses.items() if max(loss.weight.start, loss.weight.end) > 0]
-    teach = TRAIN_CLASSIFIER if fit.classifier == "own" else TRAIN_CLASSIFIER | TRAIN_PROJECTION
     for name in fit.losses.own:
         if name not in PLUGIN_LOSSES:
             hint = did_you_mean(name, PLUGIN_LOSSES) or "; a plugin brings it: --plugin FILE.py"
             yield "losses", f"there is no own loss {name!r}{hint}"
-    if not teach & set(felt) and not fit.losses.own:
-        yield "losses", f"nothing is learnt by the classifier: give a weight to {listed(sorted(teach))}"
-    for name in ("attention", "hint"):
-        if name in losses and fit.teacher == "stored":
-            yield "losses", f"`{name}` compares feature maps, which are not stored: it needs `teacher: live`"
-    if "crd" in losses and fit.teacher == "live":
-        yield "losses", "`crd` draws its negatives from stored embeddings: it needs `teacher: stored`"
+
+    def trains_classifier(loss: Loss | type[Loss]) -> bool:
+        return loss.trains_classifier or (fit.classifier == "teacher" and loss.trains_projection)
+
+    if not any(trains_classifier(loss) and max(loss.weight.start, loss.weight.end) > 0 for loss in losses.values()):
+        able = listed(sorted(name for name, kind in LOSS_TYPES.items() if trains_classifier(kind)))
+        yield "losses", f"nothing is learnt by the classifier: give a weight to {able}"
+    for name, loss in losses.items():
+        if loss.online_only and fit.teacher == "stored":
+            yield "losses", f"`{name}` {loss.online_only}: it needs `teacher: live`"
+        if loss.cached_only and fit.teacher == "live":
+            yield "losses", f"`{name}` {loss.cached_only}: it needs `teacher: stored`"
     if fit.verify and fit.teacher == "live":
         yield "verify", "`verify` is about stored embeddings, and there are none with `teacher: live`"

@@ -1,146 +1,88 @@
-"""What a recipe may say of the losses of a distillation. Plain data, as all of `recipe`."""
+"""The `losses` section of a distillation, made of the losses in `compress.registry.LOSSES`, and the `mix` section."""
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, Literal, Self
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, GetJsonSchemaHandler, model_serializer, model_validator
+from pydantic import Field, GetJsonSchemaHandler, create_model
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, core_schema
 
 from compress.recipe.base import Identifier, Section
+from compress.recipe.loss import Loss, Step
+from compress.registry import LOSSES, PLUGIN_LOSSES
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-class Short(Section):
-    """A section in whose place a plain number may stand."""
-
-    @classmethod
-    def of(cls, number: float) -> Self:
-        """The section that the number stands for."""
-        return cls.model_validate(number)
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"anyOf": [{"type": "number"}, handler(schema)]}
-
-
-class Ramp(Short):
-    """A number that changes in the course of a fit; a plain number stays what it is."""
-
-    start: float = Field(ge=0)
-    end: float = Field(ge=0)
-    until: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of the steps after which `end` holds")
-    shape: Literal["linear", "cosine"] = "linear"
-
-    def at(self, progress: float) -> float:
-        """The value after this share (0 to 1) of the steps."""
-        done = min(1.0, progress / self.until)
-        if self.shape == "cosine":
-            done = 0.5 * (1 - math.cos(math.pi * done))
-        return self.start + (self.end - self.start) * done
-
-    @model_validator(mode="before")
-    @classmethod
-    def _constant(cls, value: Any) -> Any:
-        return {"start": value, "end": value} if _is_number(value) else value
-
-    @model_serializer(mode="wrap")
-    def _shortest(self, handler: Any) -> Any:
-        return self.start if self.start == self.end else handler(self)
-
-
-class Temperature(Ramp):
-    """What logits are divided by."""
-
-    start: float = Field(gt=0)
-    end: float = Field(gt=0)
-
-
-class Loss(Short):
-    """A term of the objective; a number in its place is its weight."""
-
-    weight: Ramp = Ramp.of(1.0)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _weighted(cls, value: Any) -> Any:
-        return {"weight": value} if _is_number(value) else value
-
-
-class Kd(Loss):
-    """Knowledge distillation, T^2 KL of teacher and student (arXiv 1503.02531)."""
-
-    temperature: Temperature = Field(Temperature.of(2.0), description="logits are divided by it")
-    standardize: bool = Field(False, description="z-score the logits of each image first (arXiv 2403.01427)")
-
-
-class Dkd(Loss):
-    """Decoupled knowledge distillation (arXiv 2203.08679); images without a label have the teacher's top class."""
-
-    temperature: Temperature = Temperature.of(4.0)
-    alpha: float = Field(1.0, ge=0, description="weight of the target class against the others")
-    beta: float = Field(8.0, ge=0, description="weight of the other classes among themselves")
-
-
-class Dist(Loss):
-    """Pearson correlation of predictions, of images and of classes (DIST, arXiv 2205.10536)."""
-
-    temperature: Temperature = Temperature.of(1.0)
-    beta: float = Field(1.0, ge=0, description="weight of the relations between classes")
-    gamma: float = Field(1.0, ge=0, description="weight of the relations between images")
-
-
-class Embedding(Loss):
-    """Distance of the student's features, projected, from the teacher's embeddings (after arXiv 1412.6550)."""
-
-    distance: Literal["cosine", "mse", "smooth_l1"] = "cosine"
-
-
-class Crd(Loss):
-    """Contrastive representation distillation (arXiv 1910.10699); negatives are the teacher's stored embeddings."""
-
-    temperature: float = Field(0.07, gt=0)
-    negatives: int = Field(4096, ge=1, description="embeddings of other images, drawn anew for each step")
-
-
-class Maps(Loss):
-    """A loss between feature maps; they are not stored, so it needs `teacher: live`."""
-
-    student_layer: str = Field(description="name of a layer of the student that gives maps [b, c, h, w]")
-    teacher_layer: str = Field(description="name of a layer of the teacher that gives maps [b, c, h, w]")
+LOSS_TYPES: dict[str, type[Loss]] = {name: resolve_name(place) for name, place in LOSSES.items()}
 
 
 class Own(Loss):
     """A loss that a plugin brings."""
 
+    trains_classifier: ClassVar[bool] = True
+
     options: dict[str, bool | int | float | str] = Field({}, description="what its function takes besides")
 
 
-class Losses(Section):
+class PluginLoss(Own):
+    """A loss that a plugin brings, with the name that it was registered by."""
+
+    name: str
+
+    def compute(self, step: Step) -> Tensor:
+        return PLUGIN_LOSSES[self.name](step.logits, step.teacher_logits, step.labels, **self.options)
+
+
+class _Losses(Section):
     """The terms of the objective, each with its weight; those that are not named are not computed."""
 
-    ce: Loss | None = Field(None, description="cross-entropy, on the labelled images only")
-    kd: Kd | None = None
-    dkd: Dkd | None = None
-    dist: Dist | None = None
-    embedding: Embedding | None = None
-    rkd_distance: Loss | None = Field(None, description="distances between images (arXiv 1904.05068)")
-    rkd_angle: Loss | None = Field(None, description="angles between images (arXiv 1904.05068)")
-    crd: Crd | None = None
-    attention: Maps | None = Field(None, description="attention transfer (arXiv 1612.03928)")
-    hint: Maps | None = Field(None, description="feature hints with an adapter made to fit (arXiv 1412.6550)")
-    own: dict[Identifier, Own] = Field({}, description="losses of plugins, by the name that they were registered by")
+    if TYPE_CHECKING:
+        own: dict[Identifier, Own]
 
     def named(self) -> dict[str, Loss]:
-        """The terms that are there, by name; those of plugins as `own.NAME`."""
-        shipped = {name: getattr(self, name) for name in type(self).model_fields if name != "own"}
-        named = {name: loss for name, loss in shipped.items() if loss is not None}
-        return named | {f"own.{name}": loss for name, loss in self.own.items()}
+        """Return the losses that are set, by name; those of plugins as `own.NAME`."""
+        named: dict[str, Loss] = {name: loss for name in LOSS_TYPES if (loss := getattr(self, name)) is not None}
+        for name, own in self.own.items():
+            named[f"own.{name}"] = PluginLoss(name=name, weight=own.weight, options=own.options)
+        return named
+
+
+@dataclass(frozen=True)
+class _ShowAs:
+    """Gives a loss that adds no settings the JSON Schema of the section that it inherits them from."""
+
+    section: type[Loss]
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(core_schema.nullable_schema(self.section.__pydantic_core_schema__))
+
+
+def _field(kind: type[Loss]) -> Any:
+    """Definition of a loss's key in the `losses` section, as `pydantic.create_model` takes it."""
+    bases = [base for base in reversed(kind.__mro__) if issubclass(base, Loss)]
+    section = next(base for base in bases if repr(base.model_fields) == repr(kind.model_fields))
+    description = None if section is kind else kind.about()  # else the section has its own
+    return Annotated[kind | None, _ShowAs(section)], Field(None, description=description)
+
+
+if TYPE_CHECKING:
+    Losses = _Losses
+else:
+    Losses = create_model(
+        "Losses",
+        __base__=_Losses,
+        __module__=__name__,
+        __doc__=_Losses.__doc__,
+        **{name: _field(kind) for name, kind in LOSS_TYPES.items()},
+        own=(
+            dict[Identifier, Own],
+            Field({}, description="losses of plugins, by the name that they were registered by"),
+        ),
+    )
 
 
 class Mix(Section):

@@ -32,7 +32,7 @@ from compress.stages.planned import Plan
 from compress.stages.teacher import TeacherStage
 from compress.stages.teacher_inputs import embeddings_of
 from compress.store.store import Store
-from compress.training.loggers import Watch
+from compress.training.loggers import FitLoggers
 from compress.training.teacher_cache import Embedder
 from compress.utils.console import say
 from compress.utils.errors import CompressError
@@ -50,7 +50,7 @@ class StageContext:
     plan: Plan
     store: Store
     data: ImageData
-    loggers: Watch = field(default_factory=Watch)
+    loggers: FitLoggers = field(default_factory=FitLoggers)
 
     @property
     def recipe(self) -> Recipe:

@@ -25,8 +25,8 @@ from compress.stages.kind import NetworkStage
 from compress.stages.planned import PlannedStage
 from compress.stages.teacher_inputs import learnt_from
 from compress.training.dead_taps import without_dead_taps
-from compress.training.fit import Fitted, fit
-from compress.training.module import Fitting
+from compress.training.fit import FitResult, fit
+from compress.training.module import FitModule
 from compress.training.teacher_cache import embed_views, verify
 from compress.training.teacher_signal import CachedTeacher, OnlineTeacher, TeacherSignal
 
@@ -111,7 +111,7 @@ def _train(
     with without_dead_taps(model, preprocess.resolution):  # what is not computed is not counted either
         counted = _counted(context, planned, model)
         forward_macs = macs(counted, preprocess.resolution)
-        module = Fitting(
+        module = FitModule(
             model,
             preprocess,
             lesson.splits,
@@ -126,13 +126,13 @@ def _train(
         fitted = fit(module, context.recipe.trainer, folder / "scratch", planned.id, *callbacks, *loggers)
     online_macs = fitted.images * teacher.image_macs if teacher else 0
     validation_macs = len(fitted.curve) * len(validation.images) * forward_macs
-    lost = fitted.lost * (module.step_macs // module.step_images)
+    lost = fitted.lost_images * (module.step_macs // module.step_images)
     label = planned.stage.fit_label
     return _charged(lesson.ledger, label, fitted, settings, online_macs, validation_macs, lost)
 
 
 def _charged(
-    ledger: Ledger, label: str, fitted: Fitted, settings: Fit, online_macs: int, validation_macs: int, lost: int
+    ledger: Ledger, label: str, fitted: FitResult, settings: Fit, online_macs: int, validation_macs: int, lost: int
 ) -> Ledger:
     """Return the ledger with a training in it."""
     before, epochs = ledger.macs, len(fitted.curve)

@@ -1,8 +1,10 @@
-"""Reading what passes through a layer in the middle of a network."""
+"""Hooks that read activations in the middle of a network, for losses between features or feature maps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -11,90 +13,106 @@ from torch import Tensor, nn
 from compress.data.preprocess import Preprocess
 from compress.models.factory import classifier
 from compress.recipe.fit import Distillation
+from compress.recipe.loss import Maps
 from compress.recipe.losses import Losses
-from compress.training.objective import reads_features
 from compress.training.teacher_signal import OnlineTeacher, TeacherSignal
 from compress.utils.errors import UsageError
 
-MAPS = ("attention", "hint")
 
+class LayerHook:
+    """Captures the output of a layer in each forward pass, or its input, until it is removed."""
 
-class Tap:
-    """Keeps what a layer was last given, or what it made, as `value`, until it is closed."""
-
-    def __init__(self, layer: nn.Module, *, given: bool = False) -> None:
-        self.kept: dict[str, Tensor] = {}
-        register = layer.register_forward_pre_hook if given else layer.register_forward_hook
-        self.hook = register(self._before if given else self._after)  # type: ignore[arg-type]
+    def __init__(self, layer: nn.Module, *, on_input: bool = False) -> None:
+        self.captured: Tensor | None = None
+        if on_input:
+            self._handle = layer.register_forward_pre_hook(self._capture_input)
+        else:
+            self._handle = layer.register_forward_hook(self._capture_output)
 
     @property
     def value(self) -> Tensor:
-        return self.kept["value"]
+        """What was captured last."""
+        assert self.captured is not None
+        return self.captured
 
-    def close(self) -> None:
-        self.hook.remove()
-        self.kept.clear()
+    def remove(self) -> None:
+        self._handle.remove()
+        self.captured = None
 
-    def _before(self, _: nn.Module, given: Any) -> None:
-        self.kept["value"] = given[0]
+    def _capture_input(self, _: nn.Module, args: Any) -> None:
+        self.captured = args[0]
 
-    def _after(self, _: nn.Module, given: Any, made: Any) -> None:
-        if isinstance(made, Tensor):
-            self.kept["value"] = made.clone()  # later layers may work in place
-
-
-def open_taps(settings: Distillation, network: nn.Module, answers: TeacherSignal) -> dict[str, Tap]:
-    """Taps of the student's features, and of the layers of both sides, that losses look at."""
-    taps = {"features": Tap(classifier(network)[1], given=True)} if reads_features(settings) else {}
-    for name in MAPS:
-        loss = getattr(settings.losses, name)
-        if loss is not None:
-            assert isinstance(answers, OnlineTeacher)
-            taps[f"{name} of student"] = Tap(_layer(network, loss.student_layer))
-            taps[f"{name} of teacher"] = Tap(_layer(answers.tower, loss.teacher_layer))
-    return taps
+    def _capture_output(self, _: nn.Module, __: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            self.captured = output.clone()  # later layers may work in place
 
 
-def map_pairs(taps: Mapping[str, Tap]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Feature maps (student, teacher) by loss."""
-    return {
-        name: (taps[f"{name} of student"].value, taps[f"{name} of teacher"].value)
-        for name in MAPS
-        if f"{name} of student" in taps
-    }
+@dataclass(frozen=True)
+class DistillationHooks:
+    """Hooks on the layers that losses read.
+
+    Attributes:
+        features: On the input of the student's classifier; None if no loss reads it.
+        maps: On the layers of student and teacher that a loss compares, by loss.
+    """
+
+    features: LayerHook | None = None
+    maps: Mapping[str, tuple[LayerHook, LayerHook]] = field(default_factory=dict)
+
+    def map_pairs(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return the feature maps `[b, c, h, w]` of student and teacher in the last step, by loss."""
+        return {name: (student.value, teacher.value) for name, (student, teacher) in self.maps.items()}
+
+    def remove(self) -> None:
+        for hook in (self.features, *chain.from_iterable(self.maps.values())):
+            if hook:
+                hook.remove()
 
 
-def hint_maps(
-    losses: Losses, network: nn.Module, preprocess: Preprocess, answers: TeacherSignal
-) -> tuple[torch.Size, torch.Size] | None:
-    """Shapes `[1, c, h, w]` (student, teacher) of the maps that hints compare; None without hints.
+def register_hooks(settings: Distillation, student: nn.Module, teacher: TeacherSignal) -> DistillationHooks:
+    """Hook the layers that the losses of `settings` read."""
+    features = LayerHook(classifier(student)[1], on_input=True) if settings.needs_features else None
+    maps = {}
+    for name, loss in _map_losses(settings.losses).items():
+        assert isinstance(teacher, OnlineTeacher)
+        layers = _layer(student, loss.student_layer), _layer(teacher.tower, loss.teacher_layer)
+        maps[name] = LayerHook(layers[0]), LayerHook(layers[1])
+    return DistillationHooks(features, maps)
+
+
+def map_shapes(
+    losses: Losses, student: nn.Module, preprocess: Preprocess, teacher: TeacherSignal
+) -> dict[str, tuple[torch.Size, torch.Size]]:
+    """Return the shapes `[1, c, h, w]` of the maps of student and teacher, for each loss that compares maps.
 
     Raises:
-        UsageError: a layer that a loss names is not there, or makes no maps.
+        UsageError: A layer that a loss names does not exist, or its output is not `[b, c, h, w]`.
     """
     shapes = {}
-    for name in MAPS:
-        loss = getattr(losses, name)
-        if loss is not None:
-            assert isinstance(answers, OnlineTeacher)
-            teacher = _map_shape(answers.tower, answers.preprocess, loss.teacher_layer)
-            shapes[name] = _map_shape(network, preprocess, loss.student_layer), teacher
-    return shapes.get("hint")
+    for name, loss in _map_losses(losses).items():
+        assert isinstance(teacher, OnlineTeacher)
+        of_teacher = _map_shape(teacher.tower, teacher.preprocess, loss.teacher_layer)
+        shapes[name] = _map_shape(student, preprocess, loss.student_layer), of_teacher
+    return shapes
+
+
+def _map_losses(losses: Losses) -> dict[str, Maps]:
+    return {name: loss for name, loss in losses.named().items() if isinstance(loss, Maps)}
 
 
 @torch.no_grad()
 def _map_shape(network: nn.Module, preprocess: Preprocess, layer: str) -> torch.Size:
-    """Shape `[1, c, h, w]` of the maps that a layer makes of one image."""
+    """Return the shape `[1, c, h, w]` of a layer's output for one image."""
     side, training = preprocess.resolution, network.training
-    tap = Tap(_layer(network, layer))
+    hook = LayerHook(_layer(network, layer))
     network.eval()(torch.zeros(1, 3, side, side))
     network.train(training)
-    made = tap.kept.get("value")
-    tap.close()
-    if made is None or made.ndim != 4:
-        given = "no single tensor" if made is None else str(list(made.shape))
-        raise UsageError(f"the layer {layer!r} gives {given}, not maps [b, c, h, w]")
-    return made.shape
+    output = hook.captured
+    hook.remove()
+    if output is None or output.ndim != 4:
+        shape = "no single tensor" if output is None else str(list(output.shape))
+        raise UsageError(f"the layer {layer!r} gives {shape}, not maps [b, c, h, w]")
+    return output.shape
 
 
 def _layer(network: nn.Module, name: str) -> nn.Module:

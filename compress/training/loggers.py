@@ -1,4 +1,4 @@
-"""What looks on while a network is fitted: the run's log, and loggers for TensorBoard or as CSV."""
+"""Logging of fits: events of the run's log, and Lightning's loggers for TensorBoard and CSV."""
 
 from __future__ import annotations
 
@@ -13,78 +13,78 @@ import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from compress.training.module import Fitting
+from compress.training.module import FitModule
 from compress.utils.errors import CompressError, UsageError
 
-EVERY = 10  # steps between two losses that are logged
+LOG_EVERY_N_STEPS = 10
 LOGGERS: dict[str, type[CSVLogger] | type[TensorBoardLogger]] = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Refuse loggers that are not there.
+    """Check that loggers exist and can be used.
 
     Raises:
-        UsageError: there is no logger of this name.
-        CompressError: its package is not installed.
+        UsageError: There is no logger of this name.
+        CompressError: Its package is not installed.
     """
     for name in names:
         if name not in LOGGERS:
-            raise UsageError(f"--log {name}: there is no such logger; there are {', '.join(LOGGERS)}")
+            raise UsageError(f"--log {name}: unknown logger; choose from {', '.join(LOGGERS)}")
     if "tensorboard" in names and not any(map(importlib.util.find_spec, ("tensorboard", "tensorboardX"))):
         raise CompressError("--log tensorboard: tensorboard is not installed: pip install tensorboard")
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Who is told of the fits of a run.
+class FitLoggers:
+    """Where the fits of a run are logged.
 
     Attributes:
-        note: Takes an event with its fields: the run's `log.jsonl`.
-        loggers: Names out of `LOGGERS`.
-        folder: Where they write, each fit into a folder of its own.
+        log_event: Takes an event with its fields: the run's `log.jsonl`.
+        loggers: Names from `LOGGERS`.
+        folder: Where the loggers write, each fit into a folder of its own.
     """
 
-    note: Callable[..., None] = lambda event, **fields: None
+    log_event: Callable[..., None] = lambda event, **fields: None
     loggers: tuple[str, ...] = ()
     folder: Path = Path()
 
     def callbacks(self, unit: str) -> list[Callback]:
-        """Callbacks for the fit of a unit."""
-        made = [LOGGERS[name](self.folder, name=unit, version=name) for name in self.loggers]
-        return [EpochLogger(unit, self.note, made)]
+        """Return the callbacks for the fit of a unit."""
+        loggers = [LOGGERS[name](self.folder, name=unit, version=name) for name in self.loggers]
+        return [EpochLogger(unit, self.log_event, loggers)]
 
 
 class EpochLogger(Callback):
-    """Tells of each epoch, and loggers of the steps too."""
+    """Logs each epoch as an event, and epochs and steps to Lightning's loggers."""
 
-    def __init__(self, unit: str, note: Callable[..., None], loggers: Sequence[Logger]) -> None:
-        self.unit, self.note, self.loggers = unit, note, loggers
+    def __init__(self, unit: str, log_event: Callable[..., None], loggers: Sequence[Logger]) -> None:
+        self.unit, self.log_event, self.loggers = unit, log_event, loggers
         self.started = 0.0
 
     def on_train_epoch_start(self, *_: Any) -> None:
         self.started = time.monotonic()
 
     def on_train_batch_end(self, trainer: L.Trainer, _: L.LightningModule, outputs: Any, *__: Any) -> None:
-        if self.loggers and trainer.is_global_zero and trainer.global_step % EVERY == 0:
+        if self.loggers and trainer.is_global_zero and trainer.global_step % LOG_EVERY_N_STEPS == 0:
             rate = trainer.optimizers[0].param_groups[0]["lr"]
-            self._log({"loss": float(outputs["loss"]), "lr": rate}, trainer.global_step)
+            self._log_metrics({"loss": float(outputs["loss"]), "lr": rate}, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if not trainer.is_global_zero or not isinstance(module, Fitting):
+        if not trainer.is_global_zero or not isinstance(module, FitModule):
             return
         seconds = time.monotonic() - self.started
-        told = {
+        metrics = {
             "mean_loss": round(module.last_loss, 6),
-            "validation_top1": module.curve[-1]["top1"],
+            "validation_top1": module.state.curve[-1]["top1"],
             "images_per_s": round(int(trainer.num_training_batches) * module.step_images / seconds, 1),
         }
-        self.note("epoch", unit=self.unit, epoch=trainer.current_epoch + 1, **told)
-        self._log(told, trainer.global_step)
+        self.log_event("epoch", unit=self.unit, epoch=trainer.current_epoch + 1, **metrics)
+        self._log_metrics(metrics, trainer.global_step)
 
     def teardown(self, *_: Any, **__: Any) -> None:
         for logger in self.loggers:
             logger.finalize("success")
 
-    def _log(self, values: dict[str, float], step: int) -> None:
+    def _log_metrics(self, metrics: dict[str, float], step: int) -> None:
         for logger in self.loggers:
-            logger.log_metrics(values, step)
+            logger.log_metrics(metrics, step)

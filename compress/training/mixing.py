@@ -1,4 +1,4 @@
-"""Images mixed in pairs: mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899)."""
+"""Mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899) of a batch with itself in reverse order."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from torch import Tensor
 from compress.recipe.losses import Mix
 
 
-def mixed(images: Tensor, mix: Mix, rng: np.random.Generator) -> tuple[Tensor, float]:
-    """Mix each image of a batch with the one at the opposite place (`images.flip(0)`).
+def mix_batch(images: Tensor, mix: Mix, rng: np.random.Generator) -> tuple[Tensor, float]:
+    """Mix each image with the one at the opposite place of the batch (`images.flip(0)`).
 
     Args:
-        images: uint8 `[b, 3, h, w]`.
+        images: uint8 `[b, 3, h, w]`; left as they are.
+        mix: Kind, distribution of the share, and probability.
+        rng: Draws the share and the place of a cut.
 
     Returns:
-        The mixed images, uint8, and the share of the first image in each: 1.0 where the batch is left as it is.
+        The mixed images, uint8 `[b, 3, h, w]`, and the share of the first image in each: 1.0 if nothing was mixed.
     """
     if rng.random() >= mix.probability:
         return images, 1.0
@@ -34,6 +36,6 @@ def mixed(images: Tensor, mix: Mix, rng: np.random.Generator) -> tuple[Tensor, f
 
 
 def _span(centre: float, share: float, length: int) -> tuple[int, int]:
-    """Where a cut of this share of the side begins and ends; what would lie outside of the image is left out."""
+    """Return first and last pixel of a cut of this share of the side, clipped to the image."""
     first, last = centre * length - share * length / 2, centre * length + share * length / 2
     return max(0, round(first)), min(length, round(last))

@@ -1,8 +1,8 @@
-"""The teacher store: what the teacher says of each view, embedded once and kept.
+"""Cached teacher embeddings, computed once per view.
 
-One store entry a view of all train images, a memory-mapped fp16 array `[images, width]`. A view is written in blocks,
-and a killed run goes on after the last whole one; more views add entries without touching those that are there. Heads,
-prompts and temperature are not part of it: they are applied to the embeddings afterwards.
+One store entry per view of all train images: a memory-mapped fp16 array `[images, width]`. A view is written in blocks,
+and a killed run resumes after the last complete one; more views add entries without touching the present ones. Heads,
+prompts and temperature are not part of an entry: they are applied to the embeddings afterwards.
 """
 
 from __future__ import annotations
@@ -27,26 +27,28 @@ from compress.models.fingerprint import view_key
 from compress.models.jit_fuse import fused
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.data import Views
-from compress.training.dataset import Images
+from compress.training.dataset import ImageDataset
 from compress.utils.atomic import write_atomic
 from compress.utils.console import say, task
 from compress.utils.errors import CompressError
 
-BLOCK = 4096  # images after which what is embedded counts as done
-SAME = 0.999  # cosine of two embeddings of the same view; a mirrored image is at 0.99 and below
+BLOCK = 4096  # images between two records of what is done
+MIN_COSINE = 0.999  # of two embeddings of the same view; a mirrored image is at 0.99 and below
 
 
 @dataclass(frozen=True)
 class Embedder:
-    """A teacher, the images that it is asked about, and what determines its answers.
+    """A teacher, the images that it embeds, and what determines the embeddings.
 
     Attributes:
-        load: gives the teacher; called once, and only where an embedding has to be computed.
-        splits: the images, in a row.
-        views: how a view may differ from its image.
-        batch: images that are embedded at once.
-        identity: what besides the view determines an embedding: the data's key, the teacher's weights and settings,
-            the versions.
+        store: Keeps the embeddings.
+        load: Loads the teacher; called once, and only if an embedding has to be computed.
+        splits: The images, one split after another.
+        views: How a view may differ from its image.
+        seed: Seed of the views.
+        batch: Images per forward pass.
+        identity: What determines an embedding besides the view: the data's key, the teacher's weights and settings,
+            the versions of packages.
     """
 
     store: StoreLike
@@ -58,8 +60,8 @@ class Embedder:
     identity: dict[str, str]
 
     @cached_property
-    def images(self) -> Images:
-        return Images(self.splits)
+    def images(self) -> ImageDataset:
+        return ImageDataset(self.splits)
 
     @cached_property
     def tower(self) -> tuple[nn.Module, Preprocess]:
@@ -70,7 +72,7 @@ class Embedder:
 
 
 def embed_views(embedder: Embedder, count: int) -> list[Path]:
-    """Fill the store with `count` views of the images, and return one file a view."""
+    """Embed the first `count` views of the images that the store lacks, and return one file per view."""
     files = []
     for view in range(count):
         title = f"teacher embeddings, view {view + 1} of {count}"
@@ -85,44 +87,44 @@ def embed_views(embedder: Embedder, count: int) -> list[Path]:
 
 
 def verify(embedder: Embedder, files: Sequence[Path], rows: int) -> None:
-    """Compute `rows` random rows again.
+    """Recompute `rows` random rows and compare them with the stored ones.
 
     Raises:
-        CompressError: one of them is not what is stored.
+        CompressError: One of them differs.
     """
-    rng = np.random.default_rng()  # another choice each time
-    for view, chosen in _shared_out(rng, rows, len(files), len(embedder.images)):
+    rng = np.random.default_rng()  # other rows each time
+    for view, chosen in _sample_rows(rng, rows, len(files), len(embedder.images)):
         stored = np.load(files[view], mmap_mode="r")
         for start in range(0, len(chosen), embedder.batch):
             index = chosen[start : start + embedder.batch]
             again = torch.from_numpy(embed_rows(embedder, index, view)).float()
-            alike = F.cosine_similarity(again, torch.from_numpy(np.asarray(stored[index])).float())
-            worst = int(alike.argmin())
-            if not bool(alike[worst] >= SAME):
+            cosines = F.cosine_similarity(again, torch.from_numpy(np.asarray(stored[index])).float())
+            worst = int(cosines.argmin())
+            if not bool(cosines[worst] >= MIN_COSINE):
                 raise CompressError(
-                    f"the stored embedding of view {view + 1} of image {index[worst]} is not the teacher's: their "
-                    f"cosine is {float(alike[worst]):.4f}; delete {files[view].parent} and run again"
+                    f"{files[view].parent}: the stored embedding of view {view + 1} of image {index[worst]} is not the "
+                    f"teacher's, their cosine is {float(cosines[worst]):.4f}; delete this folder and run again"
                 )
 
 
 @torch.inference_mode()
 def embed_rows(embedder: Embedder, index: np.ndarray, view: int) -> np.ndarray:
-    """Embeddings fp16 `[b, width]` of a view of the images with these numbers."""
+    """Return the embeddings fp16 `[b, width]` of a view of the images `index`."""
     tower, preprocess = embedder.tower
     device = _device(tower)
     images = torch.from_numpy(embedder.images.rows(index)).to(device)
-    numbers = torch.from_numpy(index.astype(np.int64)).to(device)
-    pixels = preprocess(render(images, numbers, view, embedder.seed, embedder.views))
+    indices = torch.from_numpy(index.astype(np.int64)).to(device)
+    pixels = preprocess(render(images, indices, view, embedder.seed, embedder.views))
     return tower(pixels.contiguous(memory_format=torch.channels_last)).half().cpu().numpy()  # type: ignore[no-any-return]
 
 
 def _embed(embedder: Embedder, view: int, title: str, folder: Path) -> None:
     total = len(embedder.images)
     file, mark = folder / "embeddings.npy", folder / "scratch" / "done.json"
-    blocks = _whole_blocks(file, mark, total)
+    blocks = _complete_blocks(file, mark, total)
     done = min(len(blocks) * BLOCK, total)
     if done:
-        say(f"  {title}: goes on after {done} of {total} images")
+        say(f"  {title}: resumes after {done} of {total} images")
     with task(title, total) as advance:
         advance(done)
         array: np.memmap | None = np.load(file, mmap_mode="r+") if done else None
@@ -143,8 +145,8 @@ def _embed(embedder: Embedder, view: int, title: str, folder: Path) -> None:
             _mark(mark, blocks)
 
 
-def _whole_blocks(file: Path, mark: Path, total: int) -> list[str]:
-    """Digests of the first blocks of a killed run's view, as far as they are what it wrote."""
+def _complete_blocks(file: Path, mark: Path, total: int) -> list[str]:
+    """Return the digests of the first blocks that a killed run has written, up to the first damaged one."""
     try:
         blocks = json.loads(mark.read_text())["blocks"]
         array = np.load(file, mmap_mode="r")
@@ -166,8 +168,8 @@ def _digest(rows: np.ndarray) -> str:
     return hashlib.sha256(rows.tobytes()).hexdigest()
 
 
-def _shared_out(rng: np.random.Generator, rows: int, views: int, images: int) -> list[tuple[int, np.ndarray]]:
-    """Random (view, image numbers), `rows` of them in all."""
+def _sample_rows(rng: np.random.Generator, rows: int, views: int, images: int) -> list[tuple[int, np.ndarray]]:
+    """Draw `rows` random rows; return views with the indices of their images."""
     places = rng.choice(views * images, min(rows, views * images), replace=False)
     return [(view, np.sort(places[places // images == view] % images)) for view in np.unique(places // images).tolist()]
 

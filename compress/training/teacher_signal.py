@@ -1,4 +1,4 @@
-"""What a teacher says of views: looked up where it was stored, or computed each time."""
+"""What a student learns from a teacher: embeddings of views, read from a cache or computed in every step."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ from compress.models.teachers import LoadedTeacher
 
 
 class CachedTeacher:
-    """Embeddings fp16 `[images, width]` that the teacher store holds, one memory-mapped file a view."""
+    """Teacher embeddings that were computed once per view.
+
+    Args:
+        files: One memory-mapped array per view, fp16 `[images, width]`.
+        head: From embeddings to logits.
+    """
+
+    image_macs = 0
+    """MACs per image and step; the embeddings were charged when they were made."""
 
     def __init__(self, files: Sequence[Path], head: nn.Module) -> None:
         self.files, self.head = list(files), head
-        self.image_macs = 0  # embedding them was counted when it was done
 
     @property
     def views(self) -> int:
@@ -32,13 +39,13 @@ class CachedTeacher:
     def _arrays(self) -> list[np.ndarray]:
         return [np.load(file, mmap_mode="r") for file in self.files]
 
-    def of(self, index: Tensor, view: int, _: Tensor) -> Tensor:
-        """Embeddings float32 `[b, width]` of this view of the images `index`, on the device of `index`."""
+    def embeddings(self, index: Tensor, view: int, _: Tensor) -> Tensor:
+        """Return embeddings float32 `[b, width]` of a view of the images `index`, on the device of `index`."""
         rows = np.asarray(self._arrays[view][index.cpu().numpy()])
         return torch.from_numpy(rows).to(index.device).float()
 
-    def others(self, index: Tensor, count: int, view: int, rng: np.random.Generator) -> Tensor:
-        """Embeddings float32 `[count, width]`, or fewer, of images drawn at random, none of them in `index`."""
+    def sample_negatives(self, index: Tensor, count: int, view: int, rng: np.random.Generator) -> Tensor:
+        """Return embeddings float32 of up to `count` random images that are not in `index`, `[count, width]`."""
         array = self._arrays[view]
         drawn = np.sort(rng.integers(len(array), size=count))
         drawn = drawn[~np.isin(drawn, index.cpu().numpy())]
@@ -46,7 +53,14 @@ class CachedTeacher:
 
 
 class OnlineTeacher:
-    """A teacher that embeds what the student sees, at each step; rounded to fp16, as what is stored."""
+    """A teacher that embeds the student's images in every step; rounded to fp16, as cached embeddings are.
+
+    Args:
+        teacher: Its tower is frozen.
+        head: From embeddings to logits.
+        views: Views per image.
+        image_macs: MACs of embedding one image.
+    """
 
     def __init__(self, teacher: LoadedTeacher, head: nn.Module, views: int, image_macs: int = 0) -> None:
         self.image_macs = image_macs
@@ -63,8 +77,8 @@ class OnlineTeacher:
     def _device(self) -> torch.device:
         return next(self.tower.parameters()).device
 
-    def of(self, index: Tensor, _: int, images: Tensor) -> Tensor:
-        """Embeddings float32 `[b, width]` of the images uint8 `[b, 3, h, w]`, which are a view already."""
+    def embeddings(self, index: Tensor, _: int, images: Tensor) -> Tensor:
+        """Return embeddings float32 `[b, width]` of images uint8 `[b, 3, h, w]`, which are a view already."""
         if self._device != index.device:
             self.tower.to(index.device)
         with torch.no_grad(), torch.autocast(index.device.type, enabled=False):

@@ -165,7 +165,7 @@ def test_a_killed_distillation_ends_with_the_same_bits(make_job: Callable[[], Jo
     stop_inside(job, "distilled", signal.SIGKILL)
     done = job.run()
     assert done.returncode == 0, done.stderr
-    assert "distilled: goes on after epoch" in done.stderr
+    assert "distilled: resumes after epoch" in done.stderr
     assert undisturbed.run().returncode == 0
     assert weights(job) == weights(undisturbed)
     assert not any((job.runs / "store" / "partial").iterdir())

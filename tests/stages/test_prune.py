@@ -17,7 +17,7 @@ from compress.pruning.sparsity import Mask
 from compress.stages.prune import make as pruned
 from compress.stages.sparsify import make as sparse
 from compress.store.store import MANIFEST
-from compress.training.fit import KeepEachEpoch
+from compress.training.callbacks import EpochCheckpoint
 from compress.utils.errors import CompressError
 
 
@@ -166,9 +166,9 @@ def test_what_is_measured_is_kept_and_zeros_stay(searched_job: Job, monkeypatch:
 @pytest.mark.slow
 def test_what_was_measured_is_not_measured_again(searched_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in the repair, a stage goes on with the network that it had found, and with its masks."""
-    save = KeepEachEpoch.on_train_epoch_end
+    save = EpochCheckpoint.on_train_epoch_end
 
-    def fails_after_an_epoch(self: KeepEachEpoch, trainer: Any, module: Any) -> None:
+    def fails_after_an_epoch(self: EpochCheckpoint, trainer: Any, module: Any) -> None:
         save(self, trainer, module)
         raise CompressError("the power is gone")
 
@@ -181,14 +181,14 @@ def test_what_was_measured_is_not_measured_again(searched_job: Job, monkeypatch:
         key = variants(searched_job)[name]["stage_key"]
         shutil.rmtree(searched_job.runs / "store" / key)
         with monkeypatch.context() as patch:
-            patch.setattr(KeepEachEpoch, "on_train_epoch_end", fails_after_an_epoch)
+            patch.setattr(EpochCheckpoint, "on_train_epoch_end", fails_after_an_epoch)
             finished = searched_job.run_here()
         assert finished.returncode == 1 and f"stage {name}: the power is gone" in finished.stderr
         with monkeypatch.context() as patch:
             patch.setattr(pruned, "LatencySearch", None)
             finished = searched_job.run_here()
         assert finished.returncode == 0, finished.stderr
-        assert f"{name}: goes on after epoch 1 of 2" in finished.stderr
+        assert f"{name}: resumes after epoch 1 of 2" in finished.stderr
         again = weights(searched_job, name)
         assert all(np.array_equal(again[key], undisturbed[key]) for key in undisturbed)
 

@@ -1,4 +1,4 @@
-"""Leaving out dead taps changes neither what a network answers nor what it learns."""
+"""Leaving out dead taps changes neither the logits of a network nor its gradients."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_resnet18_at_32_pixels_has_62_percent_dead_weights() -> None:
     assert left_out / total == pytest.approx(0.62, abs=0.005)
 
 
-def test_answers_and_gradients_are_the_same() -> None:
+def test_logits_and_gradients_are_the_same() -> None:
     network, given = resnet18().double(), images(32).double()
     whole = gradients(network, given)
     answer = network(given)
@@ -50,7 +50,7 @@ def test_answers_and_gradients_are_the_same() -> None:
     torch.testing.assert_close(network(given), answer)
 
 
-def test_dead_taps_are_zero_afterwards_and_live_ones_keep_what_was_learnt() -> None:
+def test_dead_taps_are_zero_afterwards_and_live_ones_keep_their_weights() -> None:
     network = resnet18()
     conv = network.get_submodule("layer4.1.conv1")
     with without_dead_taps(network, 32), torch.no_grad():
@@ -63,7 +63,7 @@ def test_dead_taps_are_zero_afterwards_and_live_ones_keep_what_was_learnt() -> N
 
 
 @pytest.mark.parametrize("resolution", [96, 224])
-def test_networks_without_dead_taps_stay_as_they_are(resolution: int) -> None:
+def test_networks_without_dead_taps_are_left_alone(resolution: int) -> None:
     network = resnet18()
     before = dict(network.named_modules())
     with without_dead_taps(network, resolution) as left_out:
@@ -84,7 +84,7 @@ def test_grouped_dilated_reflecting_and_shared_convolutions_are_left_alone() -> 
         assert left_out == 0
 
 
-def test_networks_come_back_whole_when_the_fit_fails() -> None:
+def test_networks_are_restored_when_the_fit_fails() -> None:
     network = resnet18()
     shapes = {name: p.shape for name, p in network.named_parameters()}
     with pytest.raises(ZeroDivisionError), without_dead_taps(network, 32):

@@ -1,4 +1,4 @@
-"""What a person and a machine are told while a network is fitted."""
+"""Progress bars, events and loggers of fits."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from compress.pipeline.eta import TimeLeft
 from compress.recipe.data import Views
 from compress.recipe.fit import Fit
 from compress.recipe.schema import Trainer
-from compress.training import loggers as watch
 from compress.training.fit import fit
-from compress.training.module import Fitting
+from compress.training.loggers import FitLoggers, check_loggers
+from compress.training.module import FitModule
 from compress.utils import console as progress
 from compress.utils.errors import CompressError, UsageError
 
@@ -31,42 +31,44 @@ def noise(count: int) -> Split:
     return Split(rng.integers(0, 256, (count, 3, 32, 32)).astype(np.uint8), np.arange(count) % 2)
 
 
-def test_every_epoch_is_noted_and_logged(tmp_path: Path) -> None:
+def test_every_epoch_is_logged_as_an_event_and_to_the_loggers(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = timm.create_model("test_resnet", num_classes=2)
     preprocess = Preprocess(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     settings = Fit(epochs=3, batch=16, lr=0.01)
-    module = Fitting(network, preprocess, [noise(64)], noise(8), Views(), settings, None, seed=0, image_macs=1)
-    notes: list[dict[str, Any]] = []
-    onlookers = watch.Watch(lambda event, **fields: notes.append({"event": event, **fields}), ("csv",), tmp_path)
-    fitted = fit(module, Trainer(accelerator="cpu"), tmp_path / "work", "tiny", *onlookers.callbacks("tiny"))
-    assert [(note["event"], note["unit"], note["epoch"]) for note in notes] == [("epoch", "tiny", n) for n in (1, 2, 3)]
-    assert [note["validation_top1"] for note in notes] == [point["top1"] for point in fitted.curve]
-    assert all(note["images_per_s"] > 0 and note["mean_loss"] > 0 for note in notes)
+    module = FitModule(network, preprocess, [noise(64)], noise(8), Views(), settings, None, seed=0, image_macs=1)
+    events: list[dict[str, Any]] = []
+    loggers = FitLoggers(lambda event, **fields: events.append({"event": event, **fields}), ("csv",), tmp_path)
+    fitted = fit(module, Trainer(accelerator="cpu"), tmp_path / "work", "tiny", *loggers.callbacks("tiny"))
+    assert [(entry["event"], entry["unit"], entry["epoch"]) for entry in events] == [
+        ("epoch", "tiny", n) for n in (1, 2, 3)
+    ]
+    assert [entry["validation_top1"] for entry in events] == [point["top1"] for point in fitted.curve]
+    assert all(entry["images_per_s"] > 0 and entry["mean_loss"] > 0 for entry in events)
     rows = list(csv.DictReader((tmp_path / "tiny" / "csv" / "metrics.csv").open()))
     means = [float(row["mean_loss"]) for row in rows if row["mean_loss"]]
-    assert means == [note["mean_loss"] for note in notes]
+    assert means == [entry["mean_loss"] for entry in events]
     steps = [row for row in rows if row["loss"]]
     assert [row["step"] for row in steps] == ["10"] and float(steps[0]["lr"]) > 0
 
 
-def test_loggers_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch.check_loggers(["csv"])
-    with pytest.raises(UsageError, match="--log nix: there is no such logger; there are csv, tensorboard"):
-        watch.check_loggers(["nix"])
+def test_unknown_and_missing_loggers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_loggers(["csv"])
+    with pytest.raises(UsageError, match="--log nix: unknown logger; choose from csv, tensorboard"):
+        check_loggers(["nix"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(CompressError, match="tensorboard is not installed: pip install tensorboard"):
-        watch.check_loggers(["tensorboard"])
+        check_loggers(["tensorboard"])
 
 
-def test_what_is_left_follows_the_pace_so_far() -> None:
+def test_the_estimate_follows_the_pace_so_far() -> None:
     left = TimeLeft([{"unit": "a", "seconds": 10}, {"unit": "b", "seconds": 20}, {"unit": "c", "seconds": 30}])
     assert left.after("a") == 50
     left.done("a", 20)  # twice as long as expected
     assert left.after("b") == 60 and left.after("c") == 40
 
 
-def test_without_a_terminal_a_line_comes_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_progress_is_a_line_every_30_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, out = [0.0], io.StringIO()
     monkeypatch.setattr(progress, "console", Console(file=out, soft_wrap=True, highlight=False))
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
@@ -81,7 +83,7 @@ def test_without_a_terminal_a_line_comes_now_and_then(monkeypatch: pytest.Monkey
     ]
 
 
-def test_on_a_terminal_the_bar_has_the_time_of_all_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_the_bar_shows_the_time_of_all_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr(progress, "console", Console(file=out, force_terminal=True, width=80))
     monkeypatch.setattr(progress, "later", 120.0)

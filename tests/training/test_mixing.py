@@ -1,3 +1,5 @@
+"""Mixup and CutMix return the share of the first image."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 import torch
 
 from compress.recipe.losses import Mix
-from compress.training.mixing import mixed
+from compress.training.mixing import mix_batch
 
 
 def two_greys(side: int = 16) -> torch.Tensor:
@@ -14,20 +16,20 @@ def two_greys(side: int = 16) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 @pytest.mark.parametrize("seed", range(20))
-def test_the_share_is_what_is_seen_of_the_first_image(kind: str, seed: int) -> None:
+def test_the_share_is_the_visible_part_of_the_first_image(kind: str, seed: int) -> None:
     images = two_greys()
-    blend, share = mixed(images, Mix(kind=kind), np.random.default_rng(seed))  # type: ignore[arg-type]
+    blend, share = mix_batch(images, Mix(kind=kind), np.random.default_rng(seed))  # type: ignore[arg-type]
     assert blend.dtype == torch.uint8 and 0 <= share <= 1
     tolerance = 0.5 / 200 if kind == "mixup" else 1e-6
     assert abs(float(blend[1].float().mean()) / 200 - share) <= tolerance
     assert abs(float(blend[0].float().mean()) / 200 - (1 - share)) <= tolerance
     if kind == "cutmix":
         assert set(blend.unique().tolist()) <= {0, 200}
-    assert torch.equal(images, two_greys())  # what is given stays as it is
+    assert torch.equal(images, two_greys())  # the input is left as it is
 
 
-def test_a_part_of_the_batches_stays_as_it_is() -> None:
+def test_batches_are_mixed_with_the_given_probability() -> None:
     rng = np.random.default_rng(0)
     images = two_greys(8)
-    shares = [mixed(images, Mix(kind="mixup", probability=0.25), rng)[1] for _ in range(400)]
+    shares = [mix_batch(images, Mix(kind="mixup", probability=0.25), rng)[1] for _ in range(400)]
     assert 0.2 < sum(share < 1 for share in shares) / 400 < 0.3

@@ -1,8 +1,9 @@
-"""The objective sums what a recipe names, and its parts reach what they should."""
+"""The objective is the weighted sum of the losses that a recipe names."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,67 +12,65 @@ from torch import nn
 from compress.data.preprocess import Preprocess
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.fit import Distillation
-from compress.training import losses
-from compress.training.hooks import hint_maps
-from compress.training.objective import TERMS, Objective, Step
+from compress.registry import LOSSES
+from compress.training.hooks import map_shapes
+from compress.training.losses.dkd import dkd
+from compress.training.losses.kd import kd
+from compress.training.objective import Objective
 from compress.training.teacher_signal import OnlineTeacher
 from compress.utils.errors import UsageError
 
 CLASSES, FEATURES, WIDTH = 3, 5, 4
-MAPS = torch.Size((1, 2, 4, 4)), torch.Size((1, 3, 2, 2))
+MAPS = dict.fromkeys(("attention", "hint"), (torch.Size((1, 2, 4, 4)), torch.Size((1, 3, 2, 2))))
 
 
-def step(progress: float = 0.0, seed: int = 0) -> Step:
+def batch(progress: float = 0.0, seed: int = 0) -> dict[str, Any]:
+    """Arguments of the objective for a batch of 6 images."""
     draw = torch.Generator().manual_seed(seed)
-    return Step(
-        logits=torch.randn(6, CLASSES, generator=draw),
-        features=torch.randn(6, FEATURES, generator=draw),
-        told=torch.randn(6, WIDTH, generator=draw),
-        labels=torch.tensor([0, 1, -1, 2, -1, 0]),
-        progress=progress,
-        others=lambda count: torch.randn(count, WIDTH, generator=draw),
-        maps=dict.fromkeys(
-            ("attention", "hint"), (torch.randn(6, 2, 4, 4, generator=draw), torch.randn(6, 3, 2, 2, generator=draw))
-        ),
-    )
+    return {
+        "logits": torch.randn(6, CLASSES, generator=draw),
+        "features": torch.randn(6, FEATURES, generator=draw),
+        "teacher_embeddings": torch.randn(6, WIDTH, generator=draw),
+        "labels": torch.tensor([0, 1, -1, 2, -1, 0]),
+        "progress": progress,
+        "sample_negatives": lambda count: torch.randn(count, WIDTH, generator=draw),
+        "maps": dict.fromkeys(MAPS, (torch.randn(6, 2, 4, 4, generator=draw), torch.randn(6, 3, 2, 2, generator=draw))),
+    }
 
 
 def objective(**settings: object) -> Objective:
     torch.manual_seed(1)
-    return Objective(Distillation.model_validate(settings), nn.Linear(WIDTH, CLASSES), FEATURES, WIDTH, MAPS)
+    chosen = Distillation.model_validate(settings)
+    shapes = {name: MAPS[name] for name in chosen.losses.named() if name in MAPS}
+    return Objective(chosen, nn.Linear(WIDTH, CLASSES), FEATURES, WIDTH, shapes)
 
 
 LAYERS = {"student_layer": "a", "teacher_layer": "b"}
-ALONE = {name: LAYERS if name in ("attention", "hint") else {} for name in TERMS} | {"crd": {"negatives": 8}}
+ALONE = {name: LAYERS if name in MAPS else {} for name in LOSSES} | {"crd": {"negatives": 8}}
 
 
-def test_every_loss_that_a_recipe_names_is_computed() -> None:
-    assert set(TERMS) == set(Distillation.model_fields["losses"].annotation.model_fields) - {"own"}  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("name", sorted(TERMS))
+@pytest.mark.parametrize("name", LOSSES)
 def test_a_weight_multiplies_its_loss(name: str) -> None:
-    once = objective(losses={name: ALONE[name]})(step())
-    thrice = objective(losses={name: {**ALONE[name], "weight": 3}})(step())
+    once = objective(losses={name: ALONE[name]})(**batch())
+    thrice = objective(losses={name: {**ALONE[name], "weight": 3}})(**batch())
     assert once > 0 and math.isclose(thrice, 3 * once, rel_tol=1e-5)
 
 
-def test_projection_and_adapter_are_counted() -> None:
+def test_projection_and_adapters_count_in_the_macs() -> None:
     adapter = 2 * 3 * 4 * 4  # 1x1 convolution of the student's 4x4 maps, 2 channels to 3
     assert objective(losses={"hint": LAYERS}).macs == 3 * adapter
     assert objective(losses={"hint": LAYERS, "embedding": 1}).macs == 3 * (adapter + FEATURES * WIDTH)
 
 
 def test_losses_add_up() -> None:
-    parts = [objective(losses={"kd": {"temperature": 4}})(step()), objective(losses={"embedding": 15})(step())]
-    both = objective(losses={"kd": {"temperature": 4}, "embedding": 15})(step())
+    parts = [objective(losses={"kd": {"temperature": 4}})(**batch()), objective(losses={"embedding": 15})(**batch())]
+    both = objective(losses={"kd": {"temperature": 4}, "embedding": 15})(**batch())
     assert math.isclose(both, sum(parts), rel_tol=1e-5)
 
 
-def test_kd_is_of_the_head_on_the_embeddings() -> None:
-    module = objective(losses={"kd": {"temperature": 4}})
-    seen = step()
-    assert torch.allclose(module(seen), losses.kd(seen.logits, module.head(seen.told), 4.0))
+def test_teacher_logits_are_those_of_the_head_on_the_embeddings() -> None:
+    module, given = objective(losses={"kd": {"temperature": 4}}), batch()
+    assert torch.allclose(module(**given), kd(given["logits"], module.head(given["teacher_embeddings"]), 4.0))
     assert not any(parameter.requires_grad for parameter in module.head.parameters())
 
 
@@ -79,35 +78,34 @@ def test_kd_is_of_the_head_on_the_embeddings() -> None:
 def test_weights_and_temperatures_follow_their_schedules(progress: float, expected: float) -> None:
     ramp = {"start": 2, "end": 8, "until": 0.5}
     changing, still = objective(losses={"ce": {"weight": ramp}}), objective(losses={"ce": {"weight": expected}})
-    assert torch.allclose(changing(step(progress)), still(step(progress)))
+    assert torch.allclose(changing(**batch(progress)), still(**batch(progress)))
     hot, cold = (
         objective(losses={"kd": {"temperature": ramp}}),
         objective(losses={"kd": {"temperature": expected}}),
     )
-    assert torch.allclose(hot(step(progress)), cold(step(progress)))
+    assert torch.allclose(hot(**batch(progress)), cold(**batch(progress)))
 
 
-def test_images_without_a_label_have_the_teachers_top_class_in_dkd() -> None:
-    module = objective(losses={"dkd": 1})
-    seen = step()
-    told = module.head(seen.told).argmax(1)
-    filled = torch.where(seen.labels < 0, told, seen.labels)
-    assert torch.allclose(module(seen), losses.dkd(seen.logits, module.head(seen.told), filled, 4.0, 1.0, 8.0))
+def test_dkd_takes_the_teachers_top_class_for_images_without_a_label() -> None:
+    module, given = objective(losses={"dkd": 1}), batch()
+    teacher, labels = module.head(given["teacher_embeddings"]), given["labels"]
+    target = torch.where(labels < 0, teacher.argmax(1), labels)
+    assert torch.allclose(module(**given), dkd(given["logits"], teacher, target, 4.0, 1.0, 8.0))
 
 
-def test_a_classifier_of_the_teacher_is_the_projection_and_the_head_in_one_layer() -> None:
+def test_folding_gives_the_classifier_the_projection_followed_by_the_head() -> None:
     module = objective(losses={"embedding": 1}, classifier="teacher")
     folded = nn.Linear(FEATURES, CLASSES)
     module.fold_into(folded)
-    features = step().features
+    features = batch()["features"]
     assert module.projection is not None
     assert torch.allclose(folded(features), module.head(module.projection(features)), atol=1e-6)
 
 
-def test_a_layer_that_makes_no_maps() -> None:
+def test_a_layer_whose_output_is_not_a_map_is_refused() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
     settings = Distillation.model_validate({"losses": {"hint": {"student_layer": "2", "teacher_layer": "0"}}})
     preprocess = Preprocess(8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     live = OnlineTeacher(LoadedTeacher(network, nn.Identity(), preprocess), nn.Identity(), views=1)
     with pytest.raises(UsageError, match=r"the layer '2' gives \[1, 2\], not maps \[b, c, h, w\]"):
-        hint_maps(settings.losses, network, preprocess, live)
+        map_shapes(settings.losses, network, preprocess, live)

@@ -1,4 +1,4 @@
-"""The teacher store holds what the teacher says of each view, and notices when it does not."""
+"""Cached embeddings are those of the views that the student sees, and verification finds others."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def embedder(root: Path, load: Callable[[], LoadedTeacher] = teacher, **changes:
     return Embedder(Store(root), load, splits(), **{**settings, **changes})
 
 
-def test_a_row_is_the_teachers_answer_to_the_pixels_that_the_student_sees(tmp_path: Path) -> None:
+def test_a_row_is_the_embedding_of_the_pixels_that_the_student_sees(tmp_path: Path) -> None:
     files = embed_views(embedder(tmp_path), 2)
     images = torch.from_numpy(np.concatenate([split.images for split in splits()]))
     for view, file in enumerate(files):
@@ -54,7 +54,7 @@ def test_a_row_is_the_teachers_answer_to_the_pixels_that_the_student_sees(tmp_pa
         assert torch.allclose(torch.from_numpy(np.array(stored)).float(), expected, atol=5e-3)
 
 
-def test_more_views_leave_those_that_are_there(tmp_path: Path) -> None:
+def test_more_views_leave_the_present_ones_alone(tmp_path: Path) -> None:
     first = embed_views(embedder(tmp_path), 2)
     times = [file.stat().st_mtime_ns for file in first]
     loads = []
@@ -67,41 +67,41 @@ def test_more_views_leave_those_that_are_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change", [{"seed": 4}, {"views": Views(shift=0)}, {"identity": {"weights": "other", "data": "d"}}]
 )
-def test_what_determines_an_embedding_is_in_its_key(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_the_key_changes_with_seed_views_and_identity(tmp_path: Path, change: dict[str, Any]) -> None:
     assert not set(embed_views(embedder(tmp_path), 1)) & set(embed_views(embedder(tmp_path, **change), 1))
 
 
-def test_a_killed_view_goes_on_after_its_last_whole_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_view_resumes_after_its_last_complete_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embeddings, "BLOCK", 16)
     whole = np.load(embed_views(embedder(tmp_path / "undisturbed"), 1)[0])
-    asked: list[int] = []
+    embedded: list[int] = []
     kill_at = 36
 
     def counting(source: Embedder, index: np.ndarray, view: int) -> np.ndarray:
-        if len(asked) == 0 and index[0] >= kill_at:
-            asked.append(-1)
+        if len(embedded) == 0 and index[0] >= kill_at:
+            embedded.append(-1)
             raise KeyboardInterrupt
-        if asked:
-            asked.extend(index.tolist())
+        if embedded:
+            embedded.extend(index.tolist())
         return embed_rows(source, index, view)
 
     monkeypatch.setattr(embeddings, "embed_rows", counting)
     with pytest.raises(KeyboardInterrupt):
         embed_views(embedder(tmp_path / "killed"), 1)
     (file,) = embed_views(embedder(tmp_path / "killed"), 1)
-    assert asked[1:] == list(range(32, 51))  # two blocks of 16 were whole
+    assert embedded[1:] == list(range(32, 51))  # two blocks of 16 were complete
     assert np.array_equal(np.load(file), whole)
     assert {path.name for path in file.parent.iterdir()} == {"embeddings.npy", "entry.json"}
 
 
-def test_verification_passes_for_what_is_right(tmp_path: Path) -> None:
+def test_verification_passes_for_correct_embeddings(tmp_path: Path) -> None:
     source = embedder(tmp_path)
     verify(source, embed_views(source, 2), 102)
 
 
 @pytest.mark.parametrize("lie", ["mirrored", "another view", "another image"])
 def test_verification_catches_an_embedding_of_another_image(tmp_path: Path, lie: str) -> None:
-    """The classic mistake: the teacher was asked about the plain image, and the student sees it mirrored."""
+    """The classic mistake: the teacher has seen the plain image, and the student sees it mirrored."""
     source = embedder(tmp_path, views=Views(shift=0, flip=False))
     (file,) = embed_views(source, 1)
     other = embedder(tmp_path, views=Views(shift=0, flip=True))
@@ -111,6 +111,8 @@ def test_verification_catches_an_embedding_of_another_image(tmp_path: Path, lie:
         "another image": (source, tmp_path / "rolled.npy"),
     }
     np.save(tmp_path / "rolled.npy", np.roll(np.load(file), 1, axis=0))
-    asked, stored = lies[lie]
-    with pytest.raises(CompressError, match=r"is not the teacher's: their cosine is .*delete .* and run again"):
-        verify(asked, [stored], 51)
+    source, stored = lies[lie]
+    with pytest.raises(
+        CompressError, match=r"is not the teacher's, their cosine is .*; delete this folder and run again"
+    ):
+        verify(source, [stored], 51)

@@ -1,27 +1,10 @@
-"""Losses: pure functions of tensors. Each gives the mean over the images that it applies to, as a scalar.
+"""Losses of a distillation, one file each: settings, what the loss needs, and the loss as a function of tensors.
 
-They compute in float32 (in float64 when given it), also when given half precision or called under autocast.
+The functions compute in float32 (in float64 when given it), also when given half precision or called under autocast,
+and return a scalar: the mean over the images that the loss applies to. torch is imported where a loss is computed, not
+here: recipes read the settings without it.
 """
 
 from __future__ import annotations
 
-from compress.training.losses.embeddings import cosine, crd, mse, rkd_angle, rkd_distance, smooth_l1
-from compress.training.losses.features import attention_transfer, hint
-from compress.training.losses.labels import labelled_cross_entropy
-from compress.training.losses.logits import dist, dkd, kd, kd_standardized
-
-__all__ = [
-    "attention_transfer",
-    "cosine",
-    "crd",
-    "dist",
-    "dkd",
-    "hint",
-    "kd",
-    "kd_standardized",
-    "labelled_cross_entropy",
-    "mse",
-    "rkd_angle",
-    "rkd_distance",
-    "smooth_l1",
-]
+import compress.recipe.losses  # noqa: F401  # first, as it imports every module here that the registry names

@@ -1,0 +1,120 @@
+"""Callbacks of every fit: its checkpoint, the count of lost steps, and the progress bar."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+from lightning.pytorch.callbacks import Callback, Checkpoint
+
+from compress.training.module import FitModule
+from compress.utils.atomic import fsync, write_atomic
+from compress.utils.console import task
+from compress.utils.hashing import file_digest, key_of
+
+DIGESTS = ".sha256"
+STEPS = "steps.json"
+NOTE_EVERY_S = 5.0
+
+
+class EpochCheckpoint(Checkpoint):
+    """Saves the state after each epoch, aside and renamed, so that a kill costs one epoch at most.
+
+    Its digest is stored beside it, so that a damaged checkpoint is detected and not resumed from.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.spent_before = 0.0
+        self.started = time.monotonic()
+
+    @property
+    def spent(self) -> float:
+        """Seconds of the fit until now, those before a resumption included."""
+        return self.spent_before + time.monotonic() - self.started
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"spent": self.spent}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.spent_before = state_dict["spent"]
+
+    def on_train_epoch_end(self, trainer: L.Trainer, _: L.LightningModule) -> None:
+        aside = self.path.with_suffix(".partial")
+        trainer.save_checkpoint(aside)
+        if trainer.is_global_zero:
+            fsync(aside)
+            states = [path for path in (aside, self.path) if path.exists()]  # a kill leaves one or the other
+            write_atomic(self.path.with_suffix(DIGESTS), "\n".join(map(file_digest, states)))
+            aside.replace(self.path)
+
+
+class LostStepCounter(Callback):
+    """Records the step every few seconds, so that the cost of an interruption is known."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / STEPS
+        self.lost = 0
+        self.recorded_at = time.monotonic()
+
+    def on_train_start(self, trainer: L.Trainer, _: L.LightningModule) -> None:
+        try:
+            record = json.loads(self.path.read_text())
+            if record.pop("sha256") != key_of(**record):
+                raise ValueError
+            self.lost = int(record["lost"]) + max(0, int(record["steps"]) - trainer.global_step)
+        except (OSError, ValueError, KeyError, TypeError):  # the first start, or a record that was cut off
+            self.lost = 0
+        self._record(trainer)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if time.monotonic() - self.recorded_at > NOTE_EVERY_S:
+            self._record(trainer)
+
+    def on_exception(self, trainer: L.Trainer, *_: Any) -> None:
+        if self.path.exists():  # else training had not started
+            self._record(trainer)
+
+    def _record(self, trainer: L.Trainer) -> None:
+        self.recorded_at = time.monotonic()
+        if trainer.is_global_zero:
+            record = {"steps": trainer.global_step, "lost": self.lost}
+            write_atomic(self.path, json.dumps({**record, "sha256": key_of(**record)}))
+
+
+class FitProgress(Callback):
+    """The progress bar of a fit: epoch, loss, validation accuracy, time left."""
+
+    def __init__(self, label: str, epochs: int) -> None:
+        self.label, self.epochs = label, epochs
+
+    def on_train_start(self, trainer: L.Trainer, _: L.LightningModule) -> None:
+        batches = int(trainer.num_training_batches)
+        self.bar = task(f"{self.label}: {self.epochs} epochs", self.epochs * batches)
+        self.advance = self.bar.__enter__()
+        self.started = time.monotonic()
+        self.advance(trainer.current_epoch * batches)
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self.started = time.monotonic()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.advance()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if isinstance(module, FitModule):
+            images = int(trainer.num_training_batches) * module.step_images
+            rate = images / (time.monotonic() - self.started)
+            loss, accuracy = module.last_loss, module.state.curve[-1]["top1"]
+            epoch = f"epoch {trainer.current_epoch + 1}, {rate:,.0f} images/s"
+            self.advance(0, note=f"{epoch}, loss {loss:.3f}, validation {accuracy:.1%}")
+
+    def teardown(self, *_: Any, **__: Any) -> None:
+        if hasattr(self, "bar"):
+            self.bar.__exit__(None, None, None)
+            del self.bar
+
+    on_exception = teardown  # after an exception Lightning does not call teardown
