@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from compress import registry
 from compress.deployment.runtimes import elsewhere, find_runtime
-from compress.recipe.data import ArrowData
 from compress.recipe.fit import Distillation, Fit
 from compress.recipe.models import OpenClipTeacher, Student, Teacher
 from compress.recipe.schema import (
@@ -26,7 +25,6 @@ from compress.recipe.yaml_tree import Node
 from compress.registry import PLUGIN_LOSSES
 from compress.utils.errors import Problem
 from compress.utils.messages import did_you_mean, listed
-from compress.utils.system import version_of
 
 TEST_SELECTION = (
     "an epoch chosen on the test images makes their accuracy worthless; where a published figure that was made so is "
@@ -45,11 +43,12 @@ BRING_THEIR_WEIGHTS = ("local-dir:", "hf-hub:")  # open_clip's own prefixes
 
 def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
     """What is wrong inside the stages of a recipe whose values are right one by one."""
-    if isinstance(recipe.data, ArrowData) and version_of("pyarrow") is None:
+    source = registry.source(recipe.data.source)
+    if missing := source.missing():
         section = root.child("data") or root
         yield Problem(
             (section.child("source") or section).place,
-            f"data.source: {recipe.data.source} needs pyarrow: pip install 'compress-model[data]'",
+            f"data.source: {recipe.data.source} needs {', '.join(missing)}: {source.install}",
         )
     if any(word in recipe.trainer.strategy for word in ("spawn", "fork", "notebook")):
         trainer = root.child("trainer") or root

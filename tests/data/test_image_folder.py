@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from compress.data import digests, tree
+from compress.data.folder import FolderData
 from compress.data.image_io import decode
 from compress.data.prepared import prepare
 from compress.data.sources import data_key
-from compress.recipe.data import FolderData
 from compress.utils.errors import CompressError, UsageError
 
 

@@ -14,11 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compress.data.arrow import ArrowData
+from compress.data.csv_file import CsvData
+from compress.data.folder import FolderData
 from compress.data.prepared import ImageData, prepare
 from compress.data.sources import data_key
 from compress.data.tree import find
+from compress.data.webdataset import WebData
 from compress.recipe import parse_recipe
-from compress.recipe.data import ArrowData, CsvData, FileData, FolderData, WebData
+from compress.recipe.data import FileData
 from compress.store.store import Store
 from compress.utils.errors import CompressError, UsageError
 
@@ -378,12 +382,12 @@ def test_saved_folders_that_are_none(tmp_path):
 
 def test_pyarrow_is_asked_for_when_the_recipe_is_read(monkeypatch):
     text = "data:\n  source: parquet\n  path: x\nstages: [{id: s, kind: train, student: resnet18}]\n"
-    monkeypatch.setattr("compress.recipe.validate.version_of", lambda package: None)
+    monkeypatch.setattr("compress.data.source.version_of", lambda package: None)
     with pytest.raises(
         UsageError, match=r"<recipe>:2: data.source: parquet needs pyarrow: pip install 'compress-model"
     ):
         parse_recipe(text)
-    monkeypatch.setattr("compress.recipe.validate.version_of", lambda package: "26")
+    monkeypatch.setattr("compress.data.source.version_of", lambda package: "26")
     parse_recipe(text)
 
 
