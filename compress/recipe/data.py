@@ -82,8 +82,6 @@ def source_sections() -> Any:
 
 if TYPE_CHECKING:
     Data = DataSection
-else:
-    Data = Annotated[
-        source_sections(), Field(discriminator="source")
-    ]  # last: the modules of the sources import what is above
+else:  # last in this file, as the modules of the sources import what is above
+    Data = Annotated[source_sections(), Field(discriminator="source")]
 """The data section of a recipe; each source in `compress.registry.SOURCES` declares its own."""

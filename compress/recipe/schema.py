@@ -13,6 +13,7 @@ from compress.recipe.data import Data
 from compress.recipe.fit import Distillation, Fit
 from compress.recipe.measure import Measure
 from compress.recipe.models import Student, Teacher
+from compress.recipe.quantizer_name import MethodName, ObserverName
 from compress.recipe.runtime_name import AUTO, Runtime, Runtimes
 from compress.recipe.worth import Worth
 
@@ -149,14 +150,14 @@ class QuantizeStage(StageSection):
 
     kind: Literal["quantize"]
     from_: Identifier = Field(alias="from")
-    method: Literal["torchao", "nncf", "onnxruntime"] = Field(
+    method: MethodName = Field(
         "torchao",
         description="torchao's PT2E, for every runtime, or made of the ONNX file, for those that read it",
     )
     calibration_images: int = Field(512, ge=1)
     calibrate_on: Literal["train", "unlabeled"] = "train"
     calibration_seed: int | None = Field(None, ge=0, lt=2**31, description="which images; without it, the recipe's")
-    observer: Literal["histogram", "minmax", "percentile", "mean", "entropy"] | None = Field(
+    observer: ObserverName | None = Field(
         None,
         description="what finds activation ranges: least error, the extremes, a share of the values, the images' mean "
         "extremes, least divergence; without it, the method's own",

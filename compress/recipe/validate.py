@@ -171,8 +171,9 @@ def _quantization(stage: QuantizeStage, recipe: Recipe) -> Iterator[tuple[str, s
     method = registry.quantizer(stage.method)
     if stage.observer and stage.observer not in method.observers:
         yield "observer", f"`method: {stage.method}` has no {stage.observer!r}; it has {listed(method.observers)}"
-    if stage.target != "x86" and stage.method != "torchao":
-        yield "target", f"`method: {stage.method}` has x86 only; torchao has {stage.target}"
+    if stage.target not in method.targets:
+        able = listed([name for name, other in registry.quantizers().items() if stage.target in other.targets], "and")
+        yield "target", f"`method: {stage.method}` has {listed(method.targets)} only; {able} has {stage.target}"
     if stage.linear_weight_bits != 8 and not method.in_file:
         able = listed([name for name, other in registry.quantizers().items() if other.in_file], "and")
         yield "linear_weight_bits", f"`method: {stage.method}` has 8 only; {able} have {stage.linear_weight_bits}"
@@ -186,7 +187,7 @@ def _quantization(stage: QuantizeStage, recipe: Recipe) -> Iterator[tuple[str, s
 
 
 def _aware(stage: QuantizeStage, training: AwareTraining, recipe: Recipe) -> Iterator[str]:
-    if stage.method != "torchao":
+    if not registry.quantizer(stage.method).trains:
         yield f"`method: {stage.method}` quantizes a file, which cannot be trained; leave `method` out"
     if stage.target != "x86":
         yield f"`target: {stage.target}` is of calibration alone; leave one of the two out"
