@@ -1,4 +1,4 @@
-"""Own Python beside the package: models, losses and runtimes that recipes can then name.
+"""Own Python beside the package: models, losses, runtimes and data sources that recipes can then name.
 
 It comes from the command line (`--plugin FILE.py` or `--plugin MODULE`) or from an installed package (entry points of
 the group `compress.plugins`), never from a recipe. Own models need nothing from here: timm has `register_model`.
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
-from compress.registry import PLUGIN_LOSSES, RUNTIMES, STAGES
+from compress.registry import PLUGIN_LOSSES, RUNTIMES, SOURCES, STAGES
 from compress.utils.errors import UsageError, first_line
 from compress.utils.hashing import file_digest
 
@@ -63,6 +63,21 @@ def stage(section: type[K]) -> type[K]:
 def runtime(name: str, module: str) -> None:
     """Register a module that offers what `compress.deployment.runtimes.Runtime` lists; its own is `__name__`."""
     RUNTIMES[name] = module
+
+
+def source(name: str, entry: str) -> None:
+    """Register a data source, `data: {source: NAME}` of a recipe.
+
+    Args:
+        name: One of the names that the `source` of its section allows.
+        entry: `module:NAME` of its `compress.data.source.Source`; a plugin's own module is `__name__`.
+    """
+    from compress.recipe.data import source_sections
+    from compress.recipe.schema import Recipe
+
+    SOURCES[name] = entry
+    Recipe.model_fields["data"].annotation = source_sections()
+    Recipe.model_rebuild(force=True)
 
 
 def load(plugins: Iterable[str]) -> None:

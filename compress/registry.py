@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from compress.data.source import Source
     from compress.quantization.method import Method
     from compress.recipe.stage import StageSection
 
@@ -64,6 +65,19 @@ STAGES: dict[str, str | type[StageSection]] = {
 }
 """Kinds of stage, in the order in which lists name them; plugins add classes."""
 
+SOURCES = {
+    "cifar10-sample": "compress.data.sample:SOURCE",
+    "cifar10": "compress.data.torchvision_sets:SOURCE",
+    "stl10": "compress.data.torchvision_sets:SOURCE",
+    "fashion-mnist": "compress.data.torchvision_sets:SOURCE",
+    "image-folder": "compress.data.folder:SOURCE",
+    "csv": "compress.data.csv_file:SOURCE",
+    "parquet": "compress.data.arrow:SOURCE",
+    "hf-dataset": "compress.data.arrow:SOURCE",
+    "webdataset": "compress.data.webdataset:SOURCE",
+}
+"""`compress.data.source.Source` of each `source` that the data section of a recipe can name."""
+
 QUANTIZERS = {
     "torchao": "compress.quantization.torchao_pt2e:METHOD",
     "nncf": "compress.quantization.nncf_onnx:METHOD",
@@ -76,6 +90,16 @@ def load_entry(entry: str) -> Any:
     """Import what an entry `module:name` of these tables stands for."""
     module, _, name = entry.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def source(name: str) -> Source:
+    """Look up a data source; loads neither torch nor the packages that the source needs.
+
+    Raises:
+        KeyError: there is no such source.
+    """
+    record: Source = load_entry(SOURCES[name])
+    return record
 
 
 def quantizer(name: str) -> Method:

@@ -26,8 +26,8 @@ def image(rng: Random, folder: Path) -> None:
 
 def tree(rng: Random, folder: Path) -> None:
     """The reader of a folder of images: odd names, links, pipes, depth."""
-    from compress.data.sources import SOURCES
-    from compress.recipe.data import FolderData
+    from compress import registry
+    from compress.data.folder import FolderData
 
     good = images(rng)["png"]
     names = ("a", rng.choice(("b", "-b", "b\nc", "é" * 100, "ü", "<script>", "b" * 255)))
@@ -63,7 +63,7 @@ def tree(rng: Random, folder: Path) -> None:
     settings = FolderData(
         source="image-folder", path=str(folder), resolution=16, broken=rng.choice(("refuse", "skip")), validation=0.2
     )
-    source = SOURCES[settings.source]
+    source = registry.source(settings.source)
     source.contents(settings, None)
     scratch = folder / "scratch"
     scratch.mkdir()

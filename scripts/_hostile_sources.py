@@ -52,7 +52,7 @@ def source(rng: Random, folder: Path) -> None:
 
 def write_csv(rng: Random, where: Path) -> Any:
     """A table of paths and labels: cells, paths, links, quotes, bytes."""
-    from compress.recipe.data import CsvData
+    from compress.data.csv_file import CsvData
 
     table = [["path", "label", "split"]]
     for number, (split, label, content) in enumerate(rows_of(rng)):
@@ -81,7 +81,7 @@ def write_csv(rng: Random, where: Path) -> Any:
 
 def write_tars(rng: Random, where: Path) -> Any:
     """Tars: members that lead out, are none, or say false sizes; labels of all kinds; bombs."""
-    from compress.recipe.data import WebData
+    from compress.data.webdataset import WebData
 
     kind = rng.choice(("cls", "txt", "json"))
     packed = rng.choice(tuple(PACKED))

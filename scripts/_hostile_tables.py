@@ -17,7 +17,7 @@ FILES = ("../../etc/passwd", "/etc/passwd", "..", ".", "", "a\0b", "a" * 4000, "
 
 def write_parquet(rng: Random, where: Path) -> Any:
     """Parquet files: types, rows, metadata, bytes."""
-    from compress.recipe.data import ArrowData
+    from compress.data.arrow import ArrowData
 
     for split in ("train", "test"):
         name = rng.choice((split, split, split, f"{split}\n", f"{split}\x1b[2J", f"-{split}"))
@@ -27,7 +27,7 @@ def write_parquet(rng: Random, where: Path) -> Any:
 
 def write_saved(rng: Random, where: Path) -> Any:
     """A folder that `datasets` might have saved: what it says of itself, and its Arrow files."""
-    from compress.recipe.data import ArrowData
+    from compress.data.arrow import ArrowData
 
     about: Any = {"splits": ["train", "test"]}
     for split in about["splits"]:

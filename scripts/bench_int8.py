@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.data.sample import read
+from compress.data.sample import SampleData, read
 from compress.deployment.bench import environment
 from compress.deployment.export import export
 from compress.deployment.runtimes import elsewhere, find_runtime, missing, thread_count
@@ -35,7 +35,6 @@ from compress.measurement.latency import fastest, measure_in_turns, summary
 from compress.models.factory import create_model
 from compress.quantization.capture import capture
 from compress.quantization.ptq import quantize
-from compress.recipe.data import SampleData
 from compress.registry import QUANTIZERS, RUNTIMES
 from compress.utils.quiet import quiet, silent
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from compress.data.sample import read
-from compress.recipe.data import SampleData
+from compress.data.sample import SampleData, read
 
 KINDS = ("jpg", "png", "webp", "JPG", "jpeg")
 SIX = {

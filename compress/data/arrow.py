@@ -10,19 +10,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
+from compress.data.decoding import file_source
 from compress.data.digests import BLOCK
 from compress.data.image_io import is_file
 from compress.data.listing import SPLIT_WORDS, Label, Listing, Rows, of_shards, sort_out
 from compress.data.shards import changed_at, find_shards
-from compress.recipe.data import ArrowData
+from compress.recipe.data import TableData
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.messages import clean, did_you_mean, few
 from compress.utils.resources import expand
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+class ArrowData(TableData):
+    """Parquet files, or a folder that Hugging Face `datasets` has saved to disk, with the images inside."""
+
+    source: Literal["parquet", "hf-dataset"]
+    image: str = Field("image", description="column of the images: their files' bytes, or a struct that has `bytes`")
 
 
 def listing(settings: ArrowData) -> Listing:
@@ -231,3 +241,8 @@ def _whole(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         batch.validate(full=True)
         yield batch
+
+
+SOURCE = file_source(
+    ArrowData, "Parquet files, or a saved Hugging Face dataset, with the images inside", listing, ("pyarrow",)
+)

@@ -6,15 +6,26 @@ import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
+from pydantic import Field
+
+from compress.data.decoding import file_source
 from compress.data.image_io import is_file
 from compress.data.listing import SPLIT_WORDS, Label, Listing, of_files, sort_out
-from compress.recipe.data import CsvData
+from compress.recipe.data import TableData
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import clean, did_you_mean, few
 from compress.utils.resources import expand
 
 DELIMITERS = ",;\t|"
+
+
+class CsvData(TableData):
+    """A CSV file with the paths of images, relative to its own folder."""
+
+    source: Literal["csv"]
+    image: str = Field("path", description="column of the paths")
 
 
 def listing(settings: CsvData) -> Listing:
@@ -112,3 +123,6 @@ def _part(cells: dict[str, str], settings: CsvData, place: str) -> str:
     if part is None:
         raise UsageError(f"{place}: '{clean(word)}' is no split; allowed: train, validation, test or unlabeled")
     return part
+
+
+SOURCE = file_source(CsvData, "a CSV file of paths and labels", listing)

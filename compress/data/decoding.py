@@ -33,11 +33,13 @@ class Decoded:
     broken: tuple[str, ...]
 
 
-def file_source(listing_of: Callable[[Any], Listing]) -> Source:
-    """A source whose images are those that `listing_of(settings)` lists."""
+def file_source(
+    section: type[FileData], about: str, list_images: Callable[[Any], Listing], packages: tuple[str, ...] = ()
+) -> Source:
+    """Make the source whose images are those that `list_images(settings)` lists; see `Source`."""
 
     def contents(settings: FileData, cache: Path | None) -> Contents:
-        listing = listing_of(settings)
+        listing = list_images(settings)
         has_test = "test" in listing.parts
         if not has_test and settings.test is None:
             raise UsageError(f"{listing.where}: has no test images; `test: 0.2` in data cuts a fifth off for them")
@@ -46,9 +48,9 @@ def file_source(listing_of: Callable[[Any], Listing]) -> Source:
         return Contents(listing.fingerprint(cache), listing.classes, validation, counts, has_test)
 
     def read(settings: FileData, scratch: Path) -> Raw:
-        return _read(listing_of(settings), settings, scratch)
+        return _read(list_images(settings), settings, scratch)
 
-    return Source(contents, read)
+    return Source(section, about, contents, read, list_images, packages)
 
 
 def _check_names(listing: Listing) -> None:

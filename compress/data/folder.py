@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
+from compress.data.decoding import file_source
 from compress.data.listing import Listing, of_files
 from compress.data.tree import find
-from compress.recipe.data import FolderData
+from compress.recipe.data import FileData
 from compress.utils.resources import expand
+
+
+class FolderData(FileData):
+    """Folders of images: `train/CLASS/`, `val/CLASS/`, `test/CLASS/`, `unlabeled/`; with `test`, `CLASS/` is enough."""
+
+    source: Literal["image-folder"]
 
 
 def listing(settings: FolderData) -> Listing:
@@ -19,3 +27,6 @@ def listing(settings: FolderData) -> Listing:
     """
     tree = find(Path(expand(settings.path)).expanduser(), without_test=settings.test is not None)
     return of_files(tree.root, tree.classes, tree.parts, tree.folders)
+
+
+SOURCE = file_source(FolderData, "folders of images, one folder per class", listing)

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from compress import registry
 from compress.data.digests import digests
 from compress.data.source import Labels
+from compress.recipe.data import FileData
 from compress.utils.errors import UsageError
 from compress.utils.hashing import key_of
 from compress.utils.messages import clean, few
@@ -74,6 +76,18 @@ class Sorted:
 
     classes: tuple[str, ...]
     parts: dict[str, tuple[Rows, Labels | None]]
+
+
+def list_images(settings: FileData) -> Listing:
+    """List the images of a source of image files.
+
+    Raises:
+        CompressError: something cannot be read.
+        UsageError: the source is not laid out as it should be; the message says where.
+    """
+    source = registry.source(settings.source)
+    assert source.list_images, f"{settings.source} has no image files"
+    return source.list_images(settings)
 
 
 def of_files(

@@ -10,8 +10,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from compress import registry
 from compress.data.source import Labels, Pixels, StoreLike
-from compress.data.sources import SOURCES, data_key
+from compress.data.sources import data_key
 from compress.data.splits import Pieces, share_out
 from compress.recipe.data import Data, FileData
 from compress.utils.console import say, task
@@ -70,7 +71,7 @@ def _decode(settings: Data, seed: int, work: Path) -> None:
     scratch = work / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)  # what a killed run left may be half an array
     scratch.mkdir()
-    raw = SOURCES[settings.source].read(settings, scratch)
+    raw = registry.source(settings.source).read(settings, scratch)
     if raw.skipped:
         files = "file is" if len(raw.skipped) == 1 else "files are"
         say(f"data: {len(raw.skipped)} {files} no image and skipped: {', '.join(raw.skipped[:3])}")

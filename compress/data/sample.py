@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from compress.data.source import Contents, Part, Raw, Source
-from compress.recipe.data import SampleData
+from compress.recipe.data import DataSection
 from compress.utils.errors import CompressError
 from compress.utils.resources import ASSETS
 
 FOLDER = ASSETS / "cifar10-sample"
 SIDE = 32
+
+
+class SampleData(DataSection):
+    source: Literal["cifar10-sample"]
 
 
 def contents(settings: SampleData, cache: Path | None) -> Contents:
@@ -71,4 +75,4 @@ def _damaged(name: str) -> CompressError:
     return CompressError(f"the embedded sample is damaged at {FOLDER / name}; install the package again")
 
 
-SOURCE = Source(contents, read)
+SOURCE = Source(SampleData, "11,000 images of CIFAR-10 that come with the package", contents, read)

@@ -1,14 +1,24 @@
-"""What a source gives: its images as it has them, before they are shared out to the splits."""
+"""A data source: how it declares itself, and its images as it has them, before they are shared out to the splits.
+
+A new source is one file with a `SOURCE` beside this one, and a line in `compress.registry.SOURCES`. A source of image
+files only lists them, and `compress.data.decoding.file_source` does the rest; any other gives `contents` and `read`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from compress.recipe.data import DataSection
+from compress.utils.system import version_of
+
+if TYPE_CHECKING:
+    from compress.data.listing import Listing
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -55,15 +65,31 @@ class Contents:
 
 @dataclass(frozen=True)
 class Source:
-    """The two things that a source does; `Any` is its section of the recipe.
+    """A data source. `Any` stands for an instance of `section`.
 
     Attributes:
-        contents: `(settings, cache)`; `cache` is a json file in which digests of files are kept, or None.
-        read: `(settings, scratch)`; may write big arrays into the folder `scratch`, which exists and is deleted later.
+        section: Its section of the recipe, whose `source` is a `Literal` of the names that it has in the registry.
+        about: What it reads, in one line.
+        contents: `(settings, cache)`: describe the source without decoding an image. `cache` is a JSON file in which
+            digests of files are kept, or None.
+        read: `(settings, scratch)`: decode the source. May write big arrays into the folder `scratch`, which exists and
+            is deleted later.
+        list_images: `(settings)`: list the image files, for sources that have any.
+        packages: Modules that must be importable, beside what this package always has.
+        install: Command that installs `packages`.
     """
 
+    section: type[DataSection]
+    about: str
     contents: Callable[[Any, Path | None], Contents]
     read: Callable[[Any, Path], Raw]
+    list_images: Callable[[Any], Listing] | None = None
+    packages: tuple[str, ...] = ()
+    install: str = "pip install 'compress-model[data]'"
+
+    def missing(self) -> list[str]:
+        """Names of the packages that are not installed."""
+        return [package for package in self.packages if version_of(package) is None]
 
 
 class StoreLike(Protocol):

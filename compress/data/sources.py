@@ -1,37 +1,16 @@
-"""The table of data sources, and the key that stands for prepared data."""
+"""The key that stands for prepared data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from compress.data import arrow, csv_file, folder, sample, torchvision_sets, webdataset
-from compress.data.decoding import file_source
-from compress.data.listing import Listing
-from compress.data.source import Source
+from compress import registry
 from compress.data.splits import check, left_of_test
 from compress.recipe.data import Data, FileData
 from compress.utils.hashing import key_of
 
 VERSION = 1  # of what is made from the same images and settings
-
-# A new way of packing images is one file that lists them, its section in recipe/data.py, and a line here.
-LISTINGS: dict[str, Callable[[Any], Listing]] = {
-    "image-folder": folder.listing,
-    "csv": csv_file.listing,
-    "parquet": arrow.listing,
-    "hf-dataset": arrow.listing,
-    "webdataset": webdataset.listing,
-}
-# Any other source is one file with a `Source`.
-SOURCES: dict[str, Source] = {
-    "cifar10-sample": sample.SOURCE,
-    "cifar10": torchvision_sets.SOURCE,
-    "stl10": torchvision_sets.SOURCE,
-    "fashion-mnist": torchvision_sets.SOURCE,
-    **{name: file_source(listing) for name, listing in LISTINGS.items()},
-}
 
 
 def data_key(settings: Data, seed: int, cache: Path | None = None) -> str:
@@ -44,7 +23,7 @@ def data_key(settings: Data, seed: int, cache: Path | None = None) -> str:
         CompressError: images cannot be read, or are not there.
         UsageError: the source is not laid out as it should be, or has too few labels for the settings.
     """
-    contents = SOURCES[settings.source].contents(settings, cache)
+    contents = registry.source(settings.source).contents(settings, cache)
     cut = not contents.has_validation
     pixels: dict[str, Any] = {}
     counts = contents.train_counts

@@ -9,17 +9,25 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from compress.data.digests import digests
 from compress.data.source import Contents, Part, Pixels, Raw, Source
-from compress.recipe.data import DownloadedData
+from compress.recipe.data import DataSection
 from compress.utils.console import say
 from compress.utils.errors import CompressError
 from compress.utils.hashing import key_of
+
+
+class DownloadedData(DataSection):
+    """A data set that torchvision reads from `root`, and downloads into it where `download` is true."""
+
+    source: Literal["cifar10", "stl10", "fashion-mnist"]
+    root: str = "datasets"
+    download: bool = True
 
 
 @dataclass(frozen=True)
@@ -188,4 +196,4 @@ def _sheet(path: Path) -> Pixels:
         raise CompressError(f"{path} is no sheet of CIFAR-10 images: {error}") from error
 
 
-SOURCE = Source(contents, read)
+SOURCE = Source(DownloadedData, "CIFAR-10, STL-10 and Fashion-MNIST, downloaded by torchvision", contents, read)

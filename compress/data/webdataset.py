@@ -10,12 +10,16 @@ from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
 
 from compress.data.archive import Archive, opened
+from compress.data.decoding import file_source
 from compress.data.image_io import ENDINGS
 from compress.data.listing import Label, Listing, Rows, is_number, of_shards, sort_out
 from compress.data.shards import changed_at, find_shards
-from compress.recipe.data import WebData
+from compress.recipe.data import LabelledData
 from compress.utils.errors import UsageError
 from compress.utils.messages import clean
 from compress.utils.resources import expand
@@ -25,6 +29,15 @@ MAX_LABEL = 2**20  # bytes
 MAX_IMAGE = 2**29
 Sample = tuple[int, str, Label]
 """Number of the image among the members of its tar, its name, and its label."""
+
+
+class WebData(LabelledData):
+    """WebDataset's tar files: `KEY.jpg` and beside it the label."""
+
+    source: Literal["webdataset"]
+    label: str = Field(
+        "cls", description="ending of the member that holds the label, such as cls or txt; of a JSON, json.NAME"
+    )
 
 
 def listing(settings: WebData) -> Listing:
@@ -138,3 +151,6 @@ def kinds_of(file: Path, most: int = 50) -> tuple[set[str], list[str]]:
                     value = json.loads(archive.content(member))
                     fields = [str(name) for name in value] if isinstance(value, dict) else []
     return endings, fields
+
+
+SOURCE = file_source(WebData, "WebDataset tar files", listing)

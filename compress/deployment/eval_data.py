@@ -57,7 +57,6 @@ def _data_set(numbers: dict[str, int], classes: Sequence[str], name: str) -> Lab
     import yaml
 
     from compress.data import sample
-    from compress.recipe.data import SampleData
 
     settings = yaml.safe_load((shipped("configs") / "data" / f"{name}.yaml").read_text(encoding="utf-8"))
     if settings["source"] == "image-folder":
@@ -67,7 +66,7 @@ def _data_set(numbers: dict[str, int], classes: Sequence[str], name: str) -> Lab
             f"--data {name}: torchvision reads its images; give a folder with one folder of images a class"
         )
     with tempfile.TemporaryDirectory() as scratch:
-        raw = sample.read(SampleData(source="cifar10-sample"), Path(scratch))
+        raw = sample.read(sample.SampleData(source="cifar10-sample"), Path(scratch))
     test = raw.test
     assert test is not None and test.labels is not None
     places = np.array([numbers.get(_name(one), -1) for one in raw.classes])[test.labels]

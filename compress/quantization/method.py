@@ -48,6 +48,8 @@ class Method:
         observers: Observers of activation ranges that it offers; its default first.
         corrects: Whether it can correct biases and equalize layers.
         in_file: Whether it makes an ONNX file, in which linear layers can have 4-bit weights.
+        targets: Values of `target` that it can quantize for.
+        trains: Whether it has quantization-aware training.
         about: One line for `compress-model list`.
         calibrate: `(model, batches, example, config)`: quantize `model` with ranges found on the calibration `batches`;
             see `compress.quantization.ptq.quantize`.
@@ -58,6 +60,8 @@ class Method:
     observers: tuple[str, ...]
     corrects: bool
     in_file: bool
+    targets: tuple[str, ...]
+    trains: bool
     about: str
     calibrate: Callable[[nn.Module, Sequence[Tensor], Tensor, QuantizationConfig], Quantized]
     restore: Callable[[Path, Architecture], nn.Module]

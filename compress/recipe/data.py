@@ -1,11 +1,14 @@
-"""What a recipe may say of its images."""
+"""The data section of a recipe: what its sources have in common, and the union of all of them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import functools
+import operator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from compress import registry
 from compress.recipe.base import Fraction, Section
 
 
@@ -43,36 +46,18 @@ class DataSection(Section):
         0.1, description="share of the labelled train images that is cut off for validation where no such split exists"
     )
     labeled: int | None = Field(None, ge=1, description="keep this many train labels, class-balanced; hide the others")
-
-
-class SampleData(DataSection):
-    source: Literal["cifar10-sample"]
-
-
-class DownloadedData(DataSection):
-    """A data set that torchvision reads from `root`, and downloads into it where `download` is true."""
-
-    source: Literal["cifar10", "stl10", "fashion-mnist"]
-    root: str = "datasets"
-    download: bool = True
+    source: str
 
 
 class FileData(DataSection):
     """What sources of image files have in common, however they are packed."""
 
-    source: str
     path: str
     resolution: int = Field(96, ge=8, le=1024, description="side in pixels at which images are kept")
     broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with a file that is no image")
     test: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="share of the labelled images that is cut off for test where no such split exists"
     )
-
-
-class FolderData(FileData):
-    """Folders of images: `train/CLASS/`, `val/CLASS/`, `test/CLASS/`, `unlabeled/`; with `test`, `CLASS/` is enough."""
-
-    source: Literal["image-folder"]
 
 
 class LabelledData(FileData):
@@ -90,29 +75,13 @@ class TableData(LabelledData):
     split: str | None = Field(None, description="column that says train, validation, test or unlabeled")
 
 
-class CsvData(TableData):
-    """A CSV file with the paths of images, relative to its own folder."""
-
-    source: Literal["csv"]
-    image: str = Field("path", description="column of the paths")
+def source_sections() -> Any:
+    """Union of the sections of all data sources."""
+    return functools.reduce(operator.or_, dict.fromkeys(registry.source(name).section for name in registry.SOURCES))
 
 
-class ArrowData(TableData):
-    """Parquet files, or a folder that Hugging Face `datasets` has saved to disk, with the images inside."""
-
-    source: Literal["parquet", "hf-dataset"]
-    image: str = Field("image", description="column of the images: their files' bytes, or a struct that has `bytes`")
-
-
-class WebData(LabelledData):
-    """WebDataset's tar files: `KEY.jpg` and beside it the label."""
-
-    source: Literal["webdataset"]
-    label: str = Field(
-        "cls", description="ending of the member that holds the label, such as cls or txt; of a JSON, json.NAME"
-    )
-
-
-Data = Annotated[
-    SampleData | DownloadedData | FolderData | CsvData | ArrowData | WebData, Field(discriminator="source")
-]
+if TYPE_CHECKING:
+    Data = DataSection
+else:  # last in this file, as the modules of the sources import what is above
+    Data = Annotated[source_sections(), Field(discriminator="source")]
+"""The data section of a recipe; each source in `compress.registry.SOURCES` declares its own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compress.recipe.data import ArrowData
+from compress import registry
 from compress.recipe.fit import Distillation, Fit, distillation_problems
 from compress.recipe.schema import Recipe
 from compress.recipe.stage import StageSection
@@ -12,7 +12,6 @@ from compress.recipe.worth import Budgets
 from compress.recipe.yaml_tree import Node
 from compress.utils.errors import Problem
 from compress.utils.messages import listed
-from compress.utils.system import version_of
 
 TEST_SELECTION = (
     "an epoch selected on the test images makes their accuracy worthless; to reproduce a published figure that was "
@@ -34,8 +33,9 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
 
 
 def _data_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
-    if isinstance(recipe.data, ArrowData) and version_of("pyarrow") is None:
-        message = f"{recipe.data.source} needs pyarrow: pip install 'compress-model[data]'"
+    source = registry.source(recipe.data.source)
+    if missing := source.missing():
+        message = f"{recipe.data.source} needs {listed(missing, 'and')}: {source.install}"
         yield Problem(_place(root, "data", "source"), f"data.source: {message}")
 
 

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compress.data import arrow, csv_file, webdataset
+from compress.data.arrow import ArrowData
+from compress.data.csv_file import CsvData
+from compress.data.folder import FolderData
 from compress.data.image_io import ENDINGS, exists, is_file, is_folder
+from compress.data.listing import list_images
 from compress.data.shards import find_shards
-from compress.data.sources import LISTINGS
 from compress.data.tree import image_files, subfolders
-from compress.recipe.data import ArrowData, CsvData, FileData, FolderData, WebData
+from compress.data.webdataset import WebData
+from compress.recipe.data import FileData
 from compress.utils.errors import UsageError
 from compress.utils.messages import few
 from compress.utils.system import version_of
@@ -55,7 +59,7 @@ def guess(path: str) -> FileData:
     if isinstance(settings, FolderData):
         there = subfolders(Path(path))
         return settings if "test" in there else settings.model_copy(update={"test": TEST_SHARE})
-    without = "test" not in LISTINGS[settings.source](settings).parts
+    without = "test" not in list_images(settings).parts
     return settings.model_copy(update={"test": TEST_SHARE}) if without else settings
 
 

@@ -8,9 +8,12 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+from compress.data.arrow import ArrowData
+from compress.data.csv_file import CsvData
 from compress.data.torchvision_sets import CIFAR10_CLASSES
+from compress.data.webdataset import WebData
 from compress.deployment.runtimes import missing
-from compress.recipe.data import ArrowData, CsvData, FileData, WebData
+from compress.recipe.data import FileData
 from compress.recipe.json_schema import recipe_schema
 from compress.recipe.yaml_tree import scalar
 from compress.scaffold.detect import TEST_SHARE

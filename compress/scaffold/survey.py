@@ -12,8 +12,7 @@ import numpy as np
 
 from compress.data.decoding import in_blocks
 from compress.data.image_io import BrokenImage, opened, pixels_of
-from compress.data.listing import Listed
-from compress.data.sources import LISTINGS
+from compress.data.listing import Listed, list_images
 from compress.data.splits import check, left_of_test
 from compress.recipe.data import FileData
 from compress.utils.console import task
@@ -66,7 +65,7 @@ def look(settings: FileData) -> Survey:
         CompressError: something cannot be read, or no image can.
         UsageError: the source is not laid out as it should be, or has too few images of a class.
     """
-    listing = LISTINGS[settings.source](settings)
+    listing = list_images(settings)
     total = sum(listed.count for listed in listing.parts.values())
     every = -(-total // MOST)
     seen: list[_Seen] = []

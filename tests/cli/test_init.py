@@ -25,8 +25,8 @@ from own_photographs import SIX, make_photographs
 from PIL import Image
 from support import environment, typed
 
+from compress.data.folder import FolderData
 from compress.recipe import load_recipe, parse_recipe
-from compress.recipe.data import FolderData
 from compress.recipe.json_schema import recipe_schema
 from compress.scaffold import survey
 from compress.scaffold.detect import guess

@@ -13,11 +13,13 @@ import pytest
 from PIL import Image
 
 from compress.data import archive
+from compress.data.arrow import ArrowData
+from compress.data.csv_file import CsvData
 from compress.data.decoding import BLOCK_BYTES, in_blocks
 from compress.data.prepared import prepare
 from compress.data.sources import data_key
 from compress.data.splits import left_of_test
-from compress.recipe.data import ArrowData, CsvData, WebData
+from compress.data.webdataset import WebData
 from compress.scaffold.survey import look
 from compress.store.store import Store
 from compress.utils.errors import CompressError, UsageError

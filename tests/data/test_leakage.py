@@ -121,10 +121,10 @@ def test_labels_of_no_class(part: str, wrong: int) -> None:
     assert labels is not None
     labels[4] = wrong
     with pytest.raises(CompressError, match=rf"image 4 of {part} has the label {wrong}, and the classes are 0 to 2"):
-        share_out(Raw(("a", "b", "c"), **parts), DataSection(), 0)
+        share_out(Raw(("a", "b", "c"), **parts), DataSection(source="any"), 0)
 
 
 def test_fewer_labels_than_images() -> None:
     whole = Part(np.zeros((6, 3, 2, 2), np.uint8), np.arange(6) % 3)
     with pytest.raises(CompressError, match=r"test has 6 images and labels of shape \[5\]"):
-        share_out(Raw(("a", "b", "c"), whole, Part(whole.images, np.arange(5) % 3)), DataSection(), 0)
+        share_out(Raw(("a", "b", "c"), whole, Part(whole.images, np.arange(5) % 3)), DataSection(source="any"), 0)

@@ -10,8 +10,9 @@ import pytest
 
 from compress.data import sample
 from compress.data.prepared import prepare
+from compress.data.sample import SampleData
 from compress.data.sources import data_key
-from compress.recipe.data import SampleData, Views
+from compress.recipe.data import Views
 from compress.store.store import Store
 from compress.utils.errors import CompressError, UsageError
 

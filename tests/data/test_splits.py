@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compress.data.folder import FolderData
 from compress.data.source import Part, Raw
 from compress.data.splits import share_out
-from compress.recipe.data import DataSection, FolderData
+from compress.recipe.data import DataSection
 from compress.utils.errors import UsageError
 
 NAMES = ("a", "b", "c")
@@ -38,7 +39,7 @@ def train_rows(raw: Raw, shared, split: str) -> np.ndarray:
 )
 def test_every_train_image_goes_to_one_split(counts, share, labeled, seed):
     raw = source(counts, unlabeled=5)
-    wanted = DataSection(validation=share, labeled=labeled)
+    wanted = DataSection(source="any", validation=share, labeled=labeled)
     try:
         shared = share_out(raw, wanted, seed)
     except UsageError:
@@ -58,27 +59,29 @@ def test_every_train_image_goes_to_one_split(counts, share, labeled, seed):
 
 def test_the_seed_decides_and_nothing_else():
     raw = source((30, 30, 30))
-    first, same, other = (share_out(raw, DataSection(labeled=10), seed) for seed in (1, 1, 2))
+    first, same, other = (share_out(raw, DataSection(source="any", labeled=10), seed) for seed in (1, 1, 2))
     assert np.array_equal(train_rows(raw, first, "train"), train_rows(raw, same, "train"))
     assert not np.array_equal(train_rows(raw, first, "train"), train_rows(raw, other, "train"))
 
 
 def test_more_labels_add_to_fewer():
     raw = source((300, 300, 300))
-    few, many = (set(train_rows(raw, share_out(raw, DataSection(labeled=n), 0), "train")) for n in (20, 50))
+    few, many = (
+        set(train_rows(raw, share_out(raw, DataSection(source="any", labeled=n), 0), "train")) for n in (20, 50)
+    )
     assert few < many
 
 
 def test_validation_is_stratified_and_a_share_of_the_kept_labels():
     raw = source((100, 200, 300))
     for labeled, expected in ((None, [10, 20, 30]), (300, [5, 10, 15])):
-        shared = share_out(raw, DataSection(validation=0.1, labeled=labeled), 0)
+        shared = share_out(raw, DataSection(source="any", validation=0.1, labeled=labeled), 0)
         assert np.bincount(raw.train.labels[train_rows(raw, shared, "validation")]).tolist() == expected
 
 
 def test_a_validation_split_of_its_own_is_left_whole():
     raw = source((10, 10, 10), validation=9)
-    shared = share_out(raw, DataSection(validation=0.5), 0)
+    shared = share_out(raw, DataSection(source="any", validation=0.5), 0)
     assert shared["validation"][0][0] is raw.validation and len(train_rows(raw, shared, "train")) == 30
 
 
@@ -95,7 +98,7 @@ def test_a_validation_split_of_its_own_is_left_whole():
 )
 def test_too_few_labels(counts, wanted, says):
     with pytest.raises(UsageError, match=says):
-        share_out(source(counts), DataSection(**wanted), 0)
+        share_out(source(counts), DataSection(source="any", **wanted), 0)
 
 
 def own(counts: tuple[int, int, int], repeated: int = 0) -> Raw:

@@ -18,7 +18,7 @@ from torchvision.datasets import CIFAR10, STL10, FashionMNIST
 
 from compress.data.prepared import prepare
 from compress.data.sources import data_key
-from compress.recipe.data import DownloadedData
+from compress.data.torchvision_sets import DownloadedData
 from compress.utils.errors import CompressError
 
 RNG = np.random.default_rng(0)

@@ -17,10 +17,9 @@ from support import Job, environment
 
 import compress
 from compress.cli.app import main
-from compress.data.sample import read
+from compress.data.sample import SampleData, read
 from compress.deployment import mlperf
 from compress.efficiency.intervals import wilson
-from compress.recipe.data import SampleData
 
 Artifacts = dict[str, dict[str, Path]]
 CLASSES: list[str] = PREPROCESS["classes"]

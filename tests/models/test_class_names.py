@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
+from compress.data.sample import SampleData
 from compress.models.class_names import check_order, classes_of
 from compress.models.factory import create_model
 from compress.models.teachers import LoadedTeacher, load_teacher
-from compress.recipe.data import SampleData
 from compress.recipe.models import ClassifierTeacher
 from compress.utils.errors import CompressError, UsageError
 

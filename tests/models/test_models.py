@@ -14,6 +14,7 @@ from support import environment
 from torch import nn
 
 from compress.data.preprocess import Preprocess
+from compress.data.sample import SampleData
 from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import changed_sizes, load_variant, read_weights, save_variant
 from compress.models.factory import classifier, create_model
@@ -22,7 +23,6 @@ from compress.models.students import create_student
 from compress.models.teachers import load_teacher
 from compress.pruning.channels import prune_channels
 from compress.recipe.channels import Channels
-from compress.recipe.data import SampleData
 from compress.recipe.models import ClassifierTeacher, OpenClipTeacher, Student
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.resources import ASSETS

@@ -10,6 +10,7 @@ from pydantic import Field
 from compress.quantization.method import require_method
 from compress.recipe.base import Fraction, Identifier
 from compress.recipe.fit import Distillation, Fit, reads_features
+from compress.recipe.quantizer_name import MethodName, ObserverName
 from compress.recipe.schema import Recipe
 from compress.recipe.stage import NETWORK, QUANTIZED, SPARSE
 from compress.registry import quantizer, quantizers
@@ -37,14 +38,14 @@ class QuantizeStage(StageKind):
 
     kind: Literal["quantize"]
     from_: Identifier = Field(alias="from")
-    method: Literal["torchao", "nncf", "onnxruntime"] = Field(
+    method: MethodName = Field(
         "torchao",
         description="torchao's PT2E, for every runtime, or made of the ONNX file, for those that read it",
     )
     calibration_images: int = Field(512, ge=1)
     calibrate_on: Literal["train", "unlabeled"] = "train"
     calibration_seed: int | None = Field(None, ge=0, lt=2**31, description="which images; without it, the recipe's")
-    observer: Literal["histogram", "minmax", "percentile", "mean", "entropy"] | None = Field(
+    observer: ObserverName | None = Field(
         None,
         description="what finds activation ranges: least error, the extremes, a share of the values, the images' mean "
         "extremes, least divergence; without it, the method's own",

@@ -1,0 +1,135 @@
+"""Parquet files and folders of Hugging Face `datasets`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data.packing import SETTINGS, assert_same, halves, rows_of, table, without
+
+from compress.data.arrow import ArrowData
+from compress.data.folder import FolderData
+from compress.data.prepared import prepare
+from compress.data.sources import data_key
+from compress.store.store import Store
+from compress.utils.errors import CompressError, UsageError
+
+
+def test_plain_bytes_text_labels_and_a_split_column_are_read(photos: Path, store: Store, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    rows = rows_of(photos)
+    columns = {
+        "picture": [row.file.read_bytes() for row in rows],
+        "kind": pa.array([row.label for row in rows]).dictionary_encode(),
+        "fold": [row.split for row in rows],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "all.parquet", row_group_size=5)
+    settings = ArrowData(
+        source="parquet", path=str(tmp_path / "all.parquet"), image="picture", label="kind", split="fold", **SETTINGS
+    )
+    folder = FolderData(source="image-folder", path=str(photos), **SETTINGS)
+    assert_same(prepare(settings, store, 0), prepare(folder, store, 0))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"image": "img"}, r"there is no column 'img'.* there are: image, label, extra"),
+        ({"label": "labels"}, r"there is no column 'labels'; did you mean 'label'\?"),
+        ({"image": "label"}, r"the column 'label' is int64, not bytes or a struct that has `bytes`"),
+        ({"label": "extra"}, r"the column 'extra' is double, not whole numbers or text"),
+        ({"split": "label"}, r"row 0: '0' is no split"),
+        ({"classes": ["one", "two", "three"]}, r"has no train image of three"),
+    ],
+)
+def test_a_column_that_is_missing_or_of_another_type_is_named(
+    photos: Path, tmp_path: Path, change: dict[str, object], says: str
+) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    found = table(without(rows_of(photos), "unlabeled", "test"), ["cat", "dog"])
+    pq.write_table(found.append_column("extra", pa.array([0.5] * len(found))), tmp_path / "train.parquet")
+    settings = ArrowData(source="parquet", path=str(tmp_path), test=0.2, **SETTINGS)
+    data_key(settings, 0)
+    with pytest.raises(UsageError, match=says):
+        data_key(settings.model_copy(update=change), 0)
+
+
+def test_shards_with_other_class_names_are_refused(photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    rows = without(rows_of(photos), "unlabeled", "test")
+    for number, names in enumerate((["cat", "dog"], ["dog", "cat"])):
+        pq.write_table(table(rows, names), tmp_path / f"train-{number}.parquet")
+    with pytest.raises(UsageError, match=r"train-1\.parquet: has other class names than .*train-0\.parquet"):
+        data_key(ArrowData(source="parquet", path=str(tmp_path), test=0.2), 0)
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [
+        (None, r"all.parquet: row 2 \(it is empty\)"),
+        ({"bytes": None, "path": None}, r"all.parquet: row 2 \(it is empty\)"),
+        ({"bytes": None, "path": "/etc/x.png"}, r"row 2: holds the path of an image and not its bytes; `source: csv`"),
+    ],
+)
+def test_a_row_without_image_bytes_is_named(
+    photos: Path, store: Store, tmp_path: Path, missing: object, says: str
+) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    rows = without(rows_of(photos), "unlabeled")
+    images = [missing if n == 2 else {"bytes": row.file.read_bytes(), "path": "x"} for n, row in enumerate(rows)]
+    columns = {"image": images, "label": [row.label for row in rows], "split": [row.split for row in rows]}
+    pq.write_table(pa.table(columns), tmp_path / "all.parquet")
+    settings = ArrowData(source="parquet", path=str(tmp_path / "all.parquet"), split="split", **SETTINGS)
+    with pytest.raises(CompressError, match=says):
+        prepare(settings, store, 0)
+
+
+def test_a_folder_that_datasets_did_not_save_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    settings = ArrowData(source="hf-dataset", path=str(tmp_path))
+    with pytest.raises(UsageError, match=r"holds neither dataset_dict\.json nor state\.json"):
+        data_key(settings, 0)
+    for name, content, says in (
+        ("state.json", "[]", "holds no object"),
+        ("state.json", "{}", "names no data files beside it"),
+        ("state.json", '{"_data_files": [{"filename": "../../etc/passwd"}]}', "names no data files beside it"),
+        ("dataset_dict.json", '{"splits": ["train", "extra"]}', "has the split extra; allowed"),
+        ("dataset_dict.json", "{", "dataset_dict.json cannot be read"),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(CompressError, match=says):
+            data_key(settings, 0)
+
+
+def test_what_datasets_saves_is_read(photos: Path, store: Store, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    groups = halves(without(rows_of(photos), "unlabeled"))
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    made = {
+        split: datasets.Dataset.from_dict(
+            {
+                "image": [{"bytes": row.file.read_bytes(), "path": row.file.name} for row in rows],
+                "label": [row.label for row in rows],
+            },
+            features=features,
+        )
+        for split, (first, second) in groups.items()
+        for rows in [[*first, *second]]
+    }
+    datasets.DatasetDict(made).save_to_disk(str(tmp_path / "saved"))
+    made["train"].to_parquet(str(tmp_path / "train.parquet"))
+    made["test"].to_parquet(str(tmp_path / "test.parquet"))
+    folder = prepare(FolderData(source="image-folder", path=str(photos), **SETTINGS), store, 0)
+    for source, path in (("hf-dataset", tmp_path / "saved"), ("parquet", tmp_path / "{train,test}.parquet")):
+        found = prepare(ArrowData(source=source, path=str(path), **SETTINGS), store, 0)
+        assert found.classes == folder.classes and np.array_equal(found.train.images, folder.train.images)
+        assert np.array_equal(found.test.labels, folder.test.labels)
