@@ -16,12 +16,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from compress.registry import PLUGIN_LOSSES, RUNTIMES
+from compress.registry import PLUGIN_LOSSES, RUNTIMES, RuntimeEntry
 from compress.utils.errors import UsageError, first_line
 from compress.utils.hashing import file_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from compress.deployment.runtime import Runtime
 
 GROUP = "compress.plugins"
 VARIABLE = "COMPRESS_PLUGINS"
@@ -44,9 +46,16 @@ def loss(name: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     return register
 
 
-def runtime(name: str, module: str) -> None:
-    """Register a module that offers what `compress.deployment.runtimes.Runtime` lists; its own is `__name__`."""
-    RUNTIMES[name] = module
+def runtime(name: str, runtime_class: type[Runtime]) -> None:
+    """Register a subclass of `compress.deployment.runtime.Runtime` under the name that recipes use.
+
+    Raises:
+        UsageError: an ability that it must declare is missing or wrong.
+    """
+    from compress.deployment.runtime import check_declared
+
+    check_declared(name, runtime_class)
+    RUNTIMES[name] = RuntimeEntry(runtime_class, runtime_class.reads)
 
 
 def load(plugins: Iterable[str]) -> None:

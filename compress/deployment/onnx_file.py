@@ -1,19 +1,19 @@
-"""The ONNX file of a network: float as it is, quantized as QDQ (integer tensors around float operators).
+"""The ONNX file of a network: float networks as they are, quantized ones as QDQ (integers around float operators).
 
-All runtimes build from this one file. It holds nothing of the machine that wrote it, and the same network gives the
-same bytes.
+All runtimes that read ONNX build from this one file. It contains nothing about the machine that wrote it, and the same
+network gives the same bytes.
 """
 
 from __future__ import annotations
 
-from contextlib import redirect_stderr
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.deployment.conversion import exporting
 from compress.deployment.coverage import products
 from compress.quantization.four_bits import OPERATOR
 from compress.utils.errors import CompressError, first_line
+from compress.utils.quiet import silent
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OPSET = 20
 INPUT, OUTPUT = "images", "logits"
 WEIGHT = {"Conv": 1, "Gemm": 1, "MatMul": 1, "QLinearConv": 3, "QLinearMatMul": 3, "ConvInteger": 1, "MatMulInteger": 1}
-"""Operators that multiply with a weight, and which of their inputs it is."""
+"""Operators that multiply with a weight, and the position of the weight among their inputs."""
 
 
 def write_onnx(model: nn.Module, resolution: int, path: Path) -> None:
@@ -48,7 +48,7 @@ def write_onnx(model: nn.Module, resolution: int, path: Path) -> None:
 
 
 def quantized_convolutions(path: Path) -> tuple[int, int]:
-    """Convolutions of an ONNX file whose data and weight come from integers, and all convolutions."""
+    """Count the convolutions of an ONNX file whose data and weight come from integers, and all convolutions."""
     import onnx
 
     graph = onnx.load(path).graph
@@ -58,16 +58,16 @@ def quantized_convolutions(path: Path) -> tuple[int, int]:
 
 
 def macs_by_weight(path: Path) -> tuple[dict[str, int], dict[str, str]]:
-    """MACs of one image of each convolution and linear of an ONNX file, by the name of its stored weight.
+    """Count the MACs of one image in each convolution and linear of an ONNX file.
 
-    A layer that stores no weight, such as the product of two activations, is no linear. Layers that share a weight
-    are one entry.
+    A layer without a stored weight, such as the product of two activations, does not count as linear. Layers that share
+    a weight are one entry.
 
     Returns:
-        The MACs, and for the name of each constant, stored or made of what is, that of the stored one.
+        The MACs by the name of the stored weight, and for each constant, stored or computed, the stored one's name.
 
     Raises:
-        CompressError: the file cannot be read, or its shapes do not follow from its input's.
+        CompressError: the file cannot be read, or its shapes do not follow from the shape of its input.
     """
     import onnx
 
@@ -79,7 +79,7 @@ def macs_by_weight(path: Path) -> tuple[dict[str, int], dict[str, str]]:
         _as_products(model.graph)
         graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     except Exception as error:  # protobuf raises types of its own
-        raise CompressError(f"{path} is no ONNX file that can be read: {first_line(error)}") from error
+        raise CompressError(f"cannot read the ONNX file {path}: {first_line(error)}") from error
     shapes: dict[str, list[int]] = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     stored = {name: name for name in shapes}  # what a constant was made from
     for value in (*graph.value_info, *graph.output):
@@ -98,7 +98,7 @@ def macs_by_weight(path: Path) -> tuple[dict[str, int], dict[str, str]]:
 
 
 def _as_products(graph: Any) -> None:
-    """Make every `MatMulNBits`, whose shapes ONNX does not know, the product that it computes; packed values stay."""
+    """Replace every `MatMulNBits`, whose shapes ONNX cannot infer, by a plain product; packed values stay."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == OPERATOR:
@@ -111,30 +111,21 @@ def _as_products(graph: Any) -> None:
 def _export(model: nn.Module, resolution: int) -> Any:
     import torch
 
-    from compress.utils.quiet import quiet
-
-    example = torch.zeros(2, 3, resolution, resolution)  # of one image, the exporter would conclude a batch of one
-    training = model.training
-    try:
-        with quiet(), redirect_stderr(StringIO()), torch.no_grad():  # of a failed export, the graph so far
-            program = torch.onnx.export(
-                model.eval(),
-                (example,),
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                opset_version=OPSET,
-                external_data=False,
-                verbose=False,
-            )
-            assert program is not None
-            return program.model_proto
-    except Exception as error:  # the exporter raises whatever the traced code raises
-        cause = first_line(error.__cause__ or error)
-        raise CompressError(f"{type(model).__name__} cannot be exported to ONNX: {cause}") from error
-    finally:
-        model.train(training)
+    example = torch.zeros(2, 3, resolution, resolution)  # from one image, the exporter would conclude a batch of one
+    with exporting(model, "exported to ONNX"), silent():  # a failed export prints the graph so far
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
 
 
 def _strip(proto: Any) -> None:

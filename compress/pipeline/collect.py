@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from typing import Any
 
@@ -17,7 +16,7 @@ from compress.pipeline.plan import EXPORT_PACKAGES, FIT_PACKAGES, Plan, PlannedS
 from compress.pipeline.predictions import Predictions, bits, class_changes, digest_of, disagreements
 from compress.recipe.schema import ShrinkStage, TeacherStage
 from compress.store.store import Store
-from compress.utils.system import processor, version_of
+from compress.utils.system import processor, thread_count, version_of
 
 SCHEMA_VERSION = 1
 
@@ -53,7 +52,7 @@ def collect(plan: Plan, store: Store, run: dict[str, Any], command: str) -> dict
             },
             "platform": platform.platform(),
             "cpu": processor(),
-            "threads": plan.recipe.measure.threads or os.cpu_count(),
+            "threads": thread_count(plan.recipe.measure.threads),
             "gpu": measured["gpu"],
         },
         "data": _data(answered),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from compress.data.sources import data_key
-from compress.deployment.runtimes import elsewhere, find_runtime, missing, thread_count
+from compress.deployment.runtimes import find_runtime, missing
 from compress.models.fingerprint import LOCAL, teacher_weights_id
 from compress.plugins import digests
 from compress.quantization.methods import METHODS
@@ -29,7 +29,7 @@ from compress.registry import RUNTIMES
 from compress.store.store import Store
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest, key_of
-from compress.utils.system import processor, version_of
+from compress.utils.system import processor, thread_count, version_of
 
 # Raised when a change of this package changes results.
 REVISION = 4
@@ -164,8 +164,8 @@ def _runtimes(stage: ExportStage, variant: Stage) -> list[str]:
     if not stage.auto:
         return stage.runtimes
     method = variant.method if isinstance(variant, QuantizeStage) else None
-    names = [name for name in RUNTIMES if not elsewhere(name)]
-    taken = [name for name in names if method is None or method in find_runtime(name).QUANTIZED]
+    names = [name for name in RUNTIMES if not find_runtime(name).runs_on]
+    taken = [name for name in names if method is None or method in find_runtime(name).quantizers]
     return [name for name in taken if not missing(name)]
 
 
@@ -173,13 +173,13 @@ def _export_key(recipe: Recipe, data: str, stage: ExportStage, runtimes: Sequenc
     settings: dict[str, Any] = {"runtimes": runtimes, "triton": stage.triton, "files": EXPORT_REVISION}
     if stage.auto:
         settings["auto"] = True
-    if not all(find_runtime(name).PORTABLE for name in runtimes):
+    if not all(find_runtime(name).portable for name in runtimes):
         settings["processor"] = processor()
     return _key(recipe, data, settings, _export_packages(runtimes), [parent])
 
 
 def _export_packages(runtimes: Sequence[str]) -> tuple[str, ...]:
-    packages = (package for name in runtimes for package in find_runtime(name).PACKAGES)
+    packages = (package for name in runtimes for package in find_runtime(name).packages)
     return tuple(dict.fromkeys((*EXPORT_PACKAGES, *packages)))
 
 

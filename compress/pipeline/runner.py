@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.deployment.runtimes import require_whole, thread_count, torch_threads
+from compress.deployment.runtimes import require_whole
 from compress.measurement.counters import Found, NoReading, find_counter
+from compress.measurement.threads import torch_threads
 from compress.pipeline.collect import collect
 from compress.pipeline.data_checks import check_data
 from compress.pipeline.distributed import WaitingStore, follow, is_follower, several
@@ -30,6 +31,7 @@ from compress.utils.atomic import write_atomic
 from compress.utils.checksums import write_sums
 from compress.utils.console import console, duration, say
 from compress.utils.errors import CompressError, UsageError
+from compress.utils.system import thread_count
 
 if TYPE_CHECKING:
     from compress.stages.context import StageContext

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compress.deployment.runtimes import elsewhere, find_runtime
+from compress.deployment.runtimes import find_runtime
 from compress.quantization.methods import METHODS
 from compress.recipe.data import ArrowData
 from compress.recipe.fit import Distillation, Fit
@@ -152,7 +152,7 @@ def _pruning(stage: PruneStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "target_macs", f"is missing: a share of the multiply-accumulates that may remain, or {others}"
     for name in targets[1:]:
         yield name, f"there is `{targets[0]}` too; a stage takes one target"
-    if stage.target_latency and (where := elsewhere(stage.target_latency.runtime)):
+    if stage.target_latency and (where := find_runtime(stage.target_latency.runtime).runs_on):
         name = stage.target_latency.runtime
         yield "target_latency", f"nothing is timed in {name} here: its files run {where}"
     if stage.ranking == "sensitivity" and not stage.analyse:
@@ -210,13 +210,13 @@ def _aware(stage: QuantizeStage, training: AwareTraining, recipe: Recipe) -> Ite
 def _exports(stage: ExportStage, recipe: Recipe) -> Iterator[tuple[str, str]]:
     quantized = [other for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in stage.from_]
     for runtime in () if stage.auto else stage.runtimes:
-        taken = find_runtime(runtime).QUANTIZED
+        taken = find_runtime(runtime).quantizers
         refused = [other for other in quantized if other.method not in taken]
         if refused:
             names = listed([other.id for other in refused], "and")
             what = f"networks quantized by {listed({o.method for o in refused})}" if taken else "quantized networks"
             yield "runtimes", f"{runtime} takes no {what}: give {names} an export stage of its own"
-        target = getattr(find_runtime(runtime), "TARGET", None)
+        target = find_runtime(runtime).target
         if others := [other.id for other in quantized if target and other not in refused and other.target != target]:
             names = listed(others, "and")
             yield "runtimes", f"{runtime} takes quantized networks of `target: {target}` only: set it in {names}"

@@ -16,11 +16,13 @@ import torch
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.deployment.export import artifact_bytes, export
-from compress.deployment.runtimes import Runner, elsewhere, find_runtime, thread_count
+from compress.deployment.memory import peak_memory
+from compress.deployment.preprocess import PreprocessFile
+from compress.deployment.runtime import Runner
+from compress.deployment.runtimes import find_runtime
 from compress.deployment.triton import write_triton
 from compress.measurement.accuracy import accuracy_record, agreement, max_abs_diff, predict
 from compress.measurement.latency import measure_in_turns, summary
-from compress.measurement.memory import peak_memory
 from compress.pipeline.plan import PlannedStage
 from compress.recipe.schema import ExportStage, QuantizeStage, Stage
 from compress.stages.context import StageContext
@@ -29,6 +31,7 @@ from compress.stages.runtime_selection import check_on_validation, choices, vali
 from compress.utils.checksums import write_sums
 from compress.utils.console import say, task
 from compress.utils.errors import CompressError
+from compress.utils.system import thread_count
 
 PYTORCH = "pytorch"  # eager: the baseline that everybody has
 MIN_INTEGER_SHARE = 0.5  # share of the MACs of a quantized network without an integer convolution
@@ -40,11 +43,14 @@ def make_export(work: StageContext, unit: PlannedStage, folder: Path) -> None:
     stage = unit.stage
     assert isinstance(stage, ExportStage) and unit.parent
     model, preprocess = work.network(unit.parent)
-    about = {
-        **preprocess.to_dict(),
-        "stored_resolution": work.data.resolution,
-        "classes": list(work.data.classes),
-    }
+    about = PreprocessFile(
+        resolution=preprocess.resolution,
+        mean=list(preprocess.mean),
+        std=list(preprocess.std),
+        interpolation=preprocess.interpolation,
+        stored_resolution=work.data.resolution,
+        classes=list(work.data.classes),
+    )
     if not unit.runtimes:
         raise CompressError(f"none of the runtimes that take {unit.parent} is here: `compress-model doctor` says more")
     for left in ("artifacts", "triton"):  # by a killed run
@@ -57,7 +63,7 @@ def make_export(work: StageContext, unit: PlannedStage, folder: Path) -> None:
     quantized = isinstance(work.plan.unit(unit.parent).stage, QuantizeStage)
     rows = []
     for runtime, path in list(built.items()):
-        if elsewhere(runtime):
+        if find_runtime(runtime).runs_on:
             rows.append(_written(runtime, path, unit.parent))
             continue
         try:

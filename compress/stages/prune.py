@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
-from compress.deployment.runtimes import thread_count
 from compress.measurement.compute import macs, training_macs
 from compress.models.checkpoints import changed_sizes, load_variant, plain_network, save_variant
 from compress.pipeline.plan import PlannedStage
@@ -26,6 +25,7 @@ from compress.stages.fitting import charge, fit_stage, new_ledger
 from compress.stages.latency_search import LatencyTrials
 from compress.utils.console import say, task
 from compress.utils.hashing import key_of
+from compress.utils.system import thread_count
 
 TAYLOR_IMAGES = 1024  # labelled train images whose loss ranks channels
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from compress.data.preprocess import Preprocess
-from compress.deployment.runtimes import Runner, find_runtime
+from compress.deployment.runtime import Runner
+from compress.deployment.runtimes import find_runtime
 from compress.measurement.accuracy import agreement
 from compress.measurement.latency import fastest, measure_in_turns, summary
 from compress.pipeline.plan import PlannedStage

@@ -10,8 +10,8 @@ import pytest
 from recipe.recipe_texts import GOOD
 from support import Job, photographs
 
-from compress.deployment import ncnn
 from compress.deployment.coverage import Coverage
+from compress.deployment.runtimes import find_runtime
 from compress.measurement.latency import fastest
 from compress.pipeline.plan import _runtimes
 from compress.recipe.load import parse_recipe
@@ -92,7 +92,7 @@ def test_a_run_exports_to_every_runtime_that_is_here(tmp_path: Path, monkeypatch
         raise CompressError("ncnn has no such operator")
 
     monkeypatch.setattr("compress.pipeline.plan.missing", lambda name: [] if name in HERE else ["something"])
-    monkeypatch.setattr(ncnn, "build", fails)
+    monkeypatch.setattr(find_runtime("ncnn"), "build", fails)
     job = Job(tmp_path)
     for split, count in (("train", 12), ("test", 4)):
         photographs(tmp_path / "images" / split, count, seed=count)
@@ -123,6 +123,6 @@ def test_a_run_exports_to_every_runtime_that_is_here(tmp_path: Path, monkeypatch
 
 
 def test_a_quantized_file_that_runs_in_float_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compress.deployment.onnx_runtime.coverage", lambda path: Coverage(0, 5, 0, 100))
+    monkeypatch.setattr(find_runtime("onnxruntime"), "coverage", lambda path: Coverage(0, 5, 0, 100))
     with pytest.raises(CompressError, match="onnxruntime runs none of the 5 convolutions of int8 in integer"):
         _check("onnxruntime", Path("model.onnx"), None, None, np.zeros(0), True, "int8")  # type: ignore[arg-type]
