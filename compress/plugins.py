@@ -16,13 +16,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
-from compress.registry import PLUGIN_LOSSES, RUNTIMES, SOURCES, STAGES
+from compress.registry import PLUGIN_LOSSES, RUNTIMES, SOURCES, STAGES, RuntimeEntry, load_entry
 from compress.utils.errors import UsageError, first_line
 from compress.utils.hashing import file_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from compress.deployment.runtime import Runtime
     from compress.recipe.stage import StageSection
 
 K = TypeVar("K", bound="StageSection")
@@ -60,9 +61,14 @@ def stage(section: type[K]) -> type[K]:
     return section
 
 
-def runtime(name: str, module: str) -> None:
-    """Register a module that offers what `compress.deployment.runtimes.Runtime` lists; its own is `__name__`."""
-    RUNTIMES[name] = module
+def runtime(name: str, runtime_class: type[Runtime]) -> None:
+    """Register a subclass of `compress.deployment.runtime.Runtime` under the name that recipes use.
+
+    Raises:
+        UsageError: an ability that it must declare is missing or wrong.
+    """
+    load_entry("compress.deployment.runtime:check_declared")(name, runtime_class)
+    RUNTIMES[name] = RuntimeEntry(runtime_class, runtime_class.reads)
 
 
 def source(name: str, entry: str) -> None:
@@ -72,12 +78,7 @@ def source(name: str, entry: str) -> None:
         name: One of the names that the `source` of its section allows.
         entry: `module:NAME` of its `compress.data.source.Source`; a plugin's own module is `__name__`.
     """
-    from compress.recipe.data import source_sections
-    from compress.recipe.schema import Recipe
-
     SOURCES[name] = entry
-    Recipe.model_fields["data"].annotation = source_sections()
-    Recipe.model_rebuild(force=True)
 
 
 def load(plugins: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,24 +17,42 @@ if TYPE_CHECKING:
     from compress.quantization.method import Method
     from compress.recipe.stage import StageSection
 
-RUNTIMES = {
-    "onnxruntime": "compress.deployment.onnx_runtime",
-    "openvino": "compress.deployment.open_vino",
-    "ncnn": "compress.deployment.ncnn",
-    "inductor": "compress.deployment.inductor",
-    "executorch": "compress.deployment.executorch",
-    "litert": "compress.deployment.litert",
-    "tensorrt": "compress.deployment.tensorrt",
-    "coreml": "compress.deployment.coreml",
-    "onnxruntime-cuda": "compress.deployment.onnx_runtime:CUDAExecutionProvider",
-    "onnxruntime-tensorrt": "compress.deployment.onnx_runtime:TensorrtExecutionProvider",
-    "onnxruntime-coreml": "compress.deployment.onnx_runtime:CoreMLExecutionProvider",
-    "onnxruntime-qnn": "compress.deployment.onnx_runtime:QNNExecutionProvider",
-    "onnxruntime-openvino": "compress.deployment.onnx_runtime:OpenVINOExecutionProvider",
-    "openvino-gpu": "compress.deployment.open_vino:GPU",
-    "openvino-npu": "compress.deployment.open_vino:NPU",
+
+class RuntimeEntry(NamedTuple):
+    """Where a runtime is defined, and which files it reads.
+
+    Attributes:
+        where: `module:Class` of a subclass of `compress.deployment.runtime.Runtime`; plugins register the class itself.
+        reads: Endings of the files that it loads, so that the runtime of a file is known without importing any.
+        device: Execution provider or device; None for the CPU.
+    """
+
+    where: str | type
+    reads: tuple[str, ...]
+    device: str | None = None
+
+
+_ONNX_RUNTIME = RuntimeEntry("compress.deployment.onnx_runtime:OnnxRuntime", (".onnx",))
+_OPENVINO = RuntimeEntry("compress.deployment.open_vino:OpenVino", (".xml", ".onnx"))
+
+RUNTIMES: dict[str, RuntimeEntry] = {
+    "onnxruntime": _ONNX_RUNTIME,
+    "openvino": _OPENVINO,
+    "ncnn": RuntimeEntry("compress.deployment.ncnn:Ncnn", (".ncnn.param",)),
+    "inductor": RuntimeEntry("compress.deployment.inductor:Inductor", (".pt2",)),
+    "executorch": RuntimeEntry("compress.deployment.executorch:ExecuTorch", (".pte",)),
+    "litert": RuntimeEntry("compress.deployment.litert:LiteRt", (".tflite",)),
+    "tensorrt": RuntimeEntry("compress.deployment.tensorrt:TensorRt", (".onnx",)),
+    "coreml": RuntimeEntry("compress.deployment.coreml:CoreMl", (".mlpackage",)),
+    "onnxruntime-cuda": _ONNX_RUNTIME._replace(device="CUDAExecutionProvider"),
+    "onnxruntime-tensorrt": _ONNX_RUNTIME._replace(device="TensorrtExecutionProvider"),
+    "onnxruntime-coreml": _ONNX_RUNTIME._replace(device="CoreMLExecutionProvider"),
+    "onnxruntime-qnn": _ONNX_RUNTIME._replace(device="QNNExecutionProvider"),
+    "onnxruntime-openvino": _ONNX_RUNTIME._replace(device="OpenVINOExecutionProvider"),
+    "openvino-gpu": _OPENVINO._replace(device="GPU"),
+    "openvino-npu": _OPENVINO._replace(device="NPU"),
 }
-"""Module of each runtime; after a colon its device, where that is not the processor."""
+"""Runtimes by name. Of several that read a file, the first one is preferred."""
 
 LOSSES = {
     "ce": "compress.training.losses.ce:CrossEntropy",

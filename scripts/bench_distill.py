@@ -17,7 +17,6 @@ import argparse
 import copy
 import gc
 import logging
-import os
 import random
 import tempfile
 import time
@@ -49,6 +48,7 @@ from compress.training.losses.kd import kd
 from compress.training.module import FitModule
 from compress.training.teacher_cache import Embedder, embed_views
 from compress.training.teacher_signal import CachedTeacher, OnlineTeacher
+from compress.utils.system import cores
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 WAYS = ["plain", "whole", "train", "stored", "live", "files"]
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS, help="which of them; plain is always needed")
-    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="of the DataLoader of files")
+    parser.add_argument("--workers", type=int, default=min(2, cores()), help="of the DataLoader of files")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     rng = np.random.default_rng(0)

@@ -30,13 +30,14 @@ from torch import Tensor, nn
 from compress.data.sample import SampleData, read
 from compress.deployment.bench import environment
 from compress.deployment.export import export
-from compress.deployment.runtimes import elsewhere, find_runtime, missing, thread_count
+from compress.deployment.runtimes import find_runtime, missing
 from compress.measurement.latency import fastest, measure_in_turns, summary
 from compress.models.factory import create_model
 from compress.quantization.capture import capture
 from compress.quantization.ptq import quantize
 from compress.registry import QUANTIZERS, RUNTIMES
 from compress.utils.quiet import quiet, silent
+from compress.utils.system import thread_count
 
 Run = Callable[[np.ndarray], object]
 Record = dict[str, Any]
@@ -57,7 +58,7 @@ def main() -> None:
     args = parser.parse_args()
     threads = thread_count(args.threads)
     torch.set_num_threads(threads)
-    runtimes = args.runtimes or [name for name in RUNTIMES if not missing(name) and not elsewhere(name)]
+    runtimes = args.runtimes or [name for name in RUNTIMES if not missing(name) and not find_runtime(name).runs_on]
     rows = []
     for library in args.models:
         model, images = trained_like(library, args.resolution, args.calibration)
@@ -113,7 +114,7 @@ def artifacts(
     for runtime, path in export(model, work / "float", runtimes, about).items():
         runs["FP32", f"{runtime} FP32"] = find_runtime(runtime).load(path, threads)
     for method in QUANTIZERS:
-        integer = [name for name in runtimes if method in find_runtime(name).QUANTIZED]
+        integer = [name for name in runtimes if method in find_runtime(name).quantizers]
         network = quantize(model, torch.split(images, 32), images[:2], method=method).network
         failed: dict[str, str] = {}
         for runtime, path in export(network, work / method, integer, about, failed).items():

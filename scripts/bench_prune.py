@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from compress.deployment.export import export
-from compress.deployment.runtimes import find_runtime, thread_count
+from compress.deployment.runtimes import find_runtime
 from compress.measurement.compute import macs
 from compress.measurement.latency import measure_in_turns, summary
 from compress.models.factory import create_model
@@ -30,6 +30,7 @@ from compress.pruning.channels import prune_channels
 from compress.recipe.channels import Channels, LatencyTarget
 from compress.stages.prune.latency_search import LatencySearch
 from compress.utils.errors import UsageError
+from compress.utils.system import thread_count
 
 FEWER = (2, 4, 8)
 

@@ -48,10 +48,10 @@ def test_doctor_says_what_is_broken(broken: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = {row["name"]: row for row in json.loads(done.stdout)}
     for name in RUNTIMES:
-        if set(find_runtime(name).PACKAGES) & set(OPTIONAL):
+        if set(find_runtime(name).packages) & set(OPTIONAL):
             row = rows[f"runtime {name}"]
             assert row["broken"] and not row["present"], row
-            assert any(f"{p} is broken: " in row["detail"] for p in find_runtime(name).PACKAGES)
+            assert any(f"{p} is broken: " in row["detail"] for p in find_runtime(name).packages)
     assert not rows["torch"]["broken"] and rows["torch"]["present"]
 
 
@@ -72,7 +72,7 @@ def test_an_artifact_of_a_broken_runtime(broken: Path, tmp_path: Path) -> None:
 def test_a_stage_that_needs_a_broken_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "torn.py").write_text("raise OSError('libx.so.1: cannot open shared object')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(find_runtime("onnxruntime"), "PACKAGES", ("torn",))
+    monkeypatch.setattr(find_runtime("onnxruntime"), "packages", ("torn",))
     with pytest.raises(
         CompressError, match=r"stage files: .* onnxruntime cannot be used, torn is broken: OSError: libx"
     ):

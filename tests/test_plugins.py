@@ -108,3 +108,22 @@ def test_what_plugins_bring_is_listed() -> None:
     plugins.load([str(EXAMPLES / "own_loss.py"), str(EXAMPLES / "own_runtime.py")])
     assert "leads the student's logits by a gap" in names("losses")["own: margin"]
     assert names("runtimes")["torchscript"] == "runs here; needs torch; takes float networks only"
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_a_runtime_with_a_wrong_ability_is_refused_at_registration(tmp_path: Path) -> None:
+    careless = tmp_path / "careless.py"
+    careless.write_text((EXAMPLES / "own_runtime.py").read_text().replace('engine = "torch"', "quantizers = False"))
+    message = "runtime 'torchscript', class TorchScript: `engine` is missing, .*; `quantizers` must be a tuple of str"
+    with pytest.raises(UsageError, match=message) as caught:
+        plugins.load([str(careless)])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_a_quantized_variant_is_refused_by_a_plugin_for_float_networks() -> None:
+    from compress.recipe.load import load_recipe
+
+    plugins.load([str(EXAMPLES / "own_runtime.py")])
+    with pytest.raises(UsageError, match="torchscript takes no quantized networks: give int8 an export stage"):
+        load_recipe("quickstart", ["stages.files.runtimes=[torchscript]", "stages.files.from=[distilled, int8]"])

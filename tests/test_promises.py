@@ -26,7 +26,7 @@ SAFE_YAML = {"parse", "safe_load", "safe_dump", "SafeLoader", "CSafeLoader", "YA
 # Names of modules that are looked up in a table of the package's own, or written out where they are used.
 IMPORTS_BY_NAME = {
     *("compress/__init__.py", "compress/report/__init__.py", "compress/deployment/runtimes.py"),
-    *("compress/deployment/bench.py", "compress/measurement/counters.py", "compress/quantization/ptq.py"),
+    *("compress/measurement/counters.py", "compress/quantization/ptq.py"),
     *("scripts/_campaign.py", "scripts/damage_campaign.py"),
     "compress/plugins.py",  # of the command line and of entry points: the schema has no key for one
 }

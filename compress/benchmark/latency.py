@@ -10,8 +10,8 @@ import torch
 
 from compress.benchmark.runtime_selection import select_runtimes
 from compress.benchmark.targets import BenchTargets, runnable_artifacts
+from compress.deployment.memory import peak_memory
 from compress.measurement.latency import measure_in_turns, summary
-from compress.measurement.memory import peak_memory
 from compress.results import LatencyMeasurements, LatencyRow, PeakMemoryBasis
 from compress.stages.context import StageContext
 from compress.utils.console import say, task

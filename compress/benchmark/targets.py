@@ -14,12 +14,13 @@ from torch import nn
 
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
-from compress.deployment.runtimes import find_runtime, thread_count
+from compress.deployment.runtimes import find_runtime
 from compress.recipe.stage import QUANTIZED
 from compress.results import ARTIFACTS
 from compress.stages.context import StageContext
 from compress.stages.export.make import ROWS, run_eager
 from compress.stages.planned import PlannedStage
+from compress.utils.system import thread_count
 
 PYTORCH = "pytorch"
 """Eager PyTorch, the baseline that everybody has."""

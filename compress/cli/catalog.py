@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import os
 import platform
 import shutil
 from importlib.util import find_spec
@@ -17,10 +16,10 @@ from compress.recipe.losses import Losses
 from compress.registry import PLUGIN_LOSSES, quantizers
 from compress.utils.errors import UsageError
 from compress.utils.resources import ASSETS, config_names, shipped
-from compress.utils.system import processor, version_of
+from compress.utils.system import cores, processor, version_of
 
 if TYPE_CHECKING:
-    from compress.deployment.runtimes import Runtime
+    from compress.deployment.runtime import Runtime
 
 CORE = ("torch", "torchvision", "open_clip_torch", "timm", "torchao", "lightning", "torch-pruning", "safetensors")
 CONFIGS = ("teachers", "students", "data", "trends", "deployments")
@@ -57,13 +56,12 @@ def names(what: str) -> dict[str, str]:
 
 
 def _needs(runtime: Runtime, absent: list[str]) -> str:
-    from compress.deployment.runtimes import elsewhere
-
-    where = elsewhere(runtime.NAME)
-    here = f"its files run {where}" if where else "runs here"
+    here = f"its files run {runtime.runs_on}" if runtime.runs_on else "runs here"
     state = f"not here: no {', '.join(absent)}" if absent else here
-    needed = ", ".join((*runtime.PACKAGES, *runtime.PROGRAMS))
-    return f"{state}; needs {needed}" + ("" if runtime.QUANTIZED else "; takes float networks only")
+    needed = ", ".join((*runtime.packages, *runtime.programs))
+    limits = "" if runtime.quantizers else "; takes float networks only"
+    limits += "; experimental: our tests have never run it" if runtime.experimental else ""
+    return f"{state}; needs {needed}{limits}"
 
 
 def _losses() -> dict[str, str]:
@@ -86,12 +84,12 @@ def _about(kind: str, name: str) -> str:
 
 def examine() -> list[dict[str, Any]]:
     """Rows `{name, present, broken, detail}`: the processor, the GPU, the packages, the embedded assets, the disk."""
-    from compress.deployment.runtimes import broken, elsewhere, find_runtime, missing
+    from compress.deployment.runtimes import broken, find_runtime, missing
     from compress.registry import RUNTIMES
 
     rows = [
         _row("python", True, platform.python_version()),
-        _row("processor", True, f"{processor()}, {os.cpu_count()} cores"),
+        _row("processor", True, f"{processor()}, {cores()} cores"),
         _gpu(),
     ]
     for package in CORE:
@@ -103,11 +101,11 @@ def examine() -> list[dict[str, Any]]:
     )
     for name in RUNTIMES:
         runtime, absent = find_runtime(name), missing(name)
-        versions = ", ".join(f"{package} {version_of(package)}" for package in runtime.PACKAGES)
-        installed = None not in map(find_spec, runtime.PACKAGES)
-        reason = broken(runtime.PACKAGES) if installed else None
-        detail = reason or (f"no {', '.join(absent)}: {runtime.ADD}" if absent else versions)
-        if where := elsewhere(name):
+        versions = ", ".join(f"{package} {version_of(package)}" for package in runtime.packages)
+        installed = None not in map(find_spec, runtime.packages)
+        reason = broken(runtime.packages) if installed else None
+        detail = reason or (f"no {', '.join(absent)}: {runtime.install}" if absent else versions)
+        if where := runtime.runs_on:
             detail += f"; its files are written and checked here, and run {where}"
         rows.append(_row(f"runtime {name}", not absent and not reason, detail, reason is not None))
     for asset in ("cifar10-sample/sample.json", "teacher/open_clip_model.safetensors"):

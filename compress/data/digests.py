@@ -11,8 +11,9 @@ from compress.utils.console import task
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest
 from compress.utils.json_cache import recall, remember
+from compress.utils.system import cores
 
-THREADS = min(8, os.cpu_count() or 1)
+THREADS = min(8, cores())
 BLOCK = 256
 Known = dict[str, list[int | str]]
 

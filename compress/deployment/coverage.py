@@ -1,4 +1,4 @@
-"""How much of a network really runs in integer in a runtime: convolutions, and MACs of convolutions and linears."""
+"""How much of a network a runtime really executes in integer: convolutions, and MACs of convolutions and linears."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Coverage:
-    """What a runtime executes, of one image.
+    """What a runtime executes for one image.
 
     Attributes:
-        integer_convs: Convolutions that run in integer; None where the runtime does not tell.
-        convs: All convolutions.
+        integer_convs: Number of convolutions that run in integer; None where the runtime does not expose it.
+        convs: Number of all convolutions.
         integer_macs: Multiply-accumulates of convolutions and linears that run in integer; None where the runtime does
-            not tell.
-        macs: Those of all convolutions and linears, as `compress.measurement.compute` counts them; None where the file
-            does not tell.
+            not expose it.
+        macs: Multiply-accumulates of all convolutions and linears, as `compress.measurement.compute` counts them; None
+            where the file does not have them.
     """
 
     integer_convs: int | None
@@ -27,16 +27,16 @@ class Coverage:
 
     @property
     def share(self) -> float | None:
-        """Share of the MACs that run in integer; None where it is not known."""
+        """Share of the MACs that run in integer; None where it is unknown."""
         return self.integer_macs / self.macs if self.macs and self.integer_macs is not None else None
 
 
 def products(output: Sequence[int], weight: Sequence[int], channels: int) -> int:
-    """MACs of a convolution or linear: each of its outputs adds up the weights of one channel.
+    """Count the MACs of a convolution or linear: each output is a sum over the weights of one output channel.
 
     Args:
-        output: Shape of what comes out, for one image; in which order its dimensions lie does not matter.
-        weight: Shape of the weight, groups and transposition included.
-        channels: Output channels, or features.
+        output: Shape of the output for one image, with its dimensions in any order.
+        weight: Shape of the weight, grouped or transposed or not.
+        channels: Number of output channels or features.
     """
     return math.prod(output) * math.prod(weight) // channels

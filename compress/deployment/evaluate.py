@@ -1,55 +1,87 @@
-"""Artifacts on people's images: what they say of each, and how often they are right."""
+"""Classifying images with an artifact, and evaluating it on labelled ones."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from compress.data.tree import endings, image_files
-from compress.deployment.artifact import BATCH, Artifact
-from compress.deployment.eval_data import labelled
-from compress.deployment.preprocess import decoded
+from compress.deployment.artifact import BATCH_SIZE, Artifact
+from compress.deployment.eval_data import LeftOut, find_labelled
+from compress.deployment.preprocess import decode_blocks
+from compress.deployment.runtime import Array
 from compress.measurement.accuracy import accuracy_record, softmax
 from compress.utils.console import task
 from compress.utils.errors import CompressError, UsageError
 
-Record = dict[str, Any]
+ClassProbability = TypedDict("ClassProbability", {"class": str, "probability": float})
+ClassAccuracy = TypedDict("ClassAccuracy", {"class": str, "correct": int, "n": int, "top1": float | None})
 
 
-def predict(artifact: Artifact, paths: Sequence[Path], top: int = 3) -> Iterator[Record]:
+class Prediction(TypedDict):
+    """The most probable classes of one image; None with an `error` where it cannot be read."""
+
+    image: str
+    classes: list[ClassProbability] | None
+    error: str | None
+
+
+class UnreadableImage(TypedDict):
+    """A file that was left out, and why."""
+
+    image: str
+    reason: str
+
+
+class Evaluation(TypedDict):
+    """Result of an evaluation.
+
+    `accuracy` leaves out unreadable images and folders without a class of the artifact; a class without images has a
+    `top1` of None. `images_per_s` includes reading and decoding, `runtime_images_per_s` is the network alone.
+    """
+
+    artifact: str
+    runtime: str
+    data: str
+    accuracy: Mapping[str, Any]
+    classes: list[ClassAccuracy]
+    unreadable: list[UnreadableImage]
+    left_out: list[LeftOut]
+    seconds: float
+    images_per_s: float
+    runtime_images_per_s: float
+
+
+def predict(artifact: Artifact, paths: Sequence[Path], top: int = 3) -> Iterator[Prediction]:
     """Classify files, and all images below folders, in the order in which they are named.
 
     Args:
-        artifact: What classifies.
+        artifact: The classifier.
         paths: Files and folders.
-        top: Classes named of each image, the most probable first.
-
-    Yields:
-        `{image, classes: [{class, probability}], error}`; of a file that cannot be read or is no image `classes`
-        is None, and else `error` is.
+        top: Number of classes per image, the most probable first.
 
     Raises:
-        UsageError: a path does not exist, or a folder holds no image. This is said before anything is classified.
-        CompressError: the system does not let a folder be read, or the runtime fails.
+        UsageError: a path does not exist, or a folder has no images; raised before anything is classified.
+        CompressError: the system cannot read a folder, or the runtime fails.
     """
     files = [file for path in paths for file in _files(path)]
     return _predict(artifact, files, min(top, len(artifact.classes)))
 
 
-def _predict(artifact: Artifact, files: Sequence[Path], top: int) -> Iterator[Record]:
-    for block in decoded(artifact.preprocess, files, BATCH):
-        rows: dict[int, list[Record]] = {}
+def _predict(artifact: Artifact, files: Sequence[Path], top: int) -> Iterator[Prediction]:
+    for block in decode_blocks(artifact.preprocess, files, BATCH_SIZE):
+        rows: dict[int, list[ClassProbability]] = {}
         if block.rows:
-            probabilities = softmax(artifact.answer(block.pixels)).astype(np.float32)
+            probabilities = softmax(artifact.batch_logits(block.pixels)).astype(np.float32)
             for row, values in zip(block.rows, probabilities, strict=True):
                 best = np.argsort(-values, kind="stable")[:top]
                 rows[row] = [{"class": artifact.classes[i], "probability": float(values[i])} for i in best]
         for row in sorted([*rows, *block.broken]):
-            yield {"image": str(files[row]), "classes": rows.get(row), "error": block.broken.get(row)}
+            yield Prediction(image=str(files[row]), classes=rows.get(row), error=block.broken.get(row))
 
 
 def _files(path: Path) -> list[Path]:
@@ -59,60 +91,55 @@ def _files(path: Path) -> list[Path]:
         return [path]
     files = list(image_files(path))
     if not files:
-        raise UsageError(f"{path} holds no image ({endings()})")
+        raise UsageError(f"{path} has no images ({endings()})")
     return files
 
 
-def evaluate(artifact: Artifact, data: Path | str) -> Record:
-    """How often an artifact is right about images that are labelled, matched to its classes by name.
+def evaluate(artifact: Artifact, data: Path | str) -> Evaluation:
+    """Measure the accuracy of an artifact on labelled images, matched to its classes by name.
 
     Args:
-        artifact: What classifies.
-        data: A folder with one folder a class, or the name of a data set: see `labelled`.
-
-    Returns:
-        `{artifact, runtime, data, accuracy: {top1, correct, n, ci95, split}, classes: [{class, correct, n, top1}],
-        unreadable: [{image, reason}], left_out: [{folder, images}], seconds, images_per_s, runtime_images_per_s}`.
-        Images that cannot be read and folders that are no class are left out of the accuracy; a class without images
-        has a `top1` of None. `images_per_s` is with reading and decoding, `runtime_images_per_s` the network alone.
+        artifact: The classifier.
+        data: A folder with one folder per class, or the name of a data set: see `find_labelled`.
 
     Raises:
         UsageError: there are no such images, or none of the artifact's classes is among them.
-        CompressError: no image can be read, a folder cannot be read, or the runtime fails.
+        CompressError: no image or no folder can be read, or the runtime fails.
     """
-    given = labelled(artifact.classes, data)
-    images, labels = given.images, given.labels
-    predicted, unreadable, in_runtime = np.full(len(images), -1), [], 0.0
+    labelled = find_labelled(artifact.classes, data)
+    images, labels = labelled.images, labelled.labels
+    predicted, runtime_seconds = np.full(len(images), -1), 0.0
+    unreadable: list[UnreadableImage] = []
     started = time.perf_counter()
     with task("images", len(images)) as advance:
-        for block in decoded(artifact.preprocess, images, BATCH):
-            unreadable += [{"image": str(images[row]), "reason": reason} for row, reason in block.broken.items()]
+        for block in decode_blocks(artifact.preprocess, images, BATCH_SIZE):
+            unreadable += [UnreadableImage(image=str(images[row]), reason=why) for row, why in block.broken.items()]
             if block.rows:
                 before = time.perf_counter()
-                predicted[list(block.rows)] = artifact.answer(block.pixels).argmax(1)
-                in_runtime += time.perf_counter() - before
+                predicted[list(block.rows)] = artifact.batch_logits(block.pixels).argmax(1)
+                runtime_seconds += time.perf_counter() - before
             advance(len(block.rows) + len(block.broken))
     seconds = time.perf_counter() - started
     read = predicted >= 0
     if not read.any():
         first = unreadable[0]
         raise CompressError(f"{data}: none of {len(images)} images can be read: {first['image']} ({first['reason']})")
-    return {
-        "artifact": str(artifact.path),
-        "runtime": artifact.runtime,
-        "data": str(data),
-        "accuracy": accuracy_record(predicted[read], labels[read], given.split),
-        "classes": _by_class(artifact, predicted[read], labels[read]),
-        "unreadable": unreadable,
-        "left_out": given.left_out,
-        "seconds": seconds,
-        "images_per_s": int(read.sum()) / seconds,
-        "runtime_images_per_s": int(read.sum()) / in_runtime,
-    }
+    return Evaluation(
+        artifact=str(artifact.path),
+        runtime=artifact.runtime,
+        data=str(data),
+        accuracy=accuracy_record(predicted[read], labels[read], labelled.split),
+        classes=_by_class(artifact, predicted[read], labels[read]),
+        unreadable=unreadable,
+        left_out=labelled.left_out,
+        seconds=seconds,
+        images_per_s=int(read.sum()) / seconds,
+        runtime_images_per_s=int(read.sum()) / runtime_seconds,
+    )
 
 
-def _by_class(artifact: Artifact, predicted: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> list[Record]:
-    rows = []
+def _by_class(artifact: Artifact, predicted: Array, labels: Array) -> list[ClassAccuracy]:
+    rows: list[ClassAccuracy] = []
     for label, name in enumerate(artifact.classes):
         n, correct = int((labels == label).sum()), int(((labels == label) & (predicted == label)).sum())
         rows.append({"class": name, "correct": correct, "n": n, "top1": correct / n if n else None})

@@ -1,45 +1,30 @@
-"""LiteRT, formerly TensorFlow Lite, with XNNPACK on the CPU: phones and small boards. Float networks, one image a run.
+"""LiteRT, formerly TensorFlow Lite, with XNNPACK on the CPU: phones and small boards. Float networks, image by image.
 
-litert-torch converts the network. It asks for a torch of its own, with which torchvision does not import, so it has an
-environment apart, which `scripts/make_litert_environment` makes. Converting is a process there, which is given the
-exported program; running a file needs the package ai-edge-litert alone.
+litert-torch converts the network. It requires a torch with which torchvision does not import, so it has an environment
+of its own, made by `scripts/make_litert_environment`. Converting is a process there that is given the exported program;
+running a file needs the package ai-edge-litert alone.
 
-Of our quantized graphs it makes nothing: its converter takes weights that are quantized in the graph, and ours are
+It does not take our quantized graphs: its converter wants weights that are quantized in the graph, and ours are
 integers already.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from compress.deployment.conversion import convert, exporting
 from compress.deployment.coverage import Coverage
-from compress.deployment.runtimes import Runner, conversion_failure, thread_count
+from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
 from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import quiet, silent
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from compress.deployment.export import Source
+from compress.utils.system import thread_count
 
 VARIABLE = "COMPRESS_LITERT"
 """Names the environment, where it is not at its usual place."""
 ENVIRONMENT = Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "compress-model" / "litert")
 PYTHON = ENVIRONMENT / "bin" / "python"
-
-NAME = "litert"
-FORMAT = "litert"
-READS = (".tflite",)
-ENGINE = "ai_edge_litert"
-PACKAGES = ("ai_edge_litert",)
-PROGRAMS = (str(PYTHON),)
-ADD = "scripts/make_litert_environment"
-QUANTIZED: tuple[str, ...] = ()
-PORTABLE = True
-
 CONVERT = """\
 import sys
 try:
@@ -53,58 +38,60 @@ except Exception as error:
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 
 
-def build(source: Source, folder: Path) -> Path:
-    """Write `model.tflite`.
+class LiteRt(Runtime):
+    """LiteRT on the CPU."""
 
-    Raises:
-        CompressError: the network cannot be exported, or uses an operator that LiteRT lacks.
-    """
-    import torch
+    format = "litert"
+    files = ("model.tflite",)
+    reads = (".tflite",)
+    engine = "ai_edge_litert"
+    packages = ("ai_edge_litert",)
+    programs = (str(PYTHON),)
+    install = "scripts/make_litert_environment"
 
-    model, training = source.model, source.model.training
-    name, path, program = type(model).__name__, folder / "model.tflite", source.work / "litert.pt2"
-    example = torch.zeros(1, 3, source.resolution, source.resolution)
-    try:
-        with quiet(), torch.no_grad():
-            torch.export.save(torch.export.export(model.eval(), (example,)), program)
-    except Exception as error:  # the exporter raises whatever the traced code raises
-        raise CompressError(f"{name} cannot be exported to LiteRT: {first_line(error)}") from error
-    finally:
-        model.train(training)
-    command = [str(PYTHON), "-c", CONVERT, str(program), str(path), str(source.resolution)]
-    own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=own)
-    if reason := conversion_failure(done, path, "the converter"):
-        raise CompressError(f"{name} cannot be converted to LiteRT: {reason}")
-    return path
+    def build(self, source: ExportSource, folder: Path) -> Path:
+        """Write `model.tflite`.
 
+        Raises:
+            CompressError: the network cannot be exported, or uses an operator that LiteRT lacks.
+        """
+        import torch
 
-def load(path: Path, threads: int | None = None) -> Runner:
-    """Make a file ready to run.
+        path, program = folder / self.files[0], source.work / "litert.pt2"
+        example = torch.zeros(1, 3, source.resolution, source.resolution)
+        with exporting(source.model, "exported to LiteRT"):
+            torch.export.save(torch.export.export(source.model, (example,)), program)
+        command = [str(PYTHON), "-c", CONVERT, str(program), str(path), str(source.resolution)]
+        own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+        failure = f"{type(source.model).__name__} cannot be converted to LiteRT"
+        convert(command, path, "the converter", failure, own)
+        return path
 
-    Raises:
-        CompressError: the file cannot be read.
-    """
-    import numpy as np
+    def load(self, path: Path, threads: int | None = None) -> Runner:
+        """Load a file.
 
-    interpreter = _interpreter(path, thread_count(threads))
-    (given,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
+        Raises:
+            CompressError: the file cannot be read.
+        """
+        import numpy as np
 
-    def infer(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        interpreter.set_tensor(given["index"], image)
-        interpreter.invoke()
-        return interpreter.get_tensor(answer["index"])  # type: ignore[no-any-return]
+        interpreter = _interpreter(path, thread_count(threads))
+        (images_entry,), (logits_entry,) = interpreter.get_input_details(), interpreter.get_output_details()
 
-    def run(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.concatenate([infer(np.ascontiguousarray(image[None])) for image in images])
+        def infer(image: Array) -> Array:
+            interpreter.set_tensor(images_entry["index"], image)
+            interpreter.invoke()
+            return interpreter.get_tensor(logits_entry["index"])  # type: ignore[no-any-return]
 
-    return run
+        def run(images: Array) -> Array:
+            return np.concatenate([infer(np.ascontiguousarray(image[None])) for image in images])
 
+        return run
 
-def coverage(path: Path) -> Coverage:
-    """Nothing runs in integer; the file does not tell its MACs."""
-    operators = _interpreter(path, 1)._get_ops_details()
-    return Coverage(0, sum(each["op_name"] in CONVOLUTIONS for each in operators), 0)
+    def coverage(self, path: Path) -> Coverage:
+        """Nothing runs in integer; the file does not have its MACs."""
+        operators = _interpreter(path, 1)._get_ops_details()
+        return Coverage(0, sum(each["op_name"] in CONVOLUTIONS for each in operators), 0)
 
 
 def _interpreter(path: Path, threads: int) -> Any:

@@ -1,8 +1,8 @@
-"""MLPerf's load generator in the place of turns: it decides which images come when, and what counts as a result.
+"""MLPerf's load generator as benchmark driver: it decides which images come when, and what counts as a result.
 
-Single-stream sends one image after another and tells the latency's 90th percentile; offline sends all at once and tells
-images a second. It is the generator alone, on noise: no submission to MLPerf, whose rules ask for its models, its data
-and ten minutes. https://github.com/mlcommons/inference/tree/master/loadgen
+Single-stream sends one image after another and reports the 90th percentile of the latency; offline sends all at once
+and reports images per second. It is the generator alone, on noise: not a submission to MLPerf, whose rules require its
+models, its data and ten minutes. https://github.com/mlcommons/inference/tree/master/loadgen
 """
 
 from __future__ import annotations
@@ -11,26 +11,44 @@ import importlib.util
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, TypedDict
 
 from compress.deployment.artifact import Artifact
-from compress.deployment.runtimes import Runner
+from compress.deployment.runtime import Array, Runner
 from compress.utils.errors import CompressError
 
 PACKAGE, MODULE = "mlcommons-loadgen", "mlperf_loadgen"
-IMAGES = 64  # different ones
-ENOUGH_QUERIES = 64  # of which single-stream needs so many for its estimate of the 90th percentile
-MARGIN = 1.5  # of images in an offline test over those that a rate measured before would take all the time for
+MIN_IMAGES = 64  # different ones
+MIN_QUERIES = 64  # that single-stream needs for its estimate of the 90th percentile
+MARGIN = 1.5  # of the images in an offline test over those that would fill its time at the rate measured before
 
-Record = dict[str, Any]
+
+class ScenarioResult(TypedDict):
+    """Result of one test; percentiles are None offline, where all images come at once.
+
+    `reason` is the generator's, where a result is not valid.
+    """
+
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+    images_per_s: float
+    valid: bool
+    reason: str | None
+
+
+class MlperfRow(ScenarioResult):
+    """Result of one artifact, by its number, in one scenario."""
+
+    number: int
+    scenario: str
+    batch: int
 
 
 def require_loadgen() -> None:
-    """See that the load generator is installed.
+    """Check that the load generator is installed.
 
     Raises:
         CompressError: it is not.
@@ -39,31 +57,25 @@ def require_loadgen() -> None:
         raise CompressError(f"--driver mlperf needs {PACKAGE}: pip install 'compress-model[mlperf]'")
 
 
-def drive(artifacts: Sequence[Artifact], batch: int, seconds: float) -> list[Record]:
-    """Both scenarios for each artifact, one after another.
+def run_loadgen(artifacts: Sequence[Artifact], batch: int, seconds: float) -> list[MlperfRow]:
+    """Run both scenarios for each artifact, one after another.
 
     Args:
-        artifacts: What is timed.
-        batch: Images that go through at once where all are there, in the offline scenario.
-        seconds: Shortest time of a test.
-
-    Returns:
-        Rows `{number, scenario, batch, p50_ms, p90_ms, p99_ms, images_per_s, valid, reason}`. Of offline there
-        are no percentiles (None): all images came at once. `reason` is the generator's, where a result is not valid.
+        artifacts: The artifacts.
+        batch: Batch size of the offline scenario, where all images are there from the start.
+        seconds: Minimum duration of a test.
     """
     return [
-        {"number": number, **_test(artifact, scenario, size, seconds)}
+        {"number": number, "scenario": scenario, "batch": size, **_test(artifact, scenario, size, seconds)}
         for number, artifact in enumerate(artifacts, 1)
         for scenario, size in (("SingleStream", 1), ("Offline", batch))
     ]
 
 
-def _test(artifact: Artifact, scenario: str, batch: int, seconds: float) -> Record:
+def _test(artifact: Artifact, scenario: str, batch: int, seconds: float) -> ScenarioResult:
     import mlperf_loadgen as generator
 
-    side = artifact.preprocess.resolution
-    pixels = np.random.default_rng(0).integers(0, 256, (max(IMAGES, batch), 3, side, side), np.uint8)
-    images = artifact.preprocess.normalise(pixels)
+    images = artifact.preprocess.noise(max(MIN_IMAGES, batch))
 
     def issue(queries: Any) -> None:
         for start in range(0, len(queries), batch):
@@ -75,22 +87,21 @@ def _test(artifact: Artifact, scenario: str, batch: int, seconds: float) -> Reco
     settings.scenario = getattr(generator.TestScenario, scenario)
     settings.mode = generator.TestMode.PerformanceOnly
     settings.min_duration_ms = int(1000 * seconds)
-    settings.min_query_count = ENOUGH_QUERIES if scenario == "SingleStream" else 1
+    settings.min_query_count = MIN_QUERIES if scenario == "SingleStream" else 1
     rate = _rate(artifact.run, images[:batch])
     settings.single_stream_expected_latency_ns = int(1e9 / rate)
     settings.offline_expected_qps = MARGIN * rate
     system = generator.ConstructSUT(issue, _nothing)
     library = generator.ConstructQSL(len(images), len(images), _nothing, _nothing)
     try:
-        found = _run(generator, system, library, settings)
+        return _result(_run(generator, system, library, settings), scenario)
     finally:
         generator.DestroyQSL(library)
         generator.DestroySUT(system)
-    return {"scenario": scenario, "batch": batch, **_record(found, scenario)}
 
 
-def _run(generator: Any, system: Any, library: Any, settings: Any) -> dict[str, Any]:
-    """Run a test, and read its log: one JSON object a line."""
+def _run(generator: Any, system: Any, library: Any, settings: Any) -> Mapping[str, Any]:
+    """Run a test, and read its log: one JSON object per line, free-form values by key."""
     with tempfile.TemporaryDirectory() as folder:
         output = generator.LogOutputSettings()
         output.outdir, output.copy_summary_to_stdout = folder, False
@@ -102,24 +113,24 @@ def _run(generator: Any, system: Any, library: Any, settings: Any) -> dict[str, 
     return {entry["key"]: entry["value"] for entry in entries}
 
 
-def _record(found: dict[str, Any], scenario: str) -> Record:
+def _result(log: Mapping[str, Any], scenario: str) -> ScenarioResult:
     single = scenario == "SingleStream"
-    percentiles = {
-        f"p{share}_ms": found[f"result_{share}.00_percentile_latency_ns"] / 1e6 if single else None
-        for share in (50, 90, 99)
-    }
-    rate = found["result_qps_with_loadgen_overhead" if single else "result_samples_per_second"]
-    valid = found["result_validity"] == "VALID"
-    return {
-        **percentiles,
-        "images_per_s": float(rate),
-        "valid": valid,
-        "reason": None if valid else str(found.get("result_invalid_reason", "")).strip(),
-    }
+    p50, p90, p99 = (
+        log[f"result_{percent}.00_percentile_latency_ns"] / 1e6 if single else None for percent in (50, 90, 99)
+    )
+    valid = log["result_validity"] == "VALID"
+    return ScenarioResult(
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        images_per_s=float(log["result_qps_with_loadgen_overhead" if single else "result_samples_per_second"]),
+        valid=valid,
+        reason=None if valid else str(log.get("result_invalid_reason", "")).strip(),
+    )
 
 
-def _rate(run: Runner, images: np.ndarray[Any, Any]) -> float:
-    """Images a second, of some runs."""
+def _rate(run: Runner, images: Array) -> float:
+    """Measure images per second over some runs."""
     run(images)
     started, runs = time.perf_counter(), 0
     while runs < 3 or time.perf_counter() - started < 0.5:
@@ -129,4 +140,4 @@ def _rate(run: Runner, images: np.ndarray[Any, Any]) -> float:
 
 
 def _nothing(*_: object) -> None:
-    """What the generator asks for and these images do not need: they lie in memory."""
+    """Callback of the generator without work to do: the images are in memory."""

@@ -1,4 +1,4 @@
-"""What can be read from the ONNX file that runtimes build from: integer convolutions, and MACs by weight."""
+"""What an ONNX file that runtimes build from contains: its integer convolutions, and MACs by weight."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from compress.quantization.four_bits import OPERATOR
 from compress.utils.errors import CompressError, first_line
 
 WEIGHT = {"Conv": 1, "Gemm": 1, "MatMul": 1, "QLinearConv": 3, "QLinearMatMul": 3, "ConvInteger": 1, "MatMulInteger": 1}
-"""Operators that multiply with a weight, and which of their inputs it is."""
+"""Operators that multiply with a weight, and the position of the weight among their inputs."""
 
 
 def quantized_convolutions(path: Path) -> tuple[int, int]:
-    """Convolutions of an ONNX file whose data and weight come from integers, and all convolutions."""
+    """Count the convolutions of an ONNX file whose data and weight come from integers, and all convolutions."""
     import onnx
 
     graph = onnx.load(path).graph
@@ -24,16 +24,16 @@ def quantized_convolutions(path: Path) -> tuple[int, int]:
 
 
 def macs_by_weight(path: Path) -> tuple[dict[str, int], dict[str, str]]:
-    """MACs of one image of each convolution and linear of an ONNX file, by the name of its stored weight.
+    """Count the MACs of one image in each convolution and linear of an ONNX file.
 
-    A layer that stores no weight, such as the product of two activations, is no linear. Layers that share a weight
-    are one entry.
+    A layer without a stored weight, such as the product of two activations, does not count as linear. Layers that share
+    a weight are one entry.
 
     Returns:
-        The MACs, and for the name of each constant, stored or made of what is, that of the stored one.
+        The MACs by the name of the stored weight, and for each constant, stored or computed, the stored one's name.
 
     Raises:
-        CompressError: the file cannot be read, or its shapes do not follow from its input's.
+        CompressError: the file cannot be read, or its shapes do not follow from the shape of its input.
     """
     import onnx
 
@@ -45,7 +45,7 @@ def macs_by_weight(path: Path) -> tuple[dict[str, int], dict[str, str]]:
         _as_products(model.graph)
         graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     except Exception as error:  # protobuf raises types of its own
-        raise CompressError(f"{path} is no ONNX file that can be read: {first_line(error)}") from error
+        raise CompressError(f"cannot read the ONNX file {path}: {first_line(error)}") from error
     shapes: dict[str, list[int]] = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     stored = {name: name for name in shapes}  # what a constant was made from
     for value in (*graph.value_info, *graph.output):
@@ -64,7 +64,7 @@ def macs_by_weight(path: Path) -> tuple[dict[str, int], dict[str, str]]:
 
 
 def _as_products(graph: Any) -> None:
-    """Make every `MatMulNBits`, whose shapes ONNX does not know, the product that it computes; packed values stay."""
+    """Replace every `MatMulNBits`, whose shapes ONNX cannot infer, by a plain product; packed values stay."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == OPERATOR:

@@ -1,4 +1,4 @@
-"""From images to what an artifact takes in, with numpy and Pillow alone: the pixels that the pipeline tests on."""
+"""Preprocessing of images for an artifact, with numpy and Pillow alone: the same pixels as the pipeline tests on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from PIL import Image
@@ -25,16 +25,30 @@ Picture = str | Path | Image.Image | Pixels
 Array = np.ndarray[Any, Any]
 
 
+class PreprocessFile(TypedDict):
+    """Content of `preprocess.json`, which an export writes beside the artifact.
+
+    `load_artifact` needs all keys but `interpolation` and `stored_resolution`; to time a file, `resolution` is enough.
+    """
+
+    resolution: int
+    mean: NotRequired[list[float]]
+    std: NotRequired[list[float]]
+    interpolation: NotRequired[Literal["bicubic", "bilinear"]]
+    stored_resolution: NotRequired[int]
+    classes: NotRequired[list[str]]
+
+
 @dataclass(frozen=True)
 class Inputs:
-    """How images become an artifact's input; `compress.data.preprocess` does the same to batches, in torch.
+    """How images become an artifact's input; `compress.data.preprocess` does the same for batches, in torch.
 
     Attributes:
-        resolution: Side in pixels of what the network takes in.
-        mean: Of each channel, on the scale 0 to 1.
-        std: Of each channel, on the scale 0 to 1.
-        interpolation: Of the resize from `stored_resolution` to `resolution`.
-        stored_resolution: Side in pixels at which the pipeline keeps its images, whatever the network's own is.
+        resolution: Side of the network's input in pixels.
+        mean: Mean of each channel, on the scale 0 to 1.
+        std: Standard deviation of each channel, on the scale 0 to 1.
+        interpolation: Filter of the resize from `stored_resolution` to `resolution`.
+        stored_resolution: Side in pixels at which the pipeline stores its images, whatever the network's own is.
     """
 
     resolution: int
@@ -47,8 +61,8 @@ class Inputs:
         """Prepare a batch: n pictures to float32 `[n, 3, resolution, resolution]`, normalised.
 
         Raises:
-            BrokenImage: one is no image.
-            CompressError: the system does not let one be read.
+            BrokenImage: a picture is not an image.
+            CompressError: the system cannot read a file.
             UsageError: pixels are not uint8 `[h, w, 3]`.
         """
         pixels = [self.pixels(picture) for picture in pictures]
@@ -56,7 +70,7 @@ class Inputs:
         return self.normalise(np.stack(pixels) if pixels else np.empty((0, 3, side, side), np.uint8))
 
     def pixels(self, picture: Picture) -> Pixels:
-        """One picture to uint8 `[3, resolution, resolution]`; raises as a batch does."""
+        """Resize one picture to uint8 `[3, resolution, resolution]`; raises as a batch does."""
         if isinstance(picture, np.ndarray):
             if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3 or 0 in picture.shape:
                 shape = list(picture.shape)
@@ -68,20 +82,25 @@ class Inputs:
                 stored = pixels_of(picture, side)
             except BrokenImage:
                 raise
-            except Exception as error:  # it is decoded only now, and damaged bytes raise a dozen kinds of exception
+            except Exception as error:  # it is decoded only now, and damaged bytes raise exceptions of a dozen types
                 raise BrokenImage(first_line(error)) from error
         else:
             stored = decode(Path(picture), side)
         return stored if side == self.resolution else self._resized(stored)
 
     def normalise(self, pixels: Pixels) -> Array:
-        """uint8 `[n, 3, r, r]` to float32 of the same shape."""
+        """Normalise uint8 `[n, 3, r, r]` to float32 of the same shape."""
         means, stds = (np.array(values, np.float64).reshape(3, 1, 1) for values in (self.mean, self.std))
         scale, offset = (1 / (255 * stds)).astype(np.float32), (-means / stds).astype(np.float32)
         values: Array = pixels.astype(np.float32, order="C")
         values *= scale
         values += offset
         return values
+
+    def noise(self, count: int) -> Array:
+        """Make random images float32 `[count, 3, resolution, resolution]`, normalised, the same each time."""
+        shape = (count, 3, self.resolution, self.resolution)
+        return self.normalise(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
 
     def _resized(self, stored: Pixels) -> Pixels:
         filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -91,10 +110,10 @@ class Inputs:
 
 
 def read_inputs(folder: Path) -> tuple[Inputs, tuple[str, ...]]:
-    """How images are prepared for the artifact in a folder, and the names of its classes.
+    """Read how images are prepared for the artifact in a folder, and the names of its classes.
 
     Raises:
-        CompressError: `preprocess.json` is missing, damaged, or says what cannot be.
+        CompressError: `preprocess.json` is missing, damaged, or has impossible values.
     """
     path = folder / PREPROCESS
     try:
@@ -115,11 +134,11 @@ def read_inputs(folder: Path) -> tuple[Inputs, tuple[str, ...]]:
 
 def _inputs(values: Any) -> Inputs:
     if not isinstance(values, dict):
-        raise ValueError("it holds no section of keys and values")
+        raise ValueError("it is not a JSON object")
     resolution = _side(values["resolution"], "resolution")
     mean, std = _channels(values["mean"], "mean"), _channels(values["std"], "std")
     if min(std) <= 0:
-        raise ValueError("std must be above 0")
+        raise ValueError("std must be positive")
     interpolation = values.get("interpolation", "bicubic")
     if interpolation not in ("bicubic", "bilinear"):
         raise ValueError(f"interpolation must be bicubic or bilinear, not {interpolation!r}")
@@ -145,18 +164,18 @@ def _classes(values: Any) -> tuple[str, ...]:
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise ValueError("classes must be a list of names")
     if len(set(classes)) < len(classes):
-        raise ValueError("a class is named twice")
+        raise ValueError("class names must be unique")
     return tuple(classes)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some pictures of a list, decoded together.
+    """Consecutive pictures of a list, decoded together.
 
     Attributes:
-        rows: Places in the list of those that are images.
+        rows: Indices in the list of those that are images.
         pixels: uint8 `[rows, 3, resolution, resolution]`.
-        broken: Of the others, by place, why they are none or cannot be read.
+        broken: Why the others cannot be read or are not images, by index.
     """
 
     rows: tuple[int, ...]
@@ -164,8 +183,8 @@ class Block:
     broken: dict[int, str]
 
 
-def decoded(inputs: Inputs, pictures: Sequence[Picture], size: int) -> Iterator[Block]:
-    """Decode pictures a block at a time, so that no more than a block lies in memory."""
+def decode_blocks(inputs: Inputs, pictures: Sequence[Picture], size: int) -> Iterator[Block]:
+    """Decode pictures block by block, so that no more than one block of `size` pictures is in memory."""
 
     def attempt(picture: Picture) -> Pixels | str:
         try:
@@ -177,12 +196,12 @@ def decoded(inputs: Inputs, pictures: Sequence[Picture], size: int) -> Iterator[
             return (isinstance(cause, OSError) and cause.strerror) or str(error)
 
     with ThreadPoolExecutor() as pool, warnings.catch_warnings():
-        # Too many pixels are an error of ours; other warnings of PIL are about metadata.
+        # Too many pixels are an error of ours; PIL's other warnings are about metadata.
         warnings.simplefilter("ignore")
         for start in range(0, len(pictures), size):
             results = dict(enumerate(pool.map(attempt, pictures[start : start + size]), start))
-            good = {row: found for row, found in results.items() if not isinstance(found, str)}
+            good = {row: result for row, result in results.items() if not isinstance(result, str)}
             side = inputs.resolution
             pixels = np.stack(list(good.values())) if good else np.empty((0, 3, side, side), np.uint8)
-            broken = {row: found for row, found in results.items() if isinstance(found, str)}
+            broken = {row: result for row, result in results.items() if isinstance(result, str)}
             yield Block(tuple(good), pixels, broken)

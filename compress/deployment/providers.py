@@ -1,34 +1,42 @@
-"""Runtimes on other devices than the processor: the same files, loaded otherwise."""
+"""ONNX Runtime's execution providers other than the CPU: the same file, run on another device."""
 
 from __future__ import annotations
 
 import json
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from compress.utils.errors import CompressError, first_line
 
-SAME = ("FORMAT", "READS", "ENGINE", "PACKAGES", "PROGRAMS", "QUANTIZED", "PORTABLE", "build")
 
-ADD = {
-    "CUDAExecutionProvider": "pip install onnxruntime-gpu in place of onnxruntime, with NVIDIA's driver",
-    "TensorrtExecutionProvider": "pip install onnxruntime-gpu tensorrt in place of onnxruntime, with NVIDIA's driver",
-    "CoreMLExecutionProvider": "onnxruntime has it on macOS and iOS",
-    "QNNExecutionProvider": "pip install onnxruntime-qnn in place of onnxruntime, on a Snapdragon",
-    "OpenVINOExecutionProvider": "pip install onnxruntime-openvino in place of onnxruntime",
-    "GPU": "OpenVINO finds one where Intel's graphics driver is installed",
-    "NPU": "OpenVINO finds one where Intel's NPU driver is installed",
-}
-"""What adds a device (https://onnxruntime.ai/docs/execution-providers/, https://docs.openvino.ai)."""
+@dataclass(frozen=True)
+class Provider:
+    """An execution provider (https://onnxruntime.ai/docs/execution-providers/).
 
-OPTIONS: dict[str, dict[str, str]] = {
-    "CoreMLExecutionProvider": {"ModelFormat": "MLProgram"},
-    "QNNExecutionProvider": {"backend_type": "htp"},
-    "OpenVINOExecutionProvider": {"device_type": "CPU"},
+    Attributes:
+        install: How to add it.
+        options: Its options for a session.
+    """
+
+    install: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+PROVIDERS = {
+    "CUDAExecutionProvider": Provider("pip install onnxruntime-gpu in place of onnxruntime, with NVIDIA's driver"),
+    "TensorrtExecutionProvider": Provider(
+        "pip install onnxruntime-gpu tensorrt in place of onnxruntime, with NVIDIA's driver"
+    ),
+    "CoreMLExecutionProvider": Provider("onnxruntime has it on macOS and iOS", {"ModelFormat": "MLProgram"}),
+    "QNNExecutionProvider": Provider(
+        "pip install onnxruntime-qnn in place of onnxruntime, on a Snapdragon", {"backend_type": "htp"}
+    ),
+    "OpenVINOExecutionProvider": Provider(
+        "pip install onnxruntime-openvino in place of onnxruntime", {"device_type": "CPU"}
+    ),
 }
-"""Of ONNX Runtime's providers, what they are given; the others take none."""
 
 MULTIPLY = (
     *("Conv", "FusedConv", "NhwcFusedConv", "QLinearConv"),
@@ -36,25 +44,13 @@ MULTIPLY = (
 )
 
 
-def on_device(base: ModuleType, name: str, device: str) -> SimpleNamespace:
-    """What a runtime offers, for one of its devices."""
-    return SimpleNamespace(
-        **{what: getattr(base, what) for what in SAME},
-        NAME=name,
-        ADD=ADD[device],
-        load=partial(base.load, device=device),
-        coverage=partial(base.coverage, device=device),
-        lacking=partial(base.lacks, device),
-    )
-
-
 def check_provider(session: Any, path: Path, provider: str) -> None:
-    """Run one image, and see by ONNX Runtime's profile that the provider computed it: it falls back without a word.
+    """Run one image and check in ONNX Runtime's profile that the provider computed it: it falls back silently.
 
     Args:
-        session: One that was opened with `enable_profiling`, which ends here.
+        session: A session opened with `enable_profiling`, which ends here.
         path: The file, for the message.
-        provider: What was asked for.
+        provider: The requested provider.
 
     Raises:
         CompressError: the network, or a convolution or linear of it, ran elsewhere.

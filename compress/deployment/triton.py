@@ -1,7 +1,7 @@
-"""A model of a Triton Inference Server's repository, out of an artifact.
+"""Writing an artifact as a model of a Triton Inference Server repository.
 
-The folder that holds it is what `tritonserver --model-repository` takes. Its response cache answers a request that has
-come before without running the network; the server needs `--cache-config local,size=BYTES` for that.
+Its parent folder is the argument of `tritonserver --model-repository`. The response cache answers a repeated request
+without running the network; the server needs `--cache-config local,size=BYTES` for that.
 Settings: https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto
 """
 
@@ -11,14 +11,13 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from compress.deployment.preprocess import PREPROCESS
+from compress.deployment.preprocess import PREPROCESS, PreprocessFile
 from compress.models.onnx_export import INPUT, OUTPUT
 from compress.utils.errors import CompressError, UsageError
 
 BACKENDS = ("onnxruntime", "openvino")
-"""Runtimes that Triton has a backend of the same name for, the first one preferred: its batches may have any size."""
+"""Runtimes with a Triton backend of the same name; the first one is preferred: its batches may have any size."""
 
 LABELS = "labels.txt"
 PREFERRED_BATCHES = (8, 16, 32)
@@ -58,44 +57,44 @@ instance_group [
 """
 
 
-def write_triton(artifacts: Mapping[str, Path], folder: Path, preprocess: Mapping[str, Any]) -> str:
+def write_triton(artifacts: Mapping[str, Path], folder: Path, preprocess: PreprocessFile) -> str:
     """Write `config.pbtxt`, `labels.txt`, `preprocess.json` and version 1 of a model.
 
     Args:
         artifacts: The file to load, by runtime; everything beside it but `preprocess.json` belongs to it.
         folder: The model's folder, which must not exist; its name is the model's.
-        preprocess: As for `export`. Clients send images that have gone through it.
+        preprocess: As for `export`, with `classes`. Clients send preprocessed images.
 
     Returns:
-        The runtime whose artifact Triton is given.
+        The runtime whose artifact was taken.
 
     Raises:
-        UsageError: Triton has a backend for none of the artifacts.
-        CompressError: the name of a class does not fit a line.
+        UsageError: Triton has no backend for any of the artifacts.
+        CompressError: the name of a class does not fit on a line.
     """
     runtime = next((name for name in BACKENDS if name in artifacts), None)
     if runtime is None:
         raise UsageError(f"triton: true needs {' or '.join(BACKENDS)} among the runtimes")
     classes = list(preprocess["classes"])
-    odd = next((name for name in classes if name.splitlines() != [name]), None)
-    if odd is not None:
-        raise CompressError(f"the class {odd!r} does not fit a line of Triton's {LABELS}")
+    unprintable = next((name for name in classes if name.splitlines() != [name]), None)
+    if unprintable is not None:
+        raise CompressError(f"the class name {unprintable!r} does not fit on a line of Triton's {LABELS}; rename it")
     shutil.copytree(artifacts[runtime].parent, folder / "1", ignore=shutil.ignore_patterns(PREPROCESS))
     shutil.copy(artifacts[runtime].parent / PREPROCESS, folder / PREPROCESS)
     (folder / LABELS).write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
-    config = triton_config(folder.name, runtime, int(preprocess["resolution"]), len(classes))
+    config = triton_config(folder.name, runtime, preprocess["resolution"], len(classes))
     (folder / "config.pbtxt").write_text(config, encoding="utf-8")
     return runtime
 
 
 def triton_config(name: str, backend: str, resolution: int, classes: int) -> str:
-    """Text of a `config.pbtxt`: a ModelConfig in protobuf's text format.
+    """Format a `config.pbtxt`: a ModelConfig in protobuf's text format.
 
     Args:
-        name: Of the model.
-        backend: Of Triton.
+        name: Name of the model.
+        backend: Triton's backend.
         resolution: Side of the images in pixels.
-        classes: How many there are.
+        classes: Number of classes.
     """
     return _CONFIG.format(
         name=json.dumps(name),

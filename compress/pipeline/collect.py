@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Sequence
 
@@ -32,7 +31,7 @@ from compress.stages.kind import FIT_PACKAGES
 from compress.stages.planned import Plan, PlannedStage
 from compress.stages.runtime_packages import EXPORT_PACKAGES
 from compress.store.store import Store
-from compress.utils.system import processor, version_of
+from compress.utils.system import processor, thread_count, version_of
 
 PACKAGES = tuple(dict.fromkeys((*FIT_PACKAGES, "open_clip_torch", "torchao", *EXPORT_PACKAGES)))
 
@@ -101,7 +100,7 @@ def _environment(plan: Plan, gpu: str | None, energy_counter: str | None) -> Env
         packages={name: version_of(name) for name in PACKAGES},
         platform=platform.platform(),
         cpu=processor(),
-        threads=plan.recipe.measure.threads or os.cpu_count(),
+        threads=thread_count(plan.recipe.measure.threads),
         gpu=gpu,
         energy_counter=energy_counter,
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from compress.deployment.runtimes import thread_count, torch_threads
 from compress.measurement.counters import Counter, Found, NoReading, find_counter
+from compress.measurement.threads import torch_threads
 from compress.pipeline.run_folder import Log
 from compress.stages.planned import Plan
 from compress.store.store import Store
 from compress.utils.console import say
+from compress.utils.system import thread_count
 
 if TYPE_CHECKING:
     from compress.stages.context import StageContext

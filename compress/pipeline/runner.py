@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress.data.prepared import ImageData, prepare
-from compress.deployment.runtimes import require_whole, torch_threads
+from compress.deployment.runtimes import require_whole
+from compress.measurement.threads import torch_threads
 from compress.pipeline.collect import collect
 from compress.pipeline.cost_model import expected
 from compress.pipeline.distributed import WaitingStore, follow, is_follower

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from compress.recipe.base import Identifier, Section
-from compress.recipe.data import Data
+from compress.recipe.data import Data, source_sections
 from compress.recipe.measure import Measure
 from compress.recipe.stage import AnyStage, StageSection
 from compress.recipe.worth import Worth
-from compress.registry import STAGES
+from compress.registry import SOURCES, STAGES
 
 
 def _free_name(name: str) -> str:
@@ -64,13 +64,15 @@ class Recipe(Section, defer_build=True):
         return self.model_dump(mode="json", by_alias=True)
 
 
-_built_from = tuple(STAGES)
+_built_from = (tuple(STAGES), tuple(SOURCES))
 
 
 def recipe_model() -> type[Recipe]:
-    """Return `Recipe`, with the kinds of stage that plugins have registered since it was built."""
+    """Return `Recipe`, with the kinds of stage and the data sources that plugins have registered since it was built."""
     global _built_from
-    if _built_from != tuple(STAGES):
+    registered = (tuple(STAGES), tuple(SOURCES))
+    if _built_from != registered:
+        Recipe.model_fields["data"].annotation = source_sections()
         Recipe.model_rebuild(force=True)
-        _built_from = tuple(STAGES)
+        _built_from = registered
     return Recipe

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from compress.deployment.runtimes import thread_count
 from compress.plugins import digests
 from compress.recipe.schema import Recipe
 from compress.utils.hashing import key_of
-from compress.utils.system import processor, version_of
+from compress.utils.system import processor, thread_count, version_of
 
 if TYPE_CHECKING:
     from compress.stages.kind import NetworkStage, StageKind

@@ -33,8 +33,13 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def thread_count(threads: int | None) -> int:
+    """Number of threads to compute with: `threads`, by default as many as `cores`."""
+    return threads or cores()
 
 
 def has_gpu() -> bool:

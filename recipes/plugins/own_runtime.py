@@ -7,54 +7,60 @@
 from pathlib import Path
 from typing import Any
 
+from compress.deployment.conversion import exporting
 from compress.deployment.coverage import Coverage
-from compress.deployment.runtimes import Runner, thread_count, torch_threads
+from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
+from compress.measurement.threads import torch_threads
 from compress.plugins import runtime
 from compress.utils.errors import CompressError, first_line
-
-NAME = "torchscript"
-FORMAT = "torchscript"
-READS = (".ts",)
-ENGINE = "torch"
-PACKAGES = ("torch",)
-PROGRAMS = ()
-ADD = "pip install torch"
-QUANTIZED = False
-PORTABLE = True
-
-runtime(NAME, __name__)
+from compress.utils.system import thread_count
 
 
-def build(source: Any, folder: Path) -> Path:
-    """Write `model.ts`."""
+class TorchScript(Runtime):
+    """TorchScript on the CPU; float networks only, because `quantizers` is left empty."""
+
+    format = "torchscript"
+    files = ("model.ts",)
+    reads = (".ts",)
+    engine = "torch"
+    packages = ("torch",)
+    install = "pip install torch"
+
+    def build(self, source: ExportSource, folder: Path) -> Path:
+        """Write `model.ts`."""
+        import torch
+
+        path = folder / self.files[0]
+        example = torch.zeros(1, 3, source.resolution, source.resolution)
+        with exporting(source.model, "exported to TorchScript"):
+            torch.jit.trace(source.model, example).save(str(path))
+        return path
+
+    def load(self, path: Path, threads: int | None = None) -> Runner:
+        """Load a TorchScript file."""
+        import torch
+
+        network = _network(path)
+        count = thread_count(threads)
+
+        def run(images: Array) -> Array:
+            with torch.inference_mode(), torch_threads(count):
+                return network(torch.from_numpy(images)).numpy()
+
+        return run
+
+    def coverage(self, path: Path) -> Coverage:
+        """No convolution runs in integer; the file does not have its MACs."""
+        return Coverage(0, len(_network(path).inlined_graph.findAllNodes("aten::_convolution")), 0)
+
+
+def _network(path: Path) -> Any:
     import torch
 
-    path = folder / "model.ts"
-    example = torch.zeros(1, 3, source.resolution, source.resolution)
-    torch.jit.trace(source.model.eval(), example).save(str(path))
-    return path
-
-
-def load(path: Path, threads: int | None = None) -> Runner:
-    """Make a TorchScript file ready to run."""
-    import torch
-
-    count = thread_count(threads)
     try:
-        model = torch.jit.load(str(path)).eval()
-    except RuntimeError as error:
+        return torch.jit.load(str(path)).eval()
+    except (RuntimeError, ValueError) as error:
         raise CompressError(f"TorchScript cannot read {path}: {first_line(error)}") from error
 
-    def run(images: Any) -> Any:
-        with torch.inference_mode(), torch_threads(count):
-            return model(torch.from_numpy(images)).numpy()
 
-    return run
-
-
-def coverage(path: Path) -> Coverage:
-    """None of its convolutions runs in integer; how many MACs there are, the file does not tell."""
-    import torch
-
-    nodes = torch.jit.load(str(path)).inlined_graph.findAllNodes("aten::_convolution")
-    return Coverage(0, len(nodes))
+runtime("torchscript", TorchScript)

@@ -1,4 +1,4 @@
-"""What numpy and Pillow make of an image is what the pipeline's torch makes of it."""
+"""Preprocessing by numpy and Pillow equals the pipeline's in torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from compress.data.image_io import decode
 from compress.data.preprocess import Preprocess
-from compress.deployment.preprocess import Inputs, decoded, read_inputs
+from compress.deployment.preprocess import Inputs, decode_blocks, read_inputs
 from compress.utils.errors import CompressError, UsageError
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
@@ -74,13 +74,13 @@ def test_other_pixels_are_refused(pixels: np.ndarray) -> None:
 def test_damaged_files_keep_their_places(files: list[Path]) -> None:
     files[1].write_bytes(files[1].read_bytes()[:200])
     files[2].write_text("no image")
-    blocks = list(decoded(Inputs(16, MEAN, STD, "bicubic", 16), files, 3))
+    blocks = list(decode_blocks(Inputs(16, MEAN, STD, "bicubic", 16), files, 3))
     assert [block.rows for block in blocks] == [(0,), (3,)]
     assert [sorted(block.broken) for block in blocks] == [[1, 2], []]
     assert [block.pixels.shape for block in blocks] == [(1, 3, 16, 16)] * 2
 
 
-def test_what_an_export_wrote_is_read_back(tmp_path: Path) -> None:
+def test_the_file_of_an_export_is_read_back(tmp_path: Path) -> None:
     (tmp_path / "preprocess.json").write_text(json.dumps(PREPROCESS), encoding="utf-8")
     inputs, classes = read_inputs(tmp_path)
     assert inputs == Inputs(16, (0.5,) * 3, (0.25,) * 3, "bilinear", 16)
@@ -97,13 +97,13 @@ def test_what_an_export_wrote_is_read_back(tmp_path: Path) -> None:
         ({"mean": [0.5]}, r"mean must be three numbers, not \[0.5\]"),
         ({"mean": [0.5, 0.5, 10**400]}, "too large"),
         ({"std": [0.1, float("nan"), 0.1]}, "std must be three numbers"),
-        ({"std": [0.1, 0, 0.1]}, "std must be above 0"),
+        ({"std": [0.1, 0, 0.1]}, "std must be positive"),
         ({"interpolation": "nearest"}, "must be bicubic or bilinear, not 'nearest'"),
         ({"classes": []}, "classes must be a list of names"),
-        ({"classes": ["cat", "cat"]}, "a class is named twice"),
+        ({"classes": ["cat", "cat"]}, "class names must be unique"),
     ],
 )
-def test_what_cannot_be_is_named(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+def test_impossible_values_are_named(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     (tmp_path / "preprocess.json").write_text(json.dumps({**PREPROCESS, **change}))
     with pytest.raises(CompressError, match=f"preprocess.json is damaged: .*{words}"):
         read_inputs(tmp_path)
@@ -114,7 +114,7 @@ def test_missing_and_damaged_files_are_one_line(tmp_path: Path) -> None:
         read_inputs(tmp_path)
     for text, words in (
         ('{"resolution": 16,', "damaged"),
-        ("[1]", "no section of keys and values"),
+        ("[1]", "not a JSON object"),
         ("{}", "resolution is missing"),
     ):
         (tmp_path / "preprocess.json").write_text(text)

@@ -1,4 +1,4 @@
-"""Other devices than the processor: which are here, and that what was asked for really computes."""
+"""Devices other than the CPU: which are here, and that the requested one really computes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from deployment.tiny_classifier import one_operator
 from recipe.recipe_texts import GOOD
 
 from compress.cli.catalog import examine, names
-from compress.deployment import open_vino
 from compress.deployment.artifact import load_artifact
 from compress.deployment.providers import check_provider
 from compress.deployment.runtimes import find_runtime, missing, require, require_engine
 from compress.pipeline.preflight import check_requirements
 from compress.recipe.load import parse_recipe
+from compress.registry import RUNTIMES
 from compress.utils.errors import CompressError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 EXPORT = "from: [distilled, int8]\n"
+EXPERIMENTAL = {name for name, entry in RUNTIMES.items() if entry.device or name in ("tensorrt", "coreml")}
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def with_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
 
 
-def test_a_provider_that_is_not_there_is_named_with_what_adds_it() -> None:
+def test_an_absent_provider_is_named_with_what_adds_it() -> None:
     assert missing("onnxruntime-cuda") == [CUDA]
     for ask in (require, require_engine):
         with pytest.raises(CompressError, match="onnxruntime-cuda needs CUDAExecutionProvider: pip install onnxr"):
@@ -41,16 +42,17 @@ def test_a_provider_that_is_not_there_is_named_with_what_adds_it() -> None:
     assert not rows["runtime onnxruntime-cuda"]["present"] and rows["runtime onnxruntime"]["present"]
     assert names("runtimes")["onnxruntime-cuda"].startswith("not here: no CUDAExecutionProvider")
     assert names("runtimes")["onnxruntime"].startswith("runs here")
+    assert {name for name, line in names("runtimes").items() if "experimental" in line} == EXPERIMENTAL
 
 
-def test_providers_and_devices_that_are_there_are_found(with_cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_present_providers_and_devices_are_found(with_cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing("onnxruntime-cuda") == [] and missing("onnxruntime-qnn") == ["QNNExecutionProvider"]
     assert missing("openvino-npu") == ["NPU"]
     monkeypatch.setattr(openvino, "Core", lambda: SimpleNamespace(available_devices=["CPU", "GPU.0", "GPU.1"]))
     assert missing("openvino-gpu") == [] and missing("openvino-npu") == ["NPU"]
 
 
-def test_a_recipe_that_asks_for_an_absent_one_is_told_before_anything_runs() -> None:
+def test_a_recipe_with_an_absent_provider_is_refused_before_anything_runs() -> None:
     recipe = parse_recipe(GOOD.replace(EXPORT, f"{EXPORT}    runtimes: [onnxruntime-cuda]\n"))
     with pytest.raises(CompressError, match="stage files: the runtime onnxruntime-cuda needs CUDAExecutionProvider"):
         check_requirements(recipe.stages)
@@ -59,7 +61,7 @@ def test_a_recipe_that_asks_for_an_absent_one_is_told_before_anything_runs() -> 
 def test_a_silent_fall_back_to_the_processor_is_an_error(
     with_cuda: None, artifacts: dict[str, dict[str, Path]], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """This build of ONNX Runtime has no CUDA: asked for it, it warns at most, and computes on the processor."""
+    """This build of ONNX Runtime has no CUDA: where it is requested, it warns at most, and computes on the CPU."""
     with pytest.raises(CompressError, match=r"CUDAExecutionProvider runs nothing of .*: CPUExecutionProvider does"):
         require("onnxruntime-cuda").load(artifacts["float"]["onnxruntime"])
 
@@ -76,13 +78,13 @@ def test_a_provider_that_fails_is_named_with_its_reason(
 def test_a_device_that_cannot_compile_is_named(
     artifacts: dict[str, dict[str, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_vino, "lacks", lambda device: [])
+    monkeypatch.setattr(find_runtime("openvino-gpu"), "lacking", list)
     with pytest.raises(CompressError, match=r"OpenVINO cannot compile the network for the GPU: \S"):
         load_artifact(artifacts["float"]["openvino"], "openvino-gpu")
 
 
 class Session:
-    """One whose profile says which provider ran what."""
+    """A session whose profile has which provider ran what."""
 
     def __init__(self, folder: Path, ran: list[tuple[str, str]]) -> None:
         self.file = folder / "profile.json"
@@ -99,7 +101,7 @@ class Session:
         return str(self.file)
 
 
-def test_what_a_provider_leaves_to_another_is_an_error_where_it_is_heavy(tmp_path: Path) -> None:
+def test_convolutions_and_linears_left_to_another_provider_are_an_error(tmp_path: Path) -> None:
     check_provider(Session(tmp_path, [("Conv", CUDA), ("Reshape", CPU)]), tmp_path, CUDA)
     check_provider(Session(tmp_path, [("TRTKernel_graph_1", CUDA)]), tmp_path, CUDA)  # compiled into one of its own
     mixed = Session(tmp_path, [("Conv", CUDA), ("Conv", CPU), ("Gemm", CPU)])
@@ -109,6 +111,7 @@ def test_what_a_provider_leaves_to_another_is_an_error_where_it_is_heavy(tmp_pat
 
 def test_a_device_shares_the_file_and_the_rest_of_its_runtime(artifacts: dict[str, dict[str, Path]]) -> None:
     base, device = find_runtime("onnxruntime"), find_runtime("onnxruntime-cuda")
-    assert (device.FORMAT, device.READS, device.build) == (base.FORMAT, base.READS, base.build)
+    assert (device.format, device.reads, type(device)) == (base.format, base.reads, type(base))
+    assert "onnxruntime-gpu" in device.install and "onnxruntime-gpu" not in base.install
     found = device.coverage(artifacts["int8"]["onnxruntime"])
     assert (found.integer_convs, found.convs, found.share) == (None, 2, None)

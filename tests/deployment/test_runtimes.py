@@ -1,43 +1,85 @@
-"""Every runtime offers what the others rely on."""
+"""Finding runtimes, and refusing classes that do not declare what the others rely on."""
 
 from __future__ import annotations
 
+import pkgutil
+import subprocess
+import sys
 from pathlib import Path
-from typing import get_type_hints
 
 import pytest
 from pydantic import TypeAdapter
+from support import environment
 
-from compress.deployment.artifact import find_artifact
-from compress.deployment.runtimes import Runtime, find_runtime
+import compress.deployment
+from compress.deployment.coverage import Coverage
+from compress.deployment.runtime import ExportSource, Runner, Runtime, check_declared
+from compress.deployment.runtimes import find_runtime
 from compress.recipe import schema
 from compress.registry import RUNTIMES
 from compress.utils.errors import UsageError
 
 
-@pytest.mark.parametrize("name", RUNTIMES)
-def test_a_runtime_has_every_name_of_the_interface(name: str) -> None:
-    module = find_runtime(name)
-    for attribute, kind in get_type_hints(Runtime).items():
-        value = getattr(module, attribute)
-        assert isinstance(value, getattr(kind, "__origin__", kind)), f"{name}.{attribute}"
-    assert name == module.NAME and module.READS and module.ADD
-    assert callable(module.build) and callable(module.load) and callable(module.coverage)
+class Complete(Runtime):
+    """Declares all that it must."""
+
+    format = "own"
+    files = ("model.own",)
+    reads = (".own",)
+    engine = "numpy"
+    packages = ("numpy",)
+    install = "pip install numpy"
+
+    def build(self, source: ExportSource, folder: Path) -> Path:
+        return folder / self.files[0]
+
+    def load(self, path: Path, threads: int | None = None) -> Runner:
+        return lambda images: images
+
+    def coverage(self, path: Path) -> Coverage:
+        return Coverage(0, 0)
 
 
 def test_recipes_can_name_every_runtime() -> None:
     assert TypeAdapter(schema.Runtime).json_schema()["enum"] == list(RUNTIMES)
 
 
-@pytest.mark.parametrize("name", RUNTIMES)
-def test_an_artifact_is_found_by_its_folder_and_by_its_file(name: str, tmp_path: Path) -> None:
-    file = tmp_path / f"model{find_runtime(name).READS[0]}"
-    file.touch()
-    # Of a device the processor's comes first, and a file that runs elsewhere has a reader here.
-    own = "onnxruntime" if name == "tensorrt" else name.partition("-")[0]
-    assert find_artifact(tmp_path) == find_artifact(file) == (file, own)
-    if name != "tensorrt":
-        assert find_artifact(tmp_path, name) == (file, name)
-    other = next(runtime for runtime in RUNTIMES if not set(find_runtime(runtime).READS) & {file.name[5:]})
-    with pytest.raises(UsageError, match=rf"the runtime {other} does not read"):
-        find_artifact(file, other)
+def test_an_unknown_runtime_is_one_line_with_all_names() -> None:
+    with pytest.raises(UsageError, match="unknown runtime 'tensorflow'; choose from onnxruntime, openvino, ncnn"):
+        find_runtime("tensorflow")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"quantizers": False}, "`quantizers` must be a tuple of strings, not False"),
+        ({"quantizers": ("torchoa",)}, "`quantizers` has 'torchoa'; choose from torchao, nncf, onnxruntime"),
+        ({"reads": ".own"}, "`reads` must be a tuple of strings, not '.own'"),
+        ({"reads": ("own",)}, "`reads` has 'own'; endings start with a dot"),
+        ({"files": ()}, "`files` is empty"),
+        ({"portable": "yes"}, "`portable` must be True or False, not 'yes'"),
+        ({"target": 8}, "`target` must be a string or None, not 8"),
+        ({"install": "", "engine": None}, "`engine` must be a non-empty string, not None; `install` must be a non-em"),
+    ],
+)
+def test_a_wrong_ability_is_one_line(changes: dict[str, object], message: str) -> None:
+    check_declared("mine", Complete)
+    with pytest.raises(UsageError) as caught:
+        check_declared("mine", type("Wrong", (Complete,), changes))
+    assert f"runtime 'mine', class Wrong: {message}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_missing_abilities_are_one_line() -> None:
+    message = "`format` is missing, a non-empty string; `files` is missing, a tuple of strings; `reads` is missing"
+    with pytest.raises(UsageError, match=f"class Bare: `build` is not implemented; .*{message}"):
+        check_declared("mine", type("Bare", (Runtime,), {}))
+    with pytest.raises(UsageError, match=r"must be a subclass of compress\.deployment\.runtime\.Runtime"):
+        check_declared("mine", "my_module")
+
+
+def test_importing_every_module_of_the_package_loads_nothing_heavy() -> None:
+    modules = [f"compress.deployment.{module.name}" for module in pkgutil.iter_modules(compress.deployment.__path__)]
+    code = f"import sys\nfor name in {modules}: __import__(name)\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
+    heavy = {"torch", "scipy", "pydantic", "yaml", "onnx", "onnxruntime", "openvino", "ncnn", "matplotlib"}
+    assert len(modules) > 20 and not heavy & set(done.stdout.split())

@@ -34,7 +34,7 @@ def expected(name: str, backend: str, side: int, classes: int) -> dict[str, Any]
 
 
 @pytest.mark.parametrize("variant", ["float", "int8"])
-def test_a_model_of_an_onnx_file(artifacts: Artifacts, variant: str, tmp_path: Path) -> None:
+def test_an_onnx_file_becomes_a_model(artifacts: Artifacts, variant: str, tmp_path: Path) -> None:
     folder = tmp_path / "triton" / "small-1"
     assert write_triton(artifacts[variant], folder, PREPROCESS) == "onnxruntime"
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
@@ -51,7 +51,7 @@ def test_a_model_of_an_onnx_file(artifacts: Artifacts, variant: str, tmp_path: P
         assert first.dim_param and value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
 
 
-def test_a_model_of_openvino_where_there_is_no_other(artifacts: Artifacts, tmp_path: Path) -> None:
+def test_openvino_is_taken_where_there_is_no_onnx_file(artifacts: Artifacts, tmp_path: Path) -> None:
     folder = tmp_path / "small"
     assert write_triton({"openvino": artifacts["int8"]["openvino"]}, folder, PREPROCESS) == "openvino"
     assert sorted(path.name for path in (folder / "1").iterdir()) == ["model.bin", "model.xml"]
@@ -63,16 +63,16 @@ def test_a_model_of_openvino_where_there_is_no_other(artifacts: Artifacts, tmp_p
     assert model.inputs[0].partial_shape[0].is_dynamic
 
 
-def test_what_triton_cannot_have(artifacts: Artifacts, tmp_path: Path) -> None:
+def test_other_runtimes_and_class_names_of_several_lines_are_refused(artifacts: Artifacts, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs onnxruntime or openvino among the runtimes"):
         write_triton({"ncnn": tmp_path / "model.param"}, tmp_path / "a", PREPROCESS)
     for name, shown in (("a\nb", "a.nb"), ("a\n", "a.n"), ("a\x85", "a.x85"), ("", "")):
-        with pytest.raises(CompressError, match=rf"the class '{shown}' does not fit a line"):
+        with pytest.raises(CompressError, match=rf"the class name '{shown}' does not fit on a line"):
             write_triton(artifacts["float"], tmp_path / "a", {**PREPROCESS, "classes": [name]})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_published_schema_takes_it() -> None:
+def test_the_published_schema_accepts_it() -> None:
     """`tritonclient[grpc]` carries Triton's ModelConfig."""
     schema = pytest.importorskip("tritonclient.grpc.model_config_pb2", exc_type=ImportError)
     from google.protobuf import text_format
@@ -106,5 +106,5 @@ def test_a_run_leaves_models_beside_its_artifacts(job: Job) -> None:
         assert all(row["path"].startswith("artifacts/") for row in variant["artifacts"])
 
 
-def test_it_is_asked_for() -> None:
+def test_it_is_off_by_default() -> None:
     assert not ExportStage.model_validate({"id": "files", "kind": "export", "from": ["a"]}).triton

@@ -13,6 +13,7 @@ import torch
 from onnx.numpy_helper import to_array
 from torch import nn
 
+from compress.deployment import open_vino
 from compress.deployment.export import export
 from compress.deployment.onnx_file import macs_by_weight
 from compress.deployment.runtimes import find_runtime
@@ -126,10 +127,9 @@ def test_a_width_that_is_no_multiple_of_a_block_is_unpacked_by_openvino_and_said
 def test_openvino_is_asked_whether_it_rounds(made: dict[str, Quantized], tmp_path: Path, monkeypatch: Any) -> None:
     openvino = find_runtime("openvino")
     path = export(made["nncf"].network, tmp_path, ["openvino"], PREPROCESS)["openvino"]
-    compiled = openvino._compile  # type: ignore[attr-defined]
-    exact = {openvino.GROUP: 0}  # type: ignore[attr-defined]
+    compiled = open_vino._compile
     monkeypatch.setattr(
-        openvino, "_compile", lambda model, threads, device, more=None: compiled(model, threads, device, exact)
+        open_vino, "_compile", lambda model, threads, device, group=None: compiled(model, threads, device, 0)
     )
     covered = openvino.coverage(path)
     assert covered.integer_macs == 294912, "the convolution alone, where weights are unpacked to float"

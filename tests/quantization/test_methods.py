@@ -89,7 +89,9 @@ def test_openvino_and_onnx_runtime_run_all_of_it_in_integer(
         assert covered.integer_convs == covered.convs > 0 and (covered.share or 0) > 0.9, runtime
         answers = find_runtime(runtime).load(path, 1)(pixels.numpy())
         np.testing.assert_allclose(answers, network(pixels).numpy(), atol=0.02)
-    with pytest.raises(UsageError, match="the runtime inductor takes no network that was quantized as an ONNX file"):
+    with pytest.raises(
+        UsageError, match="the runtime inductor does not take networks quantized as ONNX files; quantize with torchao"
+    ):
         export(network, tmp_path, ["inductor"], PREPROCESS)
 
 

@@ -11,8 +11,8 @@ from support import Job, photographs
 from torch import nn
 
 from compress.benchmark.runtime_selection import choose
-from compress.deployment import ncnn
 from compress.deployment.coverage import Coverage
+from compress.deployment.runtimes import find_runtime
 from compress.measurement.latency import fastest
 from compress.recipe.load import parse_recipe
 from compress.report.tables import choice_line
@@ -93,7 +93,7 @@ def test_a_run_exports_to_every_runtime_that_is_here(tmp_path: Path, monkeypatch
         raise CompressError("ncnn has no such operator")
 
     monkeypatch.setattr("compress.stages.export.missing", lambda name: [] if name in HERE else ["something"])
-    monkeypatch.setattr(ncnn, "build", fails)
+    monkeypatch.setattr(find_runtime("ncnn"), "build", fails)
     job = Job(tmp_path)
     for split, count in (("train", 12), ("test", 4)):
         photographs(tmp_path / "images" / split, count, seed=count)
@@ -124,7 +124,7 @@ def test_a_run_exports_to_every_runtime_that_is_here(tmp_path: Path, monkeypatch
 
 
 def test_a_quantized_file_that_runs_in_float_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compress.deployment.onnx_runtime.coverage", lambda path: Coverage(0, 5, 0, 100))
+    monkeypatch.setattr(find_runtime("onnxruntime"), "coverage", lambda path: Coverage(0, 5, 0, 100))
     variant = make._Variant("int8", nn.Identity(), None, True, np.zeros((1, 1), np.float32))  # type: ignore[arg-type]
     with pytest.raises(CompressError, match="onnxruntime runs none of the 5 convolutions of int8 in integer"):
         make._evaluate(None, "onnxruntime", Path("model.onnx"), variant)  # type: ignore[arg-type]

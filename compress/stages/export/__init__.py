@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from compress.deployment.runtimes import elsewhere, find_runtime, missing
+from compress.deployment.runtimes import find_runtime, missing
 from compress.recipe.base import Fraction, Identifier
 from compress.recipe.runtime_name import AUTO, Runtimes
 from compress.recipe.schema import Recipe
@@ -65,13 +65,13 @@ class ExportStage(StageKind):
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
         quantized = [other for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in self.from_]
         for runtime in () if self.auto else self.runtimes:
-            taken = find_runtime(runtime).QUANTIZED
+            taken = find_runtime(runtime).quantizers
             refused = [other for other in quantized if other.method not in taken]
             if refused:
                 names = listed([other.id for other in refused], "and")
                 what = f"networks quantized by {listed({o.method for o in refused})}" if taken else "quantized networks"
                 yield "runtimes", f"{runtime} takes no {what}: give {names} an export stage of its own"
-            target = getattr(find_runtime(runtime), "TARGET", None)
+            target = find_runtime(runtime).target
             others = [other.id for other in quantized if other not in refused and other.target != target]
             if target and others:
                 names = listed(others, "and")
@@ -85,7 +85,7 @@ class ExportStage(StageKind):
         settings = {"runtimes": runtimes, "triton": self.triton, "files": REVISION}
         if self.auto:
             settings["auto"] = True
-        if not all(find_runtime(name).PORTABLE for name in runtimes):
+        if not all(find_runtime(name).portable for name in runtimes):
             settings["processor"] = processor()
         key = planner.key(settings, runtime_packages(runtimes), [variant.key])
         return PlannedStage(f"{self.id}/{variant.id}", self, key, variant.id, runtimes=tuple(runtimes))
@@ -95,8 +95,8 @@ class ExportStage(StageKind):
         if not self.auto:
             return self.runtimes
         method = variant.method if isinstance(variant, QuantizeStage) else None
-        here = [name for name in RUNTIMES if not elsewhere(name)]
-        taken = [name for name in here if method is None or method in find_runtime(name).QUANTIZED]
+        here = [name for name in RUNTIMES if not find_runtime(name).runs_on]
+        taken = [name for name in here if method is None or method in find_runtime(name).quantizers]
         return [name for name in taken if not missing(name)]
 
     def runtimes_used(self) -> tuple[str, ...]:

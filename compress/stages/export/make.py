@@ -14,7 +14,8 @@ from torch import nn
 
 from compress.data.preprocess import Preprocess
 from compress.deployment.export import artifact_bytes, export
-from compress.deployment.runtimes import elsewhere, find_runtime
+from compress.deployment.preprocess import PreprocessFile
+from compress.deployment.runtimes import find_runtime
 from compress.deployment.triton import write_triton
 from compress.measurement.accuracy import agreement, max_abs_diff
 from compress.measurement.predict import Logits, Runner, predict_split_in_runtime
@@ -65,7 +66,7 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
     files = _write(context, planned, stage, variant, folder)
     rows = []
     for runtime, path in list(files.built.items()):
-        if elsewhere(runtime):
+        if find_runtime(runtime).runs_on:
             rows.append(_unrun(runtime, path, variant.id))
             continue
         try:
@@ -92,11 +93,15 @@ def _write(context: StageContext, planned: PlannedStage, stage: ExportStage, var
     """Write the files into `folder`; whatever a killed run left there goes."""
     for left in ("artifacts", "triton"):
         shutil.rmtree(folder / left, ignore_errors=True)
-    preprocess = {
-        **variant.preprocess.to_dict(),
-        "stored_resolution": context.data.resolution,
-        "classes": list(context.data.classes),
-    }
+    own = variant.preprocess
+    preprocess = PreprocessFile(
+        resolution=own.resolution,
+        mean=list(own.mean),
+        std=list(own.std),
+        interpolation=own.interpolation,
+        stored_resolution=context.data.resolution,
+        classes=list(context.data.classes),
+    )
     files = _Files({})
     failed = files.left_out if stage.auto else None
     files.built = export(variant.model, folder / "artifacts", planned.runtimes, preprocess, failed)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from compress.deployment.runtimes import elsewhere
+from compress.deployment.runtimes import find_runtime
 from compress.recipe.base import Identifier, Share
 from compress.recipe.channels import Channels
 from compress.recipe.fit import Distillation, Fit
@@ -60,7 +60,7 @@ class PruneStage(StageKind, Channels):
             yield "target_macs", f"is missing: a share of the multiply-accumulates that may remain, or {others}"
         for name in targets[1:]:
             yield name, f"there is `{targets[0]}` too; a stage takes one target"
-        if self.target_latency and (where := elsewhere(self.target_latency.runtime)):
+        if self.target_latency and (where := find_runtime(self.target_latency.runtime).runs_on):
             yield "target_latency", f"{self.target_latency.runtime} cannot be timed here: its files run {where}"
         if self.ranking == "sensitivity" and not self.analyse:
             yield "analyse", "`ranking: sensitivity` goes by it: give shares of channels to try, e.g. [0.25, 0.5, 0.75]"

@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from compress.deployment.export import export
+from compress.deployment.preprocess import PreprocessFile
 from compress.deployment.runtimes import find_runtime
 from compress.measurement.compute import macs
 from compress.measurement.latency import measure_in_turns, summary
@@ -68,7 +69,7 @@ class LatencySearch:
 
     def _runner(self, network: nn.Module, cost: int) -> Callable[[], None]:
         """Return what runs the network in its runtime, and counts what that takes."""
-        preprocess = {"resolution": self.resolution}
+        preprocess = PreprocessFile(resolution=self.resolution)
         with tempfile.TemporaryDirectory() as folder:
             built = export(network, Path(folder), [self.target.runtime], preprocess)
             run = find_runtime(self.target.runtime).load(built[self.target.runtime], self.threads)

@@ -13,7 +13,6 @@ from torch import nn
 
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
-from compress.deployment.runtimes import thread_count
 from compress.measurement.compute import macs, training_macs
 from compress.measurement.predict import labelled_batches
 from compress.models.architecture import Network
@@ -29,6 +28,7 @@ from compress.stages.prune import PruneStage
 from compress.stages.prune.latency_search import LatencySearch
 from compress.utils.console import say, task
 from compress.utils.hashing import key_of
+from compress.utils.system import thread_count
 
 STATE = "state.json"
 TAYLOR_IMAGES = 1024

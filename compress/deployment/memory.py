@@ -1,9 +1,9 @@
 """Peak memory of a process of its own that does nothing but load an artifact and run it.
 
-    python -m compress.measurement.memory RUNTIME PATH BATCH
+    python -m compress.deployment.memory RUNTIME PATH BATCH THREADS
 
-prints `{"peak_bytes": ..., "baseline_bytes": ...}`. It imports the runtime and numpy,
-and torch only where the runtime is part of it.
+prints `{"peak_bytes": ..., "baseline_bytes": ...}`; 0 threads are all cores. It imports numpy and the runtime, and
+torch only where the runtime is part of it.
 """
 
 from __future__ import annotations
@@ -13,26 +13,34 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TypedDict
 
 TIMEOUT_S = 300
 RUNS = 3
 
 
-def peak_memory(path: Path, runtime: str, batch: int, threads: int | None = None) -> int | None:
-    """Largest resident memory, in bytes, of a fresh process that loads an artifact and runs it.
+class MemoryRecord(TypedDict):
+    """Largest resident memory in bytes, and the largest before the artifact was loaded; None where unknown."""
 
-    The interpreter and the runtime's own code are in it, as they are where it is deployed.
+    peak_bytes: int | None
+    baseline_bytes: int | None
+
+
+def peak_memory(path: Path, runtime: str, batch: int, threads: int | None = None) -> int | None:
+    """Measure the largest resident memory, in bytes, of a fresh process that loads an artifact and runs it.
+
+    It includes the interpreter and the runtime's own code, as in deployment.
 
     Args:
         path: The artifact's file, with its `preprocess.json` beside it.
         runtime: Name of the runtime.
-        batch: Images a run.
-        threads: Threads of the runtime; without them, all cores.
+        batch: Batch size.
+        threads: Number of threads; by default all cores.
 
     Returns:
-        None where the process fails, or the system does not tell.
+        None where the process fails, or the system does not expose it.
     """
-    command = [sys.executable, "-m", "compress.measurement.memory", runtime, str(path), str(batch), str(threads or 0)]
+    command = [sys.executable, "-m", "compress.deployment.memory", runtime, str(path), str(batch), str(threads or 0)]
     root = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
@@ -44,23 +52,23 @@ def peak_memory(path: Path, runtime: str, batch: int, threads: int | None = None
             check=True,
             env={**os.environ, "PYTHONPATH": paths},
         )
-        peak = json.loads(done.stdout.strip().split("\n")[-1])["peak_bytes"]
+        record: MemoryRecord = json.loads(done.stdout.strip().split("\n")[-1])
+        return record["peak_bytes"] or None
     except (subprocess.SubprocessError, OSError, ValueError, KeyError):
         return None
-    return int(peak) if peak else None
 
 
 def main() -> None:
+    """Print the memory that running an artifact takes in this process."""
     from compress.plugins import load_installed
 
     load_installed()
-    runtime, path, batch, *threads = sys.argv[1:]
-    record = measure(runtime, Path(path), int(batch), int(threads[0]) if threads else None)
-    print(json.dumps(record))
+    runtime, path, batch, threads = sys.argv[1:]
+    print(json.dumps(measure(runtime, Path(path), int(batch), int(threads))))
 
 
-def measure(name: str, path: Path, batch: int, threads: int | None = None) -> dict[str, int | None]:
-    """Load an artifact in this process and run it; peak of its resident memory in bytes, and the peak before that."""
+def measure(name: str, path: Path, batch: int, threads: int) -> MemoryRecord:
+    """Load an artifact in this process and run it on `threads` threads, or on all cores if that is 0."""
     import numpy as np
 
     from compress.deployment.runtimes import find_runtime
@@ -71,11 +79,11 @@ def measure(name: str, path: Path, batch: int, threads: int | None = None) -> di
     run = runtime.load(path, threads or None)
     for _ in range(RUNS):
         run(np.zeros((batch, 3, resolution, resolution), np.float32))
-    return {"peak_bytes": _peak_bytes(), "baseline_bytes": baseline}
+    return MemoryRecord(peak_bytes=_peak_bytes(), baseline_bytes=baseline)
 
 
 def _peak_bytes() -> int | None:
-    """Largest resident memory so far. Linux's own line is asked first: `ru_maxrss` is inherited from the parent."""
+    """Largest resident memory so far. Linux's own figure is read first: `ru_maxrss` is inherited from the parent."""
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

@@ -1,0 +1,174 @@
+"""The interface of a runtime: a program that runs artifacts.
+
+A new runtime is one module with one subclass of `Runtime`, and one line in `compress.registry.RUNTIMES`. Importing such
+a module is cheap: packages are imported in the methods that use them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
+
+from compress.deployment.coverage import Coverage
+from compress.registry import QUANTIZERS
+from compress.utils.errors import CompressError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
+Runner = Callable[[Array], Array]
+"""Images float32 `[b, 3, r, r]`, normalised, to logits float32 `[b, classes]`."""
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """A network to export.
+
+    Attributes:
+        model: A float network, or a graph converted by torchao's PT2E, or an `OnnxNetwork`.
+        resolution: Side of the images in pixels.
+        work: Folder for intermediate files that several runtimes build from.
+        classes: Class names, in the order of the network's outputs.
+    """
+
+    model: nn.Module
+    resolution: int
+    work: Path
+    classes: tuple[str, ...] = ()
+
+    def onnx(self) -> Path:
+        """Return the network's ONNX file, which the first call writes.
+
+        Raises:
+            CompressError: the network cannot be exported.
+        """
+        from compress.models.onnx_export import write_onnx
+        from compress.quantization.onnx_network import OnnxNetwork
+
+        path = self.work / "model.onnx"
+        if isinstance(self.model, OnnxNetwork):
+            path.write_bytes(self.model.file)
+        elif not path.is_file():
+            write_onnx(self.model, self.resolution, path)
+        return path
+
+
+class Runtime(ABC):
+    """A program that runs artifacts.
+
+    Subclasses declare their abilities as class attributes; those that depend on the device are set in `__init__`.
+
+    Attributes:
+        name: Name in recipes and reports, the key in `RUNTIMES`.
+        device: Execution provider or device; None for the CPU.
+        format: File format, and folder of the artifact; runtimes of one format share a file.
+        files: Files that `build` writes; the first one is loaded.
+        reads: Endings of the files that it loads, its own format's first.
+        engine: Package that runs a file; nothing else is needed where artifacts are only run.
+        packages: Packages that must be importable to build, load and run.
+        programs: Commands that building needs besides.
+        install: Command that adds what is missing.
+        quantizers: Quantization methods whose networks it takes; empty where it takes float networks only.
+        target: Quantization target that those networks must have; None where any will do.
+        portable: Whether a file also runs on other processors of the same kind than the one it was built on.
+        runs_on: Where the files run, in words; None where they run on this machine.
+        experimental: Whether the tests of this project have never executed its files on any machine.
+    """
+
+    format: str
+    files: tuple[str, ...]
+    reads: tuple[str, ...]
+    engine: str
+    packages: tuple[str, ...]
+    programs: tuple[str, ...] = ()
+    install: str
+    quantizers: tuple[str, ...] = ()
+    target: str | None = None
+    portable: bool = True
+    runs_on: str | None = None
+    experimental: bool = False
+
+    def __init__(self, name: str, device: str | None = None) -> None:
+        self.name, self.device = name, device
+
+    @abstractmethod
+    def build(self, source: ExportSource, folder: Path) -> Path:
+        """Write the artifact into `folder` and return the file to load.
+
+        Raises:
+            CompressError: the network cannot be exported.
+        """
+
+    @abstractmethod
+    def load(self, path: Path, threads: int | None = None) -> Runner:
+        """Load an artifact to run on `threads` threads, by default on all cores.
+
+        Raises:
+            CompressError: the file cannot be read.
+        """
+
+    @abstractmethod
+    def coverage(self, path: Path) -> Coverage:
+        """Count what this runtime executes in integer, read from the graph that it executes.
+
+        Raises:
+            CompressError: the file cannot be read.
+        """
+
+    def lacking(self) -> list[str]:
+        """List the devices that this machine lacks; may import the engine."""
+        return []
+
+
+class ExportOnlyRuntime(Runtime):
+    """A runtime whose files are written and checked here, and run elsewhere: on what `runs_on` names."""
+
+    def load(self, path: Path, threads: int | None = None) -> Runner:
+        raise self.not_run_here()
+
+    def coverage(self, path: Path) -> Coverage:
+        raise self.not_run_here()
+
+    def not_run_here(self) -> CompressError:
+        """Return the error for an attempt to run a file here."""
+        return CompressError(f"files for {self.name} are only written and checked here; run them {self.runs_on}")
+
+
+def check_declared(name: str, runtime: object) -> None:
+    """Check the abilities that a runtime class declares.
+
+    Raises:
+        UsageError: it is not a subclass of `Runtime`, or an ability is missing or wrong; all mistakes on one line.
+    """
+    if not (isinstance(runtime, type) and issubclass(runtime, Runtime)):
+        raise UsageError(f"runtime {name!r}: {runtime!r} must be a subclass of compress.deployment.runtime.Runtime")
+    wrong = [f"`{method}` is not implemented" for method in sorted(runtime.__abstractmethods__)]
+    for ability, hint in get_type_hints(Runtime).items():
+        kind, fits = _KINDS[hint]
+        if not hasattr(runtime, ability):
+            wrong.append(f"`{ability}` is missing, {kind}")
+        elif not fits(value := getattr(runtime, ability)):
+            wrong.append(f"`{ability}` must be {kind}, not {value!r}")
+    if not wrong:
+        wrong += [f"`{ability}` is empty" for ability in ("files", "reads") if not getattr(runtime, ability)]
+        wrong += [f"`reads` has {end!r}; endings start with a dot" for end in runtime.reads if not end.startswith(".")]
+        unknown = [method for method in runtime.quantizers if method not in QUANTIZERS]
+        wrong += [f"`quantizers` has {method!r}; choose from {', '.join(QUANTIZERS)}" for method in unknown]
+    if wrong:
+        raise UsageError(f"runtime {name!r}, class {runtime.__name__}: {'; '.join(wrong)}")
+
+
+_KINDS: dict[object, tuple[str, Callable[[object], bool]]] = {
+    str: ("a non-empty string", lambda value: isinstance(value, str) and value != ""),
+    bool: ("True or False", lambda value: isinstance(value, bool)),
+    str | None: ("a string or None", lambda value: value is None or isinstance(value, str)),
+    tuple[str, ...]: (
+        "a tuple of strings",
+        lambda value: isinstance(value, tuple) and all(isinstance(part, str) for part in value),
+    ),
+}
