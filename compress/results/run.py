@@ -44,7 +44,7 @@ class Environment(Record):
     torch: str | None = Field(description="Version of torch")
     packages: dict[str, str | None] = Field(description="Versions by package; null where it is not installed")
     platform: str | None = Field(None, description="Operating system and C library")
-    cpu: str = Field(description="Name of the processor")
+    cpu: str | None = Field(description="Name of the processor")
     threads: Count | None = Field(description="Threads that latency was measured with")
     gpu: str | None = Field(description="Name of the GPU that latency was measured on")
     energy_counter: str | None = absent("Energy counter, or why there was none")
@@ -60,8 +60,8 @@ class DataSummary(Record):
     validation: Count = Field(description="Images that every choice is made on")
     test: Count = Field(description="Images that accuracy is measured on; no choice is made on them")
     skipped: Count = Field(description="Files that are not images")
-    test_sha256: str = Field(
-        description="SHA-256 of shape, labels and at most 4,096 evenly spaced images of the test split"
+    test_sha256: str | None = Field(
+        None, description="SHA-256 of shape, labels and at most 4,096 evenly spaced images of the test split"
     )
     remarks: tuple[str, ...] | None = absent("Remarks on the split: missing classes, images that are in two splits")
 

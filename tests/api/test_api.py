@@ -42,18 +42,18 @@ def test_a_recipe_from_python(tmp_path: Path) -> None:
     results = compress.run(recipe, job.runs)
     variant = results.variants["first"]
     assert variant.macs == macs(timm.create_model("test_resnet", num_classes=3), SIDE)
-    assert variant.top1 == variant.record["accuracy"]["correct"] / 12
+    assert variant.top1 == variant.record.accuracy.correct / 12
     assert (Path(results) / "report.html").is_file() and results._repr_html_().count("<svg") == 1
-    assert compress.Results.read(results.folder).record == results.record
+    assert compress.RunResults.read(results.folder).record == results.record
     photograph = next((tmp_path / "images" / "test").rglob("*.png"))
     answers = compress.load_artifact(variant.artifact("onnxruntime"))(photograph)
     assert answers.shape == (1, 3) and answers.sum() == pytest.approx(1, abs=1e-5)
     with pytest.raises(UsageError, match="first has no artifact for openvino; it has onnxruntime"):
         variant.artifact("openvino")
-    with pytest.raises(UsageError, match="overrides are for a recipe that is not read yet"):
+    with pytest.raises(UsageError, match="overrides need a recipe that is not loaded yet"):
         compress.run(recipe, job.runs, overrides=["seed=1"])
-    with pytest.raises(UsageError, match="is no run"):
-        compress.Results.read(tmp_path)
+    with pytest.raises(UsageError, match="is not a run"):
+        compress.RunResults.read(tmp_path)
 
 
 def test_the_parts_with_ones_own_networks() -> None:

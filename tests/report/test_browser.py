@@ -15,6 +15,7 @@ from browser import Browser, chromium, started
 
 import compress
 from compress.report import render_html
+from compress.results import RunRecord
 
 Results = dict[str, Any]
 HOSTILE = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">'\"><svg onload=alert(1)>"
@@ -205,8 +206,9 @@ def test_the_chart_of_a_comparison(browser: Browser, comparison: str, tmp_path: 
 
 
 def test_in_a_notebook_of_any_theme(browser: Browser, results: Results, tmp_path: Path) -> None:
-    shown = compress.Results(tmp_path, results)._repr_html_()
-    assert "var(" not in shown and len(repr(compress.Results(tmp_path, results))) < 300
+    run = compress.RunResults(tmp_path, RunRecord.model_validate(results))
+    shown = run._repr_html_()
+    assert "var(" not in shown and len(repr(run)) < 300
     page = written(tmp_path, f"<!doctype html><body style='background: #111; color: #eee; width: 40rem'>{shown}</body>")
     charts = charts_are_readable(browser, page, 1400, "dark")
     assert len(charts) == 2 and "int8 does the work of distilled" in browser.value("document.body.innerText")

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from recompute import tango_upper
+from results_factory import N, accuracy
 
 from compress.cli.app import main
 from compress.report.compare import compare
 from compress.report.compare_chart import comparison_chart, comparison_svg
 from compress.report.compare_page import comparison_page, comparison_tables, moved_lines, remark_lines, write_comparison
-from compress.report.io import read_results
+from compress.results.read import read_run
 from compress.utils.checksums import write_sums
 from compress.utils.errors import UsageError
 
@@ -146,10 +147,10 @@ def test_each_run_is_held_against_its_digests(compared: Compared, tmp_path: Path
 def test_a_run_that_did_not_end(compared: Compared, tmp_path: Path) -> None:
     compared()
     (tmp_path / "killed").mkdir()
-    with pytest.raises(UsageError, match=r"killed is no run: it has no results\.json"):
+    with pytest.raises(UsageError, match=r"killed is not a run: it has no results\.json"):
         compare([tmp_path / "first", tmp_path / "killed"])
     (tmp_path / "killed" / "log.jsonl").write_text("{}")
-    with pytest.raises(UsageError, match=r"killed is a run that did not end: .*; run the recipe again"):
+    with pytest.raises(UsageError, match=r"killed is a run that did not finish: .*; run the recipe again"):
         compare([tmp_path / "first", tmp_path / "killed"])
 
 
@@ -167,17 +168,11 @@ def test_the_chart_tells_runs_by_marks_and_joins_what_moved(compared: Compared, 
         ("pruned", "B: second", "-")
     ]
     assert len({style["marker"] for style in chart.styles.values()}) == 2
-    second["variants"][3]["accuracy"] = results_of(record, "pruned")["accuracy"] | {"top1": 0.82}
-    del second["variants"][3]["accuracy"]["ci95"]
+    second["variants"][3]["accuracy"] = accuracy(2030, N).model_dump(mode="json")
     assert [line for _, _, line in comparison_chart(compared(), ["A", "B"]).joined] == [":"], "nothing is claimed of it"
     for run in record["variants"]:
         run["runs"] = [None, None]
     assert comparison_svg(record, ["A", "B"]) is None and "<svg" not in comparison_page(record)
-
-
-def results_of(record: Record, id: str) -> Record:
-    (variant,) = (variant for variant in record["variants"] if variant["id"] == id)
-    return variant["runs"][0]  # type: ignore[no-any-return]
 
 
 def texts(svg: str) -> list[str]:
@@ -218,8 +213,8 @@ def test_what_is_no_run_is_one_line(compared: Compared, tmp_path: Path, text: st
 
 def test_results_that_are_a_folder(tmp_path: Path) -> None:
     (tmp_path / "results.json").mkdir()
-    with pytest.raises(UsageError, match=r"is no run: .*results\.json cannot be read \(Is a directory\)"):
-        read_results(tmp_path)
+    with pytest.raises(UsageError, match=r"is not a run: .*results\.json cannot be read \(Is a directory\)"):
+        read_run(tmp_path)
 
 
 def test_one_run_is_no_comparison(tmp_path: Path) -> None:

@@ -7,14 +7,15 @@ from typing import Any
 from compress.efficiency.deployment_fit import deployment_fits
 from compress.report import render_html, render_markdown
 from compress.report.deployments import deployment_tables
+from compress.results import DeviceProfile, RunRecord
 
 Results = dict[str, Any]
 CPU = "AMD EPYC 9V74 80-Core Processor"
 
 
 def profile(name: str, budgets: dict[str, float], **about: Any) -> dict[str, Any]:
-    asked = dict.fromkeys(("latency_ms", "memory_mb", "size_mb", "energy_j")) | budgets
-    return {"name": name, "runtime": "openvino", "batch": 1, "budgets": asked, "source": "Budgets: an example", **about}
+    source = "Budgets: an example"
+    return {"name": name, "runtime": "openvino", "batch": 1, "budgets": budgets, "source": source, **about}
 
 
 def with_devices(results: Results) -> Results:
@@ -22,7 +23,9 @@ def with_devices(results: Results) -> Results:
         profile("here", {"latency_ms": 2}, processor="EPYC", watts=90, price_per_hour=0.09, currency="USD"),
         profile("phone", {"latency_ms": 16, "size_mb": 20}, hardware="<b>A17</b> | Pro"),
     ]
-    results["deployments"] = deployment_fits(results["variants"], results["efficiency"], profiles, CPU)
+    record, devices = RunRecord.model_validate(results), [DeviceProfile.model_validate(one) for one in profiles]
+    fits = deployment_fits(record.variants, record.efficiency, devices, CPU)
+    results["deployments"] = [fit.model_dump(mode="json") for fit in fits]
     return results
 
 

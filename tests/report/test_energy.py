@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from results_factory import savings_of
 
-from compress.efficiency import worth
 from compress.efficiency.energy import inference_carbon, inference_energy
 from compress.report import render_html, render_markdown
 from compress.report.headline import not_measured
+from compress.results import EnergyRow, LatencyRow
 
 Results = dict[str, Any]
 RAPL = "measured: RAPL package, idle subtracted"
@@ -18,15 +19,17 @@ RAPL = "measured: RAPL package, idle subtracted"
 def with_energy(results: Results, watts: float | None, counted: tuple[str, ...] = ()) -> Results:
     for variant in results["variants"]:
         inference = variant["inference"]
+        measured = {"method": RAPL, "idle_w": 9.5, "seconds": 5.0, "images": 160}
         rows = [
-            {**row, "value": row["p50_ms"] / 1000, "method": RAPL, "idle_w": 9.5, "seconds": 5.0, "images": 160}
+            EnergyRow.model_validate({**row, **measured, "value": row["p50_ms"] / 1000})
             for row in inference["latency"]
             if variant["id"] in counted and row["batch"] == 16
         ]
-        inference["energy_j"] = inference_energy(rows, inference["latency"], watts)
-        inference["carbon"] = inference_carbon(inference["energy_j"], 300)
-    trend = results["efficiency"][0]["trend"]
-    results["efficiency"] = [worth(results["variants"], "distilled", 0.02, trend, {})]
+        energy = inference_energy(rows, [LatencyRow.model_validate(row) for row in inference["latency"]], watts)
+        carbon = inference_carbon(energy, 300)
+        inference["energy_j"] = energy.model_dump(mode="json")
+        inference["carbon"] = carbon.model_dump(mode="json") if carbon else None
+    results["efficiency"] = [savings_of(results, "distilled", {})]
     return results
 
 

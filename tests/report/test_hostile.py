@@ -15,6 +15,9 @@ from compress.cli.app import app
 from compress.utils.errors import UsageError
 
 MARKUP = "\"'></svg></style></title></pre><script>alert(1)</script><img src=x onerror=alert(1)>"
+WORDS = {"last", "validation", "test"}
+"""Of the format."""
+
 Results = dict[str, Any]
 
 
@@ -43,7 +46,7 @@ def everywhere(value: Any) -> Any:
         return {key: everywhere(part) for key, part in value.items()}
     if isinstance(value, list):
         return [everywhere(part) for part in value]
-    return f"{value}{MARKUP}" if isinstance(value, str) else value
+    return f"{value}{MARKUP}" if isinstance(value, str) and value not in WORDS else value
 
 
 def report(results: Any, folder: Path) -> str:
@@ -92,5 +95,5 @@ def test_what_is_no_result_is_said_or_left_out(results: Results, tmp_path: Path,
 
 def test_json_that_is_nested_beyond_measure(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("[" * 100_000)
-    with pytest.raises(UsageError, match="is no JSON"):
+    with pytest.raises(UsageError, match="is not JSON"):
         app(["report", str(tmp_path)], standalone_mode=False)
