@@ -60,7 +60,7 @@ class Deployment(Section):
 
 
 class Worth(Section):
-    """What savings are counted against, and the devices that models are for."""
+    """Reference variants of savings, accuracy tolerance, growth trend and target devices."""
 
     references: list[Identifier] = Field([], description="ids of reference variants; default: the first variant")
     tolerance: Fraction = Field(0.01, description="accuracy loss that counts as equal, as a fraction")
