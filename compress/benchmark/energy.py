@@ -1,4 +1,4 @@
-"""Energy of inference of all variants of a run, where the machine has a counter."""
+"""Benchmark the inference energy of all variants of a run with an energy counter."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ENERGY = "energy.json"
 
 
 def benchmark_energy(context: StageContext, counter: Counter, folder: Path) -> None:
-    """Measure each variant in each of its runtimes, at the largest batch, and write `energy.json`.
+    """Measure every variant in each of its runtimes at the largest batch, and write `energy.json`.
 
     Raises:
-        NoReading: the counter cannot be read or stands still, or nothing draws more than the idle machine.
+        NoReading: the counter cannot be read or does not advance, or no variant draws more power than the idle machine.
     """
     targets = BenchTargets.load(context)
     batch = max(context.recipe.measure.batches)
@@ -28,12 +28,12 @@ def benchmark_energy(context: StageContext, counter: Counter, folder: Path) -> N
     with task("energy", sum(map(len, targets.runners.values()))) as advance:
         for runtime, by_variant in targets.runners.items():
             for name, run in by_variant.items():
-                found = measure_energy(partial(run, targets.images(name, batch)), counter, batch)
-                if found.value is None:
-                    say(f"  {name} in {runtime} draws no more than the idle machine: its energy is unknown")
+                measured = measure_energy(partial(run, targets.images(name, batch)), counter, batch)
+                if measured.value is None:
+                    say(f"  {name} in {runtime}: no more power than the idle machine, energy unknown")
                 setting = asdict(targets.setting(name, runtime, batch))
-                rows[name] = (*rows[name], EnergyMeasurement(**setting, **asdict(found)))
+                rows[name] = (*rows[name], EnergyMeasurement(**setting, **asdict(measured)))
                 advance()
     if not any(row.value for of_variant in rows.values() for row in of_variant):
-        raise NoReading("no variant draws more than the idle machine; is it busy with other work?")
+        raise NoReading("no variant draws more power than the idle machine; stop other work on it and rerun")
     EnergyMeasurements(counter=counter.name, energy=rows).write(folder / ENERGY)

@@ -1,4 +1,4 @@
-"""Latency and peak memory of all variants of a run, in every runtime that they have files for."""
+"""Benchmark latency and peak memory of all variants of a run, in every runtime that they have artifacts for."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def benchmark_latency(context: StageContext, folder: Path) -> None:
     choices = select_runtimes(context, targets)
     for name, by_batch in choices.items():
         for choice in by_batch:
-            say(f"  {name}, batch {choice.batch}: {choice.runtime or 'no file holds the accuracy'}")
+            say(f"  {name}, batch {choice.batch}: {choice.runtime or 'no artifact within the accuracy loss'}")
     record = LatencyMeasurements(
         latency=latency,
         choices=choices,
@@ -55,7 +55,7 @@ def _latency(context: StageContext, targets: BenchTargets) -> dict[str, tuple[La
 
 
 def _memory(context: StageContext, batch: int) -> tuple[dict[str, int | None], dict[str, PeakMemoryBasis]]:
-    """Return the peak memory of a process that runs the first artifact of each variant, and in what it was taken."""
+    """Return the peak memory of a process that runs the first artifact of each variant, and its runtime and batch."""
     memory: dict[str, int | None] = {planned.id: None for planned in context.plan.variants}
     basis: dict[str, PeakMemoryBasis] = {}
     for planned in context.plan.exports:

@@ -1,4 +1,4 @@
-"""`runtimes: auto`: which of a variant's files holds its accuracy, and is the fastest of those."""
+"""Runtime selection of `runtimes: auto`: the fastest artifact of a variant within the allowed accuracy loss."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from compress.stages.export.make import CHECKS
 
 
 def select_runtimes(context: StageContext, targets: BenchTargets) -> dict[str, tuple[RuntimeChoice, ...]]:
-    """Time the files of each variant of a `runtimes: auto` export in interleaved rounds, and choose one per batch.
+    """Benchmark the artifacts of every `runtimes: auto` export in interleaved rounds, and select one per batch size.
 
     Returns:
-        By variant, one choice per batch. Its `runtime` is None where no file holds the accuracy; `tied` are those that
-        are as fast within the interval, of which the choice is the first in the order of the registry.
+        Choices by variant, one per batch size. `runtime` is None where no artifact is within the allowed loss. `tied`
+        are those as fast within the interval; the choice is the first in registry order.
     """
     measure = context.recipe.measure
     choices: dict[str, tuple[RuntimeChoice, ...]] = {}
@@ -43,14 +43,14 @@ def choose(
     batch: int,
     left_out: Mapping[str, str],
 ) -> RuntimeChoice:
-    """Choose the fastest of the files that hold the accuracy; of several as fast, the first.
+    """Select the fastest artifact within the allowed accuracy loss; the first one if several are as fast.
 
     Args:
         times: Milliseconds by runtime, one value per round.
-        validation: What each file loses on validation.
-        allowed: What it may lose, a fraction.
-        batch: Images of a run.
-        left_out: Why other runtimes are not among them.
+        validation: Accuracy loss on validation by runtime.
+        allowed: Allowed accuracy loss, a fraction.
+        batch: Batch size.
+        left_out: Skipped runtimes, with the reason.
     """
     holds = {name: validation[name].loss <= allowed + 1e-9 for name in times}
     equal = fastest({name: taken for name, taken in times.items() if holds[name]}) if any(holds.values()) else []

@@ -1,4 +1,4 @@
-"""What is benchmarked on this machine: every variant, in every runtime that it has a file for."""
+"""Benchmark targets on this machine: every variant, in every runtime that it has an artifact for."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from compress.stages.planned import PlannedStage
 from compress.utils.system import thread_count
 
 PYTORCH = "pytorch"
-"""Eager PyTorch, the baseline that everybody has."""
+"""Eager PyTorch, the baseline of every float variant."""
 Runner = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a figure holds for."""
+    """Conditions of a measurement."""
 
     runtime: str
     precision: str
@@ -40,14 +40,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class BenchTargets:
-    """Variants and what runs them.
+    """Variants and their runners.
 
     Attributes:
-        preprocess: By variant, what images go through before it.
-        precision: By variant.
-        runners: What runs a batch, by runtime and variant.
-        threads: Threads of each of them.
-        test: The test split, whose first images are run.
+        preprocess: Preprocessing by variant.
+        precision: Numeric precision by variant.
+        runners: Function that runs a batch, by runtime and variant.
+        threads: Threads of every runner.
+        test: Test split, whose first images are the input.
     """
 
     preprocess: dict[str, Preprocess]
@@ -58,9 +58,9 @@ class BenchTargets:
 
     @classmethod
     def load(cls, context: StageContext) -> BenchTargets:
-        """Load all variants in all their runtimes; the threads of PyTorch are the caller's to set.
+        """Load all variants in all their runtimes; the caller sets the threads of PyTorch.
 
-        A quantized graph in eager PyTorch only simulates integers and is not benchmarked.
+        Quantized graphs are not benchmarked in eager PyTorch, which only simulates integer arithmetic.
         """
         threads = thread_count(context.recipe.measure.threads)
         networks = {planned.id: context.classifier(planned.id) for planned in context.plan.variants}
@@ -77,18 +77,18 @@ class BenchTargets:
         return cls(preprocess, precision, runners, threads, context.data.test)
 
     def setting(self, variant: str, runtime: str, batch: int) -> Setting:
-        """Return what a figure of a variant holds for."""
+        """Return the conditions of a measurement."""
         resolution = self.preprocess[variant].resolution
         return Setting(runtime, self.precision[variant], batch, self.threads, resolution)
 
     def images(self, variant: str, batch: int) -> np.ndarray[Any, Any]:
-        """Return the first test images as a batch, float32 `[batch, 3, r, r]`; repeated where they are fewer."""
+        """Return the first test images as a batch, float32 `[batch, 3, r, r]`, repeated if there are fewer."""
         rows = np.arange(batch) % len(self.test)
         return self.preprocess[variant](torch.from_numpy(self.test.images[rows])).contiguous().numpy()
 
 
 def runnable_artifacts(context: StageContext, planned: PlannedStage) -> list[tuple[str, Path]]:
-    """Return the artifacts of an export that run on this machine, with their runtimes."""
+    """Return (runtime, path) of the artifacts of an export that run on this machine."""
     folder = context.folder(planned.id)
     rows = ARTIFACTS.validate_json((folder / ROWS).read_bytes())
     return [(row.runtime, folder / "artifacts" / row.format / Path(row.path).name) for row in rows if not row.not_run]

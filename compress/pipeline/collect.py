@@ -1,4 +1,4 @@
-"""Collect the results of a plan from the store. Imports no torch, so that a second run is quick."""
+"""Collect the results of a plan from the store. Imports no torch, so that a cached run is fast."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def collect(
     energy_counter: str | None = None,
     remarks: Sequence[str] | None = None,
 ) -> RunRecord:
-    """Collect the results of a plan all of whose stages are in the store.
+    """Collect the results of a plan; all of its stages must be in the store.
 
     Args:
-        plan: The plan.
-        store: Store that holds its stages.
-        data: The prepared data.
-        run: The run itself.
-        command: Its command line.
-        energy_counter: Energy counter, or why there was none.
-        remarks: Remarks on the split.
+        plan: Plan of the run.
+        store: Store with its stages.
+        data: Prepared data.
+        run: Id and times of the run.
+        command: Command line of the run.
+        energy_counter: Name of the energy counter, or why there is none.
+        remarks: Remarks on the splits.
     """
     worth = plan.recipe.worth
     latency = LatencyMeasurements.read(store.path(plan.latency_key) / "latency.json")
@@ -130,7 +130,7 @@ def _deployment(variants: Sequence[Variant], profile: DeviceProfile) -> Deployme
 
 
 def _energy(plan: Plan, store: Store) -> dict[str, tuple[EnergyRow, ...]]:
-    """Rows of measured energy by variant; empty where there is no counter, or energy is off."""
+    """Return the rows of measured energy by variant; empty without a counter or with `energy: off`."""
     if plan.recipe.measure.energy == "off" or not store.has(plan.energy_key):
         return {}
     measured = EnergyMeasurements.read(store.path(plan.energy_key) / "energy.json").energy
@@ -200,7 +200,7 @@ def _artifacts(plan: Plan, store: Store, variant: str) -> tuple[Artifact, ...]:
 
 
 def _pretraining(plan: Plan, unit: PlannedStage) -> TeacherPretraining:
-    """Training of the variant's teacher: 0 without a teacher, null where the recipe does not state it."""
+    """Return the pretraining compute of the variant's teacher: 0 without a teacher, None if not stated."""
     stage = plan.stage(unit.teacher).stage if unit.teacher else unit.stage
     if TEACHER not in stage.makes:
         return TeacherPretraining(macs=0, source=None)
@@ -209,7 +209,7 @@ def _pretraining(plan: Plan, unit: PlannedStage) -> TeacherPretraining:
 
 
 def _control(unit: PlannedStage, predictions: Predictions) -> Control | None:
-    """Of a control: accuracy that the variant it controls for gains on it, on the same test images."""
+    """Return the accuracy gain of a variant over its control, on the same test images; None for other variants."""
     if not unit.stage.control or not unit.parent:
         return None
     gain = paired_difference(*predictions.paired(unit.id)[unit.parent])
@@ -217,6 +217,6 @@ def _control(unit: PlannedStage, predictions: Predictions) -> Control | None:
 
 
 def _disagreements(plan: Plan, predictions: Predictions) -> Disagreements | None:
-    """Between the last variant that has a teacher and that teacher; None where no variant has one."""
+    """Compare the last variant that has a teacher with that teacher; None if no variant has one."""
     pairs = [(unit.teacher, unit.id) for unit in plan.variants if unit.teacher and unit.teacher != unit.id]
     return disagreements(predictions, *pairs[-1]) if pairs else None

@@ -1,4 +1,4 @@
-"""Compute and time to expect of a plan, before it is run. Imports torch only where a network was not timed before."""
+"""Estimate compute and time of a plan before it runs. Imports torch only to time networks that are not cached."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from compress.utils.console import duration
 
 @dataclass(frozen=True)
 class PlanRow:
-    """What is to expect of one planned stage.
+    """Estimate of one planned stage.
 
     Attributes:
-        unit: Id of the stage; `STAGE/VARIANT` for the files of a variant.
+        unit: Id of the stage; `STAGE/VARIANT` for the export of a variant.
         kind: Kind of the stage.
         stored: Whether the store has it.
         key: Its key in the store.
-        macs: Multiply-accumulates to expect, 0 where it is stored.
-        seconds: Time to expect on this machine, 0 where it is stored.
+        macs: Expected MACs, 0 if stored.
+        seconds: Expected time on this machine, 0 if stored.
     """
 
     unit: str
@@ -38,17 +38,17 @@ class PlanRow:
 
 
 def estimate(recipe: Recipe, runs: Path) -> list[PlanRow]:
-    """Estimate what running a recipe would take.
+    """Estimate compute and time of running a recipe.
 
-    A few images go through each network to time it, so the seconds are this machine's, as busy as it was when the
-    network was timed; `speeds.json` in the store keeps the timings.
+    Every network is timed on a few images, so seconds are those of this machine under its load at that time. Timings
+    are cached in `speeds.json` in the store.
     """
     store = Store(runs / "store")
     return expected(make_plan(recipe, store), store, prepare(recipe.data, store, recipe.seed))
 
 
 def expected(plan: Plan, store: Store, data: ImageData) -> list[PlanRow]:
-    """Estimate what a plan takes."""
+    """Estimate compute and time of a plan."""
     stored = {planned.id: store.has(planned.key) for planned in plan.stages}
     costs = CostModel(plan, store, data)
     rows = []
@@ -68,7 +68,7 @@ def expected(plan: Plan, store: Store, data: ImageData) -> list[PlanRow]:
 
 
 def plan_table(rows: list[PlanRow]) -> Table:
-    """Lay the rows out for a terminal."""
+    """Format the rows as a table for the terminal."""
     table = Table(box=None, pad_edge=False)
     for heading in ("unit", "kind", "", "TMACs expected", "time expected"):
         table.add_column(heading, justify="right" if "expected" in heading else "left")

@@ -1,8 +1,7 @@
-"""The further processes of a training on several devices: they join the process that writes.
+"""Follower processes of multi-device training.
 
-Lightning starts the recipe's command again for each further device (or a cluster starts it everywhere at once). Such a
-follower makes and writes nothing: it takes from the store what the first process has put there, joins the trainings,
-and waits in between.
+Lightning starts the same command for every further device, or a cluster starts it on all nodes. A follower writes
+nothing: it reads from the store what the leading process has made, joins its training, and waits in between.
 """
 
 from __future__ import annotations
@@ -23,33 +22,33 @@ RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")
 
 
 class WaitingStore(Store):
-    """A store into which another process puts what is missing."""
+    """A store whose missing entries are made by another process."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.leader = os.getppid()
 
     def get(self, key: str, what: str, make: Callable[[Path], None]) -> tuple[Path, bool]:
-        """Return the folder of the entry `key`, once it is there; `make` is not called.
+        """Wait for the entry `key` and return its folder; `make` is not called.
 
         Raises:
-            CompressError: the process that would have made it has ended.
+            CompressError: the leading process has exited.
         """
         while not self.has(key):
             if os.getppid() != self.leader:
-                raise CompressError(f"the process that was making {what} has ended; run the recipe again to resume")
+                raise CompressError(f"the process making {what} has exited; rerun the recipe to resume")
             time.sleep(0.2)
         return self.path(key), True
 
 
 def is_follower(recipe: Recipe) -> bool:
-    """Return whether another process runs the recipe, and this one only joins its trainings."""
+    """Return whether this process only joins the training of a leading process."""
     several = recipe.trainer.several_processes
     return several and any(os.environ.get(name, "0") not in ("", "0") for name in RANKS)
 
 
 def follow(plan: Plan, store: WaitingStore) -> None:
-    """Join every training of the plan that the store does not hold yet."""
+    """Join the training of all stages that are not in the store yet."""
     from compress.stages.context import StageContext
     from compress.training.fit import FollowerFinished
 

@@ -1,4 +1,4 @@
-"""Time that a run still takes: what its plan was expected to take, corrected by the pace so far."""
+"""Remaining time of a run: the estimate of its plan, scaled by the pace so far."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from compress.pipeline.cost_model import PlanRow
 
 
 class TimeLeft:
-    """Seconds that the stages of a plan still take.
+    """Remaining seconds of the stages of a plan.
 
     Args:
-        rows: Of `compress.pipeline.cost_model.expected`.
+        rows: Estimates of `compress.pipeline.cost_model.expected`.
     """
 
     def __init__(self, rows: Iterable[PlanRow]) -> None:
@@ -19,15 +19,15 @@ class TimeLeft:
         self._done_expected = self._done_taken = 0.0
 
     def done(self, unit: str, seconds: float) -> None:
-        """Record that a stage took so many seconds."""
+        """Record the seconds that a stage took."""
         self._done_expected += self._expected.pop(unit, 0.0)
         self._done_taken += seconds
 
     @property
     def pace(self) -> float:
-        """Seconds taken per second expected; 1 before anything was made."""
+        """Seconds taken per second expected; 1 before the first stage is done."""
         return self._done_taken / self._done_expected if self._done_expected else 1.0
 
     def after(self, unit: str) -> float:
-        """Return the seconds of all stages that are still to come after this one."""
+        """Return the remaining seconds of the stages after this one."""
         return self.pace * sum(seconds for name, seconds in self._expected.items() if name != unit)

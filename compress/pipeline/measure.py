@@ -1,4 +1,4 @@
-"""The measurements of a run on this machine, taken from the store where it has them."""
+"""Latency and energy measurements of a run, from the store or newly made."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 def measure_latency(plan: Plan, store: Store, log: Log, context: Callable[[], StageContext]) -> None:
-    """Benchmark all variants and files of a plan."""
+    """Benchmark the latency of all variants and artifacts of a plan."""
     if store.has(plan.latency_key):
         say("latency: taken from the store")
         return
     from compress.benchmark.latency import benchmark_latency
 
-    say(f"latency: all variants in interleaved rounds, {plan.recipe.measure.rounds} of them")
+    say(f"latency: {plan.recipe.measure.rounds} interleaved rounds of all variants")
     with torch_threads(thread_count(plan.recipe.measure.threads)):
         store.get(plan.latency_key, "latency", lambda folder: benchmark_latency(context(), folder))
     log.write("made", unit="latency", key=plan.latency_key)
 
 
 def measure_energy(plan: Plan, store: Store, log: Log, context: Callable[[], StageContext]) -> str:
-    """Measure energy where there is a counter; a failing one is reported and leaves the energy unknown.
+    """Measure energy if the machine has a counter; a failing counter is reported, and energy stays unknown.
 
     Returns:
-        Which counter there is, or why there is none.
+        Name of the counter, or why there is none.
     """
     found = find_counter() if plan.recipe.measure.energy == "auto" else Found(None, "not asked")
     if found.counter is None:

@@ -1,4 +1,4 @@
-"""From a recipe to planned stages. Imports no torch."""
+"""Plan the stages of a recipe. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from compress.utils.hashing import key_of
 
 
 def make_plan(recipe: Recipe, store: Store) -> Plan:
-    """Plan a recipe: all stages with their keys.
+    """Plan all stages of a recipe with their store keys.
 
     Raises:
-        CompressError: data or local weights that the recipe names are missing.
+        CompressError: data or local weights of the recipe are missing.
     """
     planner = Planner(recipe, data_key(recipe.data, recipe.seed, cache=store.root / "fingerprints.json"))
     for stage in ordered_stages(recipe):

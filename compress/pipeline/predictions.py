@@ -1,6 +1,6 @@
-"""Predictions of the variants on the test images: who is correct where, changes by class, and disagreements.
+"""Test predictions of the variants: correctness per image, changes per class, and disagreements.
 
-All of it is read from the test logits that the store has of every variant; no network runs. Imports no torch.
+All are computed from the stored test logits; no network runs. Imports no torch.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ Logits = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Predictions:
-    """Test logits of every variant, memory-mapped, `[images, classes]`, and the data that they are of."""
+    """Memory-mapped test logits of every variant, `[images, classes]`, with the data."""
 
     data: ImageData
     logits: Mapping[str, Logits]
 
     @classmethod
     def read(cls, plan: Plan, store: Store, data: ImageData) -> Predictions:
-        """Map the logits of a plan all of whose variants are in the store."""
+        """Memory-map the logits of a plan; all of its variants must be in the store."""
         paths = {unit.id: store.path(unit.key) / "test_logits.npy" for unit in plan.variants}
         logits = {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
         return cls(data, logits)
@@ -61,7 +61,7 @@ class Predictions:
 
     @cached_property
     def predicted(self) -> dict[str, NDArray[np.int64]]:
-        """Most probable class by variant, `[images]`."""
+        """Predicted class by variant, `[images]`."""
         return {name: logits.argmax(1) for name, logits in self.logits.items()}
 
     @cached_property
@@ -70,20 +70,20 @@ class Predictions:
         return {name: own == self.labels for name, own in self.predicted.items()}
 
     def paired(self, reference: str) -> dict[str, tuple[int, int, int]]:
-        """Count per variant the test images that only the reference gets right, that only it gets right, and all."""
+        """Count test images per variant: correct in the reference only, in the variant only, and all."""
         base = self.correct[reference]
         return {n: (int((base & ~own).sum()), int((~base & own).sum()), len(base)) for n, own in self.correct.items()}
 
 
 def bits(correct: NDArray[np.bool_]) -> str:
-    """Encode one bit per image as hexadecimal digits; the first image is the highest bit of the first byte."""
+    """Encode one bit per image as hexadecimal digits, the first image in the highest bit of the first byte."""
     return np.packbits(correct).tobytes().hex()
 
 
 def digest_of(test: Split) -> str:
-    """Digest the test split: SHA-256 of shape, all labels and at most 4,096 evenly spaced images.
+    """Return the SHA-256 of the shape, all labels and at most 4,096 evenly spaced images of the test split.
 
-    Not of all pixels, so that a large test split does not slow down a second run.
+    Not of all pixels, so that a large test split does not slow down a cached run.
     """
     digest = hashlib.sha256(repr(test.images.shape).encode())
     digest.update(np.asarray(test.labels, np.int64).tobytes())
@@ -94,10 +94,10 @@ def digest_of(test: Split) -> str:
 
 
 def class_changes(predictions: Predictions, reference: str) -> list[ClassChanges]:
-    """Compare every other variant with the reference by class: which classes got worse or better, which answers moved.
+    """Compare every other variant with the reference per class: accuracy changes and moved predictions.
 
-    Classes without a change are left out; those that changed most come first. `difference` is positive where the
-    variant is less accurate.
+    Unchanged classes are left out, and the largest changes come first. `difference` is positive where the variant is
+    less accurate.
     """
     return [_changes(predictions, reference, variant) for variant in predictions.logits if variant != reference]
 
@@ -140,7 +140,7 @@ def _changes(predictions: Predictions, reference: str, variant: str) -> ClassCha
 
 
 def _moves(predictions: Predictions, reference: str, variant: str) -> list[Move]:
-    """Changes from one predicted class to another, the most frequent first."""
+    """Return the changes of predicted class, the most frequent first."""
     names = predictions.data.classes
     before, after = predictions.predicted[reference], predictions.predicted[variant]
     rows = before != after
@@ -155,7 +155,7 @@ def _moves(predictions: Predictions, reference: str, variant: str) -> list[Move]
 
 
 def disagreements(predictions: Predictions, teacher: str, student: str) -> Disagreements:
-    """Find the test images on which teacher and student disagree, and show a dozen of them.
+    """Count the test images on which teacher and student disagree, with up to 12 examples.
 
     Probabilities are the softmax of the stored logits.
     """
@@ -190,7 +190,7 @@ def _prediction(classes: Sequence[str], probabilities: NDArray[np.float64]) -> P
 
 
 def thumbnail(pixels: NDArray[np.uint8]) -> str:
-    """Encode uint8 `[3, h, w]` as a WebP data URI, scaled down where a side has more than 96 pixels."""
+    """Encode uint8 `[3, h, w]` as a WebP data URI, downscaled to at most 96 pixels per side."""
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))

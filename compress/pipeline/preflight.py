@@ -1,4 +1,4 @@
-"""Everything that can be checked before anything is trained. Imports no torch."""
+"""Checks before training starts. Imports no torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_requirements(stages: Sequence[StageKind], check: Callable[[str], Any] 
 
     Args:
         stages: Stages of a recipe.
-        check: Raises where a runtime, by name, cannot be used.
+        check: Called with the name of each runtime; raises if it cannot be used.
 
     Raises:
         CompressError: one is missing or broken; the message names the stage and the command that installs it.
@@ -42,14 +42,14 @@ def check_requirements(stages: Sequence[StageKind], check: Callable[[str], Any] 
 
 
 def check_data(recipe: Recipe, data: ImageData, store: Store) -> list[str]:
-    """Check that the prepared data can show what it is for.
+    """Check that the prepared data is suitable for training and evaluation.
 
     Returns:
-        Remarks for the reader, one sentence each: classes that splits lack, images that are in two splits.
+        Remarks for the report, one sentence each: classes missing from splits, images in two splits.
 
     Raises:
-        UsageError: a class has no train images, a test or validation split has one class only, a stage has no images to
-            be calibrated on, or test images are trained on where the recipe does not allow it.
+        UsageError: a class has no train images, a test or validation split has a single class, a calibration set is
+            empty, or test images are in other splits and the recipe does not allow it.
         CompressError: images cannot be read.
     """
     for stage in recipe.stages:
@@ -57,20 +57,20 @@ def check_data(recipe: Recipe, data: ImageData, store: Store) -> list[str]:
     found = overlaps(data, store)
     if ALLOW not in recipe.allow:
         refuse_in_test(found, data.classes, data)
-    return [*_absent_classes(data), *remarks(found, data)]
+    return [*_missing_classes(data), *remarks(found, data)]
 
 
-def _absent_classes(data: ImageData) -> list[str]:
+def _missing_classes(data: ImageData) -> list[str]:
     lines = []
     for name in ("train", "validation", "test"):
         labels = getattr(data, name).labels
         missing = np.flatnonzero(np.bincount(np.asarray(labels), minlength=len(data.classes)) == 0)
         if not len(missing):
             continue
-        shown = few(data.classes[row] for row in missing)
+        names = few(data.classes[row] for row in missing)
         if name == "train":
-            raise UsageError(f"data: no train image has the class {shown}; add some, or remove the class")
+            raise UsageError(f"data: no train images of class {names}; add some or remove the class")
         if len(data.classes) - len(missing) < 2:
-            raise UsageError(f"data: {name} has fewer than two classes; a classifier cannot be evaluated on it")
-        lines.append(f"No {name} image has the class {shown}: {CONSEQUENCE[name]}.")
+            raise UsageError(f"data: {name} has fewer than two classes; add images of at least two")
+        lines.append(f"No {name} image has the class {names}: {CONSEQUENCE[name]}.")
     return lines

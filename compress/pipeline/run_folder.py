@@ -1,4 +1,4 @@
-"""The folder of a run: its log, and the files that the run leaves in it."""
+"""The folder of a run: its log, results, pages and artifacts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Log:
 
 
 def new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
-    """Create a folder that no other run has, even one that starts in the same second.
+    """Create a new run folder, unique even among runs that start in the same second.
 
     Raises:
         CompressError: it cannot be created.
@@ -41,7 +41,7 @@ def new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CompressError(f"cannot create {parent}: {error.strerror}; --runs names another folder") from error
+        raise CompressError(f"cannot create {parent}: {error.strerror}; choose another folder with --runs") from error
     name = started.strftime("%Y%m%d-%H%M%S")
     for number in range(1, 1000):
         folder = parent / (name if number == 1 else f"{name}-{number}")
@@ -54,7 +54,7 @@ def new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
 
 
 def write_run(record: RunRecord, plan: Plan, store: Store, folder: Path) -> None:
-    """Write results, recipe, pages and deployable files into the folder of a run."""
+    """Write results, recipe, reports and artifacts into the folder of a run."""
     copy_artifacts(plan, store, folder)
     write_atomic(folder / "recipe.yaml", _yaml(record.recipe.resolved))
     write_atomic(folder / "results.json", record.to_json() + "\n")
@@ -62,12 +62,12 @@ def write_run(record: RunRecord, plan: Plan, store: Store, folder: Path) -> None
 
 
 def seal(folder: Path) -> None:
-    """Write the checksums of all files of a run; a store of its own has its own."""
+    """Write the checksums of all files of a run, except its own store (`--fresh`), which has checksums already."""
     write_sums(folder, leave_out=["store"])
 
 
 def copy_artifacts(plan: Plan, store: Store, folder: Path) -> None:
-    """Put artifacts and Triton models into a folder: hard links into the store where the file system has them."""
+    """Copy artifacts and Triton models into a folder, as hard links into the store where supported."""
     for planned in plan.exports:
         assert planned.parent
         entry = store.path(planned.key)

@@ -1,4 +1,4 @@
-"""Run a plan: take what the store has, make the rest, measure, and write the run's folder."""
+"""Run a recipe: make the stages that the store lacks, measure, and write the run folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A run that is finished: its folder, and what `results.json` in it says."""
+    """A finished run: its folder, and the content of its `results.json`."""
 
     folder: Path
     record: RunRecord
@@ -43,7 +43,7 @@ class Run:
 
 @dataclass(frozen=True)
 class _Job:
-    """What the steps of a run share. The context, which imports torch, is made when something is to be made."""
+    """State shared by the steps of a run. The context, which imports torch, is created on demand."""
 
     plan: Plan
     store: Store
@@ -70,20 +70,22 @@ def run(
     """Run a recipe.
 
     Args:
-        recipe: What to run.
-        runs: Folder of all runs and of the store that they share.
-        fresh: Take nothing that an earlier run stored; what is made now is stored under the run's own folder.
-        loggers: `csv`, `tensorboard` or both: loss, learning rate and accuracy go into `logs/` of the run's folder.
-        command: How the caller can run it again, for the results.
+        recipe: Recipe to run.
+        runs: Folder of all runs and of their shared store.
+        fresh: Ignore the shared store; use a new one in the run folder.
+        loggers: `csv`, `tensorboard` or both: log loss, learning rate and accuracy to `logs/` in the run folder.
+        command: Command line that reruns it, for the results.
 
     Returns:
-        The run; None in a process that only took part in the training of another one (several devices).
+        The run; None in a follower process of multi-device training.
 
     Raises:
-        CompressError: a stage failed; what was finished before it stays in the store.
+        CompressError: a stage failed; finished stages stay in the store.
     """
     if fresh and recipe.trainer.several_processes:
-        raise UsageError("--fresh needs `trainer.devices: 1`: further processes take what is finished from the store")
+        raise UsageError(
+            "--fresh needs `trainer.devices: 1`: other processes read finished stages from the shared store"
+        )
     if is_follower(recipe):
         shared = WaitingStore(runs / "store")
         follow(make_plan(recipe, shared), shared)
@@ -96,7 +98,7 @@ def run(
         store = _open_store(folder / "store" if fresh else runs / "store", folder, log)
         plan = make_plan(recipe, store)
         log.write("plan", units={planned.id: planned.key for planned in plan.stages})
-        # A second run, which makes nothing, need not import them.
+        # A cached run needs no runtimes.
         check_requirements([each.stage for each in plan.stages if not store.has(each.key)], require_whole)
         data = prepare(recipe.data, store, recipe.seed)
         remarks = check_data(recipe, data, store)
@@ -117,7 +119,7 @@ def run(
         log.write("done", wall_s=record.run.wall_s)
         seal(folder)
     except BaseException as error:
-        with suppress(OSError):  # of a full disk, which the error itself reports
+        with suppress(OSError):  # a full disk; the error itself reports it
             log.write("failed", error=f"{type(error).__name__}: {error}")
         raise
     return Run(folder, record)
@@ -140,10 +142,10 @@ def _open_store(root: Path, folder: Path, log: Log) -> Store:
 
 
 def _make_all(job: _Job) -> list[str]:
-    """Make the stages that the store lacks, on a terminal with the time that all of them still take.
+    """Make the stages that the store lacks, showing the remaining time on a terminal.
 
     Returns:
-        The ids of those that the store had.
+        The ids of the stages that were stored already.
     """
     plan, store = job.plan, job.store
     context = None if all(store.has(planned.key) for planned in plan.stages) else job.context()
@@ -166,15 +168,15 @@ def _make_all(job: _Job) -> list[str]:
 
 
 def _time_left(job: _Job) -> TimeLeft:
-    """Time the networks of a plan, which takes some seconds: only where somebody watches."""
+    """Estimate the remaining time; this times networks for some seconds, so only for a terminal."""
     rows = expected(job.plan, job.store, job.data)
     total = duration(sum(row.seconds for row in rows))
-    say(f"about {total} in all; `compress-model plan` shows it by stage")
+    say(f"about {total} in total; see `compress-model plan` for each stage")
     return TimeLeft(rows)
 
 
 def _make(context: StageContext, planned: PlannedStage, log: Log) -> float:
-    """Make a stage, and return the seconds that it took."""
+    """Make a stage and return the seconds it took."""
     import torch
 
     log.write("start", unit=planned.id, key=planned.key)

@@ -1,4 +1,4 @@
-"""What all sections of a recipe have in common."""
+"""Base class and field types shared by the sections of a recipe."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown keys are errors, and nothing changes after it was read."""
+    """Base of all sections: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""Which channels of a network are removed: the settings that `prune` shares with `compress.prune`."""
+"""Channel selection: the settings that the `prune` stage shares with `compress.prune`."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from compress.recipe.runtime_name import Runtime
 
 
 class LatencyTarget(Section):
-    """A share of the dense network's latency in a runtime, measured here, side by side."""
+    """Target latency relative to the dense network, both measured side by side on this machine."""
 
-    share: Share
-    runtime: Runtime = "openvino"
-    batch: int = Field(16, ge=1, le=1024)
-    rounds: int = Field(15, ge=5, description="turns that the two networks of a measurement take")
+    share: Share = Field(description="fraction of the dense network's latency")
+    runtime: Runtime = Field("openvino", description="runtime to measure in")
+    batch: int = Field(16, ge=1, le=1024, description="batch size")
+    rounds: int = Field(15, ge=5, description="interleaved timing rounds per measurement")
 
 
 class Channels(Section):
     """Which channels are removed, and how many."""
 
-    target_macs: Share | None = Field(None, description="share of the multiply-accumulates that may remain")
-    target_params: Share | None = Field(None, description="share of the parameters that may remain")
-    target_latency: LatencyTarget | None = Field(None, description="share of the measured latency that may remain")
+    target_macs: Share | None = Field(None, description="fraction of MACs to keep")
+    target_params: Share | None = Field(None, description="fraction of parameters to keep")
+    target_latency: LatencyTarget | None = Field(None, description="fraction of measured latency to keep")
     importance: Literal["l2", "l1", "batch_norm", "taylor", "random"] = Field(
-        "l2", description="what ranks channels: the norm of their group, its scale, its effect on the loss, chance"
+        "l2", description="importance criterion: group norm, batch norm scale, Taylor expansion of the loss, or random"
     )
     ranking: Literal["local", "global", "sensitivity"] = Field(
         "local",
-        description="local: the same share of every layer; global: the least important of all; sensitivity: of each "
-        "layer as much as costs the same accuracy, by `analyse`",
+        description="local: same ratio in every layer; global: least important channels of the whole network; "
+        "sensitivity: ratios of equal accuracy loss per layer, from `analyse`",
     )
-    keep: list[str] = Field([], description="layers that keep their channels, by name; * stands for any characters")
-    round_to: int = Field(8, ge=1, description="channel counts are multiples of it")
+    keep: list[str] = Field([], description="layers to leave unpruned, by name; * is a wildcard")
+    round_to: int = Field(8, ge=1, description="round channel counts to a multiple of this")

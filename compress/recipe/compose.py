@@ -1,8 +1,8 @@
-"""Composition: where a recipe gives a name for a section, the shipped config of that name stands in its place."""
+"""Composition: replace the names in a recipe by the sections of the shipped configs they refer to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ Path_ = tuple[str | int, ...]
 
 
 class Composer:
-    """Replaces names by sections. What it has replaced already stays, so it may be called again after a change."""
+    """Replaces config names by sections; may be called again after a change, since replaced names stay replaced."""
 
     def __init__(self) -> None:
         self.problems: dict[Path_, Problem] = {}
@@ -27,12 +27,12 @@ class Composer:
         }
 
     def compose(self, root: Node) -> None:
-        """Replace the names in a recipe; `problems`, by path, is of this call only."""
+        """Replace the names in a recipe in place; `problems`, by path, holds those of this call only."""
         self.problems = {}
-        for holder, key, path in _places_of_names(root):
+        for holder, key, path in _named_sections(root):
             folder = path[1] if isinstance(key, int) else "data" if key == "data" else f"{key}s"
-            inside: Any = holder.value  # a dict, or a list that the key counts in
-            inside[key] = self._resolved(inside[key], str(folder), path)
+            container: Any = holder.value  # a dict, or a list indexed by the key
+            container[key] = self._resolved(container[key], str(folder), path)
 
     def _resolved(self, node: Node, folder: str, path: Path_) -> Node:
         if isinstance(node.value, str):
@@ -43,8 +43,8 @@ class Composer:
             base = self._config(node.value["use"], folder, path)
             if base is None:
                 return node
-            on_top = {key: value for key, value in node.value.items() if key != "use"}
-            return _overlaid(base, Node(on_top, node.place))
+            overlay = {key: value for key, value in node.value.items() if key != "use"}
+            return _merged(base, Node(overlay, node.place))
         return node
 
     def _model(self, node: Node, path: Path_) -> Node:
@@ -53,18 +53,15 @@ class Composer:
             return Node({"model": node}, node.place)
         if library in LIBRARIES:
             return Node({"library": Node(library, node.place), "model": Node(model, node.place)}, node.place)
-        hint = did_you_mean(library, LIBRARIES)
-        self._problem(path, node, f"{found(library)} is no library{hint or ';'} allowed: {listed(LIBRARIES)}")
+        self._unknown(path, node, "library", library, LIBRARIES)
         return node
 
     def _config(self, name: Node, folder: str, path: Path_) -> Node | None:
         names = self._names[folder]
         if not isinstance(name.value, str):
-            self._problem(path, name, f"`use` takes a name, not {found(name.value)}; there are: {listed(names)}")
+            self._problem(path, name, f"`use` must be a name, not {found(name.value)}; allowed: {listed(names)}")
         elif name.value not in names:
-            one = "data" if folder == "data" else folder[:-1]
-            hint = did_you_mean(name.value, names)
-            self._problem(path, name, f"there is no {one} {found(name.value)}{hint or ';'} there are: {listed(names)}")
+            self._unknown(path, name, "data set" if folder == "data" else folder[:-1], name.value, names)
         else:
             config = self._read(folder, name.value)
             if isinstance(config, Node):
@@ -78,12 +75,16 @@ class Composer:
             self._configs[folder, name] = _read_config(shipped("configs") / folder / f"{name}.yaml")
         return self._configs[folder, name]
 
+    def _unknown(self, path: Path_, node: Node, kind: str, name: str, allowed: Sequence[str]) -> None:
+        hint = did_you_mean(name, allowed) or ";"
+        self._problem(path, node, f"unknown {kind} {found(name)}{hint} allowed: {listed(allowed)}")
+
     def _problem(self, path: Path_, node: Node, message: str) -> None:
         self.problems[path] = Problem(node.place, message)
 
 
-def _places_of_names(root: Node) -> Iterator[tuple[Node, str | int, Path_]]:
-    """The sections that may be given by name: (what holds it, its key, its path)."""
+def _named_sections(root: Node) -> Iterator[tuple[Node, str | int, Path_]]:
+    """Yield the sections that may be given by name, as (container, key, path)."""
     if root.child("data"):
         yield root, "data", ("data",)
     stages, sections = root.child("stages"), stage_sections()
@@ -104,7 +105,7 @@ def _places_of_names(root: Node) -> Iterator[tuple[Node, str | int, Path_]]:
 
 
 def _read_config(path: Path) -> Node | RecipeError:
-    file = shown(path)
+    file = display_path(path)
     problems: list[Problem] = []
     try:
         node = read_yaml(path.read_text(encoding="utf-8"), file, problems)
@@ -117,18 +118,18 @@ def _read_config(path: Path) -> Node | RecipeError:
     return RecipeError(problems) if problems else node
 
 
-def _overlaid(base: Node, top: Node) -> Node:
-    """The base with the keys of `top` on it; sections in both are joined the same way."""
-    if not isinstance(base.value, dict) or not isinstance(top.value, dict):
-        return top
-    joined = dict(base.value)
-    for key, node in top.value.items():
-        joined[key] = _overlaid(joined[key], node) if key in joined else node
-    return Node(joined, top.place)
+def _merged(base: Node, overlay: Node) -> Node:
+    """Merge two sections recursively; keys of `overlay` win."""
+    if not isinstance(base.value, dict) or not isinstance(overlay.value, dict):
+        return overlay
+    merged = dict(base.value)
+    for key, node in overlay.value.items():
+        merged[key] = _merged(merged[key], node) if key in merged else node
+    return Node(merged, overlay.place)
 
 
-def fill_in(root: Node, name: str) -> None:
-    """Write out what a recipe may leave to us: its name, what savings are counted against, and the trend."""
+def fill_defaults(root: Node, name: str) -> None:
+    """Set the keys whose defaults depend on the recipe: its name, the references of savings, and the trend."""
     if not isinstance(root.value, dict):
         return
     root.value.setdefault("name", Node(name, root.place))
@@ -152,6 +153,6 @@ def _first_variant(stages: list[Node], place: str) -> list[Node]:
     return []
 
 
-def shown(path: Path) -> str:
-    """A path as messages give it: from the working folder where it is below, else whole."""
+def display_path(path: Path) -> str:
+    """Format a path for messages: relative to the working folder where it is below it, else absolute."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,4 +1,4 @@
-"""How a recipe trains a network: on labels, or on the outputs of a teacher."""
+"""Training settings: on labels, or by distillation from a teacher."""
 
 from __future__ import annotations
 
@@ -15,43 +15,47 @@ from compress.utils.messages import did_you_mean, listed
 
 
 class Fit(Section):
-    """How a network is fitted."""
+    """Training hyperparameters."""
 
     seed: int | None = Field(
-        None, ge=0, lt=2**31, description="of first weights and order; without it, the recipe's, as for data and views"
+        None, ge=0, lt=2**31, description="seed of initial weights and batch order; default: the recipe's"
     )
-    epochs: int = Field(30, ge=0)
-    batch: int = Field(128, ge=1, description="images of a step, of all devices together")
-    optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="sgd is with Nesterov momentum 0.9")
-    lr: float = Field(0.1, gt=0, description="highest learning rate")
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="from the highest rate to 0, or none")
-    warmup: Fraction = Field(0.1, description="share of the steps over which the rate rises")
-    weight_decay: float = Field(5e-4, ge=0)
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    augment: bool = Field(True, description="false: every view is the image as it is")
-    mix: Mix | None = Field(None, description="images mixed in pairs")
-    clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
+    epochs: int = Field(30, ge=0, description="training epochs")
+    batch: int = Field(128, ge=1, description="batch size over all devices")
+    optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="sgd uses Nesterov momentum 0.9")
+    lr: float = Field(0.1, gt=0, description="peak learning rate")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate schedule after warmup")
+    warmup: Fraction = Field(0.1, description="fraction of steps for linear warmup")
+    weight_decay: float = Field(5e-4, ge=0, description="weight decay")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="label smoothing")
+    augment: bool = Field(True, description="augment images; false: every view is the plain image")
+    mix: Mix | None = Field(None, description="mixup or CutMix")
+    clip: float | None = Field(None, gt=0, description="gradient clipping norm; default: no clipping")
     ema: float | None = Field(
-        None, gt=0, lt=1, description="decay a step of the weights' moving average, which is kept"
+        None, gt=0, lt=1, description="decay per step of the exponential moving average of weights; default: no EMA"
     )
-    compile: bool = Field(False, description="torch.compile: needs a C++ compiler on a CPU, minutes at the start")
-    patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better validation")
-    select_on: Literal["last", "validation", "test"] = Field("last", description="whose best epoch is kept")
+    compile: bool = Field(False, description="use torch.compile; a CPU needs a C++ compiler and minutes to start")
+    patience: int | None = Field(None, ge=1, description="early stopping: epochs without improvement on validation")
+    select_on: Literal["last", "validation", "test"] = Field(
+        "last", description="split used for checkpoint selection; last: no selection, keep the last epoch"
+    )
     on_divergence: Literal["stop", "lower"] = Field(
-        "stop", description="of the loss: stop, or go back to the last good epoch and on at half the rate"
+        "stop", description="stop: fail; lower: restore the last good epoch and halve the learning rate"
     )
 
 
 class Distillation(Fit):
-    """How a network is fitted to a teacher."""
+    """Hyperparameters of distillation from a teacher."""
 
-    teacher: Literal["stored", "live"] = Field("stored", description="embed each view once and keep it, or each time")
-    views: int = Field(4, ge=1, description="views an image")
-    verify: int = Field(0, ge=0, description="stored embeddings to compute again before they are relied on")
+    teacher: Literal["stored", "live"] = Field(
+        "stored", description="stored: cached teacher embeddings; live: run the teacher in every step"
+    )
+    views: int = Field(4, ge=1, description="augmented views per image")
+    verify: int = Field(0, ge=0, description="cached embeddings to recompute and compare before training")
     losses: Losses = Losses.model_validate({"ce": 1.0, "kd": 1.0})
-    unlabeled: bool = Field(True, description="whether the unlabelled images are learnt from too")
+    unlabeled: bool = Field(True, description="train on the unlabelled images too")
     classifier: Literal["own", "teacher"] = Field(
-        "own", description="teacher: the features, projected, go through the teacher's head, folded into one layer"
+        "own", description="own: a new head; teacher: the teacher's head on projected features, folded into one layer"
     )
 
     @property
@@ -79,19 +83,19 @@ def distillation_problems(fit: Distillation) -> Iterator[tuple[str, str]]:
     losses = fit.losses.named()
     for name in fit.losses.own:
         if name not in PLUGIN_LOSSES:
-            hint = did_you_mean(name, PLUGIN_LOSSES) or "; a plugin brings it: --plugin FILE.py"
-            yield "losses", f"there is no own loss {name!r}{hint}"
+            hint = did_you_mean(name, PLUGIN_LOSSES) or "; load its plugin with --plugin FILE.py"
+            yield "losses", f"unknown plugin loss {name!r}{hint}"
 
     def trains_classifier(loss: Loss | type[Loss]) -> bool:
         return loss.trains_classifier or (fit.classifier == "teacher" and loss.trains_projection)
 
     if not any(trains_classifier(loss) and max(loss.weight.start, loss.weight.end) > 0 for loss in losses.values()):
         able = listed(sorted(name for name, kind in LOSS_TYPES.items() if trains_classifier(kind)))
-        yield "losses", f"nothing is learnt by the classifier: give a weight to {able}"
+        yield "losses", f"no loss trains the classifier; set a weight for {able}"
     for name, loss in losses.items():
         if loss.online_only and fit.teacher == "stored":
-            yield "losses", f"`{name}` {loss.online_only}: it needs `teacher: live`"
+            yield "losses", f"`{name}` {loss.online_only}; set `teacher: live`"
         if loss.cached_only and fit.teacher == "live":
-            yield "losses", f"`{name}` {loss.cached_only}: it needs `teacher: stored`"
+            yield "losses", f"`{name}` {loss.cached_only}; set `teacher: stored`"
     if fit.verify and fit.teacher == "live":
-        yield "verify", "`verify` is about stored embeddings, and there are none with `teacher: live`"
+        yield "verify", "`verify` checks cached embeddings; remove it or set `teacher: stored`"

@@ -1,4 +1,4 @@
-"""The graph of stages: what starts from what, in which order they run, and which teacher a stage descends from."""
+"""The stage graph: dependencies, execution order, and the teacher that a stage descends from."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from compress.utils.messages import clean, did_you_mean, found, listed
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe
 
-# --- of a recipe that is right ------------------------------------------------------------------------------------
+# --- of a valid recipe --------------------------------------------------------------------------------------------
 
 
 def ordered_stages(recipe: Recipe) -> list[StageSection]:
-    """The stages so that each comes after what it starts from, and otherwise as the file has them."""
+    """Return the stages in execution order: dependencies first, otherwise in file order."""
     ordered: list[StageSection] = []
     done: set[str] = set()
     waiting = list(recipe.stages)
     while waiting:
-        ready = next((place for place, stage in enumerate(waiting) if done.issuperset(stage.parents())), None)
+        ready = next((index for index, stage in enumerate(waiting) if done.issuperset(stage.parents())), None)
         if ready is None:
-            raise ValueError("a stage starts from itself or from none: " + ", ".join(stage.id for stage in waiting))
+            raise ValueError("circular or missing dependencies: " + ", ".join(stage.id for stage in waiting))
         ordered.append(waiting.pop(ready))
         done.add(ordered[-1].id)
     return ordered
 
 
 def teacher_of(recipe: Recipe, stage_id: str) -> StageSection | None:
-    """The nearest teacher stage that a stage descends from; none for a teacher itself and for an export of several.
+    """Return the nearest teacher that a stage descends from; None for a teacher, and for an export of several variants.
 
     Raises:
-        KeyError: When there is no such stage.
+        KeyError: no stage has this id.
     """
     stages = {stage.id: stage for stage in recipe.stages}
     stage: StageSection = stages[stage_id]
@@ -46,35 +46,36 @@ def teacher_of(recipe: Recipe, stage_id: str) -> StageSection | None:
     return None
 
 
-# --- of a recipe as it was written --------------------------------------------------------------------------------
+# --- of an unvalidated recipe -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What can be read of a stage, whatever else is wrong in it."""
+class _WrittenStage:
+    """The readable parts of a stage, whatever else is wrong in it."""
 
     id: str
     kind: str
     section: type[StageSection] | None
-    starts: tuple[Node, ...]
+    parents: tuple[Node, ...]
     place: str
 
 
 def graph_problems(root: Node) -> Iterator[Problem]:
-    """What is wrong between stages, as far as each of them can be read."""
-    stages = list(_seen(root))
-    by_id: dict[str, _Seen] = {}
+    """Yield the problems between stages, as far as each of them can be read."""
+    stages = list(_written_stages(root))
+    by_id: dict[str, _WrittenStage] = {}
     for stage in stages:
         if stage.id in by_id:
-            yield Problem(stage.place, f"stages.{clean(stage.id)}: this id is there already ({by_id[stage.id].place})")
+            first = by_id[stage.id].place
+            yield Problem(stage.place, f"stages.{clean(stage.id)}: duplicate id, first used at {first}; rename one")
         by_id.setdefault(stage.id, stage)
     for stage in stages:
-        yield from _starts(stage, by_id)
+        yield from _parent_problems(stage, by_id)
     yield from _cycles(by_id)
     yield from _references(root, by_id)
 
 
-def _seen(root: Node) -> Iterator[_Seen]:
+def _written_stages(root: Node) -> Iterator[_WrittenStage]:
     stages, sections = root.child("stages"), stage_sections()
     for stage in stages.value if stages and isinstance(stages.value, list) else []:
         identifier, kind, start = stage.child("id"), stage.child("kind"), stage.child("from")
@@ -87,50 +88,50 @@ def _seen(root: Node) -> Iterator[_Seen]:
             nodes = start.value
         elif start and section and section.starts_from and not section.starts_from_many:
             nodes = [start]
-        starts = tuple(node for node in nodes if isinstance(node.value, str))
-        yield _Seen(identifier.value, name, section, starts, identifier.place)
+        parents = tuple(node for node in nodes if isinstance(node.value, str))
+        yield _WrittenStage(identifier.value, name, section, parents, identifier.place)
 
 
-def _starts(stage: _Seen, by_id: dict[str, _Seen]) -> Iterator[Problem]:
+def _parent_problems(stage: _WrittenStage, by_id: dict[str, _WrittenStage]) -> Iterator[Problem]:
     where = f"stages.{clean(stage.id)}.from"
-    used: set[str] = set()
-    for node in stage.starts:
+    seen: set[str] = set()
+    for node in stage.parents:
         name = str(node.value)
-        if name in used:
-            yield Problem(node.place, f"{where}: {found(name)} is there twice")
+        if name in seen:
+            yield Problem(node.place, f"{where}: {found(name)} is listed twice; remove one")
         elif name not in by_id:
-            yield Problem(node.place, f"{where}: {_no_stage(name, by_id)}")
+            yield Problem(node.place, f"{where}: {_unknown_stage(name, by_id)}")
         elif stage.section and (parent := by_id[name].section) and not parent.makes & stage.section.starts_from:
             allowed = listed(kinds_that_make(stage.section.starts_from))
-            message = f"{found(name)} is a stage of kind {by_id[name].kind}; {stage.kind} starts from {allowed}"
+            message = f"{found(name)} is of kind {by_id[name].kind}; {stage.kind} must start from {allowed}"
             yield Problem(node.place, f"{where}: {message}")
-        used.add(name)
+        seen.add(name)
 
 
-def _no_stage(name: str, by_id: dict[str, _Seen]) -> str:
-    there = listed(clean(known) for known in list(by_id)[:50])
-    return f"there is no stage {found(name)}{did_you_mean(name, by_id) or ';'} there are: {there}"
+def _unknown_stage(name: str, by_id: dict[str, _WrittenStage]) -> str:
+    allowed = listed(clean(known) for known in list(by_id)[:50])
+    return f"unknown stage {found(name)}{did_you_mean(name, by_id) or ';'} allowed: {allowed}"
 
 
-def _cycles(by_id: dict[str, _Seen]) -> Iterator[Problem]:
+def _cycles(by_id: dict[str, _WrittenStage]) -> Iterator[Problem]:
     finished: set[str] = set()
     for first in by_id:
         chain: dict[str, None] = {}
         name = first
         while name in by_id and name not in finished and name not in chain:
             chain[name] = None
-            starts = by_id[name].starts
-            name = str(starts[0].value) if len(starts) == 1 else ""
+            parents = by_id[name].parents
+            name = str(parents[0].value) if len(parents) == 1 else ""
         if name in chain:
             names = list(chain)
             cycle = [*names[names.index(name) :], name]
-            shown = " -> ".join(clean(member) for member in (cycle if len(cycle) <= 10 else [*cycle[:9], "..."]))
-            place = by_id[name].starts[0].place
-            yield Problem(place, f"stages.{clean(name)}.from: these stages start from one another: {shown}")
+            path = " -> ".join(clean(member) for member in (cycle if len(cycle) <= 10 else [*cycle[:9], "..."]))
+            place = by_id[name].parents[0].place
+            yield Problem(place, f"stages.{clean(name)}.from: circular dependency: {path}")
         finished.update(chain)
 
 
-def _references(root: Node, by_id: dict[str, _Seen]) -> Iterator[Problem]:
+def _references(root: Node, by_id: dict[str, _WrittenStage]) -> Iterator[Problem]:
     worth = root.child("worth")
     references = worth.child("references") if worth else None
     for node in references.value if references and isinstance(references.value, list) else []:
@@ -138,6 +139,6 @@ def _references(root: Node, by_id: dict[str, _Seen]) -> Iterator[Problem]:
             continue
         variants = {name: stage for name, stage in by_id.items() if not stage.section or stage.section.makes}
         if node.value not in by_id:
-            yield Problem(node.place, f"worth.references: {_no_stage(node.value, variants)}")
+            yield Problem(node.place, f"worth.references: {_unknown_stage(node.value, variants)}")
         elif node.value not in variants:
-            yield Problem(node.place, f"worth.references: {found(node.value)} is an export, which makes no variant")
+            yield Problem(node.place, f"worth.references: {found(node.value)} is an export stage; name a variant")

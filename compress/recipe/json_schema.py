@@ -1,22 +1,22 @@
-"""The JSON Schema of recipes as people write them: with names in place of sections, and with what may be left out."""
+"""JSON Schema of recipes as written: sections may be names, and filled-in keys are optional."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+
+from pydantic.json_schema import JsonSchemaValue as Schema
 
 from compress.recipe.schema import recipe_model
 from compress.utils.resources import config_names
 
-Schema = dict[str, Any]
 NAMED = {"data": "data", "teacher": "teachers", "student": "students", "trend": "trends", "deployment": "deployments"}
-"""Keys whose section may be given by name, and the folder of `configs/` that has the names."""
+"""Keys whose section may be given by name -> folder of `configs/` with the names."""
 FILLED_IN = {"Recipe": ("name", "worth"), "Worth": ("trend",)}
-"""Keys that a whole recipe has and a written one may leave out."""
+"""Keys that a resolved recipe has and a written one may leave out."""
 
 
 def recipe_schema() -> Schema:
-    """The schema of a recipe's file, for editors that complete and check (JSON Schema, draft 2020-12)."""
+    """Return the schema of a recipe file, for completion and checks in editors (JSON Schema, draft 2020-12)."""
     schema = recipe_model().model_json_schema(by_alias=True)
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
     for name, section in [("Recipe", schema), *schema["$defs"].items()]:
@@ -34,10 +34,10 @@ def recipe_schema() -> Schema:
 
 def _or_by_name(section: Schema, key: str) -> Schema:
     names = config_names(NAMED[key])
-    # A student's name may be any model's.
+    # A student may also be named by any model of its library.
     name: Schema = {"type": "string", "examples": names} if key == "student" else {"enum": names}
-    on_top: Schema = {"type": "object", "properties": {"use": {"enum": names}}, "required": ["use"]}
-    return {"anyOf": [name, on_top, *_alternatives(section)]}
+    overlay: Schema = {"type": "object", "properties": {"use": {"enum": names}}, "required": ["use"]}
+    return {"anyOf": [name, overlay, *_alternatives(section)]}
 
 
 def _alternatives(section: Schema) -> Iterator[Schema]:

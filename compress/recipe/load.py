@@ -1,4 +1,4 @@
-"""Recipes from YAML: composed from `configs/`, changed by `--set`, checked as a whole, every mistake with its line."""
+"""Load recipes: compose from `configs/`, apply `--set`, validate, and report every problem with its line."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from compress.recipe.compose import Composer, fill_in, shown
-from compress.recipe.error_messages import explain, show
+from compress.recipe.compose import Composer, display_path, fill_defaults
+from compress.recipe.error_messages import describe_errors, format_path
 from compress.recipe.graph import graph_problems
 from compress.recipe.overrides import apply_overrides, read_overrides
 from compress.recipe.schema import Recipe, recipe_model
@@ -26,26 +26,26 @@ MAX_PROBLEMS = 100
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe.
+    """Load a recipe.
 
     Args:
-        path: A file, or the bare name of a shipped recipe, such as `quickstart`.
-        overrides: `a.b.c=value` texts, applied in their order.
+        path: A file, or the name of a shipped recipe, such as `quickstart`.
+        overrides: `a.b.c=value` texts, applied in order.
 
     Raises:
-        RecipeError: When the recipe or an override is wrong; it holds all problems.
-        UsageError: When there is no such file, or it cannot be read.
+        RecipeError: the recipe or an override is invalid; it holds all problems.
+        UsageError: the file is missing or cannot be read.
     """
-    file = _find(path)
-    refuse_changed(file, "to run a changed recipe, copy it out of the run")
-    return parse_recipe(_read(file), overrides, shown(file))
+    file = _find_recipe(path)
+    refuse_changed(file, "to run a modified recipe, copy it out of the run folder")
+    return parse_recipe(_read(file), overrides, display_path(file))
 
 
 def parse_recipe(text: str, overrides: Sequence[str] = (), file: str = "<recipe>") -> Recipe:
-    """Read a recipe from text; `file` names it in messages, and the recipe itself where it gives no name.
+    """Load a recipe from text; `file` names it in messages, and is the default of its name.
 
     Raises:
-        RecipeError: When the recipe or an override is wrong; it holds all problems.
+        RecipeError: the recipe or an override is invalid; it holds all problems.
     """
     problems: list[Problem] = []
     changes = read_overrides(overrides, problems)
@@ -58,15 +58,15 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), file: str = "<recipe>
         raise RecipeError([*problems, Problem(f"{file}:1", message)])
     composer = Composer()
     apply_overrides(root, changes, composer, problems)
-    fill_in(root, _name(file))
+    fill_defaults(root, _default_name(file))
     composer.compose(root)
-    return _checked(root, composer, problems, file)
+    return _validated(root, composer, problems, file)
 
 
-def _checked(root: Node, composer: Composer, problems: list[Problem], file: str) -> Recipe:
-    """The recipe that a composed tree stands for, or all that is wrong with it."""
-    problems += [Problem(p.where, f"{show(root, path)}: {p.message}") for path, p in composer.problems.items()]
-    # As JSON, because strictness (no 1 for true, no "5" for 5) then still takes a list for a tuple.
+def _validated(root: Node, composer: Composer, problems: list[Problem], file: str) -> Recipe:
+    """Return the recipe of a composed tree, or raise all of its problems."""
+    problems += [Problem(p.where, f"{format_path(root, path)}: {p.message}") for path, p in composer.problems.items()]
+    # Strict mode (no 1 for true, no "5" for 5) accepts a list for a tuple only from JSON.
     text = json.dumps(root.plain())
     recipe = None
     further: Iterator[Problem] = iter(())
@@ -74,7 +74,7 @@ def _checked(root: Node, composer: Composer, problems: list[Problem], file: str)
         recipe = recipe_model().model_validate_json(text, strict=True, by_alias=True, by_name=False)
         further = section_problems(recipe, root)
     except ValidationError as error:
-        further = explain(error, root, composer.problems)
+        further = describe_errors(error, root, composer.problems)
     problems += itertools.islice(itertools.chain(further, graph_problems(root)), MAX_PROBLEMS + 1)
     if recipe is None or problems:
         raise RecipeError(_sorted(problems, file))
@@ -82,24 +82,24 @@ def _checked(root: Node, composer: Composer, problems: list[Problem], file: str)
 
 
 def _sorted(problems: list[Problem], file: str) -> list[Problem]:
-    """By line, the recipe's own first; each once, and no more than a person reads."""
+    """Sort by line, the recipe's own first; drop duplicates, and all after the first `MAX_PROBLEMS`."""
 
     def order(problem: Problem) -> tuple[bool, str, int]:
         name, _, line = problem.where.rpartition(":")
         return name != file, name, int(line) if line.isdecimal() else 0
 
-    once = sorted(dict.fromkeys(problems), key=order)
-    if len(once) > MAX_PROBLEMS:
-        return [*once[:MAX_PROBLEMS], Problem(file, f"has more than {MAX_PROBLEMS} problems; the others come after")]
-    return once
+    unique = sorted(dict.fromkeys(problems), key=order)
+    if len(unique) > MAX_PROBLEMS:
+        return [*unique[:MAX_PROBLEMS], Problem(file, f"more than {MAX_PROBLEMS} problems; fix these to see the rest")]
+    return unique
 
 
-def _name(file: str) -> str:
-    """A recipe's name out of its file's."""
+def _default_name(file: str) -> str:
+    """Derive the name of a recipe from that of its file."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(file).stem).strip("-_.")[:64] or "recipe"
 
 
-def _find(path: str | Path) -> Path:
+def _find_recipe(path: str | Path) -> Path:
     given = Path(path)
     bare = not (given.suffix or given.is_absolute() or ".." in given.parts or str(path) != str(given))
     try:
@@ -109,20 +109,20 @@ def _find(path: str | Path) -> Path:
             return file
         if given.exists():
             kind = "a folder" if given.is_dir() else "not a file"
-            raise UsageError(f"{clean(str(path))}: is {kind}; a recipe is a YAML file")
-        raise UsageError(_missing(given))
-    except (OSError, ValueError) as error:  # a name that is too long, or holds a null character
-        raise UsageError(f"{clean(str(path))}: no such recipe ({_reason(error)})") from None
+            raise UsageError(f"{clean(str(path))}: is {kind}; expected a YAML file")
+        raise UsageError(_not_found(given))
+    except (OSError, ValueError) as error:  # a name that is too long, or contains a null character
+        raise UsageError(f"{clean(str(path))}: recipe not found ({_reason(error)})") from None
 
 
-def _missing(given: Path) -> str:
+def _not_found(given: Path) -> str:
     folder = shipped("recipes")
     names = sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.yaml"))
     neighbours = {file.name: str(file) for file in given.parent.glob("*.y*ml")} if given.parent.is_dir() else {}
     options = [*names, *neighbours]
     hint = did_you_mean(str(given), options) or did_you_mean(given.name, options) or did_you_mean(given.stem, options)
-    there = f" shipped recipes: {', '.join(names)}" if names else ""
-    return f"{clean(str(given))}: no such recipe{hint or ';'}{there}".rstrip(";")
+    shipped_names = f" shipped recipes: {', '.join(names)}" if names else ""
+    return f"{clean(str(given))}: recipe not found{hint or ';'}{shipped_names}".rstrip(";")
 
 
 def _read(file: Path) -> str:
@@ -130,13 +130,13 @@ def _read(file: Path) -> str:
         with file.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise UsageError(f"{shown(file)}: is larger than {MAX_BYTES // 2**20} MiB, which no recipe is")
+            raise UsageError(f"{display_path(file)}: larger than {MAX_BYTES // 2**20} MiB, the limit of a recipe")
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{shown(file)}:{line}: is not UTF-8 text") from None
+        raise UsageError(f"{display_path(file)}:{line}: is not UTF-8 text") from None
     except OSError as error:
-        raise UsageError(f"{shown(file)}: cannot be read ({_reason(error)})") from None
+        raise UsageError(f"{display_path(file)}: cannot be read ({_reason(error)})") from None
 
 
 def _reason(error: OSError | ValueError) -> str:

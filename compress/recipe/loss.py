@@ -138,7 +138,7 @@ class Loss(NumberOrSection):
 class Maps(Loss):
     """A loss between feature maps; they are not stored, so it needs `teacher: live`."""
 
-    online_only: ClassVar[str | None] = "compares feature maps, which are not stored"
+    online_only: ClassVar[str | None] = "compares feature maps, which are not cached"
 
     student_layer: str = Field(description="name of a layer of the student that gives maps [b, c, h, w]")
     teacher_layer: str = Field(description="name of a layer of the teacher that gives maps [b, c, h, w]")

@@ -1,4 +1,4 @@
-"""What a recipe may say about measuring on the machine."""
+"""The `measure` section: how latency and energy are benchmarked."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from compress.recipe.base import Section
 
 
 class Measure(Section):
-    """How latency and energy are measured: latency in turns, so that a slow spell of the machine hits all alike."""
+    """Latency and energy benchmarks; timing rounds are interleaved, so that a slow spell affects all variants alike."""
 
-    batches: list[Annotated[int, Field(ge=1, le=1024)]] = Field([1, 16], min_length=1)
-    rounds: int = Field(30, ge=5, description="turns; each gives one timing a variant")
-    threads: int | None = Field(None, ge=1, description="threads of every runtime; without it, all cores")
+    batches: list[Annotated[int, Field(ge=1, le=1024)]] = Field(
+        [1, 16], min_length=1, description="batch sizes to benchmark"
+    )
+    rounds: int = Field(30, ge=5, description="interleaved timing rounds; each times every variant once")
+    threads: int | None = Field(None, ge=1, description="threads of every runtime; default: all cores")
     energy: Literal["auto", "off"] = Field(
-        "auto", description="auto: where the machine has a counter, which takes ten seconds a variant and runtime"
+        "auto", description="auto: measure if the machine has an energy counter, about 10 s per variant and runtime"
     )
     watts: float | None = Field(
-        None, gt=0, description="power while it computes, less idle: energy without a counter is estimated from it"
+        None, gt=0, description="power under load minus idle, in W; used to estimate energy without a counter"
     )
-    carbon_g_per_kwh: float | None = Field(None, gt=0, description="grams of CO2e a kilowatt-hour of its electricity")
+    carbon_g_per_kwh: float | None = Field(None, gt=0, description="carbon intensity of electricity, in g CO2e per kWh")

@@ -1,4 +1,4 @@
-"""The networks that a recipe names: teachers and students."""
+"""Teachers and students: the networks that a recipe names."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from compress.recipe.base import Section
 
 
 class Pretraining(Section):
-    """What a teacher's own training has cost, of which the training ledger holds nothing."""
+    """Training compute of a teacher's pretrained weights, which the training ledger does not include."""
 
-    samples: float = Field(gt=0, description="samples seen, each pass over the data counted")
-    macs_per_sample: float = Field(gt=0, description="multiply-accumulates of forward and backward pass")
-    source: str
+    samples: float = Field(gt=0, description="training samples seen, over all epochs")
+    macs_per_sample: float = Field(gt=0, description="MACs per sample, forward and backward")
+    source: str = Field(description="where the figures come from")
 
     @property
     def macs(self) -> float:
@@ -22,45 +22,49 @@ class Pretraining(Section):
 
 
 class OpenClipTeacher(Section):
-    """Any model of open_clip; its zero-shot head is made from the prompts of the data."""
+    """An open_clip model; its zero-shot head is built from the prompts of the data."""
 
     source: Literal["open_clip"]
-    model: str = Field(description="a name that open_clip lists, or local-dir:FOLDER")
-    pretrained: str | None = Field(None, description="open_clip's tag of published weights")
-    checkpoint: str | None = Field(None, description="a local weights file, instead of `pretrained`")
+    model: str = Field(description="open_clip model name, or local-dir:FOLDER")
+    pretrained: str | None = Field(None, description="open_clip tag of pretrained weights")
+    checkpoint: str | None = Field(None, description="local weights file, instead of `pretrained`")
     head: Literal["zero-shot", "probe"] = Field(
-        "zero-shot", description="from the prompts of the data, or a linear classifier fitted on the train labels"
+        "zero-shot", description="zero-shot: text embeddings of prompts; probe: linear classifier fitted on labels"
     )
-    batch: int = Field(64, ge=1, description="images that it embeds at once")
-    pretraining: Pretraining | None = None
+    batch: int = Field(64, ge=1, description="batch size for computing embeddings")
+    pretraining: Pretraining | None = Field(None, description="training compute of its weights, if known")
 
 
 class ClassifierTeacher(Section):
-    """Any timm or torchvision classifier that was trained for the classes of the data."""
+    """A timm or torchvision classifier trained for the classes of the data."""
 
     source: Literal["timm", "torchvision"]
-    model: str
-    checkpoint: str | None = Field(None, description="local weights (.safetensors, or .pth read without pickle)")
-    pretrained: bool = Field(False, description="download the library's own weights")
+    model: str = Field(description="model name")
+    checkpoint: str | None = Field(None, description="local weights file (.safetensors, or .pth read without pickle)")
+    pretrained: bool = Field(False, description="download the library's pretrained weights")
     classes: list[str] | None = Field(
-        None, description="names of its outputs, in their order, where its file does not say them; they are checked"
+        None, description="class names in output order, checked against the data; default: those in the checkpoint"
     )
-    resolution: int | None = Field(None, ge=8, description="side in pixels; without it, the library's own")
-    batch: int = Field(64, ge=1, description="images that it embeds at once")
-    pretraining: Pretraining | None = None
+    resolution: int | None = Field(None, ge=8, description="input resolution in pixels; default: the library's")
+    batch: int = Field(64, ge=1, description="batch size for computing embeddings")
+    pretraining: Pretraining | None = Field(None, description="training compute of its weights, if known")
 
 
 Teacher = Annotated[OpenClipTeacher | ClassifierTeacher, Field(discriminator="source")]
 
 
 class Student(Section):
-    """Any timm or torchvision classifier; its head is fitted to the classes."""
+    """A timm or torchvision classifier; its head is resized to the classes of the data."""
 
-    library: Literal["timm", "torchvision"] = "timm"
-    model: str
-    options: dict[str, bool | int | float | str] = Field({}, description="what the library's builder takes besides")
-    pretrained: bool = Field(False, description="start from the library's published weights")
+    library: Literal["timm", "torchvision"] = Field("timm", description="model library")
+    model: str = Field(description="model name")
+    options: dict[str, bool | int | float | str] = Field(
+        {}, description="extra keyword arguments for the model factory"
+    )
+    pretrained: bool = Field(False, description="start from the library's pretrained weights")
     checkpoint: str | None = Field(None, description="start from a local .safetensors file")
-    resolution: int | None = Field(None, ge=8, le=1024, description="side in pixels; without it, the data's own")
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    resolution: int | None = Field(
+        None, ge=8, le=1024, description="input resolution in pixels; default: the data's own"
+    )
+    mean: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="normalization mean per channel")
+    std: tuple[float, float, float] = Field((0.25, 0.25, 0.25), description="normalization std per channel")

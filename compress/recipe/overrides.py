@@ -1,4 +1,4 @@
-"""`--set a.b.c=value`: changes to a recipe from the command line, under the same checks as the file."""
+"""`--set a.b.c=value`: command-line overrides, checked like the recipe itself."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from compress.utils.messages import clean, did_you_mean, found, listed
 
 @dataclass(frozen=True)
 class Override:
-    """One change: the parts of the key, and the value."""
+    """One override: the parts of its key, and its value."""
 
     parts: tuple[str, ...]
     node: Node
 
 
 def read_overrides(texts: Sequence[str], problems: list[Problem]) -> list[Override]:
-    """Read `key=value` texts; `problems` takes those that cannot be read."""
+    """Parse `key=value` texts, appending those that cannot be parsed to `problems`."""
     read = []
     for text in texts:
         key, equals, value = text.partition("=")
         place = f"--set {clean(text)}"
         parts = tuple(key.strip().split("."))
         if not equals or not all(parts):
-            problems.append(Problem(place, "write it as key=value, such as stages.distilled.epochs=5"))
+            problems.append(Problem(place, "expected key=value, such as stages.distilled.epochs=5"))
         elif len(parts) > MAX_DEPTH:
-            problems.append(Problem(place, f"the key has more than {MAX_DEPTH} parts"))
+            problems.append(Problem(place, f"key has more than {MAX_DEPTH} parts"))
         else:
             try:
                 read.append(Override(parts, read_yaml(value, place, problems, place)))
@@ -39,9 +39,9 @@ def read_overrides(texts: Sequence[str], problems: list[Problem]) -> list[Overri
 
 
 def apply_overrides(root: Node, overrides: Sequence[Override], composer: Composer, problems: list[Problem]) -> None:
-    """Change the recipe, override after override; what cannot be changed becomes a problem."""
+    """Apply overrides to a recipe in order, appending those that cannot be applied to `problems`."""
     for override in overrides:
-        composer.compose(root)  # an override may reach into a section that is given by name
+        composer.compose(root)  # an override may change a key of a section given by name
         message = _apply(root, override)
         if message:
             problems.append(Problem(override.node.place, message))
@@ -66,12 +66,12 @@ def _apply(root: Node, override: Override) -> str | None:
                 return None
             node = node.value[names[name]]
         else:
-            return f"{clean(walked)} is {found(node.value)}, which has no key '{clean(rest[0])}'"
+            return f"cannot set '{clean(rest[0])}': {clean(walked)} is {found(node.value)}, not a section"
         walked, rest = ".".join([*([walked] if walked else []), name]), rest[used:]
 
 
 def _longest(parts: tuple[str, ...], names: Sequence[str]) -> tuple[int, str]:
-    """How many parts make the next name, and the name: an id may hold dots itself."""
+    """Return how many parts form the next name, and the name; an id may contain dots."""
     for used in range(len(parts), 1, -1):
         if ".".join(parts[:used]) in names:
             return used, ".".join(parts[:used])
@@ -79,7 +79,7 @@ def _longest(parts: tuple[str, ...], names: Sequence[str]) -> tuple[int, str]:
 
 
 def _names(items: list[Node]) -> dict[str, int]:
-    """How the entries of a list are addressed: by `id`, else by index."""
+    """Map the names of list entries, ids and indices, to their index."""
     names: dict[str, int] = {}
     for index, item in enumerate(items):
         identifier = item.child("id")
@@ -89,7 +89,7 @@ def _names(items: list[Node]) -> dict[str, int]:
 
 
 def _no_entry(walked: str, name: str, names: dict[str, int]) -> str:
-    words = [known for known in names if not known.isdecimal()]
-    hint = did_you_mean(name, words)
-    there = f"there are: {listed(words[:50])}" if words else f"it has {len(names)} entries, counted from 0"
-    return f"{clean(walked)} has no '{clean(name)}'{hint or ';'} {there}"
+    ids = [known for known in names if not known.isdecimal()]
+    hint = did_you_mean(name, ids)
+    allowed = f"allowed: {listed(ids[:50])}" if ids else f"it has {len(names)} entries, counted from 0"
+    return f"{clean(walked)} has no entry '{clean(name)}'{hint or ';'} {allowed}"

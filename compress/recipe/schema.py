@@ -1,4 +1,4 @@
-"""What a recipe may say. Plain data: nothing here imports torch or runs what a recipe names."""
+"""The recipe schema. Plain data: nothing here imports torch or runs code that a recipe names."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from compress.recipe.worth import Worth
 from compress.registry import SOURCES, STAGES
 
 
-def _free_name(name: str) -> str:
+def _not_reserved(name: str) -> str:
     if name.lower() == "store":
-        raise ValueError("'store' is taken: runs/store is where stages keep what they made")
+        raise ValueError("'store' is reserved for runs/store; choose another name")
     return name
 
 
 class Trainer(Section):
-    """Goes straight to Lightning's Trainer."""
+    """Arguments of Lightning's Trainer."""
 
     accelerator: str = "auto"
     devices: int | list[int] | Literal["auto"] = 1
@@ -33,18 +33,20 @@ class Trainer(Section):
 
     @property
     def several_processes(self) -> bool:
-        """Whether a training may run in more than one process."""
+        """Whether training may run in more than one process."""
         return self.devices != 1 or self.num_nodes > 1
 
 
 class Recipe(Section, defer_build=True):
-    """A whole recipe, resolved: every name is replaced by the section that it stands for."""
+    """A resolved recipe: config names are replaced by the sections they stand for."""
 
-    name: Annotated[Identifier, AfterValidator(_free_name)]
-    description: str = ""
-    seed: int = Field(0, ge=0, lt=2**31)
+    name: Annotated[Identifier, AfterValidator(_not_reserved)] = Field(
+        description="name of the folder of its runs; default: the file's name"
+    )
+    description: str = Field("", description="free text")
+    seed: int = Field(0, ge=0, lt=2**31, description="random seed")
     allow: list[Literal["test-selection", "overlap"]] = Field(
-        [], description="what is refused unless it is asked for by name"
+        [], description="checks to waive: checkpoint selection on test, test images in other splits"
     )
     data: Data
     trainer: Trainer = Trainer()
@@ -54,13 +56,13 @@ class Recipe(Section, defer_build=True):
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-        """Read a recipe: see `compress.recipe.load.load_recipe`."""
+        """Read a recipe; see `compress.recipe.load.load_recipe`."""
         from compress.recipe.load import load_recipe
 
         return load_recipe(path, overrides)
 
     def resolved(self) -> dict[str, Any]:
-        """The recipe as plain data, every default written out."""
+        """Return the recipe as plain data, every default written out."""
         return self.model_dump(mode="json", by_alias=True)
 
 

@@ -1,7 +1,7 @@
-"""One stage of a recipe: its keys, what it may start from, and the checks that need the whole recipe.
+"""Base of the stages of a recipe: their keys, the stages they may start from, and checks across keys.
 
-Each kind of stage is a subclass named in `compress.registry.STAGES`; `compress.stages.kind.StageKind` is their base and
-adds what running a stage takes.
+Each stage kind is a subclass named in `compress.registry.STAGES`. Their base, `compress.stages.kind.StageKind`, adds
+planning and running.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
     from compress.recipe.schema import Recipe
 
 TEACHER = "teacher"
-"""A network that others can be distilled from."""
+"""A network to distil from."""
 NETWORK = "network"
-"""A dense float network of our own, which can be trained further."""
+"""A dense float network that can be trained further."""
 PRUNED = "pruned network"
-"""A network whose channels were removed, with the history that its control repeats."""
+"""A network with channels removed, whose training history a control repeats."""
 SPARSE = "sparse network"
-"""A network whose zeros a further training would fill again."""
+"""A network with zero weights, which further training would fill again."""
 QUANTIZED = "quantized network"
 
 
 class Published(Section):
-    """An accuracy that others report for this stage, shown beside the measured one."""
+    """Published accuracy of this stage, shown beside the measured one."""
 
-    top1: Annotated[float, Field(ge=0, le=1)] = Field(description="a fraction")
-    source: str
+    top1: Annotated[float, Field(ge=0, le=1)] = Field(description="top-1 accuracy, as a fraction")
+    source: str = Field(description="where it was published")
 
 
 class StageSection(Section):
-    """Keys that every stage has.
+    """Keys common to all stages.
 
     Attributes:
-        makes: What the stage makes, in the words of this module; nothing where it makes files and no variant.
-        starts_from: What it may start from; it has a `from` key unless this is empty.
+        makes: Products of the stage, constants of this module; empty for a stage that makes files and no variant.
+        starts_from: Products that it may start from; it has a `from` key unless this is empty.
         starts_from_many: Whether `from` is a list.
-        named_sections: Keys whose section may be given by the name of a shipped config.
+        named_sections: Keys whose section may be given as the name of a shipped config.
     """
 
-    id: Identifier
-    published: Published | None = None
+    id: Identifier = Field(description="unique id of the stage and its variant")
+    published: Published | None = Field(None, description="published accuracy to compare with")
 
     if TYPE_CHECKING:
         kind: str
@@ -60,35 +60,35 @@ class StageSection(Section):
 
     @classmethod
     def kind_name(cls) -> str:
-        """Return the value of `kind` that selects this section."""
+        """Return the value of `kind` for this section."""
         return str(get_args(cls.model_fields["kind"].annotation)[0])
 
     def parents(self) -> tuple[str, ...]:
-        """Return the ids that the stage starts from."""
+        """Return the ids of the stages that it starts from."""
         start = getattr(self, "from_", ())
         return (start,) if isinstance(start, str) else tuple(start)
 
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
-        """Yield (key, message) for values that are valid one by one but not together."""
+        """Yield (key, message) for values that are valid alone but not together."""
         yield from ()
 
     def fits(self) -> Iterator[tuple[str | None, Fit]]:
-        """Yield the trainings of the stage, each with the key that holds it (None: the stage itself)."""
+        """Yield the training settings of the stage, each with its key (None: the stage itself)."""
         yield from ()
 
 
 def stage_sections() -> dict[str, type[StageSection]]:
-    """Return the section of every registered kind of stage, by name."""
+    """Return the section class of every registered stage kind, by name."""
     return {name: load_entry(kind) if isinstance(kind, str) else kind for name, kind in STAGES.items()}
 
 
 def kinds_that_make(products: frozenset[str]) -> list[str]:
-    """Return the kinds of stage that make any of `products`, in the order of the registry."""
+    """Return the stage kinds that make any of `products`, in registry order."""
     return [name for name, section in stage_sections().items() if section.makes & products]
 
 
 class AnyStage:
-    """Annotation of a stage: one of the registered kinds, chosen by `kind`."""
+    """Pydantic annotation of a stage: the registered section class selected by `kind`."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         kinds = tuple(stage_sections().values())

@@ -1,4 +1,4 @@
-"""Checks of keys that need or exclude each other, in a recipe whose values are valid one by one."""
+"""Checks across keys of a recipe whose values are valid one by one."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from compress.utils.errors import Problem
 from compress.utils.messages import listed
 
 TEST_SELECTION = (
-    "an epoch selected on the test images makes their accuracy worthless; to reproduce a published figure that was "
-    "selected so, set `allow: [test-selection]` at the top of the recipe"
+    "checkpoint selection on the test split biases test accuracy; to reproduce a published figure that was selected "
+    "this way, set `allow: [test-selection]` at the top of the recipe"
 )
-ONE_DEVICE = "`lower` works on one device only: set `trainer.devices: 1`"
+ONE_DEVICE = "`lower` is supported on one device only; set `trainer.devices: 1`"
 MULTIPROCESS = ("spawn", "fork", "notebook")
-"""Strategies of Lightning whose workers do not return what they trained."""
+"""Lightning strategies whose workers do not return the trained weights."""
 
 
 def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
-    """Yield what is wrong between the keys of a recipe, with its place in the file."""
+    """Yield the problems between keys of a recipe, each with its place in the file."""
     yield from _data_problems(recipe, root)
     yield from _machine_problems(recipe, root)
     yield from _deployment_problems(recipe, root)
@@ -41,11 +41,11 @@ def _data_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
 
 def _machine_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
     if any(word in recipe.trainer.strategy for word in MULTIPROCESS):
-        message = f"{recipe.trainer.strategy} leaves its results in other processes; use ddp"
+        message = f"{recipe.trainer.strategy} is not supported: its workers do not return the trained weights; use ddp"
         yield Problem(_place(root, "trainer", "strategy"), f"trainer.strategy: {message}")
     measure = recipe.measure
     if measure.carbon_g_per_kwh and measure.energy == "off" and not measure.watts:
-        message = "there is no energy to compute it from; set `watts`, or `energy: auto`"
+        message = "carbon needs energy; set `watts` or `energy: auto`"
         yield Problem(_place(root, "measure", "carbon_g_per_kwh"), f"measure.carbon_g_per_kwh: {message}")
 
 
@@ -54,12 +54,12 @@ def _deployment_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
     for index, profile in enumerate(recipe.worth.deployments):
         where = f"worth.deployments.{index}"
         if profile.runtime is None:
-            yield Problem(place, f"{where}.runtime: is missing: what runs the model on {profile.name}")
+            yield Problem(place, f"{where}.runtime: is missing; set the runtime used on {profile.name}")
         if not any(profile.budgets.model_dump().values()):
             budgets = listed([f"`{name}`" for name in Budgets.model_fields])
             yield Problem(place, f"{where}.budgets: {profile.name} has no budget; set {budgets}")
         if profile.name in [other.name for other in recipe.worth.deployments[:index]]:
-            yield Problem(place, f"{where}.name: there is a deployment {profile.name!r} already")
+            yield Problem(place, f"{where}.name: duplicate deployment {profile.name!r}; rename one")
 
 
 def _fit_problems(stage: StageSection, recipe: Recipe) -> Iterator[tuple[str, str]]:
@@ -78,7 +78,7 @@ def _problems_of(fit: Fit, recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 
 def _place(root: Node, section: str, key: str) -> str:
-    """Return the place of a key, or of its section where the recipe leaves it out."""
+    """Return the place of a key, or of the nearest section above where the recipe leaves it out."""
     node = root.child(section) or root
     return (node.child(key) or node).place
 

@@ -1,4 +1,4 @@
-"""The `worth` section: what savings are counted against, by which trend, and the devices that models are for."""
+"""The `worth` section: reference variants, accuracy tolerance, growth trend and target devices."""
 
 from __future__ import annotations
 
@@ -11,67 +11,62 @@ from compress.recipe.runtime_name import Runtime
 
 
 class Trend(Section):
-    """Yearly growth of training compute and of the hardware that it runs on."""
+    """Yearly growth of training compute and of the hardware it runs on."""
 
-    name: str
-    growth: float = Field(gt=1, description="training compute, times a year")
-    growth_ci90: tuple[float, float] | None = Field(None, description="its 90% interval, where the source has one")
-    hardware: float = Field(ge=1, description="hardware, times a year")
-    hardware_ci90: tuple[float, float] | None = Field(None, description="its 90% interval, where the source has one")
-    basis: str
-    source: str
-    until: int | None = Field(None, description="last year for which it was found; without it, it still goes on")
+    name: str = Field(description="name in the report")
+    growth: float = Field(gt=1, description="yearly growth factor of training compute")
+    growth_ci90: tuple[float, float] | None = Field(None, description="90% interval of `growth`, if published")
+    hardware: float = Field(ge=1, description="yearly growth factor of hardware")
+    hardware_ci90: tuple[float, float] | None = Field(None, description="90% interval of `hardware`, if published")
+    basis: str = Field(description="quantities that the factors describe")
+    source: str = Field(description="where the figures come from")
+    until: int | None = Field(None, description="last year of the trend; default: ongoing")
 
 
 class Budgets(Section):
-    """What a device asks of a model. Each is a requirement of whoever deploys it; what is left out is not asked."""
+    """Requirements of a device; only those that are set are checked."""
 
-    latency_ms: float | None = Field(None, gt=0, description="until a batch is answered, 99th percentile")
-    memory_mb: float | None = Field(None, gt=0, description="peak of the process that runs it, in 10^6 bytes")
-    size_mb: float | None = Field(None, gt=0, description="of the files that are deployed, in 10^6 bytes")
-    energy_j: float | None = Field(None, gt=0, description="of an image")
+    latency_ms: float | None = Field(None, gt=0, description="99th percentile latency of a batch, in ms")
+    memory_mb: float | None = Field(None, gt=0, description="peak memory of the process, in MB (10^6 bytes)")
+    size_mb: float | None = Field(None, gt=0, description="size of the deployed files, in MB (10^6 bytes)")
+    energy_j: float | None = Field(None, gt=0, description="energy per image, in J")
 
 
 class Deployment(Section):
-    """A device, what it asks of a model, how much the model is asked there, and what that costs."""
+    """A target device: its runtime, budgets, load and cost."""
 
-    name: str
-    hardware: str = Field("", description="which device, in words")
+    name: str = Field(description="name in the report")
+    hardware: str = Field("", description="device, as free text")
     processor: str | None = Field(
         None,
         min_length=1,
-        description="part of its processor's name as `compress-model doctor` gives it; where this machine's has it, "
-        "what is measured here holds for the device",
+        description="part of its processor name in `compress-model doctor`; if it matches, measurements here apply",
     )
-    runtime: Runtime | None = Field(None, description="what runs the model there")
-    batch: int = Field(1, ge=1, le=1024, description="images that are answered together")
-    threads: int | None = Field(None, ge=1, description="of the runtime; without it, as many as were measured")
+    runtime: Runtime | None = Field(None, description="runtime on the device")
+    batch: int = Field(1, ge=1, le=1024, description="batch size on the device")
+    threads: int | None = Field(None, ge=1, description="threads of the runtime; default: as benchmarked")
     budgets: Budgets = Budgets()
     watts: float | None = Field(
-        None,
-        gt=0,
-        description="highest power of the device, by its maker; energy without a counter is estimated from it",
+        None, gt=0, description="maximum power by its vendor, in W; used to estimate energy without a counter"
     )
-    queries: float | None = Field(None, gt=0, description="images that it is asked over its life")
-    hit_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    queries: float | None = Field(None, gt=0, description="images classified over its lifetime")
+    hit_rate: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="share of queries answered by a cache")
     inference_share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="share of inference in what the reference costs over its life"
+        None, description="share of inference in the reference's lifetime cost"
     )
-    price_per_hour: float | None = Field(
-        None, gt=0, description="of a machine like the one that latency is measured on"
-    )
-    currency: str = "USD"
-    source: str = Field("", description="where its figures come from")
+    price_per_hour: float | None = Field(None, gt=0, description="hourly price of a machine like the benchmarked one")
+    currency: str = Field("USD", description="currency of the price")
+    source: str = Field("", description="where the figures come from")
 
 
 class Worth(Section):
-    """What savings are counted against."""
+    """Reference variants of savings, accuracy tolerance, growth trend and target devices."""
 
-    references: list[Identifier] = Field([], description="variants; without any, the first one")
-    tolerance: Fraction = Field(0.01, description="loss of accuracy that counts as equal, as a fraction")
+    references: list[Identifier] = Field([], description="ids of reference variants; default: the first variant")
+    tolerance: Fraction = Field(0.01, description="accuracy loss that counts as equal, as a fraction")
     reach: list[Fraction] = Field(
-        [], description="accuracies to which training compute is compared, besides the baseline's own last one"
+        [], description="target accuracies for comparing training compute, besides the baseline's final accuracy"
     )
     trend: Trend
-    deployment: Deployment | None = Field(None, description="what lifetime and price are counted for")
-    deployments: list[Deployment] = Field([], description="devices, for each of which the variant that fits is found")
+    deployment: Deployment | None = Field(None, description="device for lifetime cost and price")
+    deployments: list[Deployment] = Field([], description="devices to find a fitting variant for")

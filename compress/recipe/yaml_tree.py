@@ -1,7 +1,7 @@
-"""YAML as a tree of plain values in which every value knows its file and line.
+"""YAML as a tree of plain values, each with its file and line.
 
-The tree is built from the parser's events, so that depth and size are bounded while it grows: an alias is expanded
-(each use is a value of its own, which an override may change), but never beyond the bounds.
+The tree is built from parser events, so that its depth and size are limited while it grows. Aliases are expanded within
+the same limits: each use is a copy, which an override may change on its own.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ MAX_BYTES = 2**20
 MAX_NODES = 20_000
 MAX_DEPTH = 32
 
-# YAML 1.2's core words and decimal numbers. YAML 1.1, PyYAML's own, would read the class name `no` as false, `1e-3`
-# as text and `12:30` as 750.
+# Core schema of YAML 1.2, decimal numbers only. PyYAML follows YAML 1.1, which reads the class name `no` as false,
+# `1e-3` as a string and `12:30` as 750.
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,39})")
@@ -34,13 +34,13 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass
 class Node:
-    """A value and where it is written: the line of its key, or of the value itself in a list."""
+    """A value and its place: the line of its key or, in a list, of the value itself."""
 
     value: str | int | float | bool | dict[str, Node] | list[Node] | None
     place: str
 
     def child(self, part: str | int) -> Node | None:
-        """The value under a key or at an index, if there is one."""
+        """Return the value under a key or at an index, if any."""
         if isinstance(self.value, dict):
             return self.value.get(str(part))
         if isinstance(self.value, list) and isinstance(part, int) and 0 <= part < len(self.value):
@@ -48,7 +48,7 @@ class Node:
         return None
 
     def plain(self) -> Any:
-        """The value without the places."""
+        """Return the value without places."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -56,7 +56,7 @@ class Node:
         return self.value
 
     def copy(self) -> Node:
-        """A tree of its own."""
+        """Return a deep copy."""
         if isinstance(self.value, dict):
             return Node({key: node.copy() for key, node in self.value.items()}, self.place)
         if isinstance(self.value, list):
@@ -65,29 +65,29 @@ class Node:
 
 
 def read_yaml(text: str, file: str, problems: list[Problem], place: str | None = None) -> Node:
-    """Read one YAML document.
+    """Parse one YAML document.
 
     Args:
         text: The document.
         file: Its name in messages.
-        problems: Takes the mistakes that do not hinder reading on: keys that stand there twice.
-        place: What to say instead of file and line, for a text that is no file.
+        problems: Receives the problems that do not stop parsing: duplicate keys.
+        place: Place in messages instead of file and line, for a text that is not from a file.
 
     Raises:
-        RecipeError: When the text is no YAML, or is beyond the bounds.
+        RecipeError: the text is not valid YAML, or exceeds the limits.
     """
     reader = _Reader(file, place, problems)
     try:
         if len(text.encode()) > MAX_BYTES:
-            raise reader.stop(0, f"is larger than {MAX_BYTES // 2**20} MiB")
+            raise reader.error(0, f"larger than {MAX_BYTES // 2**20} MiB, the limit of a recipe")
         return reader.document(yaml.parse(text, Loader=_Loader))
     except UnicodeEncodeError:
-        raise reader.stop(0, "holds characters that are not UTF-8") from None
+        raise reader.error(0, "is not UTF-8 text") from None
     except yaml.MarkedYAMLError as error:
         raise _syntax(reader, error, text) from None
     except yaml.YAMLError as error:
         line = text.count("\n", 0, getattr(error, "position", None) or 0)
-        raise reader.stop(line, f"is not valid YAML: {getattr(error, 'reason', 'unreadable character')}") from None
+        raise reader.error(line, f"is not valid YAML: {getattr(error, 'reason', 'unreadable character')}") from None
 
 
 def _syntax(reader: _Reader, error: yaml.MarkedYAMLError, text: str) -> RecipeError:
@@ -95,8 +95,8 @@ def _syntax(reader: _Reader, error: yaml.MarkedYAMLError, text: str) -> RecipeEr
     line = mark.line if mark else 0
     lines = text.split("\n")
     if mark and line < len(lines) and lines[line][mark.column : mark.column + 1] == "\t":
-        return reader.stop(line, "a tab cannot indent YAML; use spaces")
-    return reader.stop(line, f"is not valid YAML: {error.problem or error.context}")
+        return reader.error(line, "tab used for indentation; use spaces")
+    return reader.error(line, f"is not valid YAML: {error.problem or error.context}")
 
 
 class _Reader:
@@ -111,7 +111,7 @@ class _Reader:
     def place(self, line: int) -> str:
         return self.fixed_place or f"{self.file}:{line + 1}"
 
-    def stop(self, line: int, message: str) -> RecipeError:
+    def error(self, line: int, message: str) -> RecipeError:
         return RecipeError([Problem(self.place(line), message)])
 
     def document(self, events: Iterator[yaml.Event]) -> Node:
@@ -121,7 +121,7 @@ class _Reader:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    raise self.stop(self.line(event), "a second document starts here; one is allowed")
+                    raise self.error(self.line(event), "second YAML document; only one is allowed")
             elif isinstance(event, yaml.NodeEvent):
                 root = self.node(event, events, 1)
                 root.place = self.place(0)
@@ -134,7 +134,7 @@ class _Reader:
             return self.alias(event, line, depth)
         assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
         if event.tag is not None:
-            raise self.stop(line, f"the tag {clean(event.tag)} is not read: a recipe is plain data")
+            raise self.error(line, f"YAML tag {clean(event.tag)} is not allowed; use a plain value")
         if event.anchor:
             self.anchors[event.anchor] = None
         node = Node(None, self.place(line))
@@ -151,18 +151,18 @@ class _Reader:
     def count(self, line: int, depth: int) -> None:
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            raise self.stop(line, f"holds more than {MAX_NODES} values, with aliases written out")
+            raise self.error(line, f"more than {MAX_NODES} values after alias expansion")
         if depth > MAX_DEPTH:
-            raise self.stop(line, f"is nested deeper than {MAX_DEPTH} levels")
+            raise self.error(line, f"nested deeper than {MAX_DEPTH} levels")
 
     def mapping(self, events: Iterator[yaml.Event], depth: int) -> dict[str, Node]:
         entries: dict[str, Node] = {}
         while not isinstance(event := next(events), yaml.MappingEndEvent):
             line = self.line(event)
             if not isinstance(event, yaml.ScalarEvent) or event.tag is not None:
-                raise self.stop(line, "a key must be plain text")
+                raise self.error(line, "a key must be a plain string")
             if event.value == "<<" and event.implicit[0]:
-                raise self.stop(line, "merge keys (<<) are not read; write the keys out")
+                raise self.error(line, "merge keys (<<) are not supported; write the keys out")
             self.count(line, depth)
             if event.anchor:
                 self.anchors[event.anchor] = Node(event.value, self.place(line))
@@ -170,9 +170,8 @@ class _Reader:
             child.place = self.place(line)
             if event.value in entries:
                 first = entries[event.value].place
-                self.problems.append(
-                    Problem(self.place(line), f"the key '{clean(event.value)}' is there already ({first})")
-                )
+                message = f"duplicate key '{clean(event.value)}', first used at {first}; remove one"
+                self.problems.append(Problem(self.place(line), message))
             else:
                 entries[event.value] = child
         return entries
@@ -188,10 +187,10 @@ class _Reader:
     def alias(self, event: yaml.AliasEvent, line: int, depth: int) -> Node:
         name = event.anchor or ""
         if name not in self.anchors:
-            raise self.stop(line, f"the alias *{clean(name)} has no anchor before it")
+            raise self.error(line, f"undefined alias *{clean(name)}; define its anchor first")
         target = self.anchors[name]
         if target is None:
-            raise self.stop(line, f"the alias *{clean(name)} stands inside of what it names")
+            raise self.error(line, f"alias *{clean(name)} refers to a value that contains it")
         self.count_copy(target, line, depth)
         return target.copy()
 
@@ -212,7 +211,7 @@ def _content(event: yaml.Event) -> yaml.NodeEvent:
 
 
 def scalar(text: str) -> str | int | float | bool | None:
-    """What unquoted text stands for."""
+    """Return the value of an unquoted scalar."""
     if text in _NULL:
         return None
     if text in _BOOLEANS:

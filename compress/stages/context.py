@@ -1,7 +1,7 @@
-"""What stages share: the variants made so far, and how a new one is evaluated and stored.
+"""Context shared by stages: load variants, evaluate and store new ones.
 
-Every variant's folder has `metrics.json` and `test_logits.npy` (float32 `[test images, classes]`); networks of our own
-have `architecture.json` and `model.safetensors`, teachers `head.safetensors`.
+Every variant's folder has `metrics.json` and `test_logits.npy` (float32 `[test images, classes]`), plus
+`architecture.json` and `model.safetensors` for a student and `head.safetensors` for a teacher with a linear head.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from compress.recipe.schema import Recipe
 from compress.results import Accuracy, Inference, Ledger, VariantMetrics
 from compress.stages.planned import Plan
 from compress.stages.teacher import TeacherStage
-from compress.stages.teacher_inputs import embeddings_of
+from compress.stages.teacher_inputs import embeddings_identity
 from compress.store.store import Store
 from compress.training.loggers import FitLoggers
 from compress.training.teacher_cache import Embedder
@@ -45,7 +45,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class StageContext:
-    """What stages need besides their own settings."""
+    """Everything that stages need besides their own settings."""
 
     plan: Plan
     store: Store
@@ -57,11 +57,11 @@ class StageContext:
         return self.plan.recipe
 
     def folder(self, identifier: str) -> Path:
-        """Return the store entry of a stage."""
+        """Return the folder of a stage in the store."""
         return self.store.path(self.plan.stage(identifier).key)
 
     def metrics(self, identifier: str) -> VariantMetrics:
-        """Read what was measured of a variant when it was made."""
+        """Read the metrics of a variant."""
         return VariantMetrics.read(self.folder(identifier) / METRICS)
 
     def parent_network(self, parent: str | None) -> Network:
@@ -70,7 +70,7 @@ class StageContext:
         return load_variant(self.folder(parent))
 
     def teacher(self, identifier: str) -> LoadedTeacher:
-        """Load a teacher as its library builds it."""
+        """Load a teacher with its library."""
         return load_teacher(
             self._teacher_stage(identifier).teacher, self.recipe.data, self.data.classes, self.data.resolution
         )
@@ -78,7 +78,7 @@ class StageContext:
     def embedder(
         self, identifier: str, splits: Sequence[Split], augment: bool, loaded: LoadedTeacher | None = None
     ) -> Embedder:
-        """Return what embeds views of the images of `splits` with a teacher, and keeps them in the store."""
+        """Return an embedder of the views of `splits`, which caches a teacher's embeddings in the store."""
         teacher = self._teacher_stage(identifier).teacher
         return Embedder(
             self.store,
@@ -87,11 +87,11 @@ class StageContext:
             self.recipe.data.views if augment else PLAIN,
             self.recipe.seed,
             teacher.batch,
-            embeddings_of(self.data, splits, embedding_id(teacher)),
+            embeddings_identity(self.data, splits, embedding_id(teacher)),
         )
 
     def classifier(self, identifier: str) -> tuple[nn.Module, Preprocess]:
-        """Load a variant of any kind, on the CPU and in eval mode, with what images go through before it."""
+        """Load a variant of any kind with its preprocessing, on the CPU and in eval mode."""
         if isinstance(self.plan.stage(identifier).stage, TeacherStage):
             loaded = replace(self.teacher(identifier), head=stored_head(self.folder(identifier)))
             return loaded.classifier(), loaded.preprocess
@@ -105,7 +105,7 @@ class StageContext:
 
 
 def stored_head(folder: Path) -> nn.Module:
-    """Load the head that a teacher stage stored: embeddings `[b, width]` to logits `[b, classes]`."""
+    """Load the stored head of a teacher: embeddings `[b, width]` to logits `[b, classes]`."""
     path = folder / "head.safetensors"
     if not path.exists():
         return nn.Identity()
@@ -117,7 +117,7 @@ def stored_head(folder: Path) -> nn.Module:
 
 
 def predict_test(context: StageContext, model: nn.Module, preprocess: Preprocess, label: str) -> Logits:
-    """Compute the logits of the test images, float32 `[images, classes]`, with progress."""
+    """Compute the logits of the test images, float32 `[images, classes]`, with a progress bar."""
     model.to(memory_format=torch.channels_last)
     return predict_split(
         model,
@@ -130,7 +130,7 @@ def predict_test(context: StageContext, model: nn.Module, preprocess: Preprocess
 
 
 def float_inference(model: nn.Module, preprocess: Preprocess, size: int) -> Inference:
-    """Return the cost of inference of a network in FP32 whose weights take `size` bytes."""
+    """Return the inference cost of an FP32 network whose weights take `size` bytes."""
     counted = count(model, preprocess.resolution)
     return Inference(
         macs=counted.macs,
@@ -146,21 +146,21 @@ def float_inference(model: nn.Module, preprocess: Preprocess, size: int) -> Infe
 
 
 def test_accuracy(logits: Logits, labels: NDArray[np.int64]) -> Accuracy:
-    """Return the accuracy on the test split, of logits `[images, classes]` and labels `[images]`."""
+    """Return the test accuracy of logits `[images, classes]` with labels `[images]`."""
     return Accuracy.model_validate(accuracy_record(logits.argmax(1), labels, "test"))
 
 
 def store_network(
     context: StageContext, label: str, folder: Path, network: Network, ledger: Ledger, **details: object
 ) -> None:
-    """Store a float network and evaluate what was stored: it is read back first.
+    """Store a float network, load it back and evaluate it.
 
     Args:
-        context: Of the run.
-        label: Id of the stage, for the progress.
-        folder: Of the store entry.
-        network: What was made.
-        ledger: What making it took.
+        context: Context of the run.
+        label: Id of the stage, for the progress bar.
+        folder: Folder of the store entry.
+        network: Network to store.
+        ledger: Training ledger of the variant.
         details: `pruning` or `sparsity` of `VariantMetrics`.
     """
     save_variant(folder, network)
@@ -176,10 +176,10 @@ def store_metrics(
     """Write `metrics.json` and `test_logits.npy`.
 
     Raises:
-        CompressError: the network's logits are NaN or infinite.
+        CompressError: logits are NaN or infinite.
     """
     if not np.isfinite(logits).all():
-        raise CompressError("non-finite logits on the test split; lower the learning rate, or check the weights")
+        raise CompressError("non-finite logits on the test split; lower the learning rate or check the weights")
     labels = context.data.test.labels
     assert labels is not None
     np.save(folder / LOGITS, logits)
@@ -187,5 +187,5 @@ def store_metrics(
     metrics = VariantMetrics.model_validate({"accuracy": record, "inference": inference, "training": ledger, **details})
     metrics.write(folder / METRICS)
     if inference.uncounted_operators:
-        say(f"  not counted in its MACs: {', '.join(inference.uncounted_operators)}")
+        say(f"  operators not counted as MACs: {', '.join(inference.uncounted_operators)}")
     say(f"  top-1 on test {record.top1:.2%} ({record.correct} of {record.n})")

@@ -1,6 +1,6 @@
-"""Compute and time to expect of planned stages, from short timings on this machine, each made once.
+"""Expected compute and time of planned stages, from short timings on this machine that are cached.
 
-Imports torch only where a network was not timed before.
+Imports torch only to time a network that is not cached.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from compress.recipe.fit import Distillation, Fit
 from compress.stages.kind import MODEL_PACKAGES
 from compress.stages.planned import Plan, PlannedStage
 from compress.stages.teacher import TeacherStage
-from compress.stages.teacher_inputs import TEACHER_PACKAGES, embeddings_of, learnt_from
+from compress.stages.teacher_inputs import TEACHER_PACKAGES, embeddings_identity, training_views
 from compress.store.store import Store
 from compress.utils.hashing import file_digest, key_of
 from compress.utils.json_cache import recall, remember
 from compress.utils.system import cores, graphics, processor, version_of
 
-REVISION = 1  # raised when networks are counted or timed in another way
+REVISION = 1  # raised when counting or timing changes
 NAME = "networks"
 
 
 class Cost(NamedTuple):
-    """Compute and time to expect of a stage."""
+    """Expected MACs and seconds of a stage."""
 
     macs: float
     seconds: float
@@ -42,9 +42,9 @@ class NetworkCost(NamedTuple):
     """Cost of a network per image.
 
     Attributes:
-        forward: Multiply-accumulates of the forward pass.
-        training: Multiply-accumulates of a training step, 0 for a network that is never trained.
-        seconds: Of what is done with it: a training step, or a forward pass of a teacher.
+        forward: MACs of the forward pass.
+        training: MACs of a training step, 0 for a teacher.
+        seconds: Time of a training step, or of a forward pass of a teacher.
     """
 
     forward: int
@@ -53,7 +53,7 @@ class NetworkCost(NamedTuple):
 
 
 class CostModel:
-    """What the networks of a plan cost. A network that was timed in this store before is not built again."""
+    """Expected cost of the stages of a plan; networks are timed once per store."""
 
     def __init__(self, plan: Plan, store: Store, data: ImageData) -> None:
         self.plan, self.store, self.data = plan, store, data
@@ -64,48 +64,48 @@ class CostModel:
         self._embedding_ids: dict[str, dict[str, str]] = {}
 
     def expect(self, planned: PlannedStage) -> Cost:
-        """Return the cost to expect of a stage that the store does not hold."""
+        """Return the expected cost of a stage that is not in the store."""
         return planned.stage.cost(planned, self)
 
-    # --- what stages are made of --------------------------------------------------------------------------------------
+    # --- parts of a stage ---------------------------------------------------------------------------------------------
 
     def fixed(self, seconds: float) -> Cost:
         return Cost(0, seconds)
 
     def inference(self, teacher: str, images: int) -> Cost:
-        """Forward passes of a teacher."""
+        """Return the cost of teacher forward passes."""
         network = self._teacher(teacher)
         return Cost(network.forward * images, network.seconds * images)
 
     def forward(self, planned: PlannedStage, images: int) -> Cost:
-        """Forward passes of a student, a third of the time of training steps."""
+        """Return the cost of student forward passes, at a third of the time of training steps."""
         network = self._student(planned, masked=False)
         return Cost(images * network.forward, images * network.seconds / 3)
 
     def calibration(self, planned: PlannedStage, images: int, seconds: float) -> Cost:
-        """Forward passes that take `seconds` with all that is done around them."""
+        """Return the cost of forward passes that take `seconds`, overhead included."""
         return Cost(self._student(planned, masked=False).forward * images, seconds)
 
     def fit(self, planned: PlannedStage, settings: Fit, keep: float = 1.0, *, masked: bool = False) -> Cost:
-        """Training of a network, with the embeddings of its teacher that nobody made yet.
+        """Return the cost of training, including teacher embeddings that are not cached yet.
 
         Args:
             planned: The stage that trains.
-            settings: How.
-            keep: Share of the network's cost that is left while it trains, summed over its rounds.
-            masked: Whether weights are masked, so that all taps of convolutions are computed.
+            settings: Training settings.
+            keep: Remaining share of the network's cost while it trains, summed over rounds.
+            masked: Whether weights are masked, so that all convolution taps are computed.
         """
         network = self._student(planned, masked=masked)
         if not planned.teacher or not isinstance(settings, Distillation):
             images = len(self.data.train.images) * settings.epochs
             return Cost(images * network.training * keep, images * network.seconds * keep)
-        images = sum(len(split.images) for split in learnt_from(self.data, settings)[0]) * settings.epochs
+        images = sum(len(split.images) for split in training_views(self.data, settings)[0]) * settings.epochs
         embedded = images if settings.teacher == "live" else self._to_embed(planned.teacher, settings)
         teacher = self.inference(planned.teacher, embedded) if embedded else Cost(0, 0.0)
         return Cost(images * network.training * keep, images * network.seconds * keep) + teacher
 
     def lineage(self, identifier: str, until: str | None) -> Cost:
-        """Cost of a variant and of all that it was made from, down to but without the stage `until`."""
+        """Return the cost of a variant and its ancestors, up to but excluding the stage `until`."""
         total, name = Cost(0, 0.0), identifier
         while name and name != until:
             planned = self.plan.stage(name)
@@ -116,9 +116,9 @@ class CostModel:
     # --- networks -----------------------------------------------------------------------------------------------------
 
     def _to_embed(self, teacher: str, settings: Distillation) -> int:
-        """Embeddings that neither the store holds nor an earlier stage of the plan leaves there."""
-        splits, count = learnt_from(self.data, settings)
-        identity = embeddings_of(self.data, splits, self._embedding_id(teacher))
+        """Count the embeddings that neither the store nor an earlier stage of the plan provides."""
+        splits, count = training_views(self.data, settings)
+        identity = embeddings_identity(self.data, splits, self._embedding_id(teacher))
         views, seed = self.plan.recipe.data.views if settings.augment else PLAIN, self.plan.recipe.seed
         keys = {view_key(identity, views, seed, view) for view in range(count)} - self._embedded
         new = {key for key in keys if not self.store.has(key)}
@@ -126,7 +126,7 @@ class CostModel:
         return len(new) * sum(len(split.images) for split in splits)
 
     def _embedding_id(self, teacher: str) -> dict[str, str]:
-        """Hashed once: its files of weights are large."""
+        """Return the identity of a teacher's embeddings; cached, because hashing large weight files is slow."""
         if teacher not in self._embedding_ids:
             self._embedding_ids[teacher] = embedding_id(self._teacher_stage(teacher).teacher)
         return self._embedding_ids[teacher]
@@ -169,7 +169,7 @@ class CostModel:
     def _cost(
         self, name: str, identity: Callable[[], dict[str, Any]], measure: Callable[[], NetworkCost]
     ) -> NetworkCost:
-        """Return what a network costs, measured where this store does not know it of such a network and machine."""
+        """Return the cost of a network, measuring it if it is not cached for this machine."""
         if name not in self._costs:
             key = key_of(
                 revision=REVISION,

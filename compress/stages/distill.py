@@ -13,10 +13,10 @@ from compress.stages.kind import NetworkStage
 
 
 class DistillStage(NetworkStage, Distillation):
-    """Training on the teacher's outputs for views of labelled and unlabelled images."""
+    """Distillation from a teacher, on views of labelled and unlabelled images."""
 
     kind: Literal["distill"]
-    from_: Identifier = Field(alias="from", description="the teacher stage")
+    from_: Identifier = Field(alias="from", description="id of the teacher stage")
 
     starts_from: ClassVar[frozenset[str]] = frozenset({TEACHER})
     lineage: ClassVar[str] = "distilled"

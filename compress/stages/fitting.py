@@ -1,4 +1,4 @@
-"""Training in stages: with a teacher or without, every part of the compute in the training ledger."""
+"""Training of stages, with or without a teacher; all compute is charged to the training ledger."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from compress.results import CurvePoint, Divergence, Ledger
 from compress.stages.context import StageContext, store_network, stored_head
 from compress.stages.kind import NetworkStage
 from compress.stages.planned import PlannedStage
-from compress.stages.teacher_inputs import learnt_from
+from compress.stages.teacher_inputs import training_views
 from compress.training.dead_taps import without_dead_taps
 from compress.training.fit import FitResult, fit
 from compress.training.module import FitModule
@@ -32,8 +32,8 @@ from compress.training.teacher_signal import CachedTeacher, OnlineTeacher, Teach
 
 
 @dataclass(frozen=True)
-class _Lesson:
-    """What a network is trained on: images, the teacher's answers to them, and what getting these has cost so far."""
+class _TrainingInputs:
+    """Training splits, teacher outputs for them, and the ledger that includes the cost of the outputs."""
 
     splits: Sequence[Split]
     teacher: TeacherSignal | None
@@ -49,41 +49,41 @@ def fit_stage(
     ledger: Ledger,
     *callbacks: Callback,
 ) -> Ledger:
-    """Train a network in place: on the teacher that the stage descends from, or on labels where there is none.
+    """Train a network in place: by distillation if the stage descends from a teacher, else on labels.
 
     Args:
-        context: Of the run.
+        context: Context of the run.
         planned: The stage.
-        folder: Where the state of an unfinished training is kept, below `scratch/`.
-        network: What is trained.
-        settings: How.
-        ledger: What was spent on the network before.
-        callbacks: Of Lightning.
+        folder: Folder for training checkpoints, below `scratch/`.
+        network: Network to train.
+        settings: Training settings.
+        ledger: Compute spent on the network before.
+        callbacks: Additional Lightning callbacks.
 
     Returns:
-        The ledger with what the training took.
+        The ledger, charged with the training.
     """
     if planned.teacher and isinstance(settings, Distillation):
-        lesson = _taught(context, planned.teacher, settings, ledger)
+        inputs = _teacher_inputs(context, planned.teacher, settings, ledger)
     else:
-        lesson = _Lesson([context.data.train], None, ledger)
-    return _train(context, planned, folder, network, settings, lesson, callbacks)
+        inputs = _TrainingInputs([context.data.train], None, ledger)
+    return _train(context, planned, folder, network, settings, inputs, callbacks)
 
 
-def _taught(context: StageContext, teacher: str, settings: Distillation, ledger: Ledger) -> _Lesson:
+def _teacher_inputs(context: StageContext, teacher: str, settings: Distillation, ledger: Ledger) -> _TrainingInputs:
     head = stored_head(context.folder(teacher))
-    splits, views = learnt_from(context.data, settings)
+    splits, views = training_views(context.data, settings)
     if settings.teacher == "live":
         image_macs = context.metrics(teacher).inference.macs
-        return _Lesson(splits, OnlineTeacher(context.teacher(teacher), head, views, image_macs), ledger)
+        return _TrainingInputs(splits, OnlineTeacher(context.teacher(teacher), head, views, image_macs), ledger)
     files, ledger = _embeddings(context, teacher, splits, settings, views, ledger)
-    return _Lesson(splits, CachedTeacher(files, head), ledger)
+    return _TrainingInputs(splits, CachedTeacher(files, head), ledger)
 
 
 def _embeddings(
     context: StageContext, teacher: str, splits: Sequence[Split], settings: Distillation, views: int, ledger: Ledger
 ) -> tuple[list[Path], Ledger]:
-    """Return the files of the teacher's embeddings, and the ledger with those that it did not hold yet."""
+    """Return the files of the teacher's embeddings, and the ledger charged with those not in it yet."""
     embedder = context.embedder(teacher, splits, settings.augment)
     files = embed_views(embedder, views)
     if settings.verify:
@@ -103,18 +103,18 @@ def _train(
     folder: Path,
     network: Network,
     settings: Fit,
-    lesson: _Lesson,
+    inputs: _TrainingInputs,
     callbacks: Sequence[Callback],
 ) -> Ledger:
-    model, preprocess, teacher = network.model, network.preprocess, lesson.teacher
+    model, preprocess, teacher = network.model, network.preprocess, inputs.teacher
     validation = context.data.test if settings.select_on == "test" else context.data.validation
-    with without_dead_taps(model, preprocess.resolution):  # what is not computed is not counted either
-        counted = _counted(context, planned, model)
+    with without_dead_taps(model, preprocess.resolution):  # taps that are not computed are not counted either
+        counted = _countable(context, planned, model)
         forward_macs = macs(counted, preprocess.resolution)
         module = FitModule(
             model,
             preprocess,
-            lesson.splits,
+            inputs.splits,
             validation,
             context.recipe.data.views if settings.augment else PLAIN,
             settings,
@@ -128,13 +128,13 @@ def _train(
     validation_macs = len(fitted.curve) * len(validation.images) * forward_macs
     lost = fitted.lost_images * (module.step_macs // module.step_images)
     label = planned.stage.fit_label
-    return _charged(lesson.ledger, label, fitted, settings, online_macs, validation_macs, lost)
+    return _charged(inputs.ledger, label, fitted, settings, online_macs, validation_macs, lost)
 
 
 def _charged(
     ledger: Ledger, label: str, fitted: FitResult, settings: Fit, online_macs: int, validation_macs: int, lost: int
 ) -> Ledger:
-    """Return the ledger with a training in it."""
+    """Charge a training to the ledger."""
     before, epochs = ledger.macs, len(fitted.curve)
     spent = int(fitted.curve[-1]["macs"]) if fitted.curve else 0
     ledger = ledger.charge(f"{label}: forward and backward, {epochs} epochs", spent - online_macs)
@@ -143,28 +143,28 @@ def _charged(
     ledger = ledger.charge(f"{label}: validation after each epoch", validation_macs)
     return ledger.model_copy(
         update={
-            # Apart from what the variant took: a run that was never stopped gives the same figures otherwise.
+            # Kept apart, so that all other figures equal those of an uninterrupted run.
             "interrupted": (ledger.interrupted or 0) + lost,
             "diverged": (*ledger.diverged, *(Divergence.model_validate(each) for each in fitted.diverged)),
             "wall_s": round(ledger.wall_s + fitted.wall_s, 3),
             "steps": fitted.steps,
-            # What was once selected on the test images stays so through repair.
+            # Selection on the test split carries over to variants made from this one.
             "selected_on": "test" if ledger.selected_on == "test" else settings.select_on,
             "curve": tuple(CurvePoint(macs=int(before + p["macs"]), top1=p["top1"]) for p in fitted.curve),
         }
     )
 
 
-def _counted(context: StageContext, planned: PlannedStage, model: nn.Module) -> nn.Module:
-    """Return the network to count: of a graph that simulates integers, the float one that it was made from."""
+def _countable(context: StageContext, planned: PlannedStage, model: nn.Module) -> nn.Module:
+    """Return the network to count MACs of: for a quantization-aware graph, its float parent."""
     return context.parent_network(planned.parent).model if isinstance(model, GraphModule) else model
 
 
 def new_student(context: StageContext, stage: NetworkStage) -> Network:
-    """Create the network that a stage starts with.
+    """Create the initial network of a stage.
 
     Raises:
-        CompressError: its weights cannot be loaded, or are for other classes.
+        CompressError: its checkpoint cannot be loaded, or is for other classes.
     """
     student = stage.student
     resolution = student.resolution or context.data.resolution
@@ -185,7 +185,7 @@ def new_student(context: StageContext, stage: NetworkStage) -> Network:
 
 
 def make_network(context: StageContext, planned: PlannedStage, folder: Path) -> None:
-    """Create the student of a stage, train it, and store it."""
+    """Create, train and store the student of a stage."""
     stage = planned.stage
     assert isinstance(stage, NetworkStage)
     network = new_student(context, stage)

@@ -1,6 +1,6 @@
-"""The base of every kind of stage: one class declares all that the rest of the package must know about a kind.
+"""Base of all stage kinds: one class declares everything that the rest of the package needs to know about a kind.
 
-A new kind is a module with a subclass of `StageKind` and one line in `compress.registry.STAGES`; a plugin brings one
+A new kind is a module with a subclass of `StageKind` and one line in `compress.registry.STAGES`; plugins register one
 with `compress.plugins.stage`. The code that makes the variant is imported when it runs. Imports no torch.
 """
 
@@ -30,20 +30,20 @@ Maker = Callable[["StageContext", PlannedStage, Path], None]
 MODEL_PACKAGES = ("torch", "torchvision", "timm")
 FIT_PACKAGES = (*MODEL_PACKAGES, "lightning")
 IDENTITY = ("id", "from_", "published", "verify")
-"""Keys that change no result."""
+"""Keys that do not affect the result."""
 
 
 class StageKind(StageSection):
     """A kind of stage.
 
     Attributes:
-        maker: `module:function` that makes the variant: `(context, planned, folder)`, filling `folder`.
-        fit_label: What the training ledger calls the training of this stage.
-        pruner: Whether `compress-model list pruners` has it.
-        control: Whether it is the control of the variant that it starts from, with which the report compares it.
+        maker: `module:function` that makes the variant: called with `(context, planned, folder)`, it fills `folder`.
+        fit_label: Name of its training in the training ledger.
+        pruner: Whether `compress-model list pruners` lists it.
+        control: Whether it is a control of its parent, which the report compares it with.
         continues_ledger: Whether its training compute includes its parent's.
-        lineage: How the report's lineage says that a variant was made.
-        tag: Tag of the model card for variants that went through it.
+        lineage: How the variant was made, for the lineage in the report.
+        tag: Model card tag of variants that went through it.
     """
 
     maker: ClassVar[str]
@@ -55,20 +55,20 @@ class StageKind(StageSection):
     tag: ClassVar[str | None] = None
 
     def progress(self) -> str:
-        """Return what the stage does, for the line that announces it."""
+        """Return a short description of the work, for the console."""
         return f"{self.kind} {', '.join(self.parents())}".strip()
 
     def load_maker(self) -> Maker:
         """Import the function that makes the variant."""
         return cast(Maker, load_entry(self.maker))
 
-    # --- its key ------------------------------------------------------------------------------------------------------
+    # --- store key ----------------------------------------------------------------------------------------------------
 
     def plan(self, planner: Planner) -> list[PlannedStage]:
-        """Return the entries of the store that the stage makes, with their keys.
+        """Return the store entries that the stage makes, with their keys.
 
         Raises:
-            CompressError: local weights that the stage names are missing.
+            CompressError: local weights of the stage cannot be read.
         """
         parent = next(iter(self.parents()), None)
         ancestor = teacher_of(planner.recipe, self.id)
@@ -80,30 +80,30 @@ class StageKind(StageSection):
         return [PlannedStage(self.id, self, key, parent, teacher)]
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
-        """Return the settings that determine the result, as plain data."""
+        """Return the settings that determine the result, as JSON data."""
         nested: Any = {**dict.fromkeys(IDENTITY, True), "repair": {"verify"}, "training": {"verify"}}
         settings = self.model_dump(mode="json", exclude=nested)
-        own = settings.get("seed")  # the recipe's own seed, written out, makes the same
+        own = settings.get("seed")  # the recipe's seed written out gives the same result
         seed = recipe.seed if own in (None, recipe.seed) else [recipe.seed, own]
         fit = recipe.trainer.model_dump(include={"devices", "num_nodes", "precision"})
         return {**settings, "views": recipe.data.views.model_dump(), "fit": fit, "seed": seed}
 
     def packages(self) -> tuple[str, ...]:
-        """Return the packages whose versions enter the key."""
+        """Return the packages whose versions are part of the key."""
         return FIT_PACKAGES
 
     def learns_from_ancestor(self) -> bool:
-        """Return whether the teacher that the stage descends from, and does not name, determines its result."""
+        """Return whether the result depends on the teacher that the stage descends from."""
         return False
 
     @property
     def precision(self) -> str:
-        """Precision of what the stage makes."""
+        """Numeric precision of the variant."""
         return "fp32"
 
     @property
     def allowed_loss(self) -> float | None:
-        """Validation accuracy that a file may lose to be chosen for its speed; None where no file is chosen."""
+        """Accepted accuracy loss on validation when selecting the fastest runtime; None without selection."""
         return None
 
     # --- before it runs -----------------------------------------------------------------------------------------------
@@ -116,32 +116,32 @@ class StageKind(StageSection):
         """Check that optional packages other than runtimes are installed.
 
         Raises:
-            CompressError: one is missing; the message has the command that adds it.
+            CompressError: one is missing; the message has the command that installs it.
         """
 
     def check_data(self, data: ImageData) -> None:
-        """Check that the prepared data has what the stage takes from it.
+        """Check that the prepared data has the images that the stage needs.
 
         Raises:
-            UsageError: it has not.
+            UsageError: a split that it needs is empty.
         """
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
-        """Return the multiply-accumulates and seconds to expect."""
+        """Return the expected MACs and seconds."""
         raise NotImplementedError
 
     def joined_by_devices(self) -> bool:
-        """Return whether further processes of a fit on several devices take part in the stage."""
+        """Return whether all processes of a multi-device run take part in the stage."""
         return any(fit.epochs > 0 for _, fit in self.fits())
 
     # --- after it ran -------------------------------------------------------------------------------------------------
 
     def as_origin(self) -> NetworkStage | None:
-        """Return the stage itself where it creates a network, None where it works on its parent's."""
+        """Return the stage itself if it creates a network, None if it works on its parent's."""
         return None
 
     def pretraining(self) -> Pretraining | None:
-        """Return what is stated of the training of a teacher's own weights."""
+        """Return the training compute of pretrained weights, if stated."""
         return None
 
 
@@ -165,7 +165,7 @@ class NetworkStage(StageKind, Fit):
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         settings = super().key_settings(recipe)
-        if self.student.checkpoint:  # the content of the file counts, not where it lies
+        if self.student.checkpoint:  # the content of the file counts, not its path
             settings["student"]["checkpoint"] = self._checkpoint_digest(self.student.checkpoint)
         return settings
 
@@ -176,27 +176,28 @@ class NetworkStage(StageKind, Fit):
         try:
             return file_digest(Path(path))
         except OSError as error:
-            raise CompressError(f"stage {self.id}: no checkpoint {path}; correct `student.checkpoint`") from error
+            message = f"cannot read checkpoint {path}; correct `student.checkpoint`"
+            raise CompressError(f"stage {self.id}: {message}") from error
 
 
-SET_ELSEWHERE = frozenset(
+RESERVED_OPTIONS = frozenset(
     {
         *("num_classes", "img_size", "pretrained", "weights"),
-        *("checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay"),  # files and addresses, to timm
+        *("checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay"),  # timm: files and addresses
     }
 )
-"""Keyword arguments of model factories that the recipe sets by keys of its own."""
+"""Keyword arguments of model factories that `options` must not set."""
 
 
 def student_problems(student: Student) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with a student as a whole."""
+    """Yield (key, message) for the settings of a student that exclude each other."""
     if student.pretrained and student.checkpoint:
-        yield "student", "starts from `pretrained` or `checkpoint`, not both"
-    if taken := sorted(SET_ELSEWHERE & student.options.keys()):
-        yield "student", f"`options` may not set {', '.join(taken)}: the recipe has keys of its own for them"
+        yield "student", "`pretrained` and `checkpoint` exclude each other; remove one"
+    if reserved := sorted(RESERVED_OPTIONS & student.options.keys()):
+        yield "student", f"`options` must not set {', '.join(reserved)}, which the recipe controls; remove it"
 
 
 def kind_of(stage: StageSection) -> StageKind:
-    """Return a stage of a recipe as its kind; every registered section is one."""
+    """Narrow the type of a stage; all registered sections are `StageKind`s."""
     assert isinstance(stage, StageKind)
     return stage

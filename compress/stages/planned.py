@@ -1,4 +1,4 @@
-"""A recipe as planned stages, each with the key of everything that determines what it makes. Imports no torch."""
+"""Planned stages of a recipe, each with a key of everything that determines its result. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ REVISION = 4
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One entry of the store that a run needs.
+    """One store entry of a plan.
 
     Attributes:
         id: Id of the stage; an export has one entry per variant, `STAGE/VARIANT`.
         key: Key in the store.
-        parent: Id of the variant that it starts from.
-        teacher: Id of the nearest teacher that it descends from.
+        parent: Id of the variant that it starts from, if any.
+        teacher: Id of the nearest teacher that it descends from, if any.
         runtimes: Runtimes that an export writes files for.
     """
 
@@ -44,7 +44,7 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """Stages in an order in which they can run, with the keys of the data and of both measurements on this machine."""
+    """Stages in execution order, with the store keys of the data and of the latency and energy measurements."""
 
     recipe: Recipe
     data_key: str
@@ -56,7 +56,7 @@ class Plan:
         return next(planned for planned in self.stages if planned.id == identifier)
 
     def origin(self, planned: PlannedStage) -> NetworkStage:
-        """Return the stage that created the network which `planned` works on."""
+        """Return the stage that created the network `planned` works on."""
         while (origin := planned.stage.as_origin()) is None:
             assert planned.parent
             planned = self.stage(planned.parent)
@@ -73,14 +73,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Planner:
-    """What stages need to plan themselves: the recipe, the key of its data, and the stages that come before."""
+    """Inputs of planning a stage: the recipe, the key of its data, and the stages planned before."""
 
     recipe: Recipe
     data_key: str
     planned: dict[str, PlannedStage] = field(default_factory=dict)
 
     def key(self, settings: Mapping[str, Any], packages: Sequence[str], parents: Sequence[str]) -> str:
-        """Return the key of an entry: its settings, the versions it depends on, and the keys that it starts from."""
+        """Return the key of an entry from its settings, the versions of its packages, and the keys of its parents."""
         versions = {name: version_of(name) for name in packages}
         own = {"plugins": plugins} if (plugins := digests()) else {}
         return key_of(
@@ -89,5 +89,5 @@ class Planner:
 
 
 def machine(recipe: Recipe) -> dict[str, str | int]:
-    """Return what latency depends on besides the network and its runtime."""
+    """Return the settings of this machine that latency depends on."""
     return {"processor": processor(), "threads": thread_count(recipe.measure.threads)}

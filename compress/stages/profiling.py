@@ -1,4 +1,4 @@
-"""Cost of a network per image: counted, and timed on this machine."""
+"""Cost of a network per image: MACs counted, and time measured on this machine."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from compress.training.dead_taps import without_dead_taps
 def teacher_cost(
     recipe: Recipe, teacher: OpenClipTeacher | ClassifierTeacher, classes: Sequence[str], resolution: int
 ) -> NetworkCost:
-    """Count and time a teacher on images of the size that it takes."""
+    """Count and time a teacher at its input resolution."""
     loaded = load_teacher(teacher, recipe.data, classes, resolution)
     model, side = loaded.classifier(), loaded.preprocess.resolution
     return NetworkCost(macs(model, side), 0, _seconds_per_image(model, side, recipe, train=False))
 
 
 def student_cost(recipe: Recipe, student: Student, classes: int, side: int, *, masked: bool) -> NetworkCost:
-    """Count and time a student in training; `masked` layers keep all their taps."""
+    """Count and time training of a student; with `masked` weights, all convolution taps are computed."""
     model = create_student(student, classes, side)
     forward = macs(model, side)
     with nullcontext() if masked else without_dead_taps(model, side):
@@ -45,10 +45,10 @@ def _seconds_per_image(model: nn.Module, side: int, recipe: Recipe, *, train: bo
     for _ in range(3):
         started = time.perf_counter()
         with torch.set_grad_enabled(train):
-            answers = model(images)
+            outputs = model(images)
             if train:
-                answers.square().mean().backward()
-        float(answers.detach().sum())  # waits for the device
+                outputs.square().mean().backward()
+        float(outputs.detach().sum())  # synchronizes with the device
         times.append(time.perf_counter() - started)
     model.cpu()
     return min(times) / batch

@@ -1,4 +1,4 @@
-"""Packages whose versions decide what a file for a runtime contains."""
+"""Packages whose versions determine the content of exported files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ EXPORT_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino")
 
 
 def runtime_packages(runtimes: Sequence[str]) -> tuple[str, ...]:
-    """Return the packages behind the files of `runtimes`, each once."""
+    """Return the packages used to export to `runtimes`, without duplicates."""
     packages = (package for name in runtimes for package in find_runtime(name).packages)
     return tuple(dict.fromkeys((*EXPORT_PACKAGES, *packages)))

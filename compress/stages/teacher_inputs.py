@@ -1,4 +1,4 @@
-"""What a distillation asks its teacher, and what stands for the answers in the store. Imports no torch."""
+"""Images and views that a distillation needs from its teacher, and the identity of the embeddings. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from compress.utils.system import version_of
 TEACHER_PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch")
 
 
-def learnt_from(data: ImageData, settings: Distillation) -> tuple[list[Split], int]:
-    """The images that a distillation learns from, and how many views of each its epochs come to."""
-    learn_unlabeled = settings.unlabeled and len(data.unlabeled.images) > 0
-    splits = [data.train, data.unlabeled] if learn_unlabeled else [data.train]
+def training_views(data: ImageData, settings: Distillation) -> tuple[list[Split], int]:
+    """Return the splits that a distillation trains on, and the number of views per image over its epochs."""
+    use_unlabeled = settings.unlabeled and len(data.unlabeled.images) > 0
+    splits = [data.train, data.unlabeled] if use_unlabeled else [data.train]
     return splits, min(settings.views, max(1, settings.epochs)) if settings.augment else 1
 
 
-def embeddings_of(data: ImageData, splits: Sequence[Split], teacher: dict[str, str]) -> dict[str, str]:
-    """What besides the view determines a teacher's embeddings of `splits`; `teacher` is its `embedding_id`."""
+def embeddings_identity(data: ImageData, splits: Sequence[Split], teacher: dict[str, str]) -> dict[str, str]:
+    """Return what determines a teacher's embeddings of `splits`, except the view; `teacher` is its `embedding_id`."""
     names = [name for name in SPLITS if any(split is getattr(data, name) for split in splits)]
     versions = {name: str(version_of(name)) for name in TEACHER_PACKAGES}
     return {"data": data.key, "splits": "+".join(names), **teacher, **versions}

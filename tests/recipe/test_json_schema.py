@@ -1,4 +1,4 @@
-"""The schema that editors check recipes by takes what the reader takes."""
+"""The JSON Schema for editors accepts the recipes that the loader accepts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEMA = recipe_schema()
 CHECK = jsonschema.Draft202012Validator(SCHEMA)
 
 
-def test_it_is_a_schema() -> None:
+def test_schema_is_valid() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
@@ -44,7 +44,7 @@ def test_shipped_recipes_pass(recipe: Path) -> None:
         ("    epochs: 3", "    teacher: alive"),
     ],
 )
-def test_mistakes_fail(good: str, bad: str) -> None:
+def test_mistakes_are_rejected(good: str, bad: str) -> None:
     def read(text: str) -> Any:
         return read_yaml(text, "recipe.yaml", []).plain()  # YAML 1.2, as editors read it
 

@@ -1,4 +1,4 @@
-"""Whatever is given, only errors for the person come out."""
+"""Fuzzing: any input either loads or raises an error meant for users."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PATHS = paths_of(yaml.safe_load(GOOD))
 
 @QUICK
 @given(st.binary(max_size=300))
-def test_any_bytes(content: bytes) -> None:
+def test_random_bytes(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "any.yaml"
         file.write_bytes(content)
@@ -52,19 +52,19 @@ def test_any_bytes(content: bytes) -> None:
 
 @QUICK
 @given(st.text(max_size=200) | st.lists(WORDS, max_size=40).map("".join))
-def test_any_text(text: str) -> None:
+def test_random_text(text: str) -> None:
     attempt(text)
 
 
 @QUICK
 @given(st.integers(0, len(GOOD)), st.integers(0, 30), st.text(max_size=5) | WORDS)
-def test_any_edit_of_the_text(start: int, length: int, put: str) -> None:
+def test_random_edits_of_the_text(start: int, length: int, put: str) -> None:
     attempt(GOOD[:start] + put + GOOD[start + length :])
 
 
 @QUICK
 @given(st.lists(st.tuples(st.sampled_from(PATHS), VALUES), min_size=1, max_size=4))
-def test_any_change_of_values(changes: list[tuple[tuple[str | int, ...], Any]]) -> None:
+def test_random_values(changes: list[tuple[tuple[str | int, ...], Any]]) -> None:
     recipe = yaml.safe_load(GOOD)
     for path, value in changes:
         holder = recipe
@@ -77,7 +77,7 @@ def test_any_change_of_values(changes: list[tuple[tuple[str | int, ...], Any]]) 
 
 @QUICK
 @given(st.lists(st.text(max_size=30) | st.tuples(st.sampled_from(PATHS), VALUES), max_size=3))
-def test_any_override(overrides: list[Any]) -> None:
+def test_random_overrides(overrides: list[Any]) -> None:
     texts = [
         item if isinstance(item, str) else ".".join(map(str, item[0])) + "=" + json.dumps(item[1]) for item in overrides
     ]

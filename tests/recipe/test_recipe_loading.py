@@ -1,4 +1,4 @@
-"""Composition from configs/, overrides, files, the order of stages, and the fill-ins."""
+"""Composition from configs/, overrides, files, stage order, and defaults."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def messages(text: str, *overrides: str) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
-def test_names_stand_for_sections_and_gaps_are_filled() -> None:
+def test_names_are_replaced_by_sections_and_defaults_are_set() -> None:
     recipe = parse_recipe(SHORT, file="some/my recipe.yaml")
     assert recipe.name == "my-recipe"
     assert recipe.data.source == "cifar10-sample"
@@ -48,12 +48,12 @@ def test_names_stand_for_sections_and_gaps_are_filled() -> None:
     assert (recipe.worth.trend.name, recipe.worth.trend.growth) == ("epoch-fp32", 4.1)
 
 
-def test_the_resolved_recipe_reads_back_the_same() -> None:
+def test_resolved_recipe_round_trips() -> None:
     recipe = parse_recipe(GOOD)
     assert type(recipe).model_validate(recipe.resolved()) == recipe
 
 
-def test_keys_on_top_of_a_part() -> None:
+def test_keys_beside_use_override_the_config() -> None:
     recipe = parse_recipe(SHORT.replace("cifar10-sample", "{use: cifar10, labeled: 70, views: {flip: false}}"))
     assert (recipe.data.source, recipe.data.labeled) == ("cifar10", 70)
     assert (recipe.data.views.flip, recipe.data.views.shift) == (False, 0.125)
@@ -71,12 +71,12 @@ def test_keys_on_top_of_a_part() -> None:
         ("{model: vgg11, library: torchvision}", "torchvision", "vgg11"),
     ],
 )
-def test_students_by_name(written: str, library: str, model: str) -> None:
+def test_student_by_name(written: str, library: str, model: str) -> None:
     student = student_of(written)
     assert (student.library, student.model) == (library, model)
 
 
-def test_a_mistake_inside_a_part_has_the_part_s_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistake_in_a_config_is_reported_at_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in ("data", "teachers", "students", "trends"):
         (tmp_path / "configs" / folder).mkdir(parents=True)
     (tmp_path / "configs/data/mine.yaml").write_text("source: cifar10\n\nvews: {flip: true}\n")
@@ -100,7 +100,7 @@ def test_a_mistake_inside_a_part_has_the_part_s_line(tmp_path: Path, monkeypatch
 # --- overrides ----------------------------------------------------------------------------------------------------
 
 
-def test_overrides() -> None:
+def test_overrides_change_values() -> None:
     recipe = parse_recipe(
         SHORT,
         [
@@ -123,16 +123,16 @@ def test_overrides() -> None:
     assert recipe.description == "a: b"
 
 
-def test_an_override_may_name_a_part_and_then_reach_into_it() -> None:
+def test_override_names_a_config_and_a_later_one_changes_a_key_of_it() -> None:
     recipe = parse_recipe(SHORT, ["data=stl10", "data.views.flip=false"])
     assert (recipe.data.source, recipe.data.views.flip) == ("stl10", False)
 
 
-def test_an_override_mends_a_mistake_of_the_file() -> None:
+def test_override_replaces_a_mistake_in_the_file() -> None:
     assert parse_recipe(SHORT.replace("cifar10-sample", "cifr10"), ["data=cifar10"]).data.source == "cifar10"
 
 
-def test_ids_with_dots() -> None:
+def test_override_reaches_an_id_with_dots() -> None:
     text = SHORT.replace("id: scratch", "id: v1.0-a")
     stage = parse_recipe(text, ["stages.v1.0-a.epochs=2"]).stages[1]
     assert isinstance(stage, TrainStage) and stage.epochs == 2
@@ -141,27 +141,27 @@ def test_ids_with_dots() -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("stages.scratch.epochs=abc", "stages.scratch.epochs: must be a whole number, not 'abc'"),
+        ("stages.scratch.epochs=abc", "stages.scratch.epochs: must be an integer, not 'abc'"),
         ("stages.scratch.epocs=5", "stages.scratch.epocs: unknown key; did you mean 'epochs'?"),
-        ("stages.scrach.epochs=5", "stages has no 'scrach'; did you mean 'scratch'? there are: teacher or scratch"),
-        ("stages.7.epochs=5", "stages has no '7'"),
-        ("stages.scratch.epochs.x=5", "stages.scratch.epochs: must be a whole number, not a section"),
-        ("stages.scratch.lr", "write it as key=value"),
-        ("a..b=1", "write it as key=value"),
-        ("=1", "write it as key=value"),
+        ("stages.scrach.epochs=5", "stages has no entry 'scrach'; did you mean 'scratch'? allowed: teacher or scratch"),
+        ("stages.7.epochs=5", "stages has no entry '7'"),
+        ("stages.scratch.epochs.x=5", "stages.scratch.epochs: must be an integer, not a section"),
+        ("stages.scratch.lr", "expected key=value"),
+        ("a..b=1", "expected key=value"),
+        ("=1", "expected key=value"),
         ("seed=[1", "is not valid YAML"),
-        ("seed=!!python/name:os.system", "the tag"),
-        ("data=cifr10", "data: there is no data 'cifr10'; did you mean 'cifar10'?"),
-        ("data.source.x=1", "data.source is 'cifar10-sample', which has no key 'x'"),
+        ("seed=!!python/name:os.system", "YAML tag"),
+        ("data=cifr10", "data: unknown data set 'cifr10'; did you mean 'cifar10'?"),
+        ("data.source.x=1", "cannot set 'x': data.source is 'cifar10-sample', not a section"),
         (".".join("a" * 40) + "=1", "more than 32 parts"),
     ],
 )
-def test_a_wrong_override_is_its_own_place(override: str, words: str) -> None:
+def test_wrong_override_is_reported_with_its_text(override: str, words: str) -> None:
     found = [message for message in messages(SHORT, override) if message.startswith(f"--set {override[:50]}")]
     assert any(words in message for message in found), messages(SHORT, override)
 
 
-def test_wrong_overrides_and_mistakes_of_the_file_come_together() -> None:
+def test_mistakes_in_overrides_and_file_are_reported_together() -> None:
     found = messages(SHORT + "sede: 3\n", "nonsense", "stages.scratch.epochs=abc")
     assert len(found) == 3
     assert found[0].startswith("bad.yaml:5: sede")
@@ -178,7 +178,7 @@ def one_line(path: str | Path) -> str:
     return str(caught.value)
 
 
-def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+def test_files_that_are_not_recipes_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(GOOD)
     (tmp_path / "latin.yaml").write_bytes(b"name: x\ndescription: \xe9t\xe9\n")
     (tmp_path / "empty.yaml").write_bytes(b"")
@@ -190,13 +190,13 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     assert "larger than 1 MiB" in one_line(tmp_path / "large.yaml")
     assert "is a folder" in one_line(tmp_path)
     assert "not a file" in one_line("/dev/zero")
-    assert "no such recipe" in one_line("a\0b")
-    assert "no such recipe" in one_line("x" * 5000)
+    assert "recipe not found" in one_line("a\0b")
+    assert "recipe not found" in one_line("x" * 5000)
     assert "did you mean 'quickstart'?" in one_line("quikstart")
     assert "did you mean 'jetson_example/train'?" in one_line("jetson_example/trian")
 
 
-def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.yaml").write_text(GOOD)
 
     def refuse(*_: object) -> None:  # root may read everything
@@ -206,13 +206,13 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "mine.yaml: cannot be read (Permission denied)" in one_line(tmp_path / "mine.yaml")
 
 
-def test_a_byte_order_mark_is_no_part_of_the_recipe(tmp_path: Path) -> None:
+def test_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "bom.yaml").write_bytes(b"\xef\xbb\xbf" + SHORT.replace("\n", "\r\n").encode())
     assert load_recipe(tmp_path / "bom.yaml").name == "bom"
 
 
 @pytest.mark.parametrize("path", sorted(resources.shipped("recipes").rglob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_recipes(path: Path) -> None:
+def test_shipped_recipe_loads_by_name_and_by_path(path: Path) -> None:
     named = load_recipe(path.relative_to(resources.shipped("recipes")).with_suffix(""))
     assert load_recipe(path) == named
     ordered_stages(load_recipe(path))
@@ -226,7 +226,7 @@ def test_shipped_recipes(path: Path) -> None:
         for name in resources.config_names(folder)
     ],
 )
-def test_shipped_configs(folder: str, name: str) -> None:
+def test_shipped_config_loads(folder: str, name: str) -> None:
     key = {"data": "data", "teachers": "stages.teacher.teacher", "students": "stages.scratch.student"}
     parse_recipe(SHORT, [f"{key.get(folder, f'worth.{folder[:-1]}')}={name}"])
 
@@ -241,16 +241,16 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("name", [name for name in resources.config_names("deployments") if name != "on-device"])
-def test_every_number_of_a_device_has_its_source(name: str) -> None:
+def test_figures_of_a_shipped_device_have_a_source(name: str) -> None:
     (device,) = parse_recipe(SHORT, [f"worth.deployments=[{name}]"]).worth.deployments
     assert device.name == name and device.hardware and device.runtime
-    told = device.source
-    assert "Hardware" in told and "an example" in told, "budgets are the user's"
+    source = device.source
+    assert "Hardware" in source and "an example" in source, "budgets are the user's"
     for key, word in NUMBERS.items():
-        assert getattr(device, key) is None or word in told, (key, word)
+        assert getattr(device, key) is None or word in source, (key, word)
 
 
-def test_a_device_is_named_changed_or_written_out() -> None:
+def test_device_is_named_changed_or_defined_in_full() -> None:
     text = (
         SHORT + "worth:\n  deployments:\n    - cloud-cpu\n    - {use: cloud-cpu, name: mine, budgets: {size_mb: 5}}\n"
     )
@@ -264,7 +264,7 @@ def test_a_device_is_named_changed_or_written_out() -> None:
 # --- the graph ----------------------------------------------------------------------------------------------------
 
 
-def test_stages_run_after_what_they_start_from() -> None:
+def test_stages_are_ordered_by_dependency() -> None:
     head, _, tail = GOOD.partition("stages:\n")
     stages, _, rest = tail.partition("worth:")
     teacher, distilled, *others = stages.split("  - id: ")[1:]
@@ -275,14 +275,14 @@ def test_stages_run_after_what_they_start_from() -> None:
     assert ordered_stages(parse_recipe(GOOD)) == list(parse_recipe(GOOD).stages)
 
 
-def test_stages_that_wait_for_one_another() -> None:
+def test_missing_dependency_has_no_order() -> None:
     recipe = parse_recipe(GOOD)
     lost = recipe.model_copy(update={"stages": recipe.stages[2:]})
-    with pytest.raises(ValueError, match="a stage starts from itself or from none: pruned, int8, files"):
+    with pytest.raises(ValueError, match="circular or missing dependencies: pruned, int8, files"):
         ordered_stages(lost)
 
 
-def test_the_teacher_that_a_stage_descends_from() -> None:
+def test_teacher_of_a_stage_is_its_nearest_teacher_ancestor() -> None:
     recipe = parse_recipe(GOOD)
     teacher = recipe.stages[0]
     assert [teacher_of(recipe, name) for name in ("distilled", "pruned", "int8")] == [teacher] * 3
@@ -293,7 +293,7 @@ def test_the_teacher_that_a_stage_descends_from() -> None:
         teacher_of(recipe, "nothing")
 
 
-def test_no_torch_is_loaded() -> None:
+def test_loading_a_recipe_does_not_import_torch() -> None:
     program = "import sys, compress.recipe; compress.recipe.load_recipe('quickstart'); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

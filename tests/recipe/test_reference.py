@@ -1,4 +1,4 @@
-"""The reference that is shipped is the one of this schema."""
+"""The shipped recipe reference matches the schema."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def rows(section: str) -> dict[str, list[str]]:
     }
 
 
-def test_the_shipped_reference_is_current() -> None:
-    assert SHIPPED.read_text() == reference() + "\n", "write it again: compress-model schema --markdown"
+def test_shipped_reference_is_up_to_date() -> None:
+    assert SHIPPED.read_text() == reference() + "\n", "regenerate it: compress-model schema --markdown"
 
 
-def test_every_key_of_a_section_is_there_with_its_default_and_bounds() -> None:
+def test_section_lists_every_key_with_default_and_bounds() -> None:
     fields = {field.alias or name: field for name, field in PruneStage.model_fields.items()}
     assert list(rows("PruneStage")) == list(fields)
     assert rows("PruneStage")["from"][2] == "required" and rows("PruneStage")["round_to"][2] == "`8`"
-    assert rows("PruneStage")["rounds"][1] == "whole number ≥ 1 and ≤ 100"
+    assert rows("PruneStage")["rounds"][1] == "integer ≥ 1 and ≤ 100"
     assert rows("PruneStage")["repair"][1] == "[Distillation](#distillation)"
     assert rows("TrainStage")["lr"][3] == Fit.model_fields["lr"].description
 
 
-def test_every_link_leads_to_a_section_and_every_section_comes_once() -> None:
+def test_links_resolve_and_sections_are_unique() -> None:
     text = reference()
     headings = [heading.lower() for heading in re.findall(r"^## (\w+)$", text, re.M)]
     assert len(headings) == len(set(headings)) and headings[0] == "recipe"

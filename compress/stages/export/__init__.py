@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from compress.stages.costs import Cost, CostModel
 
 REVISION = 3
-"""Raised when an export writes other files of the same network."""
+"""Raised when exported files of the same network change."""
 SECONDS = 15.0
-"""Of the files of a variant, which hardly depend on the network."""
+"""Time to export a variant; it hardly depends on the network."""
 
 
 class ExportStage(StageKind):
-    """Deployable files of variants."""
+    """Export of variants to deployable files, one per runtime."""
 
     kind: Literal["export"]
-    from_: list[Identifier] = Field(alias="from", min_length=1)
+    from_: list[Identifier] = Field(alias="from", min_length=1, description="ids of the stages to export")
     runtimes: Runtimes = Field(
         ["onnxruntime", "openvino"],
         min_length=1,
-        description="auto: all that are here and take the variant; the fastest that holds its accuracy is named",
+        description="auto: all installed ones that support the variant, the fastest within `auto_loss` selected",
     )
     auto_loss: Fraction = Field(
-        0.005, description="of `runtimes: auto`: accuracy on validation that a file may lose against PyTorch"
+        0.005, description="accuracy loss on validation against PyTorch that `runtimes: auto` accepts"
     )
     triton: bool = Field(
-        False, description="also write each variant as a model of a Triton Inference Server, with its response cache on"
+        False, description="also write a Triton Inference Server model per variant, with response cache"
     )
 
     maker: ClassVar[str] = "compress.stages.export.make:make_export"
@@ -52,7 +52,7 @@ class ExportStage(StageKind):
 
     @property
     def auto(self) -> bool:
-        """Whether the runtimes are all that are installed here."""
+        """Whether to export to all installed runtimes."""
         return self.runtimes == [AUTO]
 
     @property
@@ -60,22 +60,24 @@ class ExportStage(StageKind):
         return self.auto_loss if self.auto else None
 
     def progress(self) -> str:
-        return "writing its files"
+        return "exporting"
 
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
         quantized = [other for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in self.from_]
         for runtime in () if self.auto else self.runtimes:
-            taken = find_runtime(runtime).quantizers
-            refused = [other for other in quantized if other.method not in taken]
+            methods_taken = find_runtime(runtime).quantizers
+            refused = [other for other in quantized if other.method not in methods_taken]
             if refused:
                 names = listed([other.id for other in refused], "and")
-                what = f"networks quantized by {listed({o.method for o in refused})}" if taken else "quantized networks"
-                yield "runtimes", f"{runtime} takes no {what}: give {names} an export stage of its own"
+                methods = listed(sorted({other.method for other in refused}))
+                what = f"networks quantized by {methods}" if methods_taken else "quantized networks"
+                yield "runtimes", f"{runtime} does not support {what}; move {names} to another export stage"
             target = find_runtime(runtime).target
             others = [other.id for other in quantized if other not in refused and other.target != target]
             if target and others:
                 names = listed(others, "and")
-                yield "runtimes", f"{runtime} takes quantized networks of `target: {target}` only: set it in {names}"
+                supported = f"{runtime} supports quantized networks of `target: {target}` only"
+                yield "runtimes", f"{supported}; set it in {names}"
 
     def plan(self, planner: Planner) -> list[PlannedStage]:
         return [self._plan_one(planner, planner.planned[variant]) for variant in self.from_]
@@ -91,13 +93,13 @@ class ExportStage(StageKind):
         return PlannedStage(f"{self.id}/{variant.id}", self, key, variant.id, runtimes=tuple(runtimes))
 
     def _runtimes_for(self, variant: StageKind) -> list[str]:
-        """Those that the recipe names, or all that are installed and take the variant, in the registry's order."""
+        """Return the runtimes of the recipe; for `auto`, the installed ones that support the variant."""
         if not self.auto:
             return self.runtimes
         method = variant.method if isinstance(variant, QuantizeStage) else None
-        here = [name for name in RUNTIMES if not find_runtime(name).runs_on]
-        taken = [name for name in here if method is None or method in find_runtime(name).quantizers]
-        return [name for name in taken if not missing(name)]
+        local = [name for name in RUNTIMES if not find_runtime(name).runs_on]
+        supported = [name for name in local if method is None or method in find_runtime(name).quantizers]
+        return [name for name in supported if not missing(name)]
 
     def runtimes_used(self) -> tuple[str, ...]:
         return () if self.auto else tuple(self.runtimes)

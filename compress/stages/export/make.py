@@ -1,4 +1,4 @@
-"""Make the artifacts of one variant, and evaluate each on the whole test split in its own runtime."""
+"""Make the artifacts of a variant and evaluate each on the test split in its runtime."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from compress.utils.errors import CompressError
 ROWS = "artifacts.json"
 CHECKS = "auto.json"
 BATCH = 50
-"""Images per call of a runtime."""
+"""Batch size of evaluation in a runtime."""
 MIN_INTEGER_SHARE = 0.5
-"""Share of the MACs that a quantized network without an integer convolution must run in integer."""
+"""Minimum share of MACs in integer arithmetic for a quantized network without integer convolutions."""
 NOT_RUN = "written, format checked, not run here"
 
 
 @dataclass(frozen=True)
 class _Variant:
-    """The variant whose files are written."""
+    """The variant to export."""
 
     id: str
     model: nn.Module
@@ -50,24 +50,24 @@ class _Variant:
 
 @dataclass
 class _Files:
-    """Artifacts by runtime, and why runtimes are left out."""
+    """Artifacts by runtime, and why other runtimes were skipped."""
 
     built: dict[str, Path]
     left_out: dict[str, str] = field(default_factory=dict)
 
 
 def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> None:
-    """Write the artifacts of one variant, and evaluate them."""
+    """Write the artifacts of a variant and evaluate them."""
     stage = planned.stage
     assert isinstance(stage, ExportStage) and planned.parent
     if not planned.runtimes:
-        raise CompressError(f"no runtime that takes {planned.parent} is installed; `compress-model doctor` says more")
+        raise CompressError(f"no installed runtime supports {planned.parent}; see `compress-model doctor`")
     variant = _load(context, planned.parent)
     files = _write(context, planned, stage, variant, folder)
     rows = []
     for runtime, path in list(files.built.items()):
         if find_runtime(runtime).runs_on:
-            rows.append(_unrun(runtime, path, variant.id))
+            rows.append(_not_run(runtime, path, variant.id))
             continue
         try:
             rows.append(_evaluate(context, runtime, path, variant))
@@ -90,7 +90,7 @@ def _load(context: StageContext, identifier: str) -> _Variant:
 
 
 def _write(context: StageContext, planned: PlannedStage, stage: ExportStage, variant: _Variant, folder: Path) -> _Files:
-    """Write the files into `folder`; whatever a killed run left there goes."""
+    """Write the files into `folder`, replacing those of a killed run."""
     for left in ("artifacts", "triton"):
         shutil.rmtree(folder / left, ignore_errors=True)
     own = variant.preprocess
@@ -111,34 +111,36 @@ def _write(context: StageContext, planned: PlannedStage, stage: ExportStage, var
 
 
 def _check_on_validation(context: StageContext, variant: _Variant, files: _Files, folder: Path) -> None:
-    """Of `runtimes: auto`: write what each file loses on validation against PyTorch, and what is left out."""
+    """Write the validation loss of each artifact against PyTorch, and the skipped runtimes, for `runtimes: auto`."""
     for runtime, reason in files.left_out.items():
-        say(f"  {runtime} is left out: {reason}")
+        say(f"  {runtime}: skipped: {reason}")
     if not files.built:
-        raise CompressError("no installed runtime takes it: " + "; ".join(files.left_out.values()))
+        raise CompressError("export failed for every installed runtime: " + "; ".join(files.left_out.values()))
     validation = context.data.validation
 
-    def predicted(run: Runner) -> NDArray[np.int64]:
+    def predict(run: Runner) -> NDArray[np.int64]:
         classes: NDArray[np.int64] = predict_split_in_runtime(run, variant.preprocess, validation, BATCH).argmax(1)
         return classes
 
-    expected = predicted(partial(run_eager, variant.model))
+    expected = predict(partial(run_eager, variant.model))
     checks = {}
     for runtime, path in files.built.items():
-        found = predicted(find_runtime(runtime).load(path))
-        loss = float((expected == validation.labels).mean() - (found == validation.labels).mean())
-        checks[runtime] = ValidationCheck(loss=loss, agreement=agreement(found, expected), n=len(validation))
+        predicted = predict(find_runtime(runtime).load(path))
+        loss = float((expected == validation.labels).mean() - (predicted == validation.labels).mean())
+        checks[runtime] = ValidationCheck(loss=loss, agreement=agreement(predicted, expected), n=len(validation))
     record = RuntimeChecks(validation=checks, left_out=files.left_out)
     record.write(folder / CHECKS)
 
 
 def _evaluate(context: StageContext, runtime: str, path: Path, variant: _Variant) -> Artifact:
-    """Evaluate a file in its runtime on the test split."""
+    """Evaluate an artifact in its runtime on the test split."""
     engine = find_runtime(runtime)
     coverage = engine.coverage(path)
-    # A transformer has one convolution, and nearly all of its work in linears.
+    # A transformer has one convolution and nearly all of its MACs in linear layers.
     if variant.quantized and coverage.integer_convs == 0 and (coverage.share or 0) < MIN_INTEGER_SHARE:
-        raise CompressError(f"{runtime} runs none of the {coverage.convs} convolutions of {variant.id} in integer")
+        raise CompressError(
+            f"{runtime} runs none of the {coverage.convs} convolutions of {variant.id} in integer arithmetic"
+        )
     test = context.data.test
     label = f"{variant.id} in {runtime}: test images"
     logits = predict_split_in_runtime(engine.load(path), variant.preprocess, test, BATCH, progress=label)
@@ -149,7 +151,7 @@ def _evaluate(context: StageContext, runtime: str, path: Path, variant: _Variant
     return Artifact(
         runtime=runtime,
         format=path.parent.name,
-        path=_place(path, variant.id),
+        path=_run_path(path, variant.id),
         bytes=artifact_bytes(path),
         top1=record.top1,
         ci95=record.ci95,
@@ -161,20 +163,20 @@ def _evaluate(context: StageContext, runtime: str, path: Path, variant: _Variant
     )
 
 
-def _unrun(runtime: str, path: Path, variant: str) -> Artifact:
-    """A file that runs elsewhere: its accuracy is unknown."""
+def _not_run(runtime: str, path: Path, variant: str) -> Artifact:
+    """Record an artifact that does not run on this machine; its accuracy is unknown."""
     say(f"  {runtime}: {NOT_RUN}")
     return Artifact(
         runtime=runtime,
         format=path.parent.name,
-        path=_place(path, variant),
+        path=_run_path(path, variant),
         bytes=artifact_bytes(path),
         not_run=NOT_RUN,
     )
 
 
-def _place(path: Path, variant: str) -> str:
-    """Where a file is in the folder of a run."""
+def _run_path(path: Path, variant: str) -> str:
+    """Return the path of an artifact within a run folder."""
     return f"artifacts/{variant}/{path.parent.name}/{path.name}"
 
 

@@ -22,21 +22,19 @@ if TYPE_CHECKING:
 
 TARGETS = ("target_macs", "target_params", "target_latency")
 LAYERS = 15
-"""Layers that can be pruned alone, in a network such as ResNet18."""
+"""Layers that can be pruned alone in a network such as ResNet18."""
 TRIALS, TRIAL_SECONDS = 8, 10.0
-"""Networks that a search by latency times, and what each takes: its file is written, loaded and timed."""
+"""Networks timed in a latency search, and the time for each: to export, load and benchmark it."""
 
 
 class PruneStage(StageKind, Channels):
-    """Removal of whole channels, then repair: by the teacher that the network descends from, else by labels."""
+    """Structured channel pruning, then repair: by distillation where the network has a teacher, else on labels."""
 
     kind: Literal["prune"]
-    from_: Identifier = Field(alias="from")
-    analyse: list[Share] = Field(
-        [], description="shares of its channels that each layer is pruned by alone, to see what accuracy that costs"
-    )
-    rounds: int = Field(1, ge=1, le=100, description="steps to the target, each with a repair")
-    repair: Distillation = Distillation(epochs=5, lr=0.02)
+    from_: Identifier = Field(alias="from", description="id of the stage to prune")
+    analyse: list[Share] = Field([], description="sensitivity analysis: pruning ratios to try on each layer alone")
+    rounds: int = Field(1, ge=1, le=100, description="steps of iterative pruning, each followed by repair")
+    repair: Distillation = Field(Distillation(epochs=5, lr=0.02), description="training after pruning")
 
     maker: ClassVar[str] = "compress.stages.prune.make:make_pruned"
     makes: ClassVar[frozenset[str]] = frozenset({NETWORK, PRUNED})
@@ -56,16 +54,15 @@ class PruneStage(StageKind, Channels):
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
         targets = [name for name in TARGETS if getattr(self, name) is not None]
         if not targets:
-            others = "`target_params` or `target_latency`"
-            yield "target_macs", f"is missing: a share of the multiply-accumulates that may remain, or {others}"
+            yield "target_macs", "no target; set the fraction of MACs to keep, or `target_params` or `target_latency`"
         for name in targets[1:]:
-            yield name, f"there is `{targets[0]}` too; a stage takes one target"
+            yield name, f"excludes `{targets[0]}`; keep one target"
         if self.target_latency and (where := find_runtime(self.target_latency.runtime).runs_on):
-            yield "target_latency", f"{self.target_latency.runtime} cannot be timed here: its files run {where}"
+            yield "target_latency", f"{self.target_latency.runtime} files run {where}, not here; choose another runtime"
         if self.ranking == "sensitivity" and not self.analyse:
-            yield "analyse", "`ranking: sensitivity` goes by it: give shares of channels to try, e.g. [0.25, 0.5, 0.75]"
+            yield "analyse", "needed by `ranking: sensitivity`; set pruning ratios to try, e.g. [0.25, 0.5, 0.75]"
         if self.rounds > 1 and recipe.trainer.several_processes:
-            yield "rounds", "several rounds are repaired on one device: set `trainer.devices: 1`"
+            yield "rounds", "several rounds are supported on one device only; set `trainer.devices: 1`"
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         settings = super().key_settings(recipe)

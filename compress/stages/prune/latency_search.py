@@ -1,4 +1,4 @@
-"""Networks benchmarked beside the dense one, to find how much of it may remain."""
+"""Latency search: benchmark pruned networks beside the dense one."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from compress.utils.console import say
 
 @dataclass(frozen=True)
 class Timing:
-    """One network beside the dense one.
+    """Latency of one network beside the dense one.
 
     Attributes:
-        macs: Multiply-accumulates per image.
+        macs: MACs per image.
         p50_ms: Median latency in milliseconds.
         share: Latency as a share of the dense network's.
         share_ci95: Its 95% bootstrap interval.
@@ -38,11 +38,11 @@ class Timing:
 
 
 class LatencySearch:
-    """Measures networks as a share of the dense one's latency in a runtime, in interleaved rounds.
+    """Measures the latency of networks as a share of the dense one's, in interleaved rounds.
 
     Attributes:
-        rows: Every measurement.
-        macs: Multiply-accumulates of all runs, warm-up included.
+        rows: All measurements.
+        macs: MACs of all runs, warm-up included.
     """
 
     def __init__(self, dense: nn.Module, resolution: int, target: LatencyTarget, threads: int) -> None:
@@ -56,19 +56,19 @@ class LatencySearch:
     def __call__(self, network: nn.Module) -> float:
         cost = macs(network, self.resolution)
         times = measure_in_turns({"dense": self._dense, "pruned": self._runner(network, cost)}, self.target.rounds)
-        found = summary(times["pruned"], times["dense"])
-        low, high = found["ratio_ci95"]
-        share = float(1 / found["ratio_to_reference"])
-        self.rows.append(Timing(cost, found["p50_ms"], share, (1 / high, 1 / low)))
-        say(f"  {cost / self._dense_macs:.2f} of the MACs take {share:.2f} of the time in {self.target.runtime}")
+        stats = summary(times["pruned"], times["dense"])
+        low, high = stats["ratio_ci95"]
+        share = float(1 / stats["ratio_to_reference"])
+        self.rows.append(Timing(cost, stats["p50_ms"], share, (1 / high, 1 / low)))
+        say(f"  {cost / self._dense_macs:.2f} of the MACs, {share:.2f} of the latency in {self.target.runtime}")
         return share
 
     def trials(self, number: int) -> list[LatencyTrial]:
-        """Return the measurements as those of a pruning round."""
+        """Return the measurements as trials of a pruning round."""
         return [LatencyTrial(**vars(row), round=number) for row in self.rows]
 
     def _runner(self, network: nn.Module, cost: int) -> Callable[[], None]:
-        """Return what runs the network in its runtime, and counts what that takes."""
+        """Return a function that runs the network in its runtime and counts the MACs."""
         preprocess = PreprocessFile(resolution=self.resolution)
         with tempfile.TemporaryDirectory() as folder:
             built = export(network, Path(folder), [self.target.runtime], preprocess)
@@ -78,5 +78,5 @@ class LatencySearch:
                 run(self._images)
                 self.macs += self.target.batch * cost
 
-            counted()  # some runtimes read the file at the first run
+            counted()  # some runtimes load the file in the first run
             return counted

@@ -1,4 +1,4 @@
-"""Make the `prune` stage's variant: channels are removed, and what is left is repaired, in one round or several."""
+"""Make the variant of a `prune` stage: remove channels and repair the network, in one or several rounds."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from compress.utils.system import thread_count
 
 STATE = "state.json"
 TAYLOR_IMAGES = 1024
-"""Labelled train images whose loss ranks channels."""
+"""Labelled train images for Taylor importance."""
 
 
 class Findings(Record):
-    """What the search for channels has measured so far; None where nothing was searched."""
+    """Findings of the channel search so far; None where there was no search."""
 
     sensitivity: tuple[LayerSensitivity, ...] | None = None
     latency_trials: tuple[LatencyTrial, ...] | None = None
 
 
 class _Progress(Record):
-    """`state.json`, beside the network of a state."""
+    """`state.json`, stored beside the network of a state."""
 
     ledger: Ledger
     findings: Findings
@@ -51,7 +51,7 @@ class _Progress(Record):
 
 @dataclass(frozen=True)
 class State:
-    """A network on its way to the target, what it has cost, and what was measured on the way."""
+    """An intermediate network, its training ledger, and the findings so far."""
 
     network: Network
     ledger: Ledger
@@ -70,7 +70,7 @@ class State:
 
 @dataclass(frozen=True)
 class _Job:
-    """A prune stage that is being made, and the dense network that it starts from."""
+    """The prune stage being made, and the dense network that it starts from."""
 
     context: StageContext
     planned: PlannedStage
@@ -79,10 +79,10 @@ class _Job:
 
 
 def make_pruned(context: StageContext, planned: PlannedStage, folder: Path) -> None:
-    """Remove channels and repair, in `rounds` steps whose targets fall by the same factor.
+    """Remove channels and repair, in `rounds` steps whose targets decrease by the same factor.
 
-    The states between are entries of the store: a stage that is made again goes on with the same network, also where it
-    was found by measuring, which would not come out the same again; and processes that only join the repair find it.
+    Intermediate states are store entries. A resumed stage continues with the same network, even if a latency search,
+    which is not reproducible, selected it; and all processes of a multi-device repair load the same network.
     """
     stage = planned.stage
     assert isinstance(stage, PruneStage) and planned.parent
@@ -101,11 +101,11 @@ def make_pruned(context: StageContext, planned: PlannedStage, folder: Path) -> N
 
 
 def _stored(job: _Job, name: str, make: Callable[[], State]) -> State:
-    """Return a state between, from the store or made now."""
+    """Return an intermediate state, from the store or newly made."""
     key = key_of(unit=job.planned.key, state=name, layout=2)
     label = f"{job.planned.id}, {name}"
-    folder, was_there = job.context.store.get(key, label, lambda folder: make().write(folder))
-    if was_there:
+    folder, stored = job.context.store.get(key, label, lambda folder: make().write(folder))
+    if stored:
         say(f"  {job.planned.id}: {name} taken from the store")
     return State.read(folder)
 
@@ -116,7 +116,7 @@ def _repair(job: _Job, state: State, folder: Path) -> State:
 
 
 def _prune(job: _Job, state: State, number: int) -> State:
-    """Return the state without the channels that the target of a round takes."""
+    """Return the state after pruning to the target of a round."""
     stage, context = job.stage, job.context
     model, side, preprocess = state.network.model, state.network.architecture.resolution, state.network.preprocess
     ledger, findings = state.ledger, state.findings
@@ -128,9 +128,9 @@ def _prune(job: _Job, state: State, number: int) -> State:
     torch.manual_seed(context.recipe.seed if stage.repair.seed is None else stage.repair.seed)  # for `random`
     curves = None
     if stage.analyse:
-        rows_found, ledger = _analyse(job, state, ledger, number)
-        curves = curves_of([row.model_dump() for row in rows_found])
-        findings = findings.model_copy(update={"sensitivity": (*(findings.sensitivity or ()), *rows_found)})
+        layer_rows, ledger = _analyse(job, state, ledger, number)
+        curves = curves_of([row.model_dump() for row in layer_rows])
+        findings = findings.model_copy(update={"sensitivity": (*(findings.sensitivity or ()), *layer_rows)})
     settings = _target_of_round(stage, number / stage.rounds)
     threads = thread_count(context.recipe.measure.threads)
     search = LatencySearch(job.dense, side, settings.target_latency, threads) if settings.target_latency else None
@@ -146,7 +146,7 @@ def _prune(job: _Job, state: State, number: int) -> State:
 
 
 def _target_of_round(stage: PruneStage, progress: float) -> PruneStage:
-    """Return the stage with the target that a round aims at: rounds are steps of the same factor."""
+    """Return the stage with the target of a round: targets decrease by the same factor per round."""
     changed: dict[str, object] = {}
     for name in ("target_macs", "target_params"):
         if getattr(stage, name) is not None:
@@ -158,7 +158,7 @@ def _target_of_round(stage: PruneStage, progress: float) -> PruneStage:
 
 
 def _analyse(job: _Job, state: State, ledger: Ledger, number: int) -> tuple[list[LayerSensitivity], Ledger]:
-    """Prune each layer alone and take the accuracy on validation."""
+    """Prune each layer alone and measure validation accuracy."""
     network, stage, split = state.network, job.stage, job.context.data.validation
     side, spent = network.architecture.resolution, 0
 
@@ -169,7 +169,7 @@ def _analyse(job: _Job, state: State, ledger: Ledger, number: int) -> tuple[list
 
     rows = []
     trials = len(coupled_layers(network.model, side, stage)) * len(stage.analyse)
-    with task(f"{job.planned.id}: each layer pruned alone", trials) as advance:
+    with task(f"{job.planned.id}: sensitivity analysis", trials) as advance:
         for row in sensitivity(network.model, side, stage, stage.analyse, top1):
             rows.append(LayerSensitivity.model_validate({**row, "round": number}))
             advance()
@@ -183,7 +183,7 @@ def _top1(network: nn.Module, preprocess: Preprocess, split: Split) -> float:
 
 
 def _widths(dense: nn.Module, pruned: nn.Module) -> dict[str, tuple[int, int]]:
-    """Output channels (before, after) of every convolution and linear layer."""
+    """Return the output channels (before, after) of every convolution and linear layer."""
     return {
         name: (_outputs(module), _outputs(pruned.get_submodule(name)))
         for name, module in dense.named_modules()

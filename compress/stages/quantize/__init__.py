@@ -27,56 +27,57 @@ CALIBRATION_SECONDS = 20.0
 
 
 class AwareTraining(Distillation):
-    """Training of a network with integer arithmetic simulated in it."""
+    """Hyperparameters of quantization-aware training."""
 
-    observers_until: Fraction = Field(0.5, description="share of the steps after which activation ranges are frozen")
-    batch_norm_until: Fraction = Field(0.67, description="share of the steps after which statistics are frozen")
+    observers_until: Fraction = Field(0.5, description="fraction of steps after which activation ranges are frozen")
+    batch_norm_until: Fraction = Field(
+        0.67, description="fraction of steps after which batch norm statistics are frozen"
+    )
 
 
 class QuantizeStage(StageKind):
-    """Static INT8 of convolutions and linears, calibrated on images that were learnt from."""
+    """Static INT8 quantization of convolutions and linear layers, post-training or quantization-aware."""
 
     kind: Literal["quantize"]
-    from_: Identifier = Field(alias="from")
+    from_: Identifier = Field(alias="from", description="id of the stage to quantize")
     method: MethodName = Field(
         "torchao",
-        description="torchao's PT2E, for every runtime, or made of the ONNX file, for those that read it",
+        description="torchao (PT2E): for every runtime; nncf, onnxruntime: for runtimes that read ONNX",
     )
-    calibration_images: int = Field(512, ge=1)
-    calibrate_on: Literal["train", "unlabeled"] = "train"
-    calibration_seed: int | None = Field(None, ge=0, lt=2**31, description="which images; without it, the recipe's")
+    calibration_images: int = Field(512, ge=1, description="size of the calibration set")
+    calibrate_on: Literal["train", "unlabeled"] = Field("train", description="split of the calibration set")
+    calibration_seed: int | None = Field(
+        None, ge=0, lt=2**31, description="seed of the calibration set; default: the recipe's"
+    )
     observer: ObserverName | None = Field(
         None,
-        description="what finds activation ranges: least error, the extremes, a share of the values, the images' mean "
-        "extremes, least divergence; without it, the method's own",
+        description="activation ranges from least error, extremes, a percentile, mean extremes of images, or least "
+        "divergence; default: depends on `method`",
     )
     bias_correction: Literal["off", "fast", "full"] = Field(
-        "off", description="whether a layer's mean error is taken out of its bias; of `method: nncf`"
+        "off", description="correct the mean error of layers in their bias; `method: nncf` only"
     )
-    equalize: bool = Field(
-        False, description="bring neighbouring channels to one range first (arXiv 1906.04721); of `method: nncf`"
-    )
-    percentile: float = Field(99.9, gt=50, lt=100, description="of `observer: percentile`: what is not cut off")
+    equalize: bool = Field(False, description="cross-layer equalization first (arXiv 1906.04721); `method: nncf` only")
+    percentile: float = Field(99.9, gt=50, lt=100, description="percentile that `observer: percentile` clips at")
     target: Literal["x86", "portable"] = Field(
         "x86",
-        description="x86: unsigned activations with zero points, for x86 kernels; portable: everything signed and "
-        "symmetric, which TensorRT asks for",
+        description="x86: unsigned activations with zero points, for x86 kernels; portable: signed and symmetric, as "
+        "TensorRT requires",
     )
     reduce_range: bool = Field(
-        True, description="weights of 7 bits in INT8: integer kernels of processors without VNNI overflow with 8"
+        True, description="use 7 of 8 weight bits; INT8 kernels of CPUs without VNNI overflow otherwise"
     )
     linear_weight_bits: Literal[8, 4] = Field(
         8,
-        description="of linear layers; 4: in blocks of 32, activations rounded to 8 bits as they come; convolutions "
-        "stay at 8; of `method: nncf` and `onnxruntime`",
+        description="weight bits of linear layers; 4: dynamic 8-bit activations, `method: nncf` or `onnxruntime` only",
     )
-    keep: list[str] = Field([], description="layers that stay in float, by name; * stands for any characters")
+    keep: list[str] = Field([], description="layers to keep in float, by name; * is a wildcard")
     keep_accuracy: Fraction | None = Field(
         None,
-        description="loss on validation that is allowed: until it holds, the most sensitive layers go back to float",
+        description="accuracy loss on validation to stay within, by returning the most sensitive layers to float",
     )
     training: AwareTraining | None = Field(
-        None, description="quantization-aware training, instead of calibration alone; of `method: torchao`"
+        None, description="quantization-aware training instead of calibration; `method: torchao` only"
     )
 
     maker: ClassVar[str] = "compress.stages.quantize.make:make_quantized"
@@ -99,41 +100,45 @@ class QuantizeStage(StageKind):
             yield "training", self.training
 
     def joined_by_devices(self) -> bool:
-        return False  # its training is on one device
+        return False  # quantization-aware training runs on one device
 
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
         method = quantizer(self.method)
         if self.observer and self.observer not in method.observers:
-            yield "observer", f"`method: {self.method}` has no {self.observer!r}; it has {listed(method.observers)}"
+            message = f"`method: {self.method}` does not support {self.observer!r}; allowed: {listed(method.observers)}"
+            yield "observer", message
         if self.target != "x86" and self.method != "torchao":
-            yield "target", f"`method: {self.method}` has x86 only; torchao has {self.target}"
+            message = f"`method: {self.method}` supports x86 only; for {self.target}, set `method: torchao`"
+            yield "target", message
         if self.linear_weight_bits != 8 and not method.in_file:
-            able = listed([name for name, other in quantizers().items() if other.in_file], "and")
-            yield "linear_weight_bits", f"`method: {self.method}` has 8 only; {able} have {self.linear_weight_bits}"
+            others = listed(f"`method: {name}`" for name, other in quantizers().items() if other.in_file)
+            message = f"`method: {self.method}` supports 8 only; for {self.linear_weight_bits}, set {others}"
+            yield "linear_weight_bits", message
         if not method.corrects:
-            able = listed(name for name, other in quantizers().items() if other.corrects)
-            for key, asked in (("bias_correction", self.bias_correction != "off"), ("equalize", self.equalize)):
-                if asked:
-                    yield key, f"`method: {self.method}` cannot do that; {able} can"
+            others = listed(f"`method: {name}`" for name, other in quantizers().items() if other.corrects)
+            for key, enabled in (("bias_correction", self.bias_correction != "off"), ("equalize", self.equalize)):
+                if enabled:
+                    yield key, f"`method: {self.method}` does not support it; remove it or set {others}"
         if self.training:
             yield from (("training", message) for message in self._training_problems(self.training, recipe))
 
     def _training_problems(self, training: AwareTraining, recipe: Recipe) -> Iterator[str]:
         if self.method != "torchao":
-            yield f"`method: {self.method}` quantizes a file, which cannot be trained; leave `method` out"
+            yield f"`method: {self.method}` quantizes a file, which cannot be trained; remove `method`"
         if self.target != "x86":
-            yield f"`target: {self.target}` is of calibration alone; leave one of the two out"
+            yield f"`target: {self.target}` is for post-training quantization only; remove it or `training`"
         for key in ("observer", "keep_accuracy"):
             if getattr(self, key) is not None:
-                yield f"`{key}` is of calibration; quantization-aware training learns the ranges"
+                yield f"`{key}` is for post-training quantization only; remove it or `training`"
         for key in ("ema", "compile"):
             if getattr(training, key):
-                yield f"`{key}` does not go with the graph that is trained"
+                yield f"`{key}` is not supported in quantization-aware training; remove it"
         reads = reads_features(training)
         if reads or training.classifier == "teacher":
-            yield f"{listed(reads) or '`classifier: teacher`'} reads features, which the trained graph does not show"
+            message = "needs features, which quantization-aware training does not expose; remove it"
+            yield f"{listed(reads, 'and') or '`classifier: teacher`'} {message}"
         if recipe.trainer.several_processes:
-            yield "quantization-aware training is on one device: set `trainer.devices: 1`"
+            yield "quantization-aware training is supported on one device only; set `trainer.devices: 1`"
 
     def packages(self) -> tuple[str, ...]:
         return (*(FIT_PACKAGES if self.training else ("torch",)), *quantizer(self.method).packages)
@@ -146,7 +151,7 @@ class QuantizeStage(StageKind):
 
     def check_data(self, data: ImageData) -> None:
         if not len(getattr(data, self.calibrate_on)):
-            raise UsageError(f"stage {self.id}: no {self.calibrate_on} images to calibrate on")
+            raise UsageError(f"stage {self.id}: no calibration images in {self.calibrate_on}; change `calibrate_on`")
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
         if self.training:

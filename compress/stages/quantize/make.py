@@ -1,4 +1,4 @@
-"""Make the `quantize` stage's variant: static INT8, calibrated on images that were learnt from, or trained for."""
+"""Make the variant of a `quantize` stage: static INT8, by calibration or quantization-aware training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from compress.utils.console import say
 
 
 def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -> None:
-    """Quantize a network after training, or train it for INT8."""
+    """Quantize a network, post-training or quantization-aware."""
     stage = planned.stage
     assert isinstance(stage, QuantizeStage) and planned.parent
     network = context.parent_network(planned.parent)
@@ -44,13 +44,13 @@ def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -
 
 @dataclass
 class Calibration:
-    """A network that is being quantized after training, and what that has taken so far.
+    """Post-training quantization of a network, and its compute so far.
 
     Attributes:
-        config: How, with the layers that the recipe leaves in float.
+        config: Settings, including the layers that the recipe keeps in float.
         images: The calibration set in batches, uint8 `[b, 3, h, w]`.
-        calibrations: How often ranges were found.
-        validations: How often the validation images were evaluated.
+        calibrations: Number of calibration passes.
+        validations: Number of evaluations on validation.
     """
 
     context: StageContext
@@ -76,7 +76,7 @@ class Calibration:
         return cls(context, stage, network, config, _calibration_images(context, stage))
 
     def quantize(self, keep: tuple[str, ...] = ()) -> Quantized:
-        """Quantize all but the layers `keep` and those of the recipe."""
+        """Quantize all layers except `keep` and those that the recipe keeps in float."""
         self.calibrations += 1
         preprocess = self.network.preprocess
         example = torch.zeros(2, 3, preprocess.resolution, preprocess.resolution)
@@ -93,7 +93,7 @@ class Calibration:
             return torch.cat([network(pixels) for pixels in batches])
 
     def charged(self, ledger: Ledger) -> Ledger:
-        """Return the ledger with what the calibration took."""
+        """Charge calibration and validation to the ledger."""
         forward = macs(self.network.model, self.network.preprocess.resolution)
         images = sum(map(len, self.images))
         times = f", {self.calibrations} times" if self.calibrations > 1 else ""
@@ -120,21 +120,21 @@ def _calibrate(job: Calibration, ledger: Ledger) -> tuple[Quantized, Quantizatio
 
 
 def _within_loss(job: Calibration, allowed: float, record: Quantization) -> tuple[Quantized, Quantization]:
-    """Return the quantized network that loses no more than `allowed` on validation, and how it was found."""
+    """Return the quantized network within the `allowed` accuracy loss on validation, and the record of the search."""
     labels = job.context.data.validation.labels
     assert labels is not None
     logits = job.logits(job.network.model)
-    found = search(job.quantize, job.logits, torch.from_numpy(np.array(labels)), logits, allowed)
-    if found.keep:
-        say(f"  {job.stage.id}: in float for the accuracy: {', '.join(found.keep)}")
+    result = search(job.quantize, job.logits, torch.from_numpy(np.array(labels)), logits, allowed)
+    if result.keep:
+        say(f"  {job.stage.id}: kept in float to limit accuracy loss: {', '.join(result.keep)}")
     details = {
         **dict(record),
-        "keep": (*record.keep, *found.keep),
-        "keep_found": found.keep,
-        "sensitivity": found.sensitivity,
-        "trials": [asdict(trial) for trial in found.trials],
+        "keep": (*record.keep, *result.keep),
+        "keep_found": result.keep,
+        "sensitivity": result.sensitivity,
+        "trials": [asdict(trial) for trial in result.trials],
     }
-    return found.quantized, Quantization.model_validate(details)
+    return result.quantized, Quantization.model_validate(details)
 
 
 def _store(
@@ -147,7 +147,7 @@ def _store(
     ledger: Ledger,
     record: Quantization,
 ) -> None:
-    """Store a quantized network, and evaluate it."""
+    """Store a quantized network and evaluate it."""
     model, preprocess = network.model, network.preprocess
     size = save_quantized(folder, network, quantized.network, config, record.method)
     counted = count(model, preprocess.resolution)

@@ -1,4 +1,4 @@
-"""Quantization-aware training: on the teacher that the network descends from, else on labels."""
+"""Quantization-aware training: by distillation if the network descends from a teacher, else on labels."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from compress.stages.quantize import QuantizeStage
 def train_aware(
     context: StageContext, planned: PlannedStage, folder: Path, network: Network, ledger: Ledger
 ) -> tuple[Quantized, QuantizationConfig, Ledger]:
-    """Train a float network with integer arithmetic simulated in it.
+    """Train a float network with fake quantization.
 
     Returns:
-        The network in INT8, how it was quantized, and the ledger with the training.
+        The INT8 network, its quantization settings, and the ledger charged with the training.
     """
     stage = planned.stage
     assert isinstance(stage, QuantizeStage) and stage.training
@@ -47,7 +47,7 @@ def train_aware(
 
 
 def _train_images(context: StageContext, stage: QuantizeStage) -> Iterator[Tensor]:
-    """Yield as many train images as a calibration would take, in batches."""
+    """Yield batches of as many train images as a calibration set has."""
     images = context.data.train.images
     rows = np.random.default_rng(context.recipe.seed).permutation(len(images))[: stage.calibration_images]
     for start in range(0, len(rows), BATCH):

@@ -16,22 +16,24 @@ if TYPE_CHECKING:
 
 
 class ShrinkStage(StageKind):
-    """The control of a prune stage: its network made narrow before it was ever trained, for the same compute.
+    """Control of a prune stage: a narrow network trained from scratch for the same training compute.
 
-    As many MACs, every layer narrower by the same share, trained as the network that was pruned had been, for as many
-    epochs as training and repair of the pruned one come to.
+    It has the MACs of the pruned network, with all layers narrowed by the same factor. It is trained with the settings
+    of the dense network, for as many epochs as the compute of training and repair pays for.
     """
 
     kind: Literal["shrink"]
-    from_: Identifier = Field(alias="from", description="the prune stage")
-    seed: int | None = Field(None, ge=0, lt=2**31, description="of first weights and order; without it, the recipe's")
+    from_: Identifier = Field(alias="from", description="id of the prune stage")
+    seed: int | None = Field(
+        None, ge=0, lt=2**31, description="seed of initial weights and batch order; default: the recipe's"
+    )
 
     maker: ClassVar[str] = "compress.stages.shrink.make:make_shrunk"
     makes: ClassVar[frozenset[str]] = frozenset({NETWORK})
     starts_from: ClassVar[frozenset[str]] = frozenset({PRUNED})
     pruner: ClassVar[bool] = True
     control: ClassVar[bool] = True
-    lineage: ClassVar[str] = "trained from scratch at the same share of the width"
+    lineage: ClassVar[str] = "trained from scratch, uniformly narrow"
 
     def progress(self) -> str:
         return f"training the control of {self.from_}"
@@ -43,9 +45,9 @@ class ShrinkStage(StageKind):
         return True
 
     def joined_by_devices(self) -> bool:
-        return True  # how many epochs the pruned network's compute pays for is known once it is made
+        return True  # its epochs are known once the pruned network is made
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
-        """As much as the pruned network took, from its first training on."""
+        """Return the cost of the pruned network, from its first training on."""
         assert planned.parent
         return costs.lineage(planned.parent, planned.teacher)

@@ -1,4 +1,4 @@
-"""Make the `shrink` stage's variant, the control of a `prune` stage."""
+"""Make the variant of a `shrink` stage, the control of a `prune` stage."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from compress.stages.fitting import fit_stage, new_student
 from compress.stages.kind import NetworkStage
 from compress.stages.planned import PlannedStage
 from compress.stages.shrink import ShrinkStage
-from compress.stages.teacher_inputs import learnt_from
+from compress.stages.teacher_inputs import training_views
 from compress.training.dead_taps import without_dead_taps
 from compress.utils.console import say
 
 
 def make_shrunk(context: StageContext, planned: PlannedStage, folder: Path) -> None:
-    """Train a network that is as narrow as the pruned one from the start, for as much compute."""
+    """Train a uniformly narrow network with the MACs of the pruned one, for the same training compute."""
     stage = planned.stage
     assert isinstance(stage, ShrinkStage) and planned.parent
     origin = context.plan.origin(context.plan.stage(planned.parent))
@@ -33,12 +33,12 @@ def make_shrunk(context: StageContext, planned: PlannedStage, folder: Path) -> N
     wide = new_student(context, origin)
     side = wide.architecture.resolution
     share = (context.metrics(planned.parent).inference.macs + 0.5) / macs(wide.model, side)
-    narrow = Channels(target_macs=share, importance="random", round_to=1)  # as near to its MACs as can be
+    narrow = Channels(target_macs=share, importance="random", round_to=1)  # as close to its MACs as possible
     model = prune_channels(wide.model, side, narrow)
     sizes = changed_sizes(model, unpruned_network(wide.architecture))
     network = Network(model, wide.architecture.with_sizes(sizes))
     epochs = _affordable_epochs(context, planned, model, side, origin)
-    say(f"  {planned.id}: {epochs} epochs take what {planned.parent} took")
+    say(f"  {planned.id}: {epochs} epochs match the training compute of {planned.parent}")
     settings = origin.model_copy(update={"epochs": epochs})
     ledger = fit_stage(context, planned, folder, network, settings, Ledger.start())
     store_network(context, planned.id, folder, network, ledger)
@@ -47,14 +47,14 @@ def make_shrunk(context: StageContext, planned: PlannedStage, folder: Path) -> N
 def _affordable_epochs(
     context: StageContext, planned: PlannedStage, model: nn.Module, side: int, settings: NetworkStage
 ) -> int:
-    """Return how many epochs come nearest to the training compute of the pruned network."""
+    """Return the number of epochs closest to the training compute of the pruned network."""
     assert planned.parent
     left = context.metrics(planned.parent).training.macs
     with without_dead_taps(model, side):
         forward, training = macs(model, side), training_macs(model, side)
     splits, views, teacher_macs, online = [context.data.train], 0, 0, False
     if planned.teacher and isinstance(settings, Distillation):
-        splits, views = learnt_from(context.data, settings)
+        splits, views = training_views(context.data, settings)
         teacher_macs = context.metrics(planned.teacher).inference.macs
         online = settings.teacher == "live"
     images = sum(len(split.images) for split in splits)

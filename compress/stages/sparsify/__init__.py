@@ -19,21 +19,19 @@ if TYPE_CHECKING:
 
 
 class SparsifyStage(StageKind):
-    """Single weights set to zero, the smallest first, and kept there through the repair; the shapes stay."""
+    """Unstructured or 2:4 pruning of single weights by magnitude; they stay zero through repair."""
 
     kind: Literal["sparsify"]
-    from_: Identifier = Field(alias="from")
+    from_: Identifier = Field(alias="from", description="id of the stage to sparsify")
     pattern: Literal["unstructured", "2:4"] = Field(
-        "unstructured", description="anywhere in the network, or two of every four input channels"
+        "unstructured", description="2:4: zeros in two of every four input channels"
     )
-    sparsity: Share | None = Field(
-        None, description="share of the weights that become zero; of 2:4 it is a half, of unstructured 0.8 without it"
-    )
+    sparsity: Share | None = Field(None, description="fraction of weights set to zero; default: 0.8, or 0.5 for 2:4")
     until: float = Field(
-        0.7, gt=0, le=1, description="share of the repair's steps after which unstructured sparsity is whole"
+        0.7, gt=0, le=1, description="fraction of repair steps over which unstructured sparsity increases"
     )
-    keep: list[str] = Field([], description="layers that keep their weights, by name; * stands for any characters")
-    repair: Distillation = Distillation(epochs=5, lr=0.02)
+    keep: list[str] = Field([], description="layers to leave dense, by name; * is a wildcard")
+    repair: Distillation = Field(Distillation(epochs=5, lr=0.02), description="training under the mask")
 
     maker: ClassVar[str] = "compress.stages.sparsify.make:make_sparse"
     makes: ClassVar[frozenset[str]] = frozenset({SPARSE})
@@ -41,25 +39,25 @@ class SparsifyStage(StageKind):
     fit_label: ClassVar[str] = "repair"
     pruner: ClassVar[bool] = True
     continues_ledger: ClassVar[bool] = True
-    lineage: ClassVar[str] = "weights set to zero"
+    lineage: ClassVar[str] = "sparsified"
     tag: ClassVar[str | None] = "sparsity"
 
     @property
     def share(self) -> float:
-        """Share of the weights that become zero."""
+        """Fraction of weights set to zero."""
         return 0.5 if self.pattern == "2:4" else 0.8 if self.sparsity is None else self.sparsity
 
     def progress(self) -> str:
-        return f"setting weights of {self.from_} to zero"
+        return f"sparsifying {self.from_}"
 
     def fits(self) -> Iterator[tuple[str | None, Fit]]:
         yield "repair", self.repair
 
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
         if self.pattern == "2:4" and self.sparsity is not None:
-            yield "sparsity", "`pattern: 2:4` makes a half of the weights zero; leave `sparsity` out"
+            yield "sparsity", "`pattern: 2:4` fixes sparsity at 0.5; remove `sparsity`"
         if self.pattern == "unstructured" and (self.repair.select_on != "last" or self.repair.patience):
-            yield "repair", "sparsity rises through the epochs: the last one is kept, not a better one before it"
+            yield "repair", "only the last epoch has the full sparsity; remove `select_on` and `patience`"
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         until = self.until if self.pattern == "unstructured" else None

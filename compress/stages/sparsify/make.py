@@ -1,4 +1,4 @@
-"""Make the `sparsify` stage's variant: weights become zero while the network is repaired."""
+"""Make the variant of a `sparsify` stage: mask weights and repair the network."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ WEIGHTS = "model.safetensors"
 
 
 def make_sparse(context: StageContext, planned: PlannedStage, folder: Path) -> None:
-    """Mask weights, and repair under the masks; unstructured sparsity rises meanwhile."""
+    """Mask weights and train under the masks; unstructured sparsity increases during training."""
     stage = planned.stage
     assert isinstance(stage, SparsifyStage) and planned.parent
     network = context.parent_network(planned.parent)
     model = network.model
     masks = add_masks(model, stage.keep)
     counted = sum(int(mask.mask.sum()) for mask in masks.values())
-    left, rising = [], []
+    left_dense, callbacks = [], []
     if stage.pattern == "2:4":
-        left = mask_two_of_four(model, masks)
-        if left:
-            say(f"  {planned.id}: not a multiple of four input channels, stays dense: {', '.join(left)}")
+        left_dense = mask_two_of_four(model, masks)
+        if left_dense:
+            say(f"  {planned.id}: left dense, input channels not a multiple of 4: {', '.join(left_dense)}")
     else:
-        rising = [Sparsify(model, masks, counted, stage.share, stage.until)]
+        callbacks = [Sparsify(model, masks, counted, stage.share, stage.until)]
     ledger = Ledger.start(context.metrics(planned.parent).training)
-    ledger = fit_stage(context, planned, folder, network, stage.repair, ledger, *rising)
+    ledger = fit_stage(context, planned, folder, network, stage.repair, ledger, *callbacks)
     if stage.pattern == "unstructured":
-        mask_smallest(model, masks, counted, stage.share)  # a repair of no epochs has not done it
+        mask_smallest(model, masks, counted, stage.share)  # with 0 repair epochs no callback has masked them
     zeros = counted - sum(int(mask.mask.sum()) for mask in masks.values())
     fix_zeros(model, masks)
     save_variant(folder, network)
@@ -43,7 +43,7 @@ def make_sparse(context: StageContext, planned: PlannedStage, folder: Path) -> N
         pattern=stage.pattern,
         zeros=zeros,
         weights=counted,
-        left_dense=tuple(left),
+        left_dense=tuple(left_dense),
         compressed_bytes=_compressed_bytes(folder / WEIGHTS),
         parent_compressed_bytes=_compressed_bytes(context.folder(planned.parent) / WEIGHTS),
     )

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from compress.stages.costs import Cost, CostModel
 
 WITH_WEIGHTS = ("local-dir:", "hf-hub:")
-"""Prefixes of open_clip for models that bring their weights."""
+"""open_clip prefixes of models that come with weights."""
 
 
 class TeacherStage(StageKind):
-    """The teacher itself, measured like every other variant."""
+    """A pretrained teacher, evaluated like every other variant."""
 
     kind: Literal["teacher"]
     teacher: Teacher
@@ -29,24 +29,24 @@ class TeacherStage(StageKind):
     maker: ClassVar[str] = "compress.stages.teacher.make:make_teacher"
     makes: ClassVar[frozenset[str]] = frozenset({TEACHER})
     named_sections: ClassVar[tuple[str, ...]] = ("teacher",)
-    lineage: ClassVar[str] = "taken as it is"
+    lineage: ClassVar[str] = "pretrained"
 
     def progress(self) -> str:
-        return "measuring the teacher"
+        return "evaluating the teacher"
 
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
         if self.teacher.pretrained and self.teacher.checkpoint:
-            yield "teacher", "takes `pretrained` or `checkpoint`, not both"
+            yield "teacher", "`pretrained` and `checkpoint` exclude each other; remove one"
         elif not self.teacher.pretrained and not self.teacher.checkpoint:
             if not isinstance(self.teacher, OpenClipTeacher):
-                yield "teacher", "has no weights; give `checkpoint` (a local file) or `pretrained: true`"
+                yield "teacher", "has no weights; set `checkpoint` (a local file) or `pretrained: true`"
             elif not self.teacher.model.startswith(WITH_WEIGHTS):
-                yield "teacher", "has no weights; give `pretrained` (open_clip's tag) or `checkpoint` (a local file)"
+                yield "teacher", "has no weights; set `pretrained` (an open_clip tag) or `checkpoint` (a local file)"
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         exclude: Any = {**dict.fromkeys(IDENTITY, True), "teacher": {"batch", "pretraining", "classes"}}
         settings = self.model_dump(mode="json", exclude=exclude)
-        settings["teacher"]["checkpoint"] = None  # the content of files counts, not where they lie
+        settings["teacher"]["checkpoint"] = None  # the content of the file counts, not its path
         if self.teacher.model.startswith(LOCAL):
             settings["teacher"]["model"] = LOCAL
         prompts = {"templates": recipe.data.templates, "prompts": recipe.data.prompts}

@@ -1,4 +1,4 @@
-"""Make the `teacher` stage's variant: measure the teacher, and keep its head for those who learn from it."""
+"""Make the variant of a `teacher` stage: evaluate the teacher and store its head."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from compress.utils.console import say
 
 
 def make_teacher(context: StageContext, planned: PlannedStage, folder: Path) -> None:
-    """Evaluate the teacher, and store its head."""
+    """Evaluate the teacher and store its head."""
     stage = planned.stage
     assert isinstance(stage, TeacherStage)
     loaded, ledger = context.teacher(planned.id), Ledger.start()
@@ -43,7 +43,7 @@ def make_teacher(context: StageContext, planned: PlannedStage, folder: Path) -> 
 def _fit_head(
     context: StageContext, planned: PlannedStage, loaded: LoadedTeacher, ledger: Ledger
 ) -> tuple[nn.Linear, Ledger]:
-    """Fit a probe on embeddings of the labelled train images, its weight decay selected on validation."""
+    """Fit a probe on embeddings of the labelled train images; weight decay is selected on validation."""
     sides = []
     for split in (context.data.train, context.data.validation):
         (file,) = embed_views(context.embedder(planned.id, [split], augment=False, loaded=loaded), 1)

@@ -19,7 +19,7 @@ class Crd(Loss):
 
     trains_projection: ClassVar[bool] = True
     reads_features: ClassVar[bool] = True
-    cached_only: ClassVar[str | None] = "draws its negatives from stored embeddings"
+    cached_only: ClassVar[str | None] = "samples negatives from cached embeddings"
 
     temperature: float = Field(0.07, gt=0)
     negatives: int = Field(4096, ge=1, description="embeddings of other images, drawn anew for each step")
