@@ -16,7 +16,7 @@ from torch import nn
 from compress.pruning.sparsity import Mask
 from compress.stages import prune as pruned
 from compress.stages import sparsify as sparse
-from compress.store.store import MANIFEST
+from compress.store.manifest import MANIFEST
 from compress.training.fit import KeepEachEpoch
 from compress.utils.errors import CompressError
 
