@@ -9,12 +9,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from _hostile_inputs import CHECKOUT, TOKENS, Finding, changed
+from hostile_inputs import CHECKOUT, TOKENS, Finding, changed
 
 
 def report(rng: Random, folder: Path) -> None:
     """`report` on a hostile `results.json`: refused in one line, or a page that runs nothing."""
-    from compress.cli.app import app
+    from compress.cli import app
 
     results = _example()
     if rng.random() < 0.7:

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from _hostile_inputs import CANARY, Finding, changed, damaged, hostile_pickle, hostile_safetensors
+from hostile_inputs import CANARY, Finding, changed, damaged, hostile_pickle, hostile_safetensors
 
 
 def checkpoint(rng: Random, folder: Path) -> None:

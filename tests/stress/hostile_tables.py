@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from _hostile_inputs import TOKENS, VALUES, changed, damaged, rows_of, settings_of
+from hostile_inputs import TOKENS, VALUES, changed, damaged, rows_of, settings_of
 
 MANY = 2 * 10**6  # rows that say nothing
 FILES = ("../../etc/passwd", "/etc/passwd", "..", ".", "", "a\0b", "a" * 4000, "x\ny.arrow", "nowhere.arrow")

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from _hostile_images import image, tree
-from _hostile_networks import artifact, checkpoint
-from _hostile_pages import report
-from _hostile_sources import source
-from _hostile_texts import recipe, store, table
+from hostile_images import image, tree
+from hostile_networks import artifact, checkpoint
+from hostile_pages import report
+from hostile_sources import source
+from hostile_texts import recipe, store, table
 
 TARGETS: dict[str, tuple[Callable[[Random, Path], None], float]] = {
     # What is attacked, and its share of the inputs: pages take a quarter of a second each.

@@ -12,12 +12,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+CHECKOUT = Path(__file__).resolve().parents[2]
 CANARY = "canary"
 
 
 class Finding(Exception):
-    """The program has done what it must not do."""
+    """Raised when the program does what it must not do."""
 
 
 TOKENS = (

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from random import Random
 
-from _hostile_inputs import Finding, damaged, images, png_bomb
+from hostile_inputs import Finding, damaged, images, png_bomb
 
 
 def image(rng: Random, folder: Path) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from _hostile_inputs import TOKENS, VALUES, Finding, changed, damaged, rows_of, settings_of
-from _hostile_tables import write_parquet, write_saved
+from hostile_inputs import TOKENS, VALUES, Finding, changed, damaged, rows_of, settings_of
+from hostile_tables import write_parquet, write_saved
 
 MAX_MESSAGE_LENGTH = 6000  # a path may have 4,096 letters
 NAMES = ("x\ny.png", "a" * 4000 + ".png", "\x1b[2J.png", "-rf.png", "\u202egnp.png", "\udcff.png", "a\0b.png", "..", "")
@@ -28,8 +28,8 @@ OUTSIDE = ("/etc/passwd", "/dev/zero", "/dev/stdin", "/proc/self/mem", "../../..
 def source(rng: Random, folder: Path) -> None:
     """CSV, Parquet, folders of `datasets` and WebDataset's tars: looked at as `init` does, and read as a run does."""
     from compress.data.prepared import prepare
-    from compress.scaffold.detect import guess
-    from compress.scaffold.survey import look
+    from compress.scaffold.detect import detect_source
+    from compress.scaffold.survey import survey_images
     from compress.store.store import Store
     from compress.utils.errors import CompressError
 
@@ -38,8 +38,8 @@ def source(rng: Random, folder: Path) -> None:
     settings = rng.choice((write_csv, write_parquet, write_saved, write_tars))(rng, where)
     try:
         if rng.random() < 0.2:
-            settings = guess(settings.path)
-            look(settings)
+            settings = detect_source(settings.path)
+            survey_images(settings)
         prepare(settings, Store(folder / "store"), 0)
     except CompressError as error:
         if not str(error).isprintable() or len(str(error)) > MAX_MESSAGE_LENGTH:

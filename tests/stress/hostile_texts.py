@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from random import Random
 
-from _hostile_inputs import CANARY, CHECKOUT, TOKENS, VALUES, Finding, bomb, changed, damaged, of_schema
+from hostile_inputs import CANARY, CHECKOUT, TOKENS, VALUES, Finding, bomb, changed, damaged, of_schema
 
 
 def recipe(rng: Random, folder: Path) -> None:
