@@ -14,7 +14,8 @@ import pytest
 from deployment.tiny_classifier import one_operator
 from recipe.recipe_texts import GOOD
 
-from compress.cli.catalog import examine, names
+from compress.cli.catalog import names
+from compress.cli.doctor import examine
 from compress.deployment import open_vino
 from compress.deployment.artifact import load_artifact
 from compress.deployment.providers import check_provider
@@ -37,8 +38,8 @@ def test_a_provider_that_is_not_there_is_named_with_what_adds_it() -> None:
     for ask in (require, require_engine):
         with pytest.raises(CompressError, match="onnxruntime-cuda needs CUDAExecutionProvider: pip install onnxr"):
             ask("onnxruntime-cuda")
-    rows = {row["name"]: row for row in examine()}
-    assert not rows["runtime onnxruntime-cuda"]["present"] and rows["runtime onnxruntime"]["present"]
+    rows = {row.name: row for row in examine()}
+    assert not rows["runtime onnxruntime-cuda"].present and rows["runtime onnxruntime"].present
     assert names("runtimes")["onnxruntime-cuda"].startswith("not here: no CUDAExecutionProvider")
     assert names("runtimes")["onnxruntime"].startswith("runs here")
 
