@@ -12,9 +12,10 @@ import yaml
 from compress.efficiency.doublings import months_of_gap, months_of_growth
 from compress.efficiency.trends import gap, gap_interval, holding_rate, years_to_catch_up
 from compress.gap.growth_fit import ai_and_efficiency, fits_of_tables, fitted_trends
+from compress.recipe.worth import DEFAULT_TREND
 from compress.utils.checksums import RUN_AGAIN, refuse_changed
 from compress.utils.errors import CompressError, UsageError
-from compress.utils.resources import DEFAULT_TREND, config_names, shipped
+from compress.utils.resources import config_names, shipped
 
 Record = dict[str, Any]
 
