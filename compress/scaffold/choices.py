@@ -20,7 +20,7 @@ MIN_PROBE_LABELS = 16  # per class, from which a linear probe beats a zero-shot 
 
 @dataclass(frozen=True)
 class Machine:
-    """What limits the recipe on this machine.
+    """Limits that this machine sets to a recipe.
 
     Attributes:
         open_clip: Whether the weights of OpenCLIP ViT-B/32 are cached or can be downloaded.

@@ -23,7 +23,7 @@ class ShortSide:
 
 @dataclass(frozen=True)
 class SurveyRecord:
-    """What `init --json` prints as `seen`.
+    """The field `seen` of `init --json`.
 
     Attributes:
         images: All images, of which `looked_at` were opened.

@@ -45,7 +45,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class EntryRecord:
-    """What `store list --json` prints of an entry; `used` is a time in UTC."""
+    """An entry as `store list --json` prints it; `used` is a time in UTC."""
 
     key: str
     what: str

@@ -1,4 +1,4 @@
-"""What verbs share: the recorded command line, and printed JSON."""
+"""Shared parts of the verbs: the recorded command line, and printed JSON."""
 
 from __future__ import annotations
 

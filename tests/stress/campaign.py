@@ -73,7 +73,7 @@ class Job:
 
     @property
     def output(self) -> Path:
-        """What all its runs have printed."""
+        """The output of all its runs."""
         return self.root / "output.txt"
 
     def command(self) -> list[str]:

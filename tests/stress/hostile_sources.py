@@ -1,4 +1,4 @@
-"""The target `source` of `fuzz_campaign.py`: images in tables and shards, as a stranger may have packed them."""
+"""The target `source` of `fuzz_campaign.py`: images in hostile tables and shards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OUTSIDE = ("/etc/passwd", "/dev/zero", "/dev/stdin", "/proc/self/mem", "../../..
 
 
 def source(rng: Random, folder: Path) -> None:
-    """CSV, Parquet, folders of `datasets` and WebDataset's tars: looked at as `init` does, and read as a run does."""
+    """Survey a hostile CSV, Parquet file, saved dataset or WebDataset as `init` does, and read it as a run does."""
     from compress.data.prepared import prepare
     from compress.scaffold.detect import detect_source
     from compress.scaffold.survey import survey_images
@@ -51,7 +51,7 @@ def source(rng: Random, folder: Path) -> None:
 
 
 def write_csv(rng: Random, where: Path) -> Any:
-    """A table of paths and labels: cells, paths, links, quotes, bytes."""
+    """Write a table of paths and labels with hostile cells, paths, links, quotes or bytes."""
     from compress.recipe.data import CsvData
 
     table = [["path", "label", "split"]]
@@ -80,7 +80,7 @@ def write_csv(rng: Random, where: Path) -> Any:
 
 
 def write_tars(rng: Random, where: Path) -> Any:
-    """Tars: members that lead out, are none, or say false sizes; labels of all kinds; bombs."""
+    """Write tars with members that lead out, are malformed or have false sizes, hostile labels, or bombs."""
     from compress.recipe.data import WebData
 
     kind = rng.choice(("cls", "txt", "json"))
@@ -186,14 +186,14 @@ def _spoil(rng: Random, where: Path, member: _Member, kind: str) -> None:
 
 
 def _label(rng: Random) -> bytes:
-    """What lies beside an image, and is hardly a label."""
+    """Return a member to lie beside an image, which is hardly a label."""
     value = {"label": rng.choice(VALUES)} if rng.random() < 0.5 else changed({"label": 1}, rng, 2)
     texts = ("9" * 5000, "-1", "²", "٣", "[" * 100_000, '{"label":' * 5000, "x" * 2**21, "\0", json.dumps(value))
     return rng.choice(texts).encode("utf-8", "surrogatepass")
 
 
 def _bomb(packed: str) -> bytes:
-    """Packed members of 128 MiB each, some gigabytes in all; packed files may be laid one after the other."""
+    """Return packed members of 128 MiB each, some gigabytes in total; packed files can be concatenated."""
     parts = []
     for number in range(24):
         head = tarfile.TarInfo(f"bomb{number}.png")
@@ -208,7 +208,7 @@ def _zeros(packed: str) -> bytes:
 
 
 def _beside(rng: Random, where: Path, name: str) -> None:
-    """Something among the shards that is none."""
+    """Put something among the shards that is not one."""
     match rng.randrange(4):
         case 0:
             (where / name).symlink_to(rng.choice((*OUTSIDE, name)))

@@ -1,4 +1,4 @@
-"""What `fuzz_campaign.py` attacks: each target writes an input into a folder and puts it through the program."""
+"""Targets of `fuzz_campaign.py`: each writes an input into a folder and feeds it to the program."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hostile_sources import source
 from hostile_texts import recipe, store, table
 
 TARGETS: dict[str, tuple[Callable[[Random, Path], None], float]] = {
-    # What is attacked, and its share of the inputs: pages take a quarter of a second each.
+    # Each with its share of the inputs: pages take a quarter of a second each.
     "recipe": (recipe, 0.36),
     "image": (image, 0.2),
     "tree": (tree, 0.03),
