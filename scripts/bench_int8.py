@@ -1,15 +1,15 @@
-"""INT8 of this package beside INT8 of the libraries that it stands on, used directly: ResNet18, in turns, in one run.
+"""Benchmark INT8 of this package against INT8 of the libraries below it, used directly: ResNet18, interleaved rounds.
 
     python scripts/bench_int8.py --json int8.json
-    python scripts/bench_int8.py --models timm --resolution 64 --batches 1 --rounds 5     # to see that it works
+    python scripts/bench_int8.py --models timm --resolution 64 --batches 1 --rounds 5     # a quick try
 
-For each network and batch: plain eager PyTorch in FP32, as everybody has it; FP32 in each runtime; ONNX Runtime's own
-quantizer, NNCF with OpenVINO, and torchao's PT2E with Inductor, each as its documentation says; then our files of each
-method and runtime, and the one of them that is fastest. All run on the same threads.
+For each network and batch: plain eager PyTorch in FP32; FP32 in each runtime; ONNX Runtime's own quantizer, NNCF with
+OpenVINO, and torchao's PT2E with Inductor, each as documented; then our files of each method and runtime, and the
+fastest of them. All use the same number of threads.
 
-The weights are random, with the batch-norm statistics of photographs: what a network takes does not depend on their
-values, and published ones would have to be downloaded. That no accuracy is lost is shown elsewhere: it is tested on
-every run's files (`artifacts` in its results.json).
+The weights are random, with the batch-norm statistics of photographs: latency does not depend on their values, and
+pretrained ones would have to be downloaded. Accuracy is measured elsewhere: on the files of every run (`artifacts` in
+its results.json).
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=224)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--calibration", type=int, default=128, help="photographs that ranges are found on")
-    parser.add_argument("--threads", type=int, help="of every candidate; without it, all cores")
-    parser.add_argument("--runtimes", nargs="+", help="without it, all that are here")
+    parser.add_argument("--calibration", type=int, default=128, help="size of the calibration set")
+    parser.add_argument("--threads", type=int, help="threads of every candidate; default: all cores")
+    parser.add_argument("--runtimes", nargs="+", help="default: all that are installed")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     threads = thread_count(args.threads)
@@ -81,12 +81,12 @@ def main() -> None:
 
 
 def trained_like(library: str, resolution: int, count: int) -> tuple[nn.Module, Tensor]:
-    """A ResNet18 whose activations have the sizes of a trained one's, and photographs `[count, 3, r, r]` for it."""
+    """Return a ResNet18 with activations as large as a trained one's, and photographs `[count, 3, r, r]` for it."""
     torch.manual_seed(0)
     model = create_model(library, "resnet18", 1000, resolution)
     for name, parameter in model.named_parameters():
         if name.endswith("bn2.weight"):
-            nn.init.ones_(parameter)  # timm starts them at 0, which nothing can be divided by
+            nn.init.ones_(parameter)  # timm initialises them to 0, by which nothing can be divided
     with tempfile.TemporaryDirectory() as scratch:
         pixels = read(SampleData(source="cifar10-sample"), Path(scratch)).train.images[:count]
     images = nn.functional.interpolate(torch.from_numpy(np.array(pixels)).float(), resolution, mode="bicubic")
@@ -108,7 +108,7 @@ def eager(model: nn.Module, images: np.ndarray) -> object:
 def artifacts(
     model: nn.Module, images: Tensor, runtimes: Sequence[str], work: Path, threads: int
 ) -> dict[tuple[str, str], Run]:
-    """Runs of our files, as an `export` stage writes them, by kind and name."""
+    """Return callables of our files, written as by an `export` stage, by kind and name."""
     about = {"resolution": images.shape[-1]}
     runs: dict[tuple[str, str], Run] = {}
     for runtime, path in export(model, work / "float", runtimes, about).items():
@@ -133,7 +133,7 @@ def artifacts(
 def direct(
     model: nn.Module, images: Tensor, batches: Sequence[int], work: Path, threads: int
 ) -> dict[tuple[str, int | None], Run]:
-    """Runs by name and the batch that they are for, None where that is any."""
+    """Return callables by name, each with its batch size, or None for any."""
     source = onnx_file(model, images, work / "direct.onnx")
     runs: dict[tuple[str, int | None], Run] = {}
     for activations in ("QInt8", "QUInt8"):  # the documentation's first choice, and its second
@@ -191,7 +191,7 @@ def onnxruntime_session(path: Path, threads: int) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # As in ours: its threads would else go on spinning while others are timed.
+    # As in our runtime: otherwise its threads keep spinning while others are timed.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
@@ -209,7 +209,7 @@ def nncf_openvino(source: Path, images: Tensor) -> Any:
 
 
 def openvino_request(network: Any, shape: Sequence[int], threads: int) -> Run:
-    """Of one fixed shape, with the hint for latency: https://docs.openvino.ai (optimizing inference)."""
+    """Compile for one fixed shape with the latency hint: https://docs.openvino.ai (optimizing inference)."""
     import openvino
 
     fixed = network.clone()
@@ -222,7 +222,7 @@ def openvino_request(network: Any, shape: Sequence[int], threads: int) -> Run:
 def pt2e_inductor(model: nn.Module, images: Tensor, batch: int) -> Run:
     """https://docs.pytorch.org/ao/stable/tutorials_source/pt2e_quant_x86_inductor.html, with freezing, for one batch.
 
-    The graph is captured by ours: the tutorial's own call refuses torchvision's ResNet, which calls a ReLU twice.
+    The graph is captured by our function: the tutorial's call refuses torchvision's ResNet, which calls a ReLU twice.
     """
     from torch._inductor import config
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
@@ -249,7 +249,7 @@ def pt2e_inductor(model: nn.Module, images: Tensor, batch: int) -> Run:
 
 
 def compare(runs: Mapping[tuple[str, str], Run], given: np.ndarray, rounds: int) -> Record:
-    """Time all in turns; ratios to eager and to the best of the libraries used directly."""
+    """Time all in interleaved rounds; return ratios to eager and to the best library used directly."""
     keys = sorted(runs, key=lambda key: KINDS.index(key[0]))
     times = measure_in_turns({name: partial(runs[kind, name], given) for kind, name in keys}, rounds)
     kinds = {name: kind for kind, name in keys}

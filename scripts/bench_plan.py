@@ -1,16 +1,15 @@
-"""How long `plan`, `store list` and `store clean` take where there is much: many stages, many entries.
+"""Benchmark `plan`, `store list` and `store clean` with many stages and many entries.
 
     python scripts/bench_plan.py --stages 200 --entries 10000
 
-Each command is a process of its own; its largest resident memory is beside its time. The first one finds an empty
-store, so that it decodes the images and times each network, which takes torch; the next ones know what it has found.
-The last line is what checking an entry costs, against reading it.
+Each command runs in its own process; its peak resident memory is printed beside its time. The first one has an empty
+store, so it imports torch, decodes the images and times each network; the next ones reuse that. The last line is the
+time to check an entry, relative to reading it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -21,7 +20,8 @@ from pathlib import Path
 
 from compress.pipeline.plan import make_plan
 from compress.recipe.load import load_recipe
-from compress.store.store import MANIFEST, Store, damage_of, manifest_text
+from compress.store.manifest import MANIFEST, find_damage, read_manifest
+from compress.store.store import Store
 from compress.utils.hashing import key_of
 
 HEAD = """\
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _stages(count: int) -> list[str]:
-    """Chains of five: a student, and what is made of it."""
+    """Return chains of five stages: a student, and variants made from it."""
     lines = []
     for number in range(count):
         chain, place = divmod(number, 5)
@@ -79,10 +79,11 @@ def _fill(folder: Path) -> None:
 
 
 def _copy(store: Store, key: str, new: str) -> None:
-    """Another entry with the same files, not fsynced: to make ten thousand the usual way takes minutes."""
+    """Copy an entry without fsync, because making ten thousand the usual way takes minutes."""
     shutil.copytree(store.path(key), store.path(new))
-    told = json.loads((store.path(key) / MANIFEST).read_text())
-    (store.path(new) / MANIFEST).write_text(manifest_text(new, "a copy", told["files"]))
+    manifest = read_manifest(store.path(key))
+    assert manifest is not None
+    (store.path(new) / MANIFEST).write_text(manifest.model_copy(update={"key": new, "what": "a copy"}).text())
 
 
 def _time(what: str, arguments: list[str]) -> None:
@@ -99,7 +100,7 @@ def _check_ratio(store: Store) -> float:
     store.root.mkdir()
     folder, _ = store.get("large", "large", lambda work: (work / "array.npy").write_bytes(os.urandom(10**8)) and None)
     times = []
-    for read in (lambda: damage_of(folder), lambda: (folder / "array.npy").read_bytes()):
+    for read in (lambda: find_damage(folder), lambda: (folder / "array.npy").read_bytes()):
         started = time.perf_counter()
         read()
         times.append(time.perf_counter() - started)

@@ -1,10 +1,10 @@
-"""How much of a saving in MACs becomes a saving in latency: dense and pruned networks in turns, in one process.
+"""Benchmark how much of a saving in MACs becomes a saving in latency: dense and pruned networks in interleaved rounds.
 
     python scripts/bench_prune.py --resolution 224 --round-to 8 32
-    python scripts/bench_prune.py --resolution 224 --layers      # and where OpenVINO's time goes
-    python scripts/bench_prune.py --resolution 32 --latency 0.5  # and pruned to half the latency instead
+    python scripts/bench_prune.py --resolution 224 --layers      # also OpenVINO's time by layer
+    python scripts/bench_prune.py --resolution 32 --latency 0.5  # also prune to half the latency
 
-The figure is (latency ratio) / (MAC ratio): 1 where all of the saving arrives.
+The figure is (latency ratio) / (MAC ratio): 1 if latency falls as much as MACs.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def main() -> None:
     parser.add_argument("--round-to", type=int, nargs="+", default=[8])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--runtimes", nargs="+", default=["onnxruntime", "openvino", "inductor"])
-    parser.add_argument("--latency", type=float, metavar="SHARE", help="prune to this share of OpenVINO's latency too")
-    parser.add_argument("--layers", action="store_true", help="OpenVINO's time by layer, at the last batch")
+    parser.add_argument("--latency", type=float, metavar="SHARE", help="also prune to this share of OpenVINO's latency")
+    parser.add_argument("--layers", action="store_true", help="print OpenVINO's time by layer at the last batch size")
     args = parser.parse_args()
     torch.manual_seed(0)
     networks = {"dense": create_model("timm", args.student, 1000, args.resolution).eval()}
@@ -108,7 +108,7 @@ def built(network: nn.Module, runtime: str, resolution: int, folder: Path) -> Pa
 
 
 def by_layer(networks: dict[str, nn.Module], batch: int, resolution: int, work: Path) -> None:
-    """Milliseconds of OpenVINO's convolutions by stage of the network, and of everything else."""
+    """Return milliseconds of OpenVINO's convolutions by stage of the network, and of everything else."""
     import openvino
 
     images = np.random.default_rng(0).standard_normal((batch, 3, resolution, resolution), np.float32)

@@ -1,10 +1,10 @@
-"""Memory, bytes and time of filling a teacher store, and what a `kill -9` in the middle costs.
+"""Benchmark memory, bytes and time of filling the teacher cache, and the cost of a `kill -9` in the middle.
 
     python scripts/bench_store.py --images 100000 --pixels 96
 
-Generated images and a tiny teacher: what is measured is the store, not a network. The first process is killed when half
-of the images are done; the second goes on. Memory is what belongs to the process alone (RssAnon): pages of mapped files
-are the system's to take back.
+Images are generated and the teacher is tiny, so the store is measured and not a network. The first process is killed
+when half of the images are done; the second resumes. Memory is that of the process alone (RssAnon): the system can
+reclaim pages of mapped files.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--pixels", type=int, default=96)
-    parser.add_argument("--folder", type=Path, help="of the images and the store; without it, a temporary one")
-    parser.add_argument("--fill", action="store_true", help="only fill: what the two processes are started with")
+    parser.add_argument("--folder", type=Path, help="folder of images and store; default: a temporary one")
+    parser.add_argument("--fill", action="store_true", help="only fill the cache, as the two processes do")
     args = parser.parse_args()
     if args.fill:
         fill(args.folder)
@@ -86,7 +86,7 @@ def fill(folder: Path) -> None:
 
 
 def anonymous_memory() -> int:
-    """MiB of memory that belong to this process alone."""
+    """Return the MiB of memory of this process alone."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("RssAnon"))
 

@@ -1,4 +1,4 @@
-"""How much a training step gains by leaving out dead taps: both ways in turns, in one process.
+"""Benchmark a training step with and without dead taps, in interleaved rounds.
 
 python scripts/bench_training_step.py --student resnet18 --resolution 32 --batch 64
 """

@@ -3,9 +3,9 @@
     python scripts/compare_seeds.py --seeds 0 1 2 --set data.root=DIR
     python scripts/compare_seeds.py prune_sweep --seeds 0 --share 0.5
 
-A seed is that of the students' first weights and of the order of images; the split of the data, the views and the
-teacher's embeddings are those of the recipe's seed, so that they are made once. `--share` multiplies the epochs of
-every stage: the same comparison with a smaller budget.
+Seeds set the students' initial weights and the order of images. Data split, views and teacher embeddings follow the
+recipe's own seed, so they are made once. `--share` scales the epochs of every stage, for the same comparison with a
+smaller budget.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", nargs="?", default="distillation_cifar10")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--share", type=float, default=1.0, help="of the epochs of each stage")
+    parser.add_argument("--share", type=float, default=1.0, help="factor for the epochs of each stage")
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     args = parser.parse_args()
@@ -45,17 +45,17 @@ def main() -> None:
 
 
 def of_seed(stage: Stage, seed: int, share: float) -> Iterator[str]:
-    """What `--set` says of a stage that fits a network."""
+    """Return the `--set` values of a stage that trains a network."""
     fit, path = getattr(stage, "repair", stage), f"stages.{stage.id}"
     path += ".repair" if fit is not stage else ""
     if hasattr(fit, "seed"):
         yield f"{path}.seed={seed}"
-    if hasattr(fit, "epochs"):  # a shrink stage has as many as its compute pays for
+    if hasattr(fit, "epochs"):  # a shrink stage derives its epochs from its compute
         yield f"{path}.epochs={max(1, round(fit.epochs * share))}"
 
 
 def table(found: dict[str, list[dict[str, Any]]]) -> str:
-    """One row a variant: top-1 on test, mean and sample deviation over the seeds, and its training compute."""
+    """Return a row per variant: test top-1, as mean and sample deviation over the seeds, and training compute."""
     rows = ["| variant | top-1 on test | training MACs |", "|---|---|---|"]
     for name, variants in found.items():
         tops = [100 * variant["accuracy"]["top1"] for variant in variants]

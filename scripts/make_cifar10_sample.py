@@ -1,9 +1,10 @@
-"""Make the embedded sample `cifar10-sample` from the whole of CIFAR-10.
+"""Make the embedded sample `cifar10-sample` from the full CIFAR-10.
 
     python scripts/make_cifar10_sample.py --cifar10 DIR
 
-2,000 labelled train, 6,000 unlabelled train and 500 validation images from CIFAR-10's train set, 2,500 test images from
-its test set, class-balanced, drawn with a fixed seed. Each split is a row of lossless WebP sheets, 500 images high.
+It has 2,000 labelled train, 6,000 unlabelled train and 500 validation images from CIFAR-10's train set, and 2,500 test
+images from its test set, class-balanced, drawn with a fixed seed. Each split is a series of lossless WebP sheets, each
+500 images high.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import numpy as np
 from _cifar10 import CLASSES, SEED, TAKEN, read_cifar10, sample_indices
 from PIL import Image
 
-IMAGES_A_SHEET = 500  # WebP is at most 16,383 pixels high
+IMAGES_PER_SHEET = 500  # WebP is at most 16,383 pixels high
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cifar10", type=Path, required=True, help="folder of the whole CIFAR-10")
+    parser.add_argument("--cifar10", type=Path, required=True, help="folder of the full CIFAR-10")
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parents[1] / "compress" / "assets" / "cifar10-sample"
     )
@@ -34,9 +35,9 @@ def main() -> None:
     for split, (origin, _) in TAKEN.items():
         images, labels = (array[indices[split]] for array in parts[origin])
         sheets = []
-        for number, start in enumerate(range(0, len(images), IMAGES_A_SHEET)):
+        for number, start in enumerate(range(0, len(images), IMAGES_PER_SHEET)):
             sheets.append(f"{split}-{number}.webp")
-            strip = images[start : start + IMAGES_A_SHEET].reshape(-1, 32, 3)
+            strip = images[start : start + IMAGES_PER_SHEET].reshape(-1, 32, 3)
             Image.fromarray(strip).save(args.out / sheets[-1], lossless=True, method=6, quality=100)
             with Image.open(args.out / sheets[-1]) as written:
                 assert np.array_equal(np.asarray(written.convert("RGB")), strip), sheets[-1]

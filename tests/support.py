@@ -1,4 +1,4 @@
-"""A tiny job that is the real one in everything but size: generated photographs, a timm teacher and a timm student."""
+"""A tiny job like a real one, but for its size: generated photographs, a timm teacher and a timm student."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compress.cli.app import main
+from compress.cli import main
 from compress.utils.console import console
 
 RECIPE = """\
@@ -46,7 +46,7 @@ worth: {{references: [teacher, distilled], tolerance: 0.2}}
 
 @dataclass(frozen=True)
 class Job:
-    """A recipe with its data in a folder of its own."""
+    """A recipe with its data in its own folder."""
 
     root: Path
 
@@ -59,7 +59,7 @@ class Job:
         return self.root / "runs"
 
     def write(self, epochs: int = 4, *, deployed: bool = True) -> None:
-        """Write the recipe; not `deployed`, it ends with what is pruned, which saves the most of a run's time."""
+        """Write the recipe; unless `deployed`, it ends with pruning, which saves most of a run's time."""
         lines = RECIPE.format(root=self.root, epochs=epochs).splitlines(keepends=True)
         kept = [line for line in lines if deployed or not line.startswith(("  - {id: int8", "  - {id: files"))]
         self.recipe.write_text("".join(kept))
@@ -71,17 +71,17 @@ class Job:
         return subprocess.run(self.command(*arguments), capture_output=True, text=True, env=environment())
 
     def run_here(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """The same in this process."""
+        """Run in this process."""
         return typed(*self.command(*arguments)[3:])
 
     def results(self) -> dict[str, Any]:
-        """Those of the last run."""
+        """Return the results of the last run."""
         last = sorted((self.runs / "tiny").glob("*/results.json"), key=lambda path: path.stat().st_mtime_ns)[-1]
         return json.loads(last.read_text())  # type: ignore[no-any-return]
 
 
 def typed(*arguments: object, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The command line in this process, which saves the ten seconds that a new one takes to import everything."""
+    """Run the command line in this process, which saves the ten seconds of imports in a new one."""
     command = ["compress-model", *map(str, arguments)]
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
@@ -101,7 +101,7 @@ def environment() -> dict[str, str]:
 
 
 def photographs(folder: Path, count: int, seed: int) -> None:
-    """Noisy stripes: their colour and direction tell the class."""
+    """Write noisy stripes whose colour and direction depend on the class."""
     rng = np.random.default_rng(seed)
     for label, name in enumerate(("across", "down", "both")):
         (folder / name).mkdir(parents=True)
@@ -118,7 +118,7 @@ def md5(path: Path) -> str:
 
 
 def write_stl10(root: Path, monkeypatch: pytest.MonkeyPatch, **counts: int) -> dict[str, np.ndarray]:
-    """Noise in STL-10's own files, of so many images a split, for torchvision to read; returns `[n, 3, 96, 96]`."""
+    """Write noise in STL-10's own format, with the given counts per split; return images `[n, 3, 96, 96]`."""
     from torchvision.datasets import STL10
 
     rng, folder = np.random.default_rng(0), root / "stl10_binary"
@@ -134,7 +134,7 @@ def write_stl10(root: Path, monkeypatch: pytest.MonkeyPatch, **counts: int) -> d
 
 
 def follows_the_schema(results: dict[str, Any]) -> None:
-    """Assert that results keep to the published schema, and have no key that it does not describe."""
+    """Assert that results follow the published schema and have no key that it does not describe."""
     jsonschema = pytest.importorskip("jsonschema")
     from compress.results.schema import results_schema
 

@@ -1,4 +1,4 @@
-"""Optional packages that are installed and fail at their import break nothing that does not need them."""
+"""Optional packages that fail to import break nothing that does not need them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OPTIONAL = ("onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "ncnn", "pn
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
-    """A folder for PYTHONPATH in which each optional package is there and raises."""
+    """Make a folder for PYTHONPATH in which each optional package raises on import."""
     for number, package in enumerate(OPTIONAL):
         (tmp_path / "broken" / package).mkdir(parents=True)
         (tmp_path / "broken" / package / "__init__.py").write_text(f"raise {ERRORS[number % 3]}\n")
@@ -43,7 +43,7 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=variables)
 
 
-def test_doctor_says_what_is_broken(broken: Path) -> None:
+def test_doctor_marks_broken_packages(broken: Path) -> None:
     done = call(broken, "doctor", "--json")
     assert done.returncode == 0, done.stderr
     rows = {row["name"]: row for row in json.loads(done.stdout)}
@@ -55,12 +55,12 @@ def test_doctor_says_what_is_broken(broken: Path) -> None:
     assert not rows["torch"]["broken"] and rows["torch"]["present"]
 
 
-def test_names_are_listed(broken: Path) -> None:
+def test_list_works_with_broken_packages(broken: Path) -> None:
     done = call(broken, "list", "runtimes")
     assert done.returncode == 0 and "openvino" in done.stdout, done.stderr
 
 
-def test_an_artifact_of_a_broken_runtime(broken: Path, tmp_path: Path) -> None:
+def test_artifact_of_a_broken_runtime_is_refused(broken: Path, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").touch()
     done = call(broken, "predict", str(tmp_path), str(tmp_path))
     assert done.returncode == 1
@@ -69,7 +69,7 @@ def test_an_artifact_of_a_broken_runtime(broken: Path, tmp_path: Path) -> None:
     )
 
 
-def test_a_stage_that_needs_a_broken_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stage_that_needs_a_broken_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "torn.py").write_text("raise OSError('libx.so.1: cannot open shared object')\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(find_runtime("onnxruntime"), "packages", ("torn",))
@@ -80,7 +80,7 @@ def test_a_stage_that_needs_a_broken_package(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.slow
-def test_a_run_that_needs_none_goes_through_and_one_that_does_stops_before_training(
+def test_run_without_the_broken_packages_succeeds_and_with_them_stops_before_training(
     broken: Path, make_job: Callable[[], Job]
 ) -> None:
     job = make_job()
@@ -94,7 +94,7 @@ def test_a_run_that_needs_none_goes_through_and_one_that_does_stops_before_train
     assert done.returncode == 0, done.stderr
 
 
-def test_a_signal_or_a_lack_of_memory_breaks_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signals_and_memory_errors_do_not_mark_a_package_as_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(name: str) -> None:  # as pybind11's modules end when a signal comes while they start
         try:
             raise KeyboardInterrupt

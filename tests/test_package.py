@@ -1,4 +1,4 @@
-"""The wheel has all that a checkout has: recipes, configs, templates, the sample and the teacher."""
+"""The wheel contains recipes, configs, templates, the sample and the teacher."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path) -> Path:
-    """A folder with the unpacked wheel, as pip lays it down."""
+    """Unpack the wheel into a folder, as pip does."""
     site = wheel.parent / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
@@ -38,34 +38,34 @@ def in_wheel(installed: Path, *arguments: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command, capture_output=True, text=True, cwd=installed, env=variables)
 
 
-def test_it_is_the_wheel_that_runs(installed: Path) -> None:
+def test_the_wheel_is_imported_and_not_the_checkout(installed: Path) -> None:
     code = "import compress; print(compress.__file__)"
     variables = {**environment(), "PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=installed, env=variables)
     assert Path(done.stdout.strip()).is_relative_to(installed)
 
 
-def test_recipes_and_configs_are_found(installed: Path) -> None:
+def test_wheel_finds_shipped_recipes_and_configs(installed: Path) -> None:
     done = in_wheel(installed, "validate", "quickstart", "openclip_resnet18_cifar10")
     assert done.returncode == 0, done.stderr
     assert "embedded" in in_wheel(installed, "list", "teachers").stdout
 
 
-def test_assets_and_templates_are_inside(installed: Path) -> None:
+def test_wheel_contains_every_file_of_the_package(installed: Path) -> None:
     for path in (CHECKOUT / "compress").rglob("*"):
         if path.is_file() and path.suffix not in (".pyc",) and not path.name.startswith("."):
             assert (installed / path.relative_to(CHECKOUT)).is_file(), path
 
 
-def test_the_embedded_assets_are_small_enough() -> None:
+def test_embedded_assets_stay_below_their_size_limits() -> None:
     assets = CHECKOUT / "compress" / "assets"
     sizes = {f.name: sum(p.stat().st_size for p in f.rglob("*") if p.is_file()) for f in assets.iterdir()}
     assert sizes["cifar10-sample"] <= 19e6 and sizes["teacher"] <= 16e6
 
 
 @pytest.mark.slow
-def test_the_wheel_runs_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
-    """Core dependencies only: what needs the `deploy` extra is refused by name, the rest runs."""
+def test_wheel_runs_with_core_dependencies_only(wheel: Path, tmp_path: Path) -> None:
+    """A recipe that needs the `deploy` extra is refused by name; another one runs."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     constraints = ["-c", str(CHECKOUT / "constraints.txt")]

@@ -1,4 +1,4 @@
-"""What the code promises of hostile files and of what is installed, read off the code itself."""
+"""Promises about hostile files and about what is installed, checked in the source itself."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ from compress.recipe import Recipe, parse_recipe
 from compress.utils.errors import RecipeError
 
 CHECKOUT = Path(compress.__file__).parents[1]
-FILES = sorted([*(CHECKOUT / "compress").rglob("*.py"), *(CHECKOUT / "scripts").glob("*.py")])
-# The campaign makes hostile pickles and plants these faults; it is no part of what runs recipes.
-CAMPAIGN = {"_hostile_inputs.py", "_hostile_plants.py"}
+FILES = sorted(
+    path for pattern in ("compress/**/*.py", "scripts/*.py", "tests/stress/*.py") for path in CHECKOUT.glob(pattern)
+)
+# The fuzz campaign makes hostile pickles and plants these faults; it is not part of what runs recipes.
+CAMPAIGN = {"hostile_inputs.py", "hostile_plants.py"}
 SAFE_YAML = {"parse", "safe_load", "safe_dump", "SafeLoader", "CSafeLoader", "YAMLError", "MarkedYAMLError"}
-# Names of modules that are looked up in a table of the package's own, or written out where they are used.
+# Modules whose names come from a table of the package, or are written out where they are used.
 IMPORTS_BY_NAME = {
     *("compress/__init__.py", "compress/report/__init__.py", "compress/deployment/runtimes.py"),
     *("compress/measurement/counters.py", "compress/quantization/ptq.py"),
-    *("scripts/_campaign.py", "scripts/damage_campaign.py"),
+    *("tests/stress/campaign.py", "tests/stress/damage_campaign.py"),
     "compress/plugins.py",  # of the command line and of entry points: the schema has no key for one
 }
 
 
-def wrong(source: str, name: str = "it.py") -> Iterator[str]:
-    """What a source must not hold, in words."""
+def violations(source: str, name: str = "it.py") -> Iterator[str]:
+    """Yield what a source must not contain."""
     tree = ast.parse(source)
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -65,9 +67,9 @@ def wrong(source: str, name: str = "it.py") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CHECKOUT)))
-def test_no_code_of_a_file_runs(path: Path) -> None:
+def test_source_executes_no_code_from_files(path: Path) -> None:
     if path.name not in CAMPAIGN:
-        assert list(wrong(path.read_text(), path.relative_to(CHECKOUT).as_posix())) == []
+        assert list(violations(path.read_text(), path.relative_to(CHECKOUT).as_posix())) == []
 
 
 @pytest.mark.parametrize(
@@ -78,25 +80,25 @@ def test_no_code_of_a_file_runs(path: Path) -> None:
         *("importlib.import_module(recipe.plugin)", "np.load(f, allow_pickle=True)", "Environment(loader=x)"),
     ],
 )
-def test_the_walk_sees(source: str) -> None:
-    assert len(list(wrong(source))) == 1
+def test_each_violation_is_found(source: str) -> None:
+    assert len(list(violations(source))) == 1
 
 
-def test_pages_are_escaped() -> None:
+def test_html_pages_are_autoescaped() -> None:
     page = (CHECKOUT / "compress" / "report" / "page.py").read_text()
     html = next(node for node in ast.walk(ast.parse(page)) if getattr(node, "name", "") == "html_page")
     assert "_environment(autoescape=True)" in ast.unparse(html)
     assert page.count("autoescape=False") == 1, "of the page in Markdown"
 
 
-def test_a_recipe_names_no_plugin() -> None:
+def test_recipe_schema_has_no_key_for_plugins() -> None:
     keys = re.findall(r'"(\w+)": {"', json.dumps(Recipe.model_json_schema()))
     assert "stages" in keys and not [key for key in keys if "plugin" in key or "module" in key]
 
 
 @pytest.mark.parametrize("name", ["../x", "..", ".", "/tmp/x", "a/b", "-rf", "", "a\\nb", "a\\0b", "store", "x" * 65])
 @pytest.mark.parametrize("key", ["name", "id"])
-def test_no_name_leads_out_of_the_run_folder(name: str, key: str) -> None:
+def test_names_that_lead_out_of_the_run_folder_are_refused(name: str, key: str) -> None:
     if (name, key) == ("store", "id"):
         return
     stage = f'{{id: "{name if key == "id" else "a"}", kind: train, student: resnet18}}'
@@ -106,13 +108,13 @@ def test_no_name_leads_out_of_the_run_folder(name: str, key: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["checkpoint_path", "cache_dir", "pretrained_cfg"])
-def test_options_of_a_student_name_no_file(option: str) -> None:
+def test_student_options_that_name_files_are_refused(option: str) -> None:
     student = f"{{model: resnet18, options: {{{option}: /tmp/x}}}}"
     with pytest.raises(RecipeError, match=f"`options` may not set {option}"):
         parse_recipe(f"data: cifar10-sample\nstages: [{{id: a, kind: train, student: {student}}}]\n")
 
 
-def test_the_lock_holds_what_is_pinned_with_hashes_and_without_addresses() -> None:
+def test_lock_file_matches_constraints_with_hashes_and_without_addresses() -> None:
     lock = (CHECKOUT / "requirements.lock").read_text()
     found = re.findall(
         r"^([A-Za-z0-9_.-]+)==(\S+)[^\n]*\\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n?)+)", lock, re.M
@@ -135,8 +137,8 @@ def test_the_lock_holds_what_is_pinned_with_hashes_and_without_addresses() -> No
     assert names <= locked.keys(), "run scripts/lock"
 
 
-def test_no_library_reports_home(tmp_path: Path) -> None:
-    """ONNX Runtime makes itself a name for the machine, OpenVINO and NNCF send by a package of their own."""
+def test_libraries_send_no_telemetry(tmp_path: Path) -> None:
+    """ONNX Runtime would write an id for the machine; OpenVINO and NNCF send through a package of their own."""
     pytest.importorskip("onnxruntime")
     code = (
         "import compress, onnxruntime\n"

@@ -1,18 +1,20 @@
-"""The parts of a recipe as functions, for people with networks, images and a loop of their own.
+"""Stages of a recipe as functions, for your own networks, images and loops.
 
-Images are uint8 `[n, 3, h, w]`. Settings have the names and the defaults that they have in a recipe.
+Images are uint8 `[n, 3, h, w]`. Settings have the same names and defaults as in a recipe.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -34,10 +36,47 @@ from compress.training.fit import FitResult, fit
 from compress.training.module import FitModule
 from compress.training.teacher_signal import OnlineTeacher
 from compress.utils.errors import UsageError
+from compress.utils.messages import did_you_mean
 
 S = TypeVar("S", bound=Section)
-Labelled = tuple["np.ndarray[Any, Any] | Tensor", "np.ndarray[Any, Any] | Tensor | None"]
-"""Images uint8 `[n, 3, h, w]`, and labels int64 `[n]` (-1: none), or None where no image has one."""
+Array = NDArray[Any] | Tensor
+Labelled = tuple[Array, Array | None]
+"""Images uint8 `[n, 3, h, w]`, and labels int64 `[n]`, -1 for an image without one; None if no image has one."""
+
+
+@dataclass(frozen=True)
+class LatencyMeasurement:
+    """Latency of one network at one batch size, in eager PyTorch.
+
+    Attributes:
+        ratio_to_reference: How many times faster than the first network, with its 95% interval in `ratio_ci95`.
+    """
+
+    batch: int
+    p50_ms: float
+    p99_ms: float
+    ratio_to_reference: float
+    ratio_ci95: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """Cost of a float network on this machine; `cost["macs"]` is `cost.macs`.
+
+    Attributes:
+        macs: Multiply-accumulates of the forward pass of one image.
+        bit_operations: MACs weighted by the bits of both factors.
+        params: Parameters, shared ones once.
+        latency: One entry per batch size.
+    """
+
+    macs: int
+    bit_operations: int
+    params: int
+    latency: tuple[LatencyMeasurement, ...]
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
 
 
 def distill(
@@ -50,29 +89,29 @@ def distill(
     teacher_preprocess: Preprocess | None = None,
     views: Views | None = None,
     seed: int = 0,
-    trainer: Mapping[str, Any] | None = None,
+    trainer: Mapping[str, object] | None = None,
     **settings: Any,
 ) -> FitResult:
-    """Fit a student, in place, to what a teacher answers about views of images.
+    """Train a student, in place, on the outputs of a teacher for augmented views of images.
 
     Args:
-        student: Pixels `[b, 3, r, r]` to logits `[b, classes]`.
-        teacher: The same, for its own pixels; it is not trained.
-        data: Images to learn from; those without a label are learnt from the teacher alone.
-        validation: Images with labels, whose accuracy follows each epoch.
-        preprocess: What images go through before the student.
-        teacher_preprocess: And before the teacher, where that differs.
-        views: How a view may differ from its image; without it, as in a recipe.
-        seed: Of order and views.
-        trainer: What goes to Lightning's Trainer: `{"accelerator": "gpu"}`.
-        settings: Of a `distill` stage: `epochs`, `lr`, `losses={"ce": 1, "kd": 1}`, ...
+        student: Maps pixels `[b, 3, r, r]` to logits `[b, classes]`.
+        teacher: The same for its own resolution; it is not trained.
+        data: Training images; those without a label are learnt from the teacher alone.
+        validation: Labelled images to evaluate on after each epoch.
+        preprocess: Preprocessing of the student.
+        teacher_preprocess: Preprocessing of the teacher; default: the student's.
+        views: Augmentation; default: as in a recipe.
+        seed: Seed of image order and views.
+        trainer: Arguments of Lightning's Trainer, e.g. `{"accelerator": "gpu"}`.
+        settings: Settings of a `distill` stage: `epochs`, `lr`, `losses={"ce": 1, "kd": 1}`, ...
 
     Returns:
-        The accuracy after each epoch with the multiply-accumulates spent till then, steps, images and seconds.
+        The accuracy after each epoch with the MACs spent until then, and the steps, images and seconds.
 
     Raises:
-        UsageError: a setting is wrong, or the images are.
-        CompressError: the loss is no number any more.
+        UsageError: a setting is wrong, or the images have the wrong shape or type.
+        CompressError: the training has diverged.
     """
     chosen = _settings(Distillation, {**settings, "teacher": "live"})
     side = (teacher_preprocess or preprocess).resolution
@@ -88,17 +127,17 @@ def distill(
         seed=seed,
         image_macs=training_macs(student, preprocess.resolution),
     )
-    with tempfile.TemporaryDirectory() as work:
-        return fit(module, _settings(Trainer, dict(trainer or {})), Path(work), "distill")
+    with tempfile.TemporaryDirectory() as folder:
+        return fit(module, _settings(Trainer, dict(trainer or {})), Path(folder), "distill")
 
 
 def prune(model: nn.Module, resolution: int, **settings: Any) -> nn.Module:
-    """A copy of `model` without its least important channels; see `compress.pruning.channels.prune_channels`.
+    """Return a copy of `model` without its least important channels; see `compress.pruning.channels.prune_channels`.
 
     Args:
-        model: The network.
-        resolution: Side of its images in pixels.
-        settings: Of a `prune` stage: `target_macs=0.5`, `importance="l2"`, `round_to=16`, ...
+        model: Network to prune.
+        resolution: Side of its input in pixels.
+        settings: Settings of a `prune` stage: `target_macs=0.5`, `importance="l2"`, `round_to=16`, ...
 
     Raises:
         UsageError: a setting is wrong, or the target cannot be reached.
@@ -108,57 +147,71 @@ def prune(model: nn.Module, resolution: int, **settings: Any) -> nn.Module:
 
 
 def quantize(model: nn.Module, calibration: Iterable[Tensor], *, method: str = "torchao", **settings: Any) -> nn.Module:
-    """An INT8 copy of `model` for any batch size; see `compress.quantization.ptq.quantize`.
+    """Return an INT8 copy of `model` for any batch size; see `compress.quantization.ptq.quantize`.
 
     Args:
-        model: The float network.
-        calibration: Batches of images `[b, 3, r, r]`, normalised as in training.
+        model: Float network to quantize.
+        calibration: Batches `[b, 3, r, r]` of the calibration set, normalised as in training.
         method: `torchao`, `nncf` or `onnxruntime`.
-        settings: Of `compress.quantization.config.QuantizationConfig`: `observer="percentile"`, `keep=("fc",)`, ...
+        settings: Fields of `compress.quantization.config.QuantizationConfig`: `observer="percentile"`, ...
 
     Raises:
-        UsageError: there is no such setting.
-        CompressError: there are no images, or nothing could be quantized.
+        UsageError: there is no such setting or method, or the calibration set is empty.
+        CompressError: no layer could be quantized.
     """
     batches = list(calibration)
     if not batches:
-        raise UsageError("there are no calibration images")
+        raise UsageError("no calibration images; pass at least one batch")
     try:
         config = QuantizationConfig(**settings)
     except TypeError as error:
-        raise UsageError(f"quantize takes no such setting: {error}") from error
+        raise UsageError(f"quantize: unknown setting: {error}") from error
     if method not in QUANTIZERS:
-        raise UsageError(f"there is no method {method!r}; there are {', '.join(QUANTIZERS)}")
+        hint = did_you_mean(method, QUANTIZERS) or ";"
+        raise UsageError(f"quantize: unknown method {method!r}{hint} choose one of {', '.join(QUANTIZERS)}")
     return quantize_post_training(model, batches, torch.zeros(2, *batches[0].shape[1:]), config, method).network
 
 
 def measure(
     models: Mapping[str, nn.Module], resolution: int, batches: Sequence[int] = (1, 16), rounds: int = 30
-) -> dict[str, dict[str, Any]]:
-    """Cost of float networks on this machine; latencies in eager PyTorch are timed in turns, side by side.
+) -> dict[str, NetworkCost]:
+    """Measure the cost of float networks on this machine, with interleaved timings in eager PyTorch.
 
     Args:
-        models: The networks by name; ratios are to the first.
-        resolution: Side of their images in pixels.
-        batches: Images of a run.
-        rounds: Turns of each.
+        models: Networks by name; latency ratios are to the first.
+        resolution: Side of their input in pixels.
+        batches: Batch sizes to time.
+        rounds: Timing rounds, in each of which every network is timed once.
 
     Returns:
-        By name `{macs, bit_operations, params, latency: [{batch, p50_ms, p99_ms, ratio_to_reference, ratio_ci95}]}`;
-        multiply-accumulates are for one image, and above 1 a network is faster than the first.
+        Costs by name, in the order of `models`.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for name, model in models.items():
-        counted = count(model.eval(), resolution)
-        costs = {"macs": counted.macs, "bit_operations": bit_operations(counted.layers), "params": parameters(model)}
-        found[name] = {**costs, "latency": []}
+    latency: dict[str, list[LatencyMeasurement]] = {name: [] for name in models}
+    counts = {name: count(model.eval(), resolution) for name, model in models.items()}
     for batch in batches:
         images = torch.zeros(batch, 3, resolution, resolution)
         times = measure_in_turns({name: partial(_forward, model, images) for name, model in models.items()}, rounds)
-        first = next(iter(times.values()), None)
-        for name, taken in times.items():
-            found[name]["latency"].append({"batch": batch, **summary(taken, first)})
-    return found
+        reference = next(iter(times.values()), None)
+        for name, own in times.items():
+            figures = summary(own, reference)
+            latency[name].append(
+                LatencyMeasurement(
+                    batch=batch,
+                    p50_ms=figures["p50_ms"],
+                    p99_ms=figures["p99_ms"],
+                    ratio_to_reference=figures["ratio_to_reference"],
+                    ratio_ci95=tuple(figures["ratio_ci95"]),
+                )
+            )
+    return {
+        name: NetworkCost(
+            macs=counts[name].macs,
+            bit_operations=bit_operations(counts[name].layers),
+            params=parameters(model),
+            latency=tuple(latency[name]),
+        )
+        for name, model in models.items()
+    }
 
 
 @torch.inference_mode()
@@ -166,7 +219,7 @@ def _forward(model: nn.Module, images: Tensor) -> None:
     model(images)
 
 
-def _settings(kind: type[S], values: dict[str, Any]) -> S:
+def _settings(kind: type[S], values: Mapping[str, object]) -> S:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -177,7 +230,7 @@ def _settings(kind: type[S], values: dict[str, Any]) -> S:
 def _split(data: Labelled) -> Split:
     images, labels = (None if part is None else np.asarray(part) for part in data)
     if images is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or not len(images):
-        raise UsageError("images must be uint8 [n, 3, h, w], and one at least")
+        raise UsageError("images must be uint8 [n, 3, h, w], at least one")
     if labels is not None and labels.shape != (len(images),):
-        raise UsageError(f"there are {len(images)} images, but labels {list(labels.shape)}")
+        raise UsageError(f"labels must be [{len(images)}], one per image, not {list(labels.shape)}")
     return Split(images, None if labels is None else labels.astype(np.int64))

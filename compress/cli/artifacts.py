@@ -1,4 +1,4 @@
-"""The verbs on artifacts. Like those on recipes, each parses, calls and prints."""
+"""Verbs on artifacts: `bench`, `evaluate`, `predict`."""
 
 from __future__ import annotations
 
@@ -8,39 +8,40 @@ from typing import Annotated
 
 import typer
 
-from compress.cli.options import AsJson, Plugins, print_json
+from compress.cli.options import AsJson, Plugins, print_json, print_rich
 from compress.utils.errors import UsageError
 
 ArtifactPath = Annotated[
-    Path, typer.Argument(help="An artifact of a run: its file, or its folder.", metavar="ARTIFACT", show_default=False)
+    Path, typer.Argument(help="Artifact of a run: its file or folder.", metavar="ARTIFACT", show_default=False)
 ]
 Runtime = Annotated[
     str | None,
-    typer.Option("--runtime", metavar="NAME", help="A runtime that reads the file; without it, its format's own."),
+    typer.Option("--runtime", metavar="NAME", help="Runtime to use; default: the one of the file's format."),
 ]
 
 
 def bench(
     artifacts: Annotated[
-        list[Path], typer.Argument(help="Artifacts of runs: their files, or their folders.", metavar="ARTIFACT...")
+        list[Path], typer.Argument(help="Artifacts of runs: their files or folders.", metavar="ARTIFACT...")
     ],
     runtime: Annotated[
         str | None,
-        typer.Option("--runtime", metavar="NAME|auto", help="A runtime that reads the files, or auto: all that do."),
+        typer.Option("--runtime", metavar="NAME|auto", help="Runtime to use, or auto: all that can read the files."),
     ] = None,
-    batches: Annotated[str, typer.Option("--batches", metavar="N,N", help="Images of a run.")] = "1,16",
-    rounds: Annotated[int, typer.Option("--rounds", min=5, help="Turns; each gives one timing an artifact.")] = 30,
+    batches: Annotated[str, typer.Option("--batches", metavar="N,N", help="Batch sizes.")] = "1,16",
+    rounds: Annotated[int, typer.Option("--rounds", min=5, help="Interleaved timing rounds.")] = 30,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Threads of a runtime; without it, all cores.")
+        int | None, typer.Option("--threads", min=1, help="Threads per runtime; default: all cores.")
     ] = None,
     driver: Annotated[
-        str, typer.Option("--driver", metavar="turns|mlperf", help="Turns, or MLPerf's load generator.")
+        str,
+        typer.Option("--driver", metavar="turns|mlperf", help="Interleaved rounds, or MLPerf's load generator."),
     ] = "turns",
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Of each test of MLPerf's generator.")] = 10,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Duration of each MLPerf test.")] = 10,
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Time artifacts in turns, side by side; ratios are to the first one."""
+    """Benchmark artifacts side by side. Latency and throughput ratios are to the first one."""
     from compress.deployment.bench import bench as bench_artifacts
     from compress.deployment.bench import parse_batches
 
@@ -48,35 +49,30 @@ def bench(
     if as_json:
         print_json(record)
         return
-    from rich.console import Console
-
     from compress.report.artifacts import bench_tables
 
-    for part in bench_tables(record):
-        Console(highlight=False).print(part)
+    print_rich(*bench_tables(record))
 
 
 def evaluate(
     artifact: ArtifactPath,
-    folder: Annotated[
-        str | None, typer.Argument(help="The same as --data.", metavar="[DIR]", show_default=False)
-    ] = None,
+    folder: Annotated[str | None, typer.Argument(help="Same as --data.", metavar="[DIR]", show_default=False)] = None,
     data: Annotated[
         str | None,
         typer.Option(
             "--data",
             metavar="NAME|DIR",
-            help="A folder with one folder of images a class, or a data set with test images.",
+            help="Folder with one subfolder per class, or name of a data set with test images.",
         ),
     ] = None,
     runtime: Runtime = None,
-    per_class: Annotated[bool, typer.Option("--per-class", help="Say it of each class, too.")] = False,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Also print the accuracy per class.")] = False,
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say how often an artifact is right about images in folders that are named as its classes."""
+    """Evaluate an artifact on labelled images. The subfolders of a folder are named like its classes."""
     if (folder is None) == (data is None):
-        raise UsageError("evaluate takes one --data: a folder with one folder of images a class, or a data set's name")
+        raise UsageError("evaluate takes one --data: a folder with one subfolder per class, or a data set's name")
     from compress.deployment.artifact import load_artifact
     from compress.deployment.evaluate import evaluate as evaluate_artifact
 
@@ -92,21 +88,21 @@ def evaluate(
 
 def predict(
     artifact: ArtifactPath,
-    images: Annotated[list[Path], typer.Argument(help="Images, and folders of images.", metavar="IMAGE|FOLDER...")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.", metavar="IMAGE|FOLDER...")],
     runtime: Runtime = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="Classes named of each image.")] = 3,
+    top: Annotated[int, typer.Option("--top", min=1, help="Classes to print per image.")] = 3,
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is on images. Those that cannot be read are named, and make the exit status 1."""
+    """Classify images. Unreadable images are named, and the exit status is then 1."""
     from compress.deployment.artifact import load_artifact
     from compress.deployment.evaluate import predict as predict_images
     from compress.report.artifacts import prediction_line
 
-    rows, damaged = [], 0
+    rows, unreadable = [], 0
     for row in predict_images(load_artifact(artifact, runtime), images, top):
         if row["error"] is not None:
-            damaged += 1
+            unreadable += 1
             print(f"error: {prediction_line(row)}", file=sys.stderr)
         elif not as_json:
             print(prediction_line(row))
@@ -114,7 +110,7 @@ def predict(
             rows.append(row)
     if as_json:
         print_json(rows)
-    if damaged:
+    if unreadable:
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""The verb that holds runs against one another. Like the others, it parses, calls and prints."""
+"""The verb `compare`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from compress.cli.options import AsJson, print_json
+from compress.cli.options import AsJson, print_json, print_rich
 
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, two or more.", metavar="RUN...")],
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one page of it.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the comparison as a page.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what changed between runs and what moved; all are held against the first."""
+    """Compare runs with the first one. Shows what changed in the recipe and which results moved."""
     from compress.report.compare import compare as compare_runs
     from compress.report.compare_page import moved_lines, remark_lines, terminal_tables, write_comparison
 
@@ -25,10 +25,7 @@ def compare(
     if as_json:
         print_json(record)
         return
-    from rich.console import Console
-
-    for table in terminal_tables(record):
-        Console(highlight=False).print(table)
+    print_rich(*terminal_tables(record))
     for line in (*remark_lines(record), *moved_lines(record)):
         print(line)
 

@@ -1,10 +1,14 @@
-"""What the verbs of the command line share."""
+"""Arguments, options and output that several verbs share."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,20 +21,8 @@ def _load_plugins(names: list[str] | None) -> list[str] | None:
     return names
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Plugins = Annotated[
-    list[str] | None,
-    typer.Option("--plugin", metavar="FILE.py|MODULE", help="Own models, losses, runtimes.", callback=_load_plugins),
-]
-
-
-def print_json(value: Any) -> None:
-    """Print plain data as JSON; what is no number cannot pass for one."""
-    print(json.dumps(value, indent=1, allow_nan=False))
-
-
 def complete_recipe(incomplete: str) -> list[str]:
-    """Recipes that begin so: the shipped ones by name, files by path. Where there are none, the shell offers files."""
+    """Complete a shipped recipe's name or a YAML file's path; the shell offers files where nothing matches."""
     from compress.utils.resources import shipped
 
     names = sorted(path.stem for path in shipped("recipes").glob("*.yaml"))
@@ -39,8 +31,59 @@ def complete_recipe(incomplete: str) -> list[str]:
     return [name for name in (*names, *files) if name.startswith(incomplete)]
 
 
-def complete_kind(incomplete: str) -> list[str]:
-    """What can be listed and begins so."""
-    from compress.cli.catalog import KINDS
+RecipePath = Annotated[
+    str,
+    typer.Argument(help="Recipe file, or name of a shipped recipe.", metavar="RECIPE", autocompletion=complete_recipe),
+]
+RecipePaths = Annotated[
+    list[str], typer.Argument(help="Recipe files.", metavar="RECIPE...", autocompletion=complete_recipe)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. stages.distilled.epochs=5."),
+]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder with all runs and their shared store.")]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin", metavar="FILE.py|MODULE", help="Load your own models, losses, runtimes.", callback=_load_plugins
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-    return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+def print_json(value: object) -> None:
+    """Print plain data and records as JSON; NaN and infinity are refused, since JSON has neither."""
+    from pydantic_core import to_jsonable_python
+
+    print(json.dumps(value, indent=1, allow_nan=False, default=to_jsonable_python))
+
+
+def print_rich(*renderables: object) -> None:
+    """Print tables and text for a terminal, one below the other."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for renderable in renderables:
+        console.print(renderable)
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """Return one line that a shell reads as this call, for the record of a run.
+
+    Letters of any alphabet stay as they are; spaces and other special characters are quoted. Control characters, and
+    bytes of a file name that is not UTF-8, become `$'\\x0a'`, which bash and zsh read.
+
+    Args:
+        argv: As in `sys.argv`; the first word, the path of the program, becomes `compress-model`.
+    """
+    return " ".join(["compress-model", *map(_quote, argv[1:])])
+
+
+def _quote(word: str) -> str:
+    if re.fullmatch(r"[\w@%+=:,./-]+", word):
+        return word
+    if word.isprintable():
+        return shlex.quote(word)
+    plain = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}" for byte in os.fsencode(word))
+    return f"$'{''.join(plain)}'"

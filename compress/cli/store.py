@@ -1,38 +1,48 @@
-"""The verbs on the store. Like the others, each parses, calls and prints."""
+"""Verbs on the store: `store list`, `store check`, `store clean`."""
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from compress.cli.options import AsJson, print_json
+from compress.cli.options import AsJson, Runs, print_json
+from compress.utils.errors import UsageError
 
-Runs = Annotated[Path, typer.Option("--runs", help="Folder of the runs and of the store that they share.")]
+if TYPE_CHECKING:
+    from compress.store.gc import Entry
 
-store = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at what stages made, and make room.")
+UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+store = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="List, check and clean the store of finished stages."
+)
 
 
 @store.command("list", epilog="Example: compress-model store list --runs runs")
 def list_entries(runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
-    """List the entries, those used last first: size, when a run used it last, what it is."""
-    from compress.store.gc import as_records, entries, named_by_runs
+    """List the entries, most recently used first."""
+    from compress.store.gc import entries
 
-    _print(as_records(entries(runs / "store"), named_by_runs(runs)), as_json)
+    _print_entries(entries(runs / "store"), runs, as_json)
 
 
 @store.command(epilog="Example: compress-model store check --runs runs")
 def check(runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
-    """Read every file of the store, and name what is damaged; the exit status is then 1."""
+    """Check every file's checksum. Damaged entries are named, and the exit status is then 1."""
     from compress.store.gc import check as check_store
 
     damaged = list(check_store(runs / "store"))
     if as_json:
         print_json(damaged)
-    for line in () if as_json else damaged:
-        print(f"error: {line}", file=sys.stderr)
+    else:
+        for line in damaged:
+            print(f"error: {line}", file=sys.stderr)
     if damaged:
         raise typer.Exit(1)
 
@@ -41,37 +51,68 @@ def check(runs: Runs = Path("runs"), as_json: AsJson = False) -> None:
 def clean(
     runs: Runs = Path("runs"),
     keep_runs: Annotated[
-        int | None, typer.Option("--keep-runs", min=0, help="What the N newest runs of each recipe used stays.")
+        int | None, typer.Option("--keep-runs", min=0, help="Keep what the N newest runs of each recipe used.")
     ] = None,
     older_than: Annotated[
-        str | None, typer.Option("--older-than", metavar="TIME", help="Not used for 12h, 30d, 2w.")
+        str | None, typer.Option("--older-than", metavar="TIME", help="Unused for so long, e.g. 12h, 30d, 2w.")
     ] = None,
     max_size: Annotated[
-        str | None, typer.Option("--max-size", metavar="SIZE", help="Longest unused first, until there are 20GB.")
+        str | None,
+        typer.Option("--max-size", metavar="SIZE", help="Least recently used first, down to e.g. 20GB."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the entries without deleting them.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete entries of which all that is asked for holds. What a running job uses stays."""
-    from compress.store.gc import as_records, named_by_runs, parse_age, parse_size
+    """Delete entries that meet all given conditions. What a running job uses stays."""
     from compress.store.gc import clean as clean_store
 
     age = parse_age(older_than) if older_than else None
     size = parse_size(max_size) if max_size else None
-    gone = clean_store(runs, keep_runs, age, size, dry_run=dry_run)
-    _print(as_records(gone, named_by_runs(runs)), as_json)
+    _print_entries(clean_store(runs, keep_runs, age, size, dry_run=dry_run), runs, as_json)
     if not as_json:
         print("nothing was deleted (--dry-run)" if dry_run else "deleted")
 
 
-def _print(rows: list[dict[str, Any]], as_json: bool) -> None:
+def parse_size(text: str) -> int:
+    """Return the bytes of `500MB` or `20 GB`, in powers of ten; KiB, MiB and so on are powers of two.
+
+    Raises:
+        UsageError: it is not a size.
+    """
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(ByteSize).validate_python(text.strip())
+    except ValidationError as error:
+        raise UsageError(f"--max-size must be a size such as 500MB or 20GB, not {text!r}") from error
+
+
+def parse_age(text: str) -> timedelta:
+    """Return the time of `12h`, `30d` or `2w`.
+
+    Raises:
+        UsageError: it is not a time.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip())
+    try:
+        if match:
+            return float(match[1]) * UNITS[match[2]]
+    except OverflowError:  # more than a billion days
+        pass
+    raise UsageError(f"--older-than must be a time such as 12h, 30d or 2w, not {text!r}")
+
+
+def _print_entries(entries: Iterable[Entry], runs: Path, as_json: bool) -> None:
+    from compress.store.gc import entry_records, keys_used_by_runs
+
+    rows = entry_records(entries, keys_used_by_runs(runs))
     if as_json:
         print_json(rows)
         return
     for row in rows:
-        named = "" if row["named_by_a_run"] else " (no run names it)"
-        print(f"{row['key']} {row['bytes'] / 1e6:>10,.1f} MB  {row['used']}  {row['what']}{named}")
-    print(f"{len(rows)} entries, {sum(row['bytes'] for row in rows) / 1e6:,.1f} MB")
+        unnamed = "" if row.named_by_a_run else " (no run names it)"
+        print(f"{row.key} {row.bytes / 1e6:>10,.1f} MB  {row.used}  {row.what}{unnamed}")
+    print(f"{len(rows)} entries, {sum(row.bytes for row in rows) / 1e6:,.1f} MB")
 
 
 def register(app: typer.Typer) -> None:

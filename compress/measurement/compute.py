@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from compress.measurement.operators import is_cheap, is_quantized, known, listed, multiplied, packet
-from compress.utils.errors import CompressError
+from compress.utils.errors import CompressError, CompressWarning
 
 WITH_WEIGHTS = ("convolution", "addmm", "mm")  # what convolutions and linears come down to
 FLOAT_BITS = (32, 32)
@@ -128,7 +128,8 @@ def parameters(model: nn.Module) -> int:
 
 def _warn(uncounted: Mapping[str, int]) -> None:
     if uncounted:
-        warnings.warn(f"MACs are without operators that are not known: {listed(uncounted.items())}", stacklevel=1)
+        operators = listed(uncounted.items())
+        warnings.warn(f"MACs leave out unknown operators: {operators}", CompressWarning, stacklevel=1)
 
 
 def _count(model: nn.Module, resolution: int, gradients: Any) -> _Counter:

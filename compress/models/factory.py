@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from compress.utils.errors import CompressError, UsageError, first_line
+from compress.utils.messages import did_you_mean
 
 
 def create_model(
@@ -29,9 +29,7 @@ def create_model(
     """
     known = model_names(library)
     if name not in known:
-        close = difflib.get_close_matches(name, known, 3)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise UsageError(f"{library} has no model {name!r}{hint}")
+        raise UsageError(f"{library} has no model {name!r}{did_you_mean(name, known, most=3, limit=None)}")
     try:
         if library == "timm":
             return _timm(name, classes, resolution, pretrained, options or {})

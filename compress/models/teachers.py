@@ -20,6 +20,7 @@ from compress.models.fingerprint import LOCAL, local_files
 from compress.recipe.data import DataSection
 from compress.recipe.models import ClassifierTeacher, OpenClipTeacher
 from compress.utils.errors import CompressError, UsageError, first_line
+from compress.utils.messages import did_you_mean
 from compress.utils.resources import expand
 
 
@@ -117,14 +118,11 @@ def zero_shot_head(model: Any, tokenizer: Any, classes: Sequence[str], data: Dat
 
 
 def _check_open_clip_name(settings: OpenClipTeacher) -> None:
-    import difflib
-
     import open_clip
 
     known = open_clip.list_models()
     if settings.model not in known:
-        close = difflib.get_close_matches(settings.model, known, 3)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        hint = did_you_mean(settings.model, known, most=3, limit=None)
         raise UsageError(f"open_clip has no model {settings.model!r}{hint}")
     if settings.checkpoint:
         return

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from compress.recipe.stage import stage_sections
+from compress.recipe.worth import DEFAULT_TREND
 from compress.recipe.yaml_tree import Node, read_yaml
 from compress.utils.errors import Problem, RecipeError
 from compress.utils.messages import did_you_mean, found, listed
-from compress.utils.resources import DEFAULT_TREND, config_names, shipped
+from compress.utils.resources import config_names, shipped
 
 LIBRARIES = ("timm", "torchvision")
 Path_ = tuple[str | int, ...]

@@ -1,4 +1,4 @@
-"""Which source reads what a person has, from a look at its files: the settings that a recipe would give."""
+"""Detect which source reads the user's images, and return the settings that a recipe would give."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ SPLIT_COLUMNS = ("split", "subset", "set", "partition", "fold")
 LABEL_MEMBERS = ("cls", "txt", "json")
 
 
-def guess(path: str) -> FileData:
-    """Settings with which the images in `path` can be read; a test share where there is no test split.
+def detect_source(path: str) -> FileData:
+    """Return settings that read the images in `path`, with a held-out test share if there is no test split.
 
     Raises:
-        CompressError: something cannot be read.
-        UsageError: nothing that is there is a source of images; the line says what would be.
+        CompressError: a file or folder cannot be read.
+        UsageError: no source reads what is there; the message says what would be read.
     """
-    settings = _kind(path)
+    settings = _detect(path)
     if isinstance(settings, FolderData):
-        there = subfolders(Path(path))
-        return settings if "test" in there else settings.model_copy(update={"test": TEST_SHARE})
-    without = "test" not in list_images(settings).parts
-    return settings.model_copy(update={"test": TEST_SHARE}) if without else settings
+        has_test = "test" in subfolders(Path(path))
+    else:
+        has_test = "test" in list_images(settings).parts
+    return settings if has_test else settings.model_copy(update={"test": TEST_SHARE})
 
 
-def _kind(path: str) -> FileData:
+def _detect(path: str) -> FileData:
     given = Path(path)
     name = given.name.lower()
     if is_folder(given):
@@ -71,7 +71,7 @@ def _kind(path: str) -> FileData:
     if name.endswith(".parquet"):
         return _arrow("parquet", path)
     if name.endswith(webdataset.SHARDS):
-        return _tars(path)
+        return _webdataset(path)
     if not exists(given):
         raise UsageError(f"{given} does not exist; give a folder of images, or a CSV, Parquet or tar file")
     if name.endswith((".csv", ".tsv")):
@@ -83,26 +83,26 @@ def _folder(folder: Path) -> FileData:
     if is_file(folder / "dataset_dict.json") or is_file(folder / "state.json"):
         return _arrow("hf-dataset", str(folder))
     tables = sorted(folder.glob("*.csv"))
-    images = next(image_files(folder), None)
-    if images and (len(subfolders(folder)) > 1 or not tables):
+    first_image = next(image_files(folder), None)
+    if first_image and (len(subfolders(folder)) > 1 or not tables):
         return FolderData(source="image-folder", path=str(folder))
     if tables:
         return _csv(tables[0])
     if any(folder.rglob("*.parquet")):
         return _arrow("parquet", str(folder))
     if any(file.name.lower().endswith(webdataset.SHARDS) for file in folder.rglob("*.t*")):
-        return _tars(str(folder))
-    kinds = " ".join(sorted(ENDINGS))
-    raise UsageError(f"{folder} holds no image ({kinds}), and no CSV, Parquet or tar file either")
+        return _webdataset(str(folder))
+    raise UsageError(f"{folder}: no image ({' '.join(sorted(ENDINGS))}), and no CSV, Parquet or tar file either")
 
 
 def _csv(table: Path) -> FileData:
     columns = csv_file.columns_of(table)
-    image, label = _one_of(IMAGE_COLUMNS, columns), _one_of(LABEL_COLUMNS, columns)
-    if image is None or label is None:
-        what = "paths" if image is None else "labels"
-        raise UsageError(f"{table}:1: no column is called as one of {what} would be; there are: {few(columns)}")
-    split = _one_of(SPLIT_COLUMNS, columns)
+    image, label = _first_of(IMAGE_COLUMNS, columns), _first_of(LABEL_COLUMNS, columns)
+    if image is None:
+        raise UsageError(f"{table}:1: no column of paths among {few(columns)}; name it 'path'")
+    if label is None:
+        raise UsageError(f"{table}:1: no column of labels among {few(columns)}; name it 'label'")
+    split = _first_of(SPLIT_COLUMNS, columns)
     return CsvData(source="csv", path=str(table), image=image, label=label, split=split)
 
 
@@ -110,32 +110,35 @@ def _arrow(source: str, path: str) -> FileData:
     if version_of("pyarrow") is None:
         raise UsageError(f"{path}: {source} needs pyarrow: pip install 'compress-model[data]'")
     shards = find_shards(path, (".parquet",)) if source == "parquet" else arrow.saved_shards(Path(path))
-    images, columns = arrow.columns_of(shards[0][0])
-    image = _one_of(IMAGE_COLUMNS, images) or next(iter(images), None)
-    label = _one_of(LABEL_COLUMNS, [name for name in columns if name != image])
-    if image is None or label is None:
-        what = "holds images" if image is None else "is called as one of labels would be"
-        raise UsageError(f"{shards[0][0]}: no column {what}; there are: {few(columns)}")
-    split = _one_of(SPLIT_COLUMNS, columns) if not any(part != "train" for _, part in shards) else None
+    first = shards[0][0]
+    image_columns, columns = arrow.columns_of(first)
+    image = _first_of(IMAGE_COLUMNS, image_columns) or next(iter(image_columns), None)
+    if image is None:
+        raise UsageError(f"{first}: no column of images among {few(columns)}; store each image's file as bytes")
+    label = _first_of(LABEL_COLUMNS, [name for name in columns if name != image])
+    if label is None:
+        raise UsageError(f"{first}: no column of labels among {few(columns)}; name it 'label'")
+    has_splits = any(part != "train" for _, part in shards)
+    split = None if has_splits else _first_of(SPLIT_COLUMNS, columns)
     settings = {"source": source, "path": path, "image": image, "label": label, "split": split}
     return ArrowData.model_validate(settings)
 
 
-def _tars(path: str) -> FileData:
+def _webdataset(path: str) -> FileData:
     first = find_shards(path, webdataset.SHARDS)[0][0]
     endings, fields = webdataset.kinds_of(first)
     label = next((kind for kind in LABEL_MEMBERS if kind in endings), None)
     if label is None:
-        raise UsageError(f"{first}: no .cls, .txt or .json lies beside its images; it has {few(sorted(endings))}")
+        raise UsageError(f"{first}: no labels among {few(sorted(endings))}; add a .cls, .txt or .json file per image")
     if label == "json":
-        field = _one_of(LABEL_COLUMNS, fields)
+        field = _first_of(LABEL_COLUMNS, fields)
         if field is None:
-            raise UsageError(f"{first}: no field of its .json is called as a label would be; there are: {few(fields)}")
+            raise UsageError(f"{first}: no label among the fields of its .json, {few(fields)}; name it 'label'")
         label = f"json.{field}"
     return WebData(source="webdataset", path=path, label=label)
 
 
-def _one_of(wanted: Sequence[str], there: Sequence[str]) -> str | None:
-    """The first wanted name that is there, in any case of letters."""
-    known = {name.strip().lower(): name for name in reversed(there)}
-    return next((known[name] for name in wanted if name in known), None)
+def _first_of(wanted: Sequence[str], names: Sequence[str]) -> str | None:
+    """Return the first wanted name that is among `names`, ignoring case."""
+    by_lower = {name.strip().lower(): name for name in reversed(names)}
+    return next((by_lower[name] for name in wanted if name in by_lower), None)

@@ -1,90 +1,126 @@
-"""What was seen of a person's images: in a few lines for that person, and as plain data."""
+"""The survey of the user's images as printed lines and as JSON."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from compress.recipe.data import FileData
 from compress.scaffold.survey import Survey
 from compress.utils.messages import clean
 
+MAX_CLASSES = 8  # that are printed; of more, the four largest and the three smallest
+IMBALANCE = 5  # ratio of the largest class to the smallest from which it is pointed out
+
+
+@dataclass(frozen=True)
+class ShortSide:
+    """Shorter side of the images, in pixels."""
+
+    least: int
+    median: int
+    most: int
+
+
+@dataclass(frozen=True)
+class SurveyRecord:
+    """The field `seen` of `init --json`.
+
+    Attributes:
+        images: All images, of which `looked_at` were opened.
+        classes: Images by class, then by split.
+        broken: `name (reason)` of each unreadable image.
+        test_share: Share of the images that is held out for test; None if there is a test split.
+    """
+
+    source: str
+    path: str
+    images: int
+    looked_at: int
+    classes: dict[str, dict[str, int]]
+    unlabeled: int
+    short_side: ShortSide
+    grey: int
+    broken: list[str]
+    copies: int
+    contradictions: int
+    leaks: int
+    test_share: float | None
+
 
 def survey_lines(settings: FileData, survey: Survey) -> list[str]:
-    """What was seen, for a person."""
-    train, classes = survey.counts["train"], survey.classes
-    most, least = max(train), min(train)
-    parts = ", ".join(f"{sum(counts):,} {part}" for part, counts in survey.counts.items())
+    """Return the survey as lines for a terminal."""
+    splits = ", ".join(f"{sum(counts):,} {part}" for part, counts in survey.counts.items())
     if settings.test is not None:
-        parts += f", of which {settings.test:.0%} are cut off for test"
-    order = sorted(range(len(classes)), key=lambda number: -train[number])
-    shown = order if len(order) <= 8 else [*order[:4], *order[-3:]]
-    names = [f"{clean(classes[number])} {train[number]:,}" for number in shown]
-    if len(order) > 8:
-        names.insert(4, "...")
-    sides = sorted(survey.short_sides)
+        splits += f", {settings.test:.0%} of them held out for test"
+    side = _short_side(survey)
     lines = [
-        f"{clean(settings.path)}: {len(classes)} classes, {parts}",
-        f"  train images: {', '.join(names)}",
-        f"  shorter side: {sides[0]:,} to {sides[-1]:,} pixels, half of them {sides[len(sides) // 2]:,} or more"
-        + (f"; {survey.grey:,} are grey" if survey.grey else ""),
+        f"{clean(settings.path)}: {len(survey.classes)} classes, {splits}",
+        f"  train images: {', '.join(_class_counts(survey))}",
+        f"  shorter side: {side.least:,} to {side.most:,} pixels, median {side.median:,}"
+        + (f"; {survey.grey:,} images are grey" if survey.grey else ""),
     ]
-    if survey.looked < survey.total:
-        lines.append(f"  {survey.looked:,} of {survey.total:,} images were looked at")
-    if survey.broken:
-        more = len(survey.broken) - 1
-        also = f", and {more:,} more cannot be read; they are skipped" if more else " cannot be read; it is skipped"
-        lines.append(f"  {_broken(survey.broken[0])}{also}")
-    if most > 5 * least:
-        lines.append(
-            f"  classes are uneven, {most / least:.0f} to 1: look at each class's accuracy, `evaluate --per-class`"
-        )
-    if survey.copies:
-        lines.append(f"  {survey.copies:,} are copies of others, byte for byte" + _copies(settings, survey))
-    return lines
+    if survey.looked_at < survey.total:
+        lines.append(f"  inspected {survey.looked_at:,} of {survey.total:,} images, evenly spaced")
+    return lines + [f"  warning: {warning}" for warning in _warnings(settings, survey)]
 
 
-def survey_record(settings: FileData, survey: Survey) -> dict[str, Any]:
-    """The same for machines.
-
-    Returns:
-        {source, path, images, looked_at, classes: {name: {part: images}}, unlabeled, short_side: {least, median, most}
-        (pixels), grey, broken: ["name (reason)"], copies, contradictions, leaks, test_share}; the last is null where
-        there is a test split.
-    """
+def survey_record(settings: FileData, survey: Survey) -> SurveyRecord:
+    """Return the survey as the record that `init --json` prints."""
     labelled = {part: counts for part, counts in survey.counts.items() if part != "unlabeled"}
-    sides = sorted(int(side) for side in survey.short_sides)
-    return {
-        "source": settings.source,
-        "path": settings.path,
-        "images": survey.total,
-        "looked_at": survey.looked,
-        "classes": {
+    return SurveyRecord(
+        source=settings.source,
+        path=settings.path,
+        images=survey.total,
+        looked_at=survey.looked_at,
+        classes={
             name: {part: counts[number] for part, counts in labelled.items()}
             for number, name in enumerate(survey.classes)
         },
-        "unlabeled": sum(survey.counts.get("unlabeled", ())),
-        "short_side": {"least": sides[0], "median": sides[len(sides) // 2], "most": sides[-1]},
-        "grey": survey.grey,
-        "broken": list(survey.broken),
-        "copies": survey.copies,
-        "contradictions": survey.contradictions,
-        "leaks": survey.leaks,
-        "test_share": settings.test,
-    }
+        unlabeled=sum(survey.counts.get("unlabeled", ())),
+        short_side=_short_side(survey),
+        grey=survey.grey,
+        broken=[str(image) for image in survey.broken],
+        copies=survey.copies,
+        contradictions=survey.contradictions,
+        leaks=survey.leaks,
+        test_share=settings.test,
+    )
 
 
-def _broken(text: str) -> str:
-    """The name of a broken image and the reason, each as it may be printed."""
-    name, _, reason = text.partition(" (")
-    return f"{clean(name)} ({clean(reason)}"
+def _short_side(survey: Survey) -> ShortSide:
+    sides = sorted(int(side) for side in survey.short_sides)
+    return ShortSide(sides[0], sides[len(sides) // 2], sides[-1])
+
+
+def _class_counts(survey: Survey) -> list[str]:
+    """Return `name count` of the classes, largest first, with `...` in place of the middle of many."""
+    train = survey.counts["train"]
+    order = sorted(range(len(train)), key=lambda number: -train[number])
+    shown = [f"{clean(survey.classes[number])} {train[number]:,}" for number in order]
+    return shown if len(shown) <= MAX_CLASSES else [*shown[:4], "...", *shown[-3:]]
+
+
+def _warnings(settings: FileData, survey: Survey) -> list[str]:
+    warnings = []
+    if survey.broken:
+        first, count = survey.broken[0], len(survey.broken)
+        images = "image" if count == 1 else "images"
+        warnings.append(f"skipping {count:,} unreadable {images}, e.g. {clean(first.name)} ({clean(first.reason)})")
+    most, least = max(survey.counts["train"]), min(survey.counts["train"])
+    if most > IMBALANCE * least:
+        ratio = f"{most / least:.0f} to 1"
+        warnings.append(f"classes are imbalanced, {ratio}; check each class's accuracy with `evaluate --per-class`")
+    if survey.copies:
+        warnings.append(f"{survey.copies:,} images are byte-for-byte copies of others{_copies(settings, survey)}")
+    return warnings
 
 
 def _copies(settings: FileData, survey: Survey) -> str:
-    words = ""
+    text = ""
     if survey.contradictions:
-        words += f"; {survey.contradictions:,} of them lie in several classes, so that some labels are wrong"
+        text += f"; {survey.contradictions:,} of them are in several classes, so some labels are wrong"
     if survey.leaks:
-        words += f"; {survey.leaks:,} of validation or test are train images too, so that accuracy will be flattered"
+        text += f"; {survey.leaks:,} validation or test images are also train images, so accuracy is overestimated"
     elif settings.test is not None:
-        words += "; the test split keeps copies together"
-    return words
+        text += "; the test split keeps copies together"
+    return text

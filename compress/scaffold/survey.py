@@ -1,14 +1,14 @@
-"""A look at a person's images: how many, how large, and what is wrong with them."""
+"""Survey the user's images: how many, how large, and what is wrong with them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compress.data.decoding import in_blocks
 from compress.data.image_io import BrokenImage, opened, pixels_of
@@ -18,39 +18,50 @@ from compress.recipe.data import FileData
 from compress.utils.console import task
 from compress.utils.errors import CompressError, printable
 
-MOST = 5000  # images that are looked at
-SIDE = 16  # at which colours are compared
-NEAR = 6  # of 255: how far the channels of a grey image may lie apart, after JPEG
+MAX_IMAGES = 5000  # that are opened; of more, evenly spaced ones
+COMPARE_SIDE = 16  # pixels to which an image is shrunk before its colours are compared
+GREY_TOLERANCE = 6  # of 255: largest distance between the channels of a grey image, after JPEG
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An image that cannot be read."""
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.reason})"
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What was seen.
+    """Statistics of the images of a source.
 
     Attributes:
-        counts: images of each class, by part; of `unlabeled` one number.
-        looked: images that were opened, of `total`.
-        short_sides: pixels of those that could be read.
-        broken: those that could not be, each with the reason.
-        copies: images whose bytes another one has, too.
-        contradictions: images whose bytes another one has under another class.
-        leaks: images outside train whose bytes a train image has, too.
+        counts: Readable images per class, by split; of `unlabeled` one number.
+        looked_at: Images that were opened, of `total`.
+        short_sides: Length of the shorter side of every readable image, in pixels.
+        grey: Readable images without colour.
+        copies: Images that are byte for byte another image.
+        contradictions: Images with a copy under another class.
+        leaks: Validation and test images with a copy in train.
     """
 
     classes: tuple[str, ...]
     counts: dict[str, list[int]]
-    looked: int
+    looked_at: int
     total: int
-    short_sides: np.ndarray
+    short_sides: NDArray[np.int64]
     grey: int
-    broken: tuple[str, ...]
+    broken: tuple[Unreadable, ...]
     copies: int
     contradictions: int
     leaks: int
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Image:
     part: str
     label: int
     digest: str
@@ -58,86 +69,86 @@ class _Seen:
     grey: bool
 
 
-def look(settings: FileData) -> Survey:
-    """Look at the images of a source; of many, at some thousand that lie evenly among them.
+def survey_images(settings: FileData) -> Survey:
+    """Open the images of a source, or `MAX_IMAGES` evenly spaced ones of more, and gather their statistics.
 
     Raises:
-        CompressError: something cannot be read, or no image can.
-        UsageError: the source is not laid out as it should be, or has too few images of a class.
+        CompressError: a file cannot be read, or no image can.
+        UsageError: the source has the wrong layout, or too few images of a class.
     """
     listing = list_images(settings)
     total = sum(listed.count for listed in listing.parts.values())
-    every = -(-total // MOST)
-    seen: list[_Seen] = []
-    broken: list[str] = []
+    every = -(-total // MAX_IMAGES)
+    images: list[_Image] = []
+    broken: list[Unreadable] = []
     lost: Counter[tuple[str, int]] = Counter()
-    with task("looking at images", total // every) as advance:
+    with task("inspecting images", total // every) as advance:
         for part, listed in listing.parts.items():
-            for row, image in enumerate(in_blocks(listed.items(every), _look, advance)):
+            for row, image in enumerate(in_blocks(listed.items(every), _inspect, advance)):
                 label = -1 if listed.labels is None else int(listed.labels[row * every])
                 if isinstance(image, str):
-                    broken.append(printable(f"{listed.name(row * every)} ({image})"))
+                    broken.append(Unreadable(printable(listed.name(row * every)), printable(image)))
                     lost[part, label] += 1
                 else:
-                    seen.append(_Seen(part, label, *image))
-    if not seen:
-        raise CompressError(
-            f"{listing.where}: none of its images can be read: {broken[0] if broken else 'there is none'}"
-        )
+                    images.append(_Image(part, label, *image))
+    if not images:
+        reason = f"cannot read any image, e.g. {broken[0]}" if broken else "no images found"
+        raise CompressError(f"{listing.where}: {reason}")
     counts = {part: _counts(part, listed, len(listing.classes), lost) for part, listed in listing.parts.items()}
-    _check(settings, listing.classes, counts)
-    copies, contradictions, leaks = _repeated(seen)
-    short_sides = np.array([min(one.size) for one in seen])
-    grey = sum(one.grey for one in seen)
-    looked = len(seen) + len(broken)
+    _check_counts(settings, listing.classes, counts)
+    copies, contradictions, leaks = _count_copies(images)
     return Survey(
-        listing.classes, counts, looked, total, short_sides, grey, tuple(broken), copies, contradictions, leaks
+        classes=listing.classes,
+        counts=counts,
+        looked_at=len(images) + len(broken),
+        total=total,
+        short_sides=np.array([min(image.size) for image in images]),
+        grey=sum(image.grey for image in images),
+        broken=tuple(broken),
+        copies=copies,
+        contradictions=contradictions,
+        leaks=leaks,
     )
 
 
-def _look(image: Path | bytes) -> tuple[str, tuple[int, int], bool] | str:
-    """Digest, size and whether it is grey, or why it is no image."""
+def _inspect(image: Path | bytes) -> tuple[str, tuple[int, int], bool] | str:
+    """Return an image's digest, its size and whether it is grey; or why it cannot be read."""
     try:
-        with opened(image) as found:
-            size = found.size
-            pixels = pixels_of(found, SIDE).astype(int)
+        with opened(image) as decoded:
+            size = decoded.size
+            pixels = pixels_of(decoded, COMPARE_SIDE).astype(int)
     except BrokenImage as error:
         return str(error)
     content = image if isinstance(image, bytes) else image.read_bytes()
-    grey = int((pixels.max(0) - pixels.min(0)).max()) <= NEAR
+    grey = int((pixels.max(0) - pixels.min(0)).max()) <= GREY_TOLERANCE
     return hashlib.sha256(content).hexdigest(), size, grey
 
 
 def _counts(part: str, listed: Listed, classes: int, lost: Counter[tuple[str, int]]) -> list[int]:
-    """Images that can be read, as far as was looked."""
+    """Count the images of each class without those that were found unreadable."""
     if listed.labels is None:
         return [listed.count - lost[part, -1]]
-    there = np.bincount(listed.labels, minlength=classes)
-    return [int(count) - lost[part, label] for label, count in enumerate(there)]
+    per_class = np.bincount(listed.labels, minlength=classes)
+    return [int(count) - lost[part, label] for label, count in enumerate(per_class)]
 
 
-def _check(settings: FileData, classes: tuple[str, ...], counts: dict[str, list[int]]) -> None:
-    left = counts["train"]
+def _check_counts(settings: FileData, classes: tuple[str, ...], counts: dict[str, list[int]]) -> None:
+    train = counts["train"]
     if "test" not in counts and settings.test:
-        left = list(left_of_test(left, classes, settings.test))
-    check(left, classes, settings, cut="validation" not in counts)
+        train = list(left_of_test(train, classes, settings.test))
+    check(train, classes, settings, cut="validation" not in counts)
 
 
-def _repeated(seen: list[_Seen]) -> tuple[int, int, int]:
-    """How many images are copies, are under two classes, or are of train and of another part."""
-    groups: dict[str, list[_Seen]] = {}
-    for one in seen:
-        groups.setdefault(one.digest, []).append(one)
-    many = [group for group in groups.values() if len(group) > 1]
-
-    def count(wrong: Callable[[list[_Seen]], int]) -> int:
-        return sum(wrong(group) for group in many)
-
-    copies = count(lambda group: len(group) - 1)
-    contradictions = count(lambda group: len(group) if len({one.label for one in group} - {-1}) > 1 else 0)
-    leaks = count(lambda group: sum(o.part in ("validation", "test") for o in group) if _in_train(group) else 0)
+def _count_copies(images: list[_Image]) -> tuple[int, int, int]:
+    """Count copies, those with contradicting labels, and those that leak from train into another split."""
+    by_digest: dict[str, list[_Image]] = {}
+    for image in images:
+        by_digest.setdefault(image.digest, []).append(image)
+    copies = contradictions = leaks = 0
+    for group in by_digest.values():
+        copies += len(group) - 1
+        if len({image.label for image in group} - {-1}) > 1:
+            contradictions += len(group)
+        if any(image.part == "train" for image in group):
+            leaks += sum(image.part in ("validation", "test") for image in group)
     return copies, contradictions, leaks
-
-
-def _in_train(group: list[_Seen]) -> bool:
-    return any(one.part == "train" for one in group)

@@ -39,7 +39,7 @@ class StageKind(StageSection):
     Attributes:
         maker: `module:function` that makes the variant: called with `(context, planned, folder)`, it fills `folder`.
         fit_label: Name of its training in the training ledger.
-        pruner: Whether `compress-model list pruners` lists it.
+        pruner: One line for `compress-model list pruners`; empty where it removes nothing from a network.
         control: Whether it is a control of its parent, which the report compares it with.
         continues_ledger: Whether its training compute includes its parent's.
         lineage: How the variant was made, for the lineage in the report.
@@ -48,7 +48,7 @@ class StageKind(StageSection):
 
     maker: ClassVar[str]
     fit_label: ClassVar[str] = "student"
-    pruner: ClassVar[bool] = False
+    pruner: ClassVar[str] = ""
     control: ClassVar[bool] = False
     continues_ledger: ClassVar[bool] = False
     lineage: ClassVar[str] = ""

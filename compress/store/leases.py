@@ -1,11 +1,10 @@
-"""Who uses a store at this moment: what a job uses is not deleted, and what a killed one has left is removed.
+"""Leases of jobs on a store: what a running job uses is not deleted, and what a killed job left is removed.
 
     running/<job>.lock   held while the process lives
-    running/<job>.keys   entries that it uses, one a line; `folder PATH` is its run
+    running/<job>.keys   entries that it uses, one per line; `folder PATH` is its run
     running/<job>.tmp/   its temporary files
 
-The system lets go of a lock when its process ends, in whatever way. Whoever comes next finds it free, and removes what
-is left.
+The system releases a lock when its process ends, in whatever way. The next job finds it free and removes what is left.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ GATE = "gate.lock"
 
 @contextmanager
 def gate(root: Path) -> Iterator[None]:
-    """Held for a moment by a job that begins to use an entry, and by a cleaning while it takes entries away."""
+    """Hold the lock that a job needs to start using an entry, and `clean` needs to take entries away."""
     (root / "locks").mkdir(exist_ok=True)
     with FileLock(root / "locks" / GATE):
         yield
 
 
 class Job:
-    """One process's use of a store."""
+    """One process's lease on the entries of a store that it uses."""
 
     def __init__(self, root: Path) -> None:
         folder = root / FOLDER
@@ -53,25 +52,26 @@ class Job:
         return self.base.with_suffix(".keys")
 
     def note(self, line: str) -> None:
-        """Add a line to what this job uses; from now on it is not deleted."""
+        """Add a key or a folder to the lease; from now on it is not deleted."""
         with gate(self.root), self._keys.open("a") as file:
             file.write(f"{line}\n")
 
     def end(self) -> None:
+        """Give up the lease and remove the job's files."""
         if os.getpid() == self.process:  # a forked child has its parent's copy
             _remove(self.base)
             self._lock.release()
 
     @contextmanager
     def temporary(self) -> Iterator[None]:
-        """Have temporary files, of libraries and of child processes too, where they are found if this one is killed."""
-        with suppress(KeyError, OSError):  # the compiler's cache is for later runs, too: it stays where torch has it
+        """Put temporary files, also those of libraries and child processes, where they are removed if this one dies."""
+        with suppress(KeyError, OSError):  # the compiler's cache outlives the run, so it stays where torch has it
             cache = Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}"
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
-        place = self.base.with_suffix(".tmp").absolute()
-        place.mkdir(exist_ok=True)
+        folder = self.base.with_suffix(".tmp").absolute()
+        folder.mkdir(exist_ok=True)
         before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
-        tempfile.tempdir = os.environ["TMPDIR"] = str(place)
+        tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
         try:
             yield
         finally:
@@ -82,22 +82,22 @@ class Job:
 
 
 def remove_dead(root: Path) -> None:
-    """Remove what killed jobs have left. The gate is held by the caller."""
+    """Remove what killed jobs have left. The caller holds the gate."""
     for path in (root / FOLDER).glob("*.lock"):
         lock = FileLock(path)
-        with suppress(Timeout, OSError):  # it lives, or is somebody else's
+        with suppress(Timeout, OSError):  # it is alive, or another user's
             lock.acquire(timeout=0)
             base = path.with_suffix("")
             for line in _lines(base):
                 if line.startswith("folder "):
-                    for aside in Path(line.removeprefix("folder ")).glob(".*.partial"):
-                        aside.unlink(missing_ok=True)
+                    for partial in Path(line.removeprefix("folder ")).glob(".*.partial"):
+                        partial.unlink(missing_ok=True)
             _remove(base)
             lock.release()
 
 
-def in_use(root: Path) -> set[str]:
-    """Keys that living jobs use. The gate is held by the caller."""
+def keys_in_use(root: Path) -> set[str]:
+    """Return the keys that running jobs use. The caller holds the gate."""
     remove_dead(root)
     return {line for path in (root / FOLDER).glob("*.keys") for line in _lines(path.with_suffix(""))}
 
@@ -110,7 +110,7 @@ def _lines(base: Path) -> list[str]:
 
 
 def _remove(base: Path) -> None:
-    """The lock goes last: without it nobody would look for the others."""
+    """Remove the files of a job, the lock last: without it no other job would look for them."""
     shutil.rmtree(base.with_suffix(".tmp"), ignore_errors=True)
     base.with_suffix(".keys").unlink(missing_ok=True)
     base.with_suffix(".lock").unlink(missing_ok=True)

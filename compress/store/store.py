@@ -1,35 +1,31 @@
-"""The store: what stages made, under a key of everything that determined it.
+"""The store: what stages made, under a key of everything that determines it.
 
-An entry is a folder that was written aside, hashed, fsynced and renamed, so that it is there whole or not at all. What
-a killed run was making stays under `partial/` and is gone on with.
+An entry is a folder that was written aside, hashed, fsynced and renamed, so it is there whole or not at all. What a
+killed run was making stays under `partial/`, where the next run resumes it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from compress.store.leases import Job
-from compress.utils.atomic import fsync, write_atomic
+from compress.store.manifest import MANIFEST, find_damage, seal_entry
+from compress.utils.atomic import fsync
 from compress.utils.console import say
-from compress.utils.hashing import file_digest, key_of
-
-MANIFEST = "entry.json"
 
 
 class Store:
     """Entries by key below one folder, which several runs may share at once.
 
     Attributes:
-        on_use: Called with each key when it is used first.
+        on_use: Called with each key when it is first used.
     """
 
     def __init__(self, root: Path) -> None:
@@ -41,32 +37,33 @@ class Store:
         self._job: Job | None = None
 
     def path(self, key: str) -> Path:
+        """Return the folder of an entry, whether or not it exists."""
         return self.root / key
 
     def has(self, key: str) -> bool:
-        """Whether an entry is there whole; a damaged one is said and counts as absent."""
+        """Return whether an entry exists and is whole; a damaged one is reported and treated as missing."""
         if key in self._verified:
             return True
         self._use(key)
         if not self.path(key).is_dir():
             return False
-        damage = damage_of(self.path(key))
+        damage = find_damage(self.path(key))
         if damage:
             if key not in self._damaged:
-                say(f"store: {self.path(key)} is damaged ({damage}) and is made again")
+                say(f"store: {self.path(key)} is damaged ({damage}); rebuilding it")
             self._damaged.add(key)
             return False
-        with suppress(OSError):  # of somebody else, or read-only
-            os.utime(self.path(key) / MANIFEST)  # when it was used last
+        with suppress(OSError):  # another user's, or read-only
+            os.utime(self.path(key) / MANIFEST)  # marks the last use
         self._verified.add(key)
         return True
 
     def get(self, key: str, what: str, make: Callable[[Path], None]) -> tuple[Path, bool]:
-        """Folder of the entry `key`, and whether it was taken from the store.
+        """Return the folder of the entry `key`, and whether it was in the store already.
 
-        Where there is none, `make(folder)` fills one. The folder is the same one when a killed run is started again,
-        so `make` can go on from what it finds there; what lies in its `scratch/` does not become part of the entry.
-        Another run that makes the same entry is waited for, and its result taken.
+        If it was not, `make(folder)` fills one. A restarted run passes the same folder, so `make` can resume from what
+        it finds there; `scratch/` in it does not become part of the entry. If another run is making the same entry,
+        wait for it and return its result.
         """
         if self.has(key):
             return self.path(key), True
@@ -74,18 +71,18 @@ class Store:
             if self.has(key):
                 return self.path(key), True
             shutil.rmtree(self.path(key), ignore_errors=True)
-            work = self.root / "partial" / key
-            work.mkdir(parents=True, exist_ok=True)
-            make(work)
-            shutil.rmtree(work / "scratch", ignore_errors=True)
-            _seal(work, key, what)
-            work.replace(self.path(key))
+            partial = self.root / "partial" / key
+            partial.mkdir(parents=True, exist_ok=True)
+            make(partial)
+            shutil.rmtree(partial / "scratch", ignore_errors=True)
+            seal_entry(partial, key, what)
+            partial.replace(self.path(key))
             fsync(self.root)
             self._verified.add(key)
         return self.path(key), False
 
     def job(self, folder: Path | None = None) -> Job | None:
-        """This process's use of the store, for the run in `folder`; None where the store cannot be written to."""
+        """Return this process's lease on the store, for the run in `folder`; None if the store is read-only."""
         if self._job is None and self.root.is_dir():
             with suppress(OSError):
                 self._job = Job(self.root)
@@ -96,7 +93,7 @@ class Store:
 
     @contextmanager
     def temporary(self) -> Iterator[None]:
-        """Temporary files lie in the store meanwhile, where the next run removes those of a killed one."""
+        """Keep temporary files in the store meanwhile, where the next run removes those of a killed one."""
         job = self.job()
         with job.temporary() if job else nullcontext():
             yield
@@ -125,63 +122,7 @@ class Store:
 
 
 def entry_lock(root: Path, key: str) -> FileLock:
-    """The lock of whoever makes an entry or removes it."""
+    """Return the lock that whoever makes or deletes an entry holds."""
     folder = root / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / f"{key}.lock")
-
-
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """`{key, what, files: {name: {bytes, sha256}}}` of an entry, None where it is damaged.
-
-    A manifest counts as it was written, to the byte: its last field is a digest of the others. That of an entry of an
-    earlier version has neither key nor digest.
-    """
-    try:
-        text = (folder / MANIFEST).read_text()
-        told = json.loads(text)
-        if not all({"bytes", "sha256"} <= set(expected) for expected in told["files"].values()):
-            return None
-        if set(told) == {"what", "files"}:
-            return {"key": folder.name, **told}
-        return told if text == manifest_text(told["key"], told["what"], told["files"]) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-
-
-def damage_of(folder: Path) -> str | None:
-    """The first thing that is wrong with an entry."""
-    told = read_manifest(folder)
-    if told is None:
-        return f"{MANIFEST} cannot be read"
-    if told["key"] != folder.name:
-        return f"it is the entry {told['key']}"
-    for name, expected in told["files"].items():
-        path = folder / name
-        try:
-            if not path.is_file():
-                return f"{name} is missing"
-            if path.stat().st_size != expected["bytes"] or file_digest(path) != expected["sha256"]:
-                return f"{name} has changed"
-        except OSError as error:
-            return f"{name} cannot be read: {error.strerror}"
-    return None
-
-
-def manifest_text(key: str, what: str, files: dict[str, Any]) -> str:
-    """The text of an entry's manifest: its last field is a digest of the others."""
-    body = {"key": key, "what": what, "files": files}
-    return json.dumps({**body, "sha256": key_of(**body)}, indent=1)
-
-
-def _seal(folder: Path, key: str, what: str) -> None:
-    for aside in folder.rglob(".*.partial"):  # of a killed run
-        aside.unlink()
-    files = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST):
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
-        fsync(path)
-    for path in folder.rglob("*"):
-        if path.is_dir():
-            fsync(path)
-    write_atomic(folder / MANIFEST, manifest_text(key, what, files))

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever the process or the power goes."""
+"""Atomic file writes: a file is complete or absent, even after a crash or a power cut."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
-    """Write a file aside, fsync it and rename it: readers see the old one or the new one, never a part.
+    """Write to a temporary file beside `path`, fsync it and rename it: readers see the old file or the new one.
 
-    What a killed process of this machine has left aside of the same file is removed.
+    Temporary files that killed processes of this machine left for the same path are removed.
     """
-    for stale in path.parent.glob(f".{path.name}.*.partial"):
-        if not _alive(stale.name.split(".")[-2]):
-            stale.unlink(missing_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    for leftover in path.parent.glob(f".{path.name}.*.partial"):
+        if not _is_alive(leftover.name.split(".")[-2]):
+            leftover.unlink(missing_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with aside.open("wb") as file:
+        with partial.open("wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        partial.replace(path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
     fsync(path.parent)
 
 
 def fsync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Flush a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -36,7 +36,7 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _alive(process: str) -> bool:
+def _is_alive(process: str) -> bool:
     try:
         os.kill(int(process), 0)
     except (ProcessLookupError, ValueError, OverflowError):

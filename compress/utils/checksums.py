@@ -1,7 +1,7 @@
-"""`SHA256SUMS`: what the files of a run, and of an artifact, were when they were written.
+"""`SHA256SUMS`: checksums of the files of a run or an artifact, as they were written.
 
-The format is that of coreutils, so `sha256sum -c SHA256SUMS` checks the same; the last line, a comment to it, is the
-digest of those before it. It is written last: a folder that has one is whole.
+The format is that of coreutils, so `sha256sum -c SHA256SUMS` checks the same. The last line, a comment in that format,
+is the digest of the lines before it. The file is written last: a folder that has one is complete.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from compress.utils.errors import CompressError, UsageError
 from compress.utils.hashing import file_digest
 
 SUMS = "SHA256SUMS"
-RUN_AGAIN = "run the recipe again: it takes from the store what is there"
+RUN_AGAIN = "run the recipe again (finished stages are taken from the store)"
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
 def write_sums(folder: Path, leave_out: Iterable[str] = ()) -> None:
-    """Write down the digests of all files below a folder, but for hidden ones and the top folders `leave_out`."""
+    """Write the checksums of all files below a folder, except hidden ones and those in the top folders `leave_out`."""
     skipped = {*leave_out, SUMS}
     names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     kept = [name for name in names if name.parts[0] not in skipped and not name.name.startswith(".")]
@@ -29,89 +29,88 @@ def write_sums(folder: Path, leave_out: Iterable[str] = ()) -> None:
 
 
 def update_sums(folder: Path, names: Iterable[str]) -> None:
-    """Write down anew what some files are now. Where there is no `SHA256SUMS`, none is made."""
+    """Update the checksums of some files; do nothing if the folder has no `SHA256SUMS`."""
     if (folder / SUMS).is_file():
         _write(folder, {**read_sums(folder), **{name: file_digest(folder / name) for name in names}})
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """Digests by name.
+    """Return digests by file name.
 
     Raises:
-        CompressError: the file is not to the byte what was written.
+        CompressError: `SHA256SUMS` is not byte for byte what was written.
     """
     path = folder / SUMS
     try:
         text = path.read_bytes().decode()
-        sums = {found[2]: found[1] for line in text.split("\n") if (found := _LINE.fullmatch(line))}
     except (OSError, UnicodeDecodeError) as error:
         raise CompressError(f"{path} is damaged: it cannot be read") from error
+    sums = {match[2]: match[1] for line in text.split("\n") if (match := _LINE.fullmatch(line))}
     if text != _text(sums):
         raise CompressError(f"{path} is damaged: it is not what was written")
     return sums
 
 
 def damages(folder: Path, names: Iterable[str] | None = None) -> list[str]:
-    """What is wrong with files of a folder that has a `SHA256SUMS`: with all that it lists, or with `names`.
+    """Return a line per file that is missing or has changed, among all that `SHA256SUMS` lists or among `names`.
 
     Raises:
         CompressError: `SHA256SUMS` itself is damaged.
     """
-    sums, wrong = read_sums(folder), []
+    sums, lines = read_sums(folder), []
     for name in sums if names is None else names:
         path = folder / name
         if name not in sums:
-            wrong.append(f"{folder / SUMS} does not list {name}")
+            lines.append(f"{folder / SUMS} does not list {name}")
         elif not path.is_file():
-            wrong.append(f"{path} is missing")
+            lines.append(f"{path} is missing")
         elif file_digest(path) != sums[name]:
-            wrong.append(f"{path} has changed since it was written")
-    return wrong
+            lines.append(f"{path} has changed since it was written")
+    return lines
 
 
 def check_run(run: Path) -> list[str]:
-    """Refuse a run whose `results.json` has changed, and return what else is wrong with its files.
+    """Refuse a run whose `results.json` has changed, and return what is wrong with its other files.
 
     Raises:
         UsageError: `results.json` is not as the run wrote it.
         CompressError: `SHA256SUMS` itself is damaged.
     """
     if not (run / SUMS).is_file():
-        unknown = f"{run} has no {SUMS}: whether its files are what the run wrote is not known"
-        return [unknown] if (run / "results.json").is_file() else []
+        return [f"{run}: cannot verify its files: no {SUMS}"] if (run / "results.json").is_file() else []
     refuse_changed(run / "results.json", RUN_AGAIN)
     return damages(run)
 
 
 def refuse_changed(path: Path, remedy: str) -> None:
-    """Refuse a file that is not what `SHA256SUMS` beside it says; without a `SHA256SUMS`, nothing is known of it.
+    """Refuse a file that has changed since the `SHA256SUMS` beside it was written; without one, accept it.
 
     Raises:
         UsageError: it has changed; the message ends with `remedy`.
         CompressError: `SHA256SUMS` itself is damaged.
     """
     if (path.parent / SUMS).is_file():
-        wrong = damages(path.parent, [path.name])
-        if wrong:
-            raise UsageError(f"{wrong[0]}; {remedy}")
+        lines = damages(path.parent, [path.name])
+        if lines:
+            raise UsageError(f"{lines[0]}; {remedy}")
 
 
 def refuse_changed_artifact(folder: Path) -> None:
-    """Refuse an artifact that is not what `SHA256SUMS` in its folder, or else that of the run it lies in, says.
+    """Refuse an artifact that has changed since the `SHA256SUMS` of its folder, or else of its run, was written.
 
     Raises:
         CompressError: a file has changed or is missing.
     """
     run = folder.absolute().parent.parent.parent
     if (folder / SUMS).is_file():
-        wrong = damages(folder)
+        lines = damages(folder)
     elif (run / SUMS).is_file():
-        within = f"{folder.absolute().relative_to(run).as_posix()}/"
-        wrong = damages(run, [name for name in read_sums(run) if name.startswith(within)])
+        prefix = f"{folder.absolute().relative_to(run).as_posix()}/"
+        lines = damages(run, [name for name in read_sums(run) if name.startswith(prefix)])
     else:
         return
-    if wrong:
-        raise CompressError(f"{wrong[0]}; take the artifact from its run again, or {RUN_AGAIN}")
+    if lines:
+        raise CompressError(f"{lines[0]}; copy the artifact from its run again, or {RUN_AGAIN}")
 
 
 def _text(sums: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""What a person sees while work goes on: a live bar on a terminal, one line a step elsewhere."""
+"""Progress on the console: a live bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """Print one line; nothing in it is read as markup."""
+    """Print one line to stderr, without interpreting markup."""
     console.print(text, markup=False)
 
 
 @contextmanager
 def time_after(seconds: float) -> Iterator[None]:
-    """Add the seconds that come after the tasks of this block to the time left that is shown."""
+    """Add the seconds that come after the tasks of this block to the remaining time that is shown."""
     global _after
     before, _after = _after, seconds
     try:
@@ -37,7 +37,7 @@ def time_after(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Print nothing meanwhile."""
+    """Print nothing in this block."""
     before, console.quiet = console.quiet, True
     try:
         yield
@@ -47,7 +47,7 @@ def muted() -> Iterator[None]:
 
 @contextmanager
 def task(description: str, total: int) -> Iterator[Callable[..., None]]:
-    """Show progress with the time left. Yields `advance(count=1, note="")`."""
+    """Show progress and the remaining time. Yields `advance(count=1, note="")`."""
     if not console.is_terminal:
         yield _plain(description, total)
         return
@@ -69,33 +69,35 @@ def task(description: str, total: int) -> Iterator[Callable[..., None]]:
 
 
 class Live(Progress):
-    """A bar, and below it what there is to say: the note of its task, and the time that all stages will take."""
+    """A progress bar with a line below it: the remaining time of all stages, and the note of the task."""
 
     def get_renderables(self) -> Iterator[RenderableType]:
+        """Yield the bar and its line."""
         yield self.make_tasks_table(self.tasks)
         for bar in self.tasks:
             left = None if _after is None or bar.time_remaining is None else _after + bar.time_remaining
-            words = [f"all stages {duration(left)}" if left else "", bar.fields["note"]]
-            yield Text("    " + "; ".join(filter(None, words)), overflow="ellipsis", no_wrap=True)
+            parts = [f"all stages {duration(left)}" if left else "", bar.fields["note"]]
+            yield Text("    " + "; ".join(filter(None, parts)), overflow="ellipsis", no_wrap=True)
 
 
 def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, as a person says it."""
+    """Format a duration in seconds, minutes or hours."""
     if seconds >= 5400:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _plain(description: str, total: int) -> Callable[..., None]:
-    """A line now and then, with the time left."""
-    told, done, before, words = time.monotonic(), 0, 0, ""
+    """Return an `advance` that prints a line every `PLAIN_EVERY_S` seconds."""
+    printed_at, done, done_before, last_note = time.monotonic(), 0, 0, ""
 
     def advance(count: int = 1, note: str = "") -> None:
-        nonlocal told, done, before, words
-        done, words, now = done + count, note or words, time.monotonic()
-        if done > before and now - told >= PLAIN_EVERY_S:
-            left = (now - told) / (done - before) * (total - done)
-            told, before = now, done
-            say(f"  {description}: {done} of {total}, about {duration(left)} left" + (f", {words}" if words else ""))
+        nonlocal printed_at, done, done_before, last_note
+        done, last_note, now = done + count, note or last_note, time.monotonic()
+        if done > done_before and now - printed_at >= PLAIN_EVERY_S:
+            left = (now - printed_at) / (done - done_before) * (total - done)
+            printed_at, done_before = now, done
+            suffix = f", {last_note}" if last_note else ""
+            say(f"  {description}: {done} of {total}, about {duration(left)} left{suffix}")
 
     return advance

@@ -1,4 +1,4 @@
-"""Errors that are for the person: one clear sentence each, no traceback."""
+"""Errors and warnings for the user: one clear line each, without a traceback."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 
 class CompressError(Exception):
-    """The work failed for a reason that the person can act on. The command line exits with 1.
+    """The work failed for a reason that the user can act on. The command line exits with 1.
 
-    The message is one line, whatever the names of files in it hold.
+    The message is one line, whatever the file names in it contain.
     """
 
     exit_status = 1
@@ -24,9 +24,13 @@ class UsageError(CompressError):
     exit_status = 2
 
 
+class CompressWarning(UserWarning):
+    """A figure is incomplete. Every warning of the package has this category, so that filters can tell them apart."""
+
+
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a recipe: where it is, what was found, what would be right."""
+    """One mistake in a recipe: where it is, and what is wrong and how to fix it."""
 
     where: str
     message: str
@@ -36,14 +40,14 @@ class Problem:
 
 
 class SeveralErrors(UsageError):
-    """More than one mistake, a line each."""
+    """Several mistakes, one per line."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         Exception.__init__(self, "\n".join(printable(line) for line in lines))
 
 
 class RecipeError(SeveralErrors):
-    """All problems of a recipe at once."""
+    """All problems of a recipe."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -51,10 +55,10 @@ class RecipeError(SeveralErrors):
 
 
 def printable(text: str) -> str:
-    """The text with line ends, control characters and what is no valid Unicode written as `\\x0a`."""
+    """Escape line ends, control characters and invalid Unicode in a text, as `\\n` or `\\x1b`."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def first_line(error: BaseException, longest: int = 200) -> str:
-    """First line of an error's message, for a person."""
+    """Return the first line of an error's message, cut to `longest` characters; without a message, the error's type."""
     return str(error).strip().split("\n")[0][:longest] or type(error).__name__

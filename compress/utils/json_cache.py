@@ -1,8 +1,9 @@
-"""What was found out before and can be found out again, in a JSON file with its own digest."""
+"""JSON files with a digest of their own, and caches in such files."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,31 +13,51 @@ from compress.utils.console import say
 from compress.utils.hashing import key_of
 
 
-def recall(file: Path | None, name: str, otherwise: str) -> dict[str, Any]:
-    """What a file remembers under `name`; nothing where it is missing, or damaged, which is said.
+def seal(body: Mapping[str, object], indent: int | None = None) -> str:
+    """Return `body` as JSON text whose last field, `sha256`, is the digest of the others."""
+    return json.dumps({**body, "sha256": key_of(**body)}, indent=indent)
+
+
+def unseal(text: str, indent: int | None = None) -> dict[str, Any]:
+    """Return the `body` of a text that `seal` wrote.
+
+    Raises:
+        ValueError: it is not byte for byte what `seal` wrote.
+    """
+    try:
+        body = json.loads(text)
+        del body["sha256"]
+        if text == seal(body, indent):
+            return dict(body)
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError("not a sealed JSON object") from error
+    raise ValueError("the digest does not match")
+
+
+def recall(file: Path | None, name: str, consequence: str) -> dict[str, Any]:
+    """Read a cache; it is empty if the file is missing, or damaged, which is printed.
 
     Args:
-        file: None remembers nothing.
+        file: None for no cache.
         name: The one field beside the digest.
-        otherwise: What follows from a damage, for the person: "the images are hashed again".
+        consequence: What a damaged cache leads to, for the user: "the images are hashed again".
     """
     if file is None or not file.exists():
         return {}
     try:
-        told = json.loads(file.read_text())
-        known = told[name]
-        if told["sha256"] != key_of(**{name: known}) or not isinstance(known, dict):
-            raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        say(f"store: {file} is damaged; {otherwise}")
+        known = unseal(file.read_text())[name]
+        if not isinstance(known, dict):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError):
+        say(f"store: {file} is damaged; {consequence}")
         return {}
     return known
 
 
-def remember(file: Path | None, name: str, known: dict[str, Any]) -> None:
-    """Write what `recall` gives; a store that is read-only costs time on the next call, and no error."""
+def remember(file: Path | None, name: str, known: Mapping[str, object]) -> None:
+    """Write a cache that `recall` reads; if the store is read-only, nothing is cached."""
     if file is None:
         return
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, json.dumps({name: known, "sha256": key_of(**{name: known})}))
+        write_atomic(file, seal({name: known}))

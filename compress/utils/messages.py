@@ -1,4 +1,4 @@
-"""The words of messages: what was found, what is allowed, what was probably meant."""
+"""Parts of error messages: values, lists of names, and suggestions."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from typing import Any
 from compress.utils.errors import printable
 
 MAX_LENGTH = 60
+MAX_NAMES = 5
 MAX_OPTIONS = 300
+"""Options that a word from a recipe is compared with: a hostile recipe can have thousands of both."""
 
 
 def clean(text: str) -> str:
-    """Text of others as it may be printed: one line, no control characters, not longer than a person reads."""
+    """Return untrusted text as one printable line of at most `MAX_LENGTH` characters."""
     shown = printable(text[: MAX_LENGTH + 1])
     return shown if len(shown) <= MAX_LENGTH else shown[: MAX_LENGTH - 3] + "..."
 
 
 def found(value: Any) -> str:
-    """What stands in a recipe, in words."""
+    """Describe a value from a recipe in words."""
     match value:
         case None:
             return "nothing"
@@ -37,20 +39,28 @@ def found(value: Any) -> str:
 
 
 def listed(options: Iterable[str], last: str = "or") -> str:
-    """`a, b or c`."""
+    """Join words as `a, b or c`."""
     words = list(options)
     return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
 def few(names: Iterable[str]) -> str:
-    """The first names of files, classes or columns, which may be long or hostile: `a, b and 3 more`."""
+    """Join the first of some untrusted names, of files, classes or columns: `a, b and 3 more`, or `none`."""
     words = list(names)
-    shown = ", ".join(map(clean, words[:5])) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
-    return shown or "none"
+    more = len(words) - MAX_NAMES
+    return ", ".join(map(clean, words[:MAX_NAMES])) + (f" and {more} more" if more > 0 else "") or "none"
 
 
-def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """`; did you mean 'x'?` where an option is near to the word, else nothing."""
-    by_lower = {option.lower(): option for option in itertools.islice(options, MAX_OPTIONS)}
-    near = difflib.get_close_matches(word[:MAX_LENGTH].lower(), by_lower, n=1, cutoff=0.6)
-    return f"; did you mean '{by_lower[near[0]]}'?" if near else ""
+def did_you_mean(word: str, options: Iterable[str], most: int = 1, limit: int | None = MAX_OPTIONS) -> str:
+    """Return `; did you mean 'a' or 'b'?` if options are close to the word, else an empty string.
+
+    Args:
+        word: What was given, which may be hostile.
+        options: What would have been right.
+        most: Suggestions at most.
+        limit: Options to compare with; None for all, where the options are our own.
+    """
+    by_lower = {option.lower(): option for option in itertools.islice(options, limit)}
+    close = difflib.get_close_matches(word[:MAX_LENGTH].lower(), by_lower, n=most, cutoff=0.6)
+    suggestions = [f"'{by_lower[name]}'" for name in close]
+    return f"; did you mean {listed(suggestions)}?" if close else ""

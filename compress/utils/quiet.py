@@ -1,4 +1,4 @@
-"""Keeping off the console what libraries write there. Needs nothing that is installed: artifacts run without rich."""
+"""Keep the output of libraries off the console. Standard library only, because artifacts also run without rich."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
+LOGGERS = ("root", "torch", "torch.onnx", "torch.export", "torchao", "onnxscript", "onnx_ir")
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the warnings and log lines of the exporters off the console."""
-    names = ("root", "torch", "torch.onnx", "torch.export", "torchao", "onnxscript", "onnx_ir")
-    loggers = [logging.getLogger(name) for name in names]
+    """Hide warnings and log lines of exporters."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -29,11 +30,11 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Keep off the console what libraries in C++ write to the standard error, Python's or the process's, meanwhile."""
+    """Discard everything written to stderr meanwhile, by Python or by C++ libraries of this process."""
     kept = os.dup(2)
     try:
-        with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
-            os.dup2(nowhere.fileno(), 2)
+        with Path(os.devnull).open("w") as devnull, redirect_stderr(devnull):
+            os.dup2(devnull.fileno(), 2)
             yield
     finally:
         os.dup2(kept, 2)

@@ -1,4 +1,4 @@
-"""The package from Python: a run's results, and the parts for people with a loop of their own."""
+"""The Python API: results of a run, and functions for own networks and loops."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def network(seed: int = 0) -> torch.nn.Module:
     return timm.create_model("test_resnet", num_classes=2).eval()
 
 
-def test_a_recipe_from_python(tmp_path: Path) -> None:
+def test_run_returns_variants_and_artifacts(tmp_path: Path) -> None:
     job = Job(tmp_path)
     for split, count in (("train", 12), ("test", 4)):
         photographs(tmp_path / "images" / split, count, seed=count)
@@ -56,13 +56,13 @@ def test_a_recipe_from_python(tmp_path: Path) -> None:
         compress.RunResults.read(tmp_path)
 
 
-def test_the_parts_with_ones_own_networks() -> None:
+def test_distill_prune_quantize_and_measure_take_own_networks() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(64) % 2
     images = (rng.integers(0, 60, (64, 3, SIDE, SIDE)) + 150 * labels[:, None, None, None]).astype(np.uint8)
 
     class Brightness(torch.nn.Module):
-        """Knows the answer: the second class is the bright one."""
+        """A perfect teacher: the second class is the bright one."""
 
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             level = pixels.mean((1, 2, 3))
@@ -94,26 +94,27 @@ def test_the_parts_with_ones_own_networks() -> None:
     assert (int8(pixels).argmax(1) == student(pixels).argmax(1)).all()
 
     costs = compress.measure({"dense": student, "pruned": pruned}, SIDE, batches=[1], rounds=5)
-    assert costs["dense"]["macs"] == macs(student, SIDE) and costs["dense"]["latency"][0]["ratio_to_reference"] == 1
-    assert compress.doublings(costs["dense"]["macs"] / costs["pruned"]["macs"]) == pytest.approx(
+    assert costs["dense"].macs == costs["dense"]["macs"] == macs(student, SIDE)
+    assert costs["dense"].latency[0].ratio_to_reference == 1 and costs["pruned"].latency[0].batch == 1
+    assert compress.doublings(costs["dense"].macs / costs["pruned"].macs) == pytest.approx(
         np.log2(macs(student, SIDE) / macs(pruned, SIDE))
     )
 
 
-def test_what_is_wrong_is_one_line() -> None:
+def test_wrong_arguments_are_named_in_one_line() -> None:
     images, labels = np.zeros((4, 3, SIDE, SIDE), np.uint8), np.zeros(4)
     data = (images, labels)
     with pytest.raises(UsageError, match="epochs: Input should be greater than or equal to 0"):
         compress.distill(network(), network(), data, data, preprocess=PREPROCESS, epochs=-1)
-    with pytest.raises(UsageError, match=r"images must be uint8 \[n, 3, h, w\], and one at least"):
+    with pytest.raises(UsageError, match=r"images must be uint8 \[n, 3, h, w\], and at least one"):
         compress.distill(network(), network(), (images[:0], labels[:0]), data, preprocess=PREPROCESS)
-    with pytest.raises(UsageError, match=r"there are 4 images, but labels \[3\]"):
+    with pytest.raises(UsageError, match=r"labels must be \[4\], one per image, not \[3\]"):
         compress.distill(network(), network(), (images, labels[:3]), data, preprocess=PREPROCESS)
     with pytest.raises(UsageError, match="target_macs: Input should be less than 1"):
         compress.prune(network(), SIDE, target_macs=2.0)
-    with pytest.raises(UsageError, match="there are no calibration images"):
+    with pytest.raises(UsageError, match="no calibration images; pass at least one batch"):
         compress.quantize(network(), [])
-    with pytest.raises(UsageError, match="there is no method 'mqbench'; there are torchao, "):
+    with pytest.raises(UsageError, match="unknown method 'mqbench'; choose one of torchao, "):
         compress.quantize(network(), [torch.zeros(2, 3, SIDE, SIDE)], method="mqbench")
-    with pytest.raises(UsageError, match="quantize takes no such setting"):
+    with pytest.raises(UsageError, match="quantize: unknown setting"):
         compress.quantize(network(), [torch.zeros(2, 3, SIDE, SIDE)], bits=4)

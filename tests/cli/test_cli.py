@@ -1,4 +1,4 @@
-"""The command line as a person meets it: what it says, where, and with which exit status."""
+"""The command line: output, errors and exit status."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def call(*arguments: str, cwd: Path | None = None, **variables: str) -> subproce
         ["init", "--help"],
     ],
 )
-def test_no_torch_where_none_is_needed(arguments: list[str]) -> None:
+def test_light_verbs_do_not_import_torch(arguments: list[str]) -> None:
     code = (
         "import sys; from compress.__main__ import main\n"
         f"sys.argv = ['compress-model', *{arguments!r}]\n"
@@ -62,7 +62,7 @@ def test_no_torch_where_none_is_needed(arguments: list[str]) -> None:
         ("compress-model list stud", ["students"]),
     ],
 )
-def test_the_shell_completes_without_torch(words: str, completed: list[str], tmp_path: Path) -> None:
+def test_shell_completion_does_not_import_torch(words: str, completed: list[str], tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("")
     code = (
         "import sys; from compress.__main__ import main\n"
@@ -71,31 +71,31 @@ def test_the_shell_completes_without_torch(words: str, completed: list[str], tmp
         "except SystemExit: pass\n"
         "print([m for m in ('torch', 'numpy', 'rich') if m in sys.modules], file=sys.stderr)"
     )
-    asked = {"_COMPRESS_MODEL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-    variables = {**environment(), **asked}
+    request = {"_COMPRESS_MODEL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    variables = {**environment(), **request}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=tmp_path)
     assert done.stdout.split() == completed and done.stderr.strip() == "[]"
 
 
-def test_schema_is_json_schema() -> None:
+def test_schema_prints_a_json_schema_with_stages() -> None:
     schema = json.loads(call("schema").stdout)
     assert "stages" in schema["properties"]
 
 
 @pytest.mark.parametrize("what", ["teachers", "students", "data", "losses", "pruners", "runtimes"])
-def test_lists(what: str) -> None:
+def test_list_describes_every_name(what: str) -> None:
     names = json.loads(call("list", what, "--json").stdout)
     assert names and all(isinstance(about, str) and about for about in names.values())
     assert next(iter(names)) in call("list", what).stdout
 
 
-def test_a_list_that_is_not_there() -> None:
+def test_unknown_list_suggests_the_nearest() -> None:
     done = call("list", "student")
-    assert done.returncode == 2 and "did you mean students?" in done.stderr
+    assert done.returncode == 2 and "cannot list 'student'; did you mean 'students'?" in done.stderr
 
 
-def test_doctor_says_what_is_here() -> None:
+def test_doctor_lists_packages_assets_and_counters() -> None:
     rows = {row["name"]: row for row in json.loads(call("doctor", "--json").stdout)}
     assert (
         rows["torch"]["present"] and rows["embedded teacher"]["present"] and rows["embedded cifar10-sample"]["present"]
@@ -110,7 +110,7 @@ def test_shipped_recipes_are_valid() -> None:
     assert done.returncode == 0 and done.stdout.count("valid") == len(recipes) >= 2
 
 
-def test_five_mistakes_are_five_lines(tmp_path: Path) -> None:
+def test_every_mistake_of_a_recipe_is_a_line_with_its_number(tmp_path: Path) -> None:
     recipe = tmp_path / "wrong.yaml"
     recipe.write_text(
         "data: cifar10-sampel\n"
@@ -130,7 +130,7 @@ def test_five_mistakes_are_five_lines(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_missing_recipe() -> None:
+def test_missing_recipe_suggests_the_nearest() -> None:
     done = call("run", "quikstart")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: quikstart: no such recipe; did you mean 'quickstart'?")
@@ -138,7 +138,7 @@ def test_a_missing_recipe() -> None:
 
 
 def fails(job: Job, *overrides: str, apart: bool = False) -> str:
-    """Run with overrides, expect one clear line, and nothing half-written in the store."""
+    """Run with overrides, and return the one error line; no half-written entry may be in the store."""
     run = job.run if apart else job.run_here
     done = run(*(part for override in overrides for part in ("--set", override)))
     assert done.returncode in (1, 2), done.stderr
@@ -163,7 +163,7 @@ def fails(job: Job, *overrides: str, apart: bool = False) -> str:
         ("stages.scratch.lr=1e30", "stage scratch: .*no numbers|stage scratch: the loss is nan"),
     ],
 )
-def test_what_fails_says_so_in_one_line(make_job: Callable[[], Job], override: str, words: str) -> None:
+def test_failures_are_one_line_that_names_the_stage(make_job: Callable[[], Job], override: str, words: str) -> None:
     import torch
 
     if "cuda" in override and torch.cuda.is_available():
@@ -171,22 +171,24 @@ def test_what_fails_says_so_in_one_line(make_job: Callable[[], Job], override: s
     assert re.search(words, fails(make_job(), override))
 
 
-def test_an_empty_class(make_job: Callable[[], Job]) -> None:
+def test_class_without_images_is_named(make_job: Callable[[], Job]) -> None:
     job = make_job()
     for image in (job.root / "images" / "train" / "both").iterdir():
         image.unlink()
     assert "both" in fails(job)
 
 
-def test_a_teacher_without_a_network(make_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # otherwise the hub's client tries for a minute where there is none
+def test_missing_teacher_weights_name_their_address(
+    make_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # without a network the hub's client retries for a minute
     job = make_job()
     teacher = "stages.teacher.teacher={source: open_clip, model: ViT-B-32, pretrained: laion2b_s34b_b79k}"
-    line = fails(job, teacher, apart=True)  # that client reads the variable when it is imported
+    line = fails(job, teacher, apart=True)  # the client reads the variable when it is imported
     assert "fetch https://huggingface.co/laion/" in line and "checkpoint" in line
 
 
-def test_report_writes_the_pages_again(job: Job) -> None:
+def test_report_rewrites_the_same_pages(job: Job) -> None:
     run = sorted((job.runs / "tiny").iterdir())[0]
     before = (run / "report.md").read_text()
     (run / "report.md").unlink()
@@ -194,7 +196,7 @@ def test_report_writes_the_pages_again(job: Job) -> None:
     assert (run / "report.md").read_text() == before
 
 
-def test_report_of_what_is_no_run(tmp_path: Path) -> None:
+def test_report_refuses_folders_that_are_not_runs(tmp_path: Path) -> None:
     assert call("report", str(tmp_path)).returncode == 2
     (tmp_path / "results.json").write_text("[1]")
     done = call("report", str(tmp_path))
@@ -208,14 +210,14 @@ def planned(job: Job, *changes: str) -> dict[str, dict[str, Any]]:
     return {row["unit"]: row for row in json.loads(done.stdout)}
 
 
-def test_plan_says_what_is_stored(job: Job) -> None:
+def test_plan_marks_stored_units_and_estimates_the_others(job: Job) -> None:
     rows = planned(job, "stages.pruned.target_macs=0.5")
     assert rows["teacher"]["stored"] and rows["distilled"]["stored"] and rows["files/distilled"]["stored"]
     assert not rows["pruned"]["stored"] and not rows["int8"]["stored"] and not rows["files/int8"]["stored"]
     assert rows["pruned"]["macs"] > 0 and rows["pruned"]["seconds"] > 0
 
 
-def test_plan_needs_no_torch_where_all_is_stored(job: Job) -> None:
+def test_plan_of_a_stored_run_does_not_import_torch(job: Job) -> None:
     code = (
         "import sys; from compress.__main__ import main\n"
         f"sys.argv = ['compress-model', 'plan', {str(job.recipe)!r}, '--runs', {str(job.runs)!r}]\n"
@@ -227,15 +229,15 @@ def test_plan_needs_no_torch_where_all_is_stored(job: Job) -> None:
     assert done.stdout.count("in the store") == 7 and done.stdout.endswith("False\n"), done.stdout + done.stderr
 
 
-def test_plan_counts_views_that_are_not_stored_yet_once(job: Job) -> None:
+def test_plan_counts_missing_teacher_views_once(job: Job) -> None:
     known = planned(job, "stages.distilled.lr=0.04")
     new = planned(job, "stages.distilled.lr=0.04", "data.views.shift=0.1")
     teacher = job.results()["variants"][0]["inference"]["macs"]
     assert new["distilled"]["macs"] - known["distilled"]["macs"] == 2 * 96 * teacher
-    assert new["pruned"]["macs"] == known["pruned"]["macs"]  # its repair sees views that `distilled` has asked about
+    assert new["pruned"]["macs"] == known["pruned"]["macs"]  # its repair uses views that `distilled` has embedded
 
 
-def test_a_full_disk(make_job: Callable[[], Job], tmp_path: Path) -> None:
+def test_full_disk_is_one_line_and_leaves_no_half_written_entry(make_job: Callable[[], Job], tmp_path: Path) -> None:
     """Needs the right to mount a small file system."""
     job, small = make_job(), tmp_path / "small"
     small.mkdir()

@@ -1,4 +1,4 @@
-"""Every flag of every verb is typed once, on a tiny job, and every `--help` fits a screen and shows an example."""
+"""Every flag of every verb works on a tiny job; every `--help` fits a screen and has an example that parses."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from support import photographs, typed
 from typer.testing import CliRunner
 
 from compress import plugins, registry
-from compress.cli import init as cli_start
-from compress.cli.app import app
+from compress.cli import app
+from compress.cli import init as init_module
 from compress.utils.errors import UsageError
 
 RECIPE = """\
@@ -81,7 +81,7 @@ VERBS = dict(verbs(typer.main.get_command(app)))
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """A folder with a job that has run twice."""
+    """Run a job twice in a folder of its own."""
     root = tmp_path_factory.mktemp("flags")
     for split, count in (("train", 12), ("test", 4)):
         photographs(root / "images" / split, count, seed=count)
@@ -100,18 +100,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     registry.PLUGIN_LOSSES.clear()
 
 
-def test_a_run_with_all_its_flags(place: dict[str, Any]) -> None:
+def test_run_honours_all_its_flags(place: dict[str, Any]) -> None:
     results = json.loads(place["first"].stdout)
     assert results == json.loads((place["run"] / "results.json").read_text())
-    assert len(results["variants"][0]["training"]["curve"]) == 1, "--set has made one epoch of two"
+    assert len(results["variants"][0]["training"]["curve"]) == 1, "--set must have reduced two epochs to one"
     assert list((place["run"] / "logs").rglob("*.csv"))
     events = [json.loads(line)["event"] for line in (place["again"] / "log.jsonl").read_text().splitlines()]
-    assert "epoch" in events, "--fresh has fitted again what the store has"
+    assert "epoch" in events, "--fresh must refit what the store has"
 
 
 @pytest.mark.parametrize(("line", "words"), CALLS)
-def test_flags(place: dict[str, Any], line: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_start, "MAX_TIMED", 0)  # `init` times no network, which takes the longest of it
+def test_verbs_take_all_their_flags(
+    place: dict[str, Any], line: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init_module, "MAX_TIMED", 0)  # `init` then times no network, which would take longest
     done = typed(*shlex.split(line.format(**place)), cwd=place["root"], HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     assert words in done.stdout
@@ -119,20 +121,20 @@ def test_flags(place: dict[str, Any], line: str, words: str, monkeypatch: pytest
         json.loads(done.stdout)
 
 
-def test_what_flags_write(place: dict[str, Any]) -> None:
+def test_plot_and_html_write_their_files(place: dict[str, Any]) -> None:
     typed("gap", "--plot", "own.svg", cwd=place["root"])
     typed("compare", place["run"], place["again"], "--html", "own.html", cwd=place["root"])
     assert "</svg>" in (place["root"] / "own.svg").read_text()
     assert "</html>" in (place["root"] / "own.html").read_text()
 
 
-def test_debug_shows_where() -> None:
+def test_debug_raises_the_error() -> None:
     assert "no such recipe" in typed("validate", "nowhere.yaml").stderr
     with pytest.raises(UsageError, match="no such recipe"):
         typed("validate", "nowhere.yaml", "--debug")
 
 
-def test_no_flag_is_left_out() -> None:
+def test_no_flag_is_left_untested() -> None:
     lines = [shlex.split(line) for line in (FIRST, AGAIN, "--debug", *(line for line, _ in CALLS))]
     for path, command in VERBS.items():
         typed_here = {

@@ -21,7 +21,7 @@ def bases(*arguments: str) -> dict[str, dict[str, Any]]:
     return {basis["name"]: basis for basis in json.loads(done.stdout)["bases"]}
 
 
-def test_published_figures() -> None:
+def test_trends_give_the_published_gaps() -> None:
     found = bases()
     for name, times, years in (("essay", 37_905, 19.8), ("epoch-fp32", 606_000, 44), ("energy", 1_410_000, 61)):
         assert found[name]["gap"] == pytest.approx(times, rel=1e-3)
@@ -33,7 +33,7 @@ def test_published_figures() -> None:
     assert one["hold"] == "To hold the gap, you would need this again every 7.5 months."
 
 
-def test_algorithms_as_published() -> None:
+def test_algorithmic_progress_is_as_published() -> None:
     # Hernandez and Brown 2020: 44x (30x by the footnote), 16 months as stated, from Table 3's 3.1 and 0.069 tfs-days.
     record = json.loads(gap("--json").stdout)["ai_and_efficiency"]
     assert record["reduction"] == 44 and record["reduction_with_alexnet_stopped_at_epoch_62"] == 30
@@ -43,7 +43,7 @@ def test_algorithms_as_published() -> None:
     assert "2005.04305" in record["source"]
 
 
-def test_shipped_points_give_about_the_published_rates() -> None:
+def test_fits_of_shipped_points_contain_the_published_rates() -> None:
     fits = {fit["quantity"]: fit for fit in json.loads(gap("--json").stdout)["fits"]}
     # Hobbhahn, Heim and Aydos 2023: doubling in 2.3 and 3.0 years; AI and Compute: in 3.43 months.
     for quantity, years in (("FP32 rate", 2.3), ("energy efficiency, FP32", 3.0), ("training compute", 3.43 / 12)):
@@ -67,20 +67,20 @@ def test_own_tables_are_fitted(tmp_path: Path) -> None:
     assert bases("--hardware", str(tmp_path / "chips.csv"))["fitted FP32 rate"]["gap"] is None, "found to 2019 only"
 
 
-def test_the_essay_is_said_to_count_twice_and_only_it() -> None:
-    said = gap("--basis", "essay").stdout
-    assert "37,910×" in said and "19.8" in said
-    assert "counts efficiency twice" in said and "one-off step" in said
+def test_only_the_essay_is_flagged_for_counting_efficiency_twice() -> None:
+    output = gap("--basis", "essay").stdout
+    assert "37,910×" in output and "19.8" in output
+    assert "counts efficiency twice" in output and "one-off step" in output
     assert "counts efficiency twice" not in gap("--basis", "energy").stdout
 
 
-def test_a_trend_is_not_drawn_out_beyond_its_years() -> None:
+def test_a_trend_is_not_extrapolated_beyond_its_years() -> None:
     assert bases()["openai"]["gap"] is None
     assert "found to 2018 only" in gap().stdout
     assert bases("--end", "2018")["openai"]["gap"] > 1e5
 
 
-def test_what_a_run_offsets(tmp_path: Path) -> None:
+def test_savings_of_a_run_become_months(tmp_path: Path) -> None:
     results = {
         "efficiency": [
             {
@@ -102,7 +102,7 @@ def test_what_a_run_offsets(tmp_path: Path) -> None:
     assert "none: inference" in gap("--run", str(tmp_path)).stdout
 
 
-def test_the_chart_is_drawn(tmp_path: Path) -> None:
+def test_plot_writes_an_svg(tmp_path: Path) -> None:
     assert gap("--plot", str(tmp_path / "gap.svg")).returncode == 0
     drawn = (tmp_path / "gap.svg").read_text()
     assert drawn.startswith("<?xml") and "</svg>" in drawn
@@ -118,7 +118,7 @@ def test_the_chart_is_drawn(tmp_path: Path) -> None:
         (["--plot", "gap.docx"], 1, "the chart cannot be written to gap.docx"),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments: list[str], status: int, words: str) -> None:
+def test_mistakes_are_one_line(arguments: list[str], status: int, words: str) -> None:
     done = gap(*arguments)
     assert done.returncode == status and words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

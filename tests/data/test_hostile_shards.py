@@ -20,7 +20,7 @@ from compress.data.prepared import prepare
 from compress.data.sources import data_key
 from compress.data.splits import left_of_test
 from compress.data.webdataset import WebData
-from compress.scaffold.survey import look
+from compress.scaffold.survey import survey_images
 from compress.store.store import Store
 from compress.utils.errors import CompressError, UsageError
 
@@ -120,10 +120,10 @@ def test_no_image_of_a_class_can_be_read(tmp_path) -> None:
     ]
     (tmp_path / "train.tar").write_bytes(tar(*members))
     with pytest.raises(CompressError, match="none of its images can be read"):
-        look(WebData(source="webdataset", path=str(tmp_path / "train.tar"), test=0.2))
+        survey_images(WebData(source="webdataset", path=str(tmp_path / "train.tar"), test=0.2))
     (tmp_path / "test.tar").write_bytes(tar(*members[:-4], ("2.png", PNG), ("2.cls", b"0"), *members[-2:]))
     with pytest.raises(UsageError, match="leaves no train image"):
-        look(WebData(source="webdataset", path=str(tmp_path)))
+        survey_images(WebData(source="webdataset", path=str(tmp_path)))
 
 
 def test_names_do_not_break_the_line(tmp_path, store) -> None:

@@ -14,7 +14,8 @@ import pytest
 from deployment.tiny_classifier import one_operator
 from recipe.recipe_texts import GOOD
 
-from compress.cli.catalog import examine, names
+from compress.cli.catalog import names
+from compress.cli.doctor import examine
 from compress.deployment.artifact import load_artifact
 from compress.deployment.providers import check_provider
 from compress.deployment.runtimes import find_runtime, missing, require, require_engine
@@ -38,8 +39,8 @@ def test_an_absent_provider_is_named_with_what_adds_it() -> None:
     for ask in (require, require_engine):
         with pytest.raises(CompressError, match="onnxruntime-cuda needs CUDAExecutionProvider: pip install onnxr"):
             ask("onnxruntime-cuda")
-    rows = {row["name"]: row for row in examine()}
-    assert not rows["runtime onnxruntime-cuda"]["present"] and rows["runtime onnxruntime"]["present"]
+    rows = {row.name: row for row in examine()}
+    assert not rows["runtime onnxruntime-cuda"].present and rows["runtime onnxruntime"].present
     assert names("runtimes")["onnxruntime-cuda"].startswith("not here: no CUDAExecutionProvider")
     assert names("runtimes")["onnxruntime"].startswith("runs here")
     assert {name for name, line in names("runtimes").items() if "experimental" in line} == EXPERIMENTAL

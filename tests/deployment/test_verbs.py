@@ -16,7 +16,7 @@ from PIL import Image
 from support import Job, environment
 
 import compress
-from compress.cli.app import main
+from compress.cli import main
 from compress.data.sample import SampleData, read
 from compress.deployment import mlperf
 from compress.efficiency.intervals import wilson

@@ -13,7 +13,7 @@ from compress.models.jit_fuse import fused
 from compress.pruning.channels import prune_channels
 from compress.quantization.ptq import quantize
 from compress.recipe.channels import Channels
-from compress.utils.errors import CompressError
+from compress.utils.errors import CompressError, CompressWarning
 
 
 class Small(nn.Module):
@@ -125,9 +125,9 @@ def test_an_operator_that_is_not_known_is_listed_beside_what_is(name: str, netwo
     counted = count(nn.Sequential(before, network), 16)
     assert set(counted.uncounted) == {name}
     assert counted.layers == {"0": 16 * 16 * 9} and counted.macs == 16 * 16 * 9
-    with pytest.warns(UserWarning, match=name):
+    with pytest.warns(CompressWarning, match=name):
         macs(nn.Sequential(before, network), 16)
-    with pytest.warns(UserWarning, match=name):
+    with pytest.warns(CompressWarning, match=name):
         training_macs(nn.Sequential(before, network), 16)
 
 

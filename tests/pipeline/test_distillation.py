@@ -58,9 +58,9 @@ def test_verification_at_the_start_refuses_a_store_that_lies(done_job: Callable[
         shutil.rmtree(file.parent)  # an entry of its own, whose checksum is right
         file.parent.mkdir()
         np.save(file, rolled)
-        from compress.store.store import _seal
+        from compress.store.manifest import seal_entry
 
-        _seal(file.parent, file.parent.name, "embeddings")
+        seal_entry(file.parent, file.parent.name, "embeddings")
         changed += 1
     assert changed == 2
     finished = job.run_here("--set", "stages.distilled.verify=40", "--set", "stages.distilled.lr=0.04")

@@ -122,7 +122,7 @@ def test_a_damaged_entry_is_said_and_made_again(done_job: Callable[[], Job]) -> 
     victim.write_bytes(content)
     done = job.run()
     assert done.returncode == 0, done.stderr
-    assert "is damaged (model.safetensors has changed) and is made again" in done.stderr
+    assert "is damaged (model.safetensors has changed); rebuilding it" in done.stderr
     assert weights(job) == before
 
 
@@ -155,7 +155,7 @@ def test_a_stopped_run_says_how_to_go_on(done_job: Callable[[], Job], how: signa
     job = done_job()
     job.write(epochs=300)
     status, said = stop_inside(job, "distilled", how)
-    assert status == expected and "goes on from the last finished epoch" in said and "Traceback" not in said, said
+    assert status == expected and "rerun the same command to resume" in said and "Traceback" not in said, said
 
 
 def test_a_killed_distillation_ends_with_the_same_bits(make_job: Callable[[], Job]) -> None:

@@ -149,7 +149,7 @@ def test_layers_are_kept_by_name() -> None:
     for name in ("layer1.0.conv1", "layer1.1.conv1", "layer2.0.conv1"):
         assert pruned.get_submodule(name).out_channels == model.get_submodule(name).out_channels
     assert pruned.layer2[1].conv1.out_channels < model.layer2[1].conv1.out_channels
-    with pytest.raises(UsageError, match=r"keep: no layer is called 'layer1\.0\.conv9'; there are .*layer1\.0\.conv"):
+    with pytest.raises(UsageError, match=r"keep: no layer is called 'layer1\.0\.conv9'; did you mean .*layer1\.0"):
         prune_channels(model, 32, Channels(target_macs=0.8, keep=["layer1.0.conv9"]))
 
 

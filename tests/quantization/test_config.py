@@ -68,7 +68,7 @@ def test_layers_stay_in_float_by_name_and_are_rebuilt_so() -> None:
 
 
 def test_a_name_that_no_layer_has_is_refused_with_those_that_are_near() -> None:
-    with pytest.raises(UsageError, match=r"keep: no layer is called 'conv1\.9'; there are conv1\.\d"):
+    with pytest.raises(UsageError, match=r"keep: no layer is called 'conv1\.9'; did you mean 'conv1\.\d"):
         layers_named(network(), ["conv1.9"])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from compress.cli.app import app
+from compress.cli import app
 from compress.utils.errors import UsageError
 
 MARKUP = "\"'></svg></style></title></pre><script>alert(1)</script><img src=x onerror=alert(1)>"

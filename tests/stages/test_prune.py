@@ -16,7 +16,7 @@ from torch import nn
 from compress.pruning.sparsity import Mask
 from compress.stages.prune import make as pruned
 from compress.stages.sparsify import make as sparse
-from compress.store.store import MANIFEST
+from compress.store.manifest import MANIFEST
 from compress.training.callbacks import EpochCheckpoint
 from compress.utils.errors import CompressError
 

@@ -1,4 +1,4 @@
-"""What a store holds, and what may go while jobs run."""
+"""Listing, checking and cleaning a store while jobs run."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from compress.store.gc import check, clean, entries, named_by_runs, parse_age, parse_size
-from compress.store.store import MANIFEST, Store
+from compress.store.gc import check, clean, entries, keys_used_by_runs
+from compress.store.manifest import MANIFEST
+from compress.store.store import Store
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.hashing import key_of
 
@@ -20,11 +22,13 @@ KEYS = [key_of(number=number) for number in range(4)]
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """Four entries of 1,000 bytes, the first one not used for longest; two runs, of which the older used the first."""
+    """Make four entries of 1,000 bytes, the first used longest ago, and two runs, of which the older used the first."""
     store = Store(tmp_path / "store")
     store.root.mkdir()
     for days, key in zip((40, 30, 20, 10), KEYS, strict=True):
-        folder, _ = store.get(key, f"made {days} days ago", lambda work: (work / "a").write_bytes(bytes(1000)) and None)
+        folder, _ = store.get(
+            key, f"made {days} days ago", lambda partial: (partial / "a").write_bytes(bytes(1000)) and None
+        )
         os.utime(folder / MANIFEST, (time.time() - days * 86400,) * 2)
     for name, key, age in (("older", KEYS[0], 50), ("newer", KEYS[1], 5)):
         (tmp_path / "tiny" / name).mkdir(parents=True)
@@ -39,10 +43,10 @@ def there(runs: Path) -> set[str]:
     return {path.name for path in (runs / "store").iterdir() if path.name in KEYS}
 
 
-def test_entries_are_listed_with_what_names_them(runs: Path) -> None:
+def test_entries_are_listed_most_recently_used_first(runs: Path) -> None:
     found = entries(runs / "store")
     assert [entry.key for entry in found] == KEYS[::-1] and {entry.bytes for entry in found} == {1000}
-    assert named_by_runs(runs) == set(KEYS[:2]) and named_by_runs(runs, 1) == {KEYS[1]}
+    assert keys_used_by_runs(runs) == set(KEYS[:2]) and keys_used_by_runs(runs, 1) == {KEYS[1]}
 
 
 @pytest.mark.parametrize(
@@ -51,14 +55,16 @@ def test_entries_are_listed_with_what_names_them(runs: Path) -> None:
         ({"keep_runs": 2}, KEYS[2:]),
         ({"keep_runs": 1}, [KEYS[0], *KEYS[2:]]),
         ({"keep_runs": 0}, KEYS),
-        ({"older_than": 25 * 86400.0}, KEYS[:2]),
+        ({"older_than": timedelta(days=25)}, KEYS[:2]),
         ({"max_size": 2500}, KEYS[:2]),
         ({"max_size": 2500, "keep_runs": 1}, [KEYS[0], KEYS[2]]),
-        ({"older_than": 25 * 86400.0, "keep_runs": 1}, KEYS[:1]),
+        ({"older_than": timedelta(days=25), "keep_runs": 1}, KEYS[:1]),
         ({"max_size": 5000}, []),
     ],
 )
-def test_what_all_conditions_hold_of_goes(runs: Path, conditions: dict[str, float], gone: list[str]) -> None:
+def test_entries_that_meet_all_conditions_are_deleted(
+    runs: Path, conditions: dict[str, object], gone: list[str]
+) -> None:
     assert {entry.key for entry in clean(runs, **conditions, dry_run=True)} == set(gone)  # type: ignore[arg-type]
     assert there(runs) == set(KEYS)
     assert {entry.key for entry in clean(runs, **conditions)} == set(gone)  # type: ignore[arg-type]
@@ -80,7 +86,7 @@ with store.temporary():
 """
 
 
-def test_what_a_running_job_uses_stays_and_what_a_killed_one_left_goes(runs: Path) -> None:
+def test_entries_of_running_jobs_stay_and_leftovers_of_killed_jobs_go(runs: Path) -> None:
     job = subprocess.Popen([sys.executable, "-c", USES, runs / "store", KEYS[0]], stdout=subprocess.PIPE, text=True)
     assert job.stdout and job.stdout.readline() == "used\n"
     assert list((runs / "store" / "running").glob("*.tmp/*/half"))
@@ -92,59 +98,52 @@ def test_what_a_running_job_uses_stays_and_what_a_killed_one_left_goes(runs: Pat
     assert list((runs / "store" / "running").iterdir()) == []
 
 
-def test_what_is_being_made_stays(runs: Path) -> None:
+def test_an_entry_that_is_being_made_stays(runs: Path) -> None:
     store = Store(runs / "store")
 
-    def make(work: Path) -> None:
-        (work / "half").write_text("half")
+    def make(folder: Path) -> None:
+        (folder / "half").write_text("half")
         clean(runs, max_size=0)
-        assert (work / "half").exists()
+        assert (folder / "half").exists()
 
     key = key_of(number=9)
     store.get(key, "it", make)
     assert there(runs) == set() and store.path(key).is_dir()
 
 
-def test_what_a_killed_run_was_making_goes_as_entries_do(runs: Path) -> None:
+def test_unfinished_entries_of_killed_runs_are_deleted_by_the_same_conditions(runs: Path) -> None:
     left = runs / "store" / "partial" / key_of(number=9)
     left.mkdir(parents=True)
     (left / "half").write_text("half")
     assert entries(runs / "store")[0].unfinished
-    assert not any(entry.unfinished for entry in clean(runs, older_than=3600, dry_run=True))
+    assert not any(entry.unfinished for entry in clean(runs, older_than=timedelta(hours=1), dry_run=True))
     assert any(entry.unfinished for entry in clean(runs, max_size=0)) and not left.exists()
 
 
-def test_what_cannot_be_removed_is_named(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_that_cannot_be_removed_is_named(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(CompressError, match=f"{KEYS[0]} cannot be removed: Read-only file system"):
-        clean(runs, older_than=35 * 86400)
+        clean(runs, older_than=timedelta(days=35))
     assert there(runs) == set(KEYS)
 
 
-def test_damage_is_named_and_an_entry_of_another_key_is_damaged(runs: Path) -> None:
+def test_check_names_changed_files_and_exchanged_entries(runs: Path) -> None:
     store = runs / "store"
     assert list(check(store)) == []
     (store / KEYS[0] / "a").write_bytes(bytes(999) + b"1")
     (store / KEYS[1]).rename(store / "aside")
     (store / KEYS[2]).rename(store / KEYS[1])
     (store / "aside").rename(store / KEYS[2])
-    told = "\n".join(check(store))
-    assert f"{KEYS[0]} is damaged (a has changed)" in told
-    assert f"{KEYS[1]} is damaged (it is the entry {KEYS[2]})" in told and told.count("\n") == 2
+    report = "\n".join(check(store))
+    assert f"{KEYS[0]} is damaged (a has changed)" in report
+    assert f"{KEYS[1]} is damaged (it is the entry {KEYS[2]})" in report and report.count("\n") == 2
 
 
-def test_sizes_and_times() -> None:
-    assert parse_size("500MB") == 500 * 10**6 and parse_size("1.5 G") == 1_500_000_000 and parse_size("7") == 7
-    assert parse_age("12h") == 43200 and parse_age("2w") == 14 * 86400
-    for wrong in ("", "GB", "5 parsecs"):
-        with pytest.raises(UsageError, match="--max-size takes"):
-            parse_size(wrong)
-        with pytest.raises(UsageError, match="--older-than takes"):
-            parse_age(wrong)
-    with pytest.raises(UsageError, match="--keep-runs, --older-than or --max-size"):
+def test_clean_needs_a_condition_and_a_store() -> None:
+    with pytest.raises(UsageError, match="give --keep-runs, --older-than or --max-size"):
         clean(Path("nowhere"))
-    with pytest.raises(UsageError, match="there is no store"):
+    with pytest.raises(UsageError, match="no store in nowhere; name the folder of your runs with --runs"):
         clean(Path("nowhere"), max_size=0)

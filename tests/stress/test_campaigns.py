@@ -1,4 +1,4 @@
-"""The campaigns of scripts/, in short: they find nothing, and they find what is put in for them to find."""
+"""Short versions of the campaigns: they find nothing as things are, and they find planted faults."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from typing import Any
 import pytest
 from support import Job, environment
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+FOLDER = Path(__file__).resolve().parent
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the campaigns fork, and look into /proc")
 
 
 def campaign(name: str, folder: Path, *arguments: str) -> dict[str, Any]:
-    """The summary of a campaign, and its exit status."""
-    command = [sys.executable, str(SCRIPTS / f"{name}_campaign.py"), "--folder", str(folder), *arguments]
+    """Run a campaign, and return its summary, exit status and output."""
+    command = [sys.executable, str(FOLDER / f"{name}_campaign.py"), "--folder", str(folder), *arguments]
     done = subprocess.run(
         [*command, "--json", str(folder / "found.json")], capture_output=True, text=True, env=environment()
     )
     assert (folder / "found.json").exists(), done.stderr
-    found: dict[str, Any] = json.loads((folder / "found.json").read_text())
-    return {**found["summary"], "status": done.returncode, "said": done.stdout}
+    summary: dict[str, Any] = json.loads((folder / "found.json").read_text())
+    return {**summary["summary"], "status": done.returncode, "output": done.stdout}
 
 
 def test_killed_runs_end_with_the_same_bits(tmp_path: Path) -> None:
-    found = campaign("crash", tmp_path, "--short", "--chains", "1")
-    assert found["status"] == found["wrong"] == 0, found["said"]
-    assert found["kills"] >= 2 and found["resumed_to_the_end"] >= 1
+    summary = campaign("crash", tmp_path, "--short", "--chains", "1")
+    assert summary["status"] == summary["wrong"] == 0, summary["output"]
+    assert summary["kills"] >= 2 and summary["resumed_to_the_end"] >= 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["skip-fsync", "skip-rename"])
 def test_a_fault_in_writing_is_found_by_kills(tmp_path: Path, fault: str) -> None:
-    found = campaign("crash", tmp_path, "--short", "--chains", "1", "--plant", fault)
-    assert found["status"] == 1 and found["wrong"] > 0, found["said"]
+    summary = campaign("crash", tmp_path, "--short", "--chains", "1", "--plant", fault)
+    assert summary["status"] == 1 and summary["wrong"] > 0, summary["output"]
 
 
 def test_damages_are_named(job: Job, tmp_path: Path) -> None:
-    found = campaign("damage", tmp_path, "--short", str(job.root))
-    assert found["status"] == found["wrong"] == 0, found["said"]
-    assert found["damages"] >= 40 and set(found["by"]) == {"store check", "report", "gap"}
+    summary = campaign("damage", tmp_path, "--short", str(job.root))
+    assert summary["status"] == summary["wrong"] == 0, summary["output"]
+    assert summary["damages"] >= 40 and set(summary["by"]) == {"store check", "report", "gap"}
 
 
 @pytest.mark.parametrize("fault", ["unchecked-entries", "unchecked-runs"])
 def test_an_unchecked_read_is_found_by_damages(job: Job, tmp_path: Path, fault: str) -> None:
-    found = campaign("damage", tmp_path, "--short", str(job.root), "--plant", fault)
-    assert found["status"] == 1 and found["not_noticed"] > 0, found["said"]
+    summary = campaign("damage", tmp_path, "--short", str(job.root), "--plant", fault)
+    assert summary["status"] == 1 and summary["not_noticed"] > 0, summary["output"]

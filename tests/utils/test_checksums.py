@@ -1,4 +1,4 @@
-"""`SHA256SUMS` of runs and artifacts: whatever is not as it was written is named."""
+"""`SHA256SUMS` of runs and artifacts, and atomic writes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_all_but_what_is_left_out_is_listed_as_coreutils_has_it(run: Path) -> None:
+def test_sums_have_the_format_of_coreutils_and_leave_out_folders(run: Path) -> None:
     assert set(read_sums(run)) == {
         *(f"artifacts/int8/onnx/{name}" for name in (SUMS, "model.onnx")),
         *("report.md", "results.json"),
@@ -46,7 +46,7 @@ def test_all_but_what_is_left_out_is_listed_as_coreutils_has_it(run: Path) -> No
         assert subprocess.run(["sha256sum", "--strict", "-c", SUMS], cwd=run, capture_output=True).returncode == 0
 
 
-def test_changes_are_named_and_results_refused(run: Path) -> None:
+def test_changed_files_are_named_and_changed_results_refused(run: Path) -> None:
     (run / "report.md").write_text("another")
     (run / "artifacts" / "int8" / "onnx" / "model.onnx").unlink()
     assert [text.removeprefix(f"{run}/") for text in check_run(run)] == [
@@ -60,7 +60,7 @@ def test_changes_are_named_and_results_refused(run: Path) -> None:
         check_run(run)
 
 
-def test_every_changed_bit_of_the_sums_themselves_is_noticed(run: Path) -> None:
+def test_every_changed_bit_of_the_sums_is_noticed(run: Path) -> None:
     text = (run / SUMS).read_bytes()
     for place in range(len(text)):
         (run / SUMS).write_bytes(text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :])
@@ -74,27 +74,27 @@ def test_every_changed_bit_of_the_sums_themselves_is_noticed(run: Path) -> None:
     with pytest.raises(CompressError, match=f"{SUMS} is damaged: it cannot be read"):
         read_sums(run)
     (run / SUMS).unlink()
-    assert "has no SHA256SUMS" in check_run(run)[0]
+    assert "cannot verify its files: no SHA256SUMS" in check_run(run)[0]
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_an_artifact_is_held_against_its_own_sums_or_else_its_runs(run: Path, own: bool, tmp_path: Path) -> None:
+def test_an_artifact_is_checked_by_its_own_sums_or_else_its_runs(run: Path, own: bool, tmp_path: Path) -> None:
     artifact = run / "artifacts" / "int8" / "onnx"
     refuse_changed_artifact(artifact)
-    elsewhere = Path(shutil.copytree(artifact, tmp_path / "elsewhere"))
+    copied = Path(shutil.copytree(artifact, tmp_path / "copied"))
     if not own:
         (artifact / SUMS).unlink()
         with pytest.raises(CompressError, match="SHA256SUMS is missing"):
             refuse_changed_artifact(artifact)
         return
-    for folder in (artifact, elsewhere):
+    for folder in (artifact, copied):
         refuse_changed_artifact(folder)
         (folder / "model.onnx").write_bytes(b"\0\2")
-        with pytest.raises(CompressError, match=r"model\.onnx has changed .*; take the artifact from its run again"):
+        with pytest.raises(CompressError, match=r"model\.onnx has changed .*; copy the artifact from its run again"):
             refuse_changed_artifact(folder)
 
 
-def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+def test_partial_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
     (tmp_path / f".a.json.{dead.pid}.partial").write_text("half")

@@ -40,7 +40,9 @@ class PruneStage(StageKind, Channels):
     makes: ClassVar[frozenset[str]] = frozenset({NETWORK, PRUNED})
     starts_from: ClassVar[frozenset[str]] = frozenset({NETWORK})
     fit_label: ClassVar[str] = "repair"
-    pruner: ClassVar[bool] = True
+    pruner: ClassVar[str] = (
+        "whole channels by norm, scale, Taylor or chance, to a share of cost or latency (arXiv 2301.12900)"
+    )
     continues_ledger: ClassVar[bool] = True
     lineage: ClassVar[str] = "pruned"
     tag: ClassVar[str | None] = "pruning"

@@ -31,7 +31,9 @@ class ShrinkStage(StageKind):
     maker: ClassVar[str] = "compress.stages.shrink.make:make_shrunk"
     makes: ClassVar[frozenset[str]] = frozenset({NETWORK})
     starts_from: ClassVar[frozenset[str]] = frozenset({PRUNED})
-    pruner: ClassVar[bool] = True
+    pruner: ClassVar[str] = (
+        "the control: the same network made narrow before training, for as much compute as prune took"
+    )
     control: ClassVar[bool] = True
     lineage: ClassVar[str] = "trained from scratch, uniformly narrow"
 

@@ -37,7 +37,9 @@ class SparsifyStage(StageKind):
     makes: ClassVar[frozenset[str]] = frozenset({SPARSE})
     starts_from: ClassVar[frozenset[str]] = frozenset({NETWORK})
     fit_label: ClassVar[str] = "repair"
-    pruner: ClassVar[bool] = True
+    pruner: ClassVar[str] = (
+        "single weights to zero, anywhere (arXiv 1710.01878) or 2:4 (arXiv 2104.08378); the shapes stay"
+    )
     continues_ledger: ClassVar[bool] = True
     lineage: ClassVar[str] = "sparsified"
     tag: ClassVar[str | None] = "sparsity"

@@ -1,4 +1,4 @@
-"""What the campaigns share: a tiny job with every kind of stage, runs that can be killed, and what must come out."""
+"""Shared by the campaigns: a tiny job with every kind of stage, runs that can be killed, and the expected outcome."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests")]
 
 HEAD = """\
 name: tiny
@@ -43,18 +43,18 @@ END = """\
 measure: {{batches: [1, 4], rounds: 5, threads: 1, energy: off}}
 worth: {{references: [distilled], tolerance: 0.2}}
 """
-# Clocks and what is worked out from them.
+# Clocks and what follows from them.
 TIMED = {"run", "command", "wall_s", "interrupted", "latency", "latency_basis", "peak_memory_bytes"}
 
-WITHOUT_TORCH = ("compress.cli.app", "compress.store.gc", "compress.report.plots", "jinja2", "compress.gap.record")
+WITHOUT_TORCH = ("compress.cli", "compress.store.gc", "compress.report.plots", "jinja2", "compress.gap.record")
 IMPORTED = (*WITHOUT_TORCH, "lightning.pytorch", "timm", "compress.stages.teacher.make")
 IMPORTED_FOR_FILES = ("onnx", "onnxscript", "torch_pruning", "torchao.quantization.pt2e")
-KEPT = ("torchinductor_", ".ses")  # the compiler's cache; a note of ONNX Runtime about itself
+KEPT = ("torchinductor_", ".ses")  # the compiler's cache; a file of ONNX Runtime's own
 
 
 @dataclass(frozen=True)
 class Job:
-    """The tiny job in a folder of its own. Its images and its teacher may be another job's."""
+    """The tiny job in its own folder. Its images and its teacher may be another job's."""
 
     root: Path
     source: Path
@@ -72,8 +72,9 @@ class Job:
         return self.runs / "store"
 
     @property
-    def said(self) -> Path:
-        return self.root / "said.txt"
+    def output(self) -> Path:
+        """The output of all its runs."""
+        return self.root / "output.txt"
 
     def command(self) -> list[str]:
         return ["compress-model", "run", str(self.recipe), "--runs", str(self.runs)]
@@ -82,7 +83,7 @@ class Job:
         return sorted((self.runs / "tiny").glob("*/SHA256SUMS"), key=lambda path: path.stat().st_mtime_ns)
 
     def events(self) -> list[dict[str, Any]]:
-        """Those of the run that began last, as far as they are written."""
+        """Return the events of the latest run, as far as they are written."""
         logs = sorted((self.runs / "tiny").glob("*/log.jsonl"), key=lambda path: path.stat().st_ctime_ns)
         events = []
         for line in logs[-1].read_text().splitlines() if logs else ():
@@ -92,7 +93,7 @@ class Job:
 
 
 def write_job(root: Path, *, short: bool) -> None:
-    """Write images, teacher and recipe; `short`, it ends with what is distilled."""
+    """Write images, teacher and recipe, which ends with the distillation if `short`."""
     from safetensors.torch import save_file
     from support import photographs
     from torch import manual_seed
@@ -108,8 +109,9 @@ def write_job(root: Path, *, short: bool) -> None:
 
 
 def import_all(short: bool) -> None:
-    """Import what runs need, so that a forked one begins at once. No thread may exist at a fork, so
-    nothing is computed, and ONNX Runtime, which begins one, is left to the forked.
+    """Import what runs need, so that a forked one starts at once.
+
+    No thread may exist at a fork, so nothing is computed, and ONNX Runtime, which starts one, is left to the fork.
     """
     from importlib import import_module
 
@@ -121,7 +123,7 @@ def import_all(short: bool) -> None:
 
 
 def start(job: Job, patch: Callable[[], None] = lambda: None, arguments: list[str] | None = None) -> int:
-    """Fork a run, in a process group of its own; returns its process id. `patch` is called in it first."""
+    """Fork a run into its own process group, call `patch` in it first, and return its process id."""
     threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208
     assert threads == 1, f"{threads} threads: a fork would not be safe"
     sys.stdout.flush()
@@ -132,8 +134,8 @@ def start(job: Job, patch: Callable[[], None] = lambda: None, arguments: list[st
     try:
         os.setsid()
         job.root.mkdir(parents=True, exist_ok=True)
-        said = job.said.open("a")
-        os.dup2(said.fileno(), 1), os.dup2(said.fileno(), 2)
+        output = job.output.open("a")
+        os.dup2(output.fileno(), 1), os.dup2(output.fileno(), 2)
         sys.stdout, sys.stderr = io.TextIOWrapper(os.fdopen(1, "wb"), write_through=True), os.fdopen(2, "w", 1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.argv = arguments or job.command()
@@ -164,7 +166,7 @@ def _call(patch: Callable[[], None]) -> int:
 
 
 def wait(process: int, seconds: float = 600) -> int:
-    """Exit status of a forked run, or minus the signal that ended it; what it has started itself is ended as well."""
+    """Return the exit status of a forked run, or minus the signal that ended it; also end what it has started."""
     deadline = time.monotonic() + seconds
     while True:
         done, status = os.waitpid(process, os.WNOHANG)
@@ -179,7 +181,7 @@ def wait(process: int, seconds: float = 600) -> int:
 
 
 def place(job: Job, begun: int) -> str:
-    """What the run that began as the `begun`th is at: a unit, `plan`, `latency`, `pages`, or `end`."""
+    """Return where the `begun`-th run of a job is: a unit, `plan`, `latency`, `pages`, or `end`."""
     events = job.events()
     if len(list((job.runs / "tiny").glob("*"))) < begun or not events or events[-1]["event"] == "done":
         return "end" if events and events[-1]["event"] == "done" else "plan"
@@ -193,32 +195,33 @@ def place(job: Job, begun: int) -> str:
 
 
 def runs_begun(job: Job) -> int:
+    """Count the runs of a job that have started."""
     return len(list((job.runs / "tiny").glob("*")))
 
 
 def figures(value: Any) -> Any:
-    """Results without what clocks and memory have told."""
+    """Return results without what depends on clocks and memory."""
     if isinstance(value, dict):
         return {name: figures(part) for name, part in value.items() if name not in TIMED}
     return [figures(part) for part in value] if isinstance(value, list) else value
 
 
 def outcome(job: Job, run: Path | None = None) -> dict[str, Any]:
-    """Everything that must be the same to the bit: by unit the digests of its files, and the figures of the report."""
+    """Return what must be the same bit for bit: the digests of each unit's files, and the figures of the report."""
     run = run or job.finished()[-1].parent
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     units = next(event["units"] for event in log if event["event"] == "plan")
-    found: dict[str, Any] = {"figures": figures(json.loads((run / "results.json").read_text()))}
+    result: dict[str, Any] = {"figures": figures(json.loads((run / "results.json").read_text()))}
     for unit, key in units.items():
         files = json.loads((job.store / key / "entry.json").read_text())["files"]
-        found[unit] = {name: told["sha256"] for name, told in files.items() if name != "metrics.json"}
+        result[unit] = {name: file["sha256"] for name, file in files.items() if name != "metrics.json"}
         if "metrics.json" in files:
-            found[unit]["metrics"] = figures(json.loads((job.store / key / "metrics.json").read_text()))
-    return found
+            result[unit]["metrics"] = figures(json.loads((job.store / key / "metrics.json").read_text()))
+    return result
 
 
 def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
-    """Where two outcomes differ."""
+    """Yield the places in which two outcomes differ."""
     if isinstance(one, dict) and isinstance(other, dict):
         for name in sorted({*one, *other}):
             yield from differences(one.get(name), other.get(name), f"{where}.{name}")
@@ -230,7 +233,7 @@ def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
 
 
 def sealed(job: Job) -> dict[str, int]:
-    """When the files of each finished entry were written: of one that is made again, they change."""
+    """Return when the files of each finished entry were written, which changes if it is made again."""
     times = {}
     for manifest in job.store.glob("*/entry.json"):
         files = [path for path in manifest.parent.rglob("*") if path.is_file() and path != manifest]
@@ -239,14 +242,15 @@ def sealed(job: Job) -> dict[str, int]:
 
 
 def strays(job: Job, temporary: Path) -> list[str]:
-    """Files that a run leaves only where something went wrong."""
-    found = [path for path in job.runs.rglob("*") if path.name.endswith((".partial", ".tmp"))]
+    """List files that a run leaves behind only if something went wrong."""
+    left = [path for path in job.runs.rglob("*") if path.name.endswith((".partial", ".tmp"))]
     for folder in (job.store / "partial", job.store / "running", temporary):
-        found += [path for path in folder.glob("*") if not path.name.startswith(KEPT)]
-    return [str(path) for path in found]
+        left += [path for path in folder.glob("*") if not path.name.startswith(KEPT)]
+    return [str(path) for path in left]
 
 
 def fresh_folder(path: Path) -> Path:
+    """Return the path as an empty folder."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     return path

@@ -1,4 +1,4 @@
-"""Faults that `fuzz_campaign.py` puts in on purpose, each with the target that must find it."""
+"""Faults that `fuzz_campaign.py` can plant, each with the target that must find it."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Runs the tests, and says which error messages none of them has reached.
+"""Run the tests under coverage, and list the error messages that none of them reaches.
 
-    python scripts/unreached_messages.py                        # the fast tests, some three times as long as without
-    python scripts/unreached_messages.py -m "" tests/deployment  # what pytest is to be given instead
+    python tests/stress/unreached_messages.py                        # the fast tests, in about three times their time
+    python tests/stress/unreached_messages.py -m "" tests/deployment  # other arguments for pytest
 
-A message is a `raise` of one of the package's errors for a person, or a problem of a recipe. Those of optional packages
-that are not here are not reached. Exit status 1: a test failed, or a message was not reached.
+A message is a `raise` of one of the package's own errors, or a problem of a recipe. Those of optional packages that are
+not installed are never reached. Exit status 1: a test failed, or a message was not reached.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from coverage import CoverageData
 
-PACKAGE = Path(__file__).resolve().parents[1] / "compress"
+PACKAGE = Path(__file__).resolve().parents[2] / "compress"
 ERRORS = {"CompressError", "UsageError", "RecipeError", "Diverged"}
 SETTINGS = """\
 [run]
@@ -36,16 +36,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         settings = Path(temporary) / "settings"
         settings.write_text(SETTINGS.format(folder=temporary, package=PACKAGE))
-        # Every Python that starts with this variable is watched, those of the tests' own processes too.
+        # Every Python that starts with this variable is measured, including the processes that tests start.
         variables = {**os.environ, "COVERAGE_PROCESS_START": str(settings)}
-        words = sys.argv[1:] or ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
-        done = subprocess.run([sys.executable, "-m", "pytest", *words], env=variables, cwd=PACKAGE.parent)
+        arguments = sys.argv[1:] or ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
+        done = subprocess.run([sys.executable, "-m", "pytest", *arguments], env=variables, cwd=PACKAGE.parent)
         reached = _reached(Path(temporary))
     messages = list(_messages())
     missed = [(file, line, text) for file, line, text in messages if line not in reached[file]]
     for file, line, text in missed:
         print(f"{file.relative_to(PACKAGE.parent)}:{line}: {text[:160]}")
-    print(f"{len(messages) - len(missed)} of {len(messages)} messages were reached")
+    print(f"{len(messages) - len(missed)} of {len(messages)} messages reached")
     sys.exit(bool(done.returncode or missed))
 
 

@@ -1,9 +1,11 @@
-"""Puts hostile inputs through everything that reads what others have made, and says what was not refused cleanly.
+"""Feed hostile inputs to every reader of untrusted files, and report what is not refused cleanly.
 
-Each target runs in a child of its own, with limits of memory, file size and time an input. Clean is an answer, or an
-error for the person. Findings are: any other error, memory or time that ran out, a killed child, code of the input that
-ran, a file written outside the input's folder, another program started, a connection, a page that runs or loads
-something. The input of each finding is kept.
+    python tests/stress/fuzz_campaign.py --inputs 10000 --seed 0
+
+Each target runs in its own child process, with limits of memory, file size and time per input. Clean is a result, or an
+error of ours. Findings are: any other error, memory or time that ran out, a killed child, code of the input that ran, a
+file written outside the input's folder, another program started, a connection, a page that runs or loads something. The
+input of each finding is kept.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "scripts")]
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT))
 
-from _hostile_inputs import CANARY  # noqa: E402
-from _hostile_plants import PLANTS  # noqa: E402
-from _hostile_targets import TARGETS  # noqa: E402
+from hostile_inputs import CANARY  # noqa: E402
+from hostile_plants import PLANTS  # noqa: E402
+from hostile_targets import TARGETS  # noqa: E402
 
 MEMORY = 3 * 2**30  # bytes of addresses beyond what the child has when it starts
 MAX_FILE = 256 * 2**20
@@ -53,14 +55,14 @@ BESIDE_AN_OPEN_FOLDER = ("os.mkdir", "os.remove", "os.rmdir")
 
 
 class TimeLimit(BaseException):
-    """An input took too long."""
+    """Raised when an input takes too long."""
 
 
 # --- the child ----------------------------------------------------------------------------------------------------
 
 
 class Watch:
-    """Sees, by Python's audit events, what is written, started and connected to while an input is read."""
+    """Record, from Python's audit events, what is written, started and connected to while an input is read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.on = os.path.realpath(folder), False
@@ -95,7 +97,7 @@ class Watch:
 
 
 def child(target: str, seed: int, first: int, count: int, work: Path, limit: float, plant: str | None) -> None:
-    """Put inputs through one target; a line of JSON each."""
+    """Feed inputs to one target, and print a line of JSON for each."""
     from compress.data.image_io import BrokenImage
     from compress.utils.errors import CompressError
 
@@ -135,7 +137,7 @@ def child(target: str, seed: int, first: int, count: int, work: Path, limit: flo
 
 
 def _warm_up(attack: Callable[[Random, Path], None], target: str, work: Path) -> None:
-    """Let everything be imported, and caches be filled, before limits and watch begin."""
+    """Import everything and fill caches before limits and watch start."""
     for number in range(3):
         folder = work / f"warm-up-{number}"
         folder.mkdir()
@@ -145,7 +147,7 @@ def _warm_up(attack: Callable[[Random, Path], None], target: str, work: Path) ->
 
 
 def _remove(folder: Path) -> None:
-    """`rmtree` ends at folders that are a thousand deep."""
+    """Remove a folder; `rmtree` fails on folders that are nested a thousand deep."""
     if (folder / "train").exists():
         subprocess.run(["rm", "-rf", folder], check=True)
     else:
@@ -167,7 +169,7 @@ def _too_long(*_: Any) -> None:
 
 
 def campaign(target: str, seed: int, count: int, options: argparse.Namespace) -> dict[str, Any]:
-    """All inputs of a target; a child that dies or hangs is one finding, and the next one goes on after it."""
+    """Run all inputs of a target; a child that dies or hangs is a finding, and a new child continues after it."""
     outcomes: Counter[str] = Counter()
     findings, slowest, peak, first = [], 0.0, 0, 0
     started = time.monotonic()
@@ -223,8 +225,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS), metavar="TARGET")
-    parser.add_argument("--limit", type=float, default=30.0, help="seconds an input")
-    parser.add_argument("--plant", choices=PLANTS, help="a fault that the campaign must find")
+    parser.add_argument("--limit", type=float, default=30.0, help="seconds per input")
+    parser.add_argument("--plant", choices=PLANTS, help="plant a fault that the campaign must find")
     parser.add_argument("--keep", type=Path, default=Path("build/fuzz"), help="folder for the inputs of findings")
     options = parser.parse_args()
     targets = [PLANTS[options.plant][0]] if options.plant else options.targets

@@ -1,4 +1,4 @@
-"""The target `source` of `fuzz_campaign.py`: images in tables and shards, as a stranger may have packed them."""
+"""The target `source` of `fuzz_campaign.py`: images in hostile tables and shards."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from _hostile_inputs import TOKENS, VALUES, Finding, changed, damaged, rows_of, settings_of
-from _hostile_tables import write_parquet, write_saved
+from hostile_inputs import TOKENS, VALUES, Finding, changed, damaged, rows_of, settings_of
+from hostile_tables import write_parquet, write_saved
 
 MAX_MESSAGE_LENGTH = 6000  # a path may have 4,096 letters
 NAMES = ("x\ny.png", "a" * 4000 + ".png", "\x1b[2J.png", "-rf.png", "\u202egnp.png", "\udcff.png", "a\0b.png", "..", "")
@@ -26,10 +26,10 @@ OUTSIDE = ("/etc/passwd", "/dev/zero", "/dev/stdin", "/proc/self/mem", "../../..
 
 
 def source(rng: Random, folder: Path) -> None:
-    """CSV, Parquet, folders of `datasets` and WebDataset's tars: looked at as `init` does, and read as a run does."""
+    """Survey a hostile CSV, Parquet file, saved dataset or WebDataset as `init` does, and read it as a run does."""
     from compress.data.prepared import prepare
-    from compress.scaffold.detect import guess
-    from compress.scaffold.survey import look
+    from compress.scaffold.detect import detect_source
+    from compress.scaffold.survey import survey_images
     from compress.store.store import Store
     from compress.utils.errors import CompressError
 
@@ -38,8 +38,8 @@ def source(rng: Random, folder: Path) -> None:
     settings = rng.choice((write_csv, write_parquet, write_saved, write_tars))(rng, where)
     try:
         if rng.random() < 0.2:
-            settings = guess(settings.path)
-            look(settings)
+            settings = detect_source(settings.path)
+            survey_images(settings)
         prepare(settings, Store(folder / "store"), 0)
     except CompressError as error:
         if not str(error).isprintable() or len(str(error)) > MAX_MESSAGE_LENGTH:
@@ -51,7 +51,7 @@ def source(rng: Random, folder: Path) -> None:
 
 
 def write_csv(rng: Random, where: Path) -> Any:
-    """A table of paths and labels: cells, paths, links, quotes, bytes."""
+    """Write a table of paths and labels with hostile cells, paths, links, quotes or bytes."""
     from compress.data.csv_file import CsvData
 
     table = [["path", "label", "split"]]
@@ -80,7 +80,7 @@ def write_csv(rng: Random, where: Path) -> Any:
 
 
 def write_tars(rng: Random, where: Path) -> Any:
-    """Tars: members that lead out, are none, or say false sizes; labels of all kinds; bombs."""
+    """Write tars with members that lead out, are malformed or have false sizes, hostile labels, or bombs."""
     from compress.data.webdataset import WebData
 
     kind = rng.choice(("cls", "txt", "json"))
@@ -186,14 +186,14 @@ def _spoil(rng: Random, where: Path, member: _Member, kind: str) -> None:
 
 
 def _label(rng: Random) -> bytes:
-    """What lies beside an image, and is hardly a label."""
+    """Return a member to lie beside an image, which is hardly a label."""
     value = {"label": rng.choice(VALUES)} if rng.random() < 0.5 else changed({"label": 1}, rng, 2)
     texts = ("9" * 5000, "-1", "²", "٣", "[" * 100_000, '{"label":' * 5000, "x" * 2**21, "\0", json.dumps(value))
     return rng.choice(texts).encode("utf-8", "surrogatepass")
 
 
 def _bomb(packed: str) -> bytes:
-    """Packed members of 128 MiB each, some gigabytes in all; packed files may be laid one after the other."""
+    """Return packed members of 128 MiB each, some gigabytes in total; packed files can be concatenated."""
     parts = []
     for number in range(24):
         head = tarfile.TarInfo(f"bomb{number}.png")
@@ -208,7 +208,7 @@ def _zeros(packed: str) -> bytes:
 
 
 def _beside(rng: Random, where: Path, name: str) -> None:
-    """Something among the shards that is none."""
+    """Put something among the shards that is not one."""
     match rng.randrange(4):
         case 0:
             (where / name).symlink_to(rng.choice((*OUTSIDE, name)))

@@ -1,4 +1,4 @@
-"""Faults that campaigns put in on purpose, and conditions that machines put runs under."""
+"""Faults that campaigns plant, and conditions that machines put runs under."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def watch(report: Path, plant: str | None = None) -> None:
-    """Write into `report` each rename of a file into a run or a store that was not fsynced before; plant a fault."""
+    """Log to `report` every rename into a run or a store of a file that was not fsynced; plant a fault."""
     synced: set[int] = set()
     fsync, replace = os.fsync, os.replace
 
@@ -22,14 +22,14 @@ def watch(report: Path, plant: str | None = None) -> None:
         synced.add(os.fstat(descriptor).st_ino)
         fsync(descriptor)
 
-    def watched_replace(source: Any, target: Any, **more: Any) -> None:
+    def watched_replace(source: Any, target: Any, **options: Any) -> None:
         path = Path(source)
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-        left = [file for file in files if file.stat().st_ino not in synced]
-        if left and "runs" in path.parts and not str(target).endswith(".partial"):
+        unsynced = [file for file in files if file.stat().st_ino not in synced]
+        if unsynced and "runs" in path.parts and not str(target).endswith(".partial"):
             with report.open("a") as file:
-                file.write(f"{left[0]} renamed to {target} without fsync\n")
-        replace(source, target, **more)
+                file.write(f"{unsynced[0]} renamed to {target} without fsync\n")
+        replace(source, target, **options)
 
     os.fsync, os.replace = watched_fsync, watched_replace
     if plant:
@@ -43,16 +43,14 @@ def renames_without_fsync(report: Path) -> list[str]:
 
 
 def skip_fsync() -> None:
-    """Files are renamed without having been fsynced."""
-    from compress.store import store
+    """Rename files without having fsynced them."""
     from compress.utils import atomic
 
     atomic.os = type("os", (), {**vars(os), "fsync": staticmethod(lambda descriptor: None)})  # type: ignore[attr-defined]
-    store.fsync = lambda path: None  # type: ignore[attr-defined]
 
 
 def skip_rename() -> None:
-    """Entries are made in their last place, and taken to be whole when they are there."""
+    """Make entries in their final place, and take whatever is there for complete."""
     from compress.store.store import Store
 
     def get(self: Store, key: str, what: str, make: Callable[[Path], None]) -> tuple[Path, bool]:
@@ -72,15 +70,15 @@ def skip_rename() -> None:
 CRASH = {"skip-fsync": skip_fsync, "skip-rename": skip_rename}
 
 
-def limit_memory(more: int) -> None:
-    """No more than so many bytes of address space beyond what is taken now."""
+def limit_memory(extra: int) -> None:
+    """Allow `extra` bytes of address space beyond what is in use now."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + more
+    limit = pages * resource.getpagesize() + extra
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def limit_files(size: int) -> None:
-    """No file may have more bytes: the system's way to a full disk where none can be mounted."""
+    """Limit the bytes of every file, in place of a full disk where none can be mounted."""
     import signal
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -88,7 +86,7 @@ def limit_files(size: int) -> None:
 
 
 def set_clock_back() -> None:
-    """Python's clock goes a year behind; the system's, which files are stamped by, goes on."""
+    """Set Python's clock back by a year, but not the system's, which stamps files."""
     from compress.pipeline import runner
 
     class Behind(datetime):
@@ -102,49 +100,45 @@ def set_clock_back() -> None:
 
 
 def unchecked_entries() -> None:
-    """Entries are read without a look at their digests."""
-    from compress.pipeline import cleaning, store
+    """Read entries without verifying their digests."""
+    from compress.store import gc, store
 
-    store.damage_of = lambda folder: None  # type: ignore[assignment]
-    cleaning.damage_of = lambda folder: None  # type: ignore[assignment]
+    store.find_damage = lambda folder: None  # type: ignore[attr-defined]
+    gc.find_damage = lambda folder: None  # type: ignore[attr-defined]
 
 
 def unchecked_runs() -> None:
-    """Files of runs and artifacts are read without a look at their digests."""
-    from compress.utils import checksums as sums
+    """Read files of runs and artifacts without verifying their digests."""
+    from compress.utils import checksums
 
-    sums.damages = lambda folder, names=None: []  # type: ignore[assignment]
+    checksums.damages = lambda folder, names=None: []  # type: ignore[assignment]
 
 
 DAMAGE = {"unchecked-entries": unchecked_entries, "unchecked-runs": unchecked_runs}
 
 
 def restore_from(store: Path, but: tuple[str, ...] = ()) -> None:
-    """What is to be made is copied from another store that has it, but for stages of some kinds."""
-    from compress.benchmark import latency
-    from compress.data import prepared
-    from compress.recipe.stage import stage_sections
-    from compress.stages.kind import StageKind
+    """Copy entries from another store in place of making them, except those whose description has a word of `but`."""
+    from compress.store.store import Store
 
-    def copy(key: str, folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(store / key, folder)
+    get = Store.get
 
-    load = StageKind.load_maker
+    def restore(self: Store, key: str, what: str, make: Callable[[Path], None]) -> tuple[Path, bool]:
+        def copy(folder: Path) -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(store / key, folder)
 
-    def load_copier(self: StageKind) -> Any:
-        return load(self) if self.kind in but else lambda context, planned, folder: copy(planned.key, folder)
+        known = (store / key).is_dir() and not any(word in what for word in but)
+        return get(self, key, what, copy if known else make)
 
-    StageKind.load_maker = load_copier  # type: ignore[method-assign]
-    assert set(but) <= set(stage_sections())
-    latency.benchmark_latency = lambda context, folder: copy(folder.name, folder)  # type: ignore[assignment]
-    prepared._decode = lambda settings, seed, folder: copy(folder.name, folder)  # type: ignore[assignment]
+    Store.get = restore  # type: ignore[method-assign]
 
 
 def die_in_fit(epochs: int = 2) -> None:
-    """The process is killed when the distillation has stored the state of so many epochs."""
+    """Kill the process once the distillation has stored the state of this many epochs."""
     import signal
 
+    from compress.recipe.fit import Distillation
     from compress.training.callbacks import EpochCheckpoint
 
     keep, count = EpochCheckpoint.on_train_epoch_end, 0
@@ -152,7 +146,7 @@ def die_in_fit(epochs: int = 2) -> None:
     def keep_and_die(self: Any, trainer: Any, module: Any) -> None:
         nonlocal count
         keep(self, trainer, module)
-        count += module.teacher is not None
+        count += isinstance(module.settings, Distillation)
         if count == epochs:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -160,23 +154,24 @@ def die_in_fit(epochs: int = 2) -> None:
 
 
 def small_blocks() -> None:
-    from compress.training import teacher_cache as embeddings
+    """Make blocks of embeddings so small that a view has several."""
+    from compress.training import teacher_cache
 
-    embeddings.BLOCK = 32  # type: ignore[misc]
+    teacher_cache.BLOCK = 32  # type: ignore[misc]
 
 
 def die_in_embedding() -> None:
-    """The process is killed when two blocks of a view's embeddings are done."""
+    """Kill the process once two blocks of a view's embeddings are done."""
     import signal
 
-    from compress.training import teacher_cache as embeddings
+    from compress.training import teacher_cache
 
     small_blocks()
-    mark = embeddings._mark
+    mark = teacher_cache._mark
 
     def mark_and_die(path: Path, blocks: list[str]) -> None:
         mark(path, blocks)
         if len(blocks) == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    embeddings._mark = mark_and_die
+    teacher_cache._mark = mark_and_die

@@ -1,4 +1,4 @@
-"""The target `report` of `fuzz_campaign.py`: pages that must not run what stands in `results.json`."""
+"""The target `report` of `fuzz_campaign.py`: pages must not run anything from `results.json`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from _hostile_inputs import CHECKOUT, TOKENS, Finding, changed
+from hostile_inputs import CHECKOUT, TOKENS, Finding, changed
 
 
 def report(rng: Random, folder: Path) -> None:
-    """`report` on a hostile `results.json`: refused in one line, or a page that runs nothing."""
-    from compress.cli.app import app
+    """Run `report` on a hostile `results.json`: it must be refused in one line, or give a page that runs nothing."""
+    from compress.cli import app
 
     results = _example()
     if rng.random() < 0.7:
@@ -33,14 +33,14 @@ MARKUP = ("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", '"><svg o
 
 
 def _texts(value: Any) -> set[str]:
-    """All texts in plain data: names of classes, variants, layers, machines."""
+    """Return all texts in plain data: names of classes, variants, layers, machines."""
     if isinstance(value, dict | list):
         return set().union(*(_texts(part) for part in (value.values() if isinstance(value, dict) else value)))
     return {value} if isinstance(value, str) else set()
 
 
 def _renamed(value: Any, old: str, new: str) -> Any:
-    """Plain data in which a text is another one wherever it stands, also as a key."""
+    """Replace a text in plain data wherever it occurs, also as a key."""
     if isinstance(value, dict):
         return {_renamed(key, old, new): _renamed(part, old, new) for key, part in value.items()}
     if isinstance(value, list):
@@ -57,7 +57,7 @@ def _example() -> Any:
 
 
 class _Page(HTMLParser):
-    """What a page must not hold: elements and attributes that run or load something, but for the one script of ours."""
+    """Collect elements and attributes of a page that run or load something, except our own script."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Targets of `fuzz_campaign.py` that are texts: recipes, tables of published points, the store's own notes."""
+"""Text targets of `fuzz_campaign.py`: recipes, tables of published points, manifests of the store."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import json
 from pathlib import Path
 from random import Random
 
-from _hostile_inputs import CANARY, CHECKOUT, TOKENS, VALUES, Finding, bomb, changed, damaged, of_schema
+from hostile_inputs import CANARY, CHECKOUT, TOKENS, VALUES, Finding, bomb, changed, damaged, of_schema
 
 
 def recipe(rng: Random, folder: Path) -> None:
-    """The recipe loader: bytes, tricks, changed shipped recipes, values of the schema."""
+    """Load a recipe: bytes, tricks, changed shipped recipes, values of the schema."""
     from compress.recipe import load_recipe
     from compress.recipe.schema import Recipe
 
@@ -41,7 +41,7 @@ def recipe(rng: Random, folder: Path) -> None:
 
 
 def table(rng: Random, folder: Path) -> None:
-    """Tables of published points, as `gap --models` and `--hardware` read them."""
+    """Read a table of published points, as `gap --models` and `--hardware` do."""
     from compress.gap import gap_record
 
     points = CHECKOUT / "configs" / "trends" / "points"
@@ -59,7 +59,7 @@ def table(rng: Random, folder: Path) -> None:
 
 
 def store(rng: Random, folder: Path) -> None:
-    """Entries of the store: manifests and digests that are not what they should be."""
+    """Read an entry of the store with a hostile manifest or digest."""
     from compress.data.digests import digests
     from compress.store.store import Store
 

@@ -1,4 +1,4 @@
-"""Targets of `fuzz_campaign.py` that are networks: weights, variants of the store, artifacts."""
+"""Network targets of `fuzz_campaign.py`: weights, variants of the store, artifacts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from _hostile_inputs import CANARY, Finding, changed, damaged, hostile_pickle, hostile_safetensors
+from hostile_inputs import CANARY, Finding, changed, damaged, hostile_pickle, hostile_safetensors
 
 
 def checkpoint(rng: Random, folder: Path) -> None:
-    """Weights files and variants: pickles with code, false headers, architectures that are not."""
+    """Load weights and variants: pickles with code, false headers, malformed architectures."""
     import torch
     from safetensors.torch import save
 
@@ -54,7 +54,7 @@ def _network() -> dict[str, Any]:
 
 
 def artifact(rng: Random, folder: Path) -> None:
-    """Artifacts: `preprocess.json`, the ONNX file, and what Triton is told of it."""
+    """Load an artifact with a hostile `preprocess.json` or ONNX file, and write its Triton model."""
     from compress.deployment.artifact import load_artifact
     from compress.deployment.preprocess import read_inputs
     from compress.deployment.triton import write_triton
@@ -73,7 +73,7 @@ def artifact(rng: Random, folder: Path) -> None:
         lines = (folder / "triton" / "it" / "labels.txt").read_text(encoding="utf-8").split("\n")
         if len(lines) != len(classes) + 1:
             raise Finding(f"{len(classes)} classes became {len(lines) - 1} lines of labels")
-    if inputs.resolution <= 512:  # a larger one is the recipe's own wish, and takes what it takes
+    if inputs.resolution <= 512:  # a larger one is what the recipe asks for, and may take long
         load_artifact(folder / "model.onnx", threads=1)
 
 

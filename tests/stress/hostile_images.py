@@ -1,4 +1,4 @@
-"""Targets of `fuzz_campaign.py` that are images: files of one, and folders of them."""
+"""Image targets of `fuzz_campaign.py`: single files, and folders."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import stat
 from pathlib import Path
 from random import Random
 
-from _hostile_inputs import Finding, damaged, images, png_bomb
+from hostile_inputs import Finding, damaged, images, png_bomb
 
 
 def image(rng: Random, folder: Path) -> None:
-    """The decoder of one image file."""
+    """Decode one image file."""
     from compress.data.image_io import decode
 
     ending, data = rng.choice(list(images(rng).items()))
@@ -25,7 +25,7 @@ def image(rng: Random, folder: Path) -> None:
 
 
 def tree(rng: Random, folder: Path) -> None:
-    """The reader of a folder of images: odd names, links, pipes, depth."""
+    """Read a folder of images with odd names, links, pipes or depth."""
     from compress import registry
     from compress.data.folder import FolderData
 
@@ -71,7 +71,7 @@ def tree(rng: Random, folder: Path) -> None:
 
 
 def _deep(folder: Path, levels: int, name: str) -> None:
-    """Folders in folders, deeper than a path may be long."""
+    """Nest folders deeper than a path may be long."""
     here = os.open(folder, os.O_RDONLY)
     for _ in range(levels):
         os.mkdir(name, dir_fd=here)

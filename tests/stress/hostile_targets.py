@@ -1,4 +1,4 @@
-"""What `fuzz_campaign.py` attacks: each target writes an input into a folder and puts it through the program."""
+"""Targets of `fuzz_campaign.py`: each writes an input into a folder and feeds it to the program."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from _hostile_images import image, tree
-from _hostile_networks import artifact, checkpoint
-from _hostile_pages import report
-from _hostile_sources import source
-from _hostile_texts import recipe, store, table
+from hostile_images import image, tree
+from hostile_networks import artifact, checkpoint
+from hostile_pages import report
+from hostile_sources import source
+from hostile_texts import recipe, store, table
 
 TARGETS: dict[str, tuple[Callable[[Random, Path], None], float]] = {
-    # What is attacked, and its share of the inputs: pages take a quarter of a second each.
+    # Each with its share of the inputs: pages take a quarter of a second each.
     "recipe": (recipe, 0.36),
     "image": (image, 0.2),
     "tree": (tree, 0.03),

@@ -9,14 +9,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from _hostile_inputs import TOKENS, VALUES, changed, damaged, rows_of, settings_of
+from hostile_inputs import TOKENS, VALUES, changed, damaged, rows_of, settings_of
 
-MANY = 2 * 10**6  # rows that say nothing
+MANY = 2 * 10**6  # rows without content
 FILES = ("../../etc/passwd", "/etc/passwd", "..", ".", "", "a\0b", "a" * 4000, "x\ny.arrow", "nowhere.arrow")
 
 
 def write_parquet(rng: Random, where: Path) -> Any:
-    """Parquet files: types, rows, metadata, bytes."""
+    """Write Parquet files with hostile types, rows, metadata or bytes."""
     from compress.data.arrow import ArrowData
 
     for split in ("train", "test"):
@@ -26,7 +26,7 @@ def write_parquet(rng: Random, where: Path) -> Any:
 
 
 def write_saved(rng: Random, where: Path) -> Any:
-    """A folder that `datasets` might have saved: what it says of itself, and its Arrow files."""
+    """Write a folder as `datasets` saves it, with hostile metadata or Arrow files."""
     from compress.data.arrow import ArrowData
 
     about: Any = {"splits": ["train", "test"]}
@@ -57,7 +57,7 @@ def _write_json(rng: Random, file: Path, value: Any) -> None:
 
 
 def _table(rng: Random, split: str) -> Any:
-    """A table as a stranger may have made it; now and then each column is of another type."""
+    """Return a table; now and then each column has another type."""
     import pyarrow as pa
 
     rows = [row for row in rows_of(rng) if row[0] == split]
@@ -84,7 +84,7 @@ def _table(rng: Random, split: str) -> Any:
 
 
 def _labels() -> list[tuple[Any, Any]]:
-    """Types of the column of labels, each with a hostile value."""
+    """Return types of the label column, each with a hostile value."""
     import pyarrow as pa
 
     whole = [(kind, value) for kind, value in ((pa.int8(), -5), (pa.int64(), 2**62), (pa.uint64(), 2**64 - 1))]
@@ -96,7 +96,7 @@ def _labels() -> list[tuple[Any, Any]]:
 
 
 def _array(values: list[Any], kind: Any) -> Any:
-    """An array of a type, with nothing where a value is not of it."""
+    """Return an array of a type, with null for values that do not fit."""
     import pyarrow as pa
 
     kept = []
@@ -111,7 +111,7 @@ def _array(values: list[Any], kind: Any) -> Any:
 
 
 def _images(rng: Random, contents: list[bytes]) -> Any:
-    """A column of images, or of something that is called so."""
+    """Return a column of images, or of something else under its name."""
     import pyarrow as pa
 
     paths = ["/etc/passwd", "/dev/zero", "/proc/self/mem", "x.png"]
@@ -161,7 +161,7 @@ def _arrow(rng: Random, split: str) -> bytes:
 
 
 def _spoilt(rng: Random, data: bytes) -> bytes:
-    """Bytes with their structure spoilt: cut off, or numbers in it changed, such as lengths and places."""
+    """Damage the structure of bytes: cut them off, or change numbers in them, such as lengths and offsets."""
     match rng.randrange(15):
         case 0:
             return damaged(data, rng)
@@ -181,7 +181,7 @@ def _spoilt(rng: Random, data: bytes) -> bytes:
 
 @cache
 def _many(kind: str) -> bytes:
-    """A small file that says to have millions of rows."""
+    """Return a small file that claims to have millions of rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+CHECKOUT = Path(__file__).resolve().parents[2]
 CANARY = "canary"
 
 
 class Finding(Exception):
-    """The program has done what it must not do."""
+    """Raised when the program does what it must not do."""
 
 
 TOKENS = (
@@ -60,7 +60,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def damaged(data: bytes, rng: Random) -> bytes:
-    """The bytes with a few changes: flipped, cut, doubled, moved, or with a hostile token put in."""
+    """Change bytes in a few places: flip, cut, double, move, or insert a hostile token."""
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
         at, end = sorted((rng.randrange(len(data) + 1), rng.randrange(len(data) + 1)))
         end = min(end, at + rng.choice((1, 4, 64, 4096)))
@@ -75,7 +75,7 @@ def _value(rng: Random) -> Any:
 
 
 def changed(value: Any, rng: Random, times: int) -> Any:
-    """Plain data with hostile values at some of its places; a key may become hostile, too."""
+    """Put hostile values at some places of plain data; a key may become hostile, too."""
     value = json.loads(json.dumps(value))
     for _ in range(times):
         holder, key, at = None, None, value
@@ -95,7 +95,7 @@ def changed(value: Any, rng: Random, times: int) -> Any:
 
 
 def of_schema(schema: dict[str, Any], root: dict[str, Any], rng: Random, depth: int = 0) -> Any:
-    """A value of a JSON Schema, now and then a hostile one instead."""
+    """Return a value of a JSON Schema, now and then a hostile one instead."""
     if rng.random() < 0.03 or depth > 12:
         return _value(rng)
     if "$ref" in schema:
@@ -123,7 +123,7 @@ def of_schema(schema: dict[str, Any], root: dict[str, Any], rng: Random, depth: 
 
 
 def bomb(rng: Random, canary: Path) -> bytes:
-    """A recipe that is one trick: tags, aliases, depth, numbers, bytes that are no text."""
+    """Return a recipe that is one trick: tags, aliases, depth, numbers, bytes that are not text."""
     deep, many = rng.choice((31, 33, 500, 20_000)), rng.choice((3, 9, 30))
     aliases = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * many)}]\n" for n in range(1, 12))
     tags = ("python/object/apply:os.mkdir", "python/object/new:os.mkdir", "python/object/apply:os.makedirs")
@@ -159,7 +159,7 @@ class _Runs:
 
 
 def hostile_pickle(rng: Random, canary: Path) -> bytes:
-    """A pickle that makes the canary where it is loaded as pickles are."""
+    """Return a pickle that creates the canary if it is unpickled."""
     code = f"__import__('os').mkdir({str(canary)!r})"
     call = rng.choice(("mkdir", "makedirs", "eval", "exec"))
     bad: Any = _Runs(call, str(canary) if call.startswith("m") else code)
@@ -168,7 +168,7 @@ def hostile_pickle(rng: Random, canary: Path) -> bytes:
 
 
 def hostile_safetensors(rng: Random, tensors: dict[str, list[int]]) -> bytes:
-    """A `.safetensors` file whose header is false: its length, shapes, offsets, types, names."""
+    """Return a `.safetensors` file with a false header: its length, shapes, offsets, types or names."""
     header: dict[str, Any] = {}
     at = 0
     for name, shape in tensors.items():
@@ -203,7 +203,7 @@ def hostile_safetensors(rng: Random, tensors: dict[str, list[int]]) -> bytes:
 
 
 def images(rng: Random) -> dict[str, bytes]:
-    """One small image in each format."""
+    """Return one small image in each format."""
     from PIL import Image
 
     made = {}
@@ -227,7 +227,7 @@ def images(rng: Random) -> dict[str, bytes]:
 
 
 def png_bomb(rng: Random) -> bytes:
-    """A small file of many pixels, or one that says so."""
+    """Return a small file of many pixels, or one that claims so."""
     side = rng.choice((9000, 12_000, 30_000, 100_000, 2**31 - 1))
     rows = min(side, rng.choice((1, 500)))
     kind = rng.choice((0, 2, 6))
@@ -242,7 +242,7 @@ def png_bomb(rng: Random) -> bytes:
 
 
 def rows_of(rng: Random) -> list[list[Any]]:
-    """`[split, label, content]`: some images of two classes in two splits, now and then with something hostile."""
+    """Return `[split, label, content]` of images of two classes in two splits, some of them hostile."""
     good = images(rng)["png"]
     rows = [[split, label, good] for split in ("train", "test") for label in (0, 1) for _ in range(6)]
     for _ in range(rng.choice((0, 0, 0, 0, 1, 3))):
@@ -251,7 +251,7 @@ def rows_of(rng: Random) -> list[list[Any]]:
 
 
 def settings_of(rng: Random, **settings: Any) -> dict[str, Any]:
-    """Settings of a recipe for a source."""
+    """Return settings of a recipe for a source."""
     return {
         "resolution": 16,
         "broken": rng.choice(("refuse", "skip")),

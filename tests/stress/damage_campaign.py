@@ -1,11 +1,11 @@
-"""Damages every file of a store and of a run in every way, one at a time, and sees what is made of it.
+"""Damage every file of a store and of a run in every way, one at a time, and check how that is handled.
 
-    python scripts/damage_campaign.py --rounds 1 --json damage.json
+    python tests/stress/damage_campaign.py --rounds 1 --json damage.json
 
-A damaged entry must be named and made again, a damaged file of a run named and refused (or, where it is a page,
-written again), and the figures must be those of the undisturbed run. In most damages of the store, "made again" means
-copied from the undisturbed store, which is quick; of each kind of entry, some are really made again. What a killed run
-has left is damaged as well, and gone on with. `--plant NAME` takes a check out, which the campaign must notice.
+A damaged entry must be named and rebuilt, a damaged file of a run named and refused (or rewritten, if it is a page),
+and the figures must be those of the undisturbed run. Most damaged entries are "rebuilt" by copying them from the
+undisturbed store, which is quick; some of each kind are really rebuilt. What a killed run has left is damaged as well,
+and resumed. `--plant NAME` disables a check, which the campaign must notice.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
-import _faults
-from _campaign import WITHOUT_TORCH, Job, differences, fresh_folder, import_all, outcome, start, wait, write_job
+import faults
+from campaign import WITHOUT_TORCH, Job, differences, fresh_folder, import_all, outcome, start, wait, write_job
 
 WAYS = ("digit", "flip", "truncate", "delete", "empty", "swap")
 Row = dict[str, Any]
 
 
 def damage(path: Path, way: str, rng: random.Random, other: Path) -> bool:
-    """Damage a file; whether it is another one now. Its other hard links stay as they are."""
+    """Damage a file and return whether it has changed. Its other hard links stay as they are."""
     content = path.read_bytes()
     if way == "delete":
         path.unlink()
@@ -59,7 +59,7 @@ def damage(path: Path, way: str, rng: random.Random, other: Path) -> bool:
 
 
 class Campaign:
-    """One undisturbed job, of which each damage gets a copy.
+    """One undisturbed job, and a damaged copy of it at a time.
 
     Attributes:
         rows: `{file, way, by, status, wrong: [..]}`.
@@ -67,13 +67,13 @@ class Campaign:
 
     def __init__(self, folder: Path, job: Job, seed: int, plant: str | None) -> None:
         self.folder, self.whole, self.rng = folder, job, random.Random(seed)
-        self.plant: Callable[[], None] = _faults.DAMAGE[plant] if plant else lambda: None
+        self.plant: Callable[[], None] = faults.DAMAGE[plant] if plant else lambda: None
         self.expected = outcome(job)
         self.run = job.finished()[-1].parent.relative_to(job.runs)
         self.rows: list[Row] = []
 
     def copies(self, files: list[Path], ways: tuple[str, ...] = WAYS) -> Iterator[tuple[Job, Path, str]]:
-        """For each file and way a copy of the job in which that file is damaged."""
+        """Yield a copy of the job for each file and way in which that file is damaged."""
         for name in files:
             for way in ways:
                 job = Job(fresh_folder(self.folder / "copy"), self.whole.source)
@@ -85,18 +85,18 @@ class Campaign:
                     yield job, name, way
 
     def call(self, job: Job, *arguments: str, patch: Callable[[], None] = lambda: None) -> tuple[int, str]:
-        """Exit status of a command, and what it said."""
+        """Run a command, and return its exit status and output."""
 
         def both() -> None:
             self.plant()
             patch()
 
-        job.said.unlink(missing_ok=True)
+        job.output.unlink(missing_ok=True)
         status = wait(start(job, both, ["compress-model", *arguments]))
-        return status, job.said.read_text()
+        return status, job.output.read_text()
 
-    def note(self, file: Path, way: str, by: str, status: int, said: str, wrong: list[str]) -> None:
-        wrong = [*wrong, *(["a traceback"] if "Traceback" in said else [])]
+    def note(self, file: Path, way: str, by: str, status: int, output: str, wrong: list[str]) -> None:
+        wrong = [*wrong, *(["a traceback"] if "Traceback" in output else [])]
         self.rows.append({"file": str(file), "way": way, "by": by, "status": status, "wrong": wrong})
 
     def store_files(self) -> list[Path]:
@@ -109,110 +109,109 @@ class Campaign:
         return sorted(p.relative_to(self.whole.runs) for p in folder.rglob("*") if p.is_file() and wanted(p))
 
     def checked(self) -> None:
-        """`store check` names every damaged file."""
+        """Check that `store check` names every damaged file."""
         for job, name, way in self.copies(self.store_files()):
-            status, said = self.call(job, "store", "check", "--runs", str(job.runs))
-            named = name.parent.as_posix().split("/")[1] in said and (name.name in said or "it is the entry" in said)
-            self.note(name, way, "store check", status, said, [] if status == 1 and named else ["not noticed"])
+            status, output = self.call(job, "store", "check", "--runs", str(job.runs))
+            entry = name.parent.as_posix().split("/")[1]
+            named = entry in output and (name.name in output or "it is the entry" in output)
+            self.note(name, way, "store check", status, output, [] if status == 1 and named else ["not noticed"])
 
     def taken(self, ways: tuple[str, ...], *, really: bool) -> None:
-        """A run names what is damaged of that which it needs, makes it again, and has the same figures."""
+        """Check that a run names each damaged entry that it needs, rebuilds it, and has the same figures."""
         log = [json.loads(line) for line in (self.whole.runs / self.run / "log.jsonl").read_text().splitlines()]
         units = {key: unit for event in log if event["event"] == "plan" for unit, key in event["units"].items()}
         files = [name for name in self.store_files() if name.parts[1] in units]
         if really:
             files = [self.rng.choice([name for name in files if name.parts[1] == key]) for key in units]
-        restore = (lambda: None) if really else lambda: _faults.restore_from(self.whole.store)
+        restore = (lambda: None) if really else lambda: faults.restore_from(self.whole.store)
         for job, name, way in self.copies(files, ways):
-            status, said = self.call(job, *job.command()[1:], patch=restore)
-            wrong = [] if f"{name.parts[1]} is damaged (" in said else ["not noticed"]
-            wrong += [] if status == 0 else [f"status {status}: {said.strip()[-200:]}"]
+            status, output = self.call(job, *job.command()[1:], patch=restore)
+            wrong = [] if f"{name.parts[1]} is damaged (" in output else ["not noticed"]
+            wrong += [] if status == 0 else [f"status {status}: {output.strip()[-200:]}"]
             if status == 0:
                 wrong += [f"other bits: {text}" for text in differences(self.expected, outcome(job))][:3]
-            self.note(name, way, "run, really" if really else "run", status, said, wrong)
+            self.note(name, way, "run, really" if really else "run", status, output, wrong)
 
     def fingerprints(self) -> None:
-        """What is remembered of the images is hashed again."""
+        """Check that a damaged cache of image digests is named, and the images hashed again."""
         name = Path("store/fingerprints.json")
         for job, _, way in self.copies([name, *self.run_files()[:1]]):
             if (job.runs / name).exists() and (job.runs / name).stat().st_ino == (self.whole.runs / name).stat().st_ino:
-                continue  # it was the other file's turn
-            restore = lambda: _faults.restore_from(self.whole.store)  # noqa: E731
-            status, said = self.call(job, *job.command()[1:], patch=restore)
-            wrong = [] if way == "delete" or "fingerprints.json is damaged" in said else ["not noticed"]
+                continue  # the damage was to the other file
+            restore = lambda: faults.restore_from(self.whole.store)  # noqa: E731
+            status, output = self.call(job, *job.command()[1:], patch=restore)
+            wrong = [] if way == "delete" or "fingerprints.json is damaged" in output else ["not noticed"]
             wrong += (
                 [f"other bits: {text}" for text in differences(self.expected, outcome(job))][:3] if not status else []
             )
-            self.note(name, way, "run", status, said, [*wrong, *([f"status {status}"] if status else [])])
+            self.note(name, way, "run", status, output, [*wrong, *([f"status {status}"] if status else [])])
 
     def read(self) -> None:
-        """`report` names what has changed in a run; of `results.json` no figure is shown, by `gap` neither."""
+        """Check that `report` names what has changed in a run, and that a changed `results.json` is refused."""
         for job, name, way in self.copies(self.run_files()):
             run = job.runs / self.run
-            status, said = self.call(job, "report", str(run))
-            wrong = (
-                [] if name.name in said.replace("report.html\n", "") or name.name == "report.html" else ["not noticed"]
-            )
+            status, output = self.call(job, "report", str(run))
+            named = name.name == "report.html" or name.name in output.replace("report.html\n", "")
+            wrong = [] if named else ["not noticed"]
             refused = name.name == "results.json" or (name == self.run / "SHA256SUMS" and way != "delete")
             if bool(status) != refused:
                 wrong.append(f"status {status}")
             if name.name in ("report.html", "report.md", "model_card.md"):
                 whole = (self.whole.runs / name).read_bytes()
                 wrong += [] if (job.runs / name).read_bytes() == whole else ["not written again"]
-                wrong += (
-                    [] if f"{name.name} has changed" in said or f"{name.name} is missing" in said else ["not noticed"]
-                )
-            self.note(name, way, "report", status, said, wrong)
+                named = any(f"{name.name} {change}" in output for change in ("has changed", "is missing"))
+                wrong += [] if named else ["not noticed"]
+            self.note(name, way, "report", status, output, wrong)
             if name.name == "results.json":
-                status, said = self.call(job, "gap", "--run", str(run))
-                self.note(name, way, "gap", status, said, [] if status and str(run) in said else ["not noticed"])
+                status, output = self.call(job, "gap", "--run", str(run))
+                self.note(name, way, "gap", status, output, [] if status and str(run) in output else ["not noticed"])
 
     def recipes(self) -> None:
-        """A run's `recipe.yaml` that has changed is not run."""
+        """Check that a changed `recipe.yaml` of a run is refused."""
         name = self.run / "recipe.yaml"
         for job, file, way in self.copies([name, *self.run_files()[:1]]):
             if file == name:
-                status, said = self.call(job, "validate", str(job.runs / name))
-                noticed = status == 2 and ("recipe.yaml" in said or "no such recipe" in said)
-                self.note(name, way, "validate", status, said, [] if noticed else ["not noticed"])
+                status, output = self.call(job, "validate", str(job.runs / name))
+                noticed = status == 2 and ("recipe.yaml" in output or "no such recipe" in output)
+                self.note(name, way, "validate", status, output, [] if noticed else ["not noticed"])
 
     def artifacts(self, ways: tuple[str, ...]) -> None:
-        """An artifact that has changed answers nothing."""
+        """Check that a changed artifact is refused."""
         image = next((self.whole.source / "images" / "test").rglob("*.png"))
         files = [name for name in self.run_files() if "artifacts" in name.parts]
         for job, name, way in self.copies(files, ways):
             if name.name.endswith((".onnx", ".xml", ".bin", ".json", "SHA256SUMS")):
                 model = next((self.whole.runs / name).parent.glob("model.[ox][nm]*")).name
-                status, said = self.call(job, "predict", str((job.runs / name).parent / model), str(image))
-                named = str(name.parent) in said if name.name == "SHA256SUMS" else name.name in said
-                self.note(name, way, "predict", status, said, [] if status in (1, 2) and named else ["not noticed"])
+                status, output = self.call(job, "predict", str((job.runs / name).parent / model), str(image))
+                named = str(name.parent) in output if name.name == "SHA256SUMS" else name.name in output
+                self.note(name, way, "predict", status, output, [] if status in (1, 2) and named else ["not noticed"])
 
     def left(self, ways: tuple[str, ...]) -> None:
-        """What a run has left that was killed in a fit, or between two blocks of embeddings."""
-        for place, patch in (("fit", _faults.die_in_fit), ("embeddings", _faults.die_in_embedding)):
+        """Damage what a run has left that was killed in a fit, or between two blocks of embeddings."""
+        for place, patch in (("fit", faults.die_in_fit), ("embeddings", faults.die_in_embedding)):
             killed = Job(fresh_folder(self.folder / f"killed-in-{place}"), self.whole.source)
             if wait(start(killed, patch)) != -9:
-                sys.exit(f"no run could be killed in {place}:\n{killed.said.read_text()}")
+                sys.exit(f"no run could be killed in {place}:\n{killed.output.read_text()}")
             partial = killed.store / "partial"
             files = sorted(path.relative_to(killed.runs) for path in partial.rglob("*") if path.is_file())
             whole, self.whole = self.whole, killed
 
             def patch_next(store: Path = whole.store, small: bool = place == "embeddings") -> None:
-                _faults.restore_from(store, but=("distill",))
+                faults.restore_from(store, but=("distilled", "embeddings"))
                 if small:
-                    _faults.small_blocks()
+                    faults.small_blocks()
 
             for job, name, way in self.copies(files, ways):
-                status, said = self.call(job, *job.command()[1:], patch=patch_next)
-                wrong = [] if status == 0 else [f"status {status}: {said.strip()[-200:]}"]
+                status, output = self.call(job, *job.command()[1:], patch=patch_next)
+                wrong = [] if status == 0 else [f"status {status}: {output.strip()[-200:]}"]
                 if status == 0:
                     wrong += [f"other bits: {text}" for text in differences(self.expected, outcome(job))][:3]
-                self.note(name, way, f"run, left in {place}", status, said, wrong)
+                self.note(name, way, f"run, left in {place}", status, output, wrong)
             self.whole = whole
 
 
 def summary(rows: list[Row]) -> Row:
-    """The figures of a campaign."""
+    """Sum up the rows of a campaign."""
     return {
         "damages": len(rows),
         "files": len({row["file"] for row in rows}),
@@ -226,23 +225,23 @@ def summary(rows: list[Row]) -> Row:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=1, help="times that the store and the run are gone through")
+    parser.add_argument("--rounds", type=int, default=1, help="passes through the store and the run")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--short", type=Path, metavar="JOB", help="a finished job; only what needs no torch is tried")
-    parser.add_argument("--plant", choices=_faults.DAMAGE, help="take this check out")
-    parser.add_argument("--folder", type=Path, help="where to work; without it, a temporary folder")
-    parser.add_argument("--json", type=Path, help="write rows and summary into this file")
+    parser.add_argument("--short", type=Path, metavar="JOB", help="a finished job; try only what needs no torch")
+    parser.add_argument("--plant", choices=faults.DAMAGE, help="disable this check")
+    parser.add_argument("--folder", type=Path, help="working folder; default: a temporary one")
+    parser.add_argument("--json", type=Path, help="write rows and summary to this file")
     args = parser.parse_args()
     folder = args.folder or Path(tempfile.mkdtemp(prefix="damage-"))
     if args.short:
-        few(Campaign(folder, Job(args.short, args.short), args.seed, args.plant), args)
+        run_short(Campaign(folder, Job(args.short, args.short), args.seed, args.plant), args)
         return
     import_all(short=False)
     source = fresh_folder(folder / "source")
     write_job(source, short=False)
     job = Job(fresh_folder(folder / "undisturbed"), source)
     if wait(start(job)):
-        sys.exit(f"the undisturbed run failed:\n{job.said.read_text()}")
+        sys.exit(f"the undisturbed run failed:\n{job.output.read_text()}")
     campaign = Campaign(folder, job, args.seed, args.plant)
     for _ in range(args.rounds):
         campaign.checked()
@@ -256,8 +255,8 @@ def main() -> None:
     finish(campaign, args)
 
 
-def few(campaign: Campaign, args: argparse.Namespace) -> None:
-    """Some of each, on a job that is there already, without torch."""
+def run_short(campaign: Campaign, args: argparse.Namespace) -> None:
+    """Damage some files of a finished job, without torch."""
     for name in WITHOUT_TORCH:
         import_module(name)
     store = campaign.rng.sample(campaign.store_files(), 1 if args.plant else 5)
@@ -269,17 +268,18 @@ def few(campaign: Campaign, args: argparse.Namespace) -> None:
 
 
 def finish(campaign: Campaign, args: argparse.Namespace) -> None:
+    """Print and write the rows and their summary, and exit."""
     for row in campaign.rows:
         if row["wrong"] or not args.json:
             print(
-                f"{row['by']:<12} {row['way']:<9} {row['status']:>4} {row['file']}  {'; '.join(row['wrong']) or 'well'}"
+                f"{row['by']:<12} {row['way']:<9} {row['status']:>4} {row['file']}  {'; '.join(row['wrong']) or 'ok'}"
             )
-    found = summary(campaign.rows)
-    for name, value in found.items():
+    totals = summary(campaign.rows)
+    for name, value in totals.items():
         print(f"{name.replace('_', ' ')}: {value}")
     if args.json:
-        args.json.write_text(json.dumps({"summary": found, "rows": campaign.rows}, indent=1) + "\n")
-    sys.exit(1 if found["wrong"] else 0)
+        args.json.write_text(json.dumps({"summary": totals, "rows": campaign.rows}, indent=1) + "\n")
+    sys.exit(1 if totals["wrong"] else 0)
 
 
 if __name__ == "__main__":

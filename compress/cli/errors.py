@@ -1,0 +1,66 @@
+"""How the command line fails: one line on stderr per error, and an exit status."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+import threading
+from typing import NoReturn
+
+DISK_FULL = ("No space left on device", "os error 28", "file write failed", "requested and 0 written")
+OUT_OF_MEMORY = (
+    "not enough memory",
+    "allocate memory",
+    "bad_alloc",
+    "bad allocation",
+    "could not create a primitive",  # oneDNN
+    "can't start new thread",
+)
+"""How libraries word a full disk and a lack of memory when they replace the system's error by one of their own."""
+
+
+def report_error(error: Exception) -> int:
+    """Print an error on stderr, one line per problem, and return the exit status."""
+    from compress.utils.errors import CompressError
+
+    if isinstance(error, CompressError):
+        message, status = str(error), error.exit_status
+    elif _is_disk_full(error):
+        message, status = "disk is full; free some space and rerun the same command to resume", 1
+    elif isinstance(error, MemoryError) or _mentions(error, OUT_OF_MEMORY):
+        message, status = "not enough memory; lower the batch size and rerun the same command to resume", 1
+    elif isinstance(error, OSError) and error.filename:
+        message, status = f"{error.filename}: {error.strerror}", 1
+    else:
+        message, status = f"unexpected {type(error).__name__}: {error} (rerun with --debug for the traceback)", 1
+    print("\n".join(f"error: {line}" for line in message.splitlines()), file=sys.stderr)
+    return status
+
+
+def raise_on_signal(number: signal.Signals) -> list[int]:
+    """Raise `KeyboardInterrupt` on this signal too; the returned list collects the signals that have arrived."""
+    received: list[int] = []
+
+    def interrupt(arrived: int, _: object) -> None:
+        received.append(arrived)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(number, interrupt)
+    return received
+
+
+def exit_interrupted(received: list[int]) -> NoReturn:
+    """Exit as a shell expects after SIGTERM (143) or Ctrl-C (130)."""
+    print("interrupted; rerun the same command to resume", file=sys.stderr)
+    sys.exit(128 + signal.SIGTERM if received else 128 + signal.SIGINT)
+
+
+def _is_disk_full(error: Exception) -> bool:
+    number = error.errno if isinstance(error, OSError) else None
+    return number in (errno.ENOSPC, errno.EDQUOT) or _mentions(error, DISK_FULL)
+
+
+def _mentions(error: Exception, phrases: tuple[str, ...]) -> bool:
+    return any(phrase in str(error) for phrase in phrases)

@@ -1,0 +1,51 @@
+"""The verb `gap`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compress.cli.options import AsJson, print_json, print_rich
+
+
+def gap(
+    basis: Annotated[
+        list[str] | None, typer.Option("--basis", help="Trend to use; default: all.", metavar="TREND")
+    ] = None,
+    start: Annotated[float, typer.Option("--start", help="Year in which compute and hardware are level.")] = 2012,
+    end: Annotated[float, typer.Option("--end", help="Last year.")] = 2024,
+    run: Annotated[Path | None, typer.Option("--run", help="Run whose savings to convert into months.")] = None,
+    models: Annotated[
+        Path | None, typer.Option("--models", help="CSV of models to fit, e.g. Epoch AI's.", metavar="FILE")
+    ] = None,
+    hardware: Annotated[
+        Path | None, typer.Option("--hardware", help="CSV of accelerators to fit, e.g. Epoch AI's.", metavar="FILE")
+    ] = None,
+    since: Annotated[float, typer.Option("--since", help="Year of the earliest points to fit.")] = 2010,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the trends to a .svg, .png or .pdf file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how far training compute outgrows hardware. With --run, also the months that its savings offset."""
+    from compress.gap import gap_record
+
+    record = gap_record(basis or (), start, end, run, models, hardware, since).to_dict()
+    if plot:
+        from compress.report.gap_chart import draw_gap
+
+        draw_gap(record, plot)
+    if as_json:
+        print_json(record)
+        return
+    from compress.report.gap import gap_remarks, gap_tables
+
+    for table in gap_tables(record):
+        print_rich(table, "")
+    for remark in gap_remarks(record):
+        print(remark)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command(epilog="Example: compress-model gap --basis essay --plot gap.svg")(gap)

@@ -1,0 +1,93 @@
+"""Verbs on recipes: `run`, `plan`, `validate`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compress.cli.options import (
+    AsJson,
+    Overrides,
+    Plugins,
+    RecipePath,
+    RecipePaths,
+    Runs,
+    command_line,
+    print_json,
+    print_rich,
+)
+
+
+def run(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ignore what earlier runs stored.")] = False,
+    log: Annotated[
+        str, typer.Option("--log", metavar="NAME,NAME", help="Also log training curves: csv, tensorboard.")
+    ] = "",
+    plugins: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recipe and write its report. Stages that the store has are not run again."""
+    from compress.pipeline.runner import run as run_recipe
+    from compress.recipe.load import load_recipe
+
+    loggers = [name for name in log.split(",") if name]
+    command = command_line(sys.argv)
+    done = run_recipe(load_recipe(recipe, overrides or ()), runs, fresh=fresh, loggers=loggers, command=command)
+    if done is None:  # a further process of a run on several devices
+        return
+    results = done.record.model_dump(mode="json")
+    if as_json:
+        print_json(results)
+        return
+    from compress.report import terminal_table
+
+    print_rich(terminal_table(results))
+    print(f"\n{done.folder / 'report.html'}   report.md   model_card.md   results.json   artifacts/")
+
+
+def plan(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    plugins: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate the compute and time of a run. Stages that the store has take none."""
+    from compress.pipeline.cost_model import estimate, plan_table
+    from compress.recipe.load import load_recipe
+
+    rows = estimate(load_recipe(recipe, overrides or ()), runs)
+    if as_json:
+        print_json([vars(row) for row in rows])
+    else:
+        print_rich(plan_table(rows))
+
+
+def validate(recipes: RecipePaths, overrides: Overrides = None, plugins: Plugins = None) -> None:
+    """Validate recipes. Every mistake is listed, with file, line and what is allowed."""
+    from compress.recipe.load import load_recipe
+    from compress.utils.errors import SeveralErrors, UsageError
+
+    problems: list[str] = []
+    for recipe in recipes:
+        try:
+            loaded = load_recipe(recipe, overrides or ())
+        except UsageError as error:
+            problems += str(error).splitlines()
+        else:
+            print(f"{recipe}: valid, {len(loaded.stages)} stages")
+    if problems:
+        raise SeveralErrors(problems)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    app.command(epilog="Example: compress-model run quickstart --set stages.distilled.epochs=5")(run)
+    app.command(epilog="Example: compress-model plan quickstart --set stages.pruned.target_macs=0.4")(plan)
+    app.command(epilog="Example: compress-model validate recipes/*.yaml")(validate)

@@ -1,0 +1,92 @@
+"""Choose the settings of a first recipe from a survey of the images and from what this machine can do."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from compress.data.torchvision_sets import CIFAR10_CLASSES
+from compress.deployment.runtimes import missing
+from compress.scaffold.detect import TEST_SHARE
+from compress.scaffold.survey import Survey
+from compress.utils.system import cores, has_gpu, hub_answers, in_hub_cache
+
+OPEN_CLIP = "openclip-vit-b-32"
+OPEN_CLIP_FILE = ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "open_clip_model.safetensors")
+RESOLUTIONS = (32, 48, 64, 96, 128, 160, 192, 224)
+SMALL_DATASET = 2000  # train images up to which batches are small and each image gets more views
+MIN_PROBE_LABELS = 16  # per class, from which a linear probe beats a zero-shot head (arXiv 2103.00020, 3.1.5)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Limits that this machine sets to a recipe.
+
+    Attributes:
+        open_clip: Whether the weights of OpenCLIP ViT-B/32 are cached or can be downloaded.
+        downloads: Whether pretrained weights can be downloaded at all.
+        runtimes: Installed runtimes.
+    """
+
+    cores: int
+    gpu: bool
+    open_clip: bool
+    downloads: bool
+    runtimes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The settings that a recipe starts with.
+
+    Attributes:
+        teacher: The recipe's `teacher:`, or None for training on labels alone.
+        reason: Why this teacher, for the user.
+    """
+
+    resolution: int
+    epochs: int
+    batch: int
+    views: int
+    teacher: str | None
+    reason: str
+
+
+def this_machine() -> Machine:
+    """Describe this machine. Loads torch, and asks the model hub whether it can be reached."""
+    downloads = hub_answers()
+    runtimes = tuple(name for name in ("onnxruntime", "openvino") if not missing(name))
+    return Machine(cores(), has_gpu(), downloads or in_hub_cache(*OPEN_CLIP_FILE), downloads, runtimes)
+
+
+def choose(survey: Survey, machine: Machine) -> Choices:
+    """Choose resolution by images and processor, epochs by data set size, teacher by classes and network access."""
+    train = sum(survey.counts["train"])
+    if "test" not in survey.counts:
+        train = round(train * (1 - TEST_SHARE))
+    cap = 224 if machine.gpu else 128 if machine.cores >= 16 else 96 if machine.cores >= 4 else 64
+    median = sorted(survey.short_sides)[len(survey.short_sides) // 2]
+    resolution = max(side for side in RESOLUTIONS if side == RESOLUTIONS[0] or side <= min(cap, median))
+    small = train <= SMALL_DATASET
+    batch = 32 if small else 128
+    steps, min_epochs, max_epochs = (4000, 20, 100) if machine.gpu else (600, 5, 60)
+    epochs = min(max_epochs, max(min_epochs, -(-steps * batch // train)))
+    teacher, reason = _teacher(survey, machine)
+    return Choices(resolution, epochs, batch, 4 if small else 2, teacher, reason)
+
+
+def _teacher(survey: Survey, machine: Machine) -> tuple[str | None, str]:
+    """Return the recipe's `teacher:`, or None, and the reason."""
+    if machine.open_clip:
+        have_names = all(re.search(r"[^\W\d_]{3}", name) for name in survey.classes)
+        enough_labels = min(survey.counts["train"]) * (1 - TEST_SHARE) >= MIN_PROBE_LABELS
+        if have_names and not enough_labels:
+            return OPEN_CLIP, "OpenCLIP ViT-B/32, zero-shot from the class names, because some classes have few labels"
+        reason = "there are enough labels for it" if have_names else "the class names are not words"
+        return f"{{use: {OPEN_CLIP}, head: probe}}", f"OpenCLIP ViT-B/32 with a linear probe, because {reason}"
+    if {name.replace("_", " ").lower() for name in survey.classes} <= set(CIFAR10_CLASSES):
+        return "embedded", "the embedded one, which knows these classes of CIFAR-10"
+    return None, (
+        "none, so the recipe trains on your labels alone: OpenCLIP's weights cannot be downloaded here, and the "
+        "embedded teacher only knows the classes of CIFAR-10. Rerun `init` with network access to distil from OpenCLIP"
+    )

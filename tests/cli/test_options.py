@@ -1,0 +1,56 @@
+"""Shared parts of the verbs: the recorded command line, and printed JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from compress.cli.options import command_line, print_json
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["run", "quickstart"], "compress-model run quickstart"),
+        (["run", "my photos/a.yaml"], "compress-model run 'my photos/a.yaml'"),
+        (["run", "Äpfel/鳥.yaml"], "compress-model run Äpfel/鳥.yaml"),
+        (["run", "--set", "a.b=[1, 2]"], "compress-model run --set 'a.b=[1, 2]'"),
+        (["run", "it's"], """compress-model run 'it'"'"'s'"""),
+        (["run", "", "$HOME", "~"], "compress-model run '' '$HOME' '~'"),
+        (["run", "a\nb'c"], r"compress-model run $'a\x0ab\x27c'"),
+        (["run", os.fsdecode(b"caf\xe9")], r"compress-model run $'caf\xe9'"),
+    ],
+)
+def test_command_line_is_quoted_for_a_shell(words: list[str], line: str) -> None:
+    assert command_line(["/usr/bin/compress-model", *words]) == line
+    assert "\n" not in line and line.isprintable()
+
+
+@pytest.mark.skipif(not Path("/bin/bash").exists(), reason="needs bash")
+@pytest.mark.parametrize(
+    "word", ["a b", "Äpfel 鳥", 'it\'s "x"', "a\n\\b'", os.fsdecode(b"\xff\xfe"), "\u202e", "!a", "#"]
+)
+def test_bash_reads_the_same_words(word: str) -> None:
+    script = command_line(["", word]).replace("compress-model", "printf %s", 1)
+    done = subprocess.run(["/bin/bash", "-c", script], capture_output=True, check=True)
+    assert os.fsdecode(done.stdout) == word
+    if word.isprintable():
+        assert shlex.split(command_line(["", word])) == ["compress-model", word]
+
+
+def test_records_are_printed_as_json_and_nan_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclass(frozen=True)
+    class Row:
+        name: str
+        path: Path
+
+    print_json([Row("a", Path("b"))])
+    assert json.loads(capsys.readouterr().out) == [{"name": "a", "path": "b"}]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        print_json({"a": float("nan")})

@@ -1,0 +1,144 @@
+"""Which source reads what lies in a path."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from scaffold.folders import folder, paint, text_for
+
+from compress.recipe import parse_recipe
+from compress.recipe.data import ArrowData, CsvData, WebData
+from compress.scaffold.detect import detect_source
+from compress.utils.errors import UsageError
+
+NAMES = ('it\'s a "cat"', "Äpfel: #1 {x}", "鳥 - [b]", "yes")
+
+
+def write_csv(root: Path, head: str) -> Path:
+    with (root / "list of all.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(head.split(","))
+        for row, name in enumerate(NAMES):
+            for number in range(4):
+                paint(root / "i" / f"{name[:3]}{number}.png", 10 * row + number)
+                writer.writerow([number, f"i/{name[:3]}{number}.png", name])
+    return root / "list of all.csv"
+
+
+def test_csv_columns_are_recognized_by_name(tmp_path: Path) -> None:
+    table = write_csv(tmp_path, "Number,Filename,Species")
+    for path in (table, tmp_path):  # the folder has no class folders, so the table counts
+        data = parse_recipe(text_for(path)).data
+        assert isinstance(data, CsvData) and (data.image, data.label) == ("Filename", "Species")
+        assert data.test == 0.2
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ("Number,Filename,What", "no column of labels among Number, Filename, What; name it 'label'"),
+        ("Number,Where,Label", "no column of paths among Number, Where, Label; name it 'path'"),
+    ],
+)
+def test_csv_without_a_recognizable_column_is_refused(tmp_path: Path, head: str, message: str) -> None:
+    with pytest.raises(UsageError, match=f"list of all.csv:1: {message}"):
+        detect_source(str(write_csv(tmp_path, head)))
+
+
+def test_parquet_and_saved_datasets_are_recognized(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    folder(tmp_path / "i", cat=4, dog=4)
+    files = sorted((tmp_path / "i").rglob("*.png"))
+    table = pa.table({"pic": [{"bytes": f.read_bytes()} for f in files], "Class": [f.parent.name for f in files]})
+    pq.write_table(table, tmp_path / "birds.parquet")
+    data = parse_recipe(text_for(tmp_path / "birds.parquet")).data
+    assert isinstance(data, ArrowData)
+    assert (data.source, data.image, data.label, data.test) == ("parquet", "pic", "Class", 0.2)
+    (tmp_path / "saved").mkdir()
+    with pa.OSFile(str(tmp_path / "saved" / "a.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    (tmp_path / "saved" / "state.json").write_text(json.dumps({"_data_files": [{"filename": "a.arrow"}]}))
+    data = parse_recipe(text_for(tmp_path / "saved")).data
+    assert isinstance(data, ArrowData) and (data.source, data.image, data.label) == ("hf-dataset", "pic", "Class")
+
+
+def test_parquet_without_images_or_labels_is_refused(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "birds.parquet")
+    with pytest.raises(UsageError, match=r"birds.parquet: no column of images among a; store each image's file"):
+        detect_source(str(tmp_path / "birds.parquet"))
+    pq.write_table(pa.table({"a": [b"x"], "b": [1]}), tmp_path / "birds.parquet")
+    with pytest.raises(UsageError, match=r"birds.parquet: no column of labels among .*; name it 'label'"):
+        detect_source(str(tmp_path / "birds.parquet"))
+
+
+def test_parquet_without_pyarrow_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "train.parquet").write_bytes(b"PAR1")
+    monkeypatch.setattr("compress.scaffold.detect.version_of", lambda package: None)
+    with pytest.raises(UsageError, match=r"parquet needs pyarrow: pip install 'compress-model\[data\]'"):
+        detect_source(str(tmp_path))
+
+
+def write_tars(root: Path, members: dict[str, bytes]) -> None:
+    for split, count in (("train", 8), ("test", 4)):
+        with tarfile.open(root / f"{split}.tar", "w") as archive:
+            for number in range(count):
+                paint(root / "x.png", number)
+                archive.add(root / "x.png", f"{number:03}.png")
+                for ending, content in members.items():
+                    info = tarfile.TarInfo(f"{number:03}.{ending}")
+                    value = content % (number % 2) if b"%d" in content else content
+                    info.size = len(value)
+                    archive.addfile(info, io.BytesIO(value))
+    (root / "x.png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("members", "label"),
+    [
+        ({"cls": b"%d", "txt": b"a caption"}, "cls"),
+        ({"txt": b"kind %d"}, "txt"),
+        ({"json": b'{"id": 3, "Category": "k%d"}'}, "json.Category"),
+    ],
+)
+def test_labels_of_webdataset_shards_are_recognized(tmp_path: Path, members: dict[str, bytes], label: str) -> None:
+    write_tars(tmp_path, members)
+    data = parse_recipe(text_for(tmp_path)).data
+    assert isinstance(data, WebData) and data.label == label and data.test is None
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"seg": b"0"}, r"\.tar: no labels among .*seg; add a \.cls, \.txt or \.json file per image"),
+        ({"json": b'{"id": 3, "width": 7}'}, r"no label among the fields of its \.json, id, width; name it 'label'"),
+    ],
+)
+def test_webdataset_shards_without_labels_are_refused(tmp_path: Path, members: dict[str, bytes], message: str) -> None:
+    write_tars(tmp_path, members)
+    with pytest.raises(UsageError, match=message):
+        detect_source(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere", "nowhere does not exist; give a folder of images, or a CSV, Parquet or tar file"),
+        ("empty", r"empty: no image \(.*\.png.*\), and no CSV, Parquet or tar file either"),
+        ("a.txt", "a.txt is neither a folder of images nor a CSV, Parquet or tar file"),
+    ],
+)
+def test_paths_without_images_are_refused(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(UsageError, match=message):
+        detect_source(str(tmp_path / name))

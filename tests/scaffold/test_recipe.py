@@ -1,0 +1,117 @@
+"""The settings that a first recipe starts with, and its text."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import yaml
+from scaffold.folders import LAPTOP, folder, text_for
+
+from compress.recipe import parse_recipe
+from compress.recipe.data import FolderData
+from compress.recipe.json_schema import recipe_schema
+from compress.scaffold.choices import Machine, choose
+from compress.scaffold.detect import detect_source
+from compress.scaffold.recipe import quoted, require_writable
+from compress.scaffold.survey import survey_images
+from compress.utils.errors import UsageError
+from compress.utils.system import hub_answers, in_hub_cache
+
+
+def stages(text: str) -> dict[str, Any]:
+    return {stage["id"]: stage for stage in yaml.safe_load(text)["stages"]}
+
+
+def test_teacher_is_one_that_knows_the_classes(tmp_path: Path) -> None:
+    unknown, known = folder(tmp_path / "a", robin=8, wren=30), folder(tmp_path / "b", cat=8, Dog=8)
+    numbers, many = folder(tmp_path / "c", **{"01": 8, "02": 8}), folder(tmp_path / "d", robin=20, wren=20)
+    online = replace(LAPTOP, open_clip=True, downloads=True)
+    assert "teacher" not in stages(text_for(unknown)) and "OpenCLIP's weights cannot be" in text_for(unknown)
+    assert stages(text_for(known))["teacher"]["teacher"] == "embedded"
+    assert stages(text_for(unknown, online))["teacher"]["teacher"] == "openclip-vit-b-32"
+    for path, reason in ((numbers, "the class names are not words"), (many, "there are enough labels")):
+        text = text_for(path, online)
+        assert stages(text)["teacher"]["teacher"] == {"use": "openclip-vit-b-32", "head": "probe"}
+        assert reason in text.replace("\n  # ", " ")
+    cached = replace(LAPTOP, open_clip=True)
+    assert stages(text_for(many, cached))["distilled"]["student"] == "resnet18"
+    assert stages(text_for(many, online))["distilled"]["student"]["pretrained"] is True
+
+
+@pytest.mark.parametrize(
+    "machine", [LAPTOP, replace(LAPTOP, open_clip=True, downloads=True), replace(LAPTOP, gpu=True)]
+)
+@pytest.mark.parametrize("runtimes", [(), ("onnxruntime",), ("onnxruntime", "openvino")])
+def test_every_recipe_is_valid_for_loader_and_editor(six: Path, machine: Machine, runtimes: tuple[str, ...]) -> None:
+    text = text_for(six, replace(machine, runtimes=runtimes))
+    recipe = parse_recipe(text)
+    jsonschema.validate(yaml.safe_load(text), recipe_schema())
+    assert text.startswith("# yaml-language-server: $schema=recipe.schema.json\n")
+    assert [stage.kind for stage in recipe.stages][-1] == ("export" if runtimes else "quantize")
+    assert isinstance(recipe.data, FolderData) and recipe.data.path == str(six) and recipe.data.broken == "skip"
+    assert max(map(len, text.splitlines())) <= 120 + len(str(six))
+
+
+def test_resolution_and_epochs_follow_images_and_machine(tmp_path: Path) -> None:
+    small = survey_images(detect_source(str(folder(tmp_path, cat=8, dog=8))))
+    large = replace(small, short_sides=np.full(9, 3000))
+    many = replace(large, counts={"train": [30_000, 30_000]})
+    eight_cores, gpu = replace(LAPTOP, cores=8), replace(LAPTOP, gpu=True)
+    assert choose(small, LAPTOP).resolution == 32 and choose(large, LAPTOP).resolution == 64
+    assert choose(large, eight_cores).resolution == 96 and choose(large, gpu).resolution == 224
+    assert choose(large, LAPTOP).epochs == 60 and choose(many, LAPTOP).epochs == 5
+    assert choose(large, LAPTOP).batch == 32 and choose(many, LAPTOP).batch == 128
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('it\'s a "cat"', "Äpfel: #1 {x}", "鳥 - [b]", "yes", "no", "1e5", "~", "", " a", "a: b", "C:\\photos"),
+        *("a\nb", "a\u2028b", "-x", "*x", "0x1", "tab\t", "null"),
+    ],
+)
+def test_quoted_text_reads_back_as_itself(text: str) -> None:
+    read = parse_recipe(
+        f"data: {{source: image-folder, path: {quoted(text)}}}\nstages: [{{id: s, kind: train, student: resnet18}}]\n"
+    ).data
+    assert isinstance(read, FolderData) and read.path == text
+
+
+def test_names_that_are_not_utf8_are_refused() -> None:
+    with pytest.raises(UsageError, match="is not UTF-8"):
+        quoted(os.fsdecode(b"caf\xe9"))
+
+
+def test_existing_recipes_and_missing_folders_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("mine")
+    for file, message in (
+        (tmp_path / "recipe.yaml", "already exists; choose another --output, or overwrite it with --force"),
+        (tmp_path, "is a folder; name a file"),
+        (tmp_path / "no" / "recipe.yaml", "no does not exist; create it"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            require_writable(file, force=False)
+    require_writable(tmp_path / "recipe.yaml", force=True)
+
+
+def test_hub_is_asked_whether_weights_can_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:  # refuses everything, which is an answer
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        monkeypatch.setattr(BaseHTTPRequestHandler, "log_message", lambda *_: None)
+        Thread(target=server.handle_request, daemon=True).start()
+        assert hub_answers()
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        assert not hub_answers()
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert not hub_answers()  # nobody listens there now
+    monkeypatch.setenv("HF_ENDPOINT", "no address")
+    assert not hub_answers() and not in_hub_cache("nobody/nothing", "x.safetensors")
