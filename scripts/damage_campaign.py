@@ -173,7 +173,7 @@ class Campaign:
         for job, file, way in self.copies([name, *self.run_files()[:1]]):
             if file == name:
                 status, said = self.call(job, "validate", str(job.runs / name))
-                noticed = status == 2 and ("recipe.yaml" in said or "no such recipe" in said)
+                noticed = status == 2 and ("recipe.yaml" in said or "recipe not found" in said)
                 self.note(name, way, "validate", status, said, [] if noticed else ["not noticed"])
 
     def artifacts(self, ways: tuple[str, ...]) -> None:

@@ -108,7 +108,7 @@ def test_no_name_leads_out_of_the_run_folder(name: str, key: str) -> None:
 @pytest.mark.parametrize("option", ["checkpoint_path", "cache_dir", "pretrained_cfg"])
 def test_options_of_a_student_name_no_file(option: str) -> None:
     student = f"{{model: resnet18, options: {{{option}: /tmp/x}}}}"
-    with pytest.raises(RecipeError, match=f"`options` may not set {option}"):
+    with pytest.raises(RecipeError, match=f"`options` must not set {option}"):
         parse_recipe(f"data: cifar10-sample\nstages: [{{id: a, kind: train, student: {student}}}]\n")
 
 

@@ -133,7 +133,7 @@ def test_five_mistakes_are_five_lines(tmp_path: Path) -> None:
 def test_a_missing_recipe() -> None:
     done = call("run", "quikstart")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: quikstart: no such recipe; did you mean 'quickstart'?")
+    assert done.stderr.startswith("error: quikstart: recipe not found; did you mean 'quickstart'?")
     assert len(done.stderr.splitlines()) == 1
 
 

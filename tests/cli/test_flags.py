@@ -56,7 +56,7 @@ CALLS = (
         " --plot gap.svg --json",
         '"fitted FP32 rate"',
     ),
-    ("schema --markdown --plugin own.py", "# Every key of a recipe"),
+    ("schema --markdown --plugin own.py", "# Recipe reference"),
     ("schema --results", '"schema_version"'),
     ("list losses --plugin own.py --json", '"own: mine"'),
     ("doctor --json", '"torch"'),
@@ -127,8 +127,8 @@ def test_what_flags_write(place: dict[str, Any]) -> None:
 
 
 def test_debug_shows_where() -> None:
-    assert "no such recipe" in typed("validate", "nowhere.yaml").stderr
-    with pytest.raises(UsageError, match="no such recipe"):
+    assert "recipe not found" in typed("validate", "nowhere.yaml").stderr
+    with pytest.raises(UsageError, match="recipe not found"):
         typed("validate", "nowhere.yaml", "--debug")
 
 
