@@ -110,7 +110,7 @@ def test_names_that_lead_out_of_the_run_folder_are_refused(name: str, key: str) 
 @pytest.mark.parametrize("option", ["checkpoint_path", "cache_dir", "pretrained_cfg"])
 def test_student_options_that_name_files_are_refused(option: str) -> None:
     student = f"{{model: resnet18, options: {{{option}: /tmp/x}}}}"
-    with pytest.raises(RecipeError, match=f"`options` may not set {option}"):
+    with pytest.raises(RecipeError, match=f"`options` must not set {option}"):
         parse_recipe(f"data: cifar10-sample\nstages: [{{id: a, kind: train, student: {student}}}]\n")
 
 

@@ -1,4 +1,4 @@
-"""Energy in a run: measured apart from latency, kept, and never in the way of the run."""
+"""Energy of a run: measured apart from latency, cached, and never a reason to fail."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from compress.measurement.energy import measure_energy
 from compress.pipeline import measure
 
 
-class Beats:
-    """A counter that gains a joule a reading and is read only at the ends of windows."""
+class FakeCounter:
+    """An energy counter with a limited number of readings; every fourth one adds 1 kJ."""
 
     name = "made up"
 
@@ -27,20 +27,20 @@ class Beats:
         if not self.left:
             raise NoReading("made up went away")
         self.left -= 1
-        self.total += 1000.0 if self.left % 4 == 0 else 1e-6  # the last of four readings ends the work
+        self.total += 1000.0 if self.left % 4 == 0 else 1e-6  # the last of four readings ends the workload
         return self.total
 
 
 @pytest.fixture
 def counted_job(done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Job]:
-    """The job that has been run, with energy asked for and a counter of so many readings."""
+    """Return a function that copies the finished job, with energy enabled and a counter of so many readings."""
     short = partial(measure_energy, at_least_s=0.0001, idle_s=0.001, sleep=lambda seconds: None)
     monkeypatch.setattr(energy, "measure_energy", short)
 
     def make(readings: int) -> Job:
         job = done_job()
         job.recipe.write_text(job.recipe.read_text().replace("energy: off", "carbon_g_per_kwh: 300"))
-        monkeypatch.setattr(measure, "find_counter", lambda: Found(Beats(readings), "made up"))
+        monkeypatch.setattr(measure, "find_counter", lambda: Found(FakeCounter(readings), "made up"))
         return job
 
     return make
@@ -50,16 +50,16 @@ def energies(job: Job) -> dict[str, dict[str, Any]]:
     return {variant["id"]: variant["inference"]["energy_j"] for variant in job.results()["variants"]}
 
 
-def test_it_is_measured_once_and_kept(counted_job: Callable[[int], Job], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_energy_is_measured_once_and_cached(counted_job: Callable[[int], Job], monkeypatch: pytest.MonkeyPatch) -> None:
     job = counted_job(4000)
     done = job.run_here()
     assert done.returncode == 0, done.stderr
     assert "latency: taken from the store" in done.stderr
-    found = energies(job)
-    assert all(e["value"] > 0 and e["method"] == "measured: made up, idle subtracted" for e in found.values())
-    assert all(e["batch"] == 4 and e["seconds"] > 0 and e["idle_w"] is not None for e in found.values())
-    assert {row["runtime"] for row in found["int8"]["rows"]} == {"onnxruntime", "openvino"}
-    assert {row["runtime"] for row in found["pruned"]["rows"]} == {"pytorch"}
+    measured = energies(job)
+    assert all(e["value"] > 0 and e["method"] == "measured: made up, idle subtracted" for e in measured.values())
+    assert all(e["batch"] == 4 and e["seconds"] > 0 and e["idle_w"] is not None for e in measured.values())
+    assert {row["runtime"] for row in measured["int8"]["rows"]} == {"onnxruntime", "openvino"}
+    assert {row["runtime"] for row in measured["pruned"]["rows"]} == {"pytorch"}
     results = job.results()
     assert results["environment"]["energy_counter"] == "made up"
     assert all(variant["inference"]["carbon"]["g_per_million_images"] > 0 for variant in results["variants"])
@@ -67,10 +67,10 @@ def test_it_is_measured_once_and_kept(counted_job: Callable[[int], Job], monkeyp
     assert entry["doublings"]["energy"] is not None and entry["energy_basis"]["runtime"] in ("onnxruntime", "openvino")
     monkeypatch.setattr(measure, "find_counter", lambda: Found(None, "readable for root only"))
     assert job.run_here().returncode == 0
-    assert energies(job) == found
+    assert energies(job) == measured
 
 
-def test_a_counter_that_fails_stops_no_run(counted_job: Callable[[int], Job]) -> None:
+def test_failing_counter_does_not_stop_the_run(counted_job: Callable[[int], Job]) -> None:
     job = counted_job(5)
     done = job.run_here()
     assert done.returncode == 0, done.stderr
@@ -78,7 +78,7 @@ def test_a_counter_that_fails_stops_no_run(counted_job: Callable[[int], Job]) ->
     assert all(energy["value"] is None for energy in energies(job).values())
 
 
-def test_without_a_counter_a_stated_power_is_an_estimate(done_job: Callable[[], Job]) -> None:
+def test_stated_power_gives_an_estimate_without_a_counter(done_job: Callable[[], Job]) -> None:
     job = done_job()
     job.recipe.write_text(job.recipe.read_text().replace("energy: off", "energy: off, watts: 15"))
     done = job.run_here()

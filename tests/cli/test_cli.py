@@ -133,7 +133,7 @@ def test_every_mistake_of_a_recipe_is_a_line_with_its_number(tmp_path: Path) -> 
 def test_missing_recipe_suggests_the_nearest() -> None:
     done = call("run", "quikstart")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: quikstart: no such recipe; did you mean 'quickstart'?")
+    assert done.stderr.startswith("error: quikstart: recipe not found; did you mean 'quickstart'?")
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -56,7 +56,7 @@ CALLS = (
         " --plot gap.svg --json",
         '"fitted FP32 rate"',
     ),
-    ("schema --markdown --plugin own.py", "# Every key of a recipe"),
+    ("schema --markdown --plugin own.py", "# Recipe reference"),
     ("schema --results", '"schema_version"'),
     ("list losses --plugin own.py --json", '"own: mine"'),
     ("doctor --json", '"torch"'),
@@ -129,8 +129,8 @@ def test_plot_and_html_write_their_files(place: dict[str, Any]) -> None:
 
 
 def test_debug_raises_the_error() -> None:
-    assert "no such recipe" in typed("validate", "nowhere.yaml").stderr
-    with pytest.raises(UsageError, match="no such recipe"):
+    assert "recipe not found" in typed("validate", "nowhere.yaml").stderr
+    with pytest.raises(UsageError, match="recipe not found"):
         typed("validate", "nowhere.yaml", "--debug")
 
 

@@ -42,7 +42,7 @@ def test_nothing_to_calibrate_on_is_said_before_anything_is_trained(photos: Path
     stage = "{id: int8, kind: quantize, from: s, calibrate_on: unlabeled}"
     given = recipe(photos).model_dump(by_alias=True, exclude_unset=True)
     text = f"stages: [{{id: s, kind: train, student: resnet18}}, {stage}]\n"
-    with pytest.raises(UsageError, match="stage int8: no unlabeled images to calibrate on"):
+    with pytest.raises(UsageError, match="stage int8: no calibration images in unlabeled"):
         checked(parse_recipe(text + yaml.safe_dump({"data": given["data"]})), store)
 
 
@@ -93,7 +93,7 @@ def without(data: ImageData, split: str, label: int) -> ImageData:
 @pytest.mark.parametrize(
     ("split", "words"),
     [
-        ("train", "no train image has the class dog; add some"),
+        ("train", "no train images of class dog; add some"),
         ("validation", "validation has fewer than two classes"),
         ("test", "test has fewer than two classes"),
     ],

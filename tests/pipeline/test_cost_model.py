@@ -1,4 +1,4 @@
-"""What a plan is expected to take: a network is counted and timed once in a store, and then needs no torch."""
+"""Cost model: a network is counted and timed once per store; later estimates import no torch."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ print(json.dumps({"rows": [vars(row) for row in rows], "torch": "torch" in sys.m
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is built and timed, in order."""
-    seen: list[str] = []
+    """Names of the networks that are timed, in order."""
+    names: list[str] = []
     for name in ("teacher_cost", "student_cost"):
         original = getattr(profiling, name)
 
         def counted(*given: Any, name: str = name, original: Any = original, **options: Any) -> Any:
-            seen.append(name + (" masked" if options.get("masked") else ""))
+            names.append(name + (" masked" if options.get("masked") else ""))
             return original(*given, **options)
 
         monkeypatch.setattr(profiling, name, counted)
-    return seen
+    return names
 
 
 @pytest.fixture
@@ -64,15 +64,15 @@ def recipe(tmp_path: Path) -> str:
     return RECIPE.format(root=tmp_path)
 
 
-def test_equal_networks_are_timed_once_and_then_known_without_torch(tmp_path, recipe, timed) -> None:
+def test_equal_networks_are_timed_once_and_later_estimates_need_no_torch(tmp_path, recipe, timed) -> None:
     rows = estimate(parse_recipe(recipe), tmp_path / "runs")
     assert timed == ["teacher_cost", "student_cost", "student_cost masked"]
     macs = {row.unit: row.macs for row in rows}
-    images = 24  # of train, without those that validation gets
+    images = 24  # train images, without validation
     forward, training = macs["int8"] // 16, macs["alone"] // images
     assert 2 * forward < training < 3 * forward
     assert macs["first"] == images * (2 * training + 2 * macs["teacher"] // 9)
-    assert macs["longer"] == images * (5 * training + macs["teacher"] // 9), "two views are the first's"
+    assert macs["longer"] == images * (5 * training + macs["teacher"] // 9), "two views are cached for the first"
     assert macs["narrow"] == macs["pruned"] + macs["first"] - 2 * images * macs["teacher"] // 9
 
     (tmp_path / "many.yaml").write_text(recipe)
@@ -82,19 +82,19 @@ def test_equal_networks_are_timed_once_and_then_known_without_torch(tmp_path, re
     assert json.loads(done.stdout) == {"rows": [vars(row) for row in rows], "torch": False}
 
 
-def test_another_size_or_a_damaged_note_is_timed_again(tmp_path, recipe, timed, monkeypatch) -> None:
+def test_another_resolution_or_a_damaged_cache_is_timed_again(tmp_path, recipe, timed, monkeypatch) -> None:
     runs, short = tmp_path / "runs", "".join(line for line in recipe.splitlines(True) if "from:" not in line)
     rows = estimate(parse_recipe(short), runs)
     estimate(parse_recipe(short), runs)
     assert timed == ["teacher_cost", "student_cost"]
     estimate(parse_recipe(short, ["data.resolution=24"]), runs)
     assert timed == 2 * ["teacher_cost", "student_cost"]
-    note = runs / "store" / "speeds.json"
-    digits = note.read_text()
-    note.write_text(digits.replace("0.0", "9.0", 1))
-    said: list[str] = []
-    monkeypatch.setattr("compress.utils.json_cache.say", said.append)
+    cache = runs / "store" / "speeds.json"
+    text = cache.read_text()
+    cache.write_text(text.replace("0.0", "9.0", 1))
+    messages: list[str] = []
+    monkeypatch.setattr("compress.utils.json_cache.say", messages.append)
     again = estimate(parse_recipe(short), runs)
     assert timed == 3 * ["teacher_cost", "student_cost"]
-    assert said == [f"store: {note} is damaged; networks are timed again"]
+    assert messages == [f"store: {cache} is damaged; networks are timed again"]
     assert [row.macs for row in again] == [row.macs for row in rows]

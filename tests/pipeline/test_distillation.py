@@ -1,4 +1,4 @@
-"""Kinds of distillation through the command line, on the tiny job."""
+"""Variants of distillation on the tiny job, through the command line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support import Job
 
 @pytest.fixture
 def done(done_job: Callable[[], Job]) -> Callable[..., tuple[dict[str, Any], str, Job]]:
-    """Runs the job that was run before with changes, and gives what `distilled` became and what was said."""
+    """Rerun the finished job with changes; return the variant `distilled`, the console output and the job."""
 
     def rerun(*changes: str, apart: bool = False, deployed: bool = False) -> tuple[dict[str, Any], str, Job]:
         job = done_job()
@@ -36,26 +36,26 @@ def entry(job: Job) -> dict[str, Any]:
     return next(v for v in job.results()["variants"] if v["id"] == "distilled")
 
 
-def test_a_live_teacher_gives_the_same_student_and_costs_more(job: Job, done: Callable[..., Any]) -> None:
+def test_live_teacher_trains_the_same_student_at_a_higher_cost(job: Job, done: Callable[..., Any]) -> None:
     stored = entry(job)
-    live, _, copied = done("stages.distilled.teacher=live", apart=True)  # as the other was: in a process of its own
+    live, _, copied = done("stages.distilled.teacher=live", apart=True)  # in a separate process, as the other one
     one, other = weights(job, stored), weights(copied, live)
     assert all(np.allclose(one[name], other[name], atol=1e-2) for name in one)
     teacher = job.results()["variants"][0]["inference"]["macs"]
-    said = {part["what"]: part["macs"] for part in live["training"]["parts"]}
-    assert said["teacher: live, 4 epochs"] == 4 * 96 * teacher
-    stored_said = {part["what"]: part["macs"] for part in stored["training"]["parts"]}
-    assert stored_said["teacher: 2 views of 96 images"] == 2 * 96 * teacher
+    live_parts = {part["what"]: part["macs"] for part in live["training"]["parts"]}
+    assert live_parts["teacher: live, 4 epochs"] == 4 * 96 * teacher
+    stored_parts = {part["what"]: part["macs"] for part in stored["training"]["parts"]}
+    assert stored_parts["teacher: 2 views of 96 images"] == 2 * 96 * teacher
 
 
-def test_verification_at_the_start_refuses_a_store_that_lies(done_job: Callable[[], Job]) -> None:
+def test_verification_rejects_wrong_cached_embeddings(done_job: Callable[[], Job]) -> None:
     job = done_job()
     job.write(deployed=False)
     changed = 0
     for file in (job.runs / "store").glob("*/embeddings.npy"):
         array = np.load(file)
         rolled = np.roll(array, 1, axis=0)
-        shutil.rmtree(file.parent)  # an entry of its own, whose checksum is right
+        shutil.rmtree(file.parent)  # a new entry with a valid checksum
         file.parent.mkdir()
         np.save(file, rolled)
         from compress.store.manifest import seal_entry
@@ -68,7 +68,7 @@ def test_verification_at_the_start_refuses_a_store_that_lies(done_job: Callable[
     assert "stage distilled: the stored embedding of view" in finished.stderr and "run again" in finished.stderr
 
 
-def test_the_epoch_of_the_test_images_is_marked_in_the_report(done: Callable[..., Any]) -> None:
+def test_report_marks_checkpoint_selection_on_test(done: Callable[..., Any]) -> None:
     variant, _, job = done("stages.distilled.select_on=test", "allow=[test-selection]", deployed=True)
     assert variant["training"]["selected_on"] == "test"
     later = {v["id"]: v["training"]["selected_on"] for v in job.results()["variants"]}
@@ -78,33 +78,35 @@ def test_the_epoch_of_the_test_images_is_marked_in_the_report(done: Callable[...
     assert not [pair for pair in job.results()["training_efficiency"] if pair["variant"] == "distilled"]
 
 
-def test_a_published_figure_stands_beside_ours(done: Callable[..., Any]) -> None:
-    variant, said, job = done("stages.distilled.published={top1: 0.9688, source: somewhere}")
-    assert "distilled: taken from the store" in said
+def test_published_accuracy_is_reported_beside_the_measured_one(done: Callable[..., Any]) -> None:
+    variant, output, job = done("stages.distilled.published={top1: 0.9688, source: somewhere}")
+    assert "distilled: taken from the store" in output
     assert variant["published"] == {"top1": 0.9688, "source": "somewhere"}
     report = sorted((job.runs / "tiny").glob("*/report.md"), key=lambda p: p.stat().st_mtime_ns)[-1].read_text()
     assert "published by others" in report and "96.9%" in report
 
 
-def test_a_probe_on_the_embedded_teacher(done: Callable[..., Any]) -> None:
+def test_probe_fits_the_classes_of_the_embedded_teacher(done: Callable[..., Any]) -> None:
     changes = ["stages.teacher.teacher={use: embedded, head: probe}", "stages.distilled.losses.embedding=1"]
-    variant, said, job = done(*changes, "stages.distilled.classifier=teacher", "stages.distilled.ema=0.9")
-    assert "probe: weight decay" in said
+    variant, output, job = done(*changes, "stages.distilled.classifier=teacher", "stages.distilled.ema=0.9")
+    assert "probe: weight decay" in output
     teacher = job.results()["variants"][0]
-    assert teacher["accuracy"]["top1"] > 0.9  # the zero-shot head knows none of these classes
+    assert teacher["accuracy"]["top1"] > 0.9  # the zero-shot head does not know these classes
     assert teacher["training"]["parts"][0]["what"] == "probe: embeddings of 66 images"
     assert variant["accuracy"]["top1"] > 0.5
 
 
 @pytest.mark.slow
-def test_two_processes_fill_the_store_once_and_fit_together(job: Job, done: Callable[..., Any], tmp_path: Path) -> None:
+def test_two_processes_fill_the_store_once_and_train_together(
+    job: Job, done: Callable[..., Any], tmp_path: Path
+) -> None:
     changes = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu", "seed=4"]
-    variant, said, copied = done(*changes, apart=True)
-    assert said.count("distilled: distilling teacher") == 1 and "waiting for it" not in said
+    variant, output, copied = done(*changes, apart=True)
+    assert output.count("distilled: distilling teacher") == 1 and "waiting for it" not in output
     before = {file.parent.name for file in (job.runs / "store").glob("*/embeddings.npy")}
     after = {file.parent.name for file in (copied.runs / "store").glob("*/embeddings.npy")}
     assert len(after - before) == 2  # two views with the new seed, each once
     assert variant["training"]["macs"] == entry(job)["training"]["macs"]
-    assert len(list((copied.runs / "tiny").iterdir())) == 2  # the second process makes no run of its own
+    assert len(list((copied.runs / "tiny").iterdir())) == 2  # the second process creates no run
     assert not list((copied.runs / "store" / "partial").iterdir())
     assert variant["training"]["curve"][-1]["top1"] >= entry(job)["training"]["curve"][-1]["top1"] - 0.1

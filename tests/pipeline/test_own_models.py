@@ -1,4 +1,4 @@
-"""Own weights from a recipe: an OpenCLIP folder, a checkpoint for it, and students that start from safetensors."""
+"""Local weights: an open_clip folder, a checkpoint for it, and students that start from safetensors."""
 
 from __future__ import annotations
 
@@ -36,24 +36,26 @@ def stored(job: Job) -> dict[str, Path]:
 
 
 @pytest.mark.slow
-def test_own_teachers_and_own_students(make_job: Callable[[], Job]) -> None:
+def test_teachers_and_students_start_from_local_weights(make_job: Callable[[], Job]) -> None:
     job = make_job()
     shutil.copytree(ASSETS / "teacher", job.root / "clip")
     weights = load_file(job.root / "clip" / "open_clip_model.safetensors")
     generator = torch.Generator().manual_seed(0)
     noisy = {k: v + 0.02 * torch.randn(v.shape, generator=generator) if v.ndim > 1 else v for k, v in weights.items()}
     save_file(noisy, job.root / "tuned.safetensors")
-    start = create_model("timm", "test_resnet", 7, 32).state_dict()  # a head for other classes
+    start = create_model("timm", "test_resnet", 7, 32).state_dict()  # with a head for other classes
     save_file(start, job.root / "start.safetensors")
     job.recipe.write_text(RECIPE.format(root=job.root))
     done = job.run_here()
     assert done.returncode == 0, done.stderr
     folders = stored(job)
     accuracy = {v["id"]: v["accuracy"]["top1"] for v in job.results()["variants"]}
-    assert accuracy["tuned"] > 0.6 > accuracy["folder"]  # stripes are no words that it knows; a fitted head tells them
+    assert (
+        accuracy["tuned"] > 0.6 > accuracy["folder"]
+    )  # zero-shot does not know the class names; the probe learns them
     made = load_file(folders["small"] / "model.safetensors")
     head = list(start)[-2:]
-    # At 32 pixels the taps of the last layer only ever meet padding, and are zero in what is stored.
+    # At 32 pixels the taps of the last layer see only padding, and are stored as zeros.
     kept = [name for name in start if name not in head and not name.startswith("layer4")]
     assert len(kept) > 30 and all(torch.equal(made[name], start[name]) for name in kept)
     assert made[head[0]].shape[0] == 3
@@ -61,7 +63,7 @@ def test_own_teachers_and_own_students(make_job: Callable[[], Job]) -> None:
     assert (about["library"], about["model"]) == ("torchvision", "shufflenet_v2_x0_5")
 
 
-def test_other_weights_are_another_teacher(make_job: Callable[[], Job]) -> None:
+def test_fingerprint_of_a_teacher_follows_its_weights_not_their_path(make_job: Callable[[], Job]) -> None:
     from compress.models.fingerprint import teacher_weights_id
     from compress.recipe.models import OpenClipTeacher
 

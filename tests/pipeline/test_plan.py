@@ -1,4 +1,4 @@
-"""Keys: what determines a stage is in them, and what does not is not."""
+"""Store keys contain everything that determines a stage, and nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def keys(tmp_path: Path):
     return of
 
 
-def test_energy_is_measured_apart_from_latency(tmp_path: Path) -> None:
+def test_energy_and_latency_have_separate_keys(tmp_path: Path) -> None:
     def keys_of(*changes: str) -> tuple[str, str]:
         plan = make_plan(parse_recipe(RECIPE, list(changes)), Store(tmp_path))
         return plan.latency_key, plan.energy_key
@@ -41,14 +41,14 @@ def test_energy_is_measured_apart_from_latency(tmp_path: Path) -> None:
     assert keys_of("measure.batches=[1, 32]")[1] != energy
 
 
-def test_a_seed_of_its_own_is_part_of_the_key_of_a_fit_and_of_what_follows(keys) -> None:
+def test_seed_of_a_stage_changes_its_key_and_those_of_its_descendants(keys) -> None:
     plain, own = keys(), keys("stages.distilled.seed=1")
     assert {name for name in plain if plain[name] != own[name]} == {"distilled", "pruned"}
     assert keys("stages.distilled.seed=0") == plain  # the recipe's own
     assert keys("stages.distilled.seed=0", "seed=1") != keys("seed=1")
 
 
-def test_what_changes_no_result_is_not_part_of_a_key(keys) -> None:
+def test_settings_that_do_not_affect_results_are_not_in_keys(keys) -> None:
     assert keys("stages.distilled.verify=8", "stages.teacher.teacher.batch=8") == keys()
     pruned = keys("stages.pruned.repair.seed=1")
     assert {name for name, key in keys().items() if pruned[name] != key} == {"pruned"}

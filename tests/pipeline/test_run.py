@@ -1,4 +1,4 @@
-"""The pipeline for real, on tiny data, through the command line."""
+"""Whole runs on the tiny job, through the command line."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ import torch
 from recompute import recompute
 from support import Job, environment, typed
 
-from compress.pipeline.runner import _new_folder
+from compress.pipeline.run_folder import new_folder
 from compress.recipe.load import load_recipe
-from compress.stages.context import write_variant
+from compress.stages.context import store_metrics
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest
 
 
 def weights(job: Job) -> dict[str, str]:
-    """Digest of each variant's weights."""
+    """Return the digest of each variant's weights."""
     store = job.runs / "store"
     keys = {variant["id"]: variant["stage_key"] for variant in job.results()["variants"]}
     return {
@@ -36,7 +36,7 @@ def weights(job: Job) -> dict[str, str]:
     }
 
 
-def test_results_follow_the_contract(job: Job) -> None:
+def test_results_are_consistent(job: Job) -> None:
     results = job.results()
     assert results["schema_version"] == 1
     assert set(results) >= {"recipe", "environment", "data", "variants", "efficiency", "training_efficiency"}
@@ -59,7 +59,7 @@ def test_results_follow_the_contract(job: Job) -> None:
     assert by_id["pruned"]["inference"]["bit_operations"] == 1024 * int8["macs"]
 
 
-def test_artifacts_run_and_agree(job: Job) -> None:
+def test_artifacts_run_and_agree_with_pytorch(job: Job) -> None:
     by_id = {v["id"]: v for v in job.results()["variants"]}
     for name in ("distilled", "int8"):
         artifacts = by_id[name]["artifacts"]
@@ -76,7 +76,7 @@ def test_artifacts_run_and_agree(job: Job) -> None:
     assert by_id["int8"]["artifacts"][0]["bytes"] < by_id["distilled"]["artifacts"][0]["bytes"] / 2
 
 
-def test_savings_are_counted_against_both_references(job: Job) -> None:
+def test_savings_are_computed_against_both_references(job: Job) -> None:
     teacher, distilled = job.results()["efficiency"]
     assert teacher["reference"] == "teacher" and distilled["reference"] == "distilled"
     by_id = {v["id"]: v["inference"] for v in job.results()["variants"]}
@@ -85,34 +85,34 @@ def test_savings_are_counted_against_both_references(job: Job) -> None:
     assert math.isclose(pruned["doublings"]["macs"], math.log2(ratio), rel_tol=1e-9)
 
 
-def test_every_figure_follows_from_the_results_alone(job: Job) -> None:
+def test_all_figures_can_be_recomputed_from_the_results(job: Job) -> None:
     results = job.results()
     assert recompute(results, results["efficiency"][0]["trend"]) > 60
 
 
-def test_a_second_run_takes_everything_from_the_store(job: Job) -> None:
+def test_second_run_takes_all_stages_from_the_store(job: Job) -> None:
     before = job.results()
     done = job.run()
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("taken from the store") == 8  # seven units and the latency
+    assert done.stderr.count("taken from the store") == 8  # seven stages and the latency
     after = job.results()
     for volatile in ("run", "command"):
         before.pop(volatile), after.pop(volatile)
     assert before == after
 
 
-def test_a_changed_stage_runs_with_what_follows_it_and_nothing_else(done_job: Callable[[], Job]) -> None:
+def test_changed_stage_reruns_with_its_descendants_only(done_job: Callable[[], Job]) -> None:
     job, threads = done_job(), torch.get_num_threads()
     done = job.run_here("--set", "stages.pruned.target_macs=0.4", "--set", f"measure.threads={threads + 1}")
     assert done.returncode == 0, done.stderr
-    assert torch.get_num_threads() == threads  # else the next run of this process would train to other bits
+    assert torch.get_num_threads() == threads  # otherwise the next run of this process would train to other bits
     lines = [line for line in done.stderr.splitlines() if line.startswith("[")]
     stored = {line.split()[1].rstrip(":") for line in lines if "taken from the store" in line}
     made = {line.split()[1].rstrip(":") for line in lines} - stored
     assert made == {"pruned", "int8", "files/int8"}
 
 
-def test_a_damaged_entry_is_said_and_made_again(done_job: Callable[[], Job]) -> None:
+def test_damaged_entry_is_reported_and_made_again(done_job: Callable[[], Job]) -> None:
     job = done_job()
     before = weights(job)
     key = next(v["stage_key"] for v in job.results()["variants"] if v["id"] == "distilled")
@@ -127,13 +127,13 @@ def test_a_damaged_entry_is_said_and_made_again(done_job: Callable[[], Job]) -> 
 
 
 def stop_inside(job: Job, stage: str, how: signal.Signals) -> tuple[int, str]:
-    """Start a run and send it a signal when `stage` has stored the state of at least one epoch."""
+    """Start a run, and send it a signal when `stage` has checkpointed at least one epoch."""
     started = subprocess.Popen(
         job.command(),
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells let background work ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it for background jobs
     )
     assert started.stderr
     for line in started.stderr:
@@ -151,14 +151,14 @@ def stop_inside(job: Job, stage: str, how: signal.Signals) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(("how", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_says_how_to_go_on(done_job: Callable[[], Job], how: signal.Signals, expected: int) -> None:
+def test_interrupted_run_reports_how_to_resume(done_job: Callable[[], Job], how: signal.Signals, expected: int) -> None:
     job = done_job()
     job.write(epochs=300)
     status, said = stop_inside(job, "distilled", how)
     assert status == expected and "rerun the same command to resume" in said and "Traceback" not in said, said
 
 
-def test_a_killed_distillation_ends_with_the_same_bits(make_job: Callable[[], Job]) -> None:
+def test_killed_distillation_resumes_to_the_same_bits(make_job: Callable[[], Job]) -> None:
     job, undisturbed = make_job(), make_job()
     for each in (job, undisturbed):
         each.write(epochs=12, deployed=False)
@@ -171,28 +171,28 @@ def test_a_killed_distillation_ends_with_the_same_bits(make_job: Callable[[], Jo
     assert not any((job.runs / "store" / "partial").iterdir())
 
 
-def test_runs_folders_that_cannot_be(job: Job, tmp_path: Path) -> None:
+def test_impossible_run_folders_are_reported(job: Job, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = typed("run", job.recipe, "--runs", tmp_path / "file")
-    assert done.returncode == 1 and "file/tiny cannot be made: Not a directory" in done.stderr
+    assert done.returncode == 1 and "file/tiny: Not a directory; choose another folder with --runs" in done.stderr
     done = typed("run", job.recipe, "--runs", tmp_path, "--fresh", "--set", "trainer.devices=2")
     assert done.returncode == 2 and "--fresh needs `trainer.devices: 1`" in done.stderr
     started, recipe = datetime(2026, 1, 2, 3, 4, 5), load_recipe(str(job.recipe))
-    assert [_new_folder(tmp_path, recipe, started).name for _ in range(2)] == ["20260102-030405", "20260102-030405-2"]
+    assert [new_folder(tmp_path, recipe, started).name for _ in range(2)] == ["20260102-030405", "20260102-030405-2"]
     for _ in range(3, 1000):
-        _new_folder(tmp_path, recipe, started)
-    with pytest.raises(CompressError, match="tiny has a thousand runs of this second"):
-        _new_folder(tmp_path, recipe, started)
+        new_folder(tmp_path, recipe, started)
+    with pytest.raises(CompressError, match=r"cannot create a run folder in .*tiny"):
+        new_folder(tmp_path, recipe, started)
 
 
-def test_answers_that_are_no_numbers_are_not_kept(tmp_path: Path) -> None:
+def test_non_finite_logits_are_not_stored(tmp_path: Path) -> None:
     logits = np.full((2, 3), np.nan, np.float32)
-    with pytest.raises(CompressError, match="the network's outputs on the test images are no numbers"):
-        write_variant(tmp_path, None, logits, {}, {})  # type: ignore[arg-type]
+    with pytest.raises(CompressError, match="non-finite logits on the test split"):
+        store_metrics(None, tmp_path, logits, None, None)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 
 
-def test_two_runs_share_a_store_at_once(make_job: Callable[[], Job]) -> None:
+def test_concurrent_runs_share_a_store(make_job: Callable[[], Job]) -> None:
     job = make_job()
     job.write(deployed=False)
     both = [subprocess.Popen(job.command(), stderr=subprocess.PIPE, text=True, env=environment()) for _ in range(2)]
@@ -206,6 +206,6 @@ def test_two_runs_share_a_store_at_once(make_job: Callable[[], Job]) -> None:
 @pytest.mark.parametrize(
     "name", ["report.html", "report.md", "model_card.md", "results.json", "recipe.yaml", "log.jsonl"]
 )
-def test_a_run_leaves(job: Job, name: str) -> None:
+def test_run_writes(job: Job, name: str) -> None:
     run: Path = sorted((job.runs / "tiny").iterdir())[0]
     assert (run / name).stat().st_size > 0

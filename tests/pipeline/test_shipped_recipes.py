@@ -1,4 +1,4 @@
-"""Recipes for STL-10 run to their end, on noise in STL-10's own files, with the teacher that needs no network."""
+"""Shipped STL-10 recipes run end to end, on noise in STL-10's file format, with the embedded teacher."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_recipes_for_stl10(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stl10_recipe_runs_end_to_end(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_stl10(tmp_path, monkeypatch, train=60, test=20, unlabeled=30)
     changes = [f"data.root={tmp_path}", "data.download=false", "trainer.accelerator=cpu", "measure.rounds=5"]
     changes.append("measure.energy=off")
@@ -30,10 +30,12 @@ def test_recipes_for_stl10(name: str, tmp_path: Path, monkeypatch: pytest.Monkey
             changes.append(f"stages.{stage.id}.epochs=1")
         elif stage.kind == "prune":
             changes.append(f"stages.{stage.id}.repair.epochs=1")
-    results = run(load_recipe(name, changes), tmp_path / "runs").record
-    made = {variant["id"] for variant in results["variants"]}
+    finished = run(load_recipe(name, changes), tmp_path / "runs")
+    assert finished
+    variants = finished.record.variants
+    made = {variant.id for variant in variants}
     assert made == {stage.id for stage in shipped.stages if stage.kind != "export"}
     published = {stage.id for stage in shipped.stages if stage.published}
-    assert {v["id"] for v in results["variants"] if v["published"]} == published
-    for variant in results["variants"]:
-        assert variant["accuracy"]["n"] == 20 and variant["inference"]["macs"] > 0
+    assert {variant.id for variant in variants if variant.published} == published
+    for variant in variants:
+        assert variant.accuracy.n == 20 and variant.inference.macs > 0

@@ -1,4 +1,4 @@
-"""Files that run elsewhere, and devices: written, judged and reported by a real run, with no figure made up."""
+"""Artifacts for other machines and target devices, in a real run; unknown figures stay unknown."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ worth:
 
 
 @pytest.mark.slow
-def test_a_run_with_files_for_elsewhere_and_devices(tmp_path: Path) -> None:
+def test_run_with_artifacts_for_other_machines_and_deployments(tmp_path: Path) -> None:
     job = Job(tmp_path)
     for split, count in (("train", 12), ("test", 24)):
         photographs(tmp_path / "images" / split, count, seed=count)
@@ -41,20 +41,22 @@ def test_a_run_with_files_for_elsewhere_and_devices(tmp_path: Path) -> None:
     assert "tensorrt: written, format checked, not run here" in done.stderr
     results, (run,) = job.results(), (tmp_path / "runs" / "tiny").iterdir()
     dense, int8 = results["variants"]
-    unseen, seen = int8["artifacts"]
-    assert unseen["not_run"] and {unseen[key] for key in ("top1", "top1_agreement", "integer_convs")} == {None}
-    assert unseen["bytes"] > 0 and (run / unseen["path"]).with_name("trtexec.txt").is_file()
-    assert seen["top1_agreement"] >= 0.9 and seen["integer_convs"] > 0, "the symmetric network is integer here too"
+    not_run, evaluated = int8["artifacts"]
+    assert not_run["not_run"] and {not_run[key] for key in ("top1", "top1_agreement", "integer_convs")} == {None}
+    assert not_run["bytes"] > 0 and (run / not_run["path"]).with_name("trtexec.txt").is_file()
+    assert evaluated["top1_agreement"] >= 0.9 and evaluated["integer_convs"] > 0, (
+        "the symmetric network runs in integer arithmetic here too"
+    )
     assert {row["runtime"] for row in int8["inference"]["latency"]} == {"onnxruntime"}
     assert int8["inference"]["peak_memory_basis"] == {"runtime": "onnxruntime", "batch": 1}
-    assert dense["inference"]["peak_memory_bytes"] is None, "its only file runs elsewhere"
+    assert dense["inference"]["peak_memory_bytes"] is None, "its only artifact runs on another machine"
 
     jetson, here = results["deployments"]
     assert not jetson["here"] and jetson["best"] is None and jetson["open"] == ["int8", "dense"]
     known = {b["what"]: b["verdict"] for b in jetson["fits"][1]["budgets"]}
     elsewhere = dict.fromkeys(("latency_ms", "memory_mb", "energy_j"), "not measured")
     assert known == {**elsewhere, "size_mb": "met"}
-    assert here["here"] and here["best"] == "int8", "dense has no file for ONNX Runtime"
+    assert here["here"] and here["best"] == "int8", "dense has no ONNX Runtime artifact"
     assert [fit["meets"] for fit in here["fits"]] == [None, True]
     for page in ("report.html", "report.md"):
         text = (run / page).read_text()

@@ -179,7 +179,8 @@ def test_what_has_no_weights_of_4_bits_is_one_line(transformer: nn.Module) -> No
     with pytest.raises(CompressError, match="Sequential has no linear layer whose weights could have 4 bits"):
         quantize(convolution, [images(2)], EXAMPLE, QuantizationConfig(linear_weight_bits=4), "onnxruntime")
     with pytest.raises(
-        UsageError, match="linear_weight_bits: `method: torchao` has 8 only; nncf and onnxruntime have 4"
+        UsageError,
+        match="`method: torchao` supports 8 only; for 4, set `method: nncf` or `method: onnxruntime`",
     ):
         load_recipe("quickstart", ["stages.int8.linear_weight_bits=4"])
     with pytest.raises(UsageError, match="must be 8 or 4"):

@@ -191,9 +191,15 @@ def test_an_absent_package_is_said_with_what_adds_it(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("{method: nncf, observer: entropy}", "`method: nncf` has no 'entropy'; it has mean, minmax, histogram or"),
-        ("{method: onnxruntime, bias_correction: fast}", "`method: onnxruntime` cannot do that; nncf can"),
-        ("{equalize: true}", "`method: torchao` cannot do that; nncf can"),
+        (
+            "{method: nncf, observer: entropy}",
+            "`method: nncf` does not support 'entropy'; allowed: mean, minmax, histogram or",
+        ),
+        (
+            "{method: onnxruntime, bias_correction: fast}",
+            "`method: onnxruntime` does not support it; remove it or set `method: nncf`",
+        ),
+        ("{equalize: true}", "`method: torchao` does not support it; remove it or set `method: nncf`"),
         ("{method: tensorflow}", "must be 'torchao', 'nncf' or 'onnxruntime'"),
     ],
 )
@@ -204,7 +210,9 @@ def test_a_setting_that_a_method_lacks_is_refused(change: str, message: str) -> 
 
 def test_a_runtime_that_reads_no_onnx_is_refused_with_the_recipe() -> None:
     changes = ["stages.int8.method=nncf", "stages.files.runtimes=[onnxruntime, inductor]"]
-    with pytest.raises(UsageError, match="inductor takes no networks quantized by nncf: give int8 an export stage"):
+    with pytest.raises(
+        UsageError, match="inductor does not support networks quantized by nncf; move int8 to another export stage"
+    ):
         load_recipe("quickstart", changes)
 
 

@@ -1,4 +1,4 @@
-"""What every kind of stage must keep to: those of the registry, and one that a plugin brings."""
+"""Contract of all stage kinds: those of the registry, and one from a plugin."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _plugin(no_plugins: None) -> None:
 
 @pytest.fixture(scope="module")
 def every_kind(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
-    """The tiny job with stages of every kind, run on the store of the one that has been run."""
+    """The tiny job with stages of every kind, run on the store of the finished job."""
     root = tmp_path_factory.mktemp("kinds") / "copy"
     shutil.copytree(job.root, root)
     made = Job(root)
@@ -53,26 +53,26 @@ def every_kind(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Iterator[J
 
 
 def section(kind: str) -> type[StageKind]:
-    found = stage_sections()[kind]
-    assert issubclass(found, StageKind)
-    return found
+    cls = stage_sections()[kind]
+    assert issubclass(cls, StageKind)
+    return cls
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_section_declares_all_that_others_ask_it_for(kind: str) -> None:
+def test_section_declares_all_required_attributes(kind: str) -> None:
     declared = section(kind)
     assert declared.kind_name() == kind
     assert declared.makes <= PRODUCTS and declared.starts_from <= PRODUCTS
     assert bool(declared.starts_from) == ("from_" in declared.model_fields)
     assert not declared.starts_from or kinds_that_make(declared.starts_from)
-    assert not declared.makes or declared.lineage, "variants have a place in the report's lineage"
+    assert not declared.makes or declared.lineage, "variants are described in the lineage of the report"
     assert declared.__doc__ and declared.__doc__.strip().endswith(".")
     assert callable(load_entry(declared.maker))
     assert set(declared.named_sections) <= set(declared.model_fields)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_stage_plans_itself_under_a_key_of_its_settings(every_kind: Job, kind: str) -> None:
+def test_key_depends_on_settings_and_data_but_not_on_names(every_kind: Job, kind: str) -> None:
     recipe = load_recipe(every_kind.recipe)
     store = Store(every_kind.runs / "store")
     plan = make_plan(recipe, store)
@@ -83,20 +83,20 @@ def test_stage_plans_itself_under_a_key_of_its_settings(every_kind: Job, kind: s
     assert all(isinstance(name, str) for name in stage.packages())
     assert all(holder is None or holder in type(stage).model_fields for holder, _ in stage.fits())
     assert list(stage.problems(recipe)) == []
-    # Names and published figures change no result.
+    # Published figures do not affect the result.
     if stage.makes:
         published = stage.model_copy(update={"published": {"top1": 0.5, "source": "nowhere"}})
         changed = recipe.model_copy(update={"stages": [published if s.id == stage.id else s for s in recipe.stages]})
         assert {each.key for each in make_plan(changed, store).stages} == {each.key for each in plan.stages}
     # A change of the data changes every key.
     other = recipe.model_copy(update={"seed": 9, "data": recipe.data.model_copy(update={"validation": 0.4})})
-    elsewhere = {each.id: each.key for each in make_plan(other, store).stages}
+    other_keys = {each.id: each.key for each in make_plan(other, store).stages}
     if kind != "teacher":
-        assert all(elsewhere[each.id] != each.key for each in planned)
+        assert all(other_keys[each.id] != each.key for each in planned)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_cost_is_known_before_it_runs(every_kind: Job, kind: str, tmp_path: Path) -> None:
+def test_cost_is_estimated_before_the_stage_runs(every_kind: Job, kind: str, tmp_path: Path) -> None:
     recipe = load_recipe(every_kind.recipe)
     store = Store(tmp_path / "store")
     plan = make_plan(recipe, store)
@@ -108,7 +108,7 @@ def test_cost_is_known_before_it_runs(every_kind: Job, kind: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_maker_leaves_what_others_read(every_kind: Job, kind: str) -> None:
+def test_maker_writes_logits_metrics_and_a_consistent_ledger(every_kind: Job, kind: str) -> None:
     recipe = load_recipe(every_kind.recipe)
     store = Store(every_kind.runs / "store")
     plan = make_plan(recipe, store)
@@ -129,7 +129,7 @@ def test_maker_leaves_what_others_read(every_kind: Job, kind: str) -> None:
             assert metrics.training.parts[: len(parent.training.parts)] == parent.training.parts
 
 
-def test_report_names_what_a_plugin_made(every_kind: Job) -> None:
+def test_report_names_the_kind_of_a_plugin(every_kind: Job) -> None:
     page = next((every_kind.runs / "tiny").glob("*/report.html")).parent
     newest = max((every_kind.runs / "tiny").glob("*/report.html"), key=lambda path: path.stat().st_mtime_ns)
     assert "round-weights" in newest.read_text(), page
@@ -137,13 +137,13 @@ def test_report_names_what_a_plugin_made(every_kind: Job) -> None:
     assert rounded["parent"] == "pruned" and rounded["accuracy"]["n"] == 120
 
 
-def test_kind_of_a_plugin_is_unknown_without_it(every_kind: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kind_of_a_plugin_is_unknown_without_the_plugin(every_kind: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(STAGES, PLUGIN)
     with pytest.raises(UsageError, match="unknown kind 'round-weights'; allowed: teacher, train, distill"):
         load_recipe(every_kind.recipe)
 
 
-def test_name_of_a_kind_is_taken_once() -> None:
+def test_name_of_a_kind_is_unique() -> None:
     class Mine(section("train")):  # type: ignore[misc]
         """Another training."""
 
@@ -151,7 +151,7 @@ def test_name_of_a_kind_is_taken_once() -> None:
         plugins.stage(Mine)
 
 
-def test_stages_are_ordered_by_what_they_start_from(every_kind: Job) -> None:
+def test_stages_are_ordered_by_dependency(every_kind: Job) -> None:
     recipe = load_recipe(every_kind.recipe)
     turned = recipe.model_copy(update={"stages": recipe.stages[::-1]})
     seen: set[str] = set()

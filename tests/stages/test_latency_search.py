@@ -15,7 +15,7 @@ def widths(network: nn.Module) -> int:
     return sum(module.out_channels for module in network.modules() if isinstance(module, nn.Conv2d))
 
 
-def test_search_times_networks_beside_the_dense_one_and_counts_its_macs() -> None:
+def test_search_measures_networks_beside_the_dense_one_and_counts_its_macs() -> None:
     torch.manual_seed(0)
     dense = create_model("timm", "test_resnet", 10, 32).eval()
     small = prune_channels(dense, 32, Channels(target_macs=0.3, round_to=4))
@@ -24,26 +24,26 @@ def test_search_times_networks_beside_the_dense_one_and_counts_its_macs() -> Non
     (row,) = trials.rows
     assert row.share == share and row.share_ci95[0] <= share <= row.share_ci95[1]
     assert row.macs < 0.3 * 4_100_000 and row.p50_ms > 0
-    # Of both, at least the turns, one run before each, and what warms up.
+    # Both networks: at least the rounds, one run before, and the warm-up.
     assert trials.macs > 2 * (2 * 5 + 3) * row.macs
 
 
 def test_search_returns_the_widest_network_within_the_latency() -> None:
     dense = create_model("timm", "test_resnet", 10, 32).eval()
-    asked: list[float] = []
+    measured: list[float] = []
 
     def latency(network: nn.Module) -> float:
-        asked.append((widths(network) / widths(dense)) ** 1.5)
-        return asked[-1]
+        measured.append((widths(network) / widths(dense)) ** 1.5)
+        return measured[-1]
 
     settings = Channels(target_latency=LatencyTarget(share=0.6), round_to=4)
-    found = prune_channels(dense, 32, settings, latency=latency)
-    reached = (widths(found) / widths(dense)) ** 1.5
-    assert reached <= 0.6 and reached == max(share for share in asked if share <= 0.6)
-    assert min(share for share in asked if share > 0.6) - reached < 0.1
+    pruned = prune_channels(dense, 32, settings, latency=latency)
+    reached = (widths(pruned) / widths(dense)) ** 1.5
+    assert reached <= 0.6 and reached == max(share for share in measured if share <= 0.6)
+    assert min(share for share in measured if share > 0.6) - reached < 0.1
 
 
-def test_an_unreachable_latency_target_names_the_smallest_reachable_one() -> None:
+def test_unreachable_latency_target_is_reported_with_the_smallest_reachable_value() -> None:
     dense = create_model("timm", "test_resnet", 10, 32).eval()
     settings = Channels(target_latency=LatencyTarget(share=0.1), round_to=4)
     with pytest.raises(UsageError, match=r"target_latency 0.1 cannot be reached: the smallest reachable value is 0.7"):

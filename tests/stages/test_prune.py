@@ -1,4 +1,4 @@
-"""Pruning in rounds and its control, on the tiny job."""
+"""Iterative pruning, its control, and sparsity, on the tiny job."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from compress.utils.errors import CompressError
 
 @pytest.fixture
 def shrunk_job(done_job: Callable[[], Job]) -> Job:
-    """The job that was run before, in two rounds and with a control."""
+    """The finished job, with two pruning rounds and a control."""
     job = done_job()
     job.write(deployed=False)
     control = "  - {id: shrunk, kind: shrink, from: pruned}\nmeasure:"
@@ -37,7 +37,7 @@ def variants(job: Job) -> dict[str, dict[str, Any]]:
 
 
 def forget(job: Job, *names: str) -> None:
-    """Take out of the store what stages made, their states between included."""
+    """Delete the store entries of stages, intermediate states included."""
     for manifest in (job.runs / "store").glob(f"*/{MANIFEST}"):
         if json.loads(manifest.read_text())["what"].split(",")[0] in names:
             shutil.rmtree(manifest.parent)
@@ -47,7 +47,7 @@ def weights(job: Job, name: str) -> dict[str, np.ndarray]:
     return load_file(job.runs / "store" / variants(job)[name]["stage_key"] / "model.safetensors")
 
 
-def test_rounds_are_gone_on_from_and_the_control_costs_as_much(
+def test_iterative_pruning_resumes_and_its_control_costs_as_much(
     shrunk_job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert shrunk_job.run_here().returncode == 0
@@ -58,14 +58,14 @@ def test_rounds_are_gone_on_from_and_the_control_costs_as_much(
     def fails_in_round_two(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == 2:  # round 1 is repaired, and round 2 has lost its channels
-            raise CompressError("the power is gone")
+        if calls == 2:  # round 1 is repaired, and round 2 is pruned
+            raise CompressError("power failure")
         return fit_stage(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(pruned, "fit_stage", fails_in_round_two)
         finished = shrunk_job.run_here()
-    assert finished.returncode == 1 and "stage pruned: the power is gone" in finished.stderr
+    assert finished.returncode == 1 and "stage pruned: power failure" in finished.stderr
     finished = shrunk_job.run_here()
     assert finished.returncode == 0, finished.stderr
     assert "pruned: round-1 taken from the store" in finished.stderr
@@ -75,9 +75,9 @@ def test_rounds_are_gone_on_from_and_the_control_costs_as_much(
     assert half["inference"]["macs"] <= 0.6 * dense["inference"]["macs"]
     assert control["inference"]["macs"] <= half["inference"]["macs"]
     assert control["inference"]["macs"] >= 0.9 * half["inference"]["macs"]
-    said = [part["what"] for part in half["training"]["parts"]]
-    assert sum(what.startswith("importance: ") for what in said) == 2
-    assert sum(what.startswith("repair: forward and backward") for what in said) == 2
+    parts = [part["what"] for part in half["training"]["parts"]]
+    assert sum(what.startswith("importance: ") for what in parts) == 2
+    assert sum(what.startswith("repair: forward and backward") for what in parts) == 2
     assert len(half["training"]["curve"]) == 2
     first, last = (point["macs"] for point in half["training"]["curve"])
     assert dense["training"]["macs"] < first < last <= half["training"]["macs"]
@@ -90,21 +90,21 @@ def test_rounds_are_gone_on_from_and_the_control_costs_as_much(
     assert all(np.array_equal(again[name], undisturbed[name]) for name in undisturbed)
 
 
-def test_a_prune_stage_has_one_target(done_job: Callable[[], Job]) -> None:
+def test_prune_stage_has_exactly_one_target(done_job: Callable[[], Job]) -> None:
     job = done_job()
     job.write(deployed=False)
     finished = job.run_here("--set", "stages.pruned.target_params=0.5")
     assert finished.returncode == 2
-    assert "stages.pruned.target_params: there is `target_macs` too; a stage takes one target" in finished.stderr
+    assert "stages.pruned.target_params: excludes `target_macs`; keep one target" in finished.stderr
     job.recipe.write_text(job.recipe.read_text().replace("target_macs: 0.6, ", "ranking: sensitivity, "))
     finished = job.run_here()
-    assert finished.returncode == 2 and "stages.pruned.target_macs: is missing" in finished.stderr
-    assert "stages.pruned.analyse: `ranking: sensitivity` goes by it" in finished.stderr
+    assert finished.returncode == 2 and "stages.pruned.target_macs: no target" in finished.stderr
+    assert "stages.pruned.analyse: needed by `ranking: sensitivity`" in finished.stderr
 
 
 @pytest.fixture
 def searched_job(done_job: Callable[[], Job]) -> Job:
-    """The job that was run before, with what pruning is told of by measuring, and with sparse weights."""
+    """The finished job, with pruning by sensitivity analysis and with sparse weights."""
     job = done_job()
     job.write(deployed=False)
     job.recipe.write_text(job.recipe.read_text().replace("measure:", MEASURED + "measure:"))
@@ -126,16 +126,16 @@ MEASURED = f"""\
 """
 
 
-def test_what_is_measured_is_kept_and_zeros_stay(searched_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    hide = sparse.mask_smallest
+def test_sensitivity_is_recorded_and_zeros_stay_zero(searched_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask_smallest = sparse.mask_smallest
 
-    def hides_nothing(network: nn.Module, masks: dict[str, Mask], counted: int, sparsity: float) -> None:
+    def masks_nothing_more(network: nn.Module, masks: dict[str, Mask], counted: int, sparsity: float) -> None:
         before = sum(int(mask.mask.sum()) for mask in masks.values())
-        hide(network, masks, counted, sparsity)
-        assert sum(int(mask.mask.sum()) for mask in masks.values()) == before  # the repair has done it
+        mask_smallest(network, masks, counted, sparsity)
+        assert sum(int(mask.mask.sum()) for mask in masks.values()) == before  # all masked during repair
 
     with monkeypatch.context() as patch:
-        patch.setattr(sparse, "mask_smallest", hides_nothing)
+        patch.setattr(sparse, "mask_smallest", masks_nothing_more)
         finished = searched_job.run_here()
     assert finished.returncode == 0, finished.stderr
     made = variants(searched_job)
@@ -149,11 +149,11 @@ def test_what_is_measured_is_kept_and_zeros_stay(searched_job: Job, monkeypatch:
     assert "pruned alone" in report(searched_job)
 
     for name, share in (("sparse", 0.6), ("fours", 0.5)):
-        told, stored = made[name]["sparsity"], weights(searched_job, name)
+        record, stored = made[name]["sparsity"], weights(searched_job, name)
         layers = [value for key, value in stored.items() if value.ndim == 4]
         zeros = sum(int((value == 0).sum()) for value in layers)
-        assert zeros >= told["zeros"] >= share * told["weights"] * 0.95
-        assert told["compressed_bytes"] < told["parent_compressed_bytes"]
+        assert zeros >= record["zeros"] >= share * record["weights"] * 0.95
+        assert record["compressed_bytes"] < record["parent_compressed_bytes"]
         assert made[name]["inference"]["macs"] == dense["macs"]
     fours = [v for k, v in weights(searched_job, "fours").items() if v.ndim == 4 and v.shape[1] % 4 == 0]
     for value in fours:
@@ -164,8 +164,8 @@ def test_what_is_measured_is_kept_and_zeros_stay(searched_job: Job, monkeypatch:
 
 
 @pytest.mark.slow
-def test_what_was_measured_is_not_measured_again(searched_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed in the repair, a stage goes on with the network that it had found, and with its masks."""
+def test_killed_repair_resumes_without_a_new_latency_search(searched_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage killed during repair resumes with the network that the search selected, and with its masks."""
     save = EpochCheckpoint.on_train_epoch_end
 
     def fails_after_an_epoch(self: EpochCheckpoint, trainer: Any, module: Any) -> None:
@@ -203,7 +203,7 @@ def reaches_its_latency(made: dict[str, dict[str, Any]]) -> None:
 
 
 def only(job: Job, name: str) -> None:
-    """Leave one of the measured stages in the recipe."""
+    """Keep one of the added stages in the recipe."""
     job.write(deployed=False)
     stage = next(part for part in (QUICK + MEASURED).split("  - ") if part.startswith(f"{{id: {name},"))
     stage = stage.replace("repair: {", "repair: {ema: 0.9, ")
@@ -218,12 +218,12 @@ def report(job: Job) -> str:
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
-        ('pattern: "2:4", sparsity: 0.5', "sparsity: `pattern: 2:4` makes a half of the weights zero"),
-        ("repair: {select_on: validation}", "repair: sparsity rises through the epochs"),
-        ("repair: {select_on: test}", "repair: an epoch chosen on the test images"),
+        ('pattern: "2:4", sparsity: 0.5', "sparsity: `pattern: 2:4` fixes sparsity at 0.5"),
+        ("repair: {select_on: validation}", "repair: only the last epoch has the full sparsity"),
+        ("repair: {select_on: test}", "repair: checkpoint selection on the test split"),
     ],
 )
-def test_what_sparsity_refuses(done_job: Callable[[], Job], stage: str, message: str) -> None:
+def test_conflicting_sparsity_settings_are_rejected(done_job: Callable[[], Job], stage: str, message: str) -> None:
     job = done_job()
     job.write(deployed=False)
     line = f"  - {{id: sparse, kind: sparsify, from: distilled, {stage}}}\nmeasure:"

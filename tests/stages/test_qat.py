@@ -1,4 +1,4 @@
-"""Quantization-aware training, for real, on tiny data."""
+"""Quantization-aware training on tiny data."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from compress.quantization.pt2e import convert
 from compress.quantization.qat import BATCH_NORM, TRAINING, Freeze, prepare_aware, trained
 from compress.quantization.serialize import rebuild_graph, record_graph
 from compress.recipe.load import load_recipe
+from compress.results import Ledger
 from compress.stages.planned import PlannedStage
 from compress.stages.quantize import QuantizeStage
 from compress.stages.quantize.qat import train_aware
@@ -34,7 +35,7 @@ AWARE = """\
 
 
 def settled(model: nn.Module) -> nn.Module:
-    """With statistics of images, and scales of batch normalisation that are not 0."""
+    """Set batch norm statistics from images, and scales that are not 0."""
     torch.manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -46,7 +47,7 @@ def settled(model: nn.Module) -> nn.Module:
 
 
 def small() -> nn.Module:
-    """Two convolutions and a linear layer."""
+    """Create a network of two convolutions and a linear layer."""
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, bias=False))
     return settled(
@@ -55,7 +56,7 @@ def small() -> nn.Module:
 
 
 @pytest.mark.slow
-def test_what_was_pruned_is_trained_stored_exported_and_charged(done_job: Callable[[], Job]) -> None:
+def test_pruned_network_is_trained_stored_exported_and_charged(done_job: Callable[[], Job]) -> None:
     job = done_job()
     job.write(deployed=False)
     job.recipe.write_text(job.recipe.read_text().replace("measure:", AWARE + "measure:"))
@@ -70,7 +71,7 @@ def test_what_was_pruned_is_trained_stored_exported_and_charged(done_job: Callab
     parts = {part["what"]: part["macs"] for part in aware["training"]["parts"][len(pruned["training"]["parts"]) :]}
     fit = "quantization-aware training: forward and backward, 2 epochs"
     assert parts[fit] > 2 * 5 * 16 * 2.5 * inference["macs"], "forward and backward of the float network"
-    assert not any("embed" in what for what in parts), "the teacher's views were there"
+    assert not any("embed" in what for what in parts), "teacher embeddings are cached"
     assert aware["accuracy"]["top1"] >= pruned["accuracy"]["top1"] - 0.1
     for row in aware["artifacts"]:
         assert row["top1_agreement"] > 0.95 and row["max_abs_diff"] < 1, row
@@ -81,7 +82,7 @@ def test_what_was_pruned_is_trained_stored_exported_and_charged(done_job: Callab
 
 
 @pytest.mark.slow
-def test_what_is_stored_is_rebuilt_bit_for_bit_with_weights_of_seven_bits() -> None:
+def test_stored_network_is_rebuilt_bit_for_bit_with_seven_bit_weights() -> None:
     model, scheme = small(), QuantizationConfig(keep=("8",), aware=True)
     graph = prepare_aware(model, EXAMPLE, scheme)
     optimizer = torch.optim.SGD(graph.parameters(), 0.01)
@@ -96,7 +97,7 @@ def test_what_is_stored_is_rebuilt_bit_for_bit_with_weights_of_seven_bits() -> N
     assert losses[-1] < losses[0]
     again = prepare_aware(model, EXAMPLE, scheme)
     again.load_state_dict(graph.state_dict())
-    assert torch.equal(again.eval()(pixels), graph.eval()(pixels)), "a fit goes on from its state"
+    assert torch.equal(again.eval()(pixels), graph.eval()(pixels)), "training resumes from its state"
     converted = convert(trained(graph))
     state, scales = record_graph(converted)
     assert torch.equal(rebuild_graph(small(), EXAMPLE, state, scales, scheme)(pixels), converted(pixels))
@@ -106,7 +107,7 @@ def test_what_is_stored_is_rebuilt_bit_for_bit_with_weights_of_seven_bits() -> N
     assert integers and all(int(value.min()) >= -64 and int(value.max()) <= 63 for value in integers)
 
 
-def test_ranges_are_frozen_first_and_statistics_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_activation_ranges_are_frozen_before_batch_norm_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = prepare_aware(small(), EXAMPLE, QuantizationConfig(aware=True))
     freeze = Freeze(observers_until=0.5, batch_norm_until=0.75)
 
@@ -125,15 +126,15 @@ def test_ranges_are_frozen_first_and_statistics_then(monkeypatch: pytest.MonkeyP
     assert all(not node.args[TRAINING] for node in graph.graph.nodes if node.target == BATCH_NORM)
 
 
-def test_a_scale_of_zero_is_named_with_what_to_do() -> None:
+def test_zero_batch_norm_scale_is_reported_with_a_fix() -> None:
     with pytest.raises(CompressError, match=r"some of layer1\.0\.bn2 are 0, .*zero_init_last: false.*train it first"):
         prepare_aware(timm.create_model("resnet18", num_classes=2), EXAMPLE, QuantizationConfig(aware=True))
 
 
-def test_a_network_in_which_nothing_can_be_quantized_or_that_is_broken_is_one_line() -> None:
-    nothing = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+def test_network_without_quantizable_layers_or_with_nan_weights_is_rejected() -> None:
+    pooling = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
     with pytest.raises(CompressError, match="Sequential has no convolution or linear that could be quantized"):
-        prepare_aware(nothing, EXAMPLE, QuantizationConfig(aware=True))
+        prepare_aware(pooling, EXAMPLE, QuantizationConfig(aware=True))
     linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
     with pytest.raises(CompressError, match="no convolution or linear that could be quantized"):
         prepare_aware(linear, EXAMPLE, QuantizationConfig(keep=("1",), aware=True))
@@ -144,14 +145,14 @@ def test_a_network_in_which_nothing_can_be_quantized_or_that_is_broken_is_one_li
         prepare_aware(broken, EXAMPLE, QuantizationConfig(aware=True))
 
 
-def test_a_convolution_that_is_to_stay_in_float_is_refused() -> None:
+def test_keeping_a_convolution_in_float_is_rejected() -> None:
     with pytest.raises(CompressError, match=r"keep: torchao trains no convolution .* in float \(0\)"):
         prepare_aware(small(), EXAMPLE, QuantizationConfig(keep=("0",), aware=True))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
-def test_all_convolutions_of_resnet18(library: str) -> None:
+def test_all_convolutions_of_resnet18_are_quantized(library: str) -> None:
     from torchvision.models import resnet18
 
     model = settled(timm.create_model("resnet18", num_classes=4) if library == "timm" else resnet18(num_classes=4))
@@ -164,30 +165,31 @@ def test_all_convolutions_of_resnet18(library: str) -> None:
     ("change", "message"),
     [
         ("method: nncf, training: {}", "`method: nncf` quantizes a file, which cannot be trained"),
-        ("observer: minmax, training: {}", "`observer` is of calibration"),
-        ("keep_accuracy: 0.01, training: {}", "`keep_accuracy` is of calibration"),
-        ("training: {ema: 0.9}", "`ema` does not go with the graph that is trained"),
+        ("observer: minmax, training: {}", "`observer` is for post-training quantization only"),
+        ("keep_accuracy: 0.01, training: {}", "`keep_accuracy` is for post-training quantization only"),
+        ("training: {ema: 0.9}", "`ema` is not supported in quantization-aware training"),
         (
             "training: {losses: {ce: 1, embedding: 1}}",
-            "embedding reads features, which the trained graph does not show",
+            "embedding needs features, which quantization-aware training does not expose",
         ),
-        ("training: {select_on: test}", "an epoch chosen on the test images"),
+        ("training: {select_on: test}", "checkpoint selection on the test split"),
     ],
 )
-def test_what_does_not_go_together_is_refused(change: str, message: str) -> None:
+def test_conflicting_settings_are_rejected(change: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_recipe("quickstart", [f"stages.int8={{id: int8, kind: quantize, from: pruned, {change}}}"])
 
 
-def test_several_devices_are_refused() -> None:
+def test_several_devices_are_rejected() -> None:
     stage = "{id: int8, kind: quantize, from: pruned, training: {}}"
-    with pytest.raises(UsageError, match=r"on one device: set `trainer\.devices: 1`"):
+    with pytest.raises(UsageError, match=r"on one device only; set `trainer\.devices: 1`"):
         load_recipe("quickstart", [f"stages.int8={stage}", "trainer={devices: 2}"])
 
 
-def test_train_images_of_one_flat_colour_are_refused(tmp_path: Path) -> None:
+def test_flat_train_images_are_rejected(tmp_path: Path) -> None:
     stage = QuantizeStage.model_validate({"id": "aware", "kind": "quantize", "from": "dense", "training": {}})
     black = SimpleNamespace(train=SimpleNamespace(images=np.zeros((6, 3, 32, 32), np.uint8)))
-    work = SimpleNamespace(data=black, recipe=SimpleNamespace(seed=0))
+    context = SimpleNamespace(data=black, recipe=SimpleNamespace(seed=0))
+    planned, network = PlannedStage("aware", stage, "key", "dense"), SimpleNamespace(model=small())
     with pytest.raises(CompressError, match="each of the 6 train images is one flat colour"):
-        train_aware(work, PlannedStage("aware", stage, "key", "dense"), tmp_path, small(), {"resolution": 32})  # type: ignore[arg-type]
+        train_aware(context, planned, tmp_path, network, Ledger.start())  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A quantize stage with all of its settings, for real, on tiny data."""
+"""The quantize stage with all of its settings, on tiny data."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def held_job(done_job: Callable[[], Job]) -> Job:
     return job
 
 
-def test_layers_in_float_are_found_recorded_and_charged(held_job: Job) -> None:
+def test_layers_kept_in_float_are_recorded_and_charged(held_job: Job) -> None:
     finished = held_job.run_here()
     assert finished.returncode == 0, finished.stderr
     held = next(variant for variant in held_job.results()["variants"] if variant["id"] == "held")
-    found = held["quantization"]
-    assert found["observer"] == "percentile" and found["calibration_images"] == 24
-    assert found["keep"] == ["conv1.0", *found["keep_found"]]
-    assert found["trials"][0]["keep"] == []
-    last = next(trial for trial in found["trials"] if trial["keep"] == found["keep_found"])
+    record = held["quantization"]
+    assert record["observer"] == "percentile" and record["calibration_images"] == 24
+    assert record["keep"] == ["conv1.0", *record["keep_found"]]
+    assert record["trials"][0]["keep"] == []
+    last = next(trial for trial in record["trials"] if trial["keep"] == record["keep_found"])
     store = held_job.runs / "store" / held["stage_key"]
     network = load_variant(store)
     graph, quantization = network.model, network.architecture.quantization
     bits = layer_bits(graph)
-    assert not set(found["keep"]) & set(bits) and bits
+    assert not set(record["keep"]) & set(bits) and bits
     assert held["inference"]["bit_operations"] > 64 * held["inference"]["macs"]
     assert held["inference"]["quantized_convs"] < held["inference"]["total_convs"]
-    assert quantization and list(quantization.keep) == found["keep"]
+    assert quantization and list(quantization.keep) == record["keep"]
     parts = {part["what"]: part["macs"] for part in held["training"]["parts"]}
-    networks = len(found["trials"]) + len(found["sensitivity"])  # each is calibrated once, and none twice
+    networks = len(record["trials"]) + len(record["sensitivity"])  # each is calibrated exactly once
     (spent,) = (macs for what, macs in parts.items() if what.startswith("calibration on 24 images"))
     assert spent == networks * 24 * held["inference"]["macs"]
     assert any(what.startswith("validation of ") for what in parts)
@@ -62,7 +62,7 @@ FOUR = """\
 
 
 @pytest.mark.slow
-def test_weights_of_4_bits_are_measured_and_reported(done_job: Callable[[], Job]) -> None:
+def test_4_bit_weights_are_measured_and_reported(done_job: Callable[[], Job]) -> None:
     job = done_job()
     job.write(deployed=False)
     job.recipe.write_text(job.recipe.read_text().replace("measure:", FOUR + "measure:"))
@@ -85,8 +85,8 @@ def test_weights_of_4_bits_are_measured_and_reported(done_job: Callable[[], Job]
     assert "Widths of the quantized layers" in report and "4 and 8 (activations 8)" in report
 
 
-def test_what_cannot_be_done_is_one_line(held_job: Job) -> None:
-    def refused(old: str, new: str) -> str:
+def test_invalid_settings_are_one_line_errors(held_job: Job) -> None:
+    def error(old: str, new: str) -> str:
         text = held_job.recipe.read_text()
         held_job.recipe.write_text(text.replace(old, new))
         finished = held_job.run_here()
@@ -95,5 +95,5 @@ def test_what_cannot_be_done_is_one_line(held_job: Job) -> None:
         assert finished.returncode in (1, 2) and len(lines) == 1, finished.stderr
         return lines[0]
 
-    assert "no layer is called 'conv7'" in refused('"conv1.0"', "conv7")
-    assert "observer" in refused("observer: percentile", "observer: guess")
+    assert "no layer is called 'conv7'" in error('"conv1.0"', "conv7")
+    assert "observer" in error("observer: percentile", "observer: guess")

@@ -1,4 +1,4 @@
-"""`runtimes: auto`: every runtime that is here, and the fastest file that holds the accuracy by batch."""
+"""`runtimes: auto`: export to all installed runtimes, and select the fastest within the accuracy loss per batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from compress.results import RuntimeChoice, ValidationCheck
 from compress.stages.export import ExportStage, make
 from compress.utils.errors import CompressError, RecipeError
 
-HERE = ("onnxruntime", "openvino", "ncnn")
+INSTALLED = ("onnxruntime", "openvino", "ncnn")
 RECIPE = """\
 name: tiny
 data: {{source: image-folder, path: {root}/images, resolution: 32}}
@@ -41,15 +41,15 @@ def chosen(times: dict[str, list[float]], allowed: float, **losses: float) -> Ru
     return choose(times, checks, allowed, batch=1, left_out={})
 
 
-def test_of_several_as_fast_the_first_of_the_table_is_taken() -> None:
+def test_first_of_equally_fast_runtimes_is_selected() -> None:
     times = {"a": around(3.0), "b": around(2.0, 0.1, 1), "c": around(1.99, 0.1, 2), "d": around(2.5)}
     assert fastest(times) == ["b", "c"]
     assert fastest({"c": times["c"], "b": times["b"]}) == ["c", "b"]
-    # A wide interval makes no tie of what is far apart.
+    # A wide interval does not tie runtimes that are far apart.
     assert fastest({"a": [3.0, 3.0, 1.0, 3.0, 1.0], "b": [1.0, 2.0, 2.0, 2.0, 3.0]}) == ["b"]
 
 
-def test_a_file_that_loses_too_much_is_not_chosen_however_fast() -> None:
+def test_inaccurate_artifact_is_not_selected_however_fast() -> None:
     times = {"a": around(3.0), "b": around(1.0), "c": around(2.0)}
     record = chosen(times, 0.005, a=0.0, b=0.02, c=0.005)
     assert record.runtime == "c" and record.tied == ()
@@ -61,38 +61,38 @@ def test_a_file_that_loses_too_much_is_not_chosen_however_fast() -> None:
     assert none.runtime is None and none.candidates[0].ratio_to_choice is None
 
 
-def test_the_choice_of_each_batch_is_one_line() -> None:
+def test_choices_of_a_variant_are_one_line() -> None:
     rows = [{"batch": 1, "runtime": "a", "tied": ["b"], "allowed_loss": 0.005}, {"batch": 16, "runtime": None}]
     line = choice_line({"id": "int8", "choices": rows})
     assert "a (as fast within the interval: b) at batch 1, none at batch 16" in line and "0.5 points" in line
     assert choice_line({"id": "int8", "choices": None}) == ""
 
 
-def test_auto_stands_alone_in_a_recipe() -> None:
+def test_auto_excludes_other_runtimes() -> None:
     stage = "from: [distilled, int8]\n"
     for given in ("auto", "[auto]"):
         assert parse_recipe(GOOD.replace(stage, f"{stage}    runtimes: {given}\n")).stages[-1].auto  # type: ignore[union-attr]
-    with pytest.raises(RecipeError, match="'auto' stands for all runtimes"):
+    with pytest.raises(RecipeError, match="'auto' selects all runtimes"):
         parse_recipe(GOOD.replace(stage, f"{stage}    runtimes: [auto, openvino]\n"))
     with pytest.raises(RecipeError, match="or 'auto', not 'openvin'; did you mean 'openvino'"):
         parse_recipe(GOOD.replace(stage, f"{stage}    runtimes: [openvin]\n"))
 
 
-def test_every_runtime_is_asked_whether_it_takes_the_variant(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compress.stages.export.missing", lambda name: [] if name in HERE else ["something"])
+def test_auto_selects_runtimes_that_support_the_variant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compress.stages.export.missing", lambda name: [] if name in INSTALLED else ["something"])
     recipe = parse_recipe(GOOD.replace("from: [distilled, int8]\n", "from: [distilled, int8]\n    runtimes: auto\n"))
     stages = {stage.id: stage for stage in recipe.stages}
     export = stages["files"]
     assert isinstance(export, ExportStage)
     assert export._runtimes_for(stages["distilled"]) == ["onnxruntime", "openvino", "ncnn"]
-    assert export._runtimes_for(stages["int8"]) == ["onnxruntime", "openvino"]  # ncnn takes float networks only
+    assert export._runtimes_for(stages["int8"]) == ["onnxruntime", "openvino"]  # ncnn supports float networks only
 
 
-def test_a_run_exports_to_every_runtime_that_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_exports_to_every_installed_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> Path:
         raise CompressError("ncnn has no such operator")
 
-    monkeypatch.setattr("compress.stages.export.missing", lambda name: [] if name in HERE else ["something"])
+    monkeypatch.setattr("compress.stages.export.missing", lambda name: [] if name in INSTALLED else ["something"])
     monkeypatch.setattr(find_runtime("ncnn"), "build", fails)
     job = Job(tmp_path)
     for split, count in (("train", 12), ("test", 4)):
@@ -114,16 +114,18 @@ def test_a_run_exports_to_every_runtime_that_is_here(tmp_path: Path, monkeypatch
     assert "The fastest file of first, of those that lose no more than 100 points" in page
     again = job.run_here()
     assert again.returncode == 0 and "latency: taken from the store" in again.stderr + again.stdout
-    for here, says in (
-        (("ncnn",), "stage files/first: no installed runtime takes it: ncnn has no such operator"),
-        ((), "stage files/first: no runtime that takes first is installed; `compress-model doctor` says more"),
+    for installed, message in (
+        (("ncnn",), "stage files/first: export failed for every installed runtime: ncnn has no such operator"),
+        ((), "stage files/first: no installed runtime supports first; see `compress-model doctor`"),
     ):
-        monkeypatch.setattr("compress.stages.export.missing", lambda name, here=here: [] if name in here else ["some"])
+        monkeypatch.setattr(
+            "compress.stages.export.missing", lambda name, given=installed: [] if name in given else ["some"]
+        )
         failed = job.run_here()
-        assert failed.returncode == 1 and says in failed.stderr, failed.stderr
+        assert failed.returncode == 1 and message in failed.stderr, failed.stderr
 
 
-def test_a_quantized_file_that_runs_in_float_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quantized_artifact_that_runs_in_float_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(find_runtime("onnxruntime"), "coverage", lambda path: Coverage(0, 5, 0, 100))
     variant = make._Variant("int8", nn.Identity(), None, True, np.zeros((1, 1), np.float32))  # type: ignore[arg-type]
     with pytest.raises(CompressError, match="onnxruntime runs none of the 5 convolutions of int8 in integer"):

@@ -172,7 +172,7 @@ class Campaign:
         for job, file, way in self.copies([name, *self.run_files()[:1]]):
             if file == name:
                 status, output = self.call(job, "validate", str(job.runs / name))
-                noticed = status == 2 and ("recipe.yaml" in output or "no such recipe" in output)
+                noticed = status == 2 and ("recipe.yaml" in output or "recipe not found" in output)
                 self.note(name, way, "validate", status, output, [] if noticed else ["not noticed"])
 
     def artifacts(self, ways: tuple[str, ...]) -> None:
