@@ -97,7 +97,7 @@ def test_a_plugin_that_cannot_be_had_is_one_line(tmp_path: Path, name: str, text
 def test_a_loss_that_no_plugin_brings_is_named() -> None:
     from compress.recipe.load import load_recipe
 
-    with pytest.raises(UsageError, match=r"there is no own loss 'margin'; a plugin brings it: --plugin FILE\.py"):
+    with pytest.raises(UsageError, match=r"unknown plugin loss 'margin'; load its plugin with --plugin FILE\.py"):
         load_recipe("quickstart", ["stages.distilled.losses={kd: 1.0, own: {margin: 0.5}}"])
 
 

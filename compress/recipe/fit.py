@@ -79,19 +79,19 @@ def distillation_problems(fit: Distillation) -> Iterator[tuple[str, str]]:
     losses = fit.losses.named()
     for name in fit.losses.own:
         if name not in PLUGIN_LOSSES:
-            hint = did_you_mean(name, PLUGIN_LOSSES) or "; a plugin brings it: --plugin FILE.py"
-            yield "losses", f"there is no own loss {name!r}{hint}"
+            hint = did_you_mean(name, PLUGIN_LOSSES) or "; load its plugin with --plugin FILE.py"
+            yield "losses", f"unknown plugin loss {name!r}{hint}"
 
     def trains_classifier(loss: Loss | type[Loss]) -> bool:
         return loss.trains_classifier or (fit.classifier == "teacher" and loss.trains_projection)
 
     if not any(trains_classifier(loss) and max(loss.weight.start, loss.weight.end) > 0 for loss in losses.values()):
         able = listed(sorted(name for name, kind in LOSS_TYPES.items() if trains_classifier(kind)))
-        yield "losses", f"nothing is learnt by the classifier: give a weight to {able}"
+        yield "losses", f"no loss trains the classifier; give a weight to {able}"
     for name, loss in losses.items():
         if loss.online_only and fit.teacher == "stored":
-            yield "losses", f"`{name}` {loss.online_only}: it needs `teacher: live`"
+            yield "losses", f"`{name}` {loss.online_only}; set `teacher: live`"
         if loss.cached_only and fit.teacher == "live":
-            yield "losses", f"`{name}` {loss.cached_only}: it needs `teacher: stored`"
+            yield "losses", f"`{name}` {loss.cached_only}; set `teacher: stored`"
     if fit.verify and fit.teacher == "live":
-        yield "verify", "`verify` is about stored embeddings, and there are none with `teacher: live`"
+        yield "verify", "`verify` checks cached embeddings, which `teacher: live` has none of; remove it"
