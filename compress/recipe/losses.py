@@ -70,7 +70,7 @@ def _field(kind: type[Loss]) -> Any:
 
 
 if TYPE_CHECKING:
-    Losses = _Losses
+    Losses = _Losses  # type checkers know no losses by name
 else:
     Losses = create_model(
         "Losses",
@@ -78,10 +78,7 @@ else:
         __module__=__name__,
         __doc__=_Losses.__doc__,
         **{name: _field(kind) for name, kind in LOSS_TYPES.items()},
-        own=(
-            dict[Identifier, Own],
-            Field({}, description="losses of plugins, by registered name"),
-        ),
+        own=(dict[Identifier, Own], Field({}, description="losses of plugins, by registered name")),
     )
 
 
