@@ -38,11 +38,15 @@ def loss(name: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register a function as the loss `own: {NAME: ...}` of a recipe.
 
     The function takes the student's logits `[b, classes]`, the teacher's logits `[b, classes]` and the labels int64
-    `[b]` (-1 where there is none), then the recipe's `options` by keyword, and returns the mean over images, a scalar.
+    `[b]` (-1 for images without a label), then the recipe's `options` by keyword, and returns the mean over images, a
+    scalar. It is called with logits in float32, outside autocast. A loss that needs more than logits is a class of its
+    own, named in `compress.registry.LOSSES`.
     """
 
     def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        PLUGIN_LOSSES[name] = function
+        from compress.training.losses.common import full_precision
+
+        PLUGIN_LOSSES[name] = full_precision(function)
         return function
 
     return register

@@ -133,12 +133,12 @@ def make_ways(
     supervised = Fit(batch=args.batch, **SETTINGS)
     distilled = Distillation(batch=args.batch, views=1, **SETTINGS)
 
-    def ours(settings: Fit, answers: CachedTeacher | OnlineTeacher | None) -> Callable[[], None]:
+    def ours(settings: Fit, signal: CachedTeacher | OnlineTeacher | None) -> Callable[[], None]:
         def epoch() -> None:
             network = copy.deepcopy(student)
             preprocess = Preprocess(resolution=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
             with without_dead_taps(network, 32), tempfile.TemporaryDirectory() as folder:
-                module = FitModule(network, preprocess, [split], ONE, Views(), settings, answers, seed=0, image_macs=0)
+                module = FitModule(network, preprocess, [split], ONE, Views(), settings, signal, seed=0, image_macs=0)
                 fit(module, Trainer(accelerator="cpu"), Path(folder), "bench")
 
         return epoch

@@ -57,7 +57,7 @@ def violations(source: str, name: str = "it.py") -> Iterator[str]:
         if given.get("shell", "False") != "False":
             yield f"line {node.lineno}: shell"
         if (
-            called.endswith("import_module")
+            called.endswith(("import_module", "resolve_name"))
             and not isinstance(node.args[0], ast.Constant)
             and name not in IMPORTS_BY_NAME
         ):

@@ -1,4 +1,4 @@
-"""One term of a distillation's objective: its settings, what it needs, and how it is computed from a training step.
+"""One loss of a distillation: its settings, what it needs, and how it is computed from a training step.
 
 The losses themselves are in `compress/training/losses/`, one file each, named in `compress.registry.LOSSES`.
 """
@@ -34,11 +34,11 @@ class NumberOrSection(Section):
 
 
 class Ramp(NumberOrSection):
-    """A number that changes in the course of a fit; a plain number stays what it is."""
+    """A number that changes during a fit; a plain number is constant."""
 
     start: float = Field(ge=0)
     end: float = Field(ge=0)
-    until: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of the steps after which `end` holds")
+    until: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of the steps at which `end` is reached")
     shape: Literal["linear", "cosine"] = "linear"
 
     @classmethod
@@ -64,7 +64,7 @@ class Ramp(NumberOrSection):
 
 
 class Temperature(Ramp):
-    """What logits are divided by."""
+    """The temperature that logits are divided by."""
 
     start: float = Field(gt=0)
     end: float = Field(gt=0)
@@ -101,7 +101,7 @@ class Step:
 
 
 class Loss(NumberOrSection):
-    """A term of the objective; a number in its place is its weight."""
+    """A loss with its weight; a plain number sets the weight."""
 
     trains_classifier: ClassVar[bool] = False
     """Whether its gradient reaches the student's own classifier."""
@@ -136,9 +136,9 @@ class Loss(NumberOrSection):
 
 
 class Maps(Loss):
-    """A loss between feature maps; they are not stored, so it needs `teacher: live`."""
+    """A loss between feature maps, which are not cached: it needs `teacher: live`."""
 
     online_only: ClassVar[str | None] = "compares feature maps, which are not cached"
 
-    student_layer: str = Field(description="name of a layer of the student that gives maps [b, c, h, w]")
-    teacher_layer: str = Field(description="name of a layer of the teacher that gives maps [b, c, h, w]")
+    student_layer: str = Field(description="name of a student layer with output [b, c, h, w]")
+    teacher_layer: str = Field(description="name of a teacher layer with output [b, c, h, w]")

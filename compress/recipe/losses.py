@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, create_model
@@ -12,24 +11,24 @@ from pydantic_core import CoreSchema, core_schema
 
 from compress.recipe.base import Identifier, Section
 from compress.recipe.loss import Loss, Step
-from compress.registry import LOSSES, PLUGIN_LOSSES
+from compress.registry import LOSSES, PLUGIN_LOSSES, load_entry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-LOSS_TYPES: dict[str, type[Loss]] = {name: resolve_name(place) for name, place in LOSSES.items()}
+LOSS_TYPES: dict[str, type[Loss]] = {name: load_entry(place) for name, place in LOSSES.items()}
 
 
 class Own(Loss):
-    """A loss that a plugin brings."""
+    """A loss of a plugin."""
 
     trains_classifier: ClassVar[bool] = True
 
-    options: dict[str, bool | int | float | str] = Field({}, description="what its function takes besides")
+    options: dict[str, bool | int | float | str] = Field({}, description="keyword arguments of its function")
 
 
 class PluginLoss(Own):
-    """A loss that a plugin brings, with the name that it was registered by."""
+    """A loss of a plugin, with its registered name."""
 
     name: str
 
@@ -38,7 +37,7 @@ class PluginLoss(Own):
 
 
 class _Losses(Section):
-    """The terms of the objective, each with its weight; those that are not named are not computed."""
+    """The losses of a distillation with their weights; a loss that is not listed is not computed."""
 
     if TYPE_CHECKING:
         own: dict[Identifier, Own]
@@ -70,7 +69,7 @@ def _field(kind: type[Loss]) -> Any:
 
 
 if TYPE_CHECKING:
-    Losses = _Losses
+    Losses = _Losses  # type checkers know no losses by name
 else:
     Losses = create_model(
         "Losses",
@@ -78,19 +77,17 @@ else:
         __module__=__name__,
         __doc__=_Losses.__doc__,
         **{name: _field(kind) for name, kind in LOSS_TYPES.items()},
-        own=(
-            dict[Identifier, Own],
-            Field({}, description="losses of plugins, by the name that they were registered by"),
-        ),
+        own=(dict[Identifier, Own], Field({}, description="losses of plugins, by registered name")),
     )
 
 
 class Mix(Section):
-    """Images mixed in pairs: mixup (arXiv 1710.09412) or CutMix (arXiv 1905.04899).
+    """Mixup (arXiv 1710.09412) or CutMix (arXiv 1905.04899).
 
-    Labels are mixed. Of a stored teacher its answers to both images are mixed; a live one sees the mixed image.
+    Labels are mixed too. With a cached teacher its outputs for both images are mixed; an online one sees the mixed
+    image.
     """
 
     kind: Literal["mixup", "cutmix"]
-    alpha: float = Field(1.0, gt=0, description="the share of the first image is drawn from Beta(alpha, alpha)")
+    alpha: float = Field(1.0, gt=0, description="the share of the first image has the distribution Beta(alpha, alpha)")
     probability: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of the batches that are mixed")

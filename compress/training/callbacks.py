@@ -36,10 +36,10 @@ class EpochCheckpoint(Checkpoint):
         """Seconds of the fit until now, those before a resumption included."""
         return self.spent_before + time.monotonic() - self.started
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, float]:
         return {"spent": self.spent}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
         self.spent_before = state_dict["spent"]
 
     def on_train_epoch_end(self, trainer: L.Trainer, _: L.LightningModule) -> None:

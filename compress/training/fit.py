@@ -17,8 +17,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from compress.recipe.schema import Trainer
 from compress.training.callbacks import DIGESTS, EpochCheckpoint, FitProgress, LostStepCounter
-from compress.training.module import Diverged, DivergedEpoch, EpochPoint, FitModule
+from compress.training.module import FitModule
 from compress.training.optim import DIVERGENCE_LR_FACTOR
+from compress.training.state import Diverged, DivergedEpoch, EpochPoint
 from compress.utils.console import say
 from compress.utils.errors import CompressError, first_line
 from compress.utils.hashing import file_digest

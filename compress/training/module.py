@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
@@ -26,57 +25,12 @@ from compress.training.losses.ce import labelled_cross_entropy
 from compress.training.mixing import mix_batch
 from compress.training.objective import Objective
 from compress.training.optim import DIVERGENCE_LR_FACTOR, lr_factor, make_ema, make_optimizer
+from compress.training.state import Diverged, DivergedEpoch, FitState
 from compress.training.teacher_signal import CachedTeacher, TeacherSignal
-from compress.utils.errors import CompressError
 
 GPU_SHARE = 0.5  # of the free memory of a GPU that preloaded images may take
 EXPLODED = 1000.0  # times the first step's loss, or 1 if that is more
 CHECK_EVERY = 50  # steps between two losses that are read: each reading waits for the device
-
-
-class EpochPoint(TypedDict):
-    """MACs spent until the end of an epoch, and the accuracy then."""
-
-    macs: float
-    top1: float
-
-
-class DivergedEpoch(TypedDict):
-    """An epoch in which a fit diverged, and its loss then, as text: JSON has no NaN."""
-
-    epoch: int
-    loss: str
-
-
-@dataclass
-class FitState:
-    """What a fit's checkpoint has beside what Lightning puts into it; plain values and tensors.
-
-    Attributes:
-        curve: One point per epoch.
-        best: Weights of the epoch with the best accuracy, if one is selected.
-        first_loss: Loss of the first step.
-        diverged: Each time that the fit went back to its last good state.
-    """
-
-    curve: list[EpochPoint] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
-    first_loss: float | None = None
-    diverged: list[DivergedEpoch] = field(default_factory=list)
-
-
-class Diverged(CompressError):
-    """Raised when the training loss is NaN, inf or has exploded.
-
-    Args:
-        loss: The loss.
-        epoch: Number of the epoch, from 1.
-        at_once: In the epoch's first step, so the state after the epoch before is not good either.
-    """
-
-    def __init__(self, loss: float, epoch: int, at_once: bool) -> None:
-        self.loss, self.epoch, self.at_once = loss, epoch, at_once
-        super().__init__(f"the loss is {loss:.3g} in epoch {epoch}")
 
 
 class FitModule(L.LightningModule):

@@ -87,15 +87,15 @@ class Objective(nn.Module):
             if projected is not None and self.uses_head:
                 logits = self.head(projected.float())
         step = Step(
-            logits,
-            features,
-            projected,
-            teacher_logits,
-            teacher_embeddings,
-            labels,
-            progress,
-            label_smoothing,
-            sample_negatives,
+            logits=logits,
+            features=features,
+            projected=projected,
+            teacher_logits=teacher_logits,
+            teacher_embeddings=teacher_embeddings,
+            labels=labels,
+            progress=progress,
+            label_smoothing=label_smoothing,
+            sample_negatives=sample_negatives,
         )
         total = logits.new_zeros(())
         for name, loss in self.losses.items():

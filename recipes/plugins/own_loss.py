@@ -1,4 +1,4 @@
-"""A loss of one's own.
+"""A plugin loss.
 
     compress-model run quickstart --plugin recipes/plugins/own_loss.py \
         --set "stages.distilled.losses={kd: 1.0, own: {margin: {weight: 0.5, options: {gap: 2.0}}}}"
@@ -12,13 +12,13 @@ from compress.plugins import loss
 
 @loss("margin")
 def margin(student: Tensor, teacher: Tensor, labels: Tensor, gap: float = 1.0) -> Tensor:
-    """The teacher's top class leads the student's logits by a gap, or the lack of it is the loss.
+    """Hinge loss: the teacher's top class leads the student's logits by a gap.
 
     Args:
-        student: logits `[b, classes]`.
-        teacher: logits `[b, classes]`.
-        labels: int64 `[b]`, -1 where there is none; not looked at.
-        gap: how much it is to lead by.
+        student: Logits `[b, classes]`.
+        teacher: Logits `[b, classes]`.
+        labels: int64 `[b]`, -1 for images without a label; unused.
+        gap: Required lead, in logits.
     """
     top = teacher.argmax(1, keepdim=True)
     others = student.scatter(1, top, float("-inf"))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from compress.recipe.loss import Maps, Step
-from compress.training.losses._math import full_precision, same_size
+from compress.training.losses.common import full_precision, same_size
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Attention(Maps):
-    """Attention transfer (arXiv 1612.03928)."""
+    """Attention transfer between feature maps (arXiv 1612.03928)."""
 
     def compute(self, step: Step) -> Tensor:
         assert step.maps is not None

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from compress.recipe.loss import Loss, Step
-from compress.training.losses._math import full_precision
+from compress.training.losses.common import full_precision
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class CrossEntropy(Loss):
-    """Cross-entropy, on the labelled images only."""
+    """Cross-entropy with the labels, on labelled images only."""
 
     trains_classifier: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = True

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from compress.recipe.loss import Loss, Step
-from compress.training.losses._math import full_precision, unit
+from compress.training.losses.common import full_precision, unit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Crd(Loss):
-    """Contrastive representation distillation (arXiv 1910.10699); negatives are the teacher's stored embeddings."""
+    """Contrastive representation distillation (arXiv 1910.10699); negatives are cached embeddings."""
 
     trains_projection: ClassVar[bool] = True
     reads_features: ClassVar[bool] = True
@@ -42,7 +42,7 @@ def crd(student: Tensor, teacher: Tensor, negatives: Tensor, temperature: float 
     positive `count` times.
 
     Unlike the authors' code, which adds the loss with the teacher as the anchor, holds both sides in memory banks of
-    running means and fixes Z in the first step, the student is the only anchor, negatives are the stored embeddings
+    running means and fixes Z in the first step, the student is the only anchor, negatives are the cached embeddings
     themselves, the same for all images of the batch, and Z is that of the step. The teacher's side is not projected.
     """
     import torch.nn.functional as F

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from compress.recipe.loss import Loss, Step, Temperature
-from compress.training.losses._math import full_precision, one_if_constant
+from compress.training.losses.common import full_precision, one_if_constant
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Dist(Loss):
-    """Pearson correlation of predictions, of images and of classes (DIST, arXiv 2205.10536)."""
+    """Pearson correlation of predictions, per image and per class (DIST, arXiv 2205.10536)."""
 
     trains_classifier: ClassVar[bool] = True
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from compress.recipe.loss import Loss, Step, Temperature
-from compress.training.losses._math import full_precision, kl_divergence
+from compress.training.losses.common import full_precision, kl_divergence
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Dkd(Loss):
-    """Decoupled knowledge distillation (arXiv 2203.08679); images without a label have the teacher's top class."""
+    """Decoupled knowledge distillation (arXiv 2203.08679); the teacher's top class replaces missing labels."""
 
     trains_classifier: ClassVar[bool] = True
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from compress.recipe.loss import Loss, Step
-from compress.training.losses._math import full_precision, unit
+from compress.training.losses.common import full_precision, unit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Embedding(Loss):
-    """Distance of the student's features, projected, from the teacher's embeddings (after arXiv 1412.6550)."""
+    """Distance of projected student features from teacher embeddings (after arXiv 1412.6550)."""
 
     trains_projection: ClassVar[bool] = True
     reads_features: ClassVar[bool] = True

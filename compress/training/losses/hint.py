@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from compress.recipe.loss import Maps, Step
-from compress.training.losses._math import full_precision, same_size
+from compress.training.losses.common import full_precision, same_size
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Hint(Maps):
-    """Feature hints with an adapter made to fit (arXiv 1412.6550)."""
+    """Squared difference of feature maps, the student's through a 1x1 convolution (FitNets, arXiv 1412.6550)."""
 
     trains_adapter: ClassVar[bool] = True
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from compress.recipe.loss import Loss, Step, Temperature
-from compress.training.losses._math import full_precision, kl_divergence, one_if_constant
+from compress.training.losses.common import full_precision, kl_divergence, one_if_constant
 
 if TYPE_CHECKING:
     from torch import Tensor

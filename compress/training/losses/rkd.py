@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from compress.recipe.loss import Loss, Step
-from compress.training.losses._math import full_precision, unit
+from compress.training.losses.common import full_precision, unit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class RkdDistance(Loss):
-    """Distances between images (arXiv 1904.05068)."""
+    """Relational distillation of distances between images (arXiv 1904.05068)."""
 
     reads_features: ClassVar[bool] = True
 
@@ -21,7 +21,7 @@ class RkdDistance(Loss):
 
 
 class RkdAngle(Loss):
-    """Angles between images (arXiv 1904.05068)."""
+    """Relational distillation of angles between images (arXiv 1904.05068)."""
 
     reads_features: ClassVar[bool] = True
 
