@@ -28,7 +28,7 @@ SAFE_YAML = {"parse", "safe_load", "safe_dump", "SafeLoader", "CSafeLoader", "YA
 # Modules whose names come from a table of the package, or are written out where they are used.
 IMPORTS_BY_NAME = {
     *("compress/__init__.py", "compress/report/__init__.py", "compress/deployment/runtimes.py"),
-    *("compress/measurement/counters.py", "compress/quantization/ptq.py"),
+    *("compress/measurement/counters.py", "compress/registry.py"),
     *("tests/stress/campaign.py", "tests/stress/damage_campaign.py"),
     "compress/plugins.py",  # of the command line and of entry points: the schema has no key for one
 }

@@ -38,7 +38,7 @@ def refuse_calibration(batches: Iterable[Tensor], what: str = "calibration") -> 
         images += len(batch)
         varied = varied or bool((batch.flatten(2).amax(2) != batch.flatten(2).amin(2)).any())
     if not images:
-        raise CompressError(f"there are no {what} images")
+        raise CompressError(f"no {what} images")
     if not varied:
         raise CompressError(
             f"each of the {images} {what} images is one flat colour (all black, say): "

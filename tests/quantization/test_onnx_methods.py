@@ -1,0 +1,119 @@
+"""The methods that quantize a network's ONNX file, beside the one that quantizes its graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+from compress.deployment.export import export
+from compress.deployment.runtimes import find_runtime
+from compress.quantization.config import QuantizationConfig
+from compress.quantization.method import Quantized
+from compress.quantization.onnx_network import OnnxNetwork
+from compress.quantization.ptq import quantize
+from compress.recipe.load import load_recipe
+from compress.utils.errors import CompressError, UsageError
+
+IN_A_FILE = ("nncf", "onnxruntime")
+EXAMPLE = torch.zeros(2, 3, 32, 32)
+PREPROCESS = {"resolution": 32, "mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic", "classes": [*"abcd"]}
+
+
+def images(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def made(network: nn.Module) -> dict[str, Quantized]:
+    return {method: quantize(network, [images(8)], EXAMPLE, method=method) for method in IN_A_FILE}
+
+
+@pytest.mark.parametrize("method", IN_A_FILE)
+def test_openvino_and_onnx_runtime_run_every_convolution_in_integer(
+    method: str, made: dict[str, Quantized], tmp_path: Path
+) -> None:
+    network = made[method].network
+    built = export(network, tmp_path, ["onnxruntime", "openvino"], PREPROCESS)
+    assert isinstance(network, OnnxNetwork) and built["onnxruntime"].read_bytes() == network.file
+    pixels = images(4, 5)
+    for runtime, path in built.items():
+        covered = find_runtime(runtime).coverage(path)
+        assert covered.integer_convs == covered.convs > 0 and (covered.share or 0) > 0.9, runtime
+        answers = find_runtime(runtime).load(path, 1)(pixels.numpy())
+        np.testing.assert_allclose(answers, network(pixels).numpy(), atol=0.02)
+    with pytest.raises(UsageError, match="the runtime inductor takes no network that was quantized as an ONNX file"):
+        export(network, tmp_path, ["inductor"], PREPROCESS)
+
+
+def test_the_linear_layers_of_a_transformer_are_quantized() -> None:
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1, num_classes=4).eval()
+    quantized = quantize(model, [images(1)], EXAMPLE, QuantizationConfig(keep=("head",)), "onnxruntime")
+    layers = {name for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    assert set(quantized.layers) == layers - {"head"}
+
+
+class Odd(nn.Module):
+    """Has an operator that ONNX lacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.special.bessel_j0(self.convolution(inputs)).mean((2, 3))
+
+
+@pytest.mark.parametrize("method", IN_A_FILE)
+def test_an_operator_that_onnx_lacks_is_refused_in_one_line(method: str) -> None:
+    with pytest.raises(CompressError, match=r"Odd cannot be exported to ONNX: .*bessel_j0") as caught:
+        quantize(Odd().eval(), [images(2)], EXAMPLE, method=method)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_cut_short_is_refused(made: dict[str, Quantized], tmp_path: Path) -> None:
+    network = made["nncf"].network
+    assert isinstance(network, OnnxNetwork)
+    (tmp_path / "model.onnx").write_bytes(network.file[: len(network.file) // 2])
+    with pytest.raises(CompressError, match="ONNX Runtime cannot read the quantized network"):
+        OnnxNetwork.read(tmp_path / "model.onnx")(images(1))
+
+
+def test_what_a_library_raises_becomes_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise KeyError("an operator")
+
+    monkeypatch.setattr("compress.quantization.onnxruntime_static.quantize_file", refuse)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    with pytest.raises(CompressError, match="onnxruntime cannot quantize Sequential: 'an operator'"):
+        quantize(model, [images(4)], EXAMPLE, method="onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("{method: nncf, observer: entropy}", "`method: nncf` has no 'entropy'; it has mean, minmax, histogram or"),
+        ("{method: onnxruntime, bias_correction: fast}", "`method: onnxruntime` cannot do that; nncf can"),
+        ("{equalize: true}", "`method: torchao` cannot do that; nncf can"),
+        ("{method: tensorflow}", "must be 'torchao', 'nncf' or 'onnxruntime'"),
+    ],
+)
+def test_a_setting_that_a_method_lacks_is_refused_with_those_that_have_it(change: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_recipe("quickstart", [f"stages.int8={{id: int8, kind: quantize, from: pruned, {change[1:]}"])
+
+
+def test_a_runtime_that_reads_no_onnx_is_refused_with_the_recipe() -> None:
+    changes = ["stages.int8.method=nncf", "stages.files.runtimes=[onnxruntime, inductor]"]
+    with pytest.raises(UsageError, match="inductor takes no networks quantized by nncf: give int8 an export stage"):
+        load_recipe("quickstart", changes)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CompressError, match=r"model\.onnx cannot be read: No such file"):
+        OnnxNetwork.read(tmp_path / "model.onnx")
