@@ -1,4 +1,4 @@
-"""What is said of the answers to the test images, on logits that are small enough to be worked out by hand."""
+"""Predictions on the test images, on logits that are small enough to be worked out by hand."""
 
 from __future__ import annotations
 
@@ -14,54 +14,55 @@ from compress.data.prepared import ImageData, Split
 from compress.pipeline.predictions import Predictions, bits, class_changes, digest_of, disagreements, thumbnail
 
 
-def answered(labels: Sequence[int], classes: str = "abc", **logits: Sequence[Sequence[float]]) -> Predictions:
+def predictions(labels: Sequence[int], classes: str = "abc", **logits: Sequence[Sequence[float]]) -> Predictions:
     images = np.arange(len(labels) * 3 * 4 * 6, dtype=np.uint8).reshape(-1, 3, 4, 6)
     test = Split(images, np.array(labels))
     data = ImageData("tiny", tuple(classes), 4, test, test, test, test, "", 0)
     return Predictions(data, {name: np.array(rows, np.float32) for name, rows in logits.items()})
 
 
-def said(*answers: int) -> list[list[float]]:
-    return [[float(answer == k) for k in range(3)] for answer in answers]
+def logits(*classes: int) -> list[list[float]]:
+    return [[float(own == k) for k in range(3)] for own in classes]
 
 
 def test_classes_and_moves() -> None:
-    found = answered([0, 0, 0, 1, 1, 2], t=said(0, 0, 1, 1, 1, 0), s=said(1, 1, 0, 1, 1, 1))
+    found = predictions([0, 0, 0, 1, 1, 2], t=logits(0, 0, 1, 1, 1, 0), s=logits(1, 1, 0, 1, 1, 1))
     assert found.paired("t")["s"] == (2, 1, 6)
     (change,) = class_changes(found, "t")
-    (row,) = change["classes"]  # of class c the answer moved, but neither is right
-    counts = [row[key] for key in ("class", "images", "reference_correct", "variant_correct")]
-    assert counts == ["a", 3, 2, 1] and (row["only_reference"], row["only_variant"]) == (2, 1)
-    assert row["difference"] == pytest.approx(1 / 3) and row["difference_ci95"][0] < 0 < row["difference_ci95"][1]
-    assert [tuple(move.values()) for move in change["moves"]] == [
+    (row,) = change.classes  # of class c the prediction moved, but neither is right
+    assert (row.name, row.images, row.reference_correct, row.variant_correct) == ("a", 3, 2, 1)
+    assert (row.only_reference, row.only_variant) == (2, 1)
+    assert row.difference == pytest.approx(1 / 3) and row.difference_ci95[0] < 0 < row.difference_ci95[1]
+    assert [tuple(move.model_dump().values()) for move in change.moves] == [
         ("a", "a", "b", 2),
         ("a", "b", "a", 1),
         ("c", "a", "b", 1),
     ]
+    assert (change.classes_left_out, change.moves_left_out) == (0, 0)
 
 
-def test_what_answers_the_same_has_no_changes() -> None:
-    found = answered([0, 1], t=said(0, 1), s=said(0, 1))
+def test_the_same_predictions_have_no_changes() -> None:
+    found = predictions([0, 1], t=logits(0, 1), s=logits(0, 1))
     (change,) = class_changes(found, "t")
-    assert change["classes"] == change["moves"] == []
-    assert disagreements(found, "t", "s")["examples"] == []
+    assert change.classes == change.moves == ()
+    assert disagreements(found, "t", "s").examples == ()
 
 
 def test_one_class() -> None:
-    found = answered([0, 0], "a", t=[[1.0], [2.0]], s=[[0.0], [0.0]])
-    assert class_changes(found, "t")[0]["classes"] == [] and disagreements(found, "t", "s")["images"] == 0
+    found = predictions([0, 0], "a", t=[[1.0], [2.0]], s=[[0.0], [0.0]])
+    assert class_changes(found, "t")[0].classes == () and disagreements(found, "t", "s").images == 0
 
 
-def test_the_teachers_surest_images_come_first_and_only_a_dozen() -> None:
-    sure = [2.0, 5.0, 1.0, *np.linspace(0.1, 0.9, 17)]
-    found = answered([0] * 20, t=[[margin, 0.0, 0.0] for margin in sure], s=said(*[1] * 20))
+def test_the_most_certain_images_of_the_teacher_come_first_and_at_most_a_dozen() -> None:
+    margins = [2.0, 5.0, 1.0, *np.linspace(0.1, 0.9, 17)]
+    found = predictions([0] * 20, t=[[margin, 0.0, 0.0] for margin in margins], s=logits(*[1] * 20))
     record = disagreements(found, "t", "s")
-    assert (record["images"], record["of"], len(record["examples"])) == (20, 20, 12)
-    assert [example["image"] for example in record["examples"]][:4] == [1, 0, 2, 19]
-    first = record["examples"][0]
-    assert first["label"] == first["teacher"]["class"] == "a" and first["student"]["class"] == "b"
-    assert first["teacher"]["probability"] == pytest.approx(np.exp(5) / (np.exp(5) + 2))
-    assert "the 12 of them that t is most certain of" in record["rule"]
+    assert (record.images, record.of, len(record.examples)) == (20, 20, 12)
+    assert [example.image for example in record.examples][:4] == [1, 0, 2, 19]
+    first = record.examples[0]
+    assert first.label == first.teacher.name == "a" and first.student.name == "b"
+    assert first.teacher.probability == pytest.approx(np.exp(5) / (np.exp(5) + 2))
+    assert "the 12 of them that t is most certain of" in record.rule
 
 
 @pytest.mark.parametrize(("height", "width", "shown"), [(32, 32, (32, 32)), (300, 200, (64, 96)), (4, 400, (96, 1))])
@@ -72,7 +73,7 @@ def test_a_thumbnail_is_a_small_picture(height: int, width: int, shown: tuple[in
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == shown
 
 
-def test_bits_are_in_the_order_of_the_images() -> None:
+def test_bits_follow_the_order_of_the_images() -> None:
     assert bits(np.array([1, 0, 0, 0, 0, 0, 0, 1, 1], bool)) == "8180"
 
 
