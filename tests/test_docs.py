@@ -27,6 +27,7 @@ from support import Job, environment, follows_the_schema, typed
 import compress
 from compress.deployment.runtimes import missing
 from compress.recipe import load_recipe, parse_recipe
+from compress.results import RunRecord
 
 CHECKOUT = Path(compress.__file__).parents[1]
 README = CHECKOUT / "README.md"
@@ -169,7 +170,7 @@ def test_quickstart_figures_follow_from_its_results(runs: Path) -> None:
         run_cli(("compress-model", "run", "quickstart"), runs)
     for path in runs.glob("runs/quickstart/*/results.json"):
         results = json.loads(path.read_text())
-        assert recompute(results, results["efficiency"][0]["trend"]) > 100
+        assert recompute(RunRecord.model_validate(results)) > 100
         follows_the_schema(results)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from results_factory import example
 from support import environment
 
 
@@ -81,19 +82,20 @@ def test_a_trend_is_not_extrapolated_beyond_its_years() -> None:
 
 
 def test_savings_of_a_run_become_months(tmp_path: Path) -> None:
-    results = {
-        "efficiency": [
-            {
-                "reference": "dense",
-                "variants": [
-                    {"id": "half", "granted": True, "doublings": {"macs": 1.0}},
-                    {"id": "worse", "granted": False, "doublings": {"macs": 3.0}},
-                    {"id": "same", "granted": True, "doublings": {"macs": 0.0}},
-                ],
-            }
-        ],
-        "training_efficiency": [{"baseline": "scratch", "variant": "distilled", "doublings": 2.0}],
-    }
+    results = example()
+    saving = results["efficiency"][1]["variants"][0]
+    doublings = {"half": (True, 1.0), "worse": (False, 3.0), "same": (True, 0.0)}
+    results["efficiency"] = [
+        {
+            **results["efficiency"][1],
+            "reference": "dense",
+            "variants": [
+                {**saving, "id": id, "granted": granted, "doublings": {**saving["doublings"], "macs": macs}}
+                for id, (granted, macs) in doublings.items()
+            ],
+        }
+    ]
+    results["training_efficiency"][0] |= {"baseline": "scratch", "variant": "distilled", "doublings": 2.0}
     (tmp_path / "results.json").write_text(json.dumps(results))
     half, distilled = bases("--run", str(tmp_path))["epoch-fp32"]["savings"]
     assert half["variant"] == "half" and half["months_of_gap"] is None
@@ -111,9 +113,9 @@ def test_plot_writes_an_svg(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["--basis", "moore"], 2, "there is no trend 'moore'; there are energy, epoch-fp32"),
-        (["--start", "2024", "--end", "2012"], 2, "--end 2012 does not come after --start 2024"),
-        (["--run", "nowhere"], 1, "nowhere has no results.json"),
+        (["--basis", "moore"], 2, "unknown trend 'moore'; choose from energy, epoch-fp32"),
+        (["--start", "2024", "--end", "2012"], 2, "--end 2012 must be later than --start 2024"),
+        (["--run", "nowhere"], 1, "nowhere is not a run: it has no results.json"),
         (["--models", "nowhere.csv"], 2, "nowhere.csv cannot be read: No such file"),
         (["--plot", "gap.docx"], 1, "the chart cannot be written to gap.docx"),
     ],

@@ -1,15 +1,14 @@
-"""What a million inferences cost, and what making a variant has cost on top of its reference."""
+"""Cost of a million inferences, and of making a variant on top of its reference."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from results_factory import TREND, inference, latency_row, training
+from results_factory import variant as make_variant
 
 from compress.efficiency.deployment import costs_of_million, price_per_million, seconds_per_million
-from compress.efficiency.savings import worth
-
-TREND = {"name": "t", "growth": 4.1, "hardware": 1.352, "basis": "b", "source": "s"}
+from compress.efficiency.savings import savings
+from compress.results import DeviceProfile, InferenceEnergy, Variant
 
 
 def test_a_million_images() -> None:
@@ -20,28 +19,20 @@ def test_a_million_images() -> None:
 
 
 def test_the_lowest_time_per_image_counts() -> None:
-    rows = [
-        {"runtime": "onnxruntime", "precision": "fp32", "batch": 1, "p50_ms": 3.0},
-        {"runtime": "openvino", "precision": "int8", "batch": 16, "p50_ms": 32.0},
+    rows = [latency_row("onnxruntime", 1, 3.0), latency_row("openvino", 16, 32.0, precision="int8")]
+    energy = InferenceEnergy(value=0.002, method="estimated")
+    variants = [
+        make_variant("a", inference=inference(latency=rows, energy=energy)),
+        make_variant("b", inference=inference(latency=[])),
     ]
-    variants: list[dict[str, Any]] = [
-        {"id": "a", "inference": {"latency": rows, "energy_j": {"value": 0.002, "method": "estimated"}}},
-        {"id": "b", "inference": {"latency": []}},
-    ]
-    (found,) = costs_of_million(variants, {"price_per_hour": 0.9})
-    assert (found["id"], found["runtime"], found["batch"], found["seconds"]) == ("a", "openvino", 16, 2000)
-    assert found["price"] == pytest.approx(0.5) and found["energy_j"] == pytest.approx(2000)
-    assert costs_of_million(variants, {"price_per_hour": None})[0]["price"] is None
+    (cost,) = costs_of_million(variants, 0.9)
+    assert (cost.id, cost.runtime, cost.batch, cost.seconds) == ("a", "openvino", 16, 2000)
+    assert cost.price == pytest.approx(0.5) and cost.energy_j == pytest.approx(2000)
+    assert costs_of_million(variants, None)[0].price is None
 
 
-def variant(id: str, kind: str, parent: str | None, macs: int, training: int) -> dict[str, Any]:
-    return {
-        "id": id,
-        "kind": kind,
-        "parent": parent,
-        "inference": {"macs": macs, "bit_operations": macs * 1024, "latency": []},
-        "training": {"macs": training, "curve": []},
-    }
+def variant(id: str, kind: str, parent: str | None, macs: int, spent: int) -> Variant:
+    return make_variant(id, kind, parent=parent, inference=inference(macs), training=training(spent))
 
 
 CHAIN = [
@@ -51,7 +42,7 @@ CHAIN = [
     variant("int8", "quantize", "pruned", 500, 11_000_500),
     variant("shrunk", "shrink", "pruned", 480, 10_000_000),
 ]
-PAIRED = dict.fromkeys(("teacher", "distilled", "pruned", "int8", "shrunk"), (20, 22, 2500))
+PAIRED = dict.fromkeys(("teacher", "distilled", "pruned", "int8", "shrunk"), (20, 20, 1000))
 
 
 @pytest.mark.parametrize(
@@ -64,21 +55,22 @@ PAIRED = dict.fromkeys(("teacher", "distilled", "pruned", "int8", "shrunk"), (20
     ],
 )
 def test_making_a_variant_counts_once(reference: str, name: str, effort: int) -> None:
-    records = worth(CHAIN, reference, 0.01, TREND, PAIRED)["variants"]
-    record = next(record for record in records if record["id"] == name)
-    c_b = next(v for v in CHAIN if v["id"] == reference)["inference"]["macs"]
-    c_c = next(v for v in CHAIN if v["id"] == name)["inference"]["macs"]
-    assert record["lifetime"]["effort"] == effort
-    assert record["break_even_queries"] == pytest.approx(effort / (c_b - c_c))
+    entry = savings(CHAIN, reference, 0.02, TREND, PAIRED)
+    record = next(record for record in entry.variants if record.id == name)
+    c_b = next(v for v in CHAIN if v.id == reference).inference.macs
+    c_c = next(v for v in CHAIN if v.id == name).inference.macs
+    assert record.lifetime is not None and record.lifetime.effort == effort
+    assert record.break_even_queries == pytest.approx(effort / (c_b - c_c))
 
 
 def test_a_deployment_has_its_own_queries_cache_and_share() -> None:
-    profile = {"queries": 5e7, "hit_rate": 0.5, "inference_share": 0.9}
-    records = worth(CHAIN, "distilled", 0.01, TREND, PAIRED, profile)["variants"]
-    life = next(record for record in records if record["id"] == "pruned")["lifetime"]
-    ratios = {at["queries"]: at["ratio"] for at in life["at_queries"]}
+    profile = DeviceProfile(name="d", queries=5e7, hit_rate=0.5, inference_share=0.9)
+    entry = savings(CHAIN, "distilled", 0.02, TREND, PAIRED, profile)
+    life = next(record for record in entry.variants if record.id == "pruned").lifetime
+    assert life is not None
+    ratios = {at.queries: at.ratio for at in life.at_queries}
     assert ratios[5e7] == pytest.approx((9e6 + 2.5e7 * 1000) / (11e6 + 2.5e7 * 500))
-    assert life["at_inference_share"] == {
+    assert life.at_inference_share is not None and life.at_inference_share.model_dump() == {
         "share": 0.9,
         "ratio": pytest.approx(1 / (0.1 + 0.9 / 2)),
         "ceiling": pytest.approx(10),

@@ -1,89 +1,108 @@
-"""Budgets held against figures, worked out by hand; what is another device's is not known, and not guessed."""
+"""Budgets compared with figures worked out by hand; figures of another device are unknown, and never guessed."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from results_factory import TREND, energy_row, inference, latency_row
+from results_factory import variant as make_variant
 
 from compress.efficiency.deployment_fit import deployment_fits
+from compress.results import (
+    Artifact,
+    Budgets,
+    DeploymentFit,
+    DeviceProfile,
+    Doublings,
+    InferenceEnergy,
+    Savings,
+    Variant,
+    VariantSavings,
+)
 
 EPYC = "AMD EPYC 9V74 80-Core Processor"
-BUDGETS = dict.fromkeys(("latency_ms", "memory_mb", "size_mb", "energy_j"))
 
 
-def variant(name: str, macs: int, bits: int, p99: float, megabytes: float, **inference: Any) -> dict[str, Any]:
+def variant(name: str, macs: int, bits: int, p99: float, megabytes: float, **changes: Any) -> Variant:
+    """A variant with two rows of latency and two files; `bits` is the bit operations per MAC."""
     rows = [
-        {"runtime": "openvino", "batch": 1, "threads": 2, "p50_ms": p99 / 2, "p99_ms": p99},
-        {"runtime": "openvino", "batch": 16, "threads": 2, "p50_ms": 8 * p99, "p99_ms": 9 * p99},
+        latency_row("openvino", 1, p99 / 2, p99_ms=p99),
+        latency_row("openvino", 16, 8 * p99, p99_ms=9 * p99),
     ]
-    return {
-        "id": name,
-        "artifacts": [{"runtime": "openvino", "bytes": megabytes * 1e6}, {"runtime": "ncnn", "bytes": 99e6}],
-        "inference": {"macs": macs, "bit_operations": macs * bits, "latency": rows, **inference},
-    }
+    sizes = {"openvino": int(megabytes * 1e6), "ncnn": 99_000_000}
+    return make_variant(
+        name,
+        inference=inference(macs, bit_operations=macs * bits, latency=rows, **changes),
+        artifacts=tuple(Artifact(runtime=runtime, format="f", path="p", bytes=size) for runtime, size in sizes.items()),
+    )
 
 
-DENSE = variant("dense", 100, 1024, p99=40, megabytes=40, peak_memory_bytes=300e6)
-PRUNED = variant("pruned", 50, 1024, p99=20, megabytes=20, peak_memory_bytes=200e6)
-INT8 = variant("int8", 50, 64, p99=10, megabytes=5, peak_memory_bytes=150e6)
+DENSE = variant("dense", 100, 1024, p99=40, megabytes=40, memory=(300_000_000, "openvino", 16))
+PRUNED = variant("pruned", 50, 1024, p99=20, megabytes=20, memory=(200_000_000, "openvino", 16))
+INT8 = variant("int8", 50, 64, p99=10, megabytes=5, memory=(150_000_000, "openvino", 16))
 ALL = [DENSE, PRUNED, INT8]
-for each in ALL:
-    each["inference"]["peak_memory_basis"] = {"runtime": "openvino", "batch": 16}
 
 
-def profile(**changes: Any) -> dict[str, Any]:
-    budgets = {**BUDGETS, **changes.pop("budgets")}
-    about = {"name": "d", "processor": "epyc", "runtime": "openvino", "batch": 1, "threads": None, "watts": None}
-    return {**about, "budgets": budgets, **changes}
+def profile(*, budgets: dict[str, float], **changes: Any) -> DeviceProfile:
+    about = {"name": "d", "processor": "epyc", "runtime": "openvino", "batch": 1}
+    return DeviceProfile(**{**about, **changes}, budgets=Budgets(**budgets))
 
 
-def entry(*granted: str) -> dict[str, Any]:
-    return {"reference": "dense", "variants": [{"id": n, "granted": n in granted} for n in ("pruned", "int8")]}
+def entry(*granted: str, reference: str = "dense", others: tuple[str, ...] = ("pruned", "int8")) -> Savings:
+    unknown = {"paired": None, "accuracy_difference": None, "difference_ci95": None, "exact_upper_bound": None}
+    unknown |= {"latency_basis": None, "energy_basis": None, "lifetime": None, "break_even_queries": None}
+    nothing = Doublings(macs=None, bit_operations=None, latency=None, energy=None)
+    records = [
+        VariantSavings(id=n, granted=n in granted, reason="r", doublings=nothing, months_of_growth=None, **unknown)
+        for n in others
+    ]
+    methods = {"interval_method": "m", "exact_method": "m"}
+    return Savings(reference=reference, tolerance=0.01, trend=TREND, **methods, variants=tuple(records))
 
 
-def fits(granted: tuple[str, ...] = ("pruned", "int8"), **changes: Any) -> dict[str, Any]:
+def fits(granted: tuple[str, ...] = ("pruned", "int8"), **changes: Any) -> DeploymentFit:
     (found,) = deployment_fits(ALL, [entry(*granted)], [profile(**changes)], EPYC)
     return found
 
 
-def verdicts(found: dict[str, Any], what: str) -> dict[str, tuple[float | None, str]]:
-    budgets = {fit["id"]: {b["what"]: b for b in fit["budgets"]}[what] for fit in found["fits"]}
-    return {name: (budget["value"], budget["verdict"]) for name, budget in budgets.items()}
+def verdicts(found: DeploymentFit, what: str) -> dict[str, tuple[float | None, str]]:
+    budgets = {fit.id: next(b for b in fit.budgets if b.what == what) for fit in found.fits}
+    return {name: (budget.value, budget.verdict) for name, budget in budgets.items()}
 
 
 def test_on_its_own_processor_all_is_judged() -> None:
     found = fits(budgets={"latency_ms": 20, "size_mb": 20})
-    assert found["here"]
+    assert found.here
     assert verdicts(found, "latency_ms") == {"dense": (40, "not met"), "pruned": (20, "met"), "int8": (10, "met")}
     assert verdicts(found, "size_mb") == {"dense": (40, "not met"), "pruned": (20, "met"), "int8": (5, "met")}
-    assert [fit["meets"] for fit in found["fits"]] == [False, True, True]
-    assert (found["best"], found["open"]) == ("int8", [])  # as many MACs, fewer bit operations
+    assert [fit.meets for fit in found.fits] == [False, True, True]
+    assert (found.best, found.open) == ("int8", ())  # as many MACs, fewer bit operations
 
 
 @pytest.mark.parametrize("processor", [None, "Cortex-A78AE"])
 def test_elsewhere_only_the_size_is_known(processor: str | None) -> None:
     found = fits(processor=processor, budgets={"latency_ms": 1e9, "memory_mb": 1e9, "energy_j": 1e9, "size_mb": 20})
-    assert not found["here"] and found["best"] is None
+    assert not found.here and found.best is None
     for what in ("latency_ms", "memory_mb", "energy_j"):
         assert set(verdicts(found, what).values()) == {(None, "not measured")}
-    assert {b["basis"] for b in found["fits"][0]["budgets"] if b["what"] != "size_mb"} == {"another device"}
-    assert [fit["meets"] for fit in found["fits"]] == [False, None, None]
-    assert found["open"] == ["int8", "pruned"], "the cheapest first; dense is ruled out by its size"
+    assert {b.basis for b in found.fits[0].budgets if b.what != "size_mb"} == {"another device"}
+    assert [fit.meets for fit in found.fits] == [False, None, None]
+    assert found.open == ("int8", "pruned"), "the cheapest first; dense is ruled out by its size"
 
 
 def test_elsewhere_the_size_alone_can_be_enough() -> None:
-    assert fits(processor=None, budgets={"size_mb": 20})["best"] == "int8"
-    assert fits(processor=None, budgets={"size_mb": 4})["best"] is None
+    assert fits(processor=None, budgets={"size_mb": 20}).best == "int8"
+    assert fits(processor=None, budgets={"size_mb": 4}).best is None
 
 
 def test_what_is_not_as_accurate_is_never_best() -> None:
-    assert fits(granted=("pruned",), budgets={"size_mb": 100})["best"] == "pruned"
-    assert fits(granted=(), budgets={"size_mb": 100})["best"] == "dense"
-    assert fits(granted=(), budgets={"size_mb": 10})["best"] is None
-    late = [entry(), {"reference": "pruned", "variants": [{"id": "int8", "granted": True}]}]
+    assert fits(granted=("pruned",), budgets={"size_mb": 100}).best == "pruned"
+    assert fits(granted=(), budgets={"size_mb": 100}).best == "dense"
+    assert fits(granted=(), budgets={"size_mb": 10}).best is None
+    late = [entry(), entry("int8", reference="pruned", others=("int8",))]
     (found,) = deployment_fits(ALL, late, [profile(budgets={"size_mb": 100})], EPYC)
-    assert (found["reference"], found["best"]) == ("pruned", "int8"), "the first against which anything is granted"
+    assert (found.reference, found.best) == ("pruned", "int8"), "the first against which anything is granted"
 
 
 def test_only_its_own_runtime_batch_and_threads_count() -> None:
@@ -108,19 +127,21 @@ def test_the_memory_of_a_larger_batch_is_an_upper_bound() -> None:
 
 
 def test_energy_is_measured_or_estimated_and_says_which() -> None:
-    rows = [{"runtime": "openvino", "batch": 1, "threads": 2, "value": 0.3, "method": "measured: RAPL"}]
-    measured = variant("measured", 1, 1, p99=40, megabytes=1, energy_j={"rows": rows})
-    plain = variant("plain", 1, 1, p99=40, megabytes=1, energy_j={"rows": [], "value": None})
+    rows = (energy_row("openvino", 0.3, batch=1, method="measured: RAPL"),)
+    energy = InferenceEnergy(value=0.3, method="measured: RAPL", rows=rows)
+    measured = variant("measured", 1, 1024, p99=40, megabytes=1, energy=energy)
+    plain = variant("plain", 1, 1024, p99=40, megabytes=1)
     profiles = [profile(budgets={"energy_j": 0.4}, watts=watts) for watts in (25, None)]
-    powered, powerless = deployment_fits([measured, plain], [{"reference": "plain", "variants": []}], profiles, EPYC)
+    savings = [entry(reference="plain", others=("measured",))]
+    powered, powerless = deployment_fits([measured, plain], savings, profiles, EPYC)
     assert verdicts(powered, "energy_j") == {"measured": (0.3, "met"), "plain": (0.5, "not met")}  # 25 W × 20 ms
-    assert [fit["budgets"][0]["basis"] for fit in powered["fits"]] == ["measured: RAPL", "estimated: 25 W × latency"]
+    assert [fit.budgets[0].basis for fit in powered.fits] == ["measured: RAPL", "estimated: 25 W × latency"]
     assert verdicts(powerless, "energy_j") == {"measured": (0.3, "met"), "plain": (None, "not measured")}
 
 
-def test_a_variant_of_which_nothing_is_known() -> None:
-    bare = {"id": "bare", "artifacts": [], "inference": None}
-    asked = profile(budgets=dict.fromkeys(BUDGETS, 1.0))
-    (found,) = deployment_fits([bare], [{"reference": "bare", "variants": []}], [asked], EPYC)
-    assert {b["verdict"] for b in found["fits"][0]["budgets"]} == {"not measured"}
-    assert (found["best"], found["open"]) == (None, ["bare"])
+def test_a_variant_without_measurements() -> None:
+    bare = make_variant("bare")
+    budgets = dict.fromkeys(("latency_ms", "memory_mb", "size_mb", "energy_j"), 1.0)
+    (found,) = deployment_fits([bare], [entry(reference="bare", others=())], [profile(budgets=budgets)], EPYC)
+    assert [check.verdict for check in found.fits[0].budgets] == ["not measured"] * 4
+    assert (found.best, found.open) == (None, ("bare",))

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from results_factory import inference
+from results_factory import latency_row as row
 
-from compress.efficiency.doublings import (
-    doublings,
-    inference_ratios,
-    latency_basis,
-    months_of_gap,
-    months_of_growth,
-)
+from compress.efficiency.comparison import inference_doublings, latency_basis
+from compress.efficiency.doublings import doublings, months_of_gap, months_of_growth
 from compress.efficiency.lifetime import break_even, cached_queries, ceiling, lifetime_ratio, share_ratio
 from compress.efficiency.trends import gap, years_to_catch_up
+from compress.results import Doublings
 
 costs = st.floats(1e-3, 1e15)
 
@@ -94,58 +92,45 @@ def test_a_cache_takes_queries_from_both_sides() -> None:
         cached_queries(1000, 1.3)
 
 
-def row(runtime: str, batch: int, p50: float, times: float | None = None, precision: str = "fp32") -> dict[str, Any]:
-    return {
-        "runtime": runtime,
-        "precision": precision,
-        "batch": batch,
-        "threads": 2,
-        "resolution": 64,
-        "p50_ms": p50,
-        "p99_ms": p50 * 1.2,
-        "ratio_to_reference": times,
-        "ratio_ci95": None,
-    }
-
-
 def test_latency_is_taken_at_the_largest_common_batch_in_the_fastest_runtime() -> None:
-    reference = {"latency": [row("openvino", 1, 4), row("openvino", 16, 40), row("pytorch", 16, 60)]}
-    variant = {
-        "latency": [
+    reference = inference(latency=[row("openvino", 1, 4), row("openvino", 16, 40), row("pytorch", 16, 60)])
+    variant = inference(
+        latency=[
             row("openvino", 1, 1),
             row("openvino", 16, 10, precision="int8"),
             row("pytorch", 16, 20),
             row("ncnn", 16, 1),
             row("openvino", 64, 1),
         ]
-    }
+    )
     basis = latency_basis(reference, variant)
     assert basis is not None
-    assert (basis["runtime"], basis["batch"], basis["precision"], basis["ratio"]) == ("openvino", 16, "int8", 4)
+    assert (basis.runtime, basis.batch, basis.precision, basis.ratio) == ("openvino", 16, "int8", 4)
 
 
-def test_latency_prefers_ratios_measured_in_turns() -> None:
-    reference, variant = {"latency": [row("ort", 16, 40, 2.0)]}, {"latency": [row("ort", 16, 10, 9.0)]}
-    assert inference_ratios(reference, variant)["latency"] == pytest.approx(4.5)
+def test_latency_prefers_interleaved_ratios() -> None:
+    reference = inference(latency=[row("ort", 16, 40, ratio_to_reference=2.0)])
+    variant = inference(latency=[row("ort", 16, 10, ratio_to_reference=9.0)])
+    assert known(inference_doublings(reference, variant).latency) == pytest.approx(math.log2(4.5))
 
 
 def test_unknown_is_none_and_never_zero() -> None:
-    assert inference_ratios({}, {}) == {"macs": None, "bit_operations": None, "latency": None, "energy": None}
     # A count of 0 is a quantized graph that was not counted, not a free model.
-    assert inference_ratios({"macs": 10}, {"macs": 0})["macs"] is None
-
-
-def counts(macs: int, operations: int, bits: int) -> dict[str, Any]:
-    return {"macs": macs, "bit_operations": operations, "weight_bits": bits, "activation_bits": bits}
+    nothing = Doublings(macs=None, bit_operations=None, latency=None, energy=None)
+    assert inference_doublings(inference(0), inference(0)) == nothing
+    assert inference_doublings(inference(10), inference(0)) == nothing
 
 
 def test_flops_in_place_of_macs_are_refused_on_either_side() -> None:
     macs = 1000
-    right = counts(macs, macs * 1024, 32), counts(macs, macs * 64, 8)
-    partly = counts(macs, 900 * 64 + 100 * 1024, 8)  # a tenth of the layers stayed in float
-    assert inference_ratios(*right)["bit_operations"] == 16
-    assert inference_ratios(right[0], partly)["macs"] == 1
-    for wrong in (counts(2 * macs, macs * 1024, 32), counts(2 * macs, macs * 64, 8), counts(macs // 2, macs * 1024, 8)):
+    right = inference(macs, 32), inference(macs, 8)
+    partly = inference(macs, 8, bit_operations=900 * 64 + 100 * 1024)  # a tenth of the layers stayed in float
+    assert inference_doublings(*right).bit_operations == 4
+    assert inference_doublings(right[0], partly).macs == 0
+    flops_in_float = inference(2 * macs, 32, bit_operations=macs * 1024)
+    flops_in_int8 = inference(2 * macs, 8, bit_operations=macs * 64)
+    half = inference(macs // 2, 8, bit_operations=macs * 1024)
+    for wrong in (flops_in_float, flops_in_int8, half):
         for pair in ((right[0], wrong), (wrong, right[1])):
             with pytest.raises(ValueError, match="FLOPs"):
-                inference_ratios(*pair)
+                inference_doublings(*pair)

@@ -1,138 +1,141 @@
-"""One entry of `efficiency`, and of `training_efficiency`, from variant records."""
+"""Savings against a reference, and training efficiency, from records of variants."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
+from results_factory import TREND, accuracy, inference, training
+from results_factory import variant as make_variant
 
-from compress.efficiency import training_efficiency, worth
+from compress.efficiency.savings import savings
+from compress.efficiency.training import training_efficiency
+from compress.results import Doublings, PretrainingRatio, Savings, TeacherPretraining, Variant, VariantSavings
 
-TREND = {"name": "t", "growth": 4.1, "hardware": 1.352, "basis": "b", "source": "s"}
+N = 2500
 
 
-def variant(id: str, kind: str, macs: int, bits: int = 32, training: int | None = None) -> dict[str, Any]:
-    return {
-        "id": id,
-        "kind": kind,
-        "inference": {"macs": macs, "bit_operations": macs * bits * bits, "latency": [], "energy_j": None},
-        "training": {"macs": training, "curve": []},
-    }
+def variant(id: str, kind: str, macs: int, bits: int = 32, spent: int = 0, correct: int = 2000) -> Variant:
+    return make_variant(
+        id, kind, accuracy=accuracy(correct, N), inference=inference(macs, bits), training=training(spent)
+    )
 
 
 VARIANTS = [
     variant("teacher", "teacher", 4000),
-    variant("distilled", "distill", 1000, training=6_000_000),
-    variant("pruned", "prune", 500, training=7_000_000),
-    variant("int8", "quantize", 500, 8, training=7_000_000),
+    variant("distilled", "distill", 1000, spent=6_000_000, correct=2002),
+    variant("pruned", "prune", 500, spent=7_000_000, correct=1900),
+    variant("int8", "quantize", 500, 8, spent=7_000_000, correct=1899),
 ]
-PAIRED = {"distilled": (20, 22, 2500), "pruned": (150, 50, 2500), "int8": (151, 50, 2500)}
+PAIRED = {"distilled": (20, 22, N), "pruned": (150, 50, N), "int8": (151, 50, N)}
 
 
-def entries(**kwargs: Any) -> dict[str, dict[str, Any]]:
-    result = worth(VARIANTS, "teacher", 0.01, TREND, PAIRED, **kwargs)
-    json.dumps(result, allow_nan=False)
-    return {entry["id"]: entry for entry in result["variants"]}
+def against_teacher() -> dict[str, VariantSavings]:
+    return by_id(savings(VARIANTS, "teacher", 0.01, TREND, PAIRED))
 
 
-def test_worth_of_a_chain() -> None:
-    found = entries()
+def by_id(entry: Savings) -> dict[str, VariantSavings]:
+    entry.to_json()  # which refuses what is not a number
+    return {record.id: record for record in entry.variants}
+
+
+def test_savings_of_a_chain() -> None:
+    found = against_teacher()
     assert set(found) == {"distilled", "pruned", "int8"}
     distilled = found["distilled"]
-    assert distilled["granted"]
-    assert distilled["accuracy_difference"] == pytest.approx(-2 / 2500)
-    assert distilled["doublings"] == {"macs": 2, "bit_operations": 2, "latency": None, "energy": None}
-    assert distilled["months_of_growth"] == pytest.approx(11.8, abs=0.05)
-    assert distilled["break_even_queries"] == 2000
-    assert distilled["lifetime"] is None, "the teacher's training is not known"
-    assert found["int8"]["doublings"]["bit_operations"] == 7
+    assert distilled.granted
+    assert distilled.accuracy_difference == pytest.approx(-2 / N)
+    assert distilled.doublings == Doublings(macs=2, bit_operations=2, latency=None, energy=None)
+    assert distilled.months_of_growth == pytest.approx(11.8, abs=0.05)
+    assert distilled.break_even_queries == 2000
+    assert found["int8"].doublings.bit_operations == 7
 
 
 def test_not_granted_names_the_cheapest_that_is_as_accurate() -> None:
-    pruned = entries()["pruned"]
-    assert not pruned["granted"]
-    assert pruned["accuracy_difference"] == pytest.approx(0.04)
-    assert pruned["months_of_growth"] is None
-    assert pruned["reason"].endswith("the cheapest shown to be as accurate as teacher is distilled")
+    pruned = against_teacher()["pruned"]
+    assert not pruned.granted
+    assert pruned.accuracy_difference == pytest.approx(0.04)
+    assert pruned.months_of_growth is None and pruned.lifetime is None
+    assert pruned.reason.endswith("the cheapest shown to be as accurate as teacher is distilled")
 
 
 def test_nothing_granted_names_the_reference() -> None:
-    result = worth(VARIANTS, "teacher", 0.01, TREND, {})
-    reasons = {entry["reason"] for entry in result["variants"]}
-    assert all(not entry["granted"] for entry in result["variants"])
+    entry = savings(VARIANTS, "teacher", 0.01, TREND, {})
+    assert all(not record.granted and record.paired is None for record in entry.variants)
+    reasons = {record.reason for record in entry.variants}
     assert all("not compared" in reason and reason.endswith("is teacher itself") for reason in reasons)
 
 
 def test_swapping_reference_and_variant_flips_the_sign() -> None:
     b, c, n = PAIRED["pruned"]
-    there = worth(VARIANTS, "teacher", 0.01, TREND, {"pruned": (b, c, n)})["variants"][1]
-    back = worth(VARIANTS, "pruned", 0.01, TREND, {"teacher": (c, b, n)})["variants"][0]
-    assert there["doublings"]["macs"] == -back["doublings"]["macs"]
-    assert there["accuracy_difference"] == -back["accuracy_difference"]
-    assert back["break_even_queries"] is None
+    there = by_id(savings(VARIANTS, "teacher", 0.01, TREND, {"pruned": (b, c, n)}))["pruned"]
+    back = by_id(savings(VARIANTS, "pruned", 0.01, TREND, {"teacher": (c, b, n)}))["teacher"]
+    assert there.doublings.macs is not None and there.doublings.macs == -(back.doublings.macs or 0)
+    assert there.accuracy_difference is not None and there.accuracy_difference == -(back.accuracy_difference or 0)
+    assert back.break_even_queries is None
 
 
-def test_lifetime_where_all_is_known() -> None:
-    entry = worth(VARIANTS, "distilled", 0.01, TREND, {"int8": (3, 3, 2500)})["variants"][2]
-    assert entry["granted"]
-    assert entry["lifetime"]["limit"] == 2
-    assert entry["lifetime"]["at_queries"][-1]["ratio"] == pytest.approx(2, rel=1e-4)
+def test_lifetime_of_a_granted_variant() -> None:
+    variants = [one.model_copy(update={"accuracy": accuracy(2000, N)}) for one in VARIANTS]
+    record = by_id(savings(variants, "distilled", 0.01, TREND, {"int8": (3, 3, N)}))["int8"]
+    assert record.granted and record.lifetime is not None
+    assert record.lifetime.limit == 2
+    assert record.lifetime.at_queries[-1].ratio == pytest.approx(2, rel=1e-4)
 
 
-@pytest.mark.parametrize("accuracy", [{"correct": 940, "n": 1000}, {"correct": 941, "n": 1001}])
-def test_a_baseline_measured_on_other_images_is_refused(accuracy: dict[str, int]) -> None:
-    pair = [variant("base", "train", 1000), variant("half", "prune", 500)]
-    pair[0]["accuracy"], pair[1]["accuracy"] = {"correct": 945, "n": 1000}, accuracy
+@pytest.mark.parametrize(("correct", "n"), [(940, 1000), (941, 1001)])
+def test_a_baseline_measured_on_other_images_is_refused(correct: int, n: int) -> None:
+    base = make_variant("base", accuracy=accuracy(945, 1000), inference=inference(1000))
+    half = make_variant("half", "prune", accuracy=accuracy(correct, n), inference=inference(500))
     counts = {"half": (12, 8, 1000)}  # the reference has four more right
     with pytest.raises(ValueError, match=r"base \(945 of 1000 right\) and half .* were not measured on the same 1000"):
-        worth(pair, "base", 0.01, TREND, counts)
-    pair[1]["accuracy"] = {"correct": 941, "n": 1000}
-    assert worth(pair, "base", 0.01, TREND, counts)["variants"][0]["paired"]["images"] == 1000
+        savings([base, half], "base", 0.01, TREND, counts)
+    half = half.model_copy(update={"accuracy": accuracy(941, 1000)})
+    (record,) = savings([base, half], "base", 0.01, TREND, counts).variants
+    assert record.paired is not None and record.paired.images == 1000
 
 
-def test_unknown_reference() -> None:
+def test_an_unknown_reference_is_refused() -> None:
     with pytest.raises(ValueError, match="nobody"):
-        worth(VARIANTS, "nobody", 0.01, TREND, {})
+        savings(VARIANTS, "nobody", 0.01, TREND, {})
 
 
-def curve(*points: tuple[float, float]) -> dict[str, Any]:
-    return {"curve": [{"macs": macs, "top1": top1} for macs, top1 in points]}
+def learner(id: str, kind: str, *curve: tuple[int, float], pretraining: int | None = None) -> Variant:
+    stated = TeacherPretraining(macs=pretraining, source="s") if pretraining else None
+    return make_variant(id, kind, training=training(curve=curve, teacher_pretraining=stated))
 
 
-BASELINE = {"id": "scratch", "kind": "train", "training": curve((10, 0.3), (20, 0.55), (40, 0.5))}
+BASELINE = learner("scratch", "train", (10, 0.3), (20, 0.55), (40, 0.5))
+CURVE = ((4, 0.2), (10, 0.6), (30, 0.8))
 
 
 def test_training_efficiency_at_the_baselines_final_accuracy() -> None:
-    distilled = {"id": "distilled", "kind": "distill", "training": curve((4, 0.2), (10, 0.6), (30, 0.8))}
-    pruned = {"id": "pruned", "kind": "prune", "training": curve((1, 0.9))}
-    distilled["training"]["teacher_pretraining"] = {"macs": 70, "source": "s"}
-    (entry,) = training_efficiency([BASELINE, distilled, pruned], TREND)
-    assert (entry["baseline"], entry["variant"], entry["target_top1"]) == ("scratch", "distilled", 0.5)
-    assert (entry["baseline_macs"], entry["variant_macs"], entry["ratio"]) == (20, 10, 2)
-    assert not entry["censored"]
-    assert entry["doublings"] == 1
-    assert entry["with_teacher_pretraining"] == {"ratio": 0.25, "doublings": -2}
-    assert entry["months_of_gap"] == pytest.approx(7.5, abs=0.05)
+    distilled = learner("distilled", "distill", *CURVE, pretraining=70)
+    (entry,) = training_efficiency([BASELINE, distilled, learner("pruned", "prune", (1, 0.9))], TREND)
+    assert (entry.baseline, entry.variant, entry.target_top1) == ("scratch", "distilled", 0.5)
+    assert (entry.baseline_macs, entry.variant_macs, entry.ratio) == (20, 10, 2)
+    assert not entry.censored
+    assert entry.doublings == 1
+    assert entry.with_teacher_pretraining == PretrainingRatio(ratio=0.25, doublings=-2)
+    assert entry.months_of_gap == pytest.approx(7.5, abs=0.05)
 
 
-def test_training_efficiency_censored_where_not_reached() -> None:
-    slow = {"id": "slow", "kind": "distill", "training": curve((4, 0.2))}
-    (entry,) = training_efficiency([BASELINE, slow], TREND)
-    assert entry["censored"]
-    assert entry["ratio"] is None and entry["doublings"] is None and entry["months_of_gap"] is None
+def test_training_efficiency_is_censored_where_the_variant_does_not_get_there() -> None:
+    (entry,) = training_efficiency([BASELINE, learner("slow", "distill", (4, 0.2))], TREND)
+    assert entry.censored
+    assert entry.ratio is None and entry.doublings is None and entry.months_of_gap is None
 
 
 def test_training_efficiency_at_chosen_accuracies() -> None:
-    distilled = {"id": "distilled", "kind": "distill", "training": curve((4, 0.2), (10, 0.6), (30, 0.8))}
-    final, early, high, beyond = training_efficiency([BASELINE, distilled], TREND, reach=(0.15, 0.7, 0.9))
-    assert (final["target_top1"], final["chosen"]) == (0.5, False)
-    assert final["with_teacher_pretraining"]["ratio"] is None, "nobody says what the teacher has cost"
-    assert (early["target_top1"], early["chosen"], early["ratio"], early["censored"]) == (0.15, True, 10 / 4, False)
+    variants = [BASELINE, learner("distilled", "distill", *CURVE)]
+    final, early, high, beyond = training_efficiency(variants, TREND, reach=(0.15, 0.7, 0.9))
+    assert (final.target_top1, final.chosen) == (0.5, False)
+    assert final.with_teacher_pretraining.ratio is None, "the teacher's own training is not stated"
+    assert (early.target_top1, early.chosen, early.ratio, early.censored) == (0.15, True, 10 / 4, False)
     # The baseline never reaches 70%: at least all that it spent, over what the variant took.
-    assert (high["baseline_macs"], high["ratio"], high["censored"]) == (None, 40 / 30, True)
-    assert (beyond["ratio"], beyond["censored"]) == (None, True)
+    assert (high.baseline_macs, high.ratio, high.censored) == (None, 40 / 30, True)
+    assert (beyond.ratio, beyond.censored) == (None, True)
 
 
-def test_training_efficiency_without_curves() -> None:
-    assert training_efficiency([{"id": "a", "kind": "train", "training": {"curve": []}}, {"id": "b"}], TREND) == []
+def test_training_efficiency_without_curves_or_with_selection_on_test() -> None:
+    assert training_efficiency([make_variant("a", "train"), make_variant("b", "distill")], TREND) == ()
+    on_test = make_variant("on_test", "distill", training=training(curve=CURVE, selected_on="test"))
+    assert training_efficiency([BASELINE, on_test], TREND) == ()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.gap.growth_fit import fits_of_tables
+from compress.gap.growth_fit import fit_tables
 from compress.gap.points import MAX_FILE, PETAFLOP_S_DAY, read_figure, read_points, read_year
 from compress.utils.errors import UsageError
 
@@ -94,7 +94,7 @@ def test_a_table_without_the_columns_is_refused(tmp_path: Path, text: str, words
 def test_a_table_that_is_too_large_or_too_short_to_fit(tmp_path: Path) -> None:
     path = table(tmp_path, "Publication date,Training compute (FLOP)\n2020-01-01,1e20\n")
     with pytest.raises(UsageError, match=r"table\.csv: .*") as caught:
-        fits_of_tables(path, None, 2010)
+        fit_tables(path, None, 2010)
     assert "1 " in str(caught.value) and "\n" not in str(caught.value)
     with path.open("r+b") as file:
         file.truncate(MAX_FILE + 1)

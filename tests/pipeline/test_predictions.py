@@ -38,6 +38,7 @@ def test_class_changes_and_moved_predictions_are_counted() -> None:
         ("a", "b", "a", 1),
         ("c", "a", "b", 1),
     ]
+    assert (change.classes_left_out, change.moves_left_out) == (0, 0)
 
 
 def test_equal_predictions_have_no_changes() -> None:
