@@ -32,6 +32,7 @@ def init(
     With --json: {recipe, seen, chosen, estimate}, where estimate has the rows of `plan --json`, or is null for a data
     set that is too large to decode for an estimate.
     """
+    from compress.pipeline.cost_model import estimate, plan_table
     from compress.recipe.load import load_recipe
     from compress.scaffold.choices import choose, this_machine
     from compress.scaffold.detect import detect_source
@@ -39,10 +40,7 @@ def init(
     from compress.scaffold.summary import survey_lines, survey_record
     from compress.scaffold.survey import survey_images
 
-    def progress(text: str) -> None:
-        if not as_json:
-            print(text)
-
+    progress = (lambda text: None) if as_json else print
     require_writable(output, force=force)
     settings = detect_source(data)
     survey = survey_images(settings)
@@ -54,11 +52,7 @@ def init(
     recipe = load_recipe(output)
     stages = " -> ".join(stage.kind for stage in recipe.stages)
     progress(f"{output}: {stages}, {choices.resolution} pixels, {choices.epochs} epochs\n")
-    rows = None
-    if survey.total <= MAX_TIMED:
-        from compress.pipeline.cost_model import estimate
-
-        rows = estimate(recipe, runs)
+    rows = estimate(recipe, runs) if survey.total <= MAX_TIMED else None
     if as_json:
         chosen = {"resolution": choices.resolution, "epochs": choices.epochs, "teacher": choices.reason}
         seen = survey_record(settings, survey)
@@ -69,8 +63,6 @@ def init(
         command = command_line(["", "plan", str(output)])
         print(f"to estimate the time, which decodes all {survey.total:,} images: {command}")
     else:
-        from compress.pipeline.cost_model import plan_table
-
         print_rich(plan_table(rows))
     print(f"\n{command_line(['', 'run', str(output)])}")
 

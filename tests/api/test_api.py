@@ -106,7 +106,7 @@ def test_wrong_arguments_are_named_in_one_line() -> None:
     data = (images, labels)
     with pytest.raises(UsageError, match="epochs: Input should be greater than or equal to 0"):
         compress.distill(network(), network(), data, data, preprocess=PREPROCESS, epochs=-1)
-    with pytest.raises(UsageError, match=r"images must be uint8 \[n, 3, h, w\], and at least one"):
+    with pytest.raises(UsageError, match=r"images must be uint8 \[n, 3, h, w\], at least one"):
         compress.distill(network(), network(), (images[:0], labels[:0]), data, preprocess=PREPROCESS)
     with pytest.raises(UsageError, match=r"labels must be \[4\], one per image, not \[3\]"):
         compress.distill(network(), network(), (images, labels[:3]), data, preprocess=PREPROCESS)

@@ -119,7 +119,7 @@ def test_no_image_of_a_class_can_be_read(tmp_path) -> None:
         (f"{row}.{kind}", value) for row in range(4) for kind, value in (("png", b"x"), ("cls", b"%d" % (row % 2)))
     ]
     (tmp_path / "train.tar").write_bytes(tar(*members))
-    with pytest.raises(CompressError, match="none of its images can be read"):
+    with pytest.raises(CompressError, match="cannot read any image"):
         survey_images(WebData(source="webdataset", path=str(tmp_path / "train.tar"), test=0.2))
     (tmp_path / "test.tar").write_bytes(tar(*members[:-4], ("2.png", PNG), ("2.cls", b"0"), *members[-2:]))
     with pytest.raises(UsageError, match="leaves no train image"):
