@@ -28,9 +28,9 @@ def gap(
     as_json: AsJson = False,
 ) -> None:
     """Show how far training compute outgrows hardware. With --run, also the months that its savings offset."""
-    from compress.gap import gap_record
+    from compress.gap import gap_record, to_dict
 
-    record = gap_record(basis or (), start, end, run, models, hardware, since).to_dict()
+    record = to_dict(gap_record(basis or (), start, end, run, models, hardware, since))
     if plot:
         from compress.report.gap_chart import draw_gap
 

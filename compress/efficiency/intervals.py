@@ -1,9 +1,9 @@
-"""How sure an accuracy, or a difference of two accuracies, is."""
+"""Confidence intervals of an accuracy, and of the difference of two accuracies on the same images."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -11,19 +11,19 @@ PAIRED_METHOD = "Tango score interval for paired proportions (Statistics in Medi
 EXACT_METHOD = "Clopper-Pearson bounds of both discordant shares, Bonferroni: exact, and wider"
 MIN_IMAGES = 30
 """Below this many images nothing is granted: the score interval is an approximation, whose error of granting wrongly
-is up to 5.2% with 4 images where 2.5% is meant, and 2.5 to 3.0% from 30 images on (by enumeration)."""
+is up to 5.2% with 4 images instead of the nominal 2.5%, and 2.5 to 3.0% from 30 images on (by enumeration)."""
 
 _BISECTIONS = 60
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How much less accurate a variant is than its reference, on the same images.
+    """Loss of accuracy of a variant against its reference, on the same images.
 
     Attributes:
         only_reference: Images (b) that only the reference gets right.
         only_variant: Images (c) that only the variant gets right.
-        images: Images (n) that both were asked.
+        images: Images (n) that both were evaluated on.
         difference: (b - c) / n as a fraction; positive means that the variant is *less* accurate.
         low: Lower end of the interval of the difference.
         high: Upper end of the interval of the difference.
@@ -39,18 +39,18 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class Grant:
-    """Whether a saving may be called a saving at equal accuracy, and why, in one sentence."""
+    """Whether a saving counts as one at equal accuracy, and why, in one sentence."""
 
     granted: bool
     reason: str
 
 
 def wilson(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Journal of the American Statistical Association 22, 1927).
+    """Compute Wilson's score interval of a proportion (Journal of the American Statistical Association 22, 1927).
 
     Args:
-        correct: Images answered right.
-        n: Images asked.
+        correct: Correctly classified images.
+        n: Images.
         confidence: Two-sided confidence level, a fraction.
 
     Returns:
@@ -60,7 +60,7 @@ def wilson(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float
         ValueError: Without images, with a count outside [0, n], or a confidence outside (0, 1).
     """
     if n <= 0 or not 0 <= correct <= n:
-        raise ValueError(f"{correct} correct of {n} images is no proportion")
+        raise ValueError(f"not a proportion: {correct} correct of {n} images")
     z = _z(confidence)
     share, spread = correct / n, z * z / n
     center = (share + spread / 2) / (1 + spread)
@@ -70,25 +70,8 @@ def wilson(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float
     return low, high
 
 
-def paired_counts(reference_right: Sequence[bool | int], variant_right: Sequence[bool | int]) -> tuple[int, int, int]:
-    """Count the images on which two models differ.
-
-    Args:
-        reference_right: Per image, whether the reference is right: [images], booleans, 0/1 or bytes of them.
-        variant_right: The same images in the same order for the variant.
-
-    Returns:
-        (b, c, n): only the reference right, only the variant right, all images.
-
-    Raises:
-        ValueError: When the two do not have the same number of images.
-    """
-    pairs = [(bool(r), bool(v)) for r, v in zip(reference_right, variant_right, strict=True)]
-    return sum(r and not v for r, v in pairs), sum(v and not r for r, v in pairs), len(pairs)
-
-
 def paired_difference(b: int, c: int, n: int, confidence: float = 0.95) -> PairedDifference:
-    """Difference of two accuracies on the same images, with Tango's score interval.
+    """Compute the difference of two accuracies on the same images, with Tango's score interval.
 
     The difference d = (b - c) / n has the interval of all d with |b - c - n d| <= z sqrt(n (2 q + d (1 - d))), where q
     is the most likely share of images that only the variant gets right, given d (Tango 1998). Unlike Wald's interval
@@ -97,22 +80,22 @@ def paired_difference(b: int, c: int, n: int, confidence: float = 0.95) -> Paire
     Args:
         b: Images that only the reference gets right.
         c: Images that only the variant gets right.
-        n: Images that both were asked.
+        n: Images that both were evaluated on.
         confidence: Two-sided confidence level, a fraction.
 
     Raises:
         ValueError: Without images, with negative counts or more discordant images than images.
     """
     if n <= 0 or b < 0 or c < 0 or b + c > n:
-        raise ValueError(f"{b} and {c} discordant of {n} images are no paired counts")
+        raise ValueError(f"not paired counts: {b} and {c} discordant of {n} images")
     z, difference = _z(confidence), (b - c) / n
-    high = _end(b, c, n, z)
-    low = -_end(c, b, n, z)
+    high = _upper_end(b, c, n, z)
+    low = -_upper_end(c, b, n, z)
     return PairedDifference(b, c, n, difference, low, high)
 
 
 def exact_upper_bound(b: int, c: int, n: int, confidence: float = 0.95) -> float:
-    """Upper end of the difference of two accuracies that holds whatever the truth is, without an approximation.
+    """Compute an exact upper bound of the difference of two accuracies, without an approximation.
 
     The difference is the share p_b that only the reference gets right, less the share p_c that only the variant does.
     Clopper and Pearson's upper bound of p_b less their lower bound of p_c (Biometrika 26, 1934), each missed with half
@@ -121,22 +104,22 @@ def exact_upper_bound(b: int, c: int, n: int, confidence: float = 0.95) -> float
     Args:
         b: Images that only the reference gets right.
         c: Images that only the variant gets right.
-        n: Images that both were asked.
+        n: Images that both were evaluated on.
         confidence: Two-sided confidence level, a fraction: the bound is missed with at most (1 - confidence) / 2.
 
     Raises:
         ValueError: As for `paired_difference`.
     """
     if n <= 0 or b < 0 or c < 0 or b + c > n:
-        raise ValueError(f"{b} and {c} discordant of {n} images are no paired counts")
+        raise ValueError(f"not paired counts: {b} and {c} discordant of {n} images")
     missed = (1 - confidence) / 4
-    upper = 1.0 if b == n else _where(lambda p: _at_most(b, n, p) > missed)
-    lower = 0.0 if c == 0 else _where(lambda p: 1 - _at_most(c - 1, n, p) < missed)
+    upper = 1.0 if b == n else _bisect(lambda p: _binomial_cdf(b, n, p) > missed)
+    lower = 0.0 if c == 0 else _bisect(lambda p: 1 - _binomial_cdf(c - 1, n, p) < missed)
     return upper - lower
 
 
-def _where(holds: Callable[[float], bool]) -> float:
-    """The share up to which something holds, by bisection."""
+def _bisect(holds: Callable[[float], bool]) -> float:
+    """Find the share up to which a condition holds, by bisection."""
     low, high = 0.0, 1.0
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
@@ -144,8 +127,8 @@ def _where(holds: Callable[[float], bool]) -> float:
     return high
 
 
-def _at_most(k: int, n: int, p: float) -> float:
-    """Probability of at most k of n, each with probability p in (0, 1)."""
+def _binomial_cdf(k: int, n: int, p: float) -> float:
+    """Probability of at most k successes of n, each with probability p in (0, 1)."""
     logs = [
         math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * math.log(p) + (n - i) * math.log1p(-p)
         for i in range(k + 1)
@@ -154,7 +137,7 @@ def _at_most(k: int, n: int, p: float) -> float:
 
 
 def images_needed(tolerance: float, confidence: float = 0.95) -> int:
-    """Fewest images with which a variant that answers every image as the reference does can be granted.
+    """Compute the fewest images with which a variant that predicts every image like the reference can be granted.
 
     From the upper end of the interval without discordant images: n >= z^2 (1 - tolerance) / tolerance, 381 images for
     a tolerance of 1 point. A variant that is no better than its reference is never granted with fewer.
@@ -163,21 +146,21 @@ def images_needed(tolerance: float, confidence: float = 0.95) -> int:
         ValueError: When the tolerance is not in (0, 1).
     """
     if not 0 < tolerance < 1:
-        raise ValueError(f"a tolerance of {tolerance} is not a fraction between 0 and 1")
+        raise ValueError(f"tolerance must be between 0 and 1, not {tolerance}")
     return max(MIN_IMAGES, math.ceil(_z(confidence) ** 2 * (1 - tolerance) / tolerance - 1e-9))
 
 
 def grant(difference: PairedDifference, tolerance: float) -> Grant:
-    """Decide whether a variant is shown not to be less accurate than its reference (non-inferiority).
+    """Decide whether non-inferiority of a variant is shown.
 
     Granted when the upper end of the interval of the difference is at most the tolerance, on at least
     `MIN_IMAGES` images.
 
     Args:
-        difference: What `paired_difference` gave.
+        difference: Difference of the accuracies with its interval.
         tolerance: Loss of accuracy that counts as equal, a fraction.
     """
-    loss = f"{_signed(difference.difference)} (95% interval {_ends(difference)})"
+    loss = f"{_signed(difference.difference)} (95% interval {_interval(difference)})"
     allowed = f"the tolerance of {100 * tolerance:g} {'point' if 100 * tolerance == 1 else 'points'}"
     if difference.images < MIN_IMAGES:
         return Grant(False, f"{difference.images} test images are too few to show anything")
@@ -194,7 +177,7 @@ def _signed(difference: float) -> str:
     return f"{abs(100 * difference):.1f} points {'less' if difference > 0 else 'more'} accurate"
 
 
-def _ends(difference: PairedDifference) -> str:
+def _interval(difference: PairedDifference) -> str:
     """The interval in the direction of `_signed`: of the loss, or of the gain where there is one."""
     low, high = 100 * difference.low, 100 * difference.high
     if difference.difference < 0 and round(1000 * difference.difference) != 0:
@@ -204,11 +187,11 @@ def _ends(difference: PairedDifference) -> str:
 
 def _z(confidence: float) -> float:
     if not 0 < confidence < 1:
-        raise ValueError(f"a confidence of {confidence} is not a fraction between 0 and 1")
+        raise ValueError(f"confidence must be a fraction between 0 and 1, not {confidence}")
     return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
-def _end(b: int, c: int, n: int, z: float) -> float:
+def _upper_end(b: int, c: int, n: int, z: float) -> float:
     """Upper end of Tango's interval, by bisection: the statistic falls as the difference grows."""
     low, high = (b - c) / n, 1.0
     for _ in range(_BISECTIONS):

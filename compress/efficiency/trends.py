@@ -19,16 +19,16 @@ _BISECTIONS = 80
 
 @dataclass(frozen=True)
 class Fit:
-    """A growth that was fitted to points.
+    """Exponential growth fitted to points.
 
     Attributes:
-        growth: Times a year.
-        low: Lower end of its interval, times a year.
-        high: Upper end, times a year.
-        doubling_years: Years in which it doubles; None where it does not grow. Negative where it falls.
-        points: How many points it is of.
-        first: Year of the first one.
-        last: Year of the last one.
+        growth: Factor per year.
+        low: Lower end of its interval.
+        high: Upper end of its interval.
+        doubling_years: Doubling time in years; None where it does not grow, negative where it falls.
+        points: Number of points.
+        first: Year of the first point.
+        last: Year of the last point.
     """
 
     growth: float
@@ -41,7 +41,7 @@ class Fit:
 
 
 def fit_growth(years: Sequence[float], values: Sequence[float], confidence: float = 0.95) -> Fit:
-    """Growth by least squares of log2(value) on the year, with the interval of Student's t for the slope.
+    """Fit growth by least squares of log2(value) on the year, with the interval of Student's t for the slope.
 
     Args:
         years: [points], years with fractions.
@@ -54,9 +54,9 @@ def fit_growth(years: Sequence[float], values: Sequence[float], confidence: floa
     if len(years) != len(values) or len(values) < MIN_POINTS:
         raise ValueError(f"{len(values)} points are too few for a growth with an interval; {MIN_POINTS} are needed")
     if min(values) <= 0:
-        raise ValueError(f"a value of {min(values)} has no logarithm")
+        raise ValueError(f"values must be positive, not {min(values)}")
     if min(years) == max(years):
-        raise ValueError("points of one year have no growth")
+        raise ValueError("a growth fit needs points from at least two years")
     logs = [math.log2(value) for value in values]
     slope, intercept = statistics.linear_regression(years, logs)
     freedom, middle = len(logs) - 2, statistics.fmean(years)
@@ -75,7 +75,7 @@ def fit_growth(years: Sequence[float], values: Sequence[float], confidence: floa
 
 
 def _student_t(freedom: int, confidence: float) -> float:
-    """The t within which so large a share of Student's distribution lies, by bisection."""
+    """Two-sided quantile of Student's t distribution, by bisection."""
     low, high = 0.0, 1.0
     while _within(high, freedom) < confidence:
         high *= 2
@@ -86,7 +86,7 @@ def _student_t(freedom: int, confidence: float) -> float:
 
 
 def _within(t: float, freedom: int) -> float:
-    """Share of Student's distribution between -t and t (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    """Probability of Student's t distribution between -t and t (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
     angle = math.atan(t / math.sqrt(freedom))
     square, odd = math.cos(angle) ** 2, freedom % 2
     term = total = math.cos(angle) if odd and freedom > 1 else float(not odd)
@@ -97,33 +97,33 @@ def _within(t: float, freedom: int) -> float:
 
 
 def months_per_doubling(times: float, years: float) -> float:
-    """Months per doubling of what became `times` as much within `years`: 12 years / log2(times).
+    """Compute the months per doubling of a quantity that grew by a factor within some years: 12 years / log2(times).
 
     Raises:
-        ValueError: When it did not grow, or no time has gone by.
+        ValueError: When the factor is not greater than 1, or the years are not positive.
     """
     if times <= 1 or years <= 0:
-        raise ValueError(f"{times} times in {years} years is no growth")
+        raise ValueError(f"factor must be greater than 1 and years positive, not {times} and {years}")
     return 12 * years / math.log2(times)
 
 
 def growth_from_doubling_time(years: float) -> float:
-    """Growth, times a year, of what doubles in so many years: 2 ** (1 / years).
+    """Convert a doubling time in years to growth, factor per year: 2 ** (1 / years).
 
     Raises:
-        ValueError: When the time is not positive.
+        ValueError: When the doubling time is not positive.
     """
     if years <= 0:
-        raise ValueError(f"nothing doubles in {years} years")
+        raise ValueError(f"doubling time must be positive, not {years} years")
     return float(2 ** (1 / years))
 
 
 def gap(growth: float, hardware: float, start: float, end: float) -> float:
-    """How many times further compute grew than hardware did between two years: (G / H) ** (end - start).
+    """Compute the gap, by which factor compute outgrew hardware between two years: (G / H) ** (end - start).
 
     Args:
-        growth: G, training compute's growth, times a year.
-        hardware: H, the hardware's growth, times a year.
+        growth: G, growth of training compute, factor per year.
+        hardware: H, growth of hardware, factor per year.
         start: First year, at which both are level.
         end: Last year.
 
@@ -131,29 +131,29 @@ def gap(growth: float, hardware: float, start: float, end: float) -> float:
         ValueError: When a growth is not positive.
     """
     if growth <= 0 or hardware <= 0:
-        raise ValueError(f"growths of {growth} and {hardware} times a year cannot be")
+        raise ValueError(f"both growths must be positive, not {growth} and {hardware}")
     return float((growth / hardware) ** (end - start))
 
 
 def gap_interval(growth: float, growth_ends: Ends, hardware: float, hardware_ends: Ends, years: float) -> Ends:
-    """Interval of the gap, from those of the two growths, which are taken as independent.
+    """Compute the interval of the gap from those of the two growths, which are taken as independent.
 
-    On the log scale the distances of an end from the estimate add as squares, times the years: the lower end of the
-    gap is of slower compute and faster hardware. It is of the same level as the two intervals.
+    On the log scale the distances of an end from the estimate add in quadrature, times the years: the lower end of the
+    gap has slower compute and faster hardware. Its level is that of the two intervals.
 
     Args:
-        growth: G, training compute's growth, times a year.
+        growth: G, growth of training compute, factor per year.
         growth_ends: Its interval.
-        hardware: H, the hardware's growth, times a year.
+        hardware: H, growth of hardware, factor per year.
         hardware_ends: Its interval.
-        years: From the year at which both are level.
+        years: Years since both were level.
 
     Raises:
         ValueError: When a growth is not positive or not inside its interval.
     """
     for middle, (low, high) in ((growth, growth_ends), (hardware, hardware_ends)):
         if not 0 < low <= middle <= high:
-            raise ValueError(f"a growth of {middle} is not inside its interval from {low} to {high}")
+            raise ValueError(f"growth must be positive and inside its interval, not {middle} in {low} to {high}")
     slow = math.hypot(math.log(growth / growth_ends[0]), math.log(hardware_ends[1] / hardware))
     fast = math.hypot(math.log(growth_ends[1] / growth), math.log(hardware / hardware_ends[0]))
     center = math.log(growth / hardware)
@@ -161,24 +161,24 @@ def gap_interval(growth: float, growth_ends: Ends, hardware: float, hardware_end
 
 
 def years_to_catch_up(growth: float, hardware: float, start: float, end: float) -> float:
-    """Years that hardware alone needs to close the gap of two years, were compute to stand still: ln(gap) / ln(H).
+    """Compute the years that hardware needs to close the gap if compute stood still: ln(gap) / ln(H).
 
     Args:
-        growth: G, training compute's growth, times a year.
-        hardware: H, the hardware's growth, times a year, > 1.
+        growth: G, growth of training compute, factor per year.
+        hardware: H, growth of hardware, factor per year, greater than 1.
         start: First year, at which both are level.
         end: Last year.
 
     Raises:
-        ValueError: When hardware does not grow, and so never catches up.
+        ValueError: When hardware does not grow and never catches up.
     """
     if hardware <= 1:
-        raise ValueError(f"hardware that grows {hardware} times a year never catches up")
+        raise ValueError(f"hardware growth must be greater than 1 to catch up, not {hardware}")
     return math.log(gap(growth, hardware, start, end)) / math.log(hardware)
 
 
 def holding_rate(growth: float, hardware: float) -> float:
-    """Efficiency gain, times a year and every year, that holds the gap where it is: G / H (3.03 on the FP32 basis).
+    """Compute the efficiency gain, factor per year and every year, that holds the gap: G / H (3.03 on the FP32 basis).
 
     Raises:
         ValueError: When a growth is not positive.

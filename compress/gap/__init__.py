@@ -1,5 +1,5 @@
-"""How far training compute runs ahead of the hardware: growth rates, the points that they are fitted to, the record."""
+"""The compute gap: growth of training compute and of hardware, the points it is fitted to, and what savings offset."""
 
-from compress.gap.record import gap_record
+from compress.gap.record import gap_record, to_dict
 
-__all__ = ["gap_record"]
+__all__ = ["gap_record", "to_dict"]

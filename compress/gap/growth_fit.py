@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from compress.efficiency.doublings import doublings
-from compress.efficiency.trends import Fit, fit_growth, months_per_doubling
+from compress.efficiency.trends import Ends, fit_growth, months_per_doubling
 from compress.gap.points import Points, read_points
 from compress.gap.trend import Trend
 from compress.utils.errors import UsageError
@@ -29,16 +28,22 @@ HERNANDEZ_AND_BROWN = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TableFit:
-    """Growth of one quantity of a table.
+    """Growth of one quantity of a table; without a growth where the points are too few.
 
     Attributes:
         quantity: Quantity that is fitted.
         unit: Its unit.
         table: Name or path of the table.
         source: Source of a shipped table; None for a given one.
-        fit: The fit; None where the points are too few.
+        growth: Factor per year.
+        doubling_years: Years in which it doubles.
+        points: Number of points.
+        first: Year of the first point.
+        last: Year of the last point.
+        ci95: 95% interval of the growth.
+        method: Method of the fit.
         rows: Rows of the table.
         about: Which rows were used, and why there is no fit.
     """
@@ -47,25 +52,15 @@ class TableFit:
     unit: str
     table: str
     source: str | None
-    fit: Fit | None
-    rows: int
+    growth: float | None = None
+    doubling_years: float | None = None
+    points: int | None = None
+    first: float | None = None
+    last: float | None = None
+    ci95: Ends | None = None
+    method: str | None = None
+    rows: int | None = None
     about: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fit for JSON."""
-        head = {"quantity": self.quantity, "unit": self.unit, "table": self.table, "source": self.source}
-        if self.fit is None:
-            return {**head, "growth": None, "about": self.about}
-        fit = self.fit
-        figures = {
-            "growth": fit.growth,
-            "doubling_years": fit.doubling_years,
-            "points": fit.points,
-            "first": fit.first,
-            "last": fit.last,
-            "ci95": [fit.low, fit.high],
-        }
-        return {**head, **figures, "method": METHOD, "rows": self.rows, "about": self.about}
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,7 @@ def fit_tables(models: Path | None, hardware: Path | None, since: float) -> list
             _fit(points, path.name if given is None else str(given), source if given is None else None)
             for points in read_points(path, kind, since)
         ]
-        if all(fit.fit is None for fit in found):
+        if all(fit.growth is None for fit in found):
             raise UsageError(f"{path}: {found[0].about}")
         fits += found
     return fits
@@ -107,12 +102,22 @@ def _fit(points: Points, table: str, source: str | None) -> TableFit:
     """Fit one quantity; without a growth, and with the reason, where the points are too few."""
     left_out = ", ".join(f"{count} {reason}" for reason, count in points.unused.items())
     about = f"{len(points.values)} of {points.rows} rows used" + (f"; {left_out}" if left_out else "")
-    fit = None
+    empty = TableFit(quantity=points.quantity, unit=points.unit, table=table, source=source, about=about)
     try:
         fit = fit_growth(points.years, points.values, CONFIDENCE)
     except ValueError as error:
-        about = f"{about}: {error}"
-    return TableFit(points.quantity, points.unit, table, source, fit, points.rows, about)
+        return replace(empty, about=f"{about}: {error}")
+    return replace(
+        empty,
+        growth=fit.growth,
+        doubling_years=fit.doubling_years,
+        points=fit.points,
+        first=fit.first,
+        last=fit.last,
+        ci95=(fit.low, fit.high),
+        method=METHOD,
+        rows=points.rows,
+    )
 
 
 def fitted_trends(fits: Sequence[TableFit], stand_in: Trend | None) -> list[Trend]:
@@ -125,10 +130,10 @@ def fitted_trends(fits: Sequence[TableFit], stand_in: Trend | None) -> list[Tren
     compute = next((fit for fit in fits if fit.quantity == COMPUTE), None)
     if stand_in:
         growth, ci90, ci95 = stand_in.growth, stand_in.growth_ci90, stand_in.growth_ci95
-        about, table, last = f"training compute of {stand_in.name}", stand_in.source, math.inf
-    elif compute and compute.fit and compute.fit.growth > 1:
-        growth, ci90, ci95 = compute.fit.growth, None, (compute.fit.low, compute.fit.high)
-        about, table, last = f"training compute, {compute.about}", f"Growth: {compute.table}", compute.fit.last
+        about, table, last = f"training compute of {stand_in.name}", stand_in.source, None
+    elif compute and compute.growth and compute.growth > 1:
+        growth, ci90, ci95 = compute.growth, None, compute.ci95
+        about, table, last = f"training compute, {compute.about}", f"Growth: {compute.table}", compute.last
     else:
         return []
     return [
@@ -137,14 +142,14 @@ def fitted_trends(fits: Sequence[TableFit], stand_in: Trend | None) -> list[Tren
             growth=growth,
             growth_ci90=ci90,
             growth_ci95=ci95,
-            hardware=one.fit.growth,
-            hardware_ci95=(one.fit.low, one.fit.high),
+            hardware=one.growth,
+            hardware_ci95=one.ci95,
             basis=f"{one.quantity}, {one.about}; {about}",
             source=f"{table} Hardware: {one.table}",
-            until=math.ceil(min(one.fit.last, last)),
+            until=math.ceil(min(year for year in (one.last, last) if year is not None)),
         )
         for one in fits
-        if one.quantity != COMPUTE and one.fit and one.fit.growth < growth
+        if one.quantity != COMPUTE and one.growth and one.growth < growth
     ]
 
 

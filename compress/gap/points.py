@@ -1,4 +1,4 @@
-"""Tables of published points, as CSV: the shipped ones, and a person's own in Epoch AI's column names."""
+"""Tables of published points, as CSV: the shipped ones, and own ones with Epoch AI's column names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PETAFLOP_S_DAY = 1e15 * 86_400
 MAX_FILE = 200 * 2**20
 
 COLUMNS = {
-    # What is looked for: [(words that a heading must hold, factor to the unit)], the first that is there.
+    # Column: [(words that its heading contains, factor to the unit)], the first match wins.
     "date": [("publication date", 1.0), ("release date", 1.0), ("date", 1.0)],
     "compute": [
         ("training compute flop", 1.0),
@@ -34,7 +34,7 @@ COLUMNS = {
 }
 
 QUANTITIES: dict[str, dict[str, tuple[str, str | None]]] = {
-    # Of a table: what is fitted, and the columns that it is made of (the second divides the first).
+    # Table: quantities, and the columns that they are made of (the second divides the first).
     "models": {"training compute": ("compute", None)},
     "hardware": {
         "FP32 rate": ("fp32", None),
@@ -47,16 +47,16 @@ QUANTITIES: dict[str, dict[str, tuple[str, str | None]]] = {
 
 @dataclass(frozen=True)
 class Points:
-    """What could be read of one quantity.
+    """Points of one quantity of a table.
 
     Attributes:
-        quantity: What it is.
-        unit: Of `values`.
+        quantity: Name of the quantity.
+        unit: Unit of `values`.
         years: [points], with fractions.
         values: [points], positive.
         names: [points].
-        rows: How many rows the table has.
-        unused: Why rows were not used: {reason: rows}.
+        rows: Rows of the table.
+        unused: Rows that were not used, by reason.
     """
 
     quantity: str
@@ -72,18 +72,18 @@ UNITS = {"compute": "FLOP", "fp32": "FLOP/s", "fp16": "FLOP/s", "power": "W", "p
 
 
 def read_points(path: Path, kind: str, since: float) -> list[Points]:
-    """Every quantity of a table of `models` or of `hardware` that the file has the columns of.
+    """Read every quantity of a table of `models` or of `hardware` whose columns the file has.
 
-    Columns are found by the words of their headings, whatever their order, case, brackets and neighbours. A row without
-    a readable date or a positive figure is left out and counted.
+    Columns are matched by the words of their headings, regardless of order, case and brackets. Rows without a readable
+    date or a positive figure are left out and counted.
 
     Args:
         path: A CSV file, UTF-8.
         kind: Key of `QUANTITIES`.
-        since: First year of what is used.
+        since: First year to use.
 
     Raises:
-        UsageError: The file cannot be read, is no table, or has none of the columns.
+        UsageError: the file cannot be read, is not a table, or has none of the columns.
     """
     rows = _rows(path)
     headings = rows[0] if rows else []
@@ -130,7 +130,7 @@ def _points(quantity: str, unit: str, rows: list[list[str]], columns: Sequence[C
 
 
 def read_year(text: str) -> float | None:
-    """2012-09-30, 2012-09 or 2012 as a year with a fraction; None where it is none of them."""
+    """Parse 2012-09-30, 2012-09 or 2012 to a year with a fraction; None for any other text."""
     match = re.match(r"\s*(\d{4})(?:-(\d{1,2}))?(?:-(\d{1,2}))?(?!\d)", text)
     if not match:
         return None
@@ -144,7 +144,7 @@ def read_year(text: str) -> float | None:
 
 
 def read_figure(text: str) -> float | None:
-    """A positive finite figure, with or without thousands separators; None where there is none, such as in a range."""
+    """Parse a positive finite figure, with or without thousands separators; None for any other text."""
     try:
         value = float(text.strip().replace(",", "").replace(" ", ""))
     except ValueError:
@@ -166,7 +166,7 @@ def _cell(row: list[str], column: Column | None) -> str:
 
 
 def _column(headings: list[str], what: str) -> Column | None:
-    """The first heading that says what is looked for, and its factor to the unit."""
+    """Find the first heading that matches, and its factor to the unit."""
     plain = [" ".join(re.findall(r"[a-z0-9]+", heading.lower())) for heading in headings]
     tests: tuple[Callable[[str, str], bool], ...] = (str.__eq__, str.startswith)
     for test in tests:
@@ -184,10 +184,10 @@ def _wanted(kind: str) -> Iterator[str]:
 def _rows(path: Path) -> list[list[str]]:
     try:
         if path.stat().st_size > MAX_FILE:
-            raise UsageError(f"{path} is larger than {MAX_FILE >> 20} MiB, which no table of published points is")
+            raise UsageError(f"{path} is larger than {MAX_FILE >> 20} MiB: not a table of published points")
         with path.open(newline="", encoding="utf-8-sig", errors="strict") as file:
             return [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} is no CSV file in UTF-8: {error}") from error
+        raise UsageError(f"{path} is not a CSV file in UTF-8: {error}") from error

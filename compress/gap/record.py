@@ -33,6 +33,15 @@ NOT_OF_TRAINING = (
 )
 
 
+ABSENT = frozenset(
+    {
+        *("growth_ci90", "growth_ci95", "hardware_ci90", "hardware_ci95", "until"),
+        *("doubling_years", "points", "first", "last", "ci95", "method", "rows"),
+    }
+)
+"""Keys that are left out of the JSON where a trend or a fit does not have them; everything else unknown is null."""
+
+
 @dataclass(frozen=True)
 class RunSaving:
     """Doublings that a run may call saved."""
@@ -53,11 +62,15 @@ class Months:
 
 
 @dataclass(frozen=True)
-class Basis:
+class SavingInMonths(Months, RunSaving):
+    """A saving of a run, and its months."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basis(Trend):
     """A trend with its gap between two years, and what savings offset by it.
 
     Attributes:
-        trend: The trend.
         gap: Factor by which compute outgrew hardware; None where the data of the trend end before.
         gap_interval: Interval of the gap.
         years_to_catch_up: Years that hardware needs to close the gap if compute stood still.
@@ -66,25 +79,12 @@ class Basis:
         savings: Savings of a run, each with its months.
     """
 
-    trend: Trend
     gap: float | None
     gap_interval: GapInterval | None
     years_to_catch_up: float | None
     holding_rate: float
     one_doubling: Months
-    savings: tuple[tuple[RunSaving, Months], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The basis for JSON."""
-        return {
-            **self.trend.to_dict(),
-            "gap": self.gap,
-            "gap_interval": asdict(self.gap_interval) if self.gap_interval else None,
-            "years_to_catch_up": self.years_to_catch_up,
-            "holding_rate": self.holding_rate,
-            "one_doubling": asdict(self.one_doubling),
-            "savings": [{**asdict(saving), **asdict(months)} for saving, months in self.savings],
-        }
+    savings: tuple[SavingInMonths, ...]
 
 
 @dataclass(frozen=True)
@@ -99,17 +99,13 @@ class GapRecord:
     remarks: tuple[str, ...]
     run: str | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The record for JSON."""
-        return {
-            "start": self.start,
-            "end": self.end,
-            "bases": [basis.to_dict() for basis in self.bases],
-            "fits": [fit.to_dict() for fit in self.fits],
-            "ai_and_efficiency": asdict(self.ai_and_efficiency),
-            "remarks": list(self.remarks),
-            "run": self.run,
-        }
+
+def to_dict(record: GapRecord | Basis) -> dict[str, Any]:
+    """Convert a record for JSON."""
+    return asdict(
+        record,
+        dict_factory=lambda items: {key: value for key, value in items if value is not None or key not in ABSENT},
+    )
 
 
 def gap_record(
@@ -172,13 +168,16 @@ def basis_of(trend: Trend, start: float, end: float, savings: Sequence[RunSaving
     growth, hardware = trend.growth, trend.hardware
     holds = end <= (trend.until or end)  # a trend is not extrapolated beyond the years of its data
     return Basis(
-        trend=trend,
+        **vars(trend),
         gap=gap(growth, hardware, start, end) if holds else None,
         gap_interval=trend.interval(end - start) if holds else None,
         years_to_catch_up=years_to_catch_up(growth, hardware, start, end) if holds and hardware > 1 else None,
         holding_rate=holding_rate(growth, hardware),
         one_doubling=_months(1, trend, training=True),
-        savings=tuple((saving, _months(saving.doublings, trend, saving.of == "training")) for saving in savings),
+        savings=tuple(
+            SavingInMonths(**vars(saving), **vars(_months(saving.doublings, trend, saving.of == "training")))
+            for saving in savings
+        ),
     )
 
 

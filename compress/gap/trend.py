@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -56,13 +56,12 @@ class Trend:
                 return GapInterval(level, *gap_interval(self.growth, growth, self.hardware, hardware, years))
         return None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The trend for JSON, without intervals and years that it does not have."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
 
 def load_trend(name: str) -> Trend:
     """Load a trend of `configs/trends`."""
     loaded = yaml.safe_load((shipped("configs") / "trends" / f"{name}.yaml").read_text())
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in loaded.items()}
-    return Trend(**values)
+    return Trend(**{key: _value(value) for key, value in loaded.items()})
+
+
+def _value(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from compress.gap.record import NOT_OF_TRAINING, RunSaving, basis_of
+from compress.gap.record import NOT_OF_TRAINING, RunSaving, basis_of, to_dict
 from compress.gap.trend import Trend
 from compress.report import formats as f
 from compress.report.formats import field
@@ -145,7 +145,7 @@ def _gap(results: Mapping[str, Any]) -> Iterator[tuple[Table, str | None]]:
     savings = [saving for saving in _savings(results) if saving.doublings > 0]
     if trend is None or not savings:
         return
-    basis = basis_of(Trend(**trend), *GAP_YEARS, savings).to_dict()
+    basis = to_dict(basis_of(Trend(**trend), *GAP_YEARS, savings))
     note = f"By the trend {f.plain(trend.get('name'))}: {f.plain(trend.get('basis'))}."
     if any(saving.of == "inference" for saving in savings):
         note += f" {NOT_OF_TRAINING}"

@@ -1,4 +1,4 @@
-"""Tables of published points, in the column names that Epoch AI uses, and what people do to such files."""
+"""Tables of published points, in the column names that Epoch AI uses, and what happens to such files in practice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def table(folder: Path, text: str) -> Path:
     return path
 
 
-def test_rows_that_can_be_used_and_those_that_cannot(tmp_path: Path) -> None:
+def test_unusable_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     (points,) = read_points(table(tmp_path, MODELS), "models", 2010)
     assert points.names == ("AlexNet", "named, with a comma", "month")
     assert points.values == (4.7e17, 3.14e23, 2.5e24)
@@ -98,27 +98,27 @@ def test_a_table_that_is_too_large_or_too_short_to_fit(tmp_path: Path) -> None:
     assert "1 " in str(caught.value) and "\n" not in str(caught.value)
     with path.open("r+b") as file:
         file.truncate(MAX_FILE + 1)
-    with pytest.raises(UsageError, match=r"table\.csv is larger than \d+ MiB, which no table of published points is"):
+    with pytest.raises(UsageError, match=r"table\.csv is larger than \d+ MiB: not a table of published points"):
         read_points(path, "models", 2010)
 
 
-def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_bytes(b"\xff\xfe\x00rubbish")
-    with pytest.raises(UsageError, match="no CSV file in UTF-8"):
+    with pytest.raises(UsageError, match="not a CSV file in UTF-8"):
         read_points(tmp_path / "table.csv", "models", 2010)
     with pytest.raises(UsageError, match="cannot be read"):
         read_points(tmp_path, "models", 2010)
 
 
 @given(st.text(max_size=30))
-def test_cells_of_any_kind_give_a_figure_or_none(text: str) -> None:
+def test_any_cell_gives_a_figure_or_none(text: str) -> None:
     value, year = read_figure(text), read_year(text)
     assert value is None or 0 < value < float("inf")
     assert year is None or 0 < year < 10_000
 
 
 @given(st.binary(max_size=300))
-def test_files_of_any_kind_give_points_or_one_line(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_any_file_gives_points_or_one_line(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.mktemp("any") / "table.csv"
     path.write_bytes(b"Publication date,Training compute (FLOP)\n2012-01-01,1e18\n" + data)
     try:

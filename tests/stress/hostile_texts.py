@@ -42,7 +42,7 @@ def recipe(rng: Random, folder: Path) -> None:
 
 def table(rng: Random, folder: Path) -> None:
     """Read a table of published points, as `gap --models` and `--hardware` do."""
-    from compress.gap import gap_record
+    from compress.gap import gap_record, to_dict
 
     points = CHECKOUT / "configs" / "trends" / "points"
     kind, name = rng.choice((("models", "ai-and-compute.csv"), ("hardware", "hardware.csv")))
@@ -55,7 +55,7 @@ def table(rng: Random, folder: Path) -> None:
     data = out.getvalue().encode("utf-8", "surrogatepass")
     (folder / "it.csv").write_bytes(damaged(data, rng) if rng.random() < 0.5 else data)
     record = gap_record((), 2012, 2024, **{kind: folder / "it.csv"})
-    json.dumps(record, allow_nan=False)
+    json.dumps(to_dict(record), allow_nan=False)
 
 
 def store(rng: Random, folder: Path) -> None:
