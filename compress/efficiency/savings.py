@@ -70,35 +70,25 @@ def savings(
     if reference is None:
         raise ValueError(f"reference {reference_id!r} is not among the variants")
     others = [variant for variant in variants if variant.id != reference_id]
-    for v in others:
-        if v.id in paired:
-            _refuse_other_images(reference, v, paired[v.id])
-    differences = {v.id: paired_difference(*paired[v.id]) for v in others if v.id in paired}
+    differences = {v.id: _difference(reference, v, paired[v.id]) for v in others if v.id in paired}
     grants = {v.id: _grant(differences.get(v.id), tolerance) for v in others}
     cheapest = min([reference, *(v for v in others if grants[v.id].granted)], key=cost)
+    records = []
+    for v in others:
+        decision, effort = _name_cheapest(grants[v.id], cheapest, reference_id), _effort(v, reference, variants)
+        records.append(_variant_savings(v, reference, decision, differences.get(v.id), trend, effort, deployment))
     return Savings(
         reference=reference_id,
         tolerance=tolerance,
         trend=trend,
         interval_method=PAIRED_METHOD,
         exact_method=EXACT_METHOD,
-        variants=tuple(
-            _variant_savings(
-                v,
-                reference,
-                _name_cheapest(grants[v.id], cheapest, reference_id),
-                differences.get(v.id),
-                trend,
-                _effort(v, reference, variants),
-                deployment,
-            )
-            for v in others
-        ),
+        variants=tuple(records),
     )
 
 
-def _refuse_other_images(reference: Variant, variant: Variant, counts: tuple[int, int, int]) -> None:
-    """The discordant images of a pair differ by the difference of correct images, if both saw the same ones."""
+def _difference(reference: Variant, variant: Variant, counts: tuple[int, int, int]) -> PairedDifference:
+    """Difference of the accuracies; refused where the counts show that the two saw different images."""
     own, base = variant.accuracy, reference.accuracy
     b, c, n = counts
     if not own.n == base.n == n or base.correct - own.correct != b - c:
@@ -106,6 +96,7 @@ def _refuse_other_images(reference: Variant, variant: Variant, counts: tuple[int
             f"{reference.id} ({base.correct} of {base.n} right) and {variant.id} ({own.correct} of "
             f"{own.n}) were not measured on the same {n} images, of which {b} and {c} only one of them gets right"
         )
+    return paired_difference(b, c, n)
 
 
 def _grant(difference: PairedDifference | None, tolerance: float) -> Grant:

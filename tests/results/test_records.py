@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +149,12 @@ def test_energy_no_higher_than_idle_has_no_row() -> None:
     row = measured.row()
     assert row is not None and row.model_dump() == {"value": 0.1, "method": "measured: RAPL", **setting, **figures}
     assert measured.model_copy(update={"value": None, "method": None}).row() is None
+
+
+def test_the_records_import_nothing_but_utils() -> None:
+    code = (
+        "import sys, compress.results, compress.results.read, compress.results.schema;"
+        "own = {name.split('.')[1] for name in sys.modules if name.startswith('compress.')};"
+        "assert own == {'results', 'utils'}, own; assert not {'torch', 'numpy', 'yaml'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
