@@ -81,8 +81,9 @@ class Results:
 
     def _repr_html_(self) -> str:
         from compress.report.notebook import notebook_html
+        from compress.results import RunRecord
 
-        return notebook_html(self.record)
+        return notebook_html(RunRecord.model_validate(self.record))
 
 
 def run(

@@ -72,8 +72,9 @@ def run(
     from rich.console import Console
 
     from compress.report import terminal_table
+    from compress.results import RunRecord
 
-    Console(highlight=False).print(terminal_table(results))
+    Console(highlight=False).print(terminal_table(RunRecord.model_validate(results)))
     print(f"\n{folder / 'report.html'}   report.md   model_card.md   results.json   artifacts/")
 
 
@@ -126,16 +127,16 @@ def validate(
 def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")]) -> None:
     """Write report.html, report.md and model_card.md again from results.json."""
     from compress.report import PAGES, write_report
-    from compress.report.io import read_results
+    from compress.results.read import read_run
     from compress.utils.checksums import check_run, update_sums
     from compress.utils.errors import CompressError, UsageError
 
     path = run / "results.json"
     for remark in check_run(run):
         print(remark, file=sys.stderr)
-    results = read_results(run)
+    record = read_run(run)
     try:
-        write_report(results, run)
+        write_report(record, run)
     except (OSError, CompressError):
         raise
     except Exception as error:  # whatever a value that no run writes does to figures, tables and charts

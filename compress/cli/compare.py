@@ -17,19 +17,19 @@ def compare(
 ) -> None:
     """Say what changed between runs and what moved; all are held against the first."""
     from compress.report.compare import compare as compare_runs
-    from compress.report.compare_page import moved_lines, remark_lines, terminal_tables, write_comparison
+    from compress.report.compare_page import change_lines, remark_lines, terminal_tables, write_comparison
 
     record = compare_runs(runs)
     if html:
         write_comparison(record, html)
     if as_json:
-        print_json(record)
+        print_json(record.model_dump(mode="json"))
         return
     from rich.console import Console
 
     for table in terminal_tables(record):
         Console(highlight=False).print(table)
-    for line in (*remark_lines(record), *moved_lines(record)):
+    for line in (*remark_lines(record), *change_lines(record)):
         print(line)
 
 

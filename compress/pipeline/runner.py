@@ -24,6 +24,7 @@ from compress.pipeline.plan import Plan, PlannedStage, make_plan
 from compress.pipeline.preflight import check_needs
 from compress.recipe.schema import Recipe
 from compress.report import write_report
+from compress.results import RunRecord
 from compress.store.store import Store
 from compress.utils import console as progress
 from compress.utils.atomic import write_atomic
@@ -87,7 +88,7 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, logge
         results["run"]["wall_s"] = round(time.monotonic() - clock, 3)
         write_atomic(folder / "recipe.yaml", _yaml(results["recipe"]["resolved"]))
         write_atomic(folder / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
-        write_report(results, folder)
+        write_report(RunRecord.model_validate(results), folder)
         log.write("done", wall_s=results["run"]["wall_s"])
         write_sums(folder, leave_out=["store"])
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""Pages, tables and charts from `results.json`, and from nothing else."""
+"""Pages, tables and charts of a run, from its record and nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["PAGES", "render_html", "render_markdown", "terminal_table", "write_r
 
 
 def __getattr__(name: str) -> Any:
-    """Names are loaded when they are asked for: a table of artifacts needs none of what a page does."""
+    """Import a name when it is used: a table of artifacts needs nothing that a page does."""
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -84,7 +84,7 @@ def evaluation_lines(record: Record) -> list[str]:
     """Accuracy, speed, and each image and folder that was left out; takes what `evaluate` gave."""
     accuracy = record["accuracy"]
     lines = [
-        f"top-1 {f.accuracy(accuracy)}, {accuracy['correct']:,} of {accuracy['n']:,} images",
+        f"top-1 {f.accuracy(accuracy['top1'], accuracy['ci95'])}, {accuracy['correct']:,} of {accuracy['n']:,} images",
         f"{record['images_per_s']:,.0f} images/s, the network alone {record['runtime_images_per_s']:,.0f} "
         f"({record['runtime']})",
     ]

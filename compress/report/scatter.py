@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from compress.report import formats as f
 from compress.report.label_layout import Box, place_labels, side_by_side
@@ -28,9 +28,35 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
-Style = Mapping[str, Any]
 
-COSTS = (("macs", "MACs"), ("bit_operations", "bit operations"))
+class Costs(Protocol):
+    """Costs of one image."""
+
+    @property
+    def macs(self) -> int: ...
+
+    @property
+    def bit_operations(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost on the horizontal axis: its label, and how to get it."""
+
+    label: str
+    of: Callable[[Costs], int]
+
+
+class Style(TypedDict):
+    """matplotlib's settings of a mark."""
+
+    marker: str
+    color: str
+    markerfacecolor: str
+
+
+MACS = Cost("MACs", lambda costs: costs.macs)
+BIT_OPERATIONS = Cost("bit operations", lambda costs: costs.bit_operations)
 RADIUS = 5.5  # of a mark, in points
 MAX_NAMED = 40  # marks, beyond which the table alone has the names
 _EM = 1.25 * TEXT  # height of a label, whatever letters it has
@@ -40,7 +66,7 @@ _SAMPLES = 12
 
 @dataclass(frozen=True)
 class Mark:
-    """A variant on the chart: its cost, its top-1 with interval (fractions), and the key of its style.
+    """A variant on the chart: cost, top-1 with interval (fractions), and the key of its style.
 
     Without a name it has no label.
     """
@@ -59,29 +85,26 @@ class Chart:
 
     Attributes:
         marks: All of them.
-        styles: matplotlib's settings of a mark, by the words for it in the legend.
-        cost: The words for the cost.
+        styles: Styles of the marks by their labels in the legend.
+        cost: Label of the cost.
         joined: (first mark, second mark, style of the line between them).
-        also: Draws what else is on the axes, and sets the limits across.
+        decorate: Draw what else is on the axes, and set the horizontal limits.
     """
 
     marks: Sequence[Mark]
     styles: Mapping[str, Style]
     cost: str
     joined: Sequence[tuple[int, int, str]] = ()
-    also: Callable[[Axes], None] = lambda axes: None
+    decorate: Callable[[Axes], None] = lambda axes: None
 
 
-def telling_cost(variants: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
-    """Key and words of the cost that tells variants apart: MACs; bit operations, where most differ in these alone.
-
-    Args:
-        variants: Records with the costs, those of `inference` of a variant.
-    """
-    known = [costs for costs in variants if costs.get("macs")]
-    (macs, count) = Counter(costs["macs"] for costs in known).most_common(1)[0] if known else (0, 0)
-    told = {costs.get("bit_operations") for costs in known if costs["macs"] == macs}
-    return COSTS[2 * count > len(known) and len(told) > 1 and all(costs.get("bit_operations") for costs in known)]
+def distinguishing_cost(variants: Iterable[Costs]) -> Cost:
+    """Choose the cost that distinguishes variants: MACs; bit operations, where most differ in these alone."""
+    known = [costs for costs in variants if costs.macs]
+    (macs, count) = Counter(costs.macs for costs in known).most_common(1)[0] if known else (0, 0)
+    bits = {costs.bit_operations for costs in known if costs.macs == macs}
+    differ_in_bits = 2 * count > len(known) and len(bits) > 1 and all(costs.bit_operations for costs in known)
+    return BIT_OPERATIONS if differ_in_bits else MACS
 
 
 def draw_marks(figure: Figure, chart: Chart) -> None:
@@ -102,7 +125,7 @@ def _drawn(figure: Figure, chart: Chart, numbered: bool) -> bool:
     axes = _with_key(figure, chart, named) if numbered and named else figure.add_subplot()
     axes.set_xscale("log")
     _dress(axes, chart)
-    chart.also(axes)
+    chart.decorate(axes)
     used = {mark.style for mark in chart.marks}
     for name, style in chart.styles.items():
         if name in used:

@@ -1,4 +1,4 @@
-"""What the figures of a column are: unit, interval and basis, by the column's heading; shown on hover."""
+"""Tooltips of columns, by heading: unit, interval and basis of the figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _TOP1 = "Top-1 accuracy: share of test images whose most probable class is the r
 _PAIRED = "on the same test images, with Tango's paired score interval, 95%"
 _LOG2 = "log2 of the reference's cost over the variant's; +1 is half the cost"
 
-_ABOUT: tuple[tuple[str, str], ...] = (
+_TOOLTIPS: tuple[tuple[str, str], ...] = (
     (r"top-1 \(95%.*\)", f"{_TOP1}; Wilson's score interval, 95%"),
     (r"top-1|its top-1", f"{_TOP1}, without interval"),
     (r"published by others", "Top-1 accuracy that the recipe quotes from others; nothing of it was measured here"),
@@ -79,12 +79,12 @@ _ABOUT: tuple[tuple[str, str], ...] = (
 )
 
 
-def about(table: str, heading: str) -> str:
-    """One line on what the figures under a heading are; empty for names and for headings that say all themselves.
+def tooltip(table: str, heading: str) -> str:
+    """Describe the figures below a heading in one line; empty for names and for headings that need no description.
 
     Args:
-        table: Key of the table; what comes before its first dash may give a heading another meaning.
-        heading: Of the column.
+        table: Key of the table; what precedes its first dash may give a heading another meaning.
+        heading: Heading of the column.
     """
     names = f"{table.partition('-')[0]}/{heading}", heading
-    return next((text for name in names for pattern, text in _ABOUT if re.fullmatch(pattern, name)), "")
+    return next((text for name in names for pattern, text in _TOOLTIPS if re.fullmatch(pattern, name)), "")

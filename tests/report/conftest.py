@@ -16,6 +16,7 @@ from compress.data.prepared import ImageData, Split
 from compress.efficiency import training_efficiency, wilson, worth
 from compress.pipeline.predictions import Predictions, bits, class_changes, digest_of, disagreements
 from compress.report.compare import compare
+from compress.report.comparison import Comparison
 
 TREND: dict[str, Any] = {
     "name": "epoch-fp32",
@@ -101,7 +102,7 @@ def _artifacts(id: str, bits: int, top1: float, size: int) -> list[dict[str, Any
 def _variant(row: tuple[Any, ...]) -> dict[str, Any]:
     id, kind, parent, correct, macs, bits, params, size, faster = row
     parts: list[dict[str, Any]] = [{"what": what, "macs": spent} for what, spent in TRAINING.get(id, [])]
-    total = sum(part["macs"] for part in parts) if parts else None
+    total = sum(part["macs"] for part in parts)
     final = correct / N
     curve = [{"macs": total * i / 10, "top1": final * (1 - 0.6**i)} for i in range(1, 11)] if total else []
     return {
@@ -126,7 +127,7 @@ def _variant(row: tuple[Any, ...]) -> dict[str, Any]:
         "training": {
             "macs": total,
             "parts": parts,
-            "wall_s": 140.0 if parts else None,
+            "wall_s": 140.0 if parts else 0.0,
             "energy_j": {"value": None, "method": None},
             "curve": curve if kind in ("train", "distill") else [],
         },
@@ -299,10 +300,10 @@ def crowded() -> dict[str, Any]:
 
 
 @pytest.fixture
-def compared(results: dict[str, Any], second: dict[str, Any], tmp_path: Path) -> Callable[[], dict[str, Any]]:
+def compared(results: dict[str, Any], second: dict[str, Any], tmp_path: Path) -> Callable[[], Comparison]:
     """Holds the two against each other, as they are when it is called."""
 
-    def held() -> dict[str, Any]:
+    def held() -> Comparison:
         folders = [tmp_path / name for name in ("first", "second")]
         for folder, run in zip(folders, (results, second), strict=True):
             folder.mkdir(exist_ok=True)

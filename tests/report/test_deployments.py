@@ -1,4 +1,4 @@
-"""The tables of devices: each budget in words, and never a figure that was not measured."""
+"""Tables of devices: every budget with what was measured, and never a figure that was not."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from compress.efficiency.deployment_fit import deployment_fits
 from compress.report import render_html, render_markdown
 from compress.report.deployments import deployment_tables
+from compress.results import RunRecord
 
 Results = dict[str, Any]
 CPU = "AMD EPYC 9V74 80-Core Processor"
@@ -17,17 +18,17 @@ def profile(name: str, budgets: dict[str, float], **about: Any) -> dict[str, Any
     return {"name": name, "runtime": "openvino", "batch": 1, "budgets": asked, "source": "Budgets: an example", **about}
 
 
-def with_devices(results: Results) -> Results:
+def with_devices(results: Results) -> RunRecord:
     profiles = [
         profile("here", {"latency_ms": 2}, processor="EPYC", watts=90, price_per_hour=0.09, currency="USD"),
         profile("phone", {"latency_ms": 16, "size_mb": 20}, hardware="<b>A17</b> | Pro"),
     ]
     results["deployments"] = deployment_fits(results["variants"], results["efficiency"], profiles, CPU)
-    return results
+    return RunRecord.model_validate(results)
 
 
-def test_the_tables(results: Results) -> None:
-    (devices, _), (budgets, _) = deployment_tables(with_devices(results))
+def test_tables_state_the_best_variant_and_every_budget(results: Results) -> None:
+    devices, budgets = deployment_tables(with_devices(results).deployments)
     assert [row[:3] for row in devices.rows] == [
         ("here", "int8", "none"),
         ("phone", "not known: something was not measured", "int8, pruned, teacher"),
@@ -44,14 +45,15 @@ def test_the_tables(results: Results) -> None:
     assert budgets.note.endswith("this machine's processor: here.")
 
 
-def test_both_pages_show_them_and_escape_names(results: Results) -> None:
-    html, text = render_html(with_devices(results)), render_markdown(results)
+def test_both_pages_show_devices_and_escape_names(results: Results) -> None:
+    record = with_devices(results)
+    html, text = render_html(record), render_markdown(record)
     for page in (html, text):
         assert "Which variant fits which device" in page and "met: 0.717 ms of 2 ms" in page
         assert "<b>A17</b>" not in page
     assert "\\| Pro" in text
 
 
-def test_without_devices_there_is_no_table(results: Results) -> None:
-    assert deployment_tables(results) == []
-    assert "fits which device" not in render_markdown(results)
+def test_no_tables_without_devices(results: Results) -> None:
+    assert deployment_tables(()) == []
+    assert "fits which device" not in render_markdown(RunRecord.model_validate(results))

@@ -16,7 +16,8 @@ from compress.measurement.latency import fastest
 from compress.pipeline.plan import _runtimes
 from compress.recipe.load import parse_recipe
 from compress.recipe.schema import ExportStage
-from compress.report.tables import choice_line
+from compress.report.variants import choice_line
+from compress.results import RuntimeChoice
 from compress.stages.export import _check
 from compress.stages.runtime_selection import choose
 from compress.utils.errors import CompressError, RecipeError
@@ -61,10 +62,11 @@ def test_a_file_that_loses_too_much_is_not_chosen_however_fast() -> None:
 
 
 def test_the_choice_of_each_batch_is_one_line() -> None:
-    rows = [{"batch": 1, "runtime": "a", "tied": ["b"], "allowed_loss": 0.005}, {"batch": 16, "runtime": None}]
-    line = choice_line({"id": "int8", "choices": rows})
+    fixed: dict[str, Any] = {"allowed_loss": 0.005, "candidates": (), "left_out": {}}
+    first = RuntimeChoice(batch=1, runtime="a", tied=("b",), **fixed)
+    line = choice_line("int8", (first, RuntimeChoice(batch=16, runtime=None, tied=(), **fixed)))
     assert "a (as fast within the interval: b) at batch 1, none at batch 16" in line and "0.5 points" in line
-    assert choice_line({"id": "int8", "choices": None}) == ""
+    assert choice_line("int8", ()) == ""
 
 
 def test_auto_stands_alone_in_a_recipe() -> None:

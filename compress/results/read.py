@@ -1,0 +1,49 @@
+"""Read the `results.json` of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from compress.results.run import SCHEMA_VERSION, RunRecord
+from compress.utils.checksums import RUN_AGAIN
+from compress.utils.errors import UsageError
+
+RESULTS = "results.json"
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read the results of a run.
+
+    Raises:
+        UsageError: the folder is not that of a finished run, or `results.json` is damaged or of another version.
+    """
+    path = folder / RESULTS
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if (folder / "log.jsonl").is_file():
+            raise UsageError(f"{folder} is a run that did not finish: it has no {RESULTS}; {RUN_AGAIN}") from error
+        raise UsageError(f"{folder} is not a run: it has no {RESULTS}") from error
+    except OSError as error:
+        raise UsageError(f"{folder} is not a run: {path} cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not JSON: {error}; {RUN_AGAIN}") from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version != SCHEMA_VERSION:
+        remedy = "upgrade compress-model" if version > SCHEMA_VERSION else RUN_AGAIN
+        raise UsageError(f"{path} has schema_version {version}, and this version reads {SCHEMA_VERSION}; {remedy}")
+    try:
+        return RunRecord.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(f"{path} does not hold the results of a run: {_first(error)}; {RUN_AGAIN}") from error
+
+
+def _first(error: ValidationError) -> str:
+    """Describe the first of the errors in one line: where it is, and what is wrong."""
+    first, *others = error.errors(include_url=False, include_input=False)
+    where = ".".join(map(str, first["loc"])) or "the whole"
+    more = f" (and {len(others)} more)" if others else ""
+    return f"{where}: {first['msg']}{more}"
