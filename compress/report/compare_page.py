@@ -21,7 +21,7 @@ from compress.report.comparison import (
     Machine,
 )
 from compress.report.page import html_page
-from compress.report.tables import Column, Table, make_table
+from compress.report.tables import Column, Table, make_table, to_rich
 from compress.utils.atomic import write_atomic
 from compress.utils.errors import UsageError
 
@@ -242,18 +242,6 @@ def _machine(machine: Machine) -> str:
     return f.names(part for part in (machine.cpu, machine.gpu, threads) if part)
 
 
-def terminal_tables(comparison: Comparison) -> Iterator[RichTable]:
-    """Lay out the tables for the terminal; names in them are text, never rich's markup."""
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    for table in comparison_tables(comparison):
-        if not table.rows:
-            continue
-        shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(table.title), title_justify="left")
-        for heading, figure in zip(table.headings, table.figures, strict=True):
-            shown.add_column(Text(heading), justify="right" if figure else "left", overflow="fold")
-        for cells in table.rows:
-            shown.add_row(*map(Text, cells))
-        yield shown
+def terminal_tables(comparison: Comparison) -> list[RichTable]:
+    """Lay out the tables that have rows for the terminal."""
+    return [to_rich(table) for table in comparison_tables(comparison) if table.rows]

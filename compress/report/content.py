@@ -9,7 +9,7 @@ from functools import partial
 from compress.report import formats as f
 from compress.report.classes import ChangesSection, changes_sections
 from compress.report.deployments import deployment_tables
-from compress.report.disagreements import DisagreementsView, disagreements_view
+from compress.report.disagreements import DisagreementsSection, disagreements_section
 from compress.report.headline import Headline, headline, not_measured
 from compress.report.ledgers import ledgers
 from compress.report.lineage import LineageNode, lineage
@@ -28,27 +28,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Report:
-    """What the pages of a run show.
-
-    Attributes:
-        title: Name of the recipe.
-        run: Id of the run.
-        command: Its command line.
-        headline: The result in one sentence, with its reservations.
-        variants: All variants.
-        artifacts: Deployable files.
-        latency: Latency by batch and runtime.
-        savings: One section per reference.
-        details: Tables that not every run has.
-        changes: Confusion changes of the headline's variant.
-        disagreements: Images on which teacher and student disagree.
-        lineage: Trees of variants.
-        missing: What was not measured, in sentences.
-        provenance: What determines the results besides the command, by name.
-        data: The data set.
-        environment: The machine and its packages.
-        settings: The resolved recipe as YAML.
-    """
+    """What the pages of a run show. `details` are tables that not every run has; `missing` are sentences."""
 
     title: str
     run: str
@@ -60,7 +40,7 @@ class Report:
     savings: tuple[SavingsSection, ...]
     details: tuple[Table, ...]
     changes: tuple[ChangesSection, ...]
-    disagreements: DisagreementsView | None
+    disagreements: DisagreementsSection | None
     lineage: tuple[LineageNode, ...]
     missing: tuple[str, ...]
     provenance: dict[str, str]
@@ -90,7 +70,7 @@ def build_report(record: RunRecord) -> Report:
             *ledgers(record),
         ),
         changes=changes_sections(record, first.reference, first.variant),
-        disagreements=disagreements_view(record.disagreements) if record.disagreements else None,
+        disagreements=disagreements_section(record.disagreements) if record.disagreements else None,
         lineage=lineage(record),
         missing=tuple(not_measured(record)),
         provenance=provenance(record),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from compress.report import formats as f
+from compress.report.comparison import Figures
 from compress.report.label_layout import Box, place_labels, side_by_side
 from compress.report.svg import (
     HEIGHT,
@@ -22,6 +23,7 @@ from compress.report.svg import (
     percent_axis,
     plain_axes,
 )
+from compress.results import Inference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,19 +31,12 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 
-class Costs(Protocol):
-    """Costs of one image."""
-
-    @property
-    def macs(self) -> int: ...
-
-    @property
-    def bit_operations(self) -> int: ...
+Costs = Inference | Figures
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost on the horizontal axis: its label, and how to get it."""
+    """A cost per image: its label, and how to get it."""
 
     label: str
     of: Callable[[Costs], int]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from compress.results import RunRecord, Variant
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+    from compress.results import RunRecord, Variant
 
 R = TypeVar("R")
 
@@ -69,6 +72,21 @@ def make_table(
         tuple(tuple(column.write(record) for column in columns) for record in records),
         chart,
     )
+
+
+def to_rich(table: Table) -> RichTable:
+    """Lay out a table for the terminal; cells are text, never rich's markup."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    rich = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(table.title) if table.title else None)
+    rich.title_justify = "left"
+    for heading, figure in zip(table.headings, table.figures, strict=True):
+        rich.add_column(Text(heading), justify="right" if figure else "left", overflow="fold")
+    for cells in table.rows:
+        rich.add_row(*map(Text, cells))
+    return rich
 
 
 def variant_rows(record: RunRecord, parts: Callable[[Variant], Iterable[R] | None]) -> list[VariantRow[R]]:

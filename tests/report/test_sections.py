@@ -10,7 +10,7 @@ from compress.report import formats as f
 from compress.report import render_html, render_markdown
 from compress.report.classes import changes_sections, verdict
 from compress.report.content import build_report
-from compress.report.disagreements import disagreements_view
+from compress.report.disagreements import disagreements_section
 from compress.report.lineage import lineage
 from compress.report.reproduce import reproducibility, store_use, versions
 from compress.report.sections import sections
@@ -73,7 +73,7 @@ def test_only_pictures_are_shown(results: Results) -> None:
         example["thumbnail"] = picture
     record = typed(results)
     assert record.disagreements is not None
-    found = disagreements_view(record.disagreements)
+    found = disagreements_section(record.disagreements)
     assert [example.picture is None for example in found.examples] == [True] * 4 + [False] * 8
     assert render_html(record).count("<img") == 8
 
