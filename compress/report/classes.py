@@ -21,18 +21,18 @@ MAX_BARS = 20
 CLASSES: tuple[Column[ClassChange], ...] = (
     Column("class", lambda c: f.plain(c.name), False),
     Column("images", lambda c: str(c.images)),
-    Column("right before", lambda c: str(c.reference_correct)),
-    Column("right now", lambda c: str(c.variant_correct)),
+    Column("correct before", lambda c: str(c.reference_correct)),
+    Column("correct now", lambda c: str(c.variant_correct)),
     Column("lost", lambda c: str(c.only_reference)),
     Column("gained", lambda c: str(c.only_variant)),
     Column("change (95% interval)", lambda c: f.points(c.difference, c.difference_ci95)),
-    Column("shown", lambda c: verdict(c.difference_ci95), False),
+    Column("verdict", lambda c: verdict(c.difference_ci95), False),
 )
 
 MOVES: tuple[Column[Move], ...] = (
     Column("true class", lambda m: f.plain(m.label), False),
-    Column("reference said", lambda m: f.plain(m.reference_said), False),
-    Column("variant says", lambda m: f.plain(m.variant_said), False),
+    Column("reference predicts", lambda m: f.plain(m.reference_said), False),
+    Column("variant predicts", lambda m: f.plain(m.variant_said), False),
     Column("images", lambda m: str(m.images)),
 )
 
@@ -61,9 +61,11 @@ def changes_sections(record: RunRecord, reference: str | None, variant: str | No
     """
     entries = record.class_changes
     names = [entry.variant for entry in entries]
-    shown = variant if variant in names or not names else names[-1]
+    changed = variant if variant in names or not names else names[-1]
     first = reference or first_reference(record)
-    chosen = sorted((entry for entry in entries if entry.variant == shown), key=lambda entry: entry.reference != first)
+    chosen = sorted(
+        (entry for entry in entries if entry.variant == changed), key=lambda entry: entry.reference != first
+    )
     return tuple(ChangesSection(classes_table(entry), moves_table(entry)) for entry in chosen)
 
 
@@ -71,11 +73,11 @@ def classes_table(changes: ClassChanges) -> Table:
     """Lay out every class with a change."""
     reference, variant = f.plain(changes.reference), f.plain(changes.variant)
     note = (
-        "Points within each class. With many classes one in twenty intervals misses by chance, so a single class that "
-        "stands out is a hint where to look, not a finding. Classes on which no image changed are left out."
+        "Points of accuracy within each class. One in twenty intervals misses by chance, so with many classes a single "
+        "one that stands out is a hint, not a finding. Classes without a change are left out."
     )
     if changes.classes_left_out:
-        note += f" So are {changes.classes_left_out} that changed less."
+        note += f" So are {changes.classes_left_out} classes with smaller changes."
     key, title = f"classes-{variant}-{reference}", f"{variant} against {reference}, by class"
     return make_table(key, title, note, CLASSES, changes.classes, partial(classes_svg, changes))
 
@@ -83,10 +85,10 @@ def classes_table(changes: ClassChanges) -> Table:
 def moves_table(changes: ClassChanges) -> Table:
     """Lay out the most frequent changes of the predicted class, correct or not."""
     reference, variant = f.plain(changes.reference), f.plain(changes.variant)
-    note = "The most frequent changes of an answer; to or from the true class, or between two wrong ones."
+    note = "The most frequent changes of the predicted class, to or from the true class or between two wrong ones."
     if changes.moves_left_out:
-        note += f" {changes.moves_left_out} rarer ones are left out."
-    title = f"Answers that moved, {reference} to {variant}"
+        note += f" {changes.moves_left_out} less frequent ones are left out."
+    title = f"Predictions that changed, {reference} to {variant}"
     return make_table(f"moves-{variant}-{reference}", title, note, MOVES, changes.moves)
 
 

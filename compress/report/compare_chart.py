@@ -11,9 +11,8 @@ from compress.report.svg import MARKS, chart_svg
 
 CAPTION = (
     "Accuracy against cost, with 95% intervals. A line leads from a variant of A to the same one of another run: solid "
-    "where its accuracy is shown to have moved, dotted where only the cost has, or nothing is claimed. A variant that "
-    "is where it was is drawn once. Marks that would cover each other stand side by side, each with a faint line to "
-    "its place."
+    "where its accuracy is shown to have changed, dotted where only its cost has or there is no claim. A variant that "
+    "did not move is drawn once. Overlapping marks are spread side by side, each joined to its place by a faint line."
 )
 
 
@@ -34,7 +33,7 @@ def comparison_svg(comparison: Comparison, labels: Sequence[str]) -> str | None:
 
 
 def comparison_chart(comparison: Comparison, labels: Sequence[str]) -> Chart:
-    """Lay out the marks: every variant once, with its name, and again in each run in which it is elsewhere."""
+    """Lay out the marks: every variant once, with its name, and again in each run in which it moved."""
     cost = distinguishing_cost(figures for variant in comparison.variants for figures in variant.runs if figures)
     runs = [f"{label}: {f.short(run.name)}" for label, run in zip(labels, comparison.runs, strict=True)]
     marks: list[Mark] = []

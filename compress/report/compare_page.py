@@ -67,9 +67,9 @@ def _runs(comparison: Comparison) -> Table:
         Column("folder", lambda row: f.plain(row[1].path), False),
     )
     note = (
-        "All runs asked the same test images, so accuracies are compared image by image."
+        "All runs used the same test images, so accuracies are compared image by image."
         if comparison.same_images
-        else "Not all runs are known to have asked the same test images; where not, only intervals are compared."
+        else "Not all runs used the same test images; where they differ, only intervals are compared."
     )
     rows = zip(_labels(comparison), comparison.runs, strict=True)
     return make_table("runs", "Runs", note, columns, rows)
@@ -83,7 +83,7 @@ def _differences(
 
     columns: list[Column[Difference]] = [Column("setting", lambda row: f.plain(row.key), False)]
     columns += [Column(label, value(number), False) for number, label in enumerate(_labels(comparison))]
-    note = "Settings as they were resolved; what is the same in all runs is left out." if differences else "Nothing."
+    note = "Resolved settings; those that are the same in all runs are left out." if differences else "Nothing."
     return make_table(f"changed-{name}", f"What changed in the {name}", note, columns, differences)
 
 
@@ -101,11 +101,11 @@ def _accuracy(comparison: Comparison) -> Table:
         Column("accuracy", lambda row: row.change.top1.verdict if row.change else "", False),
     )
     note = (
-        "Paired: Tango's score interval of the difference on the same test images. Otherwise no interval of the "
-        "difference is given, and a claim needs Wilson intervals that do not overlap. Each variant was trained once: "
-        "two trainings with other seeds differ by more than these intervals."
+        "Paired: Tango's score interval of the difference on the same test images. Otherwise there is no interval of "
+        "the difference, and a claim needs Wilson intervals that do not overlap. Each variant was trained once; "
+        "trainings with different seeds differ by more than these intervals."
     )
-    return make_table("accuracy", "Accuracy that moved", note, columns, _rows(comparison))
+    return make_table("accuracy", "Accuracy changes", note, columns, _rows(comparison))
 
 
 def _costs(comparison: Comparison) -> Table:
@@ -113,16 +113,16 @@ def _costs(comparison: Comparison) -> Table:
         Column("variant", lambda row: f.plain(row.id), False),
         Column("run", lambda row: row.label, False),
         Column("MACs", lambda row: f.count(row.figures.macs)),
-        Column("of A's", lambda row: f.times(row.change.macs) if row.change else ""),
+        Column("ratio to A", lambda row: f.times(row.change.macs) if row.change else ""),
         Column("bit operations", lambda row: f.count(row.figures.bit_operations)),
-        Column("of A's", lambda row: f.times(row.change.bit_operations) if row.change else ""),
+        Column("ratio to A", lambda row: f.times(row.change.bit_operations) if row.change else ""),
         Column("size", lambda row: f.size(row.figures.bytes)),
-        Column("of A's", lambda row: f.times(row.change.bytes) if row.change else ""),
+        Column("ratio to A", lambda row: f.times(row.change.bytes) if row.change else ""),
         Column("training MACs", lambda row: f.count(row.figures.training_macs)),
-        Column("of A's", lambda row: f.times(row.change.training_macs) if row.change else ""),
+        Column("ratio to A", lambda row: f.times(row.change.training_macs) if row.change else ""),
     )
-    note = "Counted, so without an interval. The ratio is this run's over A's: below 1 is cheaper."
-    return make_table("costs", "Costs that moved", note, columns, _rows(comparison))
+    note = "Counted, so without an interval. The ratio is this run's cost over A's: below 1 is cheaper."
+    return make_table("costs", "Cost changes", note, columns, _rows(comparison))
 
 
 def _latency(comparison: Comparison) -> Table:
@@ -133,16 +133,16 @@ def _latency(comparison: Comparison) -> Table:
         Column("batch", lambda pair: str(pair[1].batch)),
         Column("median, A", lambda pair: f.milliseconds(pair[1].p50_ms[0])),
         Column("median", lambda pair: f.milliseconds(pair[1].p50_ms[1])),
-        Column("times faster than reference, A", lambda pair: _speedup(pair[1], 0)),
-        Column("times faster than reference", lambda pair: _speedup(pair[1], 1)),
+        Column("speedup over the reference, A", lambda pair: _speedup(pair[1], 0)),
+        Column("speedup over the reference", lambda pair: _speedup(pair[1], 1)),
         Column("speed", lambda pair: pair[1].verdict, False),
     )
     note = (
-        "Medians of two runs were measured at two times, perhaps on two machines, so nothing is claimed of them. The "
-        "ratios to each run's own reference were measured in turns; a claim needs 95% intervals that do not overlap."
+        "Medians of two runs were measured at different times, perhaps on different machines: no claim. Speedups over "
+        "each run's own reference are from interleaved rounds; a claim needs 95% intervals that do not overlap."
     )
     rows = [(row, latency) for row in _rows(comparison) if row.change for latency in row.change.latency]
-    return make_table("latency", "Latency that moved", note, columns, rows)
+    return make_table("latency", "Latency changes", note, columns, rows)
 
 
 def _speedup(change: LatencyChange, run: int) -> str:
@@ -196,9 +196,9 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         OSError: it cannot be written there.
     """
     if path.is_dir():
-        raise UsageError(f"{path} is a folder; name a file, e.g. --html {path / 'moved.html'}")
+        raise UsageError(f"{path} is a folder; name a file, e.g. --html {path / 'changes.html'}")
     if not path.parent.is_dir():
-        raise UsageError(f"{path.parent} does not exist; --html names a file in a folder that does")
+        raise UsageError(f"{path.parent} does not exist; create it, or name a file elsewhere with --html")
     write_atomic(path, comparison_page(comparison))
 
 
@@ -209,7 +209,7 @@ def change_lines(comparison: Comparison) -> list[str]:
         for row in _rows(comparison)
         if row.change and row.change.top1.verdict != NO_CLAIM
     ]
-    return lines or ["No accuracy is shown to have moved."]
+    return lines or ["No change of accuracy is shown."]
 
 
 def remark_lines(comparison: Comparison) -> list[str]:
@@ -222,14 +222,14 @@ def remark_lines(comparison: Comparison) -> list[str]:
         if run is first:
             continue
         if run.against_first.same_results:
-            lines.append(f"{label} has the very results of A: it is the same run, or a copy of it.")
+            lines.append(f"{label} has exactly the results of A: it is the same run, or a copy of it.")
         if not run.against_first.same_data:
             same_name = run.data == first.data
-            why = "of other classes" if same_name else f"{f.plain(run.data)}, not {f.plain(first.data)}"
-            lines.append(f"{label} has other data than A ({why}): nothing is claimed of accuracy.")
+            why = "other classes" if same_name else f"{f.plain(run.data)}, not {f.plain(first.data)}"
+            lines.append(f"{label} used other data than A ({why}): no claim about accuracy.")
         if not run.against_first.same_machine:
             why = f"{_machine(run.machine)}, not {_machine(first.machine)}"
-            lines.append(f"{label} is not known to be from A's machine ({why}): nothing is claimed of latency.")
+            lines.append(f"{label} ran on another kind of machine than A ({why}): no claim about latency.")
     for variant in comparison.variants:
         present = [label for label, figures in zip(runs, variant.runs, strict=True) if figures]
         if len(present) < len(runs):

@@ -13,7 +13,7 @@ BUDGETS: dict[BudgetName, tuple[str, f.Format]] = {
     "latency_ms": ("latency", f.milliseconds),
     "memory_mb": ("peak memory", f.known(lambda value: f.size(1e6 * value))),
     "size_mb": ("size", f.known(lambda value: f.size(1e6 * value))),
-    "energy_j": ("energy an image", f.joules),
+    "energy_j": ("energy per image", f.joules),
 }
 """Heading and format of each budget."""
 
@@ -21,11 +21,11 @@ DEVICES: tuple[Column[DeploymentFit], ...] = (
     Column("device", lambda d: f.plain(d.profile.name), False),
     Column("best variant", lambda d: _best(d), False),
     Column("not ruled out", lambda d: f.names(d.open) or "none", False),
-    Column("what it is", lambda d: f.plain(d.profile.hardware or "not said"), False),
+    Column("hardware", lambda d: f.plain(d.profile.hardware or "not stated"), False),
     Column("runtime", lambda d: f.text(d.profile.runtime), False),
     Column("batch", lambda d: str(d.profile.batch)),
-    Column("power at most", lambda d: _stated(d.profile.watts, "W")),
-    Column("price an hour", lambda d: _stated(d.profile.price_per_hour, d.profile.currency)),
+    Column("maximum power", lambda d: _stated(d.profile.watts, "W")),
+    Column("price per hour", lambda d: _stated(d.profile.price_per_hour, d.profile.currency)),
 )
 
 Row = tuple[DeploymentFit, VariantFit]
@@ -39,8 +39,8 @@ def deployment_tables(devices: Sequence[DeploymentFit]) -> list[Table]:
 def _devices(devices: Sequence[DeploymentFit]) -> Table:
     note = (
         "Best is the cheapest variant, in MACs and then bit operations, that is shown to be as accurate as "
-        f"{f.plain(devices[0].reference)} and meets every budget. Not ruled out: as accurate, with all that was "
-        "measured within its budget, and something left to measure on the device itself."
+        f"{f.plain(devices[0].reference)} and meets every budget. Not ruled out: as accurate and within every budget "
+        "that could be measured here; the others must be measured on the device."
     )
     sources = [(device.profile.name, device.profile.source) for device in devices if device.profile.source]
     note += "".join(f" {f.plain(name)}: {f.plain(source).rstrip('.')}." for name, source in sources)
@@ -56,12 +56,12 @@ def _budgets(devices: Sequence[DeploymentFit]) -> Table:
         Column("fits", _fits, False),
     ]
     note = (
-        "Budgets are what somebody asks of the device, not what it can do. The size of a file is the same everywhere; "
-        "latency (99th percentile), memory and energy are not carried over from one device to another: they were "
-        "measured here for those devices only that have this machine's processor"
+        "Budgets are requirements, not abilities of the device. The size of a file is the same on every device; "
+        "latency (99th percentile), memory and energy do not transfer between devices and are given only for those "
+        "with this machine's processor"
     )
     here = f.names(device.profile.name for device in devices if device.here)
-    note += f": {here}." if here else ", which none of these has."
+    note += f": {here}." if here else ", which none of them has."
     rows = [(device, fit) for device in devices for fit in device.fits]
     return make_table("budgets", "Budgets of the devices", note, columns, rows)
 
@@ -72,7 +72,7 @@ def _budget_cell(name: BudgetName) -> Callable[[Row], str]:
     def write(row: Row) -> str:
         budget = next((budget for budget in row[1].budgets if budget.what == name), None)
         if budget is None:
-            return "not asked"
+            return "no budget"
         if budget.value is None:
             return f"not measured here: {f.plain(budget.basis)}"
         _, figure = BUDGETS[name]
@@ -86,15 +86,15 @@ def _fits(row: Row) -> str:
     device, fit = row
     if fit.meets is False:
         return "no"
-    label = "not known" if fit.meets is None else "best" if device.best == fit.id else "yes"
+    label = "unknown" if fit.meets is None else "best" if device.best == fit.id else "yes"
     return label if fit.as_accurate else f"{label}, but not shown to be as accurate"
 
 
 def _best(device: DeploymentFit) -> str:
     if device.best:
         return f.plain(device.best)
-    return "not known: something was not measured" if device.open else "none"
+    return "unknown: not everything was measured" if device.open else "none"
 
 
 def _stated(value: float | None, unit: str) -> str:
-    return "not said" if value is None else f"{value:.3g} {f.plain(unit)}"
+    return "not stated" if value is None else f"{value:.3g} {f.plain(unit)}"

@@ -23,7 +23,7 @@ class Example:
 
 @dataclass(frozen=True)
 class DisagreementsSection:
-    """The images that are shown, out of how many, and the rule by which they were chosen."""
+    """Examples, out of how many images, and the rule by which they were chosen."""
 
     summary: str
     rule: str
@@ -37,7 +37,7 @@ def disagreements_section(record: Disagreements) -> DisagreementsSection:
     """
     summary = (
         f"{len(record.examples)} of the {record.images} test images (of {record.of}) on which {f.plain(record.teacher)}"
-        f" and {f.plain(record.student)} answer differently"
+        f" and {f.plain(record.student)} predict different classes"
     )
     examples = tuple(_example(example, record) for example in record.examples)
     return DisagreementsSection(summary, f.plain(record.rule), examples)

@@ -36,7 +36,7 @@ def note(variants: Iterable[Variant]) -> str:
     if not methods:
         return ""
     idle = [energy.idle_w for energy in energies if energy.idle_w is not None]
-    subtracted = f" Idle power, {min(idle):.3g} to {max(idle):.3g} W, is not in it." if idle else ""
+    subtracted = f" Idle power, {min(idle):.3g} to {max(idle):.3g} W, is subtracted." if idle else ""
     return f" Energy is per image, in the runtime where it is lowest; {'; '.join(methods)}.{subtracted}"
 
 

@@ -1,4 +1,4 @@
-"""How figures are written: one place for units, digits and what stands where a figure is not known."""
+"""Formats of figures: units, digits, and the text for unknown ones."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def accuracy(top1: float, ci95: Sequence[float]) -> str:
 
 
 def points(difference: float | None, ends: Sequence[float] | None) -> str:
-    """1.2 points less (0.3 to 2.1): a difference of accuracies in points, in the direction that it has."""
+    """1.2 points less (0.3 to 2.1): a difference of accuracies in points, with its direction."""
     if difference is None:
         return UNKNOWN
     direction = 1 if difference >= 0 else -1
@@ -108,10 +108,10 @@ def interval(ends: Sequence[float] | None) -> str:
 
 
 def sort_value(text: str) -> float | None:
-    """The figure that a cell begins with, in units without prefix, so that what is written can be sorted."""
-    found = _FIGURE.match(text)
-    if found is None:
+    """Parse the figure at the start of a cell, in units without prefix, for sorting."""
+    match = _FIGURE.match(text)
+    if match is None:
         return None
-    number, unit, prefix = found.groups()
+    number, unit, prefix = match.groups()
     value = float(number.replace("−", "-").replace(",", "")) * _SCALES[prefix or ""]
     return value * {"min": 60.0, "points more": -1.0}.get(unit or "", 1.0)

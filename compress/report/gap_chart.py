@@ -20,25 +20,15 @@ STEPS = 60
 
 @dataclass(frozen=True)
 class Look:
-    """Colours and sizes of the chart.
-
-    Attributes:
-        compute: Colour of the line of compute.
-        hardware: Colours of the hardware's lines, in turn.
-        gap: Colour of the gap.
-        saving: Colour of the saving.
-        text: Colour of labels.
-        size: Size of the labels beside the last year, in points.
-        room: Room right of the last year, as a share of the years.
-    """
+    """Colours and sizes of the chart; `hardware` has the colours of several lines in turn."""
 
     compute: str = "black"
     hardware: tuple[str, ...] = tuple(f"C{number}" for number in range(10))
     gap: str = "grey"
     saving: str = "C3"
     text: str = "black"
-    size: float = 8
-    room: float = 0.25
+    size: float = 8  # of the labels beside the last year, points
+    room: float = 0.25  # right of the last year, share of the years
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def headline(record: RunRecord) -> Headline:
             others = [line for other in compared if other is not savings and (line := _against(other, best.id))]
             return Headline(True, _granted(savings, best, variants), (*others, *general), savings.reference, best.id)
     if not compared:
-        return Headline(False, "Nothing was compared: no saving is claimed.", general, None)
+        return Headline(False, "No variants were compared: no saving is claimed.", general, None)
     first = compared[0]
     refused = _cheapest(first, granted=False)
     sentence = _refused(first, refused, variants) if refused else "No variant is cheaper than its reference."
@@ -101,17 +101,17 @@ def _against(savings: Savings, id: str) -> str | None:
 def _reservations(record: RunRecord) -> tuple[str, ...]:
     """Reservations that hold whatever the savings are."""
     lines = [
-        "Every variant was trained once, with one seed: the intervals hold for the test images, not for training again."
+        "Every variant was trained once, with one seed: the intervals cover the choice of test images, not retraining."
     ]
     peeked = f.names(v.id for v in record.variants if v.training.selected_on == "test")
     if peeked:
         lines.append(
-            f"The epoch of {peeked} was chosen on the test images (`select_on: test`): the accuracy there "
-            "is too high, by how much is not known."
+            f"The checkpoint of {peeked} was selected on the test images (`select_on: test`): the accuracy there is "
+            "too high, by an unknown amount."
         )
     lines += map(f.plain, record.data.remarks or ())
     if record.data.name:
-        lines.append(f"It holds for {f.plain(record.data.name)}, on the machine below.")
+        lines.append(f"The results hold for {f.plain(record.data.name)}, on the machine below.")
     return tuple(lines)
 
 
@@ -131,7 +131,7 @@ def not_measured(record: RunRecord) -> list[str]:
         if missing:
             lines.append(f"{name} of {'any variant' if len(missing) == len(variants) else f.names(missing)}.")
     if guessed := f.names(variant.id for variant in variants if energy.is_estimated(variant)):
-        why = "it is estimated from a stated power, so its doublings are those of latency"
+        why = "estimated from a stated power, so its doublings are those of latency"
         lines.append(f"Energy of inference of {guessed}: {why}.")
     for variant in variants:
         for artifact in variant.artifacts:
@@ -139,7 +139,7 @@ def not_measured(record: RunRecord) -> list[str]:
                 why = f" ({f.plain(artifact.not_run)})" if artifact.not_run else ""
                 lines.append(f"Accuracy of {f.plain(variant.id)} in {f.plain(artifact.runtime)}{why}.")
     if any(pair.with_teacher_pretraining.ratio is None for pair in record.training_efficiency):
-        lines.append("Compute of the teacher's own pre-training, so the training efficiency is without it.")
+        lines.append("Compute of the teacher's own pre-training, which training efficiency therefore leaves out.")
     lines += [
         f"{f.plain(variant.id)} against {f.plain(savings.reference)} on the same images."
         for savings in record.efficiency

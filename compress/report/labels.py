@@ -1,12 +1,12 @@
 """Labels of the kinds of stage."""
 
 MADE_BY = {
-    "teacher": "taken as it is",
+    "teacher": "used as is",
     "train": "trained on labels",
     "distill": "distilled",
     "prune": "pruned",
     "sparsify": "weights set to zero",
-    "shrink": "trained from scratch at the same share of the width",
+    "shrink": "trained from scratch at the same reduced width",
     "quantize": "quantized",
 }
 """How a stage makes a variant, for the lineage."""

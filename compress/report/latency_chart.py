@@ -32,7 +32,7 @@ def latency_svg(record: RunRecord) -> str | None:
         for axes, batch in zip(figure.subplots(len(chosen), squeeze=False)[:, 0], chosen, strict=True):
             _draw_batch(axes, [row for row in rows if row.part.batch == batch], names, marks)
             axes.set_title(f"batch {batch}", color=MUTED, loc="left")
-        axes.set_xlabel("milliseconds a batch (log scale):\nmedian, line to the 99th percentile", color=MUTED)
+        axes.set_xlabel("milliseconds per batch (log scale):\nmedian, line to the 99th percentile", color=MUTED)
         legend(figure, 3)
 
     return chart_svg("Latency by runtime", draw, 1.4 + len(chosen) * (0.7 + 0.26 * len(names)))

@@ -60,7 +60,7 @@ def spent_svg(record: RunRecord) -> str | None:
         axes.set_yticks([])
         axes.set_ylim(len(parts) - 0.6, -0.8)
         _count_axis(axes.xaxis)
-        axes.set_xlabel(f"MACs spent until {name}", color=MUTED)
+        axes.set_xlabel(f"training MACs of {name}", color=MUTED)
         plain_axes(axes)
 
     return chart_svg(f"Where the training compute of {name} went", draw, 1 + 0.5 * len(parts))
@@ -109,7 +109,7 @@ def lifetime_svg(savings: Savings) -> str | None:
         axes.axhline(1, color=LINE, linewidth=1.4, zorder=1)
         _count_axis(axes.xaxis)
         axes.set_xlabel("queries (log scale)", color=MUTED)
-        axes.set_ylabel(f"times less than {reference}", color=MUTED)
+        axes.set_ylabel(f"lifetime ratio to {reference}", color=MUTED)
         plain_axes(axes)
         legend(figure)
 
@@ -125,7 +125,7 @@ def _draw_lifetime(axes: Axes, variant: VariantSavings, life: Lifetime, style: s
     label = f"{f.plain(variant.id)}, limit {f.times(life.limit)}"
     if variant.break_even_queries and (paid := variant.break_even_queries / (1 - life.hit_rate)) >= queries[0]:
         axes.plot([paid], [1], marker="o", color=GOOD, markersize=7, zorder=4)
-        label += f", pays after {f.queries(paid)}"
+        label += f", pays off after {f.queries(paid)}"
     axes.plot(queries, ratios, color=INK, linestyle=style, label=label)
 
 

@@ -35,12 +35,12 @@ SPENT: tuple[Column[VariantRow[tuple[TrainingPart, int]]], ...] = (
 REACHED: tuple[Column[TrainingEfficiency], ...] = (
     Column("baseline", lambda t: f.plain(t.baseline), False),
     Column("variant", lambda t: f.plain(t.variant), False),
-    Column("to reach", lambda t: f.percent(t.target_top1) + (" (chosen)" if t.chosen else "")),
+    Column("target top-1", lambda t: f.percent(t.target_top1) + (" (chosen)" if t.chosen else "")),
     Column("baseline's compute", lambda t: _compute(t.baseline_macs)),
     Column("variant's compute", lambda t: _compute(t.variant_macs)),
-    Column("times less", lambda t: _times_less(t)),
+    Column("compute ratio", lambda t: _times_less(t)),
     Column("doublings", lambda t: _bounded(t, f.signed(t.doublings))),
-    Column("with the teacher's own training", lambda t: f.times(t.with_teacher_pretraining.ratio)),
+    Column("ratio with teacher pre-training", lambda t: f.times(t.with_teacher_pretraining.ratio)),
     Column("months of growth", lambda t: _bounded(t, f.months(t.months_of_growth))),
     Column("months of gap", lambda t: _bounded(t, f.months(t.months_of_gap))),
 )
@@ -69,7 +69,7 @@ def _spent(record: RunRecord) -> Table:
         for variant in record.variants
         for part in variant.training.parts
     ]
-    note = "Everything spent to make a variant, in MACs. A teacher's own training is not in it"
+    note = "All compute spent to make a variant. The teacher's own training is not included"
     teachers = [variant.training.teacher_pretraining for variant in record.variants]
     known = {f"{f.macs(teacher.macs)} ({f.text(teacher.source)})" for teacher in teachers if teacher and teacher.macs}
     note += f": it took {' and '.join(sorted(known))}." if known else "."
@@ -79,15 +79,15 @@ def _spent(record: RunRecord) -> Table:
         if variant.training.interrupted
     )
     if lost:
-        note += f" Lost to interruptions, and not in it either: at least {lost}."
+        note += f" Lost to interruptions and not included: at least {lost}."
     return make_table("ledger", "Training ledger", note, SPENT, rows, partial(spent_svg, record))
 
 
 def _reached(record: RunRecord) -> Table:
     note = (
-        "Compute to reach an accuracy on validation: the baseline's own last one, and those that the recipe chose; "
-        "first point at or above it, one run each, so without an interval. Where the baseline never got there, figures "
-        "are bounds. Only here a saving is in training compute, and delays the training gap: once."
+        "Training compute to reach an accuracy on validation: the baseline's last one, and those that the recipe sets. "
+        "The first point at or above it counts, in one run each, so there is no interval; where the baseline never "
+        "reaches it, figures are bounds. Only savings in training compute delay the training gap, and only once."
     )
     rows, chart = record.training_efficiency, partial(curves_svg, record)
     return make_table("training", "Training efficiency", note, REACHED, rows, chart)
@@ -97,7 +97,7 @@ def _lifetime(savings: Savings) -> Table:
     rows = lifetimes(savings)
     columns: list[Column[Granted]] = [
         Column("variant", lambda row: f.plain(row[0].id), False),
-        Column("made on top, MACs", lambda row: f.macs(row[1].effort)),
+        Column("extra training MACs", lambda row: f.macs(row[1].effort)),
         Column("break-even", lambda row: break_even(row[0])),
         *(
             Column(f"after {f.queries(queries)} queries", _ratio_after(queries))
@@ -108,12 +108,12 @@ def _lifetime(savings: Savings) -> Table:
     for share in sorted({life.at_inference_share.share for _, life in rows if life.at_inference_share}):
         columns += [
             Column(f"at {100 * share:g}% inference", _at_share(lambda at: at.ratio)),
-            Column("ceiling of any saving, then", _at_share(lambda at: at.ceiling)),
+            Column("ceiling at that share", _at_share(lambda at: at.ceiling)),
         ]
     reference = f.plain(savings.reference)
     note = (
-        f"How many times less a variant costs than {reference} from its making through so many queries, in MACs: "
-        "training and inference of the one over those of the other. Queries that a response cache answers cost neither."
+        f"Lifetime ratio: MACs of {reference} for training and so many queries, divided by the variant's. Queries that "
+        "a response cache serves cost neither of them anything."
     )
     title, chart = f"Lifetime against {reference}", partial(lifetime_svg, savings)
     return make_table(f"lifetime-{reference}", title, note, columns, rows, chart)
@@ -143,7 +143,7 @@ def _million(record: RunRecord) -> Iterator[Table]:
     ]
     if any(row.energy_j for row in rows):
         columns.append(Column("energy", lambda m: f.joules(m.energy_j)))
-    note = f"On the machine that latency was measured on, never idle. {f.plain(profile.source)}"
+    note = f"On the machine that latency was measured on, at full load. {f.plain(profile.source)}"
     yield make_table("million", "A million images", note.strip(), columns, rows)
 
 

@@ -63,5 +63,5 @@ def _model(record: RunRecord, final: Variant) -> dict[str, object]:
 
 
 def _name(text: str) -> str:
-    """Keep letters, digits and joining marks: elsewhere than at the head of a card, front matter is Markdown."""
+    """Keep letters, digits and joining marks: front matter below the head of a file is read as Markdown."""
     return re.sub(r"[^\w.+-]+", "-", f.plain(text))

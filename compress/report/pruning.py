@@ -55,9 +55,9 @@ SPARSITY: tuple[Column[SparseRow], ...] = (
     Column("pattern", lambda r: f.plain(r.sparsity.pattern), False),
     Column("weights at zero", lambda r: f.percent(r.sparsity.zeros / r.sparsity.weights)),
     Column("size", lambda r: f.size(r.variant.inference.bytes)),
-    Column("compressed by zlib", lambda r: f.size(r.sparsity.compressed_bytes)),
-    Column("compressed, before", lambda r: f.size(r.sparsity.parent_compressed_bytes)),
-    Column("times faster than before, by runtime", lambda r: _by_runtime(r.speedups), False),
+    Column("size after zlib", lambda r: f.size(r.sparsity.compressed_bytes)),
+    Column("parent's size after zlib", lambda r: f.size(r.sparsity.parent_compressed_bytes)),
+    Column("speedup over the parent, by runtime", lambda r: _by_runtime(r.speedups), False),
 )
 
 TRIALS: tuple[Column[VariantRow[LatencyTrial]], ...] = (
@@ -70,7 +70,7 @@ TRIALS: tuple[Column[VariantRow[LatencyTrial]], ...] = (
 
 
 def pruning_tables(record: RunRecord) -> list[Table]:
-    """Lay out what pruning and sparsifying found; tables without rows are left out."""
+    """Lay out the results of pruning and sparsifying; tables without rows are left out."""
     variants = variants_by_id(record)
     tables = [_controls(variants), _sparsity(variants), _trials(record)]
     for variant in record.variants:
@@ -89,9 +89,8 @@ def _controls(variants: Mapping[str, Variant]) -> Table:
         if (control := variant.control) and control.of in variants
     ]
     note = (
-        "The control is the same network made narrower by the same share everywhere before it was ever trained, for as "
-        "many epochs as the pruned one's whole training and repair had paid for. Where it is as accurate, pruning has "
-        "gained nothing."
+        "The control is the same network, narrowed by a uniform share before training, and trained for as many epochs "
+        "as the pruned one's training and repair together. Where it is as accurate, pruning has gained nothing."
     )
     return make_table("controls", "Pruned against shrunk", note, CONTROLS, rows)
 
@@ -107,11 +106,11 @@ def _sparsity(variants: Mapping[str, Variant]) -> Table:
         best[runtime] = max(ratio, best.get(runtime, 0.0))
     idle = sorted(runtime for runtime, ratio in best.items() if ratio < MIN_SPEEDUP)
     note = (
-        "Weights that were zero already, as those that only ever meet padding, are not counted. The multiply-"
-        "accumulates stay those of the dense network, because the shapes do."
+        "Weights that were already zero, e.g. because they only see padding, are not counted. MACs remain those of the "
+        "dense network, because the shapes do."
     )
     if idle:
-        note += f" Measured here, the zeros are not made use of by {' and '.join(idle)}."
+        note += f" No speedup from the zeros was measured in {' and '.join(idle)}."
     return make_table("sparsity", "Sparse weights", note, SPARSITY, rows)
 
 
@@ -125,7 +124,7 @@ def _speedups(variant: Variant, parent: Variant | None) -> tuple[tuple[str, int,
 
 
 def _trials(record: RunRecord) -> Table:
-    note = "Every network that was timed, in turns with the dense one, to find how many channels may remain."
+    note = "Networks benchmarked in rounds interleaved with the dense one, to find how many channels may remain."
     rows = variant_rows(record, lambda variant: variant.pruning.latency_trials if variant.pruning else None)
     return make_table("trials", "Search by latency", note, TRIALS, rows)
 
@@ -142,8 +141,8 @@ def _sensitivity(name: str, rows: Sequence[LayerSensitivity]) -> Table:
         ),
     )
     note = (
-        "Points of accuracy on validation that a layer's pruning costs, without repair (below zero it gains), and the "
-        "share of its channels that really left. Layers whose outputs are added are pruned together."
+        "Points of validation accuracy lost when only this layer is pruned, without repair (negative: gained), and the "
+        "share of its channels that was removed. Layers whose outputs are added are pruned together."
     )
     title = f"Sensitivity of the layers: {name}"
     chart = partial(sensitivity_svg, name, rows)
@@ -153,7 +152,7 @@ def _sensitivity(name: str, rows: Sequence[LayerSensitivity]) -> Table:
 def _loss_at(requested: float) -> Callable[[tuple[str, dict[float, LayerSensitivity]]], str]:
     def write(item: tuple[str, dict[float, LayerSensitivity]]) -> str:
         row = item[1].get(requested)
-        return f"{f.signed(100 * row.loss)} ({100 * row.ratio:.0f}%)" if row else "as the one before"
+        return f"{f.signed(100 * row.loss)} ({100 * row.ratio:.0f}%)" if row else "same as the previous"
 
     return write
 

@@ -12,16 +12,16 @@ MAX_NAMES = 8
 
 QUANTIZED: tuple[Column[VariantRow[Quantization]], ...] = (
     Column("variant", lambda r: f.plain(r.variant), False),
-    Column("ranges by", lambda r: f.text(r.part.observer), False),
+    Column("observer", lambda r: f.text(r.part.observer), False),
     Column("calibration images", lambda r: f.text(r.part.calibration_images)),
     Column("layers in float", lambda r: _truncated(r.part.keep), False),
-    Column("of them for the accuracy", lambda r: _truncated(r.part.keep_found or ()), False),
+    Column("of which for accuracy", lambda r: _truncated(r.part.keep_found or ()), False),
     Column("networks tried", lambda r: str(len(r.part.trials or ()))),
 )
 
 WIDTHS: tuple[Column[VariantRow[LayerWidths]], ...] = (
     Column("variant", lambda r: f.plain(r.variant), False),
-    Column("layers of the kind", lambda r: f.plain(r.part.kind), False),
+    Column("kind of layer", lambda r: f.plain(r.part.kind), False),
     Column("weight bits", lambda r: "none" if r.part.weight_bits is None else str(r.part.weight_bits)),
     Column("activation bits", lambda r: str(r.part.activation_bits)),
     Column("layers", lambda r: str(r.part.layers)),
@@ -36,8 +36,8 @@ def quantization_tables(record: RunRecord) -> list[Table]:
 
 def _widths(record: RunRecord) -> Table:
     note = (
-        "As the quantized network itself has them; 32 bits are float. What of it each runtime computes with integers "
-        "is under the deployable files."
+        "Of the quantized network itself; 32 bits are float. The share that each runtime executes in integer is given "
+        "with the deployable files."
     )
     rows = variant_rows(record, lambda variant: variant.inference.widths)
     return make_table("widths", "Widths of the quantized layers", note, WIDTHS, rows)
@@ -46,13 +46,12 @@ def _widths(record: RunRecord) -> Table:
 def _quantized(record: RunRecord) -> Table:
     """Variants with layers in float, or with a search for them."""
     note = (
-        "Layers that go back to float for the accuracy on validation are those whose quantization alone changes the "
-        "logits most."
+        "Layers returned to float for validation accuracy are those whose quantization alone changes the logits most."
     )
     rows = [
-        VariantRow(variant.id, found)
+        VariantRow(variant.id, quantization)
         for variant in record.variants
-        if (found := variant.quantization) and (found.keep or found.trials)
+        if (quantization := variant.quantization) and (quantization.keep or quantization.trials)
     ]
     return make_table("quantized", "Layers in float", note, QUANTIZED, rows)
 

@@ -20,11 +20,11 @@ def store_use(record: RunRecord) -> str:
     if made is None or from_store is None:
         return "Whether the store was used was not recorded."
     if not from_store:
-        return "Nothing was taken from the store: all of it was made in this run."
+        return "Nothing was taken from the store: everything was made in this run."
     if not made:
         return (
-            f"All stages were taken from the store ({f.names(from_store)}): earlier runs made them, and their wall "
-            "time is not here."
+            f"All stages were taken from the store ({f.names(from_store)}): earlier runs made them, and the wall time "
+            "does not include them."
         )
     return f"Taken from the store: {f.names(from_store)}. Made in this run: {f.names(made)}."
 
@@ -33,14 +33,14 @@ def reproducibility(record: RunRecord) -> str:
     """What the same command reproduces bit for bit, and what it does not."""
     if record.environment.gpu and _setting(record, "trainer", "accelerator") != "cpu":
         return (
-            "Trained on a GPU, the splits, the order of the images, their views, the first weights and the images of "
-            "calibration are the same again; trained weights are not, since sums are added up in an order that "
-            "changes, and accuracies and what is pruned move with them (by how much, other seeds show). The store "
-            "keeps what was made once. With `trainer.accelerator: cpu` all is the same again but for times."
+            "Trained on a GPU: splits, image order, views, initial weights and calibration images are reproducible; "
+            "trained weights are not, because the order of summation varies, and accuracies and pruned channels vary "
+            "with them (other seeds show by how much). The store keeps what was made once. With "
+            "`trainer.accelerator: cpu` everything but timings is reproducible."
         )
     return (
-        "On a processor of this kind, with these versions and as many threads, weights and accuracies are the same to "
-        "the last bit; other processors and numbers of threads add sums up in another order. Times are never the same."
+        "On the same kind of processor, with the same versions and number of threads, weights and accuracies are "
+        "reproducible bit for bit; other processors and numbers of threads sum in another order. Timings always vary."
     )
 
 
@@ -51,12 +51,12 @@ def provenance(record: RunRecord) -> dict[str, str]:
         "Run": f.plain(record.run.id),
         "Started": f.plain(record.run.started),
         "Wall time": f.seconds(record.run.wall_s),
-        "The recipe's SHA-256": f.plain(record.recipe.sha256),
+        "SHA-256 of the recipe": f.plain(record.recipe.sha256),
         "Seed": "unknown" if seed is None else f.plain(seed),
-        "Test images' SHA-256": f.plain(record.data.test_sha256),
+        "SHA-256 of the test images": f.plain(record.data.test_sha256),
         "Versions": versions(record),
         "Store": store_use(record),
-        "A second time": reproducibility(record),
+        "Reproducibility": reproducibility(record),
     }
 
 

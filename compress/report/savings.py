@@ -1,4 +1,4 @@
-"""Savings of variants against a reference: the table, and the words for what is granted."""
+"""Savings of variants against a reference: the table, and the labels of what is granted."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ COLUMNS: tuple[Column[VariantSavings], ...] = (
     Column("variant", lambda v: f.plain(v.id), False),
     Column("granted", grant_label, False),
     Column("accuracy lost (95% interval)", lambda v: f.points(v.accuracy_difference, v.difference_ci95)),
-    Column("at most, exactly", _exact_bound),
+    Column("exact upper bound", _exact_bound),
     Column("doublings, MACs", lambda v: f.signed(v.doublings.macs)),
     Column("bit operations", lambda v: f.signed(v.doublings.bit_operations)),
     Column("latency", lambda v: f.signed(v.doublings.latency)),
@@ -78,13 +78,13 @@ def savings_section(savings: Savings, chart: Callable[[], str | None]) -> Saving
     """
     reference, trend, allowed = f.plain(savings.reference), savings.trend, 100 * savings.tolerance
     note = (
-        f"Granted where a variant is shown to lose no more of {reference}'s accuracy than {allowed:g} "
-        f"{'point' if allowed == 1 else 'points'} on the same images ({f.plain(savings.interval_method)}); the exact "
-        f"bound of the loss beside it: {f.plain(savings.exact_method)}. A doubling is log2 of how many times cheaper; "
-        "the columns stand side by side and do not multiply. Doublings of what is not granted are at another accuracy: "
-        "arithmetic, no saving. Months of growth are those in which training compute grows by the doublings of MACs, "
-        f"at {trend.growth:g} times a year ({f.plain(trend.name)}). Break-even is when the saved MACs have repaid the "
-        "variant's training."
+        f"Granted where a variant is shown to lose at most {allowed:g} {'point' if allowed == 1 else 'points'} of "
+        f"{reference}'s accuracy on the same images ({f.plain(savings.interval_method)}; exact upper bound of the "
+        f"loss: {f.plain(savings.exact_method)}). A doubling is log2 of the reference's cost over the variant's; the "
+        "columns are alternatives and do not multiply. Doublings of a variant that is not granted are at another "
+        "accuracy, so they are not a saving. Months of growth are the time in which training compute grows by the "
+        f"doublings of MACs, at a factor of {trend.growth:g} per year ({f.plain(trend.name)}). Break-even: queries "
+        "after which the saved MACs have repaid the variant's training."
     )
     note += _settings("latency", ((v.id, v.latency_basis) for v in savings.variants))
     note += _settings("energy", ((v.id, v.energy_basis) for v in savings.variants))

@@ -1,4 +1,4 @@
-"""Tables of a report, independent of where they are shown: terminal, Markdown or HTML."""
+"""Tables of a report, independent of their output: terminal, Markdown or HTML."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Column(Generic[R]):
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to be shown.
+    """A table ready for output.
 
     Attributes:
         key: Short name, valid as an HTML id.

@@ -42,14 +42,12 @@ VARIANTS: tuple[Column[Variant], ...] = (
     Column("weight bits", _bits),
     Column("quantized convolutions", lambda v: f"{v.inference.quantized_convs}/{v.inference.total_convs}"),
     Column("training MACs", lambda v: f.count(v.training.macs)),
-    Column("of them the teacher's", _teacher_share),
+    Column("of which teacher", _teacher_share),
     Column("peak memory", lambda v: f.size(v.inference.peak_memory_bytes)),
 )
-PUBLISHED: Column[Variant] = Column(
-    "published by others", lambda v: f.percent(v.published.top1 if v.published else None)
-)
-ENERGY: Column[Variant] = Column("energy an image", energy.per_image)
-CARBON: Column[Variant] = Column("CO2e of a million images", energy.emissions)
+PUBLISHED: Column[Variant] = Column("published top-1", lambda v: f.percent(v.published.top1 if v.published else None))
+ENERGY: Column[Variant] = Column("energy per image", energy.per_image)
+CARBON: Column[Variant] = Column("CO2e per million images", energy.emissions)
 
 ARTIFACTS: tuple[Column[VariantRow[Artifact]], ...] = (
     Column("variant", lambda r: f.plain(r.variant), False),
@@ -57,8 +55,8 @@ ARTIFACTS: tuple[Column[VariantRow[Artifact]], ...] = (
     Column("format", lambda r: f.plain(r.part.format), False),
     Column("size", lambda r: f.size(r.part.bytes)),
     Column("top-1", lambda r: f.plain(r.part.not_run) if r.part.not_run else f.percent(r.part.top1)),
-    Column("same answer as PyTorch", lambda r: f.percent(r.part.top1_agreement)),
-    Column("largest difference", lambda r: f.small(r.part.max_abs_diff)),
+    Column("agreement with PyTorch", lambda r: f.percent(r.part.top1_agreement)),
+    Column("largest logit difference", lambda r: f.small(r.part.max_abs_diff)),
     Column("MACs in integer", lambda r: f.percent(r.part.integer_macs_share)),
     Column("file", lambda r: f.plain(r.part.path), False),
 )
@@ -70,17 +68,17 @@ LATENCY: tuple[Column[VariantRow[LatencyRow]], ...] = (
     Column("precision", lambda r: f.plain(r.part.precision), False),
     Column("median", lambda r: f.milliseconds(r.part.p50_ms)),
     Column("99th percentile", lambda r: f.milliseconds(r.part.p99_ms)),
-    Column("times faster (95% interval)", lambda r: f.times(r.part.ratio_to_reference) + f.interval(r.part.ratio_ci95)),
+    Column("speedup (95% interval)", lambda r: f.times(r.part.ratio_to_reference) + f.interval(r.part.ratio_ci95)),
     Column("threads", lambda r: str(r.part.threads)),
-    Column("pixels", lambda r: str(r.part.resolution)),
+    Column("resolution", lambda r: str(r.part.resolution)),
 )
 
 
 def variants_table(record: RunRecord) -> Table:
     """Lay out accuracy, costs and size of every variant."""
     note = (
-        "Accuracy on the test images, with Wilson's interval. One MAC is one multiply-accumulate, per image. Bit "
-        "operations are MACs × weight bits × activation bits. Training is all compute spent to make the variant."
+        "Accuracy on the test images, with Wilson's score interval. MACs are multiply-accumulates per image, bit "
+        "operations MACs × weight bits × activation bits. Training MACs are all compute spent to make the variant."
     )
     variants = record.variants
     for variant in variants:
@@ -96,10 +94,9 @@ def variants_table(record: RunRecord) -> Table:
 def artifacts_table(record: RunRecord) -> Table:
     """Lay out every deployable file, evaluated in its own runtime."""
     note = (
-        "Each file that runs here was run in its own runtime on the test images. The largest difference is between the "
-        "logits. MACs in integer are the share of the multiply-accumulates of convolutions and linears that the "
-        "runtime really computes with integers, by its own executed graph: the rest of a quantized network runs in "
-        "float."
+        "Every file whose runtime is installed was evaluated there on the test images. Agreement is the share of "
+        "images with PyTorch's prediction. MACs in integer are the share of the multiply-accumulates of convolutions "
+        "and linears that the runtime executes in integer, read from its own graph; the rest runs in float."
     )
     note += "".join(f" {choice_line(variant.id, variant.choices)}" for variant in record.variants if variant.choices)
     rows = variant_rows(record, lambda variant: variant.artifacts)
@@ -115,8 +112,8 @@ def choice_line(variant: str, choices: Sequence[RuntimeChoice]) -> str:
         tied = f" (as fast within the interval: {f.names(choice.tied)})" if choice.tied else ""
         parts.append(f"{f.plain(choice.runtime or 'none')}{tied} at batch {choice.batch}")
     return (
-        f"The fastest file of {f.plain(variant)}, of those that lose no more than "
-        f"{100 * choices[0].allowed_loss:g} points of its accuracy on validation, timed in turns: "
+        f"Fastest file of {f.plain(variant)} among those that lose at most {100 * choices[0].allowed_loss:g} points of "
+        "validation accuracy, in interleaved rounds: "
         f"{', '.join(parts)}."
     )
 
@@ -126,6 +123,6 @@ def latency_table(record: RunRecord) -> Table:
     rows = variant_rows(record, lambda variant: variant.inference.latency)
     rows.sort(key=lambda row: (row.part.batch, row.part.runtime))
     reference = first_reference(record)
-    against = f"against {f.plain(reference)} in the same runtime and batch" if reference else "against the reference"
-    note = f"Time of one batch, measured in turns; {against}."
+    over = f"over {f.plain(reference)} in the same runtime and batch size" if reference else "over the reference"
+    note = f"Time of one batch over interleaved rounds; speedup {over}."
     return make_table("latency", "Latency", note, LATENCY, rows, partial(latency_svg, record))

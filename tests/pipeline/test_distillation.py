@@ -74,7 +74,7 @@ def test_the_epoch_of_the_test_images_is_marked_in_the_report(done: Callable[...
     later = {v["id"]: v["training"]["selected_on"] for v in job.results()["variants"]}
     assert later["pruned"] == later["int8"] == "test" and later["scratch"] == "last"
     report = sorted((job.runs / "tiny").glob("*/report.md"), key=lambda p: p.stat().st_mtime_ns)[-1].read_text()
-    assert "The epoch of distilled, pruned, int8 was chosen on the test images" in report
+    assert "The checkpoint of distilled, pruned, int8 was selected on the test images" in report
     assert not [pair for pair in job.results()["training_efficiency"] if pair["variant"] == "distilled"]
 
 
@@ -83,7 +83,7 @@ def test_a_published_figure_stands_beside_ours(done: Callable[..., Any]) -> None
     assert "distilled: taken from the store" in said
     assert variant["published"] == {"top1": 0.9688, "source": "somewhere"}
     report = sorted((job.runs / "tiny").glob("*/report.md"), key=lambda p: p.stat().st_mtime_ns)[-1].read_text()
-    assert "published by others" in report and "96.9%" in report
+    assert "published top-1" in report and "96.9%" in report
 
 
 def test_a_probe_on_the_embedded_teacher(done: Callable[..., Any]) -> None:

@@ -31,15 +31,15 @@ def test_tables_state_the_best_variant_and_every_budget(results: Results) -> Non
     devices, budgets = deployment_tables(with_devices(results).deployments)
     assert [row[:3] for row in devices.rows] == [
         ("here", "int8", "none"),
-        ("phone", "not known: something was not measured", "int8, pruned, teacher"),
+        ("phone", "unknown: not everything was measured", "int8, pruned, teacher"),
     ]
-    assert devices.rows[0][-2:] == ("90 W", "0.09 USD") and devices.rows[1][-2:] == ("not said", "not said")
+    assert devices.rows[0][-2:] == ("90 W", "0.09 USD") and devices.rows[1][-2:] == ("not stated", "not stated")
     assert "here: Budgets: an example." in devices.note
     assert budgets.headings == ("device", "variant", "latency", "size", "fits")
     by_name = {row[:2]: row[2:] for row in budgets.rows}
-    assert by_name["here", "int8"] == ("met: 0.717 ms of 2 ms", "not asked", "best")
-    assert by_name["here", "distilled"] == ("not met: 3.77 ms of 2 ms", "not asked", "no")
-    assert by_name["phone", "int8"] == ("not measured here: another device", "met: 4.49 MB of 20 MB", "not known")
+    assert by_name["here", "int8"] == ("met: 0.717 ms of 2 ms", "no budget", "best")
+    assert by_name["here", "distilled"] == ("not met: 3.77 ms of 2 ms", "no budget", "no")
+    assert by_name["phone", "int8"] == ("not measured here: another device", "met: 4.49 MB of 20 MB", "unknown")
     assert by_name["phone", "distilled"][1:] == ("not met: 44.8 MB of 20 MB", "no")
     assert by_name["phone", "scratch"][2] == "no" and by_name["phone", "teacher"][1].startswith("not measured here: no")
     assert budgets.note.endswith("this machine's processor: here.")

@@ -37,7 +37,7 @@ def line(text: str, start: str) -> str:
 
 def test_no_columns_without_energy(results: Results) -> None:
     record = RunRecord.model_validate(results)
-    assert "energy an image" not in render_html(record)
+    assert "energy per image" not in render_html(record)
     assert "CO2e" not in render_markdown(record)
 
 
@@ -57,7 +57,7 @@ def test_measured_energy_is_labelled_with_its_idle_power(results: Results) -> No
     text = render_markdown(record)
     assert "mJ, measured (openvino, batch 16) |" in line(text, "| int8 | quantize")
     assert line(text, "| pruned | prune").count("not measured |") == 2  # energy and emissions
-    assert "Idle power, 9.5 to 9.5 W, is not in it." in text
+    assert "Idle power, 9.5 to 9.5 W, is subtracted." in text
     assert ", measured |" in line(text, "| int8 | not granted")
     assert f"int8 against fp32, {RAPL} (int8)" in text
     assert "Energy of inference of teacher, scratch, pruned." in not_measured(record)

@@ -115,7 +115,7 @@ def test_dearer_variant_is_not_a_saving(results: Results) -> None:
 
 def test_run_without_comparison_claims_nothing(results: Results) -> None:
     results["efficiency"] = []
-    assert headline(typed(results)).sentence == "Nothing was compared: no saving is claimed."
+    assert headline(typed(results)).sentence == "No variants were compared: no saving is claimed."
     html = render_html(typed(results))
     assert "Accuracy against MACs" not in html and "Lifetime" not in html and "The compute gap" not in html
 
@@ -155,8 +155,8 @@ def test_ledger_names_teacher_training_and_interruptions(results: Results) -> No
     distilled["training"]["teacher_pretraining"] = {"macs": 7.5e20, "source": "a paper"}
     distilled["training"]["interrupted"] = 2_000_000_000_000
     text = Page(render_html(typed(results))).text
-    assert "A teacher's own training is not in it: it took 750 EMACs (a paper)." in text
-    assert "Lost to interruptions, and not in it either: at least distilled 2 TMACs." in text
+    assert "The teacher's own training is not included: it took 750 EMACs (a paper)." in text
+    assert "Lost to interruptions and not included: at least distilled 2 TMACs." in text
 
 
 def test_markdown_has_every_figure_of_a_variant(results: Results) -> None:

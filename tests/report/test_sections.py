@@ -99,14 +99,14 @@ def test_provenance_names_versions_and_use_of_the_store(results: Results) -> Non
 
 
 def test_reproducibility_depends_on_the_training_device(results: Results) -> None:
-    assert reproducibility(typed(results)).startswith("On a processor of this kind")
+    assert reproducibility(typed(results)).startswith("On the same kind of processor")
     results["environment"]["gpu"] = "NVIDIA H100"
     record = typed(results)
     assert reproducibility(record).startswith("Trained on a GPU")
     start = reproducibility(record)[:60]
     assert start in render_markdown(record) and start in render_html(record)
     results["recipe"]["resolved"]["trainer"] = {"accelerator": "cpu"}
-    assert reproducibility(typed(results)).startswith("On a processor of this kind")
+    assert reproducibility(typed(results)).startswith("On the same kind of processor")
 
 
 @pytest.mark.parametrize(

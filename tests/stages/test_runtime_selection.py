@@ -112,7 +112,7 @@ def test_a_run_exports_to_every_runtime_that_is_here(tmp_path: Path, monkeypatch
         assert rows[choice["runtime"]]["ratio_to_choice"] == 1
         assert all(row["validation_agreement"] == 1 for row in rows.values())
     page = next((job.runs / "tiny").glob("*/report.md")).read_text()
-    assert "The fastest file of first, of those that lose no more than 100 points" in page
+    assert "Fastest file of first among those that lose at most 100 points" in page
     again = job.run_here()
     assert again.returncode == 0 and "latency: taken from the store" in again.stderr + again.stdout
     for here, says in (
