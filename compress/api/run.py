@@ -93,7 +93,7 @@ class RunResults:
     def _repr_html_(self) -> str:
         from compress.report.notebook import notebook_html
 
-        return notebook_html(self.record.model_dump(mode="json"))
+        return notebook_html(self.record)
 
 
 def run(

@@ -17,16 +17,16 @@ def compare(
 ) -> None:
     """Compare runs with the first one. Shows what changed in the recipe and which results moved."""
     from compress.report.compare import compare as compare_runs
-    from compress.report.compare_page import moved_lines, remark_lines, terminal_tables, write_comparison
+    from compress.report.compare_page import change_lines, remark_lines, terminal_tables, write_comparison
 
     record = compare_runs(runs)
     if html:
         write_comparison(record, html)
     if as_json:
-        print_json(record)
+        print_json(record.model_dump(mode="json"))
         return
     print_rich(*terminal_tables(record))
-    for line in (*remark_lines(record), *moved_lines(record)):
+    for line in (*remark_lines(record), *change_lines(record)):
         print(line)
 
 

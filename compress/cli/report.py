@@ -18,9 +18,9 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a run.", metavar=
 
     for warning in check_run(run):
         print(warning, file=sys.stderr)
-    results = read_run(run).model_dump(mode="json")
+    record = read_run(run)
     try:
-        write_report(results, run)
+        write_report(record, run)
     except (OSError, CompressError):
         raise
     except Exception as error:  # whatever figures, tables and charts raise on values that no run writes

@@ -41,13 +41,12 @@ def run(
     done = run_recipe(load_recipe(recipe, overrides or ()), runs, fresh=fresh, loggers=loggers, command=command)
     if done is None:  # a further process of a run on several devices
         return
-    results = done.record.model_dump(mode="json")
     if as_json:
-        print_json(results)
+        print_json(done.record.model_dump(mode="json"))
         return
     from compress.report import terminal_table
 
-    print_rich(terminal_table(results))
+    print_rich(terminal_table(done.record))
     print(f"\n{done.folder / 'report.html'}   report.md   model_card.md   results.json   artifacts/")
 
 

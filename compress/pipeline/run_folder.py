@@ -58,7 +58,7 @@ def write_run(record: RunRecord, plan: Plan, store: Store, folder: Path) -> None
     copy_artifacts(plan, store, folder)
     write_atomic(folder / "recipe.yaml", _yaml(record.recipe.resolved))
     write_atomic(folder / "results.json", record.to_json() + "\n")
-    write_report(record.model_dump(mode="json"), folder)
+    write_report(record, folder)
 
 
 def seal(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the verbs on artifacts print, from their records; names in them are text, never rich's markup."""
+"""Output of `bench`, `evaluate` and `predict`; names in it are text, never rich's markup."""
 
 from __future__ import annotations
 
@@ -6,61 +6,71 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from compress.report import formats as f
+from compress.report.tables import Column, make_table, to_rich
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
 Record = Mapping[str, Any]
+"""A record of `compress.deployment`."""
+
 GENERATED = (
-    "MLPerf's load generator, {seconds:g} s or more a test, one artifact after another; no submission to MLPerf."
+    "MLPerf's load generator, {seconds:g} s or more per test, one artifact after another; not a submission to MLPerf."
 )
-PERCENTILES = "Percentiles over {rounds} turns, each the mean of as many runs as last 2 ms; ratios above 1 are faster."
+PERCENTILES = "Percentiles over {rounds} rounds, each the mean of runs for 2 ms; ratios above 1 are faster."
+
+ARTIFACTS: tuple[Column[Record], ...] = (
+    Column("", lambda row: str(row["number"]), False),
+    Column("artifact", lambda row: f.plain(row["path"]), False),
+    Column("runtime", lambda row: row["runtime"], False),
+    Column("size", lambda row: f.size(row["bytes"])),
+    Column("load", lambda row: f"{1000 * row['load_s']:.0f} ms"),
+    Column("peak memory", lambda row: f.size(row["peak_memory_bytes"])),
+)
+
+LATENCY: tuple[Column[Record], ...] = (
+    Column("batch", lambda row: str(row["batch"])),
+    Column("p50", lambda row: _percentile(row["p50_ms"])),
+    Column("p90", lambda row: _percentile(row["p90_ms"])),
+    Column("p99", lambda row: _percentile(row["p99_ms"])),
+    Column("images/s", lambda row: f"{row['images_per_s']:,.0f}"),
+)
+
+MLPERF: tuple[Column[Record], ...] = (
+    ARTIFACTS[0],
+    Column("scenario", lambda row: row["scenario"], False),
+    *LATENCY,
+    Column("valid", lambda row: "yes" if row["valid"] else f"no: {f.plain(row['reason'])}", False),
+)
 
 
 def bench_tables(record: Record) -> Iterator[Table | Text]:
-    """The artifacts, their times batch by batch, and what they hold for; takes what `bench` gave."""
+    """Lay out the result of `bench`: artifacts, latency by batch size, and the machine."""
     from rich.text import Text
 
-    about = _table("", "artifact", "runtime", *(">" + text for text in ("size", "load", "peak memory")))
-    for row in record["artifacts"]:
-        figures = (f.size(row["bytes"]), f"{1000 * row['load_s']:.0f} ms", f.size(row["peak_memory_bytes"]))
-        about.add_row(*map(Text, (str(row["number"]), f.plain(row["path"]), row["runtime"], *figures)))
-    yield about
-    yield from _generated(record) if "mlperf" in record else _turns(record)
+    yield to_rich(make_table("artifacts", "", "", ARTIFACTS, record["artifacts"]))
+    if "mlperf" in record:
+        yield to_rich(make_table("mlperf", "", "", MLPERF, record["mlperf"]))
+        yield Text(GENERATED.format(seconds=record["seconds"]))
+    else:
+        ratio: Column[Record] = Column(f"against {record['artifacts'][0]['number']}", _ratio, False)
+        yield to_rich(make_table("latency", "", "", (ARTIFACTS[0], *LATENCY, ratio), record["latency"]))
+        if len(record["artifacts"]) > 1:
+            yield Text("Fastest: " + "; ".join(map(_fastest, record["fastest"])) + ".")
+        yield Text(PERCENTILES.format(rounds=record["rounds"]))
     machine = record["environment"]
     threads = f"{machine['threads']} {'thread' if machine['threads'] == 1 else 'threads'} of {machine['cores']} cores"
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     yield Text(f"{machine['processor']}, {threads}; Python {machine['python']}, {packages}; {machine['platform']}")
 
 
-def _generated(record: Record) -> Iterator[Table | Text]:
-    """What MLPerf's load generator found."""
-    from rich.text import Text
-
-    times = _table("", "scenario", ">batch", ">p50", ">p90", ">p99", ">images/s", "valid")
-    for row in record["mlperf"]:
-        shown = ("" if row[name] is None else f.milliseconds(row[name]) for name in ("p50_ms", "p90_ms", "p99_ms"))
-        valid = "yes" if row["valid"] else f"no: {f.plain(row['reason'])}"
-        cells = (str(row["number"]), row["scenario"], str(row["batch"]), *shown, f"{row['images_per_s']:,.0f}", valid)
-        times.add_row(*map(Text, cells))
-    yield times
-    yield Text(GENERATED.format(seconds=record["seconds"]))
+def _percentile(milliseconds: float | None) -> str:
+    return "" if milliseconds is None else f.milliseconds(milliseconds)
 
 
-def _turns(record: Record) -> Iterator[Table | Text]:
-    from rich.text import Text
-
-    times = _table("", ">batch", ">p50", ">p90", ">p99", ">images/s", f"against {record['artifacts'][0]['number']}")
-    for row in record["latency"]:
-        shown = (f.milliseconds(row[name]) for name in ("p50_ms", "p90_ms", "p99_ms"))
-        ratio = "" if row["number"] == 1 else f.times(row["ratio_to_first"]) + f.interval(row["ratio_ci95"])
-        cells = (str(row["number"]), str(row["batch"]), *shown, f"{row['images_per_s']:,.0f}", ratio)
-        times.add_row(*map(Text, cells))
-    yield times
-    if len(record["artifacts"]) > 1:
-        yield Text("Fastest: " + "; ".join(_fastest(row) for row in record["fastest"]) + ".")
-    yield Text(PERCENTILES.format(rounds=record["rounds"]))
+def _ratio(row: Record) -> str:
+    return "" if row["number"] == 1 else f.times(row["ratio_to_first"]) + f.interval(row["ratio_ci95"])
 
 
 def _fastest(row: Record) -> str:
@@ -68,52 +78,37 @@ def _fastest(row: Record) -> str:
     return f"at batch {row['batch']} {row['number']}{tied}"
 
 
-def _table(*headings: str) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in headings:
-        right = heading.startswith(">")
-        table.add_column(Text(heading.removeprefix(">")), justify="right" if right else "left", overflow="fold")
-    return table
-
-
 def evaluation_lines(record: Record) -> list[str]:
-    """Accuracy, speed, and each image and folder that was left out; takes what `evaluate` gave."""
+    """State the result of `evaluate`: accuracy, throughput, and the images and folders that were left out."""
     accuracy = record["accuracy"]
     lines = [
-        f"top-1 {f.accuracy(accuracy)}, {accuracy['correct']:,} of {accuracy['n']:,} images",
+        f"top-1 {f.accuracy(accuracy['top1'], accuracy['ci95'])}, {accuracy['correct']:,} of {accuracy['n']:,} images",
         f"{record['images_per_s']:,.0f} images/s, the network alone {record['runtime_images_per_s']:,.0f} "
         f"({record['runtime']})",
     ]
-    empty = [row["class"] for row in record["classes"] if not row["n"]]
-    if empty:
-        lines.append(f"no image of {f.plain(', '.join(empty))}")
+    if empty := f.names(row["class"] for row in record["classes"] if not row["n"]):
+        lines.append(f"no images of {empty}")
     for row in record["left_out"]:
-        what = "outside any folder" if row["folder"] == "." else f"in {f.plain(row['folder'])}/, which is no class"
-        lines.append(f"left out: {row['images']:,} {'image' if row['images'] == 1 else 'images'} {what}")
-    if record["unreadable"]:
-        count = len(record["unreadable"])
-        lines.append(f"{count:,} {'file' if count == 1 else 'files'} that cannot be read, and left out:")
+        folder = "outside any folder" if row["folder"] == "." else f"in {f.plain(row['folder'])}/, which is not a class"
+        lines.append(f"left out: {row['images']:,} {'image' if row['images'] == 1 else 'images'} {folder}")
+    if count := len(record["unreadable"]):
+        lines.append(f"left out: {count:,} unreadable {'file' if count == 1 else 'files'}:")
         lines += [f"  {f.plain(row['image'])} ({f.plain(row['reason'])})" for row in record["unreadable"]]
     return lines
 
 
 def class_lines(record: Record) -> list[str]:
-    """One line a class: its share of right answers."""
+    """State the accuracy per class, in a line each."""
     width = max(len(row["class"]) for row in record["classes"])
     return [
-        f"{f.plain(row['class']):<{width}}  {f.percent(row['top1']) if row['n'] else 'no image':>8}  of {row['n']:,}"
+        f"{f.plain(row['class']):<{width}}  {f.percent(row['top1']) if row['n'] else 'no images':>9}  of {row['n']:,}"
         for row in record["classes"]
     ]
 
 
 def prediction_line(row: Record) -> str:
-    """An image with its most probable classes, or with the reason why there are none."""
+    """State the most probable classes of an image, or why it cannot be read."""
+    image = f.plain(row["image"])
     if row["classes"] is None:
-        return f"{f.plain(row['image'])} is no image that can be read ({f.plain(row['error'])})"
-    return "  ".join(
-        [f.plain(row["image"]), *(f"{f.plain(c['class'])} {c['probability']:.1%}" for c in row["classes"])]
-    )
+        return f"{image} cannot be read as an image ({f.plain(row['error'])})"
+    return "  ".join([image, *(f"{f.plain(each['class'])} {each['probability']:.1%}" for each in row["classes"])])

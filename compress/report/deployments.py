@@ -1,110 +1,100 @@
-"""What a report says of devices: which variant fits which, and each budget with what it was held against."""
+"""Tables of the devices: which variant fits which, and every budget with what was measured."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from compress.report import formats as f
-from compress.report.formats import field
-from compress.report.tables import Column, Record, Table, at, make
+from compress.report.tables import Column, Table, make_table
+from compress.results import DeploymentFit, VariantFit
+from compress.results.deployment import BudgetName
 
-WRITE = {
-    "latency_ms": f.milliseconds,
-    "memory_mb": f.known(lambda value: f.size(1e6 * value)),
-    "size_mb": f.known(lambda value: f.size(1e6 * value)),
-    "energy_j": f.joules,
+BUDGETS: dict[BudgetName, tuple[str, f.Format]] = {
+    "latency_ms": ("latency", f.milliseconds),
+    "memory_mb": ("peak memory", f.known(lambda value: f.size(1e6 * value))),
+    "size_mb": ("size", f.known(lambda value: f.size(1e6 * value))),
+    "energy_j": ("energy per image", f.joules),
 }
-NAMES = {"latency_ms": "latency", "memory_mb": "peak memory", "size_mb": "size", "energy_j": "energy an image"}
+"""Heading and format of each budget."""
 
-DEVICES = (
-    Column("device", at(f.text, "profile", "name"), False),
-    Column("best variant", lambda r: _best(r), False),
-    Column("not ruled out", lambda r: _listed(r["open"]), False),
-    Column("what it is", lambda r: f.plain(r["profile"].get("hardware") or "not said"), False),
-    Column("runtime", at(f.text, "profile", "runtime"), False),
-    Column("batch", at(f.text, "profile", "batch")),
-    Column("power at most", lambda r: _said(r["profile"].get("watts"), "W")),
-    Column("price an hour", lambda r: _said(r["profile"].get("price_per_hour"), r["profile"].get("currency"))),
+DEVICES: tuple[Column[DeploymentFit], ...] = (
+    Column("device", lambda d: f.plain(d.profile.name), False),
+    Column("best variant", lambda d: _best(d), False),
+    Column("not ruled out", lambda d: f.names(d.open) or "none", False),
+    Column("hardware", lambda d: f.plain(d.profile.hardware or "not stated"), False),
+    Column("runtime", lambda d: f.text(d.profile.runtime), False),
+    Column("batch", lambda d: str(d.profile.batch)),
+    Column("maximum power", lambda d: _stated(d.profile.watts, "W")),
+    Column("price per hour", lambda d: _stated(d.profile.price_per_hour, d.profile.currency)),
 )
 
-
-def deployment_tables(results: Mapping[str, Any]) -> list[tuple[Table, None]]:
-    """Two tables, without charts: the variant for each device, and the budgets; none where no device is named."""
-    entries = results.get("deployments") or []
-    if not entries:
-        return []
-    return [(_devices(entries), None), (_budgets(entries), None)]
+Row = tuple[DeploymentFit, VariantFit]
 
 
-def _devices(entries: list[Record]) -> Table:
-    reference = f.plain(entries[0].get("reference"))
+def deployment_tables(devices: Sequence[DeploymentFit]) -> list[Table]:
+    """Lay out the best variant per device, and the budgets; no tables where no device is named."""
+    return [_devices(devices), _budgets(devices)] if devices else []
+
+
+def _devices(devices: Sequence[DeploymentFit]) -> Table:
     note = (
         "Best is the cheapest variant, in MACs and then bit operations, that is shown to be as accurate as "
-        f"{reference} and meets every budget. Not ruled out: as accurate, with all that was measured within its "
-        "budget, and something left to measure on the device itself."
+        f"{f.plain(devices[0].reference)} and meets every budget. Not ruled out: as accurate and within every budget "
+        "that could be measured here; the others must be measured on the device."
     )
-    sources = [(profile.get("name"), profile["source"]) for e in entries if (profile := e["profile"]).get("source")]
+    sources = [(device.profile.name, device.profile.source) for device in devices if device.profile.source]
     note += "".join(f" {f.plain(name)}: {f.plain(source).rstrip('.')}." for name, source in sources)
-    return make("devices", "Which variant fits which device", note, DEVICES, entries)
+    return make_table("devices", "Which variant fits which device", note, DEVICES, devices)
 
 
-def _budgets(entries: list[Record]) -> Table:
-    asked = [what for what in NAMES if any(field(e, "profile", "budgets", what) is not None for e in entries)]
-    columns = [
-        Column("device", at(f.text, "device"), False),
-        Column("variant", at(f.text, "id"), False),
-        *(Column(NAMES[what], _cell(what), False) for what in asked),
+def _budgets(devices: Sequence[DeploymentFit]) -> Table:
+    limited = [name for name in BUDGETS if any(getattr(d.profile.budgets, name) is not None for d in devices)]
+    columns: list[Column[Row]] = [
+        Column("device", lambda row: f.plain(row[0].profile.name), False),
+        Column("variant", lambda row: f.plain(row[1].id), False),
+        *(Column(BUDGETS[name][0], _budget_cell(name), False) for name in limited),
         Column("fits", _fits, False),
     ]
     note = (
-        "Budgets are what somebody asks of the device, not what it can do. The size of a file is the same everywhere; "
-        "latency (99th percentile), memory and energy are not carried over from one device to another: they were "
-        "measured here for those devices only that have this machine's processor"
+        "Budgets are requirements, not abilities of the device. The size of a file is the same on every device; "
+        "latency (99th percentile), memory and energy do not transfer between devices and are given only for those "
+        "with this machine's processor"
     )
-    here = [f.plain(field(entry, "profile", "name")) for entry in entries if entry.get("here")]
-    note += f": {', '.join(here)}." if here else ", which none of these has."
-    return make("budgets", "Budgets of the devices", note, columns, _rows(entries))
+    here = f.names(device.profile.name for device in devices if device.here)
+    note += f": {here}." if here else ", which none of them has."
+    rows = [(device, fit) for device in devices for fit in device.fits]
+    return make_table("budgets", "Budgets of the devices", note, columns, rows)
 
 
-def _rows(entries: list[Record]) -> Iterator[Record]:
-    for entry in entries:
-        for fit in entry["fits"]:
-            cells = {budget["what"]: budget for budget in fit["budgets"]}
-            yield {**fit, "cells": cells, "device": field(entry, "profile", "name"), "best": entry["best"] == fit["id"]}
-
-
-def _cell(what: str) -> Any:
+def _budget_cell(name: BudgetName) -> Callable[[Row], str]:
     """met: 12 ms of 33 ms."""
 
-    def write(row: Record) -> str:
-        budget = row["cells"].get(what)
+    def write(row: Row) -> str:
+        budget = next((budget for budget in row[1].budgets if budget.what == name), None)
         if budget is None:
-            return "not asked"
-        if budget["value"] is None:
-            return f"not measured here: {f.plain(budget['basis'])}"
-        given = f"{budget['verdict']}: {WRITE[what](budget['value'])} of {WRITE[what](budget['limit'])}"
-        return f"{given}, {f.plain(budget['basis'])}" if what in ("energy_j", "memory_mb") else given
+            return "no budget"
+        if budget.value is None:
+            return f"not measured here: {f.plain(budget.basis)}"
+        _, figure = BUDGETS[name]
+        cell = f"{budget.verdict}: {figure(budget.value)} of {figure(budget.limit)}"
+        return f"{cell}, {f.plain(budget.basis)}" if name in ("energy_j", "memory_mb") else cell
 
     return write
 
 
-def _fits(row: Record) -> str:
-    if row["meets"] is False:
+def _fits(row: Row) -> str:
+    device, fit = row
+    if fit.meets is False:
         return "no"
-    word = "not known" if row["meets"] is None else "best" if row["best"] else "yes"
-    return word if row["as_accurate"] else f"{word}, but not shown to be as accurate"
+    label = "unknown" if fit.meets is None else "best" if device.best == fit.id else "yes"
+    return label if fit.as_accurate else f"{label}, but not shown to be as accurate"
 
 
-def _best(entry: Record) -> str:
-    if entry["best"]:
-        return f.plain(entry["best"])
-    return "not known: something was not measured" if entry["open"] else "none"
+def _best(device: DeploymentFit) -> str:
+    if device.best:
+        return f.plain(device.best)
+    return "unknown: not everything was measured" if device.open else "none"
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(map(f.plain, names)) or "none"
-
-
-def _said(value: float | None, unit: Any) -> str:
-    return "not said" if value is None else f"{value:.3g} {f.plain(unit)}"
+def _stated(value: float | None, unit: str) -> str:
+    return "not stated" if value is None else f"{value:.3g} {f.plain(unit)}"

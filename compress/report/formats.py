@@ -1,13 +1,13 @@
-"""How figures are written: one place for units, digits and what stands where a figure is not known."""
+"""Formats of figures: units, digits, and the text for unknown ones."""
 
 from __future__ import annotations
 
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
+Format = Callable[[float | None], str]
 UNKNOWN = "not measured"
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 _SCALES = {prefix: 1000.0**step for step, prefix in enumerate(_PREFIXES)} | {"m": 1e-3, "µ": 1e-6, "n": 1e-9}
@@ -16,15 +16,8 @@ _FIGURE = re.compile(
 )
 
 
-def field(record: Any, *path: str) -> Any:
-    """The value at a path of keys; None where a step is missing or null."""
-    for key in path:
-        record = record.get(key) if isinstance(record, dict) else None
-    return record
-
-
-def plain(text: Any) -> str:
-    """Text without control and direction characters, which would break a page or disguise a name."""
+def plain(text: object) -> str:
+    """Replace control and direction characters, which would break a page or disguise a name."""
     return "".join("\N{REPLACEMENT CHARACTER}" if _hides(c) else c for c in str(text))
 
 
@@ -32,14 +25,24 @@ def _hides(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cf", "Cs")
 
 
-def short(name: Any, most: int = 24) -> str:
-    """Plain text of no more than so many characters, for charts."""
+def text(value: object) -> str:
+    """Plain text; `UNKNOWN` for None."""
+    return UNKNOWN if value is None else plain(value)
+
+
+def names(values: Iterable[str]) -> str:
+    """Names as plain text, joined by commas."""
+    return ", ".join(map(plain, values))
+
+
+def short(name: str, max_length: int = 24) -> str:
+    """Truncate a name for charts."""
     text = plain(name)
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return text if len(text) <= max_length else text[: max_length - 1] + "…"
 
 
-def known(write: Callable[[Any], str]) -> Callable[[Any], str]:
-    """Let a format say that a figure is not known: None is never written as 0."""
+def known(write: Callable[[float], str]) -> Format:
+    """Make a format write `UNKNOWN` for None: an unknown figure is never written as 0."""
     return lambda value: UNKNOWN if value is None else write(value)
 
 
@@ -65,7 +68,6 @@ def _times(ratio: float) -> str:
     return f"{ratio:.2f}×" if ratio < 10 else f"{ratio:,.1f}×" if ratio < 100 else f"{ratio:,.0f}×"
 
 
-text = known(plain)
 percent = known(lambda value: f"{100 * value:.1f}%")
 macs = known(lambda value: _scaled(value, "MACs"))
 count = known(lambda value: _scaled(value, ""))
@@ -81,16 +83,13 @@ small = known(lambda value: f"{value:.2g}")
 queries = known(lambda value: _scaled(float(math.ceil(value)), ""))
 
 
-def accuracy(record: dict[str, Any] | None) -> str:
+def accuracy(top1: float, ci95: Sequence[float]) -> str:
     """78.2% (76.5 to 79.8%): top-1 with its 95% interval."""
-    if not record or record.get("top1") is None:
-        return UNKNOWN
-    ends = record.get("ci95")
-    return percent(record["top1"]) + (f" ({100 * ends[0]:.1f} to {100 * ends[1]:.1f}%)" if ends else "")
+    return f"{percent(top1)} ({100 * ci95[0]:.1f} to {100 * ci95[1]:.1f}%)"
 
 
 def points(difference: float | None, ends: Sequence[float] | None) -> str:
-    """1.2 points less (0.3 to 2.1): a difference of accuracies in points, in the direction that it has."""
+    """1.2 points less (0.3 to 2.1): a difference of accuracies in points, with its direction."""
     if difference is None:
         return UNKNOWN
     direction = 1 if difference >= 0 else -1
@@ -109,10 +108,10 @@ def interval(ends: Sequence[float] | None) -> str:
 
 
 def sort_value(text: str) -> float | None:
-    """The figure that a cell begins with, in units without prefix, so that what is written can be sorted."""
-    found = _FIGURE.match(text)
-    if found is None:
+    """Parse the figure at the start of a cell, in units without prefix, for sorting."""
+    match = _FIGURE.match(text)
+    if match is None:
         return None
-    number, unit, prefix = found.groups()
+    number, unit, prefix = match.groups()
     value = float(number.replace("−", "-").replace(",", "")) * _SCALES[prefix or ""]
     return value * {"min": 60.0, "points more": -1.0}.get(unit or "", 1.0)

@@ -1,4 +1,4 @@
-"""The trends of `gap`, the fits of published points and a run's savings, as tables for a terminal."""
+"""Tables of `gap` for the terminal: trends, fits of published points, and a run's savings."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from compress.report import formats as f
 if TYPE_CHECKING:
     from rich.table import Table
 
-Record = Mapping[str, Any]
+GapRow = Mapping[str, Any]
+"""A trend, a fit or a saving of the record that `compress.gap` makes, or that record itself."""
 
 MAX_WITH_SAVINGS = 3
-Columns = Sequence[tuple[str, Callable[[Record], str]]]
+Columns = Sequence[tuple[str, Callable[[GapRow], str]]]
 
 
-def gap_tables(record: Record) -> list[Table]:
-    """The trends; the growths that the published points give; and what a run's savings offset.
+def gap_tables(record: GapRow) -> list[Table]:
+    """Lay out the trends, the growths fitted to published points, and what a run's savings offset.
 
-    Savings are shown by each trend that was asked for by name, by the default trend where all are shown.
+    Savings are shown by every requested trend; by the default trend where all are shown.
 
     Args:
-        record: What `gap_record` gave.
+        record: The result of `gap_record`.
     """
     by_name = {basis["name"]: basis for basis in record["bases"]}
     shown = (
@@ -38,8 +39,8 @@ def gap_tables(record: Record) -> list[Table]:
     return [table for table in tables if table.row_count]
 
 
-def gap_remarks(record: Record) -> list[str]:
-    """What must be said beside the tables."""
+def gap_remarks(record: GapRow) -> list[str]:
+    """State what restricts the tables."""
     measured = record["ai_and_efficiency"]
     efficiency = (
         f"Algorithms: {measured['about']} fell {measured['reduction']} times "
@@ -79,15 +80,15 @@ SAVINGS: Columns = (
     ("against", lambda saving: f.plain(saving["against"])),
     ("doublings", lambda saving: f.signed(saving["doublings"])),
     ("months of growth", lambda saving: f.months(saving["months_of_growth"])),
-    ("months of gap", lambda saving: _held(saving)),
+    ("months of gap", lambda saving: _gap_months(saving)),
 )
 
 
-def _held(saving: Record) -> str:
+def _gap_months(saving: GapRow) -> str:
     return f.months(saving["months_of_gap"]) if saving["months_of_gap"] is not None else "none: inference"
 
 
-def _gap(basis: Record) -> str:
+def _gap(basis: GapRow) -> str:
     if basis["gap"] is None:
         return f"found to {basis['until']} only"
     ends = basis["gap_interval"]
@@ -95,7 +96,7 @@ def _gap(basis: Record) -> str:
     return f"{rounded(basis['gap'], 4)}{between}"
 
 
-def _growth(fit: Record) -> str:
+def _growth(fit: GapRow) -> str:
     return f"{fit['growth']:.3g} ({fit['ci95'][0]:.3g} to {fit['ci95'][1]:.3g})"
 
 
@@ -106,17 +107,17 @@ def _span(years: float | None) -> str:
 
 
 def rounded(times: float, digits: int) -> str:
-    """A ratio of many digits to a few of them: 606,500×."""
+    """Round a large ratio to significant digits: 606,500×."""
     return f"{float(f'{times:.{digits}g}'):,.0f}×" if times >= 10 else f.times(times)
 
 
-def _table(columns: Columns, rows: Iterable[Record], words: int) -> Table:
-    """A table whose first columns are words and set to the left, the others figures and set to the right."""
+def _table(columns: Columns, rows: Iterable[GapRow], names: int) -> Table:
+    """Lay out rows: the first columns are names and left-aligned, the others figures and right-aligned."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for number, (heading, _) in enumerate(columns):
-        table.add_column(heading, justify="left" if number < words or heading == "rows" else "right")
+        table.add_column(heading, justify="left" if number < names or heading == "rows" else "right")
     for row in rows:
         table.add_row(*(write(row) for _, write in columns))
     return table

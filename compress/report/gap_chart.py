@@ -1,46 +1,39 @@
-"""The chart of the gap: training compute and hardware since they were level, with intervals, and what is offset."""
+"""Chart of the gap: training compute and hardware since they were level, with intervals, and what savings offset."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from compress.recipe.worth import DEFAULT_TREND
 from compress.report import formats as f
-from compress.report.gap import rounded
+from compress.report.gap import GapRow, rounded
 from compress.utils.errors import CompressError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Basis = Mapping[str, Any]
 
 STEPS = 60
 
 
 @dataclass(frozen=True)
 class Look:
-    """Colours of the line of compute, the hardware's lines in turn, the marks, and words; and the room for words.
-
-    Attributes:
-        size: of the words beside the last year, in points.
-        room: right of the last year, as a share of the years.
-    """
+    """Colours and sizes of the chart; `hardware` has the colours of several lines in turn."""
 
     compute: str = "black"
     hardware: tuple[str, ...] = tuple(f"C{number}" for number in range(10))
     gap: str = "grey"
     saving: str = "C3"
     text: str = "black"
-    size: float = 8
-    room: float = 0.25
+    size: float = 8  # of the labels beside the last year, points
+    room: float = 0.25  # right of the last year, share of the years
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What is drawn on: from the year at which all are level to the last one."""
+    """Axes that go from the year at which all are level to the last one."""
 
     axes: Axes
     start: float
@@ -52,11 +45,11 @@ class Frame:
         return self.end - self.start
 
 
-def draw_gap(record: Mapping[str, Any], path: Path) -> None:
+def draw_gap(record: GapRow, path: Path) -> None:
     """Write the chart of `gap_record` to a file.
 
     Raises:
-        CompressError: matplotlib does not know the file's kind, or the file cannot be written.
+        CompressError: matplotlib does not support the file's format, or the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -68,14 +61,14 @@ def draw_gap(record: Mapping[str, Any], path: Path) -> None:
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:
-        raise CompressError(f"the chart cannot be written to {path}: {error}") from error
+        raise CompressError(f"cannot write the chart to {path}: {error}") from error
 
 
-def draw_trends(axes: Axes, bases: list[dict[str, Any]], start: float, end: float, look: Look) -> None:
+def draw_trends(axes: Axes, bases: Sequence[GapRow], start: float, end: float, look: Look) -> None:
     """Draw the trends that hold for these years, with the gap and the largest saving of training compute.
 
     Args:
-        axes: What is drawn on, with a log scale.
+        axes: Axes with a log scale.
         bases: Entries of `bases` of `gap_record`.
         start: First year, at which all are level.
         end: Last year.
@@ -101,39 +94,40 @@ def draw_trends(axes: Axes, bases: list[dict[str, Any]], start: float, end: floa
     axes.set_xticks([year for year in years if start <= year <= end])
 
 
-def _line(frame: Frame, basis: Basis, what: str, label: str, colour: str, style: str) -> None:
-    """A trend, and where its source has an interval, that too."""
-    passed = [frame.span * step / STEPS for step in range(STEPS + 1)]
-    years = [frame.start + gone for gone in passed]
-    frame.axes.plot(years, [basis[what] ** gone for gone in passed], color=colour, linestyle=style, label=label)
+def _line(frame: Frame, basis: GapRow, what: str, label: str, colour: str, style: str) -> None:
+    """Draw a trend, with its interval where the source gives one."""
+    elapsed = [frame.span * step / STEPS for step in range(STEPS + 1)]
+    years = [frame.start + passed for passed in elapsed]
+    frame.axes.plot(years, [basis[what] ** passed for passed in elapsed], color=colour, linestyle=style, label=label)
     ends = basis.get(f"{what}_ci90") or basis.get(f"{what}_ci95")
     if ends:
-        low, high = ([rate**gone for gone in passed] for rate in ends)
+        low, high = ([rate**passed for passed in elapsed] for rate in ends)
         frame.axes.fill_between(years, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
-def _mark_gap(frame: Frame, basis: Basis) -> None:
+def _mark_gap(frame: Frame, basis: GapRow) -> None:
     low, high = basis["hardware"] ** frame.span, basis["growth"] ** frame.span
-    words = f"gap, {f.plain(basis['name'])}:\n{rounded(basis['gap'], 2)}"
-    _arrow(frame, 0.02, low, high, words, "<->", frame.look.gap)
+    label = f"gap, {f.plain(basis['name'])}:\n{rounded(basis['gap'], 2)}"
+    _arrow(frame, 0.02, low, high, label, "<->", frame.look.gap)
 
 
-def _mark_saving(frame: Frame, basis: Basis) -> None:
-    """The largest saving of training compute, taken off the line of compute at its end: it is one step."""
+def _mark_saving(frame: Frame, basis: GapRow) -> None:
+    """Mark the largest saving of training compute at the end of the line of compute: it is a single step."""
     savings = [saving for saving in basis["savings"] if (saving["months_of_gap"] or 0) > 0]
     best = max(savings, key=lambda saving: saving["doublings"], default=None)
     if best is None:
         return
     high = basis["growth"] ** frame.span
-    words = f"{f.plain(best['variant'])}, once:\n{f.signed(best['doublings'])} doublings,\n"
-    words += f"{best['months_of_gap']:.1f} months of gap"
-    _arrow(frame, 0.05, high / 2 ** best["doublings"], high, words, "->", frame.look.saving)
+    label = f"{f.plain(best['variant'])}, once:\n{f.signed(best['doublings'])} doublings,\n"
+    label += f"{best['months_of_gap']:.1f} months of gap"
+    _arrow(frame, 0.05, high / 2 ** best["doublings"], high, label, "->", frame.look.saving)
 
 
-def _arrow(frame: Frame, right: float, low: float, high: float, words: str, style: str, colour: str) -> None:
-    """An arrow beside the last year, with words at its middle."""
-    x = frame.end + right * frame.span
+def _arrow(frame: Frame, right: float, low: float, high: float, label: str, style: str, colour: str) -> None:
+    """Draw an arrow beside the last year, labelled at its middle."""
+    x, size = frame.end + right * frame.span, frame.look.size
     frame.axes.annotate("", (x, low), (x, high), arrowprops={"arrowstyle": style, "color": colour})
     middle = (x, (low * high) ** 0.5)
-    beside: dict[str, Any] = {"xytext": (7, 0), "textcoords": "offset points", "va": "center"}
-    frame.axes.annotate(words, middle, color=colour, fontsize=frame.look.size, **beside)
+    frame.axes.annotate(
+        label, middle, xytext=(7, 0), textcoords="offset points", va="center", color=colour, fontsize=size
+    )

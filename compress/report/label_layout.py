@@ -1,64 +1,39 @@
-"""Where marks and their labels go so that none covers another: plain geometry, in points from the lower left."""
+"""Placement of marks and labels without overlaps, in points from the lower left."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-APART = 2.0  # points between a label and what is beside it
+if TYPE_CHECKING:
+    from matplotlib.transforms import Bbox, BboxBase
+
+GAP = 2.0  # points between a label and its mark
 STEP = 2.0  # points by which a mark is moved until it is free
 
 
-@dataclass(frozen=True)
-class Box:
-    """A rectangle."""
-
-    left: float
-    low: float
-    right: float
-    high: float
-
-    def meets(self, other: Box) -> bool:
-        """Whether the two share more than an edge."""
-        across = self.left < other.right and other.left < self.right
-        return across and self.low < other.high and other.low < self.high
-
-    def within(self, other: Box) -> bool:
-        across = other.left <= self.left and self.right <= other.right
-        return across and other.low <= self.low and self.high <= other.high
-
-    def moved(self, across: float) -> Box:
-        return Box(self.left + across, self.low, self.right + across, self.high)
-
-
-def side_by_side(boxes: Sequence[Box], frame: Box) -> list[float]:
-    """How far each box goes to the right (or left, below 0) so that it meets none before it.
-
-    A box for which there is no room in the frame stays where it is.
-    """
-    taken: list[Box] = []
-    moves = []
-    most = int((frame.right - frame.left) / STEP)
+def side_by_side(boxes: Sequence[Bbox], frame: BboxBase) -> list[Bbox]:
+    """Move each box left or right until it overlaps none before it; one without room in the frame stays."""
+    placed: list[Bbox] = []
     for box in boxes:
-        tried = (sign * k * STEP for k in range(most + 1) for sign in (1, -1))
-        free = (move for move in tried if _is_free(box.moved(move), taken, frame))
-        moves.append(next(free, 0.0))
-        taken.append(box.moved(moves[-1]))
-    return moves
+        moves = (sign * k * STEP for k in range(int(frame.width / STEP) + 1) for sign in (1, -1))
+        candidates = (box.translated(move, 0) for move in moves)
+        placed.append(next((moved for moved in candidates if _is_free(moved, placed, frame)), box))
+    return placed
 
 
 def place_labels(
-    marks: Sequence[Box], sizes: Sequence[tuple[float, float]], frame: Box, others: Sequence[Box] = ()
-) -> list[Box | None]:
-    """A place beside each mark for its label, where it meets no mark, no other label and not the frame.
+    marks: Sequence[Bbox], sizes: Sequence[tuple[float, float]], frame: BboxBase, others: Sequence[Bbox] = ()
+) -> list[Bbox | None]:
+    """Place each label beside its mark, where it overlaps no mark and no other label and is within the frame.
 
     Labels with the fewest free places are placed first.
 
     Args:
         marks: [labels], each with its interval.
         sizes: [labels], width and height.
-        frame: What labels stay within.
-        others: Further boxes that labels must not meet.
+        frame: Box that labels stay within.
+        others: Further boxes that labels must not overlap.
 
     Returns:
         [labels]; None where no place is free.
@@ -68,28 +43,31 @@ def place_labels(
         [box for box in _beside(mark, *size) if _is_free(box, fixed, frame)]
         for mark, size in zip(marks, sizes, strict=True)
     ]
-    places: list[Box | None] = [None] * len(marks)
+    places: list[Bbox | None] = [None] * len(marks)
     for number in sorted(range(len(marks)), key=lambda number: len(free[number])):
         taken = [place for place in places if place]
         places[number] = next((box for box in free[number] if _is_free(box, taken, frame)), None)
     return places
 
 
-def _is_free(box: Box, taken: Sequence[Box], frame: Box) -> bool:
-    return box.within(frame) and not any(box.meets(other) for other in taken)
+def _is_free(box: Bbox, taken: Sequence[Bbox], frame: BboxBase) -> bool:
+    """Whether a box is within the frame and shares no more than an edge with others."""
+    within = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+    return within and not (taken and box.count_overlaps(taken))
 
 
-def _beside(mark: Box, width: float, height: float) -> Iterator[Box]:
-    """Places at a mark, the best first: at its sides, over and under it, and then less plainly its own."""
-    x, y = (mark.left + mark.right) / 2 - width / 2, (mark.low + mark.high) / 2 - height / 2
-    sides = (mark.right + APART, mark.left - APART - width)
-    ends = (mark.high + APART, mark.low - APART - height)
+def _beside(mark: Bbox, width: float, height: float) -> Iterator[Bbox]:
+    """Places beside a mark, the best first: at its sides, above and below it, and then less clearly its own."""
+    from matplotlib.transforms import Bbox
+
+    x, y = (mark.x0 + mark.x1) / 2 - width / 2, (mark.y0 + mark.y1) / 2 - height / 2
+    sides = (mark.x1 + GAP, mark.x0 - GAP - width)
+    ends = (mark.y1 + GAP, mark.y0 - GAP - height)
     rises = (y + height / 2, y - height / 2, y + height, y - height)
-    columns = (mark.left, mark.right - width)
     corners = [
         *((left, y) for left in sides),
         *((x, low) for low in ends),
         *((left, low) for low in rises for left in sides),
-        *((left, low) for left in columns for low in ends),
+        *((left, low) for left in (mark.x0, mark.x1 - width) for low in ends),
     ]
-    return (Box(left, low, left + width, low + height) for left, low in corners)
+    return (Bbox.from_bounds(left, low, width, height) for left, low in corners)

@@ -1,64 +1,55 @@
-"""Latency by runtime and variant, one panel a batch."""
+"""Latency by runtime and variant, one panel per batch size."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from compress.report import formats as f
-from compress.report.formats import field
 from compress.report.svg import MARKS, MUTED, chart_svg, legend, log_axis, plain_axes
+from compress.report.tables import VariantRow, variant_rows
+from compress.results import LatencyRow, RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Row = Mapping[str, Any]
-
 MAX_BATCHES = 3
 
 
-def latency_svg(results: Mapping[str, Any]) -> str | None:
-    """Medians with a line to the 99th percentile on a log scale, a mark a runtime, of the first and last batches."""
-    rows = [
-        {**row, "variant": variant.get("id")}
-        for variant in results.get("variants") or []
-        for row in field(variant, "inference", "latency") or []
-        if row.get("p50_ms") and row.get("batch") is not None
-    ]
-    batches = sorted({row["batch"] for row in rows})
+def latency_svg(record: RunRecord) -> str | None:
+    """Draw medians with lines to the 99th percentile (log scale), a mark per runtime, at the first and last batches."""
+    rows = [row for row in variant_rows(record, lambda variant: variant.inference.latency) if row.part.p50_ms]
+    batches = sorted({row.part.batch for row in rows})
     if not batches:
         return None
     chosen = batches if len(batches) <= MAX_BATCHES else [*batches[: MAX_BATCHES - 1], batches[-1]]
-    names = list(dict.fromkeys(row["variant"] for row in rows))
-    runtimes = sorted({str(row.get("runtime")) for row in rows})
+    names = list(dict.fromkeys(row.variant for row in rows))
+    runtimes = sorted({row.part.runtime for row in rows})
     marks = {runtime: MARKS[number % len(MARKS)] for number, runtime in enumerate(runtimes)}
 
     def draw(figure: Figure) -> None:
         for axes, batch in zip(figure.subplots(len(chosen), squeeze=False)[:, 0], chosen, strict=True):
-            _draw_batch(axes, [row for row in rows if row["batch"] == batch], names, marks)
-            axes.set_title(f"batch {f.text(batch)}", color=MUTED, loc="left")
-        axes.set_xlabel("milliseconds a batch (log scale):\nmedian, line to the 99th percentile", color=MUTED)
+            _draw_batch(axes, [row for row in rows if row.part.batch == batch], names, marks)
+            axes.set_title(f"batch {batch}", color=MUTED, loc="left")
+        axes.set_xlabel("milliseconds per batch (log scale):\nmedian, line to the 99th percentile", color=MUTED)
         legend(figure, 3)
 
     return chart_svg("Latency by runtime", draw, 1.4 + len(chosen) * (0.7 + 0.26 * len(names)))
 
 
-def _draw_batch(axes: Axes, rows: list[Row], names: list[Any], marks: Mapping[str, tuple[str, str]]) -> None:
+def _draw_batch(
+    axes: Axes, rows: Sequence[VariantRow[LatencyRow]], names: Sequence[str], marks: Mapping[str, tuple[str, str]]
+) -> None:
     axes.set_xscale("log")
     for runtime, (mark, colour) in marks.items():
-        own = [row for row in rows if str(row.get("runtime")) == runtime]
-        places = [names.index(row["variant"]) for row in own]
-        axes.hlines(
-            places,
-            [row["p50_ms"] for row in own],
-            [row.get("p99_ms") or row["p50_ms"] for row in own],
-            colors=colour,
-            linewidth=1,
-        )
-        axes.plot([row["p50_ms"] for row in own], places, mark, color=colour, markersize=5, label=f.plain(runtime))
+        own = [row for row in rows if row.part.runtime == runtime]
+        positions = [names.index(row.variant) for row in own]
+        medians, tails = [row.part.p50_ms for row in own], [row.part.p99_ms for row in own]
+        axes.hlines(positions, medians, tails, colors=colour, linewidth=1)
+        axes.plot(medians, positions, mark, color=colour, markersize=5, label=f.plain(runtime))
     axes.set_yticks(range(len(names)), [f.short(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
-    times = [row.get("p99_ms") or row["p50_ms"] for row in rows]
-    log_axis(axes.xaxis, min(row["p50_ms"] for row in rows), max(times), lambda value: f"{value:g}")
+    low, high = min(row.part.p50_ms for row in rows), max(row.part.p99_ms for row in rows)
+    log_axis(axes.xaxis, low, high, lambda value: f"{value:g}")
     plain_axes(axes)

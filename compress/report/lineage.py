@@ -1,72 +1,62 @@
-"""Lineage: which variant was made from which, by what kind of stage."""
+"""Lineage: which variant was made from which, and by what kind of stage."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from compress.report import formats as f
-from compress.report.formats import field
-
-_MADE_BY = {
-    "teacher": "taken as it is",
-    "train": "trained on labels",
-    "distill": "distilled",
-    "prune": "pruned",
-    "sparsify": "weights set to zero",
-    "shrink": "trained from scratch at the same share of the width",
-    "quantize": "quantized",
-}
+from compress.report.labels import MADE_BY
+from compress.report.tables import variants_by_id
+from compress.results import RunRecord, Variant
 
 
 @dataclass(frozen=True)
-class Made:
-    """A variant with how it was made, its main figures, the runtimes it has files for, and what was made of it."""
+class LineageNode:
+    """A variant: how it was made, its main figures, the runtimes it has files for, and the variants made from it."""
 
     name: str
-    how: str
+    made_by: str
     figures: str
-    files: str
-    children: tuple[Made, ...]
+    runtimes: str
+    children: tuple[LineageNode, ...]
 
 
-def lineage(results: Mapping[str, Any]) -> tuple[Made, ...]:
-    """The trees of variants; a variant whose parent is not there, or that would be its own ancestor, is a root."""
-    variants = [variant for variant in results.get("variants") or [] if isinstance(variant, Mapping)]
-    names = {variant.get("id") for variant in variants}
-    roots = [v for v in variants if v.get("parent") not in names or _is_own_ancestor(v, variants)]
-    return tuple(_made(root, variants, roots, results) for root in roots)
+def lineage(record: RunRecord) -> tuple[LineageNode, ...]:
+    """Build the trees of variants. A variant without its parent in the run, or in a cycle of parents, is a root."""
+    by_id = variants_by_id(record)
+    children: dict[str | None, list[Variant]] = {}
+    for variant in record.variants:
+        is_root = variant.parent not in by_id or _is_own_ancestor(variant, by_id)
+        children.setdefault(None if is_root else variant.parent, []).append(variant)
+
+    def nodes(parent: str | None) -> tuple[LineageNode, ...]:
+        return tuple(_node(child, record, nodes(child.id)) for child in children.get(parent, []))
+
+    return nodes(None)
 
 
-def _is_own_ancestor(variant: Mapping[str, Any], variants: list[Mapping[str, Any]]) -> bool:
-    parents = {each.get("id"): each.get("parent") for each in variants}
-    at = variant.get("parent")
-    for _ in variants:
-        if at == variant.get("id"):
-            return True
-        at = parents.get(at)
-    return False
+def ancestry(variant: Variant, by_id: Mapping[str, Variant]) -> list[Variant]:
+    """The variant, its parent, and so on; ends before a variant would repeat."""
+    line = [variant]
+    while (parent := by_id.get(line[-1].parent or "")) and parent not in line:
+        line.append(parent)
+    return line
 
 
-def _made(
-    variant: Mapping[str, Any],
-    variants: list[Mapping[str, Any]],
-    roots: list[Mapping[str, Any]],
-    results: Mapping[str, Any],
-) -> Made:
-    children = [v for v in variants if v.get("parent") == variant.get("id") and all(v is not root for root in roots)]
-    kind = variant.get("kind")
-    used = field(results, "run", "from_store")
-    how = _MADE_BY.get(str(kind), f.text(kind))
-    if used is not None:
-        how += ", from the store" if variant.get("id") in used else ", in this run"
-    files = [f.text(artifact.get("runtime")) for artifact in variant.get("artifacts") or []]
-    return Made(
-        f.text(variant.get("id")),
-        how,
-        f"{f.accuracy(variant.get('accuracy'))} top-1, {f.macs(field(variant, 'inference', 'macs'))}, "
-        f"{f.size(field(variant, 'inference', 'bytes'))}",
-        ", ".join(files),
-        tuple(_made(child, variants, roots, results) for child in children),
+def _is_own_ancestor(variant: Variant, by_id: Mapping[str, Variant]) -> bool:
+    return ancestry(variant, by_id)[-1].parent == variant.id
+
+
+def _node(variant: Variant, record: RunRecord, children: tuple[LineageNode, ...]) -> LineageNode:
+    made_by = MADE_BY.get(variant.kind, f.plain(variant.kind))
+    if record.run.from_store is not None:
+        made_by += ", from the store" if variant.id in record.run.from_store else ", in this run"
+    return LineageNode(
+        f.plain(variant.id),
+        made_by,
+        f"{f.accuracy(variant.accuracy.top1, variant.accuracy.ci95)} top-1, {f.macs(variant.inference.macs)}, "
+        f"{f.size(variant.inference.bytes)}",
+        f.names(artifact.runtime for artifact in variant.artifacts),
+        children,
     )

@@ -1,158 +1,167 @@
-"""What a report says of pruning: the control beside it, sparse weights, sensitivity, and the search by latency."""
+"""Tables of pruning: against its control, sparse weights, sensitivity of the layers, and the search by latency."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 from compress.report import formats as f
-from compress.report.formats import field
 from compress.report.svg import INK, MUTED, STYLES, chart_svg, legend, percent_axis, plain_axes
-from compress.report.tables import Column, Record, Table, at, make
+from compress.report.tables import Column, Table, VariantRow, make_table, variant_rows, variants_by_id
+from compress.results import Control, LatencyTrial, LayerSensitivity, RunRecord, Sparsity, Variant
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-USED = 1.1
-"""A runtime that is less than so many times faster with zeros than without is said not to use them."""
+MIN_SPEEDUP = 1.1
+"""A runtime that is less than so many times faster with zeros than without counts as not using them."""
 
-CONTROLS = (
-    Column("pruned", at(f.text, "pruned", "id"), False),
-    Column("its top-1", at(f.percent, "pruned", "accuracy", "top1")),
-    Column("control", at(f.text, "control", "id"), False),
-    Column("its top-1", at(f.percent, "control", "accuracy", "top1")),
-    Column("pruned against control (95% interval)", lambda r: f.points(r["loss"], r["loss_ci95"])),
-    Column("MACs", lambda r: _both(r, f.count, "inference", "macs")),
-    Column("training MACs", lambda r: _both(r, f.count, "training", "macs")),
+
+@dataclass(frozen=True)
+class ControlRow:
+    """A pruned variant, its control, and the accuracy of the one against the other."""
+
+    pruned: Variant
+    shrunk: Variant
+    control: Control
+
+
+@dataclass(frozen=True)
+class SparseRow:
+    """A sparse variant with (runtime, batch, times faster than its parent)."""
+
+    variant: Variant
+    sparsity: Sparsity
+    speedups: tuple[tuple[str, int, float], ...]
+
+
+CONTROLS: tuple[Column[ControlRow], ...] = (
+    Column("pruned", lambda r: f.plain(r.pruned.id), False),
+    Column("its top-1", lambda r: f.percent(r.pruned.accuracy.top1)),
+    Column("control", lambda r: f.plain(r.shrunk.id), False),
+    Column("its top-1", lambda r: f.percent(r.shrunk.accuracy.top1)),
+    Column(
+        "pruned against control (95% interval)",
+        lambda r: f.points(-r.control.gain, [-end for end in reversed(r.control.gain_ci95)]),
+    ),
+    Column("MACs", lambda r: f"{f.count(r.pruned.inference.macs)} / {f.count(r.shrunk.inference.macs)}"),
+    Column("training MACs", lambda r: f"{f.count(r.pruned.training.macs)} / {f.count(r.shrunk.training.macs)}"),
 )
 
-SPARSITY = (
-    Column("variant", at(f.text, "id"), False),
-    Column("pattern", at(f.text, "sparsity", "pattern"), False),
-    Column("weights at zero", lambda r: f.percent(r["sparsity"]["zeros"] / r["sparsity"]["weights"])),
-    Column("size", at(f.size, "inference", "bytes")),
-    Column("compressed by zlib", at(f.size, "sparsity", "compressed_bytes")),
-    Column("compressed, before", at(f.size, "sparsity", "parent_compressed_bytes")),
-    Column("times faster than before, by runtime", lambda r: _by_runtime(r["faster"]), False),
+SPARSITY: tuple[Column[SparseRow], ...] = (
+    Column("variant", lambda r: f.plain(r.variant.id), False),
+    Column("pattern", lambda r: f.plain(r.sparsity.pattern), False),
+    Column("weights at zero", lambda r: f.percent(r.sparsity.zeros / r.sparsity.weights)),
+    Column("size", lambda r: f.size(r.variant.inference.bytes)),
+    Column("size after zlib", lambda r: f.size(r.sparsity.compressed_bytes)),
+    Column("parent's size after zlib", lambda r: f.size(r.sparsity.parent_compressed_bytes)),
+    Column("speedup over the parent, by runtime", lambda r: _by_runtime(r.speedups), False),
 )
 
-TRIALS = (
-    Column("variant", at(f.text, "id"), False),
-    Column("round", at(f.text, "round")),
-    Column("MACs", at(f.count, "macs")),
-    Column("median", at(f.milliseconds, "p50_ms")),
-    Column("share of the dense latency (95% interval)", lambda r: _share(r)),
+TRIALS: tuple[Column[VariantRow[LatencyTrial]], ...] = (
+    Column("variant", lambda r: f.plain(r.variant), False),
+    Column("round", lambda r: str(r.part.round)),
+    Column("MACs", lambda r: f.count(r.part.macs)),
+    Column("median", lambda r: f.milliseconds(r.part.p50_ms)),
+    Column("share of the dense latency (95% interval)", lambda r: _share(r.part)),
 )
 
 
-def pruning_tables(results: Mapping[str, Any]) -> list[tuple[Table, str | None]]:
-    """The tables that a run has rows for, each with its chart (SVG) where it has one."""
-    variants = {variant.get("id"): variant for variant in results.get("variants") or []}
-    tables: list[tuple[Table, str | None]] = [
-        (_controls(variants), None),
-        (_sparsity(variants), None),
-        (_trials(variants.values()), None),
+def pruning_tables(record: RunRecord) -> list[Table]:
+    """Lay out the results of pruning and sparsifying; tables without rows are left out."""
+    variants = variants_by_id(record)
+    tables = [_controls(variants), _sparsity(variants), _trials(record)]
+    for variant in record.variants:
+        rounds: dict[int, list[LayerSensitivity]] = {}
+        for row in (variant.pruning.sensitivity if variant.pruning else None) or ():
+            rounds.setdefault(row.round, []).append(row)
+        for number, rows in rounds.items():
+            tables.append(_sensitivity(f.plain(variant.id) + (f", round {number}" if len(rounds) > 1 else ""), rows))
+    return [table for table in tables if table.rows]
+
+
+def _controls(variants: Mapping[str, Variant]) -> Table:
+    rows = [
+        ControlRow(variants[control.of], variant, control)
+        for variant in variants.values()
+        if (control := variant.control) and control.of in variants
     ]
-    for variant in variants.values():
-        by_round: dict[int, list[Record]] = {}
-        for row in field(variant, "pruning", "sensitivity") or []:
-            by_round.setdefault(row["round"], []).append(row)
-        for number, rows in by_round.items():
-            name = f.plain(variant["id"]) + (f", round {number}" if len(by_round) > 1 else "")
-            tables.append((_sensitivity(name, rows), sensitivity_svg(name, rows)))
-    return [(table, chart) for table, chart in tables if table.rows]
-
-
-def _controls(variants: Mapping[Any, Record]) -> Table:
-    rows = []
-    for variant in variants.values():
-        control = variant.get("control")
-        if control and control.get("of") in variants:
-            low, high = control["gain_ci95"]
-            rows.append(
-                {
-                    "pruned": variants[control["of"]],
-                    "control": variant,
-                    "loss": -control["gain"],
-                    "loss_ci95": [-high, -low],
-                }
-            )
     note = (
-        "The control is the same network made narrower by the same share everywhere before it was ever trained, for as "
-        "many epochs as the pruned one's whole training and repair had paid for. Where it is as accurate, pruning has "
-        "gained nothing."
+        "The control is the same network, narrowed by a uniform share before training, and trained for as many epochs "
+        "as the pruned one's training and repair together. Where it is as accurate, pruning has gained nothing."
     )
-    return make("controls", "Pruned against shrunk", note, CONTROLS, rows)
+    return make_table("controls", "Pruned against shrunk", note, CONTROLS, rows)
 
 
-def _sparsity(variants: Mapping[Any, Record]) -> Table:
-    rows: list[Record] = []
+def _sparsity(variants: Mapping[str, Variant]) -> Table:
+    rows = [
+        SparseRow(variant, sparsity, _speedups(variant, variants.get(variant.parent or "")))
+        for variant in variants.values()
+        if (sparsity := variant.sparsity)
+    ]
     best: dict[str, float] = {}
-    for variant in variants.values():
-        if variant.get("sparsity"):
-            faster = _faster(variant, variants.get(variant.get("parent")))
-            rows.append({**variant, "faster": faster})
-            for runtime, _, ratio in faster:
-                best[runtime] = max(ratio, best.get(runtime, 0.0))
-    idle = [runtime for runtime, ratio in best.items() if ratio < USED]
+    for runtime, _, ratio in (speedup for row in rows for speedup in row.speedups):
+        best[runtime] = max(ratio, best.get(runtime, 0.0))
+    idle = sorted(runtime for runtime, ratio in best.items() if ratio < MIN_SPEEDUP)
     note = (
-        "Weights that were zero already, as those that only ever meet padding, are not counted. The multiply-"
-        "accumulates stay those of the dense network, because the shapes do."
+        "Weights that were already zero, e.g. because they only see padding, are not counted. MACs remain those of the "
+        "dense network, because the shapes do."
     )
     if idle:
-        note += f" Measured here, the zeros are not made use of by {' and '.join(sorted(idle))}."
-    return make("sparsity", "Sparse weights", note, SPARSITY, rows)
+        note += f" No speedup from the zeros was measured in {' and '.join(idle)}."
+    return make_table("sparsity", "Sparse weights", note, SPARSITY, rows)
 
 
-def _faster(variant: Record, parent: Record | None) -> list[tuple[str, int, float]]:
-    """(runtime, batch, times faster than the parent)."""
-    before = {
-        (row.get("runtime"), row.get("batch")): row.get("p50_ms") for row in field(parent, "inference", "latency") or []
-    }
-    rows = field(variant, "inference", "latency") or []
-    pairs = [(row, before.get((row.get("runtime"), row.get("batch")))) for row in rows]
-    return [(str(row["runtime"]), row["batch"], was / row["p50_ms"]) for row, was in pairs if was and row.get("p50_ms")]
+def _speedups(variant: Variant, parent: Variant | None) -> tuple[tuple[str, int, float], ...]:
+    before = {(row.runtime, row.batch): row.p50_ms for row in parent.inference.latency} if parent else {}
+    return tuple(
+        (row.runtime, row.batch, parent_ms / row.p50_ms)
+        for row in variant.inference.latency
+        if (parent_ms := before.get((row.runtime, row.batch)))
+    )
 
 
-def _trials(variants: Iterable[Record]) -> Table:
-    rows = [
-        {**row, "id": variant.get("id")}
-        for variant in variants
-        for row in field(variant, "pruning", "latency_trials") or []
-    ]
-    note = "Every network that was timed, in turns with the dense one, to find how many channels may remain."
-    return make("trials", "Search by latency", note, TRIALS, rows)
+def _trials(record: RunRecord) -> Table:
+    note = "Networks benchmarked in rounds interleaved with the dense one, to find how many channels may remain."
+    rows = variant_rows(record, lambda variant: variant.pruning.latency_trials if variant.pruning else None)
+    return make_table("trials", "Search by latency", note, TRIALS, rows)
 
 
-def _sensitivity(name: str, rows: list[Record]) -> Table:
-    by_layer: dict[str, dict[float, Record]] = {}
+def _sensitivity(name: str, rows: Sequence[LayerSensitivity]) -> Table:
+    layers: dict[str, dict[float, LayerSensitivity]] = {}
     for row in rows:
-        by_layer.setdefault(" + ".join(map(f.plain, row["layers"])), {})[row["asked"]] = row
-    columns = (
-        Column("pruned alone", at(f.text, "layers"), False),
-        *(Column(f"{100 * asked:g}% of its channels", _loss_at(asked)) for asked in sorted({r["asked"] for r in rows})),
+        layers.setdefault(" + ".join(map(f.plain, row.layers)), {})[row.asked] = row
+    columns: tuple[Column[tuple[str, dict[float, LayerSensitivity]]], ...] = (
+        Column("pruned alone", lambda item: item[0], False),
+        *(
+            Column(f"{100 * requested:g}% of its channels", _loss_at(requested))
+            for requested in sorted({row.asked for row in rows})
+        ),
     )
     note = (
-        "Points of accuracy on validation that a layer's pruning costs, without repair (below zero it gains), and the "
-        "share of its channels that really left. Layers whose outputs are added are pruned together."
+        "Points of validation accuracy lost when only this layer is pruned, without repair (negative: gained), and the "
+        "share of its channels that was removed. Layers whose outputs are added are pruned together."
     )
-    records = [{"layers": layers, "tried": tried} for layers, tried in by_layer.items()]
-    return make(f"sensitivity-{name}", f"Sensitivity of the layers: {name}", note, columns, records)
+    title = f"Sensitivity of the layers: {name}"
+    chart = partial(sensitivity_svg, name, rows)
+    return make_table(f"sensitivity-{name}", title, note, columns, layers.items(), chart)
 
 
-def _loss_at(asked: float) -> Callable[[Record], str]:
-    def write(record: Record) -> str:
-        row = record["tried"].get(asked)
-        return f"{f.signed(100 * row['loss'])} ({100 * row['ratio']:.0f}%)" if row else "as the one before"
+def _loss_at(requested: float) -> Callable[[tuple[str, dict[float, LayerSensitivity]]], str]:
+    def write(item: tuple[str, dict[float, LayerSensitivity]]) -> str:
+        row = item[1].get(requested)
+        return f"{f.signed(100 * row.loss)} ({100 * row.ratio:.0f}%)" if row else "same as the previous"
 
     return write
 
 
-def sensitivity_svg(name: str, rows: list[Record]) -> str:
-    """Accuracy lost against the share of a layer's channels, a line a layer; the most sensitive ones have names."""
+def sensitivity_svg(name: str, rows: Sequence[LayerSensitivity]) -> str:
+    """Draw accuracy lost against the share of a layer's channels, a line per layer; the most sensitive are named."""
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
-        curves.setdefault(f.plain(row["layers"][0]), [(0.0, 0.0)]).append((row["ratio"], row["loss"]))
+        curves.setdefault(f.plain(row.layers[0]), [(0.0, 0.0)]).append((row.ratio, row.loss))
     worst = sorted(curves, key=lambda layer: -max(loss for _, loss in curves[layer]))[: len(STYLES)]
 
     def draw(figure: Figure) -> None:
@@ -174,7 +183,7 @@ def sensitivity_svg(name: str, rows: list[Record]) -> str:
             )
         legend(figure)
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        losses = [row["loss"] for row in rows]
+        losses = [row.loss for row in rows]
         percent_axis(axes.yaxis, max(losses) - min(0, *losses))
         axes.set_xlabel("share of the layer's channels removed", color=MUTED)
         axes.set_ylabel("accuracy lost on validation", color=MUTED)
@@ -183,14 +192,10 @@ def sensitivity_svg(name: str, rows: list[Record]) -> str:
     return chart_svg(f"Sensitivity of the layers: {name}", draw)
 
 
-def _both(record: Record, write: Callable[[Any], str], *path: str) -> str:
-    return f"{write(field(record['pruned'], *path))} / {write(field(record['control'], *path))}"
+def _by_runtime(speedups: Sequence[tuple[str, int, float]]) -> str:
+    return ", ".join(f"{f.plain(runtime)} b{batch} {f.times(ratio)}" for runtime, batch, ratio in speedups) or f.UNKNOWN
 
 
-def _by_runtime(faster: list[tuple[str, int, float]]) -> str:
-    return ", ".join(f"{f.plain(runtime)} b{batch} {f.times(ratio)}" for runtime, batch, ratio in faster) or f.UNKNOWN
-
-
-def _share(row: Record) -> str:
-    low, high = row["share_ci95"]
-    return f"{row['share']:.2f} ({low:.2f} to {high:.2f})"
+def _share(trial: LatencyTrial) -> str:
+    low, high = trial.share_ci95
+    return f"{trial.share:.2f} ({low:.2f} to {high:.2f})"

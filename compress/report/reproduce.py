@@ -1,65 +1,68 @@
-"""How to make a run's results again: the command, the versions, the recipe, and what came from the store."""
+"""How to reproduce a run: command, versions, recipe, and what came from the store."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from compress.report import formats as f
-from compress.report.formats import field
+from compress.results import RunRecord
 
 
-def versions(results: Mapping[str, Any]) -> str:
-    """compress 0.1.0, Python 3.11.7, torch 2.15.0, timm 1.0.30: what is known of them."""
-    environment = results.get("environment") or {}
-    packages = {"compress": environment.get("compress"), "Python": environment.get("python")}
-    packages |= {"torch": environment.get("torch"), **(environment.get("packages") or {})}
-    known = [f"{f.plain(name)} {f.plain(version)}" for name, version in packages.items() if version]
-    return ", ".join(known) or f.UNKNOWN
+def versions(record: RunRecord) -> str:
+    """compress 0.1.0, Python 3.11.7, torch 2.15.0, timm 1.0.30: those that are known."""
+    environment = record.environment
+    packages = {"compress": environment.compress, "Python": environment.python, "torch": environment.torch}
+    known = [f"{name} {version}" for name, version in (packages | environment.packages).items() if version]
+    return f.names(known) or f.UNKNOWN
 
 
-def store_use(results: Mapping[str, Any]) -> str:
-    """What this run made itself and what it took from the store, in one sentence."""
-    made, taken = (field(results, "run", name) for name in ("made", "from_store"))
-    if made is None or taken is None:
+def store_use(record: RunRecord) -> str:
+    """Say in one sentence which stages this run made and which it took from the store."""
+    made, from_store = record.run.made, record.run.from_store
+    if made is None or from_store is None:
         return "Whether the store was used was not recorded."
-    if not taken:
-        return "Nothing was taken from the store: all of it was made in this run."
-    names = ", ".join(f.plain(name) for name in taken)
+    if not from_store:
+        return "Nothing was taken from the store: everything was made in this run."
     if not made:
         return (
-            f"All stages were taken from the store ({names}): earlier runs made them, and their wall time is not here."
+            f"All stages were taken from the store ({f.names(from_store)}): earlier runs made them, and the wall time "
+            "does not include them."
         )
-    return f"Taken from the store: {names}. Made in this run: {', '.join(f.plain(name) for name in made)}."
+    return f"Taken from the store: {f.names(from_store)}. Made in this run: {f.names(made)}."
 
 
-def same_again(results: Mapping[str, Any]) -> str:
-    """What the same command gives to the last bit a second time, and what it does not."""
-    accelerator = field(results, "recipe", "resolved", "trainer", "accelerator")
-    if field(results, "environment", "gpu") and accelerator != "cpu":
+def reproducibility(record: RunRecord) -> str:
+    """What the same command reproduces bit for bit, and what it does not."""
+    if record.environment.gpu and _setting(record, "trainer", "accelerator") != "cpu":
         return (
-            "Trained on a GPU, the splits, the order of the images, their views, the first weights and the images of "
-            "calibration are the same again; trained weights are not, since sums are added up in an order that "
-            "changes, and accuracies and what is pruned move with them (by how much, other seeds show). The store "
-            "keeps what was made once. With `trainer.accelerator: cpu` all is the same again but for times."
+            "Trained on a GPU: splits, image order, views, initial weights and calibration images are reproducible; "
+            "trained weights are not, because the order of summation varies, and accuracies and pruned channels vary "
+            "with them (other seeds show by how much). The store keeps what was made once. With "
+            "`trainer.accelerator: cpu` everything but timings is reproducible."
         )
     return (
-        "On a processor of this kind, with these versions and as many threads, weights and accuracies are the same to "
-        "the last bit; other processors and numbers of threads add sums up in another order. Times are never the same."
+        "On the same kind of processor, with the same versions and number of threads, weights and accuracies are "
+        "reproducible bit for bit; other processors and numbers of threads sum in another order. Timings always vary."
     )
 
 
-def sources(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(name, value) of what determines the results besides the command."""
-    resolved = field(results, "recipe", "resolved")
-    return [
-        ("Run", f.plain(field(results, "run", "id") or "without an id")),
-        ("Started", f.plain(field(results, "run", "started") or "at an unknown time")),
-        ("Wall time", f.seconds(field(results, "run", "wall_s"))),
-        ("The recipe's SHA-256", f.plain(field(results, "recipe", "sha256") or "unknown")),
-        ("Seed", f.plain(field(resolved, "seed") if field(resolved, "seed") is not None else "unknown")),
-        ("Test images' SHA-256", f.plain(field(results, "data", "test_sha256") or "unknown")),
-        ("Versions", versions(results)),
-        ("Store", store_use(results)),
-        ("A second time", same_again(results)),
-    ]
+def provenance(record: RunRecord) -> dict[str, str]:
+    """Everything that determines the results besides the command, by name."""
+    seed = _setting(record, "seed")
+    return {
+        "Run": f.plain(record.run.id),
+        "Started": f.plain(record.run.started),
+        "Wall time": f.seconds(record.run.wall_s),
+        "SHA-256 of the recipe": f.plain(record.recipe.sha256),
+        "Seed": "unknown" if seed is None else f.plain(seed),
+        "SHA-256 of the test images": f.plain(record.data.test_sha256),
+        "Versions": versions(record),
+        "Store": store_use(record),
+        "Reproducibility": reproducibility(record),
+    }
+
+
+def _setting(record: RunRecord, *path: str) -> object:
+    """A setting of the resolved recipe; None where it is not there."""
+    value: object = record.recipe.resolved
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value

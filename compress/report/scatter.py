@@ -1,14 +1,15 @@
-"""Marks with intervals and labels on a chart of accuracy against cost: of one run's variants, or of several runs'."""
+"""Charts of accuracy against cost, with intervals and labels, for the variants of one run or of several."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from compress.report import formats as f
-from compress.report.label_layout import Box, place_labels, side_by_side
+from compress.report.comparison import Figures
+from compress.report.label_layout import place_labels, side_by_side
 from compress.report.svg import (
     HEIGHT,
     INK,
@@ -16,31 +17,52 @@ from compress.report.svg import (
     MUTED,
     ROW,
     TEXT,
-    columns_that_fit,
     legend,
+    legend_columns,
     log_axis,
     percent_axis,
     plain_axes,
 )
+from compress.results import Inference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
 
-Style = Mapping[str, Any]
 
-COSTS = (("macs", "MACs"), ("bit_operations", "bit operations"))
+Costs = Inference | Figures
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A cost per image: its label, and how to get it."""
+
+    label: str
+    of: Callable[[Costs], int]
+
+
+class Style(TypedDict):
+    """matplotlib's settings of a mark."""
+
+    marker: str
+    color: str
+    markerfacecolor: str
+
+
+MACS = Cost("MACs", lambda costs: costs.macs)
+BIT_OPERATIONS = Cost("bit operations", lambda costs: costs.bit_operations)
 RADIUS = 5.5  # of a mark, in points
-MAX_NAMED = 40  # marks, beyond which the table alone has the names
-_EM = 1.25 * TEXT  # height of a label, whatever letters it has
-_GAP = 4  # points between two labels side by side
-_SAMPLES = 12
+MAX_NAMED = 40  # marks; with more, only the table has the names
+_LABEL_HEIGHT = 1.25 * TEXT
+_LABEL_GAP = 4  # points between two labels side by side
+_SAMPLES = 12  # of a line, to keep labels off it
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A variant on the chart: its cost, its top-1 with interval (fractions), and the key of its style.
+    """A variant on the chart: cost, top-1 with interval (fractions), and the key of its style.
 
     Without a name it has no label.
     """
@@ -55,138 +77,133 @@ class Mark:
 
 @dataclass(frozen=True)
 class Chart:
-    """What is drawn.
+    """A chart.
 
     Attributes:
-        marks: All of them.
-        styles: matplotlib's settings of a mark, by the words for it in the legend.
-        cost: The words for the cost.
+        marks: All marks.
+        styles: Styles of the marks by their labels in the legend.
+        cost: Label of the cost.
         joined: (first mark, second mark, style of the line between them).
-        also: Draws what else is on the axes, and sets the limits across.
+        decorate: Draw what else is on the axes, and set the horizontal limits.
     """
 
     marks: Sequence[Mark]
     styles: Mapping[str, Style]
     cost: str
     joined: Sequence[tuple[int, int, str]] = ()
-    also: Callable[[Axes], None] = lambda axes: None
+    decorate: Callable[[Axes], None] = lambda axes: None
 
 
-def telling_cost(variants: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
-    """Key and words of the cost that tells variants apart: MACs; bit operations, where most differ in these alone.
-
-    Args:
-        variants: Records with the costs, those of `inference` of a variant.
-    """
-    known = [costs for costs in variants if costs.get("macs")]
-    (macs, count) = Counter(costs["macs"] for costs in known).most_common(1)[0] if known else (0, 0)
-    told = {costs.get("bit_operations") for costs in known if costs["macs"] == macs}
-    return COSTS[2 * count > len(known) and len(told) > 1 and all(costs.get("bit_operations") for costs in known)]
+def distinguishing_cost(variants: Iterable[Costs]) -> Cost:
+    """Choose the cost that distinguishes variants: MACs; bit operations, where most differ in these alone."""
+    known = [costs for costs in variants if costs.macs]
+    (macs, count) = Counter(costs.macs for costs in known).most_common(1)[0] if known else (0, 0)
+    bits = {costs.bit_operations for costs in known if costs.macs == macs}
+    differ_in_bits = 2 * count > len(known) and len(bits) > 1 and all(costs.bit_operations for costs in known)
+    return BIT_OPERATIONS if differ_in_bits else MACS
 
 
 def draw_marks(figure: Figure, chart: Chart) -> None:
-    """Names beside the marks where all have room, else numbers with a key below.
+    """Draw names beside the marks where all have room, otherwise numbers with a key below.
 
-    Marks that would cover each other stand side by side, each joined to its place by a faint line.
+    Overlapping marks are spread side by side, each joined to its place by a faint line.
     """
-    if not _drawn(figure, chart, numbered=False):
+    if not _try_drawing(figure, chart, numbered=False):
         figure.clear()
-        _drawn(figure, chart, numbered=True)
+        _try_drawing(figure, chart, numbered=True)
 
 
-def _drawn(figure: Figure, chart: Chart, numbered: bool) -> bool:
-    """Whether every label has found its place."""
+def _try_drawing(figure: Figure, chart: Chart, numbered: bool) -> bool:
+    """Draw the chart; return whether every label has a place."""
     figure.set_layout_engine("constrained")
     figure.set_figheight(HEIGHT)
     named = [number for number, mark in enumerate(chart.marks) if mark.name] if len(chart.marks) <= MAX_NAMED else []
     axes = _with_key(figure, chart, named) if numbered and named else figure.add_subplot()
     axes.set_xscale("log")
-    _dress(axes, chart)
-    chart.also(axes)
+    _scale(axes, chart)
+    chart.decorate(axes)
     used = {mark.style for mark in chart.marks}
     for name, style in chart.styles.items():
         if name in used:
             axes.plot([], [], linestyle="none", markersize=7, label=name, **style)
     legend(figure)
-    figure.draw_without_rendering()  # from here on, everything has its place
+    figure.draw_without_rendering()  # fixes the positions of the axes
     figure.set_layout_engine("none")
 
-    frame = Box(*axes.bbox.extents)
-    boxes = [_box(axes, mark) for mark in chart.marks]
-    moves = side_by_side(boxes, frame)
-    boxes = [box.moved(move) for box, move in zip(boxes, moves, strict=True)]
-    costs = [_cost_at(axes, (box.left + box.right) / 2) for box in boxes]
-    _draw(axes, chart, costs)
+    boxes = side_by_side([_box(axes, mark) for mark in chart.marks], axes.bbox)
+    _draw(axes, chart, [_centre(axes, box)[0] for box in boxes])
     lines = [box for first, second, _ in chart.joined for box in _along(boxes[first], boxes[second])]
-    words = {mark: str(count) if numbered else chart.marks[mark].name for count, mark in enumerate(named, 1)}
-    return _label(axes, boxes, words, frame, lines)
+    labels = {mark: str(count) if numbered else chart.marks[mark].name for count, mark in enumerate(named, 1)}
+    return _label(axes, boxes, labels, lines)
 
 
 def _with_key(figure: Figure, chart: Chart, named: Sequence[int]) -> Axes:
-    """Axes above a key of their numbers."""
+    """Add axes above a key of the numbers."""
     from matplotlib.lines import Line2D
 
     labels = [f"{count}  {chart.marks[mark].name}" for count, mark in enumerate(named, 1)]
-    columns = columns_that_fit(max(map(len, labels)), 3)
-    height, more = figure.get_figheight(), ROW * -(-len(labels) // columns)
-    figure.set_figheight(height + more + 0.5)
+    columns = legend_columns(max(map(len, labels)), 3)
+    figure.set_figheight(figure.get_figheight() + ROW * -(-len(labels) // columns) + 0.5)
     grid = figure.add_gridspec(2, 1, height_ratios=(1, 0.01))  # the key takes what it needs
     axes, key = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
     key.set_axis_off()
-    looks = [chart.styles[chart.marks[mark].style] for mark in named]
-    handles = [Line2D([], [], linestyle="none", markersize=7, **look) for look in looks]
+    styles = [chart.styles[chart.marks[mark].style] for mark in named]
+    handles = [Line2D([], [], linestyle="none", markersize=7, **style) for style in styles]
     key.legend(handles, labels, loc="center", ncols=columns, frameon=False, labelcolor=INK, columnspacing=1)
     return axes
 
 
-def _box(axes: Axes, mark: Mark) -> Box:
-    """A mark with its interval, and a little room."""
+def _box(axes: Axes, mark: Mark) -> Bbox:
+    """Bounding box of a mark with its interval."""
+    from matplotlib.transforms import Bbox
+
     (x, y), (_, low), (_, high) = axes.transData.transform([(mark.cost, v) for v in (mark.top1, mark.low, mark.high)])
-    return Box(x - RADIUS, min(low, y - RADIUS), x + RADIUS, max(high, y + RADIUS))
+    return Bbox.from_extents(x - RADIUS, min(low, y - RADIUS), x + RADIUS, max(high, y + RADIUS))
 
 
-def _cost_at(axes: Axes, x: float) -> float:
-    return float(axes.transData.inverted().transform((x, 0))[0])
+def _centre(axes: Axes, box: Bbox) -> tuple[float, float]:
+    """Cost and top-1 at the centre of a box."""
+    cost, top1 = axes.transData.inverted().transform(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2))
+    return float(cost), float(top1)
 
 
 def _draw(axes: Axes, chart: Chart, costs: Sequence[float]) -> None:
     for mark, cost in zip(chart.marks, costs, strict=True):
         axes.plot([mark.cost, cost], [mark.top1] * 2, color=LINE, linewidth=1, zorder=1)
         errors = [[mark.top1 - mark.low], [mark.high - mark.top1]]
-        look = chart.styles[mark.style]
-        axes.errorbar([cost], [mark.top1], errors, linestyle="none", markersize=7, capsize=3, zorder=3, **look)
-    for first, second, style in chart.joined:
+        style = chart.styles[mark.style]
+        axes.errorbar([cost], [mark.top1], errors, linestyle="none", markersize=7, capsize=3, zorder=3, **style)
+    for first, second, line in chart.joined:
         ends = [chart.marks[first].top1, chart.marks[second].top1]
-        axes.plot([costs[first], costs[second]], ends, color=MUTED, linestyle=style, linewidth=1.2, zorder=2)
+        axes.plot([costs[first], costs[second]], ends, color=MUTED, linestyle=line, linewidth=1.2, zorder=2)
 
 
-def _along(first: Box, second: Box) -> list[Box]:
-    """Small boxes on the line between the middles of two."""
+def _along(first: Bbox, second: Bbox) -> list[Bbox]:
+    """Small boxes on the line between the centres of two."""
+    from matplotlib.transforms import Bbox
+
+    (x, y), (to_x, to_y) = (((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2) for box in (first, second))
     shares = [k / _SAMPLES for k in range(1, _SAMPLES)]
-    ends = [((box.left + box.right) / 2, (box.low + box.high) / 2) for box in (first, second)]
-    points = [tuple(a + share * (b - a) for a, b in zip(*ends, strict=True)) for share in shares]
-    return [Box(x - 1, y - 1, x + 1, y + 1) for x, y in points]
+    return [Bbox.from_bounds(x + share * (to_x - x) - 1, y + share * (to_y - y) - 1, 2, 2) for share in shares]
 
 
-def _label(axes: Axes, boxes: Sequence[Box], words: Mapping[int, str], frame: Box, lines: Sequence[Box]) -> bool:
-    """Write the words of some marks beside them. Where there is no room for some, these are left out."""
+def _label(axes: Axes, boxes: Sequence[Bbox], labels: Mapping[int, str], lines: Sequence[Bbox]) -> bool:
+    """Write labels beside their marks; leave out those without room, and return whether there were none."""
     texts: list[Text] = [
-        axes.text(0, 0, text, color=INK, ha="center", va="center", gid="label") for text in words.values()
+        axes.text(0, 0, text, color=INK, ha="center", va="center", gid="label") for text in labels.values()
     ]
-    sizes = [(text.get_window_extent().width + _GAP, _EM) for text in texts]
-    others = [box for number, box in enumerate(boxes) if number not in words]
-    places = place_labels([boxes[number] for number in words], sizes, frame, [*others, *lines])
+    sizes = [(text.get_window_extent().width + _LABEL_GAP, _LABEL_HEIGHT) for text in texts]
+    others = [box for number, box in enumerate(boxes) if number not in labels]
+    places = place_labels([boxes[number] for number in labels], sizes, axes.bbox, [*others, *lines])
     for text, place in zip(texts, places, strict=True):
         if place is None:
             text.remove()
         else:
-            middle = ((place.left + place.right) / 2, (place.low + place.high) / 2)
-            cost, top1 = axes.transData.inverted().transform(middle)
-            text.set_position((cost, top1))
+            text.set_position(_centre(axes, place))
     return None not in places
 
 
-def _dress(axes: Axes, chart: Chart) -> None:
+def _scale(axes: Axes, chart: Chart) -> None:
     costs = [mark.cost for mark in chart.marks]
     low, high = min(mark.low for mark in chart.marks), max(mark.high for mark in chart.marks)
     axes.set_xlim(min(costs) / 1.5, max(costs) * 1.5)

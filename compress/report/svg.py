@@ -1,4 +1,4 @@
-"""Charts as SVG that takes its colours from the page around it, so that one chart is right in light and dark."""
+"""Charts as SVG with the colours of the page around them, so that one chart fits the light and the dark scheme."""
 
 from __future__ import annotations
 
@@ -16,36 +16,38 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, LINE, GOOD, BAD = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
-"""Colours that stand for the page's: matplotlib writes them, `themed` replaces them by CSS variables."""
+"""Placeholders for the page's colours: matplotlib writes them, `themed` replaces them by CSS variables."""
 
 STYLES = ("-", "--", "-.", ":")
-"""Lines of one colour that are told apart."""
+"""Line styles."""
 
 MARKS = (("o", INK), ("s", BAD), ("^", GOOD), ("D", MUTED), ("v", INK), ("P", BAD), ("X", GOOD), ("*", MUTED))
-"""Marks that are told apart by their shape alone, each with its colour."""
+"""Markers of distinct shapes, each with a colour."""
 
 WIDTH = 5.2
-"""Inches, of every chart: it is about as many pixels as a chart has on a phone, so that text keeps its size there."""
+"""Width of every chart in inches, about a phone's width in pixels, so that text keeps its size there."""
 
 TEXT = 12
-"""Size of all text: 11.8 pixels where the page is 400 wide."""
+"""Size of all text in points: 11.8 pixels on a page of 400."""
 
 HEIGHT = 4.2
-ROW = 0.24
-"""Inches, of a legend."""
+"""Default height of a chart in inches."""
 
-_LETTER = 0.6 * TEXT  # mean width
+ROW = 0.24
+"""Height of a row of a legend in inches."""
+
+_LETTER_WIDTH = 0.6 * TEXT  # mean
 _LINE_LETTERS = 42
 _VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", GOOD: "--good", BAD: "--bad"}
 
 
 def chart_svg(label: str, draw: Callable[[Figure], None], height: float = HEIGHT) -> str:
-    """An `<svg>` element for an HTML page with the CSS variables `--ink`, `--muted`, `--line`, `--good` and `--bad`.
+    """Draw an `<svg>` for an HTML page with the CSS variables `--ink`, `--muted`, `--line`, `--good` and `--bad`.
 
     Args:
-        label: What it shows, for those who do not see it; it also makes the file's ids the same each time.
-        draw: Draws on the figure, whose points are its pixels.
-        height: In inches, of which the page keeps the ratio to `WIDTH`.
+        label: Accessible description; it also makes the ids deterministic.
+        draw: Draw on the figure, whose points are its pixels.
+        height: Height in inches; the page keeps its ratio to `WIDTH`.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -60,7 +62,7 @@ def chart_svg(label: str, draw: Callable[[Figure], None], height: float = HEIGHT
 
 
 def plain_axes(axes: Axes) -> None:
-    """Only the two axes that carry figures, in the page's muted colour."""
+    """Show only the two axes with figures, in the page's muted colour."""
     axes.tick_params(which="both", colors=MUTED)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
@@ -68,11 +70,7 @@ def plain_axes(axes: Axes) -> None:
 
 
 def log_axis(axis: Axis, low: float, high: float, write: Callable[[float], str]) -> None:
-    """Ticks on a log scale between two values: at 1, 2 and 5 where that is no crowd, with plain figures.
-
-    Args:
-        write: What stands at a tick.
-    """
+    """Set ticks on a log scale, formatted by `write`: at 1, 2 and 5 where values from `low` to `high` are close."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high < 30 * low else (1,)))
@@ -81,7 +79,7 @@ def log_axis(axis: Axis, low: float, high: float, write: Callable[[float], str])
 
 
 def percent_axis(axis: Axis, span: float) -> None:
-    """Ticks of fractions as percent, none of which is rounded, where the axis goes over so much."""
+    """Label fractions as percent, with the decimals that ticks over this span need."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     axis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
@@ -89,13 +87,13 @@ def percent_axis(axis: Axis, span: float) -> None:
 
 
 def legend(figure: Figure, columns: int = 2) -> None:
-    """What the marks of the first axes mean, below the chart, in as many columns of those asked for as fit.
+    """Add a legend of the first axes below the chart, in at most so many columns as fit.
 
-    The figure grows by what goes beyond two rows.
+    The figure grows by the rows beyond two.
     """
     handles, labels = figure.axes[0].get_legend_handles_labels()
     lines = [textwrap.wrap(short(label, 3 * _LINE_LETTERS), _LINE_LETTERS) for label in labels]
-    columns = columns_that_fit(max((len(line) for wrapped in lines for line in wrapped), default=0), columns)
+    columns = legend_columns(max((len(line) for wrapped in lines for line in wrapped), default=0), columns)
     rows = sum(map(len, lines)) / columns
     figure.set_figheight(figure.get_figheight() + ROW * max(0, rows - 2))
     figure.legend(
@@ -110,15 +108,15 @@ def legend(figure: Figure, columns: int = 2) -> None:
     )
 
 
-def columns_that_fit(letters: int, most: int) -> int:
-    """Columns of a legend whose longest label has so many letters."""
-    return max(1, min(most, int(72 * WIDTH // (letters * _LETTER + 3.5 * TEXT))))
+def legend_columns(letters: int, max_columns: int) -> int:
+    """Number of columns of a legend whose longest label has so many letters."""
+    return max(1, min(max_columns, int(72 * WIDTH // (letters * _LETTER_WIDTH + 3.5 * TEXT))))
 
 
 def themed(svg: str, label: str) -> str:
-    """Take the element out of its file and give it the page's colours, a label, and no ids that could collide.
+    """Extract the element from its file, with the page's colours, a label, and no ids that could collide.
 
-    The groups of axes, and of artists with the id `label`, keep that name as their class.
+    The ids of axes, and the id `label` of artists, become classes.
     """
     from html import escape
 

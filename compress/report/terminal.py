@@ -2,62 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from compress.report import formats as f
-from compress.report.formats import field
-from compress.report.tables import Column, at, grant_word, is_saving
+from compress.report.savings import grant_label, is_saving
+from compress.report.tables import Column
+from compress.results import RunRecord, Savings, Variant
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
 
-COLUMNS = (
-    Column("variant", at(f.text, "id"), False),
-    Column("top-1 (95%)", lambda record: f.accuracy(record.get("accuracy")).replace(" to ", "–")),
-    Column("MACs", at(f.count, "inference", "macs")),
-    Column("size", at(f.size, "inference", "bytes")),
+COLUMNS: tuple[Column[Variant], ...] = (
+    Column("variant", lambda v: f.plain(v.id), False),
+    Column("top-1 (95%)", lambda v: f.accuracy(v.accuracy.top1, v.accuracy.ci95).replace(" to ", "–")),
+    Column("MACs", lambda v: f.count(v.inference.macs)),
+    Column("size", lambda v: f.size(v.inference.bytes)),
 )
 
 
-def terminal_table(results: Mapping[str, Any]) -> Table:
-    """Variants with their main figures, and what each is worth against each reference.
-
-    Args:
-        results: A `results.json`; names in it are shown as text, never read as rich's markup.
-    """
+def terminal_table(record: RunRecord) -> Table:
+    """Lay out the variants with their main figures and savings; names are text, never rich's markup."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    entries = results.get("efficiency") or []
-    caption = "granted: doublings in MACs / in bit operations; not granted: points of accuracy" if entries else None
+    references = record.efficiency
+    caption = "granted: doublings in MACs / in bit operations; not granted: points of accuracy" if references else None
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
     for column in COLUMNS:
         table.add_column(Text(column.heading), justify="right" if column.figure else "left", no_wrap=column.figure)
-    for entry in entries:
-        table.add_column(Text(f"against {f.plain(entry.get('reference'))}"))
-    for variant in results.get("variants") or []:
+    for savings in references:
+        table.add_column(Text(f"against {f.plain(savings.reference)}"))
+    for variant in record.variants:
         cells = [Text(column.write(variant)) for column in COLUMNS]
-        table.add_row(*cells, *(_worth_cell(entry, variant.get("id")) for entry in entries))
+        table.add_row(*cells, *(_savings_cell(savings, variant.id) for savings in references))
     return table
 
 
-def _worth_cell(entry: Mapping[str, Any], id: Any) -> Text:
+def _savings_cell(savings: Savings, id: str) -> Text:
     from rich.text import Text
 
-    if id == entry.get("reference"):
+    if id == savings.reference:
         return Text("reference", style="dim")
-    record = next((r for r in entry.get("variants") or [] if r.get("id") == id), None)
-    if record is None:
+    variant = next((variant for variant in savings.variants if variant.id == id), None)
+    if variant is None:
         return Text(f.UNKNOWN, style="dim")
-    if is_saving(record):
-        saved = (f.signed(field(record, "doublings", cost)) for cost in ("macs", "bit_operations"))
-        return Text(f"granted {' / '.join(saved)}", style="green")
-    if record.get("granted"):
+    if is_saving(variant):
+        saved = variant.doublings
+        return Text(f"granted {f.signed(saved.macs)} / {f.signed(saved.bit_operations)}", style="green")
+    if variant.granted:
         return Text("not cheaper", style="dim")
-    difference = record.get("accuracy_difference")
+    difference = variant.accuracy_difference
     lost = f" {f.months(-100 * difference)}" if difference is not None else ""
-    return Text(grant_word(record) + lost, style="yellow")
+    return Text(grant_label(variant) + lost, style="yellow")

@@ -110,10 +110,10 @@ def test_evaluate_names_what_it_leaves_out(typed: Typed, artifact: Path, photos:
     assert status == 0
     for words in (
         "of 9 images",
-        "no image of dog, ship",
-        "left out: 4 images in zebra/, which is no class",
+        "no images of dog, ship",
+        "left out: 4 images in zebra/, which is not a class",
         "left out: 1 image outside any folder",
-        "1 file that cannot be read",
+        "left out: 1 unreadable file:",
         "broken.jpg (",
         "größe",
         "images/s",
@@ -183,8 +183,8 @@ def test_damaged_images_are_named_and_the_others_answered(typed: Typed, artifact
     (photos / "truck" / "9.png").symlink_to("nowhere")
     status, out, err = typed("predict", artifact, photos)
     assert status == 1 and len(out.splitlines()) == 8
-    assert err.splitlines()[1].endswith("9.png is no image that can be read (No such file or directory)")
-    assert err.splitlines()[0].startswith(f"error: {photos / 'cat' / '1.png'} is no image that can be read (")
+    assert err.splitlines()[1].endswith("9.png cannot be read as an image (No such file or directory)")
+    assert err.splitlines()[0].startswith(f"error: {photos / 'cat' / '1.png'} cannot be read as an image (")
     assert len(err.splitlines()) == 2
     status, out, _ = typed("predict", artifact, photos, "--json")
     rows = json.loads(out)

@@ -74,7 +74,7 @@ def test_report_marks_checkpoint_selection_on_test(done: Callable[..., Any]) -> 
     later = {v["id"]: v["training"]["selected_on"] for v in job.results()["variants"]}
     assert later["pruned"] == later["int8"] == "test" and later["scratch"] == "last"
     report = sorted((job.runs / "tiny").glob("*/report.md"), key=lambda p: p.stat().st_mtime_ns)[-1].read_text()
-    assert "The epoch of distilled, pruned, int8 was chosen on the test images" in report
+    assert "The checkpoint of distilled, pruned, int8 was selected on the test images" in report
     assert not [pair for pair in job.results()["training_efficiency"] if pair["variant"] == "distilled"]
 
 
@@ -83,7 +83,7 @@ def test_published_accuracy_is_reported_beside_the_measured_one(done: Callable[.
     assert "distilled: taken from the store" in output
     assert variant["published"] == {"top1": 0.9688, "source": "somewhere"}
     report = sorted((job.runs / "tiny").glob("*/report.md"), key=lambda p: p.stat().st_mtime_ns)[-1].read_text()
-    assert "published by others" in report and "96.9%" in report
+    assert "published top-1" in report and "96.9%" in report
 
 
 def test_probe_fits_the_classes_of_the_embedded_teacher(done: Callable[..., Any]) -> None:

@@ -14,6 +14,7 @@ from results_factory import N, accuracy, example, savings_of
 
 from compress.pipeline.predictions import bits
 from compress.report.compare import compare
+from compress.report.comparison import Comparison
 
 
 @pytest.fixture
@@ -65,10 +66,10 @@ def crowded() -> dict[str, Any]:
 
 
 @pytest.fixture
-def compared(results: dict[str, Any], second: dict[str, Any], tmp_path: Path) -> Callable[[], dict[str, Any]]:
+def compared(results: dict[str, Any], second: dict[str, Any], tmp_path: Path) -> Callable[[], Comparison]:
     """Compares the two, as they are when it is called."""
 
-    def held() -> dict[str, Any]:
+    def held() -> Comparison:
         folders = [tmp_path / name for name in ("first", "second")]
         for folder, run in zip(folders, (results, second), strict=True):
             folder.mkdir(exist_ok=True)

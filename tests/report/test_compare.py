@@ -1,4 +1,4 @@
-"""Runs side by side: what changed, what moved, and what nobody may claim."""
+"""Comparison of runs: what differs, which results changed, and what is not claimed."""
 
 from __future__ import annotations
 
@@ -16,33 +16,42 @@ from results_factory import N, accuracy
 from compress.cli import main
 from compress.report.compare import compare
 from compress.report.compare_chart import comparison_chart, comparison_svg
-from compress.report.compare_page import comparison_page, comparison_tables, moved_lines, remark_lines, write_comparison
+from compress.report.compare_page import (
+    change_lines,
+    comparison_page,
+    comparison_tables,
+    remark_lines,
+    write_comparison,
+)
+from compress.report.comparison import Change, Comparison, Figures
 from compress.results.read import read_run
 from compress.utils.checksums import write_sums
 from compress.utils.errors import UsageError
 
-Record = dict[str, Any]
-Compared = Callable[[], Record]
+Results = dict[str, Any]
+Compared = Callable[[], Comparison]
 
 
-def moved(record: Record, id: str) -> Record:
-    (variant,) = (variant for variant in record["variants"] if variant["id"] == id)
-    return variant["changes"][1]  # type: ignore[no-any-return]
+def change_of(comparison: Comparison, id: str) -> Change:
+    (variant,) = (variant for variant in comparison.variants if variant.id == id)
+    change = variant.changes[1]
+    assert change is not None
+    return change
 
 
-def test_what_changed_is_named_and_the_rest_is_not(compared: Compared) -> None:
+def test_only_settings_that_differ_are_listed(compared: Compared) -> None:
     record = compared()
-    assert record["recipe"] == [{"key": "stages.pruned.target_macs", "values": [0.5, 0.25]}]
-    assert record["environment"] == [{"key": "cpu", "values": ["AMD EPYC 9B14", "another"]}]
+    assert record.model_dump(mode="json")["recipe"] == [{"key": "stages.pruned.target_macs", "values": [0.5, 0.25]}]
+    assert record.model_dump(mode="json")["environment"] == [{"key": "cpu", "values": ["AMD EPYC 9B14", "another"]}]
 
 
-def test_the_same_images_are_compared_one_by_one(compared: Compared) -> None:
-    top1 = moved(compared(), "pruned")["top1"]
-    assert top1["paired"] and top1["images"] == 2500 and top1["verdict"] == "less"
-    assert top1["difference"] == pytest.approx(-200 / 2500)
+def test_same_images_are_compared_image_by_image(compared: Compared) -> None:
+    top1 = change_of(compared(), "pruned").top1
+    assert top1.paired and top1.images == 2500 and top1.verdict == "less"
+    assert top1.difference == pytest.approx(-200 / 2500)
     low, high = -tango_upper(200, 0, 2500), tango_upper(0, 200, 2500)
-    assert top1["ci95"] == pytest.approx([low, high], rel=1e-6)
-    assert moved(compared(), "int8")["top1"] == {
+    assert top1.ci95 == pytest.approx([low, high], rel=1e-6)
+    assert change_of(compared(), "int8").top1.model_dump(mode="json") == {
         "difference": 0,
         "ci95": pytest.approx([-tango_upper(0, 0, 2500), tango_upper(0, 0, 2500)], rel=1e-4),
         "paired": True,
@@ -52,78 +61,73 @@ def test_the_same_images_are_compared_one_by_one(compared: Compared) -> None:
     }
 
 
-@pytest.mark.parametrize("lacking", ["digest", "bits", "other images"])
-def test_without_the_same_images_a_claim_needs_intervals_apart(
-    compared: Compared, results: Record, second: Record, lacking: str
+@pytest.mark.parametrize("lacking", ["bits", "other images"])
+def test_without_the_same_images_a_claim_needs_disjoint_intervals(
+    compared: Compared, second: Results, lacking: str
 ) -> None:
     if lacking == "bits":
         del second["variants"][3]["accuracy"]["right"]
-    elif lacking == "digest":
-        del results["data"]["test_sha256"]
     else:
         second["data"]["test_sha256"] = "other"
-    top1 = moved(compared(), "pruned")["top1"]
-    assert (top1["paired"], top1["ci95"], top1["verdict"]) == (False, None, "less")
+    top1 = change_of(compared(), "pruned").top1
+    assert (top1.paired, top1.ci95, top1.verdict) == (False, None, "less")
     second["variants"][3]["accuracy"] |= {"top1": 0.80, "ci95": [0.784, 0.815]}  # it was 0.8184, from 0.803 on
-    assert moved(compared(), "pruned")["top1"]["verdict"] == "no claim"
+    assert change_of(compared(), "pruned").top1.verdict == "no claim"
 
 
-def test_costs_and_latency(compared: Compared, second: Record) -> None:
+def test_latency_is_compared_by_ratios_to_the_same_reference(compared: Compared, second: Results) -> None:
     second["environment"]["cpu"] = "AMD EPYC 9B14"
-    change = moved(compared(), "pruned")
-    assert change["macs"] == pytest.approx(0.5, rel=1e-6) and change["bytes"] == 1
-    assert {row["verdict"] for row in change["latency"]} == {"more"}
-    assert {row["verdict"] for row in moved(compared(), "int8")["latency"]} == {"no claim"}
+    change = change_of(compared(), "pruned")
+    assert change.macs == pytest.approx(0.5, rel=1e-6) and change.bytes == 1
+    assert {row.verdict for row in change.latency} == {"more"}
+    assert {row.verdict for row in change_of(compared(), "int8").latency} == {"no claim"}
     second["efficiency"][0]["reference"] = "another"
-    assert {row["verdict"] for row in moved(compared(), "pruned")["latency"]} == {"no claim"}
+    assert {row.verdict for row in change_of(compared(), "pruned").latency} == {"no claim"}
 
 
-@pytest.mark.parametrize(("name", "value"), [("cpu", "another"), ("cpu", None), ("threads", 4), ("gpu", "NVIDIA H100")])
-def test_of_another_machine_no_speed_is_claimed(
-    compared: Compared, results: Record, second: Record, name: str, value: Any
-) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [("cpu", "another"), ("threads", 4), ("threads", None), ("gpu", "NVIDIA H100")]
+)
+def test_no_speed_is_claimed_across_machines(compared: Compared, second: Results, name: str, value: Any) -> None:
     second["environment"] |= {"cpu": "AMD EPYC 9B14", name: value}
-    if value is None:
-        results["environment"][name] = None  # unknown is not the same
     record = compared()
-    assert {row["verdict"] for row in moved(record, "pruned")["latency"]} == {"no claim"}
-    (line,) = (line for line in remark_lines(record) if "A's machine" in line)
-    assert line.startswith("B is not known to be from A's machine (") and "nothing is claimed of latency" in line
-    assert str(value or "an unknown processor") in line
+    assert {row.verdict for row in change_of(record, "pruned").latency} == {"no claim"}
+    (line,) = (line for line in remark_lines(record) if "kind of machine" in line)
+    assert line.startswith("B ran on another kind of machine than A (") and "no claim about latency" in line
+    assert str(value) in line or value is None
 
 
-def test_of_other_data_no_accuracy_is_claimed(compared: Compared, second: Record) -> None:
+def test_no_accuracy_is_claimed_across_data_sets(compared: Compared, second: Results) -> None:
     second["data"] |= {"name": "photos", "test_sha256": "other"}
     record = compared()
-    assert moved(record, "pruned")["top1"]["verdict"] == "no claim" and not moved(record, "pruned")["top1"]["same_data"]
-    assert "B has other data than A (photos, not cifar10-sample): nothing is claimed of accuracy." in remark_lines(
-        record
-    )
-    assert moved_lines(record) == ["No accuracy is shown to have moved."]
+    assert change_of(record, "pruned").top1.verdict == "no claim"
+    assert not change_of(record, "pruned").top1.same_data
+    assert "B used other data than A (photos, not cifar10-sample): no claim about accuracy." in remark_lines(record)
+    assert change_lines(record) == ["No change of accuracy is shown."]
     (accuracy,) = (table for table in comparison_tables(record) if table.key == "accuracy")
     assert {row[4] for row in accuracy.rows if row[1] == "B" and row[0] != "new"} == {"other data"}
     second["data"] = {**second["data"], "name": "cifar10-sample", "classes": ["a", "b"]}
-    assert not moved(compared(), "pruned")["top1"]["same_data"]
+    assert not change_of(compared(), "pruned").top1.same_data
 
 
-def test_a_renamed_folder_of_the_same_images_is_the_same_data(compared: Compared, second: Record) -> None:
+def test_renamed_data_set_with_the_same_images_is_the_same_data(compared: Compared, second: Results) -> None:
     second["data"]["name"] = "photos"
     record = compared()
-    assert moved(record, "pruned")["top1"]["paired"]
+    assert change_of(record, "pruned").top1.paired
     assert not any("other data" in line for line in remark_lines(record))
 
 
-def test_the_same_run_twice(compared: Compared, tmp_path: Path) -> None:
+def test_same_run_twice_is_refused_and_a_copy_is_named(compared: Compared, tmp_path: Path) -> None:
     compared()
     with pytest.raises(UsageError, match="first is given twice"):
         compare([tmp_path / "first", tmp_path / "second", tmp_path / "second" / ".." / "first"])
     shutil.copytree(tmp_path / "first", tmp_path / "copy")
     record = compare([tmp_path / "first", tmp_path / "copy"])
-    assert "B has the very results of A: it is the same run, or a copy of it." in remark_lines(record)
-    assert comparison_page(record).count("No accuracy is shown to have moved.") == 1
+    assert "B has exactly the results of A: it is the same run, or a copy of it." in remark_lines(record)
+    assert comparison_page(record).count("No change of accuracy is shown.") == 1
 
 
-def test_each_run_is_held_against_its_digests(compared: Compared, tmp_path: Path) -> None:
+def test_runs_are_verified_against_their_checksums(compared: Compared, tmp_path: Path) -> None:
     compared()
     folders = [tmp_path / name for name in ("first", "second")]
     assert sum("cannot verify its files" in t for t in remark_lines(compare(folders))) == 2
@@ -142,7 +146,7 @@ def test_each_run_is_held_against_its_digests(compared: Compared, tmp_path: Path
         compare(folders)
 
 
-def test_a_run_that_did_not_end(compared: Compared, tmp_path: Path) -> None:
+def test_unfinished_run_is_refused(compared: Compared, tmp_path: Path) -> None:
     compared()
     (tmp_path / "killed").mkdir()
     with pytest.raises(UsageError, match=r"killed is not a run: it has no results\.json"):
@@ -152,13 +156,13 @@ def test_a_run_that_did_not_end(compared: Compared, tmp_path: Path) -> None:
         compare([tmp_path / "first", tmp_path / "killed"])
 
 
-def test_the_chart_tells_runs_by_marks_and_joins_what_moved(compared: Compared, second: Record) -> None:
+def test_chart_has_a_marker_per_run_and_joins_variants_that_moved(compared: Compared, second: Results) -> None:
     record = compared()
     svg = comparison_svg(record, ["A", "B"])
     assert svg is not None
     words = texts(svg)
     assert {"A: 2026-11-23T13-20-04-9f2c", "B: second"} <= set(words) and "MACs per image (log scale)" in words
-    names = [variant["id"] for variant in record["variants"]]
+    names = [variant.id for variant in record.variants]
     assert sorted(word for word in words if word in names) == sorted(names), "each variant is named once"
     chart = comparison_chart(record, ["A", "B"])
     assert len(chart.marks) == len(names) + 1, "what has not moved is drawn once"
@@ -168,9 +172,15 @@ def test_the_chart_tells_runs_by_marks_and_joins_what_moved(compared: Compared, 
     assert len({style["marker"] for style in chart.styles.values()}) == 2
     second["variants"][3]["accuracy"] = accuracy(2030, N).model_dump(mode="json")
     assert [line for _, _, line in comparison_chart(compared(), ["A", "B"]).joined] == [":"], "nothing is claimed of it"
-    for run in record["variants"]:
-        run["runs"] = [None, None]
-    assert comparison_svg(record, ["A", "B"]) is None and "<svg" not in comparison_page(record)
+    bare = record.model_copy(update={"variants": ()})
+    assert comparison_svg(bare, ["A", "B"]) is None and "<svg" not in comparison_page(bare)
+
+
+def figures_of(comparison: Comparison, id: str) -> Figures:
+    (variant,) = (variant for variant in comparison.variants if variant.id == id)
+    figures = variant.runs[0]
+    assert figures is not None
+    return figures
 
 
 def texts(svg: str) -> list[str]:
@@ -178,17 +188,19 @@ def texts(svg: str) -> list[str]:
     return ["".join(element.itertext()).strip() for element in found if element.tag.endswith("text")]
 
 
-def test_a_variant_of_one_run_only(compared: Compared) -> None:
+def test_variant_of_one_run_is_named(compared: Compared) -> None:
     record = compared()
-    (new,) = (variant for variant in record["variants"] if variant["id"] == "new")
-    assert new["runs"][0] is None and new["changes"] == [None, None]
+    (new,) = (variant for variant in record.variants if variant.id == "new")
+    assert new.runs[0] is None and new.changes == (None, None)
     (accuracy,) = (table for table in comparison_tables(record) if table.key == "accuracy")
     assert [row[0] for row in accuracy.rows].count("new") == 1
-    assert moved_lines(record) == ["pruned: top-1 of B is 8.0 points less (7.0 to 9.1) than A's; paired, 2,500 images."]
+    assert change_lines(record) == [
+        "pruned: top-1 of B is 8.0 points less (7.0 to 9.1) than A's; paired, 2,500 images."
+    ]
     assert remark_lines(record)[-1] == "new is in B only."
 
 
-def test_hostile_names_are_text(compared: Compared, second: Record) -> None:
+def test_hostile_names_are_escaped(compared: Compared, second: Results) -> None:
     second["variants"][3]["id"] = "<script>alert(1)</script>"
     second["recipe"]["resolved"]["stages"][2]["</td><script>"] = "<img src=x>"
     html = comparison_page(compared())
@@ -198,7 +210,7 @@ def test_hostile_names_are_text(compared: Compared, second: Record) -> None:
 @pytest.mark.parametrize(
     "text", [None, "{", "[1]", "{}", '{"variants": [3]}', '{"variants": [{"id": "teacher", "accuracy": 3}]}']
 )
-def test_what_is_no_run_is_one_line(compared: Compared, tmp_path: Path, text: str | None) -> None:
+def test_damaged_results_are_refused_in_one_line(compared: Compared, tmp_path: Path, text: str | None) -> None:
     compared()
     other = tmp_path / "other"
     other.mkdir()
@@ -209,18 +221,18 @@ def test_what_is_no_run_is_one_line(compared: Compared, tmp_path: Path, text: st
     assert "\n" not in str(failed.value)
 
 
-def test_results_that_are_a_folder(tmp_path: Path) -> None:
+def test_results_that_are_a_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "results.json").mkdir()
     with pytest.raises(UsageError, match=r"is not a run: .*results\.json cannot be read \(Is a directory\)"):
         read_run(tmp_path)
 
 
-def test_one_run_is_no_comparison(tmp_path: Path) -> None:
+def test_single_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="two runs or more"):
         compare([tmp_path])
 
 
-def test_the_verb(
+def test_compare_prints_tables_and_writes_the_page(
     compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     compared()

@@ -1,4 +1,4 @@
-"""The tables of devices: each budget in words, and never a figure that was not measured."""
+"""Tables of devices: every budget with what was measured, and never a figure that was not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def profile(name: str, budgets: dict[str, float], **about: Any) -> dict[str, Any
     return {"name": name, "runtime": "openvino", "batch": 1, "budgets": budgets, "source": source, **about}
 
 
-def with_devices(results: Results) -> Results:
+def with_devices(results: Results) -> RunRecord:
     profiles = [
         profile("here", {"latency_ms": 2}, processor="EPYC", watts=90, price_per_hour=0.09, currency="USD"),
         profile("phone", {"latency_ms": 16, "size_mb": 20}, hardware="<b>A17</b> | Pro"),
@@ -26,35 +26,36 @@ def with_devices(results: Results) -> Results:
     record, devices = RunRecord.model_validate(results), [DeviceProfile.model_validate(one) for one in profiles]
     fits = deployment_fits(record.variants, record.efficiency, devices, CPU)
     results["deployments"] = [fit.model_dump(mode="json") for fit in fits]
-    return results
+    return RunRecord.model_validate(results)
 
 
-def test_the_tables(results: Results) -> None:
-    (devices, _), (budgets, _) = deployment_tables(with_devices(results))
+def test_tables_state_the_best_variant_and_every_budget(results: Results) -> None:
+    devices, budgets = deployment_tables(with_devices(results).deployments)
     assert [row[:3] for row in devices.rows] == [
         ("here", "int8", "none"),
-        ("phone", "not known: something was not measured", "int8, pruned, teacher"),
+        ("phone", "unknown: not everything was measured", "int8, pruned, teacher"),
     ]
-    assert devices.rows[0][-2:] == ("90 W", "0.09 USD") and devices.rows[1][-2:] == ("not said", "not said")
+    assert devices.rows[0][-2:] == ("90 W", "0.09 USD") and devices.rows[1][-2:] == ("not stated", "not stated")
     assert "here: Budgets: an example." in devices.note
     assert budgets.headings == ("device", "variant", "latency", "size", "fits")
     by_name = {row[:2]: row[2:] for row in budgets.rows}
-    assert by_name["here", "int8"] == ("met: 0.717 ms of 2 ms", "not asked", "best")
-    assert by_name["here", "distilled"] == ("not met: 3.77 ms of 2 ms", "not asked", "no")
-    assert by_name["phone", "int8"] == ("not measured here: another device", "met: 4.49 MB of 20 MB", "not known")
+    assert by_name["here", "int8"] == ("met: 0.717 ms of 2 ms", "no budget", "best")
+    assert by_name["here", "distilled"] == ("not met: 3.77 ms of 2 ms", "no budget", "no")
+    assert by_name["phone", "int8"] == ("not measured here: another device", "met: 4.49 MB of 20 MB", "unknown")
     assert by_name["phone", "distilled"][1:] == ("not met: 44.8 MB of 20 MB", "no")
     assert by_name["phone", "scratch"][2] == "no" and by_name["phone", "teacher"][1].startswith("not measured here: no")
     assert budgets.note.endswith("this machine's processor: here.")
 
 
-def test_both_pages_show_them_and_escape_names(results: Results) -> None:
-    html, text = render_html(with_devices(results)), render_markdown(results)
+def test_both_pages_show_devices_and_escape_names(results: Results) -> None:
+    record = with_devices(results)
+    html, text = render_html(record), render_markdown(record)
     for page in (html, text):
         assert "Which variant fits which device" in page and "met: 0.717 ms of 2 ms" in page
         assert "<b>A17</b>" not in page
     assert "\\| Pro" in text
 
 
-def test_without_devices_there_is_no_table(results: Results) -> None:
-    assert deployment_tables(results) == []
-    assert "fits which device" not in render_markdown(results)
+def test_no_tables_without_devices(results: Results) -> None:
+    assert deployment_tables(()) == []
+    assert "fits which device" not in render_markdown(RunRecord.model_validate(results))

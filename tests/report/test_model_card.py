@@ -1,4 +1,4 @@
-"""`model_card.md` is a model card as the Hub's own client reads it, and `report.md` has nothing of one."""
+"""`model_card.md` is a model card that the Hub's own client can read; `report.md` has no front matter."""
 
 from __future__ import annotations
 
@@ -10,36 +10,40 @@ import yaml
 
 from compress.report import render_markdown, write_report
 from compress.report.model_card import front_matter, model_card
+from compress.results import RunRecord
+
+typed = RunRecord.model_validate
 
 
-def test_the_hub_reads_the_results_of_the_final_variant(results: dict[str, Any]) -> None:
+def test_hub_client_reads_the_final_variant(results: dict[str, Any]) -> None:
     hub = pytest.importorskip("huggingface_hub")
-    card = hub.ModelCard(model_card(results, render_markdown(results)))
+    record = typed(results)
+    card = hub.ModelCard(model_card(record, render_markdown(record)))
     assert card.data.model_name == "quickstart-int8"
     (accuracy,) = (found for found in card.data.eval_results if found.metric_type == "accuracy")
     assert (accuracy.metric_value, accuracy.dataset_name, accuracy.dataset_split) == (0.8172, "cifar10-sample", "test")
     assert card.data.license is None
     assert {"knowledge-distillation", "pruning", "quantization"} <= set(card.data.tags)
-    assert card.text.strip() == render_markdown(results).strip()
+    assert card.text.strip() == render_markdown(record).strip()
 
 
-def test_a_pull_request_shows_no_front_matter(results: dict[str, Any], tmp_path: Path) -> None:
-    write_report(results, tmp_path)
+def test_report_has_no_front_matter(results: dict[str, Any], tmp_path: Path) -> None:
+    write_report(typed(results), tmp_path)
     report, card = ((tmp_path / name).read_text() for name in ("report.md", "model_card.md"))
     assert report.startswith("# quickstart\n") and "license:" not in report
-    assert card == front_matter(results) + "\n" + report
+    assert card == front_matter(typed(results)) + "\n" + report
     assert len(report) < 65_536, "GitHub's longest comment"
 
 
-def test_tags_are_those_of_what_was_done_to_it(results: dict[str, Any]) -> None:
+def test_tags_are_those_of_the_variants_lineage(results: dict[str, Any]) -> None:
     results["efficiency"], results["variants"] = [], results["variants"][:2]
-    tags = yaml.safe_load(front_matter(results).strip("-\n"))["tags"]
+    tags = yaml.safe_load(front_matter(typed(results)).strip("-\n"))["tags"]
     assert tags == ["image-classification", "model-compression"]
 
 
-def test_names_cannot_leave_it(results: dict[str, Any]) -> None:
+def test_hostile_names_stay_inside_the_front_matter(results: dict[str, Any]) -> None:
     results["recipe"]["name"] = "a\n---\n<script>"
     results["variants"][4]["parent"] = "int8"
-    text = front_matter(results)
+    text = front_matter(typed(results))
     assert text.splitlines().count("---") == 2 and "<" not in text
-    assert front_matter({}).startswith("---\n")
+    assert front_matter(typed(results | {"variants": [], "efficiency": []})).startswith("---\n")

@@ -1,24 +1,26 @@
-"""The pages: what they say first, what they say is missing, and what hostile names cannot do to them."""
+"""The pages of a run: headline, figures, what is missing, and names that are attacks."""
 
 from __future__ import annotations
 
-import copy
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 from results_factory import savings_of
 from rich.console import Console
 
 from compress.report import page, render_html, render_markdown, terminal_table, write_report
-from compress.report.classes import classes_table
-from compress.report.headline import answer, not_measured
+from compress.report.content import build_report
+from compress.report.headline import headline, not_measured
 from compress.report.plots import accuracy_cost_svg
+from compress.results import RunRecord
 
 Results = dict[str, Any]
+typed = RunRecord.model_validate
 OURS = (page.TEMPLATES / "html" / "sort.js").read_text()
 HOSTILE = "<script>alert(1)</script>|`$x_1$`&\"'{{7*7}}\n# [bold]"
 
@@ -67,17 +69,21 @@ def renamed(value: Any, old: str, new: str) -> Any:
     return new if value == old else value
 
 
-def emptied(value: Any) -> Any:
-    """The results with every figure unknown; names stay."""
-    if isinstance(value, dict):
-        return {key: emptied(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [emptied(item) for item in value] if value and isinstance(value[0], dict) else None
-    return value if isinstance(value, str) else None
+def unknown(value: Any) -> Any:
+    """The record with every figure that may be unknown unknown."""
+    if isinstance(value, tuple):
+        return tuple(unknown(item) for item in value)
+    if not isinstance(value, BaseModel):
+        return value
+    fields = type(value).model_fields.items()
+    nullable = {name for name, field in fields if type(None) in get_args(field.annotation)}
+    return value.model_copy(
+        update={name: None if name in nullable else unknown(getattr(value, name)) for name, _ in fields}
+    )
 
 
-def test_the_answer_comes_first_with_its_reservation(results: Results) -> None:
-    found = answer(results)
+def test_headline_comes_first_with_its_reservations(results: Results) -> None:
+    found = headline(typed(results))
     assert found.granted
     assert found.reference == "distilled"
     assert found.sentence == (
@@ -86,36 +92,36 @@ def test_the_answer_comes_first_with_its_reservation(results: Results) -> None:
         "are granted, worth 5.9 months of growth in compute."
     )
     assert found.reservations[0].startswith("Against teacher nothing is granted: int8 is 13.2 points less accurate")
-    for text in (Page(render_html(results)).text, render_markdown(results)):
+    for text in (Page(render_html(typed(results))).text, render_markdown(typed(results))):
         assert text.index("int8 does the work") < text.index("Variants")
 
 
-def test_a_refusal_is_said_as_plainly(results: Results) -> None:
+def test_headline_states_a_refusal(results: Results) -> None:
     results["efficiency"] = results["efficiency"][:1]
-    found = answer(results)
+    found = headline(typed(results))
     assert not found.granted
     assert found.sentence.startswith("No saving is granted: int8 has 6.36× fewer MACs")
     assert "13.2 points less accurate" in found.sentence
     assert "months" not in found.sentence
 
 
-def test_a_dearer_variant_is_no_saving(results: Results) -> None:
+def test_dearer_variant_is_not_a_saving(results: Results) -> None:
     paired = {"teacher": (44, 356, 2500)}
     results["efficiency"] = [savings_of(results, "distilled", paired)]
-    found = answer(results)
+    found = headline(typed(results))
     assert not found.granted
-    assert "as accurate, not cheaper" in render_markdown(results)
+    assert "as accurate, not cheaper" in render_markdown(typed(results))
 
 
-def test_nothing_compared(results: Results) -> None:
+def test_run_without_comparison_claims_nothing(results: Results) -> None:
     results["efficiency"] = []
-    assert answer(results).sentence == "Nothing was compared: no saving is claimed."
-    html = render_html(results)
+    assert headline(typed(results)).sentence == "No variants were compared: no saving is claimed."
+    html = render_html(typed(results))
     assert "Accuracy against MACs" not in html and "Lifetime" not in html and "The compute gap" not in html
 
 
-def test_html_is_whole_and_needs_no_network(results: Results) -> None:
-    html = render_html(results)
+def test_html_is_well_formed_and_needs_no_network(results: Results) -> None:
+    html = render_html(typed(results))
     found = Page(html)
     assert not found.open
     assert not {"link", "iframe", "object", "base", "form"} & set(found.tags)
@@ -126,35 +132,35 @@ def test_html_is_whole_and_needs_no_network(results: Results) -> None:
     assert html.count("<svg") == len(results["efficiency"]) + others
 
 
-def test_units_are_not_mixed_and_inference_is_no_training_gap(results: Results) -> None:
-    text = Page(render_html(results)).text
+def test_months_of_gap_are_given_for_training_only(results: Results) -> None:
+    text = Page(render_html(typed(results))).text
     assert "FLOP" not in text
     before, _, training = text.partition("Training efficiency")
     assert "gap" not in before
     assert "months of gap" in training
 
 
-def test_an_inference_saving_has_no_months_of_gap_and_the_page_says_why(results: Results) -> None:
+def test_page_explains_why_an_inference_saving_has_no_months_of_gap(results: Results) -> None:
     results["training_efficiency"] = []
-    text = Page(render_html(results)).text
+    text = Page(render_html(typed(results))).text
     _, _, gap = text.partition("The compute gap")
     assert "A saving in inference has no months of gap: it does not pay for training compute." in gap
     assert "of gap" not in gap.partition("What was not measured")[0].replace("months of gap", "", 2)
-    rows = [line for line in render_markdown(results).splitlines() if line.startswith("| inference | ")]
+    rows = [line for line in render_markdown(typed(results)).splitlines() if line.startswith("| inference | ")]
     assert len(rows) == 2 and all(line.endswith("| none |") for line in rows)
 
 
-def test_teachers_and_interruptions_stand_beside_the_ledger(results: Results) -> None:
+def test_ledger_names_teacher_training_and_interruptions(results: Results) -> None:
     distilled = next(variant for variant in results["variants"] if variant["id"] == "distilled")
     distilled["training"]["teacher_pretraining"] = {"macs": 7.5e20, "source": "a paper"}
     distilled["training"]["interrupted"] = 2_000_000_000_000
-    text = Page(render_html(results)).text
-    assert "A teacher's own training is not in it: it took 750 EMACs (a paper)." in text
-    assert "Lost to interruptions, and not in it either: at least distilled 2 TMACs." in text
+    text = Page(render_html(typed(results))).text
+    assert "The teacher's own training is not included: it took 750 EMACs (a paper)." in text
+    assert "Lost to interruptions and not included: at least distilled 2 TMACs." in text
 
 
-def test_every_figure_of_a_variant_is_there(results: Results) -> None:
-    text = render_markdown(results)
+def test_markdown_has_every_figure_of_a_variant(results: Results) -> None:
+    text = render_markdown(typed(results))
     row = next(line for line in text.splitlines() if line.startswith("| int8 | quantize"))
     for figure in (
         "81.7% (80.2 to 83.2%)",
@@ -172,20 +178,19 @@ def test_every_figure_of_a_variant_is_there(results: Results) -> None:
     assert "fp32 against fp32 (teacher, scratch, pruned); openvino at batch 16, int8 against fp32 (int8)." in text
 
 
-def test_what_was_not_measured_is_listed(results: Results) -> None:
-    results["variants"][0]["training"]["macs"] = None
-    lines = not_measured(results)
+def test_unmeasured_figures_are_listed(results: Results) -> None:
+    lines = not_measured(typed(results))
     assert "Energy of inference of any variant." in lines
-    assert "Compute of training of teacher." in lines
+    assert "Energy of training of any variant." in lines
     assert any("pre-training" in line for line in lines)
     assert not any(line.startswith("Latency") for line in lines)
-    text = Page(render_html(results)).text
+    text = Page(render_html(typed(results))).text
     assert all(line in text for line in lines)
 
 
 @pytest.mark.parametrize("old", ["int8", "distilled", "quickstart", "openvino", "airplane"])
-def test_hostile_names_stay_text(results: Results, old: str) -> None:
-    hostile = renamed(results, old, HOSTILE)
+def test_hostile_names_are_escaped(results: Results, old: str) -> None:
+    hostile = typed(renamed(results, old, HOSTILE))
     found = Page(render_html(hostile))
     assert not found.open
     assert found.scripts == [OURS] and found.tags.count("script") == 1
@@ -201,56 +206,59 @@ def test_hostile_names_stay_text(results: Results, old: str) -> None:
 
 
 def _headings(results: Results) -> list[tuple[str, ...]]:
-    context = page._context(results)
-    names = ("variants", "artifacts", "latency")
-    tables = [*(context[name] for name in names), *context["worths"], *(table for table, _ in context["parts"])]
-    tables += [classes_table(entry) for entry in results["class_changes"]]
+    report = build_report(typed(results))
+    tables = [report.variants, report.artifacts, report.latency, *report.details]
+    tables += [section.table for section in report.savings] + [section.classes for section in report.changes]
     return [table.headings for table in tables]
 
 
-def test_settings_cannot_leave_their_block(results: Results) -> None:
+def test_settings_stay_inside_their_fenced_block(results: Results) -> None:
     results["recipe"]["resolved"] = {"name": "a\n```\n# out\n````\n"}
-    block = render_markdown(results).partition("## Settings\n\n")[2]
+    block = render_markdown(typed(results)).partition("## Settings\n\n")[2]
     assert block.startswith("`````yaml\n")
     assert block.rstrip().endswith("\n`````")
 
 
-def test_all_unknown_is_a_page_too(results: Results) -> None:
-    empty = emptied(results)
+def test_everything_unknown_still_gives_a_page(results: Results) -> None:
+    empty = unknown(typed(results))
     for text in (Page(render_html(empty)).text, render_markdown(empty)):
         assert "not measured" in text
-    bare = Page(render_html({"schema_version": 1}))
-    assert not bare.open
-    assert render_markdown({})
+    bare = typed(results | {"variants": [], "efficiency": [], "training_efficiency": [], "class_changes": []})
+    assert not Page(render_html(bare)).open
+    assert render_markdown(bare)
 
 
-def test_chart_is_well_formed_and_takes_the_pages_colours(results: Results) -> None:
-    hostile = renamed(results, "int8", HOSTILE)
-    svg = accuracy_cost_svg(hostile, hostile["efficiency"][1])
+def test_chart_is_well_formed_deterministic_and_uses_css_colours(results: Results) -> None:
+    hostile = typed(renamed(results, "int8", HOSTILE))
+    svg = accuracy_cost_svg(hostile, hostile.efficiency[1])
     assert svg is not None
     root = ElementTree.fromstring(svg)
     texts = ["".join(element.itertext()) for element in root.iter() if element.tag.endswith("text")]
     assert {"granted", "not granted", "reference", "+1", "doublings against distilled"} <= set(texts)
     assert any(text.startswith("<script>") for text in texts)
     assert "var(--ink)" in svg
-    assert svg == accuracy_cost_svg(hostile, hostile["efficiency"][1])
+    assert svg == accuracy_cost_svg(hostile, hostile.efficiency[1])
 
 
-def test_chart_needs_something_to_compare(results: Results) -> None:
+def test_no_chart_without_costs_to_compare(results: Results) -> None:
     for variant in results["variants"]:
-        variant["inference"]["macs"] = None
-    assert accuracy_cost_svg(results, results["efficiency"][0]) is None
+        variant["inference"]["macs"] = 0
+    record = typed(results)
+    assert accuracy_cost_svg(record, record.efficiency[0]) is None
 
 
-def test_results_are_not_changed(results: Results) -> None:
-    before = copy.deepcopy(results)
-    render_html(results)
-    render_markdown(results)
-    assert results == before
+def test_rendering_does_not_change_the_record(results: Results) -> None:
+    record = typed(results)
+    before = record.model_copy(deep=True)
+    render_html(record)
+    render_markdown(record)
+    assert record == before
 
 
-def test_write_report_replaces_whole_files(results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_report(results, tmp_path)
+def test_write_report_replaces_files_atomically(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(typed(results), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(page.PAGES)
     before = (tmp_path / "report.md").read_text()
 
@@ -260,14 +268,14 @@ def test_write_report_replaces_whole_files(results: Results, tmp_path: Path, mon
     monkeypatch.setattr("os.fsync", full)
     results["command"] = "another"
     with pytest.raises(OSError, match="No space"):
-        write_report(results, tmp_path)
+        write_report(typed(results), tmp_path)
     assert (tmp_path / "report.md").read_text() == before
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_terminal_table_fits_and_reads_no_markup(results: Results) -> None:
+def test_terminal_table_fits_80_columns_and_ignores_markup(results: Results) -> None:
     console = Console(width=80, record=True, file=StringIO())
-    console.print(terminal_table(renamed(results, "pruned", "[red]p[/]")))
+    console.print(terminal_table(typed(renamed(results, "pruned", "[red]p[/]"))))
     text = console.export_text()
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "[red]p" in text
@@ -275,14 +283,14 @@ def test_terminal_table_fits_and_reads_no_markup(results: Results) -> None:
     assert "not granted" in text and "granted" in text
 
 
-def test_operators_that_are_not_counted_are_named_under_the_variants(results: Results) -> None:
-    assert "not counted" not in render_markdown(results)
+def test_uncounted_operators_are_named_under_the_variants(results: Results) -> None:
+    assert "not counted" not in render_markdown(typed(results))
     for variant in results["variants"]:
         variant["inference"]["uncounted_operators"] = []
-    assert "not counted" not in render_markdown(results)
+    assert "not counted" not in render_markdown(typed(results))
     results["variants"][1]["inference"]["uncounted_operators"] = ["aten.grid_sampler_2d", "torchvision.deform_conv2d"]
-    (line,) = [line for line in render_markdown(results).splitlines() if "not counted" in line]
+    (line,) = [line for line in render_markdown(typed(results)).splitlines() if "not counted" in line]
     name = results["variants"][1]["id"]
     assert f"Operators not counted in any MACs of {name}" in line
     assert "deform" in line and "grid" in line
-    assert "deform_conv2d" in Page(render_html(results)).text
+    assert "deform_conv2d" in Page(render_html(typed(results))).text

@@ -15,7 +15,7 @@ from compress.results import RunRecord
 Results = dict[str, Any]
 
 
-def test_every_derived_figure_follows_from_the_measured_ones(results: Results) -> None:
+def test_derived_figures_follow_from_measured_ones(results: Results) -> None:
     assert recompute(RunRecord.model_validate(results)) > 80
 
 
@@ -33,7 +33,7 @@ def test_every_derived_figure_follows_from_the_measured_ones(results: Results) -
         ("class_changes", 5, "classes", 0, "difference_ci95", 1),
     ],
 )
-def test_a_wrong_figure_is_noticed(results: Results, path: tuple[Any, ...]) -> None:
+def test_recomputation_detects_a_wrong_figure(results: Results, path: tuple[Any, ...]) -> None:
     wrong = copy.deepcopy(results)
     *way, last = path
     holder: Any = wrong
@@ -54,7 +54,7 @@ def test_a_wrong_figure_is_noticed(results: Results, path: tuple[Any, ...]) -> N
         (("variants", 4, "accuracy", "right"), "00" * 313),
     ],
 )
-def test_a_wrong_answer_is_noticed(results: Results, path: tuple[Any, ...], value: Any) -> None:
+def test_recomputation_detects_a_wrong_prediction(results: Results, path: tuple[Any, ...], value: Any) -> None:
     *way, last = path
     holder: Any = results
     for step in way:
@@ -65,8 +65,8 @@ def test_a_wrong_answer_is_noticed(results: Results, path: tuple[Any, ...], valu
         recompute(RunRecord.model_validate(results))
 
 
-def test_the_page_shows_the_figures_of_the_file(results: Results) -> None:
-    text = render_markdown(results)
+def test_page_shows_the_figures_of_the_file(results: Results) -> None:
+    text = render_markdown(RunRecord.model_validate(results))
     for entry in results["efficiency"]:
         for record in entry["variants"]:
             row = [line for line in text.splitlines() if line.startswith(f"| {record['id']} | ")]
@@ -78,6 +78,6 @@ def test_the_page_shows_the_figures_of_the_file(results: Results) -> None:
         assert f"{f.months(pair['months_of_growth'])} | {f.months(pair['months_of_gap'])}" in text.replace("\\", "")
 
 
-def test_the_interval_by_its_definition() -> None:
+def test_tango_upper_end_without_discordant_images() -> None:
     # Without discordant images the upper end is z^2 / (n + z^2): the helper is right where the answer is known.
     assert tango_upper(0, 0, 381) == pytest.approx(3.841459 / (381 + 3.841459), rel=1e-4)

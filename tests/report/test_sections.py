@@ -1,4 +1,4 @@
-"""The parts of the page that are not tables of costs: answers by class, images, lineage, and how to do it again."""
+"""Sections of the page besides tables of costs: changes by class, images, lineage, and how to reproduce the run."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from typing import Any
 import pytest
 
 from compress.report import formats as f
-from compress.report import page, render_html
-from compress.report.classes import chosen_changes, classes_table, verdict
-from compress.report.disagreements import disagreements
+from compress.report import render_html, render_markdown
+from compress.report.classes import changes_sections, verdict
+from compress.report.content import build_report
+from compress.report.disagreements import disagreements_section
 from compress.report.lineage import lineage
-from compress.report.page import render_markdown
-from compress.report.reproduce import same_again, store_use, versions
+from compress.report.reproduce import reproducibility, store_use, versions
 from compress.report.sections import sections
-from compress.report.tooltips import about
+from compress.report.tooltips import tooltip
+from compress.results import RunRecord
 
 Results = dict[str, Any]
+typed = RunRecord.model_validate
 NEW = ("class_changes", "disagreements")
 
 
-def test_results_of_before_still_give_a_report(results: Results) -> None:
+def test_results_of_earlier_versions_still_give_a_report(results: Results) -> None:
     for name in NEW:
         del results[name]
     for variant in results["variants"]:
         del variant["accuracy"]["right"]
     for name in ("made", "from_store"):
         del results["run"][name]
-    html = render_html(results)
+    html = render_html(typed(results))
     assert "Confusion changes" not in html and "disagree" not in html
     assert "Whether the store was used was not recorded." in html
 
 
-def test_every_section_has_its_place_and_a_link(results: Results) -> None:
-    context = page._context(results)
-    found = sections(results, context)
+def test_sections_are_in_order_and_have_unique_ids(results: Results) -> None:
+    found = sections(build_report(typed(results)))
     titles = [section.title for section in found]
     order = ("Variants", "Worth against distilled", "Worth against teacher", "Latency", "Training ledger")
     order += ("Confusion changes", "Lineage", "What was not measured", "How to reproduce", "Settings")
@@ -42,67 +43,70 @@ def test_every_section_has_its_place_and_a_link(results: Results) -> None:
     assert len({section.key for section in found}) == len(found)
 
 
-def test_every_figure_says_what_it_is(results: Results) -> None:
-    context = page._context(results)
-    tables = [*(context[name] for name in ("variants", "artifacts", "latency")), *context["worths"]]
-    tables += [table for table, _ in context["parts"]] + [classes_table(entry) for entry in results["class_changes"]]
+def test_every_column_of_figures_has_a_tooltip(results: Results) -> None:
+    report = build_report(typed(results))
+    tables = [report.variants, report.artifacts, report.latency, *report.details]
+    tables += [section.table for section in report.savings] + [section.classes for section in report.changes]
     bare = [
         (table.key, heading)
         for table in tables
         for heading, figure in zip(table.headings, table.figures, strict=True)
-        if figure and not about(table.key, heading)
+        if figure and not tooltip(table.key, heading)
     ]
     assert not bare
 
 
-def test_the_changes_are_those_of_the_answer(results: Results) -> None:
-    found = chosen_changes(results, "distilled", "int8")
-    assert [(entry["reference"], entry["variant"]) for entry in found] == [("distilled", "int8"), ("teacher", "int8")]
-    assert chosen_changes({}, None, None) == []
-    assert [verdict(ends) for ends in ([0.01, 0.1], [-0.1, -0.01], [-0.1, 0.1], None)] == [
-        "less accurate",
-        "more accurate",
-        "no claim",
-        "not measured",
+def test_changes_are_those_of_the_headline(results: Results) -> None:
+    found = changes_sections(typed(results), "distilled", "int8")
+    assert [section.classes.title for section in found] == [
+        "int8 against distilled, by class",
+        "int8 against teacher, by class",
     ]
+    assert changes_sections(typed(results | {"class_changes": []}), None, None) == ()
+    intervals = ((0.01, 0.1), (-0.1, -0.01), (-0.1, 0.1))
+    assert [verdict(ends) for ends in intervals] == ["less accurate", "more accurate", "no claim"]
 
 
 def test_only_pictures_are_shown(results: Results) -> None:
-    wrong = ("javascript:alert(1)", "data:image/svg+xml;base64,PHN2Zz4=", 'data:image/webp;base64," onerror="x', 3)
+    wrong = ("javascript:alert(1)", "data:image/svg+xml;base64,PHN2Zz4=", 'data:image/webp;base64," onerror="x', "")
     for example, picture in zip(results["disagreements"]["examples"], wrong, strict=False):
         example["thumbnail"] = picture
-    found = disagreements(results)
-    assert found is not None
+    record = typed(results)
+    assert record.disagreements is not None
+    found = disagreements_section(record.disagreements)
     assert [example.picture is None for example in found.examples] == [True] * 4 + [False] * 8
-    assert render_html(results).count("<img") == 8
+    assert render_html(record).count("<img") == 8
 
 
-def test_lineage_and_a_circle(results: Results) -> None:
-    teacher, scratch, distilled = lineage(results)
+def test_lineage_is_a_tree_and_a_cycle_becomes_roots(results: Results) -> None:
+    teacher, scratch, distilled = lineage(typed(results))
     assert (teacher.name, scratch.name, distilled.name) == ("teacher", "scratch", "distilled")
     (pruned,) = distilled.children
-    assert pruned.how == "pruned, in this run" and distilled.how == "distilled, from the store"
-    assert pruned.children[0].files == "onnxruntime, openvino"
+    assert pruned.made_by == "pruned, in this run" and distilled.made_by == "distilled, from the store"
+    assert pruned.children[0].runtimes == "onnxruntime, openvino"
     results["variants"][2]["parent"] = "int8"
-    assert [node.name for node in lineage(results)] == ["teacher", "scratch", "distilled", "pruned", "int8"]
+    assert [node.name for node in lineage(typed(results))] == ["teacher", "scratch", "distilled", "pruned", "int8"]
 
 
-def test_how_to_do_it_again(results: Results) -> None:
-    assert store_use(results) == "Taken from the store: teacher, scratch, distilled. Made in this run: pruned, int8."
-    assert versions(results).startswith("compress 0.1.0, Python 3.11.7, torch 2.15.0, timm")
+def test_provenance_names_versions_and_use_of_the_store(results: Results) -> None:
+    record = typed(results)
+    assert store_use(record) == "Taken from the store: teacher, scratch, distilled. Made in this run: pruned, int8."
+    assert versions(record).startswith("compress 0.1.0, Python 3.11.7, torch 2.15.0, timm")
     results["run"]["made"] = []
-    assert store_use(results).startswith("All stages were taken from the store")
+    assert store_use(typed(results)).startswith("All stages were taken from the store")
     results["run"] |= {"made": ["teacher"], "from_store": []}
-    assert store_use(results).startswith("Nothing was taken from the store")
+    assert store_use(typed(results)).startswith("Nothing was taken from the store")
 
 
-def test_what_is_the_same_again_depends_on_where_it_was_trained(results):
-    assert same_again(results).startswith("On a processor of this kind")
+def test_reproducibility_depends_on_the_training_device(results: Results) -> None:
+    assert reproducibility(typed(results)).startswith("On the same kind of processor")
     results["environment"]["gpu"] = "NVIDIA H100"
-    assert same_again(results).startswith("Trained on a GPU")
-    assert same_again(results)[:60] in render_markdown(results) and same_again(results)[:60] in render_html(results)
+    record = typed(results)
+    assert reproducibility(record).startswith("Trained on a GPU")
+    start = reproducibility(record)[:60]
+    assert start in render_markdown(record) and start in render_html(record)
     results["recipe"]["resolved"]["trainer"] = {"accelerator": "cpu"}
-    assert same_again(results).startswith("On a processor of this kind")
+    assert reproducibility(typed(results)).startswith("On the same kind of processor")
 
 
 @pytest.mark.parametrize(
@@ -115,5 +119,5 @@ def test_what_is_the_same_again_depends_on_where_it_was_trained(results):
         *(("not measured", None), ("", None), ("18 µJ", 18e-6), ("14.3 MB", 14.3e6), ("12 B", 12)),
     ],
 )
-def test_what_is_written_can_be_sorted(text: str, value: float | None) -> None:
+def test_cells_sort_by_their_figure(text: str, value: float | None) -> None:
     assert f.sort_value(text) == (value if value is None else pytest.approx(value))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from compress.deployment.coverage import Coverage
 from compress.deployment.runtimes import find_runtime
 from compress.measurement.latency import fastest
 from compress.recipe.load import parse_recipe
-from compress.report.tables import choice_line
+from compress.report.variants import choice_line
 from compress.results import RuntimeChoice, ValidationCheck
 from compress.stages.export import ExportStage, make
 from compress.utils.errors import CompressError, RecipeError
@@ -62,10 +63,11 @@ def test_inaccurate_artifact_is_not_selected_however_fast() -> None:
 
 
 def test_choices_of_a_variant_are_one_line() -> None:
-    rows = [{"batch": 1, "runtime": "a", "tied": ["b"], "allowed_loss": 0.005}, {"batch": 16, "runtime": None}]
-    line = choice_line({"id": "int8", "choices": rows})
+    fixed: dict[str, Any] = {"allowed_loss": 0.005, "candidates": (), "left_out": {}}
+    first = RuntimeChoice(batch=1, runtime="a", tied=("b",), **fixed)
+    line = choice_line("int8", (first, RuntimeChoice(batch=16, runtime=None, tied=(), **fixed)))
     assert "a (as fast within the interval: b) at batch 1, none at batch 16" in line and "0.5 points" in line
-    assert choice_line({"id": "int8", "choices": None}) == ""
+    assert choice_line("int8", ()) == ""
 
 
 def test_auto_excludes_other_runtimes() -> None:
@@ -111,7 +113,7 @@ def test_run_exports_to_every_installed_runtime(tmp_path: Path, monkeypatch: pyt
         assert rows[choice["runtime"]]["ratio_to_choice"] == 1
         assert all(row["validation_agreement"] == 1 for row in rows.values())
     page = next((job.runs / "tiny").glob("*/report.md")).read_text()
-    assert "The fastest file of first, of those that lose no more than 100 points" in page
+    assert "Fastest file of first among those that lose at most 100 points" in page
     again = job.run_here()
     assert again.returncode == 0 and "latency: taken from the store" in again.stderr + again.stdout
     for installed, message in (

@@ -1,0 +1,92 @@
+"""The content of a run's pages, before it is laid out as HTML or Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from compress.report import formats as f
+from compress.report.classes import ChangesSection, changes_sections
+from compress.report.deployments import deployment_tables
+from compress.report.disagreements import DisagreementsSection, disagreements_section
+from compress.report.headline import Headline, headline, not_measured
+from compress.report.ledgers import ledgers
+from compress.report.lineage import LineageNode, lineage
+from compress.report.plots import accuracy_cost_svg
+from compress.report.pruning import pruning_tables
+from compress.report.quantization import quantization_tables
+from compress.report.reproduce import provenance
+from compress.report.savings import SavingsSection, savings_section
+from compress.report.tables import Table
+from compress.report.variants import artifacts_table, latency_table, variants_table
+from compress.results import RunRecord
+
+Pairs = tuple[tuple[str, str], ...]
+"""(name, value) of a list of settings."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the pages of a run show. `details` are tables that not every run has; `missing` are sentences."""
+
+    title: str
+    run: str
+    command: str
+    headline: Headline
+    variants: Table
+    artifacts: Table
+    latency: Table
+    savings: tuple[SavingsSection, ...]
+    details: tuple[Table, ...]
+    changes: tuple[ChangesSection, ...]
+    disagreements: DisagreementsSection | None
+    lineage: tuple[LineageNode, ...]
+    missing: tuple[str, ...]
+    provenance: dict[str, str]
+    data: Pairs
+    environment: Pairs
+    settings: str
+
+
+def build_report(record: RunRecord) -> Report:
+    """Prepare what the pages of a run show."""
+    import yaml
+
+    first, resolved = headline(record), record.recipe.resolved
+    return Report(
+        title=f.plain(record.recipe.name or "run"),
+        run=f.plain(record.run.id),
+        command=f.plain(record.command),
+        headline=first,
+        variants=variants_table(record),
+        artifacts=artifacts_table(record),
+        latency=latency_table(record),
+        savings=tuple(savings_section(each, partial(accuracy_cost_svg, record, each)) for each in record.efficiency),
+        details=(
+            *deployment_tables(record.deployments),
+            *pruning_tables(record),
+            *quantization_tables(record),
+            *ledgers(record),
+        ),
+        changes=changes_sections(record, first.reference, first.variant),
+        disagreements=disagreements_section(record.disagreements) if record.disagreements else None,
+        lineage=lineage(record),
+        missing=tuple(not_measured(record)),
+        provenance=provenance(record),
+        data=tuple(_pairs(record.data.model_dump())),
+        environment=tuple(_pairs(record.environment.model_dump())),
+        settings=yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=100) if resolved else "",
+    )
+
+
+def _pairs(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Flatten nested settings; nested names are joined by spaces, and a list is one value."""
+    for key, value in settings.items():
+        name = f"{prefix}{f.plain(key)}"
+        if isinstance(value, dict):
+            yield from _pairs(value, f"{name} ")
+        elif isinstance(value, list | tuple):
+            yield name, f.names(value) or "none"
+        else:
+            yield name, "none" if value is None else f.plain(value)

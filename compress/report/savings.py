@@ -1,0 +1,110 @@
+"""Savings of variants against a reference: the table, and the labels of what is granted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from compress.report import energy
+from compress.report import formats as f
+from compress.report.tables import Column, Table, make_table
+from compress.results import EnergyBasis, LatencyBasis, Lifetime, RunRecord, Savings, VariantSavings
+
+
+@dataclass(frozen=True)
+class SavingsSection:
+    """Savings against one reference: the table, and (id, reason) of what is granted or refused."""
+
+    reference: str
+    table: Table
+    reasons: tuple[tuple[str, str], ...]
+
+
+def first_reference(record: RunRecord) -> str | None:
+    """The recipe's first reference, which ratios of latency are against."""
+    return record.efficiency[0].reference if record.efficiency else None
+
+
+def is_saving(variant: VariantSavings) -> bool:
+    """Whether a variant is as accurate as the reference *and* cheaper in MACs or bit operations."""
+    return variant.granted and max(variant.doublings.macs or 0.0, variant.doublings.bit_operations or 0.0) > 0
+
+
+def lifetimes(savings: Savings) -> list[tuple[VariantSavings, Lifetime]]:
+    """Every variant that is granted, with its lifetime."""
+    return [(v, v.lifetime) for v in savings.variants if v.lifetime and is_saving(v)]
+
+
+def grant_label(variant: VariantSavings) -> str:
+    """Whether a saving is granted; a variant that is as accurate but dearer saves nothing."""
+    if not variant.granted:
+        return "not granted"
+    return "granted" if is_saving(variant) else "as accurate, not cheaper"
+
+
+def break_even(variant: VariantSavings) -> str:
+    """Queries after which making a variant has paid off."""
+    if variant.break_even_queries is None:
+        saved = variant.doublings.macs
+        return "never: not cheaper" if saved is not None and saved <= 0 else f.UNKNOWN
+    return f"{f.queries(variant.break_even_queries)} queries"
+
+
+def _exact_bound(variant: VariantSavings) -> str:
+    share = variant.exact_upper_bound
+    return f.UNKNOWN if share is None else f"{100 * share:.1f} points".replace("-", "−")
+
+
+COLUMNS: tuple[Column[VariantSavings], ...] = (
+    Column("variant", lambda v: f.plain(v.id), False),
+    Column("granted", grant_label, False),
+    Column("accuracy lost (95% interval)", lambda v: f.points(v.accuracy_difference, v.difference_ci95)),
+    Column("exact upper bound", _exact_bound),
+    Column("doublings, MACs", lambda v: f.signed(v.doublings.macs)),
+    Column("bit operations", lambda v: f.signed(v.doublings.bit_operations)),
+    Column("latency", lambda v: f.signed(v.doublings.latency)),
+    Column("energy", energy.doublings),
+    Column("months of growth", lambda v: f.months(v.months_of_growth) if is_saving(v) else "none"),
+    Column("break-even", break_even),
+)
+
+
+def savings_section(savings: Savings, chart: Callable[[], str | None]) -> SavingsSection:
+    """Lay out what every variant saves against one reference.
+
+    Args:
+        savings: An entry of `efficiency`.
+        chart: Draw its chart.
+    """
+    reference, trend, allowed = f.plain(savings.reference), savings.trend, 100 * savings.tolerance
+    note = (
+        f"Granted where a variant is shown to lose at most {allowed:g} {'point' if allowed == 1 else 'points'} of "
+        f"{reference}'s accuracy on the same images ({f.plain(savings.interval_method)}; exact upper bound of the "
+        f"loss: {f.plain(savings.exact_method)}). A doubling is log2 of the reference's cost over the variant's; the "
+        "columns are alternatives and do not multiply. Doublings of a variant that is not granted are at another "
+        "accuracy, so they are not a saving. Months of growth are the time in which training compute grows by the "
+        f"doublings of MACs, at a factor of {trend.growth:g} per year ({f.plain(trend.name)}). Break-even: queries "
+        "after which the saved MACs have repaid the variant's training."
+    )
+    note += _settings("latency", ((v.id, v.latency_basis) for v in savings.variants))
+    note += _settings("energy", ((v.id, v.energy_basis) for v in savings.variants))
+    table = make_table(f"worth-{reference}", f"Worth against {reference}", note, COLUMNS, savings.variants, chart)
+    return SavingsSection(
+        savings.reference, table, tuple((f.plain(v.id), f.plain(v.reason)) for v in savings.variants if v.reason)
+    )
+
+
+def _settings(cost: str, bases: Iterable[tuple[str, LatencyBasis | EnergyBasis | None]]) -> str:
+    """Runtime and batch that the doublings of a cost are from, with the variants; empty where there are none."""
+    variants: dict[str, list[str]] = {}
+    for id, basis in bases:
+        if basis:
+            variants.setdefault(_setting(basis), []).append(f.plain(id))
+    joined = "; ".join(f"{setting} ({', '.join(ids)})" for setting, ids in variants.items())
+    return f" Doublings of {cost} are from {joined}." if variants else ""
+
+
+def _setting(basis: LatencyBasis | EnergyBasis) -> str:
+    runtime, precisions = f.plain(basis.runtime), f.plain(f"{basis.precision} against {basis.reference_precision}")
+    method = f", {f.plain(basis.method)}" if isinstance(basis, EnergyBasis) else ""
+    return f"{runtime} at batch {basis.batch}, {precisions}{method}"

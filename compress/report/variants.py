@@ -1,0 +1,128 @@
+"""Tables of the variants, their artifacts and their latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from compress.report import energy
+from compress.report import formats as f
+from compress.report.latency_chart import latency_svg
+from compress.report.savings import first_reference
+from compress.report.tables import Column, Table, VariantRow, make_table, variant_rows
+from compress.results import Artifact, LatencyRow, RunRecord, RuntimeChoice, Variant
+
+
+def _bits(variant: Variant) -> str:
+    inference = variant.inference
+    weights = _widths(inference.weight_bits, [row.weight_bits for row in inference.widths or ()])
+    activations = _widths(inference.activation_bits, [row.activation_bits for row in inference.widths or ()])
+    return weights if weights == activations else f"{weights} (activations {activations})"
+
+
+def _widths(lowest: int, by_layer: list[int | None]) -> str:
+    """All bit widths, the narrowest first."""
+    return " and ".join(map(str, sorted({bits for bits in by_layer if bits}))) or str(lowest)
+
+
+def _teacher_share(variant: Variant) -> str:
+    training = variant.training
+    teacher = sum(part.macs for part in training.parts if "teacher" in part.what.lower())
+    return f.percent(teacher / training.macs if training.macs else None)
+
+
+VARIANTS: tuple[Column[Variant], ...] = (
+    Column("variant", lambda v: f.plain(v.id), False),
+    Column("kind", lambda v: f.plain(v.kind), False),
+    Column("top-1 (95% interval)", lambda v: f.accuracy(v.accuracy.top1, v.accuracy.ci95)),
+    Column("MACs", lambda v: f.count(v.inference.macs)),
+    Column("bit operations", lambda v: f.count(v.inference.bit_operations)),
+    Column("parameters", lambda v: f.count(v.inference.params)),
+    Column("size", lambda v: f.size(v.inference.bytes)),
+    Column("weight bits", _bits),
+    Column("quantized convolutions", lambda v: f"{v.inference.quantized_convs}/{v.inference.total_convs}"),
+    Column("training MACs", lambda v: f.count(v.training.macs)),
+    Column("of which teacher", _teacher_share),
+    Column("peak memory", lambda v: f.size(v.inference.peak_memory_bytes)),
+)
+PUBLISHED: Column[Variant] = Column("published top-1", lambda v: f.percent(v.published.top1 if v.published else None))
+ENERGY: Column[Variant] = Column("energy per image", energy.per_image)
+CARBON: Column[Variant] = Column("CO2e per million images", energy.emissions)
+
+ARTIFACTS: tuple[Column[VariantRow[Artifact]], ...] = (
+    Column("variant", lambda r: f.plain(r.variant), False),
+    Column("runtime", lambda r: f.plain(r.part.runtime), False),
+    Column("format", lambda r: f.plain(r.part.format), False),
+    Column("size", lambda r: f.size(r.part.bytes)),
+    Column("top-1", lambda r: f.plain(r.part.not_run) if r.part.not_run else f.percent(r.part.top1)),
+    Column("agreement with PyTorch", lambda r: f.percent(r.part.top1_agreement)),
+    Column("largest logit difference", lambda r: f.small(r.part.max_abs_diff)),
+    Column("MACs in integer", lambda r: f.percent(r.part.integer_macs_share)),
+    Column("file", lambda r: f.plain(r.part.path), False),
+)
+
+LATENCY: tuple[Column[VariantRow[LatencyRow]], ...] = (
+    Column("batch", lambda r: str(r.part.batch)),
+    Column("runtime", lambda r: f.plain(r.part.runtime), False),
+    Column("variant", lambda r: f.plain(r.variant), False),
+    Column("precision", lambda r: f.plain(r.part.precision), False),
+    Column("median", lambda r: f.milliseconds(r.part.p50_ms)),
+    Column("99th percentile", lambda r: f.milliseconds(r.part.p99_ms)),
+    Column("speedup (95% interval)", lambda r: f.times(r.part.ratio_to_reference) + f.interval(r.part.ratio_ci95)),
+    Column("threads", lambda r: str(r.part.threads)),
+    Column("resolution", lambda r: str(r.part.resolution)),
+)
+
+
+def variants_table(record: RunRecord) -> Table:
+    """Lay out accuracy, costs and size of every variant."""
+    note = (
+        "Accuracy on the test images, with Wilson's score interval. MACs are multiply-accumulates per image, bit "
+        "operations MACs × weight bits × activation bits. Training MACs are all compute spent to make the variant."
+    )
+    variants = record.variants
+    for variant in variants:
+        if uncounted := variant.inference.uncounted_operators:
+            note += f" Operators not counted in any MACs of {f.plain(variant.id)}: {f.names(uncounted)}."
+    published = (PUBLISHED,) if any(variant.published for variant in variants) else ()
+    joules = (ENERGY,) if energy.is_known(variants) else ()
+    carbon = (CARBON,) if any(variant.inference.carbon for variant in variants) else ()
+    columns = (*VARIANTS[:3], *published, *VARIANTS[3:], *joules, *carbon)
+    return make_table("variants", "Variants", note + energy.note(variants), columns, variants)
+
+
+def artifacts_table(record: RunRecord) -> Table:
+    """Lay out every deployable file, evaluated in its own runtime."""
+    note = (
+        "Every file whose runtime is installed was evaluated there on the test images. Agreement is the share of "
+        "images with PyTorch's prediction. MACs in integer are the share of the multiply-accumulates of convolutions "
+        "and linears that the runtime executes in integer, read from its own graph; the rest runs in float."
+    )
+    note += "".join(f" {choice_line(variant.id, variant.choices)}" for variant in record.variants if variant.choices)
+    rows = variant_rows(record, lambda variant: variant.artifacts)
+    return make_table("artifacts", "Deployable files", note, ARTIFACTS, rows)
+
+
+def choice_line(variant: str, choices: Sequence[RuntimeChoice]) -> str:
+    """Describe the runtimes that `runtimes: auto` chose for a variant, by batch; empty where none was chosen."""
+    if not choices:
+        return ""
+    parts = []
+    for choice in choices:
+        tied = f" (as fast within the interval: {f.names(choice.tied)})" if choice.tied else ""
+        parts.append(f"{f.plain(choice.runtime or 'none')}{tied} at batch {choice.batch}")
+    return (
+        f"Fastest file of {f.plain(variant)} among those that lose at most {100 * choices[0].allowed_loss:g} points of "
+        "validation accuracy, in interleaved rounds: "
+        f"{', '.join(parts)}."
+    )
+
+
+def latency_table(record: RunRecord) -> Table:
+    """Lay out the latency of every variant by batch and runtime, so that comparable rows are adjacent."""
+    rows = variant_rows(record, lambda variant: variant.inference.latency)
+    rows.sort(key=lambda row: (row.part.batch, row.part.runtime))
+    reference = first_reference(record)
+    over = f"over {f.plain(reference)} in the same runtime and batch size" if reference else "over the reference"
+    note = f"Time of one batch over interleaved rounds; speedup {over}."
+    return make_table("latency", "Latency", note, LATENCY, rows, partial(latency_svg, record))
