@@ -44,8 +44,7 @@ def loss(name: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """
 
     def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        from compress.training.losses.common import full_precision
-
+        full_precision = load_entry("compress.training.losses.common:full_precision")
         PLUGIN_LOSSES[name] = full_precision(function)
         return function
 
