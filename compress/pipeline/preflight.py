@@ -54,10 +54,10 @@ def check_data(recipe: Recipe, data: ImageData, store: Store) -> list[str]:
     """
     for stage in recipe.stages:
         kind_of(stage).check_data(data)
-    found = overlaps(data, store)
+    shared = overlaps(data, store)
     if ALLOW not in recipe.allow:
-        refuse_in_test(found, data.classes, data)
-    return [*_missing_classes(data), *remarks(found, data)]
+        refuse_in_test(shared, data.classes, data)
+    return [*_missing_classes(data), *remarks(shared, data)]
 
 
 def _missing_classes(data: ImageData) -> list[str]:

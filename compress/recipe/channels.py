@@ -20,7 +20,7 @@ class LatencyTarget(Section):
 
 
 class Channels(Section):
-    """Which channels are removed, and how many."""
+    """Settings of channel pruning: target, importance criterion and ranking."""
 
     target_macs: Share | None = Field(None, description="fraction of MACs to keep")
     target_params: Share | None = Field(None, description="fraction of parameters to keep")

@@ -8,20 +8,19 @@ from typing import Any
 
 from compress.recipe.stage import stage_sections
 from compress.recipe.worth import DEFAULT_TREND
-from compress.recipe.yaml_tree import Node, read_yaml
+from compress.recipe.yaml_tree import KeyPath, Node, read_yaml
 from compress.utils.errors import Problem, RecipeError
 from compress.utils.messages import did_you_mean, found, listed
 from compress.utils.resources import config_names, shipped
 
 LIBRARIES = ("timm", "torchvision")
-Path_ = tuple[str | int, ...]
 
 
 class Composer:
     """Replaces config names by sections; may be called again after a change, since replaced names stay replaced."""
 
     def __init__(self) -> None:
-        self.problems: dict[Path_, Problem] = {}
+        self.problems: dict[KeyPath, Problem] = {}
         self._configs: dict[tuple[str, str], Node | RecipeError] = {}
         self._names = {
             folder: config_names(folder) for folder in ("data", "teachers", "students", "trends", "deployments")
@@ -35,7 +34,7 @@ class Composer:
             container: Any = holder.value  # a dict, or a list indexed by the key
             container[key] = self._resolved(container[key], str(folder), path)
 
-    def _resolved(self, node: Node, folder: str, path: Path_) -> Node:
+    def _resolved(self, node: Node, folder: str, path: KeyPath) -> Node:
         if isinstance(node.value, str):
             if folder == "students" and node.value not in self._names[folder]:
                 return self._model(node, path)
@@ -48,7 +47,7 @@ class Composer:
             return _merged(base, Node(overlay, node.place))
         return node
 
-    def _model(self, node: Node, path: Path_) -> Node:
+    def _model(self, node: Node, path: KeyPath) -> Node:
         library, slash, model = str(node.value).partition("/")
         if not slash:
             return Node({"model": node}, node.place)
@@ -57,7 +56,7 @@ class Composer:
         self._unknown(path, node, "library", library, LIBRARIES)
         return node
 
-    def _config(self, name: Node, folder: str, path: Path_) -> Node | None:
+    def _config(self, name: Node, folder: str, path: KeyPath) -> Node | None:
         names = self._names[folder]
         if not isinstance(name.value, str):
             self._problem(path, name, f"`use` must be a name, not {found(name.value)}; allowed: {listed(names)}")
@@ -76,15 +75,15 @@ class Composer:
             self._configs[folder, name] = _read_config(shipped("configs") / folder / f"{name}.yaml")
         return self._configs[folder, name]
 
-    def _unknown(self, path: Path_, node: Node, kind: str, name: str, allowed: Sequence[str]) -> None:
+    def _unknown(self, path: KeyPath, node: Node, kind: str, name: str, allowed: Sequence[str]) -> None:
         hint = did_you_mean(name, allowed) or ";"
         self._problem(path, node, f"unknown {kind} {found(name)}{hint} allowed: {listed(allowed)}")
 
-    def _problem(self, path: Path_, node: Node, message: str) -> None:
+    def _problem(self, path: KeyPath, node: Node, message: str) -> None:
         self.problems[path] = Problem(node.place, message)
 
 
-def _named_sections(root: Node) -> Iterator[tuple[Node, str | int, Path_]]:
+def _named_sections(root: Node) -> Iterator[tuple[Node, str | int, KeyPath]]:
     """Yield the sections that may be given by name, as (container, key, path)."""
     if root.child("data"):
         yield root, "data", ("data",)

@@ -12,12 +12,11 @@ from pydantic_core import ErrorDetails
 from compress.recipe.base import Section
 from compress.recipe.schema import Recipe
 from compress.recipe.stage import StageSection, stage_sections
-from compress.recipe.yaml_tree import Node
+from compress.recipe.yaml_tree import KeyPath, Node
 from compress.utils.errors import Problem
 from compress.utils.messages import clean, did_you_mean, found, listed
 from compress.utils.resources import config_names
 
-Path_ = tuple[str | int, ...]
 Model = type[Section]
 
 _EXPECTED = {
@@ -47,7 +46,7 @@ _BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal",
 _UNION_LABELS = {"int": "an integer", "list[int]": "a list of integers", "literal['auto']": "'auto'"}
 
 
-def describe_errors(error: ValidationError, root: Node, reported: Collection[Path_] = ()) -> Iterator[Problem]:
+def describe_errors(error: ValidationError, root: Node, reported: Collection[KeyPath] = ()) -> Iterator[Problem]:
     """Yield the problems of a recipe that pydantic found.
 
     Args:
@@ -55,7 +54,7 @@ def describe_errors(error: ValidationError, root: Node, reported: Collection[Pat
         root: The recipe with its places.
         reported: Paths with a problem already; errors below them are dropped.
     """
-    unions: set[Path_] = set()
+    unions: set[KeyPath] = set()
     for details in error.errors(include_url=False, include_input=False):
         path, owner = _resolve(details["loc"])
         node, present = _nearest(root, path)
@@ -78,7 +77,7 @@ def describe_errors(error: ValidationError, root: Node, reported: Collection[Pat
             yield Problem(node.place, f"{format_path(root, path)}: {_message(details, node, owner, path)}")
 
 
-def format_path(root: Node, path: Path_) -> str:
+def format_path(root: Node, path: KeyPath) -> str:
     """Format a path as `--set` takes it: `stages.distilled.epochs`."""
     parts, node = [], root
     for part in path:
@@ -88,7 +87,7 @@ def format_path(root: Node, path: Path_) -> str:
     return clean(".".join(parts)) if parts else "the recipe"
 
 
-def _nearest(root: Node, path: Path_) -> tuple[Node, Path_]:
+def _nearest(root: Node, path: KeyPath) -> tuple[Node, KeyPath]:
     """Return the node at a path, or the nearest one above it, and its path."""
     node = root
     for depth, part in enumerate(path):
@@ -99,7 +98,7 @@ def _nearest(root: Node, path: Path_) -> tuple[Node, Path_]:
     return node, path
 
 
-def _resolve(location: Sequence[str | int]) -> tuple[Path_, Model | None]:
+def _resolve(location: Sequence[str | int]) -> tuple[KeyPath, Model | None]:
     """Drop the tags of discriminated unions from a pydantic location; return its path and the model of its last key."""
     path: list[str | int] = []
     models: list[Model] = [Recipe]
@@ -134,7 +133,7 @@ def _tags(model: Model) -> tuple[str, ...]:
     return get_args(field.annotation) if field else ()
 
 
-def _alternatives(error: ValidationError, union: Path_) -> list[str]:
+def _alternatives(error: ValidationError, union: KeyPath) -> list[str]:
     """Return the alternatives of a union, from the labels after its path."""
     labels: dict[str, None] = {}
     for details in error.errors(include_url=False, include_input=False):
@@ -145,12 +144,12 @@ def _alternatives(error: ValidationError, union: Path_) -> list[str]:
     return list(labels)
 
 
-def _description(owner: Model | None, path: Path_) -> str:
+def _description(owner: Model | None, path: KeyPath) -> str:
     field = owner.model_fields.get("from_" if path[-1] == "from" else str(path[-1])) if owner else None
     return f": {field.description}" if field and field.description else ""
 
 
-def _tag_problem(root: Node, node: Node, path: Path_) -> Problem:
+def _tag_problem(root: Node, node: Node, path: KeyPath) -> Problem:
     """Describe a section whose `kind` or `source` is missing or unknown."""
     models = _sections(Recipe.model_fields[str(path[0])].annotation)
     if path[-1] == "teacher":
@@ -167,7 +166,7 @@ def _tag_problem(root: Node, node: Node, path: Path_) -> Problem:
     return Problem(tag.place, f"{format_path(root, (*path, key))}: {message}")
 
 
-def _message(details: ErrorDetails, node: Node, owner: Model | None, path: Path_) -> str:
+def _message(details: ErrorDetails, node: Node, owner: Model | None, path: KeyPath) -> str:
     kind, context = details["type"], details.get("ctx", {})
     if kind == "extra_forbidden":
         return _unknown_key(str(path[-1]), owner)
