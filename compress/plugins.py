@@ -56,8 +56,8 @@ def source(name: str, entry: str) -> None:
         name: One of the names that the `source` of its section allows.
         entry: `module:NAME` of its `compress.data.source.Source`; a plugin's own module is `__name__`.
     """
-    from compress.recipe.data import source_sections
     from compress.recipe.schema import Recipe
+    from compress.recipe.sources import source_sections
 
     SOURCES[name] = entry
     Recipe.model_fields["data"].annotation = source_sections()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from compress.data.leakage import ALLOW, overlaps, refuse_in_test, remarks
+from compress.data.leakage import ALLOW, find_overlaps, overlap_remarks, refuse_test_overlap
 from compress.data.prepared import ImageData, prepare
 from compress.recipe.schema import QuantizeStage, Recipe
 from compress.store.store import Store
@@ -30,10 +30,10 @@ def check_data(recipe: Recipe, store: Store) -> list[str]:
     for stage in recipe.stages:
         if isinstance(stage, QuantizeStage) and not len(getattr(data, stage.calibrate_on)):
             raise UsageError(f"stage {stage.id}: there are no {stage.calibrate_on} images to calibrate on")
-    found = overlaps(data, store)
+    overlaps = find_overlaps(data, store)
     if ALLOW not in recipe.allow:
-        refuse_in_test(found, data.classes, data)
-    return [*_absent(data), *remarks(found, data)]
+        refuse_test_overlap(overlaps, data)
+    return [*_absent(data), *overlap_remarks(overlaps, data)]
 
 
 def _absent(data: ImageData) -> list[str]:

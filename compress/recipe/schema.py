@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from compress.recipe.base import Fraction, Identifier, Section
-from compress.recipe.data import Data
 from compress.recipe.fit import Distillation, Fit
 from compress.recipe.measure import Measure
 from compress.recipe.models import Student, Teacher
 from compress.recipe.quantizer_name import MethodName, ObserverName
 from compress.recipe.runtime_name import AUTO, Runtime, Runtimes
+from compress.recipe.sources import Data
 from compress.recipe.worth import Worth
 
 

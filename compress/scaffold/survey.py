@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from compress.data.decoding import in_blocks
-from compress.data.image_io import BrokenImage, opened, pixels_of
-from compress.data.listing import Listed, list_images
-from compress.data.splits import check, left_of_test
+from compress.data.image_io import BrokenImage, open_image, pixels_of
+from compress.data.listing import ListedPart, list_images
+from compress.data.splits import check_counts, counts_after_test
 from compress.recipe.data import FileData
 from compress.utils.console import task
 from compress.utils.errors import CompressError, printable
@@ -98,9 +98,9 @@ def look(settings: FileData) -> Survey:
 def _look(image: Path | bytes) -> tuple[str, tuple[int, int], bool] | str:
     """Digest, size and whether it is grey, or why it is no image."""
     try:
-        with opened(image) as found:
-            size = found.size
-            pixels = pixels_of(found, SIDE).astype(int)
+        with open_image(image) as opened:
+            size = opened.size
+            pixels = pixels_of(opened, SIDE).astype(int)
     except BrokenImage as error:
         return str(error)
     content = image if isinstance(image, bytes) else image.read_bytes()
@@ -108,7 +108,7 @@ def _look(image: Path | bytes) -> tuple[str, tuple[int, int], bool] | str:
     return hashlib.sha256(content).hexdigest(), size, grey
 
 
-def _counts(part: str, listed: Listed, classes: int, lost: Counter[tuple[str, int]]) -> list[int]:
+def _counts(part: str, listed: ListedPart, classes: int, lost: Counter[tuple[str, int]]) -> list[int]:
     """Images that can be read, as far as was looked."""
     if listed.labels is None:
         return [listed.count - lost[part, -1]]
@@ -119,8 +119,8 @@ def _counts(part: str, listed: Listed, classes: int, lost: Counter[tuple[str, in
 def _check(settings: FileData, classes: tuple[str, ...], counts: dict[str, list[int]]) -> None:
     left = counts["train"]
     if "test" not in counts and settings.test:
-        left = list(left_of_test(left, classes, settings.test))
-    check(left, classes, settings, cut="validation" not in counts)
+        left = list(counts_after_test(left, classes, settings.test))
+    check_counts(left, classes, settings, cut="validation" not in counts)
 
 
 def _repeated(seen: list[_Seen]) -> tuple[int, int, int]:
