@@ -1,4 +1,4 @@
-"""Tar files, read from front to end and never unpacked, in bounded time and memory whatever they say of themselves."""
+"""Tar files, read from front to end without unpacking, in bounded time and memory whatever their headers claim."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Any, BinaryIO
 
 from compress.utils.errors import CompressError, first_line
 
-PACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+DECOMPRESSORS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 MAX_RATIO = 200
-"""Times its own size that a packed tar may hold: images that are worth a name hardly shrink at all."""
-ALWAYS = 2**28  # bytes that any may hold
+"""Largest ratio of the size of a decompressed tar to its own: images hardly shrink at all."""
+MIN_LIMIT = 2**28  # bytes that any decompressed tar may have
 
 
 class _Bounded:
-    """A stream that has no more than so many bytes; a packed one that has more is refused."""
+    """A stream that ends after `limit` bytes; a compressed one that has more is refused."""
 
-    def __init__(self, stream: BinaryIO, limit: int, packed: bool) -> None:
-        self.stream, self.limit, self.packed = stream, limit, packed
+    def __init__(self, stream: BinaryIO, limit: int, compressed: bool) -> None:
+        self.stream, self.limit, self.compressed = stream, limit, compressed
 
     def tell(self) -> int:
         return self.stream.tell()
@@ -40,8 +40,8 @@ class _Bounded:
         return data
 
     def _check(self, place: int) -> None:
-        if self.packed and place > self.limit:
-            raise CompressError(f"it holds more than {self.limit:,} bytes, {MAX_RATIO} times what it takes")
+        if self.compressed and place > self.limit:
+            raise CompressError(f"it decompresses to more than {self.limit:,} bytes, {MAX_RATIO} times its size")
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Archive:
     tar: tarfile.TarFile
 
     def members(self) -> Iterator[tarfile.TarInfo]:
-        """All members in order, whatever they are.
+        """Yield all members in order, of any type.
 
         Raises:
-            CompressError: one is damaged.
+            CompressError: a member is damaged.
         """
         end = -1
         while True:
@@ -63,28 +63,28 @@ class Archive:
                 member = self.tar.next()
             if member is None:
                 return
-            if self.tar.offset <= end:  # of a negative size, which leads back
+            if self.tar.offset <= end:  # a negative size would lead back
                 raise CompressError(f"{self.file} cannot be read: a member has the size {member.size:,}")
             end = self.tar.offset
             yield member
 
     def content(self, member: tarfile.TarInfo) -> bytes:
-        """Bytes of a member.
+        """Read a member.
 
         Raises:
-            CompressError: it is damaged, or a sparse file, which may be far larger than its archive.
+            CompressError: the member is damaged, or a sparse file, which may be far larger than its archive.
         """
         with _readable(self.file):
-            found = None if member.issparse() else self.tar.extractfile(member)
-            if found is None:
-                raise CompressError(f"{member.name} is no plain file")
-            return found.read()
+            file = None if member.issparse() else self.tar.extractfile(member)
+            if file is None:
+                raise CompressError(f"{member.name} is not a plain file")
+            return file.read()
 
     def check_end(self) -> None:
-        """Python's tarfile takes a damaged header for the end of the archive; the real end is a block of zeros.
+        """Check that the archive ends with a block of zeros: Python's tarfile takes a damaged header for its end.
 
         Raises:
-            CompressError: it is not there.
+            CompressError: the archive is damaged or cut off.
         """
         assert self.tar.fileobj is not None
         with _readable(self.file):
@@ -95,20 +95,20 @@ class Archive:
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[Archive]:
-    """The open archive; gzip, bzip2 and xz are told by their first bytes.
+def open_archive(file: Path) -> Iterator[Archive]:
+    """Open a tar file; gzip, bzip2 and xz are recognised by their first bytes.
 
     Raises:
-        CompressError: it is no tar file, or cannot be read.
+        CompressError: the file is not a tar file, or cannot be read.
     """
     with _readable(file):
         with file.open("rb") as plain:
             start = plain.read(6)
-        unpack = next((unpack for mark, unpack in PACKED.items() if start.startswith(mark)), None)
+        unpack = next((unpack for mark, unpack in DECOMPRESSORS.items() if start.startswith(mark)), None)
         size = file.stat().st_size
         stream = unpack(file) if unpack else file.open("rb")
     with stream:
-        bounded: Any = _Bounded(stream, max(ALWAYS, MAX_RATIO * size) if unpack else size, unpack is not None)
+        bounded: Any = _Bounded(stream, max(MIN_LIMIT, MAX_RATIO * size) if unpack else size, unpack is not None)
         with _readable(file):
             tar = tarfile.TarFile(fileobj=bounded, mode="r")
         yield Archive(file, tar)
@@ -116,7 +116,7 @@ def opened(file: Path) -> Iterator[Archive]:
 
 @contextmanager
 def _readable(file: Path) -> Iterator[None]:
-    """Damaged bytes become one kind of error: tarfile and the unpackers meet them with a dozen kinds."""
+    """Turn the dozen kinds of exception that tarfile and decompressors raise on damaged bytes into one."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""`parquet` and `hf-dataset`: tables with the images inside, read by pyarrow, which is loaded only where one is."""
+"""`parquet` and `hf-dataset`: tables with the images inside, read by pyarrow, which is imported on first use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic import Field
 from compress.data.decoding import file_source
 from compress.data.digests import BLOCK
 from compress.data.image_io import is_file
-from compress.data.listing import SPLIT_WORDS, Label, Listing, Rows, of_shards, sort_out
+from compress.data.listing import SPLIT_WORDS, Label, Listing, Rows, list_shards, sort_rows
 from compress.data.shards import changed_at, find_shards
 from compress.recipe.data import TableData
 from compress.utils.errors import CompressError, UsageError, first_line
@@ -35,12 +35,12 @@ class ArrowData(TableData):
     image: str = Field("image", description="column of the images: their files' bytes, or a struct that has `bytes`")
 
 
-def listing(settings: ArrowData) -> Listing:
-    """What the shards hold; their images are not read for it.
+def list_arrow(settings: ArrowData) -> Listing:
+    """List the images of a table without reading them.
 
     Raises:
         CompressError: a file cannot be read.
-        UsageError: a column is missing or of another kind, or a label is wrong; the row is named.
+        UsageError: a column is missing or of another type, or a label is wrong; the message names the row.
     """
     where = Path(expand(settings.path)).expanduser()
     shards = find_shards(settings.path, (".parquet",)) if settings.source == "parquet" else saved_shards(where)
@@ -51,7 +51,7 @@ def listing(settings: ArrowData) -> Listing:
     for number, (file, part) in enumerate(shards):
         of_file, labels, splits = _columns(file, changed_at(file), settings.image, settings.label, settings.split)
         if number and of_file != names:
-            raise UsageError(f"{file}: has other class names than {files[0]}")
+            raise UsageError(f"{file}: class names differ from those of {files[0]}")
         names = of_file
         starts.append(len(rows))
         rows += zip(_parts(file, part, splits, len(labels)), labels, strict=True)
@@ -60,11 +60,11 @@ def listing(settings: ArrowData) -> Listing:
         shard = bisect.bisect_right(starts, row) - 1
         return f"{files[shard].name}: row {row - starts[shard]}"
 
-    found = sort_out(rows, settings.classes or names, str(where), name)
-    return of_shards(
+    parts = sort_rows(rows, settings.classes or names, str(where), name)
+    return list_shards(
         where,
         files,
-        found,
+        parts,
         name,
         lambda kept: _images(files, starts, settings.image, kept),
         image=settings.image,
@@ -72,26 +72,26 @@ def listing(settings: ArrowData) -> Listing:
 
 
 def saved_shards(folder: Path) -> list[tuple[Path, str]]:
-    """Arrow files of a folder that `datasets` has saved to disk, each with its part: a `DatasetDict`, or one `Dataset`.
+    """Find the Arrow files of a `DatasetDict` or `Dataset` that `datasets` saved to disk, each with its part.
 
     Raises:
-        CompressError: its description cannot be read.
-        UsageError: it is no such folder, or has a split that is none of ours.
+        CompressError: the description of the folder cannot be read.
+        UsageError: the folder is not a saved dataset, or has a split of an unknown name.
     """
     if is_file(folder / "dataset_dict.json"):
         splits = _json(folder / "dataset_dict.json").get("splits")
         if not isinstance(splits, list) or len(set(map(str, splits))) != max(1, len(splits)):
-            raise CompressError(f"{folder / 'dataset_dict.json'} names no splits, each once")
+            raise CompressError(f"{folder / 'dataset_dict.json'}: expected a list of distinct splits")
         unknown = [str(split) for split in splits if str(split).lower() not in SPLIT_WORDS]
         if unknown:
-            raise UsageError(f"{folder}: has the split {few(unknown)}; allowed: train, validation, test or unlabeled")
+            raise UsageError(f"{folder}: unknown split {few(unknown)}; allowed: train, validation, test or unlabeled")
         folders = [(folder / split, SPLIT_WORDS[split.lower()]) for split in splits]
     elif is_file(folder / "state.json"):
         folders = [(folder, "train")]
     else:
         raise UsageError(
-            f"data.path: {folder} holds neither dataset_dict.json nor state.json, so it is no folder that `datasets` "
-            "has saved to disk"
+            f"data.path: {folder} has neither dataset_dict.json nor state.json; give a folder that `datasets` saved to "
+            "disk"
         )
     return [(file, part) for split, part in folders for file in _data_files(split)]
 
@@ -99,21 +99,21 @@ def saved_shards(folder: Path) -> list[tuple[Path, str]]:
 def _data_files(folder: Path) -> list[Path]:
     state = _json(folder / "state.json")
     if state.get("_indices_files") or state.get("_indices_data_files"):
-        raise UsageError(f"{folder}: is a selection of rows; save it again after `flatten_indices()`")
+        raise UsageError(f"{folder} is a selection of rows; save it again after `flatten_indices()`")
     rows = state.get("_data_files")
     names = [str(row.get("filename")) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     if len(set(names)) != max(1, len(names)) or any(Path(name).name != name or name == ".." for name in names):
-        raise CompressError(f"{folder / 'state.json'} names no data files beside it, each once")
+        raise CompressError(f"{folder / 'state.json'}: expected a list of distinct data files beside it")
     return [folder / name for name in names]
 
 
-def _json(file: Path) -> dict[str, Any]:
+def _json(file: Path) -> dict[str, object]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CompressError(f"{file} cannot be read: {first_line(error)}") from error
     if not isinstance(value, dict):
-        raise CompressError(f"{file} cannot be read: it holds no object")
+        raise CompressError(f"{file} cannot be read: expected a JSON object")
     return value
 
 
@@ -121,15 +121,15 @@ def _json(file: Path) -> dict[str, Any]:
 def _columns(
     file: Path, changed: int, image: str, label: str, split: str | None
 ) -> tuple[list[str] | None, list[Label], list[str | None]]:
-    """Class names of a shard, if its schema has any, and labels and splits of its rows. `changed` is for the cache."""
+    """Class names of a shard, if its schema has any, and labels and splits of its rows. `changed` keys the cache."""
     labels: list[Label] = []
     splits: list[str | None] = []
-    most = file.stat().st_size
+    size = file.stat().st_size
     with _opened(file) as shard:
         _check_columns(file, shard.schema, image, label, split)
         for batch in shard.batches([label] if split in (None, label) else [label, str(split)]):
-            if len(labels) + len(batch) > most:
-                raise CompressError(f"{file} cannot be read: it has more rows than its {most:,} bytes")
+            if len(labels) + len(batch) > size:
+                raise CompressError(f"{file} cannot be read: it has more rows than its {size:,} bytes")
             labels += batch.column(label).to_pylist()
             splits += batch.column(split).to_pylist() if split else []
         return _class_names(shard.schema, label), labels, splits
@@ -141,9 +141,7 @@ def _check_columns(file: Path, schema: pa.Schema, image: str, label: str, split:
     for column in (image, label, *([split] if split else [])):
         if schema.get_field_index(column) < 0:
             hint = did_you_mean(column, schema.names)
-            raise UsageError(
-                f"{file}: there is no column '{clean(column)}'{hint or ';'} there are: {few(schema.names)}"
-            )
+            raise UsageError(f"{file}: column '{clean(column)}' not found{hint or ';'} columns: {few(schema.names)}")
     kind = schema.field(image).type
     if not _holds_images(kind):
         raise UsageError(f"{file}: the column '{clean(image)}' is {kind}, not bytes or a struct that has `bytes`")
@@ -154,7 +152,7 @@ def _check_columns(file: Path, schema: pa.Schema, image: str, label: str, split:
 
 
 def columns_of(file: Path) -> tuple[list[str], list[str]]:
-    """Names of a shard's columns that can hold images, and of all."""
+    """Names of the columns of a shard that can hold images, and of all its columns."""
     with _opened(file) as shard:
         return [field.name for field in shard.schema if _holds_images(field.type)], list(shard.schema.names)
 
@@ -168,7 +166,7 @@ def _holds_images(kind: pa.DataType) -> bool:
 
 
 def _class_names(schema: pa.Schema, label: str) -> list[str] | None:
-    """Names that Hugging Face's `ClassLabel` keeps in the metadata of a schema."""
+    """Class names that Hugging Face's `ClassLabel` keeps in the metadata of a schema."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         names = features[label]["names"]
@@ -184,12 +182,12 @@ def _parts(file: Path, part: str, splits: Sequence[str | None], count: int) -> I
         own = SPLIT_WORDS.get(str(word).lower())
         if own is None:
             allowed = "train, validation, test or unlabeled"
-            raise UsageError(f"{file.name}: row {row}: '{clean(str(word))}' is no split; allowed: {allowed}")
+            raise UsageError(f"{file.name}: row {row}: unknown split '{clean(str(word))}'; allowed: {allowed}")
         yield own
 
 
 def _images(files: Sequence[Path], starts: Sequence[int], column: str, rows: Rows) -> Iterator[bytes]:
-    """Bytes of the images of rows, which rise; none where a row has none."""
+    """Contents of the images of rows in ascending order; empty for a row without an image."""
     wanted = iter(rows.tolist())
     row = next(wanted, None)
     for file, start in zip(files, starts, strict=True):
@@ -208,13 +206,13 @@ def _bytes(value: Any, place: str) -> bytes:
     if not isinstance(value, dict):
         return value or b""
     if value["bytes"] is None and value.get("path"):
-        raise UsageError(f"{place}: holds the path of an image and not its bytes; `source: csv` takes paths")
+        raise UsageError(f"{place}: has the path of an image instead of its bytes; use `source: csv` for paths")
     return value["bytes"] or b""
 
 
 @dataclass(frozen=True)
 class _Shard:
-    """An open shard: its schema, and its rows, some at a time."""
+    """An open shard: its schema, and its rows in batches of columns."""
 
     schema: pa.Schema
     batches: Callable[[list[str]], Iterable[pa.RecordBatch]]
@@ -228,21 +226,21 @@ def _opened(file: Path) -> Iterator[_Shard]:
     try:
         if file.suffix.lower() == ".parquet":
             with pq.ParquetFile(file) as table:
-                yield _Shard(table.schema_arrow, lambda columns: _whole(table.iter_batches(BLOCK, columns=columns)))
+                yield _Shard(table.schema_arrow, lambda columns: _validated(table.iter_batches(BLOCK, columns=columns)))
         else:
             with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
-                yield _Shard(stream.schema, lambda columns: _whole(batch.select(columns) for batch in stream))
+                yield _Shard(stream.schema, lambda columns: _validated(batch.select(columns) for batch in stream))
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise CompressError(f"{file} cannot be read: {first_line(error)}") from error
 
 
-def _whole(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Batches whose lengths and places lie within them: pyarrow takes them from the file as they are."""
+def _validated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Batches whose lengths and offsets are checked, which pyarrow takes from the file unchecked."""
     for batch in batches:
         batch.validate(full=True)
         yield batch
 
 
 SOURCE = file_source(
-    ArrowData, "Parquet files, or a saved Hugging Face dataset, with the images inside", listing, ("pyarrow",)
+    ArrowData, "Parquet files, or a saved Hugging Face dataset, with the images inside", list_arrow, ("pyarrow",)
 )

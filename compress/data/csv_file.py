@@ -1,4 +1,4 @@
-"""`csv`: a table of paths and labels, a line an image."""
+"""`csv`: a table of image paths and labels, one line per image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from compress.data.decoding import file_source
 from compress.data.image_io import is_file
-from compress.data.listing import SPLIT_WORDS, Label, Listing, of_files, sort_out
+from compress.data.listing import SPLIT_WORDS, Label, Listing, list_files, sort_rows
 from compress.recipe.data import TableData
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import clean, did_you_mean, few
@@ -28,12 +28,12 @@ class CsvData(TableData):
     image: str = Field("path", description="column of the paths")
 
 
-def listing(settings: CsvData) -> Listing:
-    """What the table names. An image is in it once.
+def list_csv(settings: CsvData) -> Listing:
+    """List the images of a table, each of which it may have once.
 
     Raises:
         CompressError: the file cannot be read.
-        UsageError: a line is wrong; it is named.
+        UsageError: a line is wrong; the message names it.
     """
     table = Path(expand(settings.path)).expanduser()
     files: list[Path] = []
@@ -43,29 +43,34 @@ def listing(settings: CsvData) -> Listing:
         place = f"{table}:{line}"
         file = table.parent / cells[settings.image]
         if not cells[settings.image]:
-            raise UsageError(f"{place}: has no path in the column {settings.image}")
+            raise UsageError(f"{place}: no path in the column {settings.image}")
         if file in lines:
-            raise UsageError(f"{place}: {clean(cells[settings.image])} is at line {lines[file]} already")
+            raise UsageError(f"{place}: {clean(cells[settings.image])} repeats line {lines[file]}; remove one")
         if not is_file(file):
             raise UsageError(
-                f"{place}: there is no file {clean(cells[settings.image])}; paths are relative to the CSV's folder"
+                f"{place}: file {clean(cells[settings.image])} not found; paths are relative to the folder of the CSV"
             )
         rows.append((_part(cells, settings, place), cells[settings.label]))
         files.append(file)
         lines[file] = line
-    found = sort_out(rows, settings.classes, str(table), lambda row: f"{table}:{lines[files[row]]}")
-    parts = {name: ([files[row] for row in kept], labels) for name, (kept, labels) in found.parts.items()}
-    return of_files(table, found.classes, parts, {})
+    by_part = sort_rows(rows, settings.classes, str(table), lambda row: f"{table}:{lines[files[row]]}")
+    parts = {name: ([files[row] for row in kept], labels) for name, (kept, labels) in by_part.parts.items()}
+    return list_files(table, by_part.classes, parts, {})
 
 
 def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Lines of a CSV with a header, each with its number. Cells are stripped, missing ones are empty.
+    """Yield the lines of a CSV with a header as (line number, cells by column). Missing cells are empty.
 
-    The delimiter is the one of `,`, `;`, tab and `|` that finds the column `image` in the header.
+    The delimiter is the one of `,`, `;`, tab and `|` with which the header has the column `image`.
+
+    Args:
+        table: The file.
+        image: Name of the column of image paths.
+        others: Names of other columns that must be there; None is skipped.
 
     Raises:
         CompressError: the file cannot be read.
-        UsageError: it is no CSV in UTF-8, or lacks a column.
+        UsageError: the file is not a CSV in UTF-8, or lacks a column.
     """
     text = _text(table)
     known = _headers(table, text)
@@ -74,7 +79,7 @@ def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tu
         if column is not None and column not in columns:
             there = few(columns)
             hint = did_you_mean(column, columns)
-            raise UsageError(f"{table}:1: there is no column '{clean(column)}'{hint or ';'} there are: {there}")
+            raise UsageError(f"{table}:1: column '{clean(column)}' not found{hint or ';'} columns: {there}")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=DELIMITERS[known.index(columns)], strict=True)
     try:
         next(reader)
@@ -82,25 +87,25 @@ def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tu
             if not any(cells):
                 continue
             if len(cells) > len(columns):
-                raise UsageError(f"{table}:{reader.line_num}: has {len(cells)} cells, the header {len(columns)}")
+                raise UsageError(f"{table}:{reader.line_num}: {len(cells)} cells, but the header has {len(columns)}")
             padded = [*cells, *[""] * (len(columns) - len(cells))]
             yield reader.line_num, {name: cell.strip() for name, cell in zip(columns, padded, strict=True)}
     except csv.Error as error:
-        raise UsageError(f"{table}:{reader.line_num}: is not valid CSV: {error}") from error
+        raise UsageError(f"{table}:{reader.line_num}: not valid CSV: {error}") from error
 
 
 def columns_of(table: Path) -> list[str]:
-    """Names of the columns, by the delimiter that makes the most of them."""
+    """Names of the columns, split by the delimiter that gives the most of them."""
     return max(_headers(table, _text(table)), key=len)
 
 
 def _headers(table: Path, text: str) -> list[list[str]]:
-    """The header as each delimiter divides it."""
+    """The header, split by each of the delimiters."""
     line = text.partition("\n")[0].rstrip("\r")
     try:
         return [next(csv.reader([line], delimiter=mark), []) for mark in DELIMITERS]
     except csv.Error as error:
-        raise UsageError(f"{table}:1: is not valid CSV: {error}") from error
+        raise UsageError(f"{table}:1: not valid CSV: {error}") from error
 
 
 def _text(table: Path) -> str:
@@ -112,7 +117,7 @@ def _text(table: Path) -> str:
         raise UsageError(f"data.path: {table} is a folder, not a CSV file") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{table}:{line}: is not UTF-8 text; save the table as UTF-8") from error
+        raise UsageError(f"{table}:{line}: not UTF-8 text; save the table as UTF-8") from error
     except OSError as error:
         raise CompressError(f"{table} cannot be read: {error.strerror}") from error
 
@@ -121,8 +126,8 @@ def _part(cells: dict[str, str], settings: CsvData, place: str) -> str:
     word = cells[settings.split] if settings.split else ""
     part = SPLIT_WORDS.get(word.lower() or "train")
     if part is None:
-        raise UsageError(f"{place}: '{clean(word)}' is no split; allowed: train, validation, test or unlabeled")
+        raise UsageError(f"{place}: unknown split '{clean(word)}'; allowed: train, validation, test or unlabeled")
     return part
 
 
-SOURCE = file_source(CsvData, "a CSV file of paths and labels", listing)
+SOURCE = file_source(CsvData, "a CSV file of paths and labels", list_csv)

@@ -1,4 +1,4 @@
-"""From a listing of images to arrays: what all sources of image files share."""
+"""From a listing of images to arrays: the part that all sources of image files share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Decoded:
-    """What became of a list of images: the part, and each that was none with the reason."""
+    """A decoded part, and the files that are not images, each with the reason."""
 
     part: Part
     broken: tuple[str, ...]
@@ -42,7 +42,7 @@ def file_source(
         listing = list_images(settings)
         has_test = "test" in listing.parts
         if not has_test and settings.test is None:
-            raise UsageError(f"{listing.where}: has no test images; `test: 0.2` in data cuts a fifth off for them")
+            raise UsageError(f"{listing.where}: no test images found; `test: 0.2` in data cuts a fifth off for them")
         _check_names(listing)
         validation, counts = "validation" in listing.parts, tuple(listing.counts("train"))
         return Contents(listing.fingerprint(cache), listing.classes, validation, counts, has_test)
@@ -57,15 +57,15 @@ def _check_names(listing: Listing) -> None:
     for name in listing.classes:
         try:
             name.encode()
-        except UnicodeEncodeError as error:  # it could not be written into any file
-            raise UsageError(f"{listing.where}: the class name '{clean(name)}' is no valid text") from error
+        except UnicodeEncodeError as error:  # it could not be written to any file
+            raise UsageError(f"{listing.where}: the class name '{clean(name)}' is not valid text") from error
 
 
 def _read(listing: Listing, settings: FileData, scratch: Path) -> Raw:
     """Decode all images into arrays below `scratch`.
 
     Raises:
-        CompressError: one is no image and the recipe refuses that, or no image of a class is left.
+        CompressError: a file is not an image and the recipe refuses such files, or a class has no images left.
     """
     decoded = {name: _decode_part(listing, name, settings, scratch) for name in listing.parts}
     for name, result in decoded.items():
@@ -85,8 +85,7 @@ def _decode_part(listing: Listing, name: str, settings: FileData, scratch: Path)
                 broken.append(printable(f"{listed.name(row)} ({pixels})"))
                 if settings.broken == "refuse":
                     raise CompressError(
-                        f"{listing.where}: {broken[0]} is no image that can be read; remove it, or set data.broken to "
-                        "skip"
+                        f"{listing.where}: {broken[0]} is not a readable image; remove it, or set data.broken to skip"
                     )
             else:
                 kept.append(row)
@@ -104,14 +103,23 @@ def _try(image: Path | bytes, side: int) -> Pixels | str:
 
 
 def in_blocks(
-    images: Iterator[Path | bytes], work: Callable[[Path | bytes], Result], advance: Callable[..., None]
+    images: Iterator[Path | bytes], function: Callable[[Path | bytes], Result], advance: Callable[..., None]
 ) -> Iterable[Result]:
-    """Results in order, a block at a time, so that no more than a block lies in memory; large images make it short."""
+    """Map a function over images in threads, block by block, so that at most one block is in memory.
+
+    Args:
+        images: Files or their contents.
+        function: Called on each image.
+        advance: Called with the number of images after each block.
+
+    Yields:
+        Results, in order.
+    """
     with ThreadPoolExecutor(THREADS) as pool, warnings.catch_warnings():
-        # Too many pixels are an error of ours; other warnings of PIL are about metadata.
+        # Images with too many pixels are refused anyway.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for block in _blocks(images):
-            results = list(pool.map(work, block))
+            results = list(pool.map(function, block))
             advance(len(block))
             yield from results
 
@@ -134,9 +142,9 @@ def _check_left(listing: Listing, name: str, result: Decoded) -> None:
     if labels is None:
         return
     counts = np.bincount(labels, minlength=len(listing.classes))
-    gone = [listing.classes[row] for row in np.flatnonzero(counts == 0)]
-    if gone:
+    lost = [listing.classes[row] for row in np.flatnonzero(counts == 0)]
+    if lost:
         raise CompressError(
-            f"{listing.where}: {listing.called.get(name, name)}: no image is left of {few(gone)}, as all files "
-            f"of it are broken: {result.broken[0]}"
+            f"{listing.where}: {listing.called.get(name, name)}: no images left of {few(lost)}, all of its files are "
+            f"broken: {result.broken[0]}"
         )

@@ -1,4 +1,4 @@
-"""Digests of files, remembered by (path, size, time of change), so that a second look reads no image."""
+"""Digests of files, cached by (path, size, modification time), so that a second key reads no image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ Known = dict[str, list[int | str]]
 
 
 def digests(files: Sequence[Path], cache: Path | None, what: str) -> list[str]:
-    """SHA-256 of each file, in the order of `files`.
+    """Compute the SHA-256 of each file, in the order of `files`.
+
+    Args:
+        files: The files.
+        cache: JSON file in which digests are kept, or None.
+        what: Name of the source, for the progress bar.
 
     Raises:
         CompressError: a file cannot be read.

@@ -1,4 +1,4 @@
-"""`image-folder`: `train/CLASS/`, `test/CLASS/`, and where they exist `val/CLASS/` and `unlabeled/`."""
+"""`image-folder`: `train/CLASS/`, `test/CLASS/`, and optionally `val/CLASS/` and `unlabeled/`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from compress.data.decoding import file_source
-from compress.data.listing import Listing, of_files
-from compress.data.tree import find
+from compress.data.listing import Listing, list_files
+from compress.data.tree import find_images
 from compress.recipe.data import FileData
 from compress.utils.resources import expand
 
@@ -18,15 +18,15 @@ class FolderData(FileData):
     source: Literal["image-folder"]
 
 
-def listing(settings: FolderData) -> Listing:
-    """What the folder holds.
+def list_folder(settings: FolderData) -> Listing:
+    """List the images of a folder.
 
     Raises:
-        CompressError: something cannot be read.
-        UsageError: it is not laid out as it should be; the line says where and what would be right.
+        CompressError: a file or folder cannot be read.
+        UsageError: the layout is wrong; the message says where and what is expected.
     """
-    tree = find(Path(expand(settings.path)).expanduser(), without_test=settings.test is not None)
-    return of_files(tree.root, tree.classes, tree.parts, tree.folders)
+    tree = find_images(Path(expand(settings.path)).expanduser(), without_test=settings.test is not None)
+    return list_files(tree.root, tree.classes, tree.parts, tree.folders)
 
 
-SOURCE = file_source(FolderData, "folders of images, one folder per class", listing)
+SOURCE = file_source(FolderData, "folders of images, one folder per class", list_folder)

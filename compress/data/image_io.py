@@ -1,4 +1,4 @@
-"""One image file to pixels, whatever its kind."""
+"""Decode one image file of any format to pixels."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from compress.utils.errors import CompressError
 ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif")
 )
-# The system's own complaints: the file may be a fine image, so it is never skipped for them.
-SYSTEM = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM)
+# Errors of the system: the file may be a fine image, so it is never skipped for them.
+SYSTEM_ERRORS = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM)
 
 _UNNAMED = re.compile(r"<_io\.BytesIO object at 0x[0-9a-f]+>")
 
 
 class BrokenImage(Exception):
-    """A file is no image; the text says why."""
+    """A file is not an image; the message says why."""
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; there is none of a name that no file can have.
+    """Whether a file exists; False for a name that no file can have.
 
     Raises:
-        CompressError: the system does not tell.
+        CompressError: the system refuses to answer.
     """
-    return _told(path, Path.is_file)
+    return _query(path, Path.is_file)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is such a folder, as `is_file`."""
-    return _told(path, Path.is_dir)
+    """Whether a folder exists; see `is_file`."""
+    return _query(path, Path.is_dir)
 
 
 def exists(path: Path) -> bool:
-    """Whether there is anything of this name, as `is_file`."""
-    return _told(path, Path.exists)
+    """Whether a file or folder exists; see `is_file`."""
+    return _query(path, Path.exists)
 
 
-def _told(path: Path, ask: Callable[[Path], bool]) -> bool:
+def _query(path: Path, test: Callable[[Path], bool]) -> bool:
     try:
-        return ask(path)
-    except ValueError:  # it holds a null character, or what is no text
+        return test(path)
+    except ValueError:  # a null character, or bytes that are not text
         return False
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
@@ -59,58 +59,61 @@ def _told(path: Path, ask: Callable[[Path], bool]) -> bool:
 
 
 def decode(image: Path | bytes, side: int) -> Pixels:
-    """Pixels uint8 `[3, side, side]` of the largest centred square, scaled by antialiased bicubic interpolation.
+    """Decode the largest centred square of an image, scaled by antialiased bicubic interpolation.
 
-    It is turned as its EXIF says; of an animation it is the first frame.
-    Transparent images are laid on white, as a page or a shop shows them; what lies under the transparency is chance.
+    The EXIF orientation is applied; of an animation, the first frame is taken. Transparent images are laid on white, as
+    a web page shows them, since the colours under the transparency are arbitrary.
 
     Args:
-        image: a file, or what stands in one.
-        side: of the square, in pixels.
+        image: A file, or its content.
+        side: Side of the square in pixels.
+
+    Returns:
+        Pixels uint8 `[3, side, side]`.
 
     Raises:
-        BrokenImage: it cannot be decoded, is truncated, or has more pixels than PIL deems safe.
-        CompressError: the system does not let it be read.
+        BrokenImage: the image cannot be decoded, is truncated, or has more pixels than PIL considers safe.
+        CompressError: the file may not be read.
     """
-    with opened(image) as found:
-        return pixels_of(found, side)
+    with open_image(image) as opened:
+        return pixels_of(opened, side)
 
 
 @contextmanager
-def opened(image: Path | bytes) -> Iterator[Image.Image]:
-    """The open image, whose size and mode are known and whose pixels are read on demand.
+def open_image(image: Path | bytes) -> Iterator[Image.Image]:
+    """Open an image; its size and mode are known, its pixels are read on demand.
 
     Raises:
-        BrokenImage: as `decode`, also for what is done to the image while it is open.
-        CompressError: the system does not let it be read.
+        BrokenImage: see `decode`; also raised for errors in the body of the `with` statement.
+        CompressError: the file may not be read.
     """
     if image == b"":
         raise BrokenImage("it is empty")
     try:
-        with Image.open(BytesIO(image) if isinstance(image, bytes) else image) as found:
-            if Image.MAX_IMAGE_PIXELS and found.width * found.height > Image.MAX_IMAGE_PIXELS:
-                raise BrokenImage(f"{found.width} x {found.height} pixels are more than {Image.MAX_IMAGE_PIXELS:,}")
-            yield found
+        with Image.open(BytesIO(image) if isinstance(image, bytes) else image) as opened:
+            if Image.MAX_IMAGE_PIXELS and opened.width * opened.height > Image.MAX_IMAGE_PIXELS:
+                raise BrokenImage(f"{opened.width} x {opened.height} pixels are more than {Image.MAX_IMAGE_PIXELS:,}")
+            yield opened
     except BrokenImage:
         raise
-    except Exception as error:  # PIL's decoders meet damaged bytes with a dozen kinds of exception
-        if isinstance(error, OSError) and error.errno in SYSTEM:
+    except Exception as error:  # PIL's decoders raise a dozen kinds of exception on damaged bytes
+        if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
             raise CompressError(f"{image!s} cannot be read: {error.strerror}") from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BrokenImage(_UNNAMED.sub("it", reason.replace(repr(str(image)), "it"))) from error
 
 
 def pixels_of(image: Image.Image, side: int) -> Pixels:
-    """The same pixels of an image that is open already.
+    """Return the pixels of an open image as `decode` does.
 
     Raises:
-        BrokenImage: its values have no known range. PIL's own errors come through where it is decoded only now.
+        BrokenImage: the range of its values is unknown. PIL's own errors pass through if it is decoded only now.
     """
     return np.asarray(_square(_rgb(ImageOps.exif_transpose(image)), side)).transpose(2, 0, 1)
 
 
 def _square(image: Image.Image, side: int) -> Image.Image:
-    """Scale the centred square to `side`. The square is cut first, so that a sliver does not become a giant."""
+    """Scale the centred square to `side`, cropping first, so that a sliver does not become huge."""
     short = min(image.size)
     left, top = (image.width - short) / 2, (image.height - short) / 2
     if image.size == (side, side):
@@ -122,7 +125,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _sixteen_bits(image).convert("RGB")
     if image.mode == "F":
-        raise BrokenImage("floating-point pixels have no known range")
+        raise BrokenImage("floating-point pixels of unknown range")
     if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
         colour = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", colour.size, "white"), colour).convert("RGB")
@@ -130,8 +133,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _sixteen_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits (`I;16`, and `I` where PIL widens it) to 8. PIL's own conversion would clip it to white."""
+    """Convert 16-bit grey (`I;16`, or `I` where PIL widens it) to 8 bits; PIL's own conversion clips it to white."""
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 0xFFFF:
-        raise BrokenImage("grey values lie outside 16 bits")
+        raise BrokenImage("grey values outside of 16 bits")
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))

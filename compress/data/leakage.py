@@ -1,23 +1,24 @@
-"""Images that two splits share: what is learnt from may not be what accuracy is measured on."""
+"""Leakage: images that two splits share, so that accuracy is measured on images that were trained on."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from compress.data.prepared import BLOCK, ImageData
-from compress.data.source import Pixels, StoreLike
+from compress.data.source import Pixels
+from compress.store.store import Store
 from compress.utils.console import task
 from compress.utils.errors import UsageError
 from compress.utils.hashing import key_of
 from compress.utils.messages import clean
 
-VERSION = 1  # of what is looked for in the same data
+VERSION = 1  # of the search; part of the store key
 PAIRS = (
     ("test", "train"),
     ("test", "unlabeled"),
@@ -27,58 +28,71 @@ PAIRS = (
 )
 ALLOW = "overlap"
 
-Record = dict[str, Any]
 
+@dataclass(frozen=True)
+class Overlap:
+    """Images that two splits share.
 
-def overlaps(data: ImageData, store: StoreLike) -> list[Record]:
-    """Which splits share images, pixel by pixel: found once for the same data, and kept in the store.
-
-    Returns:
-        `{split, other, images, first}` of each pair of splits that shares any: how many images of `split` are in
-        `other` too, and the row numbers of the first one in both.
+    Attributes:
+        split: Name of a split.
+        other: Name of the split that has images of it, too.
+        images: How many images of `split` are in `other`.
+        first: Rows of the first shared image in `split` and in `other`.
     """
+
+    split: str
+    other: str
+    images: int
+    first: tuple[int, int]
+
+
+def find_overlaps(data: ImageData, store: Store) -> list[Overlap]:
+    """Find the pairs of splits that share images, pixel by pixel; the result is kept in the store."""
     key = key_of(kind="overlap", version=VERSION, data=data.key)
-    folder, _ = store.get(key, "the look for images in two splits", lambda work: _write(data, work))
-    return json.loads((folder / "overlap.json").read_text())  # type: ignore[no-any-return]
+    folder, _ = store.get(key, "the look for images in two splits", lambda target: _write(data, target))
+    rows = json.loads((folder / "overlap.json").read_text())
+    return [Overlap(**{**row, "first": tuple(row["first"])}) for row in rows]
 
 
-def refuse_in_test(found: list[Record], classes: tuple[str, ...], data: ImageData) -> None:
-    """Refuse test images that are learnt from, or that something is chosen on.
+def refuse_test_overlap(overlaps: Sequence[Overlap], data: ImageData) -> None:
+    """Refuse test images that are also in a split used for training or selection.
 
     Raises:
-        UsageError: there are some; the line says how many, which, and what to do.
+        UsageError: there are such images; the message says how many, which, and what to do.
     """
-    for record in found:
-        if record["split"] == "test":
-            row, other = record["first"]
+    for overlap in overlaps:
+        if overlap.split == "test":
+            row, other = overlap.first
             assert data.test.labels is not None
-            name = clean(classes[int(data.test.labels[row])])
+            name = clean(data.classes[int(data.test.labels[row])])
             raise UsageError(
-                f"data: {_said(record, len(data.test))}, so accuracy on it is worthless; the first is image {row} of "
-                f"test ({name}) and image {other} of {record['other']}, counted from 0 in the order of the files; "
-                "remove them, or say `allow: [overlap]` at the top of the recipe"
+                f"data: {_describe(overlap, data)}, so accuracy on test is meaningless; the first is image {row} of "
+                f"test ({name}) and image {other} of {overlap.other}, counted from 0 in the order of the files; "
+                "remove them, or set `allow: [overlap]` at the top of the recipe"
             )
 
 
-def remarks(found: list[Record], data: ImageData) -> list[str]:
-    """What a reader must know of overlaps that are no reason to stop, one sentence each."""
+def overlap_remarks(overlaps: Sequence[Overlap], data: ImageData) -> list[str]:
+    """Describe overlaps that are allowed, one sentence each."""
     meaning = {
-        "test": "the accuracy there is too high, by how much is not known",
-        "validation": "what was chosen on validation was partly chosen on what was learnt",
+        "test": "the accuracy there is too high by an unknown amount",
+        "validation": "selection on validation was partly on images that were trained on",
     }
-    return [f"{_said(r, len(getattr(data, r['split'])))}: {meaning[r['split']]}." for r in found]
+    return [f"{_describe(overlap, data)}: {meaning[overlap.split]}." for overlap in overlaps]
 
 
-def _said(record: Record, of: int) -> str:
-    verb = "is" if record["images"] == 1 else "are"
-    return f"{record['images']:,} of the {of:,} {record['split']} images {verb} in {record['other']} too"
+def _describe(overlap: Overlap, data: ImageData) -> str:
+    verb = "is" if overlap.images == 1 else "are"
+    total = len(getattr(data, overlap.split))
+    return f"{overlap.images:,} of the {total:,} {overlap.split} images {verb} in {overlap.other} too"
 
 
-def _write(data: ImageData, work: Path) -> None:
-    (work / "overlap.json").write_text(json.dumps(list(_shared(data)), indent=1))
+def _write(data: ImageData, folder: Path) -> None:
+    rows = [asdict(overlap) for overlap in _shared(data)]
+    (folder / "overlap.json").write_text(json.dumps(rows, indent=1))
 
 
-def _shared(data: ImageData) -> Iterator[Record]:
+def _shared(data: ImageData) -> Iterator[Overlap]:
     names = list(dict.fromkeys(name for pair in PAIRS for name in pair))
     with task("images in two splits", sum(len(getattr(data, name)) for name in names)) as advance:
         digests = {name: list(_digests(getattr(data, name).images, advance)) for name in names}
@@ -86,11 +100,10 @@ def _shared(data: ImageData) -> Iterator[Record]:
         there = {digest: row for row, digest in reversed(list(enumerate(digests[other])))}
         rows = [row for row, digest in enumerate(digests[split]) if digest in there]
         if rows:
-            first = [rows[0], there[digests[split][rows[0]]]]
-            yield {"split": split, "other": other, "images": len(rows), "first": first}
+            yield Overlap(split, other, len(rows), (rows[0], there[digests[split][rows[0]]]))
 
 
-def _digests(images: Pixels, advance: Any) -> Iterator[bytes]:
+def _digests(images: Pixels, advance: Callable[..., None]) -> Iterator[bytes]:
     for start in range(0, len(images), BLOCK):
         block = np.ascontiguousarray(images[start : start + BLOCK])
         for pixels in block:

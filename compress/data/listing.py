@@ -1,4 +1,4 @@
-"""Which images a source of files holds, whatever packs them: the parts in order, their labels, and how to read each."""
+"""Listings of image sources, however the images are packed: parts in order, labels, and how to read each image."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ SPLIT_WORDS = {
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("unlabeled", "unlabelled", "unsupervised"), "unlabeled"),
 }
-"""What a split may be called, and the part that it is."""
-MAX_DIGITS = 100  # of a label that is a number
+"""Part of each name that a split may have."""
+MAX_DIGITS = 100  # of a numeric label
 Rows = NDArray[np.int64]
 Label = str | int | None
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedPart:
     """The images of one part, in order.
 
     Attributes:
+        count: Number of images.
         labels: int64 `[count]`, or None for unlabelled images.
-        name: what messages call the image of a row.
-        items: every n-th of the images, one after the other, each a file or the bytes of one; may be called again.
+        name: Name of the image of a row, for messages.
+        items: Iterate over every n-th image, each a file or its content; may be called repeatedly.
     """
 
     count: int
@@ -52,27 +53,29 @@ class Listing:
     """The images of a source, before any is decoded.
 
     Attributes:
-        where: the source's path, for messages.
-        fingerprint: what stands for bytes and labels of all images; takes the cache of digests.
-        called: the source's own name of each part, where that is another.
+        where: Path of the source, for messages.
+        classes: Names of the classes, in the order of the labels.
+        parts: The images of each part, in the order in which parts are listed.
+        fingerprint: Digest of the bytes and labels of all images; takes the file that caches digests of files.
+        called: The source's own name of a part, where it differs.
     """
 
     where: str
     classes: tuple[str, ...]
-    parts: dict[str, Listed]
+    parts: dict[str, ListedPart]
     fingerprint: Callable[[Path | None], str]
     called: dict[str, str]
 
     def counts(self, part: str) -> list[int]:
-        """Images of each class."""
+        """Number of images of each class."""
         labels = self.parts[part].labels
         counts = np.zeros(0, np.int64) if labels is None else labels
         return [int(count) for count in np.bincount(counts, minlength=len(self.classes))]
 
 
 @dataclass(frozen=True)
-class Sorted:
-    """Rows of a table, sorted out: the rows of each part, in order, and the labels of those that have them."""
+class SortedRows:
+    """Rows of a table by part, in order, with the labels of each part that has them."""
 
     classes: tuple[str, ...]
     parts: dict[str, tuple[Rows, Labels | None]]
@@ -90,10 +93,10 @@ def list_images(settings: FileData) -> Listing:
     return source.list_images(settings)
 
 
-def of_files(
+def list_files(
     where: Path, classes: tuple[str, ...], parts: dict[str, tuple[list[Path], Labels | None]], called: dict[str, str]
 ) -> Listing:
-    """A listing of image files; where they lie and what they are called does not matter to its fingerprint."""
+    """Make a listing of image files; its fingerprint does not depend on their paths."""
 
     def fingerprint(cache: Path | None) -> str:
         files = [file for files, _ in parts.values() for file in files]
@@ -108,91 +111,98 @@ def of_files(
     return Listing(str(where), classes, listed, fingerprint, called)
 
 
-def _files(where: Path, files: list[Path], labels: Labels | None) -> Listed:
+def _files(where: Path, files: list[Path], labels: Labels | None) -> ListedPart:
     folder = where if where.is_dir() else where.parent
 
     def name(row: int) -> str:
         return str(files[row].relative_to(folder) if files[row].is_relative_to(folder) else files[row])
 
-    return Listed(len(files), labels, name, lambda every: iter(files[::every]))
+    return ListedPart(len(files), labels, name, lambda every: iter(files[::every]))
 
 
-def of_shards(
+def list_shards(
     where: Path,
     shards: Sequence[Path],
-    found: Sorted,
+    rows: SortedRows,
     name: Callable[[int], str],
     items: Callable[[Rows], Iterator[bytes]],
     **settings: str | None,
 ) -> Listing:
-    """A listing of images that lie in shards, row after row; its fingerprint is of whole shards and of what is read.
+    """Make a listing of images in shards, row after row; its fingerprint covers whole shards and the rows of each part.
 
     Args:
-        where: the source's path.
-        shards: the files, in the order of their rows.
-        found: which rows make which part.
-        name: what messages call a row.
-        items: the bytes of rows, which rise.
-        settings: what else decides which bytes are images and labels.
+        where: Path of the source.
+        shards: The files, in the order of their rows.
+        rows: Rows of each part.
+        name: Name of a row, for messages.
+        items: Contents of the images of rows, given in ascending order.
+        settings: Other settings that decide which bytes are images and labels.
     """
 
     def fingerprint(cache: Path | None) -> str:
-        rows = {
+        digest = {
             part: [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays if array is not None]
-            for part, arrays in found.parts.items()
+            for part, arrays in rows.parts.items()
         }
-        return key_of(classes=found.classes, shards=digests(shards, cache, where.name), rows=rows, settings=settings)
+        return key_of(classes=rows.classes, shards=digests(shards, cache, where.name), rows=digest, settings=settings)
 
-    def listed(rows: Rows, labels: Labels | None) -> Listed:
-        return Listed(len(rows), labels, lambda row: name(int(rows[row])), lambda every: items(rows[::every]))
+    def listed(own: Rows, labels: Labels | None) -> ListedPart:
+        return ListedPart(len(own), labels, lambda row: name(int(own[row])), lambda every: items(own[::every]))
 
-    parts = {part: listed(*arrays) for part, arrays in found.parts.items()}
-    return Listing(str(where), found.classes, parts, fingerprint, {})
+    parts = {part: listed(*arrays) for part, arrays in rows.parts.items()}
+    return Listing(str(where), rows.classes, parts, fingerprint, {})
 
 
-def sort_out(
+def sort_rows(
     rows: Iterable[tuple[str, Label]], classes: Sequence[str] | None, where: str, name: Callable[[int], str]
-) -> Sorted:
-    """Sort rows `(part, label)` into parts, and turn labels into numbers.
+) -> SortedRows:
+    """Sort rows `(part, label)` into parts, and map labels to class indices.
 
-    A train image without a label is an unlabelled one; -1 is no label. Whole numbers are places in `classes`, and so is
-    text that is a number and no name. Without `classes`, they are the train labels, numbers by size, text by letters.
+    A train row without a label, or with -1, is unlabelled. Whole numbers, and text that is a number but not a class
+    name, are indices into `classes`. Without `classes`, the classes are the distinct train labels in numerical or
+    alphabetical order.
+
+    Args:
+        rows: `(part, label)` of each row.
+        classes: Names of the classes, or None.
+        where: Path of the source, for messages.
+        name: Name of a row, for messages.
 
     Raises:
-        UsageError: a label is of no class, a class has no image, or there are fewer than two classes.
+        UsageError: a label is not one of the classes, a class has no images, or there are fewer than two classes.
     """
     parts: dict[str, list[tuple[int, Label]]] = {}
     for row, (part, label) in enumerate(rows):
         known = None if label in ("", -1, "-1") else label
         if known is None and part in ("validation", "test"):
-            raise UsageError(f"{name(row)}: has no label, which a {part} image needs")
+            raise UsageError(f"{name(row)}: a {part} image needs a label")
         parts.setdefault("unlabeled" if known is None else part, []).append((row, known))
     train = [label for _, label in parts.get("train", []) if label is not None]
     if not train:
-        raise UsageError(f"{where}: has no labelled train images")
+        raise UsageError(f"{where}: no labelled train images found")
     names = tuple(classes) if classes else _names(train)
     if len(set(names)) < max(2, len(names)):
-        raise UsageError(f"{where}: needs two or more classes, each once, and has {few(names)}")
+        raise UsageError(f"{where}: expected two or more classes without repetition, found {few(names)}")
     numbers = {label: number for number, label in enumerate(names)}
     listed: dict[str, tuple[Rows, Labels | None]] = {}
     for part in (part for part in PARTS if part in parts):
         labels = None
         if part != "unlabeled":
             labels = np.array([_number(label, numbers, row, name, classes) for row, label in parts[part]], np.int64)
-            gone = [names[number] for number in np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)]
-            if gone:
-                raise UsageError(f"{where}: has no {part} image of {few(gone)}; each class needs one at least")
+            absent = [names[number] for number in np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)]
+            if absent:
+                raise UsageError(f"{where}: no {part} image of {few(absent)}; every class needs at least one")
         listed[part] = (np.array([row for row, _ in parts[part]], np.int64), labels)
-    return Sorted(names, listed)
+    return SortedRows(names, listed)
 
 
 def is_number(text: str) -> bool:
-    """Whether text is a whole number, of no more digits than one is read from."""
+    """Whether text is a whole number of at most `MAX_DIGITS` digits."""
     return text.isdecimal() and len(text) <= MAX_DIGITS
 
 
 def _names(labels: list[str | int]) -> tuple[str, ...]:
-    """Names of classes from the labels of train images."""
+    """Class names from the labels of train images."""
     words = {str(label) for label in labels}
     if all(is_number(word) for word in words):
         return tuple(sorted(words, key=lambda word: (int(word), word)))
@@ -207,4 +217,4 @@ def _number(
         return numbers[word]
     if classes and is_number(word) and int(word) < len(numbers):
         return int(word)
-    raise UsageError(f"{name(row)}: the label '{clean(word)}' is none of the classes {few(numbers)}")
+    raise UsageError(f"{name(row)}: the label '{clean(word)}' is not one of the classes {few(numbers)}")

@@ -1,4 +1,4 @@
-"""Images as memory-mapped arrays: decoded once into the store, whatever the source."""
+"""Prepared data: the images of any source as memory-mapped arrays, decoded once into the store."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from typing import BinaryIO
 import numpy as np
 
 from compress import registry
-from compress.data.source import Labels, Pixels, StoreLike
+from compress.data.source import Labels, Pixels
 from compress.data.sources import data_key
-from compress.data.splits import Pieces, share_out
-from compress.recipe.data import Data, FileData
+from compress.data.splits import Pieces, split_parts
+from compress.recipe.data import DataSection, FileData
+from compress.store.store import Store
 from compress.utils.console import say, task
 
 SPLITS = ("train", "unlabeled", "validation", "test")
-BLOCK = 256  # images that are copied at once
+BLOCK = 256  # images copied at once
 
 
 @dataclass(frozen=True)
 class Split:
     """Images uint8 `[n, 3, H, W]`, memory-mapped, read-only; labels int64 `[n]`, or None where there are none.
 
-    Images lie in the order of their source: for folders, class after class. Shuffle before taking the first few.
+    Images are in the order of their source, class after class for folders: shuffle before taking the first n.
     """
 
     images: Pixels
@@ -37,7 +38,19 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A whole data set. `unlabeled` may be empty; `skipped` counts the files that were no images."""
+    """A prepared data set.
+
+    Attributes:
+        name: Name of the source, or of its folder.
+        classes: Names of the classes, in the order of the labels.
+        resolution: Side of the stored images in pixels.
+        train: Labelled train images.
+        unlabeled: Images whose labels are hidden or unknown; may be empty.
+        validation: Labelled validation images.
+        test: Labelled test images.
+        key: Key of the data in the store.
+        skipped: Number of files that were not images.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -50,16 +63,16 @@ class ImageData:
     skipped: int
 
 
-def prepare(settings: Data, store: StoreLike, seed: int) -> ImageData:
-    """Images of the source that `settings` names, taken from the store, or decoded into it.
+def prepare(settings: DataSection, store: Store, seed: int) -> ImageData:
+    """Return the images of a source from the store, decoding them into it first if necessary.
 
     Raises:
-        CompressError: images cannot be read, or are not there.
-        UsageError: the source is not laid out as it should be, or has too few labels for the settings.
+        CompressError: images cannot be read or are missing.
+        UsageError: the layout of the source is wrong, or it has too few labels for the settings.
     """
     name = Path(settings.path).resolve().name if isinstance(settings, FileData) else settings.source
     key = data_key(settings, seed, store.root / "fingerprints.json")
-    folder, _ = store.get(key, f"images of {name}", lambda work: _decode(settings, seed, work))
+    folder, _ = store.get(key, f"images of {name}", lambda target: _decode(settings, seed, target))
     about = json.loads((folder / "data.json").read_text())
     splits = {split: _open(folder, split) for split in SPLITS}
     return ImageData(
@@ -67,25 +80,25 @@ def prepare(settings: Data, store: StoreLike, seed: int) -> ImageData:
     )
 
 
-def _decode(settings: Data, seed: int, work: Path) -> None:
-    scratch = work / "scratch"
-    shutil.rmtree(scratch, ignore_errors=True)  # what a killed run left may be half an array
+def _decode(settings: DataSection, seed: int, folder: Path) -> None:
+    scratch = folder / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)  # a killed run may have left half an array
     scratch.mkdir()
     raw = registry.source(settings.source).read(settings, scratch)
     if raw.skipped:
-        files = "file is" if len(raw.skipped) == 1 else "files are"
-        say(f"data: {len(raw.skipped)} {files} no image and skipped: {', '.join(raw.skipped[:3])}")
-    for split, pieces in share_out(raw, settings, seed).items():
-        _write(work, split, pieces)
+        files = "file that is not an image" if len(raw.skipped) == 1 else "files that are not images"
+        say(f"data: skipped {len(raw.skipped)} {files}: {', '.join(raw.skipped[:3])}")
+    for split, pieces in split_parts(raw, settings, seed).items():
+        _write(folder, split, pieces)
     about = {"classes": raw.classes, "resolution": raw.train.images.shape[-1], "skipped": raw.skipped}
-    (work / "data.json").write_text(json.dumps(about, indent=1))
+    (folder / "data.json").write_text(json.dumps(about, indent=1))
 
 
-def _write(work: Path, split: str, pieces: Pieces) -> None:
+def _write(folder: Path, split: str, pieces: Pieces) -> None:
     """Write a split as `.npy` in blocks, so that memory stays flat however many images there are."""
     total = sum(len(rows) for _, rows in pieces)
     shape = (total, *pieces[0][0].images.shape[1:])
-    with (work / f"images-{split}.npy").open("wb") as file, task(f"images: {split}", total) as advance:
+    with (folder / f"images-{split}.npy").open("wb") as file, task(f"images: {split}", total) as advance:
         _write_header(file, shape)
         for part, rows in pieces:
             for start in range(0, len(rows), BLOCK):
@@ -95,7 +108,7 @@ def _write(work: Path, split: str, pieces: Pieces) -> None:
     if split != "unlabeled":
         part, rows = pieces[0]
         assert part.labels is not None
-        np.save(work / f"labels-{split}.npy", part.labels[rows])
+        np.save(folder / f"labels-{split}.npy", part.labels[rows])
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
@@ -107,7 +120,7 @@ def _open(folder: Path, split: str) -> Split:
     labels = folder / f"labels-{split}.npy"
     try:
         images = np.load(path, mmap_mode="r")
-    except ValueError:  # no bytes cannot be mapped: a split without images
+    except ValueError:  # an empty file cannot be mapped: a split without images
         images = np.load(path)
         images.flags.writeable = False
     return Split(images, np.load(labels, mmap_mode="r") if labels.exists() else None)

@@ -1,4 +1,4 @@
-"""From stored pixels to what a network takes in."""
+"""Preprocessing: from stored pixels to the input of a network."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resize the shorter side with antialiasing, cut the centre, normalise: as OpenCLIP and torchvision do with PIL.
+    """Resize the shorter side with antialiasing, crop the centre, normalise: as OpenCLIP and torchvision do with PIL.
 
     Attributes:
-        resolution: side in pixels of what comes out.
-        mean: of each channel, on the scale 0 to 1.
-        std: of each channel, on the scale 0 to 1.
-        interpolation: of the resize.
+        resolution: Side of the output in pixels.
+        mean: Mean of each channel, on the scale 0 to 1.
+        std: Standard deviation of each channel, on the scale 0 to 1.
+        interpolation: Interpolation of the resize.
     """
 
     resolution: int
@@ -29,18 +29,18 @@ class Preprocess:
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Prepare a batch on its own device: uint8 `[b, 3, h, w]` to float32 `[b, 3, resolution, resolution]`."""
+        """Preprocess a batch on its own device: uint8 `[b, 3, h, w]` to float32 `[b, 3, resolution, resolution]`."""
         pixels = self._square(images.float())
         scale, offset = _affine(self.mean, self.std, pixels.device)
         return pixels * scale + offset
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, from which `from_dict` makes the same again."""
+        """Convert to plain data; the inverse of `from_dict`."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
-        """Make one from what `to_dict` gave, or its JSON."""
+        """Create from the result of `to_dict`, or its JSON."""
         return cls(
             resolution=int(values["resolution"]),
             mean=_three(values["mean"]),
@@ -54,7 +54,7 @@ class Preprocess:
         if short != side:
             # The longer side is rounded down, as torchvision's Resize does.
             size = int(side * height / short), int(side * width / short)
-            # PIL resizes rows, then columns, and has whole numbers from 0 to 255 after each.
+            # PIL resizes rows, then columns, and rounds to 0 to 255 after each.
             pixels = self._resized(self._resized(pixels, height, size[1]), *size)
             height, width = size
         top, left = round((height - side) / 2), round((width - side) / 2)
@@ -68,7 +68,7 @@ class Preprocess:
 
 @cache
 def _affine(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Factor and summand `[3, 1, 1]` that turn 0 to 255 into normalised values."""
+    """Scale and offset `[3, 1, 1]` that map 0 to 255 to normalised values."""
     means, stds = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (mean, std))
     return (1 / (255 * stds)).float().to(device), (-means / stds).float().to(device)
 

@@ -1,4 +1,4 @@
-"""Files that hold many images each: which there are, and to which split each belongs."""
+"""Shards, files of many images each: which there are, and which split each belongs to."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 def find_shards(path: str, endings: tuple[str, ...]) -> list[tuple[Path, str]]:
-    """Shards in order, each with its part.
+    """Find shards, in order, each with its part.
+
+    The split is a word in the name of the file, or of a folder between it and `path`: `train-000.tar`, `test/000.tar`.
+    If no name has one, all shards are train.
 
     Args:
-        path: a file, a folder, or a pattern: `{000..007}` and `{train,test}` stand for several names, `*` for any.
-        endings: of the names of shards, lower case.
-
-    The split is a word of the file's name, or of a folder between it and `path`: `train-000.tar`, `test/000.tar`. Where
-    no name has one, all are train.
+        path: A file, a folder, or a pattern: `{000..007}` and `{train,test}` stand for several names, `*` for any.
+        endings: Extensions of shards, lower case.
 
     Raises:
         CompressError: a folder cannot be read.
-        UsageError: there is no shard, or only some of them have a split.
+        UsageError: no shard is found, or only some of them have a split.
     """
     given = Path(expand(path)).expanduser()
     if is_folder(given):
         shards = [(shard, str(shard.relative_to(given))) for shard in _below(given, endings)]
         if not shards:
-            raise UsageError(f"data.path: {given} holds no file that ends in {' or '.join(endings)}")
+            raise UsageError(f"data.path: {given}: no file with the extension {' or '.join(endings)} found")
     elif is_file(given):
         shards = [(given, given.name)]
     else:
@@ -48,17 +48,17 @@ def find_shards(path: str, endings: tuple[str, ...]) -> list[tuple[Path, str]]:
         without = [shard.name for shard, part in known if not part]
         if without:
             raise UsageError(
-                f"data.path: {given}: there is no split in the name of {few(without)}, as in others: train, "
+                f"data.path: {given}: no split in the name of {few(without)}, though others have one; rename to train, "
                 "validation, test or unlabeled"
             )
     return [(shard, part or "train") for shard, part in known]
 
 
 def changed_at(file: Path) -> int:
-    """When a shard was written last, in nanoseconds.
+    """Modification time of a shard in nanoseconds.
 
     Raises:
-        CompressError: there is none, or it cannot be read.
+        CompressError: the file does not exist or cannot be read.
     """
     try:
         return file.stat().st_mtime_ns
@@ -82,7 +82,7 @@ def _below(folder: Path, endings: tuple[str, ...]) -> list[Path]:
 
 
 def _alternatives(pattern: str) -> Iterator[str]:
-    """Names that a pattern with braces stands for."""
+    """Expand the braces of a pattern."""
     match = _BRACES.search(pattern)
     if not match:
         yield pattern
@@ -96,19 +96,19 @@ def _words(inside: str, pattern: str) -> list[str]:
     if not dots:
         return inside.split(",")
     if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < int(first) + MAX_SHARDS):
-        raise UsageError(f"data.path: {pattern}: {{{inside}}} should be two rising numbers, such as {{000..007}}")
+        raise UsageError(f"data.path: {pattern}: {{{inside}}} must be two ascending numbers, such as {{000..007}}")
     return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
 
 
 def _matches(name: str) -> list[str]:
-    found = sorted(glob.glob(name)) if re.search(r"[*?\[]", name) and not exists(Path(name)) else [name]  # noqa: PTH207 - Path.glob takes no absolute pattern
-    if not found or not all(is_file(Path(file)) for file in found):
-        raise UsageError(f"data.path: there is no file {name}")
-    return found
+    files = sorted(glob.glob(name)) if re.search(r"[*?\[]", name) and not exists(Path(name)) else [name]  # noqa: PTH207 - Path.glob takes no absolute pattern
+    if not files or not all(is_file(Path(file)) for file in files):
+        raise UsageError(f"data.path: file {name} not found")
+    return files
 
 
 def _split(name: str) -> str | None:
-    """The part whose word is nearest to the end of a path."""
+    """Part of the last split word in a path, or None."""
     for part in reversed(Path(name).parts):
         for word in reversed(re.findall(r"[a-z]+", part.lower())):
             if word in SPLIT_WORDS:

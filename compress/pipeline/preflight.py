@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.data.leakage import ALLOW, overlaps, refuse_in_test, remarks
+from compress.data.leakage import ALLOW, find_overlaps, overlap_remarks, refuse_test_overlap
 from compress.data.prepared import ImageData
 from compress.deployment.runtimes import require
 from compress.recipe.schema import Recipe
@@ -54,10 +54,10 @@ def check_data(recipe: Recipe, data: ImageData, store: Store) -> list[str]:
     """
     for stage in recipe.stages:
         kind_of(stage).check_data(data)
-    shared = overlaps(data, store)
+    shared = find_overlaps(data, store)
     if ALLOW not in recipe.allow:
-        refuse_in_test(shared, data.classes, data)
-    return [*_missing_classes(data), *remarks(shared, data)]
+        refuse_test_overlap(shared, data)
+    return [*_missing_classes(data), *overlap_remarks(shared, data)]
 
 
 def _missing_classes(data: ImageData) -> list[str]:

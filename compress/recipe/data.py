@@ -1,14 +1,11 @@
-"""The data section of a recipe: what its sources have in common, and the union of all of them."""
+"""The data section of a recipe: the parts that sources have in common. Each source declares its own section."""
 
 from __future__ import annotations
 
-import functools
-import operator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from compress import registry
 from compress.recipe.base import Fraction, Section
 
 
@@ -73,15 +70,3 @@ class TableData(LabelledData):
 
     label: str = Field("label", description="column of the labels: text, or whole numbers from 0")
     split: str | None = Field(None, description="column that says train, validation, test or unlabeled")
-
-
-def source_sections() -> Any:
-    """Union of the sections of all data sources."""
-    return functools.reduce(operator.or_, dict.fromkeys(registry.source(name).section for name in registry.SOURCES))
-
-
-if TYPE_CHECKING:
-    Data = DataSection
-else:  # last in this file, as the modules of the sources import what is above
-    Data = Annotated[source_sections(), Field(discriminator="source")]
-"""The data section of a recipe; each source in `compress.registry.SOURCES` declares its own."""

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from compress.recipe.base import Identifier, Section
-from compress.recipe.data import Data, source_sections
 from compress.recipe.measure import Measure
+from compress.recipe.sources import Data, source_sections
 from compress.recipe.stage import AnyStage, StageSection
 from compress.recipe.worth import Worth
 from compress.registry import SOURCES, STAGES

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.decoding import in_blocks
-from compress.data.image_io import BrokenImage, opened, pixels_of
-from compress.data.listing import Listed, list_images
-from compress.data.splits import check, left_of_test
+from compress.data.image_io import BrokenImage, open_image, pixels_of
+from compress.data.listing import ListedPart, list_images
+from compress.data.splits import check_counts, counts_after_test
 from compress.recipe.data import FileData
 from compress.utils.console import task
 from compress.utils.errors import CompressError, printable
@@ -114,7 +114,7 @@ def survey_images(settings: FileData) -> Survey:
 def _inspect(image: Path | bytes) -> tuple[str, tuple[int, int], bool] | str:
     """Return an image's digest, its size and whether it is grey; or why it cannot be read."""
     try:
-        with opened(image) as decoded:
+        with open_image(image) as decoded:
             size = decoded.size
             pixels = pixels_of(decoded, COMPARE_SIDE).astype(int)
     except BrokenImage as error:
@@ -124,7 +124,7 @@ def _inspect(image: Path | bytes) -> tuple[str, tuple[int, int], bool] | str:
     return hashlib.sha256(content).hexdigest(), size, grey
 
 
-def _counts(part: str, listed: Listed, classes: int, lost: Counter[tuple[str, int]]) -> list[int]:
+def _counts(part: str, listed: ListedPart, classes: int, lost: Counter[tuple[str, int]]) -> list[int]:
     """Count the images of each class without those that were found unreadable."""
     if listed.labels is None:
         return [listed.count - lost[part, -1]]
@@ -135,8 +135,8 @@ def _counts(part: str, listed: Listed, classes: int, lost: Counter[tuple[str, in
 def _check_counts(settings: FileData, classes: tuple[str, ...], counts: dict[str, list[int]]) -> None:
     train = counts["train"]
     if "test" not in counts and settings.test:
-        train = list(left_of_test(train, classes, settings.test))
-    check(train, classes, settings, cut="validation" not in counts)
+        train = list(counts_after_test(train, classes, settings.test))
+    check_counts(train, classes, settings, cut="validation" not in counts)
 
 
 def _count_copies(images: list[_Image]) -> tuple[int, int, int]:

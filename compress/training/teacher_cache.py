@@ -21,12 +21,12 @@ from torch import nn
 
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
-from compress.data.source import StoreLike
 from compress.data.views import render
 from compress.models.fingerprint import view_key
 from compress.models.jit_fuse import fused
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.data import Views
+from compress.store.store import Store
 from compress.training.dataset import ImageDataset
 from compress.utils.atomic import write_atomic
 from compress.utils.console import say, task
@@ -51,7 +51,7 @@ class Embedder:
             the versions of packages.
     """
 
-    store: StoreLike
+    store: Store
     load: Callable[[], LoadedTeacher]
     splits: Sequence[Split]
     views: Views

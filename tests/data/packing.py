@@ -20,7 +20,7 @@ from compress.data.arrow import ArrowData
 from compress.data.csv_file import CsvData
 from compress.data.folder import FolderData
 from compress.data.prepared import ImageData
-from compress.data.tree import find
+from compress.data.tree import find_images
 from compress.data.webdataset import WebData
 from compress.recipe.data import FileData
 
@@ -39,7 +39,7 @@ class Row:
 
 def rows_of(photos: Path, *, without_test: bool = False) -> list[Row]:
     """Rows of an image folder, in the order in which the folder source lists them."""
-    tree = find(photos, without_test=without_test)
+    tree = find_images(photos, without_test=without_test)
     return [
         Row(part, None if labels is None else tree.classes[labels[row]], file)
         for part, (files, labels) in tree.parts.items()

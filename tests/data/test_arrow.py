@@ -37,12 +37,12 @@ def test_plain_bytes_text_labels_and_a_split_column_are_read(photos: Path, store
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"image": "img"}, r"there is no column 'img'.* there are: image, label, extra"),
-        ({"label": "labels"}, r"there is no column 'labels'; did you mean 'label'\?"),
+        ({"image": "img"}, r"column 'img' not found.* columns: image, label, extra"),
+        ({"label": "labels"}, r"column 'labels' not found; did you mean 'label'\?"),
         ({"image": "label"}, r"the column 'label' is int64, not bytes or a struct that has `bytes`"),
         ({"label": "extra"}, r"the column 'extra' is double, not whole numbers or text"),
-        ({"split": "label"}, r"row 0: '0' is no split"),
-        ({"classes": ["one", "two", "three"]}, r"has no train image of three"),
+        ({"split": "label"}, r"row 0: unknown split '0'"),
+        ({"classes": ["one", "two", "three"]}, r"no train image of three"),
     ],
 )
 def test_a_column_that_is_missing_or_of_another_type_is_named(
@@ -66,7 +66,7 @@ def test_shards_with_other_class_names_are_refused(photos: Path, tmp_path: Path)
     rows = without(rows_of(photos), "unlabeled", "test")
     for number, names in enumerate((["cat", "dog"], ["dog", "cat"])):
         pq.write_table(table(rows, names), tmp_path / f"train-{number}.parquet")
-    with pytest.raises(UsageError, match=r"train-1\.parquet: has other class names than .*train-0\.parquet"):
+    with pytest.raises(UsageError, match=r"train-1\.parquet: class names differ from those of .*train-0\.parquet"):
         data_key(ArrowData(source="parquet", path=str(tmp_path), test=0.2), 0)
 
 
@@ -75,7 +75,10 @@ def test_shards_with_other_class_names_are_refused(photos: Path, tmp_path: Path)
     [
         (None, r"all.parquet: row 2 \(it is empty\)"),
         ({"bytes": None, "path": None}, r"all.parquet: row 2 \(it is empty\)"),
-        ({"bytes": None, "path": "/etc/x.png"}, r"row 2: holds the path of an image and not its bytes; `source: csv`"),
+        (
+            {"bytes": None, "path": "/etc/x.png"},
+            r"row 2: has the path of an image instead of its bytes; use `source: csv`",
+        ),
     ],
 )
 def test_a_row_without_image_bytes_is_named(
@@ -96,13 +99,13 @@ def test_a_row_without_image_bytes_is_named(
 def test_a_folder_that_datasets_did_not_save_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     settings = ArrowData(source="hf-dataset", path=str(tmp_path))
-    with pytest.raises(UsageError, match=r"holds neither dataset_dict\.json nor state\.json"):
+    with pytest.raises(UsageError, match=r"has neither dataset_dict\.json nor state\.json"):
         data_key(settings, 0)
     for name, content, says in (
-        ("state.json", "[]", "holds no object"),
-        ("state.json", "{}", "names no data files beside it"),
-        ("state.json", '{"_data_files": [{"filename": "../../etc/passwd"}]}', "names no data files beside it"),
-        ("dataset_dict.json", '{"splits": ["train", "extra"]}', "has the split extra; allowed"),
+        ("state.json", "[]", "expected a JSON object"),
+        ("state.json", "{}", "expected a list of distinct data files"),
+        ("state.json", '{"_data_files": [{"filename": "../../etc/passwd"}]}', "expected a list of distinct data files"),
+        ("dataset_dict.json", '{"splits": ["train", "extra"]}', "unknown split extra; allowed"),
         ("dataset_dict.json", "{", "dataset_dict.json cannot be read"),
     ):
         (tmp_path / name).write_text(content)

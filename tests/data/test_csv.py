@@ -37,18 +37,18 @@ def test_number_labels_index_the_classes(photos: Path, store: Store, tmp_path: P
 @pytest.mark.parametrize(
     ("line", "replaced", "says"),
     [
-        (1, "pth,label,split", r"labels.csv:1: there is no column 'path'; did you mean 'pth'\?"),
-        (1, "path,label", r"labels.csv:1: there is no column 'split'; there are: path, label"),
-        (1, "", r"labels.csv:1: there is no column 'path'; there are: none"),
-        (4, "nowhere.png,cat,train", r"labels.csv:4: there is no file .*nowhere.png; paths are relative to the CSV"),
-        (4, "a\0b,cat,train", r"labels.csv:4: there is no file"),
-        (4, ",cat,train", r"labels.csv:4: has no path in the column path"),
-        (4, "{file},cat,trian", r"labels.csv:4: 'trian' is no split; allowed: train, validation, test or unlabeled"),
-        (4, "{file},cat,train,more", r"labels.csv:4: has 4 cells, the header 3"),
-        (4, '"{file}"x,cat,train', r"labels.csv:4: is not valid CSV"),
-        (4, "{file},,test", r"labels.csv:4: has no label, which a test image needs"),
-        (4, "{file},bird,test", r"labels.csv:4: the label 'bird' is none of the classes cat, dog"),
-        (5, "{file},cat,train", r"labels.csv:5: .* is at line 4 already"),
+        (1, "pth,label,split", r"labels.csv:1: column 'path' not found; did you mean 'pth'\?"),
+        (1, "path,label", r"labels.csv:1: column 'split' not found; columns: path, label"),
+        (1, "", r"labels.csv:1: column 'path' not found; columns: none"),
+        (4, "nowhere.png,cat,train", r"labels.csv:4: file .*nowhere.png not found; paths are relative to the folder"),
+        (4, "a\0b,cat,train", r"labels.csv:4: file .* not found"),
+        (4, ",cat,train", r"labels.csv:4: no path in the column path"),
+        (4, "{file},cat,trian", r"labels.csv:4: unknown split 'trian'; allowed: train, validation, test or unlabeled"),
+        (4, "{file},cat,train,more", r"labels.csv:4: 4 cells, but the header has 3"),
+        (4, '"{file}"x,cat,train', r"labels.csv:4: not valid CSV"),
+        (4, "{file},,test", r"labels.csv:4: a test image needs a label"),
+        (4, "{file},bird,test", r"labels.csv:4: the label 'bird' is not one of the classes cat, dog"),
+        (5, "{file},cat,train", r"labels.csv:5: .* repeats line 4; remove one"),
     ],
 )
 def test_a_wrong_line_is_named(photos: Path, tmp_path: Path, line: int, replaced: str, says: str) -> None:
@@ -64,7 +64,7 @@ def test_a_wrong_line_is_named(photos: Path, tmp_path: Path, line: int, replaced
 
 @pytest.mark.parametrize(
     ("labels", "says"),
-    [("cat", "needs two or more classes, each once, and has cat"), ("", "has no labelled train images")],
+    [("cat", "expected two or more classes without repetition, found cat"), ("", "no labelled train images found")],
 )
 def test_labels_of_fewer_than_two_classes_are_refused(photos: Path, tmp_path: Path, labels: str, says: str) -> None:
     rows = [replace(row, label=labels or None) for row in rows_of(photos) if row.split == "train"]
@@ -99,5 +99,5 @@ def test_a_file_that_may_not_be_seen_is_not_reported_as_absent(
 
 def test_a_table_that_is_not_utf8_is_refused_with_the_line(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_bytes(b"path,label,split\n\xff\xfe,cat,train\n")
-    with pytest.raises(UsageError, match=r"labels.csv:2: is not UTF-8 text"):
+    with pytest.raises(UsageError, match=r"labels.csv:2: not UTF-8 text"):
         data_key(CsvData(source="csv", path=str(tmp_path / "labels.csv")), 0)

@@ -18,7 +18,7 @@ from compress.data.csv_file import CsvData
 from compress.data.decoding import BLOCK_BYTES, in_blocks
 from compress.data.prepared import prepare
 from compress.data.sources import data_key
-from compress.data.splits import left_of_test
+from compress.data.splits import counts_after_test
 from compress.data.webdataset import WebData
 from compress.scaffold.survey import survey_images
 from compress.store.store import Store
@@ -42,7 +42,7 @@ def tar(*members: tuple[str, bytes], **fields: Any) -> bytes:
 
 
 def names_in(file: Path) -> list[str]:
-    with archive.opened(file) as found:
+    with archive.open_archive(file) as found:
         return [member.name for member in found.members()]
 
 
@@ -50,9 +50,11 @@ def test_a_packed_tar_that_holds_too_much_is_refused(tmp_path, monkeypatch) -> N
     whole, file = tar(("a.png", bytes(50_000)), ("b.png", b"x")), tmp_path / "it.tar"
     file.write_bytes(gzip.compress(whole))
     assert names_in(file) == ["a.png", "b.png"]
-    monkeypatch.setattr(archive, "ALWAYS", 10_000)
+    monkeypatch.setattr(archive, "MIN_LIMIT", 10_000)
     assert len(whole) > archive.MAX_RATIO * file.stat().st_size
-    with pytest.raises(CompressError, match=r"it\.tar cannot be read: it holds more than [\d,]+ bytes, 200 times"):
+    with pytest.raises(
+        CompressError, match=r"it\.tar cannot be read: it decompresses to more than [\d,]+ bytes, 200 times"
+    ):
         names_in(file)
     file.write_bytes(whole)  # what is not packed is as large as it is
     assert names_in(file) == ["a.png", "b.png"]
@@ -64,13 +66,13 @@ def test_a_packed_tar_that_holds_too_much_is_refused(tmp_path, monkeypatch) -> N
         ({"size": 2**40}, "cannot be read"),
         ({"size": -512}, "cannot be read"),
         ({"type": tarfile.GNUTYPE_LONGNAME, "size": 2**62}, "cannot be read"),
-        ({"type": tarfile.GNUTYPE_SPARSE}, "no plain file"),
+        ({"type": tarfile.GNUTYPE_SPARSE}, "not a plain file"),
     ],
 )
 def test_false_headers(tmp_path, fields, says) -> None:
     file = tmp_path / "it.tar"
     file.write_bytes(tar(("a.png", b"12"), ("b.png", b"3"), **fields))
-    with pytest.raises(CompressError, match=says), archive.opened(file) as found:
+    with pytest.raises(CompressError, match=says), archive.open_archive(file) as found:
         for member in found.members():
             found.content(member)
         found.check_end()
@@ -79,7 +81,7 @@ def test_false_headers(tmp_path, fields, says) -> None:
 def test_a_tar_that_leads_back(tmp_path, monkeypatch) -> None:
     file = tmp_path / "it.tar"
     file.write_bytes(tar(("a.png", b"12"), ("b.png", b"3")))
-    with archive.opened(file) as found:
+    with archive.open_archive(file) as found:
         first = found.tar.next()
         monkeypatch.setattr(found.tar, "next", lambda: first)
         with pytest.raises(CompressError, match=r"it\.tar cannot be read: a member has the size"):
@@ -99,7 +101,7 @@ def test_a_link_in_a_tar_is_no_image(tmp_path) -> None:
 @pytest.mark.parametrize("label", ["[" * 100_000, '{"label": ' * 20_000, '{"label": 1' + "0" * 5000 + "}"])
 def test_labels_that_are_too_deep_or_long(tmp_path, label) -> None:
     (tmp_path / "it.tar").write_bytes(tar(("0.png", b"x"), ("0.json", label.encode())))
-    with pytest.raises(UsageError, match=r"it\.tar: 0\.json: is no JSON object with 'label'"):
+    with pytest.raises(UsageError, match=r"it\.tar: 0\.json: not a JSON object with 'label'"):
         data_key(WebData(source="webdataset", path=str(tmp_path / "it.tar"), label="json.label", test=0.2), 0)
 
 
@@ -110,7 +112,7 @@ def test_a_label_of_thousands_of_digits_is_a_name(tmp_path) -> None:
     (tmp_path / "it.tar").write_bytes(tar(*members))
     settings = WebData(source="webdataset", path=str(tmp_path / "it.tar"), test=0.2)
     data_key(settings, 0)
-    with pytest.raises(UsageError, match="is none of the classes a, b"):
+    with pytest.raises(UsageError, match="is not one of the classes a, b"):
         data_key(settings.model_copy(update={"classes": ["a", "b"]}), 0)
 
 
@@ -137,7 +139,7 @@ def test_names_do_not_break_the_line(tmp_path, store) -> None:
 
 def test_a_head_that_is_no_csv(tmp_path) -> None:
     (tmp_path / "it.csv").write_text("a" * 200_000 + ",path,label\n")
-    with pytest.raises(UsageError, match=r"it\.csv:1: is not valid CSV"):
+    with pytest.raises(UsageError, match=r"it\.csv:1: not valid CSV"):
         data_key(CsvData(source="csv", path=str(tmp_path / "it.csv")), 0)
 
 
@@ -194,16 +196,16 @@ def test_places_outside_of_an_arrow_file(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("dataset_dict.json", '{"splits": 5}', "names no splits"),
-        ("dataset_dict.json", '{"splits": ["train", "train"]}', "names no splits, each once"),
+        ("dataset_dict.json", '{"splits": 5}', "expected a list of distinct splits"),
+        ("dataset_dict.json", '{"splits": ["train", "train"]}', "expected a list of distinct splits"),
         ("dataset_dict.json", "[" * 100_000, "cannot be read"),
-        ("state.json", '{"_data_files": 5}', "names no data files"),
+        ("state.json", '{"_data_files": 5}', "expected a list of distinct data files"),
         ("state.json", '{"_indices_files": [{"filename": "x"}]}', r"is a selection of rows; save it again after"),
-        ("state.json", '{"_data_files": [{"filename": ".."}]}', "names no data files"),
+        ("state.json", '{"_data_files": [{"filename": ".."}]}', "expected a list of distinct data files"),
         (
             "state.json",
             '{"_data_files": [{"filename": "x"}, {"filename": "x"}]}',
-            "names no data files beside it, each",
+            "expected a list of distinct data files",
         ),
         ("state.json", '{"_data_files": [{"filename": "nowhere"}]}', "nowhere cannot be read: No such file"),
         ("state.json", json.dumps({"_data_files": [{"filename": "a\0b"}]}), "cannot be read"),
@@ -219,8 +221,8 @@ def test_what_a_saved_folder_says_of_itself(tmp_path, name, text, says) -> None:
 
 
 def test_a_long_class_name_makes_no_long_line() -> None:
-    with pytest.raises(UsageError, match=r"leaves no train image of \[+\.\.\.; a class needs") as caught:
-        left_of_test([3, 1], ["a", "[" * 5000], 0.2)
+    with pytest.raises(UsageError, match=r"leaves no train image of \[+\.\.\.; every class needs") as caught:
+        counts_after_test([3, 1], ["a", "[" * 5000], 0.2)
     assert len(str(caught.value)) < 500
 
 
@@ -229,5 +231,5 @@ def test_a_class_name_that_no_file_can_hold(tmp_path) -> None:
     for number, label in enumerate(("a", "a", "a", "\udcff", "\udcff", "\udcff")):
         members += [(f"{number}.png", b"x"), (f"{number}.json", json.dumps({"label": label}).encode())]
     (tmp_path / "it.tar").write_bytes(tar(*members))
-    with pytest.raises(UsageError, match=r"the class name '\\udcff' is no valid text"):
+    with pytest.raises(UsageError, match=r"the class name '\\udcff' is not valid text"):
         data_key(WebData(source="webdataset", path=str(tmp_path / "it.tar"), label="json.label", test=0.2), 0)

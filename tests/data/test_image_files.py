@@ -96,7 +96,7 @@ def test_text_and_float_pixels_and_bombs_are_broken(tmp_path, monkeypatch):
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "f.tif")
     save(tmp_path / "b.png", gradient())
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
-    for name, says in (("a.png", "cannot identify"), ("f.tif", "no known range"), ("b.png", "more than 200")):
+    for name, says in (("a.png", "cannot identify"), ("f.tif", "unknown range"), ("b.png", "more than 200")):
         with pytest.raises(BrokenImage, match=says):
             decode(tmp_path / name, 8)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)

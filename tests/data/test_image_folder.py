@@ -54,7 +54,7 @@ def test_without_a_test_folder_a_share_is_cut_off(photos, store, layout, paint):
     ]
     assert prepare(section(photos, test=0.2), store, 1).key != data.key != data_key(section(photos, test=0.3), 0)
     paint(photos / "loose.png")
-    assert layout == "train only" or "lies outside a class" in refused(section(photos, test=0.2))
+    assert layout == "train only" or "is outside of a class folder" in refused(section(photos, test=0.2))
 
 
 def refused(settings: FolderData) -> str:
@@ -111,12 +111,12 @@ def test_skipped_files_are_reported_once(photos, store, monkeypatch):
     monkeypatch.setattr("compress.data.prepared.say", said.append)
     break_files(photos)
     prepare(section(photos, broken="skip"), store, 0)
-    assert "2 files are no image and skipped: train/cat/00.png" in said[0]
+    assert "skipped 2 files that are not images: train/cat/00.png" in said[0]
     assert prepare(section(photos, broken="skip"), store, 0).skipped == 2 and len(said) == 1
 
 
 def test_a_killed_run_decodes_again(photos, store, monkeypatch):
-    monkeypatch.setattr("compress.data.prepared.share_out", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("compress.data.prepared.split_parts", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         prepare(section(photos), store, 0)
     monkeypatch.undo()
@@ -150,22 +150,22 @@ def add(name: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (shutil.rmtree, r"photos does not exist; it should hold train/CLASS/ and test/CLASS/"),
+        (shutil.rmtree, r"photos does not exist; expected train/CLASS/ and test/CLASS/"),
         (to_file, r"photos is a file, not a folder"),
-        (lambda r: shutil.rmtree(r / "train"), r"no folder train/ \(it has test, unlabeled\)"),
-        (lambda r: shutil.rmtree(r / "test"), r"no folder test/"),
-        (empty, r"no folder train/ \(it has none\)"),
-        (lambda r: empty(r / "train"), r"two or more classes, and has none"),
-        (lambda r: shutil.rmtree(r / "train" / "cat"), r"two or more classes, and has only dog"),
-        (lambda r: empty(r / "train" / "cat"), r"train: no image in cat; each class needs one"),
-        (lambda r: only_ignored(r / "train" / "dog"), r"train: no image in dog; .*\.jpg"),
-        (lambda r: empty(r / "test" / "cat"), r"test: no image in cat"),
-        (lambda r: shutil.rmtree(r / "test" / "cat"), r"test has no folder of the class cat"),
-        (add("test/bird/a.png"), r"test has the class bird, which train/ has not"),
-        (add("val/cat/a.png"), r"val has no folder of the class dog"),
-        (lambda r: [add(f"{v}/cat/a.png")(r) for v in ("val", "validation")], r"both val/ and validation/; keep one"),
-        (add("train/a.png"), r"train/a.png lies outside a class"),
-        (lambda r: only_ignored(r / "unlabeled"), r"unlabeled holds no image"),
+        (lambda r: shutil.rmtree(r / "train"), r"folder train/ not found \(there: test, unlabeled\)"),
+        (lambda r: shutil.rmtree(r / "test"), r"folder test/ not found"),
+        (empty, r"folder train/ not found \(there: none\)"),
+        (lambda r: empty(r / "train"), r"two or more class folders, found none"),
+        (lambda r: shutil.rmtree(r / "train" / "cat"), r"two or more class folders, found only dog"),
+        (lambda r: empty(r / "train" / "cat"), r"train: no images in cat; every class needs at least one"),
+        (lambda r: only_ignored(r / "train" / "dog"), r"train: no images in dog; .*\.jpg"),
+        (lambda r: empty(r / "test" / "cat"), r"test: no images in cat"),
+        (lambda r: shutil.rmtree(r / "test" / "cat"), r"test: no folder for the class cat of train/"),
+        (add("test/bird/a.png"), r"test: the class bird is not in train/"),
+        (add("val/cat/a.png"), r"val: no folder for the class dog of train/"),
+        (lambda r: [add(f"{v}/cat/a.png")(r) for v in ("val", "validation")], r"both val/ and validation/; remove one"),
+        (add("train/a.png"), r"train/a.png is outside of a class folder"),
+        (lambda r: only_ignored(r / "unlabeled"), r"unlabeled: no images found"),
     ],
 )
 def test_a_wrong_layout_is_refused_in_one_line(photos, spoil, says):
@@ -201,7 +201,7 @@ def test_pipes_and_devices_are_no_images(photos: Path) -> None:
     os.mkfifo(photos / "train" / "cat" / "pipe.png")
     (photos / "train" / "cat" / "endless.png").symlink_to("/dev/zero")
     (photos / "train" / "cat" / "link.png").symlink_to(photos / "train" / "cat" / "pipe.png")
-    assert len(tree.find(photos).parts["train"][0]) == 20
+    assert len(tree.find_images(photos).parts["train"][0]) == 20
 
 
 def test_folders_nested_too_deeply_are_refused(photos: Path) -> None:
@@ -209,5 +209,5 @@ def test_folders_nested_too_deeply_are_refused(photos: Path) -> None:
     for _ in range(120):
         below /= "d"
     below.mkdir(parents=True)
-    with pytest.raises(UsageError, match="more than 100 folders lie in one another"):
-        tree.find(photos)
+    with pytest.raises(UsageError, match="folders are nested more than 100 deep"):
+        tree.find_images(photos)

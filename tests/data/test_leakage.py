@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import yaml
 
-from compress.data.leakage import overlaps, refuse_in_test, remarks
+from compress.data.leakage import Overlap, find_overlaps, overlap_remarks, refuse_test_overlap
 from compress.data.prepared import ImageData, prepare
 from compress.data.source import Part, Raw
-from compress.data.splits import share_out
+from compress.data.splits import split_parts
 from compress.pipeline.preflight import check_data
 from compress.recipe import parse_recipe
 from compress.recipe.data import DataSection
@@ -52,7 +52,7 @@ def test_a_train_image_in_test_is_refused_unless_it_is_allowed(photos: Path, sto
     with pytest.raises(UsageError, match=said + r".*allow: \[overlap\]"):
         checked(recipe(photos), store)
     (remark,) = checked(recipe(photos, allow="[overlap]"), store)
-    assert "too: the accuracy there is too high, by how much is not known" in remark
+    assert "too: the accuracy there is too high by an unknown amount" in remark
 
 
 def test_an_unlabelled_test_image_is_refused_too(photos: Path, store: Store) -> None:
@@ -67,20 +67,20 @@ def test_a_validation_image_in_train_is_said(photos: Path, store: Store) -> None
         for number in (3, 4):
             shutil.copy(photos / "train" / name / f"{number:02}.png", photos / "val" / name)
     settings = recipe(photos).data
-    found = overlaps(data := prepare(settings, store, 0), store)
-    assert found == [{"split": "validation", "other": "train", "images": 4, "first": [0, 3]}]
-    refuse_in_test(found, data.classes, data)
-    assert remarks(found, data) == [
-        "4 of the 4 validation images are in train too: what was chosen on validation was partly chosen on what was "
-        "learnt."
+    found = find_overlaps(data := prepare(settings, store, 0), store)
+    assert found == [Overlap("validation", "train", 4, (0, 3))]
+    refuse_test_overlap(found, data)
+    assert overlap_remarks(found, data) == [
+        "4 of the 4 validation images are in train too: selection on validation was partly on images that were trained "
+        "on."
     ]
 
 
 def test_it_is_looked_for_once(photos: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     data = prepare(recipe(photos).data, store, 0)
-    overlaps(data, store)
+    find_overlaps(data, store)
     monkeypatch.setattr("compress.data.leakage._shared", None)
-    assert overlaps(data, store) == []
+    assert find_overlaps(data, store) == []
 
 
 def without(data: ImageData, split: str, label: int) -> ImageData:
@@ -121,10 +121,10 @@ def test_labels_of_no_class(part: str, wrong: int) -> None:
     assert labels is not None
     labels[4] = wrong
     with pytest.raises(CompressError, match=rf"image 4 of {part} has the label {wrong}, and the classes are 0 to 2"):
-        share_out(Raw(("a", "b", "c"), **parts), DataSection(source="any"), 0)
+        split_parts(Raw(("a", "b", "c"), **parts), DataSection(source="any"), 0)
 
 
 def test_fewer_labels_than_images() -> None:
     whole = Part(np.zeros((6, 3, 2, 2), np.uint8), np.arange(6) % 3)
     with pytest.raises(CompressError, match=r"test has 6 images and labels of shape \[5\]"):
-        share_out(Raw(("a", "b", "c"), whole, Part(whole.images, np.arange(5) % 3)), DataSection(source="any"), 0)
+        split_parts(Raw(("a", "b", "c"), whole, Part(whole.images, np.arange(5) % 3)), DataSection(source="any"), 0)

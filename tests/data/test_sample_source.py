@@ -85,7 +85,7 @@ def test_a_damaged_sample_is_named(damage, tmp_path, monkeypatch):
         if file.name != damage:
             (tmp_path / file.name).symlink_to(file)
     monkeypatch.setattr(sample, "FOLDER", tmp_path)
-    with pytest.raises(CompressError, match=f"damaged at .*{damage}; install"):
+    with pytest.raises(CompressError, match=f"damaged at .*{damage}; reinstall"):
         data_key(SAMPLE, 0)
 
 

@@ -68,7 +68,7 @@ def test_cifar10(cifar10, store):
 def test_damaged_files_are_said(cifar10, store):
     root, _ = cifar10
     (root / "cifar-10-batches-py" / "data_batch_3").write_bytes(b"damaged")
-    with pytest.raises(CompressError, match=r"not whole in .*batches-py .*cifar-10-python.tar.gz, put it into"):
+    with pytest.raises(CompressError, match=r"incomplete in .*batches-py .*cifar-10-python.tar.gz, put it into"):
         prepare(section("cifar10", root), store, 0)
 
 
@@ -101,7 +101,7 @@ def test_cifar10_as_sheets(tmp_path, store):
     with pytest.raises(CompressError, match=r"the labels of the CIFAR-10 sheets in .* cannot be read: Expecting"):
         prepare(section("cifar10", tmp_path), store, 0)
     (tmp_path / "test_batch.png").write_bytes(b"no image")
-    with pytest.raises(CompressError, match=r"test_batch.png is no sheet of CIFAR-10 images: cannot identify"):
+    with pytest.raises(CompressError, match=r"test_batch.png is not a sheet of CIFAR-10 images: cannot identify"):
         prepare(section("cifar10", tmp_path), store, 0)
     (tmp_path / "test_batch.png").unlink()
     with pytest.raises(CompressError, match=r"test_batch.png cannot be read: No such file"):
@@ -139,7 +139,7 @@ def test_fashion_mnist_cut_short(tmp_path, store):
     write_fashion(tmp_path)
     file = tmp_path / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:500])
-    with pytest.raises(CompressError, match=r"fashion-mnist is not whole in .*FashionMNIST/raw"):
+    with pytest.raises(CompressError, match=r"fashion-mnist is incomplete in .*FashionMNIST/raw"):
         prepare(section("fashion-mnist", tmp_path), store, 0)
 
 
