@@ -21,7 +21,7 @@ from compress.data.listing import SPLIT_WORDS, Label, Listing, Rows, list_shards
 from compress.data.shards import changed_at, find_shards
 from compress.recipe.data import TableData
 from compress.utils.errors import CompressError, UsageError, first_line
-from compress.utils.messages import clean, did_you_mean, few
+from compress.utils.messages import did_you_mean, one_line, truncate_list
 from compress.utils.resources import expand
 
 if TYPE_CHECKING:
@@ -84,7 +84,9 @@ def saved_shards(folder: Path) -> list[tuple[Path, str]]:
             raise CompressError(f"{folder / 'dataset_dict.json'}: expected a list of distinct splits")
         unknown = [str(split) for split in splits if str(split).lower() not in SPLIT_WORDS]
         if unknown:
-            raise UsageError(f"{folder}: unknown split {few(unknown)}; allowed: train, validation, test or unlabeled")
+            raise UsageError(
+                f"{folder}: unknown split {truncate_list(unknown)}; allowed: train, validation, test or unlabeled"
+            )
         folders = [(folder / split, SPLIT_WORDS[split.lower()]) for split in splits]
     elif is_file(folder / "state.json"):
         folders = [(folder, "train")]
@@ -141,14 +143,16 @@ def _check_columns(file: Path, schema: pa.Schema, image: str, label: str, split:
     for column in (image, label, *([split] if split else [])):
         if schema.get_field_index(column) < 0:
             hint = did_you_mean(column, schema.names)
-            raise UsageError(f"{file}: column '{clean(column)}' not found{hint or ';'} columns: {few(schema.names)}")
+            raise UsageError(
+                f"{file}: column '{one_line(column)}' not found{hint or ';'} columns: {truncate_list(schema.names)}"
+            )
     kind = schema.field(image).type
     if not _holds_images(kind):
-        raise UsageError(f"{file}: the column '{clean(image)}' is {kind}, not bytes or a struct that has `bytes`")
+        raise UsageError(f"{file}: the column '{one_line(image)}' is {kind}, not bytes or a struct that has `bytes`")
     kind = schema.field(label).type
     value = kind.value_type if kinds.is_dictionary(kind) else kind
     if not (kinds.is_integer(value) or kinds.is_string(value) or kinds.is_large_string(value) or kinds.is_null(value)):
-        raise UsageError(f"{file}: the column '{clean(label)}' is {kind}, not whole numbers or text")
+        raise UsageError(f"{file}: the column '{one_line(label)}' is {kind}, not whole numbers or text")
 
 
 def columns_of(file: Path) -> tuple[list[str], list[str]]:
@@ -182,7 +186,7 @@ def _parts(file: Path, part: str, splits: Sequence[str | None], count: int) -> I
         own = SPLIT_WORDS.get(str(word).lower())
         if own is None:
             allowed = "train, validation, test or unlabeled"
-            raise UsageError(f"{file.name}: row {row}: unknown split '{clean(str(word))}'; allowed: {allowed}")
+            raise UsageError(f"{file.name}: row {row}: unknown split '{one_line(str(word))}'; allowed: {allowed}")
         yield own
 
 

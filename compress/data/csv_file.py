@@ -15,7 +15,7 @@ from compress.data.image_io import is_file
 from compress.data.listing import SPLIT_WORDS, Label, Listing, list_files, sort_rows
 from compress.recipe.data import TableData
 from compress.utils.errors import CompressError, UsageError
-from compress.utils.messages import clean, did_you_mean, few
+from compress.utils.messages import did_you_mean, one_line, truncate_list
 from compress.utils.resources import expand
 
 DELIMITERS = ",;\t|"
@@ -45,10 +45,10 @@ def list_csv(settings: CsvData) -> Listing:
         if not cells[settings.image]:
             raise UsageError(f"{place}: no path in the column {settings.image}")
         if file in lines:
-            raise UsageError(f"{place}: {clean(cells[settings.image])} repeats line {lines[file]}; remove one")
+            raise UsageError(f"{place}: {one_line(cells[settings.image])} repeats line {lines[file]}; remove one")
         if not is_file(file):
             raise UsageError(
-                f"{place}: file {clean(cells[settings.image])} not found; paths are relative to the folder of the CSV"
+                f"{place}: file {one_line(cells[settings.image])} not found; paths are relative to the folder of the CSV"
             )
         rows.append((_part(cells, settings, place), cells[settings.label]))
         files.append(file)
@@ -77,9 +77,9 @@ def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tu
     columns = next((names for names in known if image in names), max(known, key=len))
     for column in (image, *others):
         if column is not None and column not in columns:
-            there = few(columns)
+            there = truncate_list(columns)
             hint = did_you_mean(column, columns)
-            raise UsageError(f"{table}:1: column '{clean(column)}' not found{hint or ';'} columns: {there}")
+            raise UsageError(f"{table}:1: column '{one_line(column)}' not found{hint or ';'} columns: {there}")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=DELIMITERS[known.index(columns)], strict=True)
     try:
         next(reader)
@@ -126,7 +126,7 @@ def _part(cells: dict[str, str], settings: CsvData, place: str) -> str:
     word = cells[settings.split] if settings.split else ""
     part = SPLIT_WORDS.get(word.lower() or "train")
     if part is None:
-        raise UsageError(f"{place}: unknown split '{clean(word)}'; allowed: train, validation, test or unlabeled")
+        raise UsageError(f"{place}: unknown split '{one_line(word)}'; allowed: train, validation, test or unlabeled")
     return part
 
 

@@ -19,7 +19,7 @@ from compress.data.source import Contents, Part, Pixels, Raw, Source
 from compress.recipe.data import FileData
 from compress.utils.console import task
 from compress.utils.errors import CompressError, UsageError, printable
-from compress.utils.messages import clean, few
+from compress.utils.messages import one_line, truncate_list
 
 BLOCK_BYTES = 2**28
 Result = TypeVar("Result")
@@ -58,7 +58,7 @@ def _check_names(listing: Listing) -> None:
         try:
             name.encode()
         except UnicodeEncodeError as error:  # it could not be written to any file
-            raise UsageError(f"{listing.where}: the class name '{clean(name)}' is not valid text") from error
+            raise UsageError(f"{listing.where}: the class name '{one_line(name)}' is not valid text") from error
 
 
 def _read(listing: Listing, settings: FileData, scratch: Path) -> Raw:
@@ -145,6 +145,6 @@ def _check_left(listing: Listing, name: str, result: Decoded) -> None:
     lost = [listing.classes[row] for row in np.flatnonzero(counts == 0)]
     if lost:
         raise CompressError(
-            f"{listing.where}: {listing.called.get(name, name)}: no images left of {few(lost)}, all of its files are "
+            f"{listing.where}: {listing.called.get(name, name)}: no images left of {truncate_list(lost)}, all of its files are "
             f"broken: {result.broken[0]}"
         )

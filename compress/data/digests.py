@@ -10,7 +10,7 @@ from pathlib import Path
 from compress.utils.console import task
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest
-from compress.utils.json_cache import recall, remember
+from compress.utils.json_cache import load_cache, save_cache
 from compress.utils.system import cores
 
 THREADS = min(8, cores())
@@ -29,7 +29,7 @@ def digests(files: Sequence[Path], cache: Path | None, what: str) -> list[str]:
     Raises:
         CompressError: a file cannot be read.
     """
-    known: Known = recall(cache, "files", "the images are hashed again")
+    known: Known = load_cache(cache, "files", "the images are hashed again")
     stamps = [_stamp(file) for file in files]
     names = [os.path.abspath(file) for file in files]  # noqa: PTH100 - resolve() would follow links
     new = [row for row, name in enumerate(names) if known.get(name, [])[:2] != stamps[row]]
@@ -40,7 +40,7 @@ def digests(files: Sequence[Path], cache: Path | None, what: str) -> list[str]:
                 for row, digest in zip(rows, pool.map(_digest, [files[row] for row in rows]), strict=True):
                     known[names[row]] = [*stamps[row], digest]
                 advance(len(rows))
-        remember(cache, "files", known)
+        save_cache(cache, "files", known)
     return [str(known[name][2]) for name in names]
 
 

@@ -16,7 +16,7 @@ from compress.store.store import Store
 from compress.utils.console import task
 from compress.utils.errors import UsageError
 from compress.utils.hashing import key_of
-from compress.utils.messages import clean
+from compress.utils.messages import one_line
 
 VERSION = 1  # of the search; part of the store key
 PAIRS = (
@@ -64,7 +64,7 @@ def refuse_test_overlap(overlaps: Sequence[Overlap], data: ImageData) -> None:
         if overlap.split == "test":
             row, other = overlap.first
             assert data.test.labels is not None
-            name = clean(data.classes[int(data.test.labels[row])])
+            name = one_line(data.classes[int(data.test.labels[row])])
             raise UsageError(
                 f"data: {_describe(overlap, data)}, so accuracy on test is meaningless; the first is image {row} of "
                 f"test ({name}) and image {other} of {overlap.other}, counted from 0 in the order of the files; "

@@ -16,7 +16,7 @@ from compress.data.source import Labels
 from compress.recipe.data import FileData
 from compress.utils.errors import UsageError
 from compress.utils.hashing import key_of
-from compress.utils.messages import clean, few
+from compress.utils.messages import one_line, truncate_list
 
 PARTS = ("train", "validation", "test", "unlabeled")
 SPLIT_WORDS = {
@@ -182,7 +182,7 @@ def sort_rows(
         raise UsageError(f"{where}: no labelled train images found")
     names = tuple(classes) if classes else _names(train)
     if len(set(names)) < max(2, len(names)):
-        raise UsageError(f"{where}: expected two or more classes without repetition, found {few(names)}")
+        raise UsageError(f"{where}: expected two or more classes without repetition, found {truncate_list(names)}")
     numbers = {label: number for number, label in enumerate(names)}
     listed: dict[str, tuple[Rows, Labels | None]] = {}
     for part in (part for part in PARTS if part in parts):
@@ -191,7 +191,7 @@ def sort_rows(
             labels = np.array([_number(label, numbers, row, name, classes) for row, label in parts[part]], np.int64)
             absent = [names[number] for number in np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)]
             if absent:
-                raise UsageError(f"{where}: no {part} image of {few(absent)}; every class needs at least one")
+                raise UsageError(f"{where}: no {part} image of {truncate_list(absent)}; every class needs at least one")
         listed[part] = (np.array([row for row, _ in parts[part]], np.int64), labels)
     return SortedRows(names, listed)
 
@@ -217,4 +217,4 @@ def _number(
         return numbers[word]
     if classes and is_number(word) and int(word) < len(numbers):
         return int(word)
-    raise UsageError(f"{name(row)}: the label '{clean(word)}' is not one of the classes {few(numbers)}")
+    raise UsageError(f"{name(row)}: the label '{one_line(word)}' is not one of the classes {truncate_list(numbers)}")

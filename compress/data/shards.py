@@ -11,7 +11,7 @@ from pathlib import Path
 from compress.data.image_io import exists, is_file, is_folder
 from compress.data.listing import SPLIT_WORDS
 from compress.utils.errors import CompressError, UsageError
-from compress.utils.messages import few
+from compress.utils.messages import truncate_list
 from compress.utils.resources import expand
 
 MAX_SHARDS = 100_000
@@ -48,7 +48,7 @@ def find_shards(path: str, endings: tuple[str, ...]) -> list[tuple[Path, str]]:
         without = [shard.name for shard, part in known if not part]
         if without:
             raise UsageError(
-                f"data.path: {given}: no split in the name of {few(without)}, though others have one; rename to train, "
+                f"data.path: {given}: no split in the name of {truncate_list(without)}, though others have one; rename to train, "
                 "validation, test or unlabeled"
             )
     return [(shard, part or "train") for shard, part in known]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from compress.data.source import Labels, Part, Raw
 from compress.recipe.data import DataSection, FileData
 from compress.utils.errors import CompressError, UsageError
-from compress.utils.messages import clean, few
+from compress.utils.messages import one_line, truncate_list
 
 Rows = NDArray[np.int64]
 Pieces = list[tuple[Part, Rows]]
@@ -74,7 +74,7 @@ def counts_after_test(counts: Sequence[int], classes: Sequence[str], share: floa
     short = [f"{name} ({count})" for name, count, rest in zip(classes, counts, left, strict=True) if rest < 1]
     if short:
         raise UsageError(
-            f"data.test {share} leaves no train image of {few(short)}; every class needs at least one each for train, "
+            f"data.test {share} leaves no train image of {truncate_list(short)}; every class needs at least one each for train, "
             "validation and test"
         )
     return left
@@ -102,7 +102,7 @@ def _cut_test(raw: Raw, settings: DataSection) -> tuple[Rows, Rows]:
             end += 1
         if end == len(rows):
             raise UsageError(
-                f"data.test {share} leaves no train image of {clean(name)}: too many of its {end} are the same"
+                f"data.test {share} leaves no train image of {one_line(name)}: too many of its {end} are the same"
             )
         taken.append(rows[:end])
     test = np.sort(np.concatenate(taken))
@@ -151,7 +151,7 @@ def check_counts(counts: Sequence[int], classes: Sequence[str], settings: DataSe
         ]
         if short:
             raise UsageError(
-                f"data.validation {settings.validation} leaves no train image of {few(short)}; "
+                f"data.validation {settings.validation} leaves no train image of {truncate_list(short)}; "
                 "give a smaller share, more images, or a validation split of its own"
             )
     if settings.labeled is None:

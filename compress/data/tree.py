@@ -13,7 +13,7 @@ import numpy as np
 from compress.data.image_io import ENDINGS
 from compress.data.source import Labels
 from compress.utils.errors import CompressError, UsageError
-from compress.utils.messages import few
+from compress.utils.messages import truncate_list
 
 MAX_DEPTH = 100
 """Deepest nesting of folders that is searched for images; a path cannot be much longer anyway."""
@@ -95,7 +95,7 @@ def _parts(root: Path, without_test: bool) -> dict[str, str]:
         return {"train": "."} | ({"unlabeled": "unlabeled"} if "unlabeled" in there else {})
     for name in ("train",) if without_test else ("train", "test"):
         if name not in there:
-            raise UsageError(f"data.path: {root}: folder {name}/ not found (there: {few(there)}); {LAYOUT}")
+            raise UsageError(f"data.path: {root}: folder {name}/ not found (there: {truncate_list(there)}); {LAYOUT}")
     if "val" in there and "validation" in there:
         raise UsageError(f"data.path: {root} has both val/ and validation/; remove one")
     folders = {"train": "train"}
@@ -117,14 +117,14 @@ def _labelled(folder: Path, classes: tuple[str, ...], others: set[str]) -> tuple
     there = [name for name in subfolders(folder) if name not in others]
     missing = [name for name in classes if name not in there]
     if missing:
-        raise UsageError(f"{folder}: no folder for the class {few(missing)} of train/; add it")
+        raise UsageError(f"{folder}: no folder for the class {truncate_list(missing)} of train/; add it")
     extra = [name for name in there if name not in classes]
     if extra:
-        raise UsageError(f"{folder}: the class {few(extra)} is not in train/; add it there or remove it")
+        raise UsageError(f"{folder}: the class {truncate_list(extra)} is not in train/; add it there or remove it")
     files = [list(image_files(folder / name)) for name in classes]
     empty = [name for name, own in zip(classes, files, strict=True) if not own]
     if empty:
-        raise UsageError(f"{folder}: no images in {few(empty)}; every class needs at least one ({endings()})")
+        raise UsageError(f"{folder}: no images in {truncate_list(empty)}; every class needs at least one ({endings()})")
     labels = np.repeat(np.arange(len(classes)), [len(own) for own in files])
     return [file for own in files for file in own], labels
 

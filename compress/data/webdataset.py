@@ -21,7 +21,7 @@ from compress.data.listing import Label, Listing, Rows, is_number, list_shards, 
 from compress.data.shards import changed_at, find_shards
 from compress.recipe.data import LabelledData
 from compress.utils.errors import UsageError
-from compress.utils.messages import clean
+from compress.utils.messages import one_line
 from compress.utils.resources import expand
 
 SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -56,7 +56,7 @@ def list_webdataset(settings: WebData) -> Listing:
         samples += ((part, sample) for sample in _samples(file, changed_at(file), settings.label))
 
     def name(row: int) -> str:
-        return f"{files[bisect.bisect_right(starts, row) - 1].name}: {clean(samples[row][1][1])}"
+        return f"{files[bisect.bisect_right(starts, row) - 1].name}: {one_line(samples[row][1][1])}"
 
     def items(rows: Rows) -> Iterator[bytes]:
         for number, file in enumerate(files):
@@ -95,7 +95,7 @@ def _samples(file: Path, changed: int, label: str) -> tuple[Sample, ...]:
                 key, image, value = folder + slash + stem, None, None
             if f".{kind.lower()}" in ENDINGS:
                 if image is not None:
-                    raise UsageError(f"{file.name}: {clean(member.name)}: second image of its key")
+                    raise UsageError(f"{file.name}: {one_line(member.name)}: second image of its key")
                 image = (number, member.name)
             elif kind.lower() == ending.lower():
                 value = _label(archive, member, field)
@@ -105,7 +105,7 @@ def _samples(file: Path, changed: int, label: str) -> tuple[Sample, ...]:
 
 
 def _label(archive: Archive, member: tarfile.TarInfo, field: str) -> Label:
-    where = f"{archive.file.name}: {clean(member.name)}"
+    where = f"{archive.file.name}: {one_line(member.name)}"
     if member.size > MAX_LABEL:
         raise UsageError(f"{where}: {member.size:,} bytes are too many for a label")
     try:
@@ -116,9 +116,9 @@ def _label(archive: Archive, member: tarfile.TarInfo, field: str) -> Label:
     except UnicodeDecodeError as error:
         raise UsageError(f"{where}: not UTF-8 text") from error
     except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise UsageError(f"{where}: not a JSON object with '{clean(field)}'") from error
+        raise UsageError(f"{where}: not a JSON object with '{one_line(field)}'") from error
     if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
-        raise UsageError(f"{where}: '{clean(field)}' is {clean(str(value))}, not a whole number or text")
+        raise UsageError(f"{where}: '{one_line(field)}' is {one_line(str(value))}, not a whole number or text")
     return value
 
 

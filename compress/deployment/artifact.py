@@ -16,7 +16,7 @@ from compress.deployment.runtime import Array, Runner
 from compress.deployment.runtimes import require_engine, runtime_entry
 from compress.measurement.accuracy import softmax
 from compress.registry import RUNTIMES
-from compress.utils.checksums import refuse_changed_artifact
+from compress.utils.checksums import require_unchanged_artifact
 from compress.utils.errors import CompressError, UsageError, first_line
 
 BATCH_SIZE = 32
@@ -108,7 +108,7 @@ def load_artifact(path: str | Path, runtime: str | None = None, threads: int | N
     """
     file, name = find_artifact(Path(path), runtime)
     loader = require_engine(name)
-    refuse_changed_artifact(file.parent)
+    require_unchanged_artifact(file.parent)
     inputs, classes = read_inputs(file.parent)
     artifact = Artifact(file, name, classes, inputs, loader.load(file, threads))
     logits = artifact.batch_logits(np.zeros((1, 3, inputs.resolution, inputs.resolution), np.uint8))

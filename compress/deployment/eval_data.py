@@ -16,7 +16,7 @@ from compress.data.tree import endings, image_files, subfolders
 from compress.deployment.preprocess import Picture
 from compress.deployment.runtime import Array
 from compress.utils.errors import UsageError
-from compress.utils.messages import few
+from compress.utils.messages import truncate_list
 from compress.utils.resources import config_names, expand, shipped
 
 
@@ -80,7 +80,9 @@ def _data_set(numbers: dict[str, int], classes: Sequence[str], name: str) -> Lab
     labels = np.array([numbers.get(_normal(one), -1) for one in raw.classes])[test.labels]
     known = labels >= 0
     if not known.any():
-        raise UsageError(f"{name} has none of the artifact's classes ({few(classes)}), only {few(raw.classes)}")
+        raise UsageError(
+            f"{name} has none of the artifact's classes ({truncate_list(classes)}), only {truncate_list(raw.classes)}"
+        )
     counts = np.bincount(test.labels[~known], minlength=len(raw.classes))
     left_out = [LeftOut(folder=raw.classes[row], images=int(counts[row])) for row in np.flatnonzero(counts)]
     return LabelledImages("test", [*test.images[known].transpose(0, 2, 3, 1)], labels[known], left_out)
@@ -89,14 +91,16 @@ def _data_set(numbers: dict[str, int], classes: Sequence[str], name: str) -> Lab
 def _folder(numbers: dict[str, int], classes: Sequence[str], data: Path) -> LabelledImages:
     if not data.is_dir():
         known = config_names("data") if len(data.parts) == 1 else []
-        hint = f"; the shipped data sets are {few(known)}" if known else ""
+        hint = f"; the shipped data sets are {truncate_list(known)}" if known else ""
         raise UsageError(f"{data}: {'a file, not a folder' if data.exists() else f'no such folder{hint}'}")
     folders = subfolders(data)
     known = [name for name in folders if _normal(name) in numbers]
     if not known:
         part = next((part for part in folders if {_normal(n) for n in subfolders(data / part)} & set(numbers)), None)
         hint = f"; did you mean {data / part}?" if part else ""
-        raise UsageError(f"{data} has no folder of a class ({few(classes)}), only {few(folders)}{hint}")
+        raise UsageError(
+            f"{data} has no folder of a class ({truncate_list(classes)}), only {truncate_list(folders)}{hint}"
+        )
     files = {name: list(image_files(data / name)) for name in folders}
     labels = np.array([numbers[_normal(name)] for name in known for _ in files[name]], np.int64)
     if not labels.size:

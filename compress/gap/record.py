@@ -12,7 +12,7 @@ from compress.efficiency.trends import gap, holding_rate, years_to_catch_up
 from compress.gap.growth_fit import AlgorithmicEfficiency, TableFit, ai_and_efficiency, fit_tables, fitted_trends
 from compress.gap.trend import GapInterval, Trend, load_trend
 from compress.recipe.worth import DEFAULT_TREND
-from compress.utils.checksums import RUN_AGAIN, refuse_changed
+from compress.utils.checksums import RUN_AGAIN, require_unchanged
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.resources import config_names
 
@@ -191,7 +191,7 @@ def _read_savings(run: Path) -> list[RunSaving]:
     """Read what a run has saved: granted doublings of inference, and doublings of training compute."""
     from compress.results.read import read_run
 
-    refuse_changed(run / "results.json", RUN_AGAIN)
+    require_unchanged(run / "results.json", RUN_AGAIN)
     try:
         return run_savings(read_run(run))
     except UsageError as error:

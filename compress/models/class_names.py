@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.utils.errors import CompressError, UsageError
-from compress.utils.messages import clean, few
+from compress.utils.messages import one_line, truncate_list
 
 ARCHITECTURE = "architecture.json"
 
@@ -48,8 +48,8 @@ def check_order(own: Sequence[str], data: Sequence[str], where: str) -> None:
         return
     row = next(row for row, (one, other) in enumerate(zip(own, data, strict=True)) if one != other)
     raise CompressError(
-        f"{where} has the classes in another order: its output {row} is {clean(own[row])!r}, the data's class {row} is "
-        f"{clean(data[row])!r}; train it on the classes in the data's order, which for folders is that of their names"
+        f"{where} has the classes in another order: its output {row} is {one_line(own[row])!r}, the data's class {row} is "
+        f"{one_line(data[row])!r}; train it on the classes in the data's order, which for folders is that of their names"
     )
 
 
@@ -61,7 +61,9 @@ def check_teacher(own: Sequence[str], data: Sequence[str], where: str) -> None:
     """
     check_order(own, data, where)
     if tuple(own) != tuple(data):
-        raise CompressError(f"{where} was trained for other classes ({few(own)}) than the data has ({few(data)})")
+        raise CompressError(
+            f"{where} was trained for other classes ({truncate_list(own)}) than the data has ({truncate_list(data)})"
+        )
 
 
 def check_published(library: str, model: str, data: Sequence[str]) -> None:
@@ -73,9 +75,9 @@ def check_published(library: str, model: str, data: Sequence[str]) -> None:
     names, count = _published(library, model)
     if names == tuple(data) or (names is None and count in (None, len(data))):
         return
-    told = f"{count} classes" if names is None else f"other classes ({few(names)})"
+    told = f"{count} classes" if names is None else f"other classes ({truncate_list(names)})"
     raise UsageError(
-        f"{library}'s weights of {model} are for {told}, and the data has {len(data)} ({few(data)}): its head "
+        f"{library}'s weights of {model} are for {told}, and the data has {len(data)} ({truncate_list(data)}): its head "
         "would be random; fine-tune it to the data and name the file as `checkpoint`"
     )
 

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from compress.utils.errors import UsageError
-from compress.utils.messages import did_you_mean, few
+from compress.utils.messages import did_you_mean, truncate_list
 
 
 def layers_named(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
@@ -22,7 +22,7 @@ def layers_named(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Modu
     for pattern in patterns:
         matching = {name: layer for name, layer in layers.items() if fnmatchcase(name, pattern)}
         if not matching:
-            hint = did_you_mean(pattern, layers, most=3, limit=None) or f"; there are {few(layers)}"
+            hint = did_you_mean(pattern, layers, most=3, limit=None) or f"; there are {truncate_list(layers)}"
             raise UsageError(f"keep: no layer is called {pattern!r}{hint}")
         found |= matching
     return found

@@ -14,7 +14,7 @@ from compress.recipe.schema import Recipe
 from compress.stages.kind import StageKind, kind_of
 from compress.store.store import Store
 from compress.utils.errors import CompressError, UsageError
-from compress.utils.messages import few
+from compress.utils.messages import truncate_list
 
 CONSEQUENCE = {
     "validation": "checkpoint selection ignores it",
@@ -67,7 +67,7 @@ def _missing_classes(data: ImageData) -> list[str]:
         missing = np.flatnonzero(np.bincount(np.asarray(labels), minlength=len(data.classes)) == 0)
         if not len(missing):
             continue
-        names = few(data.classes[row] for row in missing)
+        names = truncate_list(data.classes[row] for row in missing)
         if name == "train":
             raise UsageError(f"data: no train images of class {names}; add some or remove the class")
         if len(data.classes) - len(missing) < 2:

@@ -10,7 +10,7 @@ from compress.recipe.stage import stage_sections
 from compress.recipe.worth import DEFAULT_TREND
 from compress.recipe.yaml_tree import KeyPath, Node, read_yaml
 from compress.utils.errors import Problem, RecipeError
-from compress.utils.messages import did_you_mean, found, listed
+from compress.utils.messages import describe, did_you_mean, join_words
 from compress.utils.resources import config_names, shipped
 
 LIBRARIES = ("timm", "torchvision")
@@ -59,7 +59,7 @@ class Composer:
     def _config(self, name: Node, folder: str, path: KeyPath) -> Node | None:
         names = self._names[folder]
         if not isinstance(name.value, str):
-            self._problem(path, name, f"`use` must be a name, not {found(name.value)}; allowed: {listed(names)}")
+            self._problem(path, name, f"`use` must be a name, not {describe(name.value)}; allowed: {join_words(names)}")
         elif name.value not in names:
             self._unknown(path, name, "data set" if folder == "data" else folder[:-1], name.value, names)
         else:
@@ -77,7 +77,7 @@ class Composer:
 
     def _unknown(self, path: KeyPath, node: Node, kind: str, name: str, allowed: Sequence[str]) -> None:
         hint = did_you_mean(name, allowed) or ";"
-        self._problem(path, node, f"unknown {kind} {found(name)}{hint} allowed: {listed(allowed)}")
+        self._problem(path, node, f"unknown {kind} {describe(name)}{hint} allowed: {join_words(allowed)}")
 
     def _problem(self, path: KeyPath, node: Node, message: str) -> None:
         self.problems[path] = Problem(node.place, message)
@@ -114,7 +114,7 @@ def _read_config(path: Path) -> Node | RecipeError:
     except (OSError, UnicodeDecodeError) as error:
         return RecipeError([Problem(f"{file}:1", f"cannot be read: {error}")])
     if not isinstance(node.value, dict):
-        problems.append(Problem(f"{file}:1", f"must be a section, not {found(node.value)}"))
+        problems.append(Problem(f"{file}:1", f"must be a section, not {describe(node.value)}"))
     return RecipeError(problems) if problems else node
 
 

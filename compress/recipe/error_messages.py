@@ -14,7 +14,7 @@ from compress.recipe.schema import Recipe
 from compress.recipe.stage import StageSection, stage_sections
 from compress.recipe.yaml_tree import KeyPath, Node
 from compress.utils.errors import Problem
-from compress.utils.messages import clean, did_you_mean, found, listed
+from compress.utils.messages import describe, did_you_mean, join_words, one_line
 from compress.utils.resources import config_names
 
 Model = type[Section]
@@ -69,7 +69,7 @@ def describe_errors(error: ValidationError, root: Node, reported: Collection[Key
             if details["type"] in _BOUNDS:  # a number in place of a section
                 message = _message(details, node, owner, present)
             else:  # pydantic reports the alternatives of `int | list[int]` as if they were keys
-                message = f"must be {listed(_alternatives(error, present))}, not {found(node.value)}"
+                message = f"must be {join_words(_alternatives(error, present))}, not {describe(node.value)}"
             yield Problem(node.place, f"{format_path(root, present)}: {message}")
         elif details["type"].startswith("union_tag"):
             yield _tag_problem(root, node, path)
@@ -83,8 +83,8 @@ def format_path(root: Node, path: KeyPath) -> str:
     for part in path:
         node = node.child(part) or Node(None, "")
         name = node.child("id") if isinstance(part, int) else None
-        parts.append(clean(str(name.value)) if name and isinstance(name.value, str) and name.value else str(part))
-    return clean(".".join(parts)) if parts else "the recipe"
+        parts.append(one_line(str(name.value)) if name and isinstance(name.value, str) and name.value else str(part))
+    return one_line(".".join(parts)) if parts else "the recipe"
 
 
 def _nearest(root: Node, path: KeyPath) -> tuple[Node, KeyPath]:
@@ -159,10 +159,12 @@ def _tag_problem(root: Node, node: Node, path: KeyPath) -> Problem:
     tag = node.child(key)
     if tag is None:
         configs = {"data": "data", "teacher": "teachers"}.get(str(path[-1]))
-        use = f"; or use: {listed(config_names(configs))}" if configs else ""
-        return Problem(node.place, f"{format_path(root, (*path, key))}: is missing; allowed: {listed(allowed)}{use}")
+        use = f"; or use: {join_words(config_names(configs))}" if configs else ""
+        return Problem(
+            node.place, f"{format_path(root, (*path, key))}: is missing; allowed: {join_words(allowed)}{use}"
+        )
     hint = did_you_mean(tag.value, allowed) if isinstance(tag.value, str) else ""
-    message = f"unknown {key} {found(tag.value)}{hint or ';'} allowed: {listed(allowed)}"
+    message = f"unknown {key} {describe(tag.value)}{hint or ';'} allowed: {join_words(allowed)}"
     return Problem(tag.place, f"{format_path(root, (*path, key))}: {message}")
 
 
@@ -180,12 +182,12 @@ def _message(details: ErrorDetails, node: Node, owner: Model | None, path: KeyPa
         return details["msg"]
     bounds = {key: int(value) if value in (0.0, 1.0) else value for key, value in context.items()}
     expected = _EXPECTED[kind].format(**bounds)
-    return f"must be {expected}, not {found(node.value)}{_hint(kind, node.value, expected)}"
+    return f"must be {expected}, not {describe(node.value)}{_hint(kind, node.value, expected)}"
 
 
 def _unknown_key(key: str, owner: Model | None) -> str:
     allowed = sorted(_fields(owner)) if owner else []
-    return f"unknown key{did_you_mean(key, allowed) or ';'} allowed: {listed(allowed)}"
+    return f"unknown key{did_you_mean(key, allowed) or ';'} allowed: {join_words(allowed)}"
 
 
 def _hint(kind: str, value: object, expected: str) -> str:

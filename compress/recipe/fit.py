@@ -11,7 +11,7 @@ from compress.recipe.base import Fraction, Section
 from compress.recipe.loss import Loss, Maps
 from compress.recipe.losses import LOSS_TYPES, Losses, Mix
 from compress.registry import PLUGIN_LOSSES
-from compress.utils.messages import did_you_mean, listed
+from compress.utils.messages import did_you_mean, join_words
 
 
 class Fit(Section):
@@ -90,7 +90,7 @@ def distillation_problems(fit: Distillation) -> Iterator[tuple[str, str]]:
         return loss.trains_classifier or (fit.classifier == "teacher" and loss.trains_projection)
 
     if not any(trains_classifier(loss) and max(loss.weight.start, loss.weight.end) > 0 for loss in losses.values()):
-        able = listed(sorted(name for name, kind in LOSS_TYPES.items() if trains_classifier(kind)))
+        able = join_words(sorted(name for name, kind in LOSS_TYPES.items() if trains_classifier(kind)))
         yield "losses", f"no loss trains the classifier; set a weight for {able}"
     for name, loss in losses.items():
         if loss.online_only and fit.teacher == "stored":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from compress.recipe.stage import TEACHER, StageSection, kinds_that_make, stage_sections
 from compress.recipe.yaml_tree import Node
 from compress.utils.errors import Problem
-from compress.utils.messages import clean, did_you_mean, found, listed
+from compress.utils.messages import describe, did_you_mean, join_words, one_line
 
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe
@@ -67,7 +67,7 @@ def graph_problems(root: Node) -> Iterator[Problem]:
     for stage in stages:
         if stage.id in by_id:
             first = by_id[stage.id].place
-            yield Problem(stage.place, f"stages.{clean(stage.id)}: duplicate id, first used at {first}; rename one")
+            yield Problem(stage.place, f"stages.{one_line(stage.id)}: duplicate id, first used at {first}; rename one")
         by_id.setdefault(stage.id, stage)
     for stage in stages:
         yield from _parent_problems(stage, by_id)
@@ -93,24 +93,24 @@ def _written_stages(root: Node) -> Iterator[_WrittenStage]:
 
 
 def _parent_problems(stage: _WrittenStage, by_id: dict[str, _WrittenStage]) -> Iterator[Problem]:
-    where = f"stages.{clean(stage.id)}.from"
+    where = f"stages.{one_line(stage.id)}.from"
     seen: set[str] = set()
     for node in stage.parents:
         name = str(node.value)
         if name in seen:
-            yield Problem(node.place, f"{where}: {found(name)} is listed twice; remove one")
+            yield Problem(node.place, f"{where}: {describe(name)} is listed twice; remove one")
         elif name not in by_id:
             yield Problem(node.place, f"{where}: {_unknown_stage(name, by_id)}")
         elif stage.section and (parent := by_id[name].section) and not parent.makes & stage.section.starts_from:
-            allowed = listed(kinds_that_make(stage.section.starts_from))
-            message = f"{found(name)} is of kind {by_id[name].kind}; {stage.kind} must start from {allowed}"
+            allowed = join_words(kinds_that_make(stage.section.starts_from))
+            message = f"{describe(name)} is of kind {by_id[name].kind}; {stage.kind} must start from {allowed}"
             yield Problem(node.place, f"{where}: {message}")
         seen.add(name)
 
 
 def _unknown_stage(name: str, by_id: dict[str, _WrittenStage]) -> str:
-    allowed = listed(clean(known) for known in list(by_id)[:50])
-    return f"unknown stage {found(name)}{did_you_mean(name, by_id) or ';'} allowed: {allowed}"
+    allowed = join_words(one_line(known) for known in list(by_id)[:50])
+    return f"unknown stage {describe(name)}{did_you_mean(name, by_id) or ';'} allowed: {allowed}"
 
 
 def _cycles(by_id: dict[str, _WrittenStage]) -> Iterator[Problem]:
@@ -125,9 +125,9 @@ def _cycles(by_id: dict[str, _WrittenStage]) -> Iterator[Problem]:
         if name in chain:
             names = list(chain)
             cycle = [*names[names.index(name) :], name]
-            path = " -> ".join(clean(member) for member in (cycle if len(cycle) <= 10 else [*cycle[:9], "..."]))
+            path = " -> ".join(one_line(member) for member in (cycle if len(cycle) <= 10 else [*cycle[:9], "..."]))
             place = by_id[name].parents[0].place
-            yield Problem(place, f"stages.{clean(name)}.from: circular dependency: {path}")
+            yield Problem(place, f"stages.{one_line(name)}.from: circular dependency: {path}")
         finished.update(chain)
 
 
@@ -141,4 +141,4 @@ def _references(root: Node, by_id: dict[str, _WrittenStage]) -> Iterator[Problem
         if node.value not in by_id:
             yield Problem(node.place, f"worth.references: {_unknown_stage(node.value, variants)}")
         elif node.value not in variants:
-            yield Problem(node.place, f"worth.references: {found(node.value)} is an export stage; name a variant")
+            yield Problem(node.place, f"worth.references: {describe(node.value)} is an export stage; name a variant")

@@ -17,9 +17,9 @@ from compress.recipe.overrides import apply_overrides, read_overrides
 from compress.recipe.schema import Recipe, recipe_model
 from compress.recipe.validate import section_problems
 from compress.recipe.yaml_tree import MAX_BYTES, Node, read_yaml
-from compress.utils.checksums import refuse_changed
+from compress.utils.checksums import require_unchanged
 from compress.utils.errors import Problem, RecipeError, UsageError
-from compress.utils.messages import clean, did_you_mean, found
+from compress.utils.messages import describe, did_you_mean, one_line
 from compress.utils.resources import shipped
 
 MAX_PROBLEMS = 100
@@ -37,7 +37,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         UsageError: the file is missing or cannot be read.
     """
     file = _find_recipe(path)
-    refuse_changed(file, "to run a modified recipe, copy it out of the run folder")
+    require_unchanged(file, "to run a modified recipe, copy it out of the run folder")
     return parse_recipe(_read(file), overrides, display_path(file))
 
 
@@ -54,7 +54,9 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), file: str = "<recipe>
     except RecipeError as error:
         raise RecipeError([*problems, *error.problems]) from None
     if not isinstance(root.value, dict):
-        message = "is empty" if root.value is None else f"must be a section of keys and values, not {found(root.value)}"
+        message = (
+            "is empty" if root.value is None else f"must be a section of keys and values, not {describe(root.value)}"
+        )
         raise RecipeError([*problems, Problem(f"{file}:1", message)])
     composer = Composer()
     apply_overrides(root, changes, composer, problems)
@@ -109,10 +111,10 @@ def _find_recipe(path: str | Path) -> Path:
             return file
         if given.exists():
             kind = "a folder" if given.is_dir() else "not a file"
-            raise UsageError(f"{clean(str(path))}: is {kind}; expected a YAML file")
+            raise UsageError(f"{one_line(str(path))}: is {kind}; expected a YAML file")
         raise UsageError(_not_found(given))
     except (OSError, ValueError) as error:  # a name that is too long, or contains a null character
-        raise UsageError(f"{clean(str(path))}: recipe not found ({_reason(error)})") from None
+        raise UsageError(f"{one_line(str(path))}: recipe not found ({_reason(error)})") from None
 
 
 def _not_found(given: Path) -> str:
@@ -122,7 +124,7 @@ def _not_found(given: Path) -> str:
     options = [*names, *neighbours]
     hint = did_you_mean(str(given), options) or did_you_mean(given.name, options) or did_you_mean(given.stem, options)
     shipped_names = f" shipped recipes: {', '.join(names)}" if names else ""
-    return f"{clean(str(given))}: recipe not found{hint or ';'}{shipped_names}".rstrip(";")
+    return f"{one_line(str(given))}: recipe not found{hint or ';'}{shipped_names}".rstrip(";")
 
 
 def _read(file: Path) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from compress.recipe.compose import Composer
 from compress.recipe.yaml_tree import MAX_DEPTH, Node, read_yaml
 from compress.utils.errors import Problem, RecipeError
-from compress.utils.messages import clean, did_you_mean, found, listed
+from compress.utils.messages import describe, did_you_mean, join_words, one_line
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ def read_overrides(texts: Sequence[str], problems: list[Problem]) -> list[Overri
     read = []
     for text in texts:
         key, equals, value = text.partition("=")
-        place = f"--set {clean(text)}"
+        place = f"--set {one_line(text)}"
         parts = tuple(key.strip().split("."))
         if not equals or not all(parts):
             problems.append(Problem(place, "expected key=value, such as stages.distilled.epochs=5"))
@@ -66,7 +66,7 @@ def _apply(root: Node, override: Override) -> str | None:
                 return None
             node = node.value[names[name]]
         else:
-            return f"cannot set '{clean(rest[0])}': {clean(walked)} is {found(node.value)}, not a section"
+            return f"cannot set '{one_line(rest[0])}': {one_line(walked)} is {describe(node.value)}, not a section"
         walked, rest = ".".join([*([walked] if walked else []), name]), rest[used:]
 
 
@@ -91,5 +91,5 @@ def _names(items: list[Node]) -> dict[str, int]:
 def _no_entry(walked: str, name: str, names: dict[str, int]) -> str:
     ids = [known for known in names if not known.isdecimal()]
     hint = did_you_mean(name, ids)
-    allowed = f"allowed: {listed(ids[:50])}" if ids else f"it has {len(names)} entries, counted from 0"
-    return f"{clean(walked)} has no entry '{clean(name)}'{hint or ';'} {allowed}"
+    allowed = f"allowed: {join_words(ids[:50])}" if ids else f"it has {len(names)} entries, counted from 0"
+    return f"{one_line(walked)} has no entry '{one_line(name)}'{hint or ';'} {allowed}"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from compress.registry import RUNTIMES
-from compress.utils.messages import did_you_mean, found, listed
+from compress.utils.messages import describe, did_you_mean, join_words
 
 AUTO = "auto"
 
@@ -15,7 +15,7 @@ AUTO = "auto"
 def _runtime(name: str, *others: str) -> str:
     names = [*RUNTIMES, *others]
     if name not in names:
-        raise ValueError(f"must be {listed(map(repr, names))}, not {found(name)}{did_you_mean(name, names)}")
+        raise ValueError(f"must be {join_words(map(repr, names))}, not {describe(name)}{did_you_mean(name, names)}")
     return name
 
 

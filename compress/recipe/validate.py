@@ -11,7 +11,7 @@ from compress.recipe.stage import StageSection
 from compress.recipe.worth import Budgets
 from compress.recipe.yaml_tree import Node
 from compress.utils.errors import Problem
-from compress.utils.messages import listed
+from compress.utils.messages import join_words
 
 TEST_SELECTION = (
     "checkpoint selection on the test split biases test accuracy; to reproduce a published figure that was selected "
@@ -35,7 +35,7 @@ def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
 def _data_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
     source = registry.source(recipe.data.source)
     if missing := source.missing():
-        message = f"{recipe.data.source} needs {listed(missing, 'and')}: {source.install}"
+        message = f"{recipe.data.source} needs {join_words(missing, 'and')}: {source.install}"
         yield Problem(_place(root, "data", "source"), f"data.source: {message}")
 
 
@@ -56,7 +56,7 @@ def _deployment_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
         if profile.runtime is None:
             yield Problem(place, f"{where}.runtime: is missing; set the runtime used on {profile.name}")
         if not any(profile.budgets.model_dump().values()):
-            budgets = listed([f"`{name}`" for name in Budgets.model_fields])
+            budgets = join_words([f"`{name}`" for name in Budgets.model_fields])
             yield Problem(place, f"{where}.budgets: {profile.name} has no budget; set {budgets}")
         if profile.name in [other.name for other in recipe.worth.deployments[:index]]:
             yield Problem(place, f"{where}.name: duplicate deployment {profile.name!r}; rename one")

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from compress.utils.errors import Problem, RecipeError
-from compress.utils.messages import clean
+from compress.utils.messages import one_line
 
 MAX_BYTES = 2**20
 MAX_NODES = 20_000
@@ -137,7 +137,7 @@ class _Reader:
             return self.alias(event, line, depth)
         assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
         if event.tag is not None:
-            raise self.error(line, f"YAML tag {clean(event.tag)} is not allowed; use a plain value")
+            raise self.error(line, f"YAML tag {one_line(event.tag)} is not allowed; use a plain value")
         if event.anchor:
             self.anchors[event.anchor] = None
         node = Node(None, self.place(line))
@@ -173,7 +173,7 @@ class _Reader:
             child.place = self.place(line)
             if event.value in entries:
                 first = entries[event.value].place
-                message = f"duplicate key '{clean(event.value)}', first used at {first}; remove one"
+                message = f"duplicate key '{one_line(event.value)}', first used at {first}; remove one"
                 self.problems.append(Problem(self.place(line), message))
             else:
                 entries[event.value] = child
@@ -190,10 +190,10 @@ class _Reader:
     def alias(self, event: yaml.AliasEvent, line: int, depth: int) -> Node:
         name = event.anchor or ""
         if name not in self.anchors:
-            raise self.error(line, f"undefined alias *{clean(name)}; define its anchor first")
+            raise self.error(line, f"undefined alias *{one_line(name)}; define its anchor first")
         target = self.anchors[name]
         if target is None:
-            raise self.error(line, f"alias *{clean(name)} refers to a value that contains it")
+            raise self.error(line, f"alias *{one_line(name)} refers to a value that contains it")
         self.count_copy(target, line, depth)
         return target.copy()
 

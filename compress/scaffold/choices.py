@@ -9,7 +9,7 @@ from compress.data.torchvision_sets import CIFAR10_CLASSES
 from compress.deployment.runtimes import missing
 from compress.scaffold.detect import TEST_SHARE
 from compress.scaffold.survey import Survey
-from compress.utils.system import cores, has_gpu, hub_answers, in_hub_cache
+from compress.utils.system import cores, has_gpu, hub_is_reachable, is_in_hub_cache
 
 OPEN_CLIP = "openclip-vit-b-32"
 OPEN_CLIP_FILE = ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "open_clip_model.safetensors")
@@ -54,9 +54,9 @@ class Choices:
 
 def this_machine() -> Machine:
     """Describe this machine. Loads torch, and asks the model hub whether it can be reached."""
-    downloads = hub_answers()
+    downloads = hub_is_reachable()
     runtimes = tuple(name for name in ("onnxruntime", "openvino") if not missing(name))
-    return Machine(cores(), has_gpu(), downloads or in_hub_cache(*OPEN_CLIP_FILE), downloads, runtimes)
+    return Machine(cores(), has_gpu(), downloads or is_in_hub_cache(*OPEN_CLIP_FILE), downloads, runtimes)
 
 
 def choose(survey: Survey, machine: Machine) -> Choices:

@@ -16,7 +16,7 @@ from compress.data.tree import image_files, subfolders
 from compress.data.webdataset import WebData
 from compress.recipe.data import FileData
 from compress.utils.errors import UsageError
-from compress.utils.messages import few
+from compress.utils.messages import truncate_list
 from compress.utils.system import version_of
 
 TEST_SHARE = 0.2
@@ -99,9 +99,9 @@ def _csv(table: Path) -> FileData:
     columns = csv_file.columns_of(table)
     image, label = _first_of(IMAGE_COLUMNS, columns), _first_of(LABEL_COLUMNS, columns)
     if image is None:
-        raise UsageError(f"{table}:1: no column of paths among {few(columns)}; name it 'path'")
+        raise UsageError(f"{table}:1: no column of paths among {truncate_list(columns)}; name it 'path'")
     if label is None:
-        raise UsageError(f"{table}:1: no column of labels among {few(columns)}; name it 'label'")
+        raise UsageError(f"{table}:1: no column of labels among {truncate_list(columns)}; name it 'label'")
     split = _first_of(SPLIT_COLUMNS, columns)
     return CsvData(source="csv", path=str(table), image=image, label=label, split=split)
 
@@ -114,10 +114,12 @@ def _arrow(source: str, path: str) -> FileData:
     image_columns, columns = arrow.columns_of(first)
     image = _first_of(IMAGE_COLUMNS, image_columns) or next(iter(image_columns), None)
     if image is None:
-        raise UsageError(f"{first}: no column of images among {few(columns)}; store each image's file as bytes")
+        raise UsageError(
+            f"{first}: no column of images among {truncate_list(columns)}; store each image's file as bytes"
+        )
     label = _first_of(LABEL_COLUMNS, [name for name in columns if name != image])
     if label is None:
-        raise UsageError(f"{first}: no column of labels among {few(columns)}; name it 'label'")
+        raise UsageError(f"{first}: no column of labels among {truncate_list(columns)}; name it 'label'")
     has_splits = any(part != "train" for _, part in shards)
     split = None if has_splits else _first_of(SPLIT_COLUMNS, columns)
     settings = {"source": source, "path": path, "image": image, "label": label, "split": split}
@@ -129,11 +131,15 @@ def _webdataset(path: str) -> FileData:
     endings, fields = webdataset.kinds_of(first)
     label = next((kind for kind in LABEL_MEMBERS if kind in endings), None)
     if label is None:
-        raise UsageError(f"{first}: no labels among {few(sorted(endings))}; add a .cls, .txt or .json file per image")
+        raise UsageError(
+            f"{first}: no labels among {truncate_list(sorted(endings))}; add a .cls, .txt or .json file per image"
+        )
     if label == "json":
         field = _first_of(LABEL_COLUMNS, fields)
         if field is None:
-            raise UsageError(f"{first}: no label among the fields of its .json, {few(fields)}; name it 'label'")
+            raise UsageError(
+                f"{first}: no label among the fields of its .json, {truncate_list(fields)}; name it 'label'"
+            )
         label = f"json.{field}"
     return WebData(source="webdataset", path=path, label=label)
 

@@ -17,7 +17,7 @@ from compress.scaffold.choices import Choices, Machine
 from compress.scaffold.detect import TEST_SHARE
 from compress.scaffold.survey import Survey
 from compress.utils.errors import UsageError
-from compress.utils.messages import clean
+from compress.utils.messages import one_line
 
 SCHEMA = "recipe.schema.json"
 MIN_TEST_IMAGES = 1000  # from which a difference of one point in accuracy can be shown at all
@@ -58,7 +58,7 @@ def quoted(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{clean(text)}: the name is not UTF-8, so a recipe cannot hold it; rename it") from error
+        raise UsageError(f"{one_line(text)}: the name is not UTF-8, so a recipe cannot hold it; rename it") from error
     plain = re.fullmatch(r"[A-Za-z0-9_./][A-Za-z0-9_./ -]*", text) and text == text.strip()
     return text if plain and isinstance(scalar(text), str) else json.dumps(text, ensure_ascii=not text.isprintable())
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from compress.recipe.data import FileData
 from compress.scaffold.survey import Survey
-from compress.utils.messages import clean
+from compress.utils.messages import one_line
 
 MAX_CLASSES = 8  # that are printed; of more, the four largest and the three smallest
 IMBALANCE = 5  # ratio of the largest class to the smallest from which it is pointed out
@@ -54,7 +54,7 @@ def survey_lines(settings: FileData, survey: Survey) -> list[str]:
         splits += f", {settings.test:.0%} of them held out for test"
     side = _short_side(survey)
     lines = [
-        f"{clean(settings.path)}: {len(survey.classes)} classes, {splits}",
+        f"{one_line(settings.path)}: {len(survey.classes)} classes, {splits}",
         f"  train images: {', '.join(_class_counts(survey))}",
         f"  shorter side: {side.least:,} to {side.most:,} pixels, median {side.median:,}"
         + (f"; {survey.grey:,} images are grey" if survey.grey else ""),
@@ -96,7 +96,7 @@ def _class_counts(survey: Survey) -> list[str]:
     """Return `name count` of the classes, largest first, with `...` in place of the middle of many."""
     train = survey.counts["train"]
     order = sorted(range(len(train)), key=lambda number: -train[number])
-    shown = [f"{clean(survey.classes[number])} {train[number]:,}" for number in order]
+    shown = [f"{one_line(survey.classes[number])} {train[number]:,}" for number in order]
     return shown if len(shown) <= MAX_CLASSES else [*shown[:4], "...", *shown[-3:]]
 
 
@@ -105,7 +105,9 @@ def _warnings(settings: FileData, survey: Survey) -> list[str]:
     if survey.broken:
         first, count = survey.broken[0], len(survey.broken)
         images = "image" if count == 1 else "images"
-        warnings.append(f"skipping {count:,} unreadable {images}, e.g. {clean(first.name)} ({clean(first.reason)})")
+        warnings.append(
+            f"skipping {count:,} unreadable {images}, e.g. {one_line(first.name)} ({one_line(first.reason)})"
+        )
     most, least = max(survey.counts["train"]), min(survey.counts["train"])
     if most > IMBALANCE * least:
         ratio = f"{most / least:.0f} to 1"

@@ -21,8 +21,8 @@ from compress.stages.teacher import TeacherStage
 from compress.stages.teacher_inputs import TEACHER_PACKAGES, embeddings_identity, training_views
 from compress.store.store import Store
 from compress.utils.hashing import file_digest, key_of
-from compress.utils.json_cache import recall, remember
-from compress.utils.system import cores, graphics, processor, version_of
+from compress.utils.json_cache import load_cache, save_cache
+from compress.utils.system import cores, gpu_ids, processor, version_of
 
 REVISION = 1  # raised when counting or timing changes
 NAME = "networks"
@@ -58,7 +58,7 @@ class CostModel:
     def __init__(self, plan: Plan, store: Store, data: ImageData) -> None:
         self.plan, self.store, self.data = plan, store, data
         self._file = store.root / "speeds.json"
-        self._known = recall(self._file, NAME, "networks are timed again")
+        self._known = load_cache(self._file, NAME, "networks are timed again")
         self._costs: dict[str, NetworkCost] = {}
         self._embedded: set[str] = set()
         self._embedding_ids: dict[str, dict[str, str]] = {}
@@ -175,12 +175,12 @@ class CostModel:
                 revision=REVISION,
                 classes=len(self.data.classes),
                 accelerator=self.plan.recipe.trainer.accelerator,
-                machine=[processor(), os.environ.get("OMP_NUM_THREADS") or str(cores()), graphics()],
+                machine=[processor(), os.environ.get("OMP_NUM_THREADS") or str(cores()), gpu_ids()],
                 plugins=digests(),
                 **identity(),
             )
             if key not in self._known:
                 self._known[key] = measure()
-                remember(self._file, NAME, self._known)
+                save_cache(self._file, NAME, self._known)
             self._costs[name] = NetworkCost(*self._known[key])
         return self._costs[name]

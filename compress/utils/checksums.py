@@ -51,7 +51,7 @@ def read_sums(folder: Path) -> dict[str, str]:
     return sums
 
 
-def damages(folder: Path, names: Iterable[str] | None = None) -> list[str]:
+def find_changes(folder: Path, names: Iterable[str] | None = None) -> list[str]:
     """Return a line per file that is missing or has changed, among all that `SHA256SUMS` lists or among `names`.
 
     Raises:
@@ -78,11 +78,11 @@ def check_run(run: Path) -> list[str]:
     """
     if not (run / SUMS).is_file():
         return [f"{run}: cannot verify its files: no {SUMS}"] if (run / "results.json").is_file() else []
-    refuse_changed(run / "results.json", RUN_AGAIN)
-    return damages(run)
+    require_unchanged(run / "results.json", RUN_AGAIN)
+    return find_changes(run)
 
 
-def refuse_changed(path: Path, remedy: str) -> None:
+def require_unchanged(path: Path, remedy: str) -> None:
     """Refuse a file that has changed since the `SHA256SUMS` beside it was written; without one, accept it.
 
     Raises:
@@ -90,12 +90,12 @@ def refuse_changed(path: Path, remedy: str) -> None:
         CompressError: `SHA256SUMS` itself is damaged.
     """
     if (path.parent / SUMS).is_file():
-        lines = damages(path.parent, [path.name])
+        lines = find_changes(path.parent, [path.name])
         if lines:
             raise UsageError(f"{lines[0]}; {remedy}")
 
 
-def refuse_changed_artifact(folder: Path) -> None:
+def require_unchanged_artifact(folder: Path) -> None:
     """Refuse an artifact that has changed since the `SHA256SUMS` of its folder, or else of its run, was written.
 
     Raises:
@@ -103,10 +103,10 @@ def refuse_changed_artifact(folder: Path) -> None:
     """
     run = folder.absolute().parent.parent.parent
     if (folder / SUMS).is_file():
-        lines = damages(folder)
+        lines = find_changes(folder)
     elif (run / SUMS).is_file():
         prefix = f"{folder.absolute().relative_to(run).as_posix()}/"
-        lines = damages(run, [name for name in read_sums(run) if name.startswith(prefix)])
+        lines = find_changes(run, [name for name in read_sums(run) if name.startswith(prefix)])
     else:
         return
     if lines:

@@ -34,7 +34,7 @@ def unseal(text: str, indent: int | None = None) -> dict[str, Any]:
     raise ValueError("the digest does not match")
 
 
-def recall(file: Path | None, name: str, consequence: str) -> dict[str, Any]:
+def load_cache(file: Path | None, name: str, consequence: str) -> dict[str, Any]:
     """Read a cache; it is empty if the file is missing, or damaged, which is printed.
 
     Args:
@@ -54,7 +54,7 @@ def recall(file: Path | None, name: str, consequence: str) -> dict[str, Any]:
     return known
 
 
-def remember(file: Path | None, name: str, known: Mapping[str, object]) -> None:
+def save_cache(file: Path | None, name: str, known: Mapping[str, object]) -> None:
     """Write a cache that `recall` reads; if the store is read-only, nothing is cached."""
     if file is None:
         return

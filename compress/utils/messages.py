@@ -15,13 +15,13 @@ MAX_OPTIONS = 300
 """Options that a word from a recipe is compared with: a hostile recipe can have thousands of both."""
 
 
-def clean(text: str) -> str:
+def one_line(text: str) -> str:
     """Return untrusted text as one printable line of at most `MAX_LENGTH` characters."""
     shown = printable(text[: MAX_LENGTH + 1])
     return shown if len(shown) <= MAX_LENGTH else shown[: MAX_LENGTH - 3] + "..."
 
 
-def found(value: Any) -> str:
+def describe(value: Any) -> str:
     """Describe a value from a recipe in words."""
     match value:
         case None:
@@ -29,26 +29,26 @@ def found(value: Any) -> str:
         case bool():
             return str(value).lower()
         case str():
-            return f"'{clean(value)}'"
+            return f"'{one_line(value)}'"
         case dict():
             return "a section"
         case list():
             return "a list"
         case _:
-            return clean(str(value))
+            return one_line(str(value))
 
 
-def listed(options: Iterable[str], last: str = "or") -> str:
+def join_words(options: Iterable[str], last: str = "or") -> str:
     """Join words as `a, b or c`."""
     words = list(options)
     return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
-def few(names: Iterable[str]) -> str:
+def truncate_list(names: Iterable[str]) -> str:
     """Join the first of some untrusted names, of files, classes or columns: `a, b and 3 more`, or `none`."""
     words = list(names)
     more = len(words) - MAX_NAMES
-    return ", ".join(map(clean, words[:MAX_NAMES])) + (f" and {more} more" if more > 0 else "") or "none"
+    return ", ".join(map(one_line, words[:MAX_NAMES])) + (f" and {more} more" if more > 0 else "") or "none"
 
 
 def did_you_mean(word: str, options: Iterable[str], most: int = 1, limit: int | None = MAX_OPTIONS) -> str:
@@ -63,4 +63,4 @@ def did_you_mean(word: str, options: Iterable[str], most: int = 1, limit: int | 
     by_lower = {option.lower(): option for option in itertools.islice(options, limit)}
     close = difflib.get_close_matches(word[:MAX_LENGTH].lower(), by_lower, n=most, cutoff=0.6)
     suggestions = [f"'{by_lower[name]}'" for name in close]
-    return f"; did you mean {listed(suggestions)}?" if close else ""
+    return f"; did you mean {join_words(suggestions)}?" if close else ""

@@ -49,14 +49,14 @@ def has_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def graphics() -> list[str]:
+def gpu_ids() -> list[str]:
     """Identify the GPUs without torch: as the system lists NVIDIA's and AMD's, and which of them are visible."""
     folders = (Path("/proc/driver/nvidia/gpus"), Path("/sys/class/kfd/kfd/topology/nodes"))
     names = [path.name for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
     return [*names, *(os.environ.get(f"{vendor}_VISIBLE_DEVICES", "") for vendor in ("CUDA", "HIP"))]
 
 
-def hub_answers(timeout_s: float = 3.0) -> bool:
+def hub_is_reachable(timeout_s: float = 3.0) -> bool:
     """Return whether the model hub can be reached and nothing forbids it, so that weights can be downloaded."""
     import urllib.error
     import urllib.request
@@ -73,7 +73,7 @@ def hub_answers(timeout_s: float = 3.0) -> bool:
         return False
 
 
-def in_hub_cache(repository: str, file: str) -> bool:
+def is_in_hub_cache(repository: str, file: str) -> bool:
     """Return whether a file of the model hub is in the local cache."""
     from huggingface_hub import try_to_load_from_cache
 

@@ -23,7 +23,7 @@ from compress.scaffold.detect import detect_source
 from compress.scaffold.recipe import quoted, require_writable
 from compress.scaffold.survey import survey_images
 from compress.utils.errors import UsageError
-from compress.utils.system import hub_answers, in_hub_cache
+from compress.utils.system import hub_is_reachable, is_in_hub_cache
 
 
 def stages(text: str) -> dict[str, Any]:
@@ -108,10 +108,10 @@ def test_hub_is_asked_whether_weights_can_be_downloaded(monkeypatch: pytest.Monk
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
         monkeypatch.setattr(BaseHTTPRequestHandler, "log_message", lambda *_: None)
         Thread(target=server.handle_request, daemon=True).start()
-        assert hub_answers()
+        assert hub_is_reachable()
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-        assert not hub_answers()
+        assert not hub_is_reachable()
         monkeypatch.delenv("HF_HUB_OFFLINE")
-    assert not hub_answers()  # nobody listens there now
+    assert not hub_is_reachable()  # nobody listens there now
     monkeypatch.setenv("HF_ENDPOINT", "no address")
-    assert not hub_answers() and not in_hub_cache("nobody/nothing", "x.safetensors")
+    assert not hub_is_reachable() and not is_in_hub_cache("nobody/nothing", "x.safetensors")

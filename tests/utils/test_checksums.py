@@ -12,9 +12,9 @@ from compress.utils.atomic import write_atomic
 from compress.utils.checksums import (
     SUMS,
     check_run,
-    damages,
+    find_changes,
     read_sums,
-    refuse_changed_artifact,
+    require_unchanged_artifact,
     update_sums,
     write_sums,
 )
@@ -41,7 +41,7 @@ def test_sums_have_the_format_of_coreutils_and_leave_out_folders(run: Path) -> N
         *(f"artifacts/int8/onnx/{name}" for name in (SUMS, "model.onnx")),
         *("report.md", "results.json"),
     }
-    assert check_run(run) == [] and damages(run / "artifacts" / "int8" / "onnx") == []
+    assert check_run(run) == [] and find_changes(run / "artifacts" / "int8" / "onnx") == []
     if shutil.which("sha256sum"):
         assert subprocess.run(["sha256sum", "--strict", "-c", SUMS], cwd=run, capture_output=True).returncode == 0
 
@@ -80,18 +80,18 @@ def test_every_changed_bit_of_the_sums_is_noticed(run: Path) -> None:
 @pytest.mark.parametrize("own", [True, False])
 def test_an_artifact_is_checked_by_its_own_sums_or_else_its_runs(run: Path, own: bool, tmp_path: Path) -> None:
     artifact = run / "artifacts" / "int8" / "onnx"
-    refuse_changed_artifact(artifact)
+    require_unchanged_artifact(artifact)
     copied = Path(shutil.copytree(artifact, tmp_path / "copied"))
     if not own:
         (artifact / SUMS).unlink()
         with pytest.raises(CompressError, match="SHA256SUMS is missing"):
-            refuse_changed_artifact(artifact)
+            require_unchanged_artifact(artifact)
         return
     for folder in (artifact, copied):
-        refuse_changed_artifact(folder)
+        require_unchanged_artifact(folder)
         (folder / "model.onnx").write_bytes(b"\0\2")
         with pytest.raises(CompressError, match=r"model\.onnx has changed .*; copy the artifact from its run again"):
-            refuse_changed_artifact(folder)
+            require_unchanged_artifact(folder)
 
 
 def test_partial_files_of_killed_writers_are_removed(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compress.utils import json_cache
-from compress.utils.json_cache import recall, remember, seal, unseal
+from compress.utils.json_cache import load_cache, save_cache, seal, unseal
 
 BODY = {"key": "k", "files": {"é.png": [1, 0.1, None]}}
 
@@ -38,11 +38,11 @@ def test_a_cache_is_read_back_and_a_damaged_one_is_reported(tmp_path: Path, monk
     printed: list[str] = []
     monkeypatch.setattr(json_cache, "say", printed.append)
     file = tmp_path / "store" / "cache.json"
-    assert recall(file, "files", "hashing again") == recall(None, "files", "hashing again") == {}
-    remember(None, "files", {})
-    remember(file, "files", {"a": [1]})
-    assert recall(file, "files", "hashing again") == {"a": [1]} and printed == []
-    assert recall(file, "other", "hashing again") == {}
+    assert load_cache(file, "files", "hashing again") == load_cache(None, "files", "hashing again") == {}
+    save_cache(None, "files", {})
+    save_cache(file, "files", {"a": [1]})
+    assert load_cache(file, "files", "hashing again") == {"a": [1]} and printed == []
+    assert load_cache(file, "other", "hashing again") == {}
     file.write_text(file.read_text().replace("[1]", "[2]"))
-    assert recall(file, "files", "hashing again") == {}
+    assert load_cache(file, "files", "hashing again") == {}
     assert printed == [f"store: {file} is damaged; hashing again"] * 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import compress
-from compress.utils.messages import MAX_LENGTH, clean, did_you_mean, few, found, listed
+from compress.utils.messages import MAX_LENGTH, describe, did_you_mean, join_words, one_line, truncate_list
 
 
 @pytest.mark.parametrize(
@@ -16,21 +16,25 @@ from compress.utils.messages import MAX_LENGTH, clean, did_you_mean, few, found,
     [(None, "nothing"), (True, "true"), ("a", "'a'"), ({}, "a section"), ([1], "a list"), (1.5, "1.5")],
 )
 def test_values_are_described_in_words(value: object, text: str) -> None:
-    assert found(value) == text
+    assert describe(value) == text
 
 
 def test_words_are_joined() -> None:
-    assert listed([]) == "" and listed(["a"]) == "a"
-    assert listed(["a", "b", "c"]) == "a, b or c" and listed(["a", "b"], "and") == "a and b"
+    assert join_words([]) == "" and join_words(["a"]) == "a"
+    assert join_words(["a", "b", "c"]) == "a, b or c" and join_words(["a", "b"], "and") == "a and b"
 
 
 def test_long_lists_are_truncated() -> None:
-    assert few([]) == "none" and few("abcde") == "a, b, c, d, e" and few("abcdefg") == "a, b, c, d, e and 2 more"
+    assert (
+        truncate_list([]) == "none"
+        and truncate_list("abcde") == "a, b, c, d, e"
+        and truncate_list("abcdefg") == "a, b, c, d, e and 2 more"
+    )
 
 
 def test_untrusted_text_becomes_one_short_line() -> None:
-    assert clean("a\nb\x1b") == "a\\nb\\x1b"
-    assert len(clean("x" * 10**6)) == MAX_LENGTH and clean("x" * 10**6).endswith("x...")
+    assert one_line("a\nb\x1b") == "a\\nb\\x1b"
+    assert len(one_line("x" * 10**6)) == MAX_LENGTH and one_line("x" * 10**6).endswith("x...")
 
 
 def test_close_options_are_suggested() -> None:

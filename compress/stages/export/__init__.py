@@ -17,7 +17,7 @@ from compress.stages.kind import StageKind
 from compress.stages.planned import PlannedStage, Planner
 from compress.stages.quantize import QuantizeStage
 from compress.stages.runtime_packages import runtime_packages
-from compress.utils.messages import listed
+from compress.utils.messages import join_words
 from compress.utils.system import processor
 
 if TYPE_CHECKING:
@@ -68,14 +68,14 @@ class ExportStage(StageKind):
             methods_taken = find_runtime(runtime).quantizers
             refused = [other for other in quantized if other.method not in methods_taken]
             if refused:
-                names = listed([other.id for other in refused], "and")
-                methods = listed(sorted({other.method for other in refused}))
+                names = join_words([other.id for other in refused], "and")
+                methods = join_words(sorted({other.method for other in refused}))
                 what = f"networks quantized by {methods}" if methods_taken else "quantized networks"
                 yield "runtimes", f"{runtime} does not support {what}; move {names} to another export stage"
             target = find_runtime(runtime).target
             others = [other.id for other in quantized if other not in refused and other.target != target]
             if target and others:
-                names = listed(others, "and")
+                names = join_words(others, "and")
                 supported = f"{runtime} supports quantized networks of `target: {target}` only"
                 yield "runtimes", f"{supported}; set it in {names}"
 

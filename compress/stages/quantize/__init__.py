@@ -17,7 +17,7 @@ from compress.registry import quantizer, quantizers
 from compress.stages.kind import FIT_PACKAGES, StageKind
 from compress.stages.planned import PlannedStage
 from compress.utils.errors import UsageError
-from compress.utils.messages import listed
+from compress.utils.messages import join_words
 
 if TYPE_CHECKING:
     from compress.data.prepared import ImageData
@@ -105,17 +105,19 @@ class QuantizeStage(StageKind):
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
         method = quantizer(self.method)
         if self.observer and self.observer not in method.observers:
-            message = f"`method: {self.method}` does not support {self.observer!r}; allowed: {listed(method.observers)}"
+            message = (
+                f"`method: {self.method}` does not support {self.observer!r}; allowed: {join_words(method.observers)}"
+            )
             yield "observer", message
         if self.target != "x86" and self.method != "torchao":
             message = f"`method: {self.method}` supports x86 only; for {self.target}, set `method: torchao`"
             yield "target", message
         if self.linear_weight_bits != 8 and not method.in_file:
-            others = listed(f"`method: {name}`" for name, other in quantizers().items() if other.in_file)
+            others = join_words(f"`method: {name}`" for name, other in quantizers().items() if other.in_file)
             message = f"`method: {self.method}` supports 8 only; for {self.linear_weight_bits}, set {others}"
             yield "linear_weight_bits", message
         if not method.corrects:
-            others = listed(f"`method: {name}`" for name, other in quantizers().items() if other.corrects)
+            others = join_words(f"`method: {name}`" for name, other in quantizers().items() if other.corrects)
             for key, enabled in (("bias_correction", self.bias_correction != "off"), ("equalize", self.equalize)):
                 if enabled:
                     yield key, f"`method: {self.method}` does not support it; remove it or set {others}"
@@ -136,7 +138,7 @@ class QuantizeStage(StageKind):
         reads = reads_features(training)
         if reads or training.classifier == "teacher":
             message = "needs features, which quantization-aware training does not expose; remove it"
-            yield f"{listed(reads, 'and') or '`classifier: teacher`'} {message}"
+            yield f"{join_words(reads, 'and') or '`classifier: teacher`'} {message}"
         if recipe.trainer.several_processes:
             yield "quantization-aware training is supported on one device only; set `trainer.devices: 1`"
 
