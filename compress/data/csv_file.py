@@ -48,7 +48,7 @@ def list_csv(settings: CsvData) -> Listing:
             raise UsageError(f"{place}: {one_line(cells[settings.image])} repeats line {lines[file]}; remove one")
         if not is_file(file):
             raise UsageError(
-                f"{place}: file {one_line(cells[settings.image])} not found; paths are relative to the folder of the CSV"
+                f"{place}: file {one_line(cells[settings.image])} not found; paths are relative to the CSV's folder"
             )
         rows.append((_part(cells, settings, place), cells[settings.label]))
         files.append(file)

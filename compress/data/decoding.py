@@ -145,6 +145,6 @@ def _check_left(listing: Listing, name: str, result: Decoded) -> None:
     lost = [listing.classes[row] for row in np.flatnonzero(counts == 0)]
     if lost:
         raise CompressError(
-            f"{listing.where}: {listing.called.get(name, name)}: no images left of {truncate_list(lost)}, all of its files are "
-            f"broken: {result.broken[0]}"
+            f"{listing.where}: {listing.called.get(name, name)}: no images left of {truncate_list(lost)}, "
+            f"all of its files are broken: {result.broken[0]}"
         )

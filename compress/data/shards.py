@@ -48,8 +48,8 @@ def find_shards(path: str, endings: tuple[str, ...]) -> list[tuple[Path, str]]:
         without = [shard.name for shard, part in known if not part]
         if without:
             raise UsageError(
-                f"data.path: {given}: no split in the name of {truncate_list(without)}, though others have one; rename to train, "
-                "validation, test or unlabeled"
+                f"data.path: {given}: no split in the name of {truncate_list(without)}, though others have one; "
+                "rename to train, validation, test or unlabeled"
             )
     return [(shard, part or "train") for shard, part in known]
 

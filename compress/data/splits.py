@@ -74,8 +74,8 @@ def counts_after_test(counts: Sequence[int], classes: Sequence[str], share: floa
     short = [f"{name} ({count})" for name, count, rest in zip(classes, counts, left, strict=True) if rest < 1]
     if short:
         raise UsageError(
-            f"data.test {share} leaves no train image of {truncate_list(short)}; every class needs at least one each for train, "
-            "validation and test"
+            f"data.test {share} leaves no train image of {truncate_list(short)}; every class needs at least one each "
+            "for train, validation and test"
         )
     return left
 

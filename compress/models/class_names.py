@@ -48,8 +48,8 @@ def check_order(own: Sequence[str], data: Sequence[str], where: str) -> None:
         return
     row = next(row for row, (one, other) in enumerate(zip(own, data, strict=True)) if one != other)
     raise CompressError(
-        f"{where} has the classes in another order: its output {row} is {one_line(own[row])!r}, the data's class {row} is "
-        f"{one_line(data[row])!r}; train it on the classes in the data's order, which for folders is that of their names"
+        f"{where} has the classes in another order: its output {row} is {one_line(own[row])!r}, "
+        f"the data's class {row} is {one_line(data[row])!r}; train it on the classes in the data's order, which for folders is that of their names"
     )
 
 

@@ -52,7 +52,7 @@ def search(
 
     Args:
         make: Quantizes the network but for the layers named.
-        logits: TeacherSignal of a network to the validation images, `[images, classes]`.
+        logits: Computes the logits of a network for the validation images, `[images, classes]`.
         labels: Their labels, `[images]`.
         float_logits: What the float network answers.
         allowed: Loss of accuracy that is allowed, a fraction.
