@@ -49,7 +49,8 @@ def check_order(own: Sequence[str], data: Sequence[str], where: str) -> None:
     row = next(row for row, (one, other) in enumerate(zip(own, data, strict=True)) if one != other)
     raise CompressError(
         f"{where} has the classes in another order: its output {row} is {one_line(own[row])!r}, "
-        f"the data's class {row} is {one_line(data[row])!r}; train it on the classes in the data's order, which for folders is that of their names"
+        f"the data's class {row} is {one_line(data[row])!r}; "
+        "train it on the classes in the data's order, which for folders is that of their names"
     )
 
 
@@ -77,8 +78,8 @@ def check_published(library: str, model: str, data: Sequence[str]) -> None:
         return
     told = f"{count} classes" if names is None else f"other classes ({truncate_list(names)})"
     raise UsageError(
-        f"{library}'s weights of {model} are for {told}, and the data has {len(data)} ({truncate_list(data)}): its head "
-        "would be random; fine-tune it to the data and name the file as `checkpoint`"
+        f"{library}'s weights of {model} are for {told}, and the data has {len(data)} ({truncate_list(data)}): "
+        "its head would be random; fine-tune it to the data and name the file as `checkpoint`"
     )
 
 
