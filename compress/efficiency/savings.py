@@ -30,8 +30,6 @@ from compress.results.savings import (
 from compress.results.variant import Variant
 
 LIFETIME_QUERIES = (10**6, 10**9, 10**12)
-MADE_FROM_PARENT = ("prune", "sparsify", "quantize")
-"""Kinds of stage whose training ledger starts with their parent's."""
 
 
 def savings(
@@ -159,11 +157,17 @@ def _effort(variant: Variant, reference: Variant, variants: Sequence[Variant]) -
     """K: MACs that making the variant took on top of the reference."""
     spent, by_id = variant.training.macs, {each.id: each for each in variants}
     ancestor: Variant | None = variant
-    while ancestor and ancestor.kind in MADE_FROM_PARENT:
-        ancestor = by_id.get(str(ancestor.parent))
-        if ancestor and ancestor.id == reference.id:
+    while ancestor and (parent := by_id.get(str(ancestor.parent))) and _includes(ancestor, parent):
+        if parent.id == reference.id:
             return float(spent - reference.training.macs)
+        ancestor = parent
     return float(spent)
+
+
+def _includes(variant: Variant, parent: Variant) -> bool:
+    """Whether the training ledger of a variant starts with its parent's: it was made from the parent's weights."""
+    parts = parent.training.parts
+    return bool(parts) and variant.training.parts[: len(parts)] == parts
 
 
 def _lifetime(reference: Variant, variant: Variant, effort: float, deployment: DeviceProfile | None) -> Lifetime:

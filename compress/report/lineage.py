@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from compress.report import formats as f
-from compress.report.labels import MADE_BY
+from compress.report.labels import made_by
 from compress.report.tables import variants_by_id
 from compress.results import RunRecord, Variant
 
@@ -49,12 +49,12 @@ def _is_own_ancestor(variant: Variant, by_id: Mapping[str, Variant]) -> bool:
 
 
 def _node(variant: Variant, record: RunRecord, children: tuple[LineageNode, ...]) -> LineageNode:
-    made_by = MADE_BY.get(variant.kind, f.plain(variant.kind))
+    how = made_by(variant.kind)
     if record.run.from_store is not None:
-        made_by += ", from the store" if variant.id in record.run.from_store else ", in this run"
+        how += ", from the store" if variant.id in record.run.from_store else ", in this run"
     return LineageNode(
         f.plain(variant.id),
-        made_by,
+        how,
         f"{f.accuracy(variant.accuracy.top1, variant.accuracy.ci95)} top-1, {f.macs(variant.inference.macs)}, "
         f"{f.size(variant.inference.bytes)}",
         f.names(artifact.runtime for artifact in variant.artifacts),

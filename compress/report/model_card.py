@@ -6,7 +6,7 @@ import re
 
 from compress.report import formats as f
 from compress.report.headline import headline
-from compress.report.labels import HUB_TAGS
+from compress.report.labels import hub_tag
 from compress.report.lineage import ancestry
 from compress.report.tables import variants_by_id
 from compress.results import RunRecord, Variant
@@ -30,7 +30,7 @@ def front_matter(record: RunRecord) -> str:
     by_id = variants_by_id(record)
     final = by_id.get(headline(record).variant or "") or (record.variants[-1] if record.variants else None)
     line = reversed(ancestry(final, by_id)) if final else ()
-    tags = dict.fromkeys(HUB_TAGS[variant.kind] for variant in line if variant.kind in HUB_TAGS)
+    tags = dict.fromkeys(tag for variant in line if (tag := hub_tag(variant.kind)))
     card: dict[str, object] = {
         "library_name": "compress-model",
         "pipeline_tag": "image-classification",

@@ -35,7 +35,7 @@ class ShrinkStage(StageKind):
         "the control: the same network made narrow before training, for as much compute as prune took"
     )
     control: ClassVar[bool] = True
-    lineage: ClassVar[str] = "trained from scratch, uniformly narrow"
+    lineage: ClassVar[str] = "trained from scratch at the same reduced width"
 
     def progress(self) -> str:
         return f"training the control of {self.from_}"

@@ -41,7 +41,7 @@ class SparsifyStage(StageKind):
         "single weights to zero, anywhere (arXiv 1710.01878) or 2:4 (arXiv 2104.08378); the shapes stay"
     )
     continues_ledger: ClassVar[bool] = True
-    lineage: ClassVar[str] = "sparsified"
+    lineage: ClassVar[str] = "weights set to zero"
     tag: ClassVar[str | None] = "sparsity"
 
     @property

@@ -29,7 +29,7 @@ class TeacherStage(StageKind):
     maker: ClassVar[str] = "compress.stages.teacher.make:make_teacher"
     makes: ClassVar[frozenset[str]] = frozenset({TEACHER})
     named_sections: ClassVar[tuple[str, ...]] = ("teacher",)
-    lineage: ClassVar[str] = "pretrained"
+    lineage: ClassVar[str] = "used as is"
 
     def progress(self) -> str:
         return "evaluating the teacher"
