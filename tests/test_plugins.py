@@ -125,5 +125,7 @@ def test_a_quantized_variant_is_refused_by_a_plugin_for_float_networks() -> None
     from compress.recipe.load import load_recipe
 
     plugins.load([str(EXAMPLES / "own_runtime.py")])
-    with pytest.raises(UsageError, match="torchscript takes no quantized networks: give int8 an export stage"):
+    with pytest.raises(
+        UsageError, match="torchscript does not support quantized networks; move int8 to another export stage"
+    ):
         load_recipe("quickstart", ["stages.files.runtimes=[torchscript]", "stages.files.from=[distilled, int8]"])

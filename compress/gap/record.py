@@ -11,10 +11,9 @@ from compress.efficiency.doublings import months_of_gap, months_of_growth
 from compress.efficiency.trends import gap, holding_rate, years_to_catch_up
 from compress.gap.growth_fit import AlgorithmicEfficiency, TableFit, ai_and_efficiency, fit_tables, fitted_trends
 from compress.gap.trend import GapInterval, Trend, load_trend
-from compress.recipe.worth import DEFAULT_TREND
 from compress.utils.checksums import RUN_AGAIN, require_unchanged
 from compress.utils.errors import CompressError, UsageError
-from compress.utils.resources import config_names
+from compress.utils.resources import DEFAULT_TREND, config_names
 
 if TYPE_CHECKING:
     from compress.results.run import RunRecord

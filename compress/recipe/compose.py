@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from compress.recipe.stage import stage_sections
-from compress.recipe.worth import DEFAULT_TREND
 from compress.recipe.yaml_tree import KeyPath, Node, read_yaml
 from compress.utils.errors import Problem, RecipeError
 from compress.utils.messages import describe, did_you_mean, join_words
-from compress.utils.resources import config_names, shipped
+from compress.utils.resources import DEFAULT_TREND, config_names, shipped
 
 LIBRARIES = ("timm", "torchvision")
 

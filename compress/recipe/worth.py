@@ -9,9 +9,6 @@ from pydantic import Field
 from compress.recipe.base import Fraction, Identifier, Section
 from compress.recipe.runtime_name import Runtime
 
-DEFAULT_TREND = "epoch-fp32"
-"""The trend of a recipe without `trend:`, and the one shown where there is room for one only."""
-
 
 class Trend(Section):
     """Yearly growth of training compute and of the hardware it runs on."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from compress.recipe.worth import DEFAULT_TREND
 from compress.report import formats as f
+from compress.utils.resources import DEFAULT_TREND
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compress.recipe.worth import DEFAULT_TREND
 from compress.report import formats as f
 from compress.report.gap import GapRow, rounded
 from compress.utils.errors import CompressError
+from compress.utils.resources import DEFAULT_TREND
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

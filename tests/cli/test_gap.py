@@ -117,7 +117,7 @@ def test_plot_writes_an_svg(tmp_path: Path) -> None:
         (["--start", "2024", "--end", "2012"], 2, "--end 2012 must be later than --start 2024"),
         (["--run", "nowhere"], 1, "nowhere is not a run: it has no results.json"),
         (["--models", "nowhere.csv"], 2, "nowhere.csv cannot be read: No such file"),
-        (["--plot", "gap.docx"], 1, "the chart cannot be written to gap.docx"),
+        (["--plot", "gap.docx"], 1, "cannot write the chart to gap.docx"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], status: int, words: str) -> None:

@@ -83,7 +83,7 @@ def test_the_recipe_is_valid_and_trains(tmp_path: Path, monkeypatch: pytest.Monk
     done = call("init", 'my "own" photos', "--output", "own.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "3 classes, 24 train" in done.stdout and "compress-model run own.yaml" in done.stdout
-    assert "trained" in done.stdout and "in all" in done.stdout
+    assert "trained" in done.stdout and "total" in done.stdout
     assert json.loads((tmp_path / "recipe.schema.json").read_text()) == recipe_schema()
     assert call("validate", "own.yaml", cwd=tmp_path).returncode == 0
     monkeypatch.chdir(tmp_path)

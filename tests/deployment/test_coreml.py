@@ -13,7 +13,7 @@ from deployment.tiny_classifier import PREPROCESS, images, network
 from compress.deployment import coreml
 from compress.deployment.export import artifact_bytes, export
 from compress.quantization.config import QuantizationConfig
-from compress.quantization.pt2e import quantize
+from compress.quantization.torchao_pt2e import quantize
 from compress.utils.errors import CompressError
 
 pytest.importorskip("coremltools", reason="coremltools is not installed: pip install 'compress-model[coreml]'")

@@ -15,7 +15,7 @@ import compress.deployment
 from compress.deployment.coverage import Coverage
 from compress.deployment.runtime import ExportSource, Runner, Runtime, check_declared
 from compress.deployment.runtimes import find_runtime
-from compress.recipe import schema
+from compress.recipe import runtime_name
 from compress.registry import RUNTIMES
 from compress.utils.errors import UsageError
 
@@ -41,7 +41,7 @@ class Complete(Runtime):
 
 
 def test_recipes_can_name_every_runtime() -> None:
-    assert TypeAdapter(schema.Runtime).json_schema()["enum"] == list(RUNTIMES)
+    assert TypeAdapter(runtime_name.Runtime).json_schema()["enum"] == list(RUNTIMES)
 
 
 def test_an_unknown_runtime_is_one_line_with_all_names() -> None:

@@ -65,7 +65,11 @@ def test_verification_rejects_wrong_cached_embeddings(done_job: Callable[[], Job
     assert changed == 2
     finished = job.run_here("--set", "stages.distilled.verify=40", "--set", "stages.distilled.lr=0.04")
     assert finished.returncode == 1
-    assert "stage distilled: the stored embedding of view" in finished.stderr and "run again" in finished.stderr
+    assert (
+        "the stored embedding of view" in finished.stderr
+        and "stage distilled: " in finished.stderr
+        and "run again" in finished.stderr
+    )
 
 
 def test_report_marks_checkpoint_selection_on_test(done: Callable[..., Any]) -> None:

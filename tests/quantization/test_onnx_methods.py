@@ -46,7 +46,9 @@ def test_openvino_and_onnx_runtime_run_every_convolution_in_integer(
         assert covered.integer_convs == covered.convs > 0 and (covered.share or 0) > 0.9, runtime
         answers = find_runtime(runtime).load(path, 1)(pixels.numpy())
         np.testing.assert_allclose(answers, network(pixels).numpy(), atol=0.02)
-    with pytest.raises(UsageError, match="the runtime inductor takes no network that was quantized as an ONNX file"):
+    with pytest.raises(
+        UsageError, match="the runtime inductor does not take networks quantized as ONNX files; quantize with torchao"
+    ):
         export(network, tmp_path, ["inductor"], PREPROCESS)
 
 
@@ -97,9 +99,15 @@ def test_what_a_library_raises_becomes_one_line(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("{method: nncf, observer: entropy}", "`method: nncf` has no 'entropy'; it has mean, minmax, histogram or"),
-        ("{method: onnxruntime, bias_correction: fast}", "`method: onnxruntime` cannot do that; nncf can"),
-        ("{equalize: true}", "`method: torchao` cannot do that; nncf can"),
+        (
+            "{method: nncf, observer: entropy}",
+            "`method: nncf` does not support 'entropy'; allowed: mean, minmax, histogram or",
+        ),
+        (
+            "{method: onnxruntime, bias_correction: fast}",
+            "`method: onnxruntime` does not support it; remove it or set `method: nncf`",
+        ),
+        ("{equalize: true}", "`method: torchao` does not support it; remove it or set `method: nncf`"),
         ("{method: tensorflow}", "must be 'torchao', 'nncf' or 'onnxruntime'"),
     ],
 )
@@ -110,7 +118,9 @@ def test_a_setting_that_a_method_lacks_is_refused_with_those_that_have_it(change
 
 def test_a_runtime_that_reads_no_onnx_is_refused_with_the_recipe() -> None:
     changes = ["stages.int8.method=nncf", "stages.files.runtimes=[onnxruntime, inductor]"]
-    with pytest.raises(UsageError, match="inductor takes no networks quantized by nncf: give int8 an export stage"):
+    with pytest.raises(
+        UsageError, match="inductor does not support networks quantized by nncf; move int8 to another export stage"
+    ):
         load_recipe("quickstart", changes)
 
 

@@ -52,7 +52,7 @@ def test_another_schema_version_is_refused(tmp_path: Path, version: int, words: 
 def test_foreign_files_are_refused_with_the_place(tmp_path: Path, results: Any, words: str) -> None:
     message = refusal(write(tmp_path, results))
     assert "does not hold the results of a run" in message and words in message
-    assert message.endswith("run the recipe again: it takes from the store what is there")
+    assert message.endswith("run the recipe again (finished stages are taken from the store)")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\x00"])

@@ -137,8 +137,8 @@ def test_report_names_the_kind_of_a_plugin(every_kind: Job) -> None:
     assert rounded["parent"] == "pruned" and rounded["accuracy"]["n"] == 120
 
 
-def test_kind_of_a_plugin_is_unknown_without_the_plugin(every_kind: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(STAGES, PLUGIN)
+def test_kind_of_a_plugin_is_unknown_without_the_plugin(every_kind: Job) -> None:
+    del STAGES[PLUGIN]
     with pytest.raises(UsageError, match="unknown kind 'round-weights'; allowed: teacher, train, distill"):
         load_recipe(every_kind.recipe)
 

@@ -29,7 +29,7 @@ from random import Random
 from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(CHECKOUT))
+sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests")]
 
 from hostile_inputs import CANARY  # noqa: E402
 from hostile_plants import PLANTS  # noqa: E402

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
+from compress.pipeline.cost_model import PlanRow
 from compress.pipeline.eta import TimeLeft
 from compress.recipe.data import Views
 from compress.recipe.fit import Fit
@@ -62,7 +63,7 @@ def test_unknown_and_missing_loggers_are_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_estimate_follows_the_pace_so_far() -> None:
-    left = TimeLeft([{"unit": "a", "seconds": 10}, {"unit": "b", "seconds": 20}, {"unit": "c", "seconds": 30}])
+    left = TimeLeft([PlanRow(unit, "train", False, "", 0, 10.0 * (row + 1)) for row, unit in enumerate("abc")])
     assert left.after("a") == 50
     left.done("a", 20)  # twice as long as expected
     assert left.after("b") == 60 and left.after("c") == 40
@@ -86,7 +87,7 @@ def test_without_a_terminal_progress_is_a_line_every_30_seconds(monkeypatch: pyt
 def test_on_a_terminal_the_bar_shows_the_time_of_all_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr(progress, "console", Console(file=out, force_terminal=True, width=80))
-    monkeypatch.setattr(progress, "later", 120.0)
+    monkeypatch.setattr(progress, "_after", 120.0)
     with progress.task("work [b]", 2) as advance:
         advance(note="epoch 1, loss [0.5]")
         advance()
