@@ -20,7 +20,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from compress.recipe.load import load_recipe
-from compress.stages.kind import Stage
+from compress.recipe.stage import StageSection
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     print(table(found))
 
 
-def of_seed(stage: Stage, seed: int, share: float) -> Iterator[str]:
+def of_seed(stage: StageSection, seed: int, share: float) -> Iterator[str]:
     """Return the `--set` values of a stage that trains a network."""
     fit, path = getattr(stage, "repair", stage), f"stages.{stage.id}"
     path += ".repair" if fit is not stage else ""
