@@ -31,7 +31,7 @@ from compress.data.sample import SampleData, read
 from compress.deployment.bench import environment
 from compress.deployment.export import export
 from compress.deployment.runtimes import elsewhere, find_runtime, missing, thread_count
-from compress.measurement.latency import fastest, measure_in_turns, summary
+from compress.measurement.latency import fastest, measure_interleaved, summary
 from compress.models.factory import create_model
 from compress.quantization.capture import capture
 from compress.quantization.ptq import quantize
@@ -250,7 +250,7 @@ def pt2e_inductor(model: nn.Module, images: Tensor, batch: int) -> Run:
 def compare(runs: Mapping[tuple[str, str], Run], given: np.ndarray, rounds: int) -> Record:
     """Time all in turns; ratios to eager and to the best of the libraries used directly."""
     keys = sorted(runs, key=lambda key: KINDS.index(key[0]))
-    times = measure_in_turns({name: partial(runs[kind, name], given) for kind, name in keys}, rounds)
+    times = measure_interleaved({name: partial(runs[kind, name], given) for kind, name in keys}, rounds)
     kinds = {name: kind for kind, name in keys}
     best = min((name for name in times if kinds[name] == "direct"), key=lambda name: np.median(times[name]))
     ours = {name: taken for name, taken in times.items() if kinds[name] == "ours"}

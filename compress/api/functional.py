@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import bit_operations, count, macs, parameters, training_macs
-from compress.measurement.latency import measure_in_turns, summary
+from compress.measurement.latency import measure_interleaved, summary
 from compress.models.teachers import LoadedTeacher
 from compress.pruning.channels import prune_channels
 from compress.quantization.config import QuantizationConfig
@@ -153,7 +153,7 @@ def measure(
         found[name] = {**costs, "latency": []}
     for batch in batches:
         images = torch.zeros(batch, 3, resolution, resolution)
-        times = measure_in_turns({name: partial(_forward, model, images) for name, model in models.items()}, rounds)
+        times = measure_interleaved({name: partial(_forward, model, images) for name, model in models.items()}, rounds)
         first = next(iter(times.values()), None)
         for name, taken in times.items():
             found[name]["latency"].append({"batch": batch, **summary(taken, first)})

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from compress.measurement.counters import Counter, NoReading
+from compress.measurement.counters import Counter, CounterError
 from compress.measurement.energy import measure_energy
 from compress.stages.context import StageContext
 from compress.stages.export import BenchTargets, first_images, setting
@@ -19,7 +19,7 @@ def measure_energies(work: StageContext, counter: Counter, folder: Path) -> None
     """Measure each variant in each of its runtimes, at the largest batch, and write `energy.json`.
 
     Raises:
-        NoReading: the counter cannot be read or stands still, or nothing draws more than idleness.
+        CounterError: the counter cannot be read or stands still, or nothing draws more than idleness.
     """
     timed = BenchTargets.of(work)
     batch = max(work.recipe.measure.batches)
@@ -34,5 +34,5 @@ def measure_energies(work: StageContext, counter: Counter, folder: Path) -> None
                 rows[name].append({**setting(work, timed, name, runtime, batch), **asdict(found)})
                 advance()
     if not any(row["value"] for of_one in rows.values() for row in of_one):
-        raise NoReading("no variant draws more than the idle machine; is it busy with other work?")
+        raise CounterError("no variant draws more than the idle machine; is it busy with other work?")
     (folder / "energy.json").write_text(json.dumps({"counter": counter.name, "energy": rows}, indent=1))

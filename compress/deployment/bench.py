@@ -18,7 +18,7 @@ from compress.deployment.export import artifact_bytes
 from compress.deployment.mlperf import drive, require_loadgen
 from compress.deployment.preprocess import PREPROCESS
 from compress.deployment.runtimes import find_runtime, require_engine, thread_count
-from compress.measurement.latency import fastest, measure_in_turns, summary
+from compress.measurement.latency import fastest, measure_interleaved, summary
 from compress.measurement.memory import peak_memory
 from compress.registry import RUNTIMES
 from compress.utils.errors import CompressError, UsageError
@@ -155,7 +155,7 @@ def _fastest(batch: int, times: dict[str, list[float]]) -> Record:
 
 def _times(artifacts: Sequence[Artifact], batch: int, rounds: int) -> dict[str, list[float]]:
     candidates = {str(number): partial(a.run, _noise(a, batch)) for number, a in enumerate(artifacts, 1)}
-    return measure_in_turns(candidates, rounds)
+    return measure_interleaved(candidates, rounds)
 
 
 def _latency(batch: int, times: dict[str, list[float]]) -> list[Record]:

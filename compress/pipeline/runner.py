@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.deployment.runtimes import require_whole, thread_count, torch_threads
-from compress.measurement.counters import Found, NoReading, find_counter
+from compress.measurement.counters import CounterError, CounterLookup, find_counter
 from compress.pipeline.collect import collect
 from compress.pipeline.data_checks import check_data
 from compress.pipeline.distributed import WaitingStore, follow, is_follower, several
@@ -75,7 +75,7 @@ def run(recipe: Recipe, runs: Path = Path("runs"), *, fresh: bool = False, logge
         with store.temporary():
             from_store = _make_all(plan, store, log, loggers)
             _measure(plan, store, log)
-            counter = find_counter() if recipe.measure.energy == "auto" else Found(None, "not asked")
+            counter = find_counter() if recipe.measure.energy == "auto" else CounterLookup(None, "not asked")
             _measure_energy(plan, store, counter, log)
         made = [unit.id for unit in plan.units if unit.id not in from_store]
         began = started.isoformat(timespec="seconds")
@@ -204,7 +204,7 @@ def _measure(plan: Plan, store: Store, log: Log) -> None:
     log.write("made", unit="latency", key=plan.latency_key)
 
 
-def _measure_energy(plan: Plan, store: Store, found: Found, log: Log) -> None:
+def _measure_energy(plan: Plan, store: Store, found: CounterLookup, log: Log) -> None:
     """Measure where there is a counter. One that fails is said, and the run goes on: the energy is then not known."""
     counter = found.counter
     if counter is None:
@@ -223,7 +223,7 @@ def _measure_energy(plan: Plan, store: Store, found: Found, log: Log) -> None:
                 plan.energy_key, "energy", lambda folder: measure_energies(StageContext(plan, store), counter, folder)
             )
         log.write("made", unit="energy", key=plan.energy_key)
-    except NoReading as error:
+    except CounterError as error:
         say(f"energy: not measured: {error}")
         log.write("no energy", reason=str(error))
 

@@ -19,7 +19,7 @@ from compress.deployment.export import artifact_bytes, export
 from compress.deployment.runtimes import Runner, elsewhere, find_runtime, thread_count
 from compress.deployment.triton import write_triton
 from compress.measurement.accuracy import accuracy_record, agreement, max_abs_diff
-from compress.measurement.latency import measure_in_turns, summary
+from compress.measurement.latency import measure_interleaved, summary
 from compress.measurement.memory import peak_memory
 from compress.measurement.predict import predict
 from compress.pipeline.plan import PlannedStage
@@ -196,7 +196,7 @@ def measure_latency(work: StageContext, folder: Path) -> None:
                 test = work.data.test
                 images = {name: first_images(timed.networks[name][1], test, batch) for name in by_variant}
                 candidates = {name: partial(run, images[name]) for name, run in by_variant.items()}
-                times = measure_in_turns(candidates, settings.rounds)
+                times = measure_interleaved(candidates, settings.rounds)
                 reference = times.get(work.recipe.worth.references[0])
                 for name, taken in times.items():
                     rows[name].append({**setting(work, timed, name, runtime, batch), **summary(taken, reference)})

@@ -15,7 +15,7 @@ from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
 from compress.models.architecture import Architecture
 from compress.models.checkpoints import load_variant
-from compress.models.class_names import check_order, classes_of
+from compress.models.class_names import check_order, read_class_names
 from compress.models.students import create_student
 from compress.pipeline.plan import PlannedStage
 from compress.recipe.data import PLAIN
@@ -153,7 +153,7 @@ def new_student(work: StageContext, stage: TrainStage | DistillStage) -> tuple[n
     student = stage.student
     resolution = student.resolution or work.data.resolution
     if student.checkpoint:
-        own = classes_of(Path(student.checkpoint)) or ()
+        own = read_class_names(Path(student.checkpoint)) or ()
         check_order(own, work.data.classes, f"the student's checkpoint {student.checkpoint}")
     torch.manual_seed(work.recipe.seed if stage.seed is None else stage.seed)
     model = create_student(student, len(work.data.classes), resolution)

@@ -13,7 +13,7 @@ from torch import nn
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime
 from compress.measurement.compute import macs
-from compress.measurement.latency import measure_in_turns, summary
+from compress.measurement.latency import measure_interleaved, summary
 from compress.recipe.schema import LatencyTarget
 from compress.utils.console import say
 
@@ -36,8 +36,9 @@ class LatencyTrials:
 
     def __call__(self, network: nn.Module) -> float:
         cost = macs(network, self.resolution)
-        times = measure_in_turns({"dense": self._dense, "pruned": self._runner(network, cost)}, self.target.rounds)
+        times = measure_interleaved({"dense": self._dense, "pruned": self._runner(network, cost)}, self.target.rounds)
         found = summary(times["pruned"], times["dense"])
+        assert found["ratio_to_reference"] and found["ratio_ci95"]
         low, high = found["ratio_ci95"]
         share = 1 / found["ratio_to_reference"]
         self.rows.append({"macs": cost, "p50_ms": found["p50_ms"], "share": share, "share_ci95": [1 / high, 1 / low]})

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from compress.measurement.compute import macs
-from compress.models.jit_fuse import fused
+from compress.models.jit_fuse import fuse_layers
 from compress.models.probe import fit_probe
 from compress.models.teachers import LoadedTeacher
 from compress.pipeline.plan import PlannedStage
@@ -46,7 +46,7 @@ def make_teacher(work: StageContext, unit: PlannedStage, folder: Path) -> None:
     if isinstance(loaded.head, nn.Linear):
         save_file(loaded.head.state_dict(), folder / "head.safetensors")
     model = loaded.classifier()
-    fast = fused(model.to(memory_format=torch.channels_last), loaded.preprocess.resolution)
+    fast = fuse_layers(model.to(memory_format=torch.channels_last), loaded.preprocess.resolution)
     logits = test_logits(fast, loaded.preprocess, work.data.test, unit.id)
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     write_variant(folder, work, logits, float_inference(model, loaded.preprocess, size), training)

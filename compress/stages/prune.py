@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ from compress.stages.fitting import charge, fit_stage, new_ledger
 from compress.stages.latency_search import LatencyTrials
 from compress.utils.console import say, task
 from compress.utils.hashing import key_of
+
+if TYPE_CHECKING:
+    from compress.pruning.sensitivity import SensitivityRow
 
 TAYLOR_IMAGES = 1024  # labelled train images whose loss ranks channels
 
@@ -93,8 +96,8 @@ def _repair(work: StageContext, unit: PlannedStage, state: State, place: Path) -
 def _prune(work: StageContext, unit: PlannedStage, state: State, dense: nn.Module, number: int) -> State:
     """The state without the channels that the target of a round takes."""
     from compress.pruning.channels import prune_channels
-    from compress.pruning.gradients import keep_gradients
-    from compress.pruning.sensitivity import curves_of
+    from compress.pruning.gradients import accumulate_gradients
+    from compress.pruning.sensitivity import curves_by_layer
 
     stage = unit.stage
     assert isinstance(stage, PruneStage)
@@ -103,13 +106,13 @@ def _prune(work: StageContext, unit: PlannedStage, state: State, dense: nn.Modul
     preprocess = state.architecture.preprocess
     if stage.importance == "taylor":
         rows = np.random.default_rng(work.recipe.seed).permutation(len(work.data.train.images))[:TAYLOR_IMAGES]
-        keep_gradients(model, _labelled(work.data.train, preprocess, np.sort(rows)))
+        accumulate_gradients(model, _labelled(work.data.train, preprocess, np.sort(rows)))
         charge(ledger, f"importance: {len(rows)} images", len(rows) * training_macs(model, side))
     torch.manual_seed(work.recipe.seed if stage.repair.seed is None else stage.repair.seed)  # for `random`
     curves = None
     if stage.analyse:
         analysed = _analyse(work, unit, state, preprocess, ledger)
-        curves = curves_of(analysed)
+        curves = curves_by_layer(analysed)
         found.setdefault("sensitivity", []).extend({**row, "round": number} for row in analysed)
     settings = _target_of_round(stage, number / stage.rounds)
     threads = thread_count(work.recipe.measure.threads)
@@ -137,7 +140,7 @@ def _target_of_round(stage: PruneStage, progress: float) -> PruneStage:
 
 def _analyse(
     work: StageContext, unit: PlannedStage, state: State, preprocess: Preprocess, ledger: Metrics
-) -> list[Metrics]:
+) -> list[SensitivityRow]:
     """Rows of `compress.pruning.sensitivity`, by the accuracy on validation; the ledger is charged."""
     from compress.pruning.sensitivity import coupled_layers, sensitivity
 

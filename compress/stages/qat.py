@@ -17,7 +17,7 @@ from compress.quantization.checks import refuse_calibration
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Quantized
 from compress.quantization.pt2e import convert
-from compress.quantization.qat import Freeze, prepare_aware, trained
+from compress.quantization.qat import Freeze, freeze, prepare_aware
 from compress.recipe.schema import QuantizeStage
 from compress.stages.context import Metrics, StageContext, parts
 from compress.stages.fitting import fit_stage, new_ledger
@@ -35,10 +35,10 @@ def train_aware(
     refuse_calibration(_some(work, stage), "train")
     side = architecture.resolution
     graph = prepare_aware(model, torch.zeros(2, 3, side, side), scheme)
-    freeze = Freeze(stage.training.observers_until, stage.training.batch_norm_until)
+    schedule = Freeze(stage.training.observers_until, stage.training.batch_norm_until)
     before = new_ledger(work.metrics(unit.parent)["training"])
-    ledger = fit_stage(work, unit, folder, graph, architecture, stage.training, before, freeze)
-    converted = convert(trained(graph))
+    ledger = fit_stage(work, unit, folder, graph, architecture, stage.training, before, schedule)
+    converted = convert(freeze(graph))
     return Quantized(converted, layer_bits(converted), quantized_convolutions(converted)), scheme, ledger
 
 

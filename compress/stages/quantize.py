@@ -18,7 +18,7 @@ from compress.models.layers import layers_named
 from compress.pipeline.plan import PlannedStage
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Quantized
-from compress.quantization.mixed_precision import search
+from compress.quantization.mixed_precision import search_mixed_precision
 from compress.quantization.ptq import quantize
 from compress.quantization.serialize import save_quantized
 from compress.recipe.schema import QuantizeStage
@@ -155,7 +155,7 @@ def _held(job: Quantizing, allowed: float) -> tuple[Quantized, Metrics]:
     labels = job.work.data.validation.labels
     assert labels is not None
     answers, right = job.logits(job.model), torch.from_numpy(np.array(labels))
-    found = search(job.without, job.logits, right, answers, allowed)
+    found = search_mixed_precision(job.without, job.logits, right, answers, allowed)
     if found.keep:
         say(f"  {job.stage.id}: in float for the accuracy: {', '.join(found.keep)}")
     trials = [asdict(trial) for trial in found.trials]

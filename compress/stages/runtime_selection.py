@@ -13,7 +13,7 @@ import numpy as np
 from compress.data.preprocess import Preprocess
 from compress.deployment.runtimes import Runner, find_runtime
 from compress.measurement.accuracy import agreement
-from compress.measurement.latency import fastest, measure_in_turns, summary
+from compress.measurement.latency import fastest, measure_interleaved, summary
 from compress.pipeline.plan import PlannedStage
 from compress.recipe.schema import ExportStage
 from compress.stages.context import StageContext
@@ -65,7 +65,7 @@ def choices(
             for batch in work.recipe.measure.batches:
                 given = images(unit.parent, batch)
                 candidates = {name: partial(runners[name][unit.parent], given) for name in about["validation"]}
-                times = measure_in_turns(candidates, work.recipe.measure.rounds)
+                times = measure_interleaved(candidates, work.recipe.measure.rounds)
                 record = choose(times, about["validation"], unit.stage.auto_loss)
                 found.setdefault(unit.parent, []).append({"batch": batch, **record, "left_out": about["left_out"]})
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compress.models.checkpoints import load_variant, save_variant
 from compress.pipeline.plan import PlannedStage
-from compress.pruning.sparsity import Sparsify, add_masks, fix_zeros, mask_smallest, mask_two_of_four
+from compress.pruning.sparsity import Sparsify, add_masks, mask_smallest, mask_two_of_four, remove_masks
 from compress.recipe.schema import SparsifyStage
 from compress.stages.context import StageContext, write_network
 from compress.stages.fitting import fit_stage, new_ledger
@@ -34,7 +34,7 @@ def make_sparse(work: StageContext, unit: PlannedStage, folder: Path) -> None:
     if stage.pattern == "unstructured":
         mask_smallest(model, masks, counted, stage.share)  # a repair of no epochs has not done it
     zeros = counted - sum(int(mask.mask.sum()) for mask in masks.values())
-    fix_zeros(model, masks)
+    remove_masks(model, masks)
     save_variant(folder, network)
     record = {
         "pattern": stage.pattern,

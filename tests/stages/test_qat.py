@@ -18,7 +18,7 @@ from compress.pipeline.plan import PlannedStage
 from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.pt2e import convert
-from compress.quantization.qat import BATCH_NORM, TRAINING, Freeze, prepare_aware, trained
+from compress.quantization.qat import BATCH_NORM, TRAINING, Freeze, freeze, prepare_aware
 from compress.quantization.serialize import rebuild_graph, record_graph
 from compress.recipe.load import load_recipe
 from compress.recipe.schema import QuantizeStage
@@ -97,7 +97,7 @@ def test_what_is_stored_is_rebuilt_bit_for_bit_with_weights_of_seven_bits() -> N
     again = prepare_aware(model, EXAMPLE, scheme)
     again.load_state_dict(graph.state_dict())
     assert torch.equal(again.eval()(pixels), graph.eval()(pixels)), "a fit goes on from its state"
-    converted = convert(trained(graph))
+    converted = convert(freeze(graph))
     state, scales = record_graph(converted)
     assert torch.equal(rebuild_graph(small(), EXAMPLE, state, scales, scheme)(pixels), converted(pixels))
     done, total = quantized_convolutions(converted)
@@ -108,12 +108,12 @@ def test_what_is_stored_is_rebuilt_bit_for_bit_with_weights_of_seven_bits() -> N
 
 def test_ranges_are_frozen_first_and_statistics_then(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = prepare_aware(small(), EXAMPLE, QuantizationConfig(aware=True))
-    freeze = Freeze(observers_until=0.5, batch_norm_until=0.75)
+    schedule = Freeze(observers_until=0.5, batch_norm_until=0.75)
 
     def at(step: int) -> tuple[bool, bool]:
         trainer = type("Trainer", (), {"global_step": step, "estimated_stepping_batches": 4})()
         module = type("Module", (), {"network": graph})()
-        freeze.on_train_batch_start(trainer, module)  # type: ignore[arg-type]
+        schedule.on_train_batch_start(trainer, module)  # type: ignore[arg-type]
         before = {name: value.clone() for name, value in graph.state_dict().items()}
         graph(torch.randn(8, 3, 32, 32) * (10 + step))
         after = graph.state_dict()
@@ -157,7 +157,7 @@ def test_all_convolutions_of_resnet18(library: str) -> None:
     model = settled(timm.create_model("resnet18", num_classes=4) if library == "timm" else resnet18(num_classes=4))
     graph = prepare_aware(model, EXAMPLE, QuantizationConfig(aware=True))
     graph.train()(torch.randn(8, 3, 32, 32))
-    assert quantized_convolutions(convert(trained(graph))) == (20, 20)
+    assert quantized_convolutions(convert(freeze(graph))) == (20, 20)
 
 
 @pytest.mark.parametrize(

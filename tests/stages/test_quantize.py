@@ -95,5 +95,5 @@ def test_what_cannot_be_done_is_one_line(held_job: Job) -> None:
         assert finished.returncode in (1, 2) and len(lines) == 1, finished.stderr
         return lines[0]
 
-    assert "no layer is called 'conv7'" in refused('"conv1.0"', "conv7")
+    assert "no layer matches 'conv7'" in refused('"conv1.0"', "conv7")
     assert "observer" in refused("observer: percentile", "observer: guess")
