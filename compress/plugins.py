@@ -1,4 +1,4 @@
-"""Own Python beside the package: models, losses, runtimes and data sources that recipes can then name.
+"""Own Python beside the package: models, losses, kinds of stage, runtimes and sources that recipes can then name.
 
 It comes from the command line (`--plugin FILE.py` or `--plugin MODULE`) or from an installed package (entry points of
 the group `compress.plugins`), never from a recipe. Own models need nothing from here: timm has `register_model`.

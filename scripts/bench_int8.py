@@ -31,7 +31,7 @@ from compress.data.sample import SampleData, read
 from compress.deployment.bench import environment
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime, missing
-from compress.measurement.latency import fastest, measure_in_turns, summary
+from compress.measurement.latency import fastest, measure_interleaved, summary
 from compress.models.factory import create_model
 from compress.quantization.capture import capture
 from compress.quantization.ptq import quantize
@@ -251,7 +251,7 @@ def pt2e_inductor(model: nn.Module, images: Tensor, batch: int) -> Run:
 def compare(runs: Mapping[tuple[str, str], Run], given: np.ndarray, rounds: int) -> Record:
     """Time all in interleaved rounds; return ratios to eager and to the best library used directly."""
     keys = sorted(runs, key=lambda key: KINDS.index(key[0]))
-    times = measure_in_turns({name: partial(runs[kind, name], given) for kind, name in keys}, rounds)
+    times = measure_interleaved({name: partial(runs[kind, name], given) for kind, name in keys}, rounds)
     kinds = {name: kind for kind, name in keys}
     best = min((name for name in times if kinds[name] == "direct"), key=lambda name: np.median(times[name]))
     ours = {name: taken for name, taken in times.items() if kinds[name] == "ours"}

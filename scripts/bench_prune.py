@@ -24,7 +24,7 @@ from torch import nn
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime
 from compress.measurement.compute import macs
-from compress.measurement.latency import measure_in_turns, summary
+from compress.measurement.latency import measure_interleaved, summary
 from compress.models.factory import create_model
 from compress.pruning.channels import prune_channels
 from compress.recipe.channels import Channels, LatencyTarget
@@ -76,7 +76,7 @@ def compare(networks: dict[str, nn.Module], runtime: str, batch: int, resolution
         return
     images = np.random.default_rng(0).standard_normal((batch, 3, resolution, resolution), np.float32)
     runs = {name: runner(network, runtime, images, work / name) for name, network in networks.items()}
-    times = measure_in_turns(runs, rounds)
+    times = measure_interleaved(runs, rounds)
     dense = macs(networks["dense"], resolution)
     print(f"\n{runtime}, batch {batch}, {resolution} pixels: dense {np.median(times['dense']):.1f} ms")
     for name in list(networks)[1:]:

@@ -13,7 +13,7 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from compress.measurement.latency import measure_in_turns, summary
+from compress.measurement.latency import measure_interleaved, summary
 from compress.training.dead_taps import without_dead_taps
 
 
@@ -42,7 +42,7 @@ def main() -> None:
         whole, small = (timm.create_model(args.student, num_classes=10) for _ in range(2))
         left_out = stack.enter_context(without_dead_taps(small, args.resolution))
         steps = {"whole": stepper(whole, images, labels), "without dead taps": stepper(small, images, labels)}
-        times = measure_in_turns(steps, args.rounds)
+        times = measure_interleaved(steps, args.rounds)
     print(f"{left_out:,} of {sum(p.numel() for p in whole.parameters()):,} weights are dead taps")
     for name, taken in times.items():
         record = summary(taken, times["whole"])

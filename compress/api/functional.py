@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import bit_operations, count, macs, parameters, training_macs
-from compress.measurement.latency import measure_in_turns, summary
+from compress.measurement.latency import measure_interleaved, speedup, summary
 from compress.models.teachers import LoadedTeacher
 from compress.pruning.channels import prune_channels
 from compress.quantization.config import QuantizationConfig
@@ -190,17 +190,18 @@ def measure(
     counts = {name: count(model.eval(), resolution) for name, model in models.items()}
     for batch in batches:
         images = torch.zeros(batch, 3, resolution, resolution)
-        times = measure_in_turns({name: partial(_forward, model, images) for name, model in models.items()}, rounds)
-        reference = next(iter(times.values()), None)
+        times = measure_interleaved({name: partial(_forward, model, images) for name, model in models.items()}, rounds)
+        reference = next(iter(times.values()), [])
         for name, own in times.items():
-            figures = summary(own, reference)
+            figures = summary(own)
+            ratio, interval = speedup(own, reference)
             latency[name].append(
                 LatencyMeasurement(
                     batch=batch,
                     p50_ms=figures["p50_ms"],
                     p99_ms=figures["p99_ms"],
-                    ratio_to_reference=figures["ratio_to_reference"],
-                    ratio_ci95=tuple(figures["ratio_ci95"]),
+                    ratio_to_reference=ratio,
+                    ratio_ci95=interval,
                 )
             )
     return {

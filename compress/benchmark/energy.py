@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from compress.benchmark.targets import BenchTargets
-from compress.measurement.counters import Counter, NoReading
+from compress.measurement.counters import Counter, CounterError
 from compress.measurement.energy import measure_energy
 from compress.results import EnergyMeasurement, EnergyMeasurements
 from compress.stages.context import StageContext
@@ -20,7 +20,7 @@ def benchmark_energy(context: StageContext, counter: Counter, folder: Path) -> N
     """Measure every variant in each of its runtimes at the largest batch, and write `energy.json`.
 
     Raises:
-        NoReading: the counter cannot be read or does not advance, or no variant draws more power than the idle machine.
+        CounterError: the counter cannot be read or does not advance, or no variant draws more than idle power.
     """
     targets = BenchTargets.load(context)
     batch = max(context.recipe.measure.batches)
@@ -35,5 +35,5 @@ def benchmark_energy(context: StageContext, counter: Counter, folder: Path) -> N
                 rows[name] = (*rows[name], EnergyMeasurement(**setting, **asdict(measured)))
                 advance()
     if not any(row.value for of_variant in rows.values() for row in of_variant):
-        raise NoReading("no variant draws more power than the idle machine; stop other work on it and rerun")
+        raise CounterError("no variant draws more power than the idle machine; stop other work on it and rerun")
     EnergyMeasurements(counter=counter.name, energy=rows).write(folder / ENERGY)

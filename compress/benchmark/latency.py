@@ -11,7 +11,7 @@ import torch
 from compress.benchmark.runtime_selection import select_runtimes
 from compress.benchmark.targets import BenchTargets, runnable_artifacts
 from compress.deployment.memory import peak_memory
-from compress.measurement.latency import measure_in_turns, summary
+from compress.measurement.latency import measure_interleaved, summary
 from compress.results import LatencyMeasurements, LatencyRow, PeakMemoryBasis
 from compress.stages.context import StageContext
 from compress.utils.console import say, task
@@ -45,7 +45,7 @@ def _latency(context: StageContext, targets: BenchTargets) -> dict[str, tuple[La
         for runtime, by_variant in targets.runners.items():
             for batch in measure.batches:
                 candidates = {name: partial(run, targets.images(name, batch)) for name, run in by_variant.items()}
-                times = measure_in_turns(candidates, measure.rounds)
+                times = measure_interleaved(candidates, measure.rounds)
                 for name, taken in times.items():
                     setting = asdict(targets.setting(name, runtime, batch))
                     row = LatencyRow.model_validate({**setting, **summary(taken, times.get(reference))})

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from compress.benchmark.targets import BenchTargets
-from compress.measurement.latency import fastest, measure_in_turns, summary
+from compress.measurement.latency import fastest, measure_interleaved, speedup, summary
 from compress.results import RuntimeCandidate, RuntimeChecks, RuntimeChoice, ValidationCheck
 from compress.stages.context import StageContext
 from compress.stages.export.make import CHECKS
@@ -29,7 +29,7 @@ def select_runtimes(context: StageContext, targets: BenchTargets) -> dict[str, t
         for batch in measure.batches:
             images = targets.images(variant, batch)
             candidates = {name: partial(targets.runners[name][variant], images) for name in checks.validation}
-            times = measure_in_turns(candidates, measure.rounds)
+            times = measure_interleaved(candidates, measure.rounds)
             choice = choose(times, checks.validation, allowed, batch=batch, left_out=checks.left_out)
             choices[variant] = (*choices.get(variant, ()), choice)
     return choices
@@ -56,13 +56,13 @@ def choose(
     equal = fastest({name: taken for name, taken in times.items() if holds[name]}) if any(holds.values()) else []
     candidates = []
     for name, taken in times.items():
-        row = summary(taken, times[equal[0]] if equal else None)
+        ratio, interval = speedup(taken, times[equal[0]]) if equal else (None, None)
         candidates.append(
             RuntimeCandidate(
                 runtime=name,
-                p50_ms=row["p50_ms"],
-                ratio_to_choice=row["ratio_to_reference"],
-                ratio_ci95=row["ratio_ci95"],
+                p50_ms=summary(taken)["p50_ms"],
+                ratio_to_choice=ratio,
+                ratio_ci95=interval,
                 validation_loss=validation[name].loss,
                 validation_agreement=validation[name].agreement,
                 holds=holds[name],

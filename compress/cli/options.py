@@ -46,7 +46,10 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder with all runs and the
 Plugins = Annotated[
     list[str] | None,
     typer.Option(
-        "--plugin", metavar="FILE.py|MODULE", help="Load your own models, losses, runtimes.", callback=_load_plugins
+        "--plugin",
+        metavar="FILE.py|MODULE",
+        help="Load your own models, losses, stages, runtimes, sources.",
+        callback=_load_plugins,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -17,7 +17,7 @@ from compress.deployment.memory import peak_memory
 from compress.deployment.mlperf import MlperfRow, require_loadgen, run_loadgen
 from compress.deployment.preprocess import PREPROCESS
 from compress.deployment.runtimes import find_runtime, require_engine
-from compress.measurement.latency import fastest, measure_in_turns, summary
+from compress.measurement.latency import fastest, measure_interleaved, speedup, summary
 from compress.registry import RUNTIMES
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.system import cores, processor, thread_count, version_of
@@ -215,13 +215,14 @@ def _fastest(batch: int, times: Mapping[str, list[float]]) -> FastestRow:
 
 def _times(artifacts: Sequence[Artifact], batch: int, rounds: int) -> dict[str, list[float]]:
     candidates = {str(number): partial(a.run, a.preprocess.noise(batch)) for number, a in enumerate(artifacts, 1)}
-    return measure_in_turns(candidates, rounds)
+    return measure_interleaved(candidates, rounds)
 
 
 def _latency(batch: int, times: Mapping[str, list[float]]) -> list[LatencyRow]:
     rows = []
     for number, taken in enumerate(times.values(), 1):
-        record = summary(taken, times["1"])
+        record = summary(taken)
+        ratio, interval = speedup(taken, times["1"])
         rows.append(
             LatencyRow(
                 number=number,
@@ -230,8 +231,8 @@ def _latency(batch: int, times: Mapping[str, list[float]]) -> list[LatencyRow]:
                 p90_ms=float(np.percentile(taken, 90)),
                 p99_ms=record["p99_ms"],
                 images_per_s=1000 * batch / record["p50_ms"],
-                ratio_to_first=record["ratio_to_reference"],
-                ratio_ci95=record["ratio_ci95"],
+                ratio_to_first=ratio,
+                ratio_ci95=list(interval),
             )
         )
     return rows

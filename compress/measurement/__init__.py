@@ -1,1 +1,1 @@
-"""What a variant costs and how right it is. Importing this imports neither torch nor a runtime."""
+"""Cost and accuracy of variants. Importing this package imports neither torch nor a runtime."""

@@ -1,8 +1,8 @@
-"""How right a variant is, and how far an artifact is from the network that it was made of."""
+"""Accuracy of a variant, and agreement of an artifact with the network that it was made from."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,21 +12,31 @@ from compress.efficiency.intervals import wilson
 Array = np.ndarray[Any, Any]
 
 
+class AccuracyRecord(TypedDict):
+    """The `accuracy` entry of results.json: fractions, and the 95% interval of `top1` (Wilson)."""
+
+    top1: float
+    correct: int
+    n: int
+    ci95: list[float]
+    split: str
+
+
 def softmax(logits: Array) -> NDArray[np.float64]:
-    """Class probabilities float64 `[images, classes]` from logits `[images, classes]`; no images give none."""
+    """Convert logits `[images, classes]` to class probabilities float64 `[images, classes]`; there may be no images."""
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True, initial=-np.inf)
     powers = np.exp(shifted)
     probabilities: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
     return probabilities
 
 
-def accuracy_record(predicted: Array, labels: Array, split: str) -> dict[str, Any]:
-    """The `accuracy` entry of results.json.
+def accuracy_record(predicted: Array, labels: Array, split: str) -> AccuracyRecord:
+    """Make the `accuracy` entry of results.json.
 
     Args:
         predicted: Predicted classes `[images]`.
         labels: True classes `[images]`.
-        split: Name of the split that the images are of.
+        split: Name of the split of the images.
 
     Raises:
         ValueError: the two differ in length, or are empty.
@@ -37,7 +47,7 @@ def accuracy_record(predicted: Array, labels: Array, split: str) -> dict[str, An
 
 
 def agreement(predicted: Array, others: Array) -> float:
-    """Share of the images for which two models predict the same class, from classes `[images]`.
+    """Compute the share of images for which two models predict the same class, from classes `[images]`.
 
     Raises:
         ValueError: the two differ in length, or are empty.
@@ -47,7 +57,7 @@ def agreement(predicted: Array, others: Array) -> float:
 
 
 def max_abs_diff(logits: Array, others: Array) -> float:
-    """Largest absolute difference of two models' logits `[images, classes]`.
+    """Compute the largest absolute difference of two models' logits `[images, classes]`.
 
     Raises:
         ValueError: the two differ in shape, or are empty.
@@ -58,4 +68,4 @@ def max_abs_diff(logits: Array, others: Array) -> float:
 
 def _same_length(first: Array, second: Array) -> None:
     if first.shape != second.shape or not len(first):
-        raise ValueError(f"{list(first.shape)} and {list(second.shape)} are not answers to the same images")
+        raise ValueError(f"shapes {list(first.shape)} and {list(second.shape)} are not predictions of the same images")

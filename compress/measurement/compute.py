@@ -1,11 +1,11 @@
-"""Multiply-accumulates (MACs) of networks; one MAC is one multiplication with its addition."""
+"""Multiply-accumulates (MACs) of networks; one MAC is one multiplication and one addition."""
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,21 +14,21 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from compress.measurement.operators import is_cheap, is_quantized, known, listed, multiplied, packet
-from compress.utils.errors import CompressError, CompressWarning
+from compress.measurement.operators import format_calls, has_formula, is_cheap, is_quantized, macs_of_call, packet
+from compress.utils.errors import CompressError
 
-WITH_WEIGHTS = ("convolution", "addmm", "mm")  # what convolutions and linears come down to
+WITH_WEIGHTS = ("convolution", "addmm", "mm")  # operators of convolutions and linears
 FLOAT_BITS = (32, 32)
 
 
 @dataclass(frozen=True)
 class Count:
-    """What one image's forward pass multiplies.
+    """MACs of the forward pass for one image.
 
     Attributes:
-        layers: MACs by layer. What a module computes itself, outside of its children, is under its own name.
-        operators: MACs by operator ("aten.convolution"), of the same sum.
-        uncounted: Calls by operator of what is not known to be cheap and has no formula: `layers` is without them.
+        layers: MACs by module; work outside of its children is under a module's own name.
+        operators: The same MACs by operator ("aten.convolution").
+        uncounted: Calls by operator, of operators without a formula that are not known to be cheap; not in `layers`.
     """
 
     layers: dict[str, int]
@@ -42,19 +42,18 @@ class Count:
 
 
 def count(model: nn.Module, resolution: int) -> Count:
-    """Count the forward pass for one image.
+    """Count the MACs of the forward pass for one image.
 
     Convolutions (grouped and depthwise ones too), linears, matrix products and attention have MACs; element-wise work,
-    normalisation, pooling and biases have none. Weights that are zero count. Graphs in which quantization is simulated
-    (PT2E's) are counted like float networks.
+    normalisation, pooling and biases have none. Zero weights count. Graphs with simulated quantization (PT2E) are
+    counted like float networks.
 
     Args:
-        model: A float network, whose own shapes count: after pruning, the ones that are left.
+        model: A float network, counted by its actual shapes, also after pruning.
         resolution: Side of the image in pixels.
 
     Raises:
-        CompressError: the network computes with integers or is frozen TorchScript, of which the count would be
-            nothing or a part.
+        CompressError: the network computes with integers or is frozen TorchScript, and the count would be incomplete.
     """
     counter = _count(model, resolution, torch.no_grad())
     layers = {name: forward for name, (forward, _, _) in counter.counted.items()}
@@ -62,9 +61,9 @@ def count(model: nn.Module, resolution: int) -> Count:
 
 
 def layer_macs(model: nn.Module, resolution: int) -> dict[str, int]:
-    """Multiply-accumulates of the forward pass for one image by layer: see `count`.
+    """Count the MACs of the forward pass for one image by layer; see `count`.
 
-    Warns of operators that are not counted, by name; raises as `count` does.
+    Warns of uncounted operators by name.
     """
     counted = count(model, resolution)
     _warn(counted.uncounted)
@@ -72,23 +71,22 @@ def layer_macs(model: nn.Module, resolution: int) -> dict[str, int]:
 
 
 def macs(model: nn.Module, resolution: int) -> int:
-    """Multiply-accumulates of the forward pass for one image of `resolution` pixels a side; warns as `layer_macs`."""
+    """Count the MACs of the forward pass for one image of `resolution` pixels a side; see `layer_macs`."""
     return sum(layer_macs(model, resolution).values())
 
 
 def weight_macs(model: nn.Module, resolution: int) -> int:
-    """Multiply-accumulates of one image's convolutions and linears alone, without products of two activations."""
+    """Count the MACs of convolutions and linears alone, without products of two activations; see `count`."""
     counted = count(model, resolution).operators
     return sum(counted.get(f"aten.{name}", 0) for name in WITH_WEIGHTS)
 
 
 def training_macs(model: nn.Module, resolution: int) -> int:
-    """Multiply-accumulates of forward and backward pass for one image; warns as `layer_macs`.
+    """Count the MACs of forward and backward pass for one image; see `layer_macs`.
 
-    Three times the forward pass: the gradients by the input and by the weight cost as much as the forward pass each.
-    Less what is not computed: the first layer needs no gradient by its input, a frozen layer none by its weight.
-    Counted by layer, not by running the backward pass, of which torch's counter makes too much for depthwise
-    convolutions.
+    The gradients with respect to the input and to the weight cost as much as the forward pass each, where they are
+    computed: the first layer needs no gradient of its input, a frozen layer none of its weight. They are derived layer
+    by layer, not by running the backward pass, which torch's counter overestimates for depthwise convolutions.
     """
     counter = _count(model, resolution, torch.enable_grad())
     _warn(counter.uncounted)
@@ -100,20 +98,20 @@ def bit_operations(
     bits: Mapping[str, tuple[int, int]] | None = None,
     default: tuple[int, int] = FLOAT_BITS,
 ) -> int:
-    """MACs x weight bits x activation bits, summed over the layers.
+    """Sum MACs x weight bits x activation bits over the layers.
 
     Args:
         layers: MACs by layer, of `layer_macs`.
         bits: (weight bits, activation bits) by layer.
-        default: The bits of layers that `bits` does not name.
+        default: Bits of layers that are not in `bits`.
 
     Raises:
-        KeyError: `bits` names a layer that `layers` does not have.
+        KeyError: `bits` has a layer that is not in `layers`.
     """
     bits = bits or {}
     unknown = sorted(set(bits) - set(layers))
     if unknown:
-        raise KeyError(f"there are no MACs of the layer {unknown[0]}")
+        raise KeyError(f"no MACs of the layer {unknown[0]}")
     total = 0
     for name, products in layers.items():
         weight, activation = bits.get(name, default)
@@ -122,29 +120,29 @@ def bit_operations(
 
 
 def parameters(model: nn.Module) -> int:
-    """Number of parameters, shared ones once."""
+    """Count parameters, shared ones once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _warn(uncounted: Mapping[str, int]) -> None:
     if uncounted:
-        operators = listed(uncounted.items())
-        warnings.warn(f"MACs leave out unknown operators: {operators}", CompressWarning, stacklevel=1)
+        warnings.warn(f"MACs do not include unknown operators: {format_calls(uncounted.items())}", stacklevel=1)
 
 
-def _count(model: nn.Module, resolution: int, gradients: Any) -> _Counter:
+def _count(model: nn.Module, resolution: int, gradients: AbstractContextManager[Any]) -> _Counter:
     """Run one image through the network."""
     if not all(hasattr(module, "training") for module in model.modules()):
-        raise CompressError("a frozen TorchScript network cannot be counted: count the network that it was made from")
+        raise CompressError("a frozen TorchScript network cannot be counted; count the network that it was made from")
     parameter = next(model.parameters(), None)
-    like: dict[str, Any] = {} if parameter is None else {"dtype": parameter.dtype, "device": parameter.device}
-    images = torch.zeros(1, 3, resolution, resolution, **like)
+    images = torch.zeros(1, 3, resolution, resolution)
+    if parameter is not None:
+        images = images.to(parameter)
     counter = _Counter()
     with _evaluating(model), torch.inference_mode(False), gradients, counter.watching(model), counter:
         model(images)
     if counter.quantized:
         raise CompressError(
-            f"a quantized network cannot be counted, for its {listed(counter.quantized.items())}: "
+            f"a quantized network cannot be counted ({format_calls(counter.quantized.items())}); "
             "count the float network that it was made from"
         )
     return counter
@@ -152,12 +150,12 @@ def _count(model: nn.Module, resolution: int, gradients: Any) -> _Counter:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Put the network into eval mode, and every module of it back into the mode that it was in."""
+    """Set the network to eval mode, and restore the mode of every module afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     fused = torch.backends.mha.get_fastpath_enabled()
-    # The fused transformer layer is one operator, of which nothing is known.
+    # The fused transformer layer is one operator without a formula.
     torch.backends.mha.set_fastpath_enabled(False)
-    with suppress(NotImplementedError):  # of an exported graph, which stays in the mode that it was exported in
+    with suppress(NotImplementedError):  # exported graphs keep the mode of the export
         model.eval()
     try:
         yield
@@ -171,10 +169,10 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts every operator for the innermost module that runs it.
 
     Attributes:
-        counted: [forward, gradient by input, gradient by weight] of every layer, in MACs.
+        counted: MACs of every layer: [forward, gradient of the input, gradient of the weight].
         operators: MACs of the forward pass by operator.
-        uncounted: Calls by operator.
-        quantized: Those of them that compute with integers.
+        uncounted: Calls of unknown operators by operator.
+        quantized: Those calls that compute with integers.
     """
 
     def __init__(self) -> None:
@@ -187,7 +185,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
-        """Know which module runs."""
+        """Track which module runs."""
         hooks: list[Any] = []
         try:
             for name, module in model.named_modules():
@@ -200,7 +198,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if not known(func) and not is_cheap(func, args, kwargs):
+        if not has_formula(func) and not is_cheap(func, args, kwargs):
             parts = self._decomposed(func, args, kwargs)
             if parts is not NotImplemented:
                 return parts
@@ -208,12 +206,12 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if is_quantized(func, args, kwargs):
                 self.quantized[str(packet(func))] += 1
         result = func(*args, **kwargs)
-        if known(func):
-            self._add(str(packet(func)), multiplied(func, args, kwargs, result))
+        if has_formula(func):
+            self._add(str(packet(func)), macs_of_call(func, args, kwargs, result))
         return result
 
     def _decomposed(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """The result of an operator that is made of others, which are counted; tensors of inference mode show these."""
+        """Run a composite operator as its parts, which are counted; in inference mode it is dispatched whole."""
         with self:
             return func.decompose(*args, **kwargs)
 
@@ -226,9 +224,9 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _entering(self, name: str) -> Any:
         def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
             needs = any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in tree_leaves((args, kwargs)))
-            held = [module, *(getattr(module, "parametrizations", None) or {}).values()]  # where masks put weights
+            held = [module, *(getattr(module, "parametrizations", None) or {}).values()]  # masks keep weights there
             own = [parameter for holder in held for parameter in holder.parameters(recurse=False)]
-            # A product of two activations has, in place of the weight, another input.
+            # In a product of two activations, another input takes the place of the weight.
             trained = any(parameter.requires_grad for parameter in own) if own else needs
             self.running.append((name, needs, trained))
 

@@ -1,7 +1,7 @@
-"""Counters of energy that a machine may have: RAPL of processors, and through zeus GPUs' own and Jetson's rails.
+"""Energy counters: RAPL of processors, and through zeus, counters of GPUs and power rails of Jetson boards.
 
-RAPL is read here, because zeus (0.16) counts `psys`, which holds the packages, beside them, and learns of a wrap-around
-from a helper process up to a second after it. GPUs and Jetson are zeus's, which is imported only where it is asked.
+RAPL is read here, because zeus (0.16) adds `psys`, which includes the packages, to them, and detects a wrap-around in a
+helper process up to a second late. GPUs and Jetson are read through zeus, which is imported on first use.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ POWERCAP = Path("/sys/class/powercap")
 ADD = "pip install 'compress-model[energy]'"
 
 
-class NoReading(Exception):
+class CounterError(Exception):
     """A counter cannot be read; the message says why."""
 
 
 class Counter(Protocol):
-    """What counts energy."""
+    """An energy counter."""
 
     @property
     def name(self) -> str:
-        """What it is, and of what it counts the energy."""
+        """Kind of counter, and the device that it covers."""
 
     def joules(self) -> float:
-        """Energy since some fixed moment, in joules; it only rises.
+        """Read the energy in joules since a fixed moment.
 
         Raises:
-            NoReading: the counter cannot be read.
+            CounterError: the counter cannot be read.
         """
 
 
 @dataclass(frozen=True)
-class Found:
-    """A counter, or None; and what it is, or why there is none."""
+class CounterLookup:
+    """A counter with its description, or None with the reason."""
 
     counter: Counter | None
     detail: str
 
 
-def find_counter(device: Literal["cpu", "cuda"] = "cpu", index: int = 0, powercap: Path = POWERCAP) -> Found:
-    """Find what counts the energy of work on a device; nothing that is broken or absent raises.
+def find_counter(device: Literal["cpu", "cuda"] = "cpu", index: int = 0, powercap: Path = POWERCAP) -> CounterLookup:
+    """Find the energy counter of a device; a missing or broken one is reported, not raised.
 
     Args:
-        device: Where the work runs. `cpu` is RAPL's packages, or on a Jetson the rails of its board; `cuda` is one GPU.
-        index: Of the GPU, as torch counts them.
+        device: `cpu` for RAPL's packages, or on a Jetson the rails of its board; `cuda` for one GPU.
+        index: Index of the GPU, as torch counts them.
         powercap: The kernel's folder of power domains.
     """
     if device == "cuda":
@@ -57,15 +57,14 @@ def find_counter(device: Literal["cpu", "cuda"] = "cpu", index: int = 0, powerca
     rapl = _rapl(powercap)
     if rapl.counter is None and platform.machine() == "aarch64":
         jetson = _through_zeus(_jetson)
-        return jetson if jetson.counter else Found(None, f"{rapl.detail}; of a Jetson: {jetson.detail}")
+        return jetson if jetson.counter else CounterLookup(None, f"{rapl.detail}; of a Jetson: {jetson.detail}")
     return rapl
 
 
 class Rapl:
-    """Energy of all processor packages, by RAPL's domains `package-N` (Intel's, and AMD's under the same name).
+    """Energy of all processor packages without memory, from RAPL's domains `package-N` (of Intel and AMD).
 
-    Memory is not in it. A domain's counter starts again at 0 beyond its range, in minutes at the least: readings must
-    not lie further apart than that.
+    The counter of a domain wraps around at its range, after minutes at the earliest; readings must be more frequent.
     """
 
     name = "RAPL package"
@@ -84,23 +83,23 @@ class Rapl:
         return self._total / 1e6
 
 
-def _rapl(powercap: Path) -> Found:
+def _rapl(powercap: Path) -> CounterLookup:
     try:
         packages = list(_packages(powercap))
         if not packages:
-            return Found(None, f"no RAPL in {powercap}: virtual machines, containers and other systems have none")
-        return Found(Rapl(packages), f"{Rapl.name}, {len(packages)} of them")
-    except NoReading as error:
-        return Found(None, str(error))
+            return CounterLookup(None, f"no RAPL in {powercap}: virtual machines, containers and other systems lack it")
+        return CounterLookup(Rapl(packages), f"{Rapl.name}, {len(packages)} of them")
+    except CounterError as error:
+        return CounterLookup(None, str(error))
 
 
 def _packages(powercap: Path) -> Iterator[Path]:
-    """Folders of the packages. Their parts (`core`, `dram`) and `psys`, which holds them, would count twice."""
+    """Folders of the packages. Their parts (`core`, `dram`), and `psys`, which includes them, would count twice."""
     for folder in sorted(powercap.glob("intel-rapl:*")):
         try:
             name = (folder / "name").read_text()
         except OSError as error:
-            raise NoReading(f"{folder / 'name'} cannot be read: {error.strerror}") from error
+            raise CounterError(f"{folder / 'name'} cannot be read: {error.strerror}") from error
         if name.startswith("package"):
             yield folder
 
@@ -109,16 +108,18 @@ def _number(path: Path) -> int:
     try:
         return int(path.read_text())
     except PermissionError as error:
-        raise NoReading(f"{path} is readable for root only: sudo chmod a+r {path.parent.parent}/*/energy_uj") from error
+        raise CounterError(
+            f"{path} is readable by root only: sudo chmod a+r {path.parent.parent}/*/energy_uj"
+        ) from error
     except OSError as error:
-        raise NoReading(f"{path} cannot be read: {error.strerror}") from error
+        raise CounterError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise NoReading(f"{path} holds no number") from error
+        raise CounterError(f"{path} is not a number") from error
 
 
 @dataclass(frozen=True)
 class ZeusCounter:
-    """A counter of zeus, which gives millijoules."""
+    """A counter of zeus, which is in millijoules."""
 
     name: str
     millijoules: Callable[[], float]
@@ -126,35 +127,35 @@ class ZeusCounter:
     def joules(self) -> float:
         try:
             return float(self.millijoules()) / 1000
-        except Exception as error:  # zeus has errors of many kinds, and so have the libraries below it
-            raise NoReading(f"{self.name} cannot be read: {_line(error)}") from error
+        except Exception as error:  # zeus and the libraries below it raise many kinds
+            raise CounterError(f"{self.name} cannot be read: {_line(error)}") from error
 
 
-def _through_zeus(find: Callable[[], Found]) -> Found:
-    """What `find` finds; an installation of zeus that is absent or broken is no more than a reason."""
+def _through_zeus(find: Callable[[], CounterLookup]) -> CounterLookup:
+    """Call `find`; a missing or broken zeus becomes a reason."""
     try:
-        found = find()
-        if found.counter:
-            found.counter.joules()
-        return found
+        lookup = find()
+        if lookup.counter:
+            lookup.counter.joules()
+        return lookup
     except ModuleNotFoundError as error:
         absent = (error.name or "").split(".")[0] == "zeus"
-        return Found(None, f"needs zeus: {ADD}" if absent else f"zeus is broken: {error}")
-    except NoReading as error:
-        return Found(None, str(error))
+        return CounterLookup(None, f"needs zeus: {ADD}" if absent else f"zeus is broken: {error}")
+    except CounterError as error:
+        return CounterLookup(None, str(error))
     except Exception as error:
-        return Found(None, f"zeus finds none: {_line(error)}")
+        return CounterLookup(None, f"zeus finds no counter: {_line(error)}")
 
 
-def _gpu(index: int) -> Found:
+def _gpu(index: int) -> CounterLookup:
     gpus: Any = importlib.import_module("zeus.device").get_gpus()
     if not gpus.supports_get_total_energy_consumption(index):
-        return Found(None, f"GPU {index} has no counter of its own: NVIDIA's have one since Volta")
+        return CounterLookup(None, f"GPU {index} has no energy counter: NVIDIA's have one since Volta")
     name = "GPU counter"
-    return Found(ZeusCounter(name, lambda: gpus.get_total_energy_consumption(index)), f"{name} of GPU {index}")
+    return CounterLookup(ZeusCounter(name, lambda: gpus.get_total_energy_consumption(index)), f"{name} of GPU {index}")
 
 
-def _jetson() -> Found:
+def _jetson() -> CounterLookup:
     board: Any = importlib.import_module("zeus.device").get_soc()
     first = board.get_total_energy_consumption()
     total, parts = "total_energy_mj", ("cpu_energy_mj", "gpu_energy_mj")
@@ -164,13 +165,13 @@ def _jetson() -> Found:
     elif rails:
         name = f"Jetson {' and '.join(rail[:3].upper() for rail in rails)} rails"
     else:
-        return Found(None, "the board shows no power rails")
+        return CounterLookup(None, "the board has no power rails")
 
     def millijoules() -> float:
         reading = board.get_total_energy_consumption()
         return sum(float(getattr(reading, rail)) for rail in rails)
 
-    return Found(ZeusCounter(name, millijoules), name)
+    return CounterLookup(ZeusCounter(name, millijoules), name)
 
 
 def _line(error: Exception) -> str:

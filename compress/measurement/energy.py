@@ -1,4 +1,4 @@
-"""Energy of an inference, by a counter, without what the machine draws when it does nothing."""
+"""Energy per inference by a counter, less the idle power of the machine."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from compress.measurement.counters import Counter, NoReading
+from compress.measurement.counters import Counter, CounterError
 
-AT_LEAST_S = 5.0
+MIN_SECONDS = 5.0
 IDLE_S = 3.0
 
 SETTLE_S = 1.0
-"""Threads of a runtime spin for a while after their last work; idle power is taken after that."""
+"""Pause before idle power is measured: threads of a runtime spin for a while after their last work."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Energy:
     """Energy of one image.
 
     Attributes:
-        value: Joules an image; None where the work drew no more than idleness.
-        method: By what it was found; None where `value` is.
-        idle_w: Power of the idle machine, by the same counter, in watts: what was subtracted.
-        seconds: How long the work was measured.
-        images: How many images that were.
+        value: Joules per image; None if the work drew no more than the idle machine.
+        method: How it was measured; None if `value` is.
+        idle_w: Idle power in watts by the same counter, which was subtracted.
+        seconds: Duration of the measurement.
+        images: Number of images in that time.
     """
 
     value: float | None
@@ -36,7 +36,7 @@ class Energy:
 
 
 def wait_for_gpu() -> None:
-    """Wait until the GPU has done what it was given, where this process uses one. Imports no torch."""
+    """Wait for the GPU to finish, if this process uses one. Imports no torch."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.synchronize()
@@ -47,30 +47,30 @@ def measure_energy(
     counter: Counter,
     images: int,
     *,
-    at_least_s: float = AT_LEAST_S,
+    at_least_s: float = MIN_SECONDS,
     idle_s: float = IDLE_S,
     synchronize: Callable[[], None] = wait_for_gpu,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Energy:
-    """Energy per image of what runs again and again for some seconds, less the power of the idle machine before it.
+    """Measure the energy per image of repeated runs, less the idle power measured before them.
 
-    A counter is of the whole device: what else runs on it meanwhile is counted too.
+    A counter covers the whole device, with everything else that runs on it.
 
     Args:
-        run: One inference; each is waited for before the next one.
-        counter: Of the device that it runs on.
-        images: Images of one run.
-        at_least_s: Seconds that the runs take at least. Counters are updated up to ten times a second only.
-        idle_s: Seconds over which idle power is taken.
-        synchronize: Waits until the device has done what it was given.
-        clock: The time, in seconds.
-        sleep: Waits some seconds without work.
+        run: One inference.
+        counter: Counter of the device.
+        images: Images per run.
+        at_least_s: Shortest duration of all runs in seconds. Counters are updated at most ten times a second.
+        idle_s: Duration of the measurement of idle power in seconds.
+        synchronize: Waits for the device to finish.
+        clock: Returns the time in seconds.
+        sleep: Waits a number of seconds.
 
     Raises:
-        NoReading: the counter cannot be read, or stands still.
+        CounterError: the counter cannot be read, or stands still.
     """
-    run()  # what only a first run does is no part of an inference
+    run()  # warm-up: work of the first run alone does not count
     synchronize()
     sleep(SETTLE_S)
     start, before = clock(), counter.joules()
@@ -84,7 +84,7 @@ def measure_energy(
         runs, seconds = runs + 1, clock() - start
     used = counter.joules() - before
     if used <= 0:
-        raise NoReading(f"{counter.name} stands still")
+        raise CounterError(f"{counter.name} stands still")
     net = used - idle_w * seconds
     value = net / (runs * images) if net > 0 else None
     method = f"measured: {counter.name}, idle subtracted" if value else None

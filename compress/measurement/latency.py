@@ -1,4 +1,4 @@
-"""Latency of several candidates in turns, so that a slow spell of the machine hits all of them alike."""
+"""Latency of several candidates in interleaved rounds, so that a slow phase of the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -8,42 +8,51 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
-SHORTEST_MS = 2.0
-"""A sample lasts at least this long, so that the clock and one interrupt do not make up much of it."""
+MIN_SAMPLE_MS = 2.0
+"""Shortest duration of a sample, so that clock resolution and one interrupt are a small part of it."""
 
 NEAR = 0.95
-"""Of two that are as fast within their interval: how near medians are, so that a wide interval alone makes no tie."""
+"""Smallest ratio of the medians of two candidates that tie, so that a wide interval alone is not a tie."""
 
 MAX_REPETITIONS = 1000
 RESAMPLES = 2000
 
 
-def measure_in_turns(
+class LatencySummary(TypedDict):
+    """Percentiles in milliseconds, and how many times faster than the reference; None without a reference."""
+
+    p50_ms: float
+    p99_ms: float
+    ratio_to_reference: float | None
+    ratio_ci95: list[float] | None
+
+
+def measure_interleaved(
     candidates: Mapping[str, Callable[[], object]],
     rounds: int,
     *,
     warmup: int = 3,
-    shortest_ms: float = SHORTEST_MS,
+    shortest_ms: float = MIN_SAMPLE_MS,
     seed: int = 0,
 ) -> dict[str, list[float]]:
-    """Time candidates in interleaved rounds; in each round every candidate has one turn, in shuffled order.
+    """Time candidates in interleaved rounds, each in shuffled order.
 
-    A turn is one run that is not timed, which brings the caches and the threads of the candidate back, and then as many
-    runs as last `shortest_ms`. The garbage collector is off.
+    In each round a candidate has one untimed run, which warms its caches and threads, and then as many runs as take
+    `shortest_ms`. The garbage collector is off.
 
     Args:
-        candidates: What to run, by name.
-        rounds: Turns of each candidate.
-        warmup: Runs of each before anything is timed.
-        shortest_ms: Shortest timed part of a turn, in milliseconds.
-        seed: Of the order.
+        candidates: Function to run, by name.
+        rounds: Number of rounds.
+        warmup: Runs of each candidate before the first round.
+        shortest_ms: Shortest duration of a sample in milliseconds.
+        seed: Seed of the order.
 
     Returns:
-        Milliseconds of one run, by candidate, one value a round.
+        Milliseconds per run, by candidate, one value per round.
     """
     repetitions = {name: _repetitions(run, warmup, shortest_ms) for name, run in candidates.items()}
     times: dict[str, list[float]] = {name: [] for name in candidates}
@@ -57,24 +66,32 @@ def measure_in_turns(
     return times
 
 
-def summary(times: Sequence[float], reference_times: Sequence[float] | None = None, *, seed: int = 0) -> dict[str, Any]:
-    """Percentiles of one candidate, and how many times faster than the reference it is.
+def speedup(times: Sequence[float], reference_times: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """Return how many times faster a candidate is than a reference, with the 95% interval; see `summary`."""
+    record = summary(times, reference_times)
+    assert record["ratio_to_reference"] is not None and record["ratio_ci95"] is not None
+    low, high = record["ratio_ci95"]
+    return record["ratio_to_reference"], (low, high)
 
-    The ratio is the reference's median over the candidate's: above 1 the candidate is faster. Its interval is the
-    bootstrap's 95% percentile interval over rounds, which are drawn for both together because they ran side by side.
+
+def summary(times: Sequence[float], reference_times: Sequence[float] | None = None, *, seed: int = 0) -> LatencySummary:
+    """Summarize the times of one candidate, and compare them with a reference.
+
+    The ratio is the reference's median over the candidate's: above 1 the candidate is faster. Its interval is the 95%
+    percentile interval of a bootstrap over rounds, paired because candidates ran side by side.
 
     Args:
-        times: Milliseconds, one value a round.
-        reference_times: The reference's milliseconds in the same rounds; without them the ratio is unknown (None).
-        seed: Of the bootstrap.
+        times: Milliseconds, one value per round.
+        reference_times: Milliseconds of the reference in the same rounds, or None.
+        seed: Seed of the bootstrap.
 
     Raises:
-        ValueError: there are no times, or not as many as the reference has.
+        ValueError: there are no times, or another number than of the reference.
     """
     own = np.asarray(times, np.float64)
     if not own.size:
         raise ValueError("there are no times")
-    record: dict[str, Any] = {
+    record: LatencySummary = {
         "p50_ms": float(np.percentile(own, 50)),
         "p99_ms": float(np.percentile(own, 99)),
         "ratio_to_reference": None,
@@ -92,22 +109,24 @@ def summary(times: Sequence[float], reference_times: Sequence[float] | None = No
 
 
 def fastest(times: Mapping[str, Sequence[float]]) -> list[str]:
-    """The fastest of some candidates, and all that these rounds do not show to be slower.
+    """Find the fastest candidate, and those that tie with it.
+
+    A candidate ties with the one of the lowest median if the ratio of their medians is at least `NEAR` and the 95%
+    interval of that ratio reaches 1.
 
     Args:
-        times: Milliseconds, one value a round, by candidate, the one first that is preferred of several as fast.
+        times: Milliseconds, one value per round, by candidate, in the order of preference among ties.
 
     Returns:
-        Names in the order of `times`: the first of them is the choice. As fast as the one with the lowest median is
-        whose median is near to it (`NEAR`) and whose 95% interval of the ratio to it reaches 1.
+        Names in the order of `times`: the first is the choice.
     """
     best = min(times, key=lambda name: float(np.median(times[name])))
-    found = {name: summary(taken, times[best]) for name, taken in times.items()}
-    return [
-        name
-        for name, record in found.items()
-        if name == best or (record["ratio_to_reference"] >= NEAR and record["ratio_ci95"][1] >= 1)
-    ]
+    return [name for name, taken in times.items() if name == best or _ties(summary(taken, times[best]))]
+
+
+def _ties(record: LatencySummary) -> bool:
+    ratio, interval = record["ratio_to_reference"], record["ratio_ci95"]
+    return ratio is not None and interval is not None and ratio >= NEAR and interval[1] >= 1
 
 
 def _repetitions(run: Callable[[], object], warmup: int, shortest_ms: float) -> int:
@@ -118,7 +137,7 @@ def _repetitions(run: Callable[[], object], warmup: int, shortest_ms: float) -> 
 
 
 def _time(run: Callable[[], object], repetitions: int) -> float:
-    """Milliseconds of one run, of `repetitions` timed together."""
+    """Milliseconds per run of `repetitions` runs timed together."""
     start = time.perf_counter_ns()
     for _ in range(repetitions):
         run()

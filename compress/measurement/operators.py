@@ -1,4 +1,4 @@
-"""Which operators multiply, and which are known to be cheap; all others are listed and never taken for 0."""
+"""Operators with a formula for MACs, and operators known to be cheap; all others are reported, never counted as 0."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _CHEAP_QUANTIZERS = "quantize_per_", "dequantize_per_", "choose_qparams_"
 _QUANTIZED_LIBRARIES = "quantized", "onednn", "_quantized"
 
 aten = torch.ops.aten
-# Products with a vector, of which torch's counter knows nothing: MACs from the arguments.
+# Products with a vector, which torch's counter lacks: MACs from the arguments.
 _VECTORS: dict[Any, Callable[..., int]] = {
     aten.mv: lambda matrix, *_: matrix.numel(),
     aten.addmv: lambda _, matrix, *rest: matrix.numel(),
@@ -57,27 +57,27 @@ _VECTORS: dict[Any, Callable[..., int]] = {
 
 
 def packet(operator: Any) -> Any:
-    """An operator without its overload."""
+    """Return an operator without its overload."""
     return operator._overloadpacket
 
 
-def known(operator: Any) -> bool:
+def has_formula(operator: Any) -> bool:
     """Whether there is a formula for the operator's MACs."""
     return packet(operator) in _VECTORS or packet(operator) in flop_registry
 
 
-def multiplied(operator: Any, args: Any, kwargs: Any, result: Any) -> int:
-    """MACs of one call of an operator that is known."""
+def macs_of_call(operator: Any, args: Any, kwargs: Any, result: Any) -> int:
+    """Compute the MACs of one call of an operator with a formula."""
     if packet(operator) in _VECTORS:
         return _VECTORS[packet(operator)](*args)
-    return int(flop_registry[packet(operator)](*args, **kwargs, out_val=result)) // 2  # of FLOPs, two a MAC
+    return int(flop_registry[packet(operator)](*args, **kwargs, out_val=result)) // 2  # FLOPs, two per MAC
 
 
 def is_cheap(operator: Any, args: Any, kwargs: Any) -> bool:
-    """Whether a call does a few steps an element and no products in bulk: these have, by convention, no MACs.
+    """Whether a call takes a few steps per element and no products in bulk: these have no MACs by convention.
 
-    Known as such are views, what makes tensors from nothing, what torch tags as element-wise, and a table of names. A
-    new operator, or one of a library, is in none of these: it is listed, which is a false alarm at worst.
+    Such are views, constructors of tensors, operators that torch tags as element-wise, and a table of names. A new
+    operator, or one of a library, is not among them and is reported, which is a false alarm at worst.
     """
     library, _, name = str(operator._schema.name).partition("::")
     if library == "quantized_decomposed":
@@ -91,15 +91,15 @@ def is_cheap(operator: Any, args: Any, kwargs: Any) -> bool:
 
 
 def is_quantized(operator: Any, args: Any, kwargs: Any) -> bool:
-    """Whether a call that is not cheap computes with integers in place of floats."""
+    """Whether a call that is not cheap computes with integers instead of floats."""
     integers = (torch.int8, torch.uint8)
     return str(operator).partition(".")[0] in _QUANTIZED_LIBRARIES or any(
         tensor.is_quantized or tensor.dtype in integers for tensor in _tensors(args, kwargs)
     )
 
 
-def listed(calls: Iterable[tuple[str, int]]) -> str:
-    """Operators with their calls, for a person: "aten.grid_sampler_2d (2 calls)"."""
+def format_calls(calls: Iterable[tuple[str, int]]) -> str:
+    """Format operators with their calls: "aten.grid_sampler_2d (2 calls)"."""
     return ", ".join(f"{name} ({count} call{'s' if count > 1 else ''})" for name, count in sorted(calls))
 
 

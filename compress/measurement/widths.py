@@ -1,36 +1,42 @@
-"""In how many bits the layers of a network are stored and computed, and what share of its work is in each width."""
+"""Bit widths of the layers of a network, and the share of its MACs in each width."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 from torch import nn
 
 from compress.measurement.compute import FLOAT_BITS
 
 PRODUCT = "product of activations"
-"""What multiplies without being a convolution or linear, such as attention."""
+"""Kind of a layer that multiplies without being a convolution or linear, such as attention."""
 
 
-def widths(model: nn.Module, macs: Mapping[str, int], bits: Mapping[str, tuple[int, int]]) -> list[dict[str, Any]]:
-    """Layers by kind and width, those with the most work first.
+class LayerWidths(TypedDict):
+    """Layers of one kind and width. A product of activations has no weight: its `weight_bits` are None."""
+
+    kind: str
+    weight_bits: int | None
+    activation_bits: int
+    layers: int
+    macs_share: float
+
+
+def widths(model: nn.Module, macs: Mapping[str, int], bits: Mapping[str, tuple[int, int]]) -> list[LayerWidths]:
+    """Group layers by kind and width, those with the most MACs first; the shares add up to 1.
 
     Args:
         model: The float network.
-        macs: Multiply-accumulates by layer, of `compress.measurement.compute.count`; without any, a layer is left out.
-        bits: (weight bits, activation bits) of the quantized layers, by the names that they have in `model`.
-
-    Returns:
-        `[{kind, weight_bits, activation_bits, layers, macs_share}]`, whose shares add up to 1. A product of activations
-        has no weight: its `weight_bits` are None.
+        macs: MACs by layer, of `compress.measurement.compute.count`; layers with 0 are left out.
+        bits: (weight bits, activation bits) of the quantized layers, by their names in `model`.
     """
-    modules, found = dict(model.named_modules()), dict[tuple[str, int | None, int], list[int]]()
+    modules, groups = dict(model.named_modules()), dict[tuple[str, int | None, int], list[int]]()
     for name, done in macs.items():
         kind = _kind(modules[name])
         weight, activation = bits.get(name, FLOAT_BITS)
         if done:
-            found.setdefault((kind, None if kind == PRODUCT else weight, activation), []).append(done)
+            groups.setdefault((kind, None if kind == PRODUCT else weight, activation), []).append(done)
     total = sum(macs.values())
     return [
         {
@@ -40,7 +46,7 @@ def widths(model: nn.Module, macs: Mapping[str, int], bits: Mapping[str, tuple[i
             "layers": len(done),
             "macs_share": sum(done) / total,
         }
-        for (kind, weight, activation), done in sorted(found.items(), key=lambda entry: -sum(entry[1]))
+        for (kind, weight, activation), done in sorted(groups.items(), key=lambda entry: -sum(entry[1]))
     ]
 
 

@@ -48,7 +48,7 @@ class QuantizationRecord(_Record):
 
 
 class Architecture(_Record):
-    """What `architecture.json` holds.
+    """Contents of `architecture.json`.
 
     Attributes:
         library: `timm` or `torchvision`.

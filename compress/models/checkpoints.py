@@ -1,4 +1,4 @@
-"""Variants on disk, without pickle: `architecture.json` says how to build the network, `model.safetensors` holds it.
+"""Variants on disk, without pickle: `architecture.json` describes the network, `model.safetensors` has its weights.
 
 `architecture.json` names the library and the model, and every size in which the network differs from what the library
 builds, so that a pruned network is rebuilt from text.
@@ -26,36 +26,45 @@ WEIGHTS = "model.safetensors"
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a weights file without running anything in it.
+    """Read a weights file without running code from it.
+
+    Returns:
+        Tensors by name.
 
     Raises:
-        CompressError: the file is missing, damaged, or holds more than tensors.
+        CompressError: the file is missing or damaged, or has more than tensors.
     """
     if not path.is_file():
-        raise CompressError(f"there is no weights file {path}")
+        raise CompressError(f"weights file {path} not found")
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes make the unpickler raise a dozen kinds, MemoryError among them
+    except Exception as error:  # the unpickler raises a dozen kinds on damaged bytes, MemoryError among them
         reason = first_line(error, 150)
-        raise CompressError(f"{path} is no weights file that can be read without running code: {reason}") from error
+        raise CompressError(f"{path} is not a weights file that can be read without running code: {reason}") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise CompressError(f"{path} holds no table of weights")
+        raise CompressError(f"{path} is not a state dict of tensors")
     return {name.removeprefix("module."): value for name, value in loaded.items()}
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str, may_lack: set[str] | None = None) -> None:
-    """Load `weights` into `model`; every name and shape must be the model's own.
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str, optional: set[str] | None = None) -> None:
+    """Load `weights` into `model`; names and shapes must match.
+
+    Args:
+        model: The network.
+        weights: Tensors by name.
+        where: Name of the weights, for messages.
+        optional: Names that `weights` may lack.
 
     Raises:
-        CompressError: the weights are of another architecture, with the first difference.
+        CompressError: the weights are of another architecture; the message has the first difference.
     """
     own = model.state_dict()
-    missing = [name for name in own if name not in weights and name not in (may_lack or set())]
+    missing = [name for name in own if name not in weights and name not in (optional or set())]
     unknown = [name for name in weights if name not in own]
     other = [name for name in own if name in weights and own[name].shape != weights[name].shape]
     if missing or unknown or other:
@@ -63,14 +72,14 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str, ma
             name = other[0]
             first = f"{name} is {list(weights[name].shape)} instead of {list(own[name].shape)}"
         else:
-            first = f"{missing[0]} is missing" if missing else f"{unknown[0]} is not part of the model"
+            first = f"{missing[0]} is missing" if missing else f"{unknown[0]} is not in the model"
         count = len(missing) + len(unknown) + len(other)
         raise CompressError(f"{where} is a checkpoint of another architecture: {first} ({count} differences in all)")
     model.load_state_dict(dict(weights), strict=False)
 
 
 def changed_sizes(model: nn.Module, original: nn.Module) -> dict[str, dict[str, Size]]:
-    """Sizes of layers (`SIZES`) in which `model` differs from `original`, by layer."""
+    """Find the sizes (`SIZES`) of layers in which `model` differs from `original`, by layer."""
     modules = dict(original.named_modules())
     changed = {}
     for name, module in model.named_modules():
@@ -82,13 +91,13 @@ def changed_sizes(model: nn.Module, original: nn.Module) -> dict[str, dict[str, 
 
 
 def _sizes(module: nn.Module) -> dict[str, Size]:
-    """The sizes that a layer holds itself; blocks that only tell their layers' sizes have none."""
-    held = {key: vars(module)[key] for key in SIZES if key in vars(module)}
-    return {k: v if isinstance(v, int) else list(v) for k, v in held.items() if isinstance(v, int | tuple)}
+    """Sizes that a layer stores itself; properties of blocks that report the sizes of their layers do not count."""
+    own = {key: vars(module)[key] for key in SIZES if key in vars(module)}
+    return {k: v if isinstance(v, int) else list(v) for k, v in own.items() if isinstance(v, int | tuple)}
 
 
 def resize(model: nn.Module, sizes: Mapping[str, Mapping[str, Size]], weights: Mapping[str, Tensor]) -> None:
-    """Give the layers of `model` the recorded `sizes`, and its parameters the shapes of `weights`."""
+    """Set the layers of `model` to the recorded `sizes`, and its parameters and buffers to the shapes of `weights`."""
     for name, changed in sizes.items():
         module = model.get_submodule(name)
         for attribute, value in changed.items():

@@ -1,4 +1,4 @@
-"""Which classes a weights file tells apart, and that they are the data's, in the data's order."""
+"""Class names stored with a checkpoint, and checks that they match the data's, in the data's order."""
 
 from __future__ import annotations
 
@@ -13,36 +13,41 @@ from compress.utils.messages import one_line, truncate_list
 ARCHITECTURE = "architecture.json"
 
 
-def classes_of(checkpoint: Path) -> tuple[str, ...] | None:
-    """Names of the classes, in the order of the outputs, where the file or what lies beside it says so.
+def read_class_names(checkpoint: Path) -> tuple[str, ...] | None:
+    """Read the class names of a checkpoint, in the order of the outputs; None if they are not stored.
 
-    They are the `classes` of a `.safetensors` file's metadata, as JSON, or of the `architecture.json` beside a
-    `model.safetensors` that a stage made.
+    They are the `classes` in the metadata of a `.safetensors` file, as JSON, or in the `architecture.json` beside the
+    `model.safetensors` of a stage.
     """
-    found: Any = None
+    names: Any = None
     if checkpoint.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(checkpoint, "np") as file:
-                found = json.loads((file.metadata() or {}).get("classes", "null"))
-        except (OSError, ValueError, SafetensorError):  # what is wrong with the file is said where it is read
+                names = json.loads((file.metadata() or {}).get("classes", "null"))
+        except (OSError, ValueError, SafetensorError):  # reading the weights reports what is wrong
             return None
-    if found is None and checkpoint.name == "model.safetensors":
+    if names is None and checkpoint.name == "model.safetensors":
         try:
             architecture = json.loads((checkpoint.parent / ARCHITECTURE).read_text())
-            found = architecture.get("classes") if isinstance(architecture, dict) else None
+            names = architecture.get("classes") if isinstance(architecture, dict) else None
         except (OSError, ValueError):
             return None
-    whole = isinstance(found, list) and all(isinstance(name, str) for name in found)
-    return tuple(found) if whole else None
+    valid = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(names) if valid else None
 
 
 def check_order(own: Sequence[str], data: Sequence[str], where: str) -> None:
-    """Refuse classes in another order than the data's.
+    """Refuse the data's classes in another order.
+
+    Args:
+        own: Classes of the checkpoint.
+        data: Classes of the data.
+        where: Name of the checkpoint, for messages.
 
     Raises:
-        CompressError: the names are the same and the order is not; the line has the first difference.
+        CompressError: the names are the same and the order differs; the message has the first difference.
     """
     if tuple(own) == tuple(data) or sorted(own) != sorted(data):
         return
@@ -50,41 +55,41 @@ def check_order(own: Sequence[str], data: Sequence[str], where: str) -> None:
     raise CompressError(
         f"{where} has the classes in another order: its output {row} is {one_line(own[row])!r}, "
         f"the data's class {row} is {one_line(data[row])!r}; "
-        "train it on the classes in the data's order, which for folders is that of their names"
+        "train it with the data's order, which for folders is alphabetical"
     )
 
 
 def check_teacher(own: Sequence[str], data: Sequence[str], where: str) -> None:
-    """Refuse a classifier whose classes are not the data's, one by one.
+    """Refuse a classifier whose classes are not the data's, in the data's order; see `check_order`.
 
     Raises:
-        CompressError: the classes or their order are others.
+        CompressError: the classes or their order differ.
     """
     check_order(own, data, where)
     if tuple(own) != tuple(data):
         raise CompressError(
-            f"{where} was trained for other classes ({truncate_list(own)}) than the data has ({truncate_list(data)})"
+            f"{where} was trained for other classes ({truncate_list(own)}) than the data's ({truncate_list(data)})"
         )
 
 
 def check_published(library: str, model: str, data: Sequence[str]) -> None:
-    """Refuse published weights of a classifier that was not trained for the data's classes: its head would be random.
+    """Refuse published weights of a classifier for other classes than the data's: its head would be random.
 
     Raises:
-        UsageError: the library says that they are others.
+        UsageError: the library lists other classes for the weights.
     """
     names, count = _published(library, model)
     if names == tuple(data) or (names is None and count in (None, len(data))):
         return
-    told = f"{count} classes" if names is None else f"other classes ({truncate_list(names)})"
+    others = f"{count} classes" if names is None else f"other classes ({truncate_list(names)})"
     raise UsageError(
-        f"{library}'s weights of {model} are for {told}, and the data has {len(data)} ({truncate_list(data)}): "
-        "its head would be random; fine-tune it to the data and name the file as `checkpoint`"
+        f"{library}'s weights of {model} are for {others}, and the data has {len(data)} ({truncate_list(data)}): "
+        "its head would be random; fine-tune it on the data and set `checkpoint` to the file"
     )
 
 
 def _published(library: str, model: str) -> tuple[tuple[str, ...] | None, int | None]:
-    """Names and number of classes that a library's published weights were trained for, as far as it says."""
+    """Names and number of the classes that published weights were trained for; None for what the library omits."""
     if library == "timm":
         import timm
 

@@ -1,15 +1,17 @@
-"""Building timm and torchvision classifiers by name."""
+"""Build timm and torchvision classifiers by name."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
 
 from torch import nn
 
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.messages import did_you_mean
+
+Option = bool | int | float | str
+"""Value of an extra keyword argument for the model factory of a library."""
 
 
 def create_model(
@@ -19,12 +21,20 @@ def create_model(
     resolution: int,
     *,
     pretrained: bool = False,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, Option] | None = None,
 ) -> nn.Module:
-    """Build a timm or torchvision classifier with `classes` outputs, randomly initialised unless `pretrained`.
+    """Build a timm or torchvision classifier.
+
+    Args:
+        library: `timm` or `torchvision`.
+        name: Name of the model in the library.
+        classes: Number of outputs.
+        resolution: Side of the images in pixels, for models that are built for one size.
+        pretrained: Load published weights instead of a random initialisation.
+        options: Extra keyword arguments for the model factory.
 
     Raises:
-        UsageError: the library has no such model, or the model takes no such `options`.
+        UsageError: the library does not have the model, or the model does not take the options.
         CompressError: published weights cannot be downloaded.
     """
     known = model_names(library)
@@ -43,12 +53,12 @@ def create_model(
             raise
         raise CompressError(
             f"{library}'s weights of {name} cannot be downloaded here ({first_line(error)}); "
-            "fetch them on another machine and name the file as `checkpoint`"
+            "download them on another machine and set `checkpoint` to the file"
         ) from error
 
 
 def model_names(library: str) -> list[str]:
-    """Names of the classifiers that `library` (`timm` or `torchvision`) builds."""
+    """Names of the classifiers that `library` (`timm` or `torchvision`) can build."""
     if library == "timm":
         import timm
 
@@ -59,7 +69,7 @@ def model_names(library: str) -> list[str]:
 
 
 def classifier(model: nn.Module) -> tuple[str, nn.Linear]:
-    """The layer that turns features into logits, the last linear one, with its name.
+    """Find the layer that maps features to logits, the last linear one; returns (name, layer).
 
     Raises:
         CompressError: the network has no linear layer.
@@ -67,10 +77,10 @@ def classifier(model: nn.Module) -> tuple[str, nn.Linear]:
     for name, module in reversed(list(model.named_modules())):
         if isinstance(module, nn.Linear):
             return name, module
-    raise CompressError(f"{type(model).__name__} has no linear layer that could be its classifier")
+    raise CompressError(f"{type(model).__name__} has no linear layer to serve as its classifier")
 
 
-def _timm(name: str, classes: int, resolution: int, pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
+def _timm(name: str, classes: int, resolution: int, pretrained: bool, options: Mapping[str, Option]) -> nn.Module:
     import timm
 
     entry = timm.models.model_entrypoint(name)
@@ -80,11 +90,11 @@ def _timm(name: str, classes: int, resolution: int, pretrained: bool, options: M
         try:
             return timm.create_model(name, img_size=resolution, **settings)  # type: ignore[no-any-return]
         except TypeError:
-            pass  # the file has sized models, but this one is not among them
+            pass  # other models of this file take a size, but this one does not
     return timm.create_model(name, **settings)  # type: ignore[no-any-return]
 
 
-def _torchvision(name: str, classes: int, pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
+def _torchvision(name: str, classes: int, pretrained: bool, options: Mapping[str, Option]) -> nn.Module:
     import torchvision.models as models
 
     if not pretrained:

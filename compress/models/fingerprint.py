@@ -1,4 +1,4 @@
-"""Which weights a teacher has, told without loading them (and without torch)."""
+"""Fingerprints of a teacher's weights and embeddings, computed without loading them (and without torch)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LOCAL = "local-dir:"
 
 
 def teacher_weights_id(settings: OpenClipTeacher | ClassifierTeacher) -> str:
-    """What stands for the teacher's weights in keys: the digest of local files, or the name of published ones.
+    """Identify the teacher's weights in keys: by the digest of local files, or the name of published ones.
 
     Raises:
-        CompressError: a local file that the recipe names is missing.
+        CompressError: a local file is missing.
     """
     files = local_files(settings)
     if files:
@@ -28,48 +28,47 @@ def teacher_weights_id(settings: OpenClipTeacher | ClassifierTeacher) -> str:
 
 
 def embedding_id(settings: OpenClipTeacher | ClassifierTeacher) -> dict[str, str]:
-    """What of a teacher determines its embeddings: weights, architecture and image size, but not the head.
+    """Identify everything that determines a teacher's embeddings: weights, architecture and image size, not the head.
 
     Raises:
-        CompressError: a local file that the recipe names is missing.
+        CompressError: a local file is missing.
     """
-    told = {"weights": teacher_weights_id(settings)}
+    identity = {"weights": teacher_weights_id(settings)}
     if not isinstance(settings, OpenClipTeacher):
-        told |= {"model": f"{settings.source}/{settings.model}", "resolution": str(settings.resolution)}
+        identity |= {"model": f"{settings.source}/{settings.model}", "resolution": str(settings.resolution)}
     elif not settings.model.startswith(LOCAL):
-        told["model"] = settings.model
-    return told
+        identity["model"] = settings.model
+    return identity
 
 
 def view_key(identity: dict[str, str], views: Views, seed: int, view: int) -> str:
-    """Key of the store entry that has a teacher's embeddings of one view of all images.
+    """Compute the key of the store entry with a teacher's embeddings of one view of all images.
 
     Args:
-        identity: what besides the view determines an embedding: the data's key, the teacher's `embedding_id`, the
-            versions.
-        views: how a view may differ from its image.
-        seed: the recipe's.
-        view: number of the view.
+        identity: Everything else that determines an embedding: the data's key, the teacher's `embedding_id`, versions.
+        views: How a view may differ from its image.
+        seed: Seed of the recipe.
+        view: Number of the view.
     """
     return key_of(kind="embeddings", view=view, seed=seed, views=views.model_dump(), precision="fp16", **identity)
 
 
 def local_files(settings: OpenClipTeacher | ClassifierTeacher) -> list[Path]:
-    """The files on this machine that determine the teacher; none where it is downloaded.
+    """List the local files that determine the teacher; empty if it is downloaded.
 
     Raises:
-        CompressError: one of them is missing.
+        CompressError: a file is missing.
     """
     paths = [Path(settings.checkpoint)] if settings.checkpoint else []
     if settings.source == "open_clip" and settings.model.startswith(LOCAL):
         folder = Path(expand(settings.model.removeprefix(LOCAL)))
         if not (folder / "open_clip_config.json").is_file():
-            raise CompressError(f"{folder} is no OpenCLIP folder: it has no open_clip_config.json")
+            raise CompressError(f"{folder} is not an OpenCLIP folder: open_clip_config.json not found")
         weights = [
             path for path in sorted(folder.glob("open_clip_*")) if path.suffix in (".safetensors", ".bin", ".pt")
         ]
         if not weights and not paths:
-            raise CompressError(f"{folder} has no weights: open_clip_model.safetensors is expected there")
+            raise CompressError(f"{folder} has no weights: open_clip_model.safetensors not found")
         paths += [folder / "open_clip_config.json", *weights]
     for path in paths:
         if not path.is_file():

@@ -1,28 +1,28 @@
-"""Layers of a network by their names."""
+"""Look up layers of a network by name."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
 
 from compress.utils.errors import UsageError
-from compress.utils.messages import did_you_mean, truncate_list
 
 
 def layers_named(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
-    """Convolutions and linear layers whose names match one of the patterns, in which * stands for any characters.
+    """Find the convolutions and linear layers whose names match one of the patterns; `*` stands for any characters.
 
     Raises:
-        UsageError: a pattern matches none.
+        UsageError: a pattern matches no layer.
     """
     layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-    found: dict[str, nn.Module] = {}
+    matches: dict[str, nn.Module] = {}
     for pattern in patterns:
         matching = {name: layer for name, layer in layers.items() if fnmatchcase(name, pattern)}
         if not matching:
-            hint = did_you_mean(pattern, layers, most=3, limit=None) or f"; there are {truncate_list(layers)}"
-            raise UsageError(f"keep: no layer is called {pattern!r}{hint}")
-        found |= matching
-    return found
+            close = difflib.get_close_matches(pattern, layers, 3)
+            raise UsageError(f"keep: no layer matches {pattern!r}; layers: {', '.join(close or list(layers)[:8])}")
+        matches |= matching
+    return matches

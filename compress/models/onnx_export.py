@@ -47,10 +47,10 @@ def _export(model: nn.Module, resolution: int) -> Any:
 
     from compress.utils.quiet import quiet
 
-    example = torch.zeros(2, 3, resolution, resolution)  # of one image, the exporter would conclude a batch of one
+    example = torch.zeros(2, 3, resolution, resolution)  # from one image, the exporter would infer a fixed batch of one
     training = model.training
     try:
-        with quiet(), redirect_stderr(StringIO()), torch.no_grad():  # of a failed export, the graph so far
+        with quiet(), redirect_stderr(StringIO()), torch.no_grad():  # a failed export prints the graph so far
             program = torch.onnx.export(
                 model.eval(),
                 (example,),
@@ -72,7 +72,7 @@ def _export(model: nn.Module, resolution: int) -> Any:
 
 
 def _strip(proto: Any) -> None:
-    """Remove stack traces, which name folders of this machine, and everything else that no runtime reads."""
+    """Remove stack traces, which name folders of this machine, and all other metadata that no runtime reads."""
     proto.ClearField("metadata_props")
     proto.ClearField("doc_string")
     for graph in (proto.graph, *proto.functions):

@@ -9,13 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 STRENGTHS = tuple(10.0 ** (power / 2) for power in range(-14, 1))
-"""Weight decays that are tried."""
+"""Weight decays of the grid."""
 STEPS = 500  # of L-BFGS, at most
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A fitted probe, the weight decay that was chosen, and its accuracy (a fraction) on validation with it."""
+    """A fitted probe.
+
+    Attributes:
+        head: From embeddings `[b, width]` to logits `[b, classes]`.
+        strength: The weight decay that was selected.
+        top1: Its accuracy on validation, a fraction.
+    """
 
     head: nn.Linear
     strength: float
@@ -23,15 +29,15 @@ class Probe:
 
 
 def fit_probe(train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], classes: int) -> Probe:
-    """Multinomial logistic regression; the weight decay is the one with the best accuracy on validation.
+    """Fit a multinomial logistic regression, with the weight decay selected by accuracy on validation.
 
-    Minimises mean cross-entropy + strength / 2 * |W|^2 over weights W and biases, for each of `STRENGTHS`, each fit
-    going on from the last one; of equally accurate ones the strongest is taken.
+    Minimises mean cross-entropy + strength / 2 * |W|^2 over weights W and biases for each of `STRENGTHS`, from the
+    strongest to the weakest, each fit starting from the last; of equally accurate fits, the strongest is selected.
 
     Args:
-        train: embeddings `[n, width]` and labels int64 `[n]`.
-        validation: the same, of other images.
-        classes: number of classes.
+        train: Embeddings `[n, width]` and labels int64 `[n]`.
+        validation: Held-out embeddings and labels.
+        classes: Number of classes.
     """
     embeddings, labels = train[0].double(), train[1]
     weight = torch.zeros(classes, embeddings.shape[1], dtype=torch.float64, requires_grad=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from compress.data.preprocess import Preprocess
 from compress.models.checkpoints import load_weights, read_weights
-from compress.models.class_names import check_published, check_teacher, classes_of
+from compress.models.class_names import check_published, check_teacher, read_class_names
 from compress.models.factory import create_model, model_names
 from compress.models.fingerprint import LOCAL, local_files
 from compress.recipe.data import DataSection
@@ -51,11 +51,17 @@ class ImageTower(nn.Module):
 def load_teacher(
     settings: OpenClipTeacher | ClassifierTeacher, data: DataSection, classes: Sequence[str], resolution: int
 ) -> LoadedTeacher:
-    """Load a teacher for `classes`; `resolution` is the data's, for classifiers that name none of their own.
+    """Load a teacher.
+
+    Args:
+        settings: The teacher's section of the recipe.
+        data: The data section, for prompts.
+        classes: Names of the classes, in the order of the labels.
+        resolution: Side of the data's images in pixels, for classifiers without one of their own.
 
     Raises:
-        CompressError: weights that cannot be had or are of another architecture.
-        UsageError: a model that its library does not list.
+        CompressError: weights are missing, cannot be downloaded or are of another architecture.
+        UsageError: the library does not have the model or the weights.
     """
     if isinstance(settings, OpenClipTeacher):
         return _open_clip(settings, data, classes)
@@ -69,7 +75,7 @@ def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[s
     name = expand(settings.model)
     if not name.startswith((LOCAL, "hf-hub:")):
         _check_open_clip_name(settings)
-    logging.getLogger("root").setLevel(logging.ERROR)  # open_clip reports each step there
+    logging.getLogger("root").setLevel(logging.ERROR)  # open_clip logs each step there
     try:
         model, _, _ = open_clip.create_model_and_transforms(
             name,
@@ -81,7 +87,7 @@ def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[s
         tokenizer = open_clip.get_tokenizer(name)
     except CompressError:
         raise
-    except Exception as error:  # the hub clients and open_clip raise a dozen kinds; each means: no such weights here
+    except Exception as error:  # open_clip and the hub clients raise a dozen kinds
         raise CompressError(_no_weights(settings, error)) from error
     model.eval()
     preprocess = open_clip.model.get_model_preprocess_cfg(model)
@@ -99,7 +105,7 @@ def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[s
 
 @torch.inference_mode()
 def zero_shot_head(model: Any, tokenizer: Any, classes: Sequence[str], data: DataSection) -> nn.Linear:
-    """Linear layer from embeddings of length 1 to logits: the prompts' mean embeddings times the model's logit scale.
+    """Make a linear layer from unit embeddings to logits: the mean prompt embeddings times the model's logit scale.
 
     The embeddings of one class's prompts are normalised, averaged and normalised again (CLIP, arXiv 2103.00020, 3.1.4).
     """
@@ -139,24 +145,20 @@ def _no_weights(settings: OpenClipTeacher, error: Exception) -> str:
     reason = first_line(error, 160)
     if settings.checkpoint or settings.model.startswith(LOCAL):
         return f"the teacher {settings.model} cannot be loaded from {settings.checkpoint or settings.model}: {reason}"
-    found = open_clip.get_pretrained_cfg(settings.model, settings.pretrained or "")
-    hub = found.get("hf_hub", "").strip("/") if found else ""
-    url = (
-        f"https://huggingface.co/{hub}/resolve/main/open_clip_model.safetensors"
-        if hub
-        else (found or {}).get("url", "")
-    )
+    published = open_clip.get_pretrained_cfg(settings.model, settings.pretrained or "") or {}
+    hub = published.get("hf_hub", "").strip("/")
+    url = f"https://huggingface.co/{hub}/resolve/main/open_clip_model.safetensors" if hub else published.get("url", "")
     return (
         f"the weights of the teacher {settings.model} ({settings.pretrained}) cannot be downloaded here; fetch "
-        f"{url or 'them'} on a machine with a network and set `checkpoint:` of the teacher to where you put the file"
+        f"{url or 'them'} on a machine with a network and set `checkpoint:` of the teacher to the file"
     )
 
 
 def _classifier(settings: ClassifierTeacher, classes: Sequence[str], resolution: int) -> LoadedTeacher:
     side = settings.resolution or resolution
-    told = settings.classes or (classes_of(Path(settings.checkpoint)) if settings.checkpoint else None)
-    if told:
-        check_teacher(told, classes, f"the teacher {settings.model}")
+    own = settings.classes or (read_class_names(Path(settings.checkpoint)) if settings.checkpoint else None)
+    if own:
+        check_teacher(own, classes, f"the teacher {settings.model}")
     if settings.pretrained and settings.model in model_names(settings.source):
         check_published(settings.source, settings.model, classes)
     model = create_model(settings.source, settings.model, len(classes), side, pretrained=settings.pretrained)
@@ -169,7 +171,7 @@ def _classifier(settings: ClassifierTeacher, classes: Sequence[str], resolution:
         std=tuple(cfg.get("std", (0.229, 0.224, 0.225))),
         interpolation="bilinear" if cfg.get("interpolation") == "bilinear" else "bicubic",
     )
-    # Its logits are what it teaches, so they are its embeddings, and the head has nothing left to do.
+    # It teaches by its logits: they are its embeddings, and the head does nothing.
     return LoadedTeacher(model.eval(), nn.Identity(), preprocess)
 
 

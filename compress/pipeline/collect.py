@@ -72,7 +72,7 @@ def collect(
         run=run,
         command=command,
         recipe=_recipe(plan),
-        environment=_describe_environment(plan, latency.gpu, energy_counter),
+        environment=_environment(plan, latency.gpu, energy_counter),
         data=_data(predictions, remarks),
         variants=tuple(variants),
         efficiency=tuple(saved),
@@ -92,7 +92,7 @@ def _recipe(plan: Plan) -> RecipeRecord:
     return RecipeRecord(name=plan.recipe.name, sha256=digest, resolved=resolved)
 
 
-def _describe_environment(plan: Plan, gpu: str | None, energy_counter: str | None) -> Environment:
+def _environment(plan: Plan, gpu: str | None, energy_counter: str | None) -> Environment:
     return Environment(
         compress=version_of("compress-model"),
         python=platform.python_version(),

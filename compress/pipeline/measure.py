@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from compress.measurement.counters import Counter, Found, NoReading, find_counter
+from compress.measurement.counters import Counter, CounterError, CounterLookup, find_counter
 from compress.measurement.threads import torch_threads
 from compress.pipeline.run_folder import Log
 from compress.stages.planned import Plan
@@ -36,7 +36,7 @@ def measure_energy(plan: Plan, store: Store, log: Log, context: Callable[[], Sta
     Returns:
         Name of the counter, or why there is none.
     """
-    found = find_counter() if plan.recipe.measure.energy == "auto" else Found(None, "not asked")
+    found = find_counter() if plan.recipe.measure.energy == "auto" else CounterLookup(None, "not asked")
     if found.counter is None:
         log.write("no energy counter", reason=found.detail)
     elif store.has(plan.energy_key):
@@ -54,6 +54,6 @@ def _run_counter(plan: Plan, store: Store, counter: Counter, log: Log, context: 
         with torch_threads(thread_count(plan.recipe.measure.threads)):
             store.get(plan.energy_key, "energy", lambda folder: benchmark_energy(context(), counter, folder))
         log.write("made", unit="energy", key=plan.energy_key)
-    except NoReading as error:
+    except CounterError as error:
         say(f"energy: not measured: {error}")
         log.write("no energy", reason=str(error))

@@ -1,4 +1,4 @@
-"""Gradients that rank channels by their effect on the loss."""
+"""Gradients for the `taylor` ranking of channels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def keep_gradients(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Leave in the parameters of `model` the gradient of the cross-entropy, summed over (pixels, labels) batches.
+def accumulate_gradients(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Accumulate the gradient of the summed cross-entropy in the parameters of `model`.
 
-    Batch-norm goes by its stored statistics, which stay as they are.
+    Batch norm uses its stored statistics, which stay as they are.
+
+    Args:
+        model: The network; earlier gradients are cleared.
+        batches: Pixels `[b, 3, r, r]` and labels int64 `[b]`.
     """
     model.eval()
     model.zero_grad(set_to_none=True)

@@ -1,29 +1,45 @@
-"""What it costs to prune one layer alone (as in arXiv 1608.08710, section 3.2)."""
+"""Sensitivity analysis: the loss of accuracy if one layer alone is pruned (as in arXiv 1608.08710, section 3.2)."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TypedDict
 
 import torch
 import torch_pruning
 from torch import nn
 
-from compress.pruning.channels import Curve, kept_layers, without_channels
+from compress.pruning.channels import Curve, kept_layers, remove_channels
 from compress.recipe.channels import Channels
 
-Row = dict[str, Any]
+
+class SensitivityRow(TypedDict):
+    """One layer pruned alone, as in results.json.
+
+    Attributes:
+        layers: Names of the layers that lose channels together, the one that stands for them first.
+        asked: Requested share of the channels.
+        ratio: Share that was removed, in whole multiples of `round_to` channels.
+        top1: Accuracy without it, a fraction.
+        loss: Loss of accuracy, a fraction.
+    """
+
+    layers: list[str]
+    asked: float
+    ratio: float
+    top1: float
+    loss: float
 
 
 def coupled_layers(model: nn.Module, resolution: int, settings: Channels) -> list[list[str]]:
-    """Names of the layers that lose channels together, first the one that stands for them; kept layers are left out."""
+    """Find layers that lose channels together; the first of each group stands for it, and kept layers are left out."""
     kept = kept_layers(model, settings.keep)
     names = {module: name for name, module in model.named_modules()}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Unwrapped parameters")
         graph = torch_pruning.DependencyGraph().build_dependency(model, torch.zeros(1, 3, resolution, resolution))
-    found = []
+    groups = []
     for group in graph.get_all_groups(ignored_layers=kept, root_module_types=[nn.Conv2d, nn.Linear]):
         layers = [
             names[item.dep.target.module]
@@ -31,8 +47,8 @@ def coupled_layers(model: nn.Module, resolution: int, settings: Channels) -> lis
             if isinstance(item.dep.target.module, nn.Conv2d | nn.Linear)
             and graph.is_out_channel_pruning_fn(item.dep.handler)
         ]
-        found.append(list(dict.fromkeys(layers)))
-    return found
+        groups.append(list(dict.fromkeys(layers)))
+    return groups
 
 
 def sensitivity(
@@ -41,28 +57,26 @@ def sensitivity(
     settings: Channels,
     ratios: Sequence[float],
     top1: Callable[[nn.Module], float],
-) -> Iterator[Row]:
-    """Prune each layer alone, with those that are coupled to it, without repair.
+) -> Iterator[SensitivityRow]:
+    """Prune each layer alone, with the layers coupled to it, without repair.
 
     Args:
-        model: the network; it stays as it is.
-        resolution: side of its images in pixels.
-        settings: the importance by which channels are ranked, and the layers that are kept.
-        ratios: shares of a layer's channels.
-        top1: accuracy of a network, a fraction.
+        model: The network, which stays as it is.
+        resolution: Side of its images in pixels.
+        settings: Ranking of channels, and layers to keep.
+        ratios: Shares of a layer's channels to remove.
+        top1: Measures the accuracy of a network, a fraction.
 
     Yields:
-        `{layers, asked, ratio, top1, loss}`; `asked` is one of `ratios`, `ratio` what was really removed, a whole
-        number of `round_to` channels, and `loss` what `top1` fell by, a fraction. What would remove nothing, or as much
-        as a share before, has no row.
+        A row per layer and share, except for shares that remove nothing, or as much as a smaller share.
     """
-    whole = top1(model)
+    baseline = top1(model)
     kept = kept_layers(model, settings.keep)
     for layers in coupled_layers(model, resolution, settings):
         done = {0.0}
         width = _width(model, layers[0])
         for ratio in ratios:
-            pruned = without_channels(model, resolution, {layers[0]: ratio}, settings, kept)
+            pruned = remove_channels(model, resolution, {layers[0]: ratio}, settings, kept)
             removed = round(1 - _width(pruned, layers[0]) / width, 4)
             if removed not in done:
                 done.add(removed)
@@ -72,12 +86,12 @@ def sensitivity(
                     "asked": ratio,
                     "ratio": removed,
                     "top1": reached,
-                    "loss": round(whole - reached, 6),
+                    "loss": round(baseline - reached, 6),
                 }
 
 
-def curves_of(rows: Sequence[Row]) -> dict[str, Curve]:
-    """Of each layer that stands for its group: shares with the accuracy that their removal costs."""
+def curves_by_layer(rows: Sequence[SensitivityRow]) -> dict[str, Curve]:
+    """Collect, by the layer that stands for its group, the removed shares with their losses of accuracy."""
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         curves.setdefault(row["layers"][0], []).append((row["ratio"], row["loss"]))

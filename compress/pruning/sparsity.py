@@ -1,4 +1,4 @@
-"""Single weights held at zero by masks (`torch.nn.utils.parametrize`); the shapes of the network stay."""
+"""Weight sparsity by masks (`torch.nn.utils.parametrize`); the shapes of the network stay."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch.nn.utils import parametrize
 from compress.pruning.channels import kept_layers
 from compress.utils.errors import UsageError
 
-UPDATES = 100  # of the masks, over the steps in which sparsity rises
+UPDATES = 100  # of the masks while sparsity rises
 
 
 class Mask(nn.Module):
-    """Sets weights to zero where `mask`, of the weight's shape, is false. Such weights get no gradient."""
+    """Sets weights to zero where `mask`, of the weight's shape, is False; these get no gradient."""
 
     mask: Tensor
 
@@ -31,77 +31,82 @@ class Mask(nn.Module):
 
 
 def add_masks(network: nn.Module, keep: Sequence[str] = ()) -> dict[str, Mask]:
-    """Put a mask on every convolution and linear layer but the classifier and those named in `keep`, by layer.
+    """Add a mask to every convolution and linear layer except the classifier and those that match `keep`.
 
-    Weights that are zero already, as those that only ever meet padding are, stay so and are not counted.
+    Weights that are already zero, such as those that only ever meet padding, stay so and are not counted.
+
+    Returns:
+        The masks, by layer.
 
     Raises:
-        UsageError: no layer has a name in `keep`, or none is left.
+        UsageError: no layer matches a pattern in `keep`, or none is left.
     """
     kept, masks = kept_layers(network, keep), {}
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer not in kept:
             masks[name] = Mask(layer.weight.detach())
     if not masks:
-        raise UsageError("keep: every layer keeps its weights; nothing is left to become zero")
+        raise UsageError("keep: every layer keeps its weights; remove a pattern")
     for name, mask in masks.items():
         parametrize.register_parametrization(network.get_submodule(name), "weight", mask)
     return masks
 
 
-def original(network: nn.Module, layer: str) -> Tensor:
-    """The weight of a masked layer as it is beneath its mask."""
+def unmasked_weight(network: nn.Module, layer: str) -> Tensor:
+    """Return the weight of a masked layer without its mask."""
     masked: Any = network.get_submodule(layer)
     return masked.parametrizations.weight.original.detach()  # type: ignore[no-any-return]
 
 
 @torch.no_grad()
 def mask_smallest(network: nn.Module, masks: dict[str, Mask], counted: int, sparsity: float) -> None:
-    """Let the masks hide the smallest weights of the whole network; what is hidden stays hidden.
+    """Mask the smallest weights of the whole network; masked weights stay masked.
 
     Args:
-        counted: weights that were not zero before anything was hidden.
-        sparsity: share of them that is hidden then.
+        network: The network with its masks.
+        masks: The masks, by layer.
+        counted: Number of nonzero weights before any was masked.
+        sparsity: Share of these to be masked.
     """
-    sizes = torch.cat([original(network, name)[mask.mask].abs().flatten() for name, mask in masks.items()])
+    sizes = torch.cat([unmasked_weight(network, name)[mask.mask].abs().flatten() for name, mask in masks.items()])
     hide = len(sizes) - (counted - math.floor(sparsity * counted))
     if hide <= 0:
         return
     threshold = sizes.kthvalue(hide).values
     for name, mask in masks.items():
-        mask.mask &= original(network, name).abs() > threshold
+        mask.mask &= unmasked_weight(network, name).abs() > threshold
 
 
 @torch.no_grad()
 def mask_two_of_four(network: nn.Module, masks: dict[str, Mask]) -> list[str]:
-    """Let the masks hide the two smallest of every four neighbouring input channels, at each place of a kernel.
+    """Mask the two smallest of every four adjacent input channels, at each position of a kernel.
 
-    That is the pattern of sparse tensor cores (arXiv 2104.08378).
+    This is the 2:4 pattern of sparse tensor cores (arXiv 2104.08378).
 
     Returns:
-        Names of the layers whose input channels are no multiple of four: they stay as they are.
+        Names of the layers whose number of input channels is not a multiple of four, which stay as they are.
     """
-    left = []
+    dense = []
     for name, mask in masks.items():
-        weight = original(network, name)
+        weight = unmasked_weight(network, name)
         if weight.shape[1] % 4:
-            left.append(name)
+            dense.append(name)
             continue
         last = weight.abs().movedim(1, -1)
         fours = last.reshape(*last.shape[:-1], -1, 4)
         largest = torch.zeros_like(fours, dtype=torch.bool).scatter_(-1, fours.topk(2).indices, True)
         mask.mask &= largest.flatten(-2).movedim(-1, 1)
-    return left
+    return dense
 
 
 def sparsity_at(progress: float, final: float, until: float) -> float:
-    """Sparsity after a share of the steps, rising fast and then ever slower: s (1 - (1 - t)^3) (arXiv 1710.01878)."""
+    """Sparsity after a share of the steps, on the cubic schedule s (1 - (1 - t)^3) (arXiv 1710.01878)."""
     left = max(0.0, 1 - progress / until)
     return float(final * (1 - left**3))
 
 
 class Sparsify(Callback):
-    """Raises unstructured sparsity while a network is fitted."""
+    """Raises unstructured sparsity during training, on the schedule of `sparsity_at`."""
 
     def __init__(self, network: nn.Module, masks: dict[str, Mask], counted: int, final: float, until: float) -> None:
         self.network, self.masks, self.counted = network, masks, counted
@@ -116,7 +121,7 @@ class Sparsify(Callback):
             mask_smallest(self.network, self.masks, self.counted, sparsity)
 
 
-def fix_zeros(network: nn.Module, masks: dict[str, Mask]) -> None:
-    """Take the masks away and leave their zeros in the weights."""
+def remove_masks(network: nn.Module, masks: dict[str, Mask]) -> None:
+    """Remove the masks and leave their zeros in the weights."""
     for name in masks:
         parametrize.remove_parametrizations(network.get_submodule(name), "weight", leave_parametrized=True)

@@ -1,4 +1,4 @@
-"""A network as a graph that torchao's PT2E quantizes, and what of that graph is integer."""
+"""Capture a network as a graph for torchao's PT2E, and find the integer layers of a quantized graph."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ LINEARS = (ops.linear.default, ops.addmm.default, ops.mm.default)
 
 
 def capture(model: nn.Module, example: Tensor, *, training: bool = False) -> GraphModule:
-    """Export a copy of `model`, in eval mode or to be trained, to a graph that takes any batch size.
+    """Export a copy of `model` to a graph for any batch size.
 
     Args:
         model: A network of images.
-        example: Images `[b, 3, r, r]` with b >= 2: from one image the exporter would conclude that there is only one.
+        example: Images `[b, 3, r, r]` with b >= 2: from one image the exporter would infer a fixed batch of one.
+        training: Export in train mode instead of eval mode.
 
     Raises:
         CompressError: `torch.export` cannot follow the model.
     """
     shapes = ({0: torch.export.Dim("batch")},)
     try:
-        with quiet(), redirect_stderr(StringIO()), torch.no_grad():  # of a failed export, the graph so far
+        with quiet(), redirect_stderr(StringIO()), torch.no_grad():  # a failed export prints the graph so far
             copied = copy.deepcopy(model).train(training)
             graph = torch.export.export(copied, (example,), dynamic_shapes=shapes).module()
-    except Exception as error:  # the exporter raises whatever the traced code raises
+    except Exception as error:  # the exporter raises what the traced code raises
         reason = first_line(error)
         raise CompressError(f"{type(model).__name__} cannot be captured by torch.export: {reason}") from error
     assert isinstance(graph, GraphModule)
@@ -43,18 +44,18 @@ def capture(model: nn.Module, example: Tensor, *, training: bool = False) -> Gra
 
 
 def converted(graph: GraphModule) -> bool:
-    """Whether a graph has quantize and dequantize nodes, as PT2E's conversion makes them."""
+    """Whether a graph has the quantize and dequantize nodes of PT2E's conversion."""
     return any(_is_dequantize(node) for node in graph.graph.nodes)
 
 
 def quantized_convolutions(graph: GraphModule) -> tuple[int, int]:
-    """Convolutions whose input and weight are both quantized, and all convolutions."""
+    """Count the convolutions whose input and weight are both quantized, and all convolutions."""
     nodes = [node for node in graph.graph.nodes if node.target in CONVOLUTIONS]
     return sum(_is_quantized(node) for node in nodes), len(nodes)
 
 
 def layer_bits(graph: GraphModule) -> dict[str, tuple[int, int]]:
-    """(weight bits, activation bits) of every quantized layer, by the name that it has in the float model."""
+    """Find (weight bits, activation bits) of every quantized layer, by its name in the float model."""
     return {
         _layer(node): (8, 8)
         for node in graph.graph.nodes
@@ -63,10 +64,10 @@ def layer_bits(graph: GraphModule) -> dict[str, tuple[int, int]]:
 
 
 def _name_calls_apart(graph: GraphModule) -> None:
-    """Give each call of a module that is called several times a name of its own.
+    """Give each call of a module that is called repeatedly its own name.
 
     The quantizer groups nodes by the name of their module. A ReLU that a block calls twice (torchvision's ResNets)
-    looks like one operation with two outputs, which it refuses. The exporter tells the calls apart in the key only.
+    looks like one operation with two outputs, which it refuses. The exporter distinguishes calls in the key only.
     """
     for node in graph.graph.nodes:
         stack: dict[str, tuple[str, Any]] | None = node.meta.get("nn_module_stack")
@@ -82,7 +83,7 @@ def _is_dequantize(node: object) -> bool:
 
 
 def _is_quantized(node: Node) -> bool:
-    """Whether data and weight are dequantized just before; the weight of `mm` may be transposed in between."""
+    """Whether input and weight are dequantized just before; the weight of `mm` may be transposed in between."""
     tensors = [argument for argument in node.args if isinstance(argument, Node)]
     if node.target == ops.addmm.default:
         tensors = tensors[1:]  # the first is the bias

@@ -11,25 +11,25 @@ from compress.utils.errors import CompressError
 
 
 def refuse_broken_weights(model: nn.Module) -> None:
-    """Refuse a network that has NaN or infinite weights, naming the first.
+    """Refuse a network with NaN or infinite weights.
 
     Raises:
-        CompressError: there is such a weight.
+        CompressError: a weight is not finite; the message names the first.
     """
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise CompressError(f"the weight {name} holds NaN or infinite values: this network cannot be quantized")
+            raise CompressError(f"the weight {name} holds NaN or infinite values; this network cannot be quantized")
 
 
 def refuse_calibration(batches: Iterable[Tensor], what: str = "calibration") -> None:
-    """Refuse images of which no range of an activation can be learnt.
+    """Refuse images from which activation ranges cannot be found.
 
     Args:
         batches: Images `[b, 3, r, r]`.
-        what: What they are called in the message.
+        what: Name of the set, for messages.
 
     Raises:
-        CompressError: there are none, one is not finite, or each is of one flat colour.
+        CompressError: there are no images, one is not finite, or each is one flat colour.
     """
     images, varied = 0, False
     for batch in batches:
@@ -41,6 +41,6 @@ def refuse_calibration(batches: Iterable[Tensor], what: str = "calibration") -> 
         raise CompressError(f"no {what} images")
     if not varied:
         raise CompressError(
-            f"each of the {images} {what} images is one flat colour (all black, say): "
-            "no activation range can be learnt from them"
+            f"each of the {images} {what} images is one flat colour (such as all black); activation ranges cannot be "
+            "found from them"
         )

@@ -1,4 +1,4 @@
-"""How a network is quantized, whichever method does it, and what no method can quantize."""
+"""The configuration of a quantization, whichever method does it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class QuantizationConfig:
-    """How a network is quantized.
+    """How to quantize a network.
 
     Attributes:
-        observer: What finds the range of an activation; each method says which it has, and its own comes first.
-        percentile: Share of an activation's values, in percent, that its range holds; of `percentile` only.
-        reduce_range: Weights of 7 bits in INT8, which do not overflow without VNNI.
+        observer: Observer of activation ranges, one of the method's `observers`; None for its default.
+        percentile: For `observer: percentile`, the share of an activation's values in percent that its range covers.
+        reduce_range: Use 7-bit weights in INT8, which do not overflow without VNNI.
         keep: Names of layers that stay in float.
-        bias_correction: `off`, or how the mean error of a layer is taken out of its bias: `fast`, or `full`, layer by
-            layer.
-        equalize: Whether neighbouring layers' channels are brought to one range first (cross-layer equalisation,
-            arXiv 1906.04721).
-        aware: Whether the network is trained with integers simulated in it.
-        target: `x86` (activations unsigned, with zero points) or `portable` (everything signed and symmetric: zero
-            points are 0), which is what TensorRT takes.
-        linear_weight_bits: 8, or 4 of methods that quantize files: of linear layers, whose activations are rounded as
-            they come then. Convolutions stay at 8.
+        bias_correction: `off`, `fast`, or `full` (layer by layer): correct biases by the mean error of the layers.
+        equalize: Equalize the channel ranges of adjacent layers first (cross-layer equalization, arXiv 1906.04721).
+        aware: Whether the network is trained with fake quantization.
+        target: `x86` (unsigned activations with zero points) or `portable` (signed and symmetric, zero points are 0,
+            as TensorRT takes).
+        linear_weight_bits: 8; or 4, for methods with `in_file`: of linear layers, whose activations are then quantized
+            dynamically. Convolutions stay at 8.
     """
 
     observer: str | None = None

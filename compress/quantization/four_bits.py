@@ -1,8 +1,8 @@
-"""Weights of 4 bits in the linear layers of an ONNX file, by ONNX Runtime's block quantizer (`MatMulNBits`).
+"""4-bit weights in the linear layers of an ONNX file, by ONNX Runtime's block quantizer (`MatMulNBits`).
 
-Each block of 32 weights of an output has a scale of its own, in float, and a zero point of 4 bits: 5.1 bits a weight in
-all. The operator asks for activations of 8 bits, which ONNX Runtime rounds as they come, block by block as well, so
-nothing is calibrated for it. There is no such operator for convolutions.
+Each block of 32 weights of an output has its own float scale and 4-bit zero point: 5.1 bits per weight in all. The
+operator requests 8-bit activations, which ONNX Runtime quantizes dynamically, block by block, so they need no
+calibration. There is no such operator for convolutions.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ OPERATOR, DOMAIN = "MatMulNBits", "com.microsoft"
 BITS = 4
 BLOCK = 32
 INT8_ACTIVATIONS = 4
-"""The operator's `accuracy_level` at which it rounds activations to 8 bits
+"""The operator's `accuracy_level` for 8-bit activations
 (https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md)."""
 
 
 def quantize_linears(proto: ModelProto, nodes: Sequence[str]) -> ModelProto:
-    """Quantize linear layers to weights of 4 bits; the nodes keep their names.
+    """Quantize the weights of linear layers to 4 bits; the nodes keep their names.
 
     Args:
         proto: A file in which these layers are in float; it may be changed.
-        nodes: Names of their nodes, `Gemm` or `MatMul` with a stored weight.
+        nodes: Names of the nodes, `Gemm` or `MatMul` with a stored weight.
     """
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     for name in nodes:
-        _without_gemm(proto, name)
+        _split_gemm(proto, name)
     quantizer = MatMulNBitsQuantizer(
         proto,
         BITS,
@@ -48,13 +48,13 @@ def quantize_linears(proto: ModelProto, nodes: Sequence[str]) -> ModelProto:
 
 
 def operator_bits(node: NodeProto) -> tuple[int, int]:
-    """(weight bits, activation bits) that a `MatMulNBits` node states."""
+    """Read (weight bits, activation bits) of a `MatMulNBits` node."""
     stated = {attribute.name: attribute.i for attribute in node.attribute}
     return stated["bits"], 8 if stated.get("accuracy_level") == INT8_ACTIVATIONS else 32
 
 
-def _without_gemm(proto: ModelProto, name: str) -> None:
-    """Make a `Gemm` of images and a stored weight into the `MatMul` and `Add` that the quantizer knows."""
+def _split_gemm(proto: ModelProto, name: str) -> None:
+    """Replace a `Gemm` with a stored weight by the `MatMul` and `Add` that the quantizer supports."""
     from onnx import helper, numpy_helper
 
     index, node = next((i, node) for i, node in enumerate(proto.graph.node) if node.name == name)

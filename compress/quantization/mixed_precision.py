@@ -1,4 +1,4 @@
-"""Which layers must stay in float for a quantized network to be as accurate as was asked."""
+"""Mixed precision: find the layers that must stay in float for a quantized network to be accurate enough."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ from compress.utils.errors import CompressError
 
 @dataclass(frozen=True)
 class Trial:
-    """One quantized network of the search: the layers that were in float, and its accuracy, a fraction."""
+    """One quantized network of a search.
+
+    Attributes:
+        keep: Its layers in float.
+        top1: Its accuracy, a fraction.
+    """
 
     keep: tuple[str, ...]
     top1: float
 
 
 @dataclass(frozen=True)
-class Search:
-    """What was found.
+class SearchResult:
+    """Result of a search.
 
     Attributes:
-        quantized: The quantized network that holds.
+        quantized: The quantized network that is accurate enough.
         keep: Its layers in float, the most sensitive first.
-        sensitivity: By layer, the mean squared error of the logits where it alone is quantized; empty where no layer
-            had to go back.
-        trials: Every network whose accuracy was taken, in order.
+        sensitivity: By layer, the mean squared error of the logits if it alone is quantized; empty if no layer had to
+            stay in float.
+        trials: Every network whose accuracy was measured, in order.
     """
 
     quantized: Quantized
@@ -38,39 +43,39 @@ class Search:
     trials: tuple[Trial, ...]
 
 
-def search(
+def search_mixed_precision(
     make: Callable[[tuple[str, ...]], Quantized],
     logits: Callable[[nn.Module], Tensor],
     labels: Tensor,
     float_logits: Tensor,
     allowed: float,
-) -> Search:
-    """Return the most sensitive layers to float, as few as it takes.
+) -> SearchResult:
+    """Keep the most sensitive layers in float, as few as necessary for the accuracy.
 
-    Layers are ranked by what quantizing them alone does to the logits. How many of them stay in float is found by
-    bisection, as if more of them were never less accurate.
+    Layers are ranked by the error of the logits if they alone are quantized. The number of layers in float is found by
+    bisection, on the assumption that more of them are never less accurate.
 
     Args:
-        make: Quantizes the network but for the layers named.
-        logits: Computes the logits of a network for the validation images, `[images, classes]`.
-        labels: Their labels, `[images]`.
-        float_logits: What the float network answers.
-        allowed: Loss of accuracy that is allowed, a fraction.
+        make: Quantizes the network except for the given layers.
+        logits: Computes the logits of a network on the validation images, `[images, classes]`.
+        labels: Labels of these images, `[images]`.
+        float_logits: Logits of the float network.
+        allowed: Allowed loss of accuracy, a fraction.
 
     Raises:
-        CompressError: not even one quantized layer holds the accuracy.
+        CompressError: even one quantized layer loses more.
     """
     trials: list[Trial] = []
     target = _top1(float_logits, labels) - allowed
 
-    def tried(keep: tuple[str, ...]) -> tuple[Quantized, bool]:
+    def attempt(keep: tuple[str, ...]) -> tuple[Quantized, bool]:
         quantized = make(keep)
         trials.append(Trial(keep, _top1(logits(quantized.network), labels)))
         return quantized, trials[-1].top1 >= target - 1e-9
 
-    first, holds = tried(())
+    first, holds = attempt(())
     if holds:
-        return Search(first, (), {}, tuple(trials))
+        return SearchResult(first, (), {}, tuple(trials))
     layers, errors = list(first.layers), {}
     with task("sensitivity", len(layers)) as advance:
         for name in layers:
@@ -78,20 +83,20 @@ def search(
             errors[name] = float((logits(alone.network) - float_logits).square().mean())
             advance()
     order = sorted(layers, key=lambda name: -errors[name])
-    low, high, best = 0, len(order), None  # `low` of them in float do not hold
+    low, high, best = 0, len(order), None  # `low` layers in float are not enough
     while high - low > 1:
         middle = (low + high) // 2
-        made, holds = tried(tuple(order[:middle]))
+        made, holds = attempt(tuple(order[:middle]))
         if holds:
             high, best = middle, made
         else:
             low = middle
     if best is None:
         raise CompressError(
-            f"keep_accuracy {allowed:g} cannot be held: with {order[-1]} alone in INT8, top-1 on validation is "
+            f"keep_accuracy {allowed:g} cannot be reached: with {order[-1]} alone in INT8, top-1 on validation is "
             f"{trials[-1].top1:.1%} instead of {target + allowed:.1%}"
         )
-    return Search(best, tuple(order[:high]), errors, tuple(trials))
+    return SearchResult(best, tuple(order[:high]), errors, tuple(trials))
 
 
 def _top1(logits: Tensor, labels: Tensor) -> float:

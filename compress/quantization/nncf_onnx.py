@@ -1,7 +1,7 @@
-"""Static INT8 after training by NNCF, on the network's ONNX file: made for OpenVINO, read by ONNX Runtime as well.
+"""`nncf`: static INT8 by NNCF on the network's ONNX file, made for OpenVINO, read by ONNX Runtime as well.
 
-It places the quantizers where OpenVINO's integer kernels want them, also at residual additions, and can take the mean
-error of a layer out of its bias and bring neighbouring channels to one range. Its scales are symmetric.
+It places quantizers where OpenVINO's integer kernels expect them, also at residual additions, and can correct biases
+and equalize channel ranges. Its scales are symmetric.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def quantize_file(
     proto: ModelProto, model: nn.Module, batches: Sequence[Tensor], excluded: Sequence[str], config: QuantizationConfig
 ) -> ModelProto:
     """Quantize a float ONNX file; see `compress.quantization.onnx_ptq.QuantizeProto`."""
-    os.environ.setdefault("NNCF_CI", "1")  # it tells Intel otherwise that somebody quantizes
+    os.environ.setdefault("NNCF_CI", "1")  # disables its telemetry
     import nncf
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 

@@ -1,4 +1,4 @@
-"""What finds the range of an activation on calibration images, beside torchao's histogram."""
+"""Observers of activation ranges, beside torchao's histogram."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from torch import Tensor
 from torchao.quantization.pt2e import MinMaxObserver
 
 EPS = 2**-12
-"""Smallest scale, as torchao's x86 quantizer has it."""
+"""Smallest scale, as in torchao's x86 quantizer."""
 
 MAX_VALUES = 2**20
-"""Values of a batch that a percentile is taken of, evenly spread; `torch.quantile` takes 16 times as many."""
+"""Largest number of values of a batch, evenly spread, of which a percentile is computed."""
 
 
 class PercentileObserver(MinMaxObserver):
-    """The widest of the batches' ranges without the outermost values.
+    """Observes the widest range of any batch without its outermost values.
 
     Args:
-        percentile: Share of the values, in percent, that a batch's range holds, as much being cut off on both sides.
+        percentile: Share of the values of a batch in percent that its range covers, with equal shares cut off on both
+            sides.
     """
 
     def __init__(self, percentile: float, **settings: Any) -> None:
@@ -27,7 +28,7 @@ class PercentileObserver(MinMaxObserver):
         self.outside = (1 - percentile / 100) / 2
 
     def forward(self, x_orig: Tensor) -> Tensor:
-        """Look at an activation of any shape, and give it back as it is."""
+        """Observe an activation of any shape, and return it unchanged."""
         values = x_orig.detach().float().flatten()
         values = values[:: max(1, len(values) // MAX_VALUES)]
         if len(values):
@@ -37,10 +38,10 @@ class PercentileObserver(MinMaxObserver):
 
 
 def min_max() -> Any:
-    """Constructor of observers of the extremes."""
+    """Return the constructor of min-max observers."""
     return MinMaxObserver.with_args(eps=EPS)
 
 
 def percentile(share: float) -> Any:
-    """Constructor of observers of a percentile."""
+    """Return the constructor of percentile observers."""
     return PercentileObserver.with_args(percentile=share, eps=EPS)

@@ -1,6 +1,6 @@
-"""A quantized network that is an ONNX file: integer tensors around float operators (QDQ), made of the float network's.
+"""A quantized network as an ONNX file in QDQ format: integer tensors around float operators.
 
-The exporter names the nodes of both files alike, by which a node is known to be a layer of the float model.
+The exporter names the nodes of the float and the quantized file alike, by which nodes are matched to layers.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class OnnxNetwork(nn.Module):
 
     @classmethod
     def read(cls, path: Path) -> OnnxNetwork:
-        """The network of a file.
+        """Read a file.
 
         Raises:
-            CompressError: it cannot be read.
+            CompressError: the file cannot be read.
         """
         try:
             return cls(path.read_bytes())
@@ -54,10 +54,10 @@ class OnnxNetwork(nn.Module):
 
 
 def layers_of(proto: ModelProto, model: nn.Module) -> dict[str, str]:
-    """Names of the float model's convolutions and linears by the names of the nodes that compute them.
+    """Match nodes to the convolutions and linears of the float model; returns names of layers by names of nodes.
 
-    A node is known by its weight: by the name, which the exporter takes over, or by the values, which it transposes for
-    linears of more than two dimensions.
+    Nodes are matched by the name of their weight, which the exporter keeps, or by its values, which it transposes for
+    linears with more than two dimensions.
     """
     from onnx.numpy_helper import to_array
 
@@ -68,55 +68,55 @@ def layers_of(proto: ModelProto, model: nn.Module) -> dict[str, str]:
         if isinstance(module, nn.Linear)
     }
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
-    found = {}
+    layers = {}
     for node in proto.graph.node:
         if node.op_type in LAYERS and len(node.input) > 1 and node.input[1] in tensors:
             tensor = tensors[node.input[1]]
             name = weights.get(tensor.name) or linears.get(_digest(to_array(tensor)))
             if name:
-                found[node.name] = name
-    return found
+                layers[node.name] = name
+    return layers
 
 
 def nodes_of(names: Mapping[str, str], keep: Iterable[str]) -> list[str]:
-    """Names of the nodes that compute the layers `keep`; `names` are `layers_of`'s."""
+    """Names of the nodes of the layers `keep`; `names` is the result of `layers_of`."""
     wanted = set(keep)
     return [node for node, layer in names.items() if layer in wanted]
 
 
 def layer_bits(proto: ModelProto, names: Mapping[str, str]) -> dict[str, tuple[int, int]]:
-    """(weight bits, activation bits) of every quantized layer, as the file has them.
+    """Find (weight bits, activation bits) of every quantized layer.
 
-    Data and weight both come from 8-bit integers, or the operator itself has a weight of 4 bits and says to how many it
-    rounds its data.
+    Input and weight are both dequantized from 8-bit integers, or the operator itself has 4-bit weights and states the
+    bits of its activations.
 
     Args:
         proto: The quantized file.
-        names: Layers by node, of the float file.
+        names: Layers by node of the float file, the result of `layers_of`.
     """
-    integer, found = _integer(proto), {}
+    integer, bits = _integer(proto), {}
     for node in proto.graph.node:
         if node.name in names and node.op_type == OPERATOR:
-            found[names[node.name]] = operator_bits(node)
+            bits[names[node.name]] = operator_bits(node)
         elif node.name in names and integer.issuperset(node.input[:2]):
-            found[names[node.name]] = (8, 8)
-    return found
+            bits[names[node.name]] = (8, 8)
+    return bits
 
 
 def quantized_convolutions(proto: ModelProto) -> tuple[int, int]:
-    """Convolutions whose data and weight both come from integers, and all convolutions."""
+    """Count the convolutions whose input and weight are both dequantized, and all convolutions."""
     nodes = [node for node in proto.graph.node if node.op_type == "Conv"]
     integer = _integer(proto)
     return sum(integer.issuperset(node.input[:2]) for node in nodes), len(nodes)
 
 
 def _integer(proto: ModelProto) -> set[str]:
-    """Tensors that are integers times a scale: dequantized ones, and what only moves or chooses their values."""
-    found: set[str] = set()
-    for node in proto.graph.node:  # each comes after what it reads
-        if node.op_type == "DequantizeLinear" or (node.op_type in MOVES and node.input[0] in found):
-            found |= set(node.output)
-    return found
+    """Names of dequantized tensors, also after operators that only move or select their values."""
+    integer: set[str] = set()
+    for node in proto.graph.node:  # in topological order
+        if node.op_type == "DequantizeLinear" or (node.op_type in MOVES and node.input[0] in integer):
+            integer |= set(node.output)
+    return integer
 
 
 def _is_layer(module: nn.Module) -> bool:

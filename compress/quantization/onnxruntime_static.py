@@ -1,6 +1,6 @@
-"""Static INT8 after training by ONNX Runtime's own quantizer, on the network's ONNX file.
+"""`onnxruntime`: static INT8 by ONNX Runtime's quantizer on the network's ONNX file.
 
-Weights become signed 8-bit integers with one scale a channel, activations unsigned ones with one scale a tensor.
+Weights become signed 8-bit integers with one scale per channel, activations unsigned ones with one scale per tensor.
 """
 
 from __future__ import annotations
@@ -8,7 +8,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Method, Quantized, restore_onnx
@@ -16,6 +19,10 @@ from compress.quantization.method import Method, Quantized, restore_onnx
 if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import Tensor, nn
+
+
+Feed = dict[str, NDArray[np.float32]]
+"""Inputs of an ONNX file by name."""
 
 
 def calibrate(model: nn.Module, batches: Sequence[Tensor], example: Tensor, config: QuantizationConfig) -> Quantized:
@@ -52,12 +59,12 @@ def quantize_file(
 
 
 class _Reader:
-    """Gives ONNX Runtime one batch after the other; it takes whatever has this one method."""
+    """Feeds batches to ONNX Runtime, which needs nothing but `get_next`."""
 
     def __init__(self, name: str, batches: Sequence[Tensor]) -> None:
-        self._feeds: Iterator[dict[str, Any]] = iter([{name: batch.numpy()} for batch in batches])
+        self._feeds: Iterator[Feed] = iter([{name: batch.numpy()} for batch in batches])
 
-    def get_next(self) -> dict[str, Any] | None:
+    def get_next(self) -> Feed | None:
         return next(self._feeds, None)
 
 

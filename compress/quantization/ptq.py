@@ -37,8 +37,8 @@ def quantize(
     """
     record = require_method(method)
     if config.linear_weight_bits == BITS and not record.in_file:
-        able = " and ".join(name for name in registry.QUANTIZERS if registry.quantizer(name).in_file)
-        raise UsageError(f"`method: {method}` has no weights of {BITS} bits; {able} have")
+        able = " or ".join(name for name in registry.QUANTIZERS if registry.quantizer(name).in_file)
+        raise UsageError(f"`method: {method}` has no weights of {BITS} bits; use {able}")
     batches = list(calibration)
     refuse_broken_weights(model)
     refuse_calibration(batches)

@@ -1,9 +1,9 @@
 """Quantization-aware training: torchao's PT2E, with the x86 quantizer's scheme simulated in training.
 
-In every step weights and activations are rounded as they will be in integer, and gradients pass the rounding unchanged
-(Jacob and others 2018, arXiv 1712.05877). Activation ranges follow moving averages at first; then they are frozen, and
-after them the statistics of batch normalisation, so that the network settles at the arithmetic that will run
-(Krishnamoorthi 2018, arXiv 1806.08342, 3.2.3).
+In every step weights and activations are rounded as in INT8, and gradients pass the rounding unchanged (Jacob et al.
+2018, arXiv 1712.05877). Activation ranges follow moving averages at first; then they are frozen, and later the
+statistics of batch normalisation, so that the network converges under the arithmetic of inference (Krishnamoorthi 2018,
+arXiv 1806.08342, 3.2.3).
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from compress.utils.errors import CompressError
 from compress.utils.quiet import quiet
 
 BATCH_NORM = torch.ops.aten.batch_norm.default
-TRAINING = 5  # place of the argument that says whether statistics are those of the batch
+TRAINING = 5  # index of the argument `training`
 
 
 def prepare_aware(model: nn.Module, example: Tensor, config: QuantizationConfig) -> GraphModule:
-    """The network as a graph that can be trained, with integers simulated in it.
+    """Insert fake quantization into a network, as a graph that can be trained.
 
     Args:
-        model: The float network, trained; it stays as it is.
+        model: The trained float network, which stays as it is.
         example: Two or more images `[b, 3, r, r]`; only their shape counts.
-        config: Which layers stay in float, and whether weights have 7 bits.
+        config: Layers in float, and whether weights have 7 bits.
 
     Raises:
         CompressError: a weight is not finite, a scale of batch normalisation is 0, a convolution is to stay in float,
-            the network cannot be captured, or there is nothing in it that could be quantized.
+            the network cannot be captured, or nothing in it can be quantized.
     """
     refuse_broken_weights(model)
     _refuse_zero_scales(model)
@@ -55,8 +55,8 @@ def prepare_aware(model: nn.Module, example: Tensor, config: QuantizationConfig)
             if not config.keep:
                 raise
             raise CompressError(
-                f"keep: torchao trains no convolution with batch normalisation in float ({', '.join(config.keep)}): "
-                "name linear layers alone, or leave `training` out"
+                f"keep: torchao cannot train a convolution with batch norm in float ({', '.join(config.keep)}); keep "
+                "linear layers only, or remove `training`"
             ) from error
     if not any(hasattr(module, "enable_observer") for module in prepared.modules()):
         raise CompressError(f"{type(model).__name__} has no convolution or linear that could be quantized")
@@ -64,11 +64,11 @@ def prepare_aware(model: nn.Module, example: Tensor, config: QuantizationConfig)
 
 
 class Freeze(Callback):
-    """Puts the graph into the mode of each step: training, with ranges and statistics frozen once they are due.
+    """Freezes activation ranges and batch-norm statistics after a share of the steps.
 
     Args:
-        observers_until: Share of the steps after which ranges no longer follow the activations.
-        batch_norm_until: Share of the steps after which statistics are those that were learnt.
+        observers_until: Share of the steps after which activation ranges are frozen.
+        batch_norm_until: Share of the steps after which batch-norm statistics are frozen.
     """
 
     def __init__(self, observers_until: float, batch_norm_until: float) -> None:
@@ -84,12 +84,12 @@ class Freeze(Callback):
     def on_validation_start(self, _: L.Trainer, module: L.LightningModule) -> None:
         graph = module.network
         assert isinstance(graph, GraphModule)
-        set_observers(graph, on=False)  # ranges are learnt from train images alone
+        set_observers(graph, on=False)  # ranges come from train images alone
         set_batch_norm(graph, training=False)
 
 
 def set_batch_norm(graph: GraphModule, *, training: bool) -> None:
-    """Whether batch normalisation takes the statistics of the batch, and learns from them."""
+    """Set whether batch normalisation uses and updates the statistics of the batch."""
     changed = False
     for node in graph.graph.nodes:
         if node.target == BATCH_NORM and node.args[TRAINING] != training:
@@ -100,14 +100,14 @@ def set_batch_norm(graph: GraphModule, *, training: bool) -> None:
 
 
 def set_observers(graph: GraphModule, *, on: bool) -> None:
-    """Whether activation and weight ranges follow what goes through."""
+    """Set whether activation and weight ranges are updated."""
     for module in graph.modules():
         if hasattr(module, "enable_observer"):
             module.enable_observer(on)  # type: ignore[operator]
 
 
 def _with_modes(graph: GraphModule) -> GraphModule:
-    """Let `train` and `eval` of the graph, which raise, set batch normalisation instead."""
+    """Replace `train` and `eval` of the graph, which raise, by functions that set batch norm and observers."""
 
     def train(mode: bool = True) -> GraphModule:
         for module in graph.modules():
@@ -122,17 +122,17 @@ def _with_modes(graph: GraphModule) -> GraphModule:
 
 
 def _refuse_zero_scales(model: nn.Module) -> None:
-    """Batch normalisation is folded into the convolution before it, and the rounding is divided by its scale."""
+    """Refuse batch-norm scales of 0: after folding into the convolution, the rounding divides by them."""
     for name, module in model.named_modules():
         if isinstance(module, nn.BatchNorm2d) and module.weight is not None and bool((module.weight == 0).any()):
             raise CompressError(
-                f"quantization-aware training divides by the scales of batch normalisation, and some of {name} are 0, "
-                "as in a network that was never trained (timm: `options: {zero_init_last: false}`): train it first"
+                f"quantization-aware training divides by the scales of batch norm, and some of {name} are 0, as in an "
+                "untrained network; train it first (timm: or set `options: {zero_init_last: false}`)"
             )
 
 
-def trained(graph: GraphModule) -> GraphModule:
-    """A copy of the graph with ranges and statistics frozen, ready to be converted."""
+def freeze(graph: GraphModule) -> GraphModule:
+    """Return a copy of the graph with ranges and statistics frozen, ready for conversion."""
     ready = copy.deepcopy(graph)
     set_batch_norm(ready, training=False)
     set_observers(ready, on=False)

@@ -1,6 +1,6 @@
-"""A quantized network on disk without pickle: its tensors, and the scales that its graph holds as plain numbers.
+"""Quantized networks on disk, without pickle: the tensors of a graph, and its scales as plain numbers.
 
-The graph itself is made again from the float architecture by the same steps, which depend on no weight.
+The graph itself is rebuilt from the float architecture by the same steps, which do not depend on weights.
 """
 
 from __future__ import annotations
@@ -81,12 +81,11 @@ def restore_graph(folder: Path, architecture: Architecture) -> GraphModule:
 
 
 def record_graph(graph: GraphModule) -> tuple[dict[str, Tensor], list[Scale]]:
-    """What `rebuild_graph` needs beside the float architecture.
+    """Extract what `rebuild_graph` needs besides the float architecture.
 
     Returns:
-        The tensors that the graph uses, by name (the float weights that the conversion leaves behind are not among
-        them), and (scale, zero point) of every per-tensor quantize and dequantize node in graph order: plain numbers
-        that survive JSON exactly.
+        The tensors that the graph uses, by name (without the float weights that the conversion leaves behind), and
+        (scale, zero point) of every per-tensor quantize and dequantize node in graph order, which survive JSON exactly.
     """
     state = {name: _tensor(graph, name).detach() for name in _used(graph)}
     scales = []
@@ -104,28 +103,28 @@ def rebuild_graph(
     scales: Sequence[Sequence[float]],
     config: QuantizationConfig = DEFAULT,
 ) -> GraphModule:
-    """Make a recorded quantized network again, bit for bit.
+    """Rebuild a recorded quantized network, bit for bit.
 
     Args:
-        model: The float network, with any weights (they are not read, and not changed).
+        model: The float network with any weights, which are neither read nor changed.
         example: Two or more images `[b, 3, r, r]`; only their shape counts.
-        state: Tensors that `record_graph` gave.
-        scales: Scales that `record_graph` gave.
-        config: As it was quantized; how ranges were found does not matter.
+        state: Tensors of `record_graph`.
+        scales: Scales of `record_graph`.
+        config: How it was quantized; the observer does not matter.
 
     Raises:
-        CompressError: the record is of another architecture, or of other library versions that build another graph.
+        CompressError: the record is of another architecture, or of library versions that build another graph.
     """
     blank = copy.deepcopy(model).eval()
     with torch.no_grad():
         for value in blank.state_dict().values():
-            value.zero_()  # weights that were never initialised could hold NaN, at which observers stop
+            value.zero_()  # uninitialised weights could be NaN, which observers refuse
         graph = convert(_observed(blank, example, config))
     used, nodes = _used(graph), _per_tensor(graph)
     if set(used) != set(state) or len(nodes) != len(scales):
         differing = sorted(set(used) ^ set(state)) or [f"{len(scales)} scales instead of {len(nodes)}"]
         raise CompressError(
-            f"the quantized network was recorded of another architecture than {type(model).__name__}, or with other "
+            f"the quantized network was recorded from another architecture than {type(model).__name__}, or with other "
             f"versions of torch and torchao: {differing[0]} ({len(differing)} differences in all)"
         )
     for name in used:
@@ -137,19 +136,19 @@ def rebuild_graph(
 
 
 def _observed(blank: nn.Module, example: Tensor, config: QuantizationConfig) -> GraphModule:
-    """The graph before it is converted, as the config makes it."""
+    """Build the graph before its conversion."""
     if not config.aware:
         graph = prepare(capture(blank, example), replace(config, observer="minmax"))
         graph(torch.zeros_like(example))
         return graph
-    from compress.quantization.qat import prepare_aware, trained
+    from compress.quantization.qat import freeze, prepare_aware
 
     for module in blank.modules():
         if isinstance(module, nn.BatchNorm2d) and module.weight is not None:
             module.weight.fill_(1)
     graph = prepare_aware(blank, example, config)
     graph(torch.zeros_like(example))
-    return trained(graph)
+    return freeze(graph)
 
 
 def _per_tensor(graph: GraphModule) -> list[Node]:

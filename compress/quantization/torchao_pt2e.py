@@ -1,13 +1,12 @@
-"""Static INT8 after training: torchao's PT2E with its x86 quantizer.
+"""`torchao`: static INT8 by torchao's PT2E with its x86 quantizer.
 
-Weights become signed 8-bit integers with one scale a channel, activations unsigned ones with one scale a tensor, found
-on calibration images by histograms. Batch normalisation is folded into the convolutions first. (torchao's `quantize_`
-would touch linears alone and leave every convolution in float without a word.)
+Weights become signed 8-bit integers with one scale per channel, activations unsigned ones with one scale per tensor,
+found by histograms of calibration images. Batch normalisation is folded into the convolutions first. (torchao's
+`quantize_` would quantize linears alone and silently leave every convolution in float.)
 
 Integer kernels for x86 processors without VNNI add two products of an activation and a weight in 16 bits, which 8-bit
-weights overflow: 2 x 255 x 128 > 32,767. Weights within -64 to 63 do not, so that the same file can be used with and
-without VNNI. (torchao's own `reduce_range` narrows the activations, but its range is lost in ONNX, where everything up
-to 255 passes.)
+weights overflow: 2 x 255 x 128 > 32,767. Weights within -64 to 63 do not, so that the same file works with and without
+VNNI. (torchao's own `reduce_range` narrows the activations, but that range is lost in ONNX, which allows up to 255.)
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
 from compress.models.architecture import Architecture, Network
-from compress.models.class_names import check_order, classes_of
+from compress.models.class_names import check_order, read_class_names
 from compress.models.students import create_student
 from compress.recipe.data import PLAIN
 from compress.recipe.fit import Distillation, Fit
@@ -169,7 +169,7 @@ def new_student(context: StageContext, stage: NetworkStage) -> Network:
     student = stage.student
     resolution = student.resolution or context.data.resolution
     if student.checkpoint:
-        own = classes_of(Path(student.checkpoint)) or ()
+        own = read_class_names(Path(student.checkpoint)) or ()
         check_order(own, context.data.classes, f"the student's checkpoint {student.checkpoint}")
     torch.manual_seed(context.recipe.seed if stage.seed is None else stage.seed)
     model = create_student(student, len(context.data.classes), resolution)

@@ -23,7 +23,7 @@ from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.data.views import render
 from compress.models.fingerprint import view_key
-from compress.models.jit_fuse import fused
+from compress.models.jit_fuse import fuse_layers
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.data import Views
 from compress.store.store import Store
@@ -68,7 +68,7 @@ class Embedder:
         teacher = self.load()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         tower = teacher.tower.to(device).to(memory_format=torch.channels_last)
-        return fused(tower, teacher.preprocess.resolution), teacher.preprocess
+        return fuse_layers(tower, teacher.preprocess.resolution), teacher.preprocess
 
 
 def embed_views(embedder: Embedder, count: int) -> list[Path]:

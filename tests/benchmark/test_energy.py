@@ -10,7 +10,7 @@ import pytest
 from support import Job
 
 from compress.benchmark import energy
-from compress.measurement.counters import Found, NoReading
+from compress.measurement.counters import CounterError, CounterLookup
 from compress.measurement.energy import measure_energy
 from compress.pipeline import measure
 
@@ -25,7 +25,7 @@ class FakeCounter:
 
     def joules(self) -> float:
         if not self.left:
-            raise NoReading("made up went away")
+            raise CounterError("made up went away")
         self.left -= 1
         self.total += 1000.0 if self.left % 4 == 0 else 1e-6  # the last of four readings ends the workload
         return self.total
@@ -40,7 +40,7 @@ def counted_job(done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch) ->
     def make(readings: int) -> Job:
         job = done_job()
         job.recipe.write_text(job.recipe.read_text().replace("energy: off", "carbon_g_per_kwh: 300"))
-        monkeypatch.setattr(measure, "find_counter", lambda: Found(FakeCounter(readings), "made up"))
+        monkeypatch.setattr(measure, "find_counter", lambda: CounterLookup(FakeCounter(readings), "made up"))
         return job
 
     return make
@@ -65,7 +65,7 @@ def test_energy_is_measured_once_and_cached(counted_job: Callable[[int], Job], m
     assert all(variant["inference"]["carbon"]["g_per_million_images"] > 0 for variant in results["variants"])
     entry = next(v for v in results["efficiency"][1]["variants"] if v["id"] == "int8")
     assert entry["doublings"]["energy"] is not None and entry["energy_basis"]["runtime"] in ("onnxruntime", "openvino")
-    monkeypatch.setattr(measure, "find_counter", lambda: Found(None, "readable for root only"))
+    monkeypatch.setattr(measure, "find_counter", lambda: CounterLookup(None, "readable for root only"))
     assert job.run_here().returncode == 0
     assert energies(job) == measured
 

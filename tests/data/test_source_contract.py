@@ -11,18 +11,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from data.packing import (
-    SETTINGS,
-    WRITERS,
-    Row,
-    Writer,
-    assert_same,
-    grey,
-    packer,
-    plain_images,
-    rows_of,
-    without,
-)
+from data.packing import SETTINGS, WRITERS, Row, Writer, assert_same, grey, packer, plain_images, rows_of, without
 
 from compress import registry
 from compress.data.folder import FolderData

@@ -31,15 +31,16 @@ def test_the_lowest_time_per_image_counts() -> None:
     assert costs_of_million(variants, None)[0].price is None
 
 
-def variant(id: str, kind: str, parent: str | None, macs: int, spent: int) -> Variant:
-    return make_variant(id, kind, parent=parent, inference=inference(macs), training=training(spent))
+def variant(id: str, kind: str, parent: str | None, macs: int, *spent: int) -> Variant:
+    parts = [(f"part {number}", part) for number, part in enumerate(spent)]
+    return make_variant(id, kind, parent=parent, inference=inference(macs), training=training(sum(spent), parts=parts))
 
 
 CHAIN = [
-    variant("teacher", "teacher", None, 4000, 0),
+    variant("teacher", "teacher", None, 4000),
     variant("distilled", "distill", "teacher", 1000, 9_000_000),
-    variant("pruned", "prune", "distilled", 500, 11_000_000),
-    variant("int8", "quantize", "pruned", 500, 11_000_500),
+    variant("pruned", "prune", "distilled", 500, 9_000_000, 2_000_000),
+    variant("int8", "quantize", "pruned", 500, 9_000_000, 2_000_000, 500),
     variant("shrunk", "shrink", "pruned", 480, 10_000_000),
 ]
 PAIRED = dict.fromkeys(("teacher", "distilled", "pruned", "int8", "shrunk"), (20, 20, 1000))

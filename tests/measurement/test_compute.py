@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from compress.measurement.compute import bit_operations, count, layer_macs, macs, parameters, training_macs
-from compress.models.jit_fuse import fused
+from compress.models.jit_fuse import fuse_layers
 from compress.pruning.channels import prune_channels
 from compress.quantization.ptq import quantize
 from compress.recipe.channels import Channels
@@ -82,7 +82,7 @@ def test_counting_leaves_the_network_as_it_was() -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def test_bit_operations() -> None:
+def test_bit_operations_multiply_macs_by_both_widths() -> None:
     layers = {"a": 10, "b": 3}
     assert bit_operations(layers) == 13 * 1024
     assert bit_operations(layers, {"a": (8, 8)}) == 10 * 64 + 3 * 1024
@@ -120,7 +120,7 @@ def mixed(images: torch.Tensor) -> torch.Tensor:
         ("compress_tests.mixed", Function(mixed)),
     ],
 )
-def test_an_operator_that_is_not_known_is_listed_beside_what_is(name: str, network: nn.Module) -> None:
+def test_an_unknown_operator_is_reported_beside_the_counted_ones(name: str, network: nn.Module) -> None:
     before = nn.Conv2d(3, 3, 1, bias=False)
     counted = count(nn.Sequential(before, network), 16)
     assert set(counted.uncounted) == {name}
@@ -131,7 +131,7 @@ def test_an_operator_that_is_not_known_is_listed_beside_what_is(name: str, netwo
         training_macs(nn.Sequential(before, network), 16)
 
 
-def test_a_network_of_known_operators_warns_of_nothing() -> None:
+def test_a_network_of_known_operators_gives_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         macs(Small(), 16)
@@ -143,7 +143,7 @@ def test_products_with_vectors_are_counted() -> None:
     assert count(network, 16).operators == {"aten.mv": 256, "aten.dot": 16}
 
 
-def test_convolutions_of_every_kind() -> None:
+def test_convolutions_of_every_kind_are_counted() -> None:
     network = nn.Sequential(
         nn.Conv2d(3, 6, 3, groups=3, stride=2),  # to 7 x 7
         nn.Conv2d(6, 4, 3, dilation=2, padding=1),  # to 5 x 5
@@ -152,7 +152,7 @@ def test_convolutions_of_every_kind() -> None:
     assert layer_macs(network, 16) == {"0": 49 * 6 * 9, "1": 25 * 4 * 54, "2": 25 * 4 * 3 * 4}
 
 
-def test_under_inference_mode_operators_come_whole_and_are_taken_apart() -> None:
+def test_composite_operators_are_decomposed_in_inference_mode() -> None:
     model = timm.create_model("test_vit")
     with torch.inference_mode():
         inside = count(timm.create_model("test_vit"), 160)
@@ -201,15 +201,15 @@ def dynamic() -> nn.Module:
     ],
 )
 @pytest.mark.parametrize("counting", [count, layer_macs, macs, training_macs])
-def test_a_network_of_integers_is_refused_by_the_names_of_its_operators(
+def test_an_integer_network_is_refused_with_the_names_of_its_operators(
     make: Callable[[], nn.Module], named: str, counting: Callable[..., object]
 ) -> None:
     with pytest.raises(CompressError, match=named):
         counting(make(), 16)
 
 
-def test_a_frozen_network_whose_operators_do_not_show_is_refused() -> None:
-    fast = fused(Small().eval(), 16)
+def test_frozen_torchscript_is_refused() -> None:
+    fast = fuse_layers(Small().eval(), 16)
     assert isinstance(fast, torch.jit.ScriptModule)
     with pytest.raises(CompressError, match="frozen TorchScript"):
         macs(fast, 16)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from compress.measurement import counters
-from compress.measurement.counters import NoReading, find_counter
+from compress.measurement.counters import CounterError, find_counter
 
 
 def domain(powercap: Path, folder: str, name: str, energy_uj: int, most: int = 1_000_000) -> Path:
@@ -23,7 +23,7 @@ def domain(powercap: Path, folder: str, name: str, energy_uj: int, most: int = 1
     return path
 
 
-def test_packages_are_added_and_their_parts_are_not(tmp_path: Path) -> None:
+def test_packages_are_summed_without_their_parts(tmp_path: Path) -> None:
     first = domain(tmp_path, "intel-rapl:0", "package-0", 100)
     part = domain(tmp_path, "intel-rapl:0:0", "core", 100)
     second = domain(tmp_path, "intel-rapl:1", "package-1", 500_000)
@@ -37,7 +37,7 @@ def test_packages_are_added_and_their_parts_are_not(tmp_path: Path) -> None:
     assert found.counter.joules() - start == pytest.approx(0.65)
 
 
-def test_a_counter_that_starts_again_goes_on(tmp_path: Path) -> None:
+def test_a_counter_that_wraps_around_continues(tmp_path: Path) -> None:
     path = domain(tmp_path, "intel-rapl:0", "package-0", 900_000)
     counter = find_counter(powercap=tmp_path).counter
     assert counter
@@ -48,14 +48,14 @@ def test_a_counter_that_starts_again_goes_on(tmp_path: Path) -> None:
     assert counter.joules() - start == pytest.approx(1.15)
 
 
-def test_no_packages(tmp_path: Path) -> None:
+def test_a_machine_without_rapl_has_no_counter(tmp_path: Path) -> None:
     domain(tmp_path, "intel-rapl:0", "psys", 1)
     for folder in (tmp_path, tmp_path / "absent"):
         found = find_counter(powercap=folder)
         assert found.counter is None and f"no RAPL in {folder}" in found.detail
 
 
-def test_what_only_root_may_read_is_no_counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_counter_that_only_root_may_read_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     domain(tmp_path, "intel-rapl:0", "package-0", 1)
     hidden = domain(tmp_path, "intel-rapl:1", "package-1", 1) / "energy_uj"
     read = Path.read_text
@@ -68,22 +68,22 @@ def test_what_only_root_may_read_is_no_counter(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Path, "read_text", refuse)
     found = find_counter(powercap=tmp_path)
     assert found.counter is None
-    assert f"{hidden} is readable for root only: sudo chmod a+r" in found.detail
+    assert f"{hidden} is readable by root only: sudo chmod a+r" in found.detail
 
 
 @pytest.mark.parametrize(("file", "words"), [("max_energy_range_uj", "No such file"), ("name", "No such file")])
-def test_a_domain_that_lacks_a_file(tmp_path: Path, file: str, words: str) -> None:
+def test_a_domain_without_a_file_is_reported(tmp_path: Path, file: str, words: str) -> None:
     (domain(tmp_path, "intel-rapl:0", "package-0", 1) / file).unlink()
     found = find_counter(powercap=tmp_path)
     assert found.counter is None and words in found.detail
 
 
-def test_a_counter_that_goes_away_is_said(tmp_path: Path) -> None:
+def test_a_counter_that_disappears_is_an_error(tmp_path: Path) -> None:
     path = domain(tmp_path, "intel-rapl:0", "package-0", 1)
     counter = find_counter(powercap=tmp_path).counter
     assert counter
     (path / "energy_uj").write_text("")
-    with pytest.raises(NoReading, match="holds no number"):
+    with pytest.raises(CounterError, match="is not a number"):
         counter.joules()
 
 
@@ -110,11 +110,11 @@ def test_a_gpu_has_its_own_counter(monkeypatch: pytest.MonkeyPatch) -> None:
     found = find_counter("cuda", 1)
     assert found.counter and found.detail == "GPU counter of GPU 1"
     assert found.counter.joules() == 2.5  # the first reading was to see that there is one
-    with pytest.raises(NoReading, match="GPU counter cannot be read: StopIteration"):
+    with pytest.raises(CounterError, match="GPU counter cannot be read: StopIteration"):
         found.counter.joules()
 
 
-def test_zeus_that_is_absent_broken_or_finds_nothing_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_or_broken_zeus_becomes_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> Any:
         raise RuntimeError("NVML unavailable.\nmore")
 
@@ -122,7 +122,7 @@ def test_zeus_that_is_absent_broken_or_finds_nothing_is_a_reason(monkeypatch: py
         raise ModuleNotFoundError("No module named 'amdsmi'", name="amdsmi")
 
     as_zeus(monkeypatch, get_gpus=fail)
-    assert find_counter("cuda").detail == "zeus finds none: NVML unavailable."
+    assert find_counter("cuda").detail == "zeus finds no counter: NVML unavailable."
     as_zeus(monkeypatch, get_gpus=lacks)
     assert find_counter("cuda").detail == "zeus is broken: No module named 'amdsmi'"
     as_zeus(monkeypatch, get_gpus=lambda: Gpus(counts=False))
@@ -141,7 +141,7 @@ def _absent(name: str) -> Any:
 @pytest.mark.parametrize(
     ("total", "name", "joules"), [(5000.0, "Jetson board", 5.0), (None, "Jetson CPU and GPU rails", 3.0)]
 )
-def test_a_jetson_has_its_board(
+def test_a_jetson_is_read_from_its_rails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: float | None, name: str, joules: float
 ) -> None:
     reading = SimpleNamespace(total_energy_mj=total, cpu_energy_mj=1000.0, gpu_energy_mj=2000.0)
@@ -151,4 +151,4 @@ def test_a_jetson_has_its_board(
     found = find_counter(powercap=tmp_path)
     assert found.counter and found.detail == name and found.counter.joules() == joules
     vars(reading).update(total_energy_mj=None, cpu_energy_mj=None, gpu_energy_mj=None)
-    assert "of a Jetson: the board shows no power rails" in find_counter(powercap=tmp_path).detail
+    assert "of a Jetson: the board has no power rails" in find_counter(powercap=tmp_path).detail

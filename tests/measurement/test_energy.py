@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from compress.measurement.counters import NoReading
+from compress.measurement.counters import CounterError
 from compress.measurement.energy import Energy, measure_energy, wait_for_gpu
 
 
@@ -58,26 +58,26 @@ def test_idle_power_is_subtracted() -> None:
     assert machine.runs == 21  # one that is not measured
 
 
-def test_a_slow_run_is_measured_whole() -> None:
+def test_a_slow_run_is_measured_to_its_end() -> None:
     energy = Machine(idle=10, busy=4).measure(at_least_s=0.1)
     assert (energy.seconds, energy.images) == (0.25, 8)
     assert energy.value == pytest.approx(0.125)
 
 
 @pytest.mark.parametrize("busy", [0, -2])
-def test_no_more_than_idleness_is_unknown(busy: float) -> None:
+def test_work_at_idle_power_has_unknown_energy(busy: float) -> None:
     energy = Machine(idle=10, busy=busy).measure()
     assert energy.value is None and energy.method is None
     assert energy.idle_w == pytest.approx(10)
 
 
-def test_a_counter_that_stands_still_is_none() -> None:
-    with pytest.raises(NoReading, match="made up stands still"):
+def test_a_counter_that_stands_still_is_an_error() -> None:
+    with pytest.raises(CounterError, match="made up stands still"):
         Machine(idle=0, busy=0).measure()
 
 
 @pytest.mark.parametrize("used", [True, False])
-def test_a_gpu_is_waited_for_where_one_is_used(used: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_in_use_is_synchronized(used: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[bool] = []
     cuda = SimpleNamespace(is_initialized=lambda: used, synchronize=lambda: waits.append(True))
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))

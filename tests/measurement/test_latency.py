@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from compress.measurement.latency import measure_in_turns, summary
+from compress.measurement.latency import measure_interleaved, summary
 
 
 def test_a_fast_candidate_is_run_often_enough_to_be_timed() -> None:
@@ -15,13 +15,13 @@ def test_a_fast_candidate_is_run_often_enough_to_be_timed() -> None:
         nonlocal calls
         calls += 1
 
-    times = measure_in_turns({"fast": fast, "slow": lambda: time.sleep(0.004)}, 5, shortest_ms=1.0)
+    times = measure_interleaved({"fast": fast, "slow": lambda: time.sleep(0.004)}, 5, shortest_ms=1.0)
     assert len(times["fast"]) == len(times["slow"]) == 5
     assert max(times["fast"]) < 0.1 < 4 <= min(times["slow"])
     assert calls > 5 * 100
 
 
-def test_turns_are_interleaved_and_shuffled_by_seed() -> None:
+def test_rounds_are_interleaved_and_shuffled_by_seed() -> None:
     def order(seed: int) -> list[str]:
         turns: list[str] = []
 
@@ -31,7 +31,9 @@ def test_turns_are_interleaved_and_shuffled_by_seed() -> None:
             time.sleep(0.001)
 
         started = 3 * (2 + 3)
-        measure_in_turns({name: lambda name=name: run(name) for name in "abc"}, 6, warmup=2, shortest_ms=0.5, seed=seed)
+        measure_interleaved(
+            {name: lambda name=name: run(name) for name in "abc"}, 6, warmup=2, shortest_ms=0.5, seed=seed
+        )
         return turns[started:]
 
     first = order(1)
@@ -41,7 +43,7 @@ def test_turns_are_interleaved_and_shuffled_by_seed() -> None:
     assert gc.isenabled()
 
 
-def test_summary_of_times() -> None:
+def test_a_summary_has_percentiles_and_a_ratio_with_its_interval() -> None:
     record = summary([2.0, 1.0, 1.0, 1.0, 1.0], [4.0, 2.0, 2.0, 2.0, 2.0])
     assert record["p50_ms"] == 1.0 and 1.9 < record["p99_ms"] <= 2.0
     assert record["ratio_to_reference"] == 2.0
@@ -50,7 +52,7 @@ def test_summary_of_times() -> None:
     assert record == summary([2.0, 1.0, 1.0, 1.0, 1.0], [4.0, 2.0, 2.0, 2.0, 2.0])
 
 
-def test_a_slow_spell_that_hits_both_does_not_widen_the_ratio() -> None:
+def test_a_slow_phase_that_affects_both_does_not_widen_the_ratio() -> None:
     spells = [1.0, 9.0, 1.0, 5.0, 1.0, 1.0, 7.0]
     record = summary(spells, [3 * spell for spell in spells])
     assert record["ratio_ci95"] == pytest.approx([3.0, 3.0])

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import save_file
 
 from compress.data.sample import SampleData
-from compress.models.class_names import check_order, classes_of
+from compress.models.class_names import check_order, read_class_names
 from compress.models.factory import create_model
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.recipe.models import ClassifierTeacher
@@ -31,8 +31,8 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "model.safetensors"
 
 
-def test_names_beside_the_file(weights: Path) -> None:
-    assert classes_of(weights) is None
+def test_class_names_are_read_from_architecture_json(weights: Path) -> None:
+    assert read_class_names(weights) is None
     for text, found in (
         (json.dumps({"classes": OTHER}), OTHER),
         ('{"classes": [1, 2]}', None),
@@ -41,26 +41,26 @@ def test_names_beside_the_file(weights: Path) -> None:
         ("{", None),
     ):
         (weights.parent / "architecture.json").write_text(text)
-        assert classes_of(weights) == found, text
+        assert read_class_names(weights) == found, text
 
 
-def test_names_inside_the_file(tmp_path: Path) -> None:
+def test_class_names_are_read_from_the_metadata_of_the_file(tmp_path: Path) -> None:
     tensors = create_model("timm", "test_resnet", 3, 32).state_dict()
     save_file(tensors, tmp_path / "own.safetensors", {"classes": json.dumps(OTHER)})
-    assert classes_of(tmp_path / "own.safetensors") == OTHER
+    assert read_class_names(tmp_path / "own.safetensors") == OTHER
     (tmp_path / "damaged.safetensors").write_bytes(b"\xff" * 20)
-    assert classes_of(tmp_path / "damaged.safetensors") is None
+    assert read_class_names(tmp_path / "damaged.safetensors") is None
     with pytest.raises(CompressError, match=r"test_resnet has the classes in another order: its output 0 is 'dog'"):
         teacher(checkpoint=str(tmp_path / "own.safetensors"))
 
 
-def test_a_teacher_by_its_recipe(weights: Path) -> None:
+def test_class_names_in_the_recipe_are_checked(weights: Path) -> None:
     path = str(weights)
     teacher(checkpoint=path)
     teacher(checkpoint=path, classes=list(DATA))
     with pytest.raises(CompressError, match="another order"):
         teacher(checkpoint=path, classes=list(OTHER))
-    with pytest.raises(CompressError, match=r"other classes \(cat, dog, wolf\) than the data has \(cat, dog, fox\)"):
+    with pytest.raises(CompressError, match=r"other classes \(cat, dog, wolf\) than the data's \(cat, dog, fox\)"):
         teacher(checkpoint=path, classes=["cat", "dog", "wolf"])
 
 

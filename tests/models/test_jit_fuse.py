@@ -5,19 +5,19 @@ import torch
 from torch import nn
 
 from compress.models.factory import create_model
-from compress.models.jit_fuse import fused
+from compress.models.jit_fuse import fuse_layers
 
 
 @pytest.mark.parametrize("side", [32, 30])
-def test_it_answers_as_the_network_does(side: int) -> None:
+def test_a_fused_network_gives_the_same_logits(side: int) -> None:
     torch.manual_seed(0)
     network = create_model("timm", "test_resnet", 10, side).eval()
     images = torch.randn(3, 3, side, side)
     with torch.no_grad():
-        assert torch.allclose(fused(network, side)(images), network(images), atol=1e-4)
+        assert torch.allclose(fuse_layers(network, side)(images), network(images), atol=1e-4)
 
 
-def test_what_its_kernels_cannot_do_is_left_to_the_network() -> None:
+def test_a_network_beyond_the_limits_of_the_kernels_stays_as_it_is() -> None:
     # oneDNN pools 23 x 23 to no 4 x 4, and says so only when it runs.
     network = nn.Sequential(nn.Conv2d(3, 8, 7, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten()).eval()
-    assert fused(network, 96)(torch.zeros(2, 3, 96, 96)).shape == (2, 128)
+    assert fuse_layers(network, 96)(torch.zeros(2, 3, 96, 96)).shape == (2, 128)

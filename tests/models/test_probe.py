@@ -23,7 +23,7 @@ def noise(count: int, seed: int) -> torch.Tensor:
     return 0.3 * torch.randn(count, 60, generator=torch.Generator().manual_seed(seed))
 
 
-def test_the_probe_is_the_minimum_of_its_objective(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_probe_minimises_its_objective(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "STRENGTHS", (0.01,))
     train = blobs(60, 0.5, 0)
     head = fit_probe(train, blobs(30, 0.5, 1), 3).head
@@ -33,7 +33,7 @@ def test_the_probe_is_the_minimum_of_its_objective(monkeypatch: pytest.MonkeyPat
         assert gradient.abs().max() < 1e-6  # float32 of the layer
 
 
-def test_the_strength_is_chosen_on_validation_and_not_on_train() -> None:
+def test_the_weight_decay_is_selected_on_validation() -> None:
     # A quarter of the train labels is wrong: without weight decay the probe fits them by the noise.
     embeddings, labels = blobs(90, 0.1, 0)
     wrong = torch.where(torch.arange(90) % 4 == 0, (labels + 1) % 3, labels)
@@ -46,7 +46,7 @@ def test_the_strength_is_chosen_on_validation_and_not_on_train() -> None:
     assert chosen.top1 > 0.85 > 0.8 > held_out.float().mean()
 
 
-def test_fp16_embeddings_and_a_class_that_train_lacks() -> None:
+def test_fp16_embeddings_and_a_class_without_train_images_are_fitted() -> None:
     embeddings, labels = blobs(30, 0.1, 0)
     found = fit_probe((embeddings.half(), labels), (embeddings.half(), labels), 4)
     assert found.top1 == 1.0 and found.head.weight.shape == (4, 2) and found.head.weight.dtype == torch.float32

@@ -42,7 +42,7 @@ SLOW = [
 
 
 @pytest.mark.parametrize(("library", "name"), [*FAST, *(pytest.param(*m, marks=pytest.mark.slow) for m in SLOW)])
-def test_it_is_pruned_stored_and_rebuilt(library: str, name: str, tmp_path: Path) -> None:
+def test_an_architecture_is_pruned_stored_and_rebuilt(library: str, name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = create_model(library, name, 10, 64).eval()
     pruned = prune_channels(model, 64, Channels(target_macs=0.6, round_to=4))
@@ -64,7 +64,7 @@ def test_it_is_pruned_stored_and_rebuilt(library: str, name: str, tmp_path: Path
     assert changed_sizes(rebuilt, model) == sizes
 
 
-def test_a_network_that_holds_its_width_itself_is_refused_in_one_line() -> None:
+def test_a_network_that_stores_its_width_itself_is_refused_in_one_line() -> None:
     model = create_model("torchvision", "vit_b_32", 10, 224)
     with pytest.raises(CompressError, match=r"^VisionTransformer cannot be pruned by torch-pruning: [^\n]+$"):
         prune_channels(model, 224, Channels(target_macs=0.5))

@@ -6,8 +6,8 @@ from torch import nn
 
 from compress.models.factory import create_model
 from compress.pruning.channels import IMPORTANCES, prune_channels
-from compress.pruning.gradients import keep_gradients
-from compress.recipe.channels import Channels
+from compress.pruning.gradients import accumulate_gradients
+from compress.recipe.schema import Channels
 from compress.utils.errors import CompressError, UsageError
 
 
@@ -28,7 +28,7 @@ def convolution_macs(model: nn.Module, resolution: int) -> int:
 
 
 @pytest.mark.parametrize("target", [0.7, 0.3])
-def test_the_target_is_reached_and_not_by_much(target: float) -> None:
+def test_the_target_is_reached_with_little_margin(target: float) -> None:
     torch.manual_seed(0)
     model = create_model("timm", "resnet18", 10, 32)
     pruned = prune_channels(model, 32, Channels(target_macs=target))
@@ -38,7 +38,7 @@ def test_the_target_is_reached_and_not_by_much(target: float) -> None:
     assert pruned(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
-def test_the_weakest_channels_leave() -> None:
+def test_the_weakest_channels_are_removed() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Flatten(), nn.Linear(4 * 36, 2))
     with torch.no_grad():
@@ -50,21 +50,21 @@ def test_the_weakest_channels_leave() -> None:
     assert torch.equal(pruned[0].weight, kept)
 
 
-def test_the_original_stays_as_it_was() -> None:
+def test_the_original_network_stays_as_it_is() -> None:
     model = create_model("timm", "test_resnet", 10, 32)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     prune_channels(model, 32, Channels(target_macs=0.5, round_to=4))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_a_target_that_cannot_be_reached_names_the_smallest() -> None:
+def test_an_unreachable_target_is_refused_with_the_smallest_value() -> None:
     with pytest.raises(
         UsageError, match=r"target_macs 0.0001 cannot be reached: the smallest reachable value is 0\.\d+"
     ):
         prune_channels(create_model("timm", "test_resnet", 10, 32), 32, Channels(target_macs=0.0001))
 
 
-def test_a_network_that_cannot_be_followed() -> None:
+def test_a_network_that_cannot_be_traced_is_refused() -> None:
     class Forks(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -86,7 +86,7 @@ def two_layers() -> nn.Sequential:
     ).eval()
 
 
-def test_small_batch_norm_scales_leave_first() -> None:
+def test_channels_with_small_batch_norm_scales_are_removed_first() -> None:
     model = two_layers()
     with torch.no_grad():
         model[1].weight.copy_(torch.tensor([9.0, 1, 8, 2, 7, 3, 6, 4]))
@@ -95,14 +95,14 @@ def test_small_batch_norm_scales_leave_first() -> None:
     assert torch.equal(prune_channels(model, 8, settings)[0].weight, kept)
 
 
-def test_channels_without_effect_on_the_loss_leave_first() -> None:
+def test_channels_without_effect_on_the_loss_are_removed_first() -> None:
     model = two_layers()
     with torch.no_grad():
         model[3].weight[:, [0, 1, 2, 3]] = 0  # nothing reads them, however large they are
         model[0].weight[:4] *= 100
     images, labels = torch.randn(16, 3, 8, 8), torch.arange(16) % 2
     statistics = model[1].running_mean.clone()
-    keep_gradients(model, [(images, labels)])
+    accumulate_gradients(model, [(images, labels)])
     kept = model[0].weight[4:].detach().clone()
     pruned = prune_channels(model, 8, Channels(target_macs=0.55, round_to=4, importance="taylor", keep=["3"]))
     assert torch.equal(pruned[0].weight, kept)
@@ -111,7 +111,7 @@ def test_channels_without_effect_on_the_loss_leave_first() -> None:
     assert not torch.equal(by_size[0].weight, kept)
 
 
-def test_chance_is_repeated_with_its_seed() -> None:
+def test_random_ranking_depends_on_the_seed_alone() -> None:
     model, chosen = create_model("timm", "test_resnet", 10, 32), []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -129,14 +129,14 @@ def test_every_ranking_reaches_its_target(importance: str, ranking: str) -> None
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight)  # as trained ones: a new network's are all the same
-    keep_gradients(model, [(torch.randn(8, 3, 32, 32), torch.arange(8))])
+    accumulate_gradients(model, [(torch.randn(8, 3, 32, 32), torch.arange(8))])
     settings = Channels(target_macs=0.5, importance=importance, ranking=ranking, round_to=4)
     pruned = prune_channels(model, 32, settings)
     assert 0.3 <= convolution_macs(pruned, 32) / convolution_macs(model, 32) <= 0.5
     assert all(m.out_channels % 4 == 0 for m in pruned.modules() if isinstance(m, nn.Conv2d))
 
 
-def test_a_share_of_the_parameters() -> None:
+def test_a_target_can_be_a_share_of_the_parameters() -> None:
     model = create_model("timm", "resnet18", 10, 32)
     pruned = prune_channels(model, 32, Channels(target_params=0.4))
     share = sum(p.numel() for p in pruned.parameters()) / sum(p.numel() for p in model.parameters())
@@ -149,7 +149,7 @@ def test_layers_are_kept_by_name() -> None:
     for name in ("layer1.0.conv1", "layer1.1.conv1", "layer2.0.conv1"):
         assert pruned.get_submodule(name).out_channels == model.get_submodule(name).out_channels
     assert pruned.layer2[1].conv1.out_channels < model.layer2[1].conv1.out_channels
-    with pytest.raises(UsageError, match=r"keep: no layer is called 'layer1\.0\.conv9'; did you mean .*layer1\.0"):
+    with pytest.raises(UsageError, match=r"keep: no layer matches 'layer1\.0\.conv9'; layers: .*layer1\.0\.conv"):
         prune_channels(model, 32, Channels(target_macs=0.8, keep=["layer1.0.conv9"]))
 
 

@@ -8,12 +8,12 @@ from torch import nn
 
 from compress.measurement.compute import macs
 from compress.models.factory import create_model
-from compress.pruning.channels import kept_layers, prune_channels, ratios_at, without_channels
-from compress.pruning.sensitivity import coupled_layers, curves_of, sensitivity
-from compress.recipe.channels import Channels
+from compress.pruning.channels import kept_layers, prune_channels, ratios_at, remove_channels
+from compress.pruning.sensitivity import coupled_layers, curves_by_layer, sensitivity
+from compress.recipe.schema import Channels
 
 
-def test_layers_that_are_added_lose_channels_together() -> None:
+def test_layers_whose_outputs_are_added_are_coupled() -> None:
     model = create_model("timm", "resnet18", 10, 32)
     groups = {layers[0]: set(layers) for layers in coupled_layers(model, 32, Channels(target_macs=0.5))}
     assert groups["conv1"] == {"conv1", "layer1.0.conv2", "layer1.1.conv2"}
@@ -22,7 +22,7 @@ def test_layers_that_are_added_lose_channels_together() -> None:
     assert not any("fc" in layers for layers in groups.values())
 
 
-def test_each_layer_is_pruned_alone() -> None:
+def test_each_layer_is_pruned_alone_with_those_coupled_to_it() -> None:
     model = create_model("timm", "test_resnet", 10, 32)
     settings = Channels(target_macs=0.5, round_to=4)
     seen: list[dict[str, int]] = []
@@ -40,7 +40,7 @@ def test_each_layer_is_pruned_alone() -> None:
         assert row["loss"] == pytest.approx(0.1) and 0.4 <= row["ratio"] <= 0.8
 
 
-def test_every_layer_gives_what_costs_the_same() -> None:
+def test_every_layer_loses_the_share_of_the_same_loss() -> None:
     curves = {"robust": [(0.5, 0.01), (0.9, 0.02)], "frail": [(0.5, 0.4), (0.9, 0.8)], "odd": [(0.5, 0.3), (0.9, -0.1)]}
     near = partial(pytest.approx, abs=1e-3)
     # Losses in order: 0, 0, 0, 0.01, 0.02, 0.3, 0.3, 0.4, 0.8; half of the way is 0.02.
@@ -53,7 +53,7 @@ def test_every_layer_gives_what_costs_the_same() -> None:
 
 
 @pytest.mark.parametrize("loss", [0.0, -0.2])
-def test_layers_that_cost_nothing_give_up_the_smaller_shares_first(loss: float) -> None:
+def test_layers_without_loss_lose_smaller_shares_first(loss: float) -> None:
     curves = {name: [(0.5, loss), (0.9, loss)] for name in ("one", "other")}
     found = [ratios_at(curves, progress)["one"] for progress in (0, 0.25, 0.5, 0.75, 1)]
     assert found == sorted(found) and len(set(found)) > 3 and found[-1] == pytest.approx(0.9)
@@ -64,19 +64,19 @@ def test_layers_that_cost_nothing_give_up_the_smaller_shares_first(loss: float) 
     # torch-pruning would keep int(width * (1 - share)), rounded down: 8, 0, 0, 24 and 0 of these.
     [(16, 0.01, 16), (40, 0.8, 8), (24, 1 - 8 / 24, 8), (96, 1 - 32 / 96, 32), (16, 0.99, 8)],
 )
-def test_at_most_the_share_leaves_and_never_all(width: int, share: float, kept: int) -> None:
+def test_at_most_the_share_is_removed_and_never_all(width: int, share: float, kept: int) -> None:
     model = nn.Sequential(nn.Conv2d(3, width, 1), nn.ReLU(), nn.Conv2d(width, 8, 1), nn.Flatten(), nn.Linear(8, 2))
     settings = Channels(target_macs=0.5)
-    pruned = without_channels(model, 1, {"0": share}, settings, kept_layers(model, []))
+    pruned = remove_channels(model, 1, {"0": share}, settings, kept_layers(model, []))
     assert pruned[0].out_channels == kept
 
 
-def test_ranking_by_sensitivity_spares_the_frail_layer() -> None:
+def test_ranking_by_sensitivity_spares_the_sensitive_layer() -> None:
     torch.manual_seed(0)
     model = create_model("timm", "test_resnet", 10, 32)
     settings = Channels(target_macs=0.7, ranking="sensitivity", round_to=4)
     groups = [layers[0] for layers in coupled_layers(model, 32, settings)]
-    curves = curves_of(
+    curves = curves_by_layer(
         [
             {"layers": [name], "ratio": ratio, "loss": ratio * (1.0 if name == groups[0] else 0.01)}
             for name in groups

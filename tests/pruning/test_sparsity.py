@@ -13,11 +13,11 @@ from compress.models.factory import create_model
 from compress.pruning.sparsity import (
     Sparsify,
     add_masks,
-    fix_zeros,
     mask_smallest,
     mask_two_of_four,
-    original,
+    remove_masks,
     sparsity_at,
+    unmasked_weight,
 )
 from compress.utils.errors import UsageError
 
@@ -29,7 +29,7 @@ def small() -> nn.Sequential:
     )
 
 
-def test_the_smallest_weights_of_the_whole_network_are_hidden() -> None:
+def test_the_smallest_weights_of_the_whole_network_are_masked() -> None:
     network = small()
     with torch.no_grad():
         network[2].weight *= 0.01  # all of them are smaller than almost all of the first layer
@@ -41,11 +41,11 @@ def test_the_smallest_weights_of_the_whole_network_are_hidden() -> None:
     hidden = sum(int((~mask.mask).sum()) for mask in masks.values())
     assert hidden == 4 * 72
     seen = torch.cat([network[0].weight[masks["0"].mask].abs(), network[2].weight[masks["2"].mask].abs()])
-    unseen = torch.cat([original(network, name)[~mask.mask].abs() for name, mask in masks.items()])
+    unseen = torch.cat([unmasked_weight(network, name)[~mask.mask].abs() for name, mask in masks.items()])
     assert unseen.max() <= seen.min()
 
 
-def test_masks_stay_masks_through_training() -> None:
+def test_masked_weights_stay_zero_through_training() -> None:
     network = small()
     masks = add_masks(network)
     mask_smallest(network, masks, 504, 0.75)
@@ -56,7 +56,7 @@ def test_masks_stay_masks_through_training() -> None:
         F.cross_entropy(network(torch.randn(16, 3, 8, 8)), torch.arange(16) % 2).backward()
         optimizer.step()
     moved = network[0].weight.detach().clone()
-    fix_zeros(network, masks)
+    remove_masks(network, masks)
     assert torch.equal(network[0].weight, moved) and type(network[0]) is nn.Conv2d
     for name in ("0", "2"):
         assert torch.equal(network.get_submodule(name).weight != 0, before[name])
@@ -64,7 +64,7 @@ def test_masks_stay_masks_through_training() -> None:
     assert set(network.state_dict()) == set(small().state_dict())
 
 
-def test_zeros_that_are_there_already_do_not_count() -> None:
+def test_existing_zeros_are_not_counted() -> None:
     network = small()
     with torch.no_grad():
         network[2].weight[:, :, 0] = 0  # as taps that only ever meet padding are
@@ -75,7 +75,7 @@ def test_zeros_that_are_there_already_do_not_count() -> None:
     assert sum(int(mask.mask.sum()) for mask in masks.values()) == counted - counted // 2
 
 
-def test_two_of_four_input_channels_at_each_place() -> None:
+def test_two_of_four_input_channels_are_masked_at_each_position() -> None:
     network = small()
     weight = network[2].weight.detach().clone()
     masks = add_masks(network)
@@ -91,13 +91,13 @@ def test_two_of_four_input_channels_at_each_place() -> None:
                     assert [place for place in range(4) if kept[place]] == sorted(largest)
 
 
-def test_sparsity_rises_fast_and_then_ever_slower() -> None:
+def test_sparsity_follows_the_cubic_schedule() -> None:
     assert sparsity_at(0, 0.8, 0.5) == 0
     assert sparsity_at(0.25, 0.8, 0.5) == pytest.approx(0.8 * 7 / 8)
     assert sparsity_at(0.5, 0.8, 0.5) == sparsity_at(1, 0.8, 0.5) == 0.8
 
 
-def test_sparsity_rises_while_a_network_is_fitted() -> None:
+def test_sparsity_rises_during_training() -> None:
     network = small()
     masks = add_masks(network)
     rising, hidden = Sparsify(network, masks, 504, 0.6, 0.5), []
@@ -110,7 +110,7 @@ def test_sparsity_rises_while_a_network_is_fitted() -> None:
     assert hidden[50] == hidden[99] == math.floor(0.6 * 504)
 
 
-def test_masked_layers_are_counted_as_they_are_computed() -> None:
+def test_masked_layers_have_the_macs_of_dense_ones() -> None:
     network = create_model("timm", "test_resnet", 10, 32)
     plain = macs(network, 32), training_macs(network, 32)
     add_masks(network)
@@ -119,7 +119,7 @@ def test_masked_layers_are_counted_as_they_are_computed() -> None:
 
 def test_layers_are_kept_by_name() -> None:
     assert set(add_masks(small(), ["0"])) == {"2"}
-    with pytest.raises(UsageError, match="no layer is called 'x'"):
+    with pytest.raises(UsageError, match="no layer matches 'x'"):
         add_masks(small(), ["x"])
-    with pytest.raises(UsageError, match="nothing is left"):
+    with pytest.raises(UsageError, match="every layer keeps its weights"):
         add_masks(small(), ["*"])

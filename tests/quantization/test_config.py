@@ -11,7 +11,7 @@ from compress.models.layers import layers_named
 from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Quantized
-from compress.quantization.mixed_precision import search
+from compress.quantization.mixed_precision import search_mixed_precision
 from compress.quantization.ptq import quantize
 from compress.quantization.serialize import rebuild_graph, record_graph
 from compress.utils.errors import CompressError, UsageError
@@ -42,7 +42,7 @@ def input_scale(observer: str, **settings: float) -> float:
     return float(scales[0][0])
 
 
-def test_each_observer_finds_its_own_range() -> None:
+def test_each_observer_finds_the_range_that_it_defines() -> None:
     flat = images(8).flatten()
     flat[0] = 100.0
     assert input_scale("minmax") == pytest.approx((100 - float(flat.min())) / 255, rel=1e-3)
@@ -51,7 +51,7 @@ def test_each_observer_finds_its_own_range() -> None:
     assert input_scale("percentile", percentile=99) < input_scale("histogram") < input_scale("minmax")
 
 
-def test_layers_stay_in_float_by_name_and_are_rebuilt_so() -> None:
+def test_layers_kept_in_float_are_rebuilt_in_float() -> None:
     model = network()
     every = layer_bits(quantize(model, [images(16)], EXAMPLE).network)
     keep = tuple(layers_named(model, ["conv1.*", "fc"]))
@@ -67,8 +67,8 @@ def test_layers_stay_in_float_by_name_and_are_rebuilt_so() -> None:
         rebuild_graph(network(), EXAMPLE, state, scales, QuantizationConfig())
 
 
-def test_a_name_that_no_layer_has_is_refused_with_those_that_are_near() -> None:
-    with pytest.raises(UsageError, match=r"keep: no layer is called 'conv1\.9'; did you mean 'conv1\.\d"):
+def test_an_unknown_layer_is_refused_with_similar_names() -> None:
+    with pytest.raises(UsageError, match=r"keep: no layer matches 'conv1\.9'; layers: conv1\.\d"):
         layers_named(network(), ["conv1.9"])
 
 
@@ -94,13 +94,13 @@ def run_search(costs: dict[str, int], allowed: float) -> tuple[tuple[str, ...], 
         answers[: model.wrong] = torch.tensor([0.0, 1.0])
         return answers
 
-    found = search(lambda keep: damaged(keep, costs), logits, labels, right, allowed)
+    found = search_mixed_precision(lambda keep: damaged(keep, costs), logits, labels, right, allowed)
     assert found.trials[0].keep == ()
     assert found.quantized.network.wrong <= round(100 * allowed)
     return found.keep, len(found.trials)
 
 
-def test_the_most_sensitive_layers_go_back_and_no_more_than_it_takes() -> None:
+def test_the_most_sensitive_layers_stay_in_float_and_no_more_than_necessary() -> None:
     costs = {"a": 0, "b": 7, "c": 1, "d": 3, "e": 0, "f": 0}
     assert run_search(costs, 0.11)[0] == ()
     assert run_search(costs, 0.04)[0] == ("b",)
@@ -109,8 +109,8 @@ def test_the_most_sensitive_layers_go_back_and_no_more_than_it_takes() -> None:
     assert keep == ("b", "d", "c") and trials <= 4
 
 
-def test_an_accuracy_that_cannot_be_held_is_said() -> None:
+def test_an_unreachable_accuracy_is_refused() -> None:
     with pytest.raises(
-        CompressError, match=r"keep_accuracy 0\.01 cannot be held: with . alone in INT8, top-1 .* 95\.0%"
+        CompressError, match=r"keep_accuracy 0\.01 cannot be reached: with . alone in INT8, top-1 .* 95\.0%"
     ):
         run_search(dict.fromkeys("abc", 5), 0.01)

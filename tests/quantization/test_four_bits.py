@@ -56,7 +56,7 @@ def file(quantized: Quantized) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("method", IN_A_FILE)
-def test_linears_are_4_bits_and_the_convolution_8(
+def test_linears_have_4_bits_and_the_convolution_8(
     method: str, transformer: nn.Module, made: dict[str, Quantized]
 ) -> None:
     linears = {name for name, module in transformer.named_modules() if isinstance(module, nn.Linear)}
@@ -74,7 +74,7 @@ def test_linears_are_4_bits_and_the_convolution_8(
 
 
 @pytest.mark.parametrize("method", IN_A_FILE)
-def test_the_answers_are_those_of_the_float_network_and_the_file_is_smaller(
+def test_logits_stay_close_to_the_float_network_and_the_file_is_smaller(
     method: str, transformer: nn.Module, made: dict[str, Quantized]
 ) -> None:
     pixels = images(16, 9)
@@ -90,7 +90,7 @@ def test_the_answers_are_those_of_the_float_network_and_the_file_is_smaller(
 
 
 @pytest.mark.parametrize("method", IN_A_FILE)
-def test_both_runtimes_run_it_and_tell_what_is_integer(
+def test_both_runtimes_run_it_and_report_integer_macs(
     method: str, transformer: nn.Module, made: dict[str, Quantized], tmp_path: Path
 ) -> None:
     network = made[method].network
@@ -110,7 +110,7 @@ def test_both_runtimes_run_it_and_tell_what_is_integer(
         np.testing.assert_allclose(answers, network(pixels).numpy(), atol=0.1)
 
 
-def test_a_width_that_is_no_multiple_of_a_block_is_unpacked_by_openvino_and_said(tmp_path: Path) -> None:
+def test_openvino_reports_that_it_unpacks_widths_that_are_not_multiples_of_a_block(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1, embed_dim=72, num_heads=3, num_classes=4)
     network = quantize(model.eval(), [images(2)], EXAMPLE, QuantizationConfig(linear_weight_bits=4), "nncf").network
@@ -124,7 +124,9 @@ def test_a_width_that_is_no_multiple_of_a_block_is_unpacked_by_openvino_and_said
         ).all()
 
 
-def test_openvino_is_asked_whether_it_rounds(made: dict[str, Quantized], tmp_path: Path, monkeypatch: Any) -> None:
+def test_openvino_without_dynamic_quantization_reports_float_linears(
+    made: dict[str, Quantized], tmp_path: Path, monkeypatch: Any
+) -> None:
     openvino = find_runtime("openvino")
     path = export(made["nncf"].network, tmp_path, ["openvino"], PREPROCESS)["openvino"]
     compiled = open_vino._compile
@@ -135,7 +137,7 @@ def test_openvino_is_asked_whether_it_rounds(made: dict[str, Quantized], tmp_pat
     assert covered.integer_macs == 294912, "the convolution alone, where weights are unpacked to float"
 
 
-def test_the_operator_says_its_own_widths(made: dict[str, Quantized]) -> None:
+def test_the_widths_are_read_from_the_operator(made: dict[str, Quantized]) -> None:
     nodes = [node for node in file(made["onnxruntime"]).graph.node if node.op_type == OPERATOR]
     assert {operator_bits(node) for node in nodes} == {(4, 8)}
     for node in nodes:
@@ -145,7 +147,7 @@ def test_the_operator_says_its_own_widths(made: dict[str, Quantized]) -> None:
     assert {operator_bits(node) for node in nodes} == {(4, 32)}
 
 
-def test_a_linear_layer_of_a_convolutional_network(tmp_path: Path) -> None:
+def test_the_linear_layer_of_a_convolutional_network_has_4_bits(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", num_classes=4).eval()
     quantized = quantize(model, [images(4)], EXAMPLE, QuantizationConfig(linear_weight_bits=4), "onnxruntime")
@@ -159,7 +161,9 @@ def test_a_linear_layer_of_a_convolutional_network(tmp_path: Path) -> None:
     assert (quantized.network(images(8, 3)) - expected).abs().max() < 0.2 * expected.abs().max()
 
 
-def test_widths_are_by_kind_and_add_up(transformer: nn.Module, made: dict[str, Quantized]) -> None:
+def test_widths_are_grouped_by_kind_and_shares_add_up_to_one(
+    transformer: nn.Module, made: dict[str, Quantized]
+) -> None:
     rows = widths(transformer, count(transformer, 32).layers, made["nncf"].layers)
     found = {(row["kind"], row["weight_bits"], row["activation_bits"]): row["layers"] for row in rows}
     assert found == {
@@ -172,8 +176,8 @@ def test_widths_are_by_kind_and_add_up(transformer: nn.Module, made: dict[str, Q
     assert rows[0]["macs_share"] > 0.5 and rows == sorted(rows, key=lambda row: -row["macs_share"])
 
 
-def test_what_has_no_weights_of_4_bits_is_one_line(transformer: nn.Module) -> None:
-    with pytest.raises(UsageError, match="`method: torchao` has no weights of 4 bits; nncf and onnxruntime have"):
+def test_networks_and_methods_without_4_bit_weights_are_refused(transformer: nn.Module) -> None:
+    with pytest.raises(UsageError, match="`method: torchao` has no weights of 4 bits; use nncf or onnxruntime"):
         quantize(transformer, [images(2)], EXAMPLE, FOUR)
     convolution = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     with pytest.raises(CompressError, match="Sequential has no linear layer whose weights could have 4 bits"):

@@ -103,7 +103,7 @@ def test_shared_activations_of_torchvision_resnet18_are_quantized() -> None:
 
 def test_a_record_of_another_architecture_is_refused() -> None:
     state, scales = record_graph(quantize(small(), [images(4)], EXAMPLE).network)
-    with pytest.raises(CompressError, match="recorded of another architecture than Sequential"):
+    with pytest.raises(CompressError, match="recorded from another architecture than Sequential"):
         rebuild_graph(shared_relu(), EXAMPLE, state, scales)
     with pytest.raises(CompressError, match=r"2 scales|instead of"):
         rebuild_graph(small(), EXAMPLE, state, scales[:-1])

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from scaffold.folders import folder, paint, text_for
 
+from compress.data.arrow import ArrowData
+from compress.data.csv_file import CsvData
+from compress.data.webdataset import WebData
 from compress.recipe import parse_recipe
-from compress.recipe.data import ArrowData, CsvData, WebData
 from compress.scaffold.detect import detect_source
 from compress.utils.errors import UsageError
 

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from scaffold.folders import LAPTOP, folder, text_for
 
+from compress.data.folder import FolderData
 from compress.recipe import parse_recipe
-from compress.recipe.data import FolderData
 from compress.recipe.json_schema import recipe_schema
 from compress.scaffold.choices import Machine, choose
 from compress.scaffold.detect import detect_source

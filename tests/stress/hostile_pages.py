@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -49,11 +48,9 @@ def _renamed(value: Any, old: str, new: str) -> Any:
 
 
 def _example() -> Any:
-    spec = importlib.util.spec_from_file_location("example_results", CHECKOUT / "tests" / "report" / "conftest.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.example()
+    from results_factory import example
+
+    return example()
 
 
 class _Page(HTMLParser):

@@ -41,7 +41,7 @@ def _pickle() -> None:
 def _unpacked() -> None:
     from compress.data import webdataset
 
-    original, outermost = webdataset.opened, Path(os.environ["TMPDIR"]).resolve().parent
+    original, outermost = webdataset.open_archive, Path(os.environ["TMPDIR"]).resolve().parent
 
     @contextmanager
     def unpacking(file: Path) -> Iterator[Any]:
@@ -53,7 +53,7 @@ def _unpacked() -> None:
         with original(file) as archive:
             yield archive
 
-    webdataset.opened = unpacking
+    webdataset.open_archive = unpacking
 
 
 PLANTS: dict[str, tuple[str, Callable[[], None]]] = {

@@ -14,7 +14,7 @@ from compress.deployment.export import export
 from compress.deployment.preprocess import PreprocessFile
 from compress.deployment.runtimes import find_runtime
 from compress.measurement.compute import macs
-from compress.measurement.latency import measure_in_turns, summary
+from compress.measurement.latency import measure_interleaved, speedup, summary
 from compress.recipe.channels import LatencyTarget
 from compress.results import LatencyTrial
 from compress.utils.console import say
@@ -55,11 +55,10 @@ class LatencySearch:
 
     def __call__(self, network: nn.Module) -> float:
         cost = macs(network, self.resolution)
-        times = measure_in_turns({"dense": self._dense, "pruned": self._runner(network, cost)}, self.target.rounds)
-        stats = summary(times["pruned"], times["dense"])
-        low, high = stats["ratio_ci95"]
-        share = float(1 / stats["ratio_to_reference"])
-        self.rows.append(Timing(cost, stats["p50_ms"], share, (1 / high, 1 / low)))
+        times = measure_interleaved({"dense": self._dense, "pruned": self._runner(network, cost)}, self.target.rounds)
+        ratio, (low, high) = speedup(times["pruned"], times["dense"])
+        share = 1 / ratio
+        self.rows.append(Timing(cost, summary(times["pruned"])["p50_ms"], share, (1 / high, 1 / low)))
         say(f"  {cost / self._dense_macs:.2f} of the MACs, {share:.2f} of the latency in {self.target.runtime}")
         return share
 

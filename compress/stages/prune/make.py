@@ -18,8 +18,8 @@ from compress.measurement.predict import labelled_batches
 from compress.models.architecture import Network
 from compress.models.checkpoints import changed_sizes, load_variant, save_variant, unpruned_network
 from compress.pruning.channels import prune_channels
-from compress.pruning.gradients import keep_gradients
-from compress.pruning.sensitivity import coupled_layers, curves_of, sensitivity
+from compress.pruning.gradients import accumulate_gradients
+from compress.pruning.sensitivity import SensitivityRow, coupled_layers, curves_by_layer, sensitivity
 from compress.results import LatencyTrial, LayerSensitivity, Ledger, Pruning, Record
 from compress.stages.context import BATCH, StageContext, store_network
 from compress.stages.fitting import fit_stage
@@ -123,13 +123,14 @@ def _prune(job: _Job, state: State, number: int) -> State:
     if stage.importance == "taylor":
         images = context.data.train.images
         rows = np.random.default_rng(context.recipe.seed).permutation(len(images))[:TAYLOR_IMAGES]
-        keep_gradients(model, labelled_batches(context.data.train, preprocess, BATCH, np.sort(rows)))
+        accumulate_gradients(model, labelled_batches(context.data.train, preprocess, BATCH, np.sort(rows)))
         ledger = ledger.charge(f"importance: {len(rows)} images", len(rows) * training_macs(model, side))
     torch.manual_seed(context.recipe.seed if stage.repair.seed is None else stage.repair.seed)  # for `random`
     curves = None
     if stage.analyse:
-        layer_rows, ledger = _analyse(job, state, ledger, number)
-        curves = curves_of([row.model_dump() for row in layer_rows])
+        analysed, ledger = _analyse(job, state, ledger)
+        curves = curves_by_layer(analysed)
+        layer_rows = (LayerSensitivity.model_validate({**row, "round": number}) for row in analysed)
         findings = findings.model_copy(update={"sensitivity": (*(findings.sensitivity or ()), *layer_rows)})
     settings = _target_of_round(stage, number / stage.rounds)
     threads = thread_count(context.recipe.measure.threads)
@@ -157,7 +158,7 @@ def _target_of_round(stage: PruneStage, progress: float) -> PruneStage:
     return stage.model_copy(update=changed)
 
 
-def _analyse(job: _Job, state: State, ledger: Ledger, number: int) -> tuple[list[LayerSensitivity], Ledger]:
+def _analyse(job: _Job, state: State, ledger: Ledger) -> tuple[list[SensitivityRow], Ledger]:
     """Prune each layer alone and measure validation accuracy."""
     network, stage, split = state.network, job.stage, job.context.data.validation
     side, spent = network.architecture.resolution, 0
@@ -171,7 +172,7 @@ def _analyse(job: _Job, state: State, ledger: Ledger, number: int) -> tuple[list
     trials = len(coupled_layers(network.model, side, stage)) * len(stage.analyse)
     with task(f"{job.planned.id}: sensitivity analysis", trials) as advance:
         for row in sensitivity(network.model, side, stage, stage.analyse, top1):
-            rows.append(LayerSensitivity.model_validate({**row, "round": number}))
+            rows.append(row)
             advance()
     return rows, ledger.charge(f"sensitivity: {len(rows)} networks on validation", spent)
 

@@ -16,7 +16,7 @@ from compress.models.architecture import Network
 from compress.models.layers import layers_named
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Quantized
-from compress.quantization.mixed_precision import search
+from compress.quantization.mixed_precision import search_mixed_precision
 from compress.quantization.ptq import quantize
 from compress.quantization.serialize import save_quantized
 from compress.registry import quantizer
@@ -124,7 +124,7 @@ def _within_loss(job: Calibration, allowed: float, record: Quantization) -> tupl
     labels = job.context.data.validation.labels
     assert labels is not None
     logits = job.logits(job.network.model)
-    result = search(job.quantize, job.logits, torch.from_numpy(np.array(labels)), logits, allowed)
+    result = search_mixed_precision(job.quantize, job.logits, torch.from_numpy(np.array(labels)), logits, allowed)
     if result.keep:
         say(f"  {job.stage.id}: kept in float to limit accuracy loss: {', '.join(result.keep)}")
     details = {

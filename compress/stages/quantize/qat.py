@@ -16,7 +16,7 @@ from compress.quantization.checks import refuse_calibration
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Quantized
 from compress.quantization.pt2e import convert
-from compress.quantization.qat import Freeze, prepare_aware, trained
+from compress.quantization.qat import Freeze, freeze, prepare_aware
 from compress.results import Ledger
 from compress.stages.context import BATCH, StageContext
 from compress.stages.fitting import fit_stage
@@ -39,10 +39,10 @@ def train_aware(
     refuse_calibration(_train_images(context, stage), "train")
     side = network.architecture.resolution
     graph = prepare_aware(network.model, torch.zeros(2, 3, side, side), config)
-    freeze = Freeze(stage.training.observers_until, stage.training.batch_norm_until)
+    callback = Freeze(stage.training.observers_until, stage.training.batch_norm_until)
     trained_network = Network(graph, network.architecture)
-    ledger = fit_stage(context, planned, folder, trained_network, stage.training, ledger, freeze)
-    converted = convert(trained(graph))
+    ledger = fit_stage(context, planned, folder, trained_network, stage.training, ledger, callback)
+    converted = convert(freeze(graph))
     return Quantized(converted, layer_bits(converted), quantized_convolutions(converted)), config, ledger
 
 

@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path
 
 from compress.models.checkpoints import save_variant
-from compress.pruning.sparsity import Sparsify, add_masks, fix_zeros, mask_smallest, mask_two_of_four
+from compress.pruning.sparsity import Sparsify, add_masks, mask_smallest, mask_two_of_four, remove_masks
 from compress.results import Ledger, Sparsity
 from compress.stages.context import StageContext, store_network
 from compress.stages.fitting import fit_stage
@@ -37,7 +37,7 @@ def make_sparse(context: StageContext, planned: PlannedStage, folder: Path) -> N
     if stage.pattern == "unstructured":
         mask_smallest(model, masks, counted, stage.share)  # with 0 repair epochs no callback has masked them
     zeros = counted - sum(int(mask.mask.sum()) for mask in masks.values())
-    fix_zeros(model, masks)
+    remove_masks(model, masks)
     save_variant(folder, network)
     sparsity = Sparsity(
         pattern=stage.pattern,

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from compress.measurement.compute import macs
-from compress.models.jit_fuse import fused
+from compress.models.jit_fuse import fuse_layers
 from compress.models.probe import fit_probe
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.models import OpenClipTeacher
@@ -34,7 +34,7 @@ def make_teacher(context: StageContext, planned: PlannedStage, folder: Path) -> 
     if isinstance(loaded.head, nn.Linear):
         save_file(loaded.head.state_dict(), folder / "head.safetensors")
     model = loaded.classifier()
-    fast = fused(model.to(memory_format=torch.channels_last), loaded.preprocess.resolution)
+    fast = fuse_layers(model.to(memory_format=torch.channels_last), loaded.preprocess.resolution)
     logits = predict_test(context, fast, loaded.preprocess, planned.id)
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     store_metrics(context, folder, logits, float_inference(model, loaded.preprocess, size), ledger)
