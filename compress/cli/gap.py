@@ -30,13 +30,13 @@ def gap(
     """Show how far training compute outgrows hardware. With --run, also the months that its savings offset."""
     from compress.gap import gap_record, to_dict
 
-    record = to_dict(gap_record(basis or (), start, end, run, models, hardware, since))
+    record = gap_record(basis or (), start, end, run, models, hardware, since)
     if plot:
         from compress.report.gap_chart import draw_gap
 
         draw_gap(record, plot)
     if as_json:
-        print_json(record)
+        print_json(to_dict(record))
         return
     from compress.report.gap import gap_remarks, gap_tables
 

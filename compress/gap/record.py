@@ -99,7 +99,7 @@ class GapRecord:
     run: str | None
 
 
-def to_dict(record: GapRecord | Basis) -> dict[str, Any]:
+def to_dict(record: GapRecord) -> dict[str, Any]:
     """Convert a record for JSON."""
     return asdict(
         record,

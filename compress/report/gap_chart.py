@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress.report import formats as f
-from compress.report.gap import GapRow, rounded
+from compress.report.gap import rounded
 from compress.utils.errors import CompressError
 from compress.utils.resources import DEFAULT_TREND
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from compress.efficiency.trends import Ends
+    from compress.gap.record import Basis, GapRecord
 
 STEPS = 60
 
@@ -45,7 +48,7 @@ class Frame:
         return self.end - self.start
 
 
-def draw_gap(record: GapRow, path: Path) -> None:
+def draw_gap(record: GapRecord, path: Path) -> None:
     """Write the chart of `gap_record` to a file.
 
     Raises:
@@ -55,7 +58,7 @@ def draw_gap(record: GapRow, path: Path) -> None:
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot(yscale="log")
-    draw_trends(axes, record["bases"], record["start"], record["end"], Look())
+    draw_trends(axes, record.bases, record.start, record.end, Look())
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     try:
@@ -64,7 +67,7 @@ def draw_gap(record: GapRow, path: Path) -> None:
         raise CompressError(f"cannot write the chart to {path}: {error}") from error
 
 
-def draw_trends(axes: Axes, bases: Sequence[GapRow], start: float, end: float, look: Look) -> None:
+def draw_trends(axes: Axes, bases: Sequence[Basis], start: float, end: float, look: Look) -> None:
     """Draw the trends that hold for these years, with the gap and the largest saving of training compute.
 
     Args:
@@ -77,15 +80,16 @@ def draw_trends(axes: Axes, bases: Sequence[GapRow], start: float, end: float, l
     from matplotlib.ticker import MaxNLocator
 
     frame = Frame(axes, start, end, look)
-    drawn = [basis for basis in bases if basis["gap"]]
-    for number, basis in enumerate({basis["growth"]: basis for basis in drawn}.values()):
-        label = f"training compute, {basis['growth']:.3g}× a year"
-        _line(frame, basis, "growth", label, look.compute, ("-", ":", "-.")[number % 3])
+    drawn = [basis for basis in bases if basis.gap]
+    for number, basis in enumerate({basis.growth: basis for basis in drawn}.values()):
+        label, ends = f"training compute, {basis.growth:.3g}× a year", basis.growth_ci90 or basis.growth_ci95
+        _line(frame, basis.growth, ends, label, look.compute, ("-", ":", "-.")[number % 3])
     for number, basis in enumerate(drawn):
-        label = f"{f.plain(basis['name'])}: hardware {basis['hardware']:.2f}× a year, gap {rounded(basis['gap'], 2)}"
-        _line(frame, basis, "hardware", label, look.hardware[number % len(look.hardware)], "-")
+        label = f"{f.plain(basis.name)}: hardware {basis.hardware:.2f}× a year, gap {_gap(basis)}"
+        ends, colour = basis.hardware_ci90 or basis.hardware_ci95, look.hardware[number % len(look.hardware)]
+        _line(frame, basis.hardware, ends, label, colour, "-")
     if drawn:
-        marked = next((basis for basis in drawn if basis["name"] == DEFAULT_TREND), drawn[0])
+        marked = next((basis for basis in drawn if basis.name == DEFAULT_TREND), drawn[0])
         _mark_gap(frame, marked)
         _mark_saving(frame, marked)
     axes.set_ylabel(f"times the level of {start:g}", color=look.text)
@@ -94,33 +98,36 @@ def draw_trends(axes: Axes, bases: Sequence[GapRow], start: float, end: float, l
     axes.set_xticks([year for year in years if start <= year <= end])
 
 
-def _line(frame: Frame, basis: GapRow, what: str, label: str, colour: str, style: str) -> None:
+def _line(frame: Frame, rate: float, ends: Ends | None, label: str, colour: str, style: str) -> None:
     """Draw a trend, with its interval where the source gives one."""
     elapsed = [frame.span * step / STEPS for step in range(STEPS + 1)]
     years = [frame.start + passed for passed in elapsed]
-    frame.axes.plot(years, [basis[what] ** passed for passed in elapsed], color=colour, linestyle=style, label=label)
-    ends = basis.get(f"{what}_ci90") or basis.get(f"{what}_ci95")
+    frame.axes.plot(years, [rate**passed for passed in elapsed], color=colour, linestyle=style, label=label)
     if ends:
-        low, high = ([rate**passed for passed in elapsed] for rate in ends)
+        low, high = ([end**passed for passed in elapsed] for end in ends)
         frame.axes.fill_between(years, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
-def _mark_gap(frame: Frame, basis: GapRow) -> None:
-    low, high = basis["hardware"] ** frame.span, basis["growth"] ** frame.span
-    label = f"gap, {f.plain(basis['name'])}:\n{rounded(basis['gap'], 2)}"
+def _gap(basis: Basis) -> str:
+    return f.UNKNOWN if basis.gap is None else rounded(basis.gap, 2)
+
+
+def _mark_gap(frame: Frame, basis: Basis) -> None:
+    low, high = basis.hardware**frame.span, basis.growth**frame.span
+    label = f"gap, {f.plain(basis.name)}:\n{_gap(basis)}"
     _arrow(frame, 0.02, low, high, label, "<->", frame.look.gap)
 
 
-def _mark_saving(frame: Frame, basis: GapRow) -> None:
+def _mark_saving(frame: Frame, basis: Basis) -> None:
     """Mark the largest saving of training compute at the end of the line of compute: it is a single step."""
-    savings = [saving for saving in basis["savings"] if (saving["months_of_gap"] or 0) > 0]
-    best = max(savings, key=lambda saving: saving["doublings"], default=None)
+    savings = [saving for saving in basis.savings if (saving.months_of_gap or 0) > 0]
+    best = max(savings, key=lambda saving: saving.doublings, default=None)
     if best is None:
         return
-    high = basis["growth"] ** frame.span
-    label = f"{f.plain(best['variant'])}, once:\n{f.signed(best['doublings'])} doublings,\n"
-    label += f"{best['months_of_gap']:.1f} months of gap"
-    _arrow(frame, 0.05, high / 2 ** best["doublings"], high, label, "->", frame.look.saving)
+    high = basis.growth**frame.span
+    label = f"{f.plain(best.variant)}, once:\n{f.signed(best.doublings)} doublings,\n"
+    label += f"{best.months_of_gap:.1f} months of gap"
+    _arrow(frame, 0.05, high / 2**best.doublings, high, label, "->", frame.look.saving)
 
 
 def _arrow(frame: Frame, right: float, low: float, high: float, label: str, style: str, colour: str) -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from compress.efficiency.lifetime import cached_queries, lifetime_ratio
 from compress.report import formats as f
-from compress.report.gap import GapRow
 from compress.report.gap_chart import Look, draw_trends
 from compress.report.savings import lifetimes
 from compress.report.svg import (
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+
+    from compress.gap.record import Basis
 
 MAX_NAME_LENGTH = 44
 
@@ -129,9 +130,9 @@ def _draw_lifetime(axes: Axes, variant: VariantSavings, life: Lifetime, style: s
     axes.plot(queries, ratios, color=INK, linestyle=style, label=label)
 
 
-def gap_svg(basis: GapRow, start: float, end: float) -> str | None:
+def gap_svg(basis: Basis, start: float, end: float) -> str | None:
     """Draw the recipe's trend, and what the run's saving in training compute takes off it, once."""
-    if not basis["gap"]:
+    if not basis.gap:
         return None
     look = Look(compute=INK, hardware=(MUTED,), gap=MUTED, saving=GOOD, text=MUTED, size=TEXT, room=0.6)
 
@@ -142,7 +143,7 @@ def gap_svg(basis: GapRow, start: float, end: float) -> str | None:
         plain_axes(axes)
         legend(figure, 1)
 
-    return chart_svg(f"The compute gap by {f.plain(basis['name'])}", draw)
+    return chart_svg(f"The compute gap by {f.plain(basis.name)}", draw)
 
 
 def _count_axis(axis: Axis) -> None:

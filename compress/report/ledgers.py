@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from compress.gap.record import NOT_OF_TRAINING, basis_of, run_savings, to_dict
+from compress.gap.record import NOT_OF_TRAINING, SavingInMonths, basis_of, run_savings
 from compress.gap.trend import Trend
 from compress.report import formats as f
-from compress.report.gap import GapRow
 from compress.report.ledger_charts import curves_svg, gap_svg, lifetime_svg, spent_svg
 from compress.report.savings import break_even, lifetimes
 from compress.report.tables import Column, Table, VariantRow, make_table
@@ -48,13 +47,13 @@ REACHED: tuple[Column[TrainingEfficiency], ...] = (
 
 Granted = tuple[VariantSavings, Lifetime]
 
-SAVINGS: tuple[Column[GapRow], ...] = (
-    Column("saving in", lambda s: s["of"], False),
-    Column("variant", lambda s: f.plain(s["variant"]), False),
-    Column("against", lambda s: f.plain(s["against"]), False),
-    Column("doublings", lambda s: f.signed(s["doublings"])),
-    Column("months of growth", lambda s: f.months(s["months_of_growth"])),
-    Column("months of gap", lambda s: "none" if s["months_of_gap"] is None else f.months(s["months_of_gap"])),
+SAVINGS: tuple[Column[SavingInMonths], ...] = (
+    Column("saving in", lambda s: s.of, False),
+    Column("variant", lambda s: f.plain(s.variant), False),
+    Column("against", lambda s: f.plain(s.against), False),
+    Column("doublings", lambda s: f.signed(s.doublings)),
+    Column("months of growth", lambda s: f.months(s.months_of_growth)),
+    Column("months of gap", lambda s: "none" if s.months_of_gap is None else f.months(s.months_of_gap)),
 )
 
 
@@ -154,12 +153,12 @@ def _gap(record: RunRecord) -> Iterator[Table]:
     if not record.efficiency or not savings:
         return
     trend = record.efficiency[0].trend
-    basis = to_dict(basis_of(Trend(**trend.model_dump()), *GAP_YEARS, savings))
+    basis = basis_of(Trend(**trend.model_dump()), *GAP_YEARS, savings)
     note = f"By the trend {f.plain(trend.name)}: {f.plain(trend.basis)}."
     if any(saving.of == "inference" for saving in savings):
         note += f" {NOT_OF_TRAINING}"
-    note += "".join(f" {line}" for line in sorted({s["hold"] for s in basis["savings"] if s["hold"]}))
-    yield make_table("gap", "The compute gap", note, SAVINGS, basis["savings"], partial(gap_svg, basis, *GAP_YEARS))
+    note += "".join(f" {line}" for line in sorted({s.hold for s in basis.savings if s.hold}))
+    yield make_table("gap", "The compute gap", note, SAVINGS, basis.savings, partial(gap_svg, basis, *GAP_YEARS))
 
 
 def _compute(macs: float | None) -> str:
