@@ -104,7 +104,7 @@ def load_installed() -> None:
 
 
 def digests() -> list[str]:
-    """What stands for the code of all plugins that were imported."""
+    """Digest of the code of all plugins that were imported."""
     return sorted(_DIGESTS.values())
 
 

@@ -17,7 +17,7 @@ from support import Job, photographs
 
 @pytest.fixture(autouse=True)
 def _bits_stay() -> Iterator[None]:
-    """What decides the bits of a network's answers is after each test what it was before it."""
+    """Restore after each test whatever decides the bits of a network's outputs."""
     before = _numerics() if "torch" in sys.modules else None
     yield
     assert before is None or _numerics() == before

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Coverage:
-    """What a runtime executes for one image.
+    """Operations that a runtime executes for one image.
 
     Attributes:
         integer_convs: Number of convolutions that run in integer; None where the runtime does not expose it.

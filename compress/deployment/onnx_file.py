@@ -1,4 +1,4 @@
-"""What an ONNX file that runtimes build from contains: its integer convolutions, and MACs by weight."""
+"""Contents of an ONNX file that runtimes build from: integer convolutions, and MACs by weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a saving is worth: intervals, doublings, lifetime costs, trends, and the typed records made with them.
+"""The worth of a saving: intervals, doublings, lifetime costs, trends, and the typed records made with them.
 
 No torch, no files, no clocks. `doublings`, `intervals`, `lifetime` and `trends` are arithmetic on plain numbers; the
 other modules apply it to the records of `compress.results`. Costs are multiply-accumulates (MACs) unless a docstring

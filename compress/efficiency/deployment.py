@@ -1,4 +1,4 @@
-"""What a million inferences cost on a machine: time, price and energy."""
+"""Time, price and energy of a million inferences on a machine."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ PLAIN = Views(shift=0, flip=False)
 
 
 class DataSection(Section):
-    """What every data source has."""
+    """Settings of every data source."""
 
     templates: list[Template] = Field(["a photo of a {}."], min_length=1, description="prompts; {} is the class name")
     prompts: dict[str, Annotated[str, Field(min_length=1)]] | None = Field(
@@ -47,7 +47,7 @@ class DataSection(Section):
 
 
 class FileData(DataSection):
-    """What sources of image files have in common, however they are packed."""
+    """Settings of all sources of image files, however they are packed."""
 
     path: str
     resolution: int = Field(96, ge=8, le=1024, description="side in pixels at which images are kept")
@@ -58,7 +58,7 @@ class FileData(DataSection):
 
 
 class LabelledData(FileData):
-    """What sources have whose labels are values and not folders."""
+    """Settings of sources whose labels are values and not folders."""
 
     classes: list[Annotated[str, Field(min_length=1)]] | None = Field(
         None, description="names in the order of the labels; without it, the source's own, or the train labels, sorted"
@@ -66,7 +66,7 @@ class LabelledData(FileData):
 
 
 class TableData(LabelledData):
-    """What tables have: a row an image. A row without a label is an unlabelled image."""
+    """Settings of tables: a row per image. A row without a label is an unlabelled image."""
 
     label: str = Field("label", description="column of the labels: text, or whole numbers from 0")
     split: str | None = Field(None, description="column that says train, validation, test or unlabeled")

@@ -46,7 +46,7 @@ class ChangesSection:
 
 
 def verdict(loss_ci95: Interval) -> str:
-    """What the interval of a loss of accuracy shows: whether it excludes 0."""
+    """State whether the interval of a loss of accuracy excludes 0."""
     low, high = loss_ci95
     return "less accurate" if low > 0 else "more accurate" if high < 0 else "no claim"
 

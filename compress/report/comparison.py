@@ -14,7 +14,7 @@ NO_CLAIM: Verdict = "no claim"
 
 
 class Machine(Record):
-    """What a latency depends on: processor, GPU and threads."""
+    """The machine that a latency holds for: processor, GPU and threads."""
 
     cpu: str | None
     gpu: str | None
@@ -22,7 +22,7 @@ class Machine(Record):
 
 
 class AgainstFirst(Record):
-    """What a run has in common with the first one."""
+    """Settings and measurements that a run shares with the first one."""
 
     same_results: bool
     same_data: bool

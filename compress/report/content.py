@@ -28,7 +28,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Report:
-    """What the pages of a run show. `details` are tables that not every run has; `missing` are sentences."""
+    """Contents of the pages of a run. `details` are tables that not every run has; `missing` are sentences."""
 
     title: str
     run: str

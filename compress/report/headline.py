@@ -88,7 +88,7 @@ def _refused(savings: Savings, refused: VariantSavings, variants: Mapping[str, V
 
 
 def _against(savings: Savings, id: str) -> str | None:
-    """What holds for the headline's variant against another reference."""
+    """State the saving of the headline's variant against another reference."""
     variant = next((variant for variant in savings.variants if variant.id == id), None)
     if variant is None:
         return None

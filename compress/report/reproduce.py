@@ -30,7 +30,7 @@ def store_use(record: RunRecord) -> str:
 
 
 def reproducibility(record: RunRecord) -> str:
-    """What the same command reproduces bit for bit, and what it does not."""
+    """State which parts the same command reproduces bit for bit, and which it does not."""
     if record.environment.gpu and _setting(record, "trainer", "accelerator") != "cpu":
         return (
             "Trained on a GPU: splits, image order, views, initial weights and calibration images are reproducible; "

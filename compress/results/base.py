@@ -1,4 +1,4 @@
-"""What all records of a run have in common: the base model, and the kinds of value."""
+"""The base model of all records of a run, and the kinds of value in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pruning, sparsifying and quantizing a network found, each on its own variants only."""
+"""Findings of pruning, sparsifying and quantizing, each on its own variants only."""
 
 from __future__ import annotations
 

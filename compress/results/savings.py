@@ -101,7 +101,7 @@ class Lifetime(Record):
 
 
 class VariantSavings(Record):
-    """What one variant saves against the reference."""
+    """Saving of one variant against the reference."""
 
     id: str = Field(description="Id of the variant")
     granted: bool = Field(description="Non-inferiority shown within the tolerance on the same test images")

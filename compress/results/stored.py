@@ -37,7 +37,7 @@ class VariantMetrics(Record):
 
 
 class ValidationCheck(Record):
-    """What a file loses on the validation split against PyTorch."""
+    """Loss of a file on the validation split against PyTorch."""
 
     loss: float = Field(description="Top-1 lost; a fraction")
     agreement: Fraction = Field(description="Share of images with PyTorch's prediction")

@@ -30,7 +30,7 @@ MAX_RESTARTS = 5  # after divergence
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a fit has done, beside the weights.
+    """Record of a fit: everything but the weights.
 
     Attributes:
         curve: MACs and accuracy after each epoch.

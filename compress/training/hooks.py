@@ -31,7 +31,7 @@ class LayerHook:
 
     @property
     def value(self) -> Tensor:
-        """What was captured last."""
+        """The tensor that was captured last."""
         assert self.captured is not None
         return self.captured
 

@@ -26,7 +26,7 @@ class DivergedEpoch(TypedDict):
 
 @dataclass
 class FitState:
-    """What a fit's checkpoint has beside what Lightning puts into it; plain values and tensors.
+    """Additions to Lightning's checkpoint of a fit: plain values and tensors.
 
     Attributes:
         curve: One point per epoch.

@@ -1,4 +1,4 @@
-"""What a student learns from a teacher: embeddings of views, read from a cache or computed in every step."""
+"""Targets that a teacher gives its student: embeddings of views, read from a cache or computed in every step."""
 
 from __future__ import annotations
 

@@ -33,5 +33,5 @@ class PlainNet(nn.Module):
 
 @register_model
 def plain_net(pretrained: bool = False, num_classes: int = 1000, width: int = 32, **_: Any) -> PlainNet:
-    """What `model: plain_net` builds; `options: {width: 48}` of a recipe arrives as `width`."""
+    """The network of `model: plain_net`; `options: {width: 48}` of a recipe arrives as `width`."""
     return PlainNet(num_classes, width)

@@ -1,4 +1,4 @@
-"""What every data source keeps, whatever packs the images. A new source needs a writer in `packing.py`, no test."""
+"""Contract of every data source, whatever packs the images. A new source needs a writer in `packing.py`, no test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every runtime promises to its callers: those of the table, and the worked example of a plugin.
+"""Contract of every runtime: those of the table, and the worked example of a plugin.
 
 A runtime whose packages or device are missing here is skipped, with the command that adds them.
 """

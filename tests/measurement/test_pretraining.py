@@ -1,4 +1,4 @@
-"""What the shipped OpenCLIP teachers say of the compute of their own training is what their towers take."""
+"""The pre-training compute stated for the shipped OpenCLIP teachers agrees with their towers."""
 
 from __future__ import annotations
 

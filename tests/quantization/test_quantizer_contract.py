@@ -1,4 +1,4 @@
-"""What every method of post-training quantization keeps. A new method is tested here as soon as it is registered."""
+"""Contract of every method of post-training quantization. A new method is tested here as soon as it is registered."""
 
 from __future__ import annotations
 

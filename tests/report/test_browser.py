@@ -88,7 +88,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 def check(browser: Browser, page: Path, width: int, scheme: str) -> None:
-    """What holds for every page of ours at every width and in both schemes."""
+    """Check what every page keeps at every width and in both colour schemes."""
     browser.open(page, width, scheme)
     assert browser.errors == []
     shown, window = browser.value(WIDTHS)

@@ -1,4 +1,4 @@
-"""What every loss promises, those of the registry and one of a plugin: its metadata tell what it reads and trains."""
+"""Contract of every loss, those of the registry and one of a plugin: its metadata tell what it reads and trains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What losses have in common: float32 arithmetic, and tensor functions that several of them use."""
+"""Tensor functions that several losses share, and float32 arithmetic."""
 
 from __future__ import annotations
 
