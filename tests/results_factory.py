@@ -53,21 +53,14 @@ ROWS: tuple[tuple[str, str, str | None, int, int, int, int, int, float], ...] = 
     ("pruned", "prune", "distilled", 2046, 73_900_000, 32, 4_312_000, 17_310_000, 4.3),
     ("int8", "quantize", "pruned", 2043, 73_900_000, 8, 4_312_000, 4_490_000, 12.6),
 )
+SCRATCH = [("student forward and backward", 61_000_000_000_000)]
+DISTILLED = [*SCRATCH, ("teacher forward, stored once", 11_280_000_000_000)]
+PRUNED = [*DISTILLED, ("repair forward and backward", 18_400_000_000_000)]
 TRAINING = {
-    "scratch": [("student forward and backward", 61_000_000_000_000)],
-    "distilled": [
-        ("student forward and backward", 61_000_000_000_000),
-        ("teacher forward, stored once", 11_280_000_000_000),
-    ],
-    "pruned": [
-        ("student forward and backward", 79_400_000_000_000),
-        ("teacher forward, stored once", 11_280_000_000_000),
-    ],
-    "int8": [
-        ("student forward and backward", 79_400_000_000_000),
-        ("teacher forward, stored once", 11_280_000_000_000),
-        ("calibration", 18_000_000_000),
-    ],
+    "scratch": SCRATCH,
+    "distilled": DISTILLED,
+    "pruned": PRUNED,
+    "int8": [*PRUNED, ("calibration", 18_000_000_000)],
 }
 PAIRED: dict[str, dict[str, tuple[int, int, int]]] = {
     "teacher": {"scratch": (910, 26, N), "distilled": (356, 44, N), "pruned": (371, 45, N), "int8": (374, 45, N)},

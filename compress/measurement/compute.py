@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from compress.measurement.operators import format_calls, has_formula, is_cheap, is_quantized, macs_of_call, packet
-from compress.utils.errors import CompressError
+from compress.utils.errors import CompressError, CompressWarning
 
 WITH_WEIGHTS = ("convolution", "addmm", "mm")  # operators of convolutions and linears
 FLOAT_BITS = (32, 32)
@@ -126,7 +126,8 @@ def parameters(model: nn.Module) -> int:
 
 def _warn(uncounted: Mapping[str, int]) -> None:
     if uncounted:
-        warnings.warn(f"MACs do not include unknown operators: {format_calls(uncounted.items())}", stacklevel=1)
+        message = f"MACs do not include unknown operators: {format_calls(uncounted.items())}"
+        warnings.warn(message, CompressWarning, stacklevel=1)
 
 
 def _count(model: nn.Module, resolution: int, gradients: AbstractContextManager[Any]) -> _Counter:

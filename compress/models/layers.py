@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
 
 from compress.utils.errors import UsageError
+from compress.utils.messages import did_you_mean, truncate_list
 
 
 def layers_named(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
@@ -22,7 +22,7 @@ def layers_named(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Modu
     for pattern in patterns:
         matching = {name: layer for name, layer in layers.items() if fnmatchcase(name, pattern)}
         if not matching:
-            close = difflib.get_close_matches(pattern, layers, 3)
-            raise UsageError(f"keep: no layer matches {pattern!r}; layers: {', '.join(close or list(layers)[:8])}")
+            hint = did_you_mean(pattern, layers, most=3, limit=None) or f"; layers: {truncate_list(list(layers))}"
+            raise UsageError(f"keep: no layer matches {pattern!r}{hint}")
         matches |= matching
     return matches

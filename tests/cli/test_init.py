@@ -89,7 +89,8 @@ def test_the_recipe_is_valid_and_trains(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     tiny = ("stages.trained.student=test_resnet", "stages.trained.epochs=1", "measure={rounds: 5, energy: off}")
     recipe = load_recipe("own.yaml", tiny)
-    results = json.loads((run(recipe.model_copy(update={"stages": recipe.stages[:1]})) / "results.json").read_text())
+    done = run(recipe.model_copy(update={"stages": recipe.stages[:1]}))
+    results = json.loads((done.folder / "results.json").read_text())
     assert results["data"]["skipped"] == 1 and results["data"]["classes"] == ["it's a cat", "Äpfel: #1", "鳥"]
     assert results["variants"][0]["accuracy"]["n"] == 5  # a fifth of each class, rounded: 2, 2 and 1
 

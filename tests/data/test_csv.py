@@ -40,7 +40,11 @@ def test_number_labels_index_the_classes(photos: Path, store: Store, tmp_path: P
         (1, "pth,label,split", r"labels.csv:1: column 'path' not found; did you mean 'pth'\?"),
         (1, "path,label", r"labels.csv:1: column 'split' not found; columns: path, label"),
         (1, "", r"labels.csv:1: column 'path' not found; columns: none"),
-        (4, "nowhere.png,cat,train", r"labels.csv:4: file .*nowhere.png not found; paths are relative to the folder"),
+        (
+            4,
+            "nowhere.png,cat,train",
+            r"labels.csv:4: file .*nowhere.png not found; paths are relative to the CSV's folder",
+        ),
         (4, "a\0b,cat,train", r"labels.csv:4: file .* not found"),
         (4, ",cat,train", r"labels.csv:4: no path in the column path"),
         (4, "{file},cat,trian", r"labels.csv:4: unknown split 'trian'; allowed: train, validation, test or unlabeled"),

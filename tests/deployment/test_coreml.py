@@ -13,7 +13,7 @@ from deployment.tiny_classifier import PREPROCESS, images, network
 from compress.deployment import coreml
 from compress.deployment.export import artifact_bytes, export
 from compress.quantization.config import QuantizationConfig
-from compress.quantization.torchao_pt2e import quantize
+from compress.quantization.torchao_pt2e import calibrate
 from compress.utils.errors import CompressError
 
 pytest.importorskip("coremltools", reason="coremltools is not installed: pip install 'compress-model[coreml]'")
@@ -43,7 +43,7 @@ def test_a_package_holds_the_input_the_classes_and_the_weights(package: Path) ->
     "scheme", [QuantizationConfig(), QuantizationConfig(target="portable", reduce_range=False)], ids=lambda s: s.target
 )
 def test_integers_are_stored_as_they_are(tmp_path: Path, scheme: QuantizationConfig) -> None:
-    int8 = quantize(network(), [images(32)], images(2), scheme)
+    int8 = calibrate(network(), [images(32)], images(2), scheme).network
     found = operations(export(int8, tmp_path, ["coreml"], PREPROCESS)["coreml"])
     assert found["constexpr_affine_dequantize"] == 3, "weights of the layers, as integers"
     assert found["quantize"] == found["dequantize"] >= 3

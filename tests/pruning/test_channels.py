@@ -7,7 +7,7 @@ from torch import nn
 from compress.models.factory import create_model
 from compress.pruning.channels import IMPORTANCES, prune_channels
 from compress.pruning.gradients import accumulate_gradients
-from compress.recipe.schema import Channels
+from compress.recipe.channels import Channels
 from compress.utils.errors import CompressError, UsageError
 
 
@@ -149,7 +149,7 @@ def test_layers_are_kept_by_name() -> None:
     for name in ("layer1.0.conv1", "layer1.1.conv1", "layer2.0.conv1"):
         assert pruned.get_submodule(name).out_channels == model.get_submodule(name).out_channels
     assert pruned.layer2[1].conv1.out_channels < model.layer2[1].conv1.out_channels
-    with pytest.raises(UsageError, match=r"keep: no layer matches 'layer1\.0\.conv9'; layers: .*layer1\.0\.conv"):
+    with pytest.raises(UsageError, match=r"keep: no layer matches 'layer1\.0\.conv9'; did you mean .*layer1\.0\.conv"):
         prune_channels(model, 32, Channels(target_macs=0.8, keep=["layer1.0.conv9"]))
 
 

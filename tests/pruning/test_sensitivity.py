@@ -10,7 +10,7 @@ from compress.measurement.compute import macs
 from compress.models.factory import create_model
 from compress.pruning.channels import kept_layers, prune_channels, ratios_at, remove_channels
 from compress.pruning.sensitivity import coupled_layers, curves_by_layer, sensitivity
-from compress.recipe.schema import Channels
+from compress.recipe.channels import Channels
 
 
 def test_layers_whose_outputs_are_added_are_coupled() -> None:

@@ -68,7 +68,7 @@ def test_layers_kept_in_float_are_rebuilt_in_float() -> None:
 
 
 def test_an_unknown_layer_is_refused_with_similar_names() -> None:
-    with pytest.raises(UsageError, match=r"keep: no layer matches 'conv1\.9'; layers: conv1\.\d"):
+    with pytest.raises(UsageError, match=r"keep: no layer matches 'conv1\.9'; did you mean 'conv1\.\d"):
         layers_named(network(), ["conv1.9"])
 
 

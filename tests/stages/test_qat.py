@@ -17,7 +17,7 @@ from compress.models.checkpoints import load_variant
 from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.pt2e import convert
-from compress.quantization.qat import BATCH_NORM, TRAINING, Freeze, prepare_aware, trained
+from compress.quantization.qat import BATCH_NORM, TRAINING, Freeze, freeze, prepare_aware
 from compress.quantization.serialize import rebuild_graph, record_graph
 from compress.recipe.load import load_recipe
 from compress.results import Ledger
@@ -98,7 +98,7 @@ def test_stored_network_is_rebuilt_bit_for_bit_with_seven_bit_weights() -> None:
     again = prepare_aware(model, EXAMPLE, scheme)
     again.load_state_dict(graph.state_dict())
     assert torch.equal(again.eval()(pixels), graph.eval()(pixels)), "training resumes from its state"
-    converted = convert(trained(graph))
+    converted = convert(freeze(graph))
     state, scales = record_graph(converted)
     assert torch.equal(rebuild_graph(small(), EXAMPLE, state, scales, scheme)(pixels), converted(pixels))
     done, total = quantized_convolutions(converted)
@@ -127,7 +127,7 @@ def test_activation_ranges_are_frozen_before_batch_norm_statistics(monkeypatch: 
 
 
 def test_zero_batch_norm_scale_is_reported_with_a_fix() -> None:
-    with pytest.raises(CompressError, match=r"some of layer1\.0\.bn2 are 0, .*zero_init_last: false.*train it first"):
+    with pytest.raises(CompressError, match=r"some of layer1\.0\.bn2 are 0, .*train it first.*zero_init_last: false"):
         prepare_aware(timm.create_model("resnet18", num_classes=2), EXAMPLE, QuantizationConfig(aware=True))
 
 
@@ -146,7 +146,7 @@ def test_network_without_quantizable_layers_or_with_nan_weights_is_rejected() ->
 
 
 def test_keeping_a_convolution_in_float_is_rejected() -> None:
-    with pytest.raises(CompressError, match=r"keep: torchao trains no convolution .* in float \(0\)"):
+    with pytest.raises(CompressError, match=r"keep: torchao cannot train a convolution .* in float \(0\)"):
         prepare_aware(small(), EXAMPLE, QuantizationConfig(keep=("0",), aware=True))
 
 
@@ -158,7 +158,7 @@ def test_all_convolutions_of_resnet18_are_quantized(library: str) -> None:
     model = settled(timm.create_model("resnet18", num_classes=4) if library == "timm" else resnet18(num_classes=4))
     graph = prepare_aware(model, EXAMPLE, QuantizationConfig(aware=True))
     graph.train()(torch.randn(8, 3, 32, 32))
-    assert quantized_convolutions(convert(trained(graph))) == (20, 20)
+    assert quantized_convolutions(convert(freeze(graph))) == (20, 20)
 
 
 @pytest.mark.parametrize(

@@ -95,5 +95,5 @@ def test_invalid_settings_are_one_line_errors(held_job: Job) -> None:
         assert finished.returncode in (1, 2) and len(lines) == 1, finished.stderr
         return lines[0]
 
-    assert "no layer is called 'conv7'" in error('"conv1.0"', "conv7")
+    assert "no layer matches 'conv7'" in error('"conv1.0"', "conv7")
     assert "observer" in error("observer: percentile", "observer: guess")
