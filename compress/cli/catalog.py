@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Annotated, get_args
 
@@ -21,7 +22,7 @@ def list_names(
     what: Annotated[
         str,
         typer.Argument(
-            help="teachers, students, data, trends, deployments, losses, pruners, quantizers, runtimes",
+            help="One of " + ", ".join((*CONFIGS, "stages", "sources", "losses", "pruners", "quantizers", "runtimes")),
             autocompletion=complete_kind,
         ),
     ],
@@ -86,18 +87,32 @@ def _config_comment(kind: str, name: str) -> str:
     return comments[0] if comments else str(settings.get("basis", settings))
 
 
+def _stages() -> dict[str, str]:
+    from compress.recipe.stage import stage_sections
+
+    return {kind: _first_line(section) for kind, section in stage_sections().items()}
+
+
+def _sources() -> dict[str, str]:
+    from compress.registry import SOURCES, source
+
+    return {name: source(name).about for name in SOURCES}
+
+
+def _first_line(documented: object) -> str:
+    return (inspect.getdoc(documented) or "").split("\n")[0].rstrip(".")
+
+
 def _losses() -> dict[str, str]:
     """Describe each loss by its field's description, or else by the first line of its section's docstring."""
-    import inspect
-
     from compress.recipe.losses import Losses
     from compress.registry import PLUGIN_LOSSES
 
     lines = {}
     for name, field in Losses.model_fields.items():
         section = next(kind for kind in get_args(field.annotation) if kind is not type(None))
-        lines[name] = field.description or (inspect.getdoc(section) or "").split("\n")[0].rstrip(".")
-    own = {f"own: {name}": (inspect.getdoc(function) or "").split("\n")[0] for name, function in PLUGIN_LOSSES.items()}
+        lines[name] = field.description or _first_line(section)
+    own = {f"own: {name}": _first_line(function) for name, function in PLUGIN_LOSSES.items()}
     return {name: line for name, line in lines.items() if name != "own"} | own
 
 
@@ -134,6 +149,8 @@ def _runtime_state(name: str) -> str:
 
 
 OTHER_KINDS: dict[str, Callable[[], dict[str, str]]] = {
+    "stages": _stages,
+    "sources": _sources,
     "losses": _losses,
     "pruners": _pruners,
     "quantizers": _quantizers,

@@ -14,6 +14,7 @@ import pytest
 from support import Job, environment
 
 import compress
+from compress.cli.catalog import KINDS
 
 CHECKOUT = Path(compress.__file__).parents[1]
 
@@ -91,7 +92,7 @@ def test_schema_prints_a_json_schema_with_stages() -> None:
     assert "stages" in schema["properties"]
 
 
-@pytest.mark.parametrize("what", ["teachers", "students", "data", "losses", "pruners", "runtimes"])
+@pytest.mark.parametrize("what", KINDS)
 def test_list_describes_every_name(what: str) -> None:
     names = json.loads(call("list", what, "--json").stdout)
     assert names and all(isinstance(about, str) and about for about in names.values())
