@@ -68,9 +68,11 @@ def runtime(name: str, runtime_class: type[Runtime]) -> None:
     """Register a subclass of `compress.deployment.runtime.Runtime` under the name that recipes use.
 
     Raises:
-        UsageError: an ability that it must declare is missing or wrong.
+        UsageError: an ability that it must declare is missing or wrong, or a runtime of the package has this name.
     """
     load_entry("compress.deployment.runtime:check_declared")(name, runtime_class)
+    if name in RUNTIMES and isinstance(RUNTIMES[name].where, str):  # a plugin may replace its own, as notebooks do
+        raise UsageError(f"there is a runtime {name!r} already; give {runtime_class.__name__} another name")
     RUNTIMES[name] = RuntimeEntry(runtime_class, runtime_class.reads)
 
 
@@ -80,7 +82,12 @@ def source(name: str, entry: str) -> None:
     Args:
         name: One of the names that the `source` of its section allows.
         entry: `module:NAME` of its `compress.data.source.Source`; a plugin's own module is `__name__`.
+
+    Raises:
+        UsageError: a source of the package has this name.
     """
+    if SOURCES.get(name, entry) != entry and SOURCES[name].startswith("compress."):
+        raise UsageError(f"there is a data source {name!r} already; give it another name")
     SOURCES[name] = entry
 
 
@@ -93,7 +100,9 @@ def load(plugins: Iterable[str]) -> None:
     for plugin in plugins:
         if plugin not in _DIGESTS:
             module = _imported(plugin)
-            _DIGESTS[plugin] = file_digest(Path(module.__file__)) if module.__file__ else ""
+            if not module.__file__:  # without code there is no digest for the keys of the store
+                raise UsageError(f"--plugin {plugin} is a folder without an __init__.py; name a file that ends in .py")
+            _DIGESTS[plugin] = file_digest(Path(module.__file__))
     os.environ[VARIABLE] = os.pathsep.join(_DIGESTS)
 
 

@@ -10,6 +10,8 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from compress.utils.errors import UsageError, first_line
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -115,8 +117,12 @@ def source(name: str) -> Source:
 
     Raises:
         KeyError: there is no such source.
+        UsageError: a plugin registered it under an entry that cannot be imported.
     """
-    record: Source = load_entry(SOURCES[name])
+    try:
+        record: Source = load_entry(SOURCES[name])
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"data source {name!r}: {SOURCES[name]} cannot be imported: {first_line(error)}") from error
     return record
 
 

@@ -86,7 +86,7 @@ def no_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing of a plugin outlives its test."""
     from compress import plugins, registry
 
-    tables = (registry.RUNTIMES, registry.STAGES, registry.PLUGIN_LOSSES)
+    tables = (registry.RUNTIMES, registry.STAGES, registry.SOURCES, registry.PLUGIN_LOSSES)
     before = [dict(table) for table in tables]
     monkeypatch.setenv(plugins.VARIABLE, "")
     monkeypatch.setattr(plugins, "_DIGESTS", {})

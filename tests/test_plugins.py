@@ -8,7 +8,8 @@ import pytest
 import torch
 from support import Job, photographs
 
-from compress import plugins
+from compress import plugins, registry
+from compress.deployment.onnx_runtime import OnnxRuntime
 from compress.utils.errors import UsageError
 
 EXAMPLES = Path(__file__).parents[1] / "recipes" / "plugins"
@@ -59,6 +60,30 @@ def test_an_own_loss_is_one_of_the_objective(tmp_path: Path) -> None:
     loss = objective(student, student, teacher, torch.tensor([-1]), progress=0.0)
     # The teacher's class leads by 0.5 where 2 are asked for: 1.5 are lacking, times the weight.
     assert float(loss) == pytest.approx(2 * 1.5)
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_names_of_the_package_are_not_replaced() -> None:
+    own = type("Own", (OnnxRuntime,), {})
+    with pytest.raises(UsageError, match="there is a runtime 'openvino' already; give Own another name"):
+        plugins.runtime("openvino", own)
+    with pytest.raises(UsageError, match="there is a data source 'csv' already"):
+        plugins.source("csv", "own:SOURCE")
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_a_source_that_cannot_be_imported_is_one_line() -> None:
+    plugins.source("mine", "nomod:SOURCE")
+    with pytest.raises(UsageError, match="data source 'mine': nomod:SOURCE cannot be imported: No module"):
+        registry.source("mine")
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_a_folder_is_no_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty_folder").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=r"--plugin empty_folder is a folder without an __init__\.py"):
+        plugins.load(["empty_folder"])
 
 
 @pytest.mark.usefixtures("no_plugins")

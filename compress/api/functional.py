@@ -36,7 +36,7 @@ from compress.training.fit import FitResult, fit
 from compress.training.module import FitModule
 from compress.training.teacher_signal import OnlineTeacher
 from compress.utils.errors import UsageError
-from compress.utils.messages import did_you_mean
+from compress.utils.messages import unknown
 
 S = TypeVar("S", bound=Section)
 Array = NDArray[Any] | Tensor
@@ -167,8 +167,7 @@ def quantize(model: nn.Module, calibration: Iterable[Tensor], *, method: str = "
     except TypeError as error:
         raise UsageError(f"quantize: unknown setting: {error}") from error
     if method not in QUANTIZERS:
-        hint = did_you_mean(method, QUANTIZERS) or ";"
-        raise UsageError(f"quantize: unknown method {method!r}{hint} choose one of {', '.join(QUANTIZERS)}")
+        raise UsageError(f"quantize: {unknown('method', method, QUANTIZERS)}")
     return quantize_post_training(model, batches, torch.zeros(2, *batches[0].shape[1:]), config, method).network
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, get_args
 import typer
 
 from compress.cli.options import AsJson, Plugins, print_json
+from compress.utils.errors import UsageError
 
 CONFIGS = ("teachers", "students", "data", "trends", "deployments")
 
@@ -44,6 +45,8 @@ def schema(
     plugins: Plugins = None,
 ) -> None:
     """Print the JSON Schema of recipes, or of results.json."""
+    if results and markdown:
+        raise UsageError("--markdown and --results exclude each other: the tables describe recipes only")
     if results:
         from compress.results.schema import results_schema
 
@@ -64,7 +67,6 @@ def names(kind: str) -> dict[str, str]:
     Raises:
         UsageError: there is no such kind.
     """
-    from compress.utils.errors import UsageError
     from compress.utils.messages import did_you_mean
     from compress.utils.resources import config_names
 

@@ -98,9 +98,8 @@ def _folder(numbers: dict[str, int], classes: Sequence[str], data: Path) -> Labe
     if not known:
         part = next((part for part in folders if {_normal(n) for n in subfolders(data / part)} & set(numbers)), None)
         hint = f"; did you mean {data / part}?" if part else ""
-        raise UsageError(
-            f"{data} has no folder of a class ({truncate_list(classes)}), only {truncate_list(folders)}{hint}"
-        )
+        found = f"only {truncate_list(folders)}{hint}" if folders else "it has no folders"
+        raise UsageError(f"{data} has no folder of a class ({truncate_list(classes)}), {found}")
     files = {name: list(image_files(data / name)) for name in folders}
     labels = np.array([numbers[_normal(name)] for name in known for _ in files[name]], np.int64)
     if not labels.size:

@@ -158,7 +158,7 @@ def check_declared(name: str, runtime: object) -> None:
         wrong += [f"`{ability}` is empty" for ability in ("files", "reads") if not getattr(runtime, ability)]
         wrong += [f"`reads` has {end!r}; endings start with a dot" for end in runtime.reads if not end.startswith(".")]
         unknown = [method for method in runtime.quantizers if method not in QUANTIZERS]
-        wrong += [f"`quantizers` has {method!r}; choose from {', '.join(QUANTIZERS)}" for method in unknown]
+        wrong += [f"`quantizers` has {method!r}; choose one of {', '.join(QUANTIZERS)}" for method in unknown]
     if wrong:
         raise UsageError(f"runtime {name!r}, class {runtime.__name__}: {'; '.join(wrong)}")
 

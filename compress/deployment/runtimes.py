@@ -12,6 +12,7 @@ from typing import cast
 from compress.deployment.runtime import ExportOnlyRuntime, Runtime
 from compress.registry import RUNTIMES, RuntimeEntry
 from compress.utils.errors import CompressError, UsageError, first_line
+from compress.utils.messages import unknown
 
 OUT_OF_MEMORY = "failed to map segment from shared object"
 """The loader's message where memory is short; where files may not be executed, a reason follows."""
@@ -33,7 +34,7 @@ def runtime_entry(name: str) -> RuntimeEntry:
         UsageError: there is no runtime of this name.
     """
     if name not in RUNTIMES:
-        raise UsageError(f"unknown runtime {name!r}; choose from {', '.join(RUNTIMES)}")
+        raise UsageError(unknown("runtime", name, RUNTIMES))
     return RUNTIMES[name]
 
 

@@ -107,17 +107,6 @@ def months_per_doubling(times: float, years: float) -> float:
     return 12 * years / math.log2(times)
 
 
-def growth_from_doubling_time(years: float) -> float:
-    """Convert a doubling time in years to growth, factor per year: 2 ** (1 / years).
-
-    Raises:
-        ValueError: When the doubling time is not positive.
-    """
-    if years <= 0:
-        raise ValueError(f"doubling time must be positive, not {years} years")
-    return float(2 ** (1 / years))
-
-
 def gap(growth: float, hardware: float, start: float, end: float) -> float:
     """Compute the gap, by which factor compute outgrew hardware between two years: (G / H) ** (end - start).
 

@@ -12,7 +12,8 @@ from compress.efficiency.trends import gap, holding_rate, years_to_catch_up
 from compress.gap.growth_fit import AlgorithmicEfficiency, TableFit, ai_and_efficiency, fit_tables, fitted_trends
 from compress.gap.trend import GapInterval, Trend, load_trend
 from compress.utils.checksums import RUN_AGAIN, require_unchanged
-from compress.utils.errors import CompressError, UsageError
+from compress.utils.errors import UsageError
+from compress.utils.messages import unknown
 from compress.utils.resources import DEFAULT_TREND, config_names
 
 if TYPE_CHECKING:
@@ -128,13 +129,13 @@ def gap_record(
         since: First year of the points that are fitted.
 
     Raises:
-        UsageError: a trend is unknown, the years are not in order, or a table cannot be used.
-        CompressError: the run has no results.
+        UsageError: a trend is unknown, the years are not in order, a table cannot be used, or the run has no results.
+        CompressError: the results were changed after the run.
     """
     known = config_names("trends")
     for name in names:
         if name not in known:
-            raise UsageError(f"unknown trend {name!r}; choose from {', '.join(known)}")
+            raise UsageError(unknown("trend", name, known))
     if not start < end:
         raise UsageError(f"--end {end:g} must be later than --start {start:g}")
     fits = fit_tables(models, hardware, since)
@@ -191,10 +192,7 @@ def _read_savings(run: Path) -> list[RunSaving]:
     from compress.results.read import read_run
 
     require_unchanged(run / "results.json", RUN_AGAIN)
-    try:
-        return run_savings(read_run(run))
-    except UsageError as error:
-        raise CompressError(str(error)) from error
+    return run_savings(read_run(run))
 
 
 def run_savings(results: RunRecord) -> list[RunSaving]:

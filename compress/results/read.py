@@ -27,6 +27,8 @@ def read_run(folder: Path) -> RunRecord:
         if (folder / "log.jsonl").is_file():
             raise UsageError(f"{folder} is a run that did not finish: it has no {RESULTS}; {RUN_AGAIN}") from error
         raise UsageError(f"{folder} is not a run: it has no {RESULTS}") from error
+    except NotADirectoryError as error:
+        raise UsageError(f"{folder} is a file; name the folder of the run") from error
     except OSError as error:
         raise UsageError(f"{folder} is not a run: {path} cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

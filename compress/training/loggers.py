@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from compress.training.module import FitModule
 from compress.utils.errors import CompressError, UsageError
+from compress.utils.messages import unknown
 
 LOG_EVERY_N_STEPS = 10
 LOGGERS: dict[str, type[CSVLogger] | type[TensorBoardLogger]] = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
@@ -29,7 +30,7 @@ def check_loggers(names: Sequence[str]) -> None:
     """
     for name in names:
         if name not in LOGGERS:
-            raise UsageError(f"--log {name}: unknown logger; choose from {', '.join(LOGGERS)}")
+            raise UsageError(f"--log: {unknown('logger', name, LOGGERS)}")
     if "tensorboard" in names and not any(map(importlib.util.find_spec, ("tensorboard", "tensorboardX"))):
         raise CompressError("--log tensorboard: tensorboard is not installed: pip install tensorboard")
 

@@ -64,3 +64,9 @@ def did_you_mean(word: str, options: Iterable[str], most: int = 1, limit: int | 
     close = difflib.get_close_matches(word[:MAX_LENGTH].lower(), by_lower, n=most, cutoff=0.6)
     suggestions = [f"'{by_lower[name]}'" for name in close]
     return f"; did you mean {join_words(suggestions)}?" if close else ""
+
+
+def unknown(what: str, name: str, options: Iterable[str]) -> str:
+    """Return `unknown trend 'esay'; did you mean 'essay'? choose one of energy, essay`."""
+    names = list(options)
+    return f"unknown {what} {name!r}{did_you_mean(name, names) or ';'} choose one of {', '.join(names)}"

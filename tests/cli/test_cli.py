@@ -99,6 +99,11 @@ def test_list_describes_every_name(what: str) -> None:
     assert next(iter(names)) in call("list", what).stdout
 
 
+def test_schema_of_results_has_no_tables() -> None:
+    done = call("schema", "--results", "--markdown")
+    assert done.returncode == 2 and "--markdown and --results exclude each other" in done.stderr
+
+
 def test_unknown_list_suggests_the_nearest() -> None:
     done = call("list", "student")
     assert done.returncode == 2 and "cannot list 'student'; did you mean 'students'?" in done.stderr

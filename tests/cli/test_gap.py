@@ -113,9 +113,9 @@ def test_plot_writes_an_svg(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["--basis", "moore"], 2, "unknown trend 'moore'; choose from energy, epoch-fp32"),
+        (["--basis", "moore"], 2, "unknown trend 'moore'; choose one of energy, epoch-fp32"),
         (["--start", "2024", "--end", "2012"], 2, "--end 2012 must be later than --start 2024"),
-        (["--run", "nowhere"], 1, "nowhere is not a run: it has no results.json"),
+        (["--run", "nowhere"], 2, "nowhere is not a run: it has no results.json"),
         (["--models", "nowhere.csv"], 2, "nowhere.csv cannot be read: No such file"),
         (["--plot", "gap.docx"], 1, "cannot write the chart to gap.docx"),
     ],

@@ -12,7 +12,7 @@ import yaml
 
 from compress.efficiency.doublings import doublings, months_of_gap, months_of_growth
 from compress.efficiency.lifetime import ceiling
-from compress.efficiency.trends import gap, growth_from_doubling_time, holding_rate, years_to_catch_up
+from compress.efficiency.trends import gap, holding_rate, years_to_catch_up
 
 ROOT = Path(__file__).resolve().parents[2]
 TRENDS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "configs/trends").glob("*.yaml"))}
@@ -49,7 +49,7 @@ def test_gap_of_2012_to_2024(name: str, times: float, years: float) -> None:
     [("epoch-fp32", 2.3), ("energy", 3.0), ("price", 2.1)],
 )
 def test_hardware_growth_is_its_doubling_time(name: str, years: float) -> None:
-    assert TRENDS[name]["hardware"] == pytest.approx(growth_from_doubling_time(years), rel=1e-5)
+    assert TRENDS[name]["hardware"] == pytest.approx(2 ** (1 / years), rel=1e-5)
 
 
 def test_essay_counts_two_trends_at_once() -> None:

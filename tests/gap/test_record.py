@@ -11,7 +11,7 @@ from results_factory import example, example_record
 from compress.gap import gap_record, to_dict
 from compress.gap.record import RunSaving, basis_of, run_savings
 from compress.gap.trend import load_trend
-from compress.utils.errors import CompressError, UsageError
+from compress.utils.errors import UsageError
 
 INFERENCE, TRAINING = RunSaving("inference", "a", "b", 1.0), RunSaving("training", "a", "b", 2.0)
 
@@ -60,5 +60,5 @@ def test_wrong_calls_are_refused(tmp_path: Path) -> None:
         gap_record(["moore"], 2012, 2024)
     with pytest.raises(UsageError, match="must be later"):
         gap_record([], 2024, 2012)
-    with pytest.raises(CompressError, match="is not a run"):
+    with pytest.raises(UsageError, match="is not a run"):
         gap_record([], 2012, 2024, tmp_path)
