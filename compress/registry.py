@@ -1,6 +1,6 @@
 """Names of what can be added to the package -> where it lives.
 
-One line per entry, `module` or `module:name`. Nothing is imported until it is asked for, so every layer may read these
+One line per entry, `module` or `module:name`. No entry is imported until it is asked for, so every layer may read these
 tables; plugins add to them through `compress.plugins`.
 """
 

@@ -67,14 +67,14 @@ def names(kind: str) -> dict[str, str]:
     Raises:
         UsageError: there is no such kind.
     """
-    from compress.utils.messages import did_you_mean
+    from compress.utils.messages import choices
     from compress.utils.resources import config_names
 
     if kind in CONFIGS:
         return {name: _config_comment(kind, name) for name in config_names(kind)}
     if kind in OTHER_KINDS:
         return OTHER_KINDS[kind]()
-    raise UsageError(f"cannot list {kind!r}{did_you_mean(kind, KINDS) or ';'} choose one of {', '.join(KINDS)}")
+    raise UsageError(f"cannot list {kind!r}{choices(kind, KINDS)}")
 
 
 def _config_comment(kind: str, name: str) -> str:

@@ -68,5 +68,10 @@ def did_you_mean(word: str, options: Iterable[str], most: int = 1, limit: int | 
 
 def unknown(what: str, name: str, options: Iterable[str]) -> str:
     """Return `unknown trend 'esay'; did you mean 'essay'? choose one of energy, essay`."""
+    return f"unknown {what} {name!r}{choices(name, options)}"
+
+
+def choices(name: str, options: Iterable[str]) -> str:
+    """Return `; did you mean 'essay'? choose one of energy, essay`, without the question if none is close."""
     names = list(options)
-    return f"unknown {what} {name!r}{did_you_mean(name, names) or ';'} choose one of {', '.join(names)}"
+    return f"{did_you_mean(name, names) or ';'} choose one of {', '.join(names)}"
