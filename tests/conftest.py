@@ -12,6 +12,7 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
+from filelock import FileLock
 from support import Job, photographs
 
 
@@ -60,11 +61,17 @@ def make_job(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Job]:
 
 
 @pytest.fixture(scope="session")
-def job(make_job: Callable[[], Job]) -> Job:
-    """One job that has been run; tests that read it leave it as it is."""
-    made = make_job()
-    done = made.run()
-    assert done.returncode == 0, done.stderr
+def job(make_job: Callable[[], Job], tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """One job that has been run, the same for all test processes; tests that read it leave it as it is."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if "PYTEST_XDIST_WORKER" not in os.environ else base.parent
+    with FileLock(shared / "job.lock"):
+        if (shared / "job").exists():
+            return Job(Path((shared / "job").read_text()))
+        made = make_job()
+        done = made.run()
+        assert done.returncode == 0, done.stderr
+        (shared / "job").write_text(str(made.root))
     return made
 
 

@@ -22,6 +22,7 @@ compiles = pytest.mark.skipif(bool(missing("inductor")), reason="there is no C++
 
 
 @compiles
+@pytest.mark.slow
 def test_export_is_quiet_and_leaves_the_network_as_it_was(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

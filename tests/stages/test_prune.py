@@ -47,6 +47,7 @@ def weights(job: Job, name: str) -> dict[str, np.ndarray]:
     return load_file(job.runs / "store" / variants(job)[name]["stage_key"] / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_iterative_pruning_resumes_and_its_control_costs_as_much(
     shrunk_job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +127,7 @@ MEASURED = f"""\
 """
 
 
+@pytest.mark.slow
 def test_sensitivity_is_recorded_and_zeros_stay_zero(searched_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     mask_smallest = sparse.mask_smallest
 

@@ -26,6 +26,7 @@ def held_job(done_job: Callable[[], Job]) -> Job:
     return job
 
 
+@pytest.mark.slow
 def test_layers_kept_in_float_are_recorded_and_charged(held_job: Job) -> None:
     finished = held_job.run_here()
     assert finished.returncode == 0, finished.stderr

@@ -27,6 +27,7 @@ def campaign(name: str, folder: Path, *arguments: str) -> dict[str, Any]:
     return {**summary["summary"], "status": done.returncode, "output": done.stdout}
 
 
+@pytest.mark.slow
 def test_killed_runs_end_with_the_same_bits(tmp_path: Path) -> None:
     summary = campaign("crash", tmp_path, "--short", "--chains", "1")
     assert summary["status"] == summary["wrong"] == 0, summary["output"]

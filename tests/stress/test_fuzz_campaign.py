@@ -51,9 +51,10 @@ def test_a_planted_reader_of_yaml_object_tags_is_found(tmp_path: Path) -> None:
     ("plant", "inputs", "words"),
     [
         ("unescaped-class-name", "8", "the page holds <"),
-        pytest.param("pickle", "60", "code of the input ran", marks=pytest.mark.slow),
+        ("pickle", "60", "code of the input ran"),
     ],
 )
+@pytest.mark.slow
 def test_a_planted_fault_is_found(tmp_path: Path, plant: str, inputs: str, words: str) -> None:
     status, _, output = campaign(tmp_path, "--inputs", inputs, "--plant", plant)
     assert status == 1 and words in output
