@@ -1,15 +1,24 @@
-"""Inference cost of a variant compared with the reference's: doublings, and the settings they are taken from."""
+"""Inference cost of a variant compared with the reference's: doublings, and the files that they are taken from."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from typing import TypeVar
+
 from compress.efficiency.doublings import doublings, ratio
-from compress.results.inference import Inference, MeasuredInference
+from compress.efficiency.files import FLOAT_BITS
+from compress.results.inference import EnergyRow, Inference, LatencyRow, MeasuredInference
 from compress.results.savings import Doublings, EnergyBasis, LatencyBasis
 
-FLOAT_BITS = 32
+Row = TypeVar("Row", LatencyRow, EnergyRow)
 
 
-def inference_doublings(reference: MeasuredInference, variant: MeasuredInference) -> Doublings:
+def inference_doublings(
+    reference: MeasuredInference,
+    variant: MeasuredInference,
+    latency: LatencyBasis | None = None,
+    energy: EnergyBasis | None = None,
+) -> Doublings:
     """Compute the doublings of inference efficiency, per cost.
 
     Raises:
@@ -17,7 +26,6 @@ def inference_doublings(reference: MeasuredInference, variant: MeasuredInference
     """
     for inference in (reference, variant):
         _refuse_flops(inference)
-    latency, energy = latency_basis(reference, variant), energy_basis(reference, variant)
     return Doublings(
         macs=doublings(ratio(reference.macs, variant.macs)),
         bit_operations=doublings(ratio(reference.bit_operations, variant.bit_operations)),
@@ -39,65 +47,80 @@ def _refuse_flops(inference: Inference) -> None:
         )
 
 
-def latency_basis(reference: MeasuredInference, variant: MeasuredInference) -> LatencyBasis | None:
-    """Choose the pair of latencies that the doublings of latency are taken from.
+def latency_basis(
+    reference: Sequence[LatencyRow],
+    variant: Sequence[LatencyRow],
+    reference_runtimes: Collection[str],
+    variant_runtimes: Collection[str],
+) -> LatencyBasis | None:
+    """Compare the fastest granted file of the reference with the fastest granted file of the variant.
 
-    Of the rows that both have in the same runtime, batch and threads: those of the largest batch, and of these the one
-    in which the variant has the lowest median. Each network takes images at its own resolution. The ratio is computed
-    from the interleaved ratios (which share the state of the machine) where both rows have one, otherwise from the two
-    medians.
+    Both at the largest batch that both were timed at, with the same number of threads; each network takes images at its
+    own resolution.
+
+    Args:
+        reference: Latency of the reference.
+        variant: Latency of the variant.
+        reference_runtimes: Runtimes whose file of the reference is granted.
+        variant_runtimes: Runtimes whose file of the variant is granted.
 
     Returns:
-        The pair, with medians per batch; None where the two have no row in common.
+        The two rows, with medians per batch; None where there is no such pair.
     """
     pairs = [
         (base, own)
-        for own in variant.latency
-        for base in reference.latency
-        if (own.runtime, own.batch, own.threads) == (base.runtime, base.batch, base.threads)
+        for base in _of(reference, reference_runtimes)
+        for own in _of(variant, variant_runtimes)
+        if (base.batch, base.threads) == (own.batch, own.threads)
     ]
     if not pairs:
         return None
-    base, own = min(pairs, key=lambda pair: (-pair[1].batch, pair[1].p50_ms, pair[0].p50_ms))
-    interleaved = ratio(own.ratio_to_reference, base.ratio_to_reference)
+    base, own = min(pairs, key=lambda pair: (-pair[1].batch, pair[0].p50_ms, pair[1].p50_ms))
     return LatencyBasis(
         runtime=own.runtime,
         precision=own.precision,
         batch=own.batch,
         threads=own.threads,
         resolution=own.resolution,
+        reference_runtime=base.runtime,
         reference_precision=base.precision,
         reference_ms=base.p50_ms,
         variant_ms=own.p50_ms,
-        ratio=interleaved or base.p50_ms / own.p50_ms,
+        ratio=base.p50_ms / own.p50_ms,
     )
 
 
-def energy_basis(reference: MeasuredInference, variant: MeasuredInference) -> EnergyBasis | None:
-    """Choose the pair of energies that the doublings of energy are taken from.
+def energy_basis(
+    reference: Sequence[EnergyRow],
+    variant: Sequence[EnergyRow],
+    reference_runtimes: Collection[str],
+    variant_runtimes: Collection[str],
+) -> EnergyBasis | None:
+    """Compare the granted files of reference and variant that take the least energy; as `latency_basis`.
 
-    Of the rows that both have by the same method, in the same runtime, batch and threads: those of the largest batch,
-    and of these the one in which the variant takes the least. Measured and estimated energy are never compared.
-
-    Returns:
-        The pair, in joules per image; None where the two have no row in common.
+    Measured and estimated energy are never compared.
     """
     pairs = [
         (base, own)
-        for own in variant.energy_j.rows
-        for base in reference.energy_j.rows
-        if (own.method, own.runtime, own.batch, own.threads) == (base.method, base.runtime, base.batch, base.threads)
+        for base in _of(reference, reference_runtimes)
+        for own in _of(variant, variant_runtimes)
+        if (base.method, base.batch, base.threads) == (own.method, own.batch, own.threads)
     ]
     if not pairs:
         return None
-    base, own = min(pairs, key=lambda pair: (-pair[1].batch, pair[1].value, pair[0].value))
+    base, own = min(pairs, key=lambda pair: (-pair[1].batch, pair[0].value, pair[1].value))
     return EnergyBasis(
         runtime=own.runtime,
         precision=own.precision,
         batch=own.batch,
         method=own.method,
+        reference_runtime=base.runtime,
         reference_precision=base.precision,
         reference_j=base.value,
         variant_j=own.value,
         ratio=base.value / own.value,
     )
+
+
+def _of(rows: Sequence[Row], runtimes: Collection[str]) -> list[Row]:
+    return [row for row in rows if row.runtime in runtimes]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from compress.efficiency.energy import inference_energy
-from compress.efficiency.savings import cost
+from compress.efficiency.sequence import cost
 from compress.results.deployment import BudgetCheck, BudgetName, DeploymentFit, DeviceProfile, VariantFit, Verdict
 from compress.results.inference import EnergyRow, LatencyRow
 from compress.results.savings import Savings

@@ -11,10 +11,12 @@ from compress.data.prepared import ImageData
 from compress.efficiency.deployment import costs_of_million
 from compress.efficiency.deployment_fit import deployment_fits
 from compress.efficiency.energy import inference_carbon, inference_energy
-from compress.efficiency.intervals import paired_difference
+from compress.efficiency.headline import headline
+from compress.efficiency.months import savings_in_months
 from compress.efficiency.savings import savings
 from compress.efficiency.training import training_efficiency
-from compress.pipeline.predictions import Predictions, bits, class_changes, digest_of, disagreements
+from compress.measurement.accuracy import bits
+from compress.pipeline.predictions import Predictions, class_changes, digest_of, disagreements
 from compress.recipe.stage import TEACHER
 from compress.recipe.worth import Deployment as RecipeDeployment
 from compress.results.accuracy import Control, Published
@@ -64,9 +66,10 @@ def collect(
     trend = Trend.model_validate(worth.trend.model_dump())
     profile = _profile(worth.deployment) if worth.deployment else None
     saved = [
-        savings(variants, reference, worth.tolerance, trend, predictions.paired(reference), profile)
+        savings(variants, reference, worth.tolerance, trend, profile, predictions.chance)
         for reference in worth.references
     ]
+    training = training_efficiency(variants, trend, worth.reach)
     return RunRecord(
         schema_version=SCHEMA_VERSION,
         run=run,
@@ -74,11 +77,13 @@ def collect(
         recipe=_recipe(plan),
         environment=_environment(plan, latency.gpu, energy_counter),
         data=_data(predictions, remarks),
+        headline=headline(variants, saved, training, profile),
         variants=tuple(variants),
         efficiency=tuple(saved),
         deployment=_deployment(variants, profile) if profile else None,
         deployments=deployment_fits(variants, saved, [_profile(each) for each in worth.deployments], processor()),
-        training_efficiency=training_efficiency(variants, trend, worth.reach),
+        training_efficiency=training,
+        months=savings_in_months(saved, training, trend.growth, trend.hardware),
         class_changes=tuple(
             change for reference in worth.references for change in class_changes(predictions, reference)
         ),
@@ -116,6 +121,7 @@ def _data(predictions: Predictions, remarks: Sequence[str] | None) -> DataSummar
         validation=len(data.validation.images),
         test=len(data.test.images),
         skipped=data.skipped,
+        chance=predictions.chance,
         test_sha256=digest_of(data.test),
         remarks=None if remarks is None else tuple(remarks),
     )
@@ -153,6 +159,7 @@ def _variant(
         parent=unit.parent,
         stage_key=unit.key,
         accuracy=metrics.accuracy.model_copy(update={"right": bits(predictions.correct[unit.id])}),
+        validation=metrics.validation,
         published=Published(top1=published.top1, source=published.source) if published else None,
         inference=_inference(plan, unit.id, metrics, measured, energy),
         training=_training(metrics.training, _pretraining(plan, unit)),
@@ -212,7 +219,7 @@ def _control(unit: PlannedStage, predictions: Predictions) -> Control | None:
     """Return the accuracy gain of a variant over its control, on the same test images; None for other variants."""
     if not unit.stage.control or not unit.parent:
         return None
-    gain = paired_difference(*predictions.paired(unit.id)[unit.parent])
+    gain = predictions.difference(unit.id, unit.parent)
     return Control(of=unit.parent, gain=-gain.difference, gain_ci95=(-gain.high, -gain.low))
 
 

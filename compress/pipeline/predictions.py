@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.prepared import ImageData, Split
-from compress.efficiency.intervals import paired_difference
+from compress.efficiency.intervals import PairedDifference, paired_difference
 from compress.measurement.accuracy import softmax
 from compress.results.predictions import (
     ClassChange,
@@ -69,15 +69,15 @@ class Predictions:
         """Whether the prediction is correct, by variant, `[images]`."""
         return {name: own == self.labels for name, own in self.predicted.items()}
 
-    def paired(self, reference: str) -> dict[str, tuple[int, int, int]]:
-        """Count test images per variant: correct in the reference only, in the variant only, and all."""
-        base = self.correct[reference]
-        return {n: (int((base & ~own).sum()), int((~base & own).sum()), len(base)) for n, own in self.correct.items()}
+    @cached_property
+    def chance(self) -> float:
+        """Accuracy without looking at the images: the share of the most frequent class."""
+        return float(np.bincount(self.labels).max() / len(self.labels))
 
-
-def bits(correct: NDArray[np.bool_]) -> str:
-    """Encode one bit per image as hexadecimal digits, the first image in the highest bit of the first byte."""
-    return np.packbits(correct).tobytes().hex()
+    def difference(self, reference: str, variant: str) -> PairedDifference:
+        """Return by how much a variant is less accurate than a reference, on the same test images."""
+        base, own = self.correct[reference], self.correct[variant]
+        return paired_difference(int((base & ~own).sum()), int((~base & own).sum()), len(base))
 
 
 def digest_of(test: Split) -> str:

@@ -10,12 +10,14 @@ from compress.report import formats as f
 from compress.report.classes import ChangesSection, changes_sections
 from compress.report.deployments import deployment_tables
 from compress.report.disagreements import DisagreementsSection, disagreements_section
-from compress.report.headline import Headline, headline, not_measured
+from compress.report.headline import deployment_line, sentence
 from compress.report.ledgers import ledgers
 from compress.report.lineage import LineageNode, lineage
+from compress.report.not_measured import not_measured
 from compress.report.plots import accuracy_cost_svg
 from compress.report.pruning import pruning_tables
 from compress.report.quantization import quantization_tables
+from compress.report.remarks import reservations, warnings
 from compress.report.reproduce import provenance
 from compress.report.savings import SavingsSection, savings_section
 from compress.report.tables import Table
@@ -27,13 +29,25 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
+class FirstLines:
+    """The result in one sentence, one line for whoever deploys, warnings, and what restricts it."""
+
+    granted: bool
+    sentence: str
+    deploy: str | None
+    warnings: tuple[str, ...]
+    reservations: tuple[str, ...]
+    reference: str | None
+
+
+@dataclass(frozen=True)
 class Report:
     """Contents of the pages of a run. `details` are tables that not every run has; `missing` are sentences."""
 
     title: str
     run: str
     command: str
-    headline: Headline
+    headline: FirstLines
     variants: Table
     artifacts: Table
     latency: Table
@@ -53,12 +67,12 @@ def build_report(record: RunRecord) -> Report:
     """Prepare what the pages of a run show."""
     import yaml
 
-    first, resolved = headline(record), record.recipe.resolved
+    first, resolved = record.headline, record.recipe.resolved
     return Report(
         title=f.plain(record.recipe.name or "run"),
         run=f.plain(record.run.id),
         command=f.plain(record.command),
-        headline=first,
+        headline=first_lines(record),
         variants=variants_table(record),
         artifacts=artifacts_table(record),
         latency=latency_table(record),
@@ -77,6 +91,18 @@ def build_report(record: RunRecord) -> Report:
         data=tuple(_pairs(record.data.model_dump())),
         environment=tuple(_pairs(record.environment.model_dump())),
         settings=yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=100) if resolved else "",
+    )
+
+
+def first_lines(record: RunRecord) -> FirstLines:
+    """Prepare the lines above the tables."""
+    return FirstLines(
+        granted=record.headline.granted,
+        sentence=sentence(record),
+        deploy=deployment_line(record),
+        warnings=tuple(warnings(record)),
+        reservations=tuple(reservations(record)),
+        reference=record.headline.reference,
     )
 
 

@@ -1,152 +1,137 @@
-"""The first sentences of a report: which variant, how much cheaper, at what accuracy, worth how much."""
+"""The first lines of a report, in words: one sentence for report, terminal and `gap --run`, and one for deployment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
-from compress.report import energy
 from compress.report import formats as f
-from compress.report.savings import is_saving
-from compress.report.tables import variants_by_id
-from compress.results import RunRecord, Savings, Variant, VariantSavings
+from compress.results import Headline, InferenceMonths, LifetimeMonths, RunRecord, TrainingMonths, Trend
+
+NONE = 0.005
+"""Doublings that round to 0.00."""
 
 
-@dataclass(frozen=True)
-class Headline:
-    """The result in one sentence, its reservations, and the variant and reference that it is about, if any."""
-
-    granted: bool
-    sentence: str
-    reservations: tuple[str, ...]
-    reference: str | None
-    variant: str | None = None
-
-
-def headline(record: RunRecord) -> Headline:
-    """State the saving against the first reference with a cheaper variant that is granted; else that none is."""
-    variants, general = variants_by_id(record), _reservations(record)
-    compared = [savings for savings in record.efficiency if savings.variants]
-    for savings in compared:
-        if best := _cheapest(savings, granted=True):
-            others = [line for other in compared if other is not savings and (line := _against(other, best.id))]
-            return Headline(True, _granted(savings, best, variants), (*others, *general), savings.reference, best.id)
-    if not compared:
-        return Headline(False, "No variants were compared: no saving is claimed.", general, None)
-    first = compared[0]
-    refused = _cheapest(first, granted=False)
-    sentence = _refused(first, refused, variants) if refused else "No variant is cheaper than its reference."
-    return Headline(False, sentence, general, first.reference, refused.id if refused else None)
-
-
-def _cheapest(savings: Savings, granted: bool) -> VariantSavings | None:
-    """The variant that saves the most bit operations (then MACs), among the granted or the refused ones."""
-    cheaper = [v for v in savings.variants if v.granted is granted and max(_saved(v)) > 0]
-    return max(cheaper, key=_saved, default=None)
-
-
-def _saved(variant: VariantSavings) -> tuple[float, float]:
-    return variant.doublings.bit_operations or 0.0, variant.doublings.macs or 0.0
-
-
-def _cheaper(variant: VariantSavings) -> str:
-    """How many times cheaper, for each cost that is known and differs."""
-    saved, basis = variant.doublings, variant.latency_basis
-    counted = ((saved.macs, "fewer MACs"), (saved.bit_operations, "fewer bit operations"))
-    parts = [f"{f.times(2**d)} {noun}" for d, noun in counted if d and abs(d) > 0.01]
-    if basis and (d := saved.latency):
-        setting = f"{f.plain(basis.runtime)} at batch {basis.batch}"
-        parts.append(f"{f.times(2**d)} the speed in {setting}" if d > 0 else f"{f.times(2**-d)} the time in {setting}")
-    if not parts:
-        return "the same cost"
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 2 else parts)
-
-
-def _top1(id: str, variants: Mapping[str, Variant]) -> str:
-    return f.accuracy(variants[id].accuracy.top1, variants[id].accuracy.ci95) if id in variants else f.UNKNOWN
-
-
-def _granted(savings: Savings, best: VariantSavings, variants: Mapping[str, Variant]) -> str:
-    d, cost, months = best.doublings.macs, "MACs", best.months_of_growth
-    if d is None or abs(d) < 0.005:
-        d, cost, months = best.doublings.bit_operations, "bit operations", None
-    worth = f"{f.signed(d).lstrip('+')} doublings in {cost} are granted"
-    if months is not None:
-        worth += f", worth {f.months(months).lstrip('+')} months of growth in compute"
-    return (
-        f"{f.plain(best.id)} does the work of {f.plain(savings.reference)} with {_cheaper(best)}, at "
-        f"{_top1(best.id, variants)} top-1 against {_top1(savings.reference, variants)}: {worth}."
-    )
-
-
-def _refused(savings: Savings, refused: VariantSavings, variants: Mapping[str, Variant]) -> str:
-    return (
-        f"No saving is granted: {f.plain(refused.id)} has {_cheaper(refused)} against {f.plain(savings.reference)}, "
-        f"but at {_top1(refused.id, variants)} top-1 against {_top1(savings.reference, variants)} it is "
-        f"{f.plain(refused.reason)}."
-    )
-
-
-def _against(savings: Savings, id: str) -> str | None:
-    """State the saving of the headline's variant against another reference."""
-    variant = next((variant for variant in savings.variants if variant.id == id), None)
-    if variant is None:
-        return None
-    reference = f.plain(savings.reference)
-    if is_saving(variant):
-        return f"Against {reference} it is granted too: {f.signed(variant.doublings.macs)} doublings in MACs."
-    return f"Against {reference} nothing is granted: {f.plain(id)} is {f.plain(variant.reason)}."
-
-
-def _reservations(record: RunRecord) -> tuple[str, ...]:
-    """Reservations that hold whatever the savings are."""
-    lines = [
-        "Every variant was trained once, with one seed: the intervals cover the choice of test images, not retraining."
-    ]
-    peeked = f.names(v.id for v in record.variants if v.training.selected_on == "test")
-    if peeked:
-        lines.append(
-            f"The checkpoint of {peeked} was selected on the test images (`select_on: test`): the accuracy there is "
-            "too high, by an unknown amount."
+def sentence(record: RunRecord) -> str:
+    """State the result: accuracy, inference, training, and both over the lifetime."""
+    first = record.headline
+    if first.reference is None:
+        return "No variants were compared: no saving is claimed."
+    if first.variant is None or first.inference is None:
+        return "No variant is cheaper than its reference."
+    tolerance, reference = _points(first.tolerance or 0), f.plain(first.reference)
+    if not first.granted:
+        return (
+            f"No saving is granted: {f.plain(first.variant)} takes {_compute(first.inference)} than {reference}, but "
+            f"is not shown to be at most {tolerance} less accurate ({_measured(first)})."
         )
-    lines += map(f.plain, record.data.remarks or ())
-    if record.data.name:
-        lines.append(f"The results hold for {f.plain(record.data.name)}, on the machine below.")
-    return tuple(lines)
-
-
-_MEASURES: tuple[tuple[str, Callable[[Variant], object]], ...] = (
-    ("Latency", lambda v: v.inference.latency or None),
-    ("Peak memory", lambda v: v.inference.peak_memory_bytes),
-    ("Energy of inference", lambda v: v.inference.energy_j.value),
-    ("Energy of training", lambda v: v.training.energy_j.value),
-)
-
-
-def not_measured(record: RunRecord) -> list[str]:
-    """List what the run does not know, in sentences: every null that could be mistaken for 0."""
-    variants, lines = record.variants, []
-    for name, measured in _MEASURES:
-        missing = [variant.id for variant in variants if measured(variant) is None]
-        if missing:
-            lines.append(f"{name} of {'any variant' if len(missing) == len(variants) else f.names(missing)}.")
-    if guessed := f.names(variant.id for variant in variants if energy.is_estimated(variant)):
-        why = "estimated from a stated power, so its doublings are those of latency"
-        lines.append(f"Energy of inference of {guessed}: {why}.")
-    for variant in variants:
-        for artifact in variant.artifacts:
-            if artifact.top1 is None:
-                why = f" ({f.plain(artifact.not_run)})" if artifact.not_run else ""
-                lines.append(f"Accuracy of {f.plain(variant.id)} in {f.plain(artifact.runtime)}{why}.")
-    if any(pair.with_teacher_pretraining.ratio is None for pair in record.training_efficiency):
-        lines.append("Compute of the teacher's own pre-training, which training efficiency therefore leaves out.")
-    lines += [
-        f"{f.plain(variant.id)} against {f.plain(savings.reference)} on the same images."
-        for savings in record.efficiency
-        for variant in savings.variants
-        if variant.accuracy_difference is None
+    trend = next(each.trend for each in record.efficiency if each.reference == first.reference)
+    runtime = f" ({f.plain(first.file.runtime)})" if first.file else ""
+    parts = [
+        f"{f.plain(first.variant)}{runtime} is at most {tolerance} less accurate than {reference} ({_measured(first)}) "
+        f"and takes {_compute(first.inference)}{_time(first.inference)}{_months(first.inference, trend)}.",
+        _training(first.training, reference),
+        _life(first.life, first.training),
     ]
-    if variants:
-        machine = " and ".join(f.plain(name) for name in (record.environment.cpu, record.environment.gpu) if name)
-        lines.append(f"Any other device: time, memory and energy are those of {machine}.")
-    return lines
+    return " ".join(part for part in parts if part)
+
+
+def deployment_line(record: RunRecord) -> str | None:
+    """Name the file to deploy with its size, speed and accuracy; None where nothing is granted."""
+    first, file = record.headline, record.headline.file
+    if file is None:
+        return None
+    base = next(variant.accuracy for variant in record.variants if variant.id == first.reference)
+    speed = ""
+    if file.ms_per_image is not None:
+        speed = f"{f.milliseconds(file.ms_per_image)} per image in {f.plain(file.runtime)} at batch {file.batch}, "
+    return (
+        f"To deploy: {f.plain(file.path or 'the network in PyTorch')}, {f.size(file.bytes)}, {speed}"
+        f"{f.accuracy(file.top1, file.ci95)} top-1 against {f.accuracy(base.top1, base.ci95)} of "
+        f"{f.plain(first.reference)}."
+    )
+
+
+def _points(tolerance: float) -> str:
+    return f"{100 * tolerance:g} {'point' if 100 * tolerance == 1 else 'points'}"
+
+
+def _measured(first: Headline) -> str:
+    """The loss that was measured, with its interval in the same direction, and the number of images."""
+    if first.loss is None or first.loss_ci95 is None:
+        return "not compared on the same images"
+    low, high = (_signed_points(end) for end in first.loss_ci95)
+    return f"measured: {f.points(first.loss, None)}, 95% interval {low} to {high}, {first.images:,} images"
+
+
+def _signed_points(loss: float) -> str:
+    return f"{100 * abs(loss):.1f} {'less' if loss > 0 else 'more'}"
+
+
+def _compute(saved: InferenceMonths) -> str:
+    """How much less compute per image; where MACs are the same, in bit operations."""
+    k, bits = saved.macs, saved.bit_operations
+    if k is not None and abs(k) > NONE:
+        return f"{abs(k):.2f} doublings {'less' if k > 0 else 'more'} compute (MACs) per image"
+    if bits is not None and abs(bits) > NONE:
+        return f"the same MACs per image and {abs(bits):.2f} doublings {'fewer' if bits > 0 else 'more'} bit operations"
+    return "the same compute per image"
+
+
+def _time(saved: InferenceMonths) -> str:
+    d = saved.latency
+    if d is None:
+        return ""
+    ends = saved.latency_ci95
+    between = f" [{f.signed(ends[0])} to {f.signed(ends[1])}]" if ends else ""
+    return f" ({f.signed(d).lstrip('+')}{between} in measured time, batch {saved.latency_batch})"
+
+
+def _months(saved: InferenceMonths, trend: Trend) -> str:
+    if saved.months is None or abs(saved.macs or 0) <= NONE:
+        return ""
+    ends = saved.months_ci90
+    between = f" [{ends[0]:.1f} to {ends[1]:.1f}]" if ends else ""
+    return f": {f.months(saved.months).lstrip('+')} months{between} of the growth of {trend.growth:g} times a year"
+
+
+def _training(training: TrainingMonths | None, reference: str) -> str:
+    """What making the variant took or saved, and whether that offsets the gap of training compute."""
+    if training is None:
+        return f"The training compute of {reference} is not stated, so nothing of the training gap is offset."
+    t, against = training.doublings, f.plain(training.against)
+    if t is None:
+        return f"It never reached the accuracy of {against} in training, so it offsets none of the training gap."
+    between = f" [{f.signed(training.ci95[0])} to {f.signed(training.ci95[1])}]" if training.ci95 else ""
+    figure = f"t = {f.signed(t)}{between}"
+    if training.bound == "at least" and t <= NONE:
+        return (
+            f"Making it took t = at least {f.signed(t)} doublings of training compute, as {against} never reached its "
+            "accuracy: whether that offsets any of the training gap is not known."
+        )
+    if abs(t) <= NONE:
+        return f"Making it took the training compute of {against}, so it offsets none of the training gap."
+    gap = training.months_of_gap
+    if t > 0:
+        least = "at least " if training.bound else ""
+        worth = f"{least}{gap:.1f} months of the training gap, once" if gap is not None else "none of the training gap"
+        return (
+            f"Making it took {least}{t:.2f} doublings less training compute than {against} ({figure}), which offsets "
+            f"{worth}."
+        )
+    worth = f": it adds {abs(gap):.1f} months, once" if gap is not None else ""
+    return (
+        f"Making it took {abs(t):.2f} doublings more training compute than {against} ({figure}), so it offsets none "
+        f"of the training gap{worth}."
+    )
+
+
+def _life(life: LifetimeMonths | None, training: TrainingMonths | None) -> str:
+    if life is None:
+        return ""
+    what = "both together save" if training else "it saves"
+    if life.doublings < 0:
+        what = "both together cost" if training else "it costs"
+    total = f"Over {f.queries(life.queries)} images {what} {abs(life.doublings):.2f} doublings"
+    if life.break_even is None:
+        return f"{total}; its training is never paid back."
+    if life.break_even == 0:
+        return f"{total}, from the first image on."
+    return f"{total}; it pays off after {f.queries(life.break_even)} images."

@@ -14,3 +14,8 @@ def made_by(kind: str) -> str:
 def hub_tag(kind: str) -> str | None:
     """Return the tag of the Hugging Face Hub for variants of a kind; None where it has none."""
     return getattr(stage_sections().get(kind), "tag", None)
+
+
+def remedy(kind: str) -> str:
+    """Return what to try where a variant of a kind lost much accuracy."""
+    return str(getattr(stage_sections().get(kind), "remedy", "")) or "other settings of its stage"

@@ -119,12 +119,10 @@ def lifetime_svg(savings: Savings) -> str | None:
 
 def _draw_lifetime(axes: Axes, variant: VariantSavings, life: Lifetime, style: str) -> None:
     queries, cost = [10 ** (k / 8) for k in range(24, 8 * 12 + 1)], life.query_macs
-    ratios = [
-        lifetime_ratio(cached_queries(q, life.hit_rate), cost.reference, cost.variant, life.effort, life.training)
-        for q in queries
-    ]
+    made = life.reference_training, life.variant_training
+    ratios = [lifetime_ratio(cached_queries(q, life.hit_rate), cost.reference, cost.variant, *made) for q in queries]
     label = f"{f.plain(variant.id)}, limit {f.times(life.limit)}"
-    if variant.break_even_queries and (paid := variant.break_even_queries / (1 - life.hit_rate)) >= queries[0]:
+    if (paid := variant.break_even_queries) and paid >= queries[0]:
         axes.plot([paid], [1], marker="o", color=GOOD, markersize=7, zorder=4)
         label += f", pays off after {f.queries(paid)}"
     axes.plot(queries, ratios, color=INK, linestyle=style, label=label)

@@ -97,7 +97,7 @@ def _lifetime(savings: Savings) -> Table:
     rows = lifetimes(savings)
     columns: list[Column[Granted]] = [
         Column("variant", lambda row: f.plain(row[0].id), False),
-        Column("extra training MACs", lambda row: f.macs(row[1].effort)),
+        Column("extra training MACs", lambda row: _extra(row[1])),
         Column("break-even", lambda row: break_even(row[0])),
         *(
             Column(f"after {f.queries(queries)} queries", _ratio_after(queries))
@@ -117,6 +117,12 @@ def _lifetime(savings: Savings) -> Table:
     )
     title, chart = f"Lifetime against {reference}", partial(lifetime_svg, savings)
     return make_table(f"lifetime-{reference}", title, note, columns, rows, chart)
+
+
+def _extra(life: Lifetime) -> str:
+    """Training of the variant beyond the reference's, of which there may be less."""
+    extra = life.variant_training - life.reference_training
+    return f.macs(extra) if extra >= 0 else f"−{f.macs(-extra)}"
 
 
 def _ratio_after(queries: float) -> Callable[[Granted], str]:

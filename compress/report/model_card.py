@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from compress.report import formats as f
-from compress.report.headline import headline
 from compress.report.labels import hub_tag
 from compress.report.lineage import ancestry
 from compress.report.tables import variants_by_id
@@ -28,7 +27,7 @@ def front_matter(record: RunRecord) -> str:
     import yaml
 
     by_id = variants_by_id(record)
-    final = by_id.get(headline(record).variant or "") or (record.variants[-1] if record.variants else None)
+    final = by_id.get(record.headline.variant or "") or (record.variants[-1] if record.variants else None)
     line = reversed(ancestry(final, by_id)) if final else ()
     tags = dict.fromkeys(tag for variant in line if (tag := hub_tag(variant.kind)))
     card: dict[str, object] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from compress.efficiency.headline import is_saving
 from compress.report import energy
 from compress.report import formats as f
 from compress.report.tables import Column, Table, make_table
@@ -23,11 +24,6 @@ class SavingsSection:
 def first_reference(record: RunRecord) -> str | None:
     """The recipe's first reference, which ratios of latency are against."""
     return record.efficiency[0].reference if record.efficiency else None
-
-
-def is_saving(variant: VariantSavings) -> bool:
-    """Whether a variant is as accurate as the reference *and* cheaper in MACs or bit operations."""
-    return variant.granted and max(variant.doublings.macs or 0.0, variant.doublings.bit_operations or 0.0) > 0
 
 
 def lifetimes(savings: Savings) -> list[tuple[VariantSavings, Lifetime]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from compress.efficiency.headline import is_saving
 from compress.report import formats as f
-from compress.report.savings import grant_label, is_saving
+from compress.report.savings import grant_label
 from compress.report.tables import Column
 from compress.results import RunRecord, Savings, Variant
 

@@ -14,7 +14,7 @@ class Accuracy(Record):
     correct: Count = Field(description="Correctly classified images")
     n: Count = Field(description="Images of the split")
     ci95: Interval = Field(description="Wilson 95% score interval of top1")
-    split: str = Field(description="Split that accuracy is measured on: test")
+    split: str = Field(description="Split that accuracy is measured on")
     right: str | None = absent(
         "One bit per image of the split, 1 where the prediction is correct; hexadecimal, most significant bit first"
     )

@@ -6,13 +6,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from compress.results.base import Count, Record, absent
+from compress.results.base import Count, Fraction, Record, absent
 from compress.results.deployment import Deployment, DeploymentFit
+from compress.results.headline import Headline, SavingInMonths
 from compress.results.predictions import ClassChanges, Disagreements
 from compress.results.savings import Savings, TrainingEfficiency
 from compress.results.variant import Variant
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 """Raised when a reader of the version before would break."""
 
 
@@ -60,6 +61,7 @@ class DataSummary(Record):
     validation: Count = Field(description="Images that every choice is made on")
     test: Count = Field(description="Images that accuracy is measured on; no choice is made on them")
     skipped: Count = Field(description="Files that are not images")
+    chance: Fraction | None = Field(None, description="Share of the most frequent class among the test images")
     test_sha256: str | None = Field(
         None, description="SHA-256 of shape, labels and at most 4,096 evenly spaced images of the test split"
     )
@@ -69,12 +71,13 @@ class DataSummary(Record):
 class RunRecord(Record):
     """`results.json`. Fractions, not percent; unknown is null, never 0; times in ms or s, as keys say."""
 
-    schema_version: Literal[1] = Field(description="Version of this layout")
+    schema_version: Literal[2] = Field(description="Version of this layout")
     run: RunInfo = Field(description="The run itself")
     command: str = Field(description="Command line of the run")
     recipe: RecipeRecord = Field(description="The recipe")
     environment: Environment = Field(description="The machine and its packages")
     data: DataSummary = Field(description="The images")
+    headline: Headline = Field(description="What the run shows, in figures: the first sentence of its report")
     variants: tuple[Variant, ...] = Field(description="One model per stage")
     efficiency: tuple[Savings, ...] = Field(description="Savings of variants, one entry per reference")
     deployment: Deployment | None = Field(
@@ -83,6 +86,9 @@ class RunRecord(Record):
     deployments: tuple[DeploymentFit, ...] = Field((), description="Which variant fits which device")
     training_efficiency: tuple[TrainingEfficiency, ...] = Field(
         (), description="Compute to reach an accuracy on validation"
+    )
+    months: tuple[SavingInMonths, ...] = Field(
+        (), description="Savings and losses in months of the recipe's trend, granted ones only"
     )
     class_changes: tuple[ClassChanges, ...] = Field(
         (), description="Changes by class on the test images, by reference and variant"

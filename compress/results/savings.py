@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from compress.results.base import Count, Fraction, Interval, Number, Record
@@ -29,6 +31,36 @@ class PairedCounts(Record):
     images: Count = Field(description="Test images")
 
 
+class Difference(Record):
+    """Accuracy lost against the reference, on the same test images; all null where the two were not compared."""
+
+    paired: PairedCounts | None = Field(None, description="Discordant test images of reference and variant")
+    accuracy_difference: float | None = Field(
+        None, description="(only_reference - only_variant) / images; positive where the variant is less accurate"
+    )
+    difference_ci95: Interval | None = Field(
+        None, description="Tango's paired 95% score interval of accuracy_difference"
+    )
+    exact_upper_bound: float | None = Field(
+        None, description="Exact upper bound of accuracy_difference, 97.5% one-sided"
+    )
+    relative_error_increase: float | None = Field(
+        None, description="accuracy_difference divided by the error rate of the reference"
+    )
+
+
+class FileSavings(Difference):
+    """One file of a variant against the reference's network in PyTorch, by the file's own predictions."""
+
+    runtime: Runtime
+    path: str | None = Field(description="Path within the folder of the run; null for the network itself in PyTorch")
+    bytes: Count = Field(description="Size of the file, or of the stored weights, in bytes")
+    top1: Fraction | None = Field(description="Top-1 of the file in its runtime; null where it was not run")
+    ci95: Interval | None = Field(description="Wilson 95% score interval of top1")
+    granted: bool = Field(description="Non-inferiority shown within the tolerance on the same test images")
+    reason: str = Field(description="Reason, in one sentence")
+
+
 class Doublings(Record):
     """log2 of the reference's cost divided by the variant's, per cost; side by side and never multiplied."""
 
@@ -39,26 +71,29 @@ class Doublings(Record):
 
 
 class LatencyBasis(Record):
-    """Setting in which the latencies of reference and variant are compared."""
+    """Fastest granted file of the reference and of the variant, at the same batch and threads."""
 
     runtime: Runtime
     precision: Precision
     batch: Batch
     threads: Threads
     resolution: Resolution
+    reference_runtime: str = Field(description="Runtime of the reference")
     reference_precision: str = Field(description="Precision of the reference")
     reference_ms: float = Field(description="Median latency of the reference, milliseconds")
     variant_ms: float = Field(description="Median latency of the variant, milliseconds")
     ratio: float = Field(description="Latency of the reference divided by the variant's")
+    ratio_ci95: Interval | None = Field(None, description="95% interval of the ratio")
 
 
 class EnergyBasis(Record):
-    """Setting in which the energies of reference and variant are compared."""
+    """Granted file of the reference and of the variant with the lowest energy, by the same method and batch."""
 
     runtime: Runtime
     precision: Precision
     batch: Batch
     method: str = Field(description="Source of both energies")
+    reference_runtime: str = Field(description="Runtime of the reference")
     reference_precision: str = Field(description="Precision of the reference")
     reference_j: float = Field(description="Energy of the reference, joules per image")
     variant_j: float = Field(description="Energy of the variant, joules per image")
@@ -83,8 +118,9 @@ class ShareRatio(Record):
     """Lifetime ratio where inference has a given share of the reference's lifetime cost."""
 
     share: Fraction = Field(description="Share of inference")
+    effort: float = Field(description="Extra training of the variant over the reference's lifetime cost")
     ratio: float = Field(description="Lifetime ratio at that share")
-    ceiling: float = Field(description="Lifetime ratio if inference cost nothing")
+    ceiling: float = Field(description="Lifetime ratio if inference cost nothing and the variant no extra training")
 
 
 class Lifetime(Record):
@@ -94,29 +130,30 @@ class Lifetime(Record):
     at_queries: tuple[LifetimeRatio, ...] = Field(description="R at several numbers of queries")
     query_macs: QueryMacs = Field(description="MACs of one query")
     limit: float | None = Field(description="R for infinitely many queries")
-    training: Number = Field(description="Training MACs of the reference")
-    effort: Number = Field(description="Training MACs of the variant on top of the reference's")
+    reference_training: Number = Field(description="Training MACs of the reference")
+    variant_training: Number = Field(
+        description="Training MACs of the variant, the reference's among them where it was made from it"
+    )
     hit_rate: Fraction = Field(description="Share of queries that a response cache serves")
     at_inference_share: ShareRatio | None = Field(None, description="R where the recipe states inference's share")
 
 
-class VariantSavings(Record):
-    """Saving of one variant against the reference."""
+class VariantSavings(Difference):
+    """Saving of one variant against the reference. The difference is that of the networks in PyTorch."""
 
     id: str = Field(description="Id of the variant")
-    granted: bool = Field(description="Non-inferiority shown within the tolerance on the same test images")
+    granted: bool = Field(description="One of its files is granted, and so is every variant that was tested before it")
     reason: str = Field(description="Reason, in one sentence")
-    paired: PairedCounts | None = Field(description="Discordant test images of reference and variant")
-    accuracy_difference: float | None = Field(
-        description="(only_reference - only_variant) / images; positive where the variant is less accurate"
+    files: tuple[FileSavings, ...] = Field(description="Every file, with its own decision")
+    doublings: Doublings = Field(
+        description="Doublings of efficiency: of MACs and bit operations granted or not, else null if not granted"
     )
-    difference_ci95: Interval | None = Field(description="Tango's paired 95% score interval of accuracy_difference")
-    exact_upper_bound: float | None = Field(description="Exact upper bound of accuracy_difference, 97.5% one-sided")
-    doublings: Doublings = Field(description="Doublings of efficiency, granted or not")
-    latency_basis: LatencyBasis | None = Field(description="Setting of the latency that doublings are taken from")
-    energy_basis: EnergyBasis | None = Field(description="Setting of the energy that doublings are taken from")
+    latency_basis: LatencyBasis | None = Field(description="Files and setting of doublings of latency")
+    energy_basis: EnergyBasis | None = Field(description="Files and setting of doublings of energy")
     lifetime: Lifetime | None = Field(description="Lifetime ratio; null where nothing is granted")
-    break_even_queries: float | None = Field(description="Queries after which the saved MACs repay the effort")
+    break_even_queries: float | None = Field(
+        description="Queries, cached ones included, after which the saved MACs repay the extra training"
+    )
     months_of_growth: float | None = Field(
         description="12 x doublings of MACs / log2(growth); null where nothing is granted"
     )
@@ -130,6 +167,7 @@ class Savings(Record):
     trend: Trend = Field(description="Trend that doublings are converted to months with")
     interval_method: str = Field(description="Method of difference_ci95")
     exact_method: str = Field(description="Method of exact_upper_bound")
+    reference_files: tuple[FileSavings, ...] = Field(description="Files of the reference, against its own network")
     variants: tuple[VariantSavings, ...] = Field(description="Every other variant")
 
 
@@ -155,3 +193,12 @@ class TrainingEfficiency(Record):
     with_teacher_pretraining: PretrainingRatio = Field(description="With the teacher's own training in full")
     months_of_growth: float | None = Field(description="12 x doublings / log2(growth)")
     months_of_gap: float | None = Field(description="12 x doublings / (log2(growth) - log2(hardware))")
+
+    @property
+    def bound(self) -> Literal["at least"] | None:
+        """Whether the doublings are only a bound: a baseline that never got there would have taken more."""
+        return "at least" if self.censored and self.doublings is not None else None
+
+    @property
+    def doublings_ci95(self) -> Interval | None:
+        return None

@@ -29,6 +29,7 @@ class VariantMetrics(Record):
     """`metrics.json`, which every stage that makes a variant leaves in the store."""
 
     accuracy: Accuracy = Field(description="Top-1 on the test split")
+    validation: Accuracy | None = absent("Top-1 on the validation split")
     inference: Inference = Field(description="Cost of inference that follows from the network alone")
     training: Ledger = Field(description="Training ledger")
     pruning: Pruning | None = absent("Of a pruned variant")

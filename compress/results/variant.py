@@ -20,6 +20,7 @@ class Variant(Record):
     parent: str | None = Field(None, description="Variant that it was made from")
     stage_key: str | None = Field(None, description="Key of everything that determines it; its folder in the store")
     accuracy: Accuracy = Field(description="Top-1 on the test split")
+    validation: Accuracy | None = Field(None, description="Top-1 on the validation split, on which choices are made")
     published: Published | None = Field(None, description="Accuracy that others published for it")
     inference: MeasuredInference = Field(description="Cost of inference")
     training: Training = Field(description="Cost of making it, its ancestors included")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
@@ -116,19 +115,6 @@ def stored_head(folder: Path) -> nn.Module:
     return head
 
 
-def predict_test(context: StageContext, model: nn.Module, preprocess: Preprocess, label: str) -> Logits:
-    """Compute the logits of the test images, float32 `[images, classes]`, with a progress bar."""
-    model.to(memory_format=torch.channels_last)
-    return predict_split(
-        model,
-        preprocess,
-        context.data.test,
-        BATCH,
-        memory_format=torch.channels_last,
-        progress=f"{label}: test images",
-    )
-
-
 def float_inference(model: nn.Module, preprocess: Preprocess, size: int) -> Inference:
     """Return the inference cost of an FP32 network whose weights take `size` bytes."""
     counted = count(model, preprocess.resolution)
@@ -145,9 +131,10 @@ def float_inference(model: nn.Module, preprocess: Preprocess, size: int) -> Infe
     )
 
 
-def test_accuracy(logits: Logits, labels: NDArray[np.int64]) -> Accuracy:
-    """Return the test accuracy of logits `[images, classes]` with labels `[images]`."""
-    return Accuracy.model_validate(accuracy_record(logits.argmax(1), labels, "test"))
+def split_accuracy(logits: Logits, split: Split, name: str) -> Accuracy:
+    """Return the accuracy of logits `[images, classes]` on a labelled split."""
+    assert split.labels is not None
+    return Accuracy.model_validate(accuracy_record(logits.argmax(1), np.asarray(split.labels), name))
 
 
 def store_network(
@@ -166,26 +153,46 @@ def store_network(
     save_variant(folder, network)
     stored = load_variant(folder)
     size = (folder / "model.safetensors").stat().st_size
-    logits = predict_test(context, stored.model, stored.preprocess, label)
-    store_metrics(context, folder, logits, float_inference(stored.model, stored.preprocess, size), ledger, **details)
+    inference = float_inference(stored.model, stored.preprocess, size)
+    evaluate_and_store(context, label, folder, (stored.model, stored.preprocess), inference, ledger, **details)
 
 
-def store_metrics(
-    context: StageContext, folder: Path, logits: Logits, inference: Inference, ledger: Ledger, **details: object
+def evaluate_and_store(
+    context: StageContext,
+    label: str,
+    folder: Path,
+    classifier: tuple[nn.Module, Preprocess],
+    inference: Inference,
+    ledger: Ledger,
+    **details: object,
 ) -> None:
-    """Write `metrics.json` and `test_logits.npy`.
+    """Evaluate a network on validation and test, and write `metrics.json` and `test_logits.npy`.
 
     Raises:
         CompressError: logits are NaN or infinite.
     """
+    logits = _predict(*classifier, context.data.test, f"{label}: test images")
     if not np.isfinite(logits).all():
         raise CompressError("non-finite logits on the test split; lower the learning rate or check the weights")
-    labels = context.data.test.labels
-    assert labels is not None
+    validation = context.data.validation
     np.save(folder / LOGITS, logits)
-    record = test_accuracy(logits, labels)
-    metrics = VariantMetrics.model_validate({"accuracy": record, "inference": inference, "training": ledger, **details})
+    record = split_accuracy(logits, context.data.test, "test")
+    chosen = _predict(*classifier, validation, f"{label}: validation images") if len(validation) else None
+    metrics = VariantMetrics.model_validate(
+        {
+            "accuracy": record,
+            "validation": None if chosen is None else split_accuracy(chosen, validation, "validation"),
+            "inference": inference,
+            "training": ledger,
+            **details,
+        }
+    )
     metrics.write(folder / METRICS)
     if inference.uncounted_operators:
         say(f"  operators not counted as MACs: {', '.join(inference.uncounted_operators)}")
     say(f"  top-1 on test {record.top1:.2%} ({record.correct} of {record.n})")
+
+
+def _predict(model: nn.Module, preprocess: Preprocess, split: Split, progress: str) -> Logits:
+    model.to(memory_format=torch.channels_last)
+    return predict_split(model, preprocess, split, BATCH, memory_format=torch.channels_last, progress=progress)

@@ -20,6 +20,7 @@ class DistillStage(NetworkStage, Distillation):
 
     starts_from: ClassVar[frozenset[str]] = frozenset({TEACHER})
     lineage: ClassVar[str] = "distilled"
+    remedy: ClassVar[str] = "more epochs, views or unlabelled images, or a larger student"
     tag: ClassVar[str | None] = "knowledge-distillation"
 
     def progress(self) -> str:

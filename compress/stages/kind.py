@@ -43,6 +43,7 @@ class StageKind(StageSection):
         control: Whether it is a control of its parent, which the report compares it with.
         continues_ledger: Whether its training compute includes its parent's.
         lineage: How the variant was made, for the lineage in the report.
+        remedy: What to try where a variant lost much accuracy, for the report.
         tag: Model card tag of variants that went through it.
     """
 
@@ -52,6 +53,7 @@ class StageKind(StageSection):
     control: ClassVar[bool] = False
     continues_ledger: ClassVar[bool] = False
     lineage: ClassVar[str] = ""
+    remedy: ClassVar[str] = ""
     tag: ClassVar[str | None] = None
 
     def progress(self) -> str:

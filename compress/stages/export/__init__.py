@@ -23,8 +23,8 @@ from compress.utils.system import processor
 if TYPE_CHECKING:
     from compress.stages.costs import Cost, CostModel
 
-REVISION = 3
-"""Raised when exported files of the same network change."""
+REVISION = 4
+"""Raised when exported files of the same network, or what is recorded of them, change."""
 SECONDS = 15.0
 """Time to export a variant; it hardly depends on the network."""
 

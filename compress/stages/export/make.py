@@ -17,11 +17,11 @@ from compress.deployment.export import artifact_bytes, export
 from compress.deployment.preprocess import PreprocessFile
 from compress.deployment.runtimes import find_runtime
 from compress.deployment.triton import write_triton
-from compress.measurement.accuracy import agreement, max_abs_diff
+from compress.measurement.accuracy import agreement, bits, max_abs_diff
 from compress.measurement.predict import Logits, Runner, predict_split_in_runtime
 from compress.recipe.stage import QUANTIZED
 from compress.results import ARTIFACTS, Artifact, RuntimeChecks, ValidationCheck
-from compress.stages.context import LOGITS, StageContext, test_accuracy
+from compress.stages.context import LOGITS, StageContext, split_accuracy
 from compress.stages.export import ExportStage
 from compress.stages.planned import PlannedStage
 from compress.utils.checksums import write_sums
@@ -144,8 +144,7 @@ def _evaluate(context: StageContext, runtime: str, path: Path, variant: _Variant
     test = context.data.test
     label = f"{variant.id} in {runtime}: test images"
     logits = predict_split_in_runtime(engine.load(path), variant.preprocess, test, BATCH, progress=label)
-    assert test.labels is not None
-    record = test_accuracy(logits, test.labels)
+    record = split_accuracy(logits, test, "test")
     same = agreement(logits.argmax(1), variant.logits.argmax(1))
     say(f"  {runtime}: top-1 {record.top1:.2%}, agrees with PyTorch on {same:.2%}")
     return Artifact(
@@ -155,6 +154,7 @@ def _evaluate(context: StageContext, runtime: str, path: Path, variant: _Variant
         bytes=artifact_bytes(path),
         top1=record.top1,
         ci95=record.ci95,
+        right=bits(logits.argmax(1) == test.labels),
         top1_agreement=same,
         max_abs_diff=max_abs_diff(logits, variant.logits),
         integer_convs=coverage.integer_convs,

@@ -45,6 +45,7 @@ class PruneStage(StageKind, Channels):
     )
     continues_ledger: ClassVar[bool] = True
     lineage: ClassVar[str] = "pruned"
+    remedy: ClassVar[str] = "a higher `target_macs` or a longer `repair`"
     tag: ClassVar[str | None] = "pruning"
 
     def progress(self) -> str:

@@ -86,6 +86,7 @@ class QuantizeStage(StageKind):
     fit_label: ClassVar[str] = "quantization-aware training"
     continues_ledger: ClassVar[bool] = True
     lineage: ClassVar[str] = "quantized"
+    remedy: ClassVar[str] = "more calibration images, `keep_accuracy`, another method, or quantization-aware training"
     tag: ClassVar[str | None] = "quantization"
 
     @property

@@ -21,7 +21,7 @@ from compress.quantization.ptq import quantize
 from compress.quantization.serialize import save_quantized
 from compress.registry import quantizer
 from compress.results import Inference, LayerWidths, Ledger, Quantization
-from compress.stages.context import BATCH, StageContext, predict_test, store_metrics
+from compress.stages.context import BATCH, StageContext, evaluate_and_store
 from compress.stages.planned import PlannedStage
 from compress.stages.quantize import QuantizeStage
 from compress.stages.quantize.qat import train_aware
@@ -163,8 +163,8 @@ def _store(
         quantized_convs=quantized.convolutions[0],
         total_convs=quantized.convolutions[1],
     )
-    logits = predict_test(context, quantized.network, preprocess, planned.id)
-    store_metrics(context, folder, logits, inference, ledger, quantization=record)
+    classifier = quantized.network, preprocess
+    evaluate_and_store(context, planned.id, folder, classifier, inference, ledger, quantization=record)
 
 
 def _calibration_images(context: StageContext, stage: QuantizeStage) -> list[np.ndarray]:

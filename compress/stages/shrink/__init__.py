@@ -36,6 +36,7 @@ class ShrinkStage(StageKind):
     )
     control: ClassVar[bool] = True
     lineage: ClassVar[str] = "trained from scratch at the same reduced width"
+    remedy: ClassVar[str] = "more epochs"
 
     def progress(self) -> str:
         return f"training the control of {self.from_}"

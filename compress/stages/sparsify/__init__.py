@@ -42,6 +42,7 @@ class SparsifyStage(StageKind):
     )
     continues_ledger: ClassVar[bool] = True
     lineage: ClassVar[str] = "weights set to zero"
+    remedy: ClassVar[str] = "a lower sparsity or longer training"
     tag: ClassVar[str | None] = "sparsity"
 
     @property

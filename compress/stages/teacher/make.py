@@ -16,7 +16,7 @@ from compress.models.probe import fit_probe
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.models import OpenClipTeacher
 from compress.results import Ledger
-from compress.stages.context import StageContext, float_inference, predict_test, store_metrics
+from compress.stages.context import StageContext, evaluate_and_store, float_inference
 from compress.stages.planned import PlannedStage
 from compress.stages.teacher import TeacherStage
 from compress.training.teacher_cache import embed_views
@@ -35,9 +35,9 @@ def make_teacher(context: StageContext, planned: PlannedStage, folder: Path) -> 
         save_file(loaded.head.state_dict(), folder / "head.safetensors")
     model = loaded.classifier()
     fast = fuse_layers(model.to(memory_format=torch.channels_last), loaded.preprocess.resolution)
-    logits = predict_test(context, fast, loaded.preprocess, planned.id)
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    store_metrics(context, folder, logits, float_inference(model, loaded.preprocess, size), ledger)
+    inference = float_inference(model, loaded.preprocess, size)
+    evaluate_and_store(context, planned.id, folder, (fast, loaded.preprocess), inference, ledger)
 
 
 def _fit_head(

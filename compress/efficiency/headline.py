@@ -1,0 +1,173 @@
+"""The result of a run in figures: what the first sentence of its report says, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import log2
+
+from compress.efficiency.doublings import months_of_gap, months_of_growth
+from compress.results.deployment import DeviceProfile
+from compress.results.headline import Headline, HeadlineFile, InferenceMonths, LifetimeMonths, TrainingMonths
+from compress.results.savings import FileSavings, Savings, TrainingEfficiency, Trend, VariantSavings
+from compress.results.variant import Variant
+
+QUERIES = 10**9
+"""Queries of the lifetime where the recipe names no deployment."""
+
+
+def headline(
+    variants: Sequence[Variant],
+    efficiency: Sequence[Savings],
+    training: Sequence[TrainingEfficiency],
+    deployment: DeviceProfile | None = None,
+) -> Headline:
+    """Find the first reference that a cheaper variant is granted against, and what that variant saves.
+
+    Args:
+        variants: All variants of the run.
+        efficiency: Savings by reference, in the recipe's order.
+        training: Compute to reach an accuracy.
+        deployment: Names the queries over the lifetime.
+    """
+    by_id = {variant.id: variant for variant in variants}
+    compared = [savings for savings in efficiency if savings.variants]
+    if not compared:
+        return Headline(granted=False, reference=None, variant=None, tolerance=None)
+    for savings in compared:
+        if best := _cheapest(savings.variants, granted=True):
+            return _granted(savings, best, by_id, training, deployment)
+    first = compared[0]
+    refused = _cheapest(first.variants, granted=False)
+    if refused is None:
+        return Headline(granted=False, reference=first.reference, variant=None, tolerance=first.tolerance)
+    return Headline(
+        granted=False,
+        reference=first.reference,
+        variant=refused.id,
+        tolerance=first.tolerance,
+        images=refused.paired.images if refused.paired else None,
+        loss=refused.accuracy_difference,
+        loss_ci95=refused.difference_ci95,
+        reason=refused.reason,
+        inference=_inference(refused, first.trend),
+    )
+
+
+def is_saving(variant: VariantSavings) -> bool:
+    """Whether a variant is as accurate as the reference *and* cheaper in MACs or bit operations."""
+    return variant.granted and max(_saved(variant)) > 0
+
+
+def named_file(variant: VariantSavings) -> FileSavings | None:
+    """Return the granted file to deploy: the one that latency is from, else the first; None where none is granted."""
+    files = [file for file in variant.files if file.granted]
+    fastest = variant.latency_basis.runtime if variant.latency_basis else None
+    return next((file for file in files if file.runtime == fastest), files[0] if files else None)
+
+
+def _cheapest(variants: Iterable[VariantSavings], granted: bool) -> VariantSavings | None:
+    """The variant that saves the most bit operations (then MACs), among the granted or the refused ones."""
+    cheaper = [v for v in variants if v.granted is granted and max(_saved(v)) > 0]
+    return max(cheaper, key=_saved, default=None)
+
+
+def _saved(variant: VariantSavings) -> tuple[float, float]:
+    return variant.doublings.bit_operations or 0.0, variant.doublings.macs or 0.0
+
+
+def _granted(
+    savings: Savings,
+    best: VariantSavings,
+    by_id: dict[str, Variant],
+    training: Sequence[TrainingEfficiency],
+    deployment: DeviceProfile | None,
+) -> Headline:
+    file, trend = named_file(best), savings.trend
+    assert file and file.paired
+    return Headline(
+        granted=True,
+        reference=savings.reference,
+        variant=best.id,
+        tolerance=savings.tolerance,
+        images=file.paired.images,
+        loss=file.accuracy_difference,
+        loss_ci95=file.difference_ci95,
+        file=_file(file, best, by_id[best.id]),
+        inference=_inference(best, trend),
+        training=_training(by_id[savings.reference], by_id[best.id], training, trend),
+        life=_life(best, trend, deployment),
+    )
+
+
+def _file(file: FileSavings, best: VariantSavings, variant: Variant) -> HeadlineFile:
+    basis = best.latency_basis
+    assert file.top1 is not None and file.ci95
+    return HeadlineFile(
+        runtime=file.runtime,
+        path=file.path,
+        precision=basis.precision if basis else _precision(variant),
+        bytes=file.bytes,
+        top1=file.top1,
+        ci95=file.ci95,
+        batch=basis.batch if basis else None,
+        ms_per_image=basis.variant_ms / basis.batch if basis else None,
+    )
+
+
+def _precision(variant: Variant) -> str:
+    bits = variant.inference.weight_bits
+    return "fp32" if bits == 32 else f"int{bits}"
+
+
+def _inference(variant: VariantSavings, trend: Trend) -> InferenceMonths:
+    saved, basis, months = variant.doublings, variant.latency_basis, variant.months_of_growth
+    ends = trend.growth_ci90
+    between = sorted(months_of_growth(saved.macs, end) or 0.0 for end in ends) if ends and months is not None else None
+    return InferenceMonths(
+        macs=saved.macs,
+        bit_operations=saved.bit_operations,
+        months=months,
+        months_ci90=(between[0], between[1]) if between else None,
+        latency=saved.latency,
+        latency_ci95=(log2(basis.ratio_ci95[0]), log2(basis.ratio_ci95[1])) if basis and basis.ratio_ci95 else None,
+        latency_batch=basis.batch if basis else None,
+        reference_runtime=basis.reference_runtime if basis else None,
+    )
+
+
+def _training(
+    reference: Variant, variant: Variant, pairs: Sequence[TrainingEfficiency], trend: Trend
+) -> TrainingMonths | None:
+    """t against the reference: by the curves where they were compared, else by what was spent on each.
+
+    The two are as accurate as each other, so that the ratio of what was spent is one at equal accuracy.
+    """
+    own = [pair for pair in pairs if (pair.baseline, pair.variant) == (reference.id, variant.id) and not pair.chosen]
+    if own:
+        t, bound, ends = own[0].doublings, own[0].bound, own[0].doublings_ci95
+    elif reference.training.macs and variant.training.macs:
+        t, bound, ends = log2(reference.training.macs / variant.training.macs), None, None
+    else:
+        return None
+    return TrainingMonths(
+        against=reference.id,
+        doublings=t,
+        bound=bound,
+        ci95=ends,
+        months_of_growth=months_of_growth(t, trend.growth),
+        months_of_gap=months_of_gap(t, trend.growth, trend.hardware) if trend.hardware < trend.growth else None,
+    )
+
+
+def _life(best: VariantSavings, trend: Trend, deployment: DeviceProfile | None) -> LifetimeMonths | None:
+    queries = deployment.queries if deployment and deployment.queries else QUERIES
+    at = best.lifetime.at_queries if best.lifetime else ()
+    found = next((log2(point.ratio) for point in at if point.queries == queries), None)
+    if found is None:
+        return None
+    return LifetimeMonths(
+        queries=queries,
+        doublings=found,
+        months=months_of_growth(found, trend.growth),
+        break_even=best.break_even_queries,
+    )

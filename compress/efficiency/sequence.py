@@ -1,0 +1,67 @@
+"""Order in which variants are tested, so that several tests together grant wrongly no more often than one.
+
+A fixed sequence from the dearest to the cheapest stops at the first refusal, and each test in it may use the whole
+error rate (Westfall and Krishen, Journal of Statistical Planning and Inference 99, 2001). The sequence is fixed by
+costs and by accuracy on validation, and never by the test images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from compress.efficiency.intervals import Grant
+from compress.results.variant import Variant
+
+
+def cost(variant: Variant) -> tuple[float, float]:
+    """MACs, then bit operations, to sort by; 0 stands for not counted and sorts last."""
+    return variant.inference.macs or float("inf"), variant.inference.bit_operations or float("inf")
+
+
+def is_cheaper(variant: Variant, reference: Variant) -> bool:
+    """Whether a variant takes fewer MACs or fewer bit operations than the reference."""
+    return any(own < base for own, base in zip(cost(variant), cost(reference), strict=True))
+
+
+def in_sequence(reference: Variant, variants: Sequence[Variant], own: Mapping[str, Grant]) -> dict[str, Grant]:
+    """Decide which variants are granted when all are tested against one reference.
+
+    Of variants of the same cost, only the one that is the most accurate on validation is tested; without its accuracy
+    there, the last. Controls save nothing and are not tested. A variant that is no cheaper claims no saving, and keeps
+    the decision of its own test.
+
+    Args:
+        reference: The reference.
+        variants: All other variants.
+        own: Decision of each variant's test by itself, by id.
+
+    Returns:
+        Decisions by id.
+    """
+    decisions, refused = dict(own), None
+    candidates: dict[tuple[float, float], Variant] = {}
+    for variant in variants:
+        if not is_cheaper(variant, reference):
+            continue
+        if variant.control:
+            decisions[variant.id] = Grant(False, f"not tested: it is a control of {variant.control.of}")
+            continue
+        rival = candidates.get(cost(variant))
+        if rival is None or _validation(variant) >= _validation(rival):
+            candidates[cost(variant)] = variant
+    for variant in sorted(candidates.values(), key=cost, reverse=True):
+        if refused:
+            reason = f"not tested, because {refused}, which is dearer, is not shown to be as accurate"
+            decisions[variant.id] = Grant(False, reason)
+        elif not own[variant.id].granted:
+            refused = variant.id
+    for variant in variants:
+        best = candidates.get(cost(variant))
+        if best and best.id != variant.id and not variant.control:
+            reason = f"not tested: {best.id} costs the same and is no less accurate on validation"
+            decisions[variant.id] = Grant(False, reason)
+    return decisions
+
+
+def _validation(variant: Variant) -> float:
+    return variant.validation.top1 if variant.validation else 0.0

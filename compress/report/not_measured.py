@@ -1,0 +1,45 @@
+"""What a run does not know, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from compress.report import energy
+from compress.report import formats as f
+from compress.results import RunRecord, Variant
+
+_MEASURES: tuple[tuple[str, Callable[[Variant], object]], ...] = (
+    ("Latency", lambda v: v.inference.latency or None),
+    ("Peak memory", lambda v: v.inference.peak_memory_bytes),
+    ("Energy of inference", lambda v: v.inference.energy_j.value),
+    ("Energy of training", lambda v: v.training.energy_j.value),
+)
+
+
+def not_measured(record: RunRecord) -> list[str]:
+    """List what the run does not know, in sentences: every null that could be mistaken for 0."""
+    variants, lines = record.variants, []
+    for name, measured in _MEASURES:
+        missing = [variant.id for variant in variants if measured(variant) is None]
+        if missing:
+            lines.append(f"{name} of {'any variant' if len(missing) == len(variants) else f.names(missing)}.")
+    if guessed := f.names(variant.id for variant in variants if energy.is_estimated(variant)):
+        why = "estimated from a stated power, so its doublings are those of latency"
+        lines.append(f"Energy of inference of {guessed}: {why}.")
+    for variant in variants:
+        for artifact in variant.artifacts:
+            if artifact.top1 is None:
+                why = f" ({f.plain(artifact.not_run)})" if artifact.not_run else ""
+                lines.append(f"Accuracy of {f.plain(variant.id)} in {f.plain(artifact.runtime)}{why}.")
+    if any(pair.with_teacher_pretraining.ratio is None for pair in record.training_efficiency):
+        lines.append("Compute of the teacher's own pre-training, which training efficiency therefore leaves out.")
+    lines += [
+        f"{f.plain(variant.id)} against {f.plain(savings.reference)} on the same images."
+        for savings in record.efficiency
+        for variant in savings.variants
+        if variant.accuracy_difference is None
+    ]
+    if variants:
+        machine = " and ".join(f.plain(name) for name in (record.environment.cpu, record.environment.gpu) if name)
+        lines.append(f"Any other device: time, memory and energy are those of {machine}.")
+    return lines

@@ -1,0 +1,88 @@
+"""The result of a run in figures, from which its first sentence is made."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from compress.results.base import Count, Fraction, Interval, Number, Record
+from compress.results.inference import Batch, Precision, Runtime
+
+Bound = Literal["at least", "at most"]
+"""A doubling that is only known to be no smaller, or no larger."""
+
+
+class HeadlineFile(Record):
+    """The file that the sentence is about: of the granted files of the variant, the fastest."""
+
+    runtime: Runtime
+    path: str | None = Field(description="Path within the folder of the run; null for the network itself in PyTorch")
+    precision: Precision
+    bytes: Count = Field(description="Size of the file in bytes")
+    top1: Fraction = Field(description="Top-1 of the file in its runtime")
+    ci95: Interval = Field(description="Wilson 95% score interval of top1")
+    batch: Batch | None = Field(None, description="Batch size of ms_per_image")
+    ms_per_image: float | None = Field(None, description="Median latency of a batch divided by its images")
+
+
+class InferenceMonths(Record):
+    """k: doublings of inference compute at tested equal accuracy, and their months of growth."""
+
+    macs: float | None = Field(description="k, doublings in MACs per image")
+    bit_operations: float | None = Field(description="Doublings in bit operations per image")
+    months: float | None = Field(description="12 k / log2(growth); null where the trend does not hold")
+    months_ci90: Interval | None = Field(None, description="Its interval from growth_ci90 of the trend")
+    latency: float | None = Field(None, description="Doublings in measured time: best granted file against best")
+    latency_ci95: Interval | None = Field(None, description="Its 95% interval")
+    latency_batch: Batch | None = Field(None, description="Batch size of both")
+    reference_runtime: str | None = Field(None, description="Runtime of the reference's file")
+
+
+class TrainingMonths(Record):
+    """t: doublings of training compute, negative where making the variant took more; and their months."""
+
+    against: str = Field(description="Variant whose training compute is compared")
+    doublings: float | None = Field(description="t = log2(training compute of that variant / of this one)")
+    bound: Bound | None = Field(None, description="Whether t is only a bound")
+    ci95: Interval | None = Field(None, description="95% interval of t; null where it is a ratio of two ledgers")
+    months_of_growth: float | None = Field(description="12 t / log2(growth)")
+    months_of_gap: float | None = Field(description="12 t / (log2(growth) - log2(hardware))")
+
+
+class LifetimeMonths(Record):
+    """Training and inference together over Q queries."""
+
+    queries: Number = Field(description="Q, queries over the lifetime")
+    doublings: float = Field(description="log2 of the lifetime ratio R(Q)")
+    months: float | None = Field(description="12 x doublings / log2(growth)")
+    break_even: float | None = Field(description="Queries after which the variant has cost less")
+
+
+class Headline(Record):
+    """What the run shows against the first reference that a cheaper variant is granted against."""
+
+    granted: bool = Field(description="Whether a saving is granted; otherwise variant is the one that saves the most")
+    reference: str | None = Field(description="Reference of the savings; null where nothing was compared")
+    variant: str | None = Field(description="Cheapest granted variant; null where none is cheaper than the reference")
+    tolerance: Fraction | None = Field(description="Loss of accuracy that counts as equal")
+    images: Count | None = Field(None, description="Test images that the two were compared on")
+    loss: float | None = Field(None, description="Accuracy that the file lost against the reference; a fraction")
+    loss_ci95: Interval | None = Field(None, description="Tango's paired 95% score interval of loss")
+    reason: str | None = Field(None, description="Why nothing is granted")
+    file: HeadlineFile | None = None
+    inference: InferenceMonths | None = None
+    training: TrainingMonths | None = Field(None, description="Null where the reference's training is not stated")
+    life: LifetimeMonths | None = None
+
+
+class SavingInMonths(Record):
+    """A saving or a loss of the run, and its months by one trend."""
+
+    of: Literal["inference", "training"] = Field(description="Compute that is saved or lost")
+    variant: str = Field(description="Id of the variant")
+    against: str = Field(description="Id of the variant that it is counted against")
+    doublings: float = Field(description="Doublings; negative for a loss")
+    bound: Bound | None = Field(None, description="Whether they are only a bound")
+    months_of_growth: float | None = Field(description="12 x doublings / log2(growth); null for a bound on a loss")
+    months_of_gap: float | None = Field(description="The same of the gap; null for inference, which offsets none")
