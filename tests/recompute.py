@@ -9,6 +9,7 @@ from scipy import optimize, stats
 
 from compress.results import (
     ClassChanges,
+    Difference,
     Disagreements,
     RunRecord,
     Savings,
@@ -26,14 +27,16 @@ def recompute(results: RunRecord) -> int:
     """Check what is derived in `results` against what it is derived from, and return the number of figures checked."""
     by_id, trend = {variant.id: variant for variant in results.variants}, results.efficiency[0].trend
     checked = sum(_accuracy(variant) + _ledger(variant) for variant in by_id.values())
+    hit_rate = results.deployment.profile.hit_rate if results.deployment else 0.0
     for entry in results.efficiency:
         for record in entry.variants:
             checked += _saving(record, entry, by_id, trend)
+            checked += _life(record, by_id[entry.reference], by_id[record.id], hit_rate)
     for pair in results.training_efficiency:
         checked += _training(pair, by_id, trend)
     for change in results.class_changes:
         checked += _classes(change, by_id)
-    return checked + _disagreements(results.disagreements, by_id)
+    return checked + _headline(results, by_id) + _disagreements(results.disagreements, by_id)
 
 
 def same(found: float | None, expected: float | None) -> int:
@@ -55,8 +58,11 @@ def _accuracy(variant: Variant) -> int:
 
 def _right(variant: Variant) -> str:
     """A character per image of the test split: 1 where the variant is right."""
-    digits = "".join(f"{int(digit, 16):04b}" for digit in variant.accuracy.right or "")
-    n = variant.accuracy.n
+    return _bits(variant.accuracy.right, variant.accuracy.n)
+
+
+def _bits(right: str | None, n: int) -> str:
+    digits = "".join(f"{int(digit, 16):04b}" for digit in right or "")
     assert len(digits) - n in range(8) and "1" not in digits[n:]
     return digits[:n]
 
@@ -109,22 +115,56 @@ def _ledger(variant: Variant) -> int:
 def _saving(record: VariantSavings, entry: Savings, by_id: Variants, trend: Trend) -> int:
     reference, variant = by_id[entry.reference], by_id[record.id]
     theirs, ours = reference.inference, variant.inference
-    assert record.paired is not None and record.difference_ci95 is not None
-    b, c, n = record.paired.only_reference, record.paired.only_variant, record.paired.images
-    assert b - c == reference.accuracy.correct - variant.accuracy.correct
-    assert (b, c) == _discordant(reference, variant)
-    checked = same(record.accuracy_difference, (b - c) / n)
-    low, high = -tango_upper(c, b, n), tango_upper(b, c, n)
-    checked += same(record.difference_ci95[0], low) + same(record.difference_ci95[1], high)
-    checked += same(record.exact_upper_bound, _share(b, n, 1 - 0.0125, 1) - _share(c, n, 0.0125, 0))
-    assert record.granted == (high <= entry.tolerance and n >= 30)
+    checked = _difference(record, reference, variant.accuracy.right)
+    for file in record.files:
+        artifact = next((each for each in variant.artifacts if each.path == file.path), None)
+        right = artifact.right if artifact else variant.accuracy.right
+        checked += _difference(file, reference, right)
+        upper = file.difference_ci95[1] if file.difference_ci95 else 1
+        assert file.granted == (upper <= entry.tolerance and reference.accuracy.n >= 30)
+    assert not record.granted or any(file.granted for file in record.files)
     saved = record.doublings
     checked += same(saved.macs, math.log2(theirs.macs / ours.macs))
     checked += same(saved.bit_operations, math.log2(theirs.bit_operations / ours.bit_operations))
-    checked += same(saved.latency, math.log2(record.latency_basis.ratio) if record.latency_basis else None)
+    checked += _latency(record, entry, reference, variant)
     months = 12 * math.log(theirs.macs / ours.macs) / math.log(trend.growth) if record.granted else None
-    checked += same(record.months_of_growth, months)
-    return checked + _life(record, reference, variant, by_id)
+    return checked + same(record.months_of_growth, months)
+
+
+def _difference(record: Difference, reference: Variant, right: str | None) -> int:
+    """The paired difference of one file, from the bits."""
+    if right is None:
+        assert record.paired is record.accuracy_difference is None
+        return 0
+    assert record.paired and record.difference_ci95
+    pairs = list(
+        zip(_bits(reference.accuracy.right, reference.accuracy.n), _bits(right, reference.accuracy.n), strict=True)
+    )
+    b, c, n = pairs.count(("1", "0")), pairs.count(("0", "1")), len(pairs)
+    assert (record.paired.only_reference, record.paired.only_variant, record.paired.images) == (b, c, n)
+    checked = same(record.accuracy_difference, (b - c) / n)
+    low, high = -tango_upper(c, b, n), tango_upper(b, c, n)
+    checked += same(record.difference_ci95[0], low) + same(record.difference_ci95[1], high)
+    errors = n - reference.accuracy.correct
+    checked += same(record.relative_error_increase, (b - c) / errors if errors else None)
+    return checked + same(record.exact_upper_bound, _share(b, n, 1 - 0.0125, 1) - _share(c, n, 0.0125, 0))
+
+
+def _latency(record: VariantSavings, entry: Savings, reference: Variant, variant: Variant) -> int:
+    """Best granted file against best granted file, at the largest common batch."""
+    theirs = {file.runtime for file in entry.reference_files if file.granted}
+    ours = {file.runtime for file in record.files if file.granted and record.granted}
+    batches = {row.batch for row in variant.inference.latency} & {row.batch for row in reference.inference.latency}
+    ratio = None
+    if batches and theirs and ours:
+        base, own = (
+            [row.p50_ms for row in each.inference.latency if row.batch == max(batches) and row.runtime in granted]
+            for each, granted in ((reference, theirs), (variant, ours))
+        )
+        ratio = min(base) / min(own) if base and own else None
+    basis = record.latency_basis
+    checked = same(basis.ratio if basis else None, ratio)
+    return checked + same(record.doublings.latency, None if ratio is None else math.log2(ratio))
 
 
 def _share(k: int, n: int, level: float, more: int) -> float:
@@ -134,24 +174,47 @@ def _share(k: int, n: int, level: float, more: int) -> float:
     return float(stats.beta.ppf(level, k + more, n - k + 1 - more))
 
 
-def _life(record: VariantSavings, reference: Variant, variant: Variant, by_id: Variants) -> int:
-    c_b, c_c, made = reference.inference.macs, variant.inference.macs, reference.training.macs
-    line, at = [], variant
-    while at.kind in ("prune", "sparsify", "quantize"):
-        at = by_id[str(at.parent)]
-        line.append(at.id)
-    effort = variant.training.macs - (made if reference.id in line else 0)
-    breaks = None if c_b <= c_c else effort / (c_b - c_c)
+def _life(record: VariantSavings, reference: Variant, variant: Variant, hit_rate: float) -> int:
+    c_b, c_v = reference.inference.macs, variant.inference.macs
+    made_b, made_v = reference.training.macs, variant.training.macs
+    breaks = None if c_b <= c_v else max(0, made_v - made_b) / ((c_b - c_v) * (1 - hit_rate))
     checked = same(record.break_even_queries, breaks)
     life = record.lifetime
     if life is None:
         return checked
     for point in life.at_queries:
-        q = point.queries * (1 - life.hit_rate)
-        checked += same(point.ratio, (made + q * c_b) / (made + effort + q * c_c))
+        q = point.queries * (1 - hit_rate)
+        checked += same(point.ratio, (made_b + q * c_b) / (made_v + q * c_v))
     if breaks:  # where the two lives cost the same
-        assert made + breaks * c_b == pytest.approx(made + effort + breaks * c_c)
-    return checked + same(life.limit, c_b / c_c)
+        q = breaks * (1 - hit_rate)
+        assert made_b + q * c_b == pytest.approx(made_v + q * c_v)
+    return checked + same(life.limit, c_b / c_v)
+
+
+def _headline(results: RunRecord, by_id: Variants) -> int:
+    """The headline is about a granted file of a granted variant, with the figures of that file."""
+    first = results.headline
+    if not first.granted:
+        assert not any(v.granted and _cheaper(v) for each in results.efficiency for v in each.variants)
+        return 1
+    entry = next(each for each in results.efficiency if each.reference == first.reference)
+    record = next(each for each in entry.variants if each.id == first.variant)
+    assert first.file and first.inference
+    file = next(each for each in record.files if each.path == first.file.path)
+    assert record.granted and file.granted and file.difference_ci95 and first.tolerance == entry.tolerance
+    assert file.difference_ci95[1] <= entry.tolerance
+    checked = same(first.loss, file.accuracy_difference) + same(first.inference.macs, record.doublings.macs)
+    theirs, ours = by_id[entry.reference].training.macs, by_id[record.id].training.macs
+    if first.training and first.training.ci95 is None and first.training.bound is None:
+        checked += same(first.training.doublings, math.log2(theirs / ours))
+    if first.life:
+        point = next(at for at in record.lifetime.at_queries if at.queries == first.life.queries)  # type: ignore[union-attr]
+        checked += same(first.life.doublings, math.log2(point.ratio))
+    return checked
+
+
+def _cheaper(record: VariantSavings) -> bool:
+    return max(record.doublings.macs or 0, record.doublings.bit_operations or 0) > 0
 
 
 def _training(pair: TrainingEfficiency, by_id: Variants, trend: Trend) -> int:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from compress.data.prepared import ImageData, Split
+from compress.efficiency.headline import headline
 from compress.efficiency.intervals import wilson
+from compress.efficiency.months import savings_in_months
 from compress.efficiency.savings import savings
 from compress.efficiency.training import training_efficiency
-from compress.pipeline.predictions import Predictions, bits, class_changes, digest_of, disagreements
+from compress.measurement.accuracy import bits
+from compress.pipeline.predictions import Predictions, class_changes, digest_of, disagreements
 from compress.results import (
     Accuracy,
     Artifact,
@@ -34,8 +37,6 @@ from compress.results import (
     Variant,
 )
 
-Paired = Mapping[str, tuple[int, int, int]]
-
 TREND = Trend(
     name="epoch-fp32",
     growth=4.1,
@@ -44,6 +45,7 @@ TREND = Trend(
     source="Hobbhahn, Heim and Aydos, Trends in Machine Learning Hardware, Epoch AI (2023)",
 )
 N = 2500
+BILLION = 10**9
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # id, kind, parent, correct, MACs, bits, params, bytes, times as fast
 ROWS: tuple[tuple[str, str, str | None, int, int, int, int, int, float], ...] = (
@@ -130,10 +132,28 @@ def variant(id: str, kind: str = "train", **changes: Any) -> Variant:
     return Variant(id=id, kind=kind, **{**values, **changes})
 
 
-def savings_of(results: dict[str, Any], reference: str, paired: Paired) -> dict[str, Any]:
+def right(correct: int, lost: int = 0, gained: int = 0, n: int = N) -> str:
+    """One bit per image: what a reference with the first `correct` images right loses and gains."""
+    found = np.arange(n) < correct
+    found[:lost], found[n - gained :] = False, True
+    return bits(found)
+
+
+def savings_of(results: dict[str, Any], reference: str, tolerance: float = 0.02) -> dict[str, Any]:
     """An entry of `efficiency` for the variants of plain results, as plain data."""
     variants = [Variant.model_validate(one) for one in results["variants"]]
-    return savings(variants, reference, 0.02, TREND, paired).model_dump(mode="json")
+    return savings(variants, reference, tolerance, TREND).model_dump(mode="json")
+
+
+def derive(results: dict[str, Any]) -> RunRecord:
+    """The record of plain results, with its headline and months computed again."""
+    record = RunRecord.model_validate(results)
+    return record.model_copy(
+        update={
+            "headline": headline(record.variants, record.efficiency, record.training_efficiency),
+            "months": savings_in_months(record.efficiency, record.training_efficiency, TREND.growth, TREND.hardware),
+        }
+    )
 
 
 def example() -> dict[str, Any]:
@@ -146,8 +166,10 @@ def example_record() -> RunRecord:
     """The quickstart as it could come out: nothing is granted against the teacher, much against `distilled`."""
     found = predictions()
     variants = [_variant(*row, right=bits(found.correct[row[0]])) for row in ROWS]
+    saved = [savings(variants, reference, 0.02, TREND) for reference in PAIRED]
+    training = training_efficiency(variants, TREND)
     return RunRecord(
-        schema_version=1,
+        schema_version=2,
         run=RunInfo(
             id="2026-11-23T13-20-04-9f2c",
             started="2026-11-23T13:20:04Z",
@@ -174,11 +196,14 @@ def example_record() -> RunRecord:
             validation=500,
             test=N,
             skipped=0,
+            chance=0.1,
             test_sha256=digest_of(found.data.test),
         ),
         variants=tuple(variants),
-        efficiency=tuple(savings(variants, reference, 0.02, TREND, paired) for reference, paired in PAIRED.items()),
-        training_efficiency=training_efficiency(variants, TREND),
+        headline=headline(variants, saved, training),
+        efficiency=tuple(saved),
+        training_efficiency=training,
+        months=savings_in_months(saved, training, TREND.growth, TREND.hardware),
         class_changes=tuple(change for reference in PAIRED for change in class_changes(found, reference)),
         disagreements=disagreements(found, "teacher", "int8"),
     )
@@ -233,7 +258,7 @@ def _variant(
         training=training(
             total, [(total * i // 10, final * (1 - 0.6**i)) for i in points], parts, wall_s=140.0 if parts else 0.0
         ),
-        artifacts=_artifacts(id, bits, final, size),
+        artifacts=_artifacts(id, bits, final, size, right),
     )
 
 
@@ -254,7 +279,7 @@ def _latency(id: str, bits: int, faster: float) -> list[LatencyRow]:
     ]
 
 
-def _artifacts(id: str, bits: int, top1: float, size: int) -> tuple[Artifact, ...]:
+def _artifacts(id: str, bits: int, top1: float, size: int, right: str) -> tuple[Artifact, ...]:
     if id == "teacher":
         return ()
     files = {
@@ -268,6 +293,8 @@ def _artifacts(id: str, bits: int, top1: float, size: int) -> tuple[Artifact, ..
             path=f"artifacts/{id}/{runtime}/{name}",
             bytes=size,
             top1=top1,
+            ci95=wilson(round(top1 * N), N),
+            right=right,
             top1_agreement=0.9964 if bits == 8 else 1.0,
             integer_macs_share=share if bits == 8 else 0.0,
             max_abs_diff=0.31 if bits == 8 else 3.1e-6,

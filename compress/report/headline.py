@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from compress.report import formats as f
 from compress.results import Headline, InferenceMonths, LifetimeMonths, RunRecord, TrainingMonths, Trend
 
@@ -89,7 +91,8 @@ def _months(saved: InferenceMonths, trend: Trend) -> str:
         return ""
     ends = saved.months_ci90
     between = f" [{ends[0]:.1f} to {ends[1]:.1f}]" if ends else ""
-    return f": {f.months(saved.months).lstrip('+')} months{between} of the growth of {trend.growth:g} times a year"
+    months = f"{f.months(saved.months).lstrip('+')} months{between}"
+    return f": {months} of the {trend.growth:g}x-a-year growth of training compute"
 
 
 def _training(training: TrainingMonths | None, reference: str) -> str:
@@ -129,9 +132,17 @@ def _life(life: LifetimeMonths | None, training: TrainingMonths | None) -> str:
     what = "both together save" if training else "it saves"
     if life.doublings < 0:
         what = "both together cost" if training else "it costs"
-    total = f"Over {f.queries(life.queries)} images {what} {abs(life.doublings):.2f} doublings"
+    total = f"Over {_images(life.queries)} images {what} {abs(life.doublings):.2f} doublings"
     if life.break_even is None:
         return f"{total}; its training is never paid back."
     if life.break_even == 0:
         return f"{total}, from the first image on."
-    return f"{total}; it pays off after {f.queries(life.break_even)} images."
+    return f"{total}; it pays off after {_images(life.break_even)}."
+
+
+def _images(number: float) -> str:
+    """10⁹ for a power of ten, else three digits: 246,000."""
+    power = round(math.log10(number)) if number >= 1 else 0
+    if power >= 6 and number == 10**power:
+        return "10" + str(power).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{float(f'{math.ceil(number):.3g}'):,.0f}"

@@ -51,11 +51,18 @@ def _exact_bound(variant: VariantSavings) -> str:
     return f.UNKNOWN if share is None else f"{100 * share:.1f} points".replace("-", "−")
 
 
+def _more_errors(variant: VariantSavings) -> str:
+    """+3.1%: by how much the error rate is higher."""
+    share = variant.relative_error_increase
+    return f.UNKNOWN if share is None else f"{100 * share:+.1f}%".replace("-", "−")
+
+
 COLUMNS: tuple[Column[VariantSavings], ...] = (
     Column("variant", lambda v: f.plain(v.id), False),
     Column("granted", grant_label, False),
     Column("accuracy lost (95% interval)", lambda v: f.points(v.accuracy_difference, v.difference_ci95)),
     Column("exact upper bound", _exact_bound),
+    Column("errors", _more_errors),
     Column("doublings, MACs", lambda v: f.signed(v.doublings.macs)),
     Column("bit operations", lambda v: f.signed(v.doublings.bit_operations)),
     Column("latency", lambda v: f.signed(v.doublings.latency)),
@@ -79,8 +86,10 @@ def savings_section(savings: Savings, chart: Callable[[], str | None]) -> Saving
         f"loss: {f.plain(savings.exact_method)}). A doubling is log2 of the reference's cost over the variant's; the "
         "columns are alternatives and do not multiply. Doublings of a variant that is not granted are at another "
         "accuracy, so they are not a saving. Months of growth are the time in which training compute grows by the "
-        f"doublings of MACs, at a factor of {trend.growth:g} per year ({f.plain(trend.name)}). Break-even: queries "
-        "after which the saved MACs have repaid the variant's training."
+        f"doublings of MACs, at a factor of {trend.growth:g} per year ({f.plain(trend.name)}). Fewer bits earn no "
+        "months: that growth counts operations of any precision, and INT8 does not make them fewer. Latency and energy "
+        "compare the best granted file of each. Break-even: images, cached ones included, after which the saved MACs "
+        "have repaid the extra training."
     )
     note += _settings("latency", ((v.id, v.latency_basis) for v in savings.variants))
     note += _settings("energy", ((v.id, v.energy_basis) for v in savings.variants))
@@ -101,6 +110,7 @@ def _settings(cost: str, bases: Iterable[tuple[str, LatencyBasis | EnergyBasis |
 
 
 def _setting(basis: LatencyBasis | EnergyBasis) -> str:
-    runtime, precisions = f.plain(basis.runtime), f.plain(f"{basis.precision} against {basis.reference_precision}")
+    runtime = f.plain(basis.runtime)
+    precisions = f.plain(f"{basis.precision} against {basis.reference_precision} in {basis.reference_runtime}")
     method = f", {f.plain(basis.method)}" if isinstance(basis, EnergyBasis) else ""
     return f"{runtime} at batch {basis.batch}, {precisions}{method}"

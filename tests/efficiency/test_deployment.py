@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from results_factory import TREND, inference, latency_row, training
+from results_factory import TREND, accuracy, inference, latency_row, right, training
 from results_factory import variant as make_variant
 
 from compress.efficiency.deployment import costs_of_million, price_per_million, seconds_per_million
@@ -33,7 +33,14 @@ def test_the_lowest_time_per_image_counts() -> None:
 
 def variant(id: str, kind: str, parent: str | None, macs: int, *spent: int) -> Variant:
     parts = [(f"part {number}", part) for number, part in enumerate(spent)]
-    return make_variant(id, kind, parent=parent, inference=inference(macs), training=training(sum(spent), parts=parts))
+    return make_variant(
+        id,
+        kind,
+        parent=parent,
+        accuracy=accuracy(800, 1000, right(800, 20 if parent else 0, 20 if parent else 0, 1000)),
+        inference=inference(macs, 8 if kind == "quantize" else 32),
+        training=training(sum(spent), parts=parts),
+    )
 
 
 CHAIN = [
@@ -43,36 +50,48 @@ CHAIN = [
     variant("int8", "quantize", "pruned", 500, 9_000_000, 2_000_000, 500),
     variant("shrunk", "shrink", "pruned", 480, 10_000_000),
 ]
-PAIRED = dict.fromkeys(("teacher", "distilled", "pruned", "int8", "shrunk"), (20, 20, 1000))
 
 
 @pytest.mark.parametrize(
-    ("reference", "name", "effort"),
+    ("reference", "name", "extra"),
     [
-        ("distilled", "pruned", 2_000_000),  # made from it: what came on top
-        ("distilled", "int8", 2_000_500),
-        ("distilled", "shrunk", 10_000_000),  # trained from scratch: all of it
-        ("teacher", "pruned", 11_000_000),  # the student's ledger does not start with the teacher's
+        ("distilled", "pruned", 2_000_000),  # made from it: its ledger has the reference's
+        ("distilled", "shrunk", 1_000_000),  # trained from scratch: its ledger is its own
+        ("teacher", "pruned", 11_000_000),  # the ledger of a student does not start with the teacher's
     ],
 )
-def test_making_a_variant_counts_once(reference: str, name: str, effort: int) -> None:
-    entry = savings(CHAIN, reference, 0.02, TREND, PAIRED)
+def test_making_a_variant_counts_once(reference: str, name: str, extra: int) -> None:
+    entry = savings(CHAIN, reference, 0.05, TREND)
     record = next(record for record in entry.variants if record.id == name)
     c_b = next(v for v in CHAIN if v.id == reference).inference.macs
-    c_c = next(v for v in CHAIN if v.id == name).inference.macs
-    assert record.lifetime is not None and record.lifetime.effort == effort
-    assert record.break_even_queries == pytest.approx(effort / (c_b - c_c))
+    c_v = next(v for v in CHAIN if v.id == name).inference.macs
+    assert record.granted and record.lifetime is not None
+    assert record.lifetime.variant_training - record.lifetime.reference_training == extra
+    assert record.break_even_queries == pytest.approx(extra / (c_b - c_v))
+
+
+def test_equal_totals_have_an_equal_lifetime_whatever_their_lineage() -> None:
+    base = variant("base", "distill", None, 1000, 9_000_000)
+    made_from_it = variant("a", "prune", "base", 400, 9_000_000, 2_000_000)
+    from_scratch = variant("b", "train", None, 400, 11_000_000)
+    (one,) = savings([base, made_from_it], "base", 0.05, TREND).variants
+    (other,) = savings([base, from_scratch], "base", 0.05, TREND).variants
+    assert one.lifetime and one.lifetime == other.lifetime
+    assert one.break_even_queries == other.break_even_queries
 
 
 def test_a_deployment_has_its_own_queries_cache_and_share() -> None:
     profile = DeviceProfile(name="d", queries=5e7, hit_rate=0.5, inference_share=0.9)
-    entry = savings(CHAIN, "distilled", 0.02, TREND, PAIRED, profile)
-    life = next(record for record in entry.variants if record.id == "pruned").lifetime
+    entry = savings(CHAIN, "distilled", 0.05, TREND, profile)
+    record = next(record for record in entry.variants if record.id == "pruned")
+    life = record.lifetime
     assert life is not None
+    assert record.break_even_queries == pytest.approx(2e6 / 500 / (1 - 0.5))
     ratios = {at.queries: at.ratio for at in life.at_queries}
     assert ratios[5e7] == pytest.approx((9e6 + 2.5e7 * 1000) / (11e6 + 2.5e7 * 500))
     assert life.at_inference_share is not None and life.at_inference_share.model_dump() == {
         "share": 0.9,
-        "ratio": pytest.approx(1 / (0.1 + 0.9 / 2)),
+        "effort": pytest.approx(0.1 * 2 / 9),
+        "ratio": pytest.approx(1 / (0.1 + 0.9 / 2 + 0.1 * 2 / 9)),
         "ceiling": pytest.approx(10),
     }

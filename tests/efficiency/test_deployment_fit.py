@@ -50,14 +50,19 @@ def profile(*, budgets: dict[str, float], **changes: Any) -> DeviceProfile:
 
 
 def entry(*granted: str, reference: str = "dense", others: tuple[str, ...] = ("pruned", "int8")) -> Savings:
-    unknown = {"paired": None, "accuracy_difference": None, "difference_ci95": None, "exact_upper_bound": None}
-    unknown |= {"latency_basis": None, "energy_basis": None, "lifetime": None, "break_even_queries": None}
+    unknown: dict[str, Any] = {
+        "files": (),
+        "latency_basis": None,
+        "energy_basis": None,
+        "lifetime": None,
+        "break_even_queries": None,
+    }
     nothing = Doublings(macs=None, bit_operations=None, latency=None, energy=None)
     records = [
         VariantSavings(id=n, granted=n in granted, reason="r", doublings=nothing, months_of_growth=None, **unknown)
         for n in others
     ]
-    methods = {"interval_method": "m", "exact_method": "m"}
+    methods: dict[str, Any] = {"interval_method": "m", "exact_method": "m", "reference_files": ()}
     return Savings(reference=reference, tolerance=0.01, trend=TREND, **methods, variants=tuple(records))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +10,7 @@ from results_factory import latency_row as row
 
 from compress.efficiency.comparison import inference_doublings, latency_basis
 from compress.efficiency.doublings import doublings, months_of_gap, months_of_growth
-from compress.efficiency.lifetime import break_even, cached_queries, ceiling, lifetime_ratio, share_ratio
+from compress.efficiency.lifetime import break_even, cached_queries, ceiling, lifetime_ratio, share_effort, share_ratio
 from compress.efficiency.trends import gap, years_to_catch_up
 from compress.results import Doublings
 
@@ -58,20 +56,31 @@ def test_hardware_has_caught_up_when_it_has(growth: float, hardware: float, year
     assert hardware**later == pytest.approx(gap(growth, hardware, 0, years), rel=1e-6)
 
 
-@given(costs, costs, costs, st.floats(0, 1e15))
-def test_lifetime_costs_meet_at_break_even(c_b: float, c_c: float, k: float, training: float) -> None:
-    queries = break_even(k, c_b, c_c)
-    if c_b <= c_c:
+@given(costs, costs, costs, costs)
+def test_lifetime_costs_meet_at_break_even(c_b: float, c_v: float, made_b: float, extra: float) -> None:
+    queries = break_even(made_b, made_b + extra, c_b, c_v)
+    if c_b <= c_v:
         assert queries is None
     else:
-        assert lifetime_ratio(known(queries), c_b, c_c, k, training) == pytest.approx(1)
+        assert lifetime_ratio(known(queries), c_b, c_v, made_b, made_b + extra) == pytest.approx(1)
+
+
+def test_a_variant_that_is_cheaper_to_make_pays_at_once() -> None:
+    assert break_even(10, 8, 2, 1) == 0
+    assert lifetime_ratio(0, 2, 1, 10, 8) == 10 / 8
+
+
+def test_queries_of_a_cache_count_for_break_even() -> None:
+    assert break_even(0, 10, 2, 1, hit_rate=0.75) == 40
+    with pytest.raises(ValueError):
+        break_even(0, 10, 2, 1, hit_rate=1)
 
 
 def test_break_even_unknown() -> None:
-    assert break_even(None, 2, 1) is None
-    assert break_even(10, 2, None) is None
+    assert break_even(None, 10, 2, 1) is None
+    assert break_even(0, 10, 2, None) is None
     with pytest.raises(ValueError):
-        break_even(-1, 2, 1)
+        break_even(-1, 2, 1, 1)
 
 
 @given(st.floats(0, 0.99), st.floats(1, 1e6), st.floats(0, 10))
@@ -80,10 +89,10 @@ def test_shares_stay_below_the_ceiling(s: float, r: float, k: float) -> None:
 
 
 @given(*[st.floats(1, 1e3)] * 5)
-def test_two_forms_of_the_lifetime_ratio_agree(q: float, c_b: float, c_c: float, k: float, made: float) -> None:
-    life = made + q * c_b
-    shares = share_ratio(q * c_b / life, c_b / c_c, k / life)
-    assert lifetime_ratio(q, c_b, c_c, k, made) == pytest.approx(shares, rel=1e-6)
+def test_two_forms_of_the_lifetime_ratio_agree(q: float, c_b: float, c_v: float, made_v: float, made_b: float) -> None:
+    share = q * c_b / (made_b + q * c_b)
+    effort = known(share_effort(share, made_b, made_v))
+    assert lifetime_ratio(q, c_b, c_v, made_b, made_v) == pytest.approx(share_ratio(share, c_b / c_v, effort), rel=1e-6)
 
 
 def test_a_cache_takes_queries_from_both_sides() -> None:
@@ -92,26 +101,32 @@ def test_a_cache_takes_queries_from_both_sides() -> None:
         cached_queries(1000, 1.3)
 
 
-def test_latency_is_taken_at_the_largest_common_batch_in_the_fastest_runtime() -> None:
-    reference = inference(latency=[row("openvino", 1, 4), row("openvino", 16, 40), row("pytorch", 16, 60)])
-    variant = inference(
-        latency=[
-            row("openvino", 1, 1),
-            row("openvino", 16, 10, precision="int8"),
-            row("pytorch", 16, 20),
-            row("ncnn", 16, 1),
-            row("openvino", 64, 1),
-        ]
-    )
-    basis = latency_basis(reference, variant)
-    assert basis is not None
-    assert (basis.runtime, basis.batch, basis.precision, basis.ratio) == ("openvino", 16, "int8", 4)
+ALL = ("openvino", "pytorch", "ort")
 
 
-def test_latency_prefers_interleaved_ratios() -> None:
-    reference = inference(latency=[row("ort", 16, 40, ratio_to_reference=2.0)])
-    variant = inference(latency=[row("ort", 16, 10, ratio_to_reference=9.0)])
-    assert known(inference_doublings(reference, variant).latency) == pytest.approx(math.log2(4.5))
+def test_latency_compares_the_fastest_granted_files_at_the_largest_common_batch() -> None:
+    reference = [row("openvino", 1, 4), row("openvino", 16, 40), row("pytorch", 16, 60), row("ort", 16, 30)]
+    variant = [
+        row("openvino", 1, 1),
+        row("openvino", 16, 10, precision="int8"),
+        row("pytorch", 16, 20),
+        row("ort", 16, 5),  # not granted
+        row("openvino", 64, 1),
+    ]
+    basis = known(latency_basis(reference, variant, ALL, ("openvino", "pytorch")))
+    assert (basis.runtime, basis.reference_runtime, basis.batch, basis.precision) == ("openvino", "ort", 16, "int8")
+    assert basis.ratio == 3
+    assert latency_basis(reference, variant, ALL, ()) is None
+    assert latency_basis(reference, variant, (), ALL) is None
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 1e3), st.floats(0.1, 1e3)), min_size=3, max_size=3))
+def test_best_against_best_never_exceeds_the_runtime_that_suits_the_variant(times: list[tuple[float, float]]) -> None:
+    reference = [row(name, 16, base) for name, (base, _) in zip(ALL, times, strict=True)]
+    variant = [row(name, 16, own) for name, (_, own) in zip(ALL, times, strict=True)]
+    where_it_is_fastest = min(times, key=lambda pair: pair[1])
+    basis = known(latency_basis(reference, variant, ALL, ALL))
+    assert basis.ratio <= where_it_is_fastest[0] / where_it_is_fastest[1] * (1 + 1e-12)
 
 
 def test_unknown_is_none_and_never_zero() -> None:

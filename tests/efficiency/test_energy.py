@@ -8,10 +8,11 @@ import pytest
 from results_factory import inference as cost
 from results_factory import latency_row
 
-from compress.efficiency.comparison import energy_basis, inference_doublings
+from compress.efficiency.comparison import energy_basis
 from compress.efficiency.energy import inference_carbon, inference_energy
-from compress.results import EnergyRow, InferenceEnergy, LatencyRow, MeasuredInference
+from compress.results import EnergyBasis, EnergyRow, InferenceEnergy, LatencyRow, MeasuredInference
 
+ALL = ("openvino", "onnxruntime", "pytorch")
 RAPL = "measured: RAPL package, idle subtracted"
 
 
@@ -63,22 +64,27 @@ def test_carbon_has_the_method_of_its_energy() -> None:
     assert inference_carbon(inference_energy([], LATENCY, 14.4), None) is None
 
 
+def basis(reference: InferenceEnergy, variant: InferenceEnergy, runtimes: tuple[str, ...] = ALL) -> EnergyBasis | None:
+    return energy_basis(reference.rows, variant.rows, ALL, runtimes)
+
+
 def test_measured_is_not_compared_with_estimated() -> None:
-    counted, guessed = inference(measured("openvino", 0.2)), inference(watts=15)
-    assert energy_basis(counted, guessed) is None
-    assert energy_basis(guessed, inference(watts=16)) is None  # another power says nothing about the networks
-    assert inference_doublings(counted, guessed).energy is None
-    assert inference_doublings(guessed, guessed).energy == 0
-    assert inference_doublings(counted, cost()).energy is None
+    counted, guessed = measured_energy(measured("openvino", 0.2)), inference_energy([], LATENCY, 15)
+    assert basis(counted, guessed) is None
+    assert basis(guessed, inference_energy([], LATENCY, 16)) is None  # another power says nothing about the networks
+    same = basis(guessed, guessed)
+    assert same and same.ratio == 1
 
 
-def test_energies_are_compared_in_one_runtime_and_batch() -> None:
-    reference = inference(measured("openvino", 0.4), measured("pytorch", 0.9), measured("openvino", 2.0, batch=1))
-    variant = inference(measured("onnxruntime", 0.05), measured("openvino", 0.1), measured("pytorch", 0.3))
-    basis = energy_basis(reference, variant)
-    assert basis is not None
-    assert (basis.runtime, basis.batch, basis.method, basis.ratio) == ("openvino", 16, RAPL, 4)
-    assert inference_doublings(reference, variant).energy == 2
-    assert energy_basis(reference, inference(measured("onnxruntime", 0.05))) is None
-    assert energy_basis(reference, inference(measured("openvino", 0.05, batch=8))) is None
-    assert energy_basis(reference, inference(measured("openvino", 0.05, method="measured: Jetson board"))) is None
+def test_the_least_energy_of_each_is_compared_at_the_largest_batch() -> None:
+    reference = measured_energy(measured("openvino", 0.4), measured("pytorch", 0.9), measured("openvino", 2, batch=1))
+    variant = measured_energy(measured("onnxruntime", 0.05), measured("openvino", 0.1), measured("pytorch", 0.3))
+    found = basis(reference, variant, ("openvino", "pytorch"))  # the file for onnxruntime is not granted
+    assert found is not None
+    assert (found.runtime, found.reference_runtime, found.batch, found.ratio) == ("openvino", "openvino", 16, 4)
+    assert basis(reference, measured_energy(measured("openvino", 0.05, batch=8))) is None
+    assert basis(reference, measured_energy(measured("openvino", 0.05, method="measured: Jetson board"))) is None
+
+
+def measured_energy(*rows: EnergyRow) -> InferenceEnergy:
+    return inference_energy(rows, [], None)

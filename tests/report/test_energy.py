@@ -9,7 +9,7 @@ from results_factory import savings_of
 
 from compress.efficiency.energy import inference_carbon, inference_energy
 from compress.report import render_html, render_markdown
-from compress.report.headline import not_measured
+from compress.report.not_measured import not_measured
 from compress.results import EnergyRow, LatencyRow, RunRecord
 
 Results = dict[str, Any]
@@ -29,7 +29,7 @@ def with_energy(results: Results, watts: float | None, counted: tuple[str, ...] 
         carbon = inference_carbon(energy, 300)
         inference["energy_j"] = energy.model_dump(mode="json")
         inference["carbon"] = carbon.model_dump(mode="json") if carbon else None
-    results["efficiency"] = [savings_of(results, "distilled", {})]
+    results["efficiency"] = [savings_of(results, "distilled")]
     return RunRecord.model_validate(results)
 
 

@@ -10,12 +10,12 @@ from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
-from results_factory import savings_of
+from results_factory import derive
 from rich.console import Console
 
 from compress.report import page, render_html, render_markdown, terminal_table, write_report
 from compress.report.content import build_report
-from compress.report.headline import headline, not_measured
+from compress.report.not_measured import not_measured
 from compress.report.plots import accuracy_cost_svg
 from compress.results import RunRecord
 
@@ -82,41 +82,9 @@ def unknown(value: Any) -> Any:
     )
 
 
-def test_headline_comes_first_with_its_reservations(results: Results) -> None:
-    found = headline(typed(results))
-    assert found.granted
-    assert found.reference == "distilled"
-    assert found.sentence == (
-        "int8 does the work of distilled with 2.01× fewer MACs, 32.2× fewer bit operations and 5.25× the speed in "
-        "openvino at batch 16, at 81.7% (80.2 to 83.2%) top-1 against 82.4% (80.9 to 83.8%): 1.01 doublings in MACs "
-        "are granted, worth 5.9 months of growth in compute."
-    )
-    assert found.reservations[0].startswith("Against teacher nothing is granted: int8 is 13.2 points less accurate")
-    for text in (Page(render_html(typed(results))).text, render_markdown(typed(results))):
-        assert text.index("int8 does the work") < text.index("Variants")
-
-
-def test_headline_states_a_refusal(results: Results) -> None:
-    results["efficiency"] = results["efficiency"][:1]
-    found = headline(typed(results))
-    assert not found.granted
-    assert found.sentence.startswith("No saving is granted: int8 has 6.36× fewer MACs")
-    assert "13.2 points less accurate" in found.sentence
-    assert "months" not in found.sentence
-
-
-def test_dearer_variant_is_not_a_saving(results: Results) -> None:
-    paired = {"teacher": (44, 356, 2500)}
-    results["efficiency"] = [savings_of(results, "distilled", paired)]
-    found = headline(typed(results))
-    assert not found.granted
-    assert "as accurate, not cheaper" in render_markdown(typed(results))
-
-
-def test_run_without_comparison_claims_nothing(results: Results) -> None:
-    results["efficiency"] = []
-    assert headline(typed(results)).sentence == "No variants were compared: no saving is claimed."
-    html = render_html(typed(results))
+def test_run_without_comparison_has_no_savings(results: Results) -> None:
+    results |= {"efficiency": [], "months": []}
+    html = render_html(derive(results))
     assert "Accuracy against MACs" not in html and "Lifetime" not in html and "The compute gap" not in html
 
 

@@ -1,0 +1,168 @@
+"""The first lines of a report: golden sentences, and that report, `results.json` and `gap --run` say the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from results_factory import BILLION, N, derive, right, savings_of
+from support import typed
+
+from compress.report import render_html, render_markdown
+from compress.report.headline import deployment_line, sentence
+from compress.report.remarks import reservations, warnings
+from compress.results import RunRecord
+
+Results = dict[str, Any]
+
+GRANTED = (
+    "int8 (openvino) is at most 2 points less accurate than distilled (measured: 0.7 points less, 95% interval 0.0 less "
+    "to 1.4 less, 2,500 images) and takes 1.01 doublings less compute (MACs) per image (2.39 in measured time, batch "
+    "16): 5.9 months of the 4.1x-a-year growth of training compute. "
+)
+LIFE = " Over 10⁹ images both together save 1.01 doublings; it pays off after 246,000."
+
+
+def spent(results: Results, reference: int, variant: int) -> RunRecord:
+    """The example with other training compute of `distilled` and of `int8`."""
+    for number, macs in ((2, reference), (4, variant)):
+        results["variants"][number]["training"] |= {"macs": macs, "parts": []}
+    results["efficiency"] = [savings_of(results, "distilled")]
+    return derive(results)
+
+
+def test_more_training_compute_offsets_nothing(results: Results) -> None:
+    assert (
+        sentence(derive(results))
+        == GRANTED
+        + (
+            "Making it took 0.33 doublings more training compute than distilled (t = −0.33), so it offsets none of the "
+            "training gap: it adds 2.5 months, once."
+        )
+        + LIFE
+    )
+
+
+def test_less_training_compute_offsets_months_once(results: Results) -> None:
+    said = sentence(spent(results, 4 * 10**12, 10**12))
+    assert said.startswith(GRANTED)
+    assert said[len(GRANTED) :] == (
+        "Making it took 2.00 doublings less training compute than distilled (t = +2.00), which offsets 15.0 months of "
+        "the training gap, once. Over 10⁹ images both together save 1.01 doublings, from the first image on."
+    )
+
+
+def test_training_compute_that_is_not_stated_offsets_nothing(results: Results) -> None:
+    said = sentence(spent(results, 0, 10**12))
+    assert "The training compute of distilled is not stated, so nothing of the training gap is offset." in said
+
+
+@pytest.mark.parametrize(
+    ("t", "bound", "words"),
+    [
+        (2.0, "at least", "took at least 2.00 doublings less training compute than scratch"),
+        (2.0, "at least", "which offsets at least 15.0 months of the training gap, once."),
+        (
+            -2.0,
+            "at least",
+            "took t = at least −2.00 doublings of training compute, as scratch never reached its accurac",
+        ),
+        (-2.0, "at least", "whether that offsets any of the training gap is not known."),
+    ],
+)
+def test_a_censored_ratio_is_a_bound(results: Results, t: float, bound: str, words: str) -> None:
+    record = derive(results)
+    assert record.headline.training
+    months = {"against": "scratch", "doublings": t, "bound": bound, "months_of_gap": 7.497 * t}
+    first = record.headline.model_copy(update={"training": record.headline.training.model_copy(update=months)})
+    assert words in sentence(record.model_copy(update={"headline": first}))
+
+
+def test_a_refusal_names_tolerance_and_loss_and_no_months(results: Results) -> None:
+    results["efficiency"] = results["efficiency"][:1]
+    record = derive(results)
+    assert sentence(record) == (
+        "No saving is granted: int8 takes 2.67 doublings less compute (MACs) per image than teacher, but is not shown "
+        "to be at most 2 points less accurate (measured: 13.2 points less, 95% interval 11.7 less to 14.7 less, 2,500 "
+        "images)."
+    )
+    assert deployment_line(record) is None
+
+
+def test_a_file_far_below_its_variant_is_not_named(results: Results) -> None:
+    int8 = results["variants"][4]
+    openvino = next(file for file in int8["artifacts"] if file["runtime"] == "openvino")
+    openvino |= {"top1": 0.3, "ci95": [0.28, 0.32], "right": right(750)}
+    for row in int8["inference"]["latency"]:
+        row["p50_ms"] *= 0.1 if row["runtime"] == "openvino" else 1  # and it is by far the fastest
+    results["efficiency"] = [savings_of(results, "distilled")]
+    record = derive(results)
+    assert sentence(record).startswith("int8 (onnxruntime) is at most")
+    assert "onnxruntime" in str(deployment_line(record)) and "openvino" not in str(deployment_line(record))
+    (warning,) = [line for line in warnings(record) if "openvino" in line]
+    assert warning.startswith("int8 lost 51.7 points in openvino against PyTorch: do not deploy that file.")
+    assert warning in render_markdown(record) and warning in render_html(record)
+
+
+def test_nothing_cheaper_and_nothing_compared(results: Results) -> None:
+    results["variants"] = [results["variants"][0], results["variants"][2]]
+    results["efficiency"] = [savings_of(results, "distilled")]
+    record = derive(results)
+    assert sentence(record) == "No variant is cheaper than its reference."
+    assert "as accurate, not cheaper" in render_markdown(record)
+    results["efficiency"] = []
+    assert sentence(derive(results)) == "No variants were compared: no saving is claimed."
+
+
+@pytest.mark.parametrize("tolerance", [0.005, 0.01, 0.02, 0.05, 0.2])
+def test_every_sentence_has_its_tolerance_and_its_loss(results: Results, tolerance: float) -> None:
+    results["efficiency"] = [savings_of(results, "distilled", tolerance)]
+    said = sentence(derive(results))
+    assert re.search(rf"at most {100 * tolerance:g} points? less accurate", said)
+    assert re.search(
+        r"measured: [\d.]+ points( less| more)?, 95% interval [\d.]+ (less|more) to [\d.]+ (less|more)", said
+    )
+    assert f"{N:,} images" in said
+
+
+def test_the_first_lines_come_before_all_tables(results: Results) -> None:
+    record = derive(results)
+    assert deployment_line(record) == (
+        "To deploy: artifacts/int8/openvino/model.xml, 4.49 MB, 0.371 ms per image in openvino at batch 16, 81.7% (80.2 "
+        "to 83.2%) top-1 against 82.4% (80.9 to 83.8%) of distilled."
+    )
+    assert reservations(record)[0].startswith("Against teacher nothing is granted: 13.2 points less (11.7 to 14.7)")
+    text = render_markdown(record)
+    assert text.index("int8 (openvino") < text.index("To deploy") < text.index("## Variants")
+
+
+def test_a_gap_between_validation_and_test_is_a_remark(results: Results) -> None:
+    for number, top1 in ((2, 0.83), (4, 0.95)):
+        correct = round(500 * top1)
+        results["variants"][number]["validation"] = {
+            "top1": correct / 500,
+            "correct": correct,
+            "n": 500,
+            "ci95": [top1 - 0.02, top1 + 0.02],
+            "split": "validation",
+        }
+    (line,) = [line for line in reservations(derive(results)) if "validation" in line]
+    assert line.endswith("differ by more than both intervals allow: int8 95.0% against 81.7%.")
+
+
+def test_a_collapsed_variant_is_a_warning_with_what_to_try(results: Results) -> None:
+    results["variants"][3]["accuracy"] |= {"top1": 0.6, "correct": 1500, "right": right(1500)}
+    results["efficiency"] = []
+    found = warnings(derive(results))
+    assert "pruned lost 22.4 points against distilled. Try a higher `target_macs` or a longer `repair`." in found
+
+
+def test_gap_says_the_same_sentence_as_the_report(results: Results, tmp_path: Path) -> None:
+    record = derive(results)
+    (tmp_path / "results.json").write_text(record.to_json())
+    assert json.loads(record.to_json())["headline"]["life"]["queries"] == BILLION
+    done = typed("gap", "--run", tmp_path)
+    assert " ".join(done.stdout.split()).startswith(sentence(record))
