@@ -24,7 +24,7 @@ def sentence(record: RunRecord) -> str:
             f"No saving is granted: {f.plain(first.variant)} takes {_compute(first.inference)} than {reference}, but "
             f"is not shown to be at most {tolerance} less accurate ({_measured(first)})."
         )
-    trend = next(each.trend for each in record.efficiency if each.reference == first.reference)
+    trend = record.efficiency[0].trend if record.efficiency else None
     runtime = f" ({f.plain(first.file.runtime)})" if first.file else ""
     parts = [
         f"{f.plain(first.variant)}{runtime} is at most {tolerance} less accurate than {reference} ({_measured(first)}) "
@@ -40,14 +40,14 @@ def deployment_line(record: RunRecord) -> str | None:
     first, file = record.headline, record.headline.file
     if file is None:
         return None
-    base = next(variant.accuracy for variant in record.variants if variant.id == first.reference)
+    base = next((variant.accuracy for variant in record.variants if variant.id == first.reference), None)
+    against = f" against {f.accuracy(base.top1, base.ci95)} of {f.plain(first.reference)}" if base else ""
     speed = ""
     if file.ms_per_image is not None:
         speed = f"{f.milliseconds(file.ms_per_image)} per image in {f.plain(file.runtime)} at batch {file.batch}, "
     return (
         f"To deploy: {f.plain(file.path or 'the network in PyTorch')}, {f.size(file.bytes)}, {speed}"
-        f"{f.accuracy(file.top1, file.ci95)} top-1 against {f.accuracy(base.top1, base.ci95)} of "
-        f"{f.plain(first.reference)}."
+        f"{f.accuracy(file.top1, file.ci95)} top-1{against}."
     )
 
 
@@ -86,8 +86,8 @@ def _time(saved: InferenceMonths) -> str:
     return f" ({f.signed(d).lstrip('+')}{between} in measured time, batch {saved.latency_batch})"
 
 
-def _months(saved: InferenceMonths, trend: Trend) -> str:
-    if saved.months is None or abs(saved.macs or 0) <= NONE:
+def _months(saved: InferenceMonths, trend: Trend | None) -> str:
+    if trend is None or saved.months is None or abs(saved.macs or 0) <= NONE:
         return ""
     ends = saved.months_ci90
     between = f" [{ends[0]:.1f} to {ends[1]:.1f}]" if ends else ""

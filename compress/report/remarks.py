@@ -15,20 +15,17 @@ COLLAPSE = 0.10
 
 
 def warnings(record: RunRecord) -> list[str]:
-    """Warn of every variant that lost 10 points or more to what it was made from, and of every such file."""
+    """Warn of every variant that lost 10 points or more against what it was made from, and of every such file."""
     by_id, lines = variants_by_id(record), []
     for variant in record.variants:
-        parent = by_id.get(variant.parent or "")
-        top1 = variant.accuracy.top1
-        if parent and parent.accuracy.top1 - top1 >= COLLAPSE:
-            lost = (
-                f"{f.plain(variant.id)} lost {100 * (parent.accuracy.top1 - top1):.1f} points to {f.plain(parent.id)}"
-            )
-            lines.append(f"{lost}. Try {remedy(variant.kind)}.")
+        parent, top1, name = by_id.get(variant.parent or ""), variant.accuracy.top1, f.plain(variant.id)
+        if parent and (lost := parent.accuracy.top1 - top1) >= COLLAPSE:
+            against = f"{name} lost {100 * lost:.1f} points against {f.plain(parent.id)}"
+            lines.append(f"{against}. Try {remedy(variant.kind)}.")
         for file in variant.artifacts:
-            if file.top1 is not None and top1 - file.top1 >= COLLAPSE:
-                lost = f"{f.plain(variant.id)} lost {100 * (top1 - file.top1):.1f} points in {f.plain(file.runtime)}"
-                lines.append(f"{lost} against PyTorch: do not deploy that file. Try another runtime or quantizer.")
+            if file.top1 is not None and (lost := top1 - file.top1) >= COLLAPSE:
+                against = f"{name} lost {100 * lost:.1f} points in {f.plain(file.runtime)} against PyTorch"
+                lines.append(f"{against}: do not deploy that file. Try another runtime or quantizer.")
     return lines
 
 

@@ -70,10 +70,10 @@ class Headline(Record):
     loss: float | None = Field(None, description="Accuracy that the file lost against the reference; a fraction")
     loss_ci95: Interval | None = Field(None, description="Tango's paired 95% score interval of loss")
     reason: str | None = Field(None, description="Why nothing is granted")
-    file: HeadlineFile | None = None
-    inference: InferenceMonths | None = None
+    file: HeadlineFile | None = Field(None, description="File to deploy")
+    inference: InferenceMonths | None = Field(None, description="Doublings of inference compute")
     training: TrainingMonths | None = Field(None, description="Null where the reference's training is not stated")
-    life: LifetimeMonths | None = None
+    life: LifetimeMonths | None = Field(None, description="Training and inference together")
 
 
 class SavingInMonths(Record):

@@ -217,7 +217,7 @@ def test_in_a_notebook_of_any_theme(browser: Browser, results: Results, tmp_path
     assert "var(" not in shown and len(repr(run)) < 300
     page = written(tmp_path, f"<!doctype html><body style='background: #111; color: #eee; width: 40rem'>{shown}</body>")
     charts = charts_are_readable(browser, page, 1400, "dark")
-    assert len(charts) == 2 and "int8 does the work of distilled" in browser.value("document.body.innerText")
+    assert len(charts) == 2 and "less accurate than distilled" in browser.value("document.body.innerText")
     count, ratio, words = browser.value(CONTRAST)
     assert count > 30 and ratio >= 4.5, (ratio, words)
     strokes = browser.value("[...document.querySelectorAll('svg .axes path')].map((p) => getComputedStyle(p).stroke)")

@@ -31,7 +31,7 @@ def test_a_finished_run_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("version", "words"),
-    [(2, "this version reads 1; upgrade compress-model"), (0, "this version reads 1; run the recipe again")],
+    [(3, "this version reads 2; upgrade compress-model"), (1, "this version reads 2; run the recipe again")],
 )
 def test_another_schema_version_is_refused(tmp_path: Path, version: int, words: str) -> None:
     message = refusal(write(tmp_path, {"schema_version": version, "variants": "of another layout"}))
@@ -43,7 +43,7 @@ def test_another_schema_version_is_refused(tmp_path: Path, version: int, words: 
     [
         ([1], "the whole: Input should be"),
         ({}, "schema_version: Field required"),
-        ({"schema_version": "one"}, "schema_version: Input should be 1"),
+        ({"schema_version": "one"}, "schema_version: Input should be 2"),
         ({**example(), "variants": 7.5}, "variants: Input should be"),
         ({**example(), "run": {"id": "a"}}, "run.started: Field required"),
         ({**example(), "recipe": [1]}, "recipe: Input should be"),

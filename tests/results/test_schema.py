@@ -29,7 +29,7 @@ def test_the_tiny_run_follows_the_schema(job: Job) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("schema_version",), 2),
+        (("schema_version",), 1),
         (("variants", 0, "accuracy", "top1"), 94.0),
         (("variants", 0, "inference", "macs"), "126 M"),
         (("efficiency", 0, "variants", 0, "difference_ci95"), [0.1]),
