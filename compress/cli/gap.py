@@ -15,7 +15,10 @@ def gap(
         list[str] | None, typer.Option("--basis", help="Trend to use; default: all.", metavar="TREND")
     ] = None,
     start: Annotated[float, typer.Option("--start", help="Year in which compute and hardware are level.")] = 2012,
-    end: Annotated[float, typer.Option("--end", help="Last year.")] = 2024,
+    end: Annotated[
+        float | None,
+        typer.Option("--end", help="Last year; default: the current date, or the end of a trend's data."),
+    ] = None,
     run: Annotated[Path | None, typer.Option("--run", help="Run whose savings to convert into months.")] = None,
     models: Annotated[
         Path | None, typer.Option("--models", help="CSV of models to fit, e.g. Epoch AI's.", metavar="FILE")
@@ -29,17 +32,20 @@ def gap(
 ) -> None:
     """Show how far training compute outgrows hardware. With --run, also the months that its savings offset."""
     from compress.gap import gap_record, to_dict
+    from compress.report.gap_chart import draw_gap, require_chart
 
+    if plot:
+        require_chart(plot)
     record = gap_record(basis or (), start, end, run, models, hardware, since)
     if plot:
-        from compress.report.gap_chart import draw_gap
-
         draw_gap(record, plot)
     if as_json:
         print_json(to_dict(record))
         return
-    from compress.report.gap import gap_remarks, gap_tables
+    from compress.report.gap import gap_remarks, gap_summary, gap_tables
 
+    if summary := gap_summary(record):
+        print(f"{summary}\n")
     for table in gap_tables(record):
         print_rich(table, "")
     for remark in gap_remarks(record):

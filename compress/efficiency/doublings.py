@@ -3,6 +3,45 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
+
+
+class Years(Protocol):
+    """Years that the data of a trend cover; None where a bound is unknown."""
+
+    @property
+    def since(self) -> int | None: ...
+
+    @property
+    def until(self) -> int | None: ...
+
+    @property
+    def hardware_until(self) -> int | None: ...
+
+
+def data_end(trend: Years, hardware: bool = False) -> float | None:
+    """Return the date at which the data of a trend end: those of 2023 reach to 2024.0. None where they go on.
+
+    Args:
+        trend: Years of its data.
+        hardware: Whether the growth of hardware counts too, as in a gap and in months of gap.
+    """
+    last = (trend.until, trend.hardware_until if hardware else None)
+    return min((year + 1.0 for year in last if year is not None), default=None)
+
+
+def outside_data(trend: Years, date: float, hardware: bool = False) -> str | None:
+    """State why a trend does not hold at a date, for months as for gaps; None where it does.
+
+    Args:
+        trend: Years of its data.
+        date: Year with a fraction, 2024.0 for the start of 2024.
+        hardware: Whether the growth of hardware counts too, as in a gap and in months of gap.
+    """
+    end = data_end(trend, hardware)
+    if end is not None and date > end:
+        return f"its data end in {end - 1:g}"
+    return f"its data start in {trend.since}" if trend.since is not None and date < trend.since else None
 
 
 def doublings(ratio: float | None) -> float | None:

@@ -74,6 +74,23 @@ def fit_growth(years: Sequence[float], values: Sequence[float], confidence: floa
     )
 
 
+def geometric_mean(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
+    """Compute the geometric mean of positive values and its interval of Student's t on the log scale.
+
+    Returns:
+        Mean, lower and upper end.
+
+    Raises:
+        ValueError: With fewer than 3 values, or with one that is not positive.
+    """
+    if len(values) < MIN_POINTS or min(values) <= 0:
+        raise ValueError(f"a mean with an interval needs {MIN_POINTS} positive values, not {len(values)}")
+    logs = [math.log2(value) for value in values]
+    mean, freedom = statistics.fmean(logs), len(logs) - 1
+    half = _student_t(freedom, confidence) * statistics.stdev(logs) / math.sqrt(len(logs))
+    return 2**mean, 2 ** (mean - half), 2 ** (mean + half)
+
+
 def _student_t(freedom: int, confidence: float) -> float:
     """Two-sided quantile of Student's t distribution, by bisection."""
     low, high = 0.0, 1.0

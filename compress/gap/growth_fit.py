@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compress.efficiency.doublings import doublings
-from compress.efficiency.trends import Ends, fit_growth, months_per_doubling
+from compress.efficiency.trends import Ends, fit_growth, geometric_mean, months_per_doubling
 from compress.gap.points import Points, read_points
 from compress.gap.trend import Trend
 from compress.utils.errors import UsageError
@@ -39,6 +39,7 @@ class TableFit:
         source: Source of a shipped table; None for a given one.
         growth: Factor per year.
         doubling_years: Years in which it doubles.
+        doubling_ci95: 95% interval of these years; None where it may not grow at all.
         points: Number of points.
         first: Year of the first point.
         last: Year of the last point.
@@ -54,6 +55,7 @@ class TableFit:
     source: str | None
     growth: float | None = None
     doubling_years: float | None = None
+    doubling_ci95: Ends | None = None
     points: int | None = None
     first: float | None = None
     last: float | None = None
@@ -61,6 +63,34 @@ class TableFit:
     method: str | None = None
     rows: int | None = None
     about: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """A gain that accelerators made once, by another format or unit: geometric mean over the chips that have both.
+
+    Attributes:
+        name: What gains.
+        times: Rate with it divided by the best rate without it.
+        ci95: 95% interval of the mean.
+        chips: Number of chips.
+        first: Year of the first of them.
+    """
+
+    name: str
+    times: float
+    ci95: Ends
+    chips: int
+    first: float
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Two tables of published points, and what is computed from them."""
+
+    points: tuple[Points, ...]
+    fits: tuple[TableFit, ...]
+    steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True)
@@ -78,24 +108,35 @@ class AlgorithmicEfficiency:
     source: str
 
 
-def fit_tables(models: Path | None, hardware: Path | None, since: float) -> list[TableFit]:
+def read_tables(models: Path | None, hardware: Path | None, since: float) -> Tables:
     """Fit the growth of every quantity of the two tables, the shipped ones where none is given.
 
     Raises:
         UsageError: a given table cannot be used.
     """
-    fits = []
+    every: list[Points] = []
+    fits: list[TableFit] = []
+    steps: list[Step] = []
     for kind, given in (("models", models), ("hardware", hardware)):
         name, source = SHIPPED[kind]
         path = given or shipped("configs") / "trends" / "points" / name
-        found = [
-            _fit(points, path.name if given is None else str(given), source if given is None else None)
-            for points in read_points(path, kind, since)
-        ]
-        if all(fit.growth is None for fit in found):
-            raise UsageError(f"{path}: {found[0].about}")
-        fits += found
-    return fits
+        found = read_points(path, kind, since)
+        fitted = [_fit(points, name if given is None else str(given), None if given else source) for points in found]
+        if all(fit.growth is None for fit in fitted):
+            raise UsageError(f"{path}: {fitted[0].about}")
+        every += found
+        fits += fitted
+        if kind == "hardware":
+            steps = [step for points in read_points(path, "steps", since) if (step := _step(points))]
+    return Tables(tuple(every), tuple(fits), tuple(steps))
+
+
+def _step(points: Points) -> Step | None:
+    try:
+        mean, low, high = geometric_mean(points.values, CONFIDENCE)
+    except ValueError:
+        return None  # too few chips for a mean with an interval
+    return Step(points.quantity, mean, (low, high), len(points.values), points.years[0])
 
 
 def _fit(points: Points, table: str, source: str | None) -> TableFit:
@@ -111,6 +152,7 @@ def _fit(points: Points, table: str, source: str | None) -> TableFit:
         empty,
         growth=fit.growth,
         doubling_years=fit.doubling_years,
+        doubling_ci95=(1 / math.log2(fit.high), 1 / math.log2(fit.low)) if fit.low > 1 else None,
         points=fit.points,
         first=fit.first,
         last=fit.last,
@@ -128,12 +170,15 @@ def fitted_trends(fits: Sequence[TableFit], stand_in: Trend | None) -> list[Tren
         stand_in: A trend whose growth replaces that of a table of models; None where there is such a table.
     """
     compute = next((fit for fit in fits if fit.quantity == COMPUTE), None)
+    first: float | None
     if stand_in:
         growth, ci90, ci95 = stand_in.growth, stand_in.growth_ci90, stand_in.growth_ci95
-        about, table, last = f"training compute of {stand_in.name}", stand_in.source, None
+        about, table = f"training compute of {stand_in.name}", stand_in.source
+        first, last, until = stand_in.since, None, stand_in.until
     elif compute and compute.growth and compute.growth > 1:
         growth, ci90, ci95 = compute.growth, None, compute.ci95
-        about, table, last = f"training compute, {compute.about}", f"Growth: {compute.table}", compute.last
+        about, table = f"training compute, {compute.about}", f"Growth: {compute.table}"
+        first, last, until = compute.first, compute.last, None
     else:
         return []
     return [
@@ -146,7 +191,9 @@ def fitted_trends(fits: Sequence[TableFit], stand_in: Trend | None) -> list[Tren
             hardware_ci95=one.ci95,
             basis=f"{one.quantity}, {one.about}; {about}",
             source=f"{table} Hardware: {one.table}",
-            until=math.ceil(min(year for year in (one.last, last) if year is not None)),
+            since=math.floor(max(year for year in (one.first, first) if year is not None)),
+            until=math.floor(last) if last else until,
+            hardware_until=math.floor(one.last) if one.last else None,
         )
         for one in fits
         if one.quantity != COMPUTE and one.growth and one.growth < growth

@@ -27,20 +27,49 @@ COLUMNS = {
         ("training compute teraflop s days", PETAFLOP_S_DAY / 1000),
     ],
     "fp32": [("fp32 single precision performance flop s", 1.0), ("fp32", 1.0)],
-    "fp16": [("tensor fp16 bf16 performance flop s", 1.0), ("tensor fp16", 1.0), ("fp16", 1.0)],
+    "tf32": [("tf32 tensorfloat 32 performance flop s", 1.0), ("tf32", 1.0)],
+    "fp16": [("fp16 half precision performance flop s", 1.0), ("fp16", 1.0)],
+    "tensor16": [("tensor fp16 bf16 performance flop s", 1.0), ("tensor fp16", 1.0)],
     "power": [("tdp w", 1.0), ("tdp", 1.0)],
     "price": [("release price usd", 1.0), ("release price", 1.0)],
     "name": [("system", 1.0), ("model", 1.0), ("hardware name", 1.0), ("name", 1.0)],
 }
 
-QUANTITIES: dict[str, dict[str, tuple[str, str | None]]] = {
-    # Table: quantities, and the columns that they are made of (the second divides the first).
-    "models": {"training compute": ("compute", None)},
+FP32_RATE = "FP32 rate"
+BEST_RATE = "best rate of FP32, TF32 and 16 bits"
+FORMATS = ("fp32", "tf32", "fp16", "tensor16")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A quantity of a table: the largest figure of some columns, divided by the largest of others.
+
+    Attributes:
+        unit: Its unit.
+        top: Columns.
+        bottom: Columns of the divisor.
+        needs: Columns that a row must have; a quantity of several columns needs at least two of them in the table.
+    """
+
+    unit: str
+    top: tuple[str, ...]
+    bottom: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+
+
+QUANTITIES: dict[str, dict[str, Quantity]] = {
+    "models": {"training compute": Quantity("FLOP", ("compute",))},
     "hardware": {
-        "FP32 rate": ("fp32", None),
-        "FP16 rate, with matrix units where there are any": ("fp16", None),
-        "energy efficiency, FP32": ("fp32", "power"),
-        "price-performance, FP32": ("fp32", "price"),
+        FP32_RATE: Quantity("FLOP/s", ("fp32",)),
+        "tensor FP16 rate": Quantity("FLOP/s", ("tensor16",)),
+        BEST_RATE: Quantity("FLOP/s", FORMATS),
+        "energy efficiency, FP32": Quantity("FLOP/s/W", ("fp32",), ("power",)),
+        "energy efficiency of the best rate": Quantity("FLOP/s/W", FORMATS, ("power",)),
+        "price-performance, FP32": Quantity("FLOP/s/USD", ("fp32",), ("price",)),
+    },
+    "steps": {
+        "16 bits on ordinary units": Quantity("", ("fp32", "fp16"), ("fp32",), needs=("fp16", "fp32")),
+        "tensor cores for 16 bits": Quantity("", ("tensor16",), ("fp32", "fp16"), needs=("tensor16", "fp32")),
     },
 }
 
@@ -68,9 +97,6 @@ class Points:
     unused: Mapping[str, int]
 
 
-UNITS = {"compute": "FLOP", "fp32": "FLOP/s", "fp16": "FLOP/s", "power": "W", "price": "USD"}
-
-
 def read_points(path: Path, kind: str, since: float) -> list[Points]:
     """Read every quantity of a table of `models` or of `hardware` whose columns the file has.
 
@@ -79,7 +105,7 @@ def read_points(path: Path, kind: str, since: float) -> list[Points]:
 
     Args:
         path: A CSV file, UTF-8.
-        kind: Key of `QUANTITIES`.
+        kind: Key of `QUANTITIES`; `steps` are ratios within the rows of a table of hardware, and may be none.
         since: First year to use.
 
     Raises:
@@ -87,15 +113,13 @@ def read_points(path: Path, kind: str, since: float) -> list[Points]:
     """
     rows = _rows(path)
     headings = rows[0] if rows else []
-    when = _column(headings, "date")
-    found = []
-    for quantity, (top, bottom) in QUANTITIES[kind].items():
-        over, under = _column(headings, top), _column(headings, bottom) if bottom else None
-        if when is None or over is None or (bottom and under is None):
-            continue
-        unit = f"{UNITS[top]}/{UNITS[bottom]}" if bottom else UNITS[top]
-        found.append(_points(quantity, unit, rows[1:], (when, over, under, _column(headings, "name")), since))
-    if not found:
+    columns = {what: column for what in COLUMNS if (column := _column(headings, what))}
+    found = [
+        _points(name, quantity, rows[1:], columns, since)
+        for name, quantity in QUANTITIES[kind].items()
+        if "date" in columns and _has(columns, quantity)
+    ]
+    if not found and kind != "steps":
         raise UsageError(
             f"{path}: no column of {' or '.join(map(repr, _wanted(kind)))} beside a date; its headings are "
             f"{', '.join(map(repr, headings[:12])) or 'missing'}"
@@ -104,18 +128,20 @@ def read_points(path: Path, kind: str, since: float) -> list[Points]:
 
 
 Column = tuple[int, float]
+Columns = Mapping[str, Column]
 
 
-def _points(quantity: str, unit: str, rows: list[list[str]], columns: Sequence[Column | None], since: float) -> Points:
-    when, over, under, name = columns
-    assert when and over
+def _has(columns: Columns, quantity: Quantity) -> bool:
+    """Whether a table has the columns of a quantity; the best of several needs at least two to choose from."""
+    enough = sum(what in columns for what in quantity.top) >= min(2, len(quantity.top))
+    return enough and all(what in columns for what in (*quantity.needs, *quantity.bottom[:1]))
+
+
+def _points(name: str, quantity: Quantity, rows: list[list[str]], columns: Columns, since: float) -> Points:
     unused: Counter[str] = Counter()
     used = []
     for row in rows:
-        year, value = read_year(_cell(row, when)), _figure(row, over)
-        if value is not None and under is not None:
-            divisor = _figure(row, under)
-            value = _positive(value / divisor) if divisor else None
+        year, value = read_year(_cell(row, columns["date"])), _value(row, quantity, columns)
         if value is None:
             unused["without a positive figure"] += 1
         elif year is None:
@@ -123,10 +149,30 @@ def _points(quantity: str, unit: str, rows: list[list[str]], columns: Sequence[C
         elif year < since:
             unused[f"before {since:g}"] += 1
         else:
-            used.append((year, value, _cell(row, name)))
+            used.append((year, value, _cell(row, columns.get("name"))))
     used.sort()
     years, values, names = zip(*used, strict=True) if used else ((), (), ())
-    return Points(quantity, unit, years, values, names, len(rows), dict(unused))
+    return Points(name, quantity.unit, years, values, names, len(rows), dict(unused))
+
+
+def _value(row: list[str], quantity: Quantity, columns: Columns) -> float | None:
+    if any(_largest(row, (what,), columns) is None for what in quantity.needs):
+        return None
+    over = _largest(row, quantity.top, columns)
+    if not quantity.bottom or over is None:
+        return over
+    under = _largest(row, quantity.bottom, columns)
+    return _positive(over / under) if under else None
+
+
+def _largest(row: list[str], names: Sequence[str], columns: Columns) -> float | None:
+    figures = (_figure(row, columns[name]) for name in names if name in columns)
+    return max((figure for figure in figures if figure is not None), default=None)
+
+
+def this_year() -> float:
+    """Return the current date as a year with a fraction."""
+    return read_year(date.today().isoformat()) or 0.0
 
 
 def read_year(text: str) -> float | None:
@@ -178,7 +224,7 @@ def _column(headings: list[str], what: str) -> Column | None:
 
 
 def _wanted(kind: str) -> Iterator[str]:
-    yield from dict.fromkeys(top for top, _ in QUANTITIES[kind].values())
+    yield from dict.fromkeys(quantity.top[0] for quantity in QUANTITIES[kind].values())
 
 
 def _rows(path: Path) -> list[list[str]]:

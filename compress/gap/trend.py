@@ -34,7 +34,9 @@ class Trend:
         hardware_ci95: Its 95% interval, where it is fitted.
         basis: Quantity that grows.
         source: Source of both rates.
+        since: First year of the data.
         until: Last year of the data; None where the trend goes on.
+        hardware_until: Last year of the data of hardware, where it is another one.
     """
 
     name: str
@@ -46,7 +48,9 @@ class Trend:
     hardware_ci95: Ends | None = None
     basis: str
     source: str
+    since: int | None = None
     until: int | None = None
+    hardware_until: int | None = None
 
     def interval(self, years: float) -> GapInterval | None:
         """Interval of the gap after some years; None unless both growths have an interval of the same level."""

@@ -16,11 +16,15 @@ class Trend(Section):
     name: str = Field(description="name in the report")
     growth: float = Field(gt=1, description="yearly growth factor of training compute")
     growth_ci90: tuple[float, float] | None = Field(None, description="90% interval of `growth`, if published")
+    growth_ci95: tuple[float, float] | None = Field(None, description="95% interval of `growth`, if published")
     hardware: float = Field(ge=1, description="yearly growth factor of hardware")
     hardware_ci90: tuple[float, float] | None = Field(None, description="90% interval of `hardware`, if published")
+    hardware_ci95: tuple[float, float] | None = Field(None, description="95% interval of `hardware`, if published")
     basis: str = Field(description="quantities that the factors describe")
     source: str = Field(description="where the figures come from")
-    until: int | None = Field(None, description="last year of the trend; default: ongoing")
+    since: int | None = Field(None, description="first year of the data")
+    until: int | None = Field(None, description="last year of the data; no months after it; default: ongoing")
+    hardware_until: int | None = Field(None, description="last year of the hardware's data; default: `until`")
 
 
 class Budgets(Section):

@@ -1,15 +1,22 @@
-"""Chart of the gap: training compute and hardware since they were level, with intervals, and what savings offset."""
+"""Chart of the gap: training compute and hardware since they were level, with intervals, and what savings offset.
+
+`gap --plot` also draws the published points that growths are fitted to, each table scaled to 1 at the first year.
+"""
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compress.gap.growth_fit import COMPUTE
+from compress.gap.points import BEST_RATE, FP32_RATE, Points
 from compress.report import formats as f
 from compress.report.gap import rounded
-from compress.utils.errors import CompressError
+from compress.utils.errors import CompressError, UsageError
 from compress.utils.resources import DEFAULT_TREND
 
 if TYPE_CHECKING:
@@ -19,6 +26,11 @@ if TYPE_CHECKING:
     from compress.gap.record import Basis, GapRecord
 
 STEPS = 60
+ENDINGS = (".svg", ".png", ".pdf")
+MARKERS = {COMPUTE: "o", FP32_RATE: "^", BEST_RATE: "v"}
+"""Marker of each quantity whose points are drawn."""
+MOORE = 2**0.5
+"""Moore's law, a doubling in 2 years, as a factor per year."""
 
 
 @dataclass(frozen=True)
@@ -48,23 +60,64 @@ class Frame:
         return self.end - self.start
 
 
-def draw_gap(record: GapRecord, path: Path) -> None:
-    """Write the chart of `gap_record` to a file.
+def require_chart(path: Path) -> None:
+    """Refuse a file that a chart is not written as.
 
     Raises:
-        CompressError: matplotlib does not support the file's format, or the file cannot be written.
+        UsageError: its ending is another one than those of `ENDINGS`.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise UsageError(f"--plot {path}: a chart cannot be written as that; end the name in .svg, .png or .pdf")
+
+
+def draw_gap(record: GapRecord, path: Path) -> None:
+    """Write the chart of `gap_record` to a file, with the published points and Moore's law.
+
+    Raises:
+        UsageError: the file has another ending than those of `ENDINGS`.
+        CompressError: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    require_chart(path)
+    figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.add_subplot(yscale="log")
+    _draw_points(axes, record)
     draw_trends(axes, record.bases, record.start, record.end, Look())
+    passed = record.end - record.start
+    label = f"Moore's law, 2× in 2 years, {MOORE**passed:,.0f}×"
+    axes.plot([record.start, record.end], [1, MOORE**passed], color="grey", linestyle="--", label=label)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=2)
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:
         raise CompressError(f"cannot write the chart to {path}: {error}") from error
+
+
+def _draw_points(axes: Axes, record: GapRecord) -> None:
+    """Draw the points of a fit as multiples of what the fit has at the first year."""
+    growths = {fit.quantity: fit.growth for fit in record.fits if fit.growth}
+    for points in record.points:
+        growth, marker = growths.get(points.quantity), MARKERS.get(points.quantity)
+        if growth is None or marker is None:
+            continue
+        level = _level(points, growth, record.start)
+        shown = [
+            (year, value / level)
+            for year, value in zip(points.years, points.values, strict=True)
+            if record.start <= year <= record.end
+        ]
+        label = f"published: {points.quantity}, fit {growth:.3g}× a year"
+        colour = "black" if points.quantity == COMPUTE else "grey"
+        years, values = zip(*shown, strict=True) if shown else ((), ())
+        axes.plot(years, values, marker, color=colour, markersize=3, alpha=0.5, label=label)
+
+
+def _level(points: Points, growth: float, start: float) -> float:
+    """Value of the fitted line at a year: a least-squares line passes through the means."""
+    logs = statistics.fmean(map(math.log, points.values))
+    return math.exp(logs - math.log(growth) * (statistics.fmean(points.years) - start))
 
 
 def draw_trends(axes: Axes, bases: Sequence[Basis], start: float, end: float, look: Look) -> None:
@@ -81,13 +134,15 @@ def draw_trends(axes: Axes, bases: Sequence[Basis], start: float, end: float, lo
 
     frame = Frame(axes, start, end, look)
     drawn = [basis for basis in bases if basis.gap]
-    for number, basis in enumerate({basis.growth: basis for basis in drawn}.values()):
+    longest = {basis.growth: basis for basis in sorted(drawn, key=lambda basis: basis.end)}
+    for number, basis in enumerate(longest.values()):
         label, ends = f"training compute, {basis.growth:.3g}× a year", basis.growth_ci90 or basis.growth_ci95
-        _line(frame, basis.growth, ends, label, look.compute, ("-", ":", "-.")[number % 3])
+        _line(frame, basis.end, basis.growth, ends, label, look.compute, ("-", ":", "-.")[number % 3])
     for number, basis in enumerate(drawn):
         label = f"{f.plain(basis.name)}: hardware {basis.hardware:.2f}× a year, gap {_gap(basis)}"
+        label += "" if basis.end == end else f" to {round(basis.end, 1):g}"
         ends, colour = basis.hardware_ci90 or basis.hardware_ci95, look.hardware[number % len(look.hardware)]
-        _line(frame, basis.hardware, ends, label, colour, "-")
+        _line(frame, basis.end, basis.hardware, ends, label, colour, "-")
     if drawn:
         marked = next((basis for basis in drawn if basis.name == DEFAULT_TREND), drawn[0])
         _mark_gap(frame, marked)
@@ -98,9 +153,9 @@ def draw_trends(axes: Axes, bases: Sequence[Basis], start: float, end: float, lo
     axes.set_xticks([year for year in years if start <= year <= end])
 
 
-def _line(frame: Frame, rate: float, ends: Ends | None, label: str, colour: str, style: str) -> None:
-    """Draw a trend, with its interval where the source gives one."""
-    elapsed = [frame.span * step / STEPS for step in range(STEPS + 1)]
+def _line(frame: Frame, until: float, rate: float, ends: Ends | None, label: str, colour: str, style: str) -> None:
+    """Draw a trend to the end of its data, with its interval where the source gives one."""
+    elapsed = [(until - frame.start) * step / STEPS for step in range(STEPS + 1)]
     years = [frame.start + passed for passed in elapsed]
     frame.axes.plot(years, [rate**passed for passed in elapsed], color=colour, linestyle=style, label=label)
     if ends:
@@ -113,9 +168,11 @@ def _gap(basis: Basis) -> str:
 
 
 def _mark_gap(frame: Frame, basis: Basis) -> None:
-    low, high = basis.hardware**frame.span, basis.growth**frame.span
+    passed = basis.end - frame.start
     label = f"gap, {f.plain(basis.name)}:\n{_gap(basis)}"
-    _arrow(frame, 0.02, low, high, label, "<->", frame.look.gap)
+    _arrow(
+        frame, basis.end + 0.02 * frame.span, basis.hardware**passed, basis.growth**passed, label, "<->", frame.look.gap
+    )
 
 
 def _mark_saving(frame: Frame, basis: Basis) -> None:
@@ -124,15 +181,16 @@ def _mark_saving(frame: Frame, basis: Basis) -> None:
     best = max(savings, key=lambda saving: saving.doublings, default=None)
     if best is None:
         return
-    high = basis.growth**frame.span
+    high = basis.growth ** (basis.end - frame.start)
     label = f"{f.plain(best.variant)}, once:\n{f.signed(best.doublings)} doublings,\n"
     label += f"{best.months_of_gap:.1f} months of gap"
-    _arrow(frame, 0.05, high / 2**best.doublings, high, label, "->", frame.look.saving)
+    x = basis.end + 0.05 * frame.span
+    _arrow(frame, x, high / 2**best.doublings, high, label, "->", frame.look.saving)
 
 
-def _arrow(frame: Frame, right: float, low: float, high: float, label: str, style: str, colour: str) -> None:
-    """Draw an arrow beside the last year, labelled at its middle."""
-    x, size = frame.end + right * frame.span, frame.look.size
+def _arrow(frame: Frame, x: float, low: float, high: float, label: str, style: str, colour: str) -> None:
+    """Draw an arrow beside the last year of a line, labelled at its middle."""
+    size = frame.look.size
     frame.axes.annotate("", (x, low), (x, high), arrowprops={"arrowstyle": style, "color": colour})
     middle = (x, (low * high) ** 0.5)
     frame.axes.annotate(

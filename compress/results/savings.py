@@ -16,11 +16,15 @@ class Trend(Record):
     name: str = Field(description="Name of the trend")
     growth: float = Field(description="Growth of training compute, factor per year")
     growth_ci90: Interval | None = Field(None, description="Its 90% interval, where the source gives one")
+    growth_ci95: Interval | None = Field(None, description="Its 95% interval, where the source gives one")
     hardware: float = Field(description="Growth of hardware, factor per year")
     hardware_ci90: Interval | None = Field(None, description="Its 90% interval, where the source gives one")
+    hardware_ci95: Interval | None = Field(None, description="Its 95% interval, where the source gives one")
     basis: str = Field(description="Quantity that grows")
     source: str = Field(description="Source of both rates")
+    since: int | None = Field(None, description="First year of the data")
     until: int | None = Field(None, description="Last year of the data; null where the trend goes on")
+    hardware_until: int | None = Field(None, description="Last year of the hardware's data; null where it is the same")
 
 
 class PairedCounts(Record):

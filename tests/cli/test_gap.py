@@ -23,7 +23,7 @@ def bases(*arguments: str) -> dict[str, dict[str, Any]]:
 
 
 def test_trends_give_the_published_gaps() -> None:
-    found = bases()
+    found = bases("--end", "2024")
     for name, times, years in (("essay", 37_905, 19.8), ("epoch-fp32", 606_000, 44), ("energy", 1_410_000, 61)):
         assert found[name]["gap"] == pytest.approx(times, rel=1e-3)
         assert found[name]["years_to_catch_up"] == pytest.approx(years, rel=6e-3)
@@ -46,12 +46,13 @@ def test_algorithmic_progress_is_as_published() -> None:
 
 def test_fits_of_shipped_points_contain_the_published_rates() -> None:
     fits = {fit["quantity"]: fit for fit in json.loads(gap("--json").stdout)["fits"]}
-    # Hobbhahn, Heim and Aydos 2023: doubling in 2.3 and 3.0 years; AI and Compute: in 3.43 months.
-    for quantity, years in (("FP32 rate", 2.3), ("energy efficiency, FP32", 3.0), ("training compute", 3.43 / 12)):
+    # AI and Compute: doubling in 3.43 months; Hobbhahn, Heim and Aydos 2023: FP32 in 2.3 years, and after them slower.
+    for quantity, years in (("FP32 rate", 2.31), ("training compute", 3.43 / 12)):
         low, high = fits[quantity]["ci95"]
         assert low < 2 ** (1 / years) < high, "the published rate is inside the interval of our fit"
         assert low < fits[quantity]["growth"] < high < 1.15 * fits[quantity]["growth"] or quantity == "training compute"
-    assert fits["FP32 rate"]["points"] >= 40
+    assert fits["FP32 rate"]["points"] >= 50
+    assert [12 * end for end in fits["training compute"]["doubling_ci95"]] == pytest.approx([2.3, 5.3], abs=0.05)
 
 
 def test_own_tables_are_fitted(tmp_path: Path) -> None:
@@ -65,7 +66,8 @@ def test_own_tables_are_fitted(tmp_path: Path) -> None:
     assert both["fitted FP32 rate"]["hardware"] == pytest.approx(1.4, rel=1e-3)
     assert both["fitted energy efficiency"]["hardware"] == pytest.approx(1.4 / 1.1, rel=1e-3)
     assert bases("--hardware", str(tmp_path / "chips.csv"))["fitted FP32 rate"]["growth"] == 4.1
-    assert bases("--hardware", str(tmp_path / "chips.csv"))["fitted FP32 rate"]["gap"] is None, "found to 2019 only"
+    late = bases("--hardware", str(tmp_path / "chips.csv"), "--end", "2024")["fitted FP32 rate"]
+    assert late["gap"] is None and late["reason"] == "its data end in 2019"
 
 
 def test_only_the_essay_is_flagged_for_counting_efficiency_twice() -> None:
@@ -76,9 +78,28 @@ def test_only_the_essay_is_flagged_for_counting_efficiency_twice() -> None:
 
 
 def test_a_trend_is_not_extrapolated_beyond_its_years() -> None:
-    assert bases()["openai"]["gap"] is None
-    assert "found to 2018 only" in gap().stdout
+    assert bases("--end", "2024")["openai"]["gap"] is None
+    assert "data end in" in " ".join(gap("--basis", "openai", "--end", "2024").stdout.split())
     assert bases("--end", "2018")["openai"]["gap"] > 1e5
+
+
+def test_the_default_is_a_range_over_bases() -> None:
+    first = gap().stdout.splitlines()[0]
+    assert first.startswith("2012–2024: training compute outgrew hardware 71,000× (best-format) to 2,000,000×")
+    assert "sampling error" in first
+
+
+def test_no_figure_is_cut_off_at_80_columns() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "compress", "gap"],
+        capture_output=True,
+        text=True,
+        env={**environment(), "COLUMNS": "80"},
+    )
+    tables = done.stdout.split("A saving is")[0].split("\n", 2)[2]
+    assert "…" not in tables and max(map(len, tables.splitlines())) <= 80
+    for figure in ("606,500×", "160k–2.5M", "37,910×", "1.41M×", "3.2 months (2.3–5.3)"):
+        assert figure in tables
 
 
 def test_savings_of_a_run_become_months(tmp_path: Path) -> None:
@@ -97,27 +118,32 @@ def test_savings_of_a_run_become_months(tmp_path: Path) -> None:
     ]
     results["training_efficiency"][0] |= {"baseline": "scratch", "variant": "distilled", "doublings": 2.0}
     (tmp_path / "results.json").write_text(json.dumps(results))
-    half, distilled = bases("--run", str(tmp_path))["epoch-fp32"]["savings"]
+    half, distilled = bases("--run", str(tmp_path), "--end", "2024")["epoch-fp32"]["savings"]
     assert half["variant"] == "half" and half["months_of_gap"] is None
     assert half["months_of_growth"] == pytest.approx(5.9, abs=0.05)
     assert distilled["months_of_gap"] == pytest.approx(2 * 7.5, abs=0.1)
-    assert "none: inference" in gap("--run", str(tmp_path)).stdout
+    assert "none: inference" in " ".join(gap("--run", str(tmp_path), "--basis", "energy").stdout.split())
+    today = bases("--run", str(tmp_path))
+    assert today["epoch-fp32"]["savings"][0]["months_of_growth"] is None
+    assert today["epoch-fp32"]["savings"][0]["reason"] == "its data end in 2024"
 
 
 def test_plot_writes_an_svg(tmp_path: Path) -> None:
     assert gap("--plot", str(tmp_path / "gap.svg")).returncode == 0
     drawn = (tmp_path / "gap.svg").read_text()
     assert drawn.startswith("<?xml") and "</svg>" in drawn
+    assert "published: training compute" in drawn and "Moore's law" in drawn
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["--basis", "moore"], 2, "unknown trend 'moore'; choose one of energy, epoch-fp32"),
+        (["--basis", "gordon"], 2, "unknown trend 'gordon'; choose one of best-format, energy"),
         (["--start", "2024", "--end", "2012"], 2, "--end 2012 must be later than --start 2024"),
         (["--run", "nowhere"], 2, "nowhere is not a run: it has no results.json"),
         (["--models", "nowhere.csv"], 2, "nowhere.csv cannot be read: No such file"),
-        (["--plot", "gap.docx"], 1, "cannot write the chart to gap.docx"),
+        (["--plot", "gap.docx"], 2, "a chart cannot be written as that; end the name in .svg, .png or .pdf"),
+        (["--plot", "missing/gap.svg"], 1, "cannot write the chart to missing/gap.svg"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], status: int, words: str) -> None:

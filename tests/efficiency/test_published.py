@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import subprocess
 import sys
@@ -12,25 +13,30 @@ import yaml
 
 from compress.efficiency.doublings import doublings, months_of_gap, months_of_growth
 from compress.efficiency.lifetime import ceiling
-from compress.efficiency.trends import gap, holding_rate, years_to_catch_up
+from compress.efficiency.trends import fit_growth, gap, holding_rate, years_to_catch_up
+from compress.gap.points import BEST_RATE, read_points
 
 ROOT = Path(__file__).resolve().parents[2]
 TRENDS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "configs/trends").glob("*.yaml"))}
+HARDWARE = ROOT / "configs/trends/points/hardware.csv"
+ACCUMULATED_IN_16_BITS = "Tensor-FP16 performance with FP16 accumulation (FLOP/s)"
 
 
 def test_shipped_trends_are_whole() -> None:
     assert set(TRENDS) == {
-        *("epoch-fp32", "energy", "price", "frontier", "leading-hardware-energy", "openai", "essay"),
+        *("epoch-fp32", "energy", "price", "best-format", "notable", "frontier", "leading-hardware-energy"),
+        *("openai", "essay", "moore"),
     }
     for name, trend in TRENDS.items():
-        optional = {"until", "growth_ci90", "hardware_ci90"}
-        assert set(trend) - optional == {"name", "growth", "hardware", "basis", "source"}
+        optional = {"hardware_until", *(f"{what}_ci{level}" for what in ("growth", "hardware") for level in (90, 95))}
+        assert set(trend) - optional == {"name", "growth", "hardware", "basis", "source", "since", "until"}
         for what in ("growth", "hardware"):
-            low, high = trend.get(f"{what}_ci90", (0, 99))
-            assert low < trend[what] < high
+            low, high = trend.get(f"{what}_ci90") or trend.get(f"{what}_ci95") or (0, 99)
+            assert low <= trend[what] <= high
         assert trend["name"] == name
         assert trend["growth"] > trend["hardware"] > 1
-        assert trend["basis"] and trend["source"]
+        assert trend["basis"] and "http" in trend["source"]
+        assert trend["since"] < trend["until"]
 
 
 @pytest.mark.parametrize(
@@ -41,6 +47,29 @@ def test_gap_of_2012_to_2024(name: str, times: float, years: float) -> None:
     growth, hardware = TRENDS[name]["growth"], TRENDS[name]["hardware"]
     assert gap(growth, hardware, 2012, 2024) == pytest.approx(times, rel=1e-3)
     assert years_to_catch_up(growth, hardware, 2012, 2024) == pytest.approx(years, rel=6e-3)
+
+
+def test_best_format_is_the_fit_of_the_shipped_table() -> None:
+    (best,) = (p for p in read_points(HARDWARE, "hardware", 2010) if p.quantity == BEST_RATE)
+    fit = fit_growth(best.years, best.values, 0.90)
+    for name in ("best-format", "notable", "frontier"):
+        assert TRENDS[name]["hardware"] == pytest.approx(fit.growth, abs=5e-4)
+        assert TRENDS[name]["hardware_ci90"] == pytest.approx((fit.low, fit.high), abs=5e-4)
+    growth = TRENDS["best-format"]["growth"]
+    assert gap(growth, fit.growth, 2012, 2024) == pytest.approx(71_400, rel=1e-2)
+    assert years_to_catch_up(growth, fit.growth, 2012, 2024) == pytest.approx(23.3, abs=0.05)
+
+
+def test_accelerators_have_one_rate_a_column_and_a_source_each() -> None:
+    rows = list(csv.DictReader(HARDWARE.open(newline="", encoding="utf-8")))
+    assert len({row["Hardware name"] for row in rows}) == len(rows)
+    assert all(row["Source"].startswith("https://") for row in rows)
+    for row in rows:
+        tensor, less = row["Tensor-FP16/BF16 performance (FLOP/s)"], row[ACCUMULATED_IN_16_BITS]
+        assert not less or float(less) >= float(tensor), "a wider accumulator is never faster"
+    assert {"B200", "GB200", "B300", "GB300", "Instinct MI350X", "Instinct MI355X", "TPU v6e", "Trainium 2"} <= {
+        row["Hardware name"] for row in rows
+    }
 
 
 @pytest.mark.parametrize(

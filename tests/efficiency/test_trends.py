@@ -8,7 +8,14 @@ import random
 import pytest
 from scipy import stats
 
-from compress.efficiency.trends import _student_t, fit_growth, gap, gap_interval, months_per_doubling
+from compress.efficiency.trends import (
+    _student_t,
+    fit_growth,
+    gap,
+    gap_interval,
+    geometric_mean,
+    months_per_doubling,
+)
 
 
 def test_a_line_without_noise_is_found() -> None:
@@ -89,3 +96,14 @@ def test_months_per_doubling() -> None:
     for times, years in ((1, 2), (0.5, 2), (4, 0)):
         with pytest.raises(ValueError):
             months_per_doubling(times, years)
+
+
+def test_geometric_mean_is_that_of_another_implementation() -> None:
+    rng = random.Random(3)
+    values = [8 * rng.lognormvariate(0, 1) for _ in range(20)]
+    logs = [math.log(value) for value in values]
+    low, high = stats.t.interval(0.95, 19, loc=sum(logs) / 20, scale=stats.sem(logs))
+    assert geometric_mean(values) == pytest.approx((stats.gmean(values), math.exp(low), math.exp(high)))
+    for few in ([1, 2], [1, 2, 0]):
+        with pytest.raises(ValueError):
+            geometric_mean(few)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.gap.growth_fit import fit_tables
-from compress.gap.points import MAX_FILE, PETAFLOP_S_DAY, read_figure, read_points, read_year
+from compress.gap.growth_fit import read_tables
+from compress.gap.points import BEST_RATE, MAX_FILE, PETAFLOP_S_DAY, read_figure, read_points, read_year
 from compress.utils.errors import UsageError
 
 MODELS = """Model,Domain,Publication date,Training compute (FLOP),Training compute cost (2023 USD),Notes
@@ -76,6 +76,32 @@ def test_hardware_has_a_quantity_for_every_pair_of_columns(tmp_path: Path) -> No
     assert len(found) == 3, "there is no column of FP16"
 
 
+FORMATS = """Hardware name,Release date,FP32 (single precision) performance (FLOP/s),\
+FP16 (half precision) performance (FLOP/s),TF32 (TensorFloat-32) performance (FLOP/s),\
+Tensor-FP16/BF16 performance (FLOP/s),Tensor-FP16 performance with FP16 accumulation (FLOP/s)
+plain,2012-01-01,4,,,,
+packed,2016-01-01,10,20,,,
+crippled,2016-01-01,10,0.1,,,
+tensor,2018-01-01,15,30,60,120,240
+TPU,2018-01-01,,,,100,
+"""
+
+
+def test_the_best_rate_is_that_of_any_format_with_32_bit_accumulation(tmp_path: Path) -> None:
+    found = {points.quantity: points for points in read_points(table(tmp_path, FORMATS), "hardware", 2010)}
+    best = dict(zip(found[BEST_RATE].names, found[BEST_RATE].values, strict=True))
+    assert best == {"plain": 4, "packed": 20, "crippled": 10, "tensor": 120, "TPU": 100}
+    assert found["FP32 rate"].values == (4, 10, 10, 15)
+
+
+def test_steps_are_ratios_within_a_chip(tmp_path: Path) -> None:
+    found = {points.quantity: points for points in read_points(table(tmp_path, FORMATS), "steps", 2010)}
+    packed, tensor = found["16 bits on ordinary units"], found["tensor cores for 16 bits"]
+    assert dict(zip(packed.names, packed.values, strict=True)) == {"packed": 2, "crippled": 1, "tensor": 2}
+    assert dict(zip(tensor.names, tensor.values, strict=True)) == {"tensor": 4}, "against the best without them"
+    assert read_points(table(tmp_path, "Release date,FP32\n2012-01-01,4\n"), "steps", 2010) == []
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -94,7 +120,7 @@ def test_a_table_without_the_columns_is_refused(tmp_path: Path, text: str, words
 def test_a_table_that_is_too_large_or_too_short_to_fit(tmp_path: Path) -> None:
     path = table(tmp_path, "Publication date,Training compute (FLOP)\n2020-01-01,1e20\n")
     with pytest.raises(UsageError, match=r"table\.csv: .*") as caught:
-        fit_tables(path, None, 2010)
+        read_tables(path, None, 2010)
     assert "1 " in str(caught.value) and "\n" not in str(caught.value)
     with path.open("r+b") as file:
         file.truncate(MAX_FILE + 1)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 from results_factory import example, example_record
 
+from compress.efficiency.doublings import outside_data
 from compress.gap import gap_record, to_dict
+from compress.gap.points import this_year
 from compress.gap.record import RunSaving, basis_of, run_savings
 from compress.gap.trend import load_trend
 from compress.utils.errors import UsageError
@@ -36,7 +39,67 @@ def test_only_training_delays_the_gap() -> None:
 def test_a_trend_is_not_extrapolated() -> None:
     basis = basis_of(load_trend("openai"), 2012, 2024, [])
     assert basis.gap is basis.gap_interval is basis.years_to_catch_up is None
+    assert basis.reason == "its data end in 2017"
     assert basis_of(load_trend("openai"), 2012, 2018, []).gap is not None
+    assert basis_of(load_trend("frontier"), 2012, 2024, []).reason == "its data start in 2020"
+
+
+def test_data_of_a_year_reach_to_its_end() -> None:
+    trend = load_trend("epoch-fp32")  # growth to May 2024, hardware to 2023
+    assert outside_data(trend, 2024.0, hardware=True) is None
+    assert outside_data(trend, 2024.1, hardware=True) == "its data end in 2023"
+    assert outside_data(trend, 2024.9) is None and outside_data(trend, 2025.1) == "its data end in 2024"
+    assert outside_data(trend, 2009.9) == "its data start in 2010"
+
+
+def test_months_are_null_beyond_the_data_with_the_reason() -> None:
+    saved = [INFERENCE, TRAINING]
+    inside, training = basis_of(load_trend("epoch-fp32"), 2012, 2024.5, saved).savings
+    assert inside.months_of_growth is not None and inside.reason is None
+    assert training.months_of_growth is not None, "training compute is known to the end of 2024"
+    assert training.months_of_gap is None and training.hold is None and training.reason == "its data end in 2023"
+    for one in basis_of(load_trend("epoch-fp32"), 2012, 2026, saved).savings:
+        assert one.months_of_growth is one.months_of_gap is one.growth_interval is None
+        assert one.reason == "its data end in 2024"
+
+
+def test_without_an_end_a_trend_runs_to_the_end_of_its_data() -> None:
+    record = gap_record([], 2012)
+    ends = {basis.name: basis.end for basis in record.bases if basis.gap}
+    assert record.end == this_year()
+    assert ends["essay"] == ends["epoch-fp32"] == 2024 and ends["openai"] == 2018
+    assert ends["notable"] == min(this_year(), 2027)
+
+
+def test_months_have_the_interval_of_their_rates() -> None:
+    one = basis_of(load_trend("epoch-fp32"), 2012, 2024).one_doubling
+    assert one.growth_interval == pytest.approx((12 / math.log2(4.6), 12 / math.log2(3.7)))
+    assert one.gap_interval is not None and one.months_of_gap is not None
+    assert one.gap_interval[0] < one.months_of_gap < one.gap_interval[1]
+
+
+def test_the_range_is_over_bases_of_the_same_years_without_the_essay() -> None:
+    found = gap_record([], 2012, 2024).range
+    assert found is not None and (found.start, found.end) == (2012, 2024)
+    assert (found.low_basis, found.high_basis) == ("best-format", "leading-hardware-energy")
+    assert found.low == pytest.approx((4.1 / 1.6155) ** 12) and found.high == pytest.approx((4.7 / 1.40) ** 12)
+    assert gap_record(["essay", "energy"], 2012, 2024).range is None
+    unset = gap_record([], 2012).range
+    assert unset is not None and unset.end == 2024, "the latest date that half of the bases reach"
+
+
+def test_before_2012_there_was_no_gap_to_speak_of() -> None:
+    basis = basis_of(load_trend("moore"), 1960, 2010)
+    assert basis.gap == pytest.approx(9.1, abs=0.05)
+    assert basis.gap_interval is not None and basis.gap_interval.low < 1 < basis.gap_interval.high
+
+
+def test_algorithmic_progress_is_as_published() -> None:
+    language, images, alexnet = gap_record(["energy"], 2012, 2024).algorithms
+    assert (language.months_per_doubling, language.interval) == (8, (5, 14))
+    assert language.growth == pytest.approx(3, rel=0.06), "Epoch AI's 3x a year"
+    assert (images.months_per_doubling, images.interval) == (9, (4, 25))
+    assert alexnet.months_per_doubling == 16 and alexnet.interval is None
 
 
 def test_the_interval_needs_both_growths() -> None:
@@ -50,14 +113,15 @@ def test_json_leaves_out_what_a_trend_does_not_have(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps(example()))
     record = to_dict(gap_record(["energy"], 2012, 2024, tmp_path))
     (basis,) = record["bases"]
-    assert basis["gap_interval"] is None and "hardware_ci90" not in basis and "until" not in basis
+    assert basis["gap_interval"] is None and "hardware_ci90" not in basis and basis["until"] == 2024
+    assert "points" not in record
     assert [saving["variant"] for saving in basis["savings"]] == ["pruned", "int8", "distilled"]
     assert json.loads(json.dumps(record, allow_nan=False))["run"] == str(tmp_path)
 
 
 def test_wrong_calls_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown trend 'moore'"):
-        gap_record(["moore"], 2012, 2024)
+    with pytest.raises(UsageError, match="unknown trend 'gordon'"):
+        gap_record(["gordon"], 2012, 2024)
     with pytest.raises(UsageError, match="must be later"):
         gap_record([], 2024, 2012)
     with pytest.raises(UsageError, match="is not a run"):
