@@ -46,6 +46,7 @@ TREND = Trend(
 )
 N = 2500
 BILLION = 10**9
+DATE = 2026.9
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # id, kind, parent, correct, MACs, bits, params, bytes, times as fast
 ROWS: tuple[tuple[str, str, str | None, int, int, int, int, int, float], ...] = (
@@ -142,7 +143,7 @@ def right(correct: int, lost: int = 0, gained: int = 0, n: int = N) -> str:
 def savings_of(results: dict[str, Any], reference: str, tolerance: float = 0.02) -> dict[str, Any]:
     """An entry of `efficiency` for the variants of plain results, as plain data."""
     variants = [Variant.model_validate(one) for one in results["variants"]]
-    return savings(variants, reference, tolerance, TREND).model_dump(mode="json")
+    return savings(variants, reference, tolerance, TREND, DATE).model_dump(mode="json")
 
 
 def derive(results: dict[str, Any]) -> RunRecord:
@@ -150,8 +151,8 @@ def derive(results: dict[str, Any]) -> RunRecord:
     record = RunRecord.model_validate(results)
     return record.model_copy(
         update={
-            "headline": headline(record.variants, record.efficiency, record.training_efficiency),
-            "months": savings_in_months(record.efficiency, record.training_efficiency, TREND.growth, TREND.hardware),
+            "headline": headline(record.variants, record.efficiency, record.training_efficiency, DATE),
+            "months": savings_in_months(record.efficiency, record.training_efficiency, TREND, DATE),
         }
     )
 
@@ -166,7 +167,7 @@ def example_record() -> RunRecord:
     """The quickstart as it could come out: nothing is granted against the teacher, much against `distilled`."""
     found = predictions()
     variants = [_variant(*row, right=bits(found.correct[row[0]])) for row in ROWS]
-    saved = [savings(variants, reference, 0.02, TREND) for reference in PAIRED]
+    saved = [savings(variants, reference, 0.02, TREND, DATE) for reference in PAIRED]
     training = training_efficiency(variants, TREND)
     return RunRecord(
         schema_version=2,
@@ -200,10 +201,10 @@ def example_record() -> RunRecord:
             test_sha256=digest_of(found.data.test),
         ),
         variants=tuple(variants),
-        headline=headline(variants, saved, training),
+        headline=headline(variants, saved, training, DATE),
         efficiency=tuple(saved),
         training_efficiency=training,
-        months=savings_in_months(saved, training, TREND.growth, TREND.hardware),
+        months=savings_in_months(saved, training, TREND, DATE),
         class_changes=tuple(change for reference in PAIRED for change in class_changes(found, reference)),
         disagreements=disagreements(found, "teacher", "int8"),
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import log2
 
-from compress.efficiency.doublings import months_of_gap, months_of_growth
+from compress.efficiency.months import in_months
 from compress.results.deployment import DeviceProfile
-from compress.results.headline import Headline, HeadlineFile, InferenceMonths, LifetimeMonths, TrainingMonths
+from compress.results.headline import Headline, HeadlineFile, InferenceDoublings, LifetimeDoublings, TrainingDoublings
 from compress.results.savings import FileSavings, Savings, TrainingEfficiency, Trend, VariantSavings
 from compress.results.variant import Variant
 
@@ -19,6 +19,7 @@ def headline(
     variants: Sequence[Variant],
     efficiency: Sequence[Savings],
     training: Sequence[TrainingEfficiency],
+    date: float,
     deployment: DeviceProfile | None = None,
 ) -> Headline:
     """Find the first reference that a cheaper variant is granted against, and what that variant saves.
@@ -27,6 +28,7 @@ def headline(
         variants: All variants of the run.
         efficiency: Savings by reference, in the recipe's order.
         training: Compute to reach an accuracy.
+        date: Year of the run, with a fraction; beyond its data a trend gives no months.
         deployment: Names the queries over the lifetime.
     """
     by_id = {variant.id: variant for variant in variants}
@@ -35,7 +37,7 @@ def headline(
         return Headline(granted=False, reference=None, variant=None, tolerance=None)
     for savings in compared:
         if best := _cheapest(savings.variants, granted=True):
-            return _granted(savings, best, by_id, training, deployment)
+            return _granted(savings, best, by_id, training, date, deployment)
     first = compared[0]
     refused = _cheapest(first.variants, granted=False)
     if refused is None:
@@ -49,7 +51,7 @@ def headline(
         loss=refused.accuracy_difference,
         loss_ci95=refused.difference_ci95,
         reason=refused.reason,
-        inference=_inference(refused, first.trend),
+        inference=_inference(refused, first.trend, date),
     )
 
 
@@ -80,6 +82,7 @@ def _granted(
     best: VariantSavings,
     by_id: dict[str, Variant],
     training: Sequence[TrainingEfficiency],
+    date: float,
     deployment: DeviceProfile | None,
 ) -> Headline:
     file, trend = named_file(best), savings.trend
@@ -93,9 +96,9 @@ def _granted(
         loss=file.accuracy_difference,
         loss_ci95=file.difference_ci95,
         file=_file(file, best, by_id[best.id]),
-        inference=_inference(best, trend),
-        training=_training(by_id[savings.reference], by_id[best.id], training, trend),
-        life=_life(best, trend, deployment),
+        inference=_inference(best, trend, date),
+        training=_training(by_id[savings.reference], by_id[best.id], training, trend, date),
+        life=_life(best, trend, date, deployment),
     )
 
 
@@ -119,25 +122,23 @@ def _precision(variant: Variant) -> str:
     return "fp32" if bits == 32 else f"int{bits}"
 
 
-def _inference(variant: VariantSavings, trend: Trend) -> InferenceMonths:
-    saved, basis, months = variant.doublings, variant.latency_basis, variant.months_of_growth
-    ends = trend.growth_ci90
-    between = sorted(months_of_growth(saved.macs, end) or 0.0 for end in ends) if ends and months is not None else None
-    return InferenceMonths(
+def _inference(variant: VariantSavings, trend: Trend, date: float) -> InferenceDoublings:
+    saved, basis = variant.doublings, variant.latency_basis
+    ends = basis.ratio_ci95 if basis else None
+    return InferenceDoublings(
         macs=saved.macs,
         bit_operations=saved.bit_operations,
-        months=months,
-        months_ci90=(between[0], between[1]) if between else None,
+        months=in_months(saved.macs if variant.granted else None, trend, date),
         latency=saved.latency,
-        latency_ci95=(log2(basis.ratio_ci95[0]), log2(basis.ratio_ci95[1])) if basis and basis.ratio_ci95 else None,
+        latency_ci95=(log2(ends[0]), log2(ends[1])) if ends else None,
         latency_batch=basis.batch if basis else None,
         reference_runtime=basis.reference_runtime if basis else None,
     )
 
 
 def _training(
-    reference: Variant, variant: Variant, pairs: Sequence[TrainingEfficiency], trend: Trend
-) -> TrainingMonths | None:
+    reference: Variant, variant: Variant, pairs: Sequence[TrainingEfficiency], trend: Trend, date: float
+) -> TrainingDoublings | None:
     """t against the reference: by the curves where they were compared, else by what was spent on each.
 
     The two are as accurate as each other, so that the ratio of what was spent is one at equal accuracy.
@@ -149,25 +150,26 @@ def _training(
         t, bound, ends = log2(reference.training.macs / variant.training.macs), None, None
     else:
         return None
-    return TrainingMonths(
+    return TrainingDoublings(
         against=reference.id,
         doublings=t,
         bound=bound,
         ci95=ends,
-        months_of_growth=months_of_growth(t, trend.growth),
-        months_of_gap=months_of_gap(t, trend.growth, trend.hardware) if trend.hardware < trend.growth else None,
+        months=in_months(t, trend, date, training=True),
     )
 
 
-def _life(best: VariantSavings, trend: Trend, deployment: DeviceProfile | None) -> LifetimeMonths | None:
+def _life(
+    best: VariantSavings, trend: Trend, date: float, deployment: DeviceProfile | None
+) -> LifetimeDoublings | None:
     queries = deployment.queries if deployment and deployment.queries else QUERIES
     at = best.lifetime.at_queries if best.lifetime else ()
     found = next((log2(point.ratio) for point in at if point.queries == queries), None)
     if found is None:
         return None
-    return LifetimeMonths(
+    return LifetimeDoublings(
         queries=queries,
         doublings=found,
-        months=months_of_growth(found, trend.growth),
+        months=in_months(found, trend, date),
         break_even=best.break_even_queries,
     )

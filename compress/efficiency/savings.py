@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from compress.efficiency.comparison import energy_basis, inference_doublings, latency_basis
-from compress.efficiency.doublings import months_of_growth, ratio
+from compress.efficiency.doublings import ratio
 from compress.efficiency.files import as_record, compare, compare_files
 from compress.efficiency.intervals import EXACT_METHOD, PAIRED_METHOD, Grant
 from compress.efficiency.lifetime import (
@@ -16,6 +16,7 @@ from compress.efficiency.lifetime import (
     share_effort,
     share_ratio,
 )
+from compress.efficiency.months import in_months
 from compress.efficiency.sequence import cost, in_sequence
 from compress.results.deployment import DeviceProfile
 from compress.results.savings import (
@@ -39,6 +40,7 @@ def savings(
     reference_id: str,
     tolerance: float,
     trend: Trend,
+    date: float,
     deployment: DeviceProfile | None = None,
     chance: float | None = None,
 ) -> Savings:
@@ -53,6 +55,7 @@ def savings(
         reference_id: Id of the variant that savings are counted against.
         tolerance: Loss of accuracy that counts as equal, a fraction.
         trend: Growth of training compute and of hardware.
+        date: Year of the run, with a fraction; beyond its data a trend gives no months.
         deployment: States how much a model is queried; without it, the lifetime is given at round numbers only.
         chance: Accuracy without looking at the images. A reference that is not shown to be above it grants nothing.
 
@@ -71,7 +74,9 @@ def savings(
     own_files = compare_files(reference, reference, tolerance)
     files = {variant.id: compare_files(reference, variant, tolerance) for variant in others}
     grants = _grants(reference, others, files, chance)
-    records = [_variant_savings(v, reference, grants[v.id], files[v.id], own_files, trend, deployment) for v in others]
+    records = [
+        _variant_savings(v, reference, grants[v.id], files[v.id], own_files, trend, date, deployment) for v in others
+    ]
     return Savings(
         reference=reference_id,
         tolerance=tolerance,
@@ -117,6 +122,7 @@ def _variant_savings(
     files: Files,
     reference_files: Files,
     trend: Trend,
+    date: float,
     deployment: DeviceProfile | None,
 ) -> VariantSavings:
     base, own = reference.inference, variant.inference
@@ -138,7 +144,7 @@ def _variant_savings(
         break_even_queries=break_even(
             reference.training.macs, variant.training.macs, base.macs, own.macs, _hit_rate(deployment)
         ),
-        months_of_growth=months_of_growth(saved.macs, trend.growth) if decision.granted else None,
+        months_of_growth=in_months(saved.macs, trend, date).months_of_growth if decision.granted else None,
     )
 
 

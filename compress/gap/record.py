@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from compress.efficiency.doublings import data_end, months_of_gap, months_of_growth, outside_data
-from compress.efficiency.trends import Ends, gap, holding_rate, years_to_catch_up
+from compress.efficiency.doublings import data_end, outside_data
+from compress.efficiency.months import in_months, savings_in_months
+from compress.efficiency.trends import gap, holding_rate, years_to_catch_up
 from compress.gap.algorithms import AlgorithmicProgress, algorithmic_progress
 from compress.gap.growth_fit import (
     AlgorithmicEfficiency,
@@ -21,6 +22,8 @@ from compress.gap.growth_fit import (
 from compress.gap.points import Points, this_year
 from compress.gap.range import ESSAY, GapRange, range_of
 from compress.gap.trend import GapInterval, Trend, load_trend
+from compress.results.base import Record
+from compress.results.headline import Months, SavingInMonths
 from compress.utils.checksums import RUN_AGAIN, require_unchanged
 from compress.utils.errors import UsageError
 from compress.utils.messages import unknown
@@ -50,42 +53,6 @@ ABSENT = frozenset(
     }
 )
 """Keys that are left out of the JSON where a trend or a fit does not have them; everything else unknown is null."""
-
-
-@dataclass(frozen=True)
-class RunSaving:
-    """Doublings that a run may call saved."""
-
-    of: Literal["inference", "training"]
-    variant: str
-    against: str
-    doublings: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Months:
-    """Doublings as months of growth; and of gap, where they are of training compute and the gap grows.
-
-    Attributes:
-        months_of_growth: None beyond the data of the trend's growth.
-        growth_interval: Its interval, by that of the growth.
-        months_of_gap: None beyond the data of either growth too.
-        gap_interval: Its interval, by those of both growths.
-        hold: How often the same saving would be needed to hold the gap.
-        reason: Why months are None that the trend could give in other years.
-    """
-
-    months_of_growth: float | None
-    growth_interval: Ends | None = None
-    months_of_gap: float | None
-    gap_interval: Ends | None = None
-    hold: str | None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class SavingInMonths(Months, RunSaving):
-    """A saving of a run, and its months."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +103,19 @@ def to_dict(record: GapRecord) -> dict[str, Any]:
     """Convert a record for JSON, without the points, which are for the chart."""
     plain: dict[str, Any] = asdict(
         replace(record, points=()),
-        dict_factory=lambda items: {key: value for key, value in items if value is not None or key not in ABSENT},
+        dict_factory=lambda items: {
+            key: _plain(value) for key, value in items if value is not None or key not in ABSENT
+        },
     )
     del plain["points"]
     return plain
+
+
+def _plain(value: Any) -> Any:
+    """Convert records of `results.json`, which are not dataclasses, and tuples of them."""
+    if isinstance(value, Record):
+        return value.model_dump(mode="json")
+    return tuple(map(_plain, value)) if isinstance(value, tuple) else value
 
 
 def gap_record(
@@ -177,10 +153,10 @@ def gap_record(
     trends = [load_trend(name) for name in names or known]
     if models or hardware:
         trends += fitted_trends(tables.fits, None if models else load_trend(DEFAULT_TREND))
-    savings = _read_savings(run) if run else []
+    results = _read(run) if run else None
     remarks = [LEVELS, *([TWICE] if any(trend.name == ESSAY for trend in trends) else [])]
-    remarks += [NOT_OF_TRAINING] if any(saving.of == "inference" for saving in savings) else []
-    bases = tuple(basis_of(trend, start, last, savings, clip=end is None) for trend in trends)
+    bases = tuple(basis_of(trend, start, last, results, clip=end is None) for trend in trends)
+    remarks += [NOT_OF_TRAINING] if any(saving.of == "inference" for saving in bases[0].savings) else []
     return GapRecord(
         start=start,
         end=last,
@@ -196,14 +172,14 @@ def gap_record(
     )
 
 
-def basis_of(trend: Trend, start: float, end: float, savings: Sequence[RunSaving] = (), clip: bool = False) -> Basis:
+def basis_of(trend: Trend, start: float, end: float, results: RunRecord | None = None, clip: bool = False) -> Basis:
     """Compute the gap of a trend between two years, and the months of savings by it.
 
     Args:
         trend: Growth of training compute and of hardware.
         start: First year, at which compute and hardware are level.
         end: Last year; savings are converted to months at this date.
-        savings: Savings of a run.
+        results: Run whose savings and losses are converted.
         clip: Whether the gap and the months of one doubling are those at the end of the trend's data, where that is
             before `end`; otherwise there are none then.
     """
@@ -220,63 +196,13 @@ def basis_of(trend: Trend, start: float, end: float, savings: Sequence[RunSaving
         gap_interval=None if reason else trend.interval(last - start),
         years_to_catch_up=None if reason or hardware <= 1 else years_to_catch_up(growth, hardware, start, last),
         holding_rate=holding_rate(growth, hardware),
-        one_doubling=_months(1, trend, last, training=True),
-        savings=tuple(
-            SavingInMonths(**vars(saving), **vars(_months(saving.doublings, trend, end, saving.of == "training")))
-            for saving in savings
-        ),
+        one_doubling=in_months(1, trend, last, training=True),
+        savings=savings_in_months(results.efficiency, results.training_efficiency, trend, end) if results else (),
     )
 
 
-def _months(saved: float, trend: Trend, date: float, training: bool) -> Months:
-    """Convert doublings to months at a date; None, with the reason, beyond the data of the trend."""
-    none, no_gap = outside_data(trend, date), outside_data(trend, date, hardware=True)
-    held = (
-        months_of_gap(saved, trend.growth, trend.hardware)
-        if training and not no_gap and trend.hardware < trend.growth
-        else None
-    )
-    yearly = trend.interval(1)
-    return Months(
-        months_of_growth=None if none else months_of_growth(saved, trend.growth),
-        growth_interval=None if none else _ends(saved, trend.growth_ci90 or trend.growth_ci95),
-        months_of_gap=held,
-        gap_interval=_ends(saved, (yearly.low, yearly.high)) if yearly and held is not None else None,
-        hold=f"To hold the gap, you would need this again every {held:.1f} months." if held and held > 0 else None,
-        reason=none or (no_gap if training else None),
-    )
-
-
-def _ends(saved: float, rate: Ends | None) -> Ends | None:
-    """Interval of months, by that of a rate a year; None where the rate may be no growth at all."""
-    if rate is None or rate[0] <= 1:
-        return None
-    low, high = sorted(months_of_growth(saved, end) or 0.0 for end in rate)
-    return low, high
-
-
-def _read_savings(run: Path) -> list[RunSaving]:
-    """Read what a run has saved: granted doublings of inference, and doublings of training compute."""
+def _read(run: Path) -> RunRecord:
     from compress.results.read import read_run
 
     require_unchanged(run / "results.json", RUN_AGAIN)
-    return run_savings(read_run(run))
-
-
-def run_savings(results: RunRecord) -> list[RunSaving]:
-    """List the doublings that a run may call saved: of inference where granted, of training compute where reached.
-
-    Training compute counts at the baseline's own last accuracy: beyond it the baseline's is only bounded.
-    """
-    inference = [
-        RunSaving("inference", variant.id, entry.reference, variant.doublings.macs)
-        for entry in results.efficiency
-        for variant in entry.variants
-        if variant.granted and variant.doublings.macs is not None and variant.doublings.macs > 0
-    ]
-    training = [
-        RunSaving("training", entry.variant, entry.baseline, entry.doublings)
-        for entry in results.training_efficiency
-        if entry.doublings is not None and not entry.chosen
-    ]
-    return inference + training
+    return read_run(run)

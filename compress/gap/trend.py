@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from compress.efficiency.trends import Ends, gap_interval
+from compress.efficiency.months import gap_ends
+from compress.efficiency.trends import Ends
 from compress.utils.resources import shipped
 
 
@@ -54,11 +55,8 @@ class Trend:
 
     def interval(self, years: float) -> GapInterval | None:
         """Interval of the gap after some years; None unless both growths have an interval of the same level."""
-        levels = ((0.9, self.growth_ci90, self.hardware_ci90), (0.95, self.growth_ci95, self.hardware_ci95))
-        for level, growth, hardware in levels:
-            if growth and hardware:
-                return GapInterval(level, *gap_interval(self.growth, growth, self.hardware, hardware, years))
-        return None
+        found = gap_ends(self, years)
+        return GapInterval(found[0], *found[1]) if found else None
 
 
 def load_trend(name: str) -> Trend:

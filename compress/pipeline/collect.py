@@ -15,6 +15,7 @@ from compress.efficiency.headline import headline
 from compress.efficiency.months import savings_in_months
 from compress.efficiency.savings import savings
 from compress.efficiency.training import training_efficiency
+from compress.gap.points import read_year
 from compress.measurement.accuracy import bits
 from compress.pipeline.predictions import Predictions, class_changes, digest_of, disagreements
 from compress.recipe.stage import TEACHER
@@ -64,9 +65,10 @@ def collect(
     energy, predictions = _energy(plan, store), Predictions.read(plan, store, data)
     variants = [_variant(plan, store, unit, latency, energy.get(unit.id, ()), predictions) for unit in plan.variants]
     trend = Trend.model_validate(worth.trend.model_dump())
+    date = read_year(run.started) or 0.0
     profile = _profile(worth.deployment) if worth.deployment else None
     saved = [
-        savings(variants, reference, worth.tolerance, trend, profile, predictions.chance)
+        savings(variants, reference, worth.tolerance, trend, date, profile, predictions.chance)
         for reference in worth.references
     ]
     training = training_efficiency(variants, trend, worth.reach)
@@ -77,13 +79,13 @@ def collect(
         recipe=_recipe(plan),
         environment=_environment(plan, latency.gpu, energy_counter),
         data=_data(predictions, remarks),
-        headline=headline(variants, saved, training, profile),
+        headline=headline(variants, saved, training, date, profile),
         variants=tuple(variants),
         efficiency=tuple(saved),
         deployment=_deployment(variants, profile) if profile else None,
         deployments=deployment_fits(variants, saved, [_profile(each) for each in worth.deployments], processor()),
         training_efficiency=training,
-        months=savings_in_months(saved, training, trend.growth, trend.hardware),
+        months=savings_in_months(saved, training, trend, date),
         class_changes=tuple(
             change for reference in worth.references for change in class_changes(predictions, reference)
         ),

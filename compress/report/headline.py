@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from compress.report import formats as f
-from compress.results import Headline, InferenceMonths, LifetimeMonths, RunRecord, TrainingMonths, Trend
+from compress.results import Headline, InferenceDoublings, LifetimeDoublings, RunRecord, TrainingDoublings, Trend
 
 NONE = 0.005
 """Doublings that round to 0.00."""
@@ -67,7 +67,7 @@ def _signed_points(loss: float) -> str:
     return f"{100 * abs(loss):.1f} {'less' if loss > 0 else 'more'}"
 
 
-def _compute(saved: InferenceMonths) -> str:
+def _compute(saved: InferenceDoublings) -> str:
     """How much less compute per image; where MACs are the same, in bit operations."""
     k, bits = saved.macs, saved.bit_operations
     if k is not None and abs(k) > NONE:
@@ -77,7 +77,7 @@ def _compute(saved: InferenceMonths) -> str:
     return "the same compute per image"
 
 
-def _time(saved: InferenceMonths) -> str:
+def _time(saved: InferenceDoublings) -> str:
     d = saved.latency
     if d is None:
         return ""
@@ -86,16 +86,20 @@ def _time(saved: InferenceMonths) -> str:
     return f" ({f.signed(d).lstrip('+')}{between} in measured time, batch {saved.latency_batch})"
 
 
-def _months(saved: InferenceMonths, trend: Trend | None) -> str:
-    if trend is None or saved.months is None or abs(saved.macs or 0) <= NONE:
+def _months(saved: InferenceDoublings, trend: Trend | None) -> str:
+    if trend is None or abs(saved.macs or 0) <= NONE:
         return ""
-    ends = saved.months_ci90
-    between = f" [{ends[0]:.1f} to {ends[1]:.1f}]" if ends else ""
-    months = f"{f.months(saved.months).lstrip('+')} months{between}"
-    return f": {months} of the {trend.growth:g}x-a-year growth of training compute"
+    if saved.months.reason:
+        return f", without months of {f.plain(trend.name)}: {saved.months.reason}"
+    months, ends = f.months(saved.months.months_of_growth).lstrip("+"), saved.months.growth_interval
+    return f": {months} months{_between(ends)} of the {trend.growth:g}x-a-year growth of training compute"
 
 
-def _training(training: TrainingMonths | None, reference: str) -> str:
+def _between(ends: tuple[float, float] | None) -> str:
+    return f" [{ends[0]:.1f} to {ends[1]:.1f}]" if ends else ""
+
+
+def _training(training: TrainingDoublings | None, reference: str) -> str:
     """What making the variant took or saved, and whether that offsets the gap of training compute."""
     if training is None:
         return f"The training compute of {reference} is not stated, so nothing of the training gap is offset."
@@ -111,22 +115,31 @@ def _training(training: TrainingMonths | None, reference: str) -> str:
         )
     if abs(t) <= NONE:
         return f"Making it took the training compute of {against}, so it offsets none of the training gap."
-    gap = training.months_of_gap
+    months = _gap_months(training)
     if t > 0:
         least = "at least " if training.bound else ""
-        worth = f"{least}{gap:.1f} months of the training gap, once" if gap is not None else "none of the training gap"
+        worth = f"{least}{months} of the training gap, once" if months else "training gap, without months"
         return (
             f"Making it took {least}{t:.2f} doublings less training compute than {against} ({figure}), which offsets "
             f"{worth}."
         )
-    worth = f": it adds {abs(gap):.1f} months, once" if gap is not None else ""
+    worth = f": it adds {months}, once" if months else ""
     return (
         f"Making it took {abs(t):.2f} doublings more training compute than {against} ({figure}), so it offsets none "
         f"of the training gap{worth}."
     )
 
 
-def _life(life: LifetimeMonths | None, training: TrainingMonths | None) -> str:
+def _gap_months(training: TrainingDoublings) -> str | None:
+    """2.5 months [2.2 to 2.8], of a gain or of a loss."""
+    months, ends = training.months.months_of_gap, training.months.gap_interval
+    if months is None:
+        return None
+    low_high = sorted(map(abs, ends)) if ends else None
+    return f"{abs(months):.1f} months{_between((low_high[0], low_high[1]) if low_high else None)}"
+
+
+def _life(life: LifetimeDoublings | None, training: TrainingDoublings | None) -> str:
     if life is None:
         return ""
     what = "both together save" if training else "it saves"

@@ -26,36 +26,47 @@ class HeadlineFile(Record):
     ms_per_image: float | None = Field(None, description="Median latency of a batch divided by its images")
 
 
-class InferenceMonths(Record):
+class Months(Record):
+    """Doublings as months of growth; and of gap, where they are of training compute and the gap grows."""
+
+    months_of_growth: float | None = Field(description="12 x doublings / log2(growth); null beyond the trend's data")
+    growth_interval: Interval | None = Field(None, description="Its interval, by that of the growth")
+    months_of_gap: float | None = Field(
+        description="12 x doublings / (log2(growth) - log2(hardware)); null for inference, which offsets none"
+    )
+    gap_interval: Interval | None = Field(None, description="Its interval, by those of both growths")
+    hold: str | None = Field(None, description="How often the same saving would be needed to hold the gap")
+    reason: str | None = Field(None, description="Why months are null that the trend gives in other years")
+
+
+class InferenceDoublings(Record):
     """k: doublings of inference compute at tested equal accuracy, and their months of growth."""
 
     macs: float | None = Field(description="k, doublings in MACs per image")
     bit_operations: float | None = Field(description="Doublings in bit operations per image")
-    months: float | None = Field(description="12 k / log2(growth); null where the trend does not hold")
-    months_ci90: Interval | None = Field(None, description="Its interval from growth_ci90 of the trend")
+    months: Months = Field(description="Months of k")
     latency: float | None = Field(None, description="Doublings in measured time: best granted file against best")
     latency_ci95: Interval | None = Field(None, description="Its 95% interval")
     latency_batch: Batch | None = Field(None, description="Batch size of both")
     reference_runtime: str | None = Field(None, description="Runtime of the reference's file")
 
 
-class TrainingMonths(Record):
+class TrainingDoublings(Record):
     """t: doublings of training compute, negative where making the variant took more; and their months."""
 
     against: str = Field(description="Variant whose training compute is compared")
     doublings: float | None = Field(description="t = log2(training compute of that variant / of this one)")
     bound: Bound | None = Field(None, description="Whether t is only a bound")
     ci95: Interval | None = Field(None, description="95% interval of t; null where it is a ratio of two ledgers")
-    months_of_growth: float | None = Field(description="12 t / log2(growth)")
-    months_of_gap: float | None = Field(description="12 t / (log2(growth) - log2(hardware))")
+    months: Months = Field(description="Months of t")
 
 
-class LifetimeMonths(Record):
+class LifetimeDoublings(Record):
     """Training and inference together over Q queries."""
 
     queries: Number = Field(description="Q, queries over the lifetime")
     doublings: float = Field(description="log2 of the lifetime ratio R(Q)")
-    months: float | None = Field(description="12 x doublings / log2(growth)")
+    months: Months = Field(description="Months of these doublings")
     break_even: float | None = Field(description="Queries after which the variant has cost less")
 
 
@@ -71,18 +82,16 @@ class Headline(Record):
     loss_ci95: Interval | None = Field(None, description="Tango's paired 95% score interval of loss")
     reason: str | None = Field(None, description="Why nothing is granted")
     file: HeadlineFile | None = Field(None, description="File to deploy")
-    inference: InferenceMonths | None = Field(None, description="Doublings of inference compute")
-    training: TrainingMonths | None = Field(None, description="Null where the reference's training is not stated")
-    life: LifetimeMonths | None = Field(None, description="Training and inference together")
+    inference: InferenceDoublings | None = Field(None, description="Doublings of inference compute")
+    training: TrainingDoublings | None = Field(None, description="Null where the reference's training is not stated")
+    life: LifetimeDoublings | None = Field(None, description="Training and inference together")
 
 
-class SavingInMonths(Record):
+class SavingInMonths(Months):
     """A saving or a loss of the run, and its months by one trend."""
 
     of: Literal["inference", "training"] = Field(description="Compute that is saved or lost")
     variant: str = Field(description="Id of the variant")
     against: str = Field(description="Id of the variant that it is counted against")
     doublings: float = Field(description="Doublings; negative for a loss")
-    bound: Bound | None = Field(None, description="Whether they are only a bound")
-    months_of_growth: float | None = Field(description="12 x doublings / log2(growth); null for a bound on a loss")
-    months_of_gap: float | None = Field(description="The same of the gap; null for inference, which offsets none")
+    bound: Bound | None = Field(None, description="Whether they are only a bound; one on a loss has no months")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
 ASSETS = PACKAGE / "assets"
-DEFAULT_TREND = "epoch-fp32"
+DEFAULT_TREND = "notable"
 """The trend of a recipe without `trend:`, and the one shown where there is room for one only."""
 
 

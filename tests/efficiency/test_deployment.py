@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from results_factory import TREND, accuracy, inference, latency_row, right, training
+from results_factory import DATE, TREND, accuracy, inference, latency_row, right, training
 from results_factory import variant as make_variant
 
 from compress.efficiency.deployment import costs_of_million, price_per_million, seconds_per_million
@@ -61,7 +61,7 @@ CHAIN = [
     ],
 )
 def test_making_a_variant_counts_once(reference: str, name: str, extra: int) -> None:
-    entry = savings(CHAIN, reference, 0.05, TREND)
+    entry = savings(CHAIN, reference, 0.05, TREND, DATE)
     record = next(record for record in entry.variants if record.id == name)
     c_b = next(v for v in CHAIN if v.id == reference).inference.macs
     c_v = next(v for v in CHAIN if v.id == name).inference.macs
@@ -74,15 +74,15 @@ def test_equal_totals_have_an_equal_lifetime_whatever_their_lineage() -> None:
     base = variant("base", "distill", None, 1000, 9_000_000)
     made_from_it = variant("a", "prune", "base", 400, 9_000_000, 2_000_000)
     from_scratch = variant("b", "train", None, 400, 11_000_000)
-    (one,) = savings([base, made_from_it], "base", 0.05, TREND).variants
-    (other,) = savings([base, from_scratch], "base", 0.05, TREND).variants
+    (one,) = savings([base, made_from_it], "base", 0.05, TREND, DATE).variants
+    (other,) = savings([base, from_scratch], "base", 0.05, TREND, DATE).variants
     assert one.lifetime and one.lifetime == other.lifetime
     assert one.break_even_queries == other.break_even_queries
 
 
 def test_a_deployment_has_its_own_queries_cache_and_share() -> None:
     profile = DeviceProfile(name="d", queries=5e7, hit_rate=0.5, inference_share=0.9)
-    entry = savings(CHAIN, "distilled", 0.05, TREND, profile)
+    entry = savings(CHAIN, "distilled", 0.05, TREND, DATE, profile)
     record = next(record for record in entry.variants if record.id == "pruned")
     life = record.lifetime
     assert life is not None

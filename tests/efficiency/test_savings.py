@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from results_factory import TREND, N, accuracy, inference, right, training
+from results_factory import DATE, TREND, N, accuracy, inference, right, training
 from results_factory import variant as make_variant
 
 from compress.efficiency.files import NOT_COMPARED, NOT_RUN
@@ -51,7 +51,7 @@ VARIANTS = [
 
 
 def against_teacher(*variants: Variant, **changes: Any) -> dict[str, VariantSavings]:
-    return by_id(savings(variants or VARIANTS, "teacher", 0.01, TREND, **changes))
+    return by_id(savings(variants or VARIANTS, "teacher", 0.01, TREND, DATE, **changes))
 
 
 def by_id(entry: Savings) -> dict[str, VariantSavings]:
@@ -96,14 +96,14 @@ def test_predictions_that_are_not_known_grant_nothing() -> None:
 
 def test_swapping_reference_and_variant_flips_the_sign() -> None:
     there = against_teacher(VARIANTS[0], VARIANTS[2])["pruned"]
-    back = by_id(savings([VARIANTS[0], VARIANTS[2]], "pruned", 0.01, TREND))["teacher"]
+    back = by_id(savings([VARIANTS[0], VARIANTS[2]], "pruned", 0.01, TREND, DATE))["teacher"]
     assert there.doublings.macs is not None and there.doublings.macs == -(back.doublings.macs or 0)
     assert there.accuracy_difference is not None and there.accuracy_difference == -(back.accuracy_difference or 0)
     assert back.break_even_queries is None
 
 
 def test_lifetime_of_a_granted_variant() -> None:
-    record = by_id(savings([VARIANTS[1], VARIANTS[3]], "distilled", 0.1, TREND))["int8"]
+    record = by_id(savings([VARIANTS[1], VARIANTS[3]], "distilled", 0.1, TREND, DATE))["int8"]
     assert record.granted and record.lifetime is not None
     assert record.lifetime.limit == 2
     assert record.lifetime.at_queries[-1].ratio == pytest.approx(2, rel=1e-4)
@@ -112,12 +112,12 @@ def test_lifetime_of_a_granted_variant() -> None:
 def test_a_variant_that_was_evaluated_on_other_images_is_refused() -> None:
     other = make_variant("half", "prune", accuracy=accuracy(941, 1001), inference=inference(500))
     with pytest.raises(ValueError, match=r"teacher \(2000 of 2500 right\) and half .* on the same images"):
-        savings([VARIANTS[0], other], "teacher", 0.01, TREND)
+        savings([VARIANTS[0], other], "teacher", 0.01, TREND, DATE)
 
 
 def test_an_unknown_reference_is_refused() -> None:
     with pytest.raises(ValueError, match="nobody"):
-        savings(VARIANTS, "nobody", 0.01, TREND)
+        savings(VARIANTS, "nobody", 0.01, TREND, DATE)
 
 
 def test_a_variant_is_granted_through_its_files_and_speed_is_that_of_a_granted_file() -> None:
@@ -136,7 +136,7 @@ def test_a_variant_is_granted_through_its_files_and_speed_is_that_of_a_granted_f
             "artifacts": (artifact("collapsed", 1200), artifact("good", 20, 22), not_run()),
         }
     )
-    entry = savings([base, int8], "teacher", 0.01, TREND)
+    entry = savings([base, int8], "teacher", 0.01, TREND, DATE)
     (record,) = entry.variants
     assert record.granted
     assert {file.runtime: file.granted for file in record.files} == {"collapsed": False, "good": True, "phone": False}
@@ -166,7 +166,7 @@ def test_a_variant_whose_files_have_all_collapsed_is_not_granted() -> None:
 @pytest.mark.parametrize("tolerance", [0.005, 0.01, 0.05])
 def test_a_file_is_granted_by_its_own_paired_interval(lost: int, gained: int, tolerance: float) -> None:
     one = variant("one", "prune", 1000, artifacts=(artifact("ort", lost, gained),))
-    (record,) = savings([VARIANTS[0], one], "teacher", tolerance, TREND).variants
+    (record,) = savings([VARIANTS[0], one], "teacher", tolerance, TREND, DATE).variants
     file = next(file for file in record.files if file.runtime == "ort")
     assert file.granted == grant(paired_difference(lost, gained, N), tolerance).granted
     assert file.paired and (file.paired.only_reference, file.paired.only_variant) == (lost, gained)
@@ -226,7 +226,7 @@ def test_family_wise_error_is_that_of_one_test() -> None:
                     f"v{number}", accuracy=_accuracy(own), inference=inference(3000 - number), artifacts=(file,)
                 )
             )
-        found = savings(variants, "teacher", tolerance, TREND).variants
+        found = savings(variants, "teacher", tolerance, TREND, DATE).variants
         wrong += any(record.granted for record in found)
     assert wrong / rounds <= 0.045  # 3% and two standard errors of the simulation
 
