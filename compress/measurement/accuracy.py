@@ -46,6 +46,11 @@ def accuracy_record(predicted: Array, labels: Array, split: str) -> AccuracyReco
     return {"top1": correct / n, "correct": correct, "n": n, "ci95": list(wilson(correct, n)), "split": split}
 
 
+def bits(correct: NDArray[np.bool_]) -> str:
+    """Encode one bit per image as hexadecimal digits, the first image in the highest bit of the first byte."""
+    return np.packbits(correct).tobytes().hex()
+
+
 def agreement(predicted: Array, others: Array) -> float:
     """Compute the share of images for which two models predict the same class, from classes `[images]`.
 

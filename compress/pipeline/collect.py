@@ -14,7 +14,8 @@ from compress.efficiency.energy import inference_carbon, inference_energy
 from compress.efficiency.intervals import paired_difference
 from compress.efficiency.savings import savings
 from compress.efficiency.training import training_efficiency
-from compress.pipeline.predictions import Predictions, bits, class_changes, digest_of, disagreements
+from compress.measurement.accuracy import bits
+from compress.pipeline.predictions import Predictions, class_changes, digest_of, disagreements
 from compress.recipe.stage import TEACHER
 from compress.recipe.worth import Deployment as RecipeDeployment
 from compress.results.accuracy import Control, Published
@@ -78,7 +79,7 @@ def collect(
         efficiency=tuple(saved),
         deployment=_deployment(variants, profile) if profile else None,
         deployments=deployment_fits(variants, saved, [_profile(each) for each in worth.deployments], processor()),
-        training_efficiency=training_efficiency(variants, trend, worth.reach),
+        training_efficiency=training_efficiency(variants, trend, worth.reach, len(data.validation.images)),
         class_changes=tuple(
             change for reference in worth.references for change in class_changes(predictions, reference)
         ),
@@ -204,8 +205,13 @@ def _pretraining(plan: Plan, unit: PlannedStage) -> TeacherPretraining:
     stage = plan.stage(unit.teacher).stage if unit.teacher else unit.stage
     if TEACHER not in stage.makes:
         return TeacherPretraining(macs=0, source=None)
-    stated = stage.pretraining()
-    return TeacherPretraining(macs=stated.macs if stated else None, source=stated.source if stated else None)
+    stated = [part for part in (stage.pretraining(), stage.fine_tuning()) if part]
+    tuned = stage.fine_tuning()
+    return TeacherPretraining(
+        macs=sum(part.macs for part in stated) if stage.pretraining() else None,
+        fine_tuning=tuned.macs if tuned else None,
+        source="; ".join(part.source for part in stated) or None,
+    )
 
 
 def _control(unit: PlannedStage, predictions: Predictions) -> Control | None:
@@ -213,7 +219,9 @@ def _control(unit: PlannedStage, predictions: Predictions) -> Control | None:
     if not unit.stage.control or not unit.parent:
         return None
     gain = paired_difference(*predictions.paired(unit.id)[unit.parent])
-    return Control(of=unit.parent, gain=-gain.difference, gain_ci95=(-gain.high, -gain.low))
+    return Control(
+        of=unit.parent, gain=-gain.difference, gain_ci95=(-gain.high, -gain.low), repeats=unit.stage.repeats()
+    )
 
 
 def _disagreements(plan: Plan, predictions: Predictions) -> Disagreements | None:

@@ -75,11 +75,6 @@ class Predictions:
         return {n: (int((base & ~own).sum()), int((~base & own).sum()), len(base)) for n, own in self.correct.items()}
 
 
-def bits(correct: NDArray[np.bool_]) -> str:
-    """Encode one bit per image as hexadecimal digits, the first image in the highest bit of the first byte."""
-    return np.packbits(correct).tobytes().hex()
-
-
 def digest_of(test: Split) -> str:
     """Return the SHA-256 of the shape, all labels and at most 4,096 evenly spaced images of the test split.
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from results_factory import N, accuracy, example, savings_of
 
-from compress.pipeline.predictions import bits
+from compress.measurement.accuracy import bits
 from compress.report.compare import compare
 from compress.report.comparison import Comparison
 
