@@ -79,6 +79,7 @@ STAGES: dict[str, str | type[StageSection]] = {
     "distill": "compress.stages.distill:DistillStage",
     "prune": "compress.stages.prune:PruneStage",
     "shrink": "compress.stages.shrink:ShrinkStage",
+    "match": "compress.stages.match:MatchStage",
     "sparsify": "compress.stages.sparsify:SparsifyStage",
     "quantize": "compress.stages.quantize:QuantizeStage",
     "export": "compress.stages.export:ExportStage",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from scipy import optimize, stats
 
@@ -217,22 +218,84 @@ def _cheaper(record: VariantSavings) -> bool:
     return max(record.doublings.macs or 0, record.doublings.bit_operations or 0) > 0
 
 
+Points = list[tuple[int, float]]
+Spent = tuple[float, float | None, float]
+"""MACs before the accuracy, interpolated where there are two points, and with it."""
+
+
 def _training(pair: TrainingEfficiency, by_id: Variants, trend: Trend) -> int:
-    baseline, variant = by_id[pair.baseline].training.curve, by_id[pair.variant].training.curve
+    lengths = [by_id[pair.baseline], *(v for v in by_id.values() if v.control and v.control.repeats == pair.baseline)]
+    variant, shown = by_id[pair.variant], by_id[str(pair.variant_curve)]
+    added = variant.training.macs - shown.training.macs
+    parent = by_id.get(shown.parent or "")
+    made_from = parent and parent.training.parts and shown.training.parts[: len(parent.training.parts)]
+    floor = parent.training.macs + added if parent and made_from == parent.training.parts else 0
+    curves: list[Points] = [[(p.macs, p.top1) for p in one.training.curve] for one in lengths]
+    own = [(p.macs + added, p.top1) for p in shown.training.curve]
     if not pair.chosen:
-        same(pair.target_top1, baseline[-1].top1)
-    reached = [[point.macs for point in curve if point.top1 >= pair.target_top1] for curve in (baseline, variant)]
-    theirs, ours = (points[0] if points else None for points in reached)
-    checked = same(pair.baseline_macs, theirs) + same(pair.variant_macs, ours)
-    assert pair.censored == (theirs is None or ours is None)
-    if ours is None:
-        return checked + same(pair.ratio, None)
-    most = baseline[-1].macs if theirs is None else theirs
-    d = math.log2(most / ours)
-    checked += same(pair.ratio, most / ours) + same(pair.doublings, d)
+        longest = max(curves, key=lambda curve: curve[-1][0])
+        same(pair.target_top1, {"variant": own, "baseline": longest}[pair.target_of][-1][1])
+    base, spent = _first(curves, pair.target_top1), _from_then_on(own, pair.target_top1, floor)
+    checked = same(pair.baseline_macs, base[1] and round(base[1])) + same(
+        pair.variant_macs, spent[1] and round(spent[1])
+    )
+    never = [math.isinf(base[2]), math.isinf(spent[2])]
+    assert pair.censored == {(0, 0): None, (1, 0): "baseline", (0, 1): "variant", (1, 1): "both"}[never[0], never[1]]
+    d = _doublings(base, spent)
+    checked += same(pair.doublings, d) + same(pair.ratio, None if d is None else 2**d)
+    for end, (theirs, ours) in zip(pair.bracket or (), ((base[0], spent[2]), (base[2], spent[0])), strict=True):
+        assert theirs > 0
+        known = ours > 0 and not math.isinf(theirs) and not math.isinf(ours)
+        checked += same(end, math.log2(theirs / ours) if known else None)
+    teacher = variant.training.teacher_pretraining
+    for ratio, macs in (
+        (pair.with_teacher_pretraining, teacher and teacher.macs),
+        (pair.with_teacher_fine_tuning, teacher and teacher.fine_tuning),
+    ):
+        if ratio and macs is not None:
+            low, middle, high = spent
+            checked += same(ratio.doublings, _doublings(base, (low + macs, middle and middle + macs, high + macs)))
+    months = None if d is None or any(never) else 12 * d
     gap = math.log2(trend.growth) - math.log2(trend.hardware)
-    checked += same(pair.months_of_growth, 12 * d / math.log2(trend.growth))
-    return checked + same(pair.months_of_gap, 12 * d / gap)
+    checked += same(pair.months_of_growth, months and months / math.log2(trend.growth))
+    return checked + same(pair.months_of_gap, months and months / gap)
+
+
+def _first(curves: list[Points], top1: float) -> Spent:
+    """Of the curves that reach the accuracy, the one that does with the least; else the longest."""
+    found = []
+    for curve in curves:
+        over = [k for k, (_, reached) in enumerate(curve) if reached >= top1]
+        found.append(_at(curve, over[0] if over else None, top1, 0))
+    there = [one for one in found if not math.isinf(one[2])]
+    return min(there, key=lambda one: one[1] or one[2]) if there else max(found)
+
+
+def _from_then_on(curve: Points, top1: float, floor: float) -> Spent:
+    under = [k for k, (_, reached) in enumerate(curve) if reached < top1]
+    first = under[-1] + 1 if under else 0
+    return _at(curve, first if first < len(curve) else None, top1, floor)
+
+
+def _at(curve: Points, k: int | None, top1: float, floor: float) -> Spent:
+    if k is None:
+        return curve[-1][0], None, math.inf
+    if k == 0:
+        return floor, None, curve[0][0]
+    (m0, a0), (m1, a1) = curve[k - 1], curve[k]
+    logarithm = np.interp(top1, [a0, a1], [math.log(m0), math.log(m1)])
+    return m0, math.exp(logarithm), m1
+
+
+def _doublings(base: Spent, own: Spent) -> float | None:
+    """A figure from two interpolated computes; a bound from the last point of a curve that never gets there."""
+    if math.isinf(base[2]) and math.isinf(own[2]):
+        return None
+    if math.isinf(base[2]):
+        return math.log2(base[0] / (own[1] or own[2]))
+    if math.isinf(own[2]):
+        return math.log2((base[1] or base[2]) / own[0])
+    return math.log2(base[1] / own[1]) if base[1] and own[1] else None
 
 
 def tango_upper(b: int, c: int, n: int) -> float:

@@ -47,6 +47,7 @@ TREND = Trend(
 N = 2500
 BILLION = 10**9
 DATE = 2026.9
+VALIDATION = 500
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # id, kind, parent, correct, MACs, bits, params, bytes, times as fast
 ROWS: tuple[tuple[str, str, str | None, int, int, int, int, int, float], ...] = (
@@ -117,12 +118,15 @@ def inference(
 
 
 def training(
-    macs: int = 0, curve: Sequence[tuple[int, float]] = (), parts: Sequence[tuple[str, int]] = (), **changes: Any
+    macs: int = 0,
+    curve: Sequence[tuple[int, float] | CurvePoint] = (),
+    parts: Sequence[tuple[str, int]] = (),
+    **changes: Any,
 ) -> Training:
     values = {"wall_s": 0.0, "energy_j": TrainingEnergy(value=None, method=None), "selected_on": "last"}
     return Training(
         macs=macs,
-        curve=tuple(CurvePoint(macs=spent, top1=top1) for spent, top1 in curve),
+        curve=tuple(one if isinstance(one, CurvePoint) else CurvePoint(macs=one[0], top1=one[1]) for one in curve),
         parts=tuple(TrainingPart(what=what, macs=spent) for what, spent in parts),
         **{**values, **changes},
     )
@@ -168,7 +172,7 @@ def example_record() -> RunRecord:
     found = predictions()
     variants = [_variant(*row, right=bits(found.correct[row[0]])) for row in ROWS]
     saved = [savings(variants, reference, 0.02, TREND, DATE) for reference in PAIRED]
-    training = training_efficiency(variants, TREND)
+    learned = training_efficiency(variants, TREND, DATE, images=VALIDATION)
     return RunRecord(
         schema_version=2,
         run=RunInfo(
@@ -194,17 +198,17 @@ def example_record() -> RunRecord:
             classes=CLASSES,
             train=2000,
             unlabeled=6000,
-            validation=500,
+            validation=VALIDATION,
             test=N,
             skipped=0,
             chance=0.1,
             test_sha256=digest_of(found.data.test),
         ),
         variants=tuple(variants),
-        headline=headline(variants, saved, training, DATE),
+        headline=headline(variants, saved, learned, DATE),
         efficiency=tuple(saved),
-        training_efficiency=training,
-        months=savings_in_months(saved, training, TREND, DATE),
+        training_efficiency=learned,
+        months=savings_in_months(saved, learned, TREND, DATE),
         class_changes=tuple(change for reference in PAIRED for change in class_changes(found, reference)),
         disagreements=disagreements(found, "teacher", "int8"),
     )
@@ -240,7 +244,6 @@ def _variant(
 ) -> Variant:
     parts = TRAINING.get(id, [])
     total, final = sum(spent for _, spent in parts), correct / N
-    points = range(1, 11) if kind in ("train", "distill") else ()
     return Variant(
         id=id,
         kind=kind,
@@ -256,11 +259,25 @@ def _variant(
             size=size,
             convs=49 if id == "teacher" else 20,
         ),
-        training=training(
-            total, [(total * i // 10, final * (1 - 0.6**i)) for i in points], parts, wall_s=140.0 if parts else 0.0
-        ),
+        training=training(total, _curve(id, kind, parent, final), parts, wall_s=140.0 if parts else 0.0),
         artifacts=_artifacts(id, bits, final, size, right),
     )
+
+
+def _curve(id: str, kind: str, parent: str | None, final: float) -> list[CurvePoint]:
+    """Ten epochs from nothing to the final accuracy; a pruned variant starts from what its parent took."""
+    if kind not in ("train", "distill", "prune"):
+        return []
+    spent, before = (
+        sum(macs for _, macs in TRAINING.get(name, [])) for name in (id, parent if kind == "prune" else "")
+    )
+    order = np.random.default_rng(len(id)).permutation(VALIDATION)
+    points = []
+    for epoch in range(1, 11):
+        correct = round(VALIDATION * final * (1 - 0.6**epoch))
+        macs = before + (spent - before) * epoch // 10
+        points.append(CurvePoint(macs=macs, top1=correct / VALIDATION, right=bits(order < correct)))
+    return points
 
 
 def _latency(id: str, bits: int, faster: float) -> list[LatencyRow]:

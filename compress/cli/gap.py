@@ -44,6 +44,11 @@ def gap(
         return
     from compress.report.gap import gap_remarks, gap_summary, gap_tables
 
+    if run:
+        from compress.report.headline import sentence
+        from compress.results.read import read_run
+
+        print(f"{sentence(read_run(run))}\n")
     if summary := gap_summary(record):
         print(f"{summary}\n")
     for table in gap_tables(record):

@@ -45,8 +45,16 @@ def run(
         print_json(done.record.model_dump(mode="json"))
         return
     from compress.report import terminal_table
+    from compress.report.headline import deployment_line, sentence
+    from compress.report.remarks import warnings
 
     print_rich(terminal_table(done.record))
+    lines = (
+        sentence(done.record),
+        deployment_line(done.record),
+        *(f"Warning: {each}" for each in warnings(done.record)),
+    )
+    print("\n".join(line for line in lines if line))
     print(f"\n{done.folder / 'report.html'}   report.md   model_card.md   results.json   artifacts/")
 
 

@@ -139,24 +139,25 @@ def _inference(variant: VariantSavings, trend: Trend, date: float) -> InferenceD
 def _training(
     reference: Variant, variant: Variant, pairs: Sequence[TrainingEfficiency], trend: Trend, date: float
 ) -> TrainingDoublings | None:
-    """t against the reference: by the curves where they were compared, else by what was spent on each.
+    """t at the variant's own accuracy: against the baseline that learns it from labels with the least compute.
 
-    The two are as accurate as each other, so that the ratio of what was spent is one at equal accuracy.
+    Without such a baseline, against what was spent on the reference, which is as accurate.
     """
-    own = [pair for pair in pairs if (pair.baseline, pair.variant) == (reference.id, variant.id) and not pair.chosen]
+    own = next((pair for pair in pairs if pair.variant == variant.id and pair.primary), None)
     if own:
-        t, bound, ends = own[0].doublings, own[0].bound, own[0].doublings_ci95
-    elif reference.training.macs and variant.training.macs:
-        t, bound, ends = log2(reference.training.macs / variant.training.macs), None, None
-    else:
+        known = None if own.bound else own.doublings
+        return TrainingDoublings(
+            against=own.baseline,
+            doublings=own.doublings,
+            bound=own.bound,
+            ci95=own.doublings_ci95,
+            bracket=own.bracket,
+            months=in_months(known, trend, date, training=True),
+        )
+    if not reference.training.macs or not variant.training.macs:
         return None
-    return TrainingDoublings(
-        against=reference.id,
-        doublings=t,
-        bound=bound,
-        ci95=ends,
-        months=in_months(t, trend, date, training=True),
-    )
+    t = log2(reference.training.macs / variant.training.macs)
+    return TrainingDoublings(against=reference.id, doublings=t, months=in_months(t, trend, date, training=True))
 
 
 def _life(

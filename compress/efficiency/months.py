@@ -80,8 +80,8 @@ def savings_in_months(
 ) -> tuple[SavingInMonths, ...]:
     """List the doublings at equal accuracy, gains and losses alike: of inference where granted, and of training.
 
-    Training compute counts at the accuracy that the baseline ends with. Where one of the two never reaches it, the
-    doublings are a bound; a bound on a loss says nothing about months, and has none.
+    Training compute counts at the variant's own accuracy. Where the baseline never reaches it, the doublings are a
+    bound; a bound on a loss says nothing about months, and has none.
 
     Args:
         efficiency: Savings by reference.
@@ -104,7 +104,7 @@ def _inference(efficiency: Iterable[Savings]) -> Iterator[Row]:
 
 def _training(pairs: Iterable[TrainingEfficiency]) -> Iterator[Row]:
     for pair in pairs:
-        if pair.doublings is not None and not pair.chosen:
+        if pair.doublings is not None and pair.primary:
             yield "training", pair.variant, pair.baseline, pair.doublings, pair.bound
 
 

@@ -2,106 +2,224 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, cast
 
-from compress.efficiency.doublings import doublings, months_of_gap, months_of_growth, ratio
+import numpy as np
+
+from compress.efficiency.curves import Curve, Floats, Reached, earliest, measured_curves, reach
+from compress.efficiency.months import in_months
+from compress.results.base import MacsBracket, OpenInterval
 from compress.results.savings import PretrainingRatio, TrainingEfficiency, Trend
-from compress.results.training import Training
 from compress.results.variant import Variant
 
-BASELINES = ("train",)
-COMPARED = ("distill",)
-"""Kinds of stage that start from no trained student, so that their curves hold all of their compute."""
+BASELINE = "train"
+LONGER = "match"
+"""Kinds of stage that train on labels: with their own epochs, and for as much compute as a variant took."""
+QUANTIZED = "quantize"
 
-Curve = Sequence[tuple[int, float]]
-"""Points (MACs spent so far, top-1 with them as a fraction)."""
+Censored = Literal["baseline", "variant", "both"]
+TargetOf = Literal["variant", "baseline", "recipe"]
 
 
-def macs_to_reach(curve: Curve, top1: float) -> int | None:
-    """Find the compute of the first measured point that is at least as accurate; None where there is none.
+@dataclass(frozen=True)
+class Comparison:
+    """Doublings of training efficiency at one accuracy, positive where the variant took less compute.
 
-    Points are not interpolated: a coarse curve gives too much compute, never too little.
+    Attributes:
+        doublings: log2 of compute of the baseline / compute of the variant; a lower bound where the baseline never
+            reaches the accuracy, an upper bound where the variant does not; None where neither does, or where a first
+            point reaches it already, so that there is only the bracket.
+        censored: Which of the two never reaches it.
+        bracket: Doublings by the points before and at the accuracy; None at an end without a bound.
+        ci95: Bootstrap interval of the doublings over validation images; None without results per image.
+    """
+
+    doublings: float | None
+    censored: Censored | None
+    bracket: OpenInterval
+    ci95: OpenInterval | None
+
+    @property
+    def ratio(self) -> float | None:
+        return None if self.doublings is None else 2**self.doublings
+
+
+def compare_curves(baseline: Reached, variant: Reached, extra: float = 0.0) -> Comparison:
+    """Compare the compute with which two curves reach the same accuracy.
 
     Args:
-        curve: Points (MACs, top-1).
-        top1: Accuracy to reach, a fraction.
+        baseline: Compute of the baseline.
+        variant: Compute of the variant.
+        extra: MACs to add to the variant's, such as its teacher's own training.
     """
-    return min((macs for macs, reached in curve if reached >= top1), default=None)
+    lows, highs = _doublings(baseline.ends, variant.ends, extra)
+    bracket = _doublings((baseline.low, baseline.high), (variant.low, variant.high), extra)
+    without = [name for name, one in (("baseline", baseline), ("variant", variant)) if math.isinf(one.high[0])]
+    low, high = float(lows[0]), float(highs[0])
+    censored = cast(Censored | None, "both" if len(without) == 2 else next(iter(without), None))
+    estimate = {"both": None, "baseline": low, "variant": high}[censored] if censored else low if low == high else None
+    return Comparison(
+        doublings=estimate if estimate is not None and math.isfinite(estimate) else None,
+        censored=censored,
+        bracket=(_finite(bracket[0][0]), _finite(bracket[1][0])),
+        ci95=_interval(lows[1:], highs[1:]) if len(lows) > 1 and len(lows) == len(highs) else None,
+    )
 
 
-def training_ratio(
-    baseline: Curve, variant: Curve, top1: float, pretraining: float | None = 0.0
-) -> tuple[float | None, bool]:
-    """Compute R_train(P): compute of the baseline to reach P / compute of the variant to reach P.
+def _doublings(baseline: tuple[Floats, Floats], variant: tuple[Floats, Floats], extra: float) -> tuple[Floats, Floats]:
+    """Lower and upper end of the doublings from those of the two computes."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lows = np.log2(baseline[0]) - np.log2(variant[1] + extra)
+        highs = np.log2(baseline[1]) - np.log2(variant[0] + extra)
+    # Nothing is known where one end is 0 or both are infinite.
+    return np.nan_to_num(lows, nan=-np.inf, neginf=-np.inf), np.nan_to_num(highs, nan=np.inf, posinf=np.inf)
 
-    Args:
-        baseline: Curve of the baseline.
-        variant: Curve of the variant.
-        top1: P, a fraction.
-        pretraining: MACs to add to the variant's side: its teacher's own training. None where they are unknown.
 
-    Returns:
-        The ratio, and whether it is censored. Where the baseline never reaches P the ratio is a lower bound and
-        censored; where the variant never does, it is None and censored.
-    """
-    reached, spent = macs_to_reach(baseline, top1), macs_to_reach(variant, top1)
-    if spent is None:
-        return None, True
-    bound = max((macs for macs, _ in baseline), default=None) if reached is None else reached
-    return (None if pretraining is None else ratio(bound, spent + pretraining)), reached is None
+def _interval(lows: Floats, highs: Floats) -> OpenInterval:
+    """Percentiles of resamples; where one has only bounds, its lower one counts below and its upper one above."""
+    ends = np.quantile(lows, 0.025, method="lower"), np.quantile(highs, 0.975, method="higher")
+    return _finite(ends[0]), _finite(ends[1])
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def training_efficiency(
-    variants: Iterable[Variant], trend: Trend, reach: Sequence[float] = ()
+    variants: Sequence[Variant], trend: Trend, date: float, targets: Sequence[float] = (), images: int = 0
 ) -> tuple[TrainingEfficiency, ...]:
-    """Compare every distilled variant with every baseline trained on labels.
+    """Compare every variant that was trained or made from one that was with every baseline trained on labels.
 
-    P is the accuracy of the last point of the baseline's curve, and each of `reach`. Curves hold validation accuracies
-    of one run each: the ratio has no interval.
+    A baseline is a `train` stage with its `match` stages: the earliest of their curves counts, so that it has the best
+    schedule for every accuracy. The first point at or above P counts for the baseline. A variant must stay there to the
+    end of its training, unless its best point is kept. P is the accuracy of the variant, that of the baseline after
+    its longest training, and each of `targets`.
 
     Args:
-        variants: All variants. Baselines are of the kinds `BASELINES`, variants of `COMPARED`.
+        variants: All variants. Those whose checkpoint was selected on test images are left out.
         trend: Growth of training compute and of hardware.
-        reach: More accuracies P, fractions.
-
-    Returns:
-        One entry per P and pair in which both have a curve. `chosen` tells whether P is one of `reach`. The teacher's
-        own training is in `with_teacher_pretraining` only.
+        date: Year of the run, with a fraction; beyond its data a trend gives no months.
+        targets: More accuracies P, fractions.
+        images: Validation images, to resample; 0 for no intervals.
     """
-    comparable = [variant for variant in variants if _is_comparable(variant.training)]
-    return tuple(
-        _entry(baseline, variant, trend, target)
-        for baseline in comparable
-        if baseline.kind in BASELINES
-        for variant in comparable
-        if variant.kind in COMPARED
-        for target in (None, *reach)
-    )
+    by_id = {variant.id: variant for variant in variants}
+    usable = {v.id: v.training for v in variants if v.training.curve and v.training.selected_on != "test"}
+    curves = measured_curves(usable, images)
+    baselines = {v.id: [curves[v.id]] for v in variants if v.kind == BASELINE and v.id in curves}
+    for variant in variants:
+        repeats = variant.control.repeats if variant.control else None
+        if variant.id in curves and repeats in baselines:
+            baselines[repeats].append(curves[variant.id])
+    rows: list[TrainingEfficiency] = []
+    for variant in variants:
+        own = _own_curve(variant, by_id, curves)
+        if own is not None and by_id[own.id].kind not in (BASELINE, LONGER):
+            pairs = [_pair(name, lengths, variant, own) for name, lengths in baselines.items()]
+            rows += _with_primary([row for pair in pairs for row in pair.rows(trend, date, targets)])
+    return tuple(rows)
 
 
-def _is_comparable(training: Training) -> bool:
-    """Whether there is a curve, and the test images were not used for selection."""
-    return bool(training.curve) and training.selected_on != "test"
+def _own_curve(variant: Variant, by_id: Mapping[str, Variant], curves: Mapping[str, Curve]) -> Curve | None:
+    """Return the curve of a variant; of one quantized without training, that of its parent, and what it took on top."""
+    ancestor: Variant | None = variant
+    while ancestor and not ancestor.training.curve:
+        ancestor = _continued(ancestor, by_id) if ancestor.kind == QUANTIZED else None
+    if ancestor is None or ancestor.id not in curves:
+        return None
+    parent = _continued(ancestor, by_id)
+    found = replace(curves[ancestor.id], floor=float(parent.training.macs) if parent else 0.0)
+    return found.shifted(variant.training.macs - ancestor.training.macs)
 
 
-def _entry(baseline: Variant, variant: Variant, trend: Trend, chosen: float | None) -> TrainingEfficiency:
-    base, own = ([(point.macs, point.top1) for point in one.training.curve] for one in (baseline, variant))
-    target = max(base, key=lambda point: point[0])[1] if chosen is None else chosen
-    pretraining = variant.training.teacher_pretraining
-    times, censored = training_ratio(base, own, target)
-    with_teacher, _ = training_ratio(base, own, target, pretraining.macs if pretraining else None)
-    d = doublings(times)
-    return TrainingEfficiency(
-        baseline=baseline.id,
-        variant=variant.id,
-        target_top1=target,
-        chosen=chosen is not None,
-        baseline_macs=macs_to_reach(base, target),
-        variant_macs=macs_to_reach(own, target),
-        ratio=times,
-        censored=censored,
-        doublings=d,
-        with_teacher_pretraining=PretrainingRatio(ratio=with_teacher, doublings=doublings(with_teacher)),
-        months_of_growth=months_of_growth(d, trend.growth),
-        months_of_gap=months_of_gap(d, trend.growth, trend.hardware),
-    )
+def _continued(variant: Variant, by_id: Mapping[str, Variant]) -> Variant | None:
+    """Return the parent if the variant's training compute includes the parent's."""
+    parent = by_id.get(variant.parent or "")
+    parts: Sequence[object] = parent.training.parts if parent else ()
+    return parent if parts and variant.training.parts[: len(parts)] == parts else None
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A baseline with the curves of all of its lengths, and a variant with its curve."""
+
+    baseline: str
+    lengths: Sequence[Curve]
+    variant: Variant
+    own: Curve
+
+    def rows(self, trend: Trend, date: float, targets: Sequence[float]) -> Iterator[TrainingEfficiency]:
+        longest = max(self.lengths, key=lambda curve: curve.macs[-1])
+        yield self._row("variant", self.own.kept, trend, date)
+        yield self._row("baseline", longest.kept, trend, date)
+        for target in targets:
+            yield self._row("recipe", np.full(len(self.own.top1), target), trend, date)
+
+    def _row(self, origin: TargetOf, target: Floats, trend: Trend, date: float) -> TrainingEfficiency:
+        (base, length), own = earliest(self.lengths, target), reach(self.own, target, stays=not self.own.selects)
+        found, teacher = compare_curves(base, own), self.variant.training.teacher_pretraining
+        months = in_months(None if found.censored else found.doublings, trend, date, training=True)
+        tuned = teacher.fine_tuning if teacher else None
+        return TrainingEfficiency(
+            baseline=self.baseline,
+            variant=self.variant.id,
+            target_top1=float(target[0]),
+            target_of=origin,
+            chosen=origin == "recipe",
+            baseline_curve=self.lengths[length].id,
+            variant_curve=self.own.id,
+            baseline_macs=_whole(base.macs[0]),
+            variant_macs=_whole(own.macs[0]),
+            baseline_between=_between(base),
+            variant_between=_between(own),
+            ratio=found.ratio,
+            censored=found.censored,
+            doublings=found.doublings,
+            doublings_ci95=found.ci95,
+            bracket=found.bracket,
+            with_teacher_fine_tuning=None if tuned is None else _with_teacher(base, own, tuned),
+            with_teacher_pretraining=_with_teacher(base, own, teacher.macs if teacher else None),
+            months_of_growth=months.months_of_growth,
+            months_of_gap=months.months_of_gap,
+        )
+
+
+def _pair(baseline: str, lengths: Sequence[Curve], variant: Variant, own: Curve) -> _Pair:
+    """Pair a baseline and a variant; without resamples of one of their curves, there are none of the others."""
+    common = min(len(curve.top1) for curve in (own, *lengths))
+    own, *lengths = [replace(curve, top1=curve.top1[:common]) for curve in (own, *lengths)]
+    return _Pair(baseline, lengths, variant, own)
+
+
+def _with_teacher(base: Reached, own: Reached, macs: float | None) -> PretrainingRatio:
+    """Add the teacher's own training to the variant's compute."""
+    if macs is None:
+        return PretrainingRatio(macs=None, ratio=None, doublings=None)
+    found = compare_curves(base, own, macs)
+    return PretrainingRatio(macs=macs, ratio=found.ratio, doublings=found.doublings)
+
+
+def _whole(macs: float) -> int | None:
+    return None if math.isnan(macs) else round(float(macs))
+
+
+def _between(reached: Reached) -> MacsBracket:
+    low, high = float(reached.low[0]), float(reached.high[0])
+    return round(low), None if math.isinf(high) else round(high)
+
+
+def _with_primary(rows: Sequence[TrainingEfficiency]) -> list[TrainingEfficiency]:
+    """Mark the row that the variant is judged by: at its own accuracy, against the baseline that needs the least.
+
+    Where no baseline reaches that accuracy, the highest bound says the most.
+    """
+
+    def strictness(row: TrainingEfficiency) -> tuple[bool, float]:
+        value = row.doublings if row.doublings is not None else (row.bracket or (None,))[0]
+        value = -math.inf if value is None else value
+        return row.censored is not None, -value if row.censored else value
+
+    own = min((row for row in rows if row.target_of == "variant"), key=strictness, default=None)
+    return [row.model_copy(update={"primary": True}) if row is own else row for row in rows]

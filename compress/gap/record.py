@@ -23,7 +23,7 @@ from compress.gap.points import Points, this_year
 from compress.gap.range import ESSAY, GapRange, range_of
 from compress.gap.trend import GapInterval, Trend, load_trend
 from compress.results.base import Record
-from compress.results.headline import Months, SavingInMonths
+from compress.results.headline import Headline, Months, SavingInMonths
 from compress.utils.checksums import RUN_AGAIN, require_unchanged
 from compress.utils.errors import UsageError
 from compress.utils.messages import unknown
@@ -96,6 +96,7 @@ class GapRecord:
     ai_and_efficiency: AlgorithmicEfficiency
     remarks: tuple[str, ...]
     run: str | None
+    headline: Headline | None
     points: tuple[Points, ...]
 
 
@@ -168,6 +169,7 @@ def gap_record(
         ai_and_efficiency=ai_and_efficiency(),
         remarks=tuple(remarks),
         run=str(run) if run else None,
+        headline=results.headline if results else None,
         points=tables.points,
     )
 

@@ -71,7 +71,7 @@ def collect(
         savings(variants, reference, worth.tolerance, trend, date, profile, predictions.chance)
         for reference in worth.references
     ]
-    training = training_efficiency(variants, trend, worth.reach)
+    training = training_efficiency(variants, trend, date, worth.reach, len(data.validation.images))
     return RunRecord(
         schema_version=SCHEMA_VERSION,
         run=run,
@@ -213,8 +213,13 @@ def _pretraining(plan: Plan, unit: PlannedStage) -> TeacherPretraining:
     stage = plan.stage(unit.teacher).stage if unit.teacher else unit.stage
     if TEACHER not in stage.makes:
         return TeacherPretraining(macs=0, source=None)
-    stated = stage.pretraining()
-    return TeacherPretraining(macs=stated.macs if stated else None, source=stated.source if stated else None)
+    stated = [part for part in (stage.pretraining(), stage.fine_tuning()) if part]
+    tuned = stage.fine_tuning()
+    return TeacherPretraining(
+        macs=sum(part.macs for part in stated) if stage.pretraining() else None,
+        fine_tuning=tuned.macs if tuned else None,
+        source="; ".join(part.source for part in stated) or None,
+    )
 
 
 def _control(unit: PlannedStage, predictions: Predictions) -> Control | None:
@@ -222,7 +227,9 @@ def _control(unit: PlannedStage, predictions: Predictions) -> Control | None:
     if not unit.stage.control or not unit.parent:
         return None
     gain = predictions.difference(unit.id, unit.parent)
-    return Control(of=unit.parent, gain=-gain.difference, gain_ci95=(-gain.high, -gain.low))
+    return Control(
+        of=unit.parent, gain=-gain.difference, gain_ci95=(-gain.high, -gain.low), repeats=unit.stage.repeats()
+    )
 
 
 def _disagreements(plan: Plan, predictions: Predictions) -> Disagreements | None:

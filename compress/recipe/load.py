@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from compress.recipe.compose import Composer, display_path, fill_defaults
 from compress.recipe.error_messages import describe_errors, format_path
 from compress.recipe.graph import graph_problems
+from compress.recipe.matches import add_matches
 from compress.recipe.overrides import apply_overrides, read_overrides
 from compress.recipe.schema import Recipe, recipe_model
 from compress.recipe.validate import section_problems
@@ -80,7 +81,7 @@ def _validated(root: Node, composer: Composer, problems: list[Problem], file: st
     problems += itertools.islice(itertools.chain(further, graph_problems(root)), MAX_PROBLEMS + 1)
     if recipe is None or problems:
         raise RecipeError(_sorted(problems, file))
-    return recipe
+    return add_matches(recipe)
 
 
 def _sorted(problems: list[Problem], file: str) -> list[Problem]:

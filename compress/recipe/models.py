@@ -10,7 +10,7 @@ from compress.recipe.base import Section
 
 
 class Pretraining(Section):
-    """Training compute of a teacher's pretrained weights, which the training ledger does not include."""
+    """Compute of a training of the teacher itself, which the training ledger does not include."""
 
     samples: float = Field(gt=0, description="training samples seen, over all epochs")
     macs_per_sample: float = Field(gt=0, description="MACs per sample, forward and backward")
@@ -33,6 +33,7 @@ class OpenClipTeacher(Section):
     )
     batch: int = Field(64, ge=1, description="batch size for computing embeddings")
     pretraining: Pretraining | None = Field(None, description="training compute of its weights, if known")
+    fine_tuning: Pretraining | None = Field(None, description="compute of fine-tuning these weights, if they were")
 
 
 class ClassifierTeacher(Section):
@@ -48,6 +49,7 @@ class ClassifierTeacher(Section):
     resolution: int | None = Field(None, ge=8, description="input resolution in pixels; default: the library's")
     batch: int = Field(64, ge=1, description="batch size for computing embeddings")
     pretraining: Pretraining | None = Field(None, description="training compute of its weights, if known")
+    fine_tuning: Pretraining | None = Field(None, description="compute of fine-tuning these weights, if they were")
 
 
 Teacher = Annotated[OpenClipTeacher | ClassifierTeacher, Field(discriminator="source")]

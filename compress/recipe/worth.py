@@ -69,7 +69,12 @@ class Worth(Section):
     references: list[Identifier] = Field([], description="ids of reference variants; default: the first variant")
     tolerance: Fraction = Field(0.01, description="accuracy loss that counts as equal, as a fraction")
     reach: list[Fraction] = Field(
-        [], description="target accuracies for comparing training compute, besides the baseline's final accuracy"
+        [], description="target accuracies for comparing training compute, besides those of variant and baseline"
+    )
+    compute_matched: bool = Field(
+        False,
+        description="also train every train stage for as much compute as each distilled or repaired variant took "
+        "(a match stage each)",
     )
     trend: Trend
     deployment: Deployment | None = Field(None, description="device for lifetime cost and price")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +11,7 @@ from compress.report.classes import ChangesSection, changes_sections
 from compress.report.deployments import deployment_tables
 from compress.report.disagreements import DisagreementsSection, disagreements_section
 from compress.report.headline import deployment_line, sentence
+from compress.report.headline_chart import months_svg
 from compress.report.ledgers import ledgers
 from compress.report.lineage import LineageNode, lineage
 from compress.report.not_measured import not_measured
@@ -30,7 +31,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class FirstLines:
-    """The result in one sentence, one line for whoever deploys, warnings, and what restricts it."""
+    """The result in one sentence and one chart, one line for whoever deploys, warnings, and what restricts it."""
 
     granted: bool
     sentence: str
@@ -38,6 +39,7 @@ class FirstLines:
     warnings: tuple[str, ...]
     reservations: tuple[str, ...]
     reference: str | None
+    chart: Callable[[], str | None]
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def first_lines(record: RunRecord) -> FirstLines:
         warnings=tuple(warnings(record)),
         reservations=tuple(reservations(record)),
         reference=record.headline.reference,
+        chart=partial(months_svg, record),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from compress.report import formats as f
+from compress.report import months
 from compress.utils.resources import DEFAULT_TREND
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from compress.efficiency.trends import Ends
     from compress.gap.algorithms import AlgorithmicProgress
     from compress.gap.growth_fit import Step, TableFit
-    from compress.gap.record import Basis, GapRecord, SavingInMonths
+    from compress.gap.record import Basis, GapRecord
+    from compress.results import SavingInMonths
 
 R = TypeVar("R")
 MAX_WITH_SAVINGS = 3
@@ -107,8 +109,8 @@ def _gap(basis: Basis) -> str:
     return f"{factor}\n{compact(ends.low)}–{compact(ends.high)}" if ends else factor
 
 
-def _months(months: float | None, ends: Ends | None) -> str:
-    return "none" if months is None else _below(f"{months:.1f}", ends, 2)
+def _months(value: float | None, ends: Ends | None) -> str:
+    return "none" if value is None else _below(f"{value:.1f}", ends, 2)
 
 
 TRENDS: Columns[Basis] = (
@@ -149,22 +151,10 @@ SAVINGS: Columns[tuple[str, SavingInMonths]] = (
     ("saving in", lambda row: row[1].of),
     ("variant", lambda row: f.plain(row[1].variant)),
     ("against", lambda row: f.plain(row[1].against)),
-    ("doublings", lambda row: f.signed(row[1].doublings)),
-    ("months of growth", lambda row: _growth_months(row[1])),
-    ("months of gap", lambda row: _gap_months(row[1])),
+    ("doublings", lambda row: months.doublings(row[1])),
+    ("months of growth", lambda row: months.of_growth(row[1])),
+    ("months of gap", lambda row: months.of_gap(row[1])),
 )
-
-
-def _growth_months(saving: SavingInMonths) -> str:
-    if saving.months_of_growth is None and saving.reason:
-        return f"none: {saving.reason}"
-    return f.months(saving.months_of_growth)
-
-
-def _gap_months(saving: SavingInMonths) -> str:
-    if saving.months_of_gap is not None:
-        return f.months(saving.months_of_gap)
-    return f"none: {'inference' if saving.of == 'inference' else saving.reason}"
 
 
 def _doubling(fit: TableFit) -> str:

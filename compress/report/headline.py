@@ -30,7 +30,7 @@ def sentence(record: RunRecord) -> str:
         f"{f.plain(first.variant)}{runtime} is at most {tolerance} less accurate than {reference} ({_measured(first)}) "
         f"and takes {_compute(first.inference)}{_time(first.inference)}{_months(first.inference, trend)}.",
         _training(first.training, reference),
-        _life(first.life, first.training),
+        _life(first.life, reference),
     ]
     return " ".join(part for part in parts if part)
 
@@ -105,29 +105,41 @@ def _training(training: TrainingDoublings | None, reference: str) -> str:
         return f"The training compute of {reference} is not stated, so nothing of the training gap is offset."
     t, against = training.doublings, f.plain(training.against)
     if t is None:
-        return f"It never reached the accuracy of {against} in training, so it offsets none of the training gap."
-    between = f" [{f.signed(training.ci95[0])} to {f.signed(training.ci95[1])}]" if training.ci95 else ""
-    figure = f"t = {f.signed(t)}{between}"
-    if training.bound == "at least" and t <= NONE:
-        return (
-            f"Making it took t = at least {f.signed(t)} doublings of training compute, as {against} never reached its "
-            "accuracy: whether that offsets any of the training gap is not known."
-        )
+        between = _signed_interval(training.bracket) or " unknown"
+        return f"Its training compute against {against} is not resolved (t{between}): it offsets nothing that is shown."
+    figure = f"t = {f.signed(t)}{_signed_interval(training.ci95)}"
+    if training.bound:
+        return _bounded(t, training.bound, against)
     if abs(t) <= NONE:
         return f"Making it took the training compute of {against}, so it offsets none of the training gap."
     months = _gap_months(training)
     if t > 0:
-        least = "at least " if training.bound else ""
-        worth = f"{least}{months} of the training gap, once" if months else "training gap, without months"
+        worth = f"{months} of the training gap, once" if months else "training gap"
         return (
-            f"Making it took {least}{t:.2f} doublings less training compute than {against} ({figure}), which offsets "
-            f"{worth}."
+            f"Making it took {t:.2f} doublings less training compute than {against} ({figure}), which offsets {worth}."
         )
     worth = f": it adds {months}, once" if months else ""
     return (
-        f"Making it took {abs(t):.2f} doublings more training compute than {against} ({figure}), so it offsets none "
-        f"of the training gap{worth}."
+        f"Making it took {-t:.2f} doublings more training compute than {against} ({figure}), so it offsets none of the "
+        f"training gap{worth}."
     )
+
+
+def _bounded(t: float, bound: str, against: str) -> str:
+    """A baseline that never reached the variant's accuracy, or the other way round."""
+    never = f"{against} never reached its accuracy" if bound == "at least" else f"it never reached that of {against}"
+    shown = "it offsets some of the training gap, once" if bound == "at least" and t > NONE else "no offset is shown"
+    return f"In training compute against {against} it is {bound} {f.signed(t)} doublings (t), as {never}: {shown}."
+
+
+def _signed_interval(ends: tuple[float | None, float | None] | None) -> str:
+    """[−2.1 to −1.2]; an end without a bound is left open."""
+    if ends is None or ends == (None, None):
+        return ""
+    low, high = ends
+    if low is None or high is None:
+        return f" [{'at most' if low is None else 'at least'} {f.signed(high if low is None else low)}]"
+    return f" [{f.signed(low)} to {f.signed(high)}]"
 
 
 def _gap_months(training: TrainingDoublings) -> str | None:
@@ -139,13 +151,14 @@ def _gap_months(training: TrainingDoublings) -> str | None:
     return f"{abs(months):.1f} months{_between((low_high[0], low_high[1]) if low_high else None)}"
 
 
-def _life(life: LifetimeDoublings | None, training: TrainingDoublings | None) -> str:
+def _life(life: LifetimeDoublings | None, reference: str) -> str:
+    """Training and inference together."""
     if life is None:
         return ""
-    what = "both together save" if training else "it saves"
-    if life.doublings < 0:
-        what = "both together cost" if training else "it costs"
-    total = f"Over {_images(life.queries)} images {what} {abs(life.doublings):.2f} doublings"
+    saves = f"save {life.doublings:.2f}" if life.doublings >= 0 else f"cost {-life.doublings:.2f}"
+    total = (
+        f"Over {_images(life.queries)} images, training and inference together {saves} doublings against {reference}"
+    )
     if life.break_even is None:
         return f"{total}; its training is never paid back."
     if life.break_even == 0:

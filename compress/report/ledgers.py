@@ -5,45 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from compress.gap.record import NOT_OF_TRAINING, SavingInMonths, basis_of, run_savings
+from compress.gap.record import NOT_OF_TRAINING, basis_of
 from compress.gap.trend import Trend
 from compress.report import formats as f
-from compress.report.ledger_charts import curves_svg, gap_svg, lifetime_svg, spent_svg
+from compress.report import months
+from compress.report.ledger_charts import gap_svg, lifetime_svg
 from compress.report.savings import break_even, lifetimes
-from compress.report.tables import Column, Table, VariantRow, make_table
+from compress.report.tables import Column, Table, make_table
+from compress.report.training import training_tables
 from compress.results import (
     Lifetime,
     MillionImages,
     RunRecord,
+    SavingInMonths,
     Savings,
     ShareRatio,
-    TrainingEfficiency,
-    TrainingPart,
     VariantSavings,
 )
 
 GAP_YEARS = (2012, 2024)
 """Years that the gap is given for, those of the essay in which it is discussed."""
-
-SPENT: tuple[Column[VariantRow[tuple[TrainingPart, int]]], ...] = (
-    Column("variant", lambda r: f.plain(r.variant), False),
-    Column("what", lambda r: f.plain(r.part[0].what), False),
-    Column("MACs", lambda r: f.macs(r.part[0].macs)),
-    Column("share", lambda r: f.percent(r.part[0].macs / r.part[1] if r.part[1] else None)),
-)
-
-REACHED: tuple[Column[TrainingEfficiency], ...] = (
-    Column("baseline", lambda t: f.plain(t.baseline), False),
-    Column("variant", lambda t: f.plain(t.variant), False),
-    Column("target top-1", lambda t: f.percent(t.target_top1) + (" (chosen)" if t.chosen else "")),
-    Column("baseline's compute", lambda t: _compute(t.baseline_macs)),
-    Column("variant's compute", lambda t: _compute(t.variant_macs)),
-    Column("compute ratio", lambda t: _times_less(t)),
-    Column("doublings", lambda t: _bounded(t, f.signed(t.doublings))),
-    Column("ratio with teacher pre-training", lambda t: f.times(t.with_teacher_pretraining.ratio)),
-    Column("months of growth", lambda t: _bounded(t, f.months(t.months_of_growth))),
-    Column("months of gap", lambda t: _bounded(t, f.months(t.months_of_gap))),
-)
 
 Granted = tuple[VariantSavings, Lifetime]
 
@@ -51,46 +32,16 @@ SAVINGS: tuple[Column[SavingInMonths], ...] = (
     Column("saving in", lambda s: s.of, False),
     Column("variant", lambda s: f.plain(s.variant), False),
     Column("against", lambda s: f.plain(s.against), False),
-    Column("doublings", lambda s: f.signed(s.doublings)),
-    Column("months of growth", lambda s: f.months(s.months_of_growth)),
-    Column("months of gap", lambda s: "none" if s.months_of_gap is None else f.months(s.months_of_gap)),
+    Column("doublings", months.doublings),
+    Column("months of growth", months.of_growth),
+    Column("months of gap", months.of_gap),
 )
 
 
 def ledgers(record: RunRecord) -> list[Table]:
     """Lay out the ledgers. Training and its efficiency are always there; the others where the run has rows for them."""
     optional = [*map(_lifetime, record.efficiency), *_million(record), *_gap(record)]
-    return [_spent(record), _reached(record), *(table for table in optional if table.rows)]
-
-
-def _spent(record: RunRecord) -> Table:
-    rows = [
-        VariantRow(variant.id, (part, variant.training.macs))
-        for variant in record.variants
-        for part in variant.training.parts
-    ]
-    note = "All compute spent to make a variant. The teacher's own training is not included"
-    teachers = [variant.training.teacher_pretraining for variant in record.variants]
-    known = {f"{f.macs(teacher.macs)} ({f.text(teacher.source)})" for teacher in teachers if teacher and teacher.macs}
-    note += f": it took {' and '.join(sorted(known))}." if known else "."
-    lost = ", ".join(
-        f"{f.plain(variant.id)} {f.macs(variant.training.interrupted)}"
-        for variant in record.variants
-        if variant.training.interrupted
-    )
-    if lost:
-        note += f" Lost to interruptions and not included: at least {lost}."
-    return make_table("ledger", "Training ledger", note, SPENT, rows, partial(spent_svg, record))
-
-
-def _reached(record: RunRecord) -> Table:
-    note = (
-        "Training compute to reach an accuracy on validation: the baseline's last one, and those that the recipe sets. "
-        "The first point at or above it counts, in one run each, so there is no interval; where the baseline never "
-        "reaches it, figures are bounds. Only savings in training compute delay the training gap, and only once."
-    )
-    rows, chart = record.training_efficiency, partial(curves_svg, record)
-    return make_table("training", "Training efficiency", note, REACHED, rows, chart)
+    return [*training_tables(record), *(table for table in optional if table.rows)]
 
 
 def _lifetime(savings: Savings) -> Table:
@@ -154,29 +105,13 @@ def _million(record: RunRecord) -> Iterator[Table]:
 
 
 def _gap(record: RunRecord) -> Iterator[Table]:
-    """The run's savings against the growth of compute."""
-    savings = [saving for saving in run_savings(record) if saving.doublings > 0]
-    if not record.efficiency or not savings:
+    """The run's savings and losses against the growth of compute."""
+    if not record.efficiency or not record.months:
         return
     trend = record.efficiency[0].trend
-    basis = basis_of(Trend(**trend.model_dump()), *GAP_YEARS, savings)
+    basis = basis_of(Trend(**trend.model_dump()), *GAP_YEARS, record)
     note = f"By the trend {f.plain(trend.name)}: {f.plain(trend.basis)}."
-    if any(saving.of == "inference" for saving in savings):
+    if any(saving.of == "inference" for saving in record.months):
         note += f" {NOT_OF_TRAINING}"
-    note += "".join(f" {line}" for line in sorted({s.hold for s in basis.savings if s.hold}))
-    yield make_table("gap", "The compute gap", note, SAVINGS, basis.savings, partial(gap_svg, basis, *GAP_YEARS))
-
-
-def _compute(macs: float | None) -> str:
-    return "not reached" if macs is None else f.macs(macs)
-
-
-def _times_less(pair: TrainingEfficiency) -> str:
-    if pair.ratio is None:
-        return "not reached" if pair.censored else f.UNKNOWN
-    return _bounded(pair, f.times(pair.ratio))
-
-
-def _bounded(pair: TrainingEfficiency, figure: str) -> str:
-    """A baseline that never reaches the accuracy would take more than all that it took."""
-    return f"at least {figure}" if pair.censored and pair.ratio is not None else figure
+    note += "".join(f" {line}" for line in sorted({s.hold for s in record.months if s.hold}))
+    yield make_table("gap", "The compute gap", note, SAVINGS, record.months, partial(gap_svg, basis, *GAP_YEARS))

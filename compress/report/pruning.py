@@ -86,7 +86,7 @@ def _controls(variants: Mapping[str, Variant]) -> Table:
     rows = [
         ControlRow(variants[control.of], variant, control)
         for variant in variants.values()
-        if (control := variant.control) and control.of in variants
+        if (control := variant.control) and control.of in variants and control.repeats is None
     ]
     note = (
         "The control is the same network, narrowed by a uniform share before training, and trained for as many epochs "

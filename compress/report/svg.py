@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from compress.report.formats import short
+from compress.report.formats import count, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,6 +84,14 @@ def percent_axis(axis: Axis, span: float) -> None:
 
     axis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
     axis.set_major_formatter(PercentFormatter(1, decimals=0 if span > 0.06 else 1))
+
+
+def count_axis(axis: Axis) -> None:
+    """Label ticks with a prefix, 10 M, in place of powers of ten."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def legend(figure: Figure, columns: int = 2) -> None:

@@ -28,10 +28,11 @@ class Published(Record):
 
 
 class Control(Record):
-    """Accuracy of a `shrink` stage, the control, against the pruned variant that it controls for."""
+    """Accuracy of a control, a `shrink` or `match` stage, against the variant that it controls for."""
 
-    of: str = Field(description="Id of the pruned variant")
+    of: str = Field(description="Id of the variant")
     gain: float = Field(
-        description="Top-1 of the pruned variant minus top-1 of the control on the same test images; a fraction"
+        description="Top-1 of the variant minus top-1 of the control on the same test images; a fraction"
     )
+    repeats: str | None = absent("Id of the `train` stage that a `match` stage repeats for longer")
     gain_ci95: Interval = Field(description="Tango's paired 95% score interval of gain")

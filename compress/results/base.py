@@ -20,6 +20,12 @@ Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
 Interval = tuple[float, float]
 """Lower and upper end."""
 
+OpenInterval = tuple[float | None, float | None]
+"""Lower and upper end; null where there is no bound."""
+
+MacsBracket = tuple[Count, Count | None]
+"""MACs below and at or above something; null where it is never reached."""
+
 
 class Record(BaseModel):
     """A part of `results.json`, or of a file that a stage leaves in the store.

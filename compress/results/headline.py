@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from compress.results.base import Count, Fraction, Interval, Number, Record
+from compress.results.base import Count, Fraction, Interval, Number, OpenInterval, Record
 from compress.results.inference import Batch, Precision, Runtime
 
 Bound = Literal["at least", "at most"]
@@ -57,7 +57,8 @@ class TrainingDoublings(Record):
     against: str = Field(description="Variant whose training compute is compared")
     doublings: float | None = Field(description="t = log2(training compute of that variant / of this one)")
     bound: Bound | None = Field(None, description="Whether t is only a bound")
-    ci95: Interval | None = Field(None, description="95% interval of t; null where it is a ratio of two ledgers")
+    ci95: OpenInterval | None = Field(None, description="95% interval of t; null for a ratio of two ledgers")
+    bracket: OpenInterval | None = Field(None, description="What the measured points of the two curves leave of t")
     months: Months = Field(description="Months of t")
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from compress.results.base import Count, Fraction, Interval, Number, Record
+from compress.results.base import Count, Fraction, Interval, MacsBracket, Number, OpenInterval, Record
 from compress.results.inference import Batch, Precision, Resolution, Runtime, Threads
 
 
@@ -176,33 +176,75 @@ class Savings(Record):
 
 
 class PretrainingRatio(Record):
-    """Training efficiency with the teacher's own training counted in full."""
+    """Training efficiency with training of the teacher itself added to the variant's compute."""
 
-    ratio: float | None = Field(description="Ratio of training compute")
+    macs: Number | None = Field(None, description="MACs of the teacher's training that are added; null where unknown")
+    ratio: float | None = Field(description="Ratio of training compute; a bound where the target is not reached")
     doublings: float | None = Field(description="log2 of the ratio")
 
 
 class TrainingEfficiency(Record):
-    """Compute to reach one validation accuracy: a baseline trained on labels against a distilled variant."""
+    """Compute to reach one validation accuracy: a baseline trained on labels against a variant.
 
-    baseline: str = Field(description="Id of the variant trained on labels")
-    variant: str = Field(description="Id of the distilled variant")
-    target_top1: Fraction = Field(description="Accuracy on validation to reach")
-    chosen: bool = Field(description="Whether the recipe sets the target; otherwise it is the baseline's last accuracy")
-    baseline_macs: Count | None = Field(description="Training MACs of the baseline to the target; null if not reached")
-    variant_macs: Count | None = Field(description="Training MACs of the variant to the target; null if not reached")
-    ratio: float | None = Field(description="Compute of the baseline over the variant's; a lower bound if censored")
-    censored: bool = Field(description="Whether one of the two never reaches the target")
-    doublings: float | None = Field(description="log2 of the ratio")
+    The baseline is a `train` stage at every length that the run has trained it for: its own epochs, and those of its
+    `match` stages. In doublings, positive means that the variant took less compute.
+    """
+
+    baseline: str = Field(description="Id of the `train` stage")
+    variant: str = Field(description="Id of the variant")
+    target_top1: Fraction = Field(description="P, the accuracy on validation to reach")
+    target_of: Literal["variant", "baseline", "recipe"] = Field(
+        "baseline",
+        description="Origin of the target: the variant's own accuracy, the baseline's after its longest training, or "
+        "`reach` of the recipe",
+    )
+    chosen: bool = Field(description="Whether the recipe sets the target")
+    primary: bool = Field(
+        False, description="Whether this row is the training efficiency of the variant; at most one row per variant is"
+    )
+    baseline_curve: str | None = Field(None, description="Id of the variant whose curve the baseline's compute is from")
+    variant_curve: str | None = Field(
+        None,
+        description="Id of the variant whose curve this is: the parent's of one quantized without training",
+    )
+    baseline_macs: Count | None = Field(
+        description="Training MACs of the baseline to the target, interpolated between two points of its curve; null "
+        "if it is not reached, or by the first point already"
+    )
+    variant_macs: Count | None = Field(description="Training MACs of the variant to the target, as baseline_macs")
+    baseline_between: MacsBracket | None = Field(
+        None, description="MACs of the last point of the baseline before the target and of the first point at it"
+    )
+    variant_between: MacsBracket | None = Field(None, description="The same two points of the variant")
+    ratio: float | None = Field(
+        description="Compute of the baseline over the variant's: a lower bound if censored is baseline, an upper bound "
+        "if it is variant; null if both are, or if there is only a bracket"
+    )
+    censored: Literal["baseline", "variant", "both"] | None = Field(
+        description="Which of the two never reaches the target; null if both reach it"
+    )
+    doublings: float | None = Field(description="log2 of the ratio, a bound where the ratio is one")
+    doublings_ci95: OpenInterval | None = Field(
+        None,
+        description="95% bootstrap interval of doublings over the validation images, null at an end without a bound; "
+        "null where a curve was stored without results per image",
+    )
+    bracket: OpenInterval | None = Field(
+        None, description="Doublings between which the measured points of both curves leave the true value"
+    )
+    with_teacher_fine_tuning: PretrainingRatio | None = Field(
+        None, description="With the fine-tuning of the teacher; null where none is stated"
+    )
     with_teacher_pretraining: PretrainingRatio = Field(description="With the teacher's own training in full")
-    months_of_growth: float | None = Field(description="12 x doublings / log2(growth)")
-    months_of_gap: float | None = Field(description="12 x doublings / (log2(growth) - log2(hardware))")
+    months_of_growth: float | None = Field(
+        description="12 x doublings / log2(growth); null where doublings are a bound or unknown"
+    )
+    months_of_gap: float | None = Field(
+        description="12 x doublings / (log2(growth) - log2(hardware)); null where doublings are a bound or unknown"
+    )
 
     @property
-    def bound(self) -> Literal["at least"] | None:
-        """Whether the doublings are only a bound: a baseline that never got there would have taken more."""
-        return "at least" if self.censored and self.doublings is not None else None
-
-    @property
-    def doublings_ci95(self) -> Interval | None:
-        return None
+    def bound(self) -> Literal["at least", "at most"] | None:
+        """Whether the doublings are only a bound: whoever never got there would have taken more."""
+        bounds: dict[str | None, Literal["at least", "at most"]] = {"baseline": "at least", "variant": "at most"}
+        return bounds.get(self.censored)

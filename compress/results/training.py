@@ -23,6 +23,9 @@ class CurvePoint(Record):
 
     macs: Count = Field(description="Training MACs spent so far")
     top1: Fraction = Field(description="Top-1 on validation")
+    right: str | None = absent(
+        "One bit per validation image, 1 where the prediction is correct; hexadecimal, most significant bit first"
+    )
 
 
 class Divergence(Record):
@@ -71,7 +74,8 @@ class TrainingEnergy(Record):
 class TeacherPretraining(Record):
     """Training of the teacher itself, which the ledger does not include."""
 
-    macs: Number | None = Field(description="Multiply-accumulates; 0 without a teacher, null where unknown")
+    macs: Number | None = Field(description="Multiply-accumulates in full; 0 without a teacher, null where unknown")
+    fine_tuning: Number | None = absent("Those of its fine-tuning alone, where it was fine-tuned")
     source: str | None = Field(description="Where the figure comes from")
 
 

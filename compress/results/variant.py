@@ -31,4 +31,4 @@ class Variant(Record):
     pruning: Pruning | None = Field(None, description="Of a pruned variant")
     sparsity: Sparsity | None = Field(None, description="Of a sparsified variant")
     quantization: Quantization | None = Field(None, description="Of a quantized variant")
-    control: Control | None = Field(None, description="Of a shrink stage: accuracy against the pruned variant")
+    control: Control | None = Field(None, description="Of a shrink or match stage: accuracy against its variant")

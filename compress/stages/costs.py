@@ -60,12 +60,15 @@ class CostModel:
         self._file = store.root / "speeds.json"
         self._known = load_cache(self._file, NAME, "networks are timed again")
         self._costs: dict[str, NetworkCost] = {}
+        self._expected: dict[str, Cost] = {}
         self._embedded: set[str] = set()
         self._embedding_ids: dict[str, dict[str, str]] = {}
 
     def expect(self, planned: PlannedStage) -> Cost:
         """Return the expected cost of a stage that is not in the store."""
-        return planned.stage.cost(planned, self)
+        if planned.id not in self._expected:  # a second time, the teacher embeddings would not be new any more
+            self._expected[planned.id] = planned.stage.cost(planned, self)
+        return self._expected[planned.id]
 
     # --- parts of a stage ---------------------------------------------------------------------------------------------
 
@@ -103,6 +106,11 @@ class CostModel:
         embedded = images if settings.teacher == "live" else self._to_embed(planned.teacher, settings)
         teacher = self.inference(planned.teacher, embedded) if embedded else Cost(0, 0.0)
         return Cost(images * network.training * keep, images * network.seconds * keep) + teacher
+
+    def training(self, planned: PlannedStage, macs: float) -> Cost:
+        """Return the cost of training a student on labels for so many MACs."""
+        network = self._student(planned, masked=False)
+        return Cost(macs, macs / network.training * network.seconds)
 
     def lineage(self, identifier: str, until: str | None) -> Cost:
         """Return the cost of a variant and its ancestors, up to but excluding the stage `until`."""

@@ -150,7 +150,9 @@ def _charged(
             "steps": fitted.steps,
             # Selection on the test split carries over to variants made from this one.
             "selected_on": "test" if ledger.selected_on == "test" else settings.select_on,
-            "curve": tuple(CurvePoint(macs=int(before + p["macs"]), top1=p["top1"]) for p in fitted.curve),
+            "curve": tuple(
+                CurvePoint(macs=int(before + p["macs"]), top1=p["top1"], right=p.get("right")) for p in fitted.curve
+            ),
         }
     )
 

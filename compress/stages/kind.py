@@ -142,8 +142,20 @@ class StageKind(StageSection):
         """Return the stage itself if it creates a network, None if it works on its parent's."""
         return None
 
+    def network_from(self) -> str | None:
+        """Return the id of the stage whose network it works on or creates again."""
+        return next(iter(self.parents()), None)
+
     def pretraining(self) -> Pretraining | None:
         """Return the training compute of pretrained weights, if stated."""
+        return None
+
+    def fine_tuning(self) -> Pretraining | None:
+        """Return the compute of fine-tuning pretrained weights, if stated."""
+        return None
+
+    def repeats(self) -> str | None:
+        """Return the id of the stage that it repeats with another number of epochs, if it does."""
         return None
 
 

@@ -58,8 +58,9 @@ class Plan:
     def origin(self, planned: PlannedStage) -> NetworkStage:
         """Return the stage that created the network `planned` works on."""
         while (origin := planned.stage.as_origin()) is None:
-            assert planned.parent
-            planned = self.stage(planned.parent)
+            start = planned.stage.network_from()
+            assert start
+            planned = self.stage(start)
         return origin
 
     @property

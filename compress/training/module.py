@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.data.views import render
+from compress.measurement.accuracy import bits
 from compress.models.factory import classifier
 from compress.recipe.data import Views
 from compress.recipe.fit import Distillation, Fit
@@ -25,7 +26,7 @@ from compress.training.losses.ce import labelled_cross_entropy
 from compress.training.mixing import mix_batch
 from compress.training.objective import Objective
 from compress.training.optim import DIVERGENCE_LR_FACTOR, lr_factor, make_ema, make_optimizer
-from compress.training.state import Diverged, DivergedEpoch, FitState
+from compress.training.state import Diverged, DivergedEpoch, EpochPoint, FitState
 from compress.training.teacher_signal import CachedTeacher, TeacherSignal
 
 GPU_SHARE = 0.5  # of the free memory of a GPU that preloaded images may take
@@ -219,15 +220,20 @@ class FitModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         loss = torch.stack(self._losses).mean()
         loss = torch.where(torch.stack(self._finite).all(), loss, math.nan)  # no loss has the last step's weights
-        means = torch.stack([loss, torch.cat(self._correct).mean()])
+        correct = torch.cat(self._correct)
+        means = torch.stack([loss, correct.mean()])
         self.last_loss, top1 = self.all_gather(means).view(-1, 2).mean(0).tolist()
+        right = bits(correct.bool().cpu().numpy())
         self._clear()
         self._check(self.last_loss)
         top1 = round(top1, 6)
         spent = (self.current_epoch + 1) * int(self.trainer.num_training_batches) * self.step_macs
         if self.settings.select_on != "last" and top1 > max((p["top1"] for p in self.state.curve), default=-1.0):
             self.state.best = {name: value.detach().cpu().clone() for name, value in self.final_weights().items()}
-        self.state.curve.append({"macs": float(spent), "top1": top1})
+        point: EpochPoint = {"macs": float(spent), "top1": top1}
+        if self.trainer.world_size == 1:  # of several processes, each has seen a share of the images
+            point["right"] = right
+        self.state.curve.append(point)
         self.trainer.should_stop = self.out_of_patience
 
     @property

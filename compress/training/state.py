@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from torch import Tensor
 
@@ -11,10 +11,11 @@ from compress.utils.errors import CompressError
 
 
 class EpochPoint(TypedDict):
-    """MACs spent until the end of an epoch, and the accuracy then."""
+    """MACs spent until the end of an epoch, and the accuracy then; on one device with a bit per validation image."""
 
     macs: float
     top1: float
+    right: NotRequired[str]
 
 
 class DivergedEpoch(TypedDict):

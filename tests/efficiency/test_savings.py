@@ -1,4 +1,4 @@
-"""Savings against a reference, and training efficiency, from records of variants."""
+"""Savings against a reference, from records of variants."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from compress.data.prepared import ImageData, Split
-from compress.pipeline.predictions import Predictions, bits, class_changes, digest_of, disagreements, thumbnail
+from compress.measurement.accuracy import bits
+from compress.pipeline.predictions import Predictions, class_changes, digest_of, disagreements, thumbnail
 
 
 def predictions(labels: Sequence[int], classes: str = "abc", **logits: Sequence[Sequence[float]]) -> Predictions:

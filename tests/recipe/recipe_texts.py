@@ -151,7 +151,7 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
         "kind: prune",
         "kind: wombat",
         20,
-        ("allowed: teacher, train, distill, prune, shrink, sparsify, quantize or export",),
+        ("allowed: teacher, train, distill, prune, shrink, match, sparsify, quantize or export",),
     ),
     ("    kind: prune\n", "", 19, ("stages.pruned.kind: is missing; allowed: teacher",)),
     ("kind: prune", "kind: [prune]", 20, ("stages.pruned.kind",)),

@@ -29,6 +29,7 @@ KINDS = (*STAGES, PLUGIN)
 PRODUCTS = {TEACHER, NETWORK, PRUNED, SPARSE, QUANTIZED}
 FURTHER = """\
   - {id: narrow, kind: shrink, from: pruned}
+  - {id: longer, kind: match, from: pruned, baseline: scratch}
   - {id: sparse, kind: sparsify, from: scratch, repair: {epochs: 1, batch: 16}}
   - {id: rounded, kind: round-weights, from: pruned, bits: 4}
 """

@@ -44,7 +44,7 @@ class TeacherStage(StageKind):
                 yield "teacher", "has no weights; set `pretrained` (an open_clip tag) or `checkpoint` (a local file)"
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
-        exclude: Any = {**dict.fromkeys(IDENTITY, True), "teacher": {"batch", "pretraining", "classes"}}
+        exclude: Any = {**dict.fromkeys(IDENTITY, True), "teacher": {"batch", "pretraining", "fine_tuning", "classes"}}
         settings = self.model_dump(mode="json", exclude=exclude)
         settings["teacher"]["checkpoint"] = None  # the content of the file counts, not its path
         if self.teacher.model.startswith(LOCAL):
@@ -60,3 +60,6 @@ class TeacherStage(StageKind):
 
     def pretraining(self) -> Pretraining | None:
         return self.teacher.pretraining
+
+    def fine_tuning(self) -> Pretraining | None:
+        return self.teacher.fine_tuning

@@ -1,0 +1,146 @@
+"""Training efficiency, from records of variants."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from results_factory import TREND, training, variant
+
+from compress.efficiency.training import training_efficiency
+from compress.results import Control, TeacherPretraining, TrainingEfficiency, Variant
+
+Curve = tuple[tuple[int, float], ...]
+
+
+def learner(id: str, kind: str, curve: Curve, parent: Variant | None = None, **changes: object) -> Variant:
+    """A variant whose ledger starts with its parent's, if it has one."""
+    macs = changes.pop("macs", max((macs for macs, _ in curve), default=0))
+    before = [(part.what, part.macs) for part in parent.training.parts] if parent else []
+    parts = [*before, (id, int(macs) - sum(spent for _, spent in before))]  # type: ignore[call-overload]
+    control = changes.pop("control", None)
+    made = training(int(macs), curve, parts, **changes)  # type: ignore[call-overload]
+    return variant(id, kind, parent=parent.id if parent else None, training=made, control=control)
+
+
+def matched(id: str, curve: Curve, of: str) -> Variant:
+    return learner(id, "match", curve, control=Control(of=of, gain=0, gain_ci95=(0, 0), repeats="scratch"))
+
+
+SCRATCH = learner("scratch", "train", ((10, 0.3), (20, 0.5)))
+DISTILLED = learner("distilled", "distill", ((40, 0.4), (80, 0.7)))
+
+
+def rows(*variants: Variant, targets: tuple[float, ...] = ()) -> list[TrainingEfficiency]:
+    return list(training_efficiency(variants, TREND, targets))
+
+
+def primary(*variants: Variant) -> dict[str, TrainingEfficiency]:
+    return {row.variant: row for row in rows(*variants) if row.primary}
+
+
+def test_accuracies_are_the_variants_the_baselines_and_those_of_the_recipe() -> None:
+    found = rows(SCRATCH, DISTILLED, targets=(0.45,))
+    assert [(row.target_of, row.target_top1, row.chosen, row.primary) for row in found] == [
+        ("variant", 0.7, False, True),
+        ("baseline", 0.5, False, False),
+        ("recipe", 0.45, True, False),
+    ]
+
+
+def test_baseline_that_never_gets_there_gives_a_bound_without_months() -> None:
+    row = primary(SCRATCH, DISTILLED)["distilled"]
+    assert (row.doublings, row.ratio, row.censored) == (-2, 0.25, "baseline")
+    assert (row.baseline_macs, row.baseline_between, row.variant_macs) == (None, (20, None), 80)
+    assert row.bracket == (-2, None) and row.doublings_ci95 is None
+    assert row.months_of_growth is None and row.months_of_gap is None
+
+
+def test_baseline_with_the_same_compute_decides() -> None:
+    same = matched("longer", ((10, 0.2), (40, 0.45), (80, 0.6)), "distilled")
+    row = primary(SCRATCH, DISTILLED, same)["distilled"]
+    assert (row.baseline, row.baseline_curve, row.censored, row.doublings) == ("scratch", "longer", "baseline", 0)
+    better = matched("longer", ((10, 0.2), (40, 0.6), (80, 0.8)), "distilled")
+    row = primary(SCRATCH, DISTILLED, better)["distilled"]
+    assert row.censored is None and row.baseline_macs == round(40 * math.sqrt(2))
+    assert row.doublings == pytest.approx(-0.5)
+    assert row.months_of_growth == pytest.approx(-0.5 * 5.9, abs=0.05)
+    assert row.months_of_gap == pytest.approx(-0.5 * 7.5, abs=0.05)
+    assert not any(row.variant == "longer" for row in rows(SCRATCH, DISTILLED, better)), "it is a baseline itself"
+
+
+def test_longer_schedule_does_not_take_an_early_accuracy_from_the_shorter_one() -> None:
+    longer = matched("longer", ((10, 0.2), (40, 0.45), (80, 0.6)), "distilled")
+    row = next(row for row in rows(SCRATCH, DISTILLED, longer, targets=(0.4,)) if row.chosen)
+    assert row.baseline_curve == "scratch" and row.baseline_macs == round(10 * math.sqrt(2))
+
+
+def test_accuracy_of_the_baseline_is_that_of_its_longest_training() -> None:
+    longer = matched("longer", ((10, 0.2), (40, 0.45), (80, 0.6)), "distilled")
+    row = next(row for row in rows(SCRATCH, DISTILLED, longer) if row.target_of == "baseline")
+    assert (row.target_top1, row.baseline_macs, row.censored) == (0.6, 80, None)
+
+
+def test_repaired_variant_took_all_that_its_parent_took() -> None:
+    pruned = learner("pruned", "prune", ((90, 0.6), (100, 0.72)), DISTILLED)
+    found = {row.target_of: row for row in rows(SCRATCH, DISTILLED, pruned) if row.variant == "pruned"}
+    assert found["variant"].doublings == pytest.approx(math.log2(20 / 100))
+    low = found["baseline"]  # reached by the first point: between what the parent took and that point
+    assert low.variant_between == (80, 90) and low.variant_macs is None and low.doublings is None
+    assert low.bracket == pytest.approx((math.log2(10 / 90), math.log2(20 / 80)))
+    assert low.months_of_growth is None
+
+
+def test_repaired_variant_must_stay_at_the_accuracy() -> None:
+    rounds = learner("pruned", "prune", ((90, 0.75), (100, 0.5), (110, 0.72)), DISTILLED)
+    assert primary(SCRATCH, DISTILLED, rounds)["pruned"].variant_between == (100, 110)
+    kept = learner("pruned", "prune", ((90, 0.6), (100, 0.75), (110, 0.7)), DISTILLED, selected_on="validation")
+    row = primary(SCRATCH, DISTILLED, kept)["pruned"]
+    assert row.target_top1 == 0.75 and row.variant_between == (90, 100)
+
+
+def test_variant_quantized_without_training_has_its_parents_curve() -> None:
+    pruned = learner("pruned", "prune", ((90, 0.6), (100, 0.72)), DISTILLED)
+    int8 = learner("int8", "quantize", (), pruned, macs=110)
+    found = primary(SCRATCH, DISTILLED, pruned, int8)
+    assert found["int8"].variant_curve == "pruned" and found["int8"].variant_macs == 110
+    bare = learner("bare", "prune", (), DISTILLED, macs=81)  # other weights, of unknown validation accuracy
+    of_baseline = learner("int8", "quantize", (), SCRATCH, macs=21)
+    assert set(primary(SCRATCH, DISTILLED, bare, of_baseline)) == {"distilled"}
+
+
+def test_variant_is_judged_by_the_baseline_that_needs_the_least() -> None:
+    better = learner("better", "train", ((10, 0.3), (20, 0.8)))
+    assert primary(SCRATCH, better, DISTILLED)["distilled"].baseline == "better"
+    longer = learner("longer", "train", ((10, 0.3), (60, 0.6)))
+    assert primary(SCRATCH, longer, DISTILLED)["distilled"].baseline == "longer", "its bound is the higher one"
+
+
+def test_training_of_the_teacher_counts_as_nothing_as_fine_tuning_and_in_full() -> None:
+    stated = TeacherPretraining(macs=560, fine_tuning=80, source="s")
+    taught = learner("distilled", "distill", ((40, 0.4), (80, 0.7)), teacher_pretraining=stated)
+    row = primary(learner("scratch", "train", ((80, 0.3), (320, 0.8))), taught)["distilled"]
+    assert row.doublings is not None and row.with_teacher_fine_tuning is not None
+    assert row.with_teacher_fine_tuning.macs == 80 and row.with_teacher_pretraining.macs == 560
+    # 80 MACs of its own become 160, and then 640.
+    assert row.with_teacher_fine_tuning.doublings == pytest.approx(row.doublings - 1)
+    assert row.with_teacher_pretraining.doublings == pytest.approx(row.doublings - 3)
+
+
+def test_unknown_training_of_the_teacher_is_not_taken_for_none() -> None:
+    unstated = primary(SCRATCH, DISTILLED)["distilled"]
+    assert unstated.with_teacher_pretraining.macs is None and unstated.with_teacher_pretraining.doublings is None
+    assert unstated.with_teacher_fine_tuning is None
+
+
+def test_nothing_is_compared_without_curves_or_with_selection_on_test() -> None:
+    assert rows(variant("a", "train"), variant("b", "distill")) == []
+    assert rows(SCRATCH, learner("on_test", "distill", ((40, 0.4),), selected_on="test")) == []
+
+
+@pytest.mark.parametrize(("before", "now"), [(True, "baseline"), (False, None)])
+def test_records_of_earlier_versions_are_read(before: bool, now: str | None) -> None:
+    new = {"target_of", "primary", "baseline_curve", "variant_curve", "baseline_between", "variant_between"}
+    plain = primary(SCRATCH, DISTILLED)["distilled"].model_dump(exclude=new | {"bracket", "doublings_ci95"})
+    found = TrainingEfficiency.model_validate(plain | {"censored": before})
+    assert found.censored == now and not found.primary and found.bracket is None
