@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import log2
 
-from compress.efficiency.months import in_months
+from compress.efficiency.months import in_months, shown
 from compress.results.deployment import DeviceProfile
 from compress.results.headline import Headline, HeadlineFile, InferenceDoublings, LifetimeDoublings, TrainingDoublings
 from compress.results.savings import FileSavings, Savings, TrainingEfficiency, Trend, VariantSavings
@@ -145,14 +145,13 @@ def _training(
     """
     own = next((pair for pair in pairs if pair.variant == variant.id and pair.primary), None)
     if own:
-        known = None if own.bound else own.doublings
         return TrainingDoublings(
             against=own.baseline,
             doublings=own.doublings,
             bound=own.bound,
             ci95=own.doublings_ci95,
             bracket=own.bracket,
-            months=in_months(known, trend, date, training=True),
+            months=in_months(shown(own.doublings, own.bound), trend, date, training=True),
         )
     if not reference.training.macs or not variant.training.macs:
         return None

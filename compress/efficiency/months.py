@@ -92,6 +92,13 @@ def savings_in_months(
     return tuple(_row(*row, trend, date) for row in (*_inference(efficiency), *_training(training)))
 
 
+def shown(doublings: float | None, bound: Bound | None) -> float | None:
+    """Return the doublings that months can be given for: not a loss that is only a bound, which may be a gain."""
+    if doublings is None or (bound == "at least" and doublings <= 0) or (bound == "at most" and doublings >= 0):
+        return None
+    return doublings
+
+
 Row = tuple[Literal["inference", "training"], str, str, float, Bound | None]
 
 
@@ -117,6 +124,5 @@ def _row(
     trend: Growths,
     date: float,
 ) -> SavingInMonths:
-    says_nothing = (bound == "at least" and doublings <= 0) or (bound == "at most" and doublings >= 0)
-    months = in_months(None if says_nothing else doublings, trend, date, of == "training")
+    months = in_months(shown(doublings, bound), trend, date, of == "training")
     return SavingInMonths(**dict(months), of=of, variant=variant, against=against, doublings=doublings, bound=bound)

@@ -109,7 +109,7 @@ def _training(training: TrainingDoublings | None, reference: str) -> str:
         return f"Its training compute against {against} is not resolved (t{between}): it offsets nothing that is shown."
     figure = f"t = {f.signed(t)}{_signed_interval(training.ci95)}"
     if training.bound:
-        return _bounded(t, training.bound, against)
+        return _bounded(training, t, against)
     if abs(t) <= NONE:
         return f"Making it took the training compute of {against}, so it offsets none of the training gap."
     months = _gap_months(training)
@@ -125,11 +125,17 @@ def _training(training: TrainingDoublings | None, reference: str) -> str:
     )
 
 
-def _bounded(t: float, bound: str, against: str) -> str:
+def _bounded(training: TrainingDoublings, t: float, against: str) -> str:
     """A baseline that never reached the variant's accuracy, or the other way round."""
-    never = f"{against} never reached its accuracy" if bound == "at least" else f"it never reached that of {against}"
-    shown = "it offsets some of the training gap, once" if bound == "at least" and t > NONE else "no offset is shown"
-    return f"In training compute against {against} it is {bound} {f.signed(t)} doublings (t), as {never}: {shown}."
+    if training.bound == "at most":
+        return f"In training it never reached the accuracy of {against}, so it offsets none of the training gap."
+    never = f"{against}, which never reached its accuracy (t at least {f.signed(t)})"
+    if t > NONE:
+        worth = _gap_months(training)
+        offsets = f"it offsets at least {worth} of the training gap, once" if worth else "it offsets training gap, once"
+        return f"Making it took at least {t:.2f} doublings less training compute than {never}: {offsets}."
+    more = f"at most {-t:.2f} doublings more" if t < -NONE else "no more"
+    return f"Making it took {more} training compute than {never}: whether that offsets training gap is not known."
 
 
 def _signed_interval(ends: tuple[float | None, float | None] | None) -> str:

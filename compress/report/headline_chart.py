@@ -30,7 +30,7 @@ class _Bar:
 def months_svg(record: RunRecord) -> str | None:
     """Draw the months of the headline on a signed axis; None where nothing granted has months."""
     bars = _bars(record.headline)
-    if not record.headline.granted or not bars:
+    if not record.headline.granted or not bars or not record.efficiency:
         return None
     growth = record.efficiency[0].trend.growth
 
@@ -41,7 +41,7 @@ def months_svg(record: RunRecord) -> str | None:
         axes.axvline(0, color=INK, linewidth=1)
         axes.axvline(YEAR, color=LINE, linestyle="--", linewidth=1.4, zorder=1)
         axes.annotate(
-            f"a year of growth, {growth:g}×",
+            f"a year, {growth:g}×",
             (YEAR, 1),
             xycoords=("data", "axes fraction"),
             xytext=(4, -2),
@@ -52,8 +52,8 @@ def months_svg(record: RunRecord) -> str | None:
         axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
         axes.set_ylim(len(bars) - 0.5, -0.8)
         low, high = axes.get_xlim()
-        axes.set_xlim(low, max(high, 1.9 * YEAR))
-        axes.set_xlabel("months of the growth of training compute; below 0: added to it", color=MUTED)
+        axes.set_xlim(low, max(high, 2.1 * YEAR))
+        axes.set_xlabel("months of growth; below 0: added", color=MUTED)
         plain_axes(axes)
 
     return chart_svg("What the saving is worth in months", draw, HEIGHT)

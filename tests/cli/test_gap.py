@@ -65,7 +65,7 @@ def test_own_tables_are_fitted(tmp_path: Path) -> None:
     assert both["fitted FP32 rate"]["growth"] == pytest.approx(10, rel=1e-3)
     assert both["fitted FP32 rate"]["hardware"] == pytest.approx(1.4, rel=1e-3)
     assert both["fitted energy efficiency"]["hardware"] == pytest.approx(1.4 / 1.1, rel=1e-3)
-    assert bases("--hardware", str(tmp_path / "chips.csv"))["fitted FP32 rate"]["growth"] == 4.1
+    assert bases("--hardware", str(tmp_path / "chips.csv"))["fitted FP32 rate"]["growth"] == 4.7
     late = bases("--hardware", str(tmp_path / "chips.csv"), "--end", "2024")["fitted FP32 rate"]
     assert late["gap"] is None and late["reason"] == "its data end in 2019"
 
@@ -116,9 +116,11 @@ def test_savings_of_a_run_become_months(tmp_path: Path) -> None:
             ],
         }
     ]
-    results["training_efficiency"][0] |= {"baseline": "scratch", "variant": "distilled", "doublings": 2.0}
+    results["training_efficiency"][0] |= {"doublings": 2.0, "censored": None}
+    del results["training_efficiency"][1:]
     (tmp_path / "results.json").write_text(json.dumps(results))
-    half, distilled = bases("--run", str(tmp_path), "--end", "2024")["epoch-fp32"]["savings"]
+    half, same, distilled = bases("--run", str(tmp_path), "--end", "2024")["epoch-fp32"]["savings"]
+    assert same["variant"] == "same" and same["months_of_growth"] == 0
     assert half["variant"] == "half" and half["months_of_gap"] is None
     assert half["months_of_growth"] == pytest.approx(5.9, abs=0.05)
     assert distilled["months_of_gap"] == pytest.approx(2 * 7.5, abs=0.1)

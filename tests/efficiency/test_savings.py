@@ -12,15 +12,12 @@ from results_factory import variant as make_variant
 from compress.efficiency.files import NOT_COMPARED, NOT_RUN
 from compress.efficiency.intervals import grant, paired_difference
 from compress.efficiency.savings import savings
-from compress.efficiency.training import training_efficiency
 from compress.measurement.accuracy import bits
 from compress.results import (
     Artifact,
     Control,
     Doublings,
-    PretrainingRatio,
     Savings,
-    TeacherPretraining,
     Variant,
     VariantSavings,
 )
@@ -233,46 +230,3 @@ def test_family_wise_error_is_that_of_one_test() -> None:
 
 def _accuracy(correct: np.ndarray) -> Any:
     return accuracy(int(correct.sum()), len(correct), bits(correct))
-
-
-def learner(id: str, kind: str, *curve: tuple[int, float], pretraining: int | None = None) -> Variant:
-    stated = TeacherPretraining(macs=pretraining, source="s") if pretraining else None
-    return make_variant(id, kind, training=training(curve=curve, teacher_pretraining=stated))
-
-
-BASELINE = learner("scratch", "train", (10, 0.3), (20, 0.55), (40, 0.5))
-CURVE = ((4, 0.2), (10, 0.6), (30, 0.8))
-
-
-def test_training_efficiency_at_the_baselines_final_accuracy() -> None:
-    distilled = learner("distilled", "distill", *CURVE, pretraining=70)
-    (entry,) = training_efficiency([BASELINE, distilled, learner("pruned", "prune", (1, 0.9))], TREND)
-    assert (entry.baseline, entry.variant, entry.target_top1) == ("scratch", "distilled", 0.5)
-    assert (entry.baseline_macs, entry.variant_macs, entry.ratio) == (20, 10, 2)
-    assert not entry.censored
-    assert entry.doublings == 1
-    assert entry.with_teacher_pretraining == PretrainingRatio(ratio=0.25, doublings=-2)
-    assert entry.months_of_gap == pytest.approx(7.5, abs=0.05)
-
-
-def test_training_efficiency_is_censored_where_the_variant_does_not_get_there() -> None:
-    (entry,) = training_efficiency([BASELINE, learner("slow", "distill", (4, 0.2))], TREND)
-    assert entry.censored
-    assert entry.ratio is None and entry.doublings is None and entry.months_of_gap is None
-
-
-def test_training_efficiency_at_chosen_accuracies() -> None:
-    variants = [BASELINE, learner("distilled", "distill", *CURVE)]
-    final, early, high, beyond = training_efficiency(variants, TREND, reach=(0.15, 0.7, 0.9))
-    assert (final.target_top1, final.chosen) == (0.5, False)
-    assert final.with_teacher_pretraining.ratio is None, "the teacher's own training is not stated"
-    assert (early.target_top1, early.chosen, early.ratio, early.censored) == (0.15, True, 10 / 4, False)
-    # The baseline never reaches 70%: at least all that it spent, over what the variant took.
-    assert (high.baseline_macs, high.ratio, high.censored) == (None, 40 / 30, True)
-    assert (beyond.ratio, beyond.censored) == (None, True)
-
-
-def test_training_efficiency_without_curves_or_with_selection_on_test() -> None:
-    assert training_efficiency([make_variant("a", "train"), make_variant("b", "distill")], TREND) == ()
-    on_test = make_variant("on_test", "distill", training=training(curve=CURVE, selected_on="test"))
-    assert training_efficiency([BASELINE, on_test], TREND) == ()

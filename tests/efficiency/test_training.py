@@ -32,7 +32,7 @@ DISTILLED = learner("distilled", "distill", ((40, 0.4), (80, 0.7)))
 
 
 def rows(*variants: Variant, targets: tuple[float, ...] = ()) -> list[TrainingEfficiency]:
-    return list(training_efficiency(variants, TREND, targets))
+    return list(training_efficiency(variants, TREND, 2024.0, targets))
 
 
 def primary(*variants: Variant) -> dict[str, TrainingEfficiency]:
@@ -136,11 +136,3 @@ def test_unknown_training_of_the_teacher_is_not_taken_for_none() -> None:
 def test_nothing_is_compared_without_curves_or_with_selection_on_test() -> None:
     assert rows(variant("a", "train"), variant("b", "distill")) == []
     assert rows(SCRATCH, learner("on_test", "distill", ((40, 0.4),), selected_on="test")) == []
-
-
-@pytest.mark.parametrize(("before", "now"), [(True, "baseline"), (False, None)])
-def test_records_of_earlier_versions_are_read(before: bool, now: str | None) -> None:
-    new = {"target_of", "primary", "baseline_curve", "variant_curve", "baseline_between", "variant_between"}
-    plain = primary(SCRATCH, DISTILLED)["distilled"].model_dump(exclude=new | {"bracket", "doublings_ci95"})
-    found = TrainingEfficiency.model_validate(plain | {"censored": before})
-    assert found.censored == now and not found.primary and found.bracket is None

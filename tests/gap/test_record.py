@@ -7,41 +7,68 @@ import math
 from pathlib import Path
 
 import pytest
-from results_factory import example, example_record
+from results_factory import DATE, example, example_record
 
 from compress.efficiency.doublings import outside_data
 from compress.gap import gap_record, to_dict
 from compress.gap.points import this_year
-from compress.gap.record import RunSaving, basis_of, run_savings
+from compress.gap.record import basis_of
 from compress.gap.trend import load_trend
+from compress.results import RunRecord
 from compress.utils.errors import UsageError
 
-INFERENCE, TRAINING = RunSaving("inference", "a", "b", 1.0), RunSaving("training", "a", "b", 2.0)
+
+def run(doublings: float, censored: str | None = None) -> RunRecord:
+    """The example with one doubling of inference compute, and so many of training compute."""
+    record = example_record()
+    entry = record.efficiency[1]
+    int8 = next(each for each in entry.variants if each.id == "int8")
+    saved = int8.model_copy(update={"doublings": int8.doublings.model_copy(update={"macs": 1.0})})
+    pair = next(pair for pair in record.training_efficiency if pair.primary)
+    learned = pair.model_copy(update={"doublings": doublings, "censored": censored})
+    efficiency = (entry.model_copy(update={"variants": (saved,)}),)
+    return record.model_copy(update={"efficiency": efficiency, "training_efficiency": (learned,)})
 
 
-def test_a_run_saves_granted_inference_and_reached_training() -> None:
-    found = run_savings(example_record())
-    assert [(saving.of, saving.variant, saving.against) for saving in found] == [
-        ("inference", "pruned", "distilled"),
-        ("inference", "int8", "distilled"),
-        ("training", "distilled", "scratch"),
+def test_gains_and_losses_are_listed_alike() -> None:
+    found = example_record().months
+    assert [(saving.of, saving.variant, saving.against, saving.bound) for saving in found] == [
+        ("inference", "teacher", "distilled", None),  # as accurate, and dearer
+        ("inference", "pruned", "distilled", None),
+        ("inference", "int8", "distilled", None),
+        ("training", "distilled", "scratch", "at least"),
+        ("training", "pruned", "scratch", "at least"),
+        ("training", "int8", "scratch", "at least"),
     ]
-    assert found[0].doublings == pytest.approx(1.01, abs=0.01)
+    assert found[0].doublings < 0 and found[1].doublings == pytest.approx(1.01, abs=0.01)
+
+
+def test_the_records_of_a_run_are_those_of_gap_by_its_trend() -> None:
+    record = example_record()
+    (trend,) = {entry.trend.name for entry in record.efficiency}
+    assert basis_of(load_trend(trend), 2012, DATE, record).savings[0].doublings == record.months[0].doublings
+
+
+@pytest.mark.parametrize(("censored", "doublings", "months"), [("baseline", -2.0, None), ("baseline", 2.0, 15.0)])
+def test_a_bound_on_a_loss_has_no_months(censored: str, doublings: float, months: float | None) -> None:
+    saving = basis_of(load_trend("epoch-fp32"), 2012, 2024, run(doublings, censored)).savings[-1]
+    assert saving.bound == "at least" and saving.doublings == doublings
+    assert saving.months_of_gap == (months and pytest.approx(months, abs=0.1))
 
 
 def test_only_training_delays_the_gap() -> None:
-    inference, training = basis_of(load_trend("epoch-fp32"), 2012, 2024, [INFERENCE, TRAINING]).savings
+    inference, training = basis_of(load_trend("epoch-fp32"), 2012, 2024, run(2.0)).savings
     assert inference.months_of_growth == pytest.approx(5.9, abs=0.05) and inference.months_of_gap is None
     assert training.months_of_gap == pytest.approx(15, abs=0.1)
     assert training.hold == "To hold the gap, you would need this again every 15.0 months."
 
 
 def test_a_trend_is_not_extrapolated() -> None:
-    basis = basis_of(load_trend("openai"), 2012, 2024, [])
+    basis = basis_of(load_trend("openai"), 2012, 2024)
     assert basis.gap is basis.gap_interval is basis.years_to_catch_up is None
     assert basis.reason == "its data end in 2017"
-    assert basis_of(load_trend("openai"), 2012, 2018, []).gap is not None
-    assert basis_of(load_trend("frontier"), 2012, 2024, []).reason == "its data start in 2020"
+    assert basis_of(load_trend("openai"), 2012, 2018).gap is not None
+    assert basis_of(load_trend("frontier"), 2012, 2024).reason == "its data start in 2020"
 
 
 def test_data_of_a_year_reach_to_its_end() -> None:
@@ -53,7 +80,7 @@ def test_data_of_a_year_reach_to_its_end() -> None:
 
 
 def test_months_are_null_beyond_the_data_with_the_reason() -> None:
-    saved = [INFERENCE, TRAINING]
+    saved = run(2.0)
     inside, training = basis_of(load_trend("epoch-fp32"), 2012, 2024.5, saved).savings
     assert inside.months_of_growth is not None and inside.reason is None
     assert training.months_of_growth is not None, "training compute is known to the end of 2024"
@@ -103,7 +130,7 @@ def test_algorithmic_progress_is_as_published() -> None:
 
 
 def test_the_interval_needs_both_growths() -> None:
-    both, one = (basis_of(load_trend(name), 2012, 2018, []) for name in ("epoch-fp32", "energy"))
+    both, one = (basis_of(load_trend(name), 2012, 2018) for name in ("epoch-fp32", "energy"))
     assert both.gap_interval is not None and both.gap is not None and both.gap_interval.level == 0.9
     assert both.gap_interval.low < both.gap < both.gap_interval.high
     assert one.gap_interval is None
@@ -115,7 +142,8 @@ def test_json_leaves_out_what_a_trend_does_not_have(tmp_path: Path) -> None:
     (basis,) = record["bases"]
     assert basis["gap_interval"] is None and "hardware_ci90" not in basis and basis["until"] == 2024
     assert "points" not in record
-    assert [saving["variant"] for saving in basis["savings"]] == ["pruned", "int8", "distilled"]
+    assert [saving["variant"] for saving in basis["savings"]][:3] == ["teacher", "pruned", "int8"]
+    assert record["headline"]["variant"] == "int8"
     assert json.loads(json.dumps(record, allow_nan=False))["run"] == str(tmp_path)
 
 

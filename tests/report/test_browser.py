@@ -159,9 +159,12 @@ def hostile(value: Any) -> Any:
         return [hostile(item) for item in value]
     return (
         value + HOSTILE
-        if isinstance(value, str) and not value.startswith(("measured", "estimated", "last", "test"))
+        if isinstance(value, str) and not value.startswith(("measured", "estimated")) and value not in ENUMERATED
         else value
     )
+
+
+ENUMERATED = {"last", "test", "inference", "training", "variant", "baseline", "at least"}
 
 
 def written(folder: Path, html: str) -> Path:

@@ -15,7 +15,7 @@ from compress.cli import app
 from compress.utils.errors import UsageError
 
 MARKUP = "\"'></svg></style></title></pre><script>alert(1)</script><img src=x onerror=alert(1)>"
-ENUMERATED = {"last", "validation", "test", "inference", "training"}
+ENUMERATED = {"last", "validation", "test", "inference", "training", "variant", "baseline", "at least"}
 Results = dict[str, Any]
 
 

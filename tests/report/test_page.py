@@ -96,7 +96,9 @@ def test_html_is_well_formed_and_needs_no_network(results: Results) -> None:
     addresses = [v for k, v in found.attributes if k in ("src", "href", "xlink:href") and v and not v.startswith("#")]
     assert addresses and all(address.startswith("data:image/webp;base64,") for address in addresses)
     assert "@import" not in html
-    others = 7  # latency, the waterfall, the curves, the life against `distilled`, the gap, classes against both
+    others = (
+        8  # the months, latency, the waterfall, the curves, the life against `distilled`, the gap, classes against both
+    )
     assert html.count("<svg") == len(results["efficiency"]) + others
 
 
@@ -114,7 +116,7 @@ def test_page_explains_why_an_inference_saving_has_no_months_of_gap(results: Res
     assert "A saving in inference has no months of gap: it does not pay for training compute." in gap
     assert "of gap" not in gap.partition("What was not measured")[0].replace("months of gap", "", 2)
     rows = [line for line in render_markdown(typed(results)).splitlines() if line.startswith("| inference | ")]
-    assert len(rows) == 2 and all(line.endswith("| none |") for line in rows)
+    assert len(rows) == 3 and all(line.endswith("| none: inference |") for line in rows)
 
 
 def test_ledger_names_teacher_training_and_interruptions(results: Results) -> None:
