@@ -40,8 +40,8 @@ def test_training_is_compared_with_the_baseline_that_learns_from_labels(results:
         said
         == GRANTED
         + (
-            "Making it took at most 0.57 doublings more training compute than scratch, which never reached its accuracy (t "
-            "at least −0.57): whether that offsets training gap is not known."
+            "Making it took at most 0.57 doublings more training compute than scratch, which never reached its accuracy "
+            "(t at least −0.57): whether that offsets training gap is not known."
         )
         + f"{LIFE}; it pays off after 246,000."
     )
@@ -65,8 +65,8 @@ def test_less_training_compute_offsets_months_once(results: Results) -> None:
         sentence(spent(results, 4 * 10**12, 10**12))
         == GRANTED
         + (
-            "Making it took 2.00 doublings less training compute than distilled (t = +2.00), which offsets 15.0 months of "
-            "the training gap, once."
+            "Making it took 2.00 doublings less training compute than distilled (t = +2.00), which offsets 15.0 months "
+            "of the training gap, once."
         )
         + f"{LIFE}, from the first image on."
     )
