@@ -40,8 +40,8 @@ def test_training_is_compared_with_the_baseline_that_learns_from_labels(results:
         said
         == GRANTED
         + (
-            "Making it took at most 0.57 doublings more training compute than scratch, which never reached its accuracy "
-            "(t at least −0.57): whether that offsets training gap is not known."
+            "Making it took at most 0.57 doublings more training compute than scratch, which never reached its "
+            "accuracy (t at least −0.57): whether that offsets training gap is not known."
         )
         + f"{LIFE}; it pays off after 246,000."
     )
