@@ -250,6 +250,7 @@ def _variant(
         parent=parent,
         stage_key=f"key-of-{id}",
         accuracy=accuracy(correct, N, right),
+        validation=accuracy(round(VALIDATION * correct / N), VALIDATION).model_copy(update={"split": "validation"}),
         inference=inference(
             macs,
             bits,

@@ -114,7 +114,7 @@ def _training(training: TrainingDoublings | None, reference: str) -> str:
         return f"Making it took the training compute of {against}, so it offsets none of the training gap."
     months = _gap_months(training)
     if t > 0:
-        worth = f"{months} of the training gap, once" if months else "training gap"
+        worth = f"{months} of the training gap, once" if months else "some of the training gap"
         return (
             f"Making it took {t:.2f} doublings less training compute than {against} ({figure}), which offsets {worth}."
         )
@@ -132,10 +132,15 @@ def _bounded(training: TrainingDoublings, t: float, against: str) -> str:
     never = f"{against}, which never reached its accuracy (t at least {f.signed(t)})"
     if t > NONE:
         worth = _gap_months(training)
-        offsets = f"it offsets at least {worth} of the training gap, once" if worth else "it offsets training gap, once"
+        offsets = (
+            f"it offsets at least {worth} of the training gap, once"
+            if worth
+            else "it offsets some of the training gap, once"
+        )
         return f"Making it took at least {t:.2f} doublings less training compute than {never}: {offsets}."
     more = f"at most {-t:.2f} doublings more" if t < -NONE else "no more"
-    return f"Making it took {more} training compute than {never}: whether that offsets training gap is not known."
+    unknown = "whether that offsets any of the training gap is not known"
+    return f"Making it took {more} training compute than {never}: {unknown}."
 
 
 def _signed_interval(ends: tuple[float | None, float | None] | None) -> str:

@@ -19,10 +19,10 @@ HEIGHT = 2.1
 
 @dataclass(frozen=True)
 class _Bar:
-    """Signed months of growth, with the ends of their interval."""
+    """Signed months of growth, None where there is only a bound, with the ends of their interval."""
 
     label: str
-    months: float
+    months: float | None
     ends: tuple[float, float] | None
     hatch: str | None = None
 
@@ -30,7 +30,7 @@ class _Bar:
 def months_svg(record: RunRecord) -> str | None:
     """Draw the months of the headline on a signed axis; None where nothing granted has months."""
     bars = _bars(record.headline)
-    if not record.headline.granted or not bars or not record.efficiency:
+    if not record.headline.granted or not record.efficiency or all(bar.months is None for bar in bars):
         return None
     growth = record.efficiency[0].trend.growth
 
@@ -63,7 +63,8 @@ def _bars(first: Headline) -> list[_Bar]:
     bars = []
     if first.inference and (months := first.inference.months.months_of_growth) is not None:
         bars.append(_Bar("inference", months, first.inference.months.growth_interval, "////"))
-    if first.training and (months := first.training.months.months_of_growth) is not None:
+    if first.training and first.training.doublings is not None:
+        months = first.training.months.months_of_growth
         bars.append(_Bar("training, once", months, _ends(first.training, months)))
     if first.life and (months := first.life.months.months_of_growth) is not None:
         bars.append(
@@ -72,15 +73,18 @@ def _bars(first: Headline) -> list[_Bar]:
     return bars
 
 
-def _ends(training: TrainingDoublings, months: float) -> tuple[float, float] | None:
+def _ends(training: TrainingDoublings, months: float | None) -> tuple[float, float] | None:
     """The interval of t in months, at the trend's own rate."""
-    if not training.ci95 or not training.doublings or None in training.ci95:
+    if months is None or not training.ci95 or not training.doublings or None in training.ci95:
         return None
     low, high = (end * months / training.doublings for end in training.ci95 if end is not None)
     return min(low, high), max(low, high)
 
 
 def _draw(axes: Axes, row: int, bar: _Bar) -> None:
+    if bar.months is None:
+        axes.annotate("not known", (0, row), xytext=(6, 0), textcoords="offset points", color=MUTED, va="center")
+        return
     colour = GOOD if bar.months >= 0 else BAD
     face = "none" if bar.hatch else colour
     axes.barh(row, bar.months, height=0.5, facecolor=face, edgecolor=colour, hatch=bar.hatch)

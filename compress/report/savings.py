@@ -26,6 +26,18 @@ def first_reference(record: RunRecord) -> str | None:
     return record.efficiency[0].reference if record.efficiency else None
 
 
+def file_grant(record: RunRecord, variant: str, runtime: str) -> str:
+    """Whether a file is granted by its own predictions, against the reference of the headline."""
+    entry = next((each for each in record.efficiency if each.reference == record.headline.reference), None)
+    if entry is None:
+        return f.UNKNOWN
+    of = {each.id: each.files for each in entry.variants} | {entry.reference: entry.reference_files}
+    file = next((each for each in of.get(variant, ()) if each.runtime == runtime), None)
+    if file is None or file.paired is None:
+        return "speed without accuracy"
+    return "granted" if file.granted else "not granted"
+
+
 def lifetimes(savings: Savings) -> list[tuple[VariantSavings, Lifetime]]:
     """Every variant that is granted, with its lifetime."""
     return [(v, v.lifetime) for v in savings.variants if v.lifetime and is_saving(v)]

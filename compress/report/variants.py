@@ -8,7 +8,7 @@ from functools import partial
 from compress.report import energy
 from compress.report import formats as f
 from compress.report.latency_chart import latency_svg
-from compress.report.savings import first_reference
+from compress.report.savings import file_grant, first_reference
 from compress.report.tables import Column, Table, VariantRow, make_table, variant_rows
 from compress.results import Artifact, LatencyRow, RunRecord, RuntimeChoice, Variant
 
@@ -35,6 +35,7 @@ VARIANTS: tuple[Column[Variant], ...] = (
     Column("variant", lambda v: f.plain(v.id), False),
     Column("kind", lambda v: f.plain(v.kind), False),
     Column("top-1 (95% interval)", lambda v: f.accuracy(v.accuracy.top1, v.accuracy.ci95)),
+    Column("on validation", lambda v: f.percent(v.validation.top1 if v.validation else None)),
     Column("MACs", lambda v: f.count(v.inference.macs)),
     Column("bit operations", lambda v: f.count(v.inference.bit_operations)),
     Column("parameters", lambda v: f.count(v.inference.params)),
@@ -121,8 +122,15 @@ def choice_line(variant: str, choices: Sequence[RuntimeChoice]) -> str:
 def latency_table(record: RunRecord) -> Table:
     """Lay out the latency of every variant by batch and runtime, so that comparable rows are adjacent."""
     rows = variant_rows(record, lambda variant: variant.inference.latency)
+    granted: Column[VariantRow[LatencyRow]] = Column(
+        f"against {f.plain(record.headline.reference or 'the reference')}",
+        lambda row: file_grant(record, row.variant, row.part.runtime),
+        False,
+    )
     rows.sort(key=lambda row: (row.part.batch, row.part.runtime))
     reference = first_reference(record)
     over = f"over {f.plain(reference)} in the same runtime and batch size" if reference else "over the reference"
-    note = f"Time of one batch over interleaved rounds; speedup {over}."
-    return make_table("latency", "Latency", note, LATENCY, rows, partial(latency_svg, record))
+    note = f"Time of one batch over interleaved rounds; speedup {over}. Granted: the file itself is as accurate."
+    return make_table(
+        "latency", "Latency", note, (*LATENCY[:5], granted, *LATENCY[5:]), rows, partial(latency_svg, record)
+    )

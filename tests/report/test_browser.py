@@ -74,8 +74,8 @@ CHARTS = """
 })
 """
 WIDTHS = "[document.documentElement.scrollWidth, window.innerWidth]"
-COLUMN = "[...document.querySelectorAll('table')[0].tBodies[0].rows].map((row) => row.cells[3].innerText)"
-HEADING = "document.querySelectorAll('table')[0].tHead.rows[0].cells[3]"
+COLUMN = "[...document.querySelectorAll('table')[0].tBodies[0].rows].map((row) => row.cells[4].innerText)"
+HEADING = "document.querySelectorAll('table')[0].tHead.rows[0].cells[4]"
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def scatter(charts: list[dict[str, Any]]) -> dict[str, Any]:
 def sorts_by_keyboard(browser: Browser) -> None:
     """MACs of the variants: by Tab to the heading's button, Enter for ascending, the space bar for descending."""
     before = browser.value(COLUMN)
-    browser.value("document.querySelectorAll('table')[0].tHead.rows[0].cells[2].querySelector('button').focus()")
+    browser.value("document.querySelectorAll('table')[0].tHead.rows[0].cells[3].querySelector('button').focus()")
     browser.press("Tab", 9)
     assert browser.value(f"{HEADING}.contains(document.activeElement)")
     figures = browser.value(COLUMN.replace(".innerText", ".dataset.value"))
