@@ -36,7 +36,7 @@ COLUMNS = {
 }
 
 FP32_RATE = "FP32 rate"
-BEST_RATE = "best rate of FP32, TF32 and 16 bits"
+BEST_RATE = "best 32- or 16-bit rate"
 FORMATS = ("fp32", "tf32", "fp16", "tensor16")
 
 

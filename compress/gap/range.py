@@ -29,14 +29,14 @@ class GapRange:
 
 
 def range_of(bases: Sequence[Basis]) -> GapRange | None:
-    """Find the smallest and largest gap at the latest date that at least half of the bases reach; None for one basis.
+    """Find the smallest and largest gap at the latest date that most bases reach; None for one basis.
 
     The choice of what hardware is measured by matters more than the sampling error of any fit, so the gap is a range.
     """
     usable = sorted((one for one in bases if one.gap is not None and one.name != ESSAY), key=lambda one: -one.end)
     if not usable:
         return None
-    end = usable[(len(usable) - 1) // 2].end
+    end = usable[len(usable) // 2].end
     same = [one for one in usable if one.end >= end]
     gaps = sorted((gap(one.growth, one.hardware, one.start, end), one.name) for one in same)
     if len(gaps) == 1:

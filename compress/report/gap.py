@@ -183,7 +183,7 @@ def _table(columns: Columns[R], rows: Iterable[R], names: int) -> Table:
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for number, (heading, _) in enumerate(columns):
-        table.add_column(heading, justify="left" if number < names else "right")
+        table.add_column(heading, justify="left" if number < names else "right", overflow="fold")
     for row in rows:
         table.add_row(*(write(row) for _, write in columns))
     return table

@@ -137,7 +137,7 @@ def draw_trends(axes: Axes, bases: Sequence[Basis], start: float, end: float, lo
     longest = {basis.growth: basis for basis in sorted(drawn, key=lambda basis: basis.end)}
     for number, basis in enumerate(longest.values()):
         label, ends = f"training compute, {basis.growth:.3g}× a year", basis.growth_ci90 or basis.growth_ci95
-        _line(frame, basis.end, basis.growth, ends, label, look.compute, ("-", ":", "-.")[number % 3])
+        _line(frame, basis.end, basis.growth, ends, label, look.compute, ("-", ":", "-.", "--")[number % 4])
     for number, basis in enumerate(drawn):
         label = f"{f.plain(basis.name)}: hardware {basis.hardware:.2f}× a year, gap {_gap(basis)}"
         label += "" if basis.end == end else f" to {round(basis.end, 1):g}"

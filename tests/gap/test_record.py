@@ -109,10 +109,12 @@ def test_the_range_is_over_bases_of_the_same_years_without_the_essay() -> None:
     found = gap_record([], 2012, 2024).range
     assert found is not None and (found.start, found.end) == (2012, 2024)
     assert (found.low_basis, found.high_basis) == ("best-format", "leading-hardware-energy")
-    assert found.low == pytest.approx((4.1 / 1.6155) ** 12) and found.high == pytest.approx((4.7 / 1.40) ** 12)
+    assert found.low == pytest.approx((4.1 / 1.6165) ** 12) and found.high == pytest.approx((4.7 / 1.40) ** 12)
     assert gap_record(["essay", "energy"], 2012, 2024).range is None
+    two = gap_record(["best-format", "epoch-fp32"], 2012).range
+    assert two is not None and (two.end, two.bases) == (2024, 2)
     unset = gap_record([], 2012).range
-    assert unset is not None and unset.end == 2024, "the latest date that half of the bases reach"
+    assert unset is not None and unset.end == 2024, "the latest date that most bases reach"
 
 
 def test_before_2012_there_was_no_gap_to_speak_of() -> None:
