@@ -10,6 +10,7 @@ from pathlib import Path
 from compress.data.arrow import ArrowData
 from compress.data.csv_file import CsvData
 from compress.data.webdataset import WebData
+from compress.efficiency.intervals import images_needed
 from compress.recipe.data import FileData
 from compress.recipe.json_schema import recipe_schema
 from compress.recipe.yaml_tree import scalar
@@ -20,16 +21,17 @@ from compress.utils.errors import UsageError
 from compress.utils.messages import one_line
 
 SCHEMA = "recipe.schema.json"
-MIN_TEST_IMAGES = 1000  # from which a difference of one point in accuracy can be shown at all
+TOLERANCE = 0.01
+MIN_TEST_IMAGES = 1000  # fewer show equality within one point only of networks that hardly ever disagree
 
 
 def recipe_text(settings: FileData, survey: Survey, machine: Machine, choices: Choices) -> str:
     """Return the recipe as commented YAML."""
     first = "distilled" if choices.teacher else "trained"
     tests = sum(survey.counts["test"]) if "test" in survey.counts else round(sum(survey.counts["train"]) * TEST_SHARE)
-    tolerance, note = "0.01", ""
-    if tests < MIN_TEST_IMAGES:
-        tolerance, note = "0.05", f"; with about {tests} test images, smaller differences cannot be shown"
+    few = f"; about {tests} test images may be too few to show it" if tests < MIN_TEST_IMAGES else ""
+    if tests < images_needed(TOLERANCE):
+        few = f"; about {tests} test images can never show it: at least {images_needed(TOLERANCE)} are needed"
     lines = [
         f"# yaml-language-server: $schema={SCHEMA}",
         "# Written by `compress-model init`. Relative paths start at the folder in which you run the command.",
@@ -43,7 +45,7 @@ def recipe_text(settings: FileData, survey: Survey, machine: Machine, choices: C
         "",
         "worth:",
         f"  references: [{first}] # what savings are counted against",
-        f"  tolerance: {tolerance} # loss of accuracy that counts as equal{note}",
+        f"  tolerance: {TOLERANCE} # loss of accuracy that counts as equal{few}",
         "  deployment: cloud-cpu # or on-device; see `compress-model list deployments`",
     ]
     return "\n".join(lines) + "\n"
