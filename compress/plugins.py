@@ -79,10 +79,6 @@ def runtime(name: str, runtime_class: type[Runtime]) -> None:
 def source(name: str, entry: str) -> None:
     """Register a data source, `data: {source: NAME}` of a recipe.
 
-    Args:
-        name: One of the names that the `source` of its section allows.
-        entry: `module:NAME` of its `compress.data.source.Source`; a plugin's own module is `__name__`.
-
     Raises:
         UsageError: a source of the package has this name.
     """

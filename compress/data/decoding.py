@@ -107,11 +107,6 @@ def in_blocks(
 ) -> Iterable[Result]:
     """Map a function over images in threads, block by block, so that at most one block is in memory.
 
-    Args:
-        images: Files or their contents.
-        function: Called on each image.
-        advance: Called with the number of images after each block.
-
     Yields:
         Results, in order.
     """

@@ -31,19 +31,12 @@ ALLOW = "overlap"
 
 @dataclass(frozen=True)
 class Overlap:
-    """Images that two splits share.
+    """Images that two splits share."""
 
-    Attributes:
-        split: Name of a split.
-        other: Name of the split that has images of it, too.
-        images: How many images of `split` are in `other`.
-        first: Rows of the first shared image in `split` and in `other`.
-    """
-
-    split: str
-    other: str
-    images: int
-    first: tuple[int, int]
+    split: str  # name of a split
+    other: str  # name of the split that has images of it, too
+    images: int  # how many images of `split` are in `other`
+    first: tuple[int, int]  # rows of the first shared image in `split` and in `other`
 
 
 def find_overlaps(data: ImageData, store: Store) -> list[Overlap]:

@@ -14,19 +14,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resize the shorter side with antialiasing, crop the centre, normalise: as OpenCLIP and torchvision do with PIL.
+    """Resize the shorter side antialiased, crop the centre, normalise, as OpenCLIP and torchvision do with PIL."""
 
-    Attributes:
-        resolution: Side of the output in pixels.
-        mean: Mean of each channel, on the scale 0 to 1.
-        std: Standard deviation of each channel, on the scale 0 to 1.
-        interpolation: Interpolation of the resize.
-    """
-
-    resolution: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resolution: int  # side of the output in pixels
+    mean: tuple[float, float, float]  # mean of each channel, on the scale 0 to 1
+    std: tuple[float, float, float]  # standard deviation of each channel, on the scale 0 to 1
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"  # interpolation of the resize
 
     def __call__(self, images: Tensor) -> Tensor:
         """Preprocess a batch on its own device: uint8 `[b, 3, h, w]` to float32 `[b, 3, resolution, resolution]`."""

@@ -26,7 +26,6 @@ def find_shards(path: str, endings: tuple[str, ...]) -> list[tuple[Path, str]]:
 
     Args:
         path: A file, a folder, or a pattern: `{000..007}` and `{train,test}` stand for several names, `*` for any.
-        endings: Extensions of shards, lower case.
 
     Raises:
         CompressError: a folder cannot be read.

@@ -25,11 +25,6 @@ def split_parts(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]
     labels, class-balanced (a remainder goes to classes drawn by the seed), and validation is cut as a share of N. All
     other train images lose their labels and follow the source's own unlabelled ones.
 
-    Args:
-        raw: The decoded parts.
-        settings: The data section of a recipe.
-        seed: Seed of the recipe.
-
     Returns:
         By split, the parts with the rows that it takes from each.
 
@@ -126,9 +121,6 @@ def check_counts(counts: Sequence[int], classes: Sequence[str], settings: DataSe
     """Refuse settings for which there are too few labelled train images.
 
     Args:
-        counts: Labelled train images of each class.
-        classes: Names of the classes.
-        settings: The data section of a recipe.
         cut: Whether the validation split is cut from train.
 
     Raises:

@@ -25,18 +25,12 @@ LAYOUT = (
 
 @dataclass(frozen=True)
 class Tree:
-    """Images of a folder.
+    """Images of a folder."""
 
-    Attributes:
-        root: The folder.
-        classes: Names of the classes, sorted.
-        folders: Name of each part's folder (`val` or `validation`), by part.
-        parts: Files of each part, sorted by name, with their labels; None for `unlabeled`.
-    """
-
-    root: Path
-    classes: tuple[str, ...]
-    folders: dict[str, str]
+    root: Path  # the folder
+    classes: tuple[str, ...]  # names of the classes, sorted
+    folders: dict[str, str]  # name of each part's folder (`val` or `validation`), by part
+    # files of each part, sorted by name, with their labels; None for `unlabeled`
     parts: dict[str, tuple[list[Path], Labels | None]]
 
     def labels(self, part: str) -> Labels:
@@ -51,7 +45,6 @@ def find_images(root: Path, *, without_test: bool = False) -> Tree:
     Hidden files and files without the extension of an image are ignored. Links are followed, each folder once.
 
     Args:
-        root: The folder.
         without_test: Whether `test/` may be missing; without `train/` too, each folder but `unlabeled/` is a class.
 
     Raises:

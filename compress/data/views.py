@@ -28,9 +28,6 @@ def render(images: Tensor, indices: Tensor, view: int, seed: int, settings: View
     Args:
         images: uint8 `[b, 3, h, w]`, on any device.
         indices: int64 `[b]`, the index of each image in the training set, independent of its batch.
-        view: Number of the view, 0 or more.
-        seed: Seed of the recipe.
-        settings: How far a view may differ.
 
     Returns:
         uint8 `[b, 3, h, w]`, on the device of `images`.

@@ -25,21 +25,13 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class Artifact:
-    """A deployable classifier, loaded.
+    """A deployable classifier, loaded."""
 
-    Attributes:
-        path: The file that was loaded.
-        runtime: Name of the runtime that runs it.
-        classes: Class names, in the order of the network's outputs.
-        preprocess: Preprocessing of its images.
-        run: The network itself: float32 `[b, 3, r, r]`, normalised, to logits float32 `[b, classes]`.
-    """
-
-    path: Path
-    runtime: str
-    classes: tuple[str, ...]
-    preprocess: Inputs
-    run: Runner
+    path: Path  # the file that was loaded
+    runtime: str  # name of the runtime that runs it
+    classes: tuple[str, ...]  # class names, in the order of the network's outputs
+    preprocess: Inputs  # preprocessing of its images
+    run: Runner  # the network itself: float32 `[b, 3, r, r]`, normalised, to logits float32 `[b, classes]`
 
     def __call__(self, images: Picture | Sequence[Picture] | Pixels) -> Array:
         """Classify images.

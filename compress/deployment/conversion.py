@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 def exporting(model: nn.Module, action: str) -> Iterator[None]:
     """Export `model` in evaluation mode, without gradients and log lines; its mode is restored.
 
-    Args:
-        model: The network.
-        action: What is attempted, as in "MODEL cannot be `exported to ONNX`".
+    Messages say that the model cannot be `action`, as in "exported to ONNX".
 
     Raises:
         CompressError: the exporter fails.
@@ -45,14 +43,7 @@ def exporting(model: nn.Module, action: str) -> Iterator[None]:
 def convert(
     command: Sequence[str], path: Path, program: str, failure: str, environment: Mapping[str, str] | None = None
 ) -> None:
-    """Run a converter in a process of its own.
-
-    Args:
-        command: The program and its arguments.
-        path: File that it must write.
-        program: Name of the program, for messages.
-        failure: Beginning of the message where it fails.
-        environment: Environment variables; by default those of this process.
+    """Run the converter `program`, which must write `path`, in a process of its own; messages begin with `failure`.
 
     Raises:
         CompressError: the converter fails, or writes no file.

@@ -30,10 +30,7 @@ def export(
     """Write a variant's artifacts, each format into a folder of its own with its `preprocess.json`.
 
     Args:
-        model: A float network, or a graph converted by torchao's PT2E, or an `OnnxNetwork`.
         folder: Parent of the format folders; those of the same name are replaced.
-        runtimes: Names of runtimes.
-        preprocess: How images become the network's input, and the names of its outputs.
         failed: If given, a runtime whose file cannot be built is left out, and the reason is put here under its name.
 
     Returns:

@@ -31,12 +31,6 @@ def peak_memory(path: Path, runtime: str, batch: int, threads: int | None = None
 
     It includes the interpreter and the runtime's own code, as in deployment.
 
-    Args:
-        path: The artifact's file, with its `preprocess.json` beside it.
-        runtime: Name of the runtime.
-        batch: Batch size.
-        threads: Number of threads; by default all cores.
-
     Returns:
         None where the process fails, or the system does not expose it.
     """

@@ -58,13 +58,7 @@ def require_loadgen() -> None:
 
 
 def run_loadgen(artifacts: Sequence[Artifact], batch: int, seconds: float) -> list[MlperfRow]:
-    """Run both scenarios for each artifact, one after another.
-
-    Args:
-        artifacts: The artifacts.
-        batch: Batch size of the offline scenario, where all images are there from the start.
-        seconds: Minimum duration of a test.
-    """
+    """Run both scenarios for each artifact, one after another, each test for at least `seconds`."""
     return [
         {"number": number, "scenario": scenario, "batch": size, **_test(artifact, scenario, size, seconds)}
         for number, artifact in enumerate(artifacts, 1)

@@ -27,19 +27,12 @@ Runner = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class ExportSource:
-    """A network to export.
+    """A network to export."""
 
-    Attributes:
-        model: A float network, or a graph converted by torchao's PT2E, or an `OnnxNetwork`.
-        resolution: Side of the images in pixels.
-        work: Folder for intermediate files that several runtimes build from.
-        classes: Class names, in the order of the network's outputs.
-    """
-
-    model: nn.Module
-    resolution: int
-    work: Path
-    classes: tuple[str, ...] = ()
+    model: nn.Module  # a float network, or a graph converted by torchao's PT2E, or an `OnnxNetwork`
+    resolution: int  # side of the images in pixels
+    work: Path  # folder for intermediate files that several runtimes build from
+    classes: tuple[str, ...] = ()  # class names, in the order of the network's outputs
 
     def onnx(self) -> Path:
         """Return the network's ONNX file, which the first call writes.

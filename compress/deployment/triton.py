@@ -61,7 +61,6 @@ def write_triton(artifacts: Mapping[str, Path], folder: Path, preprocess: Prepro
     """Write `config.pbtxt`, `labels.txt`, `preprocess.json` and version 1 of a model.
 
     Args:
-        artifacts: The file to load, by runtime; everything beside it but `preprocess.json` belongs to it.
         folder: The model's folder, which must not exist; its name is the model's.
         preprocess: As for `export`, with `classes`. Clients send preprocessed images.
 
@@ -88,14 +87,7 @@ def write_triton(artifacts: Mapping[str, Path], folder: Path, preprocess: Prepro
 
 
 def triton_config(name: str, backend: str, resolution: int, classes: int) -> str:
-    """Format a `config.pbtxt`: a ModelConfig in protobuf's text format.
-
-    Args:
-        name: Name of the model.
-        backend: Triton's backend.
-        resolution: Side of the images in pixels.
-        classes: Number of classes.
-    """
+    """Format a `config.pbtxt`: a ModelConfig in protobuf's text format."""
     return _CONFIG.format(
         name=json.dumps(name),
         backend=json.dumps(backend),

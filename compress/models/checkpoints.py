@@ -52,13 +52,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str, optional: set[str] | None = None) -> None:
-    """Load `weights` into `model`; names and shapes must match.
-
-    Args:
-        model: The network.
-        weights: Tensors by name.
-        where: Name of the weights, for messages.
-        optional: Names that `weights` may lack.
+    """Load `weights` into `model`; names and shapes must match, except for `optional` names that may be missing.
 
     Raises:
         CompressError: the weights are of another architecture; the message has the first difference.
@@ -119,8 +113,6 @@ def save_variant(folder: Path, network: Network, weights: Mapping[str, Tensor] |
     """Write `architecture.json` and `model.safetensors` into `folder`.
 
     Args:
-        folder: An existing folder.
-        network: The network to store.
         weights: Tensors to store instead of the state of `network`, where its architecture is rebuilt from others.
     """
     network.architecture.write(folder)

@@ -41,11 +41,6 @@ def read_class_names(checkpoint: Path) -> tuple[str, ...] | None:
 def check_order(own: Sequence[str], data: Sequence[str], where: str) -> None:
     """Refuse the data's classes in another order.
 
-    Args:
-        own: Classes of the checkpoint.
-        data: Classes of the data.
-        where: Name of the checkpoint, for messages.
-
     Raises:
         CompressError: the names are the same and the order differs; the message has the first difference.
     """

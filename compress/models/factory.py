@@ -23,15 +23,7 @@ def create_model(
     pretrained: bool = False,
     options: Mapping[str, Option] | None = None,
 ) -> nn.Module:
-    """Build a timm or torchvision classifier.
-
-    Args:
-        library: `timm` or `torchvision`.
-        name: Name of the model in the library.
-        classes: Number of outputs.
-        resolution: Side of the images in pixels, for models that are built for one size.
-        pretrained: Load published weights instead of a random initialisation.
-        options: Extra keyword arguments for the model factory.
+    """Build a timm or torchvision classifier; `resolution` is the side of the images, where it is fixed.
 
     Raises:
         UsageError: the library does not have the model, or the model does not take the options.

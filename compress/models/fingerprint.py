@@ -44,11 +44,7 @@ def embedding_id(settings: OpenClipTeacher | ClassifierTeacher) -> dict[str, str
 def view_key(identity: dict[str, str], views: Views, seed: int, view: int) -> str:
     """Compute the key of the store entry with a teacher's embeddings of one view of all images.
 
-    Args:
-        identity: Everything else that determines an embedding: the data's key, the teacher's `embedding_id`, versions.
-        views: How a view may differ from its image.
-        seed: Seed of the recipe.
-        view: Number of the view.
+    `identity` is all else that determines an embedding: the data's key, the teacher's `embedding_id`, versions.
     """
     return key_of(kind="embeddings", view=view, seed=seed, views=views.model_dump(), precision="fp16", **identity)
 

@@ -22,11 +22,6 @@ INPUT, OUTPUT = "images", "logits"
 def write_onnx(model: nn.Module, resolution: int, path: Path) -> None:
     """Write `model` to one ONNX file: `images` float32 `[batch, 3, r, r]` to `logits` `[batch, classes]`.
 
-    Args:
-        model: A float network, or a graph that torchao's PT2E converted.
-        resolution: Side of the images in pixels.
-        path: The file to write.
-
     Raises:
         CompressError: the network uses an operator that ONNX lacks, or needs more than one file can hold (2 GB).
     """

@@ -70,8 +70,6 @@ def run(
     """Run a recipe.
 
     Args:
-        recipe: Recipe to run.
-        runs: Folder of all runs and of their shared store.
         fresh: Ignore the shared store; use a new one in the run folder.
         loggers: `csv`, `tensorboard` or both: log loss, learning rate and accuracy to `logs/` in the run folder.
         command: Command line that reruns it, for the results.

@@ -51,9 +51,6 @@ def prune_channels(
     parameters of `model` must have gradients; `random` draws from torch's generator, the same for every share.
 
     Args:
-        model: The network, which stays as it is.
-        resolution: Side of its images in pixels.
-        settings: Target, ranking, and layers to keep.
         dense: The network whose cost the target is a share of; None for `model`.
         latency: Measures a network as a share of the dense one's latency; needed for `target_latency`.
         curves: Loss of accuracy by layer and removed share; needed for `ranking: sensitivity`.
@@ -161,14 +158,10 @@ def remove_channels(
     settings: Channels,
     kept: Sequence[nn.Module],
 ) -> nn.Module:
-    """Return a copy of `model` without a share of its channels.
+    """Return a copy of `model` without a share of its channels, except those of the layers `kept`.
 
     Args:
-        model: The network, which stays as it is.
-        resolution: Side of its images in pixels.
         ratio: Share of the channels of every layer, or of the layers in a mapping.
-        settings: Ranking and `round_to`.
-        kept: Layers of `model` that keep their channels.
 
     Raises:
         CompressError: torch-pruning cannot trace this architecture.

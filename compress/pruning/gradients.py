@@ -11,11 +11,8 @@ from torch import Tensor, nn
 def accumulate_gradients(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Accumulate the gradient of the summed cross-entropy in the parameters of `model`.
 
-    Batch norm uses its stored statistics, which stay as they are.
-
-    Args:
-        model: The network; earlier gradients are cleared.
-        batches: Pixels `[b, 3, r, r]` and labels int64 `[b]`.
+    Earlier gradients are cleared. Batch norm uses its stored statistics, which stay as they are. Batches are pixels
+    `[b, 3, r, r]` and labels int64 `[b]`.
     """
     model.eval()
     model.zero_grad(set_to_none=True)

@@ -62,11 +62,7 @@ def unmasked_weight(network: nn.Module, layer: str) -> Tensor:
 def mask_smallest(network: nn.Module, masks: dict[str, Mask], counted: int, sparsity: float) -> None:
     """Mask the smallest weights of the whole network; masked weights stay masked.
 
-    Args:
-        network: The network with its masks.
-        masks: The masks, by layer.
-        counted: Number of nonzero weights before any was masked.
-        sparsity: Share of these to be masked.
+    `sparsity` is a share of `counted`, the number of nonzero weights before any was masked.
     """
     sizes = torch.cat([unmasked_weight(network, name)[mask.mask].abs().flatten() for name, mask in masks.items()])
     hide = len(sizes) - (counted - math.floor(sparsity * counted))

@@ -23,9 +23,7 @@ def capture(model: nn.Module, example: Tensor, *, training: bool = False) -> Gra
     """Export a copy of `model` to a graph for any batch size.
 
     Args:
-        model: A network of images.
         example: Images `[b, 3, r, r]` with b >= 2: from one image the exporter would infer a fixed batch of one.
-        training: Export in train mode instead of eval mode.
 
     Raises:
         CompressError: `torch.export` cannot follow the model.

@@ -22,11 +22,7 @@ def refuse_broken_weights(model: nn.Module) -> None:
 
 
 def refuse_calibration(batches: Iterable[Tensor], what: str = "calibration") -> None:
-    """Refuse images from which activation ranges cannot be found.
-
-    Args:
-        batches: Images `[b, 3, r, r]`.
-        what: Name of the set, for messages.
+    """Refuse images `[b, 3, r, r]` from which activation ranges cannot be found.
 
     Raises:
         CompressError: there are no images, one is not finite, or each is one flat colour.

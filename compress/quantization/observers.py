@@ -16,12 +16,7 @@ MAX_VALUES = 2**20
 
 
 class PercentileObserver(MinMaxObserver):
-    """Observes the widest range of any batch without its outermost values.
-
-    Args:
-        percentile: Share of the values of a batch in percent that its range covers, with equal shares cut off on both
-            sides.
-    """
+    """Observes the widest range of any batch that covers `percentile` percent of its values, in the middle."""
 
     def __init__(self, percentile: float, **settings: Any) -> None:
         super().__init__(**settings)

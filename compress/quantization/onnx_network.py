@@ -88,11 +88,7 @@ def layer_bits(proto: ModelProto, names: Mapping[str, str]) -> dict[str, tuple[i
     """Find (weight bits, activation bits) of every quantized layer.
 
     Input and weight are both dequantized from 8-bit integers, or the operator itself has 4-bit weights and states the
-    bits of its activations.
-
-    Args:
-        proto: The quantized file.
-        names: Layers by node of the float file, the result of `layers_of`.
+    bits of its activations. `names` is the result of `layers_of` on the float file.
     """
     integer, bits = _integer(proto), {}
     for node in proto.graph.node:

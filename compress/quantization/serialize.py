@@ -29,14 +29,7 @@ Scale = tuple[float, int]
 def save_quantized(
     folder: Path, network: Network, quantized: nn.Module, config: QuantizationConfig, method: str
 ) -> int:
-    """Store a quantized network so that `compress.models.checkpoints.load_variant` reads it.
-
-    Args:
-        folder: An existing folder.
-        network: The float network that was quantized.
-        quantized: The graph or `OnnxNetwork` that was made from it.
-        config: How it was quantized.
-        method: Name in `compress.registry.QUANTIZERS`.
+    """Store what was `quantized` from the float `network` so that `load_variant` reads it.
 
     Returns:
         Bytes of the file that holds the weights.
@@ -108,9 +101,6 @@ def rebuild_graph(
     Args:
         model: The float network with any weights, which are neither read nor changed.
         example: Two or more images `[b, 3, r, r]`; only their shape counts.
-        state: Tensors of `record_graph`.
-        scales: Scales of `record_graph`.
-        config: How it was quantized; the observer does not matter.
 
     Raises:
         CompressError: the record is of another architecture, or of library versions that build another graph.

@@ -72,31 +72,21 @@ class Temperature(Ramp):
 
 @dataclass(frozen=True)
 class Step:
-    """One training step as a loss sees it, with b images.
+    """One training step as a loss sees it, with b images."""
 
-    Attributes:
-        logits: The student's, `[b, classes]`.
-        features: What the student's classifier reads, `[b, features]`, if a loss `reads_features`.
-        projected: The features projected to the teacher's width, `[b, width]`, if a loss `trains_projection`.
-        teacher_logits: `[b, classes]`.
-        teacher_embeddings: `[b, width]`.
-        labels: int64 `[b]`, -1 for images without a label.
-        progress: Share of all steps that is done, 0 to 1.
-        label_smoothing: Share of a label that is spread over all classes.
-        sample_negatives: Draws teacher embeddings of other images, `[count, width]`; None with an online teacher.
-        maps: Feature maps `[b, c, h, w]` of student and teacher, for a loss that is a `Maps`. The student's have gone
-            through the loss's adapter if it `trains_adapter`.
-    """
-
-    logits: Tensor
-    features: Tensor
+    logits: Tensor  # the student's, `[b, classes]`
+    features: Tensor  # what the student's classifier reads, `[b, features]`, if a loss `reads_features`
+    # the features projected to the teacher's width, `[b, width]`, if a loss `trains_projection`
     projected: Tensor | None
-    teacher_logits: Tensor
-    teacher_embeddings: Tensor
-    labels: Tensor
-    progress: float
-    label_smoothing: float = 0.0
+    teacher_logits: Tensor  # `[b, classes]`
+    teacher_embeddings: Tensor  # `[b, width]`
+    labels: Tensor  # int64 `[b]`, -1 for images without a label
+    progress: float  # share of all steps that is done, 0 to 1
+    label_smoothing: float = 0.0  # share of a label that is spread over all classes
+    # draws teacher embeddings of other images, `[count, width]`; None with an online teacher
     sample_negatives: Callable[[int], Tensor] | None = None
+    # feature maps `[b, c, h, w]` of student and teacher, for a loss that is a `Maps`. The student's have gone through
+    # the loss's adapter if it `trains_adapter`.
     maps: tuple[Tensor, Tensor] | None = None
 
 

@@ -38,14 +38,7 @@ class Published(Section):
 
 
 class StageSection(Section):
-    """Keys common to all stages.
-
-    Attributes:
-        makes: Products of the stage, constants of this module; empty for a stage that makes files and no variant.
-        starts_from: Products that it may start from; it has a `from` key unless this is empty.
-        starts_from_many: Whether `from` is a list.
-        named_sections: Keys whose section may be given as the name of a shipped config.
-    """
+    """Keys common to all stages."""
 
     id: Identifier = Field(description="unique id of the stage and its variant")
     published: Published | None = Field(None, description="published accuracy to compare with")
@@ -53,10 +46,12 @@ class StageSection(Section):
     if TYPE_CHECKING:
         kind: str
 
+    # products of the stage, constants of this module; empty for a stage that makes files and no variant
     makes: ClassVar[frozenset[str]] = frozenset()
+    # products that it may start from; it has a `from` key unless this is empty
     starts_from: ClassVar[frozenset[str]] = frozenset()
-    starts_from_many: ClassVar[bool] = False
-    named_sections: ClassVar[tuple[str, ...]] = ()
+    starts_from_many: ClassVar[bool] = False  # whether `from` is a list
+    named_sections: ClassVar[tuple[str, ...]] = ()  # keys whose section may be given as the name of a shipped config
 
     @classmethod
     def kind_name(cls) -> str:

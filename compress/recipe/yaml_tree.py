@@ -71,8 +71,6 @@ def read_yaml(text: str, file: str, problems: list[Problem], place: str | None =
     """Parse one YAML document.
 
     Args:
-        text: The document.
-        file: Its name in messages.
         problems: Receives the problems that do not stop parsing: duplicate keys.
         place: Place in messages instead of file and line, for a text that is not from a file.
 

@@ -17,11 +17,7 @@ CAPTION = (
 
 
 def comparison_svg(comparison: Comparison, labels: Sequence[str]) -> str | None:
-    """Draw a comparison, for a page with the CSS variables of the report.
-
-    Args:
-        comparison: The comparison.
-        labels: [runs], short ones.
+    """Draw a comparison with short `labels` of its runs, for a page with the CSS variables of the report.
 
     Returns:
         An `<svg>` element; None where no variant has a cost.

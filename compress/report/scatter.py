@@ -77,21 +77,13 @@ class Mark:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart.
+    """A chart."""
 
-    Attributes:
-        marks: All marks.
-        styles: Styles of the marks by their labels in the legend.
-        cost: Label of the cost.
-        joined: (first mark, second mark, style of the line between them).
-        decorate: Draw what else is on the axes, and set the horizontal limits.
-    """
-
-    marks: Sequence[Mark]
-    styles: Mapping[str, Style]
-    cost: str
-    joined: Sequence[tuple[int, int, str]] = ()
-    decorate: Callable[[Axes], None] = lambda axes: None
+    marks: Sequence[Mark]  # all marks
+    styles: Mapping[str, Style]  # styles of the marks by their labels in the legend
+    cost: str  # label of the cost
+    joined: Sequence[tuple[int, int, str]] = ()  # (first mark, second mark, style of the line between them)
+    decorate: Callable[[Axes], None] = lambda axes: None  # draw what else is on the axes, and set the horizontal limits
 
 
 def distinguishing_cost(variants: Iterable[Costs]) -> Cost:

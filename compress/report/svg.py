@@ -46,7 +46,6 @@ def chart_svg(label: str, draw: Callable[[Figure], None], height: float = HEIGHT
 
     Args:
         label: Accessible description; it also makes the ids deterministic.
-        draw: Draw on the figure, whose points are its pixels.
         height: Height in inches; the page keeps its ratio to `WIDTH`.
     """
     from matplotlib import rc_context

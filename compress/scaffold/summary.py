@@ -23,28 +23,21 @@ class ShortSide:
 
 @dataclass(frozen=True)
 class SurveyRecord:
-    """The field `seen` of `init --json`.
-
-    Attributes:
-        images: All images, of which `looked_at` were opened.
-        classes: Images by class, then by split.
-        broken: `name (reason)` of each unreadable image.
-        test_share: Share of the images that is held out for test; None if there is a test split.
-    """
+    """The field `seen` of `init --json`."""
 
     source: str
     path: str
-    images: int
+    images: int  # all images, of which `looked_at` were opened
     looked_at: int
-    classes: dict[str, dict[str, int]]
+    classes: dict[str, dict[str, int]]  # images by class, then by split
     unlabeled: int
     short_side: ShortSide
     grey: int
-    broken: list[str]
+    broken: list[str]  # `name (reason)` of each unreadable image
     copies: int
     contradictions: int
     leaks: int
-    test_share: float | None
+    test_share: float | None  # share of the images that is held out for test; None if there is a test split
 
 
 def survey_lines(settings: FileData, survey: Survey) -> list[str]:

@@ -156,11 +156,6 @@ def store_network(
     """Store a float network, load it back and evaluate it.
 
     Args:
-        context: Context of the run.
-        label: Id of the stage, for the progress bar.
-        folder: Folder of the store entry.
-        network: Network to store.
-        ledger: Training ledger of the variant.
         details: `pruning` or `sparsity` of `VariantMetrics`.
     """
     save_variant(folder, network)

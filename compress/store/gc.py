@@ -29,17 +29,13 @@ BATCH = 100  # entries that are examined while jobs that begin to use one have t
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of a store, or what a killed run has left of one (`unfinished`).
-
-    Attributes:
-        used: When a run last used or made it, in seconds since 1970.
-    """
+    """An entry of a store, or what a killed run has left of one (`unfinished`)."""
 
     path: Path
     key: str
     what: str
     bytes: int
-    used: float
+    used: float  # when a run last used or made it, in seconds since 1970
     unfinished: bool = False
 
 
@@ -112,11 +108,9 @@ def clean(
     """Delete the entries that meet all given conditions, and return them.
 
     Args:
-        runs: Folder of the runs and of their store.
         keep_runs: Keep what this many newest runs of each recipe used.
         older_than: Delete only what was not used for this long.
         max_size: Delete, least recently used first, only until the store has at most this many bytes.
-        dry_run: Delete nothing.
 
     Raises:
         UsageError: there is no such store, or no condition.

@@ -38,11 +38,7 @@ class FitModule(L.LightningModule):
 
     Args:
         network: Pixels `[b, 3, r, r]` to logits `[b, classes]`; trained in place.
-        preprocess: Applied to images before the network.
-        train: Splits to learn from; their images may lack labels.
         validation: The split whose accuracy follows each epoch, and selects a checkpoint if the settings say so.
-        views: How a view may differ from its image.
-        settings: A `Distillation` if there is a teacher.
         teacher: The teacher, or None to learn from labels alone.
         seed: Seed of the views, and of all else unless the settings have their own.
         image_macs: MACs of the network's forward and backward pass per image.

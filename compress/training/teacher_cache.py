@@ -38,25 +38,16 @@ MIN_COSINE = 0.999  # of two embeddings of the same view; a mirrored image is at
 
 @dataclass(frozen=True)
 class Embedder:
-    """A teacher, the images that it embeds, and what determines the embeddings.
+    """A teacher, the images that it embeds, and what determines the embeddings."""
 
-    Attributes:
-        store: Keeps the embeddings.
-        load: Loads the teacher; called once, and only if an embedding has to be computed.
-        splits: The images, one split after another.
-        views: How a view may differ from its image.
-        seed: Seed of the views.
-        batch: Images per forward pass.
-        identity: What determines an embedding besides the view: the data's key, the teacher's weights and settings,
-            the versions of packages.
-    """
-
-    store: Store
-    load: Callable[[], LoadedTeacher]
-    splits: Sequence[Split]
-    views: Views
-    seed: int
-    batch: int
+    store: Store  # keeps the embeddings
+    load: Callable[[], LoadedTeacher]  # loads the teacher; called once, and only if an embedding has to be computed
+    splits: Sequence[Split]  # the images, one split after another
+    views: Views  # how a view may differ from its image
+    seed: int  # seed of the views
+    batch: int  # images per forward pass
+    # what determines an embedding besides the view: the data's key, the teacher's weights and settings, the versions of
+    # packages
     identity: dict[str, str]
 
     @cached_property

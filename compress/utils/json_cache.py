@@ -38,7 +38,6 @@ def load_cache(file: Path | None, name: str, consequence: str) -> dict[str, Any]
     """Read a cache; it is empty if the file is missing, or damaged, which is printed.
 
     Args:
-        file: None for no cache.
         name: The one field beside the digest.
         consequence: What a damaged cache leads to, for the user: "the images are hashed again".
     """

@@ -55,9 +55,6 @@ def did_you_mean(word: str, options: Iterable[str], most: int = 1, limit: int | 
     """Return `; did you mean 'a' or 'b'?` if options are close to the word, else an empty string.
 
     Args:
-        word: What was given, which may be hostile.
-        options: What would have been right.
-        most: Suggestions at most.
         limit: Options to compare with; None for all, where the options are our own.
     """
     by_lower = {option.lower(): option for option in itertools.islice(options, limit)}

@@ -22,19 +22,12 @@ from compress.utils.console import say
 
 @dataclass(frozen=True)
 class Timing:
-    """Latency of one network beside the dense one.
+    """Latency of one network beside the dense one."""
 
-    Attributes:
-        macs: MACs per image.
-        p50_ms: Median latency in milliseconds.
-        share: Latency as a share of the dense network's.
-        share_ci95: Its 95% bootstrap interval.
-    """
-
-    macs: int
-    p50_ms: float
-    share: float
-    share_ci95: tuple[float, float]
+    macs: int  # MACs per image
+    p50_ms: float  # median latency in milliseconds
+    share: float  # latency as a share of the dense network's
+    share_ci95: tuple[float, float]  # its 95% bootstrap interval
 
 
 class LatencySearch:

@@ -44,22 +44,15 @@ def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -
 
 @dataclass
 class Calibration:
-    """Post-training quantization of a network, and its compute so far.
-
-    Attributes:
-        config: Settings, including the layers that the recipe keeps in float.
-        images: The calibration set in batches, uint8 `[b, 3, h, w]`.
-        calibrations: Number of calibration passes.
-        validations: Number of evaluations on validation.
-    """
+    """Post-training quantization of a network, and its compute so far."""
 
     context: StageContext
     stage: QuantizeStage
     network: Network
-    config: QuantizationConfig
-    images: list[np.ndarray]
-    calibrations: int = 0
-    validations: int = 0
+    config: QuantizationConfig  # settings, including the layers that the recipe keeps in float
+    images: list[np.ndarray]  # the calibration set in batches, uint8 `[b, 3, h, w]`
+    calibrations: int = 0  # number of calibration passes
+    validations: int = 0  # number of evaluations on validation
 
     @classmethod
     def of(cls, context: StageContext, stage: QuantizeStage, network: Network) -> Calibration:
