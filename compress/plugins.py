@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 K = TypeVar("K", bound="StageSection")
 GROUP = "compress.plugins"
-VARIABLE = "COMPRESS_PLUGINS"
-"""Names the plugins for the processes that a run starts."""
+VARIABLE = "COMPRESS_PLUGINS"  # names the plugins for the processes that a run starts
 
 _DIGESTS: dict[str, str] = {}
 

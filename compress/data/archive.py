@@ -15,8 +15,7 @@ from typing import Any, BinaryIO
 from compress.utils.errors import CompressError, first_line
 
 DECOMPRESSORS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
-MAX_RATIO = 200
-"""Largest ratio of the size of a decompressed tar to its own: images hardly shrink at all."""
+MAX_RATIO = 200  # largest ratio of the size of a decompressed tar to its own: images hardly shrink at all
 MIN_LIMIT = 2**28  # bytes that any decompressed tar may have
 
 

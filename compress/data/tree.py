@@ -15,8 +15,7 @@ from compress.data.source import Labels
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import truncate_list
 
-MAX_DEPTH = 100
-"""Deepest nesting of folders that is searched for images; a path cannot be much longer anyway."""
+MAX_DEPTH = 100  # deepest nesting of folders that is searched for images; a path cannot be much longer anyway
 LAYOUT = (
     "expected train/CLASS/ and test/CLASS/, and optionally val/CLASS/ and unlabeled/; without test/, `test: 0.2` in "
     "data cuts a fifth off, and then CLASS/ alone is enough"

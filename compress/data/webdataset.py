@@ -27,8 +27,7 @@ from compress.utils.resources import expand
 SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MAX_LABEL = 2**20  # bytes
 MAX_IMAGE = 2**29
-Sample = tuple[int, str, Label]
-"""Index of the image among the members of its tar, its name, and its label."""
+Sample = tuple[int, str, Label]  # index of the image among the members of its tar, its name, and its label
 
 
 class WebData(LabelledData):

@@ -19,8 +19,7 @@ from compress.registry import RUNTIMES
 from compress.utils.checksums import require_unchanged_artifact
 from compress.utils.errors import CompressError, UsageError, first_line
 
-BATCH_SIZE = 32
-"""Number of images that run through an artifact at once."""
+BATCH_SIZE = 32  # number of images that run through an artifact at once
 
 
 @dataclass(frozen=True)

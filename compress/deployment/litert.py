@@ -21,8 +21,7 @@ from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import quiet, silent
 from compress.utils.system import thread_count
 
-VARIABLE = "COMPRESS_LITERT"
-"""Names the environment, where it is not at its usual place."""
+VARIABLE = "COMPRESS_LITERT"  # names the environment, where it is not at its usual place
 ENVIRONMENT = Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "compress-model" / "litert")
 PYTHON = ENVIRONMENT / "bin" / "python"
 CONVERT = """\

@@ -19,8 +19,7 @@ from compress.data.source import Pixels
 from compress.utils.errors import CompressError, UsageError, first_line
 
 PREPROCESS = "preprocess.json"
-Picture = str | Path | Image.Image | Pixels
-"""A file, an open image, or its pixels uint8 `[h, w, 3]`."""
+Picture = str | Path | Image.Image | Pixels  # a file, an open image, or its pixels uint8 `[h, w, 3]`
 
 Array = np.ndarray[Any, Any]
 

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
-Runner = Callable[[Array], Array]
-"""Images float32 `[b, 3, r, r]`, normalised, to logits float32 `[b, classes]`."""
+Runner = Callable[[Array], Array]  # images float32 `[b, 3, r, r]`, normalised, to logits float32 `[b, classes]`
 
 
 @dataclass(frozen=True)

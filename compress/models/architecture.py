@@ -13,8 +13,7 @@ from compress.data.preprocess import Preprocess
 from compress.models.class_names import ARCHITECTURE
 from compress.utils.errors import CompressError
 
-Size = int | list[int]
-"""One size of a layer, such as its `out_channels`, or a `normalized_shape` of several dimensions."""
+Size = int | list[int]  # one size of a layer, such as its `out_channels`, or a `normalized_shape` of several dimensions
 
 
 class _Record(BaseModel):

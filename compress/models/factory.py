@@ -10,8 +10,7 @@ from torch import nn
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.messages import did_you_mean
 
-Option = bool | int | float | str
-"""Value of an extra keyword argument for the model factory of a library."""
+Option = bool | int | float | str  # value of an extra keyword argument for the model factory of a library
 
 
 def create_model(

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STRENGTHS = tuple(10.0 ** (power / 2) for power in range(-14, 1))
-"""Weight decays of the grid."""
+STRENGTHS = tuple(10.0 ** (power / 2) for power in range(-14, 1))  # weight decays of the grid
 STEPS = 500  # of L-BFGS, at most
 
 

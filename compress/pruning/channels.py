@@ -21,8 +21,7 @@ from compress.utils.errors import CompressError, UsageError, first_line
 
 Curve = Sequence[tuple[float, float]]
 """Shares of a layer's channels, each with the loss of accuracy (a fraction) if it is removed."""
-TIE = 1e-4
-"""Smallest loss of accuracy assumed for the removal of a whole layer, so that layers without any loss differ."""
+TIE = 1e-4  # smallest loss of accuracy assumed for the removal of a whole layer, so that layers without any loss differ
 RATIOS = 64  # steps of the search for the pruning ratio
 IMPORTANCES: dict[str, Callable[[], Any]] = {
     "l2": lambda: torch_pruning.importance.GroupMagnitudeImportance(p=2),

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 from torchao.quantization.pt2e import MinMaxObserver
 
-EPS = 2**-12
-"""Smallest scale, as in torchao's x86 quantizer."""
+EPS = 2**-12  # smallest scale, as in torchao's x86 quantizer
 
-MAX_VALUES = 2**20
-"""Largest number of values of a batch, evenly spread, of which a percentile is computed."""
+MAX_VALUES = 2**20  # largest number of values of a batch, evenly spread, of which a percentile is computed
 
 
 class PercentileObserver(MinMaxObserver):

@@ -20,8 +20,7 @@ from compress.utils.errors import CompressError, first_line
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-ONNX = "model.onnx"
-"""File of a stored network of this kind, beside its `architecture.json`."""
+ONNX = "model.onnx"  # file of a stored network of this kind, beside its `architecture.json`
 LAYERS = ("Conv", "Gemm", "MatMul")
 MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split")
 

@@ -22,8 +22,7 @@ from compress.quantization.onnx_network import ONNX, OnnxNetwork
 from compress.quantization.pt2e import convert, prepare
 from compress.utils.errors import CompressError
 
-Scale = tuple[float, int]
-"""Scale and zero point of one quantize or dequantize node."""
+Scale = tuple[float, int]  # scale and zero point of one quantize or dequantize node
 
 
 def save_quantized(

@@ -93,16 +93,13 @@ class Step:
 class Loss(NumberOrSection):
     """A loss with its weight; a plain number sets the weight."""
 
-    trains_classifier: ClassVar[bool] = False
-    """Whether its gradient reaches the student's own classifier."""
+    trains_classifier: ClassVar[bool] = False  # whether its gradient reaches the student's own classifier
     trains_projection: ClassVar[bool] = False
     """Whether it compares `step.projected` with the teacher; the projection is trained with the student."""
     trains_adapter: ClassVar[bool] = False
     """Whether a 1x1 convolution, trained with the student, gives the student's maps the teacher's channels."""
-    reads_features: ClassVar[bool] = False
-    """Whether it reads `step.features` or `step.projected`."""
-    needs_labels: ClassVar[bool] = False
-    """Whether it is 0 for images without a label."""
+    reads_features: ClassVar[bool] = False  # whether it reads `step.features` or `step.projected`
+    needs_labels: ClassVar[bool] = False  # whether it is 0 for images without a label
     online_only: ClassVar[str | None] = None
     """Why it cannot be computed from cached embeddings; continues a sentence that starts with its name."""
     cached_only: ClassVar[str | None] = None

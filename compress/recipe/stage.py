@@ -19,14 +19,10 @@ if TYPE_CHECKING:
     from compress.recipe.fit import Fit
     from compress.recipe.schema import Recipe
 
-TEACHER = "teacher"
-"""A network to distil from."""
-NETWORK = "network"
-"""A dense float network that can be trained further."""
-PRUNED = "pruned network"
-"""A network with channels removed, whose training history a control repeats."""
-SPARSE = "sparse network"
-"""A network with zero weights, which further training would fill again."""
+TEACHER = "teacher"  # a network to distil from
+NETWORK = "network"  # a dense float network that can be trained further
+PRUNED = "pruned network"  # a network with channels removed, whose training history a control repeats
+SPARSE = "sparse network"  # a network with zero weights, which further training would fill again
 QUANTIZED = "quantized network"
 
 

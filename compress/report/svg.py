@@ -18,23 +18,18 @@ if TYPE_CHECKING:
 INK, MUTED, LINE, GOOD, BAD = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
 """Placeholders for the page's colours: matplotlib writes them, `themed` replaces them by CSS variables."""
 
-STYLES = ("-", "--", "-.", ":")
-"""Line styles."""
+STYLES = ("-", "--", "-.", ":")  # line styles
 
 MARKS = (("o", INK), ("s", BAD), ("^", GOOD), ("D", MUTED), ("v", INK), ("P", BAD), ("X", GOOD), ("*", MUTED))
 """Markers of distinct shapes, each with a colour."""
 
-WIDTH = 5.2
-"""Width of every chart in inches, about a phone's width in pixels, so that text keeps its size there."""
+WIDTH = 5.2  # width of every chart in inches, about a phone's width in pixels, so that text keeps its size there
 
-TEXT = 12
-"""Size of all text in points: 11.8 pixels on a page of 400."""
+TEXT = 12  # size of all text in points: 11.8 pixels on a page of 400
 
-HEIGHT = 4.2
-"""Default height of a chart in inches."""
+HEIGHT = 4.2  # default height of a chart in inches
 
-ROW = 0.24
-"""Height of a row of a legend in inches."""
+ROW = 0.24  # height of a row of a legend in inches
 
 _LETTER_WIDTH = 0.6 * TEXT  # mean
 _LINE_LETTERS = 42

@@ -39,8 +39,7 @@ from compress.utils.errors import CompressError
 
 METRICS = "metrics.json"
 LOGITS = "test_logits.npy"
-BATCH = 64
-"""Images per forward pass of an evaluation; the bits of logits depend on it."""
+BATCH = 64  # images per forward pass of an evaluation; the bits of logits depend on it
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,7 @@ Maker = Callable[["StageContext", PlannedStage, Path], None]
 
 MODEL_PACKAGES = ("torch", "torchvision", "timm")
 FIT_PACKAGES = (*MODEL_PACKAGES, "lightning")
-IDENTITY = ("id", "from_", "published", "verify")
-"""Keys that do not affect the result."""
+IDENTITY = ("id", "from_", "published", "verify")  # keys that do not affect the result
 
 
 class StageKind(StageSection):

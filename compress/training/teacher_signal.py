@@ -16,8 +16,7 @@ from compress.models.teachers import LoadedTeacher
 class CachedTeacher:
     """Teacher embeddings that were computed once per view: memory-mapped arrays, fp16 `[images, width]`."""
 
-    image_macs = 0
-    """MACs per image and step; the embeddings were charged when they were made."""
+    image_macs = 0  # MACs per image and step; the embeddings were charged when they were made
 
     def __init__(self, files: Sequence[Path], head: nn.Module) -> None:
         self.files, self.head = list(files), head

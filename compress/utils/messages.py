@@ -11,8 +11,7 @@ from compress.utils.errors import printable
 
 MAX_LENGTH = 60
 MAX_NAMES = 5
-MAX_OPTIONS = 300
-"""Options that a word from a recipe is compared with: a hostile recipe can have thousands of both."""
+MAX_OPTIONS = 300  # options that a word from a recipe is compared with: a hostile recipe can have thousands of both
 
 
 def one_line(text: str) -> str:

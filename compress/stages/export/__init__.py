@@ -23,10 +23,8 @@ from compress.utils.system import processor
 if TYPE_CHECKING:
     from compress.stages.costs import Cost, CostModel
 
-REVISION = 3
-"""Raised when exported files of the same network change."""
-SECONDS = 15.0
-"""Time to export a variant; it hardly depends on the network."""
+REVISION = 3  # raised when exported files of the same network change
+SECONDS = 15.0  # time to export a variant; it hardly depends on the network
 
 
 class ExportStage(StageKind):

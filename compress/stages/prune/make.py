@@ -31,8 +31,7 @@ from compress.utils.hashing import key_of
 from compress.utils.system import thread_count
 
 STATE = "state.json"
-TAYLOR_IMAGES = 1024
-"""Labelled train images for Taylor importance."""
+TAYLOR_IMAGES = 1024  # labelled train images for Taylor importance
 
 
 class Findings(Record):
