@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,20 +25,6 @@ class Preprocess:
         pixels = self._square(images.float())
         scale, offset = _affine(self.mean, self.std, pixels.device)
         return pixels * scale + offset
-
-    def to_dict(self) -> dict[str, Any]:
-        """Convert to plain data; the inverse of `from_dict`."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
-        """Create from the result of `to_dict`, or its JSON."""
-        return cls(
-            resolution=int(values["resolution"]),
-            mean=_three(values["mean"]),
-            std=_three(values["std"]),
-            interpolation="bilinear" if values.get("interpolation") == "bilinear" else "bicubic",
-        )
 
     def _square(self, pixels: Tensor) -> Tensor:
         side, (height, width) = self.resolution, pixels.shape[-2:]
@@ -64,8 +49,3 @@ def _affine(mean: tuple[float, ...], std: tuple[float, ...], device: torch.devic
     """Scale and offset `[3, 1, 1]` that map 0 to 255 to normalised values."""
     means, stds = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (mean, std))
     return (1 / (255 * stds)).float().to(device), (-means / stds).float().to(device)
-
-
-def _three(values: Any) -> tuple[float, float, float]:
-    first, second, third = (float(value) for value in values)
-    return first, second, third

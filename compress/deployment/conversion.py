@@ -1,43 +1,13 @@
-"""Running exporters and converters: quiet, and with one clear line where they fail."""
+"""Run a converter, with one clear line where it fails."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from compress.utils.errors import CompressError, first_line
-from compress.utils.quiet import quiet
-
-if TYPE_CHECKING:
-    from torch import nn
-
-
-@contextmanager
-def exporting(model: nn.Module, action: str) -> Iterator[None]:
-    """Export `model` in evaluation mode, without gradients and log lines; its mode is restored.
-
-    Messages say that the model cannot be `action`, as in "exported to ONNX".
-
-    Raises:
-        CompressError: the exporter fails.
-    """
-    import torch
-
-    training = model.training
-    try:
-        with quiet(), torch.no_grad():
-            model.eval()
-            yield
-    except Exception as error:  # exporters raise whatever the traced code raises
-        # ONNX's says at which step it failed; the error that caused it says why.
-        cause = error.__cause__ if isinstance(error, torch.onnx.OnnxExporterError) else None
-        raise CompressError(f"{type(model).__name__} cannot be {action}: {first_line(cause or error)}") from error
-    finally:
-        model.train(training)
+from compress.utils.errors import CompressError
 
 
 def convert(

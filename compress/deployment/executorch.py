@@ -12,9 +12,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from compress.deployment.conversion import exporting
 from compress.deployment.coverage import Coverage
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
+from compress.models.onnx_export import exporting
 from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import quiet, silent
 from compress.utils.system import thread_count
@@ -34,11 +34,7 @@ class ExecuTorch(Runtime):
     install = "pip install 'compress-model[executorch]'"
 
     def build(self, source: ExportSource, folder: Path) -> Path:
-        """Write `model.pte`.
-
-        Raises:
-            CompressError: the network cannot be exported, or uses an operator that ExecuTorch lacks.
-        """
+        """Write `model.pte`."""
         import torch
 
         path, model = folder / self.files[0], source.model
@@ -58,11 +54,7 @@ class ExecuTorch(Runtime):
         return path
 
     def load(self, path: Path, threads: int | None = None) -> Runner:
-        """Load a program. ExecuTorch has one number of threads for all programs of a process.
-
-        Raises:
-            CompressError: the file cannot be read.
-        """
+        """Load a program. ExecuTorch has one number of threads for all programs of a process."""
         import numpy as np
         import torch
 

@@ -14,9 +14,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from compress.deployment.conversion import convert, exporting
+from compress.deployment.conversion import convert
 from compress.deployment.coverage import Coverage
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
+from compress.models.onnx_export import exporting
 from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import quiet, silent
 from compress.utils.system import thread_count
@@ -49,11 +50,7 @@ class LiteRt(Runtime):
     install = "scripts/make_litert_environment"
 
     def build(self, source: ExportSource, folder: Path) -> Path:
-        """Write `model.tflite`.
-
-        Raises:
-            CompressError: the network cannot be exported, or uses an operator that LiteRT lacks.
-        """
+        """Write `model.tflite`."""
         import torch
 
         path, program = folder / self.files[0], source.work / "litert.pt2"
@@ -67,11 +64,7 @@ class LiteRt(Runtime):
         return path
 
     def load(self, path: Path, threads: int | None = None) -> Runner:
-        """Load a file.
-
-        Raises:
-            CompressError: the file cannot be read.
-        """
+        """Load a file."""
         import numpy as np
 
         interpreter = _interpreter(path, thread_count(threads))

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from compress.deployment.conversion import convert, exporting
+from compress.deployment.conversion import convert
 from compress.deployment.coverage import Coverage, products
 from compress.deployment.preprocess import PREPROCESS
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
+from compress.models.onnx_export import exporting
 from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import silent
 from compress.utils.system import thread_count
@@ -40,11 +41,7 @@ class Ncnn(Runtime):
     install = "pip install 'compress-model[ncnn]'"
 
     def build(self, source: ExportSource, folder: Path) -> Path:
-        """Write `model.ncnn.param`, the graph as text, and `model.ncnn.bin`, its weights.
-
-        Raises:
-            CompressError: the network cannot be traced, or uses an operator that ncnn lacks.
-        """
+        """Write `model.ncnn.param`, the graph as text, and `model.ncnn.bin`, its weights."""
         import pnnx
 
         trace, path = source.work / "model.pt", folder / self.files[0]
@@ -62,11 +59,7 @@ class Ncnn(Runtime):
         return path
 
     def load(self, path: Path, threads: int | None = None) -> Runner:
-        """Load an artifact.
-
-        Raises:
-            CompressError: the graph or its weights cannot be read.
-        """
+        """Load an artifact."""
         import numpy as np
 
         net = _net(path, thread_count(threads))

@@ -10,7 +10,7 @@ from functools import cache
 from typing import cast
 
 from compress.deployment.runtime import ExportOnlyRuntime, Runtime
-from compress.registry import RUNTIMES, RuntimeEntry
+from compress.registry import RUNTIMES, RuntimeEntry, load_entry
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.messages import unknown
 
@@ -40,11 +40,8 @@ def runtime_entry(name: str) -> RuntimeEntry:
 
 @cache
 def _instance(name: str, entry: RuntimeEntry) -> Runtime:
-    where = entry.where
-    if isinstance(where, str):
-        module, _, attribute = where.partition(":")
-        where = cast(type, getattr(importlib.import_module(module), attribute))
-    return cast(Runtime, where(name, entry.device))
+    kind = load_entry(entry.where) if isinstance(entry.where, str) else entry.where
+    return cast(Runtime, kind(name, entry.device))
 
 
 def missing(name: str) -> list[str]:

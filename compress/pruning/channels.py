@@ -171,7 +171,8 @@ def remove_channels(
     names = {module: name for name, module in model.named_modules()}
     example = torch.zeros(1, 3, resolution, resolution)
     attention = _attention(copied)
-    ratios = {name: _whole(model, name, share, settings.round_to) for name, share in _named(ratio).items()}
+    shares = ratio if isinstance(ratio, Mapping) else {}
+    ratios = {name: _whole(model, name, share, settings.round_to) for name, share in shares.items()}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Unwrapped parameters")  # their last dimension is pruned, as it should be
@@ -201,10 +202,6 @@ def remove_channels(
         reason = first_line(error, 150)
         raise CompressError(f"{type(model).__name__} cannot be pruned by torch-pruning: {reason}") from error
     return copied
-
-
-def _named(ratio: float | Mapping[str, float]) -> Mapping[str, float]:
-    return ratio if isinstance(ratio, Mapping) else {}
 
 
 def _whole(model: nn.Module, layer: str, share: float, round_to: int) -> float:

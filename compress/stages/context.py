@@ -22,7 +22,7 @@ from compress.measurement.accuracy import accuracy_record
 from compress.measurement.compute import bit_operations, count, parameters
 from compress.measurement.predict import Logits, predict_split
 from compress.models.architecture import Network
-from compress.models.checkpoints import load_variant, save_variant
+from compress.models.checkpoints import WEIGHTS, load_variant, save_variant
 from compress.models.fingerprint import embedding_id
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.recipe.data import PLAIN
@@ -159,7 +159,7 @@ def store_network(
     """
     save_variant(folder, network)
     stored = load_variant(folder)
-    size = (folder / "model.safetensors").stat().st_size
+    size = (folder / WEIGHTS).stat().st_size
     logits = predict_test(context, stored.model, stored.preprocess, label)
     store_metrics(context, folder, logits, float_inference(stored.model, stored.preprocess, size), ledger, **details)
 

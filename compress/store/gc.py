@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,17 +38,10 @@ class Entry:
     used: float  # when a run last used or made it, in seconds since 1970
     unfinished: bool = False
 
-
-@dataclass(frozen=True)
-class EntryRecord:
-    """An entry as `store list --json` prints it; `used` is a time in UTC."""
-
-    key: str
-    what: str
-    bytes: int
-    used: str
-    unfinished: bool
-    named_by_a_run: bool
+    @property
+    def used_at(self) -> str:
+        """Time of the last use in UTC."""
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.used))
 
 
 def entries(root: Path) -> list[Entry]:
@@ -63,21 +56,6 @@ def entries(root: Path) -> list[Entry]:
     if (root / "partial").is_dir():
         listed += [_unfinished(path) for path in (root / "partial").iterdir() if path.is_dir()]
     return sorted(listed, key=lambda entry: (-entry.used, entry.key))
-
-
-def entry_records(listed: Iterable[Entry], named: set[str]) -> list[EntryRecord]:
-    """Return entries as they are printed, given the keys that runs name."""
-    return [
-        EntryRecord(
-            key=entry.key,
-            what=entry.what,
-            bytes=entry.bytes,
-            used=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.used)),
-            unfinished=entry.unfinished,
-            named_by_a_run=entry.key in named,
-        )
-        for entry in listed
-    ]
 
 
 def check(root: Path) -> Iterator[str]:

@@ -102,7 +102,7 @@ def verify(embedder: Embedder, files: Sequence[Path], rows: int) -> None:
 def embed_rows(embedder: Embedder, index: np.ndarray, view: int) -> np.ndarray:
     """Return the embeddings fp16 `[b, width]` of a view of the images `index`."""
     tower, preprocess = embedder.tower
-    device = _device(tower)
+    device = next((value.device for value in tower.parameters()), torch.device("cpu"))
     images = torch.from_numpy(embedder.images.rows(index)).to(device)
     indices = torch.from_numpy(index.astype(np.int64)).to(device)
     pixels = preprocess(render(images, indices, view, embedder.seed, embedder.views))
@@ -133,7 +133,8 @@ def _embed(embedder: Embedder, view: int, title: str, folder: Path) -> None:
             array.flush()
             done += len(block)
             blocks.append(_digest(array[block[0] : done]))
-            _mark(mark, blocks)
+            mark.parent.mkdir(exist_ok=True)
+            write_atomic(mark, json.dumps({"blocks": blocks}))
 
 
 def _complete_blocks(file: Path, mark: Path, total: int) -> list[str]:
@@ -150,11 +151,6 @@ def _complete_blocks(file: Path, mark: Path, total: int) -> list[str]:
     return found[: [*same, False].index(False)]
 
 
-def _mark(path: Path, blocks: list[str]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    write_atomic(path, json.dumps({"blocks": blocks}))
-
-
 def _digest(rows: np.ndarray) -> str:
     return hashlib.sha256(rows.tobytes()).hexdigest()
 
@@ -163,7 +159,3 @@ def _sample_rows(rng: np.random.Generator, rows: int, views: int, images: int) -
     """Draw `rows` random rows; return views with the indices of their images."""
     places = rng.choice(views * images, min(rows, views * images), replace=False)
     return [(view, np.sort(places[places // images == view] % images)) for view in np.unique(places // images).tolist()]
-
-
-def _device(tower: nn.Module) -> torch.device:
-    return next((value.device for value in tower.parameters()), torch.device("cpu"))

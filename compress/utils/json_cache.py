@@ -54,7 +54,7 @@ def load_cache(file: Path | None, name: str, consequence: str) -> dict[str, Any]
 
 
 def save_cache(file: Path | None, name: str, known: Mapping[str, object]) -> None:
-    """Write a cache that `recall` reads; if the store is read-only, nothing is cached."""
+    """Write a cache that `load_cache` reads; if the store is read-only, nothing is cached."""
     if file is None:
         return
     with suppress(OSError):

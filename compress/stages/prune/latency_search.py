@@ -31,17 +31,12 @@ class Timing:
 
 
 class LatencySearch:
-    """Measures the latency of networks as a share of the dense one's, in interleaved rounds.
-
-    Attributes:
-        rows: All measurements.
-        macs: MACs of all runs, warm-up included.
-    """
+    """Measures the latency of networks as a share of the dense one's, in interleaved rounds."""
 
     def __init__(self, dense: nn.Module, resolution: int, target: LatencyTarget, threads: int) -> None:
         self.resolution, self.target, self.threads = resolution, target, threads
         self.rows: list[Timing] = []
-        self.macs = 0
+        self.macs = 0  # of all runs, warm-up included
         self._images = np.random.default_rng(0).standard_normal((target.batch, 3, resolution, resolution), np.float32)
         self._dense_macs = macs(dense, resolution)
         self._dense = self._runner(dense, self._dense_macs)

@@ -29,7 +29,7 @@ from compress.utils.console import say
 
 
 def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -> None:
-    """Quantize a network, post-training or quantization-aware."""
+    """Quantize a network, post-training or quantization-aware, store it and evaluate it."""
     stage = planned.stage
     assert isinstance(stage, QuantizeStage) and planned.parent
     network = context.parent_network(planned.parent)
@@ -39,7 +39,23 @@ def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -
         record = Quantization(method=stage.method, observer=None, keep=config.keep, aware=True)
     else:
         quantized, config, ledger, record = _calibrate(Calibration.of(context, stage, network), ledger)
-    _store(context, planned, folder, network, quantized, config, ledger, record)
+    model, preprocess = network.model, network.preprocess
+    size = save_quantized(folder, network, quantized.network, config, record.method)
+    counted = count(model, preprocess.resolution)
+    inference = Inference(
+        macs=counted.macs,
+        bit_operations=bit_operations(counted.layers, quantized.layers),
+        uncounted_operators=tuple(sorted(counted.uncounted)),
+        params=parameters(model),
+        bytes=size,
+        weight_bits=min(weight for weight, _ in quantized.layers.values()),
+        activation_bits=min(activation for _, activation in quantized.layers.values()),
+        widths=tuple(LayerWidths.model_validate(row) for row in widths(model, counted.layers, quantized.layers)),
+        quantized_convs=quantized.convolutions[0],
+        total_convs=quantized.convolutions[1],
+    )
+    logits = predict_test(context, quantized.network, preprocess, planned.id)
+    store_metrics(context, folder, logits, inference, ledger, quantization=record)
 
 
 @dataclass
@@ -128,36 +144,6 @@ def _within_loss(job: Calibration, allowed: float, record: Quantization) -> tupl
         "trials": [asdict(trial) for trial in result.trials],
     }
     return result.quantized, Quantization.model_validate(details)
-
-
-def _store(
-    context: StageContext,
-    planned: PlannedStage,
-    folder: Path,
-    network: Network,
-    quantized: Quantized,
-    config: QuantizationConfig,
-    ledger: Ledger,
-    record: Quantization,
-) -> None:
-    """Store a quantized network and evaluate it."""
-    model, preprocess = network.model, network.preprocess
-    size = save_quantized(folder, network, quantized.network, config, record.method)
-    counted = count(model, preprocess.resolution)
-    inference = Inference(
-        macs=counted.macs,
-        bit_operations=bit_operations(counted.layers, quantized.layers),
-        uncounted_operators=tuple(sorted(counted.uncounted)),
-        params=parameters(model),
-        bytes=size,
-        weight_bits=min(weight for weight, _ in quantized.layers.values()),
-        activation_bits=min(activation for _, activation in quantized.layers.values()),
-        widths=tuple(LayerWidths.model_validate(row) for row in widths(model, counted.layers, quantized.layers)),
-        quantized_convs=quantized.convolutions[0],
-        total_convs=quantized.convolutions[1],
-    )
-    logits = predict_test(context, quantized.network, preprocess, planned.id)
-    store_metrics(context, folder, logits, inference, ledger, quantization=record)
 
 
 def _calibration_images(context: StageContext, stage: QuantizeStage) -> list[np.ndarray]:
