@@ -123,11 +123,7 @@ def source(name: str) -> Source:
 
 
 def quantizer(name: str) -> Method:
-    """Look up a method of post-training quantization; loads neither torch nor what the method is made of.
-
-    Raises:
-        KeyError: there is no such method.
-    """
+    """Look up a method of post-training quantization; loads neither torch nor what the method is made of."""
     method: Method = load_entry(QUANTIZERS[name])
     return method
 

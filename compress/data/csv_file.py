@@ -29,12 +29,7 @@ class CsvData(TableData):
 
 
 def list_csv(settings: CsvData) -> Listing:
-    """List the images of a table, each of which it may have once.
-
-    Raises:
-        CompressError: the file cannot be read.
-        UsageError: a line is wrong; the message names it.
-    """
+    """List the images of a table, each of which it may have once; see `listing.list_images`."""
     table = Path(expand(settings.path)).expanduser()
     files: list[Path] = []
     lines: dict[Path, int] = {}

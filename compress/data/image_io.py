@@ -59,13 +59,11 @@ def _query(path: Path, test: Callable[[Path], bool]) -> bool:
 
 
 def decode(image: Path | bytes, side: int) -> Pixels:
-    """Decode the largest centred square of an image (file or content), scaled by antialiased bicubic interpolation.
+    """Decode the largest centred square of an image (file or content) to uint8 `[3, side, side]`.
 
-    The EXIF orientation is applied; of an animation, the first frame is taken. Transparent images are laid on white, as
-    a web page shows them, since the colours under the transparency are arbitrary.
-
-    Returns:
-        Pixels uint8 `[3, side, side]`.
+    It is scaled by antialiased bicubic interpolation. The EXIF orientation is applied; of an animation, the first frame
+    is taken. Transparent images are laid on white, as a web page shows them, since the colours under the transparency
+    are arbitrary.
 
     Raises:
         BrokenImage: the image cannot be decoded, is truncated, or has more pixels than PIL considers safe.

@@ -25,9 +25,6 @@ def split_parts(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]
     labels, class-balanced (a remainder goes to classes drawn by the seed), and validation is cut as a share of N. All
     other train images lose their labels and follow the source's own unlabelled ones.
 
-    Returns:
-        By split, the parts with the rows that it takes from each.
-
     Raises:
         UsageError: too few labels for the settings.
         CompressError: labels do not match images or classes.

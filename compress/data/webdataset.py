@@ -40,12 +40,7 @@ class WebData(LabelledData):
 
 
 def list_webdataset(settings: WebData) -> Listing:
-    """List the images of the shards.
-
-    Raises:
-        CompressError: a shard cannot be read.
-        UsageError: no shard is found, or a label is wrong; the message names the member.
-    """
+    """List the images of the shards; see `listing.list_images`."""
     shards = find_shards(settings.path, SHARDS)
     files = [file for file, _ in shards]
     samples: list[tuple[str, Sample]] = []

@@ -48,11 +48,7 @@ class MlperfRow(ScenarioResult):
 
 
 def require_loadgen() -> None:
-    """Check that the load generator is installed.
-
-    Raises:
-        CompressError: it is not.
-    """
+    """Raise a `CompressError` unless the load generator is installed."""
     if importlib.util.find_spec(MODULE) is None:
         raise CompressError(f"--driver mlperf needs {PACKAGE}: pip install 'compress-model[mlperf]'")
 

@@ -132,11 +132,7 @@ def _macs(path: Path, layers: Sequence[Sequence[str]]) -> int | None:
 
 
 def _net(path: Path, threads: int, *, keep_all: bool = False) -> Any:
-    """Load the network in FP32; with `keep_all`, the results of all layers stay available.
-
-    Raises:
-        CompressError: the graph or its weights cannot be read.
-    """
+    """Load the network in FP32; with `keep_all`, the results of all layers stay available."""
     _layers(path)  # ncnn itself accepts a truncated last line
     net = _import().Net()
     net.opt.num_threads = threads

@@ -82,11 +82,7 @@ def broken(packages: Sequence[str]) -> str | None:
 
 
 def require_whole(name: str) -> None:
-    """Import all packages of an installed runtime.
-
-    Raises:
-        CompressError: a package cannot be imported.
-    """
+    """Import all packages of an installed runtime; a `CompressError` names one that cannot be imported."""
     _require_importable(name, find_runtime(name).packages)
 
 

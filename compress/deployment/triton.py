@@ -58,14 +58,11 @@ instance_group [
 
 
 def write_triton(artifacts: Mapping[str, Path], folder: Path, preprocess: PreprocessFile) -> str:
-    """Write `config.pbtxt`, `labels.txt`, `preprocess.json` and version 1 of a model.
+    """Write `config.pbtxt`, `labels.txt`, `preprocess.json` and version 1 of a model; returns the runtime taken.
 
     Args:
         folder: The model's folder, which must not exist; its name is the model's.
         preprocess: As for `export`, with `classes`. Clients send preprocessed images.
-
-    Returns:
-        The runtime whose artifact was taken.
 
     Raises:
         UsageError: Triton has no backend for any of the artifacts.

@@ -26,10 +26,7 @@ WEIGHTS = "model.safetensors"
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a weights file without running code from it.
-
-    Returns:
-        Tensors by name.
+    """Read the tensors of a weights file, by name, without running code from it.
 
     Raises:
         CompressError: the file is missing or damaged, or has more than tensors.

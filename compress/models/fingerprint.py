@@ -14,11 +14,7 @@ LOCAL = "local-dir:"
 
 
 def teacher_weights_id(settings: OpenClipTeacher | ClassifierTeacher) -> str:
-    """Identify the teacher's weights in keys: by the digest of local files, or the name of published ones.
-
-    Raises:
-        CompressError: a local file is missing.
-    """
+    """Identify the teacher's weights in keys: by the digest of local files, or the name of published ones."""
     files = local_files(settings)
     if files:
         return "+".join(file_digest(path) for path in files)
@@ -28,11 +24,7 @@ def teacher_weights_id(settings: OpenClipTeacher | ClassifierTeacher) -> str:
 
 
 def embedding_id(settings: OpenClipTeacher | ClassifierTeacher) -> dict[str, str]:
-    """Identify everything that determines a teacher's embeddings: weights, architecture and image size, not the head.
-
-    Raises:
-        CompressError: a local file is missing.
-    """
+    """Identify what determines a teacher's embeddings: weights, architecture and image size, not the head."""
     identity = {"weights": teacher_weights_id(settings)}
     if not isinstance(settings, OpenClipTeacher):
         identity |= {"model": f"{settings.source}/{settings.model}", "resolution": str(settings.resolution)}

@@ -140,11 +140,7 @@ def _open_store(root: Path, folder: Path, log: Log) -> Store:
 
 
 def _make_all(job: _Job) -> list[str]:
-    """Make the stages that the store lacks, showing the remaining time on a terminal.
-
-    Returns:
-        The ids of the stages that were stored already.
-    """
+    """Make the stages that the store lacks, and return the ids of the others; a terminal shows the remaining time."""
     plan, store = job.plan, job.store
     context = None if all(store.has(planned.key) for planned in plan.stages) else job.context()
     left = _time_left(job) if context and console.is_terminal else None

@@ -42,7 +42,7 @@ def prune_channels(
     latency: Callable[[nn.Module], float] | None = None,
     curves: Mapping[str, Curve] | None = None,
 ) -> nn.Module:
-    """Remove the least important channels until the cost of the network is at most the target's share.
+    """Return `model` in eval mode without its least important channels, at a cost of at most the target's share.
 
     The share of channels to remove is the smallest of `RATIOS` steps that reaches the target: of every layer
     (`ranking: local`), of the whole network (`global`), or of each layer with the same loss of accuracy
@@ -53,9 +53,6 @@ def prune_channels(
         dense: The network whose cost the target is a share of; None for `model`.
         latency: Measures a network as a share of the dense one's latency; needed for `target_latency`.
         curves: Loss of accuracy by layer and removed share; needed for `ranking: sensitivity`.
-
-    Returns:
-        A pruned copy of `model`, in eval mode.
 
     Raises:
         UsageError: the target cannot be reached (the message has the smallest value that can), or no layer matches a

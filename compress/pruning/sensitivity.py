@@ -52,8 +52,7 @@ def sensitivity(
 ) -> Iterator[SensitivityRow]:
     """Prune each layer alone, with the layers coupled to it, without repair; `top1` measures a network, a fraction.
 
-    Yields:
-        A row per layer and share, except for shares that remove nothing, or as much as a smaller share.
+    Yields a row per layer and share, except for shares that remove nothing, or as much as a smaller share.
     """
     baseline = top1(model)
     kept = kept_layers(model, settings.keep)

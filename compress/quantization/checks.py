@@ -11,11 +11,7 @@ from compress.utils.errors import CompressError
 
 
 def refuse_broken_weights(model: nn.Module) -> None:
-    """Refuse a network with NaN or infinite weights.
-
-    Raises:
-        CompressError: a weight is not finite; the message names the first.
-    """
+    """Refuse a network with NaN or infinite weights; the `CompressError` names the first."""
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise CompressError(f"the weight {name} holds NaN or infinite values; this network cannot be quantized")

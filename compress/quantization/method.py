@@ -67,11 +67,7 @@ def require_method(name: str) -> Method:
 
 
 def restore_onnx(folder: Path, architecture: Architecture) -> nn.Module:
-    """Read a network that was quantized as an ONNX file; `restore` of all such methods.
-
-    Raises:
-        CompressError: the file cannot be read.
-    """
+    """Read a network that was quantized as an ONNX file; `restore` of all such methods."""
     from compress.quantization.onnx_network import ONNX, OnnxNetwork
 
     return OnnxNetwork.read(folder / ONNX)

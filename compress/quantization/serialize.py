@@ -28,11 +28,7 @@ Scale = tuple[float, int]  # scale and zero point of one quantize or dequantize 
 def save_quantized(
     folder: Path, network: Network, quantized: nn.Module, config: QuantizationConfig, method: str
 ) -> int:
-    """Store what was `quantized` from the float `network` so that `load_variant` reads it.
-
-    Returns:
-        Bytes of the file that holds the weights.
-    """
+    """Store what was `quantized` from the float `network` for `load_variant`; returns the size of its weights."""
     record = QuantizationRecord(
         method=method,
         reduce_range=config.reduce_range,

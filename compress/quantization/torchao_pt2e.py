@@ -43,11 +43,7 @@ def calibrate(model: nn.Module, batches: Sequence[Tensor], example: Tensor, conf
 
 
 def restore(folder: Path, architecture: Architecture) -> nn.Module:
-    """Rebuild a stored graph.
-
-    Raises:
-        CompressError: the record is of another architecture or other library versions.
-    """
+    """Rebuild a stored graph."""
     from compress.quantization.serialize import restore_graph
 
     return restore_graph(folder, architecture)

@@ -180,11 +180,7 @@ class FitModule(L.LightningModule):
         return total
 
     def _check(self, loss: float, *, at_once: bool = False) -> None:
-        """Remember the first loss of a fit.
-
-        Raises:
-            Diverged: The loss is not finite, or far above the first one.
-        """
+        """Remember the first loss of a fit, and raise `Diverged` for one that is not finite or far above it."""
         if self.state.first_loss is None:
             self.state.first_loss = loss
         if not math.isfinite(loss) or loss > EXPLODED * max(1.0, self.state.first_loss):

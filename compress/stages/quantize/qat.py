@@ -27,11 +27,7 @@ from compress.stages.quantize import QuantizeStage
 def train_aware(
     context: StageContext, planned: PlannedStage, folder: Path, network: Network, ledger: Ledger
 ) -> tuple[Quantized, QuantizationConfig, Ledger]:
-    """Train a float network with fake quantization.
-
-    Returns:
-        The INT8 network, its quantization settings, and the ledger charged with the training.
-    """
+    """Train a float network with fake quantization; returns it in INT8, its settings, and the charged ledger."""
     stage = planned.stage
     assert isinstance(stage, QuantizeStage) and stage.training
     keep = tuple(layers_named(network.model, stage.keep))
