@@ -30,7 +30,7 @@ def export(
     """Write a variant's artifacts, each format into a folder of its own; returns the file to load by runtime.
 
     Args:
-        folder: Parent of the format folders; those of the same name are replaced.
+        folder: Parent of the format folders, each with its `preprocess.json`; those of the same name are replaced.
         failed: If given, a runtime whose file cannot be built is left out, and the reason is put here under its name.
 
     Raises:

@@ -1,14 +1,15 @@
-"""Build timm and torchvision classifiers by name."""
+"""Build timm and torchvision classifiers by name, and look up their layers."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 
 from torch import nn
 
 from compress.utils.errors import CompressError, UsageError, first_line
-from compress.utils.messages import did_you_mean
+from compress.utils.messages import did_you_mean, truncate_list
 
 Option = bool | int | float | str  # value of an extra keyword argument for the model factory of a library
 
@@ -69,6 +70,23 @@ def classifier(model: nn.Module) -> tuple[str, nn.Linear]:
         if isinstance(module, nn.Linear):
             return name, module
     raise CompressError(f"{type(model).__name__} has no linear layer to serve as its classifier")
+
+
+def layers_named(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
+    """Find the convolutions and linear layers whose names match one of the patterns; `*` stands for any characters.
+
+    Raises:
+        UsageError: a pattern matches no layer.
+    """
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    matches: dict[str, nn.Module] = {}
+    for pattern in patterns:
+        matching = {name: layer for name, layer in layers.items() if fnmatchcase(name, pattern)}
+        if not matching:
+            hint = did_you_mean(pattern, layers, most=3, limit=None) or f"; layers: {truncate_list(list(layers))}"
+            raise UsageError(f"keep: no layer matches {pattern!r}{hint}")
+        matches |= matching
+    return matches
 
 
 def _timm(name: str, classes: int, resolution: int, pretrained: bool, options: Mapping[str, Option]) -> nn.Module:

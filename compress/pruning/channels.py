@@ -5,17 +5,17 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import torch_pruning
-from torch import nn
+from torch import Tensor, nn
 
 from compress.measurement.compute import macs, parameters
-from compress.models.factory import classifier
-from compress.models.layers import layers_named
+from compress.models.factory import classifier, layers_named
 from compress.recipe.channels import Channels
 from compress.utils.errors import CompressError, UsageError, first_line
 
@@ -214,3 +214,15 @@ def _whole(model: nn.Module, layer: str, share: float, round_to: int) -> float:
 def _attention(model: nn.Module) -> list[Any]:
     """timm's attention layers, whose heads become narrower, and which store the width themselves."""
     return [m for m in model.modules() if {"num_heads", "head_dim", "attn_dim"} <= vars(m).keys() and hasattr(m, "qkv")]
+
+
+def accumulate_gradients(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Accumulate the gradient of the summed cross-entropy in the parameters of `model`, for the `taylor` ranking.
+
+    Earlier gradients are cleared. Batch norm uses its stored statistics, which stay as they are. Batches are pixels
+    `[b, 3, r, r]` and labels int64 `[b]`.
+    """
+    model.eval()
+    model.zero_grad(set_to_none=True)
+    for pixels, labels in batches:
+        F.cross_entropy(model(pixels), labels, reduction="sum").backward()  # type: ignore[no-untyped-call]

@@ -31,8 +31,7 @@ class Mask(nn.Module):
 
 
 def add_masks(network: nn.Module, keep: Sequence[str] = ()) -> dict[str, Mask]:
-    """Add a mask to every convolution and linear layer except the classifier and those that match `keep`,
-    by layer.
+    """Mask every convolution and linear layer except the classifier and those that match `keep`; returns them.
 
     Weights that are already zero, such as those that only ever meet padding, stay so and are not counted.
 

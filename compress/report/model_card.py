@@ -6,8 +6,7 @@ import re
 
 from compress.report import formats as f
 from compress.report.headline import headline
-from compress.report.labels import hub_tag
-from compress.report.lineage import ancestry
+from compress.report.lineage import ancestry, hub_tag
 from compress.report.tables import variants_by_id
 from compress.results import RunRecord, Variant
 
