@@ -1,4 +1,4 @@
-"""Run a converter, with one clear line where it fails."""
+"""Run exporters and converters: quiet, and with one clear line where they fail."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from compress.models.onnx_export import exporting
 from compress.utils.errors import CompressError
+
+__all__ = ["convert", "exporting"]
 
 
 def convert(

@@ -11,8 +11,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from compress.deployment.conversion import exporting
 from compress.deployment.runtime import ExportOnlyRuntime, ExportSource
-from compress.models.onnx_export import exporting
 from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import quiet, silent
 

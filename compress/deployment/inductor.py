@@ -22,10 +22,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compress.deployment.conversion import exporting
 from compress.deployment.coverage import Coverage, products
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
 from compress.measurement.threads import torch_threads
-from compress.models.onnx_export import exporting
 from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import quiet
 from compress.utils.system import thread_count

@@ -14,10 +14,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from compress.deployment.conversion import convert
+from compress.deployment.conversion import convert, exporting
 from compress.deployment.coverage import Coverage
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
-from compress.models.onnx_export import exporting
 from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import quiet, silent
 from compress.utils.system import thread_count

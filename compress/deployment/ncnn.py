@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from compress.deployment.conversion import convert
+from compress.deployment.conversion import convert, exporting
 from compress.deployment.coverage import Coverage, products
 from compress.deployment.preprocess import PREPROCESS
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
-from compress.models.onnx_export import exporting
 from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import silent
 from compress.utils.system import thread_count
