@@ -194,15 +194,7 @@ def measure(
         for name, own in times.items():
             figures = summary(own)
             ratio, interval = speedup(own, reference)
-            latency[name].append(
-                LatencyMeasurement(
-                    batch=batch,
-                    p50_ms=figures["p50_ms"],
-                    p99_ms=figures["p99_ms"],
-                    ratio_to_reference=ratio,
-                    ratio_ci95=interval,
-                )
-            )
+            latency[name].append(LatencyMeasurement(batch, figures["p50_ms"], figures["p99_ms"], ratio, interval))
     return {
         name: NetworkCost(
             macs=counts[name].macs,

@@ -14,10 +14,8 @@ from compress.report.svg import (
     INK,
     LINE,
     MUTED,
-    ROW,
     TEXT,
     legend,
-    legend_columns,
     log_axis,
     percent_axis,
     plain_axes,
@@ -110,15 +108,17 @@ def _try_drawing(figure: Figure, chart: Chart, numbered: bool) -> bool:
     figure.set_layout_engine("constrained")
     figure.set_figheight(HEIGHT)
     named = [number for number, mark in enumerate(chart.marks) if mark.name] if len(chart.marks) <= MAX_NAMED else []
-    axes = _with_key(figure, chart, named) if numbered and named else figure.add_subplot()
+    axes = figure.add_subplot()
     axes.set_xscale("log")
     _scale(axes, chart)
     chart.decorate(axes)
     used = {mark.style for mark in chart.marks}
-    for name, style in chart.styles.items():
-        if name in used:
-            axes.plot([], [], linestyle="none", markersize=7, label=name, **style)
-    legend(figure)
+    key = [(name, style) for name, style in chart.styles.items() if name in used]
+    if numbered:
+        key += [(f"{n}  {chart.marks[k].name}", chart.styles[chart.marks[k].style]) for n, k in enumerate(named, 1)]
+    for label, style in key:
+        axes.plot([], [], linestyle="none", markersize=7, label=label, **style)
+    legend(figure, 3 if numbered else 2)
     figure.draw_without_rendering()  # fixes the positions of the axes
     figure.set_layout_engine("none")
 
@@ -127,22 +127,6 @@ def _try_drawing(figure: Figure, chart: Chart, numbered: bool) -> bool:
     lines = [box for first, second, _ in chart.joined for box in _along(boxes[first], boxes[second])]
     labels = {mark: str(count) if numbered else chart.marks[mark].name for count, mark in enumerate(named, 1)}
     return _label(axes, boxes, labels, lines)
-
-
-def _with_key(figure: Figure, chart: Chart, named: Sequence[int]) -> Axes:
-    """Add axes above a key of the numbers."""
-    from matplotlib.lines import Line2D
-
-    labels = [f"{count}  {chart.marks[mark].name}" for count, mark in enumerate(named, 1)]
-    columns = legend_columns(max(map(len, labels)), 3)
-    figure.set_figheight(figure.get_figheight() + ROW * -(-len(labels) // columns) + 0.5)
-    grid = figure.add_gridspec(2, 1, height_ratios=(1, 0.01))  # the key takes what it needs
-    axes, key = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
-    key.set_axis_off()
-    styles = [chart.styles[chart.marks[mark].style] for mark in named]
-    handles = [Line2D([], [], linestyle="none", markersize=7, **style) for style in styles]
-    key.legend(handles, labels, loc="center", ncols=columns, frameon=False, labelcolor=INK, columnspacing=1)
-    return axes
 
 
 def _box(axes: Axes, mark: Mark) -> Bbox:

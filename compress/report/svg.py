@@ -87,7 +87,8 @@ def legend(figure: Figure, columns: int = 2) -> None:
     """
     handles, labels = figure.axes[0].get_legend_handles_labels()
     lines = [textwrap.wrap(short(label, 3 * _LINE_LETTERS), _LINE_LETTERS) for label in labels]
-    columns = legend_columns(max((len(line) for wrapped in lines for line in wrapped), default=0), columns)
+    letters = max((len(line) for wrapped in lines for line in wrapped), default=0)
+    columns = max(1, min(columns, int(72 * WIDTH // (letters * _LETTER_WIDTH + 3.5 * TEXT))))
     rows = sum(map(len, lines)) / columns
     figure.set_figheight(figure.get_figheight() + ROW * max(0, rows - 2))
     figure.legend(
@@ -100,11 +101,6 @@ def legend(figure: Figure, columns: int = 2) -> None:
         numpoints=1,
         columnspacing=1,
     )
-
-
-def legend_columns(letters: int, max_columns: int) -> int:
-    """Number of columns of a legend whose longest label has so many letters."""
-    return max(1, min(max_columns, int(72 * WIDTH // (letters * _LETTER_WIDTH + 3.5 * TEXT))))
 
 
 def themed(svg: str, label: str) -> str:
