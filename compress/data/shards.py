@@ -22,10 +22,8 @@ def find_shards(path: str, endings: tuple[str, ...]) -> list[tuple[Path, str]]:
     """Find shards, in order, each with its part.
 
     The split is a word in the name of the file, or of a folder between it and `path`: `train-000.tar`, `test/000.tar`.
-    If no name has one, all shards are train.
-
-    Args:
-        path: A file, a folder, or a pattern: `{000..007}` and `{train,test}` stand for several names, `*` for any.
+    If no name has one, all shards are train. `path` is a file, a folder, or a pattern: `{000..007}` and
+    `{train,test}` stand for several names, `*` for any.
 
     Raises:
         CompressError: a folder cannot be read.

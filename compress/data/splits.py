@@ -115,10 +115,7 @@ def _check_labels(name: str, part: Part, classes: int) -> None:
 
 
 def check_counts(counts: Sequence[int], classes: Sequence[str], settings: DataSection, *, cut: bool) -> None:
-    """Refuse settings for which there are too few labelled train images.
-
-    Args:
-        cut: Whether the validation split is cut from train.
+    """Refuse settings for which there are too few labelled train images, also those that validation is `cut` from.
 
     Raises:
         UsageError: the settings need more images than there are.

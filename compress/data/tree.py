@@ -41,10 +41,8 @@ class Tree:
 def find_images(root: Path, *, without_test: bool = False) -> Tree:
     """List the images below `root`.
 
-    Hidden files and files without the extension of an image are ignored. Links are followed, each folder once.
-
-    Args:
-        without_test: Whether `test/` may be missing; without `train/` too, each folder but `unlabeled/` is a class.
+    Hidden files and files without the extension of an image are ignored. Links are followed, each folder once. With
+    `without_test`, `test/` may be missing; without `train/` too, each folder but `unlabeled/` is a class.
 
     Raises:
         CompressError: a folder cannot be read.

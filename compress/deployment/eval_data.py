@@ -40,9 +40,8 @@ class LabelledImages:
 def find_labelled(classes: Sequence[str], data: Path | str) -> LabelledImages:
     """Find images of an artifact's classes, matched by name.
 
-    Args:
-        data: A folder with one folder per class, or, where there is no such folder, the name of a shipped data set,
-            whose test split is taken; data sets that torchvision reads are refused, as artifacts need no torch.
+    `data` is a folder with one folder per class, or, where there is no such folder, the name of a shipped data set, of
+    which the test split is taken; data sets that torchvision reads are refused, as artifacts need no torch.
 
     Raises:
         UsageError: there is no such folder or data set, it has none of the classes, or they have no images.

@@ -107,11 +107,7 @@ def resize(model: nn.Module, sizes: Mapping[str, Mapping[str, Size]], weights: M
 
 
 def save_variant(folder: Path, network: Network, weights: Mapping[str, Tensor] | None = None) -> None:
-    """Write `architecture.json` and `model.safetensors` into `folder`.
-
-    Args:
-        weights: Tensors to store instead of the state of `network`, where its architecture is rebuilt from others.
-    """
+    """Write `architecture.json` and `model.safetensors` into `folder`; `weights` replace those of the network."""
     network.architecture.write(folder)
     state = network.model.state_dict() if weights is None else weights
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in state.items()}, folder / WEIGHTS)

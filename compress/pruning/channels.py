@@ -154,10 +154,7 @@ def remove_channels(
     settings: Channels,
     kept: Sequence[nn.Module],
 ) -> nn.Module:
-    """Return a copy of `model` without a share of its channels, except those of the layers `kept`.
-
-    Args:
-        ratio: Share of the channels of every layer, or of the layers in a mapping.
+    """Return a copy of `model` without a share of the channels of every layer, or by layer, except the layers `kept`.
 
     Raises:
         CompressError: torch-pruning cannot trace this architecture.

@@ -29,10 +29,7 @@ TRAINING = 5  # index of the argument `training`
 
 
 def prepare_aware(model: nn.Module, example: Tensor, config: QuantizationConfig) -> GraphModule:
-    """Insert fake quantization into a network, as a graph that can be trained.
-
-    Args:
-        example: Two or more images `[b, 3, r, r]`; only their shape counts.
+    """Insert fake quantization into a network, as a graph that can be trained; only the shape of `example` counts.
 
     Raises:
         CompressError: a weight is not finite, a scale of batch normalisation is 0, a convolution is to stay in float,

@@ -152,11 +152,7 @@ def test_accuracy(logits: Logits, labels: NDArray[np.int64]) -> Accuracy:
 def store_network(
     context: StageContext, label: str, folder: Path, network: Network, ledger: Ledger, **details: object
 ) -> None:
-    """Store a float network, load it back and evaluate it.
-
-    Args:
-        details: `pruning` or `sparsity` of `VariantMetrics`.
-    """
+    """Store a float network, load it back and evaluate it; `details`: `pruning` or `sparsity` of its metrics."""
     save_variant(folder, network)
     stored = load_variant(folder)
     size = (folder / WEIGHTS).stat().st_size

@@ -37,11 +37,7 @@ class FitState:
 
 
 class Diverged(CompressError):
-    """Raised when the training loss is NaN, inf or has exploded.
-
-    Args:
-        at_once: In the epoch's first step, so the state after the epoch before is not good either.
-    """
+    """Raised when the training loss is NaN, inf or has exploded, `at_once` in the first step of an epoch."""
 
     def __init__(self, loss: float, epoch: int, at_once: bool) -> None:
         self.loss, self.epoch, self.at_once = loss, epoch, at_once

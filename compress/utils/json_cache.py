@@ -35,12 +35,7 @@ def unseal(text: str, indent: int | None = None) -> dict[str, Any]:
 
 
 def load_cache(file: Path | None, name: str, consequence: str) -> dict[str, Any]:
-    """Read a cache; it is empty if the file is missing, or damaged, which is printed.
-
-    Args:
-        name: The one field beside the digest.
-        consequence: What a damaged cache leads to, for the user: "the images are hashed again".
-    """
+    """Read a cache; it is empty if the file is missing, or damaged, which is printed with its `consequence`."""
     if file is None or not file.exists():
         return {}
     try:

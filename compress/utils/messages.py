@@ -53,8 +53,7 @@ def truncate_list(names: Iterable[str]) -> str:
 def did_you_mean(word: str, options: Iterable[str], most: int = 1, limit: int | None = MAX_OPTIONS) -> str:
     """Return `; did you mean 'a' or 'b'?` if options are close to the word, else an empty string.
 
-    Args:
-        limit: Options to compare with; None for all, where the options are our own.
+    `limit` is the number of options to compare with; None for all, where the options are our own.
     """
     by_lower = {option.lower(): option for option in itertools.islice(options, limit)}
     close = difflib.get_close_matches(word[:MAX_LENGTH].lower(), by_lower, n=most, cutoff=0.6)
