@@ -73,11 +73,7 @@ def clean(
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes of `500MB` or `20 GB`, in powers of ten; KiB, MiB and so on are powers of two.
-
-    Raises:
-        UsageError: it is not a size.
-    """
+    """Return the bytes of `500MB` or `20 GB`; `KiB` is a power of two. Other texts are a `UsageError`."""
     from pydantic import ByteSize, TypeAdapter, ValidationError
 
     try:
@@ -87,11 +83,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_age(text: str) -> timedelta:
-    """Return the time of `12h`, `30d` or `2w`.
-
-    Raises:
-        UsageError: it is not a time.
-    """
+    """Return the time of `12h`, `30d` or `2w`; other texts are a `UsageError`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip())
     try:
         if match:

@@ -51,11 +51,7 @@ class Archive:
     tar: tarfile.TarFile
 
     def members(self) -> Iterator[tarfile.TarInfo]:
-        """Yield all members in order, of any type.
-
-        Raises:
-            CompressError: a member is damaged.
-        """
+        """Yield all members in order, of any type; a damaged one is a `CompressError`."""
         end = -1
         while True:
             with _readable(self.file):
@@ -80,11 +76,7 @@ class Archive:
             return file.read()
 
     def check_end(self) -> None:
-        """Check that the archive ends with a block of zeros: Python's tarfile takes a damaged header for its end.
-
-        Raises:
-            CompressError: the archive is damaged or cut off.
-        """
+        """Raise a `CompressError` unless the archive ends with zeros: tarfile takes a damaged header for its end."""
         assert self.tar.fileobj is not None
         with _readable(self.file):
             self.tar.fileobj.seek(self.tar.offset)

@@ -29,11 +29,7 @@ class BrokenImage(Exception):
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file exists; False for a name that no file can have.
-
-    Raises:
-        CompressError: the system refuses to answer.
-    """
+    """Whether a file exists; False for a name that no file can have, a `CompressError` if the system refuses."""
     return _query(path, Path.is_file)
 
 

@@ -48,11 +48,7 @@ def find_overlaps(data: ImageData, store: Store) -> list[Overlap]:
 
 
 def refuse_test_overlap(overlaps: Sequence[Overlap], data: ImageData) -> None:
-    """Refuse test images that are also in a split used for training or selection.
-
-    Raises:
-        UsageError: there are such images; the message says how many, which, and what to do.
-    """
+    """Refuse test images that are also in a split used for training or selection; the `UsageError` says which."""
     for overlap in overlaps:
         if overlap.split == "test":
             row, other = overlap.first

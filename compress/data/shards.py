@@ -52,11 +52,7 @@ def find_shards(path: str, endings: tuple[str, ...]) -> list[tuple[Path, str]]:
 
 
 def changed_at(file: Path) -> int:
-    """Modification time of a shard in nanoseconds.
-
-    Raises:
-        CompressError: the file does not exist or cannot be read.
-    """
+    """Modification time of a shard in nanoseconds; a `CompressError` if it cannot be read."""
     try:
         return file.stat().st_mtime_ns
     except OSError as error:

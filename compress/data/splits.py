@@ -57,11 +57,7 @@ def split_parts(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]
 
 
 def counts_after_test(counts: Sequence[int], classes: Sequence[str], share: float) -> tuple[int, ...]:
-    """Number of images of each class that are left after a test split of `share` is cut off.
-
-    Raises:
-        UsageError: a class has too few images.
-    """
+    """Number of images of each class after a test split of `share`; a class without any is a `UsageError`."""
     left = tuple(count - _test_count(count, share) for count in counts)
     short = [f"{name} ({count})" for name, count, rest in zip(classes, counts, left, strict=True) if rest < 1]
     if short:
@@ -115,11 +111,7 @@ def _check_labels(name: str, part: Part, classes: int) -> None:
 
 
 def check_counts(counts: Sequence[int], classes: Sequence[str], settings: DataSection, *, cut: bool) -> None:
-    """Refuse settings for which there are too few labelled train images, also those that validation is `cut` from.
-
-    Raises:
-        UsageError: the settings need more images than there are.
-    """
+    """Raise a `UsageError` for too few labelled train images, which validation is `cut` from as well."""
     total = sum(counts)
     held = 0
     if cut:

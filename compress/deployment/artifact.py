@@ -62,8 +62,7 @@ class Artifact:
     def batch_logits(self, pixels: Pixels) -> Array:
         """Compute logits float32 `[n, classes]` of a resized batch, uint8 `[n, 3, resolution, resolution]`.
 
-        Raises:
-            CompressError: the runtime fails.
+        A failure of the runtime is a `CompressError`.
         """
         try:
             logits = self.run(self.preprocess.normalise(pixels))

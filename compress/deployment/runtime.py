@@ -34,11 +34,7 @@ class ExportSource:
     classes: tuple[str, ...] = ()  # class names, in the order of the network's outputs
 
     def onnx(self) -> Path:
-        """Return the network's ONNX file, which the first call writes.
-
-        Raises:
-            CompressError: the network cannot be exported.
-        """
+        """Return the network's ONNX file, which the first call writes; a `CompressError` if that fails."""
         from compress.models.onnx_export import write_onnx
         from compress.quantization.onnx_network import OnnxNetwork
 

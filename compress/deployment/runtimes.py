@@ -28,11 +28,7 @@ def find_runtime(name: str) -> Runtime:
 
 
 def runtime_entry(name: str) -> RuntimeEntry:
-    """Return the entry of a runtime in the table; imports nothing.
-
-    Raises:
-        UsageError: there is no runtime of this name.
-    """
+    """Return the entry of a runtime in the table, or raise a `UsageError`; imports nothing."""
     if name not in RUNTIMES:
         raise UsageError(unknown("runtime", name, RUNTIMES))
     return RUNTIMES[name]

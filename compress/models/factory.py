@@ -61,11 +61,7 @@ def model_names(library: str) -> list[str]:
 
 
 def classifier(model: nn.Module) -> tuple[str, nn.Linear]:
-    """Find the layer that maps features to logits, the last linear one; returns (name, layer).
-
-    Raises:
-        CompressError: the network has no linear layer.
-    """
+    """Find (name, layer) that maps features to logits, the last linear one; a `CompressError` without one."""
     for name, module in reversed(list(model.named_modules())):
         if isinstance(module, nn.Linear):
             return name, module
@@ -75,8 +71,7 @@ def classifier(model: nn.Module) -> tuple[str, nn.Linear]:
 def layers_named(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
     """Find the convolutions and linear layers whose names match one of the patterns; `*` stands for any characters.
 
-    Raises:
-        UsageError: a pattern matches no layer.
+    A pattern that matches no layer is a `UsageError`.
     """
     layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     matches: dict[str, nn.Module] = {}

@@ -42,11 +42,7 @@ def view_key(identity: dict[str, str], views: Views, seed: int, view: int) -> st
 
 
 def local_files(settings: OpenClipTeacher | ClassifierTeacher) -> list[Path]:
-    """List the local files that determine the teacher; empty if it is downloaded.
-
-    Raises:
-        CompressError: a file is missing.
-    """
+    """List the local files that determine the teacher, none if it is downloaded; a missing one is a `CompressError`."""
     paths = [Path(settings.checkpoint)] if settings.checkpoint else []
     if settings.source == "open_clip" and settings.model.startswith(LOCAL):
         folder = Path(expand(settings.model.removeprefix(LOCAL)))

@@ -34,11 +34,7 @@ class Log:
 
 
 def new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
-    """Create a new run folder, unique even among runs that start in the same second.
-
-    Raises:
-        CompressError: it cannot be created.
-    """
+    """Create a new run folder, unique among runs of the same second; failure is a `CompressError`."""
     parent = runs / recipe.name
     try:
         parent.mkdir(parents=True, exist_ok=True)

@@ -18,11 +18,7 @@ def refuse_broken_weights(model: nn.Module) -> None:
 
 
 def refuse_calibration(batches: Iterable[Tensor], what: str = "calibration") -> None:
-    """Refuse images `[b, 3, r, r]` from which activation ranges cannot be found.
-
-    Raises:
-        CompressError: there are no images, one is not finite, or each is one flat colour.
-    """
+    """Raise a `CompressError` for images `[b, 3, r, r]` without ranges: none, not finite, or each of one colour."""
     images, varied = 0, False
     for batch in batches:
         if not torch.isfinite(batch).all():

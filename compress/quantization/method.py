@@ -53,11 +53,7 @@ class Method:
 
 
 def require_method(name: str) -> Method:
-    """Return a method by name if everything it needs is installed.
-
-    Raises:
-        CompressError: a package is missing; the message has the command that installs it.
-    """
+    """Return a method by name, or raise a `CompressError` with the command that installs what is missing."""
     method = registry.quantizer(name)
     absent = [package for package in method.packages if importlib.util.find_spec(package) is None]
     if absent:

@@ -35,11 +35,7 @@ class OnnxNetwork(nn.Module):
 
     @classmethod
     def read(cls, path: Path) -> OnnxNetwork:
-        """Read a file.
-
-        Raises:
-            CompressError: the file cannot be read.
-        """
+        """Read a file; a `CompressError` if it cannot be read."""
         try:
             return cls(path.read_bytes())
         except OSError as error:

@@ -29,9 +29,6 @@ def write_report(record: RunRecord, folder: Path) -> None:
     """Write the `PAGES` of a run into its folder, which exists.
 
     All are rendered before any is written, and each is replaced atomically: a reader never sees half a page.
-
-    Raises:
-        OSError: the folder cannot be written to.
     """
     report = build_report(record)
     text = _markdown(report)

@@ -163,11 +163,7 @@ def store_network(
 def store_metrics(
     context: StageContext, folder: Path, logits: Logits, inference: Inference, ledger: Ledger, **details: object
 ) -> None:
-    """Write `metrics.json` and `test_logits.npy`.
-
-    Raises:
-        CompressError: logits are NaN or infinite.
-    """
+    """Write `metrics.json` and `test_logits.npy`; a `CompressError` if logits are not finite."""
     if not np.isfinite(logits).all():
         raise CompressError("non-finite logits on the test split; lower the learning rate or check the weights")
     labels = context.data.test.labels

@@ -45,11 +45,7 @@ class Entry:
 
 
 def entries(root: Path) -> list[Entry]:
-    """List all entries, most recently used first, without reading their files.
-
-    Raises:
-        UsageError: there is no such store.
-    """
+    """List all entries, most recently used first, without reading their files; no store is a `UsageError`."""
     if not root.is_dir():
         raise UsageError(f"no store in {root.parent}; name the folder of your runs with --runs")
     listed = [_entry(path) for path in root.iterdir() if KEY.fullmatch(path.name)]

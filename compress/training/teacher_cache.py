@@ -78,11 +78,7 @@ def embed_views(embedder: Embedder, count: int) -> list[Path]:
 
 
 def verify(embedder: Embedder, files: Sequence[Path], rows: int) -> None:
-    """Recompute `rows` random rows and compare them with the stored ones.
-
-    Raises:
-        CompressError: One of them differs.
-    """
+    """Recompute `rows` random rows and compare them with the stored ones; one that differs is a `CompressError`."""
     rng = np.random.default_rng()  # other rows each time
     for view, chosen in _sample_rows(rng, rows, len(files), len(embedder.images)):
         stored = np.load(files[view], mmap_mode="r")
