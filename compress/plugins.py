@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 K = TypeVar("K", bound="StageSection")
 GROUP = "compress.plugins"
-VARIABLE = "COMPRESS_PLUGINS"
-"""Names the plugins for the processes that a run starts."""
+VARIABLE = "COMPRESS_PLUGINS"  # names the plugins for the processes that a run starts
 
 _DIGESTS: dict[str, str] = {}
 
@@ -78,10 +77,6 @@ def runtime(name: str, runtime_class: type[Runtime]) -> None:
 
 def source(name: str, entry: str) -> None:
     """Register a data source, `data: {source: NAME}` of a recipe.
-
-    Args:
-        name: One of the names that the `source` of its section allows.
-        entry: `module:NAME` of its `compress.data.source.Source`; a plugin's own module is `__name__`.
 
     Raises:
         UsageError: a source of the package has this name.

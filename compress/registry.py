@@ -21,17 +21,13 @@ if TYPE_CHECKING:
 
 
 class RuntimeEntry(NamedTuple):
-    """Where a runtime is defined, and which files it reads.
+    """Where a runtime is defined, and which files it reads."""
 
-    Attributes:
-        where: `module:Class` of a subclass of `compress.deployment.runtime.Runtime`; plugins register the class itself.
-        reads: Endings of the files that it loads, so that the runtime of a file is known without importing any.
-        device: Execution provider or device; None for the CPU.
-    """
-
+    # `module:Class` of a subclass of `compress.deployment.runtime.Runtime`; plugins register the class itself
     where: str | type
+    # endings of the files that it loads, so that the runtime of a file is known without importing any
     reads: tuple[str, ...]
-    device: str | None = None
+    device: str | None = None  # execution provider or device; None for the CPU
 
 
 _ONNX_RUNTIME = RuntimeEntry("compress.deployment.onnx_runtime:OnnxRuntime", (".onnx",))
@@ -128,11 +124,7 @@ def source(name: str) -> Source:
 
 
 def quantizer(name: str) -> Method:
-    """Look up a method of post-training quantization; loads neither torch nor what the method is made of.
-
-    Raises:
-        KeyError: there is no such method.
-    """
+    """Look up a method of post-training quantization; loads neither torch nor what the method is made of."""
     method: Method = load_entry(QUANTIZERS[name])
     return method
 

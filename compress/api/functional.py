@@ -135,7 +135,6 @@ def prune(model: nn.Module, resolution: int, **settings: Any) -> nn.Module:
     """Return a copy of `model` without its least important channels; see `compress.pruning.channels.prune_channels`.
 
     Args:
-        model: Network to prune.
         resolution: Side of its input in pixels.
         settings: Settings of a `prune` stage: `target_macs=0.5`, `importance="l2"`, `round_to=16`, ...
 
@@ -150,7 +149,6 @@ def quantize(model: nn.Module, calibration: Iterable[Tensor], *, method: str = "
     """Return an INT8 copy of `model` for any batch size; see `compress.quantization.ptq.quantize`.
 
     Args:
-        model: Float network to quantize.
         calibration: Batches `[b, 3, r, r]` of the calibration set, normalised as in training.
         method: `torchao`, `nncf` or `onnxruntime`.
         settings: Fields of `compress.quantization.config.QuantizationConfig`: `observer="percentile"`, ...
@@ -194,15 +192,7 @@ def measure(
         for name, own in times.items():
             figures = summary(own)
             ratio, interval = speedup(own, reference)
-            latency[name].append(
-                LatencyMeasurement(
-                    batch=batch,
-                    p50_ms=figures["p50_ms"],
-                    p99_ms=figures["p99_ms"],
-                    ratio_to_reference=ratio,
-                    ratio_ci95=interval,
-                )
-            )
+            latency[name].append(LatencyMeasurement(batch, figures["p50_ms"], figures["p99_ms"], ratio, interval))
     return {
         name: NetworkCost(
             macs=counts[name].macs,

@@ -62,11 +62,7 @@ def schema(
 
 
 def names(kind: str) -> dict[str, str]:
-    """Return the names of one kind, each with a line of description.
-
-    Raises:
-        UsageError: there is no such kind.
-    """
+    """Return the names of one kind, each with a line of description; another kind is a `UsageError`."""
     from compress.utils.messages import choices
     from compress.utils.resources import config_names
 

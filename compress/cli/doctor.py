@@ -20,18 +20,12 @@ QUICKSTART_BYTES = 2 * 2**30
 
 @dataclass(frozen=True)
 class Check:
-    """One row of `doctor`.
-
-    Attributes:
-        present: Whether it is there and works.
-        detail: Its version or place, or the command that adds it.
-        broken: Whether it is installed but cannot be imported.
-    """
+    """One row of `doctor`."""
 
     name: str
-    present: bool
-    detail: str
-    broken: bool = False
+    present: bool  # whether it is there and works
+    detail: str  # its version or place, or the command that adds it
+    broken: bool = False  # whether it is installed but cannot be imported
 
 
 def doctor(as_json: AsJson = False) -> None:

@@ -9,8 +9,7 @@ import typer
 
 from compress.cli.options import AsJson, Runs, command_line, print_json, print_rich
 
-MAX_TIMED = 20_000
-"""Images up to which `init` decodes the data set to estimate the run."""
+MAX_TIMED = 20_000  # images up to which `init` decodes the data set to estimate the run
 
 
 def init(

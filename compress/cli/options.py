@@ -72,13 +72,10 @@ def print_rich(*renderables: object) -> None:
 
 
 def command_line(argv: Sequence[str]) -> str:
-    """Return one line that a shell reads as this call, for the record of a run.
+    """Return one line that a shell reads as the call `argv`, with `compress-model` for the path of the program.
 
     Letters of any alphabet stay as they are; spaces and other special characters are quoted. Control characters, and
     bytes of a file name that is not UTF-8, become `$'\\x0a'`, which bash and zsh read.
-
-    Args:
-        argv: As in `sys.argv`; the first word, the path of the program, becomes `compress-model`.
     """
     return " ".join(["compress-model", *map(_quote, argv[1:])])
 

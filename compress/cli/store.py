@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -74,11 +73,7 @@ def clean(
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes of `500MB` or `20 GB`, in powers of ten; KiB, MiB and so on are powers of two.
-
-    Raises:
-        UsageError: it is not a size.
-    """
+    """Return the bytes of `500MB` or `20 GB`; `KiB` is a power of two. Other texts are a `UsageError`."""
     from pydantic import ByteSize, TypeAdapter, ValidationError
 
     try:
@@ -88,11 +83,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_age(text: str) -> timedelta:
-    """Return the time of `12h`, `30d` or `2w`.
-
-    Raises:
-        UsageError: it is not a time.
-    """
+    """Return the time of `12h`, `30d` or `2w`; other texts are a `UsageError`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip())
     try:
         if match:
@@ -102,17 +93,19 @@ def parse_age(text: str) -> timedelta:
     raise UsageError(f"--older-than must be a time such as 12h, 30d or 2w, not {text!r}")
 
 
-def _print_entries(entries: Iterable[Entry], runs: Path, as_json: bool) -> None:
-    from compress.store.gc import entry_records, keys_used_by_runs
+def _print_entries(entries: list[Entry], runs: Path, as_json: bool) -> None:
+    from compress.store.gc import keys_used_by_runs
 
-    rows = entry_records(entries, keys_used_by_runs(runs))
+    named = keys_used_by_runs(runs)
     if as_json:
-        print_json(rows)
+        shown = ("key", "what", "bytes", "used_at", "unfinished")
+        rows = [{name.removesuffix("_at"): getattr(entry, name) for name in shown} for entry in entries]
+        print_json([{**row, "named_by_a_run": row["key"] in named} for row in rows])
         return
-    for row in rows:
-        unnamed = "" if row.named_by_a_run else " (no run names it)"
-        print(f"{row.key} {row.bytes / 1e6:>10,.1f} MB  {row.used}  {row.what}{unnamed}")
-    print(f"{len(rows)} entries, {sum(row.bytes for row in rows) / 1e6:,.1f} MB")
+    for entry in entries:
+        unnamed = "" if entry.key in named else " (no run names it)"
+        print(f"{entry.key} {entry.bytes / 1e6:>10,.1f} MB  {entry.used_at}  {entry.what}{unnamed}")
+    print(f"{len(entries)} entries, {sum(entry.bytes for entry in entries) / 1e6:,.1f} MB")
 
 
 def register(app: typer.Typer) -> None:

@@ -15,8 +15,7 @@ from typing import Any, BinaryIO
 from compress.utils.errors import CompressError, first_line
 
 DECOMPRESSORS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
-MAX_RATIO = 200
-"""Largest ratio of the size of a decompressed tar to its own: images hardly shrink at all."""
+MAX_RATIO = 200  # largest ratio of the size of a decompressed tar to its own: images hardly shrink at all
 MIN_LIMIT = 2**28  # bytes that any decompressed tar may have
 
 
@@ -52,11 +51,7 @@ class Archive:
     tar: tarfile.TarFile
 
     def members(self) -> Iterator[tarfile.TarInfo]:
-        """Yield all members in order, of any type.
-
-        Raises:
-            CompressError: a member is damaged.
-        """
+        """Yield all members in order, of any type; a damaged one is a `CompressError`."""
         end = -1
         while True:
             with _readable(self.file):
@@ -81,11 +76,7 @@ class Archive:
             return file.read()
 
     def check_end(self) -> None:
-        """Check that the archive ends with a block of zeros: Python's tarfile takes a damaged header for its end.
-
-        Raises:
-            CompressError: the archive is damaged or cut off.
-        """
+        """Raise a `CompressError` unless the archive ends with zeros: tarfile takes a damaged header for its end."""
         assert self.tar.fileobj is not None
         with _readable(self.file):
             self.tar.fileobj.seek(self.tar.offset)

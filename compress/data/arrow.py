@@ -36,12 +36,7 @@ class ArrowData(TableData):
 
 
 def list_arrow(settings: ArrowData) -> Listing:
-    """List the images of a table without reading them.
-
-    Raises:
-        CompressError: a file cannot be read.
-        UsageError: a column is missing or of another type, or a label is wrong; the message names the row.
-    """
+    """List the images of a table without reading them; see `listing.list_images`."""
     where = Path(expand(settings.path)).expanduser()
     shards = find_shards(settings.path, (".parquet",)) if settings.source == "parquet" else saved_shards(where)
     files = [file for file, _ in shards]

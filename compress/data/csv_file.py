@@ -29,12 +29,7 @@ class CsvData(TableData):
 
 
 def list_csv(settings: CsvData) -> Listing:
-    """List the images of a table, each of which it may have once.
-
-    Raises:
-        CompressError: the file cannot be read.
-        UsageError: a line is wrong; the message names it.
-    """
+    """List the images of a table, each of which it may have once; see `listing.list_images`."""
     table = Path(expand(settings.path)).expanduser()
     files: list[Path] = []
     lines: dict[Path, int] = {}
@@ -59,14 +54,10 @@ def list_csv(settings: CsvData) -> Listing:
 
 
 def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the lines of a CSV with a header as (line number, cells by column). Missing cells are empty.
+    """Yield the lines of a CSV with a header as (line number, cells by column). Missing cells are empty. `image` is the
+    column of image paths, `others` are columns that must be there too; None is skipped.
 
     The delimiter is the one of `,`, `;`, tab and `|` with which the header has the column `image`.
-
-    Args:
-        table: The file.
-        image: Name of the column of image paths.
-        others: Names of other columns that must be there; None is skipped.
 
     Raises:
         CompressError: the file cannot be read.

@@ -62,11 +62,7 @@ def _check_names(listing: Listing) -> None:
 
 
 def _read(listing: Listing, settings: FileData, scratch: Path) -> Raw:
-    """Decode all images into arrays below `scratch`.
-
-    Raises:
-        CompressError: a file is not an image and the recipe refuses such files, or a class has no images left.
-    """
+    """Decode all images into arrays below `scratch`."""
     decoded = {name: _decode_part(listing, name, settings, scratch) for name in listing.parts}
     for name, result in decoded.items():
         _check_left(listing, name, result)
@@ -105,16 +101,7 @@ def _try(image: Path | bytes, side: int) -> Pixels | str:
 def in_blocks(
     images: Iterator[Path | bytes], function: Callable[[Path | bytes], Result], advance: Callable[..., None]
 ) -> Iterable[Result]:
-    """Map a function over images in threads, block by block, so that at most one block is in memory.
-
-    Args:
-        images: Files or their contents.
-        function: Called on each image.
-        advance: Called with the number of images after each block.
-
-    Yields:
-        Results, in order.
-    """
+    """Map a function over images in threads, block by block, so that at most one is in memory; yields in order."""
     with ThreadPoolExecutor(THREADS) as pool, warnings.catch_warnings():
         # Images with too many pixels are refused anyway.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -19,12 +19,7 @@ Known = dict[str, list[int | str]]
 
 
 def digests(files: Sequence[Path], cache: Path | None, what: str) -> list[str]:
-    """Compute the SHA-256 of each file, in the order of `files`.
-
-    Args:
-        files: The files.
-        cache: JSON file in which digests are kept, or None.
-        what: Name of the source, for the progress bar.
+    """Compute the SHA-256 of each file, in the order of `files`, and keep them in the JSON file `cache`.
 
     Raises:
         CompressError: a file cannot be read.

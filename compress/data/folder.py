@@ -19,12 +19,7 @@ class FolderData(FileData):
 
 
 def list_folder(settings: FolderData) -> Listing:
-    """List the images of a folder.
-
-    Raises:
-        CompressError: a file or folder cannot be read.
-        UsageError: the layout is wrong; the message says where and what is expected.
-    """
+    """List the images of a folder; see `listing.list_images`."""
     tree = find_images(Path(expand(settings.path)).expanduser(), without_test=settings.test is not None)
     return list_files(tree.root, tree.classes, tree.parts, tree.folders)
 

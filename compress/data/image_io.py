@@ -29,11 +29,7 @@ class BrokenImage(Exception):
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file exists; False for a name that no file can have.
-
-    Raises:
-        CompressError: the system refuses to answer.
-    """
+    """Whether a file exists; False for a name that no file can have, a `CompressError` if the system refuses."""
     return _query(path, Path.is_file)
 
 
@@ -59,17 +55,11 @@ def _query(path: Path, test: Callable[[Path], bool]) -> bool:
 
 
 def decode(image: Path | bytes, side: int) -> Pixels:
-    """Decode the largest centred square of an image, scaled by antialiased bicubic interpolation.
+    """Decode the largest centred square of an image (file or content) to uint8 `[3, side, side]`.
 
-    The EXIF orientation is applied; of an animation, the first frame is taken. Transparent images are laid on white, as
-    a web page shows them, since the colours under the transparency are arbitrary.
-
-    Args:
-        image: A file, or its content.
-        side: Side of the square in pixels.
-
-    Returns:
-        Pixels uint8 `[3, side, side]`.
+    It is scaled by antialiased bicubic interpolation. The EXIF orientation is applied; of an animation, the first frame
+    is taken. Transparent images are laid on white, as a web page shows them, since the colours under the transparency
+    are arbitrary.
 
     Raises:
         BrokenImage: the image cannot be decoded, is truncated, or has more pixels than PIL considers safe.

@@ -31,19 +31,12 @@ ALLOW = "overlap"
 
 @dataclass(frozen=True)
 class Overlap:
-    """Images that two splits share.
+    """Images that two splits share."""
 
-    Attributes:
-        split: Name of a split.
-        other: Name of the split that has images of it, too.
-        images: How many images of `split` are in `other`.
-        first: Rows of the first shared image in `split` and in `other`.
-    """
-
-    split: str
-    other: str
-    images: int
-    first: tuple[int, int]
+    split: str  # name of a split
+    other: str  # name of the split that has images of it, too
+    images: int  # how many images of `split` are in `other`
+    first: tuple[int, int]  # rows of the first shared image in `split` and in `other`
 
 
 def find_overlaps(data: ImageData, store: Store) -> list[Overlap]:
@@ -55,11 +48,7 @@ def find_overlaps(data: ImageData, store: Store) -> list[Overlap]:
 
 
 def refuse_test_overlap(overlaps: Sequence[Overlap], data: ImageData) -> None:
-    """Refuse test images that are also in a split used for training or selection.
-
-    Raises:
-        UsageError: there are such images; the message says how many, which, and what to do.
-    """
+    """Refuse test images that are also in a split used for training or selection; the `UsageError` says which."""
     for overlap in overlaps:
         if overlap.split == "test":
             row, other = overlap.first

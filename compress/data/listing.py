@@ -33,38 +33,25 @@ Label = str | int | None
 
 @dataclass(frozen=True)
 class ListedPart:
-    """The images of one part, in order.
+    """The images of one part, in order."""
 
-    Attributes:
-        count: Number of images.
-        labels: int64 `[count]`, or None for unlabelled images.
-        name: Name of the image of a row, for messages.
-        items: Iterate over every n-th image, each a file or its content; may be called repeatedly.
-    """
-
-    count: int
-    labels: Labels | None
-    name: Callable[[int], str]
+    count: int  # number of images
+    labels: Labels | None  # int64 `[count]`, or None for unlabelled images
+    name: Callable[[int], str]  # name of the image of a row, for messages
+    # iterate over every n-th image, each a file or its content; may be called repeatedly
     items: Callable[[int], Iterator[Path | bytes]]
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of a source, before any is decoded.
+    """The images of a source, before any is decoded."""
 
-    Attributes:
-        where: Path of the source, for messages.
-        classes: Names of the classes, in the order of the labels.
-        parts: The images of each part, in the order in which parts are listed.
-        fingerprint: Digest of the bytes and labels of all images; takes the file that caches digests of files.
-        called: The source's own name of a part, where it differs.
-    """
-
-    where: str
-    classes: tuple[str, ...]
-    parts: dict[str, ListedPart]
+    where: str  # path of the source, for messages
+    classes: tuple[str, ...]  # names of the classes, in the order of the labels
+    parts: dict[str, ListedPart]  # the images of each part, in the order in which parts are listed
+    # digest of the bytes and labels of all images; takes the file that caches digests of files
     fingerprint: Callable[[Path | None], str]
-    called: dict[str, str]
+    called: dict[str, str]  # the source's own name of a part, where it differs
 
     def counts(self, part: str) -> list[int]:
         """Number of images of each class."""
@@ -131,10 +118,6 @@ def list_shards(
     """Make a listing of images in shards, row after row; its fingerprint covers whole shards and the rows of each part.
 
     Args:
-        where: Path of the source.
-        shards: The files, in the order of their rows.
-        rows: Rows of each part.
-        name: Name of a row, for messages.
         items: Contents of the images of rows, given in ascending order.
         settings: Other settings that decide which bytes are images and labels.
     """
@@ -161,12 +144,6 @@ def sort_rows(
     A train row without a label, or with -1, is unlabelled. Whole numbers, and text that is a number but not a class
     name, are indices into `classes`. Without `classes`, the classes are the distinct train labels in numerical or
     alphabetical order.
-
-    Args:
-        rows: `(part, label)` of each row.
-        classes: Names of the classes, or None.
-        where: Path of the source, for messages.
-        name: Name of a row, for messages.
 
     Raises:
         UsageError: a label is not one of the classes, a class has no images, or there are fewer than two classes.

@@ -38,29 +38,17 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A prepared data set.
+    """A prepared data set."""
 
-    Attributes:
-        name: Name of the source, or of its folder.
-        classes: Names of the classes, in the order of the labels.
-        resolution: Side of the stored images in pixels.
-        train: Labelled train images.
-        unlabeled: Images whose labels are hidden or unknown; may be empty.
-        validation: Labelled validation images.
-        test: Labelled test images.
-        key: Key of the data in the store.
-        skipped: Number of files that were not images.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    resolution: int
-    train: Split
-    unlabeled: Split
-    validation: Split
-    test: Split
-    key: str
-    skipped: int
+    name: str  # name of the source, or of its folder
+    classes: tuple[str, ...]  # names of the classes, in the order of the labels
+    resolution: int  # side of the stored images in pixels
+    train: Split  # labelled train images
+    unlabeled: Split  # images whose labels are hidden or unknown; may be empty
+    validation: Split  # labelled validation images
+    test: Split  # labelled test images
+    key: str  # key of the data in the store
+    skipped: int  # number of files that were not images
 
 
 def prepare(settings: DataSection, store: Store, seed: int) -> ImageData:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,39 +13,18 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resize the shorter side with antialiasing, crop the centre, normalise: as OpenCLIP and torchvision do with PIL.
+    """Resize the shorter side antialiased, crop the centre, normalise, as OpenCLIP and torchvision do with PIL."""
 
-    Attributes:
-        resolution: Side of the output in pixels.
-        mean: Mean of each channel, on the scale 0 to 1.
-        std: Standard deviation of each channel, on the scale 0 to 1.
-        interpolation: Interpolation of the resize.
-    """
-
-    resolution: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resolution: int  # side of the output in pixels
+    mean: tuple[float, float, float]  # mean of each channel, on the scale 0 to 1
+    std: tuple[float, float, float]  # standard deviation of each channel, on the scale 0 to 1
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"  # interpolation of the resize
 
     def __call__(self, images: Tensor) -> Tensor:
         """Preprocess a batch on its own device: uint8 `[b, 3, h, w]` to float32 `[b, 3, resolution, resolution]`."""
         pixels = self._square(images.float())
         scale, offset = _affine(self.mean, self.std, pixels.device)
         return pixels * scale + offset
-
-    def to_dict(self) -> dict[str, Any]:
-        """Convert to plain data; the inverse of `from_dict`."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
-        """Create from the result of `to_dict`, or its JSON."""
-        return cls(
-            resolution=int(values["resolution"]),
-            mean=_three(values["mean"]),
-            std=_three(values["std"]),
-            interpolation="bilinear" if values.get("interpolation") == "bilinear" else "bicubic",
-        )
 
     def _square(self, pixels: Tensor) -> Tensor:
         side, (height, width) = self.resolution, pixels.shape[-2:]
@@ -71,8 +49,3 @@ def _affine(mean: tuple[float, ...], std: tuple[float, ...], device: torch.devic
     """Scale and offset `[3, 1, 1]` that map 0 to 255 to normalised values."""
     means, stds = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (mean, std))
     return (1 / (255 * stds)).float().to(device), (-means / stds).float().to(device)
-
-
-def _three(values: Any) -> tuple[float, float, float]:
-    first, second, third = (float(value) for value in values)
-    return first, second, third

@@ -22,11 +22,8 @@ def find_shards(path: str, endings: tuple[str, ...]) -> list[tuple[Path, str]]:
     """Find shards, in order, each with its part.
 
     The split is a word in the name of the file, or of a folder between it and `path`: `train-000.tar`, `test/000.tar`.
-    If no name has one, all shards are train.
-
-    Args:
-        path: A file, a folder, or a pattern: `{000..007}` and `{train,test}` stand for several names, `*` for any.
-        endings: Extensions of shards, lower case.
+    If no name has one, all shards are train. `path` is a file, a folder, or a pattern: `{000..007}` and
+    `{train,test}` stand for several names, `*` for any.
 
     Raises:
         CompressError: a folder cannot be read.
@@ -55,11 +52,7 @@ def find_shards(path: str, endings: tuple[str, ...]) -> list[tuple[Path, str]]:
 
 
 def changed_at(file: Path) -> int:
-    """Modification time of a shard in nanoseconds.
-
-    Raises:
-        CompressError: the file does not exist or cannot be read.
-    """
+    """Modification time of a shard in nanoseconds; a `CompressError` if it cannot be read."""
     try:
         return file.stat().st_mtime_ns
     except OSError as error:

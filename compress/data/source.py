@@ -46,46 +46,31 @@ class Raw:
 
 @dataclass(frozen=True)
 class Contents:
-    """Description of a source before anything is decoded.
+    """Description of a source before anything is decoded."""
 
-    Attributes:
-        fingerprint: Digest of the bytes and labels of all images, independent of paths and modification times.
-        classes: Names of the classes, in the order of the labels.
-        has_validation: Whether the source has a validation split of its own.
-        train_counts: Labelled train images of each class; None if unknown before decoding.
-        has_test: Whether the source has a test split of its own.
-    """
-
-    fingerprint: str
-    classes: tuple[str, ...]
-    has_validation: bool
-    train_counts: tuple[int, ...] | None = None
-    has_test: bool = True
+    fingerprint: str  # digest of the bytes and labels of all images, independent of paths and modification times
+    classes: tuple[str, ...]  # names of the classes, in the order of the labels
+    has_validation: bool  # whether the source has a validation split of its own
+    train_counts: tuple[int, ...] | None = None  # labelled train images of each class; None if unknown before decoding
+    has_test: bool = True  # whether the source has a test split of its own
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data source. `Any` stands for an instance of `section`.
+    """A data source. `Any` stands for an instance of `section`."""
 
-    Attributes:
-        section: Its section of the recipe, whose `source` is a `Literal` of the names that it has in the registry.
-        about: What it reads, in one line.
-        contents: `(settings, cache)`: describe the source without decoding an image. `cache` is a JSON file in which
-            digests of files are kept, or None.
-        read: `(settings, scratch)`: decode the source. May write big arrays into the folder `scratch`, which exists and
-            is deleted later.
-        list_images: `(settings)`: list the image files, for sources that have any.
-        packages: Modules that must be importable, beside what this package always has.
-        install: Command that installs `packages`.
-    """
-
+    # its section of the recipe, whose `source` is a `Literal` of the names that it has in the registry
     section: type[DataSection]
-    about: str
+    about: str  # what it reads, in one line
+    # `(settings, cache)`: describe the source without decoding an image. `cache` is a JSON file in which digests of
+    # files are kept, or None.
     contents: Callable[[Any, Path | None], Contents]
+    # `(settings, scratch)`: decode the source. May write big arrays into the folder `scratch`, which exists and is
+    # deleted later.
     read: Callable[[Any, Path], Raw]
-    list_images: Callable[[Any], Listing] | None = None
-    packages: tuple[str, ...] = ()
-    install: str = "pip install 'compress-model[data]'"
+    list_images: Callable[[Any], Listing] | None = None  # `(settings)`: list the image files, for sources that have any
+    packages: tuple[str, ...] = ()  # modules that must be importable, beside what this package always has
+    install: str = "pip install 'compress-model[data]'"  # command that installs `packages`
 
     def missing(self) -> list[str]:
         """Names of the packages that are not installed."""

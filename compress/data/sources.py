@@ -16,11 +16,7 @@ def data_key(settings: DataSection, seed: int, cache: Path | None = None) -> str
     """Compute the key of the prepared data from the images and the settings that change pixels or splits.
 
     Prompts, views and paths do not enter. Nothing is decoded; a data set that is not there is downloaded.
-
-    Args:
-        settings: The data section of a recipe.
-        seed: Seed of the recipe.
-        cache: JSON file in which digests of files are kept, so that no image is read twice; None for none.
+    Digests of files are kept in the JSON file `cache`.
 
     Raises:
         CompressError: images cannot be read or are missing.

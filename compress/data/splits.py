@@ -25,14 +25,6 @@ def split_parts(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]
     labels, class-balanced (a remainder goes to classes drawn by the seed), and validation is cut as a share of N. All
     other train images lose their labels and follow the source's own unlabelled ones.
 
-    Args:
-        raw: The decoded parts.
-        settings: The data section of a recipe.
-        seed: Seed of the recipe.
-
-    Returns:
-        By split, the parts with the rows that it takes from each.
-
     Raises:
         UsageError: too few labels for the settings.
         CompressError: labels do not match images or classes.
@@ -65,11 +57,7 @@ def split_parts(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]
 
 
 def counts_after_test(counts: Sequence[int], classes: Sequence[str], share: float) -> tuple[int, ...]:
-    """Number of images of each class that are left after a test split of `share` is cut off.
-
-    Raises:
-        UsageError: a class has too few images.
-    """
+    """Number of images of each class after a test split of `share`; a class without any is a `UsageError`."""
     left = tuple(count - _test_count(count, share) for count in counts)
     short = [f"{name} ({count})" for name, count, rest in zip(classes, counts, left, strict=True) if rest < 1]
     if short:
@@ -123,17 +111,7 @@ def _check_labels(name: str, part: Part, classes: int) -> None:
 
 
 def check_counts(counts: Sequence[int], classes: Sequence[str], settings: DataSection, *, cut: bool) -> None:
-    """Refuse settings for which there are too few labelled train images.
-
-    Args:
-        counts: Labelled train images of each class.
-        classes: Names of the classes.
-        settings: The data section of a recipe.
-        cut: Whether the validation split is cut from train.
-
-    Raises:
-        UsageError: the settings need more images than there are.
-    """
+    """Raise a `UsageError` for too few labelled train images, which validation is `cut` from as well."""
     total = sum(counts)
     held = 0
     if cut:

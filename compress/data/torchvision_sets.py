@@ -32,26 +32,16 @@ class DownloadedData(DataSection):
 
 @dataclass(frozen=True)
 class Published:
-    """A published data set.
+    """A published data set."""
 
-    Attributes:
-        classes: Names of the classes, in the order of the labels.
-        torchvision: Name of torchvision's class.
-        url: Address of the archives.
-        archives: Names of the archives below `url`.
-        archive_folder: Folder of the archives below `root`.
-        folder: Folder of the unpacked files below `root`.
-        files: Names of the unpacked files.
-        read: `(train, test, folder)`: convert torchvision's train and test sets to train, test and unlabelled parts.
-    """
-
-    classes: tuple[str, ...]
-    torchvision: str
-    url: str
-    archives: tuple[str, ...]
-    archive_folder: str
-    folder: str
-    files: tuple[str, ...]
+    classes: tuple[str, ...]  # names of the classes, in the order of the labels
+    torchvision: str  # name of torchvision's class
+    url: str  # address of the archives
+    archives: tuple[str, ...]  # names of the archives below `url`
+    archive_folder: str  # folder of the archives below `root`
+    folder: str  # folder of the unpacked files below `root`
+    files: tuple[str, ...]  # names of the unpacked files
+    # `(train, test, folder)`: convert torchvision's train and test sets to train, test and unlabelled parts
     read: Callable[[Any, Any, Path], tuple[Part, Part, Part | None]]
 
 

@@ -15,8 +15,7 @@ from compress.data.source import Labels
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import truncate_list
 
-MAX_DEPTH = 100
-"""Deepest nesting of folders that is searched for images; a path cannot be much longer anyway."""
+MAX_DEPTH = 100  # deepest nesting of folders that is searched for images; a path cannot be much longer anyway
 LAYOUT = (
     "expected train/CLASS/ and test/CLASS/, and optionally val/CLASS/ and unlabeled/; without test/, `test: 0.2` in "
     "data cuts a fifth off, and then CLASS/ alone is enough"
@@ -25,18 +24,12 @@ LAYOUT = (
 
 @dataclass(frozen=True)
 class Tree:
-    """Images of a folder.
+    """Images of a folder."""
 
-    Attributes:
-        root: The folder.
-        classes: Names of the classes, sorted.
-        folders: Name of each part's folder (`val` or `validation`), by part.
-        parts: Files of each part, sorted by name, with their labels; None for `unlabeled`.
-    """
-
-    root: Path
-    classes: tuple[str, ...]
-    folders: dict[str, str]
+    root: Path  # the folder
+    classes: tuple[str, ...]  # names of the classes, sorted
+    folders: dict[str, str]  # name of each part's folder (`val` or `validation`), by part
+    # files of each part, sorted by name, with their labels; None for `unlabeled`
     parts: dict[str, tuple[list[Path], Labels | None]]
 
     def labels(self, part: str) -> Labels:
@@ -48,11 +41,8 @@ class Tree:
 def find_images(root: Path, *, without_test: bool = False) -> Tree:
     """List the images below `root`.
 
-    Hidden files and files without the extension of an image are ignored. Links are followed, each folder once.
-
-    Args:
-        root: The folder.
-        without_test: Whether `test/` may be missing; without `train/` too, each folder but `unlabeled/` is a class.
+    Hidden files and files without the extension of an image are ignored. Links are followed, each folder once. With
+    `without_test`, `test/` may be missing; without `train/` too, each folder but `unlabeled/` is a class.
 
     Raises:
         CompressError: a folder cannot be read.

@@ -20,7 +20,7 @@ LUMA = (19595, 38470, 7471)  # ITU-R 601 weights of R, G, B times ONE, as PIL us
 
 
 def render(images: Tensor, indices: Tensor, view: int, seed: int, settings: Views) -> Tensor:
-    """Render one view of each image: shift, flip, brightness and contrast, in this order.
+    """Render one view of each image: shift, flip, brightness and contrast, in this order; uint8 on their device.
 
     View numbers start at 0, and every view is augmented: there is no plain one. Settings of 0 and false return the
     images unchanged. Pixels that a shift brings in are reflections at the border.
@@ -28,12 +28,6 @@ def render(images: Tensor, indices: Tensor, view: int, seed: int, settings: View
     Args:
         images: uint8 `[b, 3, h, w]`, on any device.
         indices: int64 `[b]`, the index of each image in the training set, independent of its batch.
-        view: Number of the view, 0 or more.
-        seed: Seed of the recipe.
-        settings: How far a view may differ.
-
-    Returns:
-        uint8 `[b, 3, h, w]`, on the device of `images`.
 
     Raises:
         ValueError: a shape, a type or the view number is wrong.

@@ -27,8 +27,7 @@ from compress.utils.resources import expand
 SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MAX_LABEL = 2**20  # bytes
 MAX_IMAGE = 2**29
-Sample = tuple[int, str, Label]
-"""Index of the image among the members of its tar, its name, and its label."""
+Sample = tuple[int, str, Label]  # index of the image among the members of its tar, its name, and its label
 
 
 class WebData(LabelledData):
@@ -41,12 +40,7 @@ class WebData(LabelledData):
 
 
 def list_webdataset(settings: WebData) -> Listing:
-    """List the images of the shards.
-
-    Raises:
-        CompressError: a shard cannot be read.
-        UsageError: no shard is found, or a label is wrong; the message names the member.
-    """
+    """List the images of the shards; see `listing.list_images`."""
     shards = find_shards(settings.path, SHARDS)
     files = [file for file, _ in shards]
     samples: list[tuple[str, Sample]] = []

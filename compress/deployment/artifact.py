@@ -19,27 +19,18 @@ from compress.registry import RUNTIMES
 from compress.utils.checksums import require_unchanged_artifact
 from compress.utils.errors import CompressError, UsageError, first_line
 
-BATCH_SIZE = 32
-"""Number of images that run through an artifact at once."""
+BATCH_SIZE = 32  # number of images that run through an artifact at once
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A deployable classifier, loaded.
+    """A deployable classifier, loaded."""
 
-    Attributes:
-        path: The file that was loaded.
-        runtime: Name of the runtime that runs it.
-        classes: Class names, in the order of the network's outputs.
-        preprocess: Preprocessing of its images.
-        run: The network itself: float32 `[b, 3, r, r]`, normalised, to logits float32 `[b, classes]`.
-    """
-
-    path: Path
-    runtime: str
-    classes: tuple[str, ...]
-    preprocess: Inputs
-    run: Runner
+    path: Path  # the file that was loaded
+    runtime: str  # name of the runtime that runs it
+    classes: tuple[str, ...]  # class names, in the order of the network's outputs
+    preprocess: Inputs  # preprocessing of its images
+    run: Runner  # the network itself: float32 `[b, 3, r, r]`, normalised, to logits float32 `[b, classes]`
 
     def __call__(self, images: Picture | Sequence[Picture] | Pixels) -> Array:
         """Classify images.
@@ -71,8 +62,7 @@ class Artifact:
     def batch_logits(self, pixels: Pixels) -> Array:
         """Compute logits float32 `[n, classes]` of a resized batch, uint8 `[n, 3, resolution, resolution]`.
 
-        Raises:
-            CompressError: the runtime fails.
+        A failure of the runtime is a `CompressError`.
         """
         try:
             logits = self.run(self.preprocess.normalise(pixels))

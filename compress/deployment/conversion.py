@@ -1,58 +1,22 @@
-"""Running exporters and converters: quiet, and with one clear line where they fail."""
+"""Run exporters and converters: quiet, and with one clear line where they fail."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from compress.utils.errors import CompressError, first_line
-from compress.utils.quiet import quiet
+from compress.models.onnx_export import exporting
+from compress.utils.errors import CompressError
 
-if TYPE_CHECKING:
-    from torch import nn
-
-
-@contextmanager
-def exporting(model: nn.Module, action: str) -> Iterator[None]:
-    """Export `model` in evaluation mode, without gradients and log lines; its mode is restored.
-
-    Args:
-        model: The network.
-        action: What is attempted, as in "MODEL cannot be `exported to ONNX`".
-
-    Raises:
-        CompressError: the exporter fails.
-    """
-    import torch
-
-    training = model.training
-    try:
-        with quiet(), torch.no_grad():
-            model.eval()
-            yield
-    except Exception as error:  # exporters raise whatever the traced code raises
-        # ONNX's says at which step it failed; the error that caused it says why.
-        cause = error.__cause__ if isinstance(error, torch.onnx.OnnxExporterError) else None
-        raise CompressError(f"{type(model).__name__} cannot be {action}: {first_line(cause or error)}") from error
-    finally:
-        model.train(training)
+__all__ = ["convert", "exporting"]
 
 
 def convert(
     command: Sequence[str], path: Path, program: str, failure: str, environment: Mapping[str, str] | None = None
 ) -> None:
-    """Run a converter in a process of its own.
-
-    Args:
-        command: The program and its arguments.
-        path: File that it must write.
-        program: Name of the program, for messages.
-        failure: Beginning of the message where it fails.
-        environment: Environment variables; by default those of this process.
+    """Run the converter `program`, which must write `path`, in a process of its own; messages begin with `failure`.
 
     Raises:
         CompressError: the converter fails, or writes no file.

@@ -34,11 +34,7 @@ class CoreMl(ExportOnlyRuntime):
     experimental = True
 
     def build(self, source: ExportSource, folder: Path) -> Path:
-        """Write the package: `images` float32 `[1, 3, r, r]`, normalised, to the class and all probabilities.
-
-        Raises:
-            CompressError: the network cannot be exported, or uses an operator that Core ML lacks.
-        """
+        """Write the package: `images` float32 `[1, 3, r, r]`, normalised, to the class and all probabilities."""
         path = folder / self.files[0]
         with exporting(source.model, "converted to Core ML"), silent():
             _convert(source).save(str(path))

@@ -9,20 +9,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Coverage:
-    """Operations that a runtime executes for one image.
+    """Operations that a runtime executes for one image."""
 
-    Attributes:
-        integer_convs: Number of convolutions that run in integer; None where the runtime does not expose it.
-        convs: Number of all convolutions.
-        integer_macs: Multiply-accumulates of convolutions and linears that run in integer; None where the runtime does
-            not expose it.
-        macs: Multiply-accumulates of all convolutions and linears, as `compress.measurement.compute` counts them; None
-            where the file does not have them.
-    """
-
-    integer_convs: int | None
-    convs: int
+    integer_convs: int | None  # number of convolutions that run in integer; None where the runtime does not expose it
+    convs: int  # number of all convolutions
+    # multiply-accumulates of convolutions and linears that run in integer; None where the runtime does not expose it
     integer_macs: int | None = None
+    # multiply-accumulates of all convolutions and linears, as `compress.measurement.compute` counts them; None where
+    # the file does not have them
     macs: int | None = None
 
     @property
@@ -34,9 +28,6 @@ class Coverage:
 def products(output: Sequence[int], weight: Sequence[int], channels: int) -> int:
     """Count the MACs of a convolution or linear: each output is a sum over the weights of one output channel.
 
-    Args:
-        output: Shape of the output for one image, with its dimensions in any order.
-        weight: Shape of the weight, grouped or transposed or not.
-        channels: Number of output channels or features.
+    `output` is the shape for one image, in any order; the weight may be grouped or transposed.
     """
     return math.prod(output) * math.prod(weight) // channels

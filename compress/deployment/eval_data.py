@@ -29,28 +29,19 @@ class LeftOut(TypedDict):
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images that an artifact is evaluated on.
+    """Images that an artifact is evaluated on."""
 
-    Attributes:
-        split: Name of the images in a record.
-        images: Files, or pixels uint8 `[h, w, 3]`.
-        labels: int64 `[images]`, indices in the artifact's classes.
-        left_out: Images without a class of the artifact.
-    """
-
-    split: str
-    images: Sequence[Picture]
-    labels: Array
-    left_out: list[LeftOut]
+    split: str  # name of the images in a record
+    images: Sequence[Picture]  # files, or pixels uint8 `[h, w, 3]`
+    labels: Array  # int64 `[images]`, indices in the artifact's classes
+    left_out: list[LeftOut]  # images without a class of the artifact
 
 
 def find_labelled(classes: Sequence[str], data: Path | str) -> LabelledImages:
     """Find images of an artifact's classes, matched by name.
 
-    Args:
-        classes: The artifact's classes.
-        data: A folder with one folder per class, or, where there is no such folder, the name of a shipped data set,
-            whose test split is taken; data sets that torchvision reads are refused, as artifacts need no torch.
+    `data` is a folder with one folder per class, or, where there is no such folder, the name of a shipped data set, of
+    which the test split is taken; data sets that torchvision reads are refused, as artifacts need no torch.
 
     Raises:
         UsageError: there is no such folder or data set, it has none of the classes, or they have no images.

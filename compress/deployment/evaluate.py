@@ -57,12 +57,8 @@ class Evaluation(TypedDict):
 
 
 def predict(artifact: Artifact, paths: Sequence[Path], top: int = 3) -> Iterator[Prediction]:
-    """Classify files, and all images below folders, in the order in which they are named.
-
-    Args:
-        artifact: The classifier.
-        paths: Files and folders.
-        top: Number of classes per image, the most probable first.
+    """Classify files, and all images below folders, in the order in which they are named; of each image the `top`
+    most probable classes.
 
     Raises:
         UsageError: a path does not exist, or a folder has no images; raised before anything is classified.
@@ -96,11 +92,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def evaluate(artifact: Artifact, data: Path | str) -> Evaluation:
-    """Measure the accuracy of an artifact on labelled images, matched to its classes by name.
-
-    Args:
-        artifact: The classifier.
-        data: A folder with one folder per class, or the name of a data set: see `find_labelled`.
+    """Measure the accuracy of an artifact on labelled images; see `find_labelled` for `data`.
 
     Raises:
         UsageError: there are no such images, or none of the artifact's classes is among them.

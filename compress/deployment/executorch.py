@@ -34,11 +34,7 @@ class ExecuTorch(Runtime):
     install = "pip install 'compress-model[executorch]'"
 
     def build(self, source: ExportSource, folder: Path) -> Path:
-        """Write `model.pte`.
-
-        Raises:
-            CompressError: the network cannot be exported, or uses an operator that ExecuTorch lacks.
-        """
+        """Write `model.pte`."""
         import torch
 
         path, model = folder / self.files[0], source.model
@@ -58,11 +54,7 @@ class ExecuTorch(Runtime):
         return path
 
     def load(self, path: Path, threads: int | None = None) -> Runner:
-        """Load a program. ExecuTorch has one number of threads for all programs of a process.
-
-        Raises:
-            CompressError: the file cannot be read.
-        """
+        """Load a program. ExecuTorch has one number of threads for all programs of a process."""
         import numpy as np
         import torch
 

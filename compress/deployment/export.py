@@ -27,17 +27,11 @@ def export(
     preprocess: PreprocessFile,
     failed: dict[str, str] | None = None,
 ) -> dict[str, Path]:
-    """Write a variant's artifacts, each format into a folder of its own with its `preprocess.json`.
+    """Write a variant's artifacts, each format into a folder of its own; returns the file to load by runtime.
 
     Args:
-        model: A float network, or a graph converted by torchao's PT2E, or an `OnnxNetwork`.
-        folder: Parent of the format folders; those of the same name are replaced.
-        runtimes: Names of runtimes.
-        preprocess: How images become the network's input, and the names of its outputs.
+        folder: Parent of the format folders, each with its `preprocess.json`; those of the same name are replaced.
         failed: If given, a runtime whose file cannot be built is left out, and the reason is put here under its name.
-
-    Returns:
-        The file to load, by runtime.
 
     Raises:
         UsageError: a runtime is unknown, or does not take quantized networks of this kind.

@@ -57,11 +57,7 @@ class Inductor(Runtime):
     portable = False
 
     def build(self, source: ExportSource, folder: Path) -> Path:
-        """Compile `model.pt2`; for a ResNet18 each network takes about ten seconds.
-
-        Raises:
-            CompressError: the network cannot be exported or compiled.
-        """
+        """Compile `model.pt2`; for a ResNet18 each network takes about ten seconds."""
         import torch
         from torch._inductor.package.package import package_aoti
 
@@ -75,11 +71,7 @@ class Inductor(Runtime):
         return path
 
     def load(self, path: Path, threads: int | None = None) -> Runner:
-        """Load a package.
-
-        Raises:
-            CompressError: the file cannot be read, or was compiled for another processor.
-        """
+        """Load a package."""
         import numpy as np
         import torch
 

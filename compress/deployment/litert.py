@@ -21,8 +21,7 @@ from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import quiet, silent
 from compress.utils.system import thread_count
 
-VARIABLE = "COMPRESS_LITERT"
-"""Names the environment, where it is not at its usual place."""
+VARIABLE = "COMPRESS_LITERT"  # names the environment, where it is not at its usual place
 ENVIRONMENT = Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "compress-model" / "litert")
 PYTHON = ENVIRONMENT / "bin" / "python"
 CONVERT = """\
@@ -50,11 +49,7 @@ class LiteRt(Runtime):
     install = "scripts/make_litert_environment"
 
     def build(self, source: ExportSource, folder: Path) -> Path:
-        """Write `model.tflite`.
-
-        Raises:
-            CompressError: the network cannot be exported, or uses an operator that LiteRT lacks.
-        """
+        """Write `model.tflite`."""
         import torch
 
         path, program = folder / self.files[0], source.work / "litert.pt2"
@@ -68,11 +63,7 @@ class LiteRt(Runtime):
         return path
 
     def load(self, path: Path, threads: int | None = None) -> Runner:
-        """Load a file.
-
-        Raises:
-            CompressError: the file cannot be read.
-        """
+        """Load a file."""
         import numpy as np
 
         interpreter = _interpreter(path, thread_count(threads))

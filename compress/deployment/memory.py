@@ -29,16 +29,8 @@ class MemoryRecord(TypedDict):
 def peak_memory(path: Path, runtime: str, batch: int, threads: int | None = None) -> int | None:
     """Measure the largest resident memory, in bytes, of a fresh process that loads an artifact and runs it.
 
-    It includes the interpreter and the runtime's own code, as in deployment.
-
-    Args:
-        path: The artifact's file, with its `preprocess.json` beside it.
-        runtime: Name of the runtime.
-        batch: Batch size.
-        threads: Number of threads; by default all cores.
-
-    Returns:
-        None where the process fails, or the system does not expose it.
+    It includes the interpreter and the runtime's own code, as in deployment. None where the process fails, or the
+    system does not expose it.
     """
     command = [sys.executable, "-m", "compress.deployment.memory", runtime, str(path), str(batch), str(threads or 0)]
     root = str(Path(__file__).resolve().parents[2])

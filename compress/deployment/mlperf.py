@@ -48,23 +48,13 @@ class MlperfRow(ScenarioResult):
 
 
 def require_loadgen() -> None:
-    """Check that the load generator is installed.
-
-    Raises:
-        CompressError: it is not.
-    """
+    """Raise a `CompressError` unless the load generator is installed."""
     if importlib.util.find_spec(MODULE) is None:
         raise CompressError(f"--driver mlperf needs {PACKAGE}: pip install 'compress-model[mlperf]'")
 
 
 def run_loadgen(artifacts: Sequence[Artifact], batch: int, seconds: float) -> list[MlperfRow]:
-    """Run both scenarios for each artifact, one after another.
-
-    Args:
-        artifacts: The artifacts.
-        batch: Batch size of the offline scenario, where all images are there from the start.
-        seconds: Minimum duration of a test.
-    """
+    """Run both scenarios for each artifact, one after another, each test for at least `seconds`."""
     return [
         {"number": number, "scenario": scenario, "batch": size, **_test(artifact, scenario, size, seconds)}
         for number, artifact in enumerate(artifacts, 1)

@@ -40,11 +40,7 @@ class Ncnn(Runtime):
     install = "pip install 'compress-model[ncnn]'"
 
     def build(self, source: ExportSource, folder: Path) -> Path:
-        """Write `model.ncnn.param`, the graph as text, and `model.ncnn.bin`, its weights.
-
-        Raises:
-            CompressError: the network cannot be traced, or uses an operator that ncnn lacks.
-        """
+        """Write `model.ncnn.param`, the graph as text, and `model.ncnn.bin`, its weights."""
         import pnnx
 
         trace, path = source.work / "model.pt", folder / self.files[0]
@@ -62,11 +58,7 @@ class Ncnn(Runtime):
         return path
 
     def load(self, path: Path, threads: int | None = None) -> Runner:
-        """Load an artifact.
-
-        Raises:
-            CompressError: the graph or its weights cannot be read.
-        """
+        """Load an artifact."""
         import numpy as np
 
         net = _net(path, thread_count(threads))
@@ -139,11 +131,7 @@ def _macs(path: Path, layers: Sequence[Sequence[str]]) -> int | None:
 
 
 def _net(path: Path, threads: int, *, keep_all: bool = False) -> Any:
-    """Load the network in FP32; with `keep_all`, the results of all layers stay available.
-
-    Raises:
-        CompressError: the graph or its weights cannot be read.
-    """
+    """Load the network in FP32; with `keep_all`, the results of all layers stay available."""
     _layers(path)  # ncnn itself accepts a truncated last line
     net = _import().Net()
     net.opt.num_threads = threads

@@ -1,4 +1,4 @@
-"""Contents of an ONNX file that runtimes build from: integer convolutions, and MACs by weight."""
+"""Contents of an ONNX file that runtimes build from: MACs by weight."""
 
 from __future__ import annotations
 
@@ -11,16 +11,6 @@ from compress.utils.errors import CompressError, first_line
 
 WEIGHT = {"Conv": 1, "Gemm": 1, "MatMul": 1, "QLinearConv": 3, "QLinearMatMul": 3, "ConvInteger": 1, "MatMulInteger": 1}
 """Operators that multiply with a weight, and the position of the weight among their inputs."""
-
-
-def quantized_convolutions(path: Path) -> tuple[int, int]:
-    """Count the convolutions of an ONNX file whose data and weight come from integers, and all convolutions."""
-    import onnx
-
-    graph = onnx.load(path).graph
-    dequantized = {output for node in graph.node if node.op_type == "DequantizeLinear" for output in node.output}
-    convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    return sum(set(node.input[:2]) <= dequantized for node in convolutions), len(convolutions)
 
 
 def macs_by_weight(path: Path) -> tuple[dict[str, int], dict[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.deployment.coverage import Coverage
-from compress.deployment.onnx_file import macs_by_weight, quantized_convolutions
+from compress.deployment.onnx_file import macs_by_weight
 from compress.deployment.providers import PROVIDERS, check_provider
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
 from compress.quantization.four_bits import OPERATOR, operator_bits
@@ -61,11 +61,7 @@ class OnnxRuntime(Runtime):
         return [] if self.device in onnxruntime.get_available_providers() else [self.device]
 
     def load(self, path: Path, threads: int | None = None) -> Runner:
-        """Load an ONNX file.
-
-        Raises:
-            CompressError: the file cannot be read, or the provider does not run it.
-        """
+        """Load an ONNX file."""
         options = _options(threads)
         if self.device is None:
             session = _session(path, options)
@@ -87,9 +83,12 @@ class OnnxRuntime(Runtime):
         Constants keep their names in it (one whose type it changes gets a suffix). By these names the operators are
         matched with the file, which has the shapes.
         """
+        import onnx
+
         macs, stored = macs_by_weight(path)
         if self.device is not None:
-            return Coverage(None, quantized_convolutions(path)[1], None, sum(macs.values()))
+            convolutions = sum(node.op_type == "Conv" for node in onnx.load(path).graph.node)
+            return Coverage(None, convolutions, None, sum(macs.values()))
         graph = _optimized(path)
         constants = {tensor.name for tensor in graph.initializer}
         weights = [node.input[INTEGER_WEIGHT[node.op_type]] for node in graph.node if _in_integer(node)]

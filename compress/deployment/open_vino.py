@@ -68,9 +68,6 @@ class OpenVino(Runtime):
         """Load an artifact; each batch size is compiled when it first comes.
 
         Compiled for one batch size, a network runs faster than compiled for any (batch 1 in INT8 by 1.3x).
-
-        Raises:
-            CompressError: the file cannot be read.
         """
         model = _read(path)
         requests: dict[tuple[int, ...], Any] = {}

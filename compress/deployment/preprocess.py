@@ -19,8 +19,7 @@ from compress.data.source import Pixels
 from compress.utils.errors import CompressError, UsageError, first_line
 
 PREPROCESS = "preprocess.json"
-Picture = str | Path | Image.Image | Pixels
-"""A file, an open image, or its pixels uint8 `[h, w, 3]`."""
+Picture = str | Path | Image.Image | Pixels  # a file, an open image, or its pixels uint8 `[h, w, 3]`
 
 Array = np.ndarray[Any, Any]
 
@@ -41,21 +40,13 @@ class PreprocessFile(TypedDict):
 
 @dataclass(frozen=True)
 class Inputs:
-    """How images become an artifact's input; `compress.data.preprocess` does the same for batches, in torch.
+    """How images become an artifact's input; `compress.data.preprocess` does the same for batches, in torch."""
 
-    Attributes:
-        resolution: Side of the network's input in pixels.
-        mean: Mean of each channel, on the scale 0 to 1.
-        std: Standard deviation of each channel, on the scale 0 to 1.
-        interpolation: Filter of the resize from `stored_resolution` to `resolution`.
-        stored_resolution: Side in pixels at which the pipeline stores its images, whatever the network's own is.
-    """
-
-    resolution: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: Literal["bicubic", "bilinear"]
-    stored_resolution: int
+    resolution: int  # side of the network's input in pixels
+    mean: tuple[float, float, float]  # mean of each channel, on the scale 0 to 1
+    std: tuple[float, float, float]  # standard deviation of each channel, on the scale 0 to 1
+    interpolation: Literal["bicubic", "bilinear"]  # filter of the resize from `stored_resolution` to `resolution`
+    stored_resolution: int  # side in pixels at which the pipeline stores its images, whatever the network's own is
 
     def __call__(self, pictures: Sequence[Picture] | Pixels) -> Array:
         """Prepare a batch: n pictures to float32 `[n, 3, resolution, resolution]`, normalised.
@@ -170,17 +161,11 @@ def _classes(values: Any) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive pictures of a list, decoded together.
+    """Consecutive pictures of a list, decoded together."""
 
-    Attributes:
-        rows: Indices in the list of those that are images.
-        pixels: uint8 `[rows, 3, resolution, resolution]`.
-        broken: Why the others cannot be read or are not images, by index.
-    """
-
-    rows: tuple[int, ...]
-    pixels: Pixels
-    broken: dict[int, str]
+    rows: tuple[int, ...]  # indices in the list of those that are images
+    pixels: Pixels  # uint8 `[rows, 3, resolution, resolution]`
+    broken: dict[int, str]  # why the others cannot be read or are not images, by index
 
 
 def decode_blocks(inputs: Inputs, pictures: Sequence[Picture], size: int) -> Iterator[Block]:

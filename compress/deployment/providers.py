@@ -13,15 +13,10 @@ from compress.utils.errors import CompressError, first_line
 
 @dataclass(frozen=True)
 class Provider:
-    """An execution provider (https://onnxruntime.ai/docs/execution-providers/).
+    """An execution provider (https://onnxruntime.ai/docs/execution-providers/)."""
 
-    Attributes:
-        install: How to add it.
-        options: Its options for a session.
-    """
-
-    install: str
-    options: Mapping[str, str] = field(default_factory=dict)
+    install: str  # how to add it
+    options: Mapping[str, str] = field(default_factory=dict)  # its options for a session
 
 
 PROVIDERS = {
@@ -47,10 +42,7 @@ MULTIPLY = (
 def check_provider(session: Any, path: Path, provider: str) -> None:
     """Run one image and check in ONNX Runtime's profile that the provider computed it: it falls back silently.
 
-    Args:
-        session: A session opened with `enable_profiling`, which ends here.
-        path: The file, for the message.
-        provider: The requested provider.
+    The session is opened with `enable_profiling`, and ends here.
 
     Raises:
         CompressError: the network, or a convolution or linear of it, ran elsewhere.

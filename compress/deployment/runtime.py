@@ -21,32 +21,20 @@ if TYPE_CHECKING:
     from torch import nn
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
-Runner = Callable[[Array], Array]
-"""Images float32 `[b, 3, r, r]`, normalised, to logits float32 `[b, classes]`."""
+Runner = Callable[[Array], Array]  # images float32 `[b, 3, r, r]`, normalised, to logits float32 `[b, classes]`
 
 
 @dataclass(frozen=True)
 class ExportSource:
-    """A network to export.
+    """A network to export."""
 
-    Attributes:
-        model: A float network, or a graph converted by torchao's PT2E, or an `OnnxNetwork`.
-        resolution: Side of the images in pixels.
-        work: Folder for intermediate files that several runtimes build from.
-        classes: Class names, in the order of the network's outputs.
-    """
-
-    model: nn.Module
-    resolution: int
-    work: Path
-    classes: tuple[str, ...] = ()
+    model: nn.Module  # a float network, or a graph converted by torchao's PT2E, or an `OnnxNetwork`
+    resolution: int  # side of the images in pixels
+    work: Path  # folder for intermediate files that several runtimes build from
+    classes: tuple[str, ...] = ()  # class names, in the order of the network's outputs
 
     def onnx(self) -> Path:
-        """Return the network's ONNX file, which the first call writes.
-
-        Raises:
-            CompressError: the network cannot be exported.
-        """
+        """Return the network's ONNX file, which the first call writes; a `CompressError` if that fails."""
         from compress.models.onnx_export import write_onnx
         from compress.quantization.onnx_network import OnnxNetwork
 
@@ -62,39 +50,26 @@ class Runtime(ABC):
     """A program that runs artifacts.
 
     Subclasses declare their abilities as class attributes; those that depend on the device are set in `__init__`.
-
-    Attributes:
-        name: Name in recipes and reports, the key in `RUNTIMES`.
-        device: Execution provider or device; None for the CPU.
-        format: File format, and folder of the artifact; runtimes of one format share a file.
-        files: Files that `build` writes; the first one is loaded.
-        reads: Endings of the files that it loads, its own format's first.
-        engine: Package that runs a file; nothing else is needed where artifacts are only run.
-        packages: Packages that must be importable to build, load and run.
-        programs: Commands that building needs besides.
-        install: Command that adds what is missing.
-        quantizers: Quantization methods whose networks it takes; empty where it takes float networks only.
-        target: Quantization target that those networks must have; None where any will do.
-        portable: Whether a file also runs on other processors of the same kind than the one it was built on.
-        runs_on: Where the files run, in words; None where they run on this machine.
-        experimental: Whether the tests of this project have never executed its files on any machine.
     """
 
-    format: str
-    files: tuple[str, ...]
-    reads: tuple[str, ...]
-    engine: str
-    packages: tuple[str, ...]
-    programs: tuple[str, ...] = ()
-    install: str
-    quantizers: tuple[str, ...] = ()
-    target: str | None = None
-    portable: bool = True
-    runs_on: str | None = None
-    experimental: bool = False
+    format: str  # file format, and folder of the artifact; runtimes of one format share a file
+    files: tuple[str, ...]  # files that `build` writes; the first one is loaded
+    reads: tuple[str, ...]  # endings of the files that it loads, its own format's first
+    engine: str  # package that runs a file; nothing else is needed where artifacts are only run
+    packages: tuple[str, ...]  # packages that must be importable to build, load and run
+    programs: tuple[str, ...] = ()  # commands that building needs besides
+    install: str  # command that adds what is missing
+    quantizers: tuple[
+        str, ...
+    ] = ()  # quantization methods whose networks it takes; empty where it takes only float ones
+    target: str | None = None  # quantization target that those networks must have; None where any will do
+    portable: bool = True  # whether a file also runs on other processors of the same kind than it was built on
+    runs_on: str | None = None  # where the files run, in words; None where they run on this machine
+    experimental: bool = False  # whether the tests of this project have never executed its files on any machine
 
     def __init__(self, name: str, device: str | None = None) -> None:
-        self.name, self.device = name, device
+        self.name = name  # in recipes and reports, the key in `RUNTIMES`
+        self.device = device  # execution provider or device; None for the CPU
 
     @abstractmethod
     def build(self, source: ExportSource, folder: Path) -> Path:

@@ -10,7 +10,7 @@ from functools import cache
 from typing import cast
 
 from compress.deployment.runtime import ExportOnlyRuntime, Runtime
-from compress.registry import RUNTIMES, RuntimeEntry
+from compress.registry import RUNTIMES, RuntimeEntry, load_entry
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.messages import unknown
 
@@ -28,11 +28,7 @@ def find_runtime(name: str) -> Runtime:
 
 
 def runtime_entry(name: str) -> RuntimeEntry:
-    """Return the entry of a runtime in the table; imports nothing.
-
-    Raises:
-        UsageError: there is no runtime of this name.
-    """
+    """Return the entry of a runtime in the table, or raise a `UsageError`; imports nothing."""
     if name not in RUNTIMES:
         raise UsageError(unknown("runtime", name, RUNTIMES))
     return RUNTIMES[name]
@@ -40,11 +36,8 @@ def runtime_entry(name: str) -> RuntimeEntry:
 
 @cache
 def _instance(name: str, entry: RuntimeEntry) -> Runtime:
-    where = entry.where
-    if isinstance(where, str):
-        module, _, attribute = where.partition(":")
-        where = cast(type, getattr(importlib.import_module(module), attribute))
-    return cast(Runtime, where(name, entry.device))
+    kind = load_entry(entry.where) if isinstance(entry.where, str) else entry.where
+    return cast(Runtime, kind(name, entry.device))
 
 
 def missing(name: str) -> list[str]:
@@ -85,11 +78,7 @@ def broken(packages: Sequence[str]) -> str | None:
 
 
 def require_whole(name: str) -> None:
-    """Import all packages of an installed runtime.
-
-    Raises:
-        CompressError: a package cannot be imported.
-    """
+    """Import all packages of an installed runtime; a `CompressError` names one that cannot be imported."""
     _require_importable(name, find_runtime(name).packages)
 
 

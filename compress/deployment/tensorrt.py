@@ -39,11 +39,7 @@ class TensorRt(ExportOnlyRuntime):
     experimental = True
 
     def build(self, source: ExportSource, folder: Path) -> Path:
-        """Write `model.onnx`, and `trtexec.txt` with the command that makes an engine of it.
-
-        Raises:
-            CompressError: the network cannot be exported, or is quantized in a way that TensorRT does not take.
-        """
+        """Write `model.onnx`, and `trtexec.txt` with the command that makes an engine of it."""
         path = Path(shutil.copy(source.onnx(), folder / self.files[0]))
         quantized = check(path)
         side = source.resolution

@@ -58,15 +58,11 @@ instance_group [
 
 
 def write_triton(artifacts: Mapping[str, Path], folder: Path, preprocess: PreprocessFile) -> str:
-    """Write `config.pbtxt`, `labels.txt`, `preprocess.json` and version 1 of a model.
+    """Write `config.pbtxt`, `labels.txt`, `preprocess.json` and version 1 of a model; returns the runtime taken.
 
     Args:
-        artifacts: The file to load, by runtime; everything beside it but `preprocess.json` belongs to it.
         folder: The model's folder, which must not exist; its name is the model's.
         preprocess: As for `export`, with `classes`. Clients send preprocessed images.
-
-    Returns:
-        The runtime whose artifact was taken.
 
     Raises:
         UsageError: Triton has no backend for any of the artifacts.
@@ -88,14 +84,7 @@ def write_triton(artifacts: Mapping[str, Path], folder: Path, preprocess: Prepro
 
 
 def triton_config(name: str, backend: str, resolution: int, classes: int) -> str:
-    """Format a `config.pbtxt`: a ModelConfig in protobuf's text format.
-
-    Args:
-        name: Name of the model.
-        backend: Triton's backend.
-        resolution: Side of the images in pixels.
-        classes: Number of classes.
-    """
+    """Format a `config.pbtxt`: a ModelConfig in protobuf's text format."""
     return _CONFIG.format(
         name=json.dumps(name),
         backend=json.dumps(backend),

@@ -13,8 +13,7 @@ from compress.data.preprocess import Preprocess
 from compress.models.class_names import ARCHITECTURE
 from compress.utils.errors import CompressError
 
-Size = int | list[int]
-"""One size of a layer, such as its `out_channels`, or a `normalized_shape` of several dimensions."""
+Size = int | list[int]  # one size of a layer, such as its `out_channels`, or a `normalized_shape` of several dimensions
 
 
 class _Record(BaseModel):
@@ -24,51 +23,32 @@ class _Record(BaseModel):
 
 
 class QuantizationRecord(_Record):
-    """How a network was quantized, as far as rebuilding it needs.
+    """How a network was quantized, as far as rebuilding it needs."""
 
-    Attributes:
-        method: Name in `compress.registry.QUANTIZERS`.
-        reduce_range: Whether INT8 weights have 7 bits.
-        keep: Names of layers that stay in float.
-        aware: Whether the network was trained with fake quantization.
-        target: `x86` or `portable`; see `compress.quantization.config.QuantizationConfig`.
-        file: Name of the ONNX file that is the network, or None for a graph of PyTorch's.
-        scales: (scale, zero point) of each per-tensor quantize and dequantize node of a graph, in graph order.
-        float_shapes: Shape of each parameter and buffer of the float network that a graph was made from.
-    """
-
-    method: str = "torchao"
-    reduce_range: bool = True
-    keep: tuple[str, ...] = ()
-    aware: bool = False
-    target: str = "x86"
-    file: str | None = None
+    method: str = "torchao"  # name in `compress.registry.QUANTIZERS`
+    reduce_range: bool = True  # whether INT8 weights have 7 bits
+    keep: tuple[str, ...] = ()  # names of layers that stay in float
+    aware: bool = False  # whether the network was trained with fake quantization
+    target: str = "x86"  # `x86` or `portable`; see `compress.quantization.config.QuantizationConfig`
+    file: str | None = None  # name of the ONNX file that is the network, or None for a graph of PyTorch's
+    # (scale, zero point) of each per-tensor quantize and dequantize node of a graph, in graph order
     scales: tuple[tuple[float, int], ...] | None = None
+    # shape of each parameter and buffer of the float network that a graph was made from
     float_shapes: dict[str, tuple[int, ...]] | None = None
 
 
 class Architecture(_Record):
-    """Contents of `architecture.json`.
+    """Contents of `architecture.json`."""
 
-    Attributes:
-        library: `timm` or `torchvision`.
-        model: Name of the model in that library.
-        options: Extra keyword arguments for the model factory.
-        classes: Names of the classes, in the order of the outputs.
-        resolution: Side of the images in pixels.
-        preprocess: From stored pixels to what the network takes.
-        sizes: By layer, every size in which the network differs from what the library builds.
-        quantization: How it was quantized; None for a float network.
-    """
-
-    library: str
-    model: str
-    options: dict[str, bool | int | float | str] = {}
-    classes: tuple[str, ...]
-    resolution: int
-    preprocess: Preprocess
+    library: str  # `timm` or `torchvision`
+    model: str  # name of the model in that library
+    options: dict[str, bool | int | float | str] = {}  # extra keyword arguments for the model factory
+    classes: tuple[str, ...]  # names of the classes, in the order of the outputs
+    resolution: int  # side of the images in pixels
+    preprocess: Preprocess  # from stored pixels to what the network takes
+    # by layer, every size in which the network differs from what the library builds
     sizes: dict[str, dict[str, Size]] = {}
-    quantization: QuantizationRecord | None = None
+    quantization: QuantizationRecord | None = None  # how it was quantized; None for a float network
 
     def with_quantization(self, record: QuantizationRecord) -> Architecture:
         """Return the architecture of the same network after it was quantized."""

@@ -26,10 +26,7 @@ WEIGHTS = "model.safetensors"
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a weights file without running code from it.
-
-    Returns:
-        Tensors by name.
+    """Read the tensors of a weights file, by name, without running code from it.
 
     Raises:
         CompressError: the file is missing or damaged, or has more than tensors.
@@ -52,13 +49,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str, optional: set[str] | None = None) -> None:
-    """Load `weights` into `model`; names and shapes must match.
-
-    Args:
-        model: The network.
-        weights: Tensors by name.
-        where: Name of the weights, for messages.
-        optional: Names that `weights` may lack.
+    """Load `weights` into `model`; names and shapes must match, except for `optional` names that may be missing.
 
     Raises:
         CompressError: the weights are of another architecture; the message has the first difference.
@@ -116,13 +107,7 @@ def resize(model: nn.Module, sizes: Mapping[str, Mapping[str, Size]], weights: M
 
 
 def save_variant(folder: Path, network: Network, weights: Mapping[str, Tensor] | None = None) -> None:
-    """Write `architecture.json` and `model.safetensors` into `folder`.
-
-    Args:
-        folder: An existing folder.
-        network: The network to store.
-        weights: Tensors to store instead of the state of `network`, where its architecture is rebuilt from others.
-    """
+    """Write `architecture.json` and `model.safetensors` into `folder`; `weights` replace those of the network."""
     network.architecture.write(folder)
     state = network.model.state_dict() if weights is None else weights
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in state.items()}, folder / WEIGHTS)

@@ -39,16 +39,7 @@ def read_class_names(checkpoint: Path) -> tuple[str, ...] | None:
 
 
 def check_order(own: Sequence[str], data: Sequence[str], where: str) -> None:
-    """Refuse the data's classes in another order.
-
-    Args:
-        own: Classes of the checkpoint.
-        data: Classes of the data.
-        where: Name of the checkpoint, for messages.
-
-    Raises:
-        CompressError: the names are the same and the order differs; the message has the first difference.
-    """
+    """Refuse the data's classes in another order; the `CompressError` has the first difference."""
     if tuple(own) == tuple(data) or sorted(own) != sorted(data):
         return
     row = next(row for row, (one, other) in enumerate(zip(own, data, strict=True)) if one != other)
@@ -60,11 +51,7 @@ def check_order(own: Sequence[str], data: Sequence[str], where: str) -> None:
 
 
 def check_teacher(own: Sequence[str], data: Sequence[str], where: str) -> None:
-    """Refuse a classifier whose classes are not the data's, in the data's order; see `check_order`.
-
-    Raises:
-        CompressError: the classes or their order differ.
-    """
+    """Raise a `CompressError` unless a classifier's classes are the data's, in the data's order."""
     check_order(own, data, where)
     if tuple(own) != tuple(data):
         raise CompressError(
@@ -73,11 +60,7 @@ def check_teacher(own: Sequence[str], data: Sequence[str], where: str) -> None:
 
 
 def check_published(library: str, model: str, data: Sequence[str]) -> None:
-    """Refuse published weights of a classifier for other classes than the data's: its head would be random.
-
-    Raises:
-        UsageError: the library lists other classes for the weights.
-    """
+    """Raise a `UsageError` for published weights for other classes than the data's: the head would be random."""
     names, count = _published(library, model)
     if names == tuple(data) or (names is None and count in (None, len(data))):
         return

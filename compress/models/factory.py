@@ -1,17 +1,17 @@
-"""Build timm and torchvision classifiers by name."""
+"""Build timm and torchvision classifiers by name, and look up their layers."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 
 from torch import nn
 
 from compress.utils.errors import CompressError, UsageError, first_line
-from compress.utils.messages import did_you_mean
+from compress.utils.messages import did_you_mean, truncate_list
 
-Option = bool | int | float | str
-"""Value of an extra keyword argument for the model factory of a library."""
+Option = bool | int | float | str  # value of an extra keyword argument for the model factory of a library
 
 
 def create_model(
@@ -23,15 +23,7 @@ def create_model(
     pretrained: bool = False,
     options: Mapping[str, Option] | None = None,
 ) -> nn.Module:
-    """Build a timm or torchvision classifier.
-
-    Args:
-        library: `timm` or `torchvision`.
-        name: Name of the model in the library.
-        classes: Number of outputs.
-        resolution: Side of the images in pixels, for models that are built for one size.
-        pretrained: Load published weights instead of a random initialisation.
-        options: Extra keyword arguments for the model factory.
+    """Build a timm or torchvision classifier; `resolution` is the side of the images, where it is fixed.
 
     Raises:
         UsageError: the library does not have the model, or the model does not take the options.
@@ -69,15 +61,27 @@ def model_names(library: str) -> list[str]:
 
 
 def classifier(model: nn.Module) -> tuple[str, nn.Linear]:
-    """Find the layer that maps features to logits, the last linear one; returns (name, layer).
-
-    Raises:
-        CompressError: the network has no linear layer.
-    """
+    """Find (name, layer) that maps features to logits, the last linear one; a `CompressError` without one."""
     for name, module in reversed(list(model.named_modules())):
         if isinstance(module, nn.Linear):
             return name, module
     raise CompressError(f"{type(model).__name__} has no linear layer to serve as its classifier")
+
+
+def layers_named(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
+    """Find the convolutions and linear layers whose names match one of the patterns; `*` stands for any characters.
+
+    A pattern that matches no layer is a `UsageError`.
+    """
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    matches: dict[str, nn.Module] = {}
+    for pattern in patterns:
+        matching = {name: layer for name, layer in layers.items() if fnmatchcase(name, pattern)}
+        if not matching:
+            hint = did_you_mean(pattern, layers, most=3, limit=None) or f"; layers: {truncate_list(list(layers))}"
+            raise UsageError(f"keep: no layer matches {pattern!r}{hint}")
+        matches |= matching
+    return matches
 
 
 def _timm(name: str, classes: int, resolution: int, pretrained: bool, options: Mapping[str, Option]) -> nn.Module:

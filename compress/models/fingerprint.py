@@ -14,11 +14,7 @@ LOCAL = "local-dir:"
 
 
 def teacher_weights_id(settings: OpenClipTeacher | ClassifierTeacher) -> str:
-    """Identify the teacher's weights in keys: by the digest of local files, or the name of published ones.
-
-    Raises:
-        CompressError: a local file is missing.
-    """
+    """Identify the teacher's weights in keys: by the digest of local files, or the name of published ones."""
     files = local_files(settings)
     if files:
         return "+".join(file_digest(path) for path in files)
@@ -28,11 +24,7 @@ def teacher_weights_id(settings: OpenClipTeacher | ClassifierTeacher) -> str:
 
 
 def embedding_id(settings: OpenClipTeacher | ClassifierTeacher) -> dict[str, str]:
-    """Identify everything that determines a teacher's embeddings: weights, architecture and image size, not the head.
-
-    Raises:
-        CompressError: a local file is missing.
-    """
+    """Identify what determines a teacher's embeddings: weights, architecture and image size, not the head."""
     identity = {"weights": teacher_weights_id(settings)}
     if not isinstance(settings, OpenClipTeacher):
         identity |= {"model": f"{settings.source}/{settings.model}", "resolution": str(settings.resolution)}
@@ -44,21 +36,13 @@ def embedding_id(settings: OpenClipTeacher | ClassifierTeacher) -> dict[str, str
 def view_key(identity: dict[str, str], views: Views, seed: int, view: int) -> str:
     """Compute the key of the store entry with a teacher's embeddings of one view of all images.
 
-    Args:
-        identity: Everything else that determines an embedding: the data's key, the teacher's `embedding_id`, versions.
-        views: How a view may differ from its image.
-        seed: Seed of the recipe.
-        view: Number of the view.
+    `identity` is all else that determines an embedding: the data's key, the teacher's `embedding_id`, versions.
     """
     return key_of(kind="embeddings", view=view, seed=seed, views=views.model_dump(), precision="fp16", **identity)
 
 
 def local_files(settings: OpenClipTeacher | ClassifierTeacher) -> list[Path]:
-    """List the local files that determine the teacher; empty if it is downloaded.
-
-    Raises:
-        CompressError: a file is missing.
-    """
+    """List the local files that determine the teacher, none if it is downloaded; a missing one is a `CompressError`."""
     paths = [Path(settings.checkpoint)] if settings.checkpoint else []
     if settings.source == "open_clip" and settings.model.startswith(LOCAL):
         folder = Path(expand(settings.model.removeprefix(LOCAL)))

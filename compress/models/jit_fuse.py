@@ -11,12 +11,7 @@ from torch import nn
 def fuse_layers(network: nn.Module, resolution: int) -> nn.Module:
     """Fuse batch norm and activations into the convolutions of a network on the CPU: 1.5x on EfficientNet-Lite0.
 
-    Args:
-        network: Images `[b, 3, r, r]` to any output, in eval mode.
-        resolution: Side of the images in pixels.
-
-    Returns:
-        The fused network; `network` itself on another device, or if TorchScript cannot trace or run it.
+    Returns `network` itself on another device, or if TorchScript cannot trace or run it.
     """
     if next(network.parameters()).device.type != "cpu":
         return network

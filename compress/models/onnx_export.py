@@ -5,7 +5,8 @@ The file holds nothing of the machine that wrote it, and the same network gives 
 
 from __future__ import annotations
 
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,6 @@ INPUT, OUTPUT = "images", "logits"
 def write_onnx(model: nn.Module, resolution: int, path: Path) -> None:
     """Write `model` to one ONNX file: `images` float32 `[batch, 3, r, r]` to `logits` `[batch, classes]`.
 
-    Args:
-        model: A float network, or a graph that torchao's PT2E converted.
-        resolution: Side of the images in pixels.
-        path: The file to write.
-
     Raises:
         CompressError: the network uses an operator that ONNX lacks, or needs more than one file can hold (2 GB).
     """
@@ -42,33 +38,50 @@ def write_onnx(model: nn.Module, resolution: int, path: Path) -> None:
     path.write_bytes(data)
 
 
-def _export(model: nn.Module, resolution: int) -> Any:
+@contextmanager
+def exporting(model: nn.Module, action: str) -> Iterator[None]:
+    """Export `model` in evaluation mode, without gradients and log lines; its mode is restored.
+
+    Messages say that the model cannot be `action`, as in "exported to ONNX".
+
+    Raises:
+        CompressError: the exporter fails.
+    """
     import torch
 
     from compress.utils.quiet import quiet
 
-    example = torch.zeros(2, 3, resolution, resolution)  # from one image, the exporter would infer a fixed batch of one
     training = model.training
     try:
-        with quiet(), redirect_stderr(StringIO()), torch.no_grad():  # a failed export prints the graph so far
-            program = torch.onnx.export(
-                model.eval(),
-                (example,),
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                opset_version=OPSET,
-                external_data=False,
-                verbose=False,
-            )
-            assert program is not None
-            return program.model_proto
-    except Exception as error:  # the exporter raises whatever the traced code raises
-        cause = first_line(error.__cause__ or error)
-        raise CompressError(f"{type(model).__name__} cannot be exported to ONNX: {cause}") from error
+        with quiet(), torch.no_grad():
+            model.eval()
+            yield
+    except Exception as error:  # exporters raise whatever the traced code raises
+        # ONNX's says at which step it failed; the error that caused it says why.
+        cause = error.__cause__ if isinstance(error, torch.onnx.OnnxExporterError) else None
+        raise CompressError(f"{type(model).__name__} cannot be {action}: {first_line(cause or error)}") from error
     finally:
         model.train(training)
+
+
+def _export(model: nn.Module, resolution: int) -> Any:
+    import torch
+
+    example = torch.zeros(2, 3, resolution, resolution)  # from one image, the exporter would infer a fixed batch of one
+    with exporting(model, "exported to ONNX"), redirect_stderr(StringIO()):  # a failed export prints the graph so far
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+        assert program is not None
+        return program.model_proto
 
 
 def _strip(proto: Any) -> None:

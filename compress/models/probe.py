@@ -8,24 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STRENGTHS = tuple(10.0 ** (power / 2) for power in range(-14, 1))
-"""Weight decays of the grid."""
+STRENGTHS = tuple(10.0 ** (power / 2) for power in range(-14, 1))  # weight decays of the grid
 STEPS = 500  # of L-BFGS, at most
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A fitted probe.
+    """A fitted probe."""
 
-    Attributes:
-        head: From embeddings `[b, width]` to logits `[b, classes]`.
-        strength: The weight decay that was selected.
-        top1: Its accuracy on validation, a fraction.
-    """
-
-    head: nn.Linear
-    strength: float
-    top1: float
+    head: nn.Linear  # from embeddings `[b, width]` to logits `[b, classes]`
+    strength: float  # the weight decay that was selected
+    top1: float  # its accuracy on validation, a fraction
 
 
 def fit_probe(train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], classes: int) -> Probe:
@@ -33,11 +26,7 @@ def fit_probe(train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], c
 
     Minimises mean cross-entropy + strength / 2 * |W|^2 over weights W and biases for each of `STRENGTHS`, from the
     strongest to the weakest, each fit starting from the last; of equally accurate fits, the strongest is selected.
-
-    Args:
-        train: Embeddings `[n, width]` and labels int64 `[n]`.
-        validation: Held-out embeddings and labels.
-        classes: Number of classes.
+    Both sets are embeddings `[n, width]` and labels int64 `[n]`.
     """
     embeddings, labels = train[0].double(), train[1]
     weight = torch.zeros(classes, embeddings.shape[1], dtype=torch.float64, requires_grad=True)

@@ -51,13 +51,7 @@ class ImageTower(nn.Module):
 def load_teacher(
     settings: OpenClipTeacher | ClassifierTeacher, data: DataSection, classes: Sequence[str], resolution: int
 ) -> LoadedTeacher:
-    """Load a teacher.
-
-    Args:
-        settings: The teacher's section of the recipe.
-        data: The data section, for prompts.
-        classes: Names of the classes, in the order of the labels.
-        resolution: Side of the data's images in pixels, for classifiers without one of their own.
+    """Load a teacher; `resolution` is that of the data's images, for classifiers without one of their own.
 
     Raises:
         CompressError: weights are missing, cannot be downloaded or are of another architecture.

@@ -18,23 +18,14 @@ from compress.utils.console import duration
 
 @dataclass(frozen=True)
 class PlanRow:
-    """Estimate of one planned stage.
+    """Estimate of one planned stage."""
 
-    Attributes:
-        unit: Id of the stage; `STAGE/VARIANT` for the export of a variant.
-        kind: Kind of the stage.
-        stored: Whether the store has it.
-        key: Its key in the store.
-        macs: Expected MACs, 0 if stored.
-        seconds: Expected time on this machine, 0 if stored.
-    """
-
-    unit: str
-    kind: str
-    stored: bool
-    key: str
-    macs: int
-    seconds: float
+    unit: str  # id of the stage; `STAGE/VARIANT` for the export of a variant
+    kind: str  # kind of the stage
+    stored: bool  # whether the store has it
+    key: str  # its key in the store
+    macs: int  # expected MACs, 0 if stored
+    seconds: float  # expected time on this machine, 0 if stored
 
 
 def estimate(recipe: Recipe, runs: Path) -> list[PlanRow]:

@@ -29,11 +29,7 @@ class WaitingStore(Store):
         self.leader = os.getppid()
 
     def get(self, key: str, what: str, make: Callable[[Path], None]) -> tuple[Path, bool]:
-        """Wait for the entry `key` and return its folder; `make` is not called.
-
-        Raises:
-            CompressError: the leading process has exited.
-        """
+        """Wait for the entry `key` and return its folder; a `CompressError` if the leader has exited."""
         while not self.has(key):
             if os.getppid() != self.leader:
                 raise CompressError(f"the process making {what} has exited; rerun the recipe to resume")

@@ -8,11 +8,7 @@ from compress.pipeline.cost_model import PlanRow
 
 
 class TimeLeft:
-    """Remaining seconds of the stages of a plan.
-
-    Args:
-        rows: Estimates of `compress.pipeline.cost_model.expected`.
-    """
+    """Remaining seconds of the stages of a plan, from the estimates of `compress.pipeline.cost_model.expected`."""
 
     def __init__(self, rows: Iterable[PlanRow]) -> None:
         self._expected = {row.unit: row.seconds for row in rows}

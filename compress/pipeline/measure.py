@@ -31,11 +31,7 @@ def measure_latency(plan: Plan, store: Store, log: Log, context: Callable[[], St
 
 
 def measure_energy(plan: Plan, store: Store, log: Log, context: Callable[[], StageContext]) -> str:
-    """Measure energy if the machine has a counter; a failing counter is reported, and energy stays unknown.
-
-    Returns:
-        Name of the counter, or why there is none.
-    """
+    """Measure energy if the machine has a counter, and return its name, or why there is none; failures are reported."""
     found = find_counter() if plan.recipe.measure.energy == "auto" else CounterLookup(None, "not asked")
     if found.counter is None:
         log.write("no energy counter", reason=found.detail)

@@ -14,11 +14,7 @@ from compress.utils.hashing import key_of
 
 
 def make_plan(recipe: Recipe, store: Store) -> Plan:
-    """Plan all stages of a recipe with their store keys.
-
-    Raises:
-        CompressError: data or local weights of the recipe are missing.
-    """
+    """Plan all stages of a recipe with their store keys; missing data or weights are a `CompressError`."""
     planner = Planner(recipe, data_key(recipe.data, recipe.seed, cache=store.root / "fingerprints.json"))
     for stage in ordered_stages(recipe):
         planner.planned.update({planned.id: planned for planned in kind_of(stage).plan(planner)})

@@ -23,11 +23,7 @@ CONSEQUENCE = {
 
 
 def check_requirements(stages: Sequence[StageKind], check: Callable[[str], Any] = require) -> None:
-    """Check that the runtimes and quantizers of stages are installed.
-
-    Args:
-        stages: Stages of a recipe.
-        check: Called with the name of each runtime; raises if it cannot be used.
+    """Check that the runtimes (with `check`, which raises) and quantizers of stages are installed.
 
     Raises:
         CompressError: one is missing or broken; the message names the stage and the command that installs it.

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from compress.recipe.schema import Recipe
 from compress.report.page import write_report
 from compress.results.run import RunRecord
@@ -32,11 +34,7 @@ class Log:
 
 
 def new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
-    """Create a new run folder, unique even among runs that start in the same second.
-
-    Raises:
-        CompressError: it cannot be created.
-    """
+    """Create a new run folder, unique among runs of the same second; failure is a `CompressError`."""
     parent = runs / recipe.name
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +54,7 @@ def new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
 def write_run(record: RunRecord, plan: Plan, store: Store, folder: Path) -> None:
     """Write results, recipe, reports and artifacts into the folder of a run."""
     copy_artifacts(plan, store, folder)
-    write_atomic(folder / "recipe.yaml", _yaml(record.recipe.resolved))
+    write_atomic(folder / "recipe.yaml", yaml.safe_dump(record.recipe.resolved, sort_keys=False, allow_unicode=True))
     write_atomic(folder / "results.json", record.to_json() + "\n")
     write_report(record, folder)
 
@@ -82,9 +80,3 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def _yaml(resolved: dict[str, Any]) -> str:
-    import yaml
-
-    return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)

@@ -70,8 +70,6 @@ def run(
     """Run a recipe.
 
     Args:
-        recipe: Recipe to run.
-        runs: Folder of all runs and of their shared store.
         fresh: Ignore the shared store; use a new one in the run folder.
         loggers: `csv`, `tensorboard` or both: log loss, learning rate and accuracy to `logs/` in the run folder.
         command: Command line that reruns it, for the results.
@@ -142,11 +140,7 @@ def _open_store(root: Path, folder: Path, log: Log) -> Store:
 
 
 def _make_all(job: _Job) -> list[str]:
-    """Make the stages that the store lacks, showing the remaining time on a terminal.
-
-    Returns:
-        The ids of the stages that were stored already.
-    """
+    """Make the stages that the store lacks, and return the ids of the others; a terminal shows the remaining time."""
     plan, store = job.plan, job.store
     context = None if all(store.has(planned.key) for planned in plan.stages) else job.context()
     left = _time_left(job) if context and console.is_terminal else None

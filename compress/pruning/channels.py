@@ -5,24 +5,23 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import torch_pruning
-from torch import nn
+from torch import Tensor, nn
 
 from compress.measurement.compute import macs, parameters
-from compress.models.factory import classifier
-from compress.models.layers import layers_named
+from compress.models.factory import classifier, layers_named
 from compress.recipe.channels import Channels
 from compress.utils.errors import CompressError, UsageError, first_line
 
 Curve = Sequence[tuple[float, float]]
 """Shares of a layer's channels, each with the loss of accuracy (a fraction) if it is removed."""
-TIE = 1e-4
-"""Smallest loss of accuracy assumed for the removal of a whole layer, so that layers without any loss differ."""
+TIE = 1e-4  # smallest loss of accuracy assumed for the removal of a whole layer, so that layers without any loss differ
 RATIOS = 64  # steps of the search for the pruning ratio
 IMPORTANCES: dict[str, Callable[[], Any]] = {
     "l2": lambda: torch_pruning.importance.GroupMagnitudeImportance(p=2),
@@ -43,7 +42,7 @@ def prune_channels(
     latency: Callable[[nn.Module], float] | None = None,
     curves: Mapping[str, Curve] | None = None,
 ) -> nn.Module:
-    """Remove the least important channels until the cost of the network is at most the target's share.
+    """Return `model` in eval mode without its least important channels, at a cost of at most the target's share.
 
     The share of channels to remove is the smallest of `RATIOS` steps that reaches the target: of every layer
     (`ranking: local`), of the whole network (`global`), or of each layer with the same loss of accuracy
@@ -51,15 +50,9 @@ def prune_channels(
     parameters of `model` must have gradients; `random` draws from torch's generator, the same for every share.
 
     Args:
-        model: The network, which stays as it is.
-        resolution: Side of its images in pixels.
-        settings: Target, ranking, and layers to keep.
         dense: The network whose cost the target is a share of; None for `model`.
         latency: Measures a network as a share of the dense one's latency; needed for `target_latency`.
         curves: Loss of accuracy by layer and removed share; needed for `ranking: sensitivity`.
-
-    Returns:
-        A pruned copy of `model`, in eval mode.
 
     Raises:
         UsageError: the target cannot be reached (the message has the smallest value that can), or no layer matches a
@@ -161,14 +154,7 @@ def remove_channels(
     settings: Channels,
     kept: Sequence[nn.Module],
 ) -> nn.Module:
-    """Return a copy of `model` without a share of its channels.
-
-    Args:
-        model: The network, which stays as it is.
-        resolution: Side of its images in pixels.
-        ratio: Share of the channels of every layer, or of the layers in a mapping.
-        settings: Ranking and `round_to`.
-        kept: Layers of `model` that keep their channels.
+    """Return a copy of `model` without a share of the channels of every layer, or by layer, except the layers `kept`.
 
     Raises:
         CompressError: torch-pruning cannot trace this architecture.
@@ -179,7 +165,8 @@ def remove_channels(
     names = {module: name for name, module in model.named_modules()}
     example = torch.zeros(1, 3, resolution, resolution)
     attention = _attention(copied)
-    ratios = {name: _whole(model, name, share, settings.round_to) for name, share in _named(ratio).items()}
+    shares = ratio if isinstance(ratio, Mapping) else {}
+    ratios = {name: _whole(model, name, share, settings.round_to) for name, share in shares.items()}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Unwrapped parameters")  # their last dimension is pruned, as it should be
@@ -211,10 +198,6 @@ def remove_channels(
     return copied
 
 
-def _named(ratio: float | Mapping[str, float]) -> Mapping[str, float]:
-    return ratio if isinstance(ratio, Mapping) else {}
-
-
 def _whole(model: nn.Module, layer: str, share: float, round_to: int) -> float:
     """Ratio with which torch-pruning removes at most this share of a layer, in multiples of `round_to`.
 
@@ -228,3 +211,15 @@ def _whole(model: nn.Module, layer: str, share: float, round_to: int) -> float:
 def _attention(model: nn.Module) -> list[Any]:
     """timm's attention layers, whose heads become narrower, and which store the width themselves."""
     return [m for m in model.modules() if {"num_heads", "head_dim", "attn_dim"} <= vars(m).keys() and hasattr(m, "qkv")]
+
+
+def accumulate_gradients(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Accumulate the gradient of the summed cross-entropy in the parameters of `model`, for the `taylor` ranking.
+
+    Earlier gradients are cleared. Batch norm uses its stored statistics, which stay as they are. Batches are pixels
+    `[b, 3, r, r]` and labels int64 `[b]`.
+    """
+    model.eval()
+    model.zero_grad(set_to_none=True)
+    for pixels, labels in batches:
+        F.cross_entropy(model(pixels), labels, reduction="sum").backward()  # type: ignore[no-untyped-call]

@@ -15,21 +15,13 @@ from compress.recipe.channels import Channels
 
 
 class SensitivityRow(TypedDict):
-    """One layer pruned alone, as in results.json.
+    """One layer pruned alone, as in results.json."""
 
-    Attributes:
-        layers: Names of the layers that lose channels together, the one that stands for them first.
-        asked: Requested share of the channels.
-        ratio: Share that was removed, in whole multiples of `round_to` channels.
-        top1: Accuracy without it, a fraction.
-        loss: Loss of accuracy, a fraction.
-    """
-
-    layers: list[str]
-    asked: float
-    ratio: float
-    top1: float
-    loss: float
+    layers: list[str]  # names of the layers that lose channels together, the one that stands for them first
+    asked: float  # requested share of the channels
+    ratio: float  # share that was removed, in whole multiples of `round_to` channels
+    top1: float  # accuracy without it, a fraction
+    loss: float  # loss of accuracy, a fraction
 
 
 def coupled_layers(model: nn.Module, resolution: int, settings: Channels) -> list[list[str]]:
@@ -58,17 +50,9 @@ def sensitivity(
     ratios: Sequence[float],
     top1: Callable[[nn.Module], float],
 ) -> Iterator[SensitivityRow]:
-    """Prune each layer alone, with the layers coupled to it, without repair.
+    """Prune each layer alone, with the layers coupled to it, without repair; `top1` measures a network, a fraction.
 
-    Args:
-        model: The network, which stays as it is.
-        resolution: Side of its images in pixels.
-        settings: Ranking of channels, and layers to keep.
-        ratios: Shares of a layer's channels to remove.
-        top1: Measures the accuracy of a network, a fraction.
-
-    Yields:
-        A row per layer and share, except for shares that remove nothing, or as much as a smaller share.
+    Yields a row per layer and share, except for shares that remove nothing, or as much as a smaller share.
     """
     baseline = top1(model)
     kept = kept_layers(model, settings.keep)

@@ -31,12 +31,9 @@ class Mask(nn.Module):
 
 
 def add_masks(network: nn.Module, keep: Sequence[str] = ()) -> dict[str, Mask]:
-    """Add a mask to every convolution and linear layer except the classifier and those that match `keep`.
+    """Mask every convolution and linear layer except the classifier and those that match `keep`; returns them.
 
     Weights that are already zero, such as those that only ever meet padding, stay so and are not counted.
-
-    Returns:
-        The masks, by layer.
 
     Raises:
         UsageError: no layer matches a pattern in `keep`, or none is left.
@@ -62,11 +59,7 @@ def unmasked_weight(network: nn.Module, layer: str) -> Tensor:
 def mask_smallest(network: nn.Module, masks: dict[str, Mask], counted: int, sparsity: float) -> None:
     """Mask the smallest weights of the whole network; masked weights stay masked.
 
-    Args:
-        network: The network with its masks.
-        masks: The masks, by layer.
-        counted: Number of nonzero weights before any was masked.
-        sparsity: Share of these to be masked.
+    `sparsity` is a share of `counted`, the number of nonzero weights before any was masked.
     """
     sizes = torch.cat([unmasked_weight(network, name)[mask.mask].abs().flatten() for name, mask in masks.items()])
     hide = len(sizes) - (counted - math.floor(sparsity * counted))
@@ -81,10 +74,8 @@ def mask_smallest(network: nn.Module, masks: dict[str, Mask], counted: int, spar
 def mask_two_of_four(network: nn.Module, masks: dict[str, Mask]) -> list[str]:
     """Mask the two smallest of every four adjacent input channels, at each position of a kernel.
 
-    This is the 2:4 pattern of sparse tensor cores (arXiv 2104.08378).
-
-    Returns:
-        Names of the layers whose number of input channels is not a multiple of four, which stay as they are.
+    This is the 2:4 pattern of sparse tensor cores (arXiv 2104.08378). Layers whose number of input channels is not a
+    multiple of four stay as they are; returns their names.
     """
     dense = []
     for name, mask in masks.items():

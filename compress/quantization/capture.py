@@ -22,10 +22,7 @@ LINEARS = (ops.linear.default, ops.addmm.default, ops.mm.default)
 def capture(model: nn.Module, example: Tensor, *, training: bool = False) -> GraphModule:
     """Export a copy of `model` to a graph for any batch size.
 
-    Args:
-        model: A network of images.
-        example: Images `[b, 3, r, r]` with b >= 2: from one image the exporter would infer a fixed batch of one.
-        training: Export in train mode instead of eval mode.
+    `example` is `[b, 3, r, r]` with b >= 2: from one image the exporter would infer a fixed batch of one.
 
     Raises:
         CompressError: `torch.export` cannot follow the model.

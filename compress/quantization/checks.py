@@ -11,26 +11,14 @@ from compress.utils.errors import CompressError
 
 
 def refuse_broken_weights(model: nn.Module) -> None:
-    """Refuse a network with NaN or infinite weights.
-
-    Raises:
-        CompressError: a weight is not finite; the message names the first.
-    """
+    """Refuse a network with NaN or infinite weights; the `CompressError` names the first."""
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise CompressError(f"the weight {name} holds NaN or infinite values; this network cannot be quantized")
 
 
 def refuse_calibration(batches: Iterable[Tensor], what: str = "calibration") -> None:
-    """Refuse images from which activation ranges cannot be found.
-
-    Args:
-        batches: Images `[b, 3, r, r]`.
-        what: Name of the set, for messages.
-
-    Raises:
-        CompressError: there are no images, one is not finite, or each is one flat colour.
-    """
+    """Raise a `CompressError` for images `[b, 3, r, r]` without ranges: none, not finite, or each of one colour."""
     images, varied = 0, False
     for batch in batches:
         if not torch.isfinite(batch).all():

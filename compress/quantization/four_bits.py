@@ -22,12 +22,7 @@ INT8_ACTIVATIONS = 4
 
 
 def quantize_linears(proto: ModelProto, nodes: Sequence[str]) -> ModelProto:
-    """Quantize the weights of linear layers to 4 bits; the nodes keep their names.
-
-    Args:
-        proto: A file in which these layers are in float; it may be changed.
-        nodes: Names of the nodes, `Gemm` or `MatMul` with a stored weight.
-    """
+    """Quantize the stored weights of the `nodes` (`Gemm` or `MatMul`) to 4 bits; `proto` may be changed."""
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     for name in nodes:

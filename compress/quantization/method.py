@@ -25,54 +25,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Quantized:
-    """A quantized network.
+    """A quantized network."""
 
-    Attributes:
-        network: Images `[b, 3, r, r]` to logits `[b, classes]`, for any b: a torchao graph that simulates the integer
-            arithmetic in float, or an `OnnxNetwork`.
-        layers: (weight bits, activation bits) of every quantized layer, by its name in the float network.
-        convolutions: Number of quantized convolutions, and of all convolutions.
-    """
-
+    # images `[b, 3, r, r]` to logits `[b, classes]`, for any b: a torchao graph that simulates the integer arithmetic
+    # in float, or an `OnnxNetwork`
     network: nn.Module
+    # (weight bits, activation bits) of every quantized layer, by its name in the float network
     layers: Mapping[str, tuple[int, int]]
-    convolutions: tuple[int, int]
+    convolutions: tuple[int, int]  # number of quantized convolutions, and of all convolutions
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method of post-training quantization.
+    """A method of post-training quantization."""
 
-    Attributes:
-        packages: Modules that must be importable.
-        observers: Observers of activation ranges that it offers; its default first.
-        corrects: Whether it can correct biases and equalize layers.
-        in_file: Whether it makes an ONNX file, in which linear layers can have 4-bit weights.
-        targets: Values of `target` that it can quantize for.
-        trains: Whether it has quantization-aware training.
-        about: One line for `compress-model list`.
-        calibrate: `(model, batches, example, config)`: quantize `model` with ranges found on the calibration `batches`;
-            see `compress.quantization.ptq.quantize`.
-        restore: `(folder, architecture)`: rebuild a stored network.
-    """
-
-    packages: tuple[str, ...]
-    observers: tuple[str, ...]
-    corrects: bool
-    in_file: bool
-    targets: tuple[str, ...]
-    trains: bool
-    about: str
+    packages: tuple[str, ...]  # modules that must be importable
+    observers: tuple[str, ...]  # observers of activation ranges that it offers; its default first
+    corrects: bool  # whether it can correct biases and equalize layers
+    in_file: bool  # whether it makes an ONNX file, in which linear layers can have 4-bit weights
+    targets: tuple[str, ...]  # values of `target` that it can quantize for
+    trains: bool  # whether it has quantization-aware training
+    about: str  # one line for `compress-model list`
+    # `(model, batches, example, config)`: quantize `model` with ranges found on the calibration `batches`; see
+    # `compress.quantization.ptq.quantize`
     calibrate: Callable[[nn.Module, Sequence[Tensor], Tensor, QuantizationConfig], Quantized]
-    restore: Callable[[Path, Architecture], nn.Module]
+    restore: Callable[[Path, Architecture], nn.Module]  # `(folder, architecture)`: rebuild a stored network
 
 
 def require_method(name: str) -> Method:
-    """Return a method by name if everything it needs is installed.
-
-    Raises:
-        CompressError: a package is missing; the message has the command that installs it.
-    """
+    """Return a method by name, or raise a `CompressError` with the command that installs what is missing."""
     method = registry.quantizer(name)
     absent = [package for package in method.packages if importlib.util.find_spec(package) is None]
     if absent:
@@ -82,11 +63,7 @@ def require_method(name: str) -> Method:
 
 
 def restore_onnx(folder: Path, architecture: Architecture) -> nn.Module:
-    """Read a network that was quantized as an ONNX file; `restore` of all such methods.
-
-    Raises:
-        CompressError: the file cannot be read.
-    """
+    """Read a network that was quantized as an ONNX file; `restore` of all such methods."""
     from compress.quantization.onnx_network import ONNX, OnnxNetwork
 
     return OnnxNetwork.read(folder / ONNX)

@@ -14,33 +14,21 @@ from compress.utils.errors import CompressError
 
 @dataclass(frozen=True)
 class Trial:
-    """One quantized network of a search.
+    """One quantized network of a search."""
 
-    Attributes:
-        keep: Its layers in float.
-        top1: Its accuracy, a fraction.
-    """
-
-    keep: tuple[str, ...]
-    top1: float
+    keep: tuple[str, ...]  # its layers in float
+    top1: float  # its accuracy, a fraction
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Result of a search.
+    """Result of a search."""
 
-    Attributes:
-        quantized: The quantized network that is accurate enough.
-        keep: Its layers in float, the most sensitive first.
-        sensitivity: By layer, the mean squared error of the logits if it alone is quantized; empty if no layer had to
-            stay in float.
-        trials: Every network whose accuracy was measured, in order.
-    """
-
-    quantized: Quantized
-    keep: tuple[str, ...]
+    quantized: Quantized  # the quantized network that is accurate enough
+    keep: tuple[str, ...]  # its layers in float, the most sensitive first
+    # by layer, the mean squared error of the logits if it alone is quantized; empty if no layer had to stay in float
     sensitivity: dict[str, float]
-    trials: tuple[Trial, ...]
+    trials: tuple[Trial, ...]  # every network whose accuracy was measured, in order
 
 
 def search_mixed_precision(
@@ -54,13 +42,8 @@ def search_mixed_precision(
 
     Layers are ranked by the error of the logits if they alone are quantized. The number of layers in float is found by
     bisection, on the assumption that more of them are never less accurate.
-
-    Args:
-        make: Quantizes the network except for the given layers.
-        logits: Computes the logits of a network on the validation images, `[images, classes]`.
-        labels: Labels of these images, `[images]`.
-        float_logits: Logits of the float network.
-        allowed: Allowed loss of accuracy, a fraction.
+    `make` quantizes all but the given layers, `logits` computes a network's logits on validation, `[images, classes]`,
+    and `allowed` is a loss of accuracy, a fraction.
 
     Raises:
         CompressError: even one quantized layer loses more.

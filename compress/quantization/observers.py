@@ -8,20 +8,13 @@ import torch
 from torch import Tensor
 from torchao.quantization.pt2e import MinMaxObserver
 
-EPS = 2**-12
-"""Smallest scale, as in torchao's x86 quantizer."""
+EPS = 2**-12  # smallest scale, as in torchao's x86 quantizer
 
-MAX_VALUES = 2**20
-"""Largest number of values of a batch, evenly spread, of which a percentile is computed."""
+MAX_VALUES = 2**20  # largest number of values of a batch, evenly spread, of which a percentile is computed
 
 
 class PercentileObserver(MinMaxObserver):
-    """Observes the widest range of any batch without its outermost values.
-
-    Args:
-        percentile: Share of the values of a batch in percent that its range covers, with equal shares cut off on both
-            sides.
-    """
+    """Observes the widest range of any batch that covers `percentile` percent of its values, in the middle."""
 
     def __init__(self, percentile: float, **settings: Any) -> None:
         super().__init__(**settings)

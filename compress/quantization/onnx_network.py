@@ -20,8 +20,7 @@ from compress.utils.errors import CompressError, first_line
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-ONNX = "model.onnx"
-"""File of a stored network of this kind, beside its `architecture.json`."""
+ONNX = "model.onnx"  # file of a stored network of this kind, beside its `architecture.json`
 LAYERS = ("Conv", "Gemm", "MatMul")
 MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split")
 
@@ -36,11 +35,7 @@ class OnnxNetwork(nn.Module):
 
     @classmethod
     def read(cls, path: Path) -> OnnxNetwork:
-        """Read a file.
-
-        Raises:
-            CompressError: the file cannot be read.
-        """
+        """Read a file; a `CompressError` if it cannot be read."""
         try:
             return cls(path.read_bytes())
         except OSError as error:
@@ -88,11 +83,7 @@ def layer_bits(proto: ModelProto, names: Mapping[str, str]) -> dict[str, tuple[i
     """Find (weight bits, activation bits) of every quantized layer.
 
     Input and weight are both dequantized from 8-bit integers, or the operator itself has 4-bit weights and states the
-    bits of its activations.
-
-    Args:
-        proto: The quantized file.
-        names: Layers by node of the float file, the result of `layers_of`.
+    bits of its activations. `names` is the result of `layers_of` on the float file.
     """
     integer, bits = _integer(proto), {}
     for node in proto.graph.node:

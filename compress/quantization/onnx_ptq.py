@@ -35,15 +35,7 @@ def quantize_onnx(
     example: Tensor,
     config: QuantizationConfig,
 ) -> Quantized:
-    """Export a network to ONNX, quantize the file, and read from it which layers are integer.
-
-    Args:
-        method: Name of the method, for messages.
-        quantize_proto: What quantizes the file.
-        model: The float network, which stays as it is.
-        batches: Calibration images `[b, 3, r, r]`.
-        example: Two or more images `[b, 3, r, r]`; only their shape counts.
-        config: Observer, layers in float, and so on.
+    """Export a network to ONNX, quantize the file, and read from it which layers are integer; see `ptq.quantize`.
 
     Raises:
         CompressError: the network cannot be exported, or the method fails on it.

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-Feed = dict[str, NDArray[np.float32]]
-"""Inputs of an ONNX file by name."""
+Feed = dict[str, NDArray[np.float32]]  # inputs of an ONNX file by name
 
 
 def calibrate(model: nn.Module, batches: Sequence[Tensor], example: Tensor, config: QuantizationConfig) -> Quantized:

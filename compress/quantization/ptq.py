@@ -24,11 +24,8 @@ def quantize(
     """Quantize the convolutions and linears of a trained network; `model` itself stays as it is.
 
     Args:
-        model: A float network of images.
         calibration: Batches of train images `[b, 3, r, r]`, normalised as in training.
         example: Two or more images `[b, 3, r, r]`; only their shape counts.
-        config: Observer, layers in float, and so on.
-        method: Name in `compress.registry.QUANTIZERS`.
 
     Raises:
         UsageError: the method has no 4-bit weights, and they are requested.

@@ -29,12 +29,7 @@ TRAINING = 5  # index of the argument `training`
 
 
 def prepare_aware(model: nn.Module, example: Tensor, config: QuantizationConfig) -> GraphModule:
-    """Insert fake quantization into a network, as a graph that can be trained.
-
-    Args:
-        model: The trained float network, which stays as it is.
-        example: Two or more images `[b, 3, r, r]`; only their shape counts.
-        config: Layers in float, and whether weights have 7 bits.
+    """Insert fake quantization into a network, as a graph that can be trained; only the shape of `example` counts.
 
     Raises:
         CompressError: a weight is not finite, a scale of batch normalisation is 0, a convolution is to stay in float,
@@ -64,12 +59,7 @@ def prepare_aware(model: nn.Module, example: Tensor, config: QuantizationConfig)
 
 
 class Freeze(Callback):
-    """Freezes activation ranges and batch-norm statistics after a share of the steps.
-
-    Args:
-        observers_until: Share of the steps after which activation ranges are frozen.
-        batch_norm_until: Share of the steps after which batch-norm statistics are frozen.
-    """
+    """Freezes activation ranges and batch-norm statistics after a share of the steps each."""
 
     def __init__(self, observers_until: float, batch_norm_until: float) -> None:
         self.observers_until, self.batch_norm_until = observers_until, batch_norm_until

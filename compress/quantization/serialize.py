@@ -22,25 +22,13 @@ from compress.quantization.onnx_network import ONNX, OnnxNetwork
 from compress.quantization.pt2e import convert, prepare
 from compress.utils.errors import CompressError
 
-Scale = tuple[float, int]
-"""Scale and zero point of one quantize or dequantize node."""
+Scale = tuple[float, int]  # scale and zero point of one quantize or dequantize node
 
 
 def save_quantized(
     folder: Path, network: Network, quantized: nn.Module, config: QuantizationConfig, method: str
 ) -> int:
-    """Store a quantized network so that `compress.models.checkpoints.load_variant` reads it.
-
-    Args:
-        folder: An existing folder.
-        network: The float network that was quantized.
-        quantized: The graph or `OnnxNetwork` that was made from it.
-        config: How it was quantized.
-        method: Name in `compress.registry.QUANTIZERS`.
-
-    Returns:
-        Bytes of the file that holds the weights.
-    """
+    """Store what was `quantized` from the float `network` for `load_variant`; returns the size of its weights."""
     record = QuantizationRecord(
         method=method,
         reduce_range=config.reduce_range,
@@ -108,9 +96,6 @@ def rebuild_graph(
     Args:
         model: The float network with any weights, which are neither read nor changed.
         example: Two or more images `[b, 3, r, r]`; only their shape counts.
-        state: Tensors of `record_graph`.
-        scales: Scales of `record_graph`.
-        config: How it was quantized; the observer does not matter.
 
     Raises:
         CompressError: the record is of another architecture, or of library versions that build another graph.

@@ -27,11 +27,7 @@ if TYPE_CHECKING:
 def calibrate(model: nn.Module, batches: Sequence[Tensor], example: Tensor, config: QuantizationConfig) -> Quantized:
     """Quantize a network to a graph that simulates the integer arithmetic in float and takes any batch size.
 
-    Args:
-        model: The float network, which stays as it is.
-        batches: Calibration images `[b, 3, r, r]`.
-        example: Two or more images `[b, 3, r, r]`; only their shape counts.
-        config: Observer, layers in float, and so on.
+    Arguments are those of `compress.quantization.ptq.quantize`.
     """
     import torch
 
@@ -47,11 +43,7 @@ def calibrate(model: nn.Module, batches: Sequence[Tensor], example: Tensor, conf
 
 
 def restore(folder: Path, architecture: Architecture) -> nn.Module:
-    """Rebuild a stored graph.
-
-    Raises:
-        CompressError: the record is of another architecture or other library versions.
-    """
+    """Rebuild a stored graph."""
     from compress.quantization.serialize import restore_graph
 
     return restore_graph(folder, architecture)

@@ -27,8 +27,7 @@ class Views(Section):
     contrast: Fraction = Field(0.0, description="largest relative change of contrast")
 
 
-PLAIN = Views(shift=0, flip=False)
-"""Every view is the image as it is."""
+PLAIN = Views(shift=0, flip=False)  # every view is the image as it is
 
 
 class DataSection(Section):

@@ -47,13 +47,7 @@ _UNION_LABELS = {"int": "an integer", "list[int]": "a list of integers", "litera
 
 
 def describe_errors(error: ValidationError, root: Node, reported: Collection[KeyPath] = ()) -> Iterator[Problem]:
-    """Yield the problems of a recipe that pydantic found.
-
-    Args:
-        error: Raised by pydantic.
-        root: The recipe with its places.
-        reported: Paths with a problem already; errors below them are dropped.
-    """
+    """Yield the problems of a recipe that pydantic found, except those below the `reported` paths."""
     unions: set[KeyPath] = set()
     for details in error.errors(include_url=False, include_input=False):
         path, owner = _resolve(details["loc"])

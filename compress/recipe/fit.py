@@ -75,11 +75,7 @@ def reads_features(fit: Distillation) -> list[str]:
 
 
 def distillation_problems(fit: Distillation) -> Iterator[tuple[str, str]]:
-    """Find losses and settings of a distillation that do not go together.
-
-    Yields:
-        The key that is wrong, and a message.
-    """
+    """Yield (key, message) for losses and settings of a distillation that do not go together."""
     losses = fit.losses.named()
     for name in fit.losses.own:
         if name not in PLUGIN_LOSSES:

@@ -32,11 +32,7 @@ def ordered_stages(recipe: Recipe) -> list[StageSection]:
 
 
 def teacher_of(recipe: Recipe, stage_id: str) -> StageSection | None:
-    """Return the nearest teacher that a stage descends from; None for a teacher, and for an export of several variants.
-
-    Raises:
-        KeyError: no stage has this id.
-    """
+    """Return the nearest teacher that a stage descends from; None for a teacher, and an export of several variants."""
     stages = {stage.id: stage for stage in recipe.stages}
     stage: StageSection = stages[stage_id]
     while len(parents := stage.parents()) == 1:

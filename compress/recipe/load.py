@@ -27,11 +27,7 @@ MAX_PROBLEMS = 100
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Load a recipe.
-
-    Args:
-        path: A file, or the name of a shipped recipe, such as `quickstart`.
-        overrides: `a.b.c=value` texts, applied in order.
+    """Load a recipe from a file, or by the name of a shipped one; overrides are `a.b.c=value` texts, applied in order.
 
     Raises:
         RecipeError: the recipe or an override is invalid; it holds all problems.

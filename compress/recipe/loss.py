@@ -72,47 +72,34 @@ class Temperature(Ramp):
 
 @dataclass(frozen=True)
 class Step:
-    """One training step as a loss sees it, with b images.
+    """One training step as a loss sees it, with b images."""
 
-    Attributes:
-        logits: The student's, `[b, classes]`.
-        features: What the student's classifier reads, `[b, features]`, if a loss `reads_features`.
-        projected: The features projected to the teacher's width, `[b, width]`, if a loss `trains_projection`.
-        teacher_logits: `[b, classes]`.
-        teacher_embeddings: `[b, width]`.
-        labels: int64 `[b]`, -1 for images without a label.
-        progress: Share of all steps that is done, 0 to 1.
-        label_smoothing: Share of a label that is spread over all classes.
-        sample_negatives: Draws teacher embeddings of other images, `[count, width]`; None with an online teacher.
-        maps: Feature maps `[b, c, h, w]` of student and teacher, for a loss that is a `Maps`. The student's have gone
-            through the loss's adapter if it `trains_adapter`.
-    """
-
-    logits: Tensor
-    features: Tensor
+    logits: Tensor  # the student's, `[b, classes]`
+    features: Tensor  # what the student's classifier reads, `[b, features]`, if a loss `reads_features`
+    # the features projected to the teacher's width, `[b, width]`, if a loss `trains_projection`
     projected: Tensor | None
-    teacher_logits: Tensor
-    teacher_embeddings: Tensor
-    labels: Tensor
-    progress: float
-    label_smoothing: float = 0.0
+    teacher_logits: Tensor  # `[b, classes]`
+    teacher_embeddings: Tensor  # `[b, width]`
+    labels: Tensor  # int64 `[b]`, -1 for images without a label
+    progress: float  # share of all steps that is done, 0 to 1
+    label_smoothing: float = 0.0  # share of a label that is spread over all classes
+    # draws teacher embeddings of other images, `[count, width]`; None with an online teacher
     sample_negatives: Callable[[int], Tensor] | None = None
+    # feature maps `[b, c, h, w]` of student and teacher, for a loss that is a `Maps`. The student's have gone through
+    # the loss's adapter if it `trains_adapter`.
     maps: tuple[Tensor, Tensor] | None = None
 
 
 class Loss(NumberOrSection):
     """A loss with its weight; a plain number sets the weight."""
 
-    trains_classifier: ClassVar[bool] = False
-    """Whether its gradient reaches the student's own classifier."""
+    trains_classifier: ClassVar[bool] = False  # whether its gradient reaches the student's own classifier
     trains_projection: ClassVar[bool] = False
     """Whether it compares `step.projected` with the teacher; the projection is trained with the student."""
     trains_adapter: ClassVar[bool] = False
     """Whether a 1x1 convolution, trained with the student, gives the student's maps the teacher's channels."""
-    reads_features: ClassVar[bool] = False
-    """Whether it reads `step.features` or `step.projected`."""
-    needs_labels: ClassVar[bool] = False
-    """Whether it is 0 for images without a label."""
+    reads_features: ClassVar[bool] = False  # whether it reads `step.features` or `step.projected`
+    needs_labels: ClassVar[bool] = False  # whether it is 0 for images without a label
     online_only: ClassVar[str | None] = None
     """Why it cannot be computed from cached embeddings; continues a sentence that starts with its name."""
     cached_only: ClassVar[str | None] = None

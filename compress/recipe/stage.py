@@ -19,14 +19,10 @@ if TYPE_CHECKING:
     from compress.recipe.fit import Fit
     from compress.recipe.schema import Recipe
 
-TEACHER = "teacher"
-"""A network to distil from."""
-NETWORK = "network"
-"""A dense float network that can be trained further."""
-PRUNED = "pruned network"
-"""A network with channels removed, whose training history a control repeats."""
-SPARSE = "sparse network"
-"""A network with zero weights, which further training would fill again."""
+TEACHER = "teacher"  # a network to distil from
+NETWORK = "network"  # a dense float network that can be trained further
+PRUNED = "pruned network"  # a network with channels removed, whose training history a control repeats
+SPARSE = "sparse network"  # a network with zero weights, which further training would fill again
 QUANTIZED = "quantized network"
 
 
@@ -38,14 +34,7 @@ class Published(Section):
 
 
 class StageSection(Section):
-    """Keys common to all stages.
-
-    Attributes:
-        makes: Products of the stage, constants of this module; empty for a stage that makes files and no variant.
-        starts_from: Products that it may start from; it has a `from` key unless this is empty.
-        starts_from_many: Whether `from` is a list.
-        named_sections: Keys whose section may be given as the name of a shipped config.
-    """
+    """Keys common to all stages."""
 
     id: Identifier = Field(description="unique id of the stage and its variant")
     published: Published | None = Field(None, description="published accuracy to compare with")
@@ -53,10 +42,12 @@ class StageSection(Section):
     if TYPE_CHECKING:
         kind: str
 
+    # products of the stage, constants of this module; empty for a stage that makes files and no variant
     makes: ClassVar[frozenset[str]] = frozenset()
+    # products that it may start from; it has a `from` key unless this is empty
     starts_from: ClassVar[frozenset[str]] = frozenset()
-    starts_from_many: ClassVar[bool] = False
-    named_sections: ClassVar[tuple[str, ...]] = ()
+    starts_from_many: ClassVar[bool] = False  # whether `from` is a list
+    named_sections: ClassVar[tuple[str, ...]] = ()  # keys whose section may be given as the name of a shipped config
 
     @classmethod
     def kind_name(cls) -> str:

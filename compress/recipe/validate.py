@@ -18,8 +18,7 @@ TEST_SELECTION = (
     "this way, set `allow: [test-selection]` at the top of the recipe"
 )
 ONE_DEVICE = "`lower` is supported on one device only; set `trainer.devices: 1`"
-MULTIPROCESS = ("spawn", "fork", "notebook")
-"""Lightning strategies whose workers do not return the trained weights."""
+MULTIPROCESS = ("spawn", "fork", "notebook")  # Lightning strategies whose workers do not return the trained weights
 
 
 def section_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:

@@ -21,8 +21,7 @@ MAX_BYTES = 2**20
 MAX_NODES = 20_000
 MAX_DEPTH = 32
 
-KeyPath = tuple[str | int, ...]
-"""Keys and indices from the root of a document to a value."""
+KeyPath = tuple[str | int, ...]  # keys and indices from the root of a document to a value
 
 # Core schema of YAML 1.2, decimal numbers only. PyYAML follows YAML 1.1, which reads the class name `no` as false,
 # `1e-3` as a string and `12:30` as 750.
@@ -71,8 +70,6 @@ def read_yaml(text: str, file: str, problems: list[Problem], place: str | None =
     """Parse one YAML document.
 
     Args:
-        text: The document.
-        file: Its name in messages.
         problems: Receives the problems that do not stop parsing: duplicate keys.
         place: Place in messages instead of file and line, for a text that is not from a file.
 

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-Record = Mapping[str, Any]
-"""A record of `compress.deployment`."""
+Record = Mapping[str, Any]  # a record of `compress.deployment`
 
 GENERATED = (
     "MLPerf's load generator, {seconds:g} s or more per test, one artifact after another; not a submission to MLPerf."

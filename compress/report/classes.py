@@ -52,13 +52,7 @@ def verdict(loss_ci95: Interval) -> str:
 
 
 def changes_sections(record: RunRecord, reference: str | None, variant: str | None) -> tuple[ChangesSection, ...]:
-    """Lay out the changes of one variant, those against its own reference first.
-
-    Args:
-        record: The run.
-        reference: Reference of the headline; without one, the recipe's first.
-        variant: Variant of the headline; without one, the last with changes.
-    """
+    """Lay out the changes of the headline's variant, else of the last with changes, with its own reference first."""
     entries = record.class_changes
     names = [entry.variant for entry in entries]
     changed = variant if variant in names or not names else names[-1]

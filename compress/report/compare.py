@@ -39,9 +39,6 @@ from compress.utils.errors import UsageError
 def compare(folders: Sequence[Path]) -> Comparison:
     """Compare runs with the first one.
 
-    Args:
-        folders: Folders of two runs or more.
-
     Raises:
         UsageError: there are fewer than two, one is given twice or is not a run, or its results have changed since it
             wrote them.

@@ -17,15 +17,7 @@ CAPTION = (
 
 
 def comparison_svg(comparison: Comparison, labels: Sequence[str]) -> str | None:
-    """Draw a comparison, for a page with the CSS variables of the report.
-
-    Args:
-        comparison: The comparison.
-        labels: [runs], short ones.
-
-    Returns:
-        An `<svg>` element; None where no variant has a cost.
-    """
+    """Draw a comparison with short `labels` of its runs, with the report's CSS variables; None without a cost."""
     chart = comparison_chart(comparison, labels)
     if not chart.marks:
         return None

@@ -25,8 +25,7 @@ from compress.report.tables import Table
 from compress.report.variants import artifacts_table, latency_table, variants_table
 from compress.results import RunRecord
 
-Pairs = tuple[tuple[str, str], ...]
-"""(name, value) of a list of settings."""
+Pairs = tuple[tuple[str, str], ...]  # (name, value) of a list of settings
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from compress.recipe.stage import stage_sections
 from compress.report import formats as f
-from compress.report.labels import made_by
 from compress.report.tables import variants_by_id
 from compress.results import RunRecord, Variant
 
@@ -44,12 +44,22 @@ def ancestry(variant: Variant, by_id: Mapping[str, Variant]) -> list[Variant]:
     return line
 
 
+def hub_tag(kind: str) -> str | None:
+    """Return the tag of the Hugging Face Hub for variants of a kind of stage; None where it has none."""
+    return getattr(stage_sections().get(kind), "tag", None)
+
+
+def _made_by(kind: str) -> str:
+    """Return how a kind of stage makes a variant; its name where its plugin is not loaded."""
+    return str(getattr(stage_sections().get(kind), "lineage", "")) or f.plain(kind)
+
+
 def _is_own_ancestor(variant: Variant, by_id: Mapping[str, Variant]) -> bool:
     return ancestry(variant, by_id)[-1].parent == variant.id
 
 
 def _node(variant: Variant, record: RunRecord, children: tuple[LineageNode, ...]) -> LineageNode:
-    how = made_by(variant.kind)
+    how = _made_by(variant.kind)
     if record.run.from_store is not None:
         how += ", from the store" if variant.id in record.run.from_store else ", in this run"
     return LineageNode(
@@ -60,3 +70,8 @@ def _node(variant: Variant, record: RunRecord, children: tuple[LineageNode, ...]
         f.names(artifact.runtime for artifact in variant.artifacts),
         children,
     )
+
+
+def remedy(kind: str) -> str:
+    """Return what to try where a variant of a kind lost much accuracy."""
+    return str(getattr(stage_sections().get(kind), "remedy", "")) or "other settings of its stage"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from compress.report import formats as f
-from compress.report.labels import hub_tag
-from compress.report.lineage import ancestry
+from compress.report.lineage import ancestry, hub_tag
 from compress.report.tables import variants_by_id
 from compress.results import RunRecord, Variant
 

@@ -26,16 +26,9 @@ _LIST_START = re.compile(r"^(\s*)([-+]|\d+[.)])(?=\s)")
 
 
 def write_report(record: RunRecord, folder: Path) -> None:
-    """Write the `PAGES` of a run.
+    """Write the `PAGES` of a run into its folder, which exists.
 
     All are rendered before any is written, and each is replaced atomically: a reader never sees half a page.
-
-    Args:
-        record: The run.
-        folder: The run's folder, which exists.
-
-    Raises:
-        OSError: the folder cannot be written to.
     """
     report = build_report(record)
     text = _markdown(report)

@@ -29,10 +29,7 @@ def accuracy_cost_svg(record: RunRecord, savings: Savings) -> str | None:
     """Draw accuracy against cost (log scale), with doublings against the reference as grid lines.
 
     The cost is MACs; where most variants differ in bit operations alone, these.
-
-    Args:
-        record: The run.
-        savings: The entry of its `efficiency` that names the reference and what is granted.
+    `savings` names the reference and what is granted.
 
     Returns:
         An `<svg>` element for an HTML page with the CSS variables `--ink`, `--muted`, `--line`, `--good` and `--bad`;

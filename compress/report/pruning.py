@@ -15,8 +15,7 @@ from compress.results import Control, LatencyTrial, LayerSensitivity, RunRecord,
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MIN_SPEEDUP = 1.1
-"""A runtime that is less than so many times faster with zeros than without counts as not using them."""
+MIN_SPEEDUP = 1.1  # a runtime that is less than so many times faster with zeros than without counts as not using them
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from compress.efficiency.headline import is_saving
 from compress.report import formats as f
-from compress.report.labels import remedy
+from compress.report.lineage import remedy
 from compress.report.tables import variants_by_id
 from compress.results import RunRecord, Savings, Variant
 

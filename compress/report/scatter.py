@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from compress.report import formats as f
 from compress.report.comparison import Figures
-from compress.report.label_layout import place_labels, side_by_side
 from compress.report.svg import (
     HEIGHT,
     INK,
     LINE,
     MUTED,
-    ROW,
     TEXT,
     legend,
-    legend_columns,
     log_axis,
     percent_axis,
     plain_axes,
@@ -28,8 +25,7 @@ from compress.results import Inference
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.text import Text
-    from matplotlib.transforms import Bbox
+    from matplotlib.transforms import Bbox, BboxBase
 
 
 Costs = Inference | Figures
@@ -55,6 +51,8 @@ MACS = Cost("MACs", lambda costs: costs.macs)
 BIT_OPERATIONS = Cost("bit operations", lambda costs: costs.bit_operations)
 RADIUS = 5.5  # of a mark, in points
 MAX_NAMED = 40  # marks; with more, only the table has the names
+STEP = 2.0  # points by which a mark is moved until it is free
+GAP = 2.0  # points between a label and its mark
 _LABEL_HEIGHT = 1.25 * TEXT
 _LABEL_GAP = 4  # points between two labels side by side
 _SAMPLES = 12  # of a line, to keep labels off it
@@ -77,21 +75,13 @@ class Mark:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart.
+    """A chart."""
 
-    Attributes:
-        marks: All marks.
-        styles: Styles of the marks by their labels in the legend.
-        cost: Label of the cost.
-        joined: (first mark, second mark, style of the line between them).
-        decorate: Draw what else is on the axes, and set the horizontal limits.
-    """
-
-    marks: Sequence[Mark]
-    styles: Mapping[str, Style]
-    cost: str
-    joined: Sequence[tuple[int, int, str]] = ()
-    decorate: Callable[[Axes], None] = lambda axes: None
+    marks: Sequence[Mark]  # all marks
+    styles: Mapping[str, Style]  # styles of the marks by their labels in the legend
+    cost: str  # label of the cost
+    joined: Sequence[tuple[int, int, str]] = ()  # (first mark, second mark, style of the line between them)
+    decorate: Callable[[Axes], None] = lambda axes: None  # draw what else is on the axes, and set the horizontal limits
 
 
 def distinguishing_cost(variants: Iterable[Costs]) -> Cost:
@@ -118,15 +108,17 @@ def _try_drawing(figure: Figure, chart: Chart, numbered: bool) -> bool:
     figure.set_layout_engine("constrained")
     figure.set_figheight(HEIGHT)
     named = [number for number, mark in enumerate(chart.marks) if mark.name] if len(chart.marks) <= MAX_NAMED else []
-    axes = _with_key(figure, chart, named) if numbered and named else figure.add_subplot()
+    axes = figure.add_subplot()
     axes.set_xscale("log")
     _scale(axes, chart)
     chart.decorate(axes)
     used = {mark.style for mark in chart.marks}
-    for name, style in chart.styles.items():
-        if name in used:
-            axes.plot([], [], linestyle="none", markersize=7, label=name, **style)
-    legend(figure)
+    key = [(name, style) for name, style in chart.styles.items() if name in used]
+    if numbered:
+        key += [(f"{n}  {chart.marks[k].name}", chart.styles[chart.marks[k].style]) for n, k in enumerate(named, 1)]
+    for label, style in key:
+        axes.plot([], [], linestyle="none", markersize=7, label=label, **style)
+    legend(figure, 3 if numbered else 2)
     figure.draw_without_rendering()  # fixes the positions of the axes
     figure.set_layout_engine("none")
 
@@ -135,22 +127,6 @@ def _try_drawing(figure: Figure, chart: Chart, numbered: bool) -> bool:
     lines = [box for first, second, _ in chart.joined for box in _along(boxes[first], boxes[second])]
     labels = {mark: str(count) if numbered else chart.marks[mark].name for count, mark in enumerate(named, 1)}
     return _label(axes, boxes, labels, lines)
-
-
-def _with_key(figure: Figure, chart: Chart, named: Sequence[int]) -> Axes:
-    """Add axes above a key of the numbers."""
-    from matplotlib.lines import Line2D
-
-    labels = [f"{count}  {chart.marks[mark].name}" for count, mark in enumerate(named, 1)]
-    columns = legend_columns(max(map(len, labels)), 3)
-    figure.set_figheight(figure.get_figheight() + ROW * -(-len(labels) // columns) + 0.5)
-    grid = figure.add_gridspec(2, 1, height_ratios=(1, 0.01))  # the key takes what it needs
-    axes, key = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
-    key.set_axis_off()
-    styles = [chart.styles[chart.marks[mark].style] for mark in named]
-    handles = [Line2D([], [], linestyle="none", markersize=7, **style) for style in styles]
-    key.legend(handles, labels, loc="center", ncols=columns, frameon=False, labelcolor=INK, columnspacing=1)
-    return axes
 
 
 def _box(axes: Axes, mark: Mark) -> Bbox:
@@ -187,20 +163,45 @@ def _along(first: Bbox, second: Bbox) -> list[Bbox]:
     return [Bbox.from_bounds(x + share * (to_x - x) - 1, y + share * (to_y - y) - 1, 2, 2) for share in shares]
 
 
+def side_by_side(boxes: Sequence[Bbox], frame: BboxBase) -> list[Bbox]:
+    """Move each box left or right until it overlaps none before it; one without room in the frame stays."""
+    placed: list[Bbox] = []
+    for box in boxes:
+        moves = (sign * k * STEP for k in range(int(frame.width / STEP) + 1) for sign in (1, -1))
+        candidates = (box.translated(move, 0) for move in moves)
+        placed.append(next((moved for moved in candidates if _is_free(moved, placed, frame)), box))
+    return placed
+
+
+def _is_free(box: Bbox, taken: Sequence[Bbox], frame: BboxBase) -> bool:
+    """Whether a box is within the frame and shares no more than an edge with others."""
+    within = frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)
+    return within and not (taken and box.count_overlaps(taken))
+
+
 def _label(axes: Axes, boxes: Sequence[Bbox], labels: Mapping[int, str], lines: Sequence[Bbox]) -> bool:
     """Write labels beside their marks; leave out those without room, and return whether there were none."""
-    texts: list[Text] = [
-        axes.text(0, 0, text, color=INK, ha="center", va="center", gid="label") for text in labels.values()
-    ]
-    sizes = [(text.get_window_extent().width + _LABEL_GAP, _LABEL_HEIGHT) for text in texts]
-    others = [box for number, box in enumerate(boxes) if number not in labels]
-    places = place_labels([boxes[number] for number in labels], sizes, axes.bbox, [*others, *lines])
-    for text, place in zip(texts, places, strict=True):
+    taken, complete = [*boxes, *lines], True
+    for mark, words in labels.items():
+        text = axes.text(0, 0, words, color=INK, ha="center", va="center", gid="label")
+        places = _beside(boxes[mark], text.get_window_extent().width + _LABEL_GAP, _LABEL_HEIGHT)
+        place = next((place for place in places if _is_free(place, taken, axes.bbox)), None)
         if place is None:
             text.remove()
+            complete = False
         else:
             text.set_position(_centre(axes, place))
-    return None not in places
+            taken.append(place)
+    return complete
+
+
+def _beside(mark: Bbox, width: float, height: float) -> Iterator[Bbox]:
+    """Yield the places of a label, the best first: right and left of its mark, above and below it, at its corners."""
+    x, y = (mark.x0 + mark.x1 - width) / 2, (mark.y0 + mark.y1 - height) / 2
+    right, left, above, below = mark.x1 + GAP, mark.x0 - GAP - width, mark.y1 + GAP, mark.y0 - GAP - height
+    corners = ((side, y + rise) for rise in (height, -height) for side in (right, left))
+    for place in ((right, y), (left, y), (x, above), (x, below), *corners):
+        yield mark.from_bounds(*place, width, height)
 
 
 def _scale(axes: Axes, chart: Chart) -> None:

@@ -10,17 +10,11 @@ from compress.report.content import Report
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
+    """A part of the page."""
 
-    Attributes:
-        title: Heading.
-        template: Name of its template under `templates/html/`, without `.html.j2`.
-        view: What the template shows.
-    """
-
-    title: str
-    template: str
-    view: object
+    title: str  # heading
+    template: str  # name of its template under `templates/html/`, without `.html.j2`
+    view: object  # what the template shows
 
     @property
     def key(self) -> str:

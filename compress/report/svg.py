@@ -18,23 +18,18 @@ if TYPE_CHECKING:
 INK, MUTED, LINE, GOOD, BAD = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
 """Placeholders for the page's colours: matplotlib writes them, `themed` replaces them by CSS variables."""
 
-STYLES = ("-", "--", "-.", ":")
-"""Line styles."""
+STYLES = ("-", "--", "-.", ":")  # line styles
 
 MARKS = (("o", INK), ("s", BAD), ("^", GOOD), ("D", MUTED), ("v", INK), ("P", BAD), ("X", GOOD), ("*", MUTED))
 """Markers of distinct shapes, each with a colour."""
 
-WIDTH = 5.2
-"""Width of every chart in inches, about a phone's width in pixels, so that text keeps its size there."""
+WIDTH = 5.2  # width of every chart in inches, about a phone's width in pixels, so that text keeps its size there
 
-TEXT = 12
-"""Size of all text in points: 11.8 pixels on a page of 400."""
+TEXT = 12  # size of all text in points: 11.8 pixels on a page of 400
 
-HEIGHT = 4.2
-"""Default height of a chart in inches."""
+HEIGHT = 4.2  # default height of a chart in inches
 
-ROW = 0.24
-"""Height of a row of a legend in inches."""
+ROW = 0.24  # height of a row of a legend in inches
 
 _LETTER_WIDTH = 0.6 * TEXT  # mean
 _LINE_LETTERS = 42
@@ -46,7 +41,6 @@ def chart_svg(label: str, draw: Callable[[Figure], None], height: float = HEIGHT
 
     Args:
         label: Accessible description; it also makes the ids deterministic.
-        draw: Draw on the figure, whose points are its pixels.
         height: Height in inches; the page keeps its ratio to `WIDTH`.
     """
     from matplotlib import rc_context
@@ -101,7 +95,8 @@ def legend(figure: Figure, columns: int = 2) -> None:
     """
     handles, labels = figure.axes[0].get_legend_handles_labels()
     lines = [textwrap.wrap(short(label, 3 * _LINE_LETTERS), _LINE_LETTERS) for label in labels]
-    columns = legend_columns(max((len(line) for wrapped in lines for line in wrapped), default=0), columns)
+    letters = max((len(line) for wrapped in lines for line in wrapped), default=0)
+    columns = max(1, min(columns, int(72 * WIDTH // (letters * _LETTER_WIDTH + 3.5 * TEXT))))
     rows = sum(map(len, lines)) / columns
     figure.set_figheight(figure.get_figheight() + ROW * max(0, rows - 2))
     figure.legend(
@@ -114,11 +109,6 @@ def legend(figure: Figure, columns: int = 2) -> None:
         numpoints=1,
         columnspacing=1,
     )
-
-
-def legend_columns(letters: int, max_columns: int) -> int:
-    """Number of columns of a legend whose longest label has so many letters."""
-    return max(1, min(max_columns, int(72 * WIDTH // (letters * _LETTER_WIDTH + 3.5 * TEXT))))
 
 
 def themed(svg: str, label: str) -> str:

@@ -25,25 +25,15 @@ class Column(Generic[R]):
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready for output.
+    """A table ready for output."""
 
-    Attributes:
-        key: Short name, valid as an HTML id.
-        title: Heading.
-        note: How to read the table; may be empty.
-        headings: [columns].
-        figures: [columns], which columns hold figures.
-        rows: [rows, columns] of plain text, not escaped.
-        chart: Draw the chart above the table as SVG; None where there is nothing to draw.
-    """
-
-    key: str
-    title: str
-    note: str
-    headings: tuple[str, ...]
-    figures: tuple[bool, ...]
-    rows: tuple[tuple[str, ...], ...]
-    chart: Callable[[], str | None]
+    key: str  # short name, valid as an HTML id
+    title: str  # heading
+    note: str  # how to read the table; may be empty
+    headings: tuple[str, ...]  # [columns]
+    figures: tuple[bool, ...]  # [columns], which columns hold figures
+    rows: tuple[tuple[str, ...], ...]  # [rows, columns] of plain text, not escaped
+    chart: Callable[[], str | None]  # draw the chart above the table as SVG; None where there is nothing to draw
 
 
 @dataclass(frozen=True)

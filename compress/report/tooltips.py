@@ -90,9 +90,7 @@ _TOOLTIPS: tuple[tuple[str, str], ...] = (
 def tooltip(table: str, heading: str) -> str:
     """Describe the figures below a heading in one line; empty for names and for headings that need no description.
 
-    Args:
-        table: Key of the table; what precedes its first dash may give a heading another meaning.
-        heading: Heading of the column.
+    What precedes the first dash of the table's key may give a heading another meaning.
     """
     names = f"{table.partition('-')[0]}/{heading}", heading
     return next((text for name in names for pattern, text in _TOOLTIPS if re.fullmatch(pattern, name)), "")

@@ -20,36 +20,25 @@ MIN_PROBE_LABELS = 16  # per class, from which a linear probe beats a zero-shot 
 
 @dataclass(frozen=True)
 class Machine:
-    """Limits that this machine sets to a recipe.
-
-    Attributes:
-        open_clip: Whether the weights of OpenCLIP ViT-B/32 are cached or can be downloaded.
-        downloads: Whether pretrained weights can be downloaded at all.
-        runtimes: Installed runtimes.
-    """
+    """Limits that this machine sets to a recipe."""
 
     cores: int
     gpu: bool
-    open_clip: bool
-    downloads: bool
-    runtimes: tuple[str, ...]
+    open_clip: bool  # whether the weights of OpenCLIP ViT-B/32 are cached or can be downloaded
+    downloads: bool  # whether pretrained weights can be downloaded at all
+    runtimes: tuple[str, ...]  # installed runtimes
 
 
 @dataclass(frozen=True)
 class Choices:
-    """The settings that a recipe starts with.
-
-    Attributes:
-        teacher: The recipe's `teacher:`, or None for training on labels alone.
-        reason: Why this teacher, for the user.
-    """
+    """The settings that a recipe starts with."""
 
     resolution: int
     epochs: int
     batch: int
     views: int
-    teacher: str | None
-    reason: str
+    teacher: str | None  # the recipe's `teacher:`, or None for training on labels alone
+    reason: str  # why this teacher, for the user
 
 
 def this_machine() -> Machine:

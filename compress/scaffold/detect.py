@@ -21,28 +21,12 @@ from compress.utils.system import version_of
 
 TEST_SHARE = 0.2
 IMAGE_COLUMNS = (
-    "path",
-    "image",
-    "file",
-    "filename",
-    "file_name",
-    "filepath",
-    "file_path",
-    "image_path",
-    "img",
-    "photo",
+    *("path", "image", "file", "filename", "file_name"),
+    *("filepath", "file_path", "image_path", "img", "photo"),
 )
 LABEL_COLUMNS = (
-    "label",
-    "class",
-    "category",
-    "target",
-    "species",
-    "labels",
-    "class_name",
-    "category_name",
-    "y",
-    "name",
+    *("label", "class", "category", "target", "species"),
+    *("labels", "class_name", "category_name", "y", "name"),
 )
 SPLIT_COLUMNS = ("split", "subset", "set", "partition", "fold")
 LABEL_MEMBERS = ("cls", "txt", "json")

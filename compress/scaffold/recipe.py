@@ -52,11 +52,7 @@ def recipe_text(settings: FileData, survey: Survey, machine: Machine, choices: C
 
 
 def quoted(text: str) -> str:
-    """Return text as a YAML scalar: plain if it reads back as itself, else in double quotes.
-
-    Raises:
-        UsageError: it is not UTF-8, which YAML requires.
-    """
+    """Return text as a YAML scalar: plain if it reads back as itself, else quoted; a `UsageError` if not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from compress.recipe.data import FileData
 from compress.scaffold.survey import Survey
 from compress.utils.messages import one_line
@@ -12,51 +10,16 @@ MAX_CLASSES = 8  # that are printed; of more, the four largest and the three sma
 IMBALANCE = 5  # ratio of the largest class to the smallest from which it is pointed out
 
 
-@dataclass(frozen=True)
-class ShortSide:
-    """Shorter side of the images, in pixels."""
-
-    least: int
-    median: int
-    most: int
-
-
-@dataclass(frozen=True)
-class SurveyRecord:
-    """The field `seen` of `init --json`.
-
-    Attributes:
-        images: All images, of which `looked_at` were opened.
-        classes: Images by class, then by split.
-        broken: `name (reason)` of each unreadable image.
-        test_share: Share of the images that is held out for test; None if there is a test split.
-    """
-
-    source: str
-    path: str
-    images: int
-    looked_at: int
-    classes: dict[str, dict[str, int]]
-    unlabeled: int
-    short_side: ShortSide
-    grey: int
-    broken: list[str]
-    copies: int
-    contradictions: int
-    leaks: int
-    test_share: float | None
-
-
 def survey_lines(settings: FileData, survey: Survey) -> list[str]:
     """Return the survey as lines for a terminal."""
     splits = ", ".join(f"{sum(counts):,} {part}" for part, counts in survey.counts.items())
     if settings.test is not None:
         splits += f", {settings.test:.0%} of them held out for test"
-    side = _short_side(survey)
+    least, median, most = _short_side(survey)
     lines = [
         f"{one_line(settings.path)}: {len(survey.classes)} classes, {splits}",
         f"  train images: {', '.join(_class_counts(survey))}",
-        f"  shorter side: {side.least:,} to {side.most:,} pixels, median {side.median:,}"
+        f"  shorter side: {least:,} to {most:,} pixels, median {median:,}"
         + (f"; {survey.grey:,} images are grey" if survey.grey else ""),
     ]
     if survey.looked_at < survey.total:
@@ -64,32 +27,33 @@ def survey_lines(settings: FileData, survey: Survey) -> list[str]:
     return lines + [f"  warning: {warning}" for warning in _warnings(settings, survey)]
 
 
-def survey_record(settings: FileData, survey: Survey) -> SurveyRecord:
-    """Return the survey as the record that `init --json` prints."""
+def survey_record(settings: FileData, survey: Survey) -> dict[str, object]:
+    """Return the survey as the field `seen` of `init --json`."""
     labelled = {part: counts for part, counts in survey.counts.items() if part != "unlabeled"}
-    return SurveyRecord(
-        source=settings.source,
-        path=settings.path,
-        images=survey.total,
-        looked_at=survey.looked_at,
-        classes={
+    return {
+        "source": settings.source,
+        "path": settings.path,
+        "images": survey.total,  # of which `looked_at` were opened
+        "looked_at": survey.looked_at,
+        "classes": {
             name: {part: counts[number] for part, counts in labelled.items()}
             for number, name in enumerate(survey.classes)
         },
-        unlabeled=sum(survey.counts.get("unlabeled", ())),
-        short_side=_short_side(survey),
-        grey=survey.grey,
-        broken=[str(image) for image in survey.broken],
-        copies=survey.copies,
-        contradictions=survey.contradictions,
-        leaks=survey.leaks,
-        test_share=settings.test,
-    )
+        "unlabeled": sum(survey.counts.get("unlabeled", ())),
+        "short_side": dict(zip(("least", "median", "most"), _short_side(survey), strict=True)),
+        "grey": survey.grey,
+        "broken": [str(image) for image in survey.broken],
+        "copies": survey.copies,
+        "contradictions": survey.contradictions,
+        "leaks": survey.leaks,
+        "test_share": settings.test,
+    }
 
 
-def _short_side(survey: Survey) -> ShortSide:
+def _short_side(survey: Survey) -> tuple[int, int, int]:
+    """Return least, median and most pixels of the shorter sides."""
     sides = sorted(int(side) for side in survey.short_sides)
-    return ShortSide(sides[0], sides[len(sides) // 2], sides[-1])
+    return sides[0], sides[len(sides) // 2], sides[-1]
 
 
 def _class_counts(survey: Survey) -> list[str]:

@@ -36,28 +36,18 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Survey:
-    """Statistics of the images of a source.
-
-    Attributes:
-        counts: Readable images per class, by split; of `unlabeled` one number.
-        looked_at: Images that were opened, of `total`.
-        short_sides: Length of the shorter side of every readable image, in pixels.
-        grey: Readable images without colour.
-        copies: Images that are byte for byte another image.
-        contradictions: Images with a copy under another class.
-        leaks: Validation and test images with a copy in train.
-    """
+    """Statistics of the images of a source."""
 
     classes: tuple[str, ...]
-    counts: dict[str, list[int]]
-    looked_at: int
+    counts: dict[str, list[int]]  # readable images per class, by split; of `unlabeled` one number
+    looked_at: int  # images that were opened, of `total`
     total: int
-    short_sides: NDArray[np.int64]
-    grey: int
+    short_sides: NDArray[np.int64]  # length of the shorter side of every readable image, in pixels
+    grey: int  # readable images without colour
     broken: tuple[Unreadable, ...]
-    copies: int
-    contradictions: int
-    leaks: int
+    copies: int  # images that are byte for byte another image
+    contradictions: int  # images with a copy under another class
+    leaks: int  # validation and test images with a copy in train
 
 
 @dataclass(frozen=True)

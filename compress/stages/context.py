@@ -21,7 +21,7 @@ from compress.measurement.accuracy import accuracy_record
 from compress.measurement.compute import bit_operations, count, parameters
 from compress.measurement.predict import Logits, predict_split
 from compress.models.architecture import Network
-from compress.models.checkpoints import load_variant, save_variant
+from compress.models.checkpoints import WEIGHTS, load_variant, save_variant
 from compress.models.fingerprint import embedding_id
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.recipe.data import PLAIN
@@ -38,8 +38,7 @@ from compress.utils.errors import CompressError
 
 METRICS = "metrics.json"
 LOGITS = "test_logits.npy"
-BATCH = 64
-"""Images per forward pass of an evaluation; the bits of logits depend on it."""
+BATCH = 64  # images per forward pass of an evaluation; the bits of logits depend on it
 
 
 @dataclass(frozen=True)
@@ -140,19 +139,10 @@ def split_accuracy(logits: Logits, split: Split, name: str) -> Accuracy:
 def store_network(
     context: StageContext, label: str, folder: Path, network: Network, ledger: Ledger, **details: object
 ) -> None:
-    """Store a float network, load it back and evaluate it.
-
-    Args:
-        context: Context of the run.
-        label: Id of the stage, for the progress bar.
-        folder: Folder of the store entry.
-        network: Network to store.
-        ledger: Training ledger of the variant.
-        details: `pruning` or `sparsity` of `VariantMetrics`.
-    """
+    """Store a float network, load it back and evaluate it; `details`: `pruning` or `sparsity` of its metrics."""
     save_variant(folder, network)
     stored = load_variant(folder)
-    size = (folder / "model.safetensors").stat().st_size
+    size = (folder / WEIGHTS).stat().st_size
     inference = float_inference(stored.model, stored.preprocess, size)
     evaluate_and_store(context, label, folder, (stored.model, stored.preprocess), inference, ledger, **details)
 
@@ -168,8 +158,7 @@ def evaluate_and_store(
 ) -> None:
     """Evaluate a network on validation and test, and write `metrics.json` and `test_logits.npy`.
 
-    Raises:
-        CompressError: logits are NaN or infinite.
+    Raises a `CompressError` if logits are not finite.
     """
     logits = _predict(*classifier, context.data.test, f"{label}: test images")
     if not np.isfinite(logits).all():

@@ -39,17 +39,11 @@ class Cost(NamedTuple):
 
 
 class NetworkCost(NamedTuple):
-    """Cost of a network per image.
+    """Cost of a network per image."""
 
-    Attributes:
-        forward: MACs of the forward pass.
-        training: MACs of a training step, 0 for a teacher.
-        seconds: Time of a training step, or of a forward pass of a teacher.
-    """
-
-    forward: int
-    training: int
-    seconds: float
+    forward: int  # MACs of the forward pass
+    training: int  # MACs of a training step, 0 for a teacher
+    seconds: float  # time of a training step, or of a forward pass of a teacher
 
 
 class CostModel:
@@ -93,8 +87,6 @@ class CostModel:
         """Return the cost of training, including teacher embeddings that are not cached yet.
 
         Args:
-            planned: The stage that trains.
-            settings: Training settings.
             keep: Remaining share of the network's cost while it trains, summed over rounds.
             masked: Whether weights are masked, so that all convolution taps are computed.
         """

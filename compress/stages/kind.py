@@ -29,32 +29,22 @@ Maker = Callable[["StageContext", PlannedStage, Path], None]
 
 MODEL_PACKAGES = ("torch", "torchvision", "timm")
 FIT_PACKAGES = (*MODEL_PACKAGES, "lightning")
-IDENTITY = ("id", "from_", "published", "verify")
-"""Keys that do not affect the result."""
+IDENTITY = ("id", "from_", "published", "verify")  # keys that do not affect the result
 
 
 class StageKind(StageSection):
-    """A kind of stage.
+    """A kind of stage."""
 
-    Attributes:
-        maker: `module:function` that makes the variant: called with `(context, planned, folder)`, it fills `folder`.
-        fit_label: Name of its training in the training ledger.
-        pruner: One line for `compress-model list pruners`; empty where it removes nothing from a network.
-        control: Whether it is a control of its parent, which the report compares it with.
-        continues_ledger: Whether its training compute includes its parent's.
-        lineage: How the variant was made, for the lineage in the report.
-        remedy: What to try where a variant lost much accuracy, for the report.
-        tag: Model card tag of variants that went through it.
-    """
-
+    # `module:function` that makes the variant: called with `(context, planned, folder)`, it fills `folder`
     maker: ClassVar[str]
-    fit_label: ClassVar[str] = "student"
+    fit_label: ClassVar[str] = "student"  # name of its training in the training ledger
+    # one line for `compress-model list pruners`; empty where it removes nothing from a network
     pruner: ClassVar[str] = ""
-    control: ClassVar[bool] = False
-    continues_ledger: ClassVar[bool] = False
-    lineage: ClassVar[str] = ""
-    remedy: ClassVar[str] = ""
-    tag: ClassVar[str | None] = None
+    control: ClassVar[bool] = False  # whether it is a control of its parent, which the report compares it with
+    continues_ledger: ClassVar[bool] = False  # whether its training compute includes its parent's
+    lineage: ClassVar[str] = ""  # how the variant was made, for the lineage in the report
+    remedy: ClassVar[str] = ""  # what to try where a variant lost much accuracy, for the report
+    tag: ClassVar[str | None] = None  # model card tag of variants that went through it
 
     def progress(self) -> str:
         """Return a short description of the work, for the console."""

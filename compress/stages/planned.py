@@ -14,28 +14,19 @@ from compress.utils.system import processor, thread_count, version_of
 if TYPE_CHECKING:
     from compress.stages.kind import NetworkStage, StageKind
 
-REVISION = 4
-"""Raised when a change of this package changes results."""
+REVISION = 4  # raised when a change of this package changes results
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One store entry of a plan.
+    """One store entry of a plan."""
 
-    Attributes:
-        id: Id of the stage; an export has one entry per variant, `STAGE/VARIANT`.
-        key: Key in the store.
-        parent: Id of the variant that it starts from, if any.
-        teacher: Id of the nearest teacher that it descends from, if any.
-        runtimes: Runtimes that an export writes files for.
-    """
-
-    id: str
+    id: str  # id of the stage; an export has one entry per variant, `STAGE/VARIANT`
     stage: StageKind
-    key: str
-    parent: str | None
-    teacher: str | None = None
-    runtimes: tuple[str, ...] = ()
+    key: str  # key in the store
+    parent: str | None  # id of the variant that it starts from, if any
+    teacher: str | None = None  # id of the nearest teacher that it descends from, if any
+    runtimes: tuple[str, ...] = ()  # runtimes that an export writes files for
 
     @property
     def makes_variant(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,59 +29,29 @@ BATCH = 100  # entries that are examined while jobs that begin to use one have t
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of a store, or what a killed run has left of one (`unfinished`).
-
-    Attributes:
-        used: When a run last used or made it, in seconds since 1970.
-    """
+    """An entry of a store, or what a killed run has left of one (`unfinished`)."""
 
     path: Path
     key: str
     what: str
     bytes: int
-    used: float
+    used: float  # when a run last used or made it, in seconds since 1970
     unfinished: bool = False
 
-
-@dataclass(frozen=True)
-class EntryRecord:
-    """An entry as `store list --json` prints it; `used` is a time in UTC."""
-
-    key: str
-    what: str
-    bytes: int
-    used: str
-    unfinished: bool
-    named_by_a_run: bool
+    @property
+    def used_at(self) -> str:
+        """Time of the last use in UTC."""
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.used))
 
 
 def entries(root: Path) -> list[Entry]:
-    """List all entries, most recently used first, without reading their files.
-
-    Raises:
-        UsageError: there is no such store.
-    """
+    """List all entries, most recently used first, without reading their files; no store is a `UsageError`."""
     if not root.is_dir():
         raise UsageError(f"no store in {root.parent}; name the folder of your runs with --runs")
     listed = [_entry(path) for path in root.iterdir() if KEY.fullmatch(path.name)]
     if (root / "partial").is_dir():
         listed += [_unfinished(path) for path in (root / "partial").iterdir() if path.is_dir()]
     return sorted(listed, key=lambda entry: (-entry.used, entry.key))
-
-
-def entry_records(listed: Iterable[Entry], named: set[str]) -> list[EntryRecord]:
-    """Return entries as they are printed, given the keys that runs name."""
-    return [
-        EntryRecord(
-            key=entry.key,
-            what=entry.what,
-            bytes=entry.bytes,
-            used=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.used)),
-            unfinished=entry.unfinished,
-            named_by_a_run=entry.key in named,
-        )
-        for entry in listed
-    ]
 
 
 def check(root: Path) -> Iterator[str]:
@@ -112,11 +82,9 @@ def clean(
     """Delete the entries that meet all given conditions, and return them.
 
     Args:
-        runs: Folder of the runs and of their store.
         keep_runs: Keep what this many newest runs of each recipe used.
         older_than: Delete only what was not used for this long.
         max_size: Delete, least recently used first, only until the store has at most this many bytes.
-        dry_run: Delete nothing.
 
     Raises:
         UsageError: there is no such store, or no condition.

@@ -22,15 +22,11 @@ from compress.utils.console import say
 
 
 class Store:
-    """Entries by key below one folder, which several runs may share at once.
-
-    Attributes:
-        on_use: Called with each key when it is first used.
-    """
+    """Entries by key below one folder, which several runs may share at once."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.on_use: Callable[[str], None] = lambda key: None
+        self.on_use: Callable[[str], None] = lambda key: None  # called with each key when it is first used
         self._used: set[str] = set()
         self._verified: set[str] = set()
         self._damaged: set[str] = set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from compress.training.module import FitModule
 from compress.utils.atomic import fsync, write_atomic
 from compress.utils.console import task
-from compress.utils.hashing import file_digest, key_of
+from compress.utils.hashing import file_digest
+from compress.utils.json_cache import seal, unseal
 
 DIGESTS = ".sha256"
 STEPS = "steps.json"
@@ -62,9 +62,7 @@ class LostStepCounter(Callback):
 
     def on_train_start(self, trainer: L.Trainer, _: L.LightningModule) -> None:
         try:
-            record = json.loads(self.path.read_text())
-            if record.pop("sha256") != key_of(**record):
-                raise ValueError
+            record = unseal(self.path.read_text())
             self.lost = int(record["lost"]) + max(0, int(record["steps"]) - trainer.global_step)
         except (OSError, ValueError, KeyError, TypeError):  # the first start, or a record that was cut off
             self.lost = 0
@@ -81,8 +79,7 @@ class LostStepCounter(Callback):
     def _record(self, trainer: L.Trainer) -> None:
         self.recorded_at = time.monotonic()
         if trainer.is_global_zero:
-            record = {"steps": trainer.global_step, "lost": self.lost}
-            write_atomic(self.path, json.dumps({**record, "sha256": key_of(**record)}))
+            write_atomic(self.path, seal({"steps": trainer.global_step, "lost": self.lost}))
 
 
 class FitProgress(Callback):

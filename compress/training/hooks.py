@@ -49,14 +49,10 @@ class LayerHook:
 
 @dataclass(frozen=True)
 class DistillationHooks:
-    """Hooks on the layers that losses read.
+    """Hooks on the layers that losses read."""
 
-    Attributes:
-        features: On the input of the student's classifier; None if no loss reads it.
-        maps: On the layers of student and teacher that a loss compares, by loss.
-    """
-
-    features: LayerHook | None = None
+    features: LayerHook | None = None  # on the input of the student's classifier; None if no loss reads it
+    # on the layers of student and teacher that a loss compares, by loss
     maps: Mapping[str, tuple[LayerHook, LayerHook]] = field(default_factory=dict)
 
     def map_pairs(self) -> dict[str, tuple[Tensor, Tensor]]:

@@ -37,17 +37,12 @@ def check_loggers(names: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class FitLoggers:
-    """Where the fits of a run are logged.
+    """Where the fits of a run are logged."""
 
-    Attributes:
-        log_event: Takes an event with its fields: the run's `log.jsonl`.
-        loggers: Names from `LOGGERS`.
-        folder: Where the loggers write, each fit into a folder of its own.
-    """
-
+    # takes an event with its fields: the run's `log.jsonl`
     log_event: Callable[..., None] = lambda event, **fields: None
-    loggers: tuple[str, ...] = ()
-    folder: Path = Path()
+    loggers: tuple[str, ...] = ()  # names from `LOGGERS`
+    folder: Path = Path()  # where the loggers write, each fit into a folder of its own
 
     def callbacks(self, unit: str) -> list[Callback]:
         """Return the callbacks for the fit of a unit."""

@@ -10,12 +10,7 @@ from compress.recipe.losses import Mix
 
 
 def mix_batch(images: Tensor, mix: Mix, rng: np.random.Generator) -> tuple[Tensor, float]:
-    """Mix each image with the one at the opposite place of the batch (`images.flip(0)`).
-
-    Args:
-        images: uint8 `[b, 3, h, w]`; left as they are.
-        mix: Kind, distribution of the share, and probability.
-        rng: Draws the share and the place of a cut.
+    """Mix each of `images`, uint8 `[b, 3, h, w]`, with the one at the opposite place of the batch (`images.flip(0)`).
 
     Returns:
         The mixed images, uint8 `[b, 3, h, w]`, and the share of the first image in each: 1.0 if nothing was mixed.

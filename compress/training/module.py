@@ -39,11 +39,7 @@ class FitModule(L.LightningModule):
 
     Args:
         network: Pixels `[b, 3, r, r]` to logits `[b, classes]`; trained in place.
-        preprocess: Applied to images before the network.
-        train: Splits to learn from; their images may lack labels.
         validation: The split whose accuracy follows each epoch, and selects a checkpoint if the settings say so.
-        views: How a view may differ from its image.
-        settings: A `Distillation` if there is a teacher.
         teacher: The teacher, or None to learn from labels alone.
         seed: Seed of the views, and of all else unless the settings have their own.
         image_macs: MACs of the network's forward and backward pass per image.
@@ -185,11 +181,7 @@ class FitModule(L.LightningModule):
         return total
 
     def _check(self, loss: float, *, at_once: bool = False) -> None:
-        """Remember the first loss of a fit.
-
-        Raises:
-            Diverged: The loss is not finite, or far above the first one.
-        """
+        """Remember the first loss of a fit, and raise `Diverged` for one that is not finite or far above it."""
         if self.state.first_loss is None:
             self.state.first_loss = loss
         if not math.isfinite(loss) or loss > EXPLODED * max(1.0, self.state.first_loss):

@@ -15,12 +15,7 @@ from compress.recipe.loss import Step
 class Objective(nn.Module):
     """Sums the losses, and holds what is trained for them beside the student: the projection and the adapters.
 
-    Args:
-        settings: The losses with their weights.
-        head: The teacher's, from embeddings to logits; it is not trained.
-        features: Width of what the student's classifier reads.
-        width: Width of the teacher's embeddings.
-        map_shapes: Shapes `[1, c, h, w]` of the feature maps of student and teacher, by loss.
+    `map_shapes` are those `[1, c, h, w]` of the feature maps of student and teacher, by loss.
     """
 
     def __init__(
@@ -68,18 +63,7 @@ class Objective(nn.Module):
         sample_negatives: Callable[[int], Tensor] | None = None,
         maps: Mapping[str, tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
-        """Return the objective of a batch, a scalar.
-
-        Args:
-            logits: The student's, `[b, classes]`.
-            features: What its classifier reads, `[b, features]`; anything if no loss reads it.
-            teacher_embeddings: `[b, width]`.
-            labels: int64 `[b]`, -1 for images without a label.
-            progress: Share of all steps that is done, 0 to 1.
-            label_smoothing: Share of a label that is spread over all classes.
-            sample_negatives: Draws teacher embeddings of other images, `[count, width]`.
-            maps: Feature maps `[b, c, h, w]` of student and teacher, by loss.
-        """
+        """Return the objective of a batch, a scalar; see `compress.recipe.loss.Step`."""
         projected = None if self.projection is None else self.projection(features)
         with torch.autocast(logits.device.type, enabled=False):  # logits of CLIP are too large for half precision
             with torch.no_grad():

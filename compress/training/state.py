@@ -27,29 +27,18 @@ class DivergedEpoch(TypedDict):
 
 @dataclass
 class FitState:
-    """Additions to Lightning's checkpoint of a fit: plain values and tensors.
+    """Additions to Lightning's checkpoint of a fit: plain values and tensors."""
 
-    Attributes:
-        curve: One point per epoch.
-        best: Weights of the epoch with the best accuracy, if one is selected.
-        first_loss: Loss of the first step.
-        diverged: Each time that the fit went back to its last good state.
-    """
-
-    curve: list[EpochPoint] = field(default_factory=list)
+    curve: list[EpochPoint] = field(default_factory=list)  # one point per epoch
+    # weights of the epoch with the best accuracy, if one is selected
     best: dict[str, Tensor] = field(default_factory=dict)
-    first_loss: float | None = None
+    first_loss: float | None = None  # loss of the first step
+    # each time that the fit went back to its last good state
     diverged: list[DivergedEpoch] = field(default_factory=list)
 
 
 class Diverged(CompressError):
-    """Raised when the training loss is NaN, inf or has exploded.
-
-    Args:
-        loss: The loss.
-        epoch: Number of the epoch, from 1.
-        at_once: In the epoch's first step, so the state after the epoch before is not good either.
-    """
+    """Raised when the training loss is NaN, inf or has exploded, `at_once` in the first step of an epoch."""
 
     def __init__(self, loss: float, epoch: int, at_once: bool) -> None:
         self.loss, self.epoch, self.at_once = loss, epoch, at_once

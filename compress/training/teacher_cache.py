@@ -38,25 +38,16 @@ MIN_COSINE = 0.999  # of two embeddings of the same view; a mirrored image is at
 
 @dataclass(frozen=True)
 class Embedder:
-    """A teacher, the images that it embeds, and what determines the embeddings.
+    """A teacher, the images that it embeds, and what determines the embeddings."""
 
-    Attributes:
-        store: Keeps the embeddings.
-        load: Loads the teacher; called once, and only if an embedding has to be computed.
-        splits: The images, one split after another.
-        views: How a view may differ from its image.
-        seed: Seed of the views.
-        batch: Images per forward pass.
-        identity: What determines an embedding besides the view: the data's key, the teacher's weights and settings,
-            the versions of packages.
-    """
-
-    store: Store
-    load: Callable[[], LoadedTeacher]
-    splits: Sequence[Split]
-    views: Views
-    seed: int
-    batch: int
+    store: Store  # keeps the embeddings
+    load: Callable[[], LoadedTeacher]  # loads the teacher; called once, and only if an embedding has to be computed
+    splits: Sequence[Split]  # the images, one split after another
+    views: Views  # how a view may differ from its image
+    seed: int  # seed of the views
+    batch: int  # images per forward pass
+    # what determines an embedding besides the view: the data's key, the teacher's weights and settings, the versions of
+    # packages
     identity: dict[str, str]
 
     @cached_property
@@ -87,11 +78,7 @@ def embed_views(embedder: Embedder, count: int) -> list[Path]:
 
 
 def verify(embedder: Embedder, files: Sequence[Path], rows: int) -> None:
-    """Recompute `rows` random rows and compare them with the stored ones.
-
-    Raises:
-        CompressError: One of them differs.
-    """
+    """Recompute `rows` random rows and compare them with the stored ones; one that differs is a `CompressError`."""
     rng = np.random.default_rng()  # other rows each time
     for view, chosen in _sample_rows(rng, rows, len(files), len(embedder.images)):
         stored = np.load(files[view], mmap_mode="r")
@@ -111,7 +98,7 @@ def verify(embedder: Embedder, files: Sequence[Path], rows: int) -> None:
 def embed_rows(embedder: Embedder, index: np.ndarray, view: int) -> np.ndarray:
     """Return the embeddings fp16 `[b, width]` of a view of the images `index`."""
     tower, preprocess = embedder.tower
-    device = _device(tower)
+    device = next((value.device for value in tower.parameters()), torch.device("cpu"))
     images = torch.from_numpy(embedder.images.rows(index)).to(device)
     indices = torch.from_numpy(index.astype(np.int64)).to(device)
     pixels = preprocess(render(images, indices, view, embedder.seed, embedder.views))
@@ -142,7 +129,8 @@ def _embed(embedder: Embedder, view: int, title: str, folder: Path) -> None:
             array.flush()
             done += len(block)
             blocks.append(_digest(array[block[0] : done]))
-            _mark(mark, blocks)
+            mark.parent.mkdir(exist_ok=True)
+            write_atomic(mark, json.dumps({"blocks": blocks}))
 
 
 def _complete_blocks(file: Path, mark: Path, total: int) -> list[str]:
@@ -159,11 +147,6 @@ def _complete_blocks(file: Path, mark: Path, total: int) -> list[str]:
     return found[: [*same, False].index(False)]
 
 
-def _mark(path: Path, blocks: list[str]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    write_atomic(path, json.dumps({"blocks": blocks}))
-
-
 def _digest(rows: np.ndarray) -> str:
     return hashlib.sha256(rows.tobytes()).hexdigest()
 
@@ -172,7 +155,3 @@ def _sample_rows(rng: np.random.Generator, rows: int, views: int, images: int) -
     """Draw `rows` random rows; return views with the indices of their images."""
     places = rng.choice(views * images, min(rows, views * images), replace=False)
     return [(view, np.sort(places[places // images == view] % images)) for view in np.unique(places // images).tolist()]
-
-
-def _device(tower: nn.Module) -> torch.device:
-    return next((value.device for value in tower.parameters()), torch.device("cpu"))

@@ -14,15 +14,9 @@ from compress.models.teachers import LoadedTeacher
 
 
 class CachedTeacher:
-    """Teacher embeddings that were computed once per view.
+    """Teacher embeddings that were computed once per view: memory-mapped arrays, fp16 `[images, width]`."""
 
-    Args:
-        files: One memory-mapped array per view, fp16 `[images, width]`.
-        head: From embeddings to logits.
-    """
-
-    image_macs = 0
-    """MACs per image and step; the embeddings were charged when they were made."""
+    image_macs = 0  # MACs per image and step; the embeddings were charged when they were made
 
     def __init__(self, files: Sequence[Path], head: nn.Module) -> None:
         self.files, self.head = list(files), head
@@ -53,14 +47,7 @@ class CachedTeacher:
 
 
 class OnlineTeacher:
-    """A teacher that embeds the student's images in every step; rounded to fp16, as cached embeddings are.
-
-    Args:
-        teacher: Its tower is frozen.
-        head: From embeddings to logits.
-        views: Views per image.
-        image_macs: MACs of embedding one image.
-    """
+    """A teacher that embeds the student's images in every step; rounded to fp16, as cached embeddings are."""
 
     def __init__(self, teacher: LoadedTeacher, head: nn.Module, views: int, image_macs: int = 0) -> None:
         self.image_macs = image_macs

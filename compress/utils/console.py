@@ -11,8 +11,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-PLAIN_EVERY_S = 30.0
-"""Seconds between two lines of one task where there is no terminal."""
+PLAIN_EVERY_S = 30.0  # seconds between two lines of one task where there is no terminal
 
 _after: float | None = None
 

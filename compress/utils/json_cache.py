@@ -35,13 +35,7 @@ def unseal(text: str, indent: int | None = None) -> dict[str, Any]:
 
 
 def load_cache(file: Path | None, name: str, consequence: str) -> dict[str, Any]:
-    """Read a cache; it is empty if the file is missing, or damaged, which is printed.
-
-    Args:
-        file: None for no cache.
-        name: The one field beside the digest.
-        consequence: What a damaged cache leads to, for the user: "the images are hashed again".
-    """
+    """Read a cache; it is empty if the file is missing, or damaged, which is printed with its `consequence`."""
     if file is None or not file.exists():
         return {}
     try:
@@ -55,7 +49,7 @@ def load_cache(file: Path | None, name: str, consequence: str) -> dict[str, Any]
 
 
 def save_cache(file: Path | None, name: str, known: Mapping[str, object]) -> None:
-    """Write a cache that `recall` reads; if the store is read-only, nothing is cached."""
+    """Write a cache that `load_cache` reads; if the store is read-only, nothing is cached."""
     if file is None:
         return
     with suppress(OSError):

@@ -11,8 +11,7 @@ from compress.utils.errors import printable
 
 MAX_LENGTH = 60
 MAX_NAMES = 5
-MAX_OPTIONS = 300
-"""Options that a word from a recipe is compared with: a hostile recipe can have thousands of both."""
+MAX_OPTIONS = 300  # options that a word from a recipe is compared with: a hostile recipe can have thousands of both
 
 
 def one_line(text: str) -> str:
@@ -54,11 +53,7 @@ def truncate_list(names: Iterable[str]) -> str:
 def did_you_mean(word: str, options: Iterable[str], most: int = 1, limit: int | None = MAX_OPTIONS) -> str:
     """Return `; did you mean 'a' or 'b'?` if options are close to the word, else an empty string.
 
-    Args:
-        word: What was given, which may be hostile.
-        options: What would have been right.
-        most: Suggestions at most.
-        limit: Options to compare with; None for all, where the options are our own.
+    `limit` is the number of options to compare with; None for all, where the options are our own.
     """
     by_lower = {option.lower(): option for option in itertools.islice(options, limit)}
     close = difflib.get_close_matches(word[:MAX_LENGTH].lower(), by_lower, n=most, cutoff=0.6)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -44,8 +42,3 @@ def test_an_image_does_not_depend_on_its_batch():
     pixels = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
     preprocess = Preprocess(48, MEAN, STD)
     assert torch.equal(preprocess(pixels)[3:4], preprocess(pixels[3:4]))
-
-
-def test_plain_data_and_back():
-    preprocess = Preprocess(96, MEAN, STD, "bilinear")
-    assert Preprocess.from_dict(json.loads(json.dumps(preprocess.to_dict()))) == preprocess

@@ -12,15 +12,15 @@ from torch import nn
 
 from compress.deployment.export import export
 from compress.deployment.memory import peak_memory
-from compress.deployment.onnx_file import quantized_convolutions
+from compress.quantization.onnx_network import quantized_convolutions
 from compress.utils.errors import CompressError
 
 Artifacts = dict[str, dict[str, Path]]
 
 
 def test_quantized_convolutions_of_the_file(artifacts: Artifacts) -> None:
-    assert quantized_convolutions(artifacts["float"]["onnxruntime"]) == (0, 2)
-    assert quantized_convolutions(artifacts["int8"]["onnxruntime"]) == (2, 2)
+    assert quantized_convolutions(onnx.load(artifacts["float"]["onnxruntime"])) == (0, 2)
+    assert quantized_convolutions(onnx.load(artifacts["int8"]["onnxruntime"])) == (2, 2)
 
 
 def test_the_onnx_file_is_one_valid_file_with_named_ends(artifacts: Artifacts) -> None:

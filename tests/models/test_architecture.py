@@ -49,7 +49,7 @@ def test_a_record_of_an_older_version_is_read_with_defaults(tmp_path: Path) -> N
 
 def test_an_architecture_does_not_change() -> None:
     architecture = Architecture.model_validate(FLOAT)
-    assert architecture.preprocess == Preprocess.from_dict(PREPROCESS)
+    assert architecture.preprocess == Preprocess(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     pruned = architecture.with_sizes({"fc": {"out_features": 2}})
     assert architecture.sizes != pruned.sizes == {"fc": {"out_features": 2}}
     with pytest.raises(ValidationError):

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from support import Job, environment, typed
 from compress.pipeline.run_folder import new_folder
 from compress.recipe.load import load_recipe
 from compress.results import RunRecord
-from compress.stages.context import store_metrics
+from compress.stages.context import evaluate_and_store
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest
 
@@ -188,10 +190,11 @@ def test_impossible_run_folders_are_reported(job: Job, tmp_path: Path) -> None:
         new_folder(tmp_path, recipe, started)
 
 
-def test_non_finite_logits_are_not_stored(tmp_path: Path) -> None:
-    logits = np.full((2, 3), np.nan, np.float32)
+def test_non_finite_logits_are_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compress.stages.context.predict_split", lambda *_, **__: np.full((2, 3), np.nan, np.float32))
+    context: Any = SimpleNamespace(data=SimpleNamespace(test=None))
     with pytest.raises(CompressError, match="non-finite logits on the test split"):
-        store_metrics(None, tmp_path, logits, None, None)  # type: ignore[arg-type]
+        evaluate_and_store(context, "made", tmp_path, (torch.nn.Identity(), None), None, None)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 
 

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from compress.models.factory import create_model
-from compress.pruning.channels import IMPORTANCES, prune_channels
-from compress.pruning.gradients import accumulate_gradients
+from compress.pruning.channels import IMPORTANCES, accumulate_gradients, prune_channels
 from compress.recipe.channels import Channels
 from compress.utils.errors import CompressError, UsageError
 

@@ -254,3 +254,13 @@ def fresh_folder(path: Path) -> Path:
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     return path
+
+
+def finish(lines: list[str], rows: list[dict[str, Any]], totals: dict[str, Any], file: Path | None) -> None:
+    """Print the lines and totals of a campaign, write rows and totals to `file`, and exit: 1 if anything is wrong."""
+    print(*lines, sep="\n")
+    for name, value in totals.items():
+        print(f"{name.replace('_', ' ')}: {', '.join(value) if isinstance(value, list) else value}")
+    if file:
+        file.write_text(json.dumps({"summary": totals, "rows": rows}, indent=1) + "\n")
+    sys.exit(1 if totals["wrong"] else 0)

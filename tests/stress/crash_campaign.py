@@ -10,7 +10,6 @@ plants a fault that the campaign must find. Exit status 1: something was lost.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import signal
@@ -29,6 +28,7 @@ import faults
 from campaign import (
     Job,
     differences,
+    finish,
     fresh_folder,
     import_all,
     outcome,
@@ -273,14 +273,11 @@ def main() -> None:
         campaign.troubles()
     renames = faults.renames_without_fsync(folder / "renames.txt")
     campaign.rows.append({"what": "renames", "at": "end", "after_s": None, "status": 0, "wrong": renames})
-    for row in campaign.rows:
-        print(f"{row['what']:<34} {row['at']:<14} {row['status']:>4}  {'; '.join(row['wrong']) or 'ok'}")
-    totals = summary(campaign.rows)
-    for name, value in totals.items():
-        print(f"{name.replace('_', ' ')}: {', '.join(value) if isinstance(value, list) else value}")
-    if args.json:
-        args.json.write_text(json.dumps({"summary": totals, "rows": campaign.rows}, indent=1) + "\n")
-    sys.exit(1 if totals["wrong"] else 0)
+    lines = [
+        f"{row['what']:<34} {row['at']:<14} {row['status']:>4}  {'; '.join(row['wrong']) or 'ok'}"
+        for row in campaign.rows
+    ]
+    finish(lines, campaign.rows, summary(campaign.rows), args.json)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 import faults
-from campaign import WITHOUT_TORCH, Job, differences, fresh_folder, import_all, outcome, start, wait, write_job
+from campaign import WITHOUT_TORCH, Job, differences, finish, fresh_folder, import_all, outcome, start, wait, write_job
 
 WAYS = ("digit", "flip", "truncate", "delete", "empty", "swap")
 Row = dict[str, Any]
@@ -252,7 +252,7 @@ def main() -> None:
         campaign.taken(("flip", "delete"), really=False)
     campaign.taken(("flip",), really=True)
     campaign.left(("flip", "truncate", "swap"))
-    finish(campaign, args)
+    report(campaign, args)
 
 
 def run_short(campaign: Campaign, args: argparse.Namespace) -> None:
@@ -264,22 +264,17 @@ def run_short(campaign: Campaign, args: argparse.Namespace) -> None:
     campaign.store_files, campaign.run_files = lambda: store, lambda: run  # type: ignore[method-assign]
     campaign.checked()
     campaign.read()
-    finish(campaign, args)
+    report(campaign, args)
 
 
-def finish(campaign: Campaign, args: argparse.Namespace) -> None:
-    """Print and write the rows and their summary, and exit."""
-    for row in campaign.rows:
-        if row["wrong"] or not args.json:
-            print(
-                f"{row['by']:<12} {row['way']:<9} {row['status']:>4} {row['file']}  {'; '.join(row['wrong']) or 'ok'}"
-            )
-    totals = summary(campaign.rows)
-    for name, value in totals.items():
-        print(f"{name.replace('_', ' ')}: {value}")
-    if args.json:
-        args.json.write_text(json.dumps({"summary": totals, "rows": campaign.rows}, indent=1) + "\n")
-    sys.exit(1 if totals["wrong"] else 0)
+def report(campaign: Campaign, args: argparse.Namespace) -> None:
+    """Print and write the rows, with --json those with a finding only, and exit."""
+    lines = [
+        f"{row['by']:<12} {row['way']:<9} {row['status']:>4} {row['file']}  {'; '.join(row['wrong']) or 'ok'}"
+        for row in campaign.rows
+        if row["wrong"] or not args.json
+    ]
+    finish(lines, campaign.rows, summary(campaign.rows), args.json)
 
 
 if __name__ == "__main__":

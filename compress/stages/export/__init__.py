@@ -23,10 +23,8 @@ from compress.utils.system import processor
 if TYPE_CHECKING:
     from compress.stages.costs import Cost, CostModel
 
-REVISION = 4
-"""Raised when exported files of the same network, or what is recorded of them, change."""
-SECONDS = 15.0
-"""Time to export a variant; it hardly depends on the network."""
+REVISION = 4  # raised when exported files of the same network, or what is recorded of them, change
+SECONDS = 15.0  # time to export a variant; it hardly depends on the network
 
 
 class ExportStage(StageKind):

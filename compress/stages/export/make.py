@@ -30,8 +30,7 @@ from compress.utils.errors import CompressError
 
 ROWS = "artifacts.json"
 CHECKS = "auto.json"
-BATCH = 50
-"""Batch size of evaluation in a runtime."""
+BATCH = 50  # batch size of evaluation in a runtime
 MIN_INTEGER_SHARE = 0.5
 """Minimum share of MACs in integer arithmetic for a quantized network without integer convolutions."""
 NOT_RUN = "written, format checked, not run here"

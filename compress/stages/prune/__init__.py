@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from compress.stages.costs import Cost, CostModel
 
 TARGETS = ("target_macs", "target_params", "target_latency")
-LAYERS = 15
-"""Layers that can be pruned alone in a network such as ResNet18."""
+LAYERS = 15  # layers that can be pruned alone in a network such as ResNet18
 TRIALS, TRIAL_SECONDS = 8, 10.0
 """Networks timed in a latency search, and the time for each: to export, load and benchmark it."""
 

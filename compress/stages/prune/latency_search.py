@@ -22,33 +22,21 @@ from compress.utils.console import say
 
 @dataclass(frozen=True)
 class Timing:
-    """Latency of one network beside the dense one.
+    """Latency of one network beside the dense one."""
 
-    Attributes:
-        macs: MACs per image.
-        p50_ms: Median latency in milliseconds.
-        share: Latency as a share of the dense network's.
-        share_ci95: Its 95% bootstrap interval.
-    """
-
-    macs: int
-    p50_ms: float
-    share: float
-    share_ci95: tuple[float, float]
+    macs: int  # MACs per image
+    p50_ms: float  # median latency in milliseconds
+    share: float  # latency as a share of the dense network's
+    share_ci95: tuple[float, float]  # its 95% bootstrap interval
 
 
 class LatencySearch:
-    """Measures the latency of networks as a share of the dense one's, in interleaved rounds.
-
-    Attributes:
-        rows: All measurements.
-        macs: MACs of all runs, warm-up included.
-    """
+    """Measures the latency of networks as a share of the dense one's, in interleaved rounds."""
 
     def __init__(self, dense: nn.Module, resolution: int, target: LatencyTarget, threads: int) -> None:
         self.resolution, self.target, self.threads = resolution, target, threads
         self.rows: list[Timing] = []
-        self.macs = 0
+        self.macs = 0  # of all runs, warm-up included
         self._images = np.random.default_rng(0).standard_normal((target.batch, 3, resolution, resolution), np.float32)
         self._dense_macs = macs(dense, resolution)
         self._dense = self._runner(dense, self._dense_macs)

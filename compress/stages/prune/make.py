@@ -17,8 +17,7 @@ from compress.measurement.compute import macs, training_macs
 from compress.measurement.predict import labelled_batches
 from compress.models.architecture import Network
 from compress.models.checkpoints import changed_sizes, load_variant, save_variant, unpruned_network
-from compress.pruning.channels import prune_channels
-from compress.pruning.gradients import accumulate_gradients
+from compress.pruning.channels import accumulate_gradients, prune_channels
 from compress.pruning.sensitivity import SensitivityRow, coupled_layers, curves_by_layer, sensitivity
 from compress.results import LatencyTrial, LayerSensitivity, Ledger, Pruning, Record
 from compress.stages.context import BATCH, StageContext, store_network
@@ -31,8 +30,7 @@ from compress.utils.hashing import key_of
 from compress.utils.system import thread_count
 
 STATE = "state.json"
-TAYLOR_IMAGES = 1024
-"""Labelled train images for Taylor importance."""
+TAYLOR_IMAGES = 1024  # labelled train images for Taylor importance
 
 
 class Findings(Record):

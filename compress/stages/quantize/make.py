@@ -13,7 +13,7 @@ from compress.measurement.compute import bit_operations, count, macs, parameters
 from compress.measurement.predict import split_batches
 from compress.measurement.widths import widths
 from compress.models.architecture import Network
-from compress.models.layers import layers_named
+from compress.models.factory import layers_named
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Quantized
 from compress.quantization.mixed_precision import search_mixed_precision
@@ -29,7 +29,7 @@ from compress.utils.console import say
 
 
 def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -> None:
-    """Quantize a network, post-training or quantization-aware."""
+    """Quantize a network, post-training or quantization-aware, store it and evaluate it."""
     stage = planned.stage
     assert isinstance(stage, QuantizeStage) and planned.parent
     network = context.parent_network(planned.parent)
@@ -39,27 +39,36 @@ def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -
         record = Quantization(method=stage.method, observer=None, keep=config.keep, aware=True)
     else:
         quantized, config, ledger, record = _calibrate(Calibration.of(context, stage, network), ledger)
-    _store(context, planned, folder, network, quantized, config, ledger, record)
+    model, preprocess = network.model, network.preprocess
+    size = save_quantized(folder, network, quantized.network, config, record.method)
+    counted = count(model, preprocess.resolution)
+    inference = Inference(
+        macs=counted.macs,
+        bit_operations=bit_operations(counted.layers, quantized.layers),
+        uncounted_operators=tuple(sorted(counted.uncounted)),
+        params=parameters(model),
+        bytes=size,
+        weight_bits=min(weight for weight, _ in quantized.layers.values()),
+        activation_bits=min(activation for _, activation in quantized.layers.values()),
+        widths=tuple(LayerWidths.model_validate(row) for row in widths(model, counted.layers, quantized.layers)),
+        quantized_convs=quantized.convolutions[0],
+        total_convs=quantized.convolutions[1],
+    )
+    classifier = quantized.network, preprocess
+    evaluate_and_store(context, planned.id, folder, classifier, inference, ledger, quantization=record)
 
 
 @dataclass
 class Calibration:
-    """Post-training quantization of a network, and its compute so far.
-
-    Attributes:
-        config: Settings, including the layers that the recipe keeps in float.
-        images: The calibration set in batches, uint8 `[b, 3, h, w]`.
-        calibrations: Number of calibration passes.
-        validations: Number of evaluations on validation.
-    """
+    """Post-training quantization of a network, and its compute so far."""
 
     context: StageContext
     stage: QuantizeStage
     network: Network
-    config: QuantizationConfig
-    images: list[np.ndarray]
-    calibrations: int = 0
-    validations: int = 0
+    config: QuantizationConfig  # settings, including the layers that the recipe keeps in float
+    images: list[np.ndarray]  # the calibration set in batches, uint8 `[b, 3, h, w]`
+    calibrations: int = 0  # number of calibration passes
+    validations: int = 0  # number of evaluations on validation
 
     @classmethod
     def of(cls, context: StageContext, stage: QuantizeStage, network: Network) -> Calibration:
@@ -135,36 +144,6 @@ def _within_loss(job: Calibration, allowed: float, record: Quantization) -> tupl
         "trials": [asdict(trial) for trial in result.trials],
     }
     return result.quantized, Quantization.model_validate(details)
-
-
-def _store(
-    context: StageContext,
-    planned: PlannedStage,
-    folder: Path,
-    network: Network,
-    quantized: Quantized,
-    config: QuantizationConfig,
-    ledger: Ledger,
-    record: Quantization,
-) -> None:
-    """Store a quantized network and evaluate it."""
-    model, preprocess = network.model, network.preprocess
-    size = save_quantized(folder, network, quantized.network, config, record.method)
-    counted = count(model, preprocess.resolution)
-    inference = Inference(
-        macs=counted.macs,
-        bit_operations=bit_operations(counted.layers, quantized.layers),
-        uncounted_operators=tuple(sorted(counted.uncounted)),
-        params=parameters(model),
-        bytes=size,
-        weight_bits=min(weight for weight, _ in quantized.layers.values()),
-        activation_bits=min(activation for _, activation in quantized.layers.values()),
-        widths=tuple(LayerWidths.model_validate(row) for row in widths(model, counted.layers, quantized.layers)),
-        quantized_convs=quantized.convolutions[0],
-        total_convs=quantized.convolutions[1],
-    )
-    classifier = quantized.network, preprocess
-    evaluate_and_store(context, planned.id, folder, classifier, inference, ledger, quantization=record)
 
 
 def _calibration_images(context: StageContext, stage: QuantizeStage) -> list[np.ndarray]:

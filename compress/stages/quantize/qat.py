@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from compress.models.architecture import Network
-from compress.models.layers import layers_named
+from compress.models.factory import layers_named
 from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.checks import refuse_calibration
 from compress.quantization.config import QuantizationConfig
@@ -27,11 +27,7 @@ from compress.stages.quantize import QuantizeStage
 def train_aware(
     context: StageContext, planned: PlannedStage, folder: Path, network: Network, ledger: Ledger
 ) -> tuple[Quantized, QuantizationConfig, Ledger]:
-    """Train a float network with fake quantization.
-
-    Returns:
-        The INT8 network, its quantization settings, and the ledger charged with the training.
-    """
+    """Train a float network with fake quantization; returns it in INT8, its settings, and the charged ledger."""
     stage = planned.stage
     assert isinstance(stage, QuantizeStage) and stage.training
     keep = tuple(layers_named(network.model, stage.keep))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
-from compress.models.checkpoints import save_variant
+from compress.models.checkpoints import WEIGHTS, save_variant
 from compress.pruning.sparsity import Sparsify, add_masks, mask_smallest, mask_two_of_four, remove_masks
 from compress.results import Ledger, Sparsity
 from compress.stages.context import StageContext, store_network
@@ -13,8 +13,6 @@ from compress.stages.fitting import fit_stage
 from compress.stages.planned import PlannedStage
 from compress.stages.sparsify import SparsifyStage
 from compress.utils.console import say
-
-WEIGHTS = "model.safetensors"
 
 
 def make_sparse(context: StageContext, planned: PlannedStage, folder: Path) -> None:

@@ -16,8 +16,7 @@ from compress.stages.teacher_inputs import TEACHER_PACKAGES
 if TYPE_CHECKING:
     from compress.stages.costs import Cost, CostModel
 
-WITH_WEIGHTS = ("local-dir:", "hf-hub:")
-"""open_clip prefixes of models that come with weights."""
+WITH_WEIGHTS = ("local-dir:", "hf-hub:")  # open_clip prefixes of models that come with weights
 
 
 class TeacherStage(StageKind):

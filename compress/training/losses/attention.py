@@ -25,11 +25,7 @@ def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
 
     An image's attention map is the mean of its squared activations over the channels, flattened and scaled to length
     1. The mean is over images and places, as in the authors' code (the paper has a norm). Maps without activation
-    stay 0.
-
-    Args:
-        student: Feature maps `[batch, channels, height, width]`.
-        teacher: The same; channels, height and width may differ. Larger maps are average-pooled to the smaller.
+    stay 0. Maps are `[batch, channels, height, width]`, of any sizes: the larger are average-pooled to the smaller.
     """
     import torch.nn.functional as F
 

@@ -23,13 +23,7 @@ class CrossEntropy(Loss):
 
 @full_precision
 def labelled_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy over the labelled images of a batch; 0 if there are none.
-
-    Args:
-        logits: `[batch, classes]`.
-        labels: int64 `[batch]`, -1 for images without a label.
-        smoothing: Share of a label that is spread over all classes.
-    """
+    """Cross-entropy of logits `[batch, classes]` over the images whose label, int64 `[batch]`, is not -1; else 0."""
     import torch.nn.functional as F
 
     labelled = labels >= 0

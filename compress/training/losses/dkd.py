@@ -35,15 +35,8 @@ def dkd(
     """Decoupled knowledge distillation: T^2 (alpha TCKD + beta NCKD), arXiv 2203.08679.
 
     TCKD is the divergence of (target, all other classes together), NCKD that of the other classes among themselves.
-    `kd` is alpha = 1 with beta = 1 - the teacher's probability of the target, image by image.
-
-    Args:
-        student: Logits `[batch, classes]` of two classes or more.
-        teacher: Logits `[batch, classes]`.
-        target: int64 `[batch]`, each a class index (no -1).
-        temperature: Divides all logits.
-        alpha: Weight of TCKD.
-        beta: Weight of NCKD.
+    `kd` is alpha = 1 with beta = 1 - the teacher's probability of the target, image by image. Logits are `[batch,
+    classes]` of two classes or more, `target` is int64 `[batch]`, each a class index (no -1).
     """
     import torch
     import torch.nn.functional as F

@@ -25,11 +25,8 @@ class Hint(Maps):
 def hint(student: Tensor, teacher: Tensor) -> Tensor:
     """FitNets' hint: squared difference, arXiv 1412.6550, the mean over images, channels and places.
 
-    The paper has half the sum.
-
-    Args:
-        student: Feature maps `[batch, channels, height, width]`.
-        teacher: The same, with as many channels. Larger maps are average-pooled to the smaller.
+    The paper has half the sum. Maps are `[batch, channels, height, width]` with as many channels; the larger are
+    average-pooled to the smaller.
     """
     import torch.nn.functional as F
 

@@ -1,4 +1,4 @@
-"""Placement of marks and labels on a chart."""
+"""Placement of marks on a chart, and its cost axis."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
-import numpy as np
-import pytest
 from matplotlib.transforms import Bbox
 
-from compress.report.label_layout import STEP, place_labels, side_by_side
-from compress.report.scatter import BIT_OPERATIONS, MACS, distinguishing_cost
+from compress.report.scatter import BIT_OPERATIONS, MACS, STEP, distinguishing_cost, side_by_side
 
 box = Bbox.from_extents
 FRAME = box(0, 0, 300, 200)
@@ -44,27 +41,6 @@ def test_marks_that_do_not_overlap_stay() -> None:
 
 def test_marks_without_room_stay() -> None:
     assert extents(side_by_side(column(3, width=290), FRAME)) == extents(column(3, width=290))
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_labels_overlap_nothing(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    marks = [box(x, y, x + 11, y + rng.uniform(11, 40)) for x, y in rng.uniform((0, 0), (280, 150), (12, 2))]
-    line = box(100, 100, 102, 102)
-    places = place_labels(marks, [(rng.uniform(10, 90), 15.0) for _ in marks], FRAME, [line])
-    found = [place for place in places if place]
-    assert len(found) >= 4
-    assert not any(a.count_overlaps([b]) for a, b in combinations(found, 2))
-    assert not any(place.count_overlaps([*marks, line]) for place in found)
-    assert all(within(place, FRAME) for place in found)
-
-
-def test_single_label_is_right_of_its_mark_or_left_at_the_edge() -> None:
-    (right,) = place_labels([box(10, 90, 20, 110)], [(50, 15)], FRAME)
-    (left,) = place_labels([box(280, 90, 290, 110)], [(50, 15)], FRAME)
-    assert right and left
-    assert extents([right, left]) == [[22, 92.5, 72, 107.5], [228, 92.5, 278, 107.5]]
-    assert place_labels([box(10, 90, 20, 110)], [(500, 15)], FRAME) == [None]
 
 
 @dataclass(frozen=True)
