@@ -15,6 +15,7 @@ from compress.report.ledgers import ledgers
 from compress.report.lineage import LineageNode, lineage
 from compress.report.plots import accuracy_cost_svg
 from compress.report.pruning import pruning_tables
+from compress.report.published import published_tables
 from compress.report.quantization import quantization_tables
 from compress.report.reproduce import provenance
 from compress.report.savings import SavingsSection, savings_section
@@ -64,6 +65,7 @@ def build_report(record: RunRecord) -> Report:
         latency=latency_table(record),
         savings=tuple(savings_section(each, partial(accuracy_cost_svg, record, each)) for each in record.efficiency),
         details=(
+            *published_tables(record),
             *deployment_tables(record.deployments),
             *pruning_tables(record),
             *quantization_tables(record),
