@@ -19,8 +19,9 @@ from compress.gap.points import read_year
 from compress.measurement.accuracy import bits
 from compress.pipeline.predictions import Predictions, class_changes, digest_of, disagreements
 from compress.recipe.stage import TEACHER
+from compress.recipe.stage import Published as PublishedSection
 from compress.recipe.worth import Deployment as RecipeDeployment
-from compress.results.accuracy import Control, Published
+from compress.results.accuracy import Control, Published, PublishedInference
 from compress.results.artifacts import Artifact
 from compress.results.deployment import Deployment, DeviceProfile
 from compress.results.inference import EnergyRow, MeasuredInference
@@ -162,7 +163,10 @@ def _variant(
         stage_key=unit.key,
         accuracy=metrics.accuracy.model_copy(update={"right": bits(predictions.correct[unit.id])}),
         validation=metrics.validation,
-        published=Published(top1=published.top1, source=published.source) if published else None,
+        published=Published(top1=published.top1, source=published.source)
+        if published and published.top1 is not None
+        else None,
+        published_inference=_published_inference(published),
         inference=_inference(plan, unit.id, metrics, measured, energy),
         training=_training(metrics.training, _pretraining(plan, unit)),
         artifacts=_artifacts(plan, store, unit.id),
@@ -172,6 +176,12 @@ def _variant(
         quantization=metrics.quantization,
         control=_control(unit, predictions),
     )
+
+
+def _published_inference(published: PublishedSection | None) -> tuple[PublishedInference, ...] | None:
+    if published is None or not published.inference:
+        return None
+    return tuple(PublishedInference(source=published.source, **dict(row)) for row in published.inference)
 
 
 def _inference(

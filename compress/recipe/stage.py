@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Union, get_args
 
-from pydantic import Field, GetCoreSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 from compress.recipe.base import Identifier, Section
@@ -26,18 +26,36 @@ SPARSE = "sparse network"  # a network with zero weights, which further training
 QUANTIZED = "quantized network"
 
 
-class Published(Section):
-    """Published accuracy of this stage, shown beside the measured one."""
+class PublishedInference(Section):
+    """Speed and memory as published for a model, shown in a table of their own and never among measurements."""
 
-    top1: Annotated[float, Field(ge=0, le=1)] = Field(description="top-1 accuracy, as a fraction")
-    source: str = Field(description="where it was published")
+    model: str = Field(description="model that was measured")
+    device: str = Field(description="device that it ran on")
+    setting: str = Field(description="runtime, precision, batch and resolution; only equal settings are compared")
+    images_per_s: float = Field(gt=0, description="throughput, in images per second")
+    latency_ms: float | None = Field(None, gt=0, description="latency of a batch, in ms")
+    memory_mb: float | None = Field(None, gt=0, description="memory, in MB (10^6 bytes)")
+
+
+class Published(Section):
+    """Published figures of this stage, shown beside the measured ones."""
+
+    top1: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="top-1 accuracy, as a fraction")
+    inference: list[PublishedInference] = Field([], description="speed and memory on the devices of others")
+    source: str = Field(description="where they were published")
+
+    @model_validator(mode="after")
+    def _states_a_figure(self) -> Published:
+        if self.top1 is None and not self.inference:
+            raise ValueError("states no figure; set `top1` or `inference`")
+        return self
 
 
 class StageSection(Section):
     """Keys common to all stages."""
 
     id: Identifier = Field(description="unique id of the stage and its variant")
-    published: Published | None = Field(None, description="published accuracy to compare with")
+    published: Published | None = Field(None, description="published figures to compare with")
 
     if TYPE_CHECKING:
         kind: str

@@ -52,8 +52,11 @@ def _deployment_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
     place = _place(root, "worth", "deployments")
     for index, profile in enumerate(recipe.worth.deployments):
         where = f"worth.deployments.{index}"
-        if profile.runtime is None:
-            yield Problem(place, f"{where}.runtime: is missing; set the runtime used on {profile.name}")
+        if profile.runtime is None and not profile.toolchain:
+            remedy = f"set the runtime used on {profile.name}, or `toolchain` if none here serves it"
+            yield Problem(place, f"{where}.runtime: is missing; {remedy}")
+        elif profile.runtime is None and (profile.processor or profile.budgets.size_mb):
+            yield Problem(place, f"{where}.runtime: is missing; set it, or remove `processor` and `size_mb`")
         if not any(profile.budgets.model_dump().values()):
             budgets = join_words([f"`{name}`" for name in Budgets.model_fields])
             yield Problem(place, f"{where}.budgets: {profile.name} has no budget; set {budgets}")

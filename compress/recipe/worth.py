@@ -47,6 +47,9 @@ class Deployment(Section):
         description="part of its processor name in `compress-model doctor`; if it matches, measurements here apply",
     )
     runtime: Runtime | None = Field(None, description="runtime on the device")
+    toolchain: str | None = Field(
+        None, min_length=1, description="how a model gets onto a device that no runtime here serves, as free text"
+    )
     batch: int = Field(1, ge=1, le=1024, description="batch size on the device")
     threads: int | None = Field(None, ge=1, description="threads of the runtime; default: as benchmarked")
     budgets: Budgets = Budgets()

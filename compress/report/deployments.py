@@ -22,7 +22,7 @@ DEVICES: tuple[Column[DeploymentFit], ...] = (
     Column("best variant", lambda d: _best(d), False),
     Column("not ruled out", lambda d: f.names(d.open) or "none", False),
     Column("hardware", lambda d: f.plain(d.profile.hardware or "not stated"), False),
-    Column("runtime", lambda d: f.text(d.profile.runtime), False),
+    Column("runtime", lambda d: f.text(d.profile.runtime or d.profile.toolchain), False),
     Column("batch", lambda d: str(d.profile.batch)),
     Column("maximum power", lambda d: _stated(d.profile.watts, "W")),
     Column("price per hour", lambda d: _stated(d.profile.price_per_hour, d.profile.currency)),

@@ -11,6 +11,7 @@ _LOG2 = "log2 of the reference's cost over the variant's; +1 is half the cost"
 _TOOLTIPS: tuple[tuple[str, str], ...] = (
     (r"top-1 \(95%.*\)", f"{_TOP1}; Wilson's 95% score interval"),
     (r"top-1|its top-1", f"{_TOP1}, without interval"),
+    (r"published/.*", "As published at the source in the last column; not measured here"),
     (r"published top-1", "Top-1 accuracy that the recipe quotes from others; not measured here"),
     (r"MACs", "Multiply-accumulates, counted from the shapes of the layers; per image unless another basis is given"),
     (r"worth/(doublings, MACs|bit operations|latency|energy)", f"Doublings: {_LOG2}"),

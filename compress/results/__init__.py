@@ -1,6 +1,6 @@
 """Records of a run: the one definition of `results.json`, and of the files in the store that it is made from."""
 
-from compress.results.accuracy import Accuracy, Control, Published
+from compress.results.accuracy import Accuracy, Control, Published, PublishedInference
 from compress.results.artifacts import Artifact, RuntimeCandidate, RuntimeChoice
 from compress.results.base import Record
 from compress.results.deployment import (
@@ -126,6 +126,7 @@ __all__ = [
     "PretrainingRatio",
     "Pruning",
     "Published",
+    "PublishedInference",
     "Quantization",
     "QuantizationTrial",
     "QueryMacs",

@@ -1,4 +1,4 @@
-"""Accuracy of a variant, its own and as published."""
+"""Accuracy of a variant, its own and as published, and published speed and memory."""
 
 from __future__ import annotations
 
@@ -24,6 +24,18 @@ class Published(Record):
     """Accuracy that others published for the same model."""
 
     top1: Fraction = Field(description="Published top-1")
+    source: str = Field(description="Where it was published")
+
+
+class PublishedInference(Record):
+    """Speed and memory that others published for the same kind of model; nothing of it was measured here."""
+
+    model: str = Field(description="Model that was measured, as published")
+    device: str = Field(description="Device that it ran on")
+    setting: str = Field(description="Runtime, precision, batch and resolution")
+    images_per_s: float = Field(description="Published throughput, images per second")
+    latency_ms: float | None = Field(description="Published latency of a batch, milliseconds")
+    memory_mb: float | None = Field(description="Published memory, 10^6 bytes")
     source: str = Field(description="Where it was published")
 
 

@@ -31,6 +31,7 @@ class DeviceProfile(Record):
         None, description="Part of the processor's name; a machine whose processor matches counts as the device"
     )
     runtime: str | None = Field(None, description="Runtime on the device")
+    toolchain: str | None = Field(None, description="How a model gets onto a device that no runtime here serves")
     batch: Count = Field(1, description="Batch size, images")
     threads: Count | None = Field(None, description="Threads of the runtime; null for as many as were measured")
     budgets: Budgets = Field(Budgets(), description="Requirements of the device")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from compress.results.accuracy import Accuracy, Control, Published
+from compress.results.accuracy import Accuracy, Control, Published, PublishedInference
 from compress.results.artifacts import Artifact, RuntimeChoice
-from compress.results.base import Record
+from compress.results.base import Record, absent
 from compress.results.inference import MeasuredInference
 from compress.results.methods import Pruning, Quantization, Sparsity
 from compress.results.training import Training
@@ -22,6 +22,7 @@ class Variant(Record):
     accuracy: Accuracy = Field(description="Top-1 on the test split")
     validation: Accuracy | None = Field(None, description="Top-1 on the validation split, on which choices are made")
     published: Published | None = Field(None, description="Accuracy that others published for it")
+    published_inference: tuple[PublishedInference, ...] | None = absent("Speed and memory that others published for it")
     inference: MeasuredInference = Field(description="Cost of inference")
     training: Training = Field(description="Cost of making it, its ancestors included")
     artifacts: tuple[Artifact, ...] = Field((), description="Deployable files")

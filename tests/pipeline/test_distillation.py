@@ -84,9 +84,11 @@ def test_report_marks_checkpoint_selection_on_test(done: Callable[..., Any]) -> 
 
 
 def test_published_accuracy_is_reported_beside_the_measured_one(done: Callable[..., Any]) -> None:
-    variant, output, job = done("stages.distilled.published={top1: 0.9688, source: somewhere}")
+    row = {"model": "ResNet18", "device": "a board", "setting": "FP16", "images_per_s": 1420.2, "memory_mb": 315.0}
+    variant, output, job = done(f"stages.distilled.published={{top1: 0.9688, source: somewhere, inference: [{row}]}}")
     assert "distilled: taken from the store" in output
     assert variant["published"] == {"top1": 0.9688, "source": "somewhere"}
+    assert variant["published_inference"] == [row | {"latency_ms": None, "source": "somewhere"}]
     report = sorted((job.runs / "tiny").glob("*/report.md"), key=lambda p: p.stat().st_mtime_ns)[-1].read_text()
     assert "published top-1" in report and "96.9%" in report
 

@@ -64,13 +64,24 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
             ),
             (
                 "[{name: a, budgets: {size_mb: 5}}]",
-                ("worth.deployments.0.runtime: is missing; set the runtime used on a",),
+                ("worth.deployments.0.runtime: is missing; set the runtime used on a, or `toolchain`",),
+            ),
+            (
+                "[{name: a, toolchain: by hand, budgets: {size_mb: 5}}]",
+                ("worth.deployments.0.runtime: is missing; set it, or remove `processor` and `size_mb`",),
             ),
             ("[{name: a, runtime: nccn}]", ("worth.deployments.0.runtime: must be 'onnx", "did you mean 'ncnn'?")),
             ("[{name: a, budgets: {size: 5}}]", ("budgets.size: unknown key", "did you mean 'size_mb'?")),
             ("[{name: a, budgets: {size_mb: 0}}]", ("worth.deployments.0.budgets.size_mb: must be greater than 0",)),
             ("[{name: a, processor: ''}]", ("worth.deployments.0.processor: must be a string of length 1 or more",)),
         ]
+    ),
+    # what others published
+    (
+        "    kind: quantize",
+        "    kind: quantize\n    published: {source: x}",
+        26,
+        ("stages.int8.published: states no figure; set `top1` or `inference`",),
     ),
     # files that run on other machines
     (

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from recipe.recipe_texts import GOOD
 
+from compress.cli.catalog import names
 from compress.recipe import compose as compose_module
 from compress.recipe import load_recipe, ordered_stages, parse_recipe, teacher_of
 from compress.recipe.models import Student
@@ -243,11 +244,24 @@ NUMBERS = {
 @pytest.mark.parametrize("name", [name for name in resources.config_names("deployments") if name != "on-device"])
 def test_figures_of_a_shipped_device_have_a_source(name: str) -> None:
     (device,) = parse_recipe(SHORT, [f"worth.deployments=[{name}]"]).worth.deployments
-    assert device.name == name and device.hardware and device.runtime
+    assert device.name == name and device.hardware and (device.runtime or device.toolchain)
     source = device.source
     assert "Hardware" in source and "an example" in source, "budgets are the user's"
     for key, word in NUMBERS.items():
         assert getattr(device, key) is None or word in source, (key, word)
+
+
+def test_a_shipped_device_that_nothing_was_measured_on_says_so() -> None:
+    descriptions = names("deployments")
+    for name in resources.config_names("deployments"):
+        device = parse_recipe(SHORT, [f"worth.deployment={name}"]).worth.deployment
+        assert device and descriptions[name].startswith("Unmeasured") == bool(device.hardware and not device.processor)
+
+
+def test_a_shipped_deployment_has_the_share_of_inference_that_aws_states() -> None:
+    device = parse_recipe(SHORT, ["worth.deployment=cloud-cpu"]).worth.deployment
+    assert device and device.inference_share == 0.9
+    assert "Share of inference: AWS" in device.source and "2109.05472" in device.source
 
 
 def test_device_is_named_changed_or_defined_in_full() -> None:

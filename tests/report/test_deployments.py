@@ -8,6 +8,7 @@ from compress.efficiency.deployment_fit import deployment_fits
 from compress.report import render_html, render_markdown
 from compress.report.deployments import deployment_tables
 from compress.results import DeviceProfile, RunRecord
+from compress.results.deployment import Budgets
 
 Results = dict[str, Any]
 CPU = "AMD EPYC 9V74 80-Core Processor"
@@ -45,6 +46,14 @@ def test_tables_state_the_best_variant_and_every_budget(results: Results) -> Non
     assert by_name["phone", "distilled"][1:] == ("not met: 44.8 MB of 20 MB", "no")
     assert by_name["phone", "scratch"][2] == "no" and by_name["phone", "teacher"][1].startswith("not measured here: no")
     assert budgets.note.endswith("this machine's processor: here.")
+
+
+def test_a_device_without_a_runtime_here_names_its_toolchain(results: Results) -> None:
+    record = RunRecord.model_validate(results)
+    device = DeviceProfile(name="npu", toolchain="its compiler", budgets=Budgets(latency_ms=5))
+    devices, budgets = deployment_tables(deployment_fits(record.variants, record.efficiency, [device], CPU))
+    assert dict(zip(devices.headings, devices.rows[0], strict=True))["runtime"] == "its compiler"
+    assert {row[2:] for row in budgets.rows if row[1] == "int8"} == {("not measured here: another device", "unknown")}
 
 
 def test_both_pages_show_devices_and_escape_names(results: Results) -> None:
