@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,7 +10,8 @@ import torch
 from compress.benchmark.runtime_selection import select_runtimes
 from compress.benchmark.targets import BenchTargets, runnable_artifacts
 from compress.deployment.memory import peak_memory
-from compress.measurement.latency import measure_interleaved, summary
+from compress.deployment.timing import ByBatch, Schedule, collect, time_together
+from compress.measurement.latency import summary
 from compress.results import LatencyMeasurements, LatencyRow, PeakMemoryBasis
 from compress.stages.context import StageContext
 from compress.utils.console import say, task
@@ -20,11 +20,11 @@ LATENCY = "latency.json"
 
 
 def benchmark_latency(context: StageContext, folder: Path) -> None:
-    """Time all variants in interleaved rounds, runtime by runtime and batch by batch, and write `latency.json`."""
-    targets = BenchTargets.load(context)
+    """Time all variants side by side, runtime by runtime, in several processes, and write `latency.json`."""
+    targets = BenchTargets.find(context)
     latency = _latency(context, targets)
     memory, basis = _memory(context, max(context.recipe.measure.batches))
-    choices = select_runtimes(context, targets)
+    choices = select_runtimes(context, latency)
     for name, by_batch in choices.items():
         for choice in by_batch:
             say(f"  {name}, batch {choice.batch}: {choice.runtime or 'no artifact within the accuracy loss'}")
@@ -41,17 +41,31 @@ def benchmark_latency(context: StageContext, folder: Path) -> None:
 def _latency(context: StageContext, targets: BenchTargets) -> dict[str, tuple[LatencyRow, ...]]:
     measure, reference = context.recipe.measure, context.recipe.worth.references[0]
     rows: dict[str, tuple[LatencyRow, ...]] = dict.fromkeys(targets.preprocess, ())
-    with task("latency", len(targets.runners) * len(measure.batches)) as advance:
-        for runtime, by_variant in targets.runners.items():
-            for batch in measure.batches:
-                candidates = {name: partial(run, targets.images(name, batch)) for name, run in by_variant.items()}
-                times = measure_interleaved(candidates, measure.rounds)
-                for name, taken in times.items():
-                    setting = asdict(targets.setting(name, runtime, batch))
-                    row = LatencyRow.model_validate({**setting, **summary(taken, times.get(reference))})
-                    rows[name] = (*rows[name], row)
-                advance()
+    for runtime, by_batch in _timings(context, targets).items():
+        for batch, by_variant in by_batch.items():
+            for name, processes in by_variant.items():
+                setting = asdict(targets.setting(name, runtime, batch))
+                row = LatencyRow.model_validate({**setting, **summary(processes, by_variant.get(reference))})
+                rows[name] = (*rows[name], row)
+                if row.split:
+                    medians = ", ".join(f"{value:.3g}" for value in row.process_p50_ms)
+                    say(f"  {name} in {runtime}, batch {batch}: several modes: {medians} ms in fresh processes")
+    if measure.processes == 1:
+        say("  one process: intervals do not include how processes differ; set measure.processes to 3 or more")
     return rows
+
+
+def _timings(context: StageContext, targets: BenchTargets) -> dict[str, ByBatch]:
+    """Time each runtime's variants in every process; runtimes take turns, so that all see the same phases."""
+    measure = context.recipe.measure
+    schedule = Schedule(measure.batches, measure.rounds, measure.processes, targets.threads)
+    found: dict[str, list[ByBatch]] = {runtime: [] for runtime, variants in targets.candidates.items() if variants}
+    with task("latency", len(found) * measure.processes) as advance:
+        for process in range(measure.processes):
+            for runtime, timings in found.items():
+                timings.append(time_together(targets.candidates[runtime], targets.images, schedule, process))
+                advance()
+    return {runtime: collect(timings) for runtime, timings in found.items()}
 
 
 def _memory(context: StageContext, batch: int) -> tuple[dict[str, int | None], dict[str, PeakMemoryBasis]]:

@@ -24,7 +24,7 @@ data: {source: image-folder, path: images, resolution: 32}
 stages:
   - {id: first, kind: train, student: test_resnet, epochs: 2, batch: 16, lr: 0.05}
   - {id: files, kind: export, from: [first], runtimes: [onnxruntime]}
-measure: {batches: [1], rounds: 5, energy: off}
+measure: {batches: [1], rounds: 5, processes: 1, energy: off}
 worth: {references: [first]}
 """
 MODELS = "Model,Publication date,Training compute (FLOP)\n" + "".join(
