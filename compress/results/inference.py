@@ -34,6 +34,9 @@ class LatencyRow(Record):
         None, description="Lag-1 autocorrelation of the rounds of a process, the mean over processes"
     )
     split: bool = Field(False, description="Whether processes differ by more than their rounds explain: several modes")
+    other_cores: tuple[float, ...] | None = Field(
+        None, description="Cores that other work used on average, while each process ran; null where unknown"
+    )
     ratio_to_reference: float | None = Field(
         description="p50_ms of the recipe's first reference in the same runtime and batch, divided by p50_ms"
     )
