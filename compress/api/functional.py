@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import bit_operations, count, macs, parameters, training_macs
-from compress.measurement.latency import TAIL_TIMINGS, measure_interleaved, summary
+from compress.measurement.latency import TAIL_ROUNDS, TAIL_TIMINGS, measure_interleaved, summary
 from compress.models.teachers import LoadedTeacher
 from compress.pruning.channels import prune_channels
 from compress.quantization.config import QuantizationConfig
@@ -49,7 +49,7 @@ class LatencyMeasurement:
     """Latency of one network at one batch size, in eager PyTorch in this process.
 
     Attributes:
-        p99_ms: Of single timings; None with fewer than 300, above 20 ms.
+        p99_ms: Of single timings; None with fewer than 300: below 30 rounds, or above 20 ms.
         ratio_to_reference: How many times faster than the first network, with its 95% interval in `ratio_ci95`.
     """
 
@@ -191,7 +191,7 @@ def measure(
     for batch in batches:
         images = torch.zeros(batch, 3, resolution, resolution)
         runs = {name: partial(_forward, model, images) for name, model in models.items()}
-        times = measure_interleaved(runs, rounds, timings=TAIL_TIMINGS)
+        times = measure_interleaved(runs, rounds, timings=TAIL_TIMINGS if rounds >= TAIL_ROUNDS else 0)
         for name, own in times.items():
             figures = summary([own], [next(iter(times.values()))])
             latency[name].append(

@@ -23,7 +23,7 @@ import numpy as np
 
 from compress.deployment.memory import child_environment
 from compress.deployment.runtime import Array, Runner
-from compress.measurement.latency import TAIL_TIMINGS, measure_interleaved
+from compress.measurement.latency import TAIL_ROUNDS, TAIL_TIMINGS, measure_interleaved
 from compress.registry import load_entry
 from compress.utils.errors import CompressError, first_line
 
@@ -68,6 +68,11 @@ class Schedule:
     @property
     def rounds_each(self) -> int:
         return max(MIN_ROUNDS, -(-self.rounds // self.processes))
+
+    @property
+    def timings_each(self) -> int:
+        """Single runs of each process for a 99th percentile; a quick benchmark of few rounds does without."""
+        return -(-TAIL_TIMINGS // self.processes) if self.rounds >= TAIL_ROUNDS else 0
 
 
 def file_candidate(name: str, runtime: str, path: Path) -> Candidate:
@@ -178,8 +183,9 @@ def _time(
     found: ByBatch = {}
     for batch in schedule.batches:
         runs = {key: partial(run, images(key, batch)) for key, run in runners.items()}
-        least = -(-TAIL_TIMINGS // schedule.processes)
-        times = measure_interleaved(runs, schedule.rounds_each, timings=least, seed=process, before=note)
+        times = measure_interleaved(
+            runs, schedule.rounds_each, timings=schedule.timings_each, seed=process, before=note
+        )
         found[batch] = {key: [rounds] for key, rounds in times.items()}
     return found
 

@@ -15,7 +15,7 @@ from compress.deployment.runtime import Runner
 from compress.deployment.timing import Candidate, Schedule, collect, time_together
 from compress.utils.errors import CompressError
 
-TWO = Schedule((1, 4), rounds=6, processes=2, threads=1)
+TWO = Schedule((1, 4), rounds=30, processes=2, threads=1)
 
 
 def load(arguments: Mapping[str, Any], threads: int) -> Runner:
@@ -52,8 +52,17 @@ def test_candidates_are_timed_side_by_side_in_a_fresh_process() -> None:
     assert list(joined) == [1, 4] and list(joined[4]) == ["a", "b"]
     for by_key in joined.values():
         for processes in by_key.values():
-            assert [len(rounds) for rounds in processes] == [3, 3]
-            assert all(len(runs) >= 50 and min(runs) > 0 for rounds in processes for runs in rounds)
+            assert [len(rounds) for rounds in processes] == [15, 15]
+            assert all(len(runs) >= 10 and min(runs) > 0 for rounds in processes for runs in rounds)
+
+
+def test_rounds_are_shared_out_among_processes() -> None:
+    shares = {
+        (rounds, processes): (schedule.rounds_each, schedule.timings_each)
+        for rounds, processes in ((30, 3), (30, 1), (40, 3), (5, 3), (5, 1))
+        for schedule in [Schedule((1,), rounds, processes, threads=1)]
+    }
+    assert shares == {(30, 3): (10, 100), (30, 1): (30, 300), (40, 3): (14, 100), (5, 3): (3, 0), (5, 1): (5, 0)}
 
 
 def test_one_process_is_this_one() -> None:
