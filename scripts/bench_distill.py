@@ -93,7 +93,7 @@ def main() -> None:
         ways = make_ways(args, split, teacher, student, work)
         times = in_turns({way: ways[way] for way in args.ways}, args.rounds)
     for way, taken in times.items():
-        record = summary(taken, times["plain"])
+        record = summary([taken], [times["plain"]])
         rate, (low, high) = args.images / record["p50_ms"] * 1000, record["ratio_ci95"]
         print(
             f"{way:7} {rate:7.0f} images/s, {record['ratio_to_reference']:.2f}x the plain loop ({low:.2f}-{high:.2f})"
@@ -101,7 +101,7 @@ def main() -> None:
     for one, other in (("stored", "train"), ("stored", "live"), ("stored", "files")):
         if one not in times or other not in times:
             continue
-        record = summary(times[one], times[other])
+        record = summary([times[one]], [times[other]])
         low, high = record["ratio_ci95"]
         print(f"{one} / {other}: {record['ratio_to_reference']:.2f} ({low:.2f}-{high:.2f})")
     with without_dead_taps(student, 32):
@@ -110,16 +110,16 @@ def main() -> None:
     print(f"MACs: a student's step {step / 1e6:.0f} M an image, the teacher {embedding / 1e6:.0f} M")
 
 
-def in_turns(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Return the milliseconds of an epoch of each way, one per round; a first round is not counted."""
-    times: dict[str, list[float]] = {way: [] for way in ways}
+def in_turns(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[list[float]]]:
+    """Return the milliseconds of an epoch of each way, `[rounds][1]`; a first round is not counted."""
+    times: dict[str, list[list[float]]] = {way: [] for way in ways}
     for number in range(rounds + 1):
         for way in random.Random(number).sample(list(ways), len(ways)):
             gc.collect()  # so that this way does not pay for the garbage of the last one
             started = time.perf_counter()
             ways[way]()
             if number:
-                times[way].append((time.perf_counter() - started) * 1000)
+                times[way].append([(time.perf_counter() - started) * 1000])
     return times
 
 

@@ -31,7 +31,8 @@ from compress.data.sample import SampleData, read
 from compress.deployment.bench import environment
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime, missing
-from compress.measurement.latency import fastest, measure_interleaved, summary
+from compress.efficiency.timing import fastest, middle
+from compress.measurement.latency import measure_interleaved, round_medians, summary
 from compress.models.factory import create_model
 from compress.quantization.capture import capture
 from compress.quantization.ptq import quantize
@@ -251,11 +252,13 @@ def pt2e_inductor(model: nn.Module, images: Tensor, batch: int) -> Run:
 def compare(runs: Mapping[tuple[str, str], Run], given: np.ndarray, rounds: int) -> Record:
     """Time all in interleaved rounds; return ratios to eager and to the best library used directly."""
     keys = sorted(runs, key=lambda key: KINDS.index(key[0]))
-    times = measure_interleaved({name: partial(runs[kind, name], given) for kind, name in keys}, rounds)
+    measured = measure_interleaved({name: partial(runs[kind, name], given) for kind, name in keys}, rounds)
+    times = {name: [taken] for name, taken in measured.items()}
+    medians = {name: round_medians(taken) for name, taken in times.items()}
     kinds = {name: kind for kind, name in keys}
-    best = min((name for name in times if kinds[name] == "direct"), key=lambda name: np.median(times[name]))
-    ours = {name: taken for name, taken in times.items() if kinds[name] == "ours"}
-    choice = min(ours, key=lambda name: np.median(ours[name]))
+    best = min((name for name in times if kinds[name] == "direct"), key=lambda name: middle(medians[name]))
+    ours = {name: taken for name, taken in medians.items() if kinds[name] == "ours"}
+    choice = min(ours, key=lambda name: middle(ours[name]))
     tied = [name for name in fastest(ours) if name != choice]
     candidates = []
     for name, taken in times.items():

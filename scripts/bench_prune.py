@@ -77,10 +77,10 @@ def compare(networks: dict[str, nn.Module], runtime: str, batch: int, resolution
     images = np.random.default_rng(0).standard_normal((batch, 3, resolution, resolution), np.float32)
     runs = {name: runner(network, runtime, images, work / name) for name, network in networks.items()}
     times = measure_interleaved(runs, rounds)
-    dense = macs(networks["dense"], resolution)
-    print(f"\n{runtime}, batch {batch}, {resolution} pixels: dense {np.median(times['dense']):.1f} ms")
+    dense, whole = macs(networks["dense"], resolution), summary([times["dense"]])
+    print(f"\n{runtime}, batch {batch}, {resolution} pixels: dense {whole['p50_ms']:.1f} ms")
     for name in list(networks)[1:]:
-        fewer, record = dense / macs(networks[name], resolution), summary(times[name], times["dense"])
+        fewer, record = dense / macs(networks[name], resolution), summary([times[name]], [times["dense"]])
         low, high = record["ratio_ci95"]
         faster = record["ratio_to_reference"]
         print(

@@ -45,7 +45,7 @@ def main() -> None:
         times = measure_interleaved(steps, args.rounds)
     print(f"{left_out:,} of {sum(p.numel() for p in whole.parameters()):,} weights are dead taps")
     for name, taken in times.items():
-        record = summary(taken, times["whole"])
+        record = summary([taken], [times["whole"]])
         low, high = record["ratio_ci95"]
         print(f"{name}: {record['p50_ms']:.0f} ms a step, {record['ratio_to_reference']:.2f}x ({low:.2f}-{high:.2f})")
 

@@ -29,6 +29,7 @@ def recompute(results: RunRecord) -> int:
     by_id, trend = {variant.id: variant for variant in results.variants}, results.efficiency[0].trend
     checked = sum(_accuracy(variant) + _ledger(variant) for variant in by_id.values())
     hit_rate = results.deployment.profile.hit_rate if results.deployment else 0.0
+    checked += sum(_timing(variant, by_id[results.efficiency[0].reference]) for variant in by_id.values())
     for entry in results.efficiency:
         for record in entry.variants:
             checked += _saving(record, entry, by_id, trend)
@@ -55,6 +56,17 @@ def _accuracy(variant: Variant) -> int:
     interval = stats.binomtest(k, n).proportion_ci(0.95, method="wilson")
     low, high = variant.accuracy.ci95
     return 1 + same(low, interval.low) + same(high, interval.high)
+
+
+def _timing(variant: Variant, reference: Variant) -> int:
+    theirs = {(row.runtime, row.batch): row.p50_ms for row in reference.inference.latency}
+    checked = 0
+    for row in variant.inference.latency:
+        assert row.process_p50_ms == pytest.approx([stats.scoreatpercentile(rounds, 50) for rounds in row.rounds_ms])
+        checked += same(row.p50_ms, float(stats.gmean(row.process_p50_ms)))
+        base = theirs.get((row.runtime, row.batch))
+        checked += same(row.ratio_to_reference, base / row.p50_ms if base else None)
+    return checked
 
 
 def _right(variant: Variant) -> str:

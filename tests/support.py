@@ -39,7 +39,7 @@ stages:
      repair: {{epochs: 1, batch: 16, lr: 0.02, views: 2}}}}
   - {{id: int8, kind: quantize, from: pruned, calibration_images: 32}}
   - {{id: files, kind: export, from: [distilled, int8], runtimes: [onnxruntime, openvino], triton: true}}
-measure: {{batches: [1, 4], rounds: 5, energy: off}}
+measure: {{batches: [1, 4], rounds: 5, processes: 1, energy: off}}
 worth: {{references: [teacher, distilled], tolerance: 0.2}}
 """
 

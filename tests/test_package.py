@@ -72,7 +72,7 @@ def test_wheel_runs_with_core_dependencies_only(wheel: Path, tmp_path: Path) -> 
     subprocess.run([python, "-m", "pip", "install", "-qq", wheel, *constraints], check=True)
     recipe = tmp_path / "tiny.yaml"
     stage = "{id: baseline, kind: train, student: test_resnet, epochs: 1}"
-    recipe.write_text(f"data: cifar10-sample\nstages: [{stage}]\nmeasure: {{rounds: 5}}\n")
+    recipe.write_text(f"data: cifar10-sample\nstages: [{stage}]\nmeasure: {{rounds: 5, processes: 1}}\n")
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(tmp_path / "venv" / "bin" / "compress-model"), *arguments]

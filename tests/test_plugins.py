@@ -19,7 +19,7 @@ data: {{source: image-folder, path: {root}/images, resolution: 32}}
 stages:
   - {{id: teacher, kind: train, student: plain_net, epochs: 2, batch: 16, lr: 0.05}}
   - {{id: files, kind: export, from: [teacher], runtimes: [torchscript]}}
-measure: {{batches: [1], rounds: 5, energy: off}}
+measure: {{batches: [1], rounds: 5, processes: 1, energy: off}}
 worth: {{references: [teacher]}}
 """
 

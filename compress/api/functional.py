@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import bit_operations, count, macs, parameters, training_macs
-from compress.measurement.latency import measure_interleaved, speedup, summary
+from compress.measurement.latency import TAIL_ROUNDS, TAIL_TIMINGS, measure_interleaved, summary
 from compress.models.teachers import LoadedTeacher
 from compress.pruning.channels import prune_channels
 from compress.quantization.config import QuantizationConfig
@@ -46,17 +46,18 @@ Labelled = tuple[Array, Array | None]
 
 @dataclass(frozen=True)
 class LatencyMeasurement:
-    """Latency of one network at one batch size, in eager PyTorch.
+    """Latency of one network at one batch size, in eager PyTorch in this process.
 
     Attributes:
+        p99_ms: Of single timings; None with fewer than 300: below 30 rounds, or above 20 ms.
         ratio_to_reference: How many times faster than the first network, with its 95% interval in `ratio_ci95`.
     """
 
     batch: int
     p50_ms: float
-    p99_ms: float
-    ratio_to_reference: float
-    ratio_ci95: tuple[float, float]
+    p99_ms: float | None
+    ratio_to_reference: float | None
+    ratio_ci95: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -187,12 +188,19 @@ def measure(
     counts = {name: count(model.eval(), resolution) for name, model in models.items()}
     for batch in batches:
         images = torch.zeros(batch, 3, resolution, resolution)
-        times = measure_interleaved({name: partial(_forward, model, images) for name, model in models.items()}, rounds)
-        reference = next(iter(times.values()), [])
+        runs = {name: partial(_forward, model, images) for name, model in models.items()}
+        times = measure_interleaved(runs, rounds, timings=TAIL_TIMINGS if rounds >= TAIL_ROUNDS else 0)
         for name, own in times.items():
-            figures = summary(own)
-            ratio, interval = speedup(own, reference)
-            latency[name].append(LatencyMeasurement(batch, figures["p50_ms"], figures["p99_ms"], ratio, interval))
+            figures = summary([own], [next(iter(times.values()))])
+            latency[name].append(
+                LatencyMeasurement(
+                    batch=batch,
+                    p50_ms=figures["p50_ms"],
+                    p99_ms=figures["p99_ms"],
+                    ratio_to_reference=figures["ratio_to_reference"],
+                    ratio_ci95=figures["ratio_ci95"],
+                )
+            )
     return {
         name: NetworkCost(
             macs=counts[name].macs,

@@ -22,12 +22,13 @@ def benchmark_energy(context: StageContext, counter: Counter, folder: Path) -> N
     Raises:
         CounterError: the counter cannot be read or does not advance, or no variant draws more than idle power.
     """
-    targets = BenchTargets.load(context)
+    targets = BenchTargets.find(context)
     batch = max(context.recipe.measure.batches)
     rows: dict[str, tuple[EnergyMeasurement, ...]] = dict.fromkeys(targets.preprocess, ())
-    with task("energy", sum(map(len, targets.runners.values()))) as advance:
-        for runtime, by_variant in targets.runners.items():
-            for name, run in by_variant.items():
+    with task("energy", sum(map(len, targets.candidates.values()))) as advance:
+        for runtime, by_variant in targets.candidates.items():
+            for name, candidate in by_variant.items():
+                run = candidate.load(targets.threads)
                 measured = measure_energy(partial(run, targets.images(name, batch)), counter, batch)
                 if measured.value is None:
                     say(f"  {name} in {runtime}: no more power than the idle machine, energy unknown")

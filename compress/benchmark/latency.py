@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,9 @@ import torch
 from compress.benchmark.runtime_selection import select_runtimes
 from compress.benchmark.targets import BenchTargets, runnable_artifacts
 from compress.deployment.memory import peak_memory
-from compress.measurement.latency import measure_interleaved, summary
+from compress.deployment.timing import ByBatch, Schedule, collect, time_together
+from compress.measurement.latency import summary
+from compress.measurement.load import is_crowded, with_other_load
 from compress.results import LatencyMeasurements, LatencyRow, PeakMemoryBasis
 from compress.stages.context import StageContext
 from compress.utils.console import say, task
@@ -20,11 +22,11 @@ LATENCY = "latency.json"
 
 
 def benchmark_latency(context: StageContext, folder: Path) -> None:
-    """Time all variants in interleaved rounds, runtime by runtime and batch by batch, and write `latency.json`."""
-    targets = BenchTargets.load(context)
+    """Time all variants side by side, runtime by runtime, in several processes, and write `latency.json`."""
+    targets = BenchTargets.find(context)
     latency = _latency(context, targets)
     memory, basis = _memory(context, max(context.recipe.measure.batches))
-    choices = select_runtimes(context, targets)
+    choices = select_runtimes(context, latency)
     for name, by_batch in choices.items():
         for choice in by_batch:
             say(f"  {name}, batch {choice.batch}: {choice.runtime or 'no artifact within the accuracy loss'}")
@@ -38,20 +40,57 @@ def benchmark_latency(context: StageContext, folder: Path) -> None:
     record.write(folder / LATENCY)
 
 
+@dataclass
+class _Timed:
+    """Timings of one runtime by process, and the cores that other work used meanwhile."""
+
+    timings: list[ByBatch] = field(default_factory=list)
+    loads: list[float | None] = field(default_factory=list)
+
+    @property
+    def other_cores(self) -> tuple[float, ...] | None:
+        known = tuple(round(load, 2) for load in self.loads if load is not None)
+        return known if len(known) == len(self.loads) else None
+
+
 def _latency(context: StageContext, targets: BenchTargets) -> dict[str, tuple[LatencyRow, ...]]:
-    measure, reference = context.recipe.measure, context.recipe.worth.references[0]
+    reference = context.recipe.worth.references[0]
     rows: dict[str, tuple[LatencyRow, ...]] = dict.fromkeys(targets.preprocess, ())
-    with task("latency", len(targets.runners) * len(measure.batches)) as advance:
-        for runtime, by_variant in targets.runners.items():
-            for batch in measure.batches:
-                candidates = {name: partial(run, targets.images(name, batch)) for name, run in by_variant.items()}
-                times = measure_interleaved(candidates, measure.rounds)
-                for name, taken in times.items():
-                    setting = asdict(targets.setting(name, runtime, batch))
-                    row = LatencyRow.model_validate({**setting, **summary(taken, times.get(reference))})
-                    rows[name] = (*rows[name], row)
-                advance()
+    timed = _timings(context, targets)
+    for runtime, found in timed.items():
+        for batch, by_variant in collect(found.timings).items():
+            for name, processes in by_variant.items():
+                fields = {**asdict(targets.setting(name, runtime, batch)), "other_cores": found.other_cores}
+                row = LatencyRow.model_validate({**fields, **summary(processes, by_variant.get(reference))})
+                rows[name] = (*rows[name], row)
+                if row.split:
+                    medians = ", ".join(f"{value:.3g}" for value in row.process_p50_ms)
+                    say(f"  {name} in {runtime}, batch {batch}: several modes: {medians} ms in fresh processes")
+    if context.recipe.measure.processes == 1:
+        say("  one process: intervals do not include how processes differ; set measure.processes to 3 or more")
+    most = max((load for found in timed.values() for load in found.loads if load is not None), default=0.0)
+    if is_crowded(most, targets.threads):
+        say(
+            f"  other processes used up to {most:.1f} cores during timing: threads that wait for a busy core make a "
+            "file several times slower; repeat it on an idle machine, or with fewer measure.threads"
+        )
     return rows
+
+
+def _timings(context: StageContext, targets: BenchTargets) -> dict[str, _Timed]:
+    """Time each runtime's variants in every process; runtimes take turns, so that all see the same phases."""
+    measure = context.recipe.measure
+    schedule = Schedule(measure.batches, measure.rounds, measure.processes, targets.threads)
+    found = {runtime: _Timed() for runtime, variants in targets.candidates.items() if variants}
+    with task("latency", len(found) * measure.processes) as advance:
+        for process in range(measure.processes):
+            for runtime, timed in found.items():
+                work = partial(time_together, targets.candidates[runtime], targets.images, schedule, process)
+                timings, load = with_other_load(work)
+                timed.timings.append(timings)
+                timed.loads.append(load)
+                advance()
+    return found
 
 
 def _memory(context: StageContext, batch: int) -> tuple[dict[str, int | None], dict[str, PeakMemoryBasis]]:

@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
-from compress.benchmark.targets import BenchTargets
-from compress.measurement.latency import fastest, measure_interleaved, speedup, summary
-from compress.results import RuntimeCandidate, RuntimeChecks, RuntimeChoice, ValidationCheck
+from compress.efficiency.timing import fastest, latency_ratio
+from compress.results import LatencyRow, RuntimeCandidate, RuntimeChecks, RuntimeChoice, ValidationCheck
 from compress.stages.context import StageContext
 from compress.stages.export.make import CHECKS
 
 
-def select_runtimes(context: StageContext, targets: BenchTargets) -> dict[str, tuple[RuntimeChoice, ...]]:
-    """Benchmark the artifacts of every `runtimes: auto` export in interleaved rounds, and select one per batch size.
+def select_runtimes(
+    context: StageContext, latency: Mapping[str, tuple[LatencyRow, ...]]
+) -> dict[str, tuple[RuntimeChoice, ...]]:
+    """Select an artifact of every `runtimes: auto` export per batch size, by the latency of its runtimes.
 
     Returns:
         Choices by variant, one per batch size. `runtime` is None where no artifact is within the allowed loss. `tied`
         are those as fast within the interval; the choice is the first in registry order.
     """
-    measure = context.recipe.measure
     choices: dict[str, tuple[RuntimeChoice, ...]] = {}
     for planned in context.plan.exports:
         allowed, variant = planned.stage.allowed_loss, planned.parent
         if allowed is None or variant is None:
             continue
         checks = RuntimeChecks.read(context.folder(planned.id) / CHECKS)
-        for batch in measure.batches:
-            images = targets.images(variant, batch)
-            candidates = {name: partial(targets.runners[name][variant], images) for name in checks.validation}
-            times = measure_interleaved(candidates, measure.rounds)
-            choice = choose(times, checks.validation, allowed, batch=batch, left_out=checks.left_out)
+        for batch in context.recipe.measure.batches:
+            by_runtime = {row.runtime: row for row in latency[variant] if row.batch == batch}
+            rows = {runtime: by_runtime[runtime] for runtime in checks.validation}
+            choice = choose(rows, checks.validation, allowed, batch=batch, left_out=checks.left_out)
             choices[variant] = (*choices.get(variant, ()), choice)
     return choices
 
 
 def choose(
-    times: Mapping[str, list[float]],
+    rows: Mapping[str, LatencyRow],
     validation: Mapping[str, ValidationCheck],
     allowed: float,
     *,
@@ -46,23 +44,23 @@ def choose(
     """Select the fastest artifact within the allowed accuracy loss; the first one if several are as fast.
 
     Args:
-        times: Milliseconds by runtime, one value per round.
+        rows: Latency by runtime, at one batch size.
         validation: Accuracy loss on validation by runtime.
         allowed: Allowed accuracy loss, a fraction.
         batch: Batch size.
         left_out: Skipped runtimes, with the reason.
     """
-    holds = {name: validation[name].loss <= allowed + 1e-9 for name in times}
-    equal = fastest({name: taken for name, taken in times.items() if holds[name]}) if any(holds.values()) else []
+    holds = {name: validation[name].loss <= allowed + 1e-9 for name in rows}
+    equal = fastest({name: row.rounds_ms for name, row in rows.items() if holds[name]}) if any(holds.values()) else []
     candidates = []
-    for name, taken in times.items():
-        ratio, interval = speedup(taken, times[equal[0]]) if equal else (None, None)
+    for name, row in rows.items():
+        ratio, low, high = latency_ratio(rows[equal[0]], row) if equal else (None, None, None)
         candidates.append(
             RuntimeCandidate(
                 runtime=name,
-                p50_ms=summary(taken)["p50_ms"],
+                p50_ms=row.p50_ms,
                 ratio_to_choice=ratio,
-                ratio_ci95=interval,
+                ratio_ci95=None if low is None or high is None else (low, high),
                 validation_loss=validation[name].loss,
                 validation_agreement=validation[name].agreement,
                 holds=holds[name],

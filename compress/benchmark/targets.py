@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
-from compress.deployment.runtimes import find_runtime
+from compress.deployment.timing import Candidate, file_candidate
 from compress.recipe.stage import QUANTIZED
 from compress.results import ARTIFACTS
 from compress.stages.context import StageContext
-from compress.stages.export.make import ROWS, run_eager
+from compress.stages.export.make import ROWS
 from compress.stages.planned import PlannedStage
+from compress.stages.teacher import TeacherStage
 from compress.utils.system import thread_count
 
 PYTORCH = "pytorch"
 """Eager PyTorch, the baseline of every float variant."""
-Runner = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -40,41 +37,44 @@ class Setting:
 
 @dataclass(frozen=True)
 class BenchTargets:
-    """Variants and their runners.
+    """Variants, and how to load each in every runtime.
 
     Attributes:
         preprocess: Preprocessing by variant.
         precision: Numeric precision by variant.
-        runners: Function that runs a batch, by runtime and variant.
-        threads: Threads of every runner.
+        candidates: Loadable candidates by runtime and variant.
+        threads: Threads of every candidate.
         test: Test split, whose first images are the input.
     """
 
     preprocess: dict[str, Preprocess]
     precision: dict[str, str]
-    runners: dict[str, dict[str, Runner]]
+    candidates: dict[str, dict[str, Candidate]]
     threads: int
     test: Split
 
     @classmethod
-    def load(cls, context: StageContext) -> BenchTargets:
-        """Load all variants in all their runtimes; the caller sets the threads of PyTorch.
+    def find(cls, context: StageContext) -> BenchTargets:
+        """Find all variants in all their runtimes.
 
         Quantized graphs are not benchmarked in eager PyTorch, which only simulates integer arithmetic.
         """
-        threads = thread_count(context.recipe.measure.threads)
-        networks = {planned.id: context.classifier(planned.id) for planned in context.plan.variants}
-        runners: dict[str, dict[str, Runner]] = {PYTORCH: {}}
+        candidates: dict[str, dict[str, Candidate]] = {PYTORCH: {}}
         for planned in context.plan.variants:
             if QUANTIZED not in planned.stage.makes:
-                runners[PYTORCH][planned.id] = _eager(networks[planned.id][0])
+                candidates[PYTORCH][planned.id] = _eager(context, planned)
         for planned in context.plan.exports:
             assert planned.parent
             for runtime, path in runnable_artifacts(context, planned):
-                runners.setdefault(runtime, {})[planned.parent] = find_runtime(runtime).load(path, threads)
-        preprocess = {name: network[1] for name, network in networks.items()}
-        precision = {planned.id: planned.stage.precision for planned in context.plan.variants}
-        return cls(preprocess, precision, runners, threads, context.data.test)
+                candidates.setdefault(runtime, {})[planned.parent] = file_candidate(planned.parent, runtime, path)
+        variants = context.plan.variants
+        return cls(
+            preprocess={planned.id: context.classifier(planned.id)[1] for planned in variants},
+            precision={planned.id: planned.stage.precision for planned in variants},
+            candidates=candidates,
+            threads=thread_count(context.recipe.measure.threads),
+            test=context.data.test,
+        )
 
     def setting(self, variant: str, runtime: str, batch: int) -> Setting:
         """Return the conditions of a measurement."""
@@ -94,5 +94,11 @@ def runnable_artifacts(context: StageContext, planned: PlannedStage) -> list[tup
     return [(row.runtime, folder / "artifacts" / row.format / Path(row.path).name) for row in rows if not row.not_run]
 
 
-def _eager(model: nn.Module) -> Runner:
-    return partial(run_eager, model.to(memory_format=torch.channels_last))
+def _eager(context: StageContext, planned: PlannedStage) -> Candidate:
+    arguments: dict[str, Any] = {"folder": str(context.folder(planned.id))}
+    if isinstance(planned.stage, TeacherStage):
+        data = context.recipe.data
+        arguments["teacher"] = planned.stage.teacher.model_dump(mode="json")
+        arguments["data"] = {"source": data.source, "templates": data.templates, "prompts": data.prompts}
+        arguments["classes"], arguments["resolution"] = list(context.data.classes), context.data.resolution
+    return Candidate(planned.id, PYTORCH, "compress.models.eager:load_eager", arguments)

@@ -30,6 +30,9 @@ def bench(
     ] = None,
     batches: Annotated[str, typer.Option("--batches", metavar="N,N", help="Batch sizes.")] = "1,16",
     rounds: Annotated[int, typer.Option("--rounds", min=5, help="Interleaved timing rounds.")] = 30,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="Fresh processes that share the rounds; 1: this one.")
+    ] = 3,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Threads per runtime; default: all cores.")
     ] = None,
@@ -45,7 +48,7 @@ def bench(
     from compress.deployment.bench import bench as bench_artifacts
     from compress.deployment.bench import parse_batches
 
-    record = bench_artifacts(artifacts, runtime, parse_batches(batches), rounds, threads, driver, seconds)
+    record = bench_artifacts(artifacts, runtime, parse_batches(batches), rounds, threads, driver, seconds, processes)
     if as_json:
         print_json(record)
         return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -16,8 +15,11 @@ from compress.deployment.export import artifact_bytes
 from compress.deployment.memory import peak_memory
 from compress.deployment.mlperf import MlperfRow, require_loadgen, run_loadgen
 from compress.deployment.preprocess import PREPROCESS
+from compress.deployment.runtime import Array
 from compress.deployment.runtimes import find_runtime, require_engine
-from compress.measurement.latency import fastest, measure_interleaved, speedup, summary
+from compress.deployment.timing import ByBatch, Schedule, collect, file_candidate, time_together
+from compress.efficiency.timing import fastest
+from compress.measurement.latency import Timings, round_medians, summary
 from compress.registry import RUNTIMES
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.system import cores, processor, thread_count, version_of
@@ -54,16 +56,24 @@ class ArtifactRow(TypedDict):
 
 
 class LatencyRow(TypedDict):
-    """Latency of one artifact at one batch size; a ratio above 1 is faster than the first artifact."""
+    """Latency of one artifact at one batch size; a ratio above 1 is faster than the first artifact.
+
+    `p90_ms` and `p99_ms` are of single timings, the latter None with fewer than 300. `split` is whether processes
+    differ by more than their rounds explain.
+    """
 
     number: int
     batch: int
     p50_ms: float
     p90_ms: float
-    p99_ms: float
+    p99_ms: float | None
+    timings: int
+    process_p50_ms: list[float]
+    autocorrelation: float | None
+    split: bool
     images_per_s: float
     ratio_to_first: float
-    ratio_ci95: list[float]
+    ratio_ci95: list[float] | None
 
 
 class FastestRow(TypedDict):
@@ -85,6 +95,7 @@ class InterleavedRecord(BenchRecord):
     """Result of interleaved timing rounds."""
 
     rounds: int
+    processes: int
     latency: list[LatencyRow]
     fastest: list[FastestRow]
 
@@ -104,18 +115,20 @@ def bench(
     threads: int | None = None,
     driver: str = "turns",
     seconds: float = 10,
+    processes: int = 3,
 ) -> InterleavedRecord | MlperfRecord:
-    """Time artifacts in interleaved rounds. The images are noise: the time does not depend on their content.
+    """Time artifacts side by side. The images are noise: the time does not depend on their content.
 
     Args:
         paths: Files or folders of artifacts; naming one twice shows how far two timings differ.
         runtime: Name of the runtime for all of them, or `auto`: each in every runtime that is installed and reads it,
             and a folder of formats, `artifacts/VARIANT/`, stands for all its files. By default each file's own.
         batches: Batch sizes.
-        rounds: Timing rounds of each artifact and batch size.
+        rounds: Timing rounds of each artifact and batch size, shared out among the processes.
         threads: Number of threads of every runtime; by default all cores.
         driver: `turns` for interleaved rounds, `mlperf` for MLPerf's load generator, one artifact after another.
         seconds: Minimum duration of a test of that generator.
+        processes: Fresh processes in which all artifacts are timed; 1 for this process.
 
     Raises:
         UsageError: the driver is unknown, or as `load_artifact` does.
@@ -136,11 +149,12 @@ def bench(
     if driver == "mlperf":
         measured = run_loadgen(artifacts, max(batches), seconds)
         return MlperfRecord(environment=machine, artifacts=rows, seconds=seconds, mlperf=measured)
-    times = {batch: _times(artifacts, batch, rounds) for batch in batches}
+    times = _times(artifacts, Schedule(batches, rounds, processes, count))
     return InterleavedRecord(
         environment=machine,
         artifacts=rows,
         rounds=rounds,
+        processes=processes,
         latency=[row for batch, by_artifact in times.items() for row in _latency(batch, by_artifact)],
         fastest=[_fastest(batch, by_artifact) for batch, by_artifact in times.items()],
     )
@@ -208,31 +222,40 @@ def _is_usable(name: str) -> bool:
     return True
 
 
-def _fastest(batch: int, times: Mapping[str, list[float]]) -> FastestRow:
-    first, *tied = map(int, fastest(times))
+def _fastest(batch: int, times: Mapping[str, Sequence[Timings]]) -> FastestRow:
+    first, *tied = map(int, fastest({number: round_medians(taken) for number, taken in times.items()}))
     return FastestRow(batch=batch, number=first, tied=tied)
 
 
-def _times(artifacts: Sequence[Artifact], batch: int, rounds: int) -> dict[str, list[float]]:
-    candidates = {str(number): partial(a.run, a.preprocess.noise(batch)) for number, a in enumerate(artifacts, 1)}
-    return measure_interleaved(candidates, rounds)
+def _times(artifacts: Sequence[Artifact], schedule: Schedule) -> ByBatch:
+    numbered = {str(number): artifact for number, artifact in enumerate(artifacts, 1)}
+    candidates = {number: file_candidate(str(a.path), a.runtime, a.path) for number, a in numbered.items()}
+
+    def images(number: str, batch: int) -> Array:
+        return numbered[number].preprocess.noise(batch)
+
+    return collect([time_together(candidates, images, schedule, process) for process in range(schedule.processes)])
 
 
-def _latency(batch: int, times: Mapping[str, list[float]]) -> list[LatencyRow]:
+def _latency(batch: int, times: Mapping[str, Sequence[Timings]]) -> list[LatencyRow]:
     rows = []
     for number, taken in enumerate(times.values(), 1):
-        record = summary(taken)
-        ratio, interval = speedup(taken, times["1"])
+        record = summary(taken, times["1"])
+        assert record["ratio_to_reference"] is not None
         rows.append(
             LatencyRow(
                 number=number,
                 batch=batch,
                 p50_ms=record["p50_ms"],
-                p90_ms=float(np.percentile(taken, 90)),
+                p90_ms=float(np.percentile([time for rounds in taken for runs in rounds for time in runs], 90)),
                 p99_ms=record["p99_ms"],
+                timings=record["timings"],
+                process_p50_ms=record["process_p50_ms"],
+                autocorrelation=record["autocorrelation"],
+                split=record["split"],
                 images_per_s=1000 * batch / record["p50_ms"],
-                ratio_to_first=ratio,
-                ratio_ci95=list(interval),
+                ratio_to_first=record["ratio_to_reference"],
+                ratio_ci95=list(record["ratio_ci95"]) if record["ratio_ci95"] else None,
             )
         )
     return rows

@@ -33,21 +33,20 @@ def peak_memory(path: Path, runtime: str, batch: int, threads: int | None = None
     system does not expose it.
     """
     command = [sys.executable, "-m", "compress.deployment.memory", runtime, str(path), str(batch), str(threads or 0)]
-    root = str(Path(__file__).resolve().parents[2])
-    paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
         done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=True,
-            env={**os.environ, "PYTHONPATH": paths},
+            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True, env=child_environment()
         )
         record: MemoryRecord = json.loads(done.stdout.strip().split("\n")[-1])
         return record["peak_bytes"] or None
     except (subprocess.SubprocessError, OSError, ValueError, KeyError):
         return None
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment in which a fresh process finds this package."""
+    root = str(Path(__file__).resolve().parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def main() -> None:

@@ -1,11 +1,16 @@
-"""Time, price and energy of a million inferences on a machine."""
+"""Time, price and energy of a million inferences on a machine, and which measurements apply to a device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
-from compress.results.deployment import MillionImages
+from compress.efficiency.energy import inference_energy
+from compress.results.deployment import DeviceProfile, MillionImages
+from compress.results.inference import EnergyRow, LatencyRow
 from compress.results.variant import Variant
+
+Row = TypeVar("Row", LatencyRow, EnergyRow)
 
 MILLION = 10**6
 
@@ -30,25 +35,58 @@ def price_per_million(seconds: float, price_per_hour: float) -> float:
     return seconds / 3600 * price_per_hour
 
 
-def costs_of_million(variants: Iterable[Variant], price_per_hour: float | None) -> tuple[MillionImages, ...]:
-    """Compute what a million images cost each variant, at its lowest measured time per image.
+def is_here(profile: DeviceProfile, processor: str) -> bool:
+    """Return whether a machine counts as the device: its `processor` is part of the name of the machine's."""
+    return bool(profile.processor) and str(profile.processor).lower() in processor.lower()
+
+
+def matching(rows: Sequence[Row], profile: DeviceProfile) -> list[Row]:
+    """Return the rows of the profile's runtime, batch and, where it states them, threads."""
+    return [
+        row
+        for row in rows
+        if (row.runtime, row.batch) == (profile.runtime, profile.batch) and profile.threads in (None, row.threads)
+    ]
+
+
+def setting(profile: DeviceProfile) -> str:
+    """Describe runtime, batch and threads of a profile."""
+    threads = f", {profile.threads} threads" if profile.threads else ""
+    return f"{profile.runtime or 'no stated runtime'}, batch {profile.batch}{threads}"
+
+
+def costs_of_million(variants: Iterable[Variant], profile: DeviceProfile, processor: str) -> tuple[MillionImages, ...]:
+    """Compute what a million images cost each variant on a device.
+
+    The figures come from the row of latency whose runtime, batch and threads are the profile's, measured on its
+    processor. Without one they are None, with the reason.
 
     Args:
-        variants: Variants; those without a latency are left out.
-        price_per_hour: Price of the machine that latency was measured on; None where it is unknown.
+        variants: All variants.
+        profile: The device, with the price of an hour.
+        processor: Name of the processor that latency was measured on.
     """
-    return tuple(_cost(variant, price_per_hour) for variant in variants if variant.inference.latency)
+    why = None
+    if not is_here(profile, processor):
+        why = f"measured on {processor}, not on {profile.processor}" if profile.processor else "no processor is stated"
+    return tuple(_cost(variant, profile, why) for variant in variants)
 
 
-def _cost(variant: Variant, price_per_hour: float | None) -> MillionImages:
-    fastest = min(variant.inference.latency, key=lambda row: row.p50_ms / row.batch)
-    seconds, energy = seconds_per_million(fastest.p50_ms, fastest.batch), variant.inference.energy_j.value
+def _cost(variant: Variant, profile: DeviceProfile, why: str | None) -> MillionImages:
+    inference = variant.inference
+    rows = [] if why else matching(inference.latency, profile)
+    if not rows:
+        return MillionImages(id=variant.id, reason=why or f"nothing was timed in {setting(profile)}")
+    row = rows[0]
+    seconds = seconds_per_million(row.p50_ms, row.batch)
+    energy = inference_energy(matching(inference.energy_j.rows, profile), rows, profile.watts).value
     return MillionImages(
         id=variant.id,
-        runtime=fastest.runtime,
-        precision=fastest.precision,
-        batch=fastest.batch,
+        runtime=row.runtime,
+        precision=row.precision,
+        batch=row.batch,
+        threads=row.threads,
         seconds=seconds,
-        price=price_per_million(seconds, price_per_hour) if price_per_hour else None,
-        energy_j=energy * MILLION if energy else None,
+        price=price_per_million(seconds, profile.price_per_hour) if profile.price_per_hour else None,
+        energy_j=energy * MILLION if energy is not None else None,
     )

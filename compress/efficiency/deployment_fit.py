@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
+from compress.efficiency.deployment import is_here, matching, setting
 from compress.efficiency.energy import inference_energy
 from compress.efficiency.sequence import cost
 from compress.results.deployment import BudgetCheck, BudgetName, DeploymentFit, DeviceProfile, VariantFit, Verdict
-from compress.results.inference import EnergyRow, LatencyRow
 from compress.results.savings import Savings
 from compress.results.variant import Variant
 
-Row = TypeVar("Row", LatencyRow, EnergyRow)
 Figure = tuple[float | None, str]
 """A value, or None, and its basis or why it is unknown."""
 
@@ -46,7 +44,7 @@ def deployment_fits(
     order = {variant.id: cost(variant) for variant in variants}
     found = []
     for profile in profiles:
-        here = bool(profile.processor) and str(profile.processor).lower() in processor.lower()
+        here = is_here(profile, processor)
         fits = tuple(_fit(variant, profile, here, variant.id in accurate) for variant in variants)
         ranked = sorted((fit for fit in fits if fit.as_accurate), key=lambda fit: order[fit.id])
         found.append(
@@ -80,28 +78,19 @@ def _verdict(value: float | None, limit: float) -> Verdict:
     return "met" if value <= limit else "not met"
 
 
-def _matching(rows: Sequence[Row], profile: DeviceProfile) -> list[Row]:
-    """Rows of the profile's runtime, batch and, where it states them, threads."""
-    return [
-        row
-        for row in rows
-        if (row.runtime, row.batch) == (profile.runtime, profile.batch) and profile.threads in (None, row.threads)
-    ]
-
-
-def _setting(profile: DeviceProfile) -> str:
-    threads = f", {profile.threads} threads" if profile.threads else ""
-    return f"{profile.runtime}, batch {profile.batch}{threads}"
-
-
 def _latency(variant: Variant, profile: DeviceProfile, here: bool) -> Figure:
-    """99th percentile latency of a batch, milliseconds."""
+    """99th percentile of single timings of a batch, milliseconds; where it was not taken, a median above the limit."""
     if not here:
         return None, OTHER_DEVICE
-    rows = _matching(variant.inference.latency, profile)
+    rows = matching(variant.inference.latency, profile)
     if not rows:
-        return None, f"nothing was timed in {_setting(profile)}"
-    return rows[0].p99_ms, "99th percentile"
+        return None, f"nothing was timed in {setting(profile)}"
+    row, limit = rows[0], profile.budgets.latency_ms
+    if row.timings is None or row.p99_ms is None:  # earlier versions took it from means
+        if limit is not None and row.p50_ms > limit:
+            return row.p50_ms, "median"
+        return None, "the 99th percentile needs 300 timings; set measure.rounds to 300"
+    return row.p99_ms, f"99th percentile of {row.timings} timings"
 
 
 def _memory(variant: Variant, profile: DeviceProfile, here: bool) -> Figure:
@@ -132,10 +121,10 @@ def _energy(variant: Variant, profile: DeviceProfile, here: bool) -> Figure:
     if not here:
         return None, OTHER_DEVICE
     inference = variant.inference
-    measured = _matching(inference.energy_j.rows, profile)
-    energy = inference_energy(measured, _matching(inference.latency, profile), profile.watts)
+    measured = matching(inference.energy_j.rows, profile)
+    energy = inference_energy(measured, matching(inference.latency, profile), profile.watts)
     if energy.value is None:
-        return None, f"no energy is known in {_setting(profile)}"
+        return None, f"no energy is known in {setting(profile)}"
     return energy.value, str(energy.method)
 
 

@@ -8,27 +8,45 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from statistics import median
 from typing import TypedDict
 
 import numpy as np
 
-MIN_SAMPLE_MS = 2.0
-"""Shortest duration of a sample, so that clock resolution and one interrupt are a small part of it."""
+from compress.efficiency.timing import autocorrelation, middle, processes_split, speedup
 
-NEAR = 0.95
-"""Smallest ratio of the medians of two candidates that tie, so that a wide interval alone is not a tie."""
+MIN_SAMPLE_MS = 2.0
+"""Shortest duration of a round's timings, so that one interrupt is a small part of them."""
+
+TAIL_TIMINGS = 300
+"""Single timings that a 99th percentile needs: three are beyond it."""
+
+TAIL_ROUNDS = 30
+"""With fewer rounds over all processes, a quick benchmark, rounds are not lengthened either."""
+
+TAIL_MAX_MS = 20.0
+"""Above this latency, rounds are not lengthened to reach `TAIL_TIMINGS`, which would take over 6 s per candidate."""
 
 MAX_REPETITIONS = 1000
-RESAMPLES = 2000
+DIGITS = 4
+"""Significant digits of stored round times."""
+
+Timings = Sequence[Sequence[float]]
+"""Milliseconds `[rounds][runs]` of one candidate in one process, each of a single run."""
 
 
 class LatencySummary(TypedDict):
-    """Percentiles in milliseconds, and how many times faster than the reference; None without a reference."""
+    """The measured fields of `LatencyRow`, in milliseconds; the ratio is None without a reference."""
 
     p50_ms: float
-    p99_ms: float
+    p99_ms: float | None
+    timings: int
+    process_p50_ms: list[float]
+    rounds_ms: list[list[float]]
+    autocorrelation: float | None
+    split: bool
     ratio_to_reference: float | None
-    ratio_ci95: list[float] | None
+    ratio_ci95: tuple[float, float] | None
 
 
 def measure_interleaved(
@@ -37,111 +55,95 @@ def measure_interleaved(
     *,
     warmup: int = 3,
     shortest_ms: float = MIN_SAMPLE_MS,
+    timings: int = 0,
     seed: int = 0,
-) -> dict[str, list[float]]:
+    before: Callable[[str], None] = lambda name: None,
+) -> dict[str, list[list[float]]]:
     """Time candidates in interleaved rounds, each in shuffled order.
 
-    In each round a candidate has one untimed run, which warms its caches and threads, and then as many runs as take
-    `shortest_ms`. The garbage collector is off.
+    In each round a candidate has one untimed run, which warms its caches and threads, and then as many timed ones as
+    take `shortest_ms`. The garbage collector is off.
 
     Args:
         candidates: Function to run, by name.
         rounds: Number of rounds.
         warmup: Runs of each candidate before the first round.
-        shortest_ms: Shortest duration of a sample in milliseconds.
+        shortest_ms: Shortest duration of the timed runs of a round in milliseconds.
+        timings: Timed runs in all rounds, at least, of a candidate that takes `TAIL_MAX_MS` or less.
         seed: Seed of the order.
+        before: Called with the candidate's name before each of its untimed runs.
 
     Returns:
-        Milliseconds per run, by candidate, one value per round.
+        Milliseconds of single runs `[rounds][runs]` by candidate.
     """
-    repetitions = {name: _repetitions(run, warmup, shortest_ms) for name, run in candidates.items()}
-    times: dict[str, list[float]] = {name: [] for name in candidates}
+    repetitions = {}
+    for name, run in candidates.items():
+        before(name)
+        repetitions[name] = _repetitions(run, warmup, shortest_ms, math.ceil(timings / rounds))
+    times: dict[str, list[list[float]]] = {name: [] for name in candidates}
     order, generator = list(candidates), random.Random(seed)
     with _no_garbage_collection():
         for _ in range(rounds):
             generator.shuffle(order)
             for name in order:
+                before(name)
                 candidates[name]()
                 times[name].append(_time(candidates[name], repetitions[name]))
     return times
 
 
-def speedup(times: Sequence[float], reference_times: Sequence[float]) -> tuple[float, tuple[float, float]]:
-    """Return how many times faster a candidate is than a reference, with the 95% interval; see `summary`."""
-    record = summary(times, reference_times)
-    assert record["ratio_to_reference"] is not None and record["ratio_ci95"] is not None
-    low, high = record["ratio_ci95"]
-    return record["ratio_to_reference"], (low, high)
+def summary(processes: Sequence[Timings], reference: Sequence[Timings] | None = None) -> LatencySummary:
+    """Summarize the timings of one candidate, and compare them with a reference.
 
-
-def summary(times: Sequence[float], reference_times: Sequence[float] | None = None, *, seed: int = 0) -> LatencySummary:
-    """Summarize the times of one candidate, and compare them with a reference.
-
-    The ratio is the reference's median over the candidate's: above 1 the candidate is faster. Its interval is the 95%
-    percentile interval of a bootstrap over rounds, paired because candidates ran side by side.
+    The ratio is the reference's median over the candidate's: above 1 the candidate is faster. See
+    `compress.efficiency.timing` for its interval.
 
     Args:
-        times: Milliseconds, one value per round.
-        reference_times: Milliseconds of the reference in the same rounds, or None.
-        seed: Seed of the bootstrap.
+        processes: Timings by process.
+        reference: Timings of the reference in the same processes, or None.
 
     Raises:
-        ValueError: there are no times, or another number than of the reference.
+        ValueError: there are no timings, or those of another number of processes than the reference's.
     """
-    own = np.asarray(times, np.float64)
-    if not own.size:
-        raise ValueError("there are no times")
-    record: LatencySummary = {
-        "p50_ms": float(np.percentile(own, 50)),
-        "p99_ms": float(np.percentile(own, 99)),
-        "ratio_to_reference": None,
-        "ratio_ci95": None,
-    }
-    if reference_times is not None:
-        other = np.asarray(reference_times, np.float64)
-        if other.shape != own.shape:
-            raise ValueError(f"{own.size} rounds cannot be paired with {other.size} of the reference")
-        drawn = np.random.default_rng(seed).integers(0, own.size, (RESAMPLES, own.size))
-        ratios = np.median(other[drawn], 1) / np.median(own[drawn], 1)
-        record["ratio_to_reference"] = float(np.median(other) / np.median(own))
-        record["ratio_ci95"] = [float(end) for end in np.percentile(ratios, (2.5, 97.5))]
-    return record
+    if not processes or not all(processes):
+        raise ValueError("there are no timings")
+    own, single = round_medians(processes), [time for rounds in processes for times in rounds for time in times]
+    found = speedup(own, round_medians(reference)) if reference is not None else None
+    enough = len(single) >= TAIL_TIMINGS
+    return LatencySummary(
+        p50_ms=middle(own),
+        p99_ms=float(np.percentile(single, 99)) if enough else None,
+        timings=len(single),
+        process_p50_ms=[float(median(rounds)) for rounds in own],
+        rounds_ms=own,
+        autocorrelation=autocorrelation(own),
+        split=processes_split(own),
+        ratio_to_reference=found.ratio if found else None,
+        ratio_ci95=(found.low, found.high) if found and found.low is not None and found.high is not None else None,
+    )
 
 
-def fastest(times: Mapping[str, Sequence[float]]) -> list[str]:
-    """Find the fastest candidate, and those that tie with it.
-
-    A candidate ties with the one of the lowest median if the ratio of their medians is at least `NEAR` and the 95%
-    interval of that ratio reaches 1.
-
-    Args:
-        times: Milliseconds, one value per round, by candidate, in the order of preference among ties.
-
-    Returns:
-        Names in the order of `times`: the first is the choice.
-    """
-    best = min(times, key=lambda name: float(np.median(times[name])))
-    return [name for name, taken in times.items() if name == best or _ties(summary(taken, times[best]))]
+def round_medians(processes: Sequence[Timings]) -> list[list[float]]:
+    """Return the median of each round, milliseconds `[processes][rounds]`, to `DIGITS` significant digits."""
+    return [[float(f"{median(times):.{DIGITS}g}") for times in rounds] for rounds in processes]
 
 
-def _ties(record: LatencySummary) -> bool:
-    ratio, interval = record["ratio_to_reference"], record["ratio_ci95"]
-    return ratio is not None and interval is not None and ratio >= NEAR and interval[1] >= 1
-
-
-def _repetitions(run: Callable[[], object], warmup: int, shortest_ms: float) -> int:
+def _repetitions(run: Callable[[], object], warmup: int, shortest_ms: float, at_least: int) -> int:
     for _ in range(warmup):
         run()
-    fastest = min(_time(run, 1) for _ in range(3))
-    return max(1, min(MAX_REPETITIONS, math.ceil(shortest_ms / max(fastest, 1e-6))))
+    fastest = min(_time(run, 3))
+    wanted = math.ceil(shortest_ms / max(fastest, 1e-6))
+    return max(1, min(MAX_REPETITIONS, wanted), at_least if fastest <= TAIL_MAX_MS else 1)
 
 
-def _time(run: Callable[[], object], repetitions: int) -> float:
-    """Milliseconds per run of `repetitions` runs timed together."""
-    start = time.perf_counter_ns()
+def _time(run: Callable[[], object], repetitions: int) -> list[float]:
+    """Milliseconds of each of `repetitions` runs."""
+    times = []
     for _ in range(repetitions):
+        start = time.perf_counter_ns()
         run()
-    return (time.perf_counter_ns() - start) / 1e6 / repetitions
+        times.append((time.perf_counter_ns() - start) / 1e6)
+    return times
 
 
 @contextmanager

@@ -135,7 +135,7 @@ def _profile(deployment: RecipeDeployment) -> DeviceProfile:
 
 
 def _deployment(variants: Sequence[Variant], profile: DeviceProfile) -> Deployment:
-    return Deployment(profile=profile, variants=costs_of_million(variants, profile.price_per_hour))
+    return Deployment(profile=profile, variants=costs_of_million(variants, profile, processor()))
 
 
 def _energy(plan: Plan, store: Store) -> dict[str, tuple[EnergyRow, ...]]:

@@ -24,8 +24,10 @@ def measure_latency(plan: Plan, store: Store, log: Log, context: Callable[[], St
         return
     from compress.benchmark.latency import benchmark_latency
 
-    say(f"latency: {plan.recipe.measure.rounds} interleaved rounds of all variants")
-    with torch_threads(thread_count(plan.recipe.measure.threads)):
+    measure = plan.recipe.measure
+    where = "one process" if measure.processes == 1 else f"{measure.processes} fresh processes per runtime"
+    say(f"latency: {measure.rounds} interleaved rounds of all variants in {where}")
+    with torch_threads(thread_count(measure.threads)):
         store.get(plan.latency_key, "latency", lambda folder: benchmark_latency(context(), folder))
     log.write("made", unit="latency", key=plan.latency_key)
 

@@ -27,7 +27,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     allowed = {planned.id: loss for planned in stages if (loss := planned.stage.allowed_loss) is not None}
     latency = key_of(
         kind="latency",
-        measure=recipe.measure.model_dump(include={"batches", "rounds", "threads"}),
+        measure=recipe.measure.model_dump(include={"batches", "rounds", "processes", "threads"}),
         reference=recipe.worth.references[0],
         **({"allowed": allowed} if allowed else {}),
         **common,

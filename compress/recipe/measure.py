@@ -15,7 +15,13 @@ class Measure(Section):
     batches: list[Annotated[int, Field(ge=1, le=1024)]] = Field(
         [1, 16], min_length=1, description="batch sizes to benchmark"
     )
-    rounds: int = Field(30, ge=5, description="interleaved timing rounds; each times every variant once")
+    rounds: int = Field(30, ge=5, description="interleaved timing rounds of all variants, shared out among `processes`")
+    processes: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="fresh processes in which every file is timed; 1: in the run's own, without their differences",
+    )
     threads: int | None = Field(None, ge=1, description="threads of every runtime; default: all cores")
     energy: Literal["auto", "off"] = Field(
         "auto", description="auto: measure if the machine has an energy counter, about 10 s per variant and runtime"

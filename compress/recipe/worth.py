@@ -61,7 +61,7 @@ class Deployment(Section):
     inference_share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="share of inference in the reference's lifetime cost"
     )
-    price_per_hour: float | None = Field(None, gt=0, description="hourly price of a machine like the benchmarked one")
+    price_per_hour: float | None = Field(None, gt=0, description="hourly price of the device, for a million images")
     currency: str = Field("USD", description="currency of the price")
     source: str = Field("", description="where the figures come from")
 

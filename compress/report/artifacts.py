@@ -17,7 +17,7 @@ Record = Mapping[str, Any]  # a record of `compress.deployment`
 GENERATED = (
     "MLPerf's load generator, {seconds:g} s or more per test, one artifact after another; not a submission to MLPerf."
 )
-PERCENTILES = "Percentiles over {rounds} rounds, each the mean of runs for 2 ms; ratios above 1 are faster."
+TIMED = "{rounds} rounds in {processes}; p90 and p99 of single runs; ratios above 1 are faster, intervals over {over}."
 
 ARTIFACTS: tuple[Column[Record], ...] = (
     Column("", lambda row: str(row["number"]), False),
@@ -57,11 +57,22 @@ def bench_tables(record: Record) -> Iterator[Table | Text]:
         yield to_rich(make_table("latency", "", "", (ARTIFACTS[0], *LATENCY, ratio), record["latency"]))
         if len(record["artifacts"]) > 1:
             yield Text("Fastest: " + "; ".join(map(_fastest, record["fastest"])) + ".")
-        yield Text(PERCENTILES.format(rounds=record["rounds"]))
+        yield from (Text(line) for line in _timing_lines(record))
     machine = record["environment"]
     threads = f"{machine['threads']} {'thread' if machine['threads'] == 1 else 'threads'} of {machine['cores']} cores"
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     yield Text(f"{machine['processor']}, {threads}; Python {machine['python']}, {packages}; {machine['platform']}")
+
+
+def _timing_lines(record: Record) -> Iterator[str]:
+    """State how the artifacts were timed, and which of them have several modes."""
+    several = record["processes"] > 1
+    processes, over = (f"{record['processes']} fresh processes", "processes") if several else ("one process", "rounds")
+    yield TIMED.format(rounds=record["rounds"], processes=processes, over=over)
+    for row in record["latency"]:
+        if row["split"]:
+            medians = ", ".join(f.milliseconds(value) for value in row["process_p50_ms"])
+            yield f"{row['number']} at batch {row['batch']} has several modes: {medians} in fresh processes."
 
 
 def _percentile(milliseconds: float | None) -> str:

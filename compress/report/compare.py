@@ -2,8 +2,8 @@
 
 Only what the intervals show counts as a change. Accuracy is compared on the same test images, image by image, where
 both runs used them; otherwise by the two Wilson intervals; nothing is claimed across different data. Latency was
-measured in each run's own process, at another time: only the ratios to the run's own reference, from interleaved
-rounds, are compared, and only where both runs used the same kind of machine.
+measured at another time in each run: only the ratios to the run's own reference are compared, and only where both runs
+used the same kind of machine and several processes each.
 """
 
 from __future__ import annotations
@@ -200,7 +200,11 @@ def _verdict(before: Interval | None, after: Interval | None) -> Verdict:
 def _latency_changes(
     before: Sequence[LatencyRow], after: Sequence[LatencyRow], first: RunRecord, run: RunRecord
 ) -> tuple[LatencyChange, ...]:
-    """Compare by runtime and batch. A verdict needs the same kind of machine, and references with the same id."""
+    """Compare by runtime and batch.
+
+    A verdict needs the same kind of machine, references with the same id, and intervals over processes: those of a
+    single process do not include how two starts of the same file differ.
+    """
     reference = first_reference(first)
     comparable = reference is not None and reference == first_reference(run) and _machine(first) == _machine(run)
     rows = {(row.runtime, row.batch): row for row in reversed(before)}
@@ -212,8 +216,13 @@ def _latency_changes(
             p99_ms=(old.p99_ms, new.p99_ms),
             ratio=(old.ratio_to_reference, new.ratio_to_reference),
             ratio_ci95=(old.ratio_ci95, new.ratio_ci95),
-            verdict=_verdict(old.ratio_ci95, new.ratio_ci95) if comparable else NO_CLAIM,
+            processes=(len(old.rounds_ms), len(new.rounds_ms)),
+            verdict=_verdict(old.ratio_ci95, new.ratio_ci95) if comparable and _restarted(old, new) else NO_CLAIM,
         )
         for new in after
         if (old := rows.get((new.runtime, new.batch)))
     )
+
+
+def _restarted(*rows: LatencyRow) -> bool:
+    return all(len(row.rounds_ms) > 1 for row in rows)

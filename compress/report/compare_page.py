@@ -135,11 +135,13 @@ def _latency(comparison: Comparison) -> Table:
         Column("median", lambda pair: f.milliseconds(pair[1].p50_ms[1])),
         Column("speedup over the reference, A", lambda pair: _speedup(pair[1], 0)),
         Column("speedup over the reference", lambda pair: _speedup(pair[1], 1)),
+        Column("processes", lambda pair: " and ".join(f.text(count or None) for count in pair[1].processes)),
         Column("speed", lambda pair: pair[1].verdict, False),
     )
     note = (
-        "Medians of two runs were measured at different times, perhaps on different machines: no claim. Speedups over "
-        "each run's own reference are from interleaved rounds; a claim needs 95% intervals that do not overlap."
+        "Medians of two runs were measured at different times, perhaps on different machines: no claim. For speedups "
+        "over each run's own reference, a claim needs 95% intervals over several processes that do not overlap: a run "
+        "of one process does not show how two starts of the same file differ."
     )
     rows = [(row, latency) for row in _rows(comparison) if row.change for latency in row.change.latency]
     return make_table("latency", "Latency changes", note, columns, rows)

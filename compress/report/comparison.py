@@ -84,14 +84,15 @@ class AccuracyChange(Record):
 
 
 class LatencyChange(Record):
-    """Latency in one runtime and batch size: [first run, this run]."""
+    """Latency in one runtime and batch size: [first run, this run]; `processes` are those that each was timed in."""
 
     runtime: str
     batch: int
     p50_ms: tuple[float, float]
-    p99_ms: tuple[float, float]
+    p99_ms: tuple[float | None, float | None]
     ratio: tuple[float | None, float | None]
     ratio_ci95: tuple[Interval | None, Interval | None]
+    processes: tuple[int, int]
     verdict: Verdict
 
 

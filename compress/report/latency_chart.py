@@ -45,11 +45,16 @@ def _draw_batch(
     for runtime, (mark, colour) in marks.items():
         own = [row for row in rows if row.part.runtime == runtime]
         positions = [names.index(row.variant) for row in own]
-        medians, tails = [row.part.p50_ms for row in own], [row.part.p99_ms for row in own]
+        medians, tails = [row.part.p50_ms for row in own], [_tail(row.part) for row in own]
         axes.hlines(positions, medians, tails, colors=colour, linewidth=1)
         axes.plot(medians, positions, mark, color=colour, markersize=5, label=f.plain(runtime))
     axes.set_yticks(range(len(names)), [f.short(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
-    low, high = min(row.part.p50_ms for row in rows), max(row.part.p99_ms for row in rows)
+    low, high = min(row.part.p50_ms for row in rows), max(_tail(row.part) for row in rows)
     log_axis(axes.xaxis, low, high, lambda value: f"{value:g}")
     plain_axes(axes)
+
+
+def _tail(row: LatencyRow) -> float:
+    """99th percentile, or the median where it was not taken."""
+    return row.p50_ms if row.p99_ms is None else row.p99_ms

@@ -85,22 +85,24 @@ def _at_share(ratio: Callable[[ShareRatio], float]) -> Callable[[Granted], str]:
 
 
 def _million(record: RunRecord) -> Iterator[Table]:
-    """Time, price and, where it is known, energy of a million images."""
+    """Time, price and energy of a million images, or why they are unknown."""
     deployment = record.deployment
     if deployment is None:
         return
     profile, rows = deployment.profile, deployment.variants
     columns: list[Column[MillionImages]] = [
         Column("variant", lambda m: f.plain(m.id), False),
-        Column("runtime", lambda m: f.plain(m.runtime), False),
-        Column("precision", lambda m: f.plain(m.precision), False),
-        Column("batch", lambda m: str(m.batch)),
+        Column("runtime", lambda m: f.text(m.runtime), False),
+        Column("precision", lambda m: f.text(m.precision), False),
+        Column("batch", lambda m: f.text(m.batch)),
         Column("time", lambda m: f.seconds(m.seconds)),
         Column("price", lambda m: f.UNKNOWN if m.price is None else f"{m.price:.3g} {f.plain(profile.currency)}"),
     ]
     if any(row.energy_j for row in rows):
         columns.append(Column("energy", lambda m: f.joules(m.energy_j)))
-    note = f"On the machine that latency was measured on, at full load. {f.plain(profile.source)}"
+    if any(row.reason for row in rows):
+        columns.append(Column("unknown because", lambda m: f.plain(m.reason or ""), False))
+    note = f"On {f.plain(profile.name)} at full load, by its own row of latency. {f.plain(profile.source)}"
     yield make_table("million", "A million images", note.strip(), columns, rows)
 
 

@@ -70,9 +70,23 @@ LATENCY: tuple[Column[VariantRow[LatencyRow]], ...] = (
     Column("median", lambda r: f.milliseconds(r.part.p50_ms)),
     Column("99th percentile", lambda r: f.milliseconds(r.part.p99_ms)),
     Column("speedup (95% interval)", lambda r: f.times(r.part.ratio_to_reference) + f.interval(r.part.ratio_ci95)),
+    Column("processes", lambda r: _processes(r.part)),
+    Column("autocorrelation", lambda r: _correlation(r.part)),
     Column("threads", lambda r: str(r.part.threads)),
     Column("resolution", lambda r: str(r.part.resolution)),
 )
+
+
+def _processes(row: LatencyRow) -> str:
+    """Number of processes; of a row with several modes, the median of each."""
+    medians = row.process_p50_ms
+    if not row.split:
+        return f.text(len(medians) or None)
+    return f"{len(medians)}, several modes: {', '.join(map(f.milliseconds, medians))}"
+
+
+def _correlation(row: LatencyRow) -> str:
+    return f.UNKNOWN if row.autocorrelation is None else f"{row.autocorrelation:.2f}"
 
 
 def variants_table(record: RunRecord) -> Table:
@@ -114,7 +128,7 @@ def choice_line(variant: str, choices: Sequence[RuntimeChoice]) -> str:
         parts.append(f"{f.plain(choice.runtime or 'none')}{tied} at batch {choice.batch}")
     return (
         f"Fastest file of {f.plain(variant)} among those that lose at most {100 * choices[0].allowed_loss:g} points of "
-        "validation accuracy, in interleaved rounds: "
+        "validation accuracy: "
         f"{', '.join(parts)}."
     )
 
@@ -130,7 +144,10 @@ def latency_table(record: RunRecord) -> Table:
     rows.sort(key=lambda row: (row.part.batch, row.part.runtime))
     reference = first_reference(record)
     over = f"over {f.plain(reference)} in the same runtime and batch size" if reference else "over the reference"
-    note = f"Time of one batch over interleaved rounds; speedup {over}. Granted: the file itself is as accurate."
-    return make_table(
-        "latency", "Latency", note, (*LATENCY[:5], granted, *LATENCY[5:]), rows, partial(latency_svg, record)
+    note = (
+        f"Time of one batch, in interleaved rounds of several processes; speedup {over}. Its interval is over "
+        "processes and rounds, or over rounds only where there is one process. The 99th percentile is of 300 or more "
+        "single runs. Autocorrelation is that of successive rounds. Granted: the file itself is as accurate."
     )
+    columns = (*LATENCY[:5], granted, *LATENCY[5:])
+    return make_table("latency", "Latency", note, columns, rows, partial(latency_svg, record))

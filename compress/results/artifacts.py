@@ -32,10 +32,8 @@ class RuntimeCandidate(Record):
 
     runtime: str = Field(description="Runtime")
     p50_ms: float = Field(description="Median latency of one batch, milliseconds")
-    ratio_to_choice: float | None = Field(
-        description="Median of the chosen runtime divided by p50_ms, in interleaved rounds"
-    )
-    ratio_ci95: Interval | None = Field(description="95% bootstrap interval of the ratio")
+    ratio_to_choice: float | None = Field(description="Median of the chosen runtime divided by p50_ms")
+    ratio_ci95: Interval | None = Field(description="95% interval of the ratio over processes and rounds")
     validation_loss: float = Field(description="Validation top-1 lost against PyTorch; a fraction")
     validation_agreement: Fraction = Field(description="Share of validation images with PyTorch's prediction")
     holds: bool = Field(description="Whether it loses no more than allowed_loss")

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from compress.results.base import Count, Fraction, Record
-from compress.results.inference import Batch, Precision, Runtime
+from compress.results.inference import Batch, Precision, Runtime, Threads
 
 BudgetName = Literal["latency_ms", "memory_mb", "size_mb", "energy_j"]
 Verdict = Literal["met", "not met", "not measured"]
@@ -45,22 +45,24 @@ class DeviceProfile(Record):
 
 
 class MillionImages(Record):
-    """Cost of a million images in the runtime and batch with the highest throughput, on a machine that never idles."""
+    """Cost of a million images on the device, on a machine that never idles; null where it was not measured."""
 
     id: str = Field(description="Id of the variant")
-    runtime: Runtime
-    precision: Precision
-    batch: Batch
-    seconds: float = Field(description="Machine time, seconds")
-    price: float | None = Field(description="Price of that time, in currency")
-    energy_j: float | None = Field(description="Energy, joules")
+    runtime: Runtime | None = None
+    precision: Precision | None = None
+    batch: Batch | None = None
+    threads: Threads | None = None
+    seconds: float | None = Field(None, description="Machine time, seconds")
+    price: float | None = Field(None, description="Price of that time, in currency")
+    energy_j: float | None = Field(None, description="Energy, joules")
+    reason: str | None = Field(None, description="Why nothing is known: no measurement matches the profile")
 
 
 class Deployment(Record):
     """Cost of a million images under the recipe's deployment."""
 
     profile: DeviceProfile = Field(description="The recipe's deployment")
-    variants: tuple[MillionImages, ...] = Field(description="Every variant with a measured latency")
+    variants: tuple[MillionImages, ...] = Field(description="Every variant")
 
 
 class BudgetCheck(Record):

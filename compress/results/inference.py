@@ -16,19 +16,33 @@ Resolution = Annotated[Count, Field(description="Side of the square input, pixel
 
 
 class LatencyRow(Record):
-    """Latency of one variant in one runtime at one batch size, in rounds interleaved with all other variants."""
+    """Latency of one variant in one runtime at one batch size, interleaved with all others in several processes."""
 
     runtime: Runtime
     precision: Precision
     batch: Batch
     threads: Threads
     resolution: Resolution
-    p50_ms: float = Field(description="Median latency of one batch over the rounds, milliseconds")
-    p99_ms: float = Field(description="99th percentile of the same, milliseconds")
-    ratio_to_reference: float | None = Field(
-        description="Median of the recipe's first reference in the same runtime and batch, divided by p50_ms"
+    p50_ms: float = Field(description="Median latency of one batch, milliseconds: the geometric mean of process_p50_ms")
+    p99_ms: float | None = Field(
+        description="99th percentile of single timings in all processes, milliseconds; null with fewer than 300"
     )
-    ratio_ci95: Interval | None = Field(description="95% bootstrap interval of the ratio over rounds")
+    timings: Count | None = Field(None, description="Single timings of a batch, over all processes")
+    process_p50_ms: tuple[float, ...] = Field((), description="Median latency in each fresh process, milliseconds")
+    rounds_ms: tuple[tuple[float, ...], ...] = Field((), description="Median of each round by process, milliseconds")
+    autocorrelation: float | None = Field(
+        None, description="Lag-1 autocorrelation of the rounds of a process, the mean over processes"
+    )
+    split: bool = Field(False, description="Whether processes differ by more than their rounds explain: several modes")
+    other_cores: tuple[float, ...] | None = Field(
+        None, description="Cores that other work used on average, while each process ran; null where unknown"
+    )
+    ratio_to_reference: float | None = Field(
+        description="p50_ms of the recipe's first reference in the same runtime and batch, divided by p50_ms"
+    )
+    ratio_ci95: Interval | None = Field(
+        description="95% interval of the ratio over processes and rounds; over rounds only with one process"
+    )
 
 
 class EnergyRow(Record):

@@ -24,7 +24,7 @@ class LatencyTrial(Record):
     macs: Count = Field(description="Multiply-accumulates per image")
     p50_ms: float = Field(description="Median latency, milliseconds")
     share: float = Field(description="Latency as a share of the dense network's")
-    share_ci95: Interval = Field(description="95% bootstrap interval of share")
+    share_ci95: Interval = Field(description="95% interval of share over rounds")
     round: Count = Field(description="Pruning round")
 
 

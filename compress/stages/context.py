@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from compress.data.prepared import ImageData, Split
@@ -22,6 +21,7 @@ from compress.measurement.compute import bit_operations, count, parameters
 from compress.measurement.predict import Logits, predict_split
 from compress.models.architecture import Network
 from compress.models.checkpoints import WEIGHTS, load_variant, save_variant
+from compress.models.eager import stored_head
 from compress.models.fingerprint import embedding_id
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.recipe.data import PLAIN
@@ -100,18 +100,6 @@ class StageContext:
         stage = self.plan.stage(identifier).stage
         assert isinstance(stage, TeacherStage)
         return stage
-
-
-def stored_head(folder: Path) -> nn.Module:
-    """Load the stored head of a teacher: embeddings `[b, width]` to logits `[b, classes]`."""
-    path = folder / "head.safetensors"
-    if not path.exists():
-        return nn.Identity()
-    weights = load_file(path)
-    classes, width = weights["weight"].shape
-    head = nn.Linear(width, classes)
-    head.load_state_dict(weights)
-    return head
 
 
 def float_inference(model: nn.Module, preprocess: Preprocess, size: int) -> Inference:

@@ -16,11 +16,12 @@ from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
 from compress.models.architecture import Architecture, Network
 from compress.models.class_names import check_order, read_class_names
+from compress.models.eager import stored_head
 from compress.models.students import create_student
 from compress.recipe.data import PLAIN
 from compress.recipe.fit import Distillation, Fit
 from compress.results import CurvePoint, Divergence, Ledger
-from compress.stages.context import StageContext, store_network, stored_head
+from compress.stages.context import StageContext, store_network
 from compress.stages.kind import NetworkStage
 from compress.stages.planned import PlannedStage
 from compress.stages.teacher_inputs import training_views

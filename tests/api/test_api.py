@@ -23,7 +23,7 @@ stages:
   - {{id: first, kind: train, student: test_resnet, epochs: 2, batch: 16, lr: 0.05}}
   - {{id: small, kind: prune, from: first, target_macs: 0.6, round_to: 4, repair: {{epochs: 0}}}}
   - {{id: files, kind: export, from: [first], runtimes: [onnxruntime]}}
-measure: {{batches: [1], rounds: 5, energy: off}}
+measure: {{batches: [1], rounds: 5, processes: 1, energy: off}}
 worth: {{references: [first]}}
 """
 

@@ -24,7 +24,7 @@ data: {source: image-folder, path: images, resolution: 32}
 stages:
   - {id: first, kind: train, student: test_resnet, epochs: 2, batch: 16, lr: 0.05}
   - {id: files, kind: export, from: [first], runtimes: [onnxruntime]}
-measure: {batches: [1], rounds: 5, energy: off}
+measure: {batches: [1], rounds: 5, processes: 1, energy: off}
 worth: {references: [first]}
 """
 MODELS = "Model,Publication date,Training compute (FLOP)\n" + "".join(
@@ -43,8 +43,8 @@ CALLS = (
     ("validate one.yaml --set seed=2 --plugin own.py", "one.yaml: valid, 2 stages"),
     ("report {run}", "report.html"),
     (
-        "bench {artifact} --runtime onnxruntime --batches 2 --rounds 5 --threads 1 --driver turns --seconds 1"
-        " --plugin own.py --json",
+        "bench {artifact} --runtime onnxruntime --batches 2 --rounds 5 --processes 1 --threads 1 --driver turns"
+        " --seconds 1 --plugin own.py --json",
         '"batch": 2',
     ),
     ("evaluate {artifact} --data images/test --per-class --plugin own.py", "across"),

@@ -87,7 +87,11 @@ def test_the_recipe_is_valid_and_trains(tmp_path: Path, monkeypatch: pytest.Monk
     assert json.loads((tmp_path / "recipe.schema.json").read_text()) == recipe_schema()
     assert call("validate", "own.yaml", cwd=tmp_path).returncode == 0
     monkeypatch.chdir(tmp_path)
-    tiny = ("stages.trained.student=test_resnet", "stages.trained.epochs=1", "measure={rounds: 5, energy: off}")
+    tiny = (
+        "stages.trained.student=test_resnet",
+        "stages.trained.epochs=1",
+        "measure={rounds: 5, processes: 1, energy: off}",
+    )
     recipe = load_recipe("own.yaml", tiny)
     done = run(recipe.model_copy(update={"stages": recipe.stages[:1]}))
     results = json.loads((done.folder / "results.json").read_text())
@@ -108,7 +112,7 @@ def test_the_recipe_runs_to_its_end(tmp_path: Path, known: bool) -> None:
     changes = (f"{first}.student=test_resnet", f"{first}.epochs=1", "pruned.repair.epochs=1", "pruned.round_to=4")
     words = [word for change in changes for word in ("--set", f"stages.{change}")]
     words += ["--set", "stages.files.runtimes=[onnxruntime]", "--set", "stages.files.from=[int8]"]
-    done = call("run", "own.yaml", *words, "--set", "measure={rounds: 5, energy: off}", cwd=tmp_path)
+    done = call("run", "own.yaml", *words, "--set", "measure={rounds: 5, processes: 1, energy: off}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     results = json.loads(next(tmp_path.glob("runs/*/*/results.json")).read_text())
     made = [variant["id"] for variant in results["variants"]]

@@ -202,7 +202,7 @@ def test_predict_refuses(typed: Typed, artifact: Path, photos: Path, tmp_path: P
 
 def test_bench_has_every_figure_of_every_artifact(typed: Typed, artifacts: Artifacts) -> None:
     paths = [artifacts["float"]["onnxruntime"], artifacts["int8"]["openvino"].parent, artifacts["float"]["onnxruntime"]]
-    record = typed.json("bench", *paths, "--batches", "1,3", "--rounds", 5, "--threads", 1)
+    record = typed.json("bench", *paths, "--batches", "1,3", "--rounds", 30, "--processes", 2, "--threads", 1)
     assert [row["runtime"] for row in record["artifacts"]] == ["onnxruntime", "openvino", "onnxruntime"]
     for row in record["artifacts"]:
         assert row["bytes"] > 1000 and row["load_s"] > 0 and row["peak_memory_bytes"] > 20e6
@@ -210,6 +210,7 @@ def test_bench_has_every_figure_of_every_artifact(typed: Typed, artifacts: Artif
     for row in record["latency"]:
         assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
         assert row["images_per_s"] == pytest.approx(1000 * row["batch"] / row["p50_ms"])
+        assert row["timings"] >= 300 and len(row["process_p50_ms"]) == 2
         low, high = row["ratio_ci95"]
         assert low <= row["ratio_to_first"] <= high
         assert row["number"] != 1 or row["ratio_ci95"] == [1, 1]
@@ -227,7 +228,9 @@ def test_bench_has_every_figure_of_every_artifact(typed: Typed, artifacts: Artif
 
 
 def test_bench_in_words(typed: Typed, artifacts: Artifacts) -> None:
-    status, out, _ = typed("bench", *(path.parent for path in artifacts["int8"].values()), "--rounds", 5)
+    status, out, _ = typed(
+        "bench", *(path.parent for path in artifacts["int8"].values()), "--rounds", 5, "--processes", 1
+    )
     assert status == 0
     for words in ("peak memory", "p50", "p90", "p99", "images/s", "against 1", "threads of", "onnxruntime", "numpy"):
         assert words in out
@@ -235,7 +238,7 @@ def test_bench_in_words(typed: Typed, artifacts: Artifacts) -> None:
 
 def test_bench_in_every_runtime_that_reads_the_files_of_a_variant(typed: Typed, artifacts: Artifacts) -> None:
     folder = artifacts["int8"]["onnxruntime"].parents[1]
-    record = typed.json("bench", folder, "--runtime", "auto", "--batches", 1, "--rounds", 5)
+    record = typed.json("bench", folder, "--runtime", "auto", "--batches", 1, "--rounds", 5, "--processes", 1)
     found = [(Path(row["path"]).parent.name, row["runtime"]) for row in record["artifacts"]]
     assert found == [("onnx", "onnxruntime"), ("onnx", "openvino"), ("openvino", "openvino")]
     (fastest,) = record["fastest"]
@@ -331,7 +334,7 @@ def test_a_machine_with_a_runtime_and_nothing_else(artifact: Path, photos: Path,
     assert row["classes"][0]["class"] == done.stdout.strip()
     evaluated = call("-m", "compress", "evaluate", str(artifact), str(photos), "--json")
     assert json.loads(evaluated.stdout)["accuracy"]["correct"] == sum(right(artifact, photos).values())
-    benched = call("-m", "compress", "bench", str(artifact), "--rounds", "5")
+    benched = call("-m", "compress", "bench", str(artifact), "--rounds", "5", "--processes", "2")
     assert benched.returncode == 0, benched.stderr
     absent = call("-m", "compress", "predict", str(artifact), str(image), "--runtime", "openvino")
     assert absent.returncode == 1 and "pip install openvino" in absent.stderr

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from results_factory import DATE, TREND, accuracy, inference, latency_row, right, training
+from results_factory import DATE, TREND, accuracy, energy_row, inference, latency_row, right, training
 from results_factory import variant as make_variant
 
 from compress.efficiency.deployment import costs_of_million, price_per_million, seconds_per_million
 from compress.efficiency.savings import savings
-from compress.results import DeviceProfile, InferenceEnergy, Variant
+from compress.results import DeviceProfile, InferenceEnergy, MillionImages, Variant
 
 
 def test_a_million_images() -> None:
@@ -18,17 +20,41 @@ def test_a_million_images() -> None:
         seconds_per_million(0, 16)
 
 
-def test_the_lowest_time_per_image_counts() -> None:
-    rows = [latency_row("onnxruntime", 1, 3.0), latency_row("openvino", 16, 32.0, precision="int8")]
-    energy = InferenceEnergy(value=0.002, method="estimated")
-    variants = [
-        make_variant("a", inference=inference(latency=rows, energy=energy)),
-        make_variant("b", inference=inference(latency=[])),
-    ]
-    (cost,) = costs_of_million(variants, 0.9)
-    assert (cost.id, cost.runtime, cost.batch, cost.seconds) == ("a", "openvino", 16, 2000)
-    assert cost.price == pytest.approx(0.5) and cost.energy_j == pytest.approx(2000)
-    assert costs_of_million(variants, None)[0].price is None
+ROWS = [latency_row("onnxruntime", 1, 3.0), latency_row("openvino", 16, 32.0, precision="int8")]
+ENERGY = InferenceEnergy(value=0.002, method="m", rows=(energy_row("openvino", 0.002), energy_row("ncnn", 0.001)))
+TIMED = [make_variant("a", inference=inference(latency=ROWS, energy=ENERGY)), make_variant("b")]
+HERE = {"name": "d", "processor": "EPYC", "runtime": "openvino", "batch": 16, "price_per_hour": 0.9}
+
+
+def costs(**changes: Any) -> tuple[MillionImages, MillionImages]:
+    first, second = costs_of_million(TIMED, DeviceProfile(**{**HERE, **changes}), "AMD EPYC 9V74")
+    return first, second
+
+
+def test_a_million_images_cost_what_the_matching_row_says() -> None:
+    cost, untimed = costs(threads=2)
+    assert (cost.runtime, cost.precision, cost.batch, cost.threads) == ("openvino", "int8", 16, 2)
+    assert (cost.seconds, cost.price, cost.energy_j) == (2000, pytest.approx(0.5), pytest.approx(2000))
+    assert untimed.seconds is None and untimed.reason == "nothing was timed in openvino, batch 16, 2 threads"
+    assert costs(price_per_hour=None)[0].price is None and costs(price_per_hour=None)[0].seconds == 2000
+    onnx = costs(runtime="onnxruntime", batch=1)[0]
+    assert (onnx.seconds, onnx.energy_j) == (3000, None), "its energy was not measured"
+    assert costs(runtime="onnxruntime", batch=1, watts=10)[0].energy_j == pytest.approx(10 * 3000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"processor": "Xeon"}, "measured on AMD EPYC 9V74, not on Xeon"),
+        ({"processor": None}, "no processor is stated"),
+        ({"runtime": None}, "nothing was timed in no stated runtime, batch 16"),
+        ({"batch": 1}, "nothing was timed in openvino, batch 1"),
+        ({"threads": 8}, "nothing was timed in openvino, batch 16, 8 threads"),
+    ],
+)
+def test_nothing_is_priced_by_a_row_of_another_setting(changes: dict[str, Any], reason: str) -> None:
+    cost = costs(**changes)[0]
+    assert (cost.seconds, cost.price, cost.energy_j, cost.reason) == (None, None, None, reason)
 
 
 def variant(id: str, kind: str, parent: str | None, macs: int, *spent: int) -> Variant:

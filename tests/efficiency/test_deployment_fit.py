@@ -118,6 +118,18 @@ def test_only_its_own_runtime_batch_and_threads_count() -> None:
     assert verdicts(fits(budgets={"size_mb": 1e9}, runtime="inductor"), "size_mb")["int8"] == (None, "not measured")
 
 
+def test_a_99th_percentile_of_few_timings_meets_no_budget() -> None:
+    """A row without it: the median alone can only show that a limit is missed."""
+    row = latency_row("openvino", 1, 20.0).model_copy(update={"p99_ms": None, "timings": 30})
+    for old in (row, row.model_copy(update={"p99_ms": 21.0, "timings": None})):
+        slow = make_variant("slow", inference=inference(latency=[old]))
+        for limit, found in ((15.0, (20.0, "not met")), (25.0, (None, "not measured"))):
+            profiles = [profile(budgets={"latency_ms": limit})]
+            (fit,) = deployment_fits([slow], [entry(reference="slow", others=())], profiles, EPYC)
+            assert verdicts(fit, "latency_ms")["slow"] == found
+    assert "set measure.rounds to 300" in fit.fits[0].budgets[0].basis
+
+
 def test_the_memory_of_a_larger_batch_is_an_upper_bound() -> None:
     at_16 = fits(budgets={"memory_mb": 200}, batch=16)
     assert verdicts(at_16, "memory_mb") == {"dense": (300, "not met"), "pruned": (200, "met"), "int8": (150, "met")}

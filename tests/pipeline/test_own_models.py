@@ -26,7 +26,7 @@ stages:
   - {{id: small, kind: distill, from: tuned, epochs: 0,
      student: {{model: test_resnet, checkpoint: {root}/start.safetensors}}}}
   - {{id: other, kind: train, student: torchvision/shufflenet_v2_x0_5, epochs: 0}}
-measure: {{batches: [1], rounds: 5, energy: off}}
+measure: {{batches: [1], rounds: 5, processes: 1, energy: off}}
 worth: {{references: [folder], tolerance: 0.2}}
 """
 

@@ -19,7 +19,13 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES)
 def test_stl10_recipe_runs_end_to_end(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_stl10(tmp_path, monkeypatch, train=60, test=20, unlabeled=30)
-    changes = [f"data.root={tmp_path}", "data.download=false", "trainer.accelerator=cpu", "measure.rounds=5"]
+    changes = [
+        f"data.root={tmp_path}",
+        "data.download=false",
+        "trainer.accelerator=cpu",
+        "measure.rounds=5",
+        "measure.processes=1",
+    ]
     changes.append("measure.energy=off")
     shipped = load_recipe(name)
     for stage in shipped.stages:

@@ -17,7 +17,7 @@ stages:
   - {{id: int8, kind: quantize, from: dense, calibration_images: 16, target: portable, reduce_range: false}}
   - {{id: files, kind: export, from: [int8], runtimes: [tensorrt, onnxruntime]}}
   - {{id: engine, kind: export, from: [dense], runtimes: [tensorrt]}}
-measure: {{batches: [1], rounds: 5, energy: off, threads: 1}}
+measure: {{batches: [1], rounds: 30, processes: 1, energy: off, threads: 1}}
 worth:
   tolerance: 1.0
   deployments:

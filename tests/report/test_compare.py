@@ -85,6 +85,13 @@ def test_latency_is_compared_by_ratios_to_the_same_reference(compared: Compared,
     assert {row.verdict for row in change_of(compared(), "pruned").latency} == {"no claim"}
 
 
+def test_no_speed_is_claimed_from_one_process(compared: Compared, second: Results) -> None:
+    second["environment"]["cpu"] = "AMD EPYC 9B14"
+    for row in second["variants"][3]["inference"]["latency"]:
+        row["rounds_ms"] = row["rounds_ms"][:1]
+    assert {(row.processes, row.verdict) for row in change_of(compared(), "pruned").latency} == {((3, 1), "no claim")}
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("cpu", "another"), ("threads", 4), ("threads", None), ("gpu", "NVIDIA H100")]
 )

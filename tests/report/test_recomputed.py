@@ -29,6 +29,8 @@ def test_derived_figures_follow_from_measured_ones(results: Results) -> None:
         ("training_efficiency", 0, "ratio"),
         ("variants", 2, "accuracy", "ci95", 0),
         ("variants", 2, "training", "macs"),
+        ("variants", 3, "inference", "latency", 1, "p50_ms"),
+        ("variants", 3, "inference", "latency", 1, "ratio_to_reference"),
         ("class_changes", 5, "classes", 0, "difference"),
         ("class_changes", 5, "classes", 0, "difference_ci95", 1),
     ],

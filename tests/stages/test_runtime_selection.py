@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from recipe.recipe_texts import GOOD
+from results_factory import latency_row
 from support import Job, photographs
 from torch import nn
 
 from compress.benchmark.runtime_selection import choose
 from compress.deployment.coverage import Coverage
 from compress.deployment.runtimes import find_runtime
-from compress.measurement.latency import fastest
+from compress.efficiency.timing import fastest, middle
 from compress.recipe.load import parse_recipe
 from compress.report.variants import choice_line
 from compress.results import RuntimeChoice, ValidationCheck
@@ -28,18 +29,21 @@ data: {{source: image-folder, path: {root}/images, resolution: 32}}
 stages:
   - {{id: first, kind: train, student: test_resnet, epochs: 1, batch: 16, lr: 0.05}}
   - {{id: files, kind: export, from: [first], runtimes: auto, auto_loss: 1.0}}
-measure: {{batches: [1, 2], rounds: 5, energy: off}}
+measure: {{batches: [1, 2], rounds: 5, processes: 1, energy: off}}
 worth: {{references: [first]}}
 """
 
 
-def around(middle: float, spread: float = 0.01, seed: int = 0) -> list[float]:
-    return [float(value) for value in np.random.default_rng(seed).normal(middle, spread * middle, 30)]
+def around(centre: float, spread: float = 0.01, seed: int = 0) -> list[list[float]]:
+    """Rounds of three processes."""
+    rounds: list[list[float]] = np.random.default_rng(seed).normal(centre, spread * centre, (3, 10)).tolist()
+    return rounds
 
 
-def chosen(times: dict[str, list[float]], allowed: float, **losses: float) -> RuntimeChoice:
+def chosen(times: dict[str, list[list[float]]], allowed: float, **losses: float) -> RuntimeChoice:
     checks = {name: ValidationCheck(loss=loss, agreement=1 - loss, n=200) for name, loss in losses.items()}
-    return choose(times, checks, allowed, batch=1, left_out={})
+    rows = {name: latency_row(name, 1, middle(rounds), rounds_ms=rounds) for name, rounds in times.items()}
+    return choose(rows, checks, allowed, batch=1, left_out={})
 
 
 def test_first_of_equally_fast_runtimes_is_selected() -> None:
@@ -47,7 +51,7 @@ def test_first_of_equally_fast_runtimes_is_selected() -> None:
     assert fastest(times) == ["b", "c"]
     assert fastest({"c": times["c"], "b": times["b"]}) == ["c", "b"]
     # A wide interval does not tie runtimes that are far apart.
-    assert fastest({"a": [3.0, 3.0, 1.0, 3.0, 1.0], "b": [1.0, 2.0, 2.0, 2.0, 3.0]}) == ["b"]
+    assert fastest({"a": [[3.0, 3.0, 1.0, 3.0, 1.0]], "b": [[1.0, 2.0, 2.0, 2.0, 3.0]]}) == ["b"]
 
 
 def test_inaccurate_artifact_is_not_selected_however_fast() -> None:

@@ -40,7 +40,7 @@ TAIL = """\
   - {{id: files, kind: export, from: [int8], runtimes: [onnxruntime, openvino], triton: true}}
 """
 END = """\
-measure: {{batches: [1, 4], rounds: 5, threads: 1, energy: off}}
+measure: {{batches: [1, 4], rounds: 5, processes: 1, threads: 1, energy: off}}
 worth: {{references: [distilled], tolerance: 0.2}}
 """
 # Clocks and what follows from them.

@@ -306,7 +306,7 @@ stages:
     teacher: {{source: timm, model: test_resnet, checkpoint: {root}/teacher.safetensors}}
   - {{id: distilled, kind: distill, from: teacher, student: test_resnet, epochs: 2, batch: 16, lr: 0.05, views: 2,
      losses: {losses}}}
-measure: {{batches: [1], rounds: 5, energy: off}}
+measure: {{batches: [1], rounds: 5, processes: 1, energy: off}}
 worth: {{references: [teacher]}}
 """
 

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -19,6 +18,7 @@ from compress.deployment.runtimes import find_runtime
 from compress.deployment.triton import write_triton
 from compress.measurement.accuracy import agreement, bits, max_abs_diff
 from compress.measurement.predict import Logits, Runner, predict_split_in_runtime
+from compress.models.eager import run_eager
 from compress.recipe.stage import QUANTIZED
 from compress.results import ARTIFACTS, Artifact, RuntimeChecks, ValidationCheck
 from compress.stages.context import LOGITS, StageContext, split_accuracy
@@ -177,10 +177,3 @@ def _not_run(runtime: str, path: Path, variant: str) -> Artifact:
 def _run_path(path: Path, variant: str) -> str:
     """Return the path of an artifact within a run folder."""
     return f"artifacts/{variant}/{path.parent.name}/{path.name}"
-
-
-@torch.inference_mode()
-def run_eager(model: nn.Module, images: np.ndarray) -> np.ndarray:
-    """Run a network in eager PyTorch: float32 `[b, 3, r, r]` to `[b, classes]`."""
-    logits: np.ndarray = model(torch.from_numpy(images).contiguous(memory_format=torch.channels_last)).numpy()
-    return logits

@@ -14,7 +14,7 @@ from compress.deployment.export import export
 from compress.deployment.preprocess import PreprocessFile
 from compress.deployment.runtimes import find_runtime
 from compress.measurement.compute import macs
-from compress.measurement.latency import measure_interleaved, speedup, summary
+from compress.measurement.latency import measure_interleaved, summary
 from compress.recipe.channels import LatencyTarget
 from compress.results import LatencyTrial
 from compress.utils.console import say
@@ -27,7 +27,7 @@ class Timing:
     macs: int  # MACs per image
     p50_ms: float  # median latency in milliseconds
     share: float  # latency as a share of the dense network's
-    share_ci95: tuple[float, float]  # its 95% bootstrap interval
+    share_ci95: tuple[float, float]  # its 95% interval over rounds
 
 
 class LatencySearch:
@@ -44,9 +44,10 @@ class LatencySearch:
     def __call__(self, network: nn.Module) -> float:
         cost = macs(network, self.resolution)
         times = measure_interleaved({"dense": self._dense, "pruned": self._runner(network, cost)}, self.target.rounds)
-        ratio, (low, high) = speedup(times["pruned"], times["dense"])
-        share = 1 / ratio
-        self.rows.append(Timing(cost, summary(times["pruned"])["p50_ms"], share, (1 / high, 1 / low)))
+        record = summary([times["pruned"]], [times["dense"]])
+        assert record["ratio_to_reference"] is not None and record["ratio_ci95"] is not None
+        share, (low, high) = 1 / record["ratio_to_reference"], record["ratio_ci95"]
+        self.rows.append(Timing(cost, record["p50_ms"], share, (1 / high, 1 / low)))
         say(f"  {cost / self._dense_macs:.2f} of the MACs, {share:.2f} of the latency in {self.target.runtime}")
         return share
 

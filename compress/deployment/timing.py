@@ -1,0 +1,216 @@
+"""Timing in fresh processes: memory layout and thread placement are drawn anew in each, and can change a speed by 2x.
+
+    python -m compress.deployment.timing FOLDER
+
+loads the candidates of `FOLDER/request.json`, times them in interleaved rounds and writes `FOLDER/times.json`. It
+imports numpy and what the candidates need, torch only where that is part of it.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.deployment.memory import child_environment
+from compress.deployment.runtime import Array, Runner
+from compress.measurement.latency import TAIL_ROUNDS, TAIL_TIMINGS, measure_interleaved
+from compress.registry import load_entry
+from compress.utils.errors import CompressError, first_line
+
+REQUEST, TIMES, CURRENT, FAILURE = "request.json", "times.json", "current", "failure"
+MIN_ROUNDS = 3
+
+ByBatch = dict[int, dict[str, list[list[list[float]]]]]
+"""Milliseconds `[processes][rounds][runs]` by batch size and candidate."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something to time, described so that another process can load it.
+
+    Attributes:
+        name: Name of the variant, for messages.
+        runtime: Name of the runtime, for messages.
+        loader: `module:function` that takes `arguments` and a number of threads, and returns a function to run.
+        arguments: Plain data.
+    """
+
+    name: str
+    runtime: str
+    loader: str
+    arguments: Mapping[str, Any]
+
+    def load(self, threads: int) -> Runner:
+        """Load the candidate in this process."""
+        runner: Runner = load_entry(self.loader)(self.arguments, threads)
+        return runner
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How often to time: `rounds` are shared out among `processes`. One process is this one, not a fresh one."""
+
+    batches: Sequence[int]
+    rounds: int
+    processes: int
+    threads: int
+
+    @property
+    def rounds_each(self) -> int:
+        return max(MIN_ROUNDS, -(-self.rounds // self.processes))
+
+    @property
+    def timings_each(self) -> int:
+        """Single runs of each process for a 99th percentile; a quick benchmark of few rounds does without."""
+        return -(-TAIL_TIMINGS // self.processes) if self.rounds >= TAIL_ROUNDS else 0
+
+
+def file_candidate(name: str, runtime: str, path: Path) -> Candidate:
+    """Describe an artifact."""
+    return Candidate(name, runtime, "compress.deployment.timing:load_file", {"runtime": runtime, "path": str(path)})
+
+
+def load_file(arguments: Mapping[str, str], threads: int) -> Runner:
+    """Load an artifact in its runtime."""
+    from compress.deployment.runtimes import find_runtime
+
+    return find_runtime(arguments["runtime"]).load(Path(arguments["path"]), threads)
+
+
+def time_together(
+    candidates: Mapping[str, Candidate],
+    images: Callable[[str, int], Array],
+    schedule: Schedule,
+    process: int = 0,
+) -> ByBatch:
+    """Time candidates side by side in one process, fresh if the schedule has several.
+
+    Args:
+        candidates: Candidates by key.
+        images: Returns the batch that a candidate runs, float32 `[b, 3, r, r]`, from its key and the batch size.
+        schedule: Batch sizes, rounds, processes and threads.
+        process: Number of the process, the seed of the order.
+
+    Returns:
+        Timings by batch size and key, of one process.
+
+    Raises:
+        CompressError: a candidate cannot be loaded or run, or the process was killed.
+    """
+    if schedule.processes == 1:
+        runners = {key: candidate.load(schedule.threads) for key, candidate in candidates.items()}
+        return _time(runners, images, schedule, process, lambda key: None)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        for key in candidates:
+            for batch in schedule.batches:
+                np.save(_images_file(work, list(candidates).index(key), batch), images(key, batch))
+        described = {key: asdict(candidate) for key, candidate in candidates.items()}
+        (work / REQUEST).write_text(
+            json.dumps({"candidates": described, "schedule": asdict(schedule), "process": process})
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "compress.deployment.timing", folder],
+            stdout=subprocess.DEVNULL,  # some engines write to it
+            stderr=subprocess.PIPE,
+            env=child_environment(),
+        )
+        if done.returncode:
+            raise CompressError(_failed(work, candidates, done))
+        return {int(batch): times for batch, times in json.loads((work / TIMES).read_text()).items()}
+
+
+def collect(processes: Sequence[ByBatch]) -> ByBatch:
+    """Join the timings of several processes."""
+    return {
+        batch: {key: [times for one in processes for times in one[batch][key]] for key in by_key}
+        for batch, by_key in processes[0].items()
+    }
+
+
+def main() -> None:
+    """Time the candidates of a request in this process."""
+    from compress.plugins import load_installed
+
+    load_installed()
+    work = Path(sys.argv[1])
+    request = json.loads((work / REQUEST).read_text())
+    candidates = {key: Candidate(**fields) for key, fields in request["candidates"].items()}
+    schedule, numbers = Schedule(**request["schedule"]), {key: number for number, key in enumerate(candidates)}
+    with (work / CURRENT).open("w") as current:
+
+        def note(key: str) -> None:
+            current.seek(0)
+            current.truncate()
+            current.write(key)
+            current.flush()
+
+        try:
+            runners = {}
+            for key, candidate in candidates.items():
+                note(key)
+                runners[key] = candidate.load(schedule.threads)
+            times = _time(
+                runners,
+                lambda key, batch: np.load(_images_file(work, numbers[key], batch)),
+                schedule,
+                request["process"],
+                note,
+            )
+        except Exception as error:  # exception types of runtimes are not public
+            (work / FAILURE).write_text("out of memory" if isinstance(error, MemoryError) else first_line(error))
+            sys.exit(1)
+    (work / TIMES).write_text(json.dumps(times))
+
+
+def _time(
+    runners: Mapping[str, Runner],
+    images: Callable[[str, int], Array],
+    schedule: Schedule,
+    process: int,
+    note: Callable[[str], None],
+) -> ByBatch:
+    found: ByBatch = {}
+    for batch in schedule.batches:
+        runs = {key: partial(run, images(key, batch)) for key, run in runners.items()}
+        times = measure_interleaved(
+            runs, schedule.rounds_each, timings=schedule.timings_each, seed=process, before=note
+        )
+        found[batch] = {key: [rounds] for key, rounds in times.items()}
+    return found
+
+
+def _images_file(work: Path, number: int, batch: int) -> Path:
+    return work / f"{number}-{batch}.npy"
+
+
+def _failed(work: Path, candidates: Mapping[str, Candidate], done: subprocess.CompletedProcess[bytes]) -> str:
+    """Say on one line which candidate failed, and why."""
+    current = (work / CURRENT).read_text() if (work / CURRENT).is_file() else ""
+    found = candidates.get(current)
+    where = f"{found.name} in {found.runtime}" if found else "the candidates"
+    if (work / FAILURE).is_file():
+        why = (work / FAILURE).read_text()
+    elif done.returncode < 0:
+        number = -done.returncode
+        name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
+        why = f"its process was killed by {name}"
+        why += "; free memory, or remove the runtime from the recipe" if number == signal.SIGKILL else ""
+    else:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        why = lines[-1][:200] if lines else f"its process exited with {done.returncode}"
+    return f"latency of {where}: {why}"
+
+
+if __name__ == "__main__":
+    main()
