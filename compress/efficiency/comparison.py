@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from compress.efficiency.doublings import doublings, ratio
 from compress.efficiency.files import FLOAT_BITS
+from compress.efficiency.timing import latency_ratio
 from compress.results.inference import EnergyRow, Inference, LatencyRow, MeasuredInference
 from compress.results.savings import Doublings, EnergyBasis, LatencyBasis
 
@@ -76,6 +77,7 @@ def latency_basis(
     if not pairs:
         return None
     base, own = min(pairs, key=lambda pair: (-pair[1].batch, pair[0].p50_ms, pair[1].p50_ms))
+    found = latency_ratio(base, own)
     return LatencyBasis(
         runtime=own.runtime,
         precision=own.precision,
@@ -86,7 +88,8 @@ def latency_basis(
         reference_precision=base.precision,
         reference_ms=base.p50_ms,
         variant_ms=own.p50_ms,
-        ratio=base.p50_ms / own.p50_ms,
+        ratio=found.ratio,
+        ratio_ci95=None if found.low is None or found.high is None else (found.low, found.high),
     )
 
 

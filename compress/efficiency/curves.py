@@ -152,7 +152,7 @@ def _bits(points: Iterable[CurvePoint], images: int) -> NDArray[np.float32] | No
 def _resampled(right: NDArray[np.float32], resamples: int) -> Iterable[Floats]:
     """Yield the images that are right in each resample, `[some resamples, points]`."""
     rng, images = np.random.default_rng(0), right.shape[1]
-    shares = np.full(images, 1 / images)
     for start in range(0, resamples, _CHUNK):
-        counts = rng.multinomial(images, shares, size=min(_CHUNK, resamples - start)).astype(np.float32)
+        draws = [rng.integers(images, size=images) for _ in range(min(_CHUNK, resamples - start))]
+        counts = np.stack([np.bincount(draw, minlength=images) for draw in draws]).astype(np.float32)
         yield (counts @ right.T).astype(np.float64)

@@ -12,7 +12,7 @@ UNKNOWN = "not measured"
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 _SCALES = {prefix: 1000.0**step for step, prefix in enumerate(_PREFIXES)} | {"m": 1e-3, "µ": 1e-6, "n": 1e-9}
 _FIGURE = re.compile(
-    r"(?:at least )?([+−-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)(?: (?:(min|points (?:less|more))|([kMGTPEZmµn])))?"
+    r"(?:at (?:least|most) )?([+−-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)(?: (?:(min|points (?:less|more))|([kMGTPEZmµn])))?"
 )
 
 

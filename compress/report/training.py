@@ -21,7 +21,7 @@ SPENT: tuple[Column[VariantRow[tuple[TrainingPart, int]]], ...] = (
 ORIGINS = {"variant": "its own", "baseline": "the baseline's", "recipe": "chosen"}
 
 REACHED: tuple[Column[TrainingEfficiency], ...] = (
-    Column("variant", lambda t: f.plain(t.variant), False),
+    Column("variant", lambda t: _name(t), False),
     Column("baseline", lambda t: f.plain(t.baseline), False),
     Column("target top-1", lambda t: f"{f.percent(t.target_top1)} ({ORIGINS[t.target_of]})"),
     Column("variant's compute", lambda t: _compute(t.variant_macs, t.variant_between)),
@@ -38,7 +38,6 @@ TEACHER: tuple[Column[TeacherRow], ...] = (
     Column("variant", lambda r: f.plain(r[0].variant), False),
     Column("teacher's own training", lambda r: r[1], False),
     Column("MACs added", lambda r: "unknown" if r[2].macs is None else f.macs(r[2].macs)),
-    Column("compute ratio", lambda r: "unknown" if r[2].ratio is None else bounded(r[0], f.times(r[2].ratio))),
     Column("doublings", lambda r: "unknown" if r[2].doublings is None else bounded(r[0], f.signed(r[2].doublings))),
 )
 
@@ -147,6 +146,11 @@ def doublings(pair: TrainingEfficiency) -> str:
 def bounded(pair: TrainingEfficiency, figure: str) -> str:
     """Write a figure as the bound that it is where one of the two never reaches the target."""
     return {"baseline": f"at least {figure}", "variant": f"at most {figure}"}.get(pair.censored or "", figure)
+
+
+def _name(pair: TrainingEfficiency) -> str:
+    name, curve = f.plain(pair.variant), f.plain(pair.variant_curve or pair.variant)
+    return name if name == curve else f"{name} (accuracy of {curve})"
 
 
 def _months(pair: TrainingEfficiency, months: float | None) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from compress.pipeline.collect import _pretraining
 from compress.pipeline.plan import make_plan
 from compress.recipe.load import parse_recipe
 from compress.store.store import Store
@@ -52,3 +53,15 @@ def test_settings_that_do_not_affect_results_are_not_in_keys(keys) -> None:
     assert keys("stages.distilled.verify=8", "stages.teacher.teacher.batch=8") == keys()
     pruned = keys("stages.pruned.repair.seed=1")
     assert {name for name, key in keys().items() if pruned[name] != key} == {"pruned"}
+
+
+def test_training_of_the_teacher_is_stated_in_full_and_as_fine_tuning(tmp_path: Path) -> None:
+    def stated(*changes: str) -> tuple[float | None, float | None]:
+        plan = make_plan(parse_recipe(RECIPE, list(changes)), Store(tmp_path))
+        found = _pretraining(plan, plan.stage("pruned"))
+        return found.macs, found.fine_tuning
+
+    assert stated() == pytest.approx((5.184e17, 2.034e14), rel=1e-3)
+    none = "stages.teacher.teacher={use: embedded, pretraining: null}"
+    assert stated(none)[0] is None, "fine-tuning alone is not all of it"
+    assert stated("stages.teacher.teacher={use: embedded, pretraining: null, fine_tuning: null}") == (None, None)

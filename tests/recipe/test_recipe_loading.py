@@ -46,7 +46,7 @@ def test_names_are_replaced_by_sections_and_defaults_are_set() -> None:
     assert isinstance(recipe.stages[0], TeacherStage)
     assert recipe.stages[0].teacher.model == "local-dir:{assets}/teacher"
     assert recipe.worth.references == ["teacher"]
-    assert (recipe.worth.trend.name, recipe.worth.trend.growth) == ("epoch-fp32", 4.1)
+    assert (recipe.worth.trend.name, recipe.worth.trend.growth) == ("notable", 4.7)
 
 
 def test_resolved_recipe_round_trips() -> None:

@@ -77,7 +77,9 @@ def test_page_shows_the_figures_of_the_file(results: Results) -> None:
             for point in (record["lifetime"] or {}).get("at_queries", []) if record["doublings"]["macs"] > 0 else []:
                 assert f.times(point["ratio"]) in text
     for pair in results["training_efficiency"]:
-        assert f"{f.months(pair['months_of_growth'])} | {f.months(pair['months_of_gap'])}" in text.replace("\\", "")
+        months = [pair["months_of_growth"], pair["months_of_gap"]]
+        cells = "none | none" if pair["censored"] else " | ".join(map(f.months, months))
+        assert f"{f.signed(pair['doublings'])}" in text and cells in text.replace("\\", "")
 
 
 def test_tango_upper_end_without_discordant_images() -> None:
