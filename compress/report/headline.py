@@ -82,8 +82,12 @@ def _time(saved: InferenceDoublings) -> str:
     if d is None:
         return ""
     ends = saved.latency_ci95
-    between = f" [{f.signed(ends[0])} to {f.signed(ends[1])}]" if ends else ""
-    return f" ({f.signed(d).lstrip('+')}{between} in measured time, batch {saved.latency_batch})"
+    between = f" [{_plain(ends[0])} to {_plain(ends[1])}]" if ends else ""
+    return f" ({_plain(d)}{between} in measured time, batch {saved.latency_batch})"
+
+
+def _plain(doublings: float) -> str:
+    return f.signed(doublings).lstrip("+")
 
 
 def _months(saved: InferenceDoublings, trend: Trend | None) -> str:

@@ -45,7 +45,7 @@ _TOOLTIPS: tuple[tuple[str, str], ...] = (
     (r"granted", "Granted: the paired 95% interval shows no loss of accuracy beyond the tolerance"),
     (r"accuracy lost.*", f"Points of top-1 below the reference, {_PAIRED}"),
     (r"on validation", "Top-1 on the validation images, on which every choice was made"),
-    (r"processes", "Median of the fastest and of the slowest process"),
+    (r"processes", "Fresh processes that the file was timed in; the median of each where they differ"),
     (r"autocorrelation", "Of successive rounds: near 0, rounds are independent; near 1, the machine drifts"),
     (r"errors", "Increase of the error rate: 1 point is +3% at 67% top-1 and +100% at 99%"),
     (r"exact upper bound", "Upper bound of the loss in points of top-1, without approximation, 97.5% one-sided"),
