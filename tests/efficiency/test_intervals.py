@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,9 @@ from compress.efficiency.intervals import (
     exact_upper_bound,
     grant,
     images_needed,
+    images_to_show,
     paired_difference,
+    relative_error_increase,
     wilson,
 )
 
@@ -184,3 +187,28 @@ def test_reasons_speak_the_direction() -> None:
     assert grant(paired_difference(0, 0, 2500), 0.01).reason.startswith("as accurate to 0.1 points")
     assert "does not exclude" in grant(paired_difference(5, 5, 100), 0.01).reason
     assert "too few" in grant(paired_difference(0, 9, 9), 0.01).reason
+
+
+def test_a_refusal_says_how_many_images_would_show_it() -> None:
+    difference = paired_difference(50, 50, 1000)
+    needed = images_to_show(difference, 0.01)
+    assert needed == math.ceil((1.959964 + 0.841621) ** 2 * 0.1 / 0.01**2)
+    assert f"about {needed:,} images would show" in grant(difference, 0.01).reason
+    assert "would show" not in grant(paired_difference(60, 40, 1000), 0.01).reason, "a loss beyond the tolerance"
+    assert images_to_show(paired_difference(0, 0, 100), 0.01) == images_needed(0.01)
+
+
+def test_as_many_images_as_asked_for_show_it_four_times_in_five() -> None:
+    """By simulation of equally accurate variants; Tango's interval is a little wider than the formula's."""
+    rng, tolerance, rounds = np.random.default_rng(0), 0.02, 2000
+    n = images_to_show(paired_difference(50, 50, 1000), tolerance)
+    counts = rng.multinomial(n, (0.05, 0.05, 0.9), rounds)
+    granted = sum(grant(paired_difference(int(b), int(c), n), tolerance).granted for b, c, _ in counts)
+    assert granted / rounds == pytest.approx(0.8, abs=0.04)
+
+
+def test_the_same_points_are_more_errors_of_a_better_reference() -> None:
+    point = paired_difference(30, 20, 1000)
+    assert relative_error_increase(point, 0.67) == pytest.approx(0.03, abs=0.001)
+    assert relative_error_increase(point, 0.99) == pytest.approx(1)
+    assert relative_error_increase(point, 1) is None

@@ -93,6 +93,15 @@ def test_all_figures_can_be_recomputed_from_the_results(job: Job) -> None:
     assert recompute(RunRecord.model_validate(results)) > 60
 
 
+def test_every_file_and_every_variant_has_its_own_predictions(job: Job) -> None:
+    results = RunRecord.model_validate(job.results())
+    for variant in results.variants:
+        assert variant.validation and variant.validation.split == "validation" and variant.validation.n == 18
+        assert all(file.right and len(file.right) == 30 for file in variant.artifacts), "120 images in hexadecimal"
+    files = {v.id: [file.runtime for file in v.files] for v in results.efficiency[0].variants}
+    assert files["int8"] == ["onnxruntime", "openvino"] and "pytorch" in files["pruned"]
+
+
 def test_second_run_takes_all_stages_from_the_store(done_job: Callable[[], Job]) -> None:
     job = done_job()
     assert job.run_here().returncode == 0  # the copy has other paths than the run that was copied
