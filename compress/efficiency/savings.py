@@ -54,8 +54,8 @@ def savings(
         variants: All variants, the reference among them.
         reference_id: Id of the variant that savings are counted against.
         tolerance: Loss of accuracy that counts as equal, a fraction.
-        trend: Growth of training compute and of hardware.
-        date: Year of the run, with a fraction; beyond its data a trend gives no months.
+        trend: Growth of training compute and of hardware; beyond its data it gives no months.
+        date: Year of the run, with a fraction.
         deployment: States how much a model is queried; without it, the lifetime is given at round numbers only.
         chance: Accuracy without looking at the images. A reference that is not shown to be above it grants nothing.
 
@@ -74,9 +74,8 @@ def savings(
     own_files = compare_files(reference, reference, tolerance)
     files = {variant.id: compare_files(reference, variant, tolerance) for variant in others}
     grants = _grants(reference, others, files, chance)
-    records = [
-        _variant_savings(v, reference, grants[v.id], files[v.id], own_files, trend, date, deployment) for v in others
-    ]
+    settings = own_files, trend, date, deployment
+    records = [_variant_savings(v, reference, grants[v.id], files[v.id], *settings) for v in others]
     return Savings(
         reference=reference_id,
         tolerance=tolerance,

@@ -52,14 +52,8 @@ def collect(
 ) -> RunRecord:
     """Collect the results of a plan; all of its stages must be in the store.
 
-    Args:
-        plan: Plan of the run.
-        store: Store with its stages.
-        data: Prepared data.
-        run: Id and times of the run.
-        command: Command line of the run.
-        energy_counter: Name of the energy counter, or why there is none.
-        remarks: Remarks on the splits.
+    `run` has the id and times of the run, `energy_counter` the counter's name or why there is none, and `remarks` what
+    is remarkable about the splits.
     """
     worth = plan.recipe.worth
     latency = LatencyMeasurements.read(store.path(plan.latency_key) / "latency.json")
