@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -63,9 +64,8 @@ def _latency(context: StageContext, targets: BenchTargets) -> dict[str, tuple[La
                 fields = {**asdict(targets.setting(name, runtime, batch)), "other_cores": found.other_cores}
                 row = LatencyRow.model_validate({**fields, **summary(processes, by_variant.get(reference))})
                 rows[name] = (*rows[name], row)
-                if row.split:
-                    medians = ", ".join(f"{value:.3g}" for value in row.process_p50_ms)
-                    say(f"  {name} in {runtime}, batch {batch}: several modes: {medians} ms in fresh processes")
+    for runtime in timed:
+        _say_modes(runtime, [(name, row) for name in rows for row in rows[name] if row.runtime == runtime])
     if context.recipe.measure.processes == 1:
         say("  one process: intervals do not include how processes differ; set measure.processes to 3 or more")
     most = max((load for found in timed.values() for load in found.loads if load is not None), default=0.0)
@@ -75,6 +75,19 @@ def _latency(context: StageContext, targets: BenchTargets) -> dict[str, tuple[La
             "file several times slower; repeat it on an idle machine, or with fewer measure.threads"
         )
     return rows
+
+
+def _say_modes(runtime: str, rows: Sequence[tuple[str, LatencyRow]]) -> None:
+    """Name the variants of a runtime that have several modes, with the medians of the row that differs most."""
+    split = [(name, row) for name, row in rows if row.split]
+    if not split:
+        return
+    name, worst = max(split, key=lambda pair: max(pair[1].process_p50_ms) / min(pair[1].process_p50_ms))
+    medians = ", ".join(f"{value:.3g}" for value in worst.process_p50_ms)
+    say(
+        f"  several modes of {', '.join(dict.fromkeys(name for name, _ in split))} in {runtime}: "
+        f"{name} takes {medians} ms in fresh processes at batch {worst.batch}"
+    )
 
 
 def _timings(context: StageContext, targets: BenchTargets) -> dict[str, _Timed]:

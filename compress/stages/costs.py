@@ -60,9 +60,9 @@ class CostModel:
 
     def expect(self, planned: PlannedStage) -> Cost:
         """Return the expected cost of a stage that is not in the store."""
-        if planned.id not in self._expected:  # a second time, the teacher embeddings would not be new any more
-            self._expected[planned.id] = planned.stage.cost(planned, self)
-        return self._expected[planned.id]
+        cost = planned.stage.cost(planned, self)
+        self._expected.setdefault(planned.id, cost)
+        return cost
 
     # --- parts of a stage ---------------------------------------------------------------------------------------------
 
@@ -104,12 +104,19 @@ class CostModel:
         network = self._student(planned, masked=False)
         return Cost(macs, macs / network.training * network.seconds)
 
-    def lineage(self, identifier: str, until: str | None) -> Cost:
-        """Return the cost of a variant and its ancestors, up to but excluding the stage `until`."""
+    def lineage(self, identifier: str, until: str | None, *, repeated: bool = True) -> Cost:
+        """Return the cost of a variant and its ancestors, up to but excluding the stage `until`.
+
+        Args:
+            identifier: Id of the variant.
+            until: Id of the ancestor to stop at.
+            repeated: Whether to estimate making them again, with the teacher embeddings that are there by then.
+        """
         total, name = Cost(0, 0.0), identifier
         while name and name != until:
             planned = self.plan.stage(name)
-            total += self.expect(planned)
+            again = repeated or name not in self._expected
+            total += self.expect(planned) if again else self._expected[name]
             name = planned.parent or ""
         return total
 

@@ -68,4 +68,5 @@ class MatchStage(StageKind):
         return True  # its epochs are known once its parent is made
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
-        return costs.training(planned, costs.lineage(self.from_, costs.plan.stage(self.from_).teacher).macs)
+        spent = costs.lineage(self.from_, costs.plan.stage(self.from_).teacher, repeated=False)
+        return costs.training(planned, spent.macs)
