@@ -133,7 +133,7 @@ def _bounded(training: TrainingDoublings, t: float, against: str) -> str:
     """A baseline that never reached the variant's accuracy, or the other way round."""
     if training.bound == "at most":
         return f"In training it never reached the accuracy of {against}, so it offsets none of the training gap."
-    never = f"{against}, which never reached its accuracy (t at least {f.signed(t)})"
+    never = f"{against} would need for its accuracy, which it never reached (t at least {f.signed(t)})"
     if t > NONE:
         worth = _gap_months(training)
         offsets = (

@@ -40,8 +40,8 @@ def test_training_is_compared_with_the_baseline_that_learns_from_labels(results:
         said
         == GRANTED
         + (
-            "Making it took at most 0.57 doublings more training compute than scratch, which never reached its "
-            "accuracy (t at least −0.57): whether that offsets any of the training gap is not known."
+            "Making it took at most 0.57 doublings more training compute than scratch would need for its accuracy, "
+            "which it never reached (t at least −0.57): whether that offsets any of the training gap is not known."
         )
         + f"{LIFE}; it pays off after 246,000."
     )
@@ -80,9 +80,9 @@ def test_training_compute_that_is_not_stated_offsets_nothing(results: Results) -
 @pytest.mark.parametrize(
     ("t", "censored", "words"),
     [
-        (2.0, "baseline", "took at least 2.00 doublings less training compute than scratch, which never reached"),
+        (2.0, "baseline", "took at least 2.00 doublings less training compute than scratch would need for its accuracy"),
         (2.0, "baseline", "it offsets at least 15.0 months of the training gap, once."),
-        (-2.0, "baseline", "took at most 2.00 doublings more training compute than scratch, which never reached its"),
+        (-2.0, "baseline", "took at most 2.00 doublings more training compute than scratch would need for its"),
         (-2.0, "baseline", "(t at least −2.00): whether that offsets any of the training gap is not known."),
         (-1.0, "variant", "In training it never reached the accuracy of scratch, so it offsets none"),
         (-1.0, None, "took 1.00 doublings more training compute than scratch (t = −1.00), so it offsets none"),
