@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from compress.efficiency.intervals import (
     Grant,
     PairedDifference,
@@ -10,7 +13,7 @@ from compress.efficiency.intervals import (
     paired_difference,
     relative_error_increase,
 )
-from compress.results.artifacts import Artifact
+from compress.results.base import Interval
 from compress.results.savings import Difference, FileSavings, PairedCounts
 from compress.results.variant import Variant
 
@@ -18,15 +21,17 @@ PYTORCH = "pytorch"
 """Runtime of the network itself, evaluated in eager PyTorch."""
 
 FLOAT_BITS = 32
+IS_REFERENCE = "it is the reference"
 NOT_RUN = "it was not run here"
 NOT_COMPARED = "its predictions were not compared with the reference's on the same images"
 
 
 def compare_files(reference: Variant, variant: Variant, tolerance: float) -> tuple[FileSavings, ...]:
-    """Compare the predictions of every file of a variant with those of the reference's network in PyTorch.
+    """Compare the predictions of every file of a variant with those of the reference.
 
     The network in PyTorch counts as a file of a float variant. Of a quantized variant it only simulates integer
-    arithmetic, and counts where no other file was run.
+    arithmetic, and counts where no other file was run. The reference stands for itself: its network in PyTorch, or the
+    most accurate of its files if it is quantized.
 
     Args:
         reference: Reference of the savings.
@@ -36,37 +41,87 @@ def compare_files(reference: Variant, variant: Variant, tolerance: float) -> tup
     Raises:
         ValueError: When the two were evaluated on another number of images.
     """
-    files = [_artifact(reference, variant, artifact, tolerance) for artifact in variant.artifacts]
-    simulated = is_quantized(variant) and any(artifact.top1 is not None for artifact in variant.artifacts)
-    return tuple(files if simulated else [_network(reference, variant, tolerance), *files])
+    base, files = _run_files(reference)[0], _files(variant)
+    if reference.accuracy.n != variant.accuracy.n:
+        own, theirs = variant.accuracy, reference.accuracy
+        raise ValueError(
+            f"{reference.id} ({theirs.correct} of {theirs.n} right) and {variant.id} ({own.correct} of {own.n} right) "
+            "were not evaluated on the same images"
+        )
+    distinct = len({file.right for file in files if file.right})
+    found = [_compare(base, file, tolerance, max(1, distinct), reference.accuracy.n) for file in files]
+    if reference.id == variant.id:
+        itself = {"granted": True, "granted_adjusted": True, "reason": IS_REFERENCE}
+        found = [file.model_copy(update=itself) if file.path == base.path else file for file in found]
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file with its predictions, or the network itself in PyTorch, which has no path."""
+
+    runtime: str
+    path: str | None
+    bytes: int
+    top1: float | None
+    ci95: Interval | None
+    right: str | None
+
+
+def _files(variant: Variant) -> list[_File]:
+    artifacts = [_File(a.runtime, a.path, a.bytes, a.top1, a.ci95, a.right) for a in variant.artifacts]
+    own = variant.accuracy
+    network = _File(PYTORCH, None, variant.inference.bytes, own.top1, own.ci95, own.right)
+    simulated = is_quantized(variant) and any(file.top1 is not None for file in artifacts)
+    return artifacts if simulated else [network, *artifacts]
+
+
+def _run_files(variant: Variant) -> list[_File]:
+    """Files that were run, the one that stands for a reference first."""
+    files = [file for file in _files(variant) if file.top1 is not None]
+    return sorted(files, key=lambda file: -(file.top1 or 0)) if is_quantized(variant) else files
+
+
+def _compare(base: _File, file: _File, tolerance: float, tests: int, n: int) -> FileSavings:
+    """Compare one file with the reference's.
+
+    Of several files with different predictions, each could be granted by chance: a variant is granted by a file that
+    also holds when all of them count as tests (Bonferroni).
+    """
+    decision, difference, adjusted = Grant(False, NOT_RUN if file.top1 is None else NOT_COMPARED), None, False
+    if file.right and base.right:
+        difference = _difference(base.right, file.right, n)
+        decision = grant(difference, tolerance)
+        strict = _difference(base.right, file.right, n, 1 - 0.05 / tests)
+        adjusted = decision.granted and grant(strict, tolerance).granted
+    return FileSavings(
+        runtime=file.runtime,
+        path=file.path,
+        bytes=file.bytes,
+        top1=file.top1,
+        ci95=file.ci95,
+        granted=decision.granted,
+        granted_adjusted=adjusted,
+        reason=decision.reason,
+        **dict(as_record(difference, base.top1 or 0)),
+    )
+
+
+def _difference(base: str, own: str, n: int, confidence: float = 0.95) -> PairedDifference:
+    theirs, ours = int(base, 16), int(own, 16)
+    return paired_difference((theirs & ~ours).bit_count(), (ours & ~theirs).bit_count(), n, confidence)
+
+
+def deciding_file(files: Sequence[FileSavings]) -> FileSavings:
+    """Return the file that a variant is granted by; without one, the one that comes closest to it."""
+    compared = [file for file in files if file.difference_ci95]
+    closest = min(compared, key=lambda file: file.difference_ci95[1] if file.difference_ci95 else 1, default=files[0])
+    return next((file for file in files if file.granted_adjusted), closest)
 
 
 def is_quantized(variant: Variant) -> bool:
     """Whether a variant computes with fewer bits than FP32."""
     return min(variant.inference.weight_bits, variant.inference.activation_bits) < FLOAT_BITS
-
-
-def compare(reference: Variant, variant: Variant, right: str | None) -> PairedDifference | None:
-    """Compute the difference of the accuracies from one bit per image; None where the predictions are not known.
-
-    Args:
-        reference: Reference of the savings.
-        variant: A variant.
-        right: Bits of one of its files, as in `Accuracy.right`.
-
-    Raises:
-        ValueError: When the two were evaluated on another number of images.
-    """
-    base, own = reference.accuracy, variant.accuracy
-    if base.n != own.n:
-        raise ValueError(
-            f"{reference.id} ({base.correct} of {base.n} right) and {variant.id} ({own.correct} of {own.n}) were not "
-            "evaluated on the same images"
-        )
-    if right is None or base.right is None:
-        return None
-    theirs, ours = int(base.right, 16), int(right, 16)
-    return paired_difference((theirs & ~ours).bit_count(), (ours & ~theirs).bit_count(), base.n)
 
 
 def as_record(difference: PairedDifference | None, top1: float) -> Difference:
@@ -86,39 +141,3 @@ def as_record(difference: PairedDifference | None, top1: float) -> Difference:
         exact_upper_bound=exact_upper_bound(b, c, n),
         relative_error_increase=relative_error_increase(difference, top1),
     )
-
-
-def _network(reference: Variant, variant: Variant, tolerance: float) -> FileSavings:
-    own = variant.accuracy
-    difference = compare(reference, variant, own.right)
-    decision = decide(difference, tolerance)
-    return FileSavings(
-        runtime=PYTORCH,
-        path=None,
-        bytes=variant.inference.bytes,
-        top1=own.top1,
-        ci95=own.ci95,
-        granted=decision.granted,
-        reason=decision.reason,
-        **dict(as_record(difference, reference.accuracy.top1)),
-    )
-
-
-def _artifact(reference: Variant, variant: Variant, artifact: Artifact, tolerance: float) -> FileSavings:
-    difference = compare(reference, variant, artifact.right)
-    decision = Grant(False, NOT_RUN) if artifact.top1 is None else decide(difference, tolerance)
-    return FileSavings(
-        runtime=artifact.runtime,
-        path=artifact.path,
-        bytes=artifact.bytes,
-        top1=artifact.top1,
-        ci95=artifact.ci95,
-        granted=decision.granted,
-        reason=decision.reason,
-        **dict(as_record(difference, reference.accuracy.top1)),
-    )
-
-
-def decide(difference: PairedDifference | None, tolerance: float) -> Grant:
-    """Grant by the interval; refuse where the predictions were not compared."""
-    return grant(difference, tolerance) if difference else Grant(False, NOT_COMPARED)

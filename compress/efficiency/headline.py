@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import log2
 
-from compress.efficiency.months import in_months, shown
+from compress.efficiency.months import in_months, known_doublings, shown
 from compress.results.deployment import DeviceProfile
 from compress.results.headline import Headline, HeadlineFile, InferenceDoublings, LifetimeDoublings, TrainingDoublings
 from compress.results.savings import FileSavings, Savings, TrainingEfficiency, Trend, VariantSavings
@@ -36,22 +36,28 @@ def headline(
     if not compared:
         return Headline(granted=False, reference=None, variant=None, tolerance=None)
     for savings in compared:
-        if best := _cheapest(savings.variants, granted=True):
+        if best := _cheapest(savings.variants):
             return _granted(savings, best, by_id, training, date, deployment)
-    first = compared[0]
-    refused = _cheapest(first.variants, granted=False)
+    return _refused(compared[0], date)
+
+
+def _refused(savings: Savings, date: float) -> Headline:
+    """Name the variant whose test ended the sequence; None where no cheaper variant was tested."""
+    refused = next((v for v in savings.variants if v.tested and not v.granted and max(_saved(v)) > 0), None)
+    untested = next((v.reason for v in savings.variants if not v.tested and max(_saved(v)) > 0), None)
     if refused is None:
-        return Headline(granted=False, reference=first.reference, variant=None, tolerance=first.tolerance)
+        reference, tolerance = savings.reference, savings.tolerance
+        return Headline(granted=False, reference=reference, variant=None, tolerance=tolerance, reason=untested)
     return Headline(
         granted=False,
-        reference=first.reference,
+        reference=savings.reference,
         variant=refused.id,
-        tolerance=first.tolerance,
+        tolerance=savings.tolerance,
         images=refused.paired.images if refused.paired else None,
         loss=refused.accuracy_difference,
         loss_ci95=refused.difference_ci95,
         reason=refused.reason,
-        inference=_inference(refused, first.trend, date),
+        inference=_inference(refused, savings.trend, date),
     )
 
 
@@ -62,15 +68,14 @@ def is_saving(variant: VariantSavings) -> bool:
 
 def named_file(variant: VariantSavings) -> FileSavings | None:
     """Return the granted file to deploy: the one that latency is from, else the first; None where none is granted."""
-    files = [file for file in variant.files if file.granted]
+    files = [file for file in variant.files if file.granted_adjusted]
     fastest = variant.latency_basis.runtime if variant.latency_basis else None
     return next((file for file in files if file.runtime == fastest), files[0] if files else None)
 
 
-def _cheapest(variants: Iterable[VariantSavings], granted: bool) -> VariantSavings | None:
-    """The variant that saves the most bit operations (then MACs), among the granted or the refused ones."""
-    cheaper = [v for v in variants if v.granted is granted and max(_saved(v)) > 0]
-    return max(cheaper, key=_saved, default=None)
+def _cheapest(variants: Iterable[VariantSavings]) -> VariantSavings | None:
+    """The granted variant that saves the most bit operations, then MACs."""
+    return max((v for v in variants if is_saving(v)), key=_saved, default=None)
 
 
 def _saved(variant: VariantSavings) -> tuple[float, float]:
@@ -145,13 +150,14 @@ def _training(
     """
     own = next((pair for pair in pairs if pair.variant == variant.id and pair.primary), None)
     if own:
+        t, bound = known_doublings(own)
         return TrainingDoublings(
             against=own.baseline,
-            doublings=own.doublings,
-            bound=own.bound,
+            doublings=t,
+            bound=bound,
             ci95=own.doublings_ci95,
             bracket=own.bracket,
-            months=in_months(shown(own.doublings, own.bound), trend, date, training=True),
+            months=in_months(shown(t, bound), trend, date, training=True),
         )
     if not reference.training.macs or not variant.training.macs:
         return None

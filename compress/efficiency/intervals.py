@@ -43,10 +43,11 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class Grant:
-    """Whether a saving counts as one at equal accuracy, and why, in one sentence."""
+    """Whether a saving counts as one at equal accuracy, and why, in one sentence; and whether a test decided that."""
 
     granted: bool
     reason: str
+    tested: bool = True
 
 
 def wilson(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -204,7 +205,7 @@ def grant(difference: PairedDifference, tolerance: float) -> Grant:
     if difference.low > tolerance:
         return Grant(False, f"{loss}, all of it beyond {allowed}")
     unclear = f"{loss}, which does not exclude a loss beyond {allowed} on {difference.images} images"
-    if difference.difference > tolerance:
+    if difference.difference > tolerance or not tolerance:
         return Grant(False, unclear)
     more = f"about {images_to_show(difference, tolerance):,} images would show that it is as accurate, if it is"
     return Grant(False, f"{unclear}; {more}")

@@ -92,6 +92,19 @@ def savings_in_months(
     return tuple(_row(*row, trend, date) for row in (*_inference(efficiency), *_training(training)))
 
 
+def known_doublings(pair: TrainingEfficiency) -> tuple[float | None, Bound | None]:
+    """Return the doublings of training compute, or the bound that the measured points leave, if they leave one.
+
+    A bracket on one side of 0 is a bound too: a certain loss or gain of unknown size.
+    """
+    if pair.doublings is not None or pair.bracket is None:
+        return pair.doublings, pair.bound
+    low, high = pair.bracket
+    if low is not None and low > 0:
+        return low, "at least"
+    return (high, "at most") if high is not None and high < 0 else (None, None)
+
+
 def shown(doublings: float | None, bound: Bound | None) -> float | None:
     """Return the doublings that months can be given for: not a loss that is only a bound, which may be a gain."""
     if doublings is None or (bound == "at least" and doublings <= 0) or (bound == "at most" and doublings >= 0):
@@ -99,7 +112,7 @@ def shown(doublings: float | None, bound: Bound | None) -> float | None:
     return doublings
 
 
-Row = tuple[Literal["inference", "training"], str, str, float, Bound | None]
+Row = tuple[Literal["inference", "training"], str, str, float | None, Bound | None]
 
 
 def _inference(efficiency: Iterable[Savings]) -> Iterator[Row]:
@@ -111,15 +124,15 @@ def _inference(efficiency: Iterable[Savings]) -> Iterator[Row]:
 
 def _training(pairs: Iterable[TrainingEfficiency]) -> Iterator[Row]:
     for pair in pairs:
-        if pair.doublings is not None and pair.primary:
-            yield "training", pair.variant, pair.baseline, pair.doublings, pair.bound
+        if pair.primary:
+            yield "training", pair.variant, pair.baseline, *known_doublings(pair)
 
 
 def _row(
     of: Literal["inference", "training"],
     variant: str,
     against: str,
-    doublings: float,
+    doublings: float | None,
     bound: Bound | None,
     trend: Growths,
     date: float,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from compress.efficiency.comparison import energy_basis, inference_doublings, latency_basis
 from compress.efficiency.doublings import ratio
-from compress.efficiency.files import as_record, compare, compare_files
+from compress.efficiency.files import compare_files, deciding_file
 from compress.efficiency.intervals import EXACT_METHOD, PAIRED_METHOD, Grant
 from compress.efficiency.lifetime import (
     break_even,
@@ -20,6 +21,7 @@ from compress.efficiency.months import in_months
 from compress.efficiency.sequence import cost, in_sequence
 from compress.results.deployment import DeviceProfile
 from compress.results.savings import (
+    Difference,
     FileSavings,
     Lifetime,
     LifetimeRatio,
@@ -93,7 +95,7 @@ def _grants(
     """Decide on every variant: by its files, by the sequence of tests, and by the reference's own worth."""
     if chance is not None and reference.accuracy.ci95[0] <= chance:
         reason = f"{reference.id} itself is not shown to be better than chance, {100 * chance:.1f}%"
-        return {variant.id: Grant(False, reason) for variant in others}
+        return {variant.id: Grant(False, reason, tested=False) for variant in others}
     own = {variant.id: _by_files(files[variant.id]) for variant in others}
     decisions = in_sequence(reference, others, own)
     granted = [variant for variant in others if decisions[variant.id].granted]
@@ -102,16 +104,20 @@ def _grants(
 
 
 def _by_files(files: Files) -> Grant:
-    """Grant a variant by the first of its files that is granted; else refuse it for the reason of the first."""
-    first = next((file for file in files if file.granted), files[0])
-    return Grant(first.granted, first.reason)
+    """Decide on a variant by one of its files."""
+    file = deciding_file(files)
+    if file.granted and not file.granted_adjusted:
+        return Grant(False, f"{file.reason}, but not if its files count as several tests")
+    return Grant(file.granted_adjusted, file.reason)
 
 
 def _name_cheapest(decision: Grant, cheapest: Variant, reference_id: str) -> Grant:
     if decision.granted:
         return decision
     name = f"{reference_id} itself" if cheapest.id == reference_id else cheapest.id
-    return Grant(False, f"{decision.reason}; the cheapest shown to be as accurate as {reference_id} is {name}")
+    return replace(
+        decision, reason=f"{decision.reason}; the cheapest shown to be as accurate as {reference_id} is {name}"
+    )
 
 
 def _variant_savings(
@@ -129,26 +135,28 @@ def _variant_savings(
     latency = latency_basis(base.latency, own.latency, theirs, ours)
     energy = energy_basis(base.energy_j.rows, own.energy_j.rows, theirs, ours)
     saved = inference_doublings(base, own, latency, energy)
-    difference = compare(reference, variant, variant.accuracy.right)
+    file = deciding_file(files)
     return VariantSavings(
         id=variant.id,
+        file=file.runtime,
+        tested=decision.tested,
         granted=decision.granted,
         reason=decision.reason,
-        **dict(as_record(difference, reference.accuracy.top1)),
+        **{name: getattr(file, name) for name in Difference.model_fields},
         files=files,
         doublings=saved,
         latency_basis=latency,
         energy_basis=energy,
-        lifetime=_lifetime(reference, variant, deployment) if decision.granted else None,
+        lifetime=_lifetime(reference, variant, deployment) if decision.granted and base.macs and own.macs else None,
         break_even_queries=break_even(
-            reference.training.macs, variant.training.macs, base.macs, own.macs, _hit_rate(deployment)
+            reference.training.macs, variant.training.macs, base.macs or None, own.macs or None, _hit_rate(deployment)
         ),
         months_of_growth=in_months(saved.macs, trend, date).months_of_growth if decision.granted else None,
     )
 
 
 def _granted(files: Files) -> tuple[str, ...]:
-    return tuple(file.runtime for file in files if file.granted)
+    return tuple(file.runtime for file in files if file.granted_adjusted)
 
 
 def _hit_rate(deployment: DeviceProfile | None) -> float:

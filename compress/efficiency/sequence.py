@@ -38,29 +38,34 @@ def in_sequence(reference: Variant, variants: Sequence[Variant], own: Mapping[st
     Returns:
         Decisions by id.
     """
-    decisions, refused = dict(own), None
     candidates: dict[tuple[float, float], Variant] = {}
     for variant in variants:
-        if not is_cheaper(variant, reference):
-            continue
-        if variant.control:
-            decisions[variant.id] = Grant(False, f"not tested: it is a control of {variant.control.of}")
-            continue
-        rival = candidates.get(cost(variant))
-        if rival is None or _validation(variant) >= _validation(rival):
-            candidates[cost(variant)] = variant
+        if is_cheaper(variant, reference) and not variant.control:
+            rival = candidates.get(cost(variant))
+            if rival is None or _validation(variant) >= _validation(rival):
+                candidates[cost(variant)] = variant
+    decisions = {variant.id: _outside(variant, reference, candidates) or own[variant.id] for variant in variants}
+    refused: str | None = None
     for variant in sorted(candidates.values(), key=cost, reverse=True):
         if refused:
-            reason = f"not tested, because {refused}, which is dearer, is not shown to be as accurate"
-            decisions[variant.id] = Grant(False, reason)
+            reason = f"not tested, because {refused}, which costs more, is not shown to be as accurate"
+            decisions[variant.id] = Grant(False, reason, tested=False)
         elif not own[variant.id].granted:
             refused = variant.id
-    for variant in variants:
-        best = candidates.get(cost(variant))
-        if best and best.id != variant.id and not variant.control:
-            reason = f"not tested: {best.id} costs the same and is no less accurate on validation"
-            decisions[variant.id] = Grant(False, reason)
     return decisions
+
+
+def _outside(variant: Variant, reference: Variant, candidates: Mapping[tuple[float, float], Variant]) -> Grant | None:
+    """Decide on a variant that is cheaper, but not in the sequence."""
+    if not is_cheaper(variant, reference):
+        return None
+    if variant.control:
+        return Grant(False, f"not tested: it is a control of {variant.control.of}", tested=False)
+    best = candidates[cost(variant)]
+    if best.id == variant.id:
+        return None
+    better = "is no less accurate on validation" if best.validation and variant.validation else "comes later"
+    return Grant(False, f"not tested: {best.id} costs the same and {better}", tested=False)
 
 
 def _validation(variant: Variant) -> float:

@@ -11,9 +11,10 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist, fmean, median, stdev
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from compress.results.inference import LatencyRow
+if TYPE_CHECKING:
+    from compress.results.inference import LatencyRow
 
 Rounds = Sequence[Sequence[float]]
 """Milliseconds `[processes][rounds]`, each the median of a round."""
@@ -42,13 +43,10 @@ class Ratio(NamedTuple):
 def latency_ratio(reference: LatencyRow, variant: LatencyRow) -> Ratio:
     """Return how many times faster a row of latency is than another of the same run: p50 over p50, with its interval.
 
-    The rows may be of different runtimes or batches: the n-th processes of all rows ran in the same sweep. Rows of
-    earlier versions, without rounds, have no interval.
-
-    Raises:
-        ValueError: the rows were not timed in the same number of processes.
+    The rows may be of different runtimes or batches: the n-th processes of all rows ran in the same sweep. Rows without
+    rounds, or of another number of processes, have no interval.
     """
-    if not reference.rounds_ms or not variant.rounds_ms:
+    if not reference.rounds_ms or len(reference.rounds_ms) != len(variant.rounds_ms):
         return Ratio(reference.p50_ms / variant.p50_ms, None, None)
     return speedup(variant.rounds_ms, reference.rounds_ms)
 

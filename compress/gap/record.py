@@ -19,7 +19,7 @@ from compress.gap.growth_fit import (
     fitted_trends,
     read_tables,
 )
-from compress.gap.points import Points, this_year
+from compress.gap.points import Points, read_year, this_year
 from compress.gap.range import ESSAY, GapRange, range_of
 from compress.gap.trend import GapInterval, Trend, load_trend
 from compress.results.base import Record
@@ -134,7 +134,8 @@ def gap_record(
         names: Trends of `configs/trends`; all of them where none is named.
         start: First year, at which compute and hardware are level.
         end: Last year; None for the current date, or the end of a trend's data where they end before.
-        run: Folder of a run whose savings are converted to months by each trend.
+        run: Folder of a run whose savings are converted to months by each trend, at the date of the run unless `end`
+            is given.
         models: Table of models and their training compute, to fit instead of the shipped one.
         hardware: Table of accelerators, to fit instead of the shipped one.
         since: First year of the points that are fitted.
@@ -156,7 +157,11 @@ def gap_record(
         trends += fitted_trends(tables.fits, None if models else load_trend(DEFAULT_TREND))
     results = _read(run) if run else None
     remarks = [LEVELS, *([TWICE] if any(trend.name == ESSAY for trend in trends) else [])]
-    bases = tuple(basis_of(trend, start, last, results, clip=end is None) for trend in trends)
+    date = last if end or not results else read_year(results.run.started) or last
+    bases = tuple(
+        basis_of(trend, start, last, _savings(results, trend, date) if results else (), clip=end is None)
+        for trend in trends
+    )
     remarks += [NOT_OF_TRAINING] if any(saving.of == "inference" for saving in bases[0].savings) else []
     return GapRecord(
         start=start,
@@ -174,14 +179,16 @@ def gap_record(
     )
 
 
-def basis_of(trend: Trend, start: float, end: float, results: RunRecord | None = None, clip: bool = False) -> Basis:
-    """Compute the gap of a trend between two years, and the months of savings by it.
+def basis_of(
+    trend: Trend, start: float, end: float, savings: tuple[SavingInMonths, ...] = (), clip: bool = False
+) -> Basis:
+    """Compute the gap of a trend between two years.
 
     Args:
         trend: Growth of training compute and of hardware.
         start: First year, at which compute and hardware are level.
-        end: Last year; savings are converted to months at this date.
-        results: Run whose savings and losses are converted.
+        end: Last year.
+        savings: Savings and losses of a run in months of the trend.
         clip: Whether the gap and the months of one doubling are those at the end of the trend's data, where that is
             before `end`; otherwise there are none then.
     """
@@ -199,8 +206,12 @@ def basis_of(trend: Trend, start: float, end: float, results: RunRecord | None =
         years_to_catch_up=None if reason or hardware <= 1 else years_to_catch_up(growth, hardware, start, last),
         holding_rate=holding_rate(growth, hardware),
         one_doubling=in_months(1, trend, last, training=True),
-        savings=savings_in_months(results.efficiency, results.training_efficiency, trend, end) if results else (),
+        savings=savings,
     )
+
+
+def _savings(results: RunRecord, trend: Trend, date: float) -> tuple[SavingInMonths, ...]:
+    return savings_in_months(results.efficiency, results.training_efficiency, trend, date)
 
 
 def _read(run: Path) -> RunRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from compress.recipe.base import Fraction, Identifier, Section
 from compress.recipe.runtime_name import Runtime
@@ -25,6 +25,14 @@ class Trend(Section):
     since: int | None = Field(None, description="first year of the data")
     until: int | None = Field(None, description="last year of the data; no months after it; default: ongoing")
     hardware_until: int | None = Field(None, description="last year of the hardware's data; default: `until`")
+
+    @field_validator("growth_ci90", "growth_ci95", "hardware_ci90", "hardware_ci95")
+    @classmethod
+    def _contains_its_rate(cls, ends: tuple[float, float] | None, info: ValidationInfo) -> tuple[float, float] | None:
+        rate = info.data.get(str(info.field_name).partition("_")[0])
+        if ends and rate is not None and not 0 < ends[0] <= rate <= ends[1]:
+            raise ValueError(f"must be [low, high] around {rate:g}")
+        return ends
 
 
 class Budgets(Section):

@@ -178,14 +178,14 @@ def _mark_gap(frame: Frame, basis: Basis) -> None:
 def _mark_saving(frame: Frame, basis: Basis) -> None:
     """Mark the largest saving of training compute at the end of the line of compute: it is a single step."""
     savings = [saving for saving in basis.savings if (saving.months_of_gap or 0) > 0]
-    best = max(savings, key=lambda saving: saving.doublings, default=None)
+    best = max(savings, key=lambda saving: saving.doublings or 0, default=None)
     if best is None:
         return
     high = basis.growth ** (basis.end - frame.start)
     label = f"{f.plain(best.variant)}, once:\n{f.signed(best.doublings)} doublings,\n"
     label += f"{best.months_of_gap:.1f} months of gap"
     x = basis.end + 0.05 * frame.span
-    _arrow(frame, x, high / 2**best.doublings, high, label, "->", frame.look.saving)
+    _arrow(frame, x, high / 2 ** (best.doublings or 0), high, label, "->", frame.look.saving)
 
 
 def _arrow(frame: Frame, x: float, low: float, high: float, label: str, style: str, colour: str) -> None:

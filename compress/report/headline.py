@@ -9,6 +9,7 @@ from compress.results import Headline, InferenceDoublings, LifetimeDoublings, Ru
 
 NONE = 0.005
 """Doublings that round to 0.00."""
+GAP = "the training gap"
 
 
 def sentence(record: RunRecord) -> str:
@@ -17,19 +18,19 @@ def sentence(record: RunRecord) -> str:
     if first.reference is None:
         return "No variants were compared: no saving is claimed."
     if first.variant is None or first.inference is None:
-        return "No variant is cheaper than its reference."
-    tolerance, reference = _points(first.tolerance or 0), f.plain(first.reference)
+        return f"No saving is granted: {f.plain(first.reason or 'no variant is cheaper than its reference')}."
+    tolerance, reference, variant = _points(first.tolerance or 0), f.plain(first.reference), f.plain(first.variant)
     if not first.granted:
         return (
-            f"No saving is granted: {f.plain(first.variant)} takes {_compute(first.inference)} than {reference}, but "
-            f"is not shown to be at most {tolerance} less accurate ({_measured(first)})."
+            f"No saving is granted: {variant} takes {_compute(first.inference)} than {reference}, but is not shown to "
+            f"be at most {tolerance} less accurate ({_measured(first)})."
         )
     trend = record.efficiency[0].trend if record.efficiency else None
-    runtime = f" ({f.plain(first.file.runtime)})" if first.file else ""
+    file = f" ({f.plain(first.file.runtime)})" if first.file else ""
     parts = [
-        f"{f.plain(first.variant)}{runtime} is at most {tolerance} less accurate than {reference} ({_measured(first)}) "
-        f"and takes {_compute(first.inference)}{_time(first.inference)}{_months(first.inference, trend)}.",
-        _training(first.training, reference),
+        f"{variant}{file} is at most {tolerance} less accurate than {reference} ({_measured(first)}) and takes "
+        f"{_compute(first.inference)}{_time(first)}{_months(first.inference, trend)}.",
+        _training(first.training, variant, reference),
         _life(first.life, reference),
     ]
     return " ".join(part for part in parts if part)
@@ -56,34 +57,46 @@ def _points(tolerance: float) -> str:
 
 
 def _measured(first: Headline) -> str:
-    """The loss that was measured, with its interval in the same direction, and the number of images."""
+    """The difference that was measured, with its interval in the same direction, and the number of images."""
     if first.loss is None or first.loss_ci95 is None:
         return "not compared on the same images"
-    low, high = (_signed_points(end) for end in first.loss_ci95)
-    return f"measured: {f.points(first.loss, None)}, 95% interval {low} to {high}, {first.images:,} images"
+    low, high = map(_lower, first.loss_ci95)
+    images = "1 image" if first.images == 1 else f"{first.images:,} images"
+    return f"measured: {_lower(first.loss, ' points')}, 95% CI {low} to {high}, {images}"
 
 
-def _signed_points(loss: float) -> str:
-    return f"{100 * abs(loss):.1f} {'less' if loss > 0 else 'more'}"
+def _lower(loss: float, unit: str = "") -> str:
+    """1.1 points higher."""
+    value = round(100 * abs(loss), 1)
+    return f"{value:.1f}{unit}" + (f" {'lower' if loss > 0 else 'higher'}" if value else "")
+
+
+def _doublings(d: float) -> str:
+    """1.01 doublings (2.0x)."""
+    return f"{abs(d):.2f} doublings ({f.times(2 ** abs(d)).replace('×', 'x')})"
 
 
 def _compute(saved: InferenceDoublings) -> str:
-    """How much less compute per image; where MACs are the same, in bit operations."""
-    k, bits = saved.macs, saved.bit_operations
-    if k is not None and abs(k) > NONE:
-        return f"{abs(k):.2f} doublings {'less' if k > 0 else 'more'} compute (MACs) per image"
-    if bits is not None and abs(bits) > NONE:
-        return f"the same MACs per image and {abs(bits):.2f} doublings {'fewer' if bits > 0 else 'more'} bit operations"
-    return "the same compute per image"
+    """How much less compute per image; where MACs are not less, in bit operations too."""
+    k, bits = saved.macs or 0.0, saved.bit_operations or 0.0
+    fewer = f"{_doublings(bits)} {'fewer' if bits > 0 else 'more'} bit operations per image"
+    if k > NONE:
+        return f"{_doublings(k)} less compute (MACs) per image"
+    if abs(k) <= NONE:
+        return f"the same MACs and {fewer}" if abs(bits) > NONE else "the same compute per image"
+    return f"{_doublings(k)} more compute (MACs) but {fewer}"
 
 
-def _time(saved: InferenceDoublings) -> str:
-    d = saved.latency
-    if d is None:
+def _time(first: Headline) -> str:
+    """Measured time of the two fastest granted files, and whose runtimes these are."""
+    saved = first.inference
+    if saved is None or saved.latency is None or first.file is None:
         return ""
     ends = saved.latency_ci95
     between = f" [{_plain(ends[0])} to {_plain(ends[1])}]" if ends else ""
-    return f" ({_plain(d)}{between} in measured time, batch {saved.latency_batch})"
+    faster = "faster" if saved.latency >= 0 else "slower"
+    where = f"{f.plain(first.file.runtime)} against {f.plain(saved.reference_runtime)}, batch {saved.latency_batch}"
+    return f" ({_doublings(saved.latency)}{between} {faster} in measured time, {where})"
 
 
 def _plain(doublings: float) -> str:
@@ -93,58 +106,55 @@ def _plain(doublings: float) -> str:
 def _months(saved: InferenceDoublings, trend: Trend | None) -> str:
     if trend is None or abs(saved.macs or 0) <= NONE:
         return ""
-    if saved.months.reason:
-        return f", without months of {f.plain(trend.name)}: {saved.months.reason}"
-    months, ends = f.months(saved.months.months_of_growth).lstrip("+"), saved.months.growth_interval
-    return f": {months} months{_between(ends)} of the {trend.growth:g}x-a-year growth of training compute"
+    months = saved.months.months_of_growth
+    if months is None:
+        return f" (no months: {f.plain(trend.name)}, {saved.months.reason or 'no growth'})"
+    of = f"of the {trend.growth:g}x-a-year growth of training compute"
+    return f": {_span(months, saved.months.growth_interval)} {of}" if months > 0 else f": it costs {_span(months)} {of}"
 
 
-def _between(ends: tuple[float, float] | None) -> str:
-    return f" [{ends[0]:.1f} to {ends[1]:.1f}]" if ends else ""
+def _span(months: float, ends: tuple[float, float] | None = None) -> str:
+    """2.5 months [2.2 to 2.8], of a gain or of a loss."""
+    low, high = sorted(map(abs, ends)) if ends else (None, None)
+    return f"{abs(months):.1f} months" + (f" [{low:.1f} to {high:.1f}]" if low is not None else "")
 
 
-def _training(training: TrainingDoublings | None, reference: str) -> str:
+def _training(training: TrainingDoublings | None, variant: str, reference: str) -> str:
     """What making the variant took or saved, and whether that offsets the gap of training compute."""
     if training is None:
-        return f"The training compute of {reference} is not stated, so nothing of the training gap is offset."
-    t, against = training.doublings, f.plain(training.against)
+        return f"Training compute is not known of both {variant} and {reference}, so nothing of {GAP} is offset."
+    t, against, bound = training.doublings, f.plain(training.against), training.bound
     if t is None:
-        between = _signed_interval(training.bracket) or " unknown"
-        return f"Its training compute against {against} is not resolved (t{between}): it offsets nothing that is shown."
-    figure = f"t = {f.signed(t)}{_signed_interval(training.ci95)}"
-    if training.bound:
-        return _bounded(training, t, against)
-    if abs(t) <= NONE:
-        return f"Making it took the training compute of {against}, so it offsets none of the training gap."
-    months = _gap_months(training)
+        return f"Its training compute against {against} cannot be determined: no offset of {GAP} is shown."
+    if bound is None and abs(t) <= NONE:
+        return f"Making it took the same training compute as {against}, so it offsets none of {GAP}."
+    than, figure = f"{against}, which never reached {variant}'s accuracy", f"t at least {f.signed(t)}"
+    if bound != "at least":
+        than, figure = against, f"t {'at most' if bound else '='} {f.signed(t)}{_signed_interval(training.ci95)}"
+    gain = t > NONE
+    limit = "" if bound is None else "at least " if gain == (bound == "at least") else "at most "
+    took = f"Making it took {limit}{_doublings(t)} {'less' if gain else 'more'} training compute than {than} ({figure})"
+    return f"{took}, {_offset(training, t)}."
+
+
+def _offset(training: TrainingDoublings, t: float) -> str:
+    """Whether doublings of training compute offset anything of the gap, and how many months."""
+    low, high = training.ci95 or (t, t)
+    low, high = (training.doublings if end is None and training.bound else end for end in (low, high))
+    worth = training.months.months_of_gap
+    months = _span(worth, training.months.gap_interval) if worth is not None else None
+    least = "at least " if training.bound else ""
     if t > 0:
-        worth = f"{months} of the training gap, once" if months else "some of the training gap"
-        return (
-            f"Making it took {t:.2f} doublings less training compute than {against} ({figure}), which offsets {worth}."
-        )
-    worth = f": it adds {months}, once" if months else ""
-    return (
-        f"Making it took {-t:.2f} doublings more training compute than {against} ({figure}), so it offsets none of the "
-        f"training gap{worth}."
-    )
-
-
-def _bounded(training: TrainingDoublings, t: float, against: str) -> str:
-    """A baseline that never reached the variant's accuracy, or the other way round."""
-    if training.bound == "at most":
-        return f"In training it never reached the accuracy of {against}, so it offsets none of the training gap."
-    never = f"{against} would need for its accuracy, which it never reached (t at least {f.signed(t)})"
-    if t > NONE:
-        worth = _gap_months(training)
-        offsets = (
-            f"it offsets at least {worth} of the training gap, once"
-            if worth
-            else "it offsets some of the training gap, once"
-        )
-        return f"Making it took at least {t:.2f} doublings less training compute than {never}: {offsets}."
-    more = f"at most {-t:.2f} doublings more" if t < -NONE else "no more"
-    unknown = "whether that offsets any of the training gap is not known"
-    return f"Making it took {more} training compute than {never}: {unknown}."
+        if training.bound == "at most":
+            return f"and whether that offsets any of {GAP} is not known"
+        unsure = low is None or low <= 0
+        size = f"{least}{months} of {GAP}, once" if months else f"some of {GAP}, once"
+        return f"which offsets {size}" + (", or none: the interval includes 0" if unsure else "")
+    if training.bound == "at least":
+        return f"and whether that offsets any of {GAP} is not known"
+    if high is None or high >= 0 > t:
+        return f"so no offset of {GAP} is shown"
+    return f"so it offsets none of {GAP}" + (f": it adds {least}{months}, once" if months else "")
 
 
 def _signed_interval(ends: tuple[float | None, float | None] | None) -> str:
@@ -157,28 +167,20 @@ def _signed_interval(ends: tuple[float | None, float | None] | None) -> str:
     return f" [{f.signed(low)} to {f.signed(high)}]"
 
 
-def _gap_months(training: TrainingDoublings) -> str | None:
-    """2.5 months [2.2 to 2.8], of a gain or of a loss."""
-    months, ends = training.months.months_of_gap, training.months.gap_interval
-    if months is None:
-        return None
-    low_high = sorted(map(abs, ends)) if ends else None
-    return f"{abs(months):.1f} months{_between((low_high[0], low_high[1]) if low_high else None)}"
-
-
 def _life(life: LifetimeDoublings | None, reference: str) -> str:
-    """Training and inference together."""
+    """Training and inference together, in MACs."""
     if life is None:
         return ""
-    saves = f"save {life.doublings:.2f}" if life.doublings >= 0 else f"cost {-life.doublings:.2f}"
-    total = (
-        f"Over {_images(life.queries)} images, training and inference together {saves} doublings against {reference}"
-    )
+    over = f"Over {_images(life.queries)} images, training and inference together"
+    if abs(life.doublings) <= NONE:
+        return f"{over} take the MACs of {reference}."
+    saves = f"save {_doublings(life.doublings)} of" if life.doublings > 0 else f"cost {_doublings(life.doublings)} more"
+    total = f"{over} {saves} MACs against {reference}"
     if life.break_even is None:
-        return f"{total}; its training is never paid back."
-    if life.break_even == 0:
-        return f"{total}, from the first image on."
-    return f"{total}; it pays off after {_images(life.break_even)}."
+        return f"{total}."
+    return (
+        f"{total}; it pays off after {_images(life.break_even)}." if life.break_even else f"{total}, from the first on."
+    )
 
 
 def _images(number: float) -> str:
@@ -186,4 +188,4 @@ def _images(number: float) -> str:
     power = round(math.log10(number)) if number >= 1 else 0
     if power >= 6 and number == 10**power:
         return "10" + str(power).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{float(f'{math.ceil(number):.3g}'):,.0f}"
+    return f"{number:.3g}" if number >= 1e12 else f"{float(f'{math.ceil(number):.3g}'):,.0f}"

@@ -111,7 +111,7 @@ def _gap(record: RunRecord) -> Iterator[Table]:
     if not record.efficiency or not record.months:
         return
     trend = record.efficiency[0].trend
-    basis = basis_of(Trend(**trend.model_dump()), *GAP_YEARS, record)
+    basis = basis_of(Trend(**trend.model_dump()), *GAP_YEARS, record.months)
     note = f"By the trend {f.plain(trend.name)}: {f.plain(trend.basis)}."
     if any(saving.of == "inference" for saving in record.months):
         note += f" {NOT_OF_TRAINING}"

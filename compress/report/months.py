@@ -8,6 +8,8 @@ from compress.results import SavingInMonths
 
 def doublings(saving: SavingInMonths) -> str:
     """−0.33, or `at least −2.00` where it is a bound."""
+    if saving.doublings is None:
+        return "not known"
     figure = f.signed(saving.doublings)
     return f"{saving.bound} {figure}" if saving.bound else figure
 
@@ -24,5 +26,5 @@ def of_gap(saving: SavingInMonths) -> str:
 
 def _months(saving: SavingInMonths, months: float | None) -> str:
     if months is None:
-        return f"none: {saving.reason or 'only a bound is known'}"
+        return f"none: {saving.reason or 'not known'}"
     return f"{saving.bound} {f.months(months)}" if saving.bound else f.months(months)

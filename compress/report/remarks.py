@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from compress.efficiency.headline import is_saving
 from compress.report import formats as f
-from compress.report.lineage import remedy
+from compress.report.lineage import ancestry, remedy
 from compress.report.tables import variants_by_id
 from compress.results import RunRecord, Savings, Variant
 
@@ -18,20 +18,31 @@ def warnings(record: RunRecord) -> list[str]:
     """Warn of every variant that lost 10 points or more against what it was made from, and of every such file."""
     by_id, lines = variants_by_id(record), []
     for variant in record.variants:
-        parent, top1, name = by_id.get(variant.parent or ""), variant.accuracy.top1, f.plain(variant.id)
-        if parent and (lost := parent.accuracy.top1 - top1) >= COLLAPSE:
-            against = f"{name} lost {100 * lost:.1f} points against {f.plain(parent.id)}"
-            lines.append(f"{against}. Try {remedy(variant.kind)}.")
+        name, lost = f.plain(variant.id), _collapsed(variant, by_id)
+        if lost:
+            lines.append(f"{name} lost {100 * lost[0]:.1f} points against {lost[1]}. Try {remedy(variant.kind)}.")
         for file in variant.artifacts:
-            if file.top1 is not None and (lost := top1 - file.top1) >= COLLAPSE:
-                against = f"{name} lost {100 * lost:.1f} points in {f.plain(file.runtime)} against PyTorch"
+            drop = 0.0 if file.top1 is None else variant.accuracy.top1 - file.top1
+            if round(drop, 9) >= COLLAPSE:
+                against = f"{name} lost {100 * drop:.1f} points in {f.plain(file.runtime)} against PyTorch"
                 lines.append(f"{against}: do not deploy that file. Try another runtime or quantizer.")
     return lines
 
 
+def _collapsed(variant: Variant, by_id: Mapping[str, Variant]) -> tuple[float, str] | None:
+    """Loss against the nearest ancestor that it collapsed against, where its parent had not collapsed before."""
+    _, *ancestors = ancestry(variant, by_id)
+    for ancestor in ancestors:
+        lost = round(ancestor.accuracy.top1 - variant.accuracy.top1, 9)
+        before = round(ancestor.accuracy.top1 - ancestors[0].accuracy.top1, 9)
+        if lost >= COLLAPSE:
+            return (lost, f.plain(ancestor.id)) if before < COLLAPSE else None
+    return None
+
+
 def reservations(record: RunRecord) -> list[str]:
     """State what holds whatever the savings are."""
-    lines = [*_other_references(record), *_reason(record), *_selection(record)]
+    lines = [*_other_references(record), *_reason(record), *_left_out(record), *_selection(record)]
     lines.append(
         "Every variant was trained once, with one seed: the intervals cover the choice of test images, not retraining."
     )
@@ -65,9 +76,32 @@ def _against(savings: Savings, id: str | None) -> Iterator[str]:
     reference = f.plain(savings.reference)
     if is_saving(variant):
         yield f"Against {reference} it is granted too: {f.signed(variant.doublings.macs)} doublings in MACs."
+    elif variant.granted:
+        yield f"Against {reference} it is as accurate, and not cheaper."
     else:
         lost = f.points(variant.accuracy_difference, variant.difference_ci95)
         yield f"Against {reference} nothing is granted: {lost}; {f.plain(variant.reason)}."
+
+
+def _left_out(record: RunRecord) -> Iterator[str]:
+    """Name files of the reference that are faster than the one that latency is compared with, but not granted."""
+    first = record.headline
+    savings = next((each for each in record.efficiency if each.reference == first.reference), None)
+    reference = variants_by_id(record).get(first.reference or "")
+    basis = next((v.latency_basis for v in savings.variants if v.id == first.variant), None) if savings else None
+    if not savings or not reference or not basis:
+        return
+    refused = {file.runtime for file in savings.reference_files if not file.granted_adjusted}
+    faster = [
+        row.runtime
+        for row in reference.inference.latency
+        if row.runtime in refused and row.batch == basis.batch and row.p50_ms < basis.reference_ms
+    ]
+    if faster:
+        yield (
+            f"{f.plain(first.reference)} is faster in {f.names(faster)}, but its files there are not shown to be as "
+            "accurate as its network: latency is not compared with them."
+        )
 
 
 def _selection(record: RunRecord) -> Iterator[str]:

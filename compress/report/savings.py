@@ -35,7 +35,10 @@ def file_grant(record: RunRecord, variant: str, runtime: str) -> str:
     file = next((each for each in of.get(variant, ()) if each.runtime == runtime), None)
     if file is None or file.paired is None:
         return "speed without accuracy"
-    return "granted" if file.granted else "not granted"
+    granted = {each.id for each in entry.variants if each.granted} | {entry.reference}
+    if file.granted_adjusted and variant not in granted:
+        return "as accurate, variant not granted"
+    return "granted" if file.granted_adjusted else "not granted"
 
 
 def lifetimes(savings: Savings) -> list[tuple[VariantSavings, Lifetime]]:
@@ -72,6 +75,7 @@ def _more_errors(variant: VariantSavings) -> str:
 COLUMNS: tuple[Column[VariantSavings], ...] = (
     Column("variant", lambda v: f.plain(v.id), False),
     Column("granted", grant_label, False),
+    Column("by its file for", lambda v: f.plain(v.file), False),
     Column("accuracy lost (95% interval)", lambda v: f.points(v.accuracy_difference, v.difference_ci95)),
     Column("exact upper bound", _exact_bound),
     Column("errors", _more_errors),
@@ -79,7 +83,7 @@ COLUMNS: tuple[Column[VariantSavings], ...] = (
     Column("bit operations", lambda v: f.signed(v.doublings.bit_operations)),
     Column("latency", lambda v: f.signed(v.doublings.latency)),
     Column("energy", energy.doublings),
-    Column("months of growth", lambda v: f.months(v.months_of_growth) if is_saving(v) else "none"),
+    Column("months of growth", lambda v: "none" if v.months_of_growth is None else f.months(v.months_of_growth)),
     Column("break-even", break_even),
 )
 

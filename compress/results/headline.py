@@ -74,9 +74,9 @@ class LifetimeDoublings(Record):
 class Headline(Record):
     """What the run shows against the first reference that a cheaper variant is granted against."""
 
-    granted: bool = Field(description="Whether a saving is granted; otherwise variant is the one that saves the most")
+    granted: bool = Field(description="Whether a saving is granted; otherwise variant is the one that was refused")
     reference: str | None = Field(description="Reference of the savings; null where nothing was compared")
-    variant: str | None = Field(description="Cheapest granted variant; null where none is cheaper than the reference")
+    variant: str | None = Field(description="Cheapest granted variant; null where no cheaper one was tested")
     tolerance: Fraction | None = Field(description="Loss of accuracy that counts as equal")
     images: Count | None = Field(None, description="Test images that the two were compared on")
     loss: float | None = Field(None, description="Accuracy that the file lost against the reference; a fraction")
@@ -94,5 +94,5 @@ class SavingInMonths(Months):
     of: Literal["inference", "training"] = Field(description="Compute that is saved or lost")
     variant: str = Field(description="Id of the variant")
     against: str = Field(description="Id of the variant that it is counted against")
-    doublings: float = Field(description="Doublings; negative for a loss")
+    doublings: float | None = Field(description="Doublings; negative for a loss, null where not even a sign is known")
     bound: Bound | None = Field(None, description="Whether they are only a bound; one on a loss has no months")

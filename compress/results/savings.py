@@ -62,6 +62,9 @@ class FileSavings(Difference):
     top1: Fraction | None = Field(description="Top-1 of the file in its runtime; null where it was not run")
     ci95: Interval | None = Field(description="Wilson 95% score interval of top1")
     granted: bool = Field(description="Non-inferiority shown within the tolerance on the same test images")
+    granted_adjusted: bool = Field(
+        description="Granted, also if all files of the variant with different predictions count as tests"
+    )
     reason: str = Field(description="Reason, in one sentence")
 
 
@@ -143,9 +146,13 @@ class Lifetime(Record):
 
 
 class VariantSavings(Difference):
-    """Saving of one variant against the reference. The difference is that of the networks in PyTorch."""
+    """Saving of one variant against the reference. The difference is that of the file that decides."""
 
     id: str = Field(description="Id of the variant")
+    file: Runtime
+    tested: bool = Field(
+        description="Whether its test decided: false after a refusal in the sequence, and for what is not a candidate"
+    )
     granted: bool = Field(description="One of its files is granted, and so is every variant that was tested before it")
     reason: str = Field(description="Reason, in one sentence")
     files: tuple[FileSavings, ...] = Field(description="Every file, with its own decision")

@@ -59,7 +59,16 @@ def entry(*granted: str, reference: str = "dense", others: tuple[str, ...] = ("p
     }
     nothing = Doublings(macs=None, bit_operations=None, latency=None, energy=None)
     records = [
-        VariantSavings(id=n, granted=n in granted, reason="r", doublings=nothing, months_of_growth=None, **unknown)
+        VariantSavings(
+            id=n,
+            file="pytorch",
+            tested=True,
+            granted=n in granted,
+            reason="r",
+            doublings=nothing,
+            months_of_growth=None,
+            **unknown,
+        )
         for n in others
     ]
     methods: dict[str, Any] = {"interval_method": "m", "exact_method": "m", "reference_files": ()}

@@ -7,14 +7,15 @@ import math
 from pathlib import Path
 
 import pytest
-from results_factory import DATE, example, example_record
+from results_factory import example, example_record
 
 from compress.efficiency.doublings import outside_data
+from compress.efficiency.months import savings_in_months
 from compress.gap import gap_record, to_dict
 from compress.gap.points import this_year
 from compress.gap.record import basis_of
 from compress.gap.trend import load_trend
-from compress.results import RunRecord
+from compress.results import RunRecord, SavingInMonths
 from compress.utils.errors import UsageError
 
 
@@ -28,6 +29,10 @@ def run(doublings: float, censored: str | None = None) -> RunRecord:
     learned = pair.model_copy(update={"doublings": doublings, "censored": censored})
     efficiency = (entry.model_copy(update={"variants": (saved,)}),)
     return record.model_copy(update={"efficiency": efficiency, "training_efficiency": (learned,)})
+
+
+def months(trend: str, record: RunRecord, date: float) -> tuple[SavingInMonths, ...]:
+    return savings_in_months(record.efficiency, record.training_efficiency, load_trend(trend), date)
 
 
 def test_gains_and_losses_are_listed_alike() -> None:
@@ -46,18 +51,18 @@ def test_gains_and_losses_are_listed_alike() -> None:
 def test_the_records_of_a_run_are_those_of_gap_by_its_trend() -> None:
     record = example_record()
     (trend,) = {entry.trend.name for entry in record.efficiency}
-    assert basis_of(load_trend(trend), 2012, DATE, record).savings[0].doublings == record.months[0].doublings
+    assert months("epoch-fp32", record, 2024.5)[0].doublings == record.months[0].doublings
 
 
-@pytest.mark.parametrize(("censored", "doublings", "months"), [("baseline", -2.0, None), ("baseline", 2.0, 15.0)])
-def test_a_bound_on_a_loss_has_no_months(censored: str, doublings: float, months: float | None) -> None:
-    saving = basis_of(load_trend("epoch-fp32"), 2012, 2024, run(doublings, censored)).savings[-1]
+@pytest.mark.parametrize(("censored", "doublings", "gap"), [("baseline", -2.0, None), ("baseline", 2.0, 15.0)])
+def test_a_bound_on_a_loss_has_no_months(censored: str, doublings: float, gap: float | None) -> None:
+    saving = months("epoch-fp32", run(doublings, censored), 2024)[-1]
     assert saving.bound == "at least" and saving.doublings == doublings
-    assert saving.months_of_gap == (months and pytest.approx(months, abs=0.1))
+    assert saving.months_of_gap == (gap and pytest.approx(gap, abs=0.1))
 
 
 def test_only_training_delays_the_gap() -> None:
-    inference, training = basis_of(load_trend("epoch-fp32"), 2012, 2024, run(2.0)).savings
+    inference, training = months("epoch-fp32", run(2.0), 2024)
     assert inference.months_of_growth == pytest.approx(5.9, abs=0.05) and inference.months_of_gap is None
     assert training.months_of_gap == pytest.approx(15, abs=0.1)
     assert training.hold == "To hold the gap, you would need this again every 15.0 months."
@@ -81,11 +86,11 @@ def test_data_of_a_year_reach_to_its_end() -> None:
 
 def test_months_are_null_beyond_the_data_with_the_reason() -> None:
     saved = run(2.0)
-    inside, training = basis_of(load_trend("epoch-fp32"), 2012, 2024.5, saved).savings
+    inside, training = months("epoch-fp32", saved, 2024.5)
     assert inside.months_of_growth is not None and inside.reason is None
     assert training.months_of_growth is not None, "training compute is known to the end of 2024"
     assert training.months_of_gap is None and training.hold is None and training.reason == "its data end in 2023"
-    for one in basis_of(load_trend("epoch-fp32"), 2012, 2026, saved).savings:
+    for one in months("epoch-fp32", saved, 2026):
         assert one.months_of_growth is one.months_of_gap is one.growth_interval is None
         assert one.reason == "its data end in 2024"
 

@@ -28,7 +28,9 @@ def one_hot(*classes: int) -> list[list[float]]:
 
 def test_class_changes_and_moved_predictions_are_counted() -> None:
     tested = predictions([0, 0, 0, 1, 1, 2], t=one_hot(0, 0, 1, 1, 1, 0), s=one_hot(1, 1, 0, 1, 1, 1))
-    assert tested.paired("t")["s"] == (2, 1, 6)
+    found = tested.difference("t", "s")
+    assert (found.only_reference, found.only_variant, found.images) == (2, 1, 6)
+    assert tested.chance == 0.5
     (change,) = class_changes(tested, "t")
     (row,) = change.classes  # the prediction for class c moved, but neither is correct
     assert (row.name, row.images, row.reference_correct, row.variant_correct) == ("a", 3, 2, 1)
