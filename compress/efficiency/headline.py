@@ -66,13 +66,6 @@ def is_saving(variant: VariantSavings) -> bool:
     return variant.granted and max(_saved(variant)) > 0
 
 
-def named_file(variant: VariantSavings) -> FileSavings | None:
-    """Return the granted file to deploy: the one that latency is from, else the first; None where none is granted."""
-    files = [file for file in variant.files if file.granted_adjusted]
-    fastest = variant.latency_basis.runtime if variant.latency_basis else None
-    return next((file for file in files if file.runtime == fastest), files[0] if files else None)
-
-
 def _cheapest(variants: Iterable[VariantSavings]) -> VariantSavings | None:
     """The granted variant that saves the most bit operations, then MACs."""
     return max((v for v in variants if is_saving(v)), key=_saved, default=None)
@@ -90,8 +83,8 @@ def _granted(
     date: float,
     deployment: DeviceProfile | None,
 ) -> Headline:
-    file, trend = named_file(best), savings.trend
-    assert file and file.paired
+    file, trend = next(file for file in best.files if file.runtime == best.file), savings.trend
+    assert file.paired
     return Headline(
         granted=True,
         reference=savings.reference,

@@ -135,13 +135,14 @@ def _variant_savings(
     latency = latency_basis(base.latency, own.latency, theirs, ours)
     energy = energy_basis(base.energy_j.rows, own.energy_j.rows, theirs, ours)
     saved = inference_doublings(base, own, latency, energy)
-    file = deciding_file(files)
+    fastest = next((each for each in files if latency and each.runtime == latency.runtime), None)
+    file = fastest or deciding_file(files)
     return VariantSavings(
         id=variant.id,
         file=file.runtime,
         tested=decision.tested,
         granted=decision.granted,
-        reason=decision.reason,
+        reason=file.reason if decision.granted else decision.reason,
         **{name: getattr(file, name) for name in Difference.model_fields},
         files=files,
         doublings=saved,

@@ -83,8 +83,10 @@ class Headline(Record):
     loss_ci95: Interval | None = Field(None, description="Tango's paired 95% score interval of loss")
     reason: str | None = Field(None, description="Why nothing is granted")
     file: HeadlineFile | None = Field(None, description="File to deploy")
-    inference: InferenceDoublings | None = Field(None, description="Doublings of inference compute")
-    training: TrainingDoublings | None = Field(None, description="Null where the reference's training is not stated")
+    inference: InferenceDoublings | None = Field(None, alias="k", description="k: doublings of inference compute")
+    training: TrainingDoublings | None = Field(
+        None, alias="t", description="t: doublings of training compute; null where it is not known"
+    )
     life: LifetimeDoublings | None = Field(None, description="Training and inference together")
 
 

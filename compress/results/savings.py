@@ -146,7 +146,10 @@ class Lifetime(Record):
 
 
 class VariantSavings(Difference):
-    """Saving of one variant against the reference. The difference is that of the file that decides."""
+    """Saving of one variant against the reference.
+
+    The difference is that of one file: of the granted ones the fastest; without one, the closest to it.
+    """
 
     id: str = Field(description="Id of the variant")
     file: Runtime

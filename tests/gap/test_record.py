@@ -12,9 +12,11 @@ from results_factory import example, example_record
 from compress.efficiency.doublings import outside_data
 from compress.efficiency.months import savings_in_months
 from compress.gap import gap_record, to_dict
-from compress.gap.points import this_year
+from compress.gap.points import read_year, this_year
 from compress.gap.record import basis_of
 from compress.gap.trend import load_trend
+from compress.report import months as cells
+from compress.report.ledgers import ledgers
 from compress.results import RunRecord, SavingInMonths
 from compress.utils.errors import UsageError
 
@@ -48,10 +50,16 @@ def test_gains_and_losses_are_listed_alike() -> None:
     assert found[0].doublings < 0 and found[1].doublings == pytest.approx(1.01, abs=0.01)
 
 
-def test_the_records_of_a_run_are_those_of_gap_by_its_trend() -> None:
+def test_gap_by_the_trend_of_a_run_has_the_rows_of_its_report(tmp_path: Path) -> None:
+    trend = load_trend("notable")
     record = example_record()
-    (trend,) = {entry.trend.name for entry in record.efficiency}
-    assert months("epoch-fp32", record, 2024.5)[0].doublings == record.months[0].doublings
+    months = savings_in_months(record.efficiency, record.training_efficiency, trend, read_year(record.run.started) or 0)
+    record = record.model_copy(update={"months": months})
+    (tmp_path / "results.json").write_text(record.to_json())
+    (basis,) = gap_record(["notable"], 2012, run=tmp_path).bases
+    assert basis.savings == months
+    table = next(table for table in ledgers(record) if table.key == "gap")
+    assert [row[1:4] for row in table.rows] == [(s.variant, s.against, cells.doublings(s)) for s in basis.savings]
 
 
 @pytest.mark.parametrize(("censored", "doublings", "gap"), [("baseline", -2.0, None), ("baseline", 2.0, 15.0)])

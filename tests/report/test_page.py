@@ -143,7 +143,10 @@ def test_markdown_has_every_figure_of_a_variant(results: Results) -> None:
         "412 MB",
     ):
         assert f"| {figure} |" in row
-    assert "| int8 | granted | 0.7 points less (0.0 to 1.4) | 1.8 points | +3.9% | +1.01 | +5.01 | +2.39 |" in text
+    assert (
+        "| int8 | granted | openvino | 0.7 points less (0.0 to 1.4) | 1.8 points | +3.9% | +1.01 | +5.01 | +2.39 |"
+        in text
+    )
     assert "fp32 against fp32 in openvino (pruned); openvino at batch 16, int8 against fp32 in openvino (int8)." in text
 
 
