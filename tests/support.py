@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forked import Forked, start
 from PIL import Image
 
 from compress.cli import main
@@ -68,7 +69,13 @@ class Job:
         return [sys.executable, "-m", "compress", "run", str(self.recipe), "--runs", str(self.runs), *arguments]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(*arguments), capture_output=True, text=True, env=environment())
+        return self.start(*arguments).wait()
+
+    def start(self, *arguments: str) -> Forked:
+        """Start a run in a fresh process."""
+        folder = self.root / "output"
+        folder.mkdir(exist_ok=True)
+        return start(self.command(*arguments), environment(), folder)
 
     def run_here(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run in this process."""

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -18,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from recompute import recompute
-from support import Job, environment, typed
+from support import Job, typed
 
 from compress.pipeline.run_folder import new_folder
 from compress.recipe.load import load_recipe
@@ -142,26 +141,18 @@ def test_damaged_entry_is_reported_and_made_again(done_job: Callable[[], Job]) -
 
 def stop_inside(job: Job, stage: str, how: signal.Signals) -> tuple[int, str]:
     """Start a run, and send it a signal when `stage` has checkpointed at least one epoch."""
-    started = subprocess.Popen(
-        job.command(),
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it for background jobs
-    )
-    assert started.stderr
-    for line in started.stderr:
-        if f"] {stage}:" in line:
-            break
+    started = job.start()
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        if any((job.runs / "store" / "partial").glob("*/scratch/last.ckpt")):
+        if (
+            any((job.runs / "store" / "partial").glob("*/scratch/last.ckpt"))
+            and f"] {stage}:" in started.err.read_text()
+        ):
             break
         time.sleep(0.01)
     os.kill(started.pid, how)
-    rest = started.stderr.read()
-    started.stderr.close()
-    return started.wait(), rest
+    done = started.wait()
+    return done.returncode, done.stderr
 
 
 @pytest.mark.parametrize(("how", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -210,9 +201,9 @@ def test_non_finite_logits_are_not_stored(tmp_path: Path, monkeypatch: pytest.Mo
 def test_concurrent_runs_share_a_store(make_job: Callable[[], Job]) -> None:
     job = make_job()
     job.write(deployed=False)
-    both = [subprocess.Popen(job.command(), stderr=subprocess.PIPE, text=True, env=environment()) for _ in range(2)]
-    errors = [process.communicate(timeout=300)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], errors
+    both = [started.wait() for started in [job.start(), job.start()]]
+    errors = [done.stderr for done in both]
+    assert [done.returncode for done in both] == [0, 0], errors
     assert any("another run is making" in error for error in errors)
     runs = [json.loads(path.read_text()) for path in (job.runs / "tiny").glob("*/results.json")]
     assert len(runs) == 2 and runs[0]["variants"] == runs[1]["variants"]
