@@ -17,7 +17,6 @@ from compress.results import ARTIFACTS
 from compress.stages.context import StageContext
 from compress.stages.export.make import ROWS
 from compress.stages.planned import PlannedStage
-from compress.stages.teacher import TeacherStage
 from compress.utils.system import thread_count
 
 PYTORCH = "pytorch"
@@ -95,10 +94,4 @@ def runnable_artifacts(context: StageContext, planned: PlannedStage) -> list[tup
 
 
 def _eager(context: StageContext, planned: PlannedStage) -> Candidate:
-    arguments: dict[str, Any] = {"folder": str(context.folder(planned.id))}
-    if isinstance(planned.stage, TeacherStage):
-        data = context.recipe.data
-        arguments["teacher"] = planned.stage.teacher.model_dump(mode="json")
-        arguments["data"] = {"source": data.source, "templates": data.templates, "prompts": data.prompts}
-        arguments["classes"], arguments["resolution"] = list(context.data.classes), context.data.resolution
-    return Candidate(planned.id, PYTORCH, "compress.models.eager:load_eager", arguments)
+    return Candidate(planned.id, PYTORCH, "compress.models.eager:load_eager", context.eager_arguments(planned.id))

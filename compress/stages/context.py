@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,6 +96,16 @@ class StageContext:
             return loaded.classifier(), loaded.preprocess
         network = load_variant(self.folder(identifier))
         return network.model, network.preprocess
+
+    def eager_arguments(self, identifier: str) -> dict[str, Any]:
+        """Return the arguments with which `compress.models.eager` loads a variant in another process, as JSON data."""
+        arguments: dict[str, Any] = {"folder": str(self.folder(identifier))}
+        if isinstance(self.plan.stage(identifier).stage, TeacherStage):
+            data = self.recipe.data
+            arguments["teacher"] = self._teacher_stage(identifier).teacher.model_dump(mode="json")
+            arguments["data"] = {"source": data.source, "templates": data.templates, "prompts": data.prompts}
+            arguments["classes"], arguments["resolution"] = list(self.data.classes), self.data.resolution
+        return arguments
 
     def _teacher_stage(self, identifier: str) -> TeacherStage:
         stage = self.plan.stage(identifier).stage
