@@ -26,5 +26,5 @@ def of_gap(saving: SavingInMonths) -> str:
 
 def _months(saving: SavingInMonths, months: float | None) -> str:
     if months is None:
-        return f"none: {saving.reason or 'not known'}"
+        return f"none: {saving.reason}" if saving.reason else "not known"
     return f"{saving.bound} {f.months(months)}" if saving.bound else f.months(months)
