@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from support import Job
+from support import Job, environment
 
 
 @pytest.fixture
@@ -20,8 +21,11 @@ def done(done_job: Callable[[], Job]) -> Callable[..., tuple[dict[str, Any], str
     def rerun(*changes: str, apart: bool = False) -> tuple[dict[str, Any], str, Job]:
         job = done_job()
         job.write(deployed=False)
-        run = job.run if apart else job.run_here
-        finished = run(*(word for change in changes for word in ("--set", change)))
+        settings = [word for change in changes for word in ("--set", change)]
+        if apart:  # not forked: Lightning starts further processes by the command line of the first
+            finished = subprocess.run(job.command(*settings), capture_output=True, text=True, env=environment())
+        else:
+            finished = job.run_here(*settings)
         assert finished.returncode == 0, finished.stderr
         return next(v for v in job.results()["variants"] if v["id"] == "distilled"), finished.stderr, job
 
