@@ -44,11 +44,10 @@ def gap(
         return
     from compress.report.gap import gap_remarks, gap_summary, gap_tables
 
-    if run:
+    if record.results:
         from compress.report.headline import sentence
-        from compress.results.read import read_run
 
-        print(f"{sentence(read_run(run))}\n")
+        print(f"{sentence(record.results)}\n")
     if summary := gap_summary(record):
         print(f"{summary}\n")
     for table in gap_tables(record):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from compress.efficiency.doublings import doublings, ratio
@@ -68,15 +68,15 @@ def latency_basis(
     Returns:
         The two rows, with medians per batch; None where there is no such pair.
     """
-    pairs = [
-        (base, own)
-        for base in _of(reference, reference_runtimes)
-        for own in _of(variant, variant_runtimes)
-        if (base.batch, base.threads) == (own.batch, own.threads)
-    ]
-    if not pairs:
+    pair = _best_pair(
+        _of(reference, reference_runtimes),
+        _of(variant, variant_runtimes),
+        lambda row: (row.batch, row.threads),
+        lambda row: row.p50_ms,
+    )
+    if pair is None:
         return None
-    base, own = min(pairs, key=lambda pair: (-pair[1].batch, pair[0].p50_ms, pair[1].p50_ms))
+    base, own = pair
     found = latency_ratio(base, own)
     return LatencyBasis(
         runtime=own.runtime,
@@ -103,15 +103,15 @@ def energy_basis(
 
     Measured and estimated energy are never compared.
     """
-    pairs = [
-        (base, own)
-        for base in _of(reference, reference_runtimes)
-        for own in _of(variant, variant_runtimes)
-        if (base.method, base.batch, base.threads) == (own.method, own.batch, own.threads)
-    ]
-    if not pairs:
+    pair = _best_pair(
+        _of(reference, reference_runtimes),
+        _of(variant, variant_runtimes),
+        lambda row: (row.method, row.batch, row.threads),
+        lambda row: row.value,
+    )
+    if pair is None:
         return None
-    base, own = min(pairs, key=lambda pair: (-pair[1].batch, pair[0].value, pair[1].value))
+    base, own = pair
     return EnergyBasis(
         runtime=own.runtime,
         precision=own.precision,
@@ -127,3 +127,11 @@ def energy_basis(
 
 def _of(rows: Sequence[Row], runtimes: Collection[str]) -> list[Row]:
     return [row for row in rows if row.runtime in runtimes]
+
+
+def _best_pair(
+    reference: Sequence[Row], variant: Sequence[Row], setting: Callable[[Row], object], cost: Callable[[Row], float]
+) -> tuple[Row, Row] | None:
+    """Return the cheapest rows of both in one setting, at the largest batch that both have."""
+    pairs = [(base, own) for base in reference for own in variant if setting(base) == setting(own)]
+    return min(pairs, key=lambda pair: (-pair[1].batch, cost(pair[0]), cost(pair[1])), default=None)

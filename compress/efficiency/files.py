@@ -41,7 +41,7 @@ def compare_files(reference: Variant, variant: Variant, tolerance: float) -> tup
     Raises:
         ValueError: When the two were evaluated on another number of images.
     """
-    base, files = _run_files(reference)[0], _files(variant)
+    base, files = _base_file(reference), _files(variant)
     if reference.accuracy.n != variant.accuracy.n:
         own, theirs = variant.accuracy, reference.accuracy
         raise ValueError(
@@ -76,10 +76,10 @@ def _files(variant: Variant) -> list[_File]:
     return artifacts if simulated else [network, *artifacts]
 
 
-def _run_files(variant: Variant) -> list[_File]:
-    """Files that were run, the one that stands for a reference first."""
-    files = [file for file in _files(variant) if file.top1 is not None]
-    return sorted(files, key=lambda file: -(file.top1 or 0)) if is_quantized(variant) else files
+def _base_file(reference: Variant) -> _File:
+    """Return what stands for a reference: its network, or the most accurate of its files if it is quantized."""
+    files = [file for file in _files(reference) if file.top1 is not None]
+    return max(files, key=lambda file: file.top1 or 0) if is_quantized(reference) else files[0]
 
 
 def _compare(base: _File, file: _File, tolerance: float, tests: int, n: int) -> FileSavings:

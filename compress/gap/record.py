@@ -23,7 +23,7 @@ from compress.gap.points import Points, read_year, this_year
 from compress.gap.range import ESSAY, GapRange, range_of
 from compress.gap.trend import GapInterval, Trend, load_trend
 from compress.results.base import Record
-from compress.results.headline import Headline, Months, SavingInMonths
+from compress.results.headline import Months, SavingInMonths
 from compress.utils.checksums import RUN_AGAIN, require_unchanged
 from compress.utils.errors import UsageError
 from compress.utils.messages import unknown
@@ -96,20 +96,20 @@ class GapRecord:
     ai_and_efficiency: AlgorithmicEfficiency
     remarks: tuple[str, ...]
     run: str | None
-    headline: Headline | None
+    results: RunRecord | None
     points: tuple[Points, ...]
 
 
 def to_dict(record: GapRecord) -> dict[str, Any]:
-    """Convert a record for JSON, without the points, which are for the chart."""
+    """Convert a record for JSON: of the run only the headline, and without the points, which are for the chart."""
     plain: dict[str, Any] = asdict(
-        replace(record, points=()),
+        replace(record, points=(), results=None),
         dict_factory=lambda items: {
             key: _plain(value) for key, value in items if value is not None or key not in ABSENT
         },
     )
-    del plain["points"]
-    return plain
+    del plain["points"], plain["results"]
+    return {**plain, "headline": _plain(record.results.headline) if record.results else None}
 
 
 def _plain(value: Any) -> Any:
@@ -174,7 +174,7 @@ def gap_record(
         ai_and_efficiency=ai_and_efficiency(),
         remarks=tuple(remarks),
         run=str(run) if run else None,
-        headline=results.headline if results else None,
+        results=results,
         points=tables.points,
     )
 

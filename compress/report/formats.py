@@ -107,6 +107,16 @@ def interval(ends: Sequence[float] | None) -> str:
     return f" ({_times(ends[0])[:-1]} to {_times(ends[1])[:-1]})" if ends else ""
 
 
+def open_interval(ends: Sequence[float | None] | None) -> str:
+    """−2.1 to −1.5: an interval of doublings, which may be open at an end."""
+    low, high = ends or (None, None)
+    if low is not None and high is not None:
+        return f"{signed(low)} to {signed(high)}"
+    if low is not None:
+        return f"at least {signed(low)}"
+    return "unknown" if high is None else f"at most {signed(high)}"
+
+
 def sort_value(text: str) -> float | None:
     """Parse the figure at the start of a cell, in units without prefix, for sorting."""
     match = _FIGURE.match(text)

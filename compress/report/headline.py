@@ -158,13 +158,7 @@ def _offset(training: TrainingDoublings, t: float) -> str:
 
 
 def _signed_interval(ends: tuple[float | None, float | None] | None) -> str:
-    """[−2.1 to −1.2]; an end without a bound is left open."""
-    if ends is None or ends == (None, None):
-        return ""
-    low, high = ends
-    if low is None or high is None:
-        return f" [{'at most' if low is None else 'at least'} {f.signed(high if low is None else low)}]"
-    return f" [{f.signed(low)} to {f.signed(high)}]"
+    return "" if ends in (None, (None, None)) else f" [{f.open_interval(ends)}]"
 
 
 def _life(life: LifetimeDoublings | None, reference: str) -> str:

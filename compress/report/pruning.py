@@ -36,17 +36,24 @@ class SparseRow:
     speedups: tuple[tuple[str, int, float], ...]
 
 
-CONTROLS: tuple[Column[ControlRow], ...] = (
-    Column("pruned", lambda r: f.plain(r.pruned.id), False),
-    Column("its top-1", lambda r: f.percent(r.pruned.accuracy.top1)),
-    Column("control", lambda r: f.plain(r.shrunk.id), False),
-    Column("its top-1", lambda r: f.percent(r.shrunk.accuracy.top1)),
-    Column(
-        "pruned against control (95% interval)",
-        lambda r: f.points(-r.control.gain, [-end for end in reversed(r.control.gain_ci95)]),
-    ),
-    Column("MACs", lambda r: f"{f.count(r.pruned.inference.macs)} / {f.count(r.shrunk.inference.macs)}"),
-    Column("training MACs", lambda r: f"{f.count(r.pruned.training.macs)} / {f.count(r.shrunk.training.macs)}"),
+def control_columns(variant: str, *costs: Column[ControlRow]) -> tuple[Column[ControlRow], ...]:
+    """Columns that compare a `variant` with its control, with further `costs` before training MACs."""
+    return (
+        Column(variant, lambda r: f.plain(r.pruned.id), False),
+        Column("its top-1", lambda r: f.percent(r.pruned.accuracy.top1)),
+        Column("control", lambda r: f.plain(r.shrunk.id), False),
+        Column("its top-1", lambda r: f.percent(r.shrunk.accuracy.top1)),
+        Column(
+            f"{variant} against control (95% interval)",
+            lambda r: f.points(-r.control.gain, [-end for end in reversed(r.control.gain_ci95)]),
+        ),
+        *costs,
+        Column("training MACs", lambda r: f"{f.count(r.pruned.training.macs)} / {f.count(r.shrunk.training.macs)}"),
+    )
+
+
+CONTROLS = control_columns(
+    "pruned", Column("MACs", lambda r: f"{f.count(r.pruned.inference.macs)} / {f.count(r.shrunk.inference.macs)}")
 )
 
 SPARSITY: tuple[Column[SparseRow], ...] = (

@@ -53,7 +53,7 @@ def reservations(record: RunRecord) -> list[str]:
 
 
 def _reason(record: RunRecord) -> Iterator[str]:
-    """Why the variant that saves the most is not granted."""
+    """Why the variant of the headline is not granted."""
     first = record.headline
     if not first.granted and first.variant and first.reason:
         yield f"{f.plain(first.variant)}: {f.plain(first.reason)}."

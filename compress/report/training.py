@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from compress.report import formats as f
-from compress.report.pruning import ControlRow
+from compress.report.pruning import ControlRow, control_columns
 from compress.report.tables import Column, Table, VariantRow, make_table, variants_by_id
 from compress.report.training_charts import curves_svg, spent_svg
 from compress.results import PretrainingRatio, RunRecord, TrainingEfficiency, TrainingPart
@@ -27,7 +27,7 @@ REACHED: tuple[Column[TrainingEfficiency], ...] = (
     Column("variant's compute", lambda t: _compute(t.variant_macs, t.variant_between)),
     Column("baseline's compute", lambda t: _compute(t.baseline_macs, t.baseline_between)),
     Column("doublings (95% interval)", lambda t: doublings(t)),
-    Column("by the measured points", lambda t: _between(t.bracket)),
+    Column("by the measured points", lambda t: f.open_interval(t.bracket)),
     Column("months of growth", lambda t: _months(t, t.months_of_growth)),
     Column("months of gap", lambda t: _months(t, t.months_of_gap)),
 )
@@ -41,17 +41,7 @@ TEACHER: tuple[Column[TeacherRow], ...] = (
     Column("doublings", lambda r: "unknown" if r[2].doublings is None else bounded(r[0], f.signed(r[2].doublings))),
 )
 
-MATCHED: tuple[Column[ControlRow], ...] = (
-    Column("variant", lambda r: f.plain(r.pruned.id), False),
-    Column("its top-1", lambda r: f.percent(r.pruned.accuracy.top1)),
-    Column("control", lambda r: f.plain(r.shrunk.id), False),
-    Column("its top-1", lambda r: f.percent(r.shrunk.accuracy.top1)),
-    Column(
-        "variant against control (95% interval)",
-        lambda r: f.points(-r.control.gain, [-end for end in reversed(r.control.gain_ci95)]),
-    ),
-    Column("training MACs", lambda r: f"{f.count(r.pruned.training.macs)} / {f.count(r.shrunk.training.macs)}"),
-)
+MATCHED = control_columns("variant")
 
 
 def training_tables(record: RunRecord) -> list[Table]:
@@ -136,8 +126,8 @@ def doublings(pair: TrainingEfficiency) -> str:
     if pair.censored == "both":
         return "neither reached it"
     if pair.doublings is None:
-        return _between(pair.bracket)
-    ends = _between(pair.doublings_ci95) if pair.doublings_ci95 else ""
+        return f.open_interval(pair.bracket)
+    ends = f.open_interval(pair.doublings_ci95) if pair.doublings_ci95 else ""
     if pair.censored:
         return f"{bounded(pair, f.signed(pair.doublings))}; the {pair.censored} never reached it"
     return f.signed(pair.doublings) + (f" ({ends})" if ends else "")
@@ -145,7 +135,7 @@ def doublings(pair: TrainingEfficiency) -> str:
 
 def bounded(pair: TrainingEfficiency, figure: str) -> str:
     """Write a figure as the bound that it is where one of the two never reaches the target."""
-    return {"baseline": f"at least {figure}", "variant": f"at most {figure}"}.get(pair.censored or "", figure)
+    return f"{pair.bound} {figure}" if pair.bound else figure
 
 
 def _name(pair: TrainingEfficiency) -> str:
@@ -164,13 +154,3 @@ def _compute(macs: int | None, between: Sequence[int | None] | None) -> str:
     if high is not None:
         return f"at most {f.macs(high)}"
     return "not reached" + (f" with {f.macs(low)}" if low else "")
-
-
-def _between(ends: Sequence[float | None] | None) -> str:
-    """−2.1 to −1.5: an interval that may be open."""
-    low, high = ends or (None, None)
-    if low is not None and high is not None:
-        return f"{f.signed(low)} to {f.signed(high)}"
-    if low is not None:
-        return f"at least {f.signed(low)}"
-    return "unknown" if high is None else f"at most {f.signed(high)}"
