@@ -71,6 +71,7 @@ PLUGIN_LOSSES: dict[str, Callable[..., Tensor]] = {}
 
 STAGES: dict[str, str | type[StageSection]] = {
     "teacher": "compress.stages.teacher:TeacherStage",
+    "model": "compress.stages.model:ModelStage",
     "train": "compress.stages.train:TrainStage",
     "distill": "compress.stages.distill:DistillStage",
     "prune": "compress.stages.prune:PruneStage",

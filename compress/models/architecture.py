@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from torch import nn
 
 from compress.data.preprocess import Preprocess
@@ -40,12 +40,13 @@ class QuantizationRecord(_Record):
 class Architecture(_Record):
     """Contents of `architecture.json`."""
 
-    library: str  # `timm` or `torchvision`
+    library: str  # `timm`, `torchvision`, `open_clip` or `onnx`
     model: str  # name of the model in that library
     options: dict[str, bool | int | float | str] = {}  # extra keyword arguments for the model factory
     classes: tuple[str, ...]  # names of the classes, in the order of the outputs
     resolution: int  # side of the images in pixels
     preprocess: Preprocess  # from stored pixels to what the network takes
+    config: dict[str, JsonValue] | None = None  # of OpenCLIP's image tower, see `clip_classifier.vision_config`
     # by layer, every size in which the network differs from what the library builds
     sizes: dict[str, dict[str, Size]] = {}
     quantization: QuantizationRecord | None = None  # how it was quantized; None for a float network

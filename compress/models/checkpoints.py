@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from compress import registry
 from compress.models.architecture import Architecture, Network, Size
+from compress.models.clip_classifier import build_clip_classifier
 from compress.models.factory import create_model
 from compress.utils.errors import CompressError, first_line
 
@@ -134,6 +135,8 @@ def load_variant(folder: Path) -> Network:
 
 def unpruned_network(architecture: Architecture) -> nn.Module:
     """Build the network of `architecture` as its library does, before anything was pruned."""
+    if architecture.config is not None:
+        return build_clip_classifier(architecture.config, len(architecture.classes))
     return create_model(
         architecture.library,
         architecture.model,

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from compress.data.preprocess import Preprocess
+from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import load_weights, read_weights
 from compress.models.class_names import check_published, check_teacher, read_class_names
+from compress.models.clip_classifier import ClipClassifier, ImageTower, vision_config
 from compress.models.factory import create_model, model_names
 from compress.models.fingerprint import LOCAL, local_files
 from compress.recipe.data import DataSection
@@ -31,21 +33,17 @@ class LoadedTeacher:
     tower: nn.Module
     head: nn.Module
     preprocess: Preprocess
+    architecture: Architecture | None = None  # how to build `network()` again; None for a network of a caller
 
     def classifier(self) -> nn.Sequential:
         """Images to logits `[batch, classes]`."""
         return nn.Sequential(self.tower, self.head).eval()
 
-
-class ImageTower(nn.Module):
-    """The image tower of an OpenCLIP model; its embeddings have length 1."""
-
-    def __init__(self, visual: nn.Module) -> None:
-        super().__init__()
-        self.visual = visual
-
-    def forward(self, images: Tensor) -> Tensor:
-        return F.normalize(self.visual(images), dim=-1)
+    def network(self) -> Network:
+        """The teacher as a network to compress."""
+        assert self.architecture
+        model = ClipClassifier(self.tower, self.head) if isinstance(self.head, nn.Linear) else self.tower
+        return Network(model.eval(), self.architecture)
 
 
 def load_teacher(
@@ -84,20 +82,26 @@ def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[s
     except Exception as error:  # open_clip and the hub clients raise a dozen kinds
         raise CompressError(_no_weights(settings, error)) from error
     model.eval()
-    preprocess = open_clip.model.get_model_preprocess_cfg(model)
-    return LoadedTeacher(
-        ImageTower(model.visual).eval(),
-        zero_shot_head(model, tokenizer, classes, data),
-        Preprocess(
-            resolution=int(_side(preprocess["size"])),
-            mean=tuple(preprocess["mean"]),
-            std=tuple(preprocess["std"]),
-            interpolation=preprocess.get("interpolation", "bicubic"),
-        ),
+    own = open_clip.model.get_model_preprocess_cfg(model)
+    preprocess = Preprocess(
+        resolution=int(_side(own["size"])),
+        mean=tuple(own["mean"]),
+        std=tuple(own["std"]),
+        interpolation=own.get("interpolation", "bicubic"),
     )
+    architecture = Architecture(
+        library="open_clip",
+        model=settings.model,
+        classes=tuple(classes),
+        resolution=preprocess.resolution,
+        preprocess=preprocess,
+        config=vision_config(model.visual, open_clip.get_model_config(name)),
+    )
+    head = zero_shot_head(model, tokenizer, classes, data)
+    return LoadedTeacher(ImageTower(model.visual).eval(), head, preprocess, architecture)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def zero_shot_head(model: Any, tokenizer: Any, classes: Sequence[str], data: DataSection) -> nn.Linear:
     """Make a linear layer from unit embeddings to logits: the mean prompt embeddings times the model's logit scale.
 
@@ -165,8 +169,15 @@ def _classifier(settings: ClassifierTeacher, classes: Sequence[str], resolution:
         std=tuple(cfg.get("std", (0.229, 0.224, 0.225))),
         interpolation="bilinear" if cfg.get("interpolation") == "bilinear" else "bicubic",
     )
+    architecture = Architecture(
+        library=settings.source,
+        model=settings.model,
+        classes=tuple(classes),
+        resolution=preprocess.resolution,
+        preprocess=preprocess,
+    )
     # It teaches by its logits: they are its embeddings, and the head does nothing.
-    return LoadedTeacher(model.eval(), nn.Identity(), preprocess)
+    return LoadedTeacher(model.eval(), nn.Identity(), preprocess, architecture)
 
 
 def _side(size: int | Sequence[int]) -> int:

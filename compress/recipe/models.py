@@ -1,4 +1,4 @@
-"""Teachers and students: the networks that a recipe names."""
+"""Teachers, students and own models: the networks that a recipe names."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ class Pretraining(Section):
     @property
     def macs(self) -> float:
         return self.samples * self.macs_per_sample
+
+
+Option = bool | int | float | str  # value of an extra keyword argument for the model factory of a library
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+Channels = tuple[float, float, float]
 
 
 class OpenClipTeacher(Section):
@@ -60,9 +65,7 @@ class Student(Section):
 
     library: Literal["timm", "torchvision"] = Field("timm", description="model library")
     model: str = Field(description="model name")
-    options: dict[str, bool | int | float | str] = Field(
-        {}, description="extra keyword arguments for the model factory"
-    )
+    options: dict[str, Option] = Field({}, description="extra keyword arguments for the model factory")
     pretrained: bool = Field(False, description="start from the library's pretrained weights")
     checkpoint: str | None = Field(None, description="start from a local .safetensors file")
     resolution: int | None = Field(
@@ -70,3 +73,33 @@ class Student(Section):
     )
     mean: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="normalization mean per channel")
     std: tuple[float, float, float] = Field((0.25, 0.25, 0.25), description="normalization std per channel")
+
+
+class OwnModel(Section):
+    """A trained network that is used as it is."""
+
+    source: Literal["timm", "torchvision", "open_clip", "variant", "onnx"] = Field(
+        description="library of the model; variant: a network that this package stored; onnx: an ONNX file"
+    )
+    model: str = Field(
+        description="model name in the library; variant: a store entry, RUN/VARIANT or artifact; onnx: the file"
+    )
+    checkpoint: str | None = Field(None, description="local weights file; default: the library's published weights")
+    pretrained: str | None = Field(None, description="open_clip tag of published weights; `source: open_clip` only")
+    ema: bool | None = Field(
+        None, description="whether to take the moving average from a checkpoint that has both; default: true"
+    )
+    options: dict[str, Option] = Field({}, description="extra keyword arguments for the model factory")
+    classes: list[Annotated[str, Field(min_length=1)]] | None = Field(
+        None, description="class names in output order, matched to the data's; default: those in the checkpoint"
+    )
+    resolution: int | None = Field(None, ge=8, le=1024, description="input side in pixels; default: the weights' own")
+    mean: Channels | None = Field(None, description="normalization mean per channel; default: the weights' own")
+    std: Channels | None = Field(None, description="normalization std per channel; default: the weights' own")
+    interpolation: Interpolation | None = Field(None, description="filter of the resize; default: the weights' own")
+    crop_pct: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="share of the resized side that the centre crop keeps; default: the weights' own"
+    )
+    batch: int = Field(64, ge=1, description="batch size for computing embeddings when it teaches")
+    pretraining: Pretraining | None = Field(None, description="training compute of its weights, if known")
+    fine_tuning: Pretraining | None = Field(None, description="compute of fine-tuning these weights, if they were")

@@ -23,11 +23,11 @@ from compress.measurement.predict import Logits, predict_split
 from compress.models.architecture import Network
 from compress.models.checkpoints import WEIGHTS, load_variant, save_variant
 from compress.models.eager import stored_head
-from compress.models.fingerprint import embedding_id
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.recipe.data import PLAIN
 from compress.recipe.schema import Recipe
 from compress.results import Accuracy, Inference, Ledger, VariantMetrics
+from compress.stages.model import ModelStage
 from compress.stages.planned import Plan
 from compress.stages.teacher import TeacherStage
 from compress.stages.teacher_inputs import embeddings_identity
@@ -66,33 +66,42 @@ class StageContext:
     def parent_network(self, parent: str | None) -> Network:
         """Load the network that a stage starts from, on the CPU and in eval mode."""
         assert parent
+        if isinstance(self.plan.stage(parent).stage, TeacherStage):
+            return self._with_stored_head(parent).network()
         return load_variant(self.folder(parent))
 
     def teacher(self, identifier: str) -> LoadedTeacher:
-        """Load a teacher with its library."""
-        return load_teacher(
-            self._teacher_stage(identifier).teacher, self.recipe.data, self.data.classes, self.data.resolution
-        )
+        """Load a teacher: with its library, or as the network that it is in the store."""
+        stage = self.plan.stage(identifier).stage
+        if isinstance(stage, TeacherStage):
+            return load_teacher(stage.teacher, self.recipe.data, self.data.classes, self.data.resolution)
+        network = load_variant(self.folder(identifier))
+        return LoadedTeacher(network.model, nn.Identity(), network.preprocess, network.architecture)
+
+    def _with_stored_head(self, identifier: str) -> LoadedTeacher:
+        return replace(self.teacher(identifier), head=stored_head(self.folder(identifier)))
 
     def embedder(
         self, identifier: str, splits: Sequence[Split], augment: bool, loaded: LoadedTeacher | None = None
     ) -> Embedder:
         """Return an embedder of the views of `splits`, which caches a teacher's embeddings in the store."""
-        teacher = self._teacher_stage(identifier).teacher
+        planned = self.plan.stage(identifier)
+        stage = planned.stage
+        assert isinstance(stage, TeacherStage | ModelStage)
         return Embedder(
             self.store,
             lambda: loaded or self.teacher(identifier),
             splits,
             self.recipe.data.views if augment else PLAIN,
             self.recipe.seed,
-            teacher.batch,
-            embeddings_identity(self.data, splits, embedding_id(teacher)),
+            stage.batch,
+            embeddings_identity(self.data, splits, stage.embedding_id(planned)),
         )
 
     def classifier(self, identifier: str) -> tuple[nn.Module, Preprocess]:
         """Load a variant of any kind with its preprocessing, on the CPU and in eval mode."""
         if isinstance(self.plan.stage(identifier).stage, TeacherStage):
-            loaded = replace(self.teacher(identifier), head=stored_head(self.folder(identifier)))
+            loaded = self._with_stored_head(identifier)
             return loaded.classifier(), loaded.preprocess
         network = load_variant(self.folder(identifier))
         return network.model, network.preprocess
@@ -100,17 +109,13 @@ class StageContext:
     def eager_arguments(self, identifier: str) -> dict[str, Any]:
         """Return the arguments with which `compress.models.eager` loads a variant in another process, as JSON data."""
         arguments: dict[str, Any] = {"folder": str(self.folder(identifier))}
-        if isinstance(self.plan.stage(identifier).stage, TeacherStage):
+        stage = self.plan.stage(identifier).stage
+        if isinstance(stage, TeacherStage):
             data = self.recipe.data
-            arguments["teacher"] = self._teacher_stage(identifier).teacher.model_dump(mode="json")
+            arguments["teacher"] = stage.teacher.model_dump(mode="json")
             arguments["data"] = {"source": data.source, "templates": data.templates, "prompts": data.prompts}
             arguments["classes"], arguments["resolution"] = list(self.data.classes), self.data.resolution
         return arguments
-
-    def _teacher_stage(self, identifier: str) -> TeacherStage:
-        stage = self.plan.stage(identifier).stage
-        assert isinstance(stage, TeacherStage)
-        return stage
 
 
 def float_inference(model: nn.Module, preprocess: Preprocess, size: int) -> Inference:

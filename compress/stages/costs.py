@@ -8,16 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from compress.data.prepared import ImageData
-from compress.models.fingerprint import embedding_id, view_key
+from compress.models.fingerprint import view_key
 from compress.plugins import digests
 from compress.recipe.data import PLAIN
 from compress.recipe.fit import Distillation, Fit
+from compress.recipe.models import Student
 from compress.stages.kind import MODEL_PACKAGES
 from compress.stages.planned import Plan, PlannedStage
-from compress.stages.teacher import TeacherStage
 from compress.stages.teacher_inputs import TEACHER_PACKAGES, embeddings_identity, training_views
 from compress.store.store import Store
 from compress.utils.hashing import file_digest, key_of
@@ -38,12 +38,16 @@ class Cost(NamedTuple):
         return Cost(self.macs + other[0], self.seconds + other[1])
 
 
+Use = Literal["inference", "training", "masked"]
+"""What a network is timed for: forward passes, training steps, or training steps with masked weights."""
+
+
 class NetworkCost(NamedTuple):
     """Cost of a network per image."""
 
     forward: int  # MACs of the forward pass
-    training: int  # MACs of a training step, 0 for a teacher
-    seconds: float  # time of a training step, or of a forward pass of a teacher
+    training: int  # MACs of a training step, 0 for inference
+    seconds: float  # time of a training step, or of a forward pass
 
 
 class CostModel:
@@ -69,19 +73,14 @@ class CostModel:
     def fixed(self, seconds: float) -> Cost:
         return Cost(0, seconds)
 
-    def inference(self, teacher: str, images: int) -> Cost:
-        """Return the cost of teacher forward passes."""
-        network = self._teacher(teacher)
+    def inference(self, planned: PlannedStage, images: int) -> Cost:
+        """Return the cost of forward passes of the network that a stage works on or brings."""
+        network = self.network(planned, "inference")
         return Cost(network.forward * images, network.seconds * images)
-
-    def forward(self, planned: PlannedStage, images: int) -> Cost:
-        """Return the cost of student forward passes, at a third of the time of training steps."""
-        network = self._student(planned, masked=False)
-        return Cost(images * network.forward, images * network.seconds / 3)
 
     def calibration(self, planned: PlannedStage, images: int, seconds: float) -> Cost:
         """Return the cost of forward passes that take `seconds`, overhead included."""
-        return Cost(self._student(planned, masked=False).forward * images, seconds)
+        return Cost(self.network(planned, "inference").forward * images, seconds)
 
     def fit(self, planned: PlannedStage, settings: Fit, keep: float = 1.0, *, masked: bool = False) -> Cost:
         """Return the cost of training, including teacher embeddings that are not cached yet.
@@ -90,18 +89,18 @@ class CostModel:
             keep: Remaining share of the network's cost while it trains, summed over rounds.
             masked: Whether weights are masked, so that all convolution taps are computed.
         """
-        network = self._student(planned, masked=masked)
+        network = self.network(planned, "masked" if masked else "training")
         if not planned.teacher or not isinstance(settings, Distillation):
             images = len(self.data.train.images) * settings.epochs
             return Cost(images * network.training * keep, images * network.seconds * keep)
         images = sum(len(split.images) for split in training_views(self.data, settings)[0]) * settings.epochs
         embedded = images if settings.teacher == "live" else self._to_embed(planned.teacher, settings)
-        teacher = self.inference(planned.teacher, embedded) if embedded else Cost(0, 0.0)
+        teacher = self.inference(self.plan.stage(planned.teacher), embedded) if embedded else Cost(0, 0.0)
         return Cost(images * network.training * keep, images * network.seconds * keep) + teacher
 
     def training(self, planned: PlannedStage, macs: float) -> Cost:
         """Return the cost of training a student on labels for so many MACs."""
-        network = self._student(planned, masked=False)
+        network = self.network(planned, "training")
         return Cost(macs, macs / network.training * network.seconds)
 
     def lineage(self, identifier: str, until: str | None, *, repeated: bool = True) -> Cost:
@@ -135,29 +134,36 @@ class CostModel:
     def _embedding_id(self, teacher: str) -> dict[str, str]:
         """Return the identity of a teacher's embeddings; cached, because hashing large weight files is slow."""
         if teacher not in self._embedding_ids:
-            self._embedding_ids[teacher] = embedding_id(self._teacher_stage(teacher).teacher)
+            planned = self.plan.stage(teacher)
+            self._embedding_ids[teacher] = planned.stage.embedding_id(planned)
         return self._embedding_ids[teacher]
 
-    def _teacher_stage(self, identifier: str) -> TeacherStage:
-        stage = self.plan.stage(identifier).stage
-        assert isinstance(stage, TeacherStage)
-        return stage
+    def network(self, planned: PlannedStage, use: Use) -> NetworkCost:
+        """Return the cost of the network that a stage works on."""
+        origin = self.plan.origin(planned)
+        return origin.stage.profile(origin, self, use)
 
-    def _teacher(self, identifier: str) -> NetworkCost:
+    def existing(self, planned: PlannedStage, use: Use) -> NetworkCost:
+        """Return the cost of a network that exists before the run: a teacher or an own model."""
+
         def measure() -> NetworkCost:
-            from compress.stages.profiling import teacher_cost
+            from compress.stages.profiling import existing_cost
 
-            settings = self._teacher_stage(identifier).teacher
-            return teacher_cost(self.plan.recipe, settings, self.data.classes, self.data.resolution)
+            return existing_cost(self.plan.recipe, planned.stage, self.data, use)
 
         def identity() -> dict[str, Any]:
             packages = {name: version_of(name) for name in TEACHER_PACKAGES}
-            return {"teacher": self._embedding_id(identifier), "side": self.data.resolution, "packages": packages}
+            network = self._embedding_id(planned.id)
+            return {"network": network, "side": self.data.resolution, "use": use, "packages": packages}
 
-        return self._cost(f"teacher {identifier}", identity, measure)
+        return self._cost(f"network {planned.id}, {use}", identity, measure)
 
-    def _student(self, planned: PlannedStage, *, masked: bool) -> NetworkCost:
-        student = self.plan.origin(planned).student
+    def student(self, student: Student, use: Use) -> NetworkCost:
+        """Return the cost of a student; a forward pass takes a third of the time of a training step."""
+        if use == "inference":
+            trained = self.student(student, "training")
+            return trained._replace(training=0, seconds=trained.seconds / 3)
+        masked = use == "masked"
         side, classes = student.resolution or self.data.resolution, len(self.data.classes)
 
         def measure() -> NetworkCost:

@@ -6,13 +6,13 @@ with `compress.plugins.stage`. The code that makes the variant is imported when 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from compress.recipe.fit import Fit
 from compress.recipe.graph import teacher_of
-from compress.recipe.models import Pretraining, Student
+from compress.recipe.models import Option, Pretraining, Student
 from compress.recipe.stage import NETWORK, StageSection
 from compress.registry import load_entry
 from compress.stages.planned import PlannedStage, Planner
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from compress.data.prepared import ImageData
     from compress.recipe.schema import Recipe
     from compress.stages.context import StageContext
-    from compress.stages.costs import Cost, CostModel
+    from compress.stages.costs import Cost, CostModel, NetworkCost, Use
 
 Maker = Callable[["StageContext", PlannedStage, Path], None]
 
@@ -40,6 +40,7 @@ class StageKind(StageSection):
     fit_label: ClassVar[str] = "student"  # name of its training in the training ledger
     # one line for `compress-model list pruners`; empty where it removes nothing from a network
     pruner: ClassVar[str] = ""
+    brings_network: ClassVar[bool] = False  # whether it creates or loads a network, and works on no parent's
     control: ClassVar[bool] = False  # whether it is a control of its parent, which the report compares it with
     continues_ledger: ClassVar[bool] = False  # whether its training compute includes its parent's
     lineage: ClassVar[str] = ""  # how the variant was made, for the lineage in the report
@@ -122,19 +123,23 @@ class StageKind(StageSection):
         """Return the expected MACs and seconds."""
         raise NotImplementedError
 
+    def profile(self, planned: PlannedStage, costs: CostModel, use: Use) -> NetworkCost:
+        """Return the cost per image of the network that it brings."""
+        raise NotImplementedError
+
     def joined_by_devices(self) -> bool:
         """Return whether all processes of a multi-device run take part in the stage."""
         return any(fit.epochs > 0 for _, fit in self.fits())
 
     # --- after it ran -------------------------------------------------------------------------------------------------
 
-    def as_origin(self) -> NetworkStage | None:
-        """Return the stage itself if it creates a network, None if it works on its parent's."""
-        return None
-
     def network_from(self) -> str | None:
         """Return the id of the stage whose network it works on or creates again."""
         return next(iter(self.parents()), None)
+
+    def embedding_id(self, planned: PlannedStage) -> dict[str, str]:
+        """Identify what determines its embeddings, where it teaches: weights, architecture and image size."""
+        raise NotImplementedError
 
     def pretraining(self) -> Pretraining | None:
         """Return the training compute of pretrained weights, if stated."""
@@ -155,11 +160,9 @@ class NetworkStage(StageKind, Fit):
     student: Student
 
     maker: ClassVar[str] = "compress.stages.fitting:make_network"
+    brings_network: ClassVar[bool] = True
     makes: ClassVar[frozenset[str]] = frozenset({NETWORK})
     named_sections: ClassVar[tuple[str, ...]] = ("student",)
-
-    def as_origin(self) -> NetworkStage:
-        return self
 
     def fits(self) -> Iterator[tuple[str | None, Fit]]:
         yield None, self
@@ -175,6 +178,9 @@ class NetworkStage(StageKind, Fit):
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
         return costs.fit(planned, self)
+
+    def profile(self, planned: PlannedStage, costs: CostModel, use: Use) -> NetworkCost:
+        return costs.student(self.student, use)
 
     def _checkpoint_digest(self, path: str) -> str:
         try:
@@ -197,8 +203,13 @@ def student_problems(student: Student) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for the settings of a student that exclude each other."""
     if student.pretrained and student.checkpoint:
         yield "student", "`pretrained` and `checkpoint` exclude each other; remove one"
-    if reserved := sorted(RESERVED_OPTIONS & student.options.keys()):
-        yield "student", f"`options` must not set {', '.join(reserved)}, which the recipe controls; remove it"
+    yield from (("student", message) for message in option_problems(student.options))
+
+
+def option_problems(options: Mapping[str, Option]) -> Iterator[str]:
+    """Yield messages for keyword arguments of a model factory that the recipe controls."""
+    if reserved := sorted(RESERVED_OPTIONS & options.keys()):
+        yield f"`options` must not set {', '.join(reserved)}, which the recipe controls; remove it"
 
 
 def kind_of(stage: StageSection) -> StageKind:

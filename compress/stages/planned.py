@@ -12,7 +12,7 @@ from compress.utils.hashing import key_of
 from compress.utils.system import processor, thread_count, version_of
 
 if TYPE_CHECKING:
-    from compress.stages.kind import NetworkStage, StageKind
+    from compress.stages.kind import StageKind
 
 REVISION = 4  # raised when a change of this package changes results
 
@@ -46,13 +46,13 @@ class Plan:
     def stage(self, identifier: str) -> PlannedStage:
         return next(planned for planned in self.stages if planned.id == identifier)
 
-    def origin(self, planned: PlannedStage) -> NetworkStage:
-        """Return the stage that created the network `planned` works on."""
-        while (origin := planned.stage.as_origin()) is None:
+    def origin(self, planned: PlannedStage) -> PlannedStage:
+        """Return the stage that created or brought the network that `planned` works on."""
+        while not planned.stage.brings_network:
             start = planned.stage.network_from()
             assert start
             planned = self.stage(start)
-        return origin
+        return planned
 
     @property
     def variants(self) -> tuple[PlannedStage, ...]:

@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
 from torch import nn
 
+from compress.data.prepared import ImageData
 from compress.measurement.compute import macs, training_macs
+from compress.models.own import load_own_model
 from compress.models.students import create_student
 from compress.models.teachers import load_teacher
-from compress.recipe.models import ClassifierTeacher, OpenClipTeacher, Student
+from compress.recipe.models import Student
 from compress.recipe.schema import Recipe
-from compress.stages.costs import NetworkCost
+from compress.stages.costs import NetworkCost, Use
+from compress.stages.kind import StageKind
+from compress.stages.model import ModelStage
+from compress.stages.teacher import TeacherStage
 from compress.training.dead_taps import without_dead_taps
 
 
-def teacher_cost(
-    recipe: Recipe, teacher: OpenClipTeacher | ClassifierTeacher, classes: Sequence[str], resolution: int
-) -> NetworkCost:
-    """Count and time a teacher at its input resolution."""
-    loaded = load_teacher(teacher, recipe.data, classes, resolution)
-    model, side = loaded.classifier(), loaded.preprocess.resolution
-    return NetworkCost(macs(model, side), 0, _seconds_per_image(model, side, recipe, train=False))
+def existing_cost(recipe: Recipe, stage: StageKind, data: ImageData, use: Use) -> NetworkCost:
+    """Count and time a teacher or an own model at its input resolution."""
+    if isinstance(stage, TeacherStage):
+        network = load_teacher(stage.teacher, recipe.data, data.classes, data.resolution).network()
+    else:
+        assert isinstance(stage, ModelStage)
+        network = load_own_model(stage.model, recipe.data, data.classes, data.resolution)
+    model, side = network.model, network.architecture.resolution
+    if use == "inference":
+        return NetworkCost(macs(model, side), 0, _seconds_per_image(model, side, recipe, train=False))
+    return _training_cost(model, side, recipe, masked=use == "masked")
 
 
 def student_cost(recipe: Recipe, student: Student, classes: int, side: int, *, masked: bool) -> NetworkCost:
     """Count and time training of a student; with `masked` weights, all convolution taps are computed."""
-    model = create_student(student, classes, side)
+    return _training_cost(create_student(student, classes, side), side, recipe, masked=masked)
+
+
+def _training_cost(model: nn.Module, side: int, recipe: Recipe, *, masked: bool) -> NetworkCost:
     forward = macs(model, side)
     with nullcontext() if masked else without_dead_taps(model, side):
         seconds = _seconds_per_image(model, side, recipe, train=True)

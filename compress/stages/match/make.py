@@ -21,7 +21,8 @@ def make_matched(context: StageContext, planned: PlannedStage, folder: Path) -> 
     """Train the student of the baseline on labels for as much compute as the parent took."""
     stage = planned.stage
     assert isinstance(stage, MatchStage)
-    baseline = context.plan.origin(planned)
+    baseline = context.plan.stage(stage.baseline).stage
+    assert isinstance(baseline, NetworkStage)
     if stage.seed is not None:
         baseline = baseline.model_copy(update={"seed": stage.seed})
     network = new_student(context, baseline)

@@ -85,4 +85,4 @@ class PruneStage(StageKind, Channels):
         repair = costs.fit(planned, self.repair, self.rounds * (self.target_macs or self.target_params or latency))
         analysed = self.rounds * len(self.analyse) * LAYERS * len(costs.data.validation.images)
         trials = self.rounds * TRIALS if self.target_latency else 0
-        return repair + costs.forward(planned, analysed) + (0, trials * TRIAL_SECONDS)
+        return repair + costs.inference(planned, analysed) + (0, trials * TRIAL_SECONDS)

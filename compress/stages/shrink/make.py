@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from compress.measurement.compute import macs, training_macs
@@ -11,7 +12,7 @@ from compress.models.architecture import Network
 from compress.models.checkpoints import changed_sizes, unpruned_network
 from compress.pruning.channels import prune_channels
 from compress.recipe.channels import Channels
-from compress.recipe.fit import Distillation
+from compress.recipe.fit import Distillation, Fit
 from compress.results import Ledger
 from compress.stages.context import StageContext, store_network
 from compress.stages.fitting import fit_stage, new_student
@@ -27,26 +28,37 @@ def make_shrunk(context: StageContext, planned: PlannedStage, folder: Path) -> N
     """Train a uniformly narrow network with the MACs of the pruned one, for the same training compute."""
     stage = planned.stage
     assert isinstance(stage, ShrinkStage) and planned.parent
-    origin = context.plan.origin(context.plan.stage(planned.parent))
-    student = origin.student.model_copy(update={"pretrained": False, "checkpoint": None})
-    origin = origin.model_copy(update={"student": student, "seed": stage.seed})
-    wide = new_student(context, origin)
+    wide, settings = _dense(context, stage, context.plan.stage(planned.parent))
     side = wide.architecture.resolution
     share = (context.metrics(planned.parent).inference.macs + 0.5) / macs(wide.model, side)
     narrow = Channels(target_macs=share, importance="random", round_to=1)  # as close to its MACs as possible
     model = prune_channels(wide.model, side, narrow)
     sizes = changed_sizes(model, unpruned_network(wide.architecture))
     network = Network(model, wide.architecture.with_sizes(sizes))
-    epochs = _affordable_epochs(context, planned, model, side, origin)
+    epochs = _affordable_epochs(context, planned, model, side, settings)
     say(f"  {planned.id}: {epochs} epochs match the training compute of {planned.parent}")
-    settings = origin.model_copy(update={"epochs": epochs})
+    settings = settings.model_copy(update={"epochs": epochs})
     ledger = fit_stage(context, planned, folder, network, settings, Ledger.start())
     store_network(context, planned.id, folder, network, ledger)
 
 
-def _affordable_epochs(
-    context: StageContext, planned: PlannedStage, model: nn.Module, side: int, settings: NetworkStage
-) -> int:
+def _dense(context: StageContext, stage: ShrinkStage, pruned: PlannedStage) -> tuple[Network, Fit]:
+    """Create the network that was pruned with random weights, and return how it was trained.
+
+    A network that this run did not train is trained with the settings of the repair.
+    """
+    origin = context.plan.origin(pruned).stage
+    if isinstance(origin, NetworkStage):
+        student = origin.student.model_copy(update={"pretrained": False, "checkpoint": None})
+        origin = origin.model_copy(update={"student": student, "seed": stage.seed})
+        return new_student(context, origin), origin
+    torch.manual_seed(context.recipe.seed if stage.seed is None else stage.seed)
+    architecture = context.parent_network(pruned.parent).architecture.with_sizes({})
+    (_, repair) = next(iter(pruned.stage.fits()))
+    return Network(unpruned_network(architecture), architecture), repair
+
+
+def _affordable_epochs(context: StageContext, planned: PlannedStage, model: nn.Module, side: int, settings: Fit) -> int:
     """Return the number of epochs closest to the training compute of the pruned network."""
     assert planned.parent
     left = context.metrics(planned.parent).training.macs

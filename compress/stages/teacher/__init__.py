@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from compress.models.fingerprint import LOCAL, teacher_weights_id
+from compress.models.fingerprint import LOCAL, embedding_id, teacher_weights_id
 from compress.recipe.models import OpenClipTeacher, Pretraining, Teacher
 from compress.recipe.schema import Recipe
-from compress.recipe.stage import TEACHER
+from compress.recipe.stage import NETWORK, TEACHER
 from compress.stages.kind import IDENTITY, StageKind
 from compress.stages.planned import PlannedStage
 from compress.stages.teacher_inputs import TEACHER_PACKAGES
 
 if TYPE_CHECKING:
-    from compress.stages.costs import Cost, CostModel
+    from compress.stages.costs import Cost, CostModel, NetworkCost, Use
 
 WITH_WEIGHTS = ("local-dir:", "hf-hub:")  # open_clip prefixes of models that come with weights
 
@@ -26,7 +26,8 @@ class TeacherStage(StageKind):
     teacher: Teacher
 
     maker: ClassVar[str] = "compress.stages.teacher.make:make_teacher"
-    makes: ClassVar[frozenset[str]] = frozenset({TEACHER})
+    makes: ClassVar[frozenset[str]] = frozenset({TEACHER, NETWORK})
+    brings_network: ClassVar[bool] = True
     named_sections: ClassVar[tuple[str, ...]] = ("teacher",)
     lineage: ClassVar[str] = "used as is"
 
@@ -55,7 +56,18 @@ class TeacherStage(StageKind):
         return TEACHER_PACKAGES
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
-        return costs.inference(planned.id, len(costs.data.test.images))
+        return costs.inference(planned, len(costs.data.test.images))
+
+    def profile(self, planned: PlannedStage, costs: CostModel, use: Use) -> NetworkCost:
+        return costs.existing(planned, use)
+
+    def embedding_id(self, planned: PlannedStage) -> dict[str, str]:
+        return embedding_id(self.teacher)
+
+    @property
+    def batch(self) -> int:
+        """Batch size for computing embeddings."""
+        return self.teacher.batch
 
     def pretraining(self) -> Pretraining | None:
         return self.teacher.pretraining

@@ -1,0 +1,95 @@
+"""The `model` stage: a trained network that is used as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from compress.models.own_files import own_model_files, own_model_id
+from compress.recipe.models import OwnModel, Pretraining
+from compress.recipe.schema import Recipe
+from compress.recipe.stage import NETWORK, TEACHER
+from compress.stages.kind import IDENTITY, StageKind, option_problems
+from compress.stages.planned import PlannedStage
+from compress.stages.teacher_inputs import TEACHER_PACKAGES
+
+if TYPE_CHECKING:
+    from compress.stages.costs import Cost, CostModel, NetworkCost, Use
+
+NOT_SETTINGS = ("batch", "pretraining", "fine_tuning")  # do not affect the network
+FROM_LIBRARY = ("checkpoint", "ema", "options")  # keys that need a library's model
+LIBRARIES = ("timm", "torchvision")
+
+
+class ModelStage(StageKind):
+    """An own trained network as a variant, without training: everything may start from it."""
+
+    kind: Literal["model"]
+    model: OwnModel
+
+    maker: ClassVar[str] = "compress.stages.model.make:make_model"
+    makes: ClassVar[frozenset[str]] = frozenset({TEACHER, NETWORK})
+    brings_network: ClassVar[bool] = True
+    lineage: ClassVar[str] = "used as is"
+
+    def progress(self) -> str:
+        return f"evaluating {self.model.model}"
+
+    def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
+        own = self.model
+        if own.source == "open_clip":
+            if own.pretrained and own.checkpoint:
+                yield "model", "`pretrained` and `checkpoint` exclude each other; remove one"
+        elif own.pretrained:
+            yield "model", "`pretrained` is an open_clip tag; put the tag of timm or torchvision into `model`"
+        if own.source not in LIBRARIES:
+            allowed = ("checkpoint",) if own.source == "open_clip" else ()
+            for key in FROM_LIBRARY:
+                if getattr(own, key) not in (None, {}) and key not in allowed:
+                    yield "model", f"`source: {own.source}` does not take `{key}`; remove it"
+        if own.source == "variant":
+            for key in ("mean", "std", "interpolation", "crop_pct", "resolution", "classes"):
+                if getattr(own, key) is not None:
+                    yield "model", f"a stored variant has its own `{key}`; remove it"
+        yield from (("model", message) for message in option_problems(own.options))
+
+    def key_settings(self, recipe: Recipe) -> dict[str, Any]:
+        settings = self.model_dump(
+            mode="json",
+            exclude={**dict.fromkeys(IDENTITY, True), "model": set(NOT_SETTINGS)},
+            exclude_defaults=True,
+        )
+        if own_model_files(self.model):  # the content of files counts, not their paths
+            settings["model"].pop("checkpoint", None)
+            if self.model.source not in LIBRARIES:
+                settings["model"].pop("model")
+        prompts = {"templates": recipe.data.templates, "prompts": recipe.data.prompts}
+        return {**settings, "weights": own_model_id(self.model), **(prompts if self.has_prompts else {})}
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether its head is made from the prompts of the data."""
+        return self.model.source == "open_clip"
+
+    def packages(self) -> tuple[str, ...]:
+        return TEACHER_PACKAGES
+
+    def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
+        return costs.inference(planned, len(costs.data.test.images) + len(costs.data.validation.images))
+
+    def profile(self, planned: PlannedStage, costs: CostModel, use: Use) -> NetworkCost:
+        return costs.existing(planned, use)
+
+    def embedding_id(self, planned: PlannedStage) -> dict[str, str]:
+        return {"variant": planned.key}
+
+    @property
+    def batch(self) -> int:
+        """Batch size for computing embeddings."""
+        return self.model.batch
+
+    def pretraining(self) -> Pretraining | None:
+        return self.model.pretraining
+
+    def fine_tuning(self) -> Pretraining | None:
+        return self.model.fine_tuning
