@@ -22,6 +22,16 @@ def version_of(package: str) -> str | None:
     return None
 
 
+def cache_folder() -> Path | None:
+    """Return the folder of this package in the user's cache, or None for a user without a home. It may not exist."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if named.is_absolute():  # others are ignored, by the specification
+        return named / "compress-model"
+    with suppress(RuntimeError):
+        return Path.home() / ".cache" / "compress-model"
+    return None
+
+
 @cache
 def processor() -> str:
     """Return the name of this machine's processor."""

@@ -1,0 +1,160 @@
+"""Names of models, tags and weights, and the preprocessing that belongs to published weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torchvision.transforms import CenterCrop, Normalize, Resize
+
+from compress.data.preprocess import Preprocess
+from compress.models.names import published_preprocess
+from compress.utils.errors import CompressError, UsageError
+from compress.utils.resources import ASSETS
+
+TIMM = [
+    "resnet18",
+    "resnet50.a1_in1k",
+    "tf_efficientnet_b0_ns",
+    "mobilenetv3_small_050.lamb_in1k",
+    "convnext_tiny.fb_in22k_ft_in1k_384",
+    "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+    "swin_tiny_patch4_window7_224",
+    "levit_128s",
+    "vit_base_patch16_clip_224.openai",
+    "regnety_002",
+    "inception_v3.tv_in1k",
+    "efficientnet_b0.ra4_e3600_r224_in1k",
+    "vit_base_patch16_siglip_224.webli",
+]
+TORCHVISION = [
+    "ResNet18_Weights.IMAGENET1K_V1",
+    "ResNet50_Weights.IMAGENET1K_V1",
+    "ResNet50_Weights.IMAGENET1K_V2",
+    "ViT_B_16_Weights.IMAGENET1K_V1",
+    "ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1",
+    "EfficientNet_B1_Weights.IMAGENET1K_V2",
+    "Inception_V3_Weights.IMAGENET1K_V1",
+    "Swin_T_Weights.IMAGENET1K_V1",
+    "RegNet_Y_16GF_Weights.IMAGENET1K_SWAG_LINEAR_V1",
+    "MobileNet_V3_Large_Weights.IMAGENET1K_V2",
+]
+OPEN_CLIP = [
+    ("ViT-B-32", "openai"),
+    ("ViT-B-16-SigLIP", "webli"),
+    ("RN50x4", "openai"),
+    ("MobileCLIP-S1", "datacompdr"),
+]
+
+
+def parameters(transform: Any, mean: Any, std: Any) -> tuple[object, ...]:
+    """What decides the pixels of torchvision's Resize, CenterCrop and Normalize."""
+    resize, crop = transform
+    size = resize.size if isinstance(resize.size, int) else tuple(resize.size)
+    side = crop.size if isinstance(crop.size, int) else crop.size[0]
+    values = [tuple(round(float(v), 5) for v in each) for each in (mean, std)]
+    return resize.interpolation.value, size, side, *values
+
+
+def own_parameters(preprocess: Preprocess) -> tuple[object, ...]:
+    size = preprocess.resize or preprocess.resolution
+    mean, std = (tuple(round(v, 5) for v in each) for each in (preprocess.mean, preprocess.std))
+    resize = (size, size) if preprocess.crop_mode == "squash" else size
+    return preprocess.interpolation, resize, preprocess.resolution, mean, std
+
+
+def steps(transform: Any) -> tuple[list[Any], Any]:
+    kinds = (Resize, CenterCrop)
+    normalize = next(step for step in transform.transforms if isinstance(step, Normalize))
+    return [next(s for s in transform.transforms if isinstance(s, kind)) for kind in kinds], normalize
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_preprocessing_is_that_of_timms_own_transform(name: str) -> None:
+    import timm
+    from timm.data import create_transform, resolve_data_config
+
+    renamed = timm.models.get_deprecated_models().get(name, name)
+    cfg = timm.get_pretrained_cfg(renamed).to_dict()
+    transform, normalize = steps(create_transform(**resolve_data_config(pretrained_cfg=cfg)))
+    found = published_preprocess("timm", name)
+    assert found and own_parameters(found) == parameters(transform, normalize.mean, normalize.std)
+
+
+def test_the_crop_of_timms_test_size_belongs_to_that_size() -> None:
+    at_224, at_256 = (published_preprocess("timm", "efficientnet_b0.ra4_e3600_r224_in1k", s) for s in (None, 256))
+    assert at_224 and at_224.resize == 248  # floor(224 / 0.9)
+    assert at_256 and at_256.resize is None  # its test_crop_pct is 1.0
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_preprocessing_is_that_of_torchvisions_own_transform(name: str) -> None:
+    from torchvision.models import get_weight
+
+    own = get_weight(name).transforms()
+    steps = Resize(own.resize_size[0], own.interpolation), CenterCrop(own.crop_size[0])
+    found = published_preprocess("torchvision", name)
+    assert found and own_parameters(found) == parameters(steps, own.mean, own.std)
+
+
+@pytest.mark.parametrize(("model", "tag"), OPEN_CLIP)
+def test_preprocessing_is_that_of_open_clips_own_transform(model: str, tag: str) -> None:
+    from open_clip import get_model_config, get_pretrained_cfg
+    from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+
+    cfg = merge_preprocess_dict(PreprocessCfg(), get_pretrained_cfg(model, tag))
+    cfg["size"] = get_model_config(model)["vision_cfg"]["image_size"]
+    transform = image_transform_v2(PreprocessCfg(**cfg), is_train=False)
+    normalize = next(step for step in transform.transforms if isinstance(step, Normalize))
+    found = published_preprocess("open_clip", f"{model}:{tag}")
+    resize = next(step for step in transform.transforms if isinstance(step, Resize))
+    crop = next((step for step in transform.transforms if isinstance(step, CenterCrop)), CenterCrop(cfg["size"]))
+    assert found and own_parameters(found) == parameters((resize, crop), normalize.mean, normalize.std)
+
+
+def test_the_resize_follows_the_resolution() -> None:
+    small, whole = (published_preprocess("torchvision", "resnet50.IMAGENET1K_V2", side) for side in (112, None))
+    assert small and whole and (small.resolution, small.resize) == (112, 116)
+    assert (whole.resolution, whole.resize) == (224, 232)
+    timm = published_preprocess("timm", "resnet18.tv_in1k", 128)
+    assert timm and (timm.resolution, timm.resize) == (128, 146)
+
+
+@pytest.mark.parametrize(
+    ("library", "name"),
+    [
+        ("timm", "resnet81"),
+        ("timm", "resnet18.none"),
+        ("timm", "hf-hub:nobody/none"),
+        ("torchvision", "resnet81"),
+        ("torchvision", "resnet18.IMAGENET1K_V2"),
+        ("open_clip", "ViT-B-32:none"),
+        ("open_clip", "none"),
+    ],
+)
+def test_unknown_weights_have_no_preprocessing(library: str, name: str) -> None:
+    assert published_preprocess(library, name) is None
+
+
+def test_images_that_are_not_square_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"sapiens2 takes images of 1024 x 768 pixels; choose a model of square"):
+        published_preprocess("timm", "vit_base_patch16_sapiens2")
+
+
+def test_a_folder_has_its_own_preprocessing(tmp_path: Path) -> None:
+    folder = f"local-dir:{tmp_path}"
+    with pytest.raises(CompressError, match=r"is not a model folder: config\.json not found"):
+        published_preprocess("timm", folder)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(CompressError, match=r"config\.json is not a configuration of timm"):
+        published_preprocess("timm", folder)
+    cfg = {"input_size": [3, 96, 96], "crop_pct": 0.75, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet18", "pretrained_cfg": cfg}))
+    assert published_preprocess("timm", folder) == Preprocess(96, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), resize=128)
+    teacher = published_preprocess("open_clip", f"local-dir:{ASSETS}/teacher")
+    assert teacher == Preprocess(128, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    with pytest.raises(CompressError, match=r"is not a configuration of open_clip"):
+        published_preprocess("open_clip", folder)
