@@ -11,6 +11,7 @@ from compress.data.preprocess import Preprocess
 from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import load_variant, load_weights, read_weights
 from compress.models.factory import create_model
+from compress.models.names import published_preprocess
 from compress.models.own_files import as_teacher, variant_folder
 from compress.models.teachers import load_teacher
 from compress.recipe.data import DataSection
@@ -54,9 +55,17 @@ def _from_library(settings: OwnModel, data: DataSection, classes: Sequence[str],
         options=settings.options,
         classes=tuple(classes),
         resolution=side,
-        preprocess=_stated(settings, Preprocess(side, *IMAGENET)),
+        preprocess=_stated(settings, _own_preprocess(settings, side)),
     )
     return Network(model.eval(), architecture)
+
+
+def _own_preprocess(settings: OwnModel, side: int) -> Preprocess:
+    """Return the preprocessing of published weights; a local checkpoint shares only their normalisation and filter."""
+    published = published_preprocess(settings.source, settings.model, settings.resolution)
+    if published is None:
+        return Preprocess(side, *IMAGENET)
+    return published if settings.checkpoint is None else replace(published, resolution=side, resize=None)
 
 
 def _from_open_clip(settings: OwnModel, data: DataSection, classes: Sequence[str], resolution: int) -> Network:

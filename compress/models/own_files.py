@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from compress.models.class_names import ARCHITECTURE
@@ -60,6 +61,17 @@ def own_model_files(settings: OwnModel) -> list[Path]:
         if not path.is_file():
             raise CompressError(f"{path} not found; correct the path in `model`")
     return files
+
+
+def is_quantized(settings: OwnModel) -> bool:
+    """Return whether a model is a stored variant that is quantized; False where it cannot be read."""
+    if settings.source != "variant":
+        return False
+    try:
+        stored = json.loads((variant_folder(Path(settings.model)) / ARCHITECTURE).read_text())
+    except (CompressError, OSError, ValueError):  # reported when its key is computed
+        return False
+    return isinstance(stored, dict) and bool(stored.get("quantization"))
 
 
 def variant_folder(path: Path) -> Path:

@@ -157,6 +157,8 @@ def _variant(
         stage_key=unit.key,
         accuracy=metrics.accuracy.model_copy(update={"right": bits(predictions.correct[unit.id])}),
         validation=metrics.validation,
+        preprocess=metrics.preprocess,
+        remarks=metrics.remarks,
         published=Published(top1=published.top1, source=published.source)
         if published and published.top1 is not None
         else None,

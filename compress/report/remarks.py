@@ -46,6 +46,7 @@ def reservations(record: RunRecord) -> list[str]:
     lines.append(
         "Every variant was trained once, with one seed: the intervals cover the choice of test images, not retraining."
     )
+    lines += (f"{f.plain(v.id)}: {f.plain(remark)}" for v in record.variants for remark in v.remarks or ())
     lines += map(f.plain, record.data.remarks or ())
     if record.data.name:
         lines.append(f"The results hold for {f.plain(record.data.name)}, on the machine below.")

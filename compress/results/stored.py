@@ -32,6 +32,8 @@ class VariantMetrics(Record):
     validation: Accuracy | None = absent("Top-1 on the validation split")
     inference: Inference = Field(description="Cost of inference that follows from the network alone")
     training: Ledger = Field(description="Training ledger")
+    preprocess: str | None = absent("How an image becomes its input, in one line")
+    remarks: tuple[str, ...] | None = absent("What was noticed when its weights were loaded")
     pruning: Pruning | None = absent("Of a pruned variant")
     sparsity: Sparsity | None = absent("Of a sparsified variant")
     quantization: Quantization | None = absent("Of a quantized variant")

@@ -21,6 +21,8 @@ class Variant(Record):
     stage_key: str | None = Field(None, description="Key of everything that determines it; its folder in the store")
     accuracy: Accuracy = Field(description="Top-1 on the test split")
     validation: Accuracy | None = Field(None, description="Top-1 on the validation split, on which choices are made")
+    preprocess: str | None = absent("How an image becomes its input, in one line")
+    remarks: tuple[str, ...] | None = absent("What was noticed when its weights were loaded")
     published: Published | None = Field(None, description="Accuracy that others published for it")
     published_inference: tuple[PublishedInference, ...] | None = absent("Speed and memory that others published for it")
     inference: MeasuredInference = Field(description="Cost of inference")

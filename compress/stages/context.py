@@ -145,9 +145,21 @@ def store_network(
 ) -> None:
     """Store a float network, load it back and evaluate it; `details`: `pruning` or `sparsity` of its metrics."""
     save_variant(folder, network)
+    evaluate_stored(context, label, folder, ledger, None, **details)
+
+
+def evaluate_stored(
+    context: StageContext,
+    label: str,
+    folder: Path,
+    ledger: Ledger,
+    inference: Inference | None = None,
+    **details: object,
+) -> None:
+    """Load the variant in `folder` and evaluate it; its cost of `inference` is that of a float network by default."""
     stored = load_variant(folder)
-    size = (folder / WEIGHTS).stat().st_size
-    inference = float_inference(stored.model, stored.preprocess, size)
+    if inference is None:
+        inference = float_inference(stored.model, stored.preprocess, (folder / WEIGHTS).stat().st_size)
     evaluate_and_store(context, label, folder, (stored.model, stored.preprocess), inference, ledger, **details)
 
 

@@ -45,7 +45,7 @@ print(json.dumps({"rows": [vars(row) for row in rows], "torch": "torch" in sys.m
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the networks that are timed, in order."""
     names: list[str] = []
-    for name in ("teacher_cost", "student_cost"):
+    for name in ("existing_cost", "student_cost"):
         original = getattr(profiling, name)
 
         def counted(*given: Any, name: str = name, original: Any = original, **options: Any) -> Any:
@@ -66,7 +66,7 @@ def recipe(tmp_path: Path) -> str:
 
 def test_equal_networks_are_timed_once_and_later_estimates_need_no_torch(tmp_path, recipe, timed) -> None:
     rows = estimate(parse_recipe(recipe), tmp_path / "runs")
-    assert timed == ["teacher_cost", "student_cost", "student_cost masked"]
+    assert timed == ["existing_cost", "student_cost", "student_cost masked"]
     macs = {row.unit: row.macs for row in rows}
     images = 24  # train images, without validation
     forward, training = macs["int8"] // 16, macs["alone"] // images
@@ -86,15 +86,15 @@ def test_another_resolution_or_a_damaged_cache_is_timed_again(tmp_path, recipe, 
     runs, short = tmp_path / "runs", "".join(line for line in recipe.splitlines(True) if "from:" not in line)
     rows = estimate(parse_recipe(short), runs)
     estimate(parse_recipe(short), runs)
-    assert timed == ["teacher_cost", "student_cost"]
+    assert timed == ["existing_cost", "student_cost"]
     estimate(parse_recipe(short, ["data.resolution=24"]), runs)
-    assert timed == 2 * ["teacher_cost", "student_cost"]
+    assert timed == 2 * ["existing_cost", "student_cost"]
     cache = runs / "store" / "speeds.json"
     text = cache.read_text()
     cache.write_text(text.replace("0.0", "9.0", 1))
     messages: list[str] = []
     monkeypatch.setattr("compress.utils.json_cache.say", messages.append)
     again = estimate(parse_recipe(short), runs)
-    assert timed == 3 * ["teacher_cost", "student_cost"]
+    assert timed == 3 * ["existing_cost", "student_cost"]
     assert messages == [f"store: {cache} is damaged; networks are timed again"]
     assert [row.macs for row in again] == [row.macs for row in rows]

@@ -28,6 +28,7 @@ PLUGIN = "round-weights"
 KINDS = (*STAGES, PLUGIN)
 PRODUCTS = {TEACHER, NETWORK, PRUNED, SPARSE, QUANTIZED}
 FURTHER = """\
+  - {id: own, kind: model, model: {source: timm, model: test_resnet, checkpoint: ROOT/teacher.safetensors}}
   - {id: narrow, kind: shrink, from: pruned}
   - {id: longer, kind: match, from: pruned, baseline: scratch}
   - {id: sparse, kind: sparsify, from: scratch, repair: {epochs: 1, batch: 16}}
@@ -47,7 +48,9 @@ def every_kind(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Iterator[J
     shutil.copytree(job.root, root)
     made = Job(root)
     made.write()
-    made.recipe.write_text(made.recipe.read_text().replace("measure: ", FURTHER + "measure: "))
+    made.recipe.write_text(
+        made.recipe.read_text().replace("measure: ", FURTHER.replace("ROOT", str(root)) + "measure: ")
+    )
     done = made.run("--plugin", str(EXAMPLE))
     assert done.returncode == 0, done.stderr
     yield made
@@ -92,7 +95,7 @@ def test_key_depends_on_settings_and_data_but_not_on_names(every_kind: Job, kind
     # A change of the data changes every key.
     other = recipe.model_copy(update={"seed": 9, "data": recipe.data.model_copy(update={"validation": 0.4})})
     other_keys = {each.id: each.key for each in make_plan(other, store).stages}
-    if kind != "teacher":
+    if kind not in ("teacher", "model"):  # nothing is trained
         assert all(other_keys[each.id] != each.key for each in planned)
 
 
@@ -140,7 +143,7 @@ def test_report_names_the_kind_of_a_plugin(every_kind: Job) -> None:
 
 def test_kind_of_a_plugin_is_unknown_without_the_plugin(every_kind: Job) -> None:
     del STAGES[PLUGIN]
-    with pytest.raises(UsageError, match="unknown kind 'round-weights'; allowed: teacher, train, distill"):
+    with pytest.raises(UsageError, match="unknown kind 'round-weights'; allowed: teacher, model, train, distill"):
         load_recipe(every_kind.recipe)
 
 

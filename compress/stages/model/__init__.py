@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from compress.models.own_files import own_model_files, own_model_id
+from compress.models.own_files import is_quantized, own_model_files, own_model_id
 from compress.recipe.models import OwnModel, Pretraining
 from compress.recipe.schema import Recipe
-from compress.recipe.stage import NETWORK, TEACHER
+from compress.recipe.stage import NETWORK, QUANTIZED, TEACHER
 from compress.stages.kind import IDENTITY, StageKind, option_problems
 from compress.stages.planned import PlannedStage
 from compress.stages.teacher_inputs import TEACHER_PACKAGES
@@ -51,6 +51,10 @@ class ModelStage(StageKind):
             for key in ("mean", "std", "interpolation", "crop_pct", "resolution", "classes"):
                 if getattr(own, key) is not None:
                     yield "model", f"a stored variant has its own `{key}`; remove it"
+        if is_quantized(own):
+            for other in recipe.stages:
+                if self.id in other.parents() and QUANTIZED not in other.starts_from:
+                    yield "model", f"its variant is quantized; {other.kind} must start from a float network"
         yield from (("model", message) for message in option_problems(own.options))
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:

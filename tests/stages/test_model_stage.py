@@ -1,0 +1,174 @@
+"""The `model` stage: an own trained network, with what starts from it and from a teacher."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support import Job
+
+from compress.models.checkpoints import load_variant
+from compress.models.factory import create_model
+from compress.models.own import load_own_model
+from compress.models.own_files import own_model_id, variant_folder
+from compress.recipe.data import DataSection
+from compress.recipe.load import parse_recipe
+from compress.recipe.models import OwnModel
+from compress.utils.errors import CompressError, RecipeError
+
+DATA = DataSection(source="cifar10-sample")
+CLASSES = ("red", "green", "blue")
+FROM_MODEL = """\
+  - {{id: own, kind: model, model: {{source: timm, model: test_resnet, checkpoint: {root}/teacher.safetensors}}}}
+  - {{id: own-int8, kind: quantize, from: own, calibration_images: 16}}
+  - {{id: own-pruned, kind: prune, from: own, target_macs: 0.6, round_to: 4, repair: {{epochs: 1, batch: 16}}}}
+  - {{id: own-narrow, kind: shrink, from: own-pruned}}
+  - {{id: learnt, kind: distill, from: own, student: test_resnet, epochs: 1, batch: 16}}
+  - {{id: teacher-int8, kind: quantize, from: teacher, calibration_images: 16}}
+  - {{id: teacher-pruned, kind: prune, from: teacher, target_macs: 0.6, round_to: 4,
+     repair: {{epochs: 1, batch: 16}}}}
+  - {{id: again, kind: model, model: {{source: variant, model: "{store}/{pruned}"}}}}
+  - {{id: quantized, kind: model, model: {{source: variant, model: "{store}/{int8}"}}}}
+  - {{id: own-files, kind: export, from: [own-int8, teacher-int8, own-pruned, again, quantized],
+     runtimes: [onnxruntime]}}
+"""
+
+
+def own(**settings: Any) -> OwnModel:
+    return OwnModel.model_validate(settings)
+
+
+def load(**settings: Any) -> Any:
+    return load_own_model(own(**settings), DATA, CLASSES, 32)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "best.safetensors"
+    save_file(create_model("timm", "test_resnet", 3, 32).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    made = Job(tmp_path_factory.mktemp("own") / "copy")
+    shutil.copytree(job.root, made.root)
+    made.write()
+    keys = {v["id"]: v["stage_key"] for v in job.results()["variants"]}
+    stages = FROM_MODEL.format(root=made.root, store=made.runs / "store", **keys)
+    made.recipe.write_text(made.recipe.read_text().replace("measure: ", stages + "measure: "))
+    done = made.run()
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+def variant(job: Job, name: str) -> dict[str, Any]:
+    return next(v for v in job.results()["variants"] if v["id"] == name)
+
+
+def test_own_model_is_evaluated_as_it_is_and_trained_by_nobody(finished: Job) -> None:
+    made, teacher = variant(finished, "own"), variant(finished, "teacher")
+    assert made["accuracy"]["top1"] == teacher["accuracy"]["top1"]
+    assert made["training"]["macs"] == 0
+    assert made["training"]["teacher_pretraining"]["macs"] is None, "its training compute is not stated"
+    stored = load_file(finished.runs / "store" / made["stage_key"] / "model.safetensors")
+    given = load_file(finished.root / "teacher.safetensors")
+    assert stored.keys() == given.keys() and all(torch.equal(stored[name], given[name]) for name in given)
+
+
+def test_everything_starts_from_an_own_model_and_from_a_teacher(finished: Job) -> None:
+    macs = {v["id"]: v["inference"]["macs"] for v in finished.results()["variants"]}
+    assert macs["own-pruned"] < macs["own"] == macs["own-int8"]
+    assert macs["teacher-pruned"] < macs["teacher"] == macs["teacher-int8"]
+    assert variant(finished, "teacher-int8")["inference"]["weight_bits"] == 8
+    files = [v["artifacts"] for v in finished.results()["variants"] if v["id"] in ("own-int8", "teacher-int8")]
+    assert all(artifact["top1"] is not None for artifacts in files for artifact in artifacts)
+    repair = [part["what"] for part in variant(finished, "own-pruned")["training"]["parts"]]
+    assert any(what.startswith("teacher: ") for what in repair), "it is repaired with the dense network as the teacher"
+
+
+def test_control_of_a_pruned_own_model_has_its_macs_and_its_compute(finished: Job) -> None:
+    narrow, pruned = variant(finished, "own-narrow"), variant(finished, "own-pruned")
+    assert narrow["inference"]["macs"] <= pruned["inference"]["macs"]
+    assert narrow["training"]["macs"] <= 1.5 * pruned["training"]["macs"]
+
+
+def test_stored_variant_comes_back_whole(finished: Job) -> None:
+    again, pruned = variant(finished, "again"), variant(finished, "pruned")
+    assert again["accuracy"]["right"] == pruned["accuracy"]["right"]
+    folders = [finished.runs / "store" / v["stage_key"] for v in (again, pruned)]
+    sizes = [load_variant(folder).architecture.sizes for folder in folders]
+    assert sizes[0] == sizes[1] != {}
+    logits = [np.load(folder / "test_logits.npy") for folder in folders]
+    assert np.array_equal(*logits)
+
+
+def test_quantized_variant_stays_quantized_and_its_cost_is_known(finished: Job) -> None:
+    quantized, int8 = variant(finished, "quantized"), variant(finished, "int8")
+    for key in ("macs", "bit_operations", "bytes", "weight_bits"):
+        assert quantized["inference"][key] == int8["inference"][key]
+    assert quantized["training"]["macs"] == int8["training"]["macs"]
+    assert quantized["artifacts"][0]["integer_convs"] > 0
+    recipe = finished.recipe.read_text()
+    with pytest.raises(RecipeError, match=r"its variant is quantized; prune must start from a float network"):
+        parse_recipe(recipe.replace("kind: prune, from: own,", "kind: prune, from: quantized,"))
+
+
+def test_variant_of_a_run_is_found_by_its_name(finished: Job) -> None:
+    run = max((finished.runs / "tiny").iterdir())
+    assert variant_folder(run / "pruned") == finished.runs / "store" / variant(finished, "pruned")["stage_key"]
+    with pytest.raises(CompressError, match=r"is a run; name one of its variants; .* teacher, .* or "):
+        variant_folder(run)
+    with pytest.raises(CompressError, match="did you mean 'pruned'"):
+        variant_folder(run / "prunned")
+    with pytest.raises(CompressError, match="neither a store entry"):
+        variant_folder(finished.root)
+
+
+def test_stated_preprocessing_wins_over_the_weights_own(weights: Path) -> None:
+    stated = {"mean": (0.5, 0.5, 0.5), "std": (1, 1, 1), "interpolation": "bilinear", "resolution": 128}
+    network = load(source="timm", model="test_resnet", checkpoint=str(weights), crop_pct=128 / 146, **stated)
+    preprocess = network.preprocess
+    assert (preprocess.resize, preprocess.resolution, preprocess.interpolation) == (146, 128, "bilinear")
+    assert preprocess.mean == (0.5, 0.5, 0.5) and preprocess.std == (1, 1, 1)
+    assert network.architecture.resolution == 128
+
+
+def test_identity_follows_the_content_of_files(weights: Path, tmp_path: Path) -> None:
+    settings = own(source="timm", model="test_resnet", checkpoint=str(weights))
+    moved = tmp_path / "moved.safetensors"
+    moved.write_bytes(weights.read_bytes())
+    assert own_model_id(settings) == own_model_id(settings.model_copy(update={"checkpoint": str(moved)}))
+    with pytest.raises(CompressError, match=r"absent.pth not found; correct the path"):
+        own_model_id(settings.model_copy(update={"checkpoint": "absent.pth"}))
+
+
+RECIPE = """\
+data: cifar10-sample
+stages:
+  - {id: own, kind: model, model: %s}
+  - {id: int8, kind: quantize, from: own}
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        ({"source": "timm", "model": "resnet18", "pretrained": "a1_in1k"}, "put the tag of timm or torchvision into"),
+        ({"source": "variant", "model": "x", "resolution": 64}, "a stored variant has its own `resolution`; remove"),
+        ({"source": "onnx", "model": "x.onnx", "checkpoint": "x.pth"}, "`source: onnx` does not take `checkpoint`"),
+        ({"source": "timm", "model": "resnet18", "options": {"num_classes": 3}}, "must not set num_classes"),
+        ({"source": "timm", "model": "resnet18", "crop_pct": 1.5}, "crop_pct: must be at most 1"),
+        ({"source": "keras", "model": "resnet18"}, "must be"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(model: dict[str, Any], problem: str) -> None:
+    with pytest.raises(RecipeError, match=problem):
+        parse_recipe(RECIPE % json.dumps(model))
