@@ -1,4 +1,4 @@
-"""Tar files, read from front to end without unpacking, in bounded time and memory whatever their headers claim."""
+"""Tar files, read without unpacking, in bounded time and memory whatever their headers claim."""
 
 from __future__ import annotations
 
@@ -43,12 +43,16 @@ class _Bounded:
             raise CompressError(f"it decompresses to more than {self.limit:,} bytes, {MAX_RATIO} times its size")
 
 
+Place = tuple[int, int]  # first byte, of the decompressed tar, and number of bytes
+
+
 @dataclass(frozen=True)
 class Archive:
     """An open tar file."""
 
     file: Path
     tar: tarfile.TarFile
+    stream: BinaryIO
 
     def members(self) -> Iterator[tarfile.TarInfo]:
         """Yield all members in order, of any type; a damaged one is a `CompressError`."""
@@ -63,17 +67,19 @@ class Archive:
             end = self.tar.offset
             yield member
 
-    def content(self, member: tarfile.TarInfo) -> bytes:
-        """Read a member.
+    def place(self, member: tarfile.TarInfo) -> Place:
+        """Return where the bytes of a member are.
 
         Raises:
-            CompressError: the member is damaged, or a sparse file, which may be far larger than its archive.
+            CompressError: the member is not a file, or a sparse one, which may be far larger than its archive.
         """
-        with _readable(self.file):
-            file = None if member.issparse() else self.tar.extractfile(member)
-            if file is None:
-                raise CompressError(f"{member.name} is not a plain file")
-            return file.read()
+        if not member.isreg() or member.issparse():
+            raise CompressError(f"{self.file} cannot be read: {member.name} is not a plain file")
+        return member.offset_data, member.size
+
+    def content(self, member: tarfile.TarInfo) -> bytes:
+        """Read a member; one that is damaged or not a plain file is a `CompressError`."""
+        return read_at(self.file, self.stream, self.place(member))
 
     def check_end(self) -> None:
         """Raise a `CompressError` unless the archive ends with zeros: tarfile takes a damaged header for its end."""
@@ -92,6 +98,26 @@ def open_archive(file: Path) -> Iterator[Archive]:
     Raises:
         CompressError: the file is not a tar file, or cannot be read.
     """
+    with open_stream(file) as stream:
+        with _readable(file):
+            tar = tarfile.TarFile(fileobj=stream, mode="r")
+        yield Archive(file, tar, stream)
+
+
+def read_at(file: Path, stream: BinaryIO, place: Place) -> bytes:
+    """Read the bytes at a place of a `stream` of the tar `file`; a `CompressError` if it ends before."""
+    offset, size = place
+    with _readable(file):
+        stream.seek(offset)
+        data = stream.read(size)
+        if len(data) < size:
+            raise CompressError(f"it ends within the {size:,} bytes at {offset:,}")
+    return data
+
+
+@contextmanager
+def open_stream(file: Path) -> Iterator[BinaryIO]:
+    """Open a tar file, decompressed if it is compressed; going backwards in it then starts again from the front."""
     with _readable(file):
         with file.open("rb") as plain:
             start = plain.read(6)
@@ -100,9 +126,7 @@ def open_archive(file: Path) -> Iterator[Archive]:
         stream = unpack(file) if unpack else file.open("rb")
     with stream:
         bounded: Any = _Bounded(stream, max(MIN_LIMIT, MAX_RATIO * size) if unpack else size, unpack is not None)
-        with _readable(file):
-            tar = tarfile.TarFile(fileobj=bounded, mode="r")
-        yield Archive(file, tar)
+        yield bounded
 
 
 @contextmanager

@@ -12,13 +12,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from compress.data.decoding import file_source
 from compress.data.digests import BLOCK
 from compress.data.image_io import is_file
-from compress.data.listing import SPLIT_WORDS, Label, Listing, Rows, list_shards, sort_rows
+from compress.data.listing import SPLIT_WORDS, Label, Listing, list_shards, sort_rows
 from compress.data.shards import changed_at, find_shards
+from compress.data.source import Rows
 from compress.recipe.data import TableData
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.messages import did_you_mean, one_line, truncate_list
@@ -26,6 +28,7 @@ from compress.utils.resources import expand
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 
 class ArrowData(TableData):
@@ -124,7 +127,8 @@ def _columns(
     size = file.stat().st_size
     with _opened(file) as shard:
         _check_columns(file, shard.schema, image, label, split)
-        for batch in shard.batches([label] if split in (None, label) else [label, str(split)]):
+        columns = [label] if split in (None, label) else [label, str(split)]
+        for batch in itertools.chain.from_iterable(shard.batches(columns, row) for row in range(len(shard.groups))):
             if len(labels) + len(batch) > size:
                 raise CompressError(f"{file} cannot be read: it has more rows than its {size:,} bytes")
             labels += batch.column(label).to_pylist()
@@ -186,19 +190,46 @@ def _parts(file: Path, part: str, splits: Sequence[str | None], count: int) -> I
 
 
 def _images(files: Sequence[Path], starts: Sequence[int], column: str, rows: Rows) -> Iterator[bytes]:
-    """Contents of the images of rows in ascending order; empty for a row without an image."""
-    wanted = iter(rows.tolist())
-    row = next(wanted, None)
-    for file, start in zip(files, starts, strict=True):
-        if row is None:
-            return
+    """Contents of the images of rows, in the order given; empty for a row without an image.
+
+    Ascending rows of a group (a row group of Parquet, a batch of Arrow) are read in one pass over it, in small batches.
+    """
+    shards = np.searchsorted(starts, rows, "right") - 1
+    for own in _runs(shards):
+        file, within = files[shards[own.start]], rows[own] - starts[shards[own.start]]
         with _opened(file) as shard:
-            for batch in shard.batches([column]):
-                values = batch.column(column)
-                while row is not None and row < start + len(values):
-                    yield _bytes(values[row - start].as_py(), f"{file}: row {row - start}")
-                    row = next(wanted, None)
-                start += len(values)
+            ends = np.cumsum(shard.groups)
+            groups = np.searchsorted(ends, within, "right")
+            for run in _runs(groups, within):
+                group = int(groups[run.start])
+                if group == len(ends):
+                    raise CompressError(f"{file} has changed since it was listed; rerun")
+                start = int(ends[group]) - shard.groups[group]
+                yield from _of_group(shard.batches([column], group), start, within[run].tolist(), column, file)
+
+
+def _of_group(
+    batches: Iterable[pa.RecordBatch], start: int, rows: list[int], column: str, file: Path
+) -> Iterator[bytes]:
+    wanted = iter(rows)
+    row = next(wanted)
+    for batch in batches:
+        values = batch.column(column)
+        while row < start + len(values):
+            yield _bytes(values[row - start].as_py(), f"{file}: row {row}")
+            row = next(wanted, -1)
+            if row < 0:
+                return
+        start += len(values)
+
+
+def _runs(groups: Rows, rows: Rows | None = None) -> list[slice]:
+    """Longest runs of one group, in which `rows` ascend."""
+    ends = np.diff(groups) != 0
+    if rows is not None:
+        ends |= np.diff(rows) <= 0
+    places = [0, *(np.flatnonzero(ends) + 1).tolist(), len(groups)]
+    return [slice(*pair) for pair in itertools.pairwise(places)] if len(groups) else []
 
 
 def _bytes(value: Any, place: str) -> bytes:
@@ -211,10 +242,11 @@ def _bytes(value: Any, place: str) -> bytes:
 
 @dataclass(frozen=True)
 class _Shard:
-    """An open shard: its schema, and its rows in batches of columns."""
+    """An open shard."""
 
     schema: pa.Schema
-    batches: Callable[[list[str]], Iterable[pa.RecordBatch]]
+    groups: list[int]  # number of rows of each group
+    batches: Callable[[list[str], int], Iterable[pa.RecordBatch]]  # read columns of a group, some rows at a time
 
 
 @contextmanager
@@ -224,13 +256,36 @@ def _opened(file: Path) -> Iterator[_Shard]:
 
     try:
         if file.suffix.lower() == ".parquet":
-            with pq.ParquetFile(file) as table:
-                yield _Shard(table.schema_arrow, lambda columns: _validated(table.iter_batches(BLOCK, columns=columns)))
+            metadata = _metadata(file, changed_at(file))
+            with pq.ParquetFile(file, metadata=metadata) as table:
+                groups = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+                yield _Shard(
+                    table.schema_arrow,
+                    groups,
+                    lambda columns, group: _validated(table.iter_batches(BLOCK, [group], columns)),
+                )
         else:
-            with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
-                yield _Shard(stream.schema, lambda columns: _validated(batch.select(columns) for batch in stream))
+            schema, stored = _stream(file, changed_at(file))
+            groups = [len(batch) for batch in stored]
+            yield _Shard(schema, groups, lambda columns, group: _validated([stored[group].select(columns)]))
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise CompressError(f"{file} cannot be read: {first_line(error)}") from error
+
+
+@lru_cache(maxsize=4096)
+def _metadata(file: Path, changed: int) -> pq.FileMetaData:
+    import pyarrow.parquet as pq
+
+    return pq.read_metadata(file)
+
+
+@lru_cache(maxsize=4096)
+def _stream(file: Path, changed: int) -> tuple[pa.Schema, list[pa.RecordBatch]]:
+    """Schema and batches of an Arrow file, memory-mapped: nothing but their places is read."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
+        return stream.schema, list(stream)
 
 
 def _validated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from compress.data.digests import BLOCK, THREADS
-from compress.data.image_io import BrokenImage, decode
+from compress.data.image_io import try_decode
 from compress.data.listing import Listing
+from compress.data.parallel import in_blocks
 from compress.data.source import Contents, Part, Pixels, Raw, Source
 from compress.recipe.data import FileData
 from compress.utils.console import task
 from compress.utils.errors import CompressError, UsageError, printable
 from compress.utils.messages import one_line, truncate_list
-
-BLOCK_BYTES = 2**28
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,9 @@ def _decode_part(listing: Listing, name: str, settings: FileData, scratch: Path)
     kept, broken = [], []
     path = scratch / f"{name}.bin"
     with path.open("wb") as out, task(f"decoding {name}", listed.count) as advance:
-        for row, pixels in enumerate(in_blocks(listed.items(1), lambda image: _try(image, side), advance)):
+        for row, pixels in enumerate(
+            in_blocks(listed.read(np.arange(listed.count)), partial(try_decode, side=side), advance)
+        ):
             if isinstance(pixels, str):
                 broken.append(printable(f"{listed.name(row)} ({pixels})"))
                 if settings.broken == "refuse":
@@ -88,40 +85,8 @@ def _decode_part(listing: Listing, name: str, settings: FileData, scratch: Path)
                 out.write(pixels.tobytes())
     shape = (len(kept), 3, side, side)
     images: Pixels = np.memmap(path, np.uint8, "r", shape=shape) if kept else np.empty(shape, np.uint8)
-    return Decoded(Part(images, None if listed.labels is None else listed.labels[kept]), tuple(broken))
-
-
-def _try(image: Path | bytes, side: int) -> Pixels | str:
-    try:
-        return decode(image, side)
-    except BrokenImage as error:
-        return str(error)
-
-
-def in_blocks(
-    images: Iterator[Path | bytes], function: Callable[[Path | bytes], Result], advance: Callable[..., None]
-) -> Iterable[Result]:
-    """Map a function over images in threads, block by block, so that at most one is in memory; yields in order."""
-    with ThreadPoolExecutor(THREADS) as pool, warnings.catch_warnings():
-        # Images with too many pixels are refused anyway.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        for block in _blocks(images):
-            results = list(pool.map(function, block))
-            advance(len(block))
-            yield from results
-
-
-def _blocks(images: Iterable[Path | bytes]) -> Iterator[list[Path | bytes]]:
-    block: list[Path | bytes] = []
-    size = 0
-    for image in images:
-        block.append(image)
-        size += len(image) if isinstance(image, bytes) else 0
-        if len(block) == BLOCK or size >= BLOCK_BYTES:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
+    labels = None if listed.labels is None else listed.labels[kept]
+    return Decoded(Part(images, labels, np.array(kept, np.int64)), tuple(broken))
 
 
 def _check_left(listing: Listing, name: str, result: Decoded) -> None:

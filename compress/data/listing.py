@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from compress import registry
 from compress.data.digests import digests
-from compress.data.source import Labels
+from compress.data.source import Labels, Rows
 from compress.recipe.data import FileData
 from compress.utils.errors import UsageError
 from compress.utils.hashing import key_of
 from compress.utils.messages import one_line, truncate_list
+from compress.utils.texts import Texts
 
 PARTS = ("train", "validation", "test", "unlabeled")
 SPLIT_WORDS = {
@@ -27,7 +27,6 @@ SPLIT_WORDS = {
 }
 """Part of each name that a split may have."""
 MAX_DIGITS = 100  # of a numeric label
-Rows = NDArray[np.int64]
 Label = str | int | None
 
 
@@ -38,8 +37,8 @@ class ListedPart:
     count: int  # number of images
     labels: Labels | None  # int64 `[count]`, or None for unlabelled images
     name: Callable[[int], str]  # name of the image of a row, for messages
-    # iterate over every n-th image, each a file or its content; may be called repeatedly
-    items: Callable[[int], Iterator[Path | bytes]]
+    # read the images of rows in the order given, each a file or its content; ascending rows are the fastest
+    read: Callable[[Rows], Iterator[Path | bytes]]
 
 
 @dataclass(frozen=True)
@@ -85,26 +84,29 @@ def list_files(
 ) -> Listing:
     """Make a listing of image files; its fingerprint does not depend on their paths."""
 
+    packed = {name: (Texts(map(str, files)), labels) for name, (files, labels) in parts.items()}
+
     def fingerprint(cache: Path | None) -> str:
-        files = [file for files, _ in parts.values() for file in files]
+        files = [Path(file) for files, _ in packed.values() for file in files]
         hashes = iter(digests(files, cache, where.name))
         listed = {
             name: [[next(hashes), int(label)] for label in (labels if labels is not None else [-1] * len(files))]
-            for name, (files, labels) in parts.items()
+            for name, (files, labels) in packed.items()
         }
         return key_of(classes=classes, parts=listed)
 
-    listed = {name: _files(where, files, labels) for name, (files, labels) in parts.items()}
+    listed = {name: _files(where, files, labels) for name, (files, labels) in packed.items()}
     return Listing(str(where), classes, listed, fingerprint, called)
 
 
-def _files(where: Path, files: list[Path], labels: Labels | None) -> ListedPart:
+def _files(where: Path, files: Texts, labels: Labels | None) -> ListedPart:
     folder = where if where.is_dir() else where.parent
 
     def name(row: int) -> str:
-        return str(files[row].relative_to(folder) if files[row].is_relative_to(folder) else files[row])
+        file = Path(files[row])
+        return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
 
-    return ListedPart(len(files), labels, name, lambda every: iter(files[::every]))
+    return ListedPart(len(files), labels, name, lambda rows: (Path(files[row]) for row in rows.tolist()))
 
 
 def list_shards(
@@ -112,13 +114,13 @@ def list_shards(
     shards: Sequence[Path],
     rows: SortedRows,
     name: Callable[[int], str],
-    items: Callable[[Rows], Iterator[bytes]],
+    read: Callable[[Rows], Iterator[bytes]],
     **settings: str | None,
 ) -> Listing:
     """Make a listing of images in shards, row after row; its fingerprint covers whole shards and the rows of each part.
 
     Args:
-        items: Contents of the images of rows, given in ascending order.
+        read: Contents of the images of rows, in the order given.
         settings: Other settings that decide which bytes are images and labels.
     """
 
@@ -130,7 +132,7 @@ def list_shards(
         return key_of(classes=rows.classes, shards=digests(shards, cache, where.name), rows=digest, settings=settings)
 
     def listed(own: Rows, labels: Labels | None) -> ListedPart:
-        return ListedPart(len(own), labels, lambda row: name(int(own[row])), lambda every: items(own[::every]))
+        return ListedPart(len(own), labels, lambda row: name(int(own[row])), lambda rows: read(own[rows]))
 
     parts = {part: listed(*arrays) for part, arrays in rows.parts.items()}
     return Listing(str(where), rows.classes, parts, fingerprint, {})

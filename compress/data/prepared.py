@@ -11,7 +11,8 @@ from typing import BinaryIO
 import numpy as np
 
 from compress import registry
-from compress.data.source import Labels, Pixels
+from compress.data.originals import Originals, save_places
+from compress.data.source import Images, Labels
 from compress.data.sources import data_key
 from compress.data.splits import Pieces, split_parts
 from compress.recipe.data import DataSection, FileData
@@ -29,7 +30,7 @@ class Split:
     Images are in the order of their source, class after class for folders: shuffle before taking the first n.
     """
 
-    images: Pixels
+    images: Images
     labels: Labels | None
 
     def __len__(self) -> int:
@@ -49,6 +50,7 @@ class ImageData:
     test: Split  # labelled test images
     key: str  # key of the data in the store
     skipped: int  # number of files that were not images
+    originals: Originals | None = None  # reads the image files of the splits; None for sources without image files
 
 
 def prepare(settings: DataSection, store: Store, seed: int) -> ImageData:
@@ -63,9 +65,9 @@ def prepare(settings: DataSection, store: Store, seed: int) -> ImageData:
     folder, _ = store.get(key, f"images of {name}", lambda target: _decode(settings, seed, target))
     about = json.loads((folder / "data.json").read_text())
     splits = {split: _open(folder, split) for split in SPLITS}
-    return ImageData(
-        name, tuple(about["classes"]), about["resolution"], **splits, key=key, skipped=len(about["skipped"])
-    )
+    classes, skipped = tuple(about["classes"]), len(about["skipped"])
+    originals = Originals(settings, folder, seed) if isinstance(settings, FileData) else None
+    return ImageData(name, classes, about["resolution"], **splits, key=key, skipped=skipped, originals=originals)
 
 
 def _decode(settings: DataSection, seed: int, folder: Path) -> None:
@@ -78,6 +80,8 @@ def _decode(settings: DataSection, seed: int, folder: Path) -> None:
         say(f"data: skipped {len(raw.skipped)} {files}: {', '.join(raw.skipped[:3])}")
     for split, pieces in split_parts(raw, settings, seed).items():
         _write(folder, split, pieces)
+        if raw.train.rows is not None:
+            save_places(folder, split, raw, pieces)
     about = {"classes": raw.classes, "resolution": raw.train.images.shape[-1], "skipped": raw.skipped}
     (folder / "data.json").write_text(json.dumps(about, indent=1))
 

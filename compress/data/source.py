@@ -6,10 +6,10 @@ files only lists them, and `compress.data.decoding.file_source` does the rest; a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +22,28 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
+Rows = NDArray[np.int64]
+
+
+class Images(Protocol):
+    """Images uint8 `[n, 3, H, W]`: an array, or what is indexed like one and decodes images when they are read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def nbytes(self) -> int: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Pixels]: ...
+    def __getitem__(self, rows: Any, /) -> Pixels: ...
 
 
 @dataclass(frozen=True)
 class Part:
     """Images as the source has them: uint8 `[n, 3, H, W]`, any strides; labels int64 `[n]`, or None."""
 
-    images: Pixels
+    images: Images
     labels: Labels | None = None
+    rows: Rows | None = None  # int64 `[n]`, rows of the images in the source's listing, where it has one
 
 
 @dataclass(frozen=True)

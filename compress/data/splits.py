@@ -8,12 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data.source import Labels, Part, Raw
+from compress.data.source import Labels, Part, Raw, Rows
 from compress.recipe.data import DataSection, FileData
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import one_line, truncate_list
 
-Rows = NDArray[np.int64]
 Pieces = list[tuple[Part, Rows]]
 
 

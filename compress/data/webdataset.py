@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import bisect
+import itertools
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from compress.data.archive import Archive, open_archive
+from compress.data.archive import Archive, Place, open_archive, open_stream, read_at
 from compress.data.decoding import file_source
 from compress.data.image_io import ENDINGS
-from compress.data.listing import Label, Listing, Rows, is_number, list_shards, sort_rows
+from compress.data.listing import Label, Listing, is_number, list_shards, sort_rows
 from compress.data.shards import changed_at, find_shards
+from compress.data.source import Rows
 from compress.recipe.data import LabelledData
 from compress.utils.errors import UsageError
 from compress.utils.messages import one_line
 from compress.utils.resources import expand
+from compress.utils.texts import Texts
 
 SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MAX_LABEL = 2**20  # bytes
 MAX_IMAGE = 2**29
-Sample = tuple[int, str, Label]  # index of the image among the members of its tar, its name, and its label
 
 
 class WebData(LabelledData):
@@ -43,33 +46,46 @@ def list_webdataset(settings: WebData) -> Listing:
     """List the images of the shards; see `listing.list_images`."""
     shards = find_shards(settings.path, SHARDS)
     files = [file for file, _ in shards]
-    samples: list[tuple[str, Sample]] = []
-    starts: list[int] = []
-    for file, part in shards:
-        starts.append(len(samples))
-        samples += ((part, sample) for sample in _samples(file, changed_at(file), settings.label))
+    samples = [_samples(file, changed_at(file), settings.label) for file in files]
+    starts = np.cumsum([0] + [len(own.labels) for own in samples])
+
+    def place(row: int) -> tuple[int, int]:
+        shard = int(np.searchsorted(starts, row, "right")) - 1
+        return shard, row - int(starts[shard])
 
     def name(row: int) -> str:
-        return f"{files[bisect.bisect_right(starts, row) - 1].name}: {one_line(samples[row][1][1])}"
+        shard, own = place(row)
+        return f"{files[shard].name}: {one_line(samples[shard].names[own])}"
 
-    def items(rows: Rows) -> Iterator[bytes]:
-        for number, file in enumerate(files):
-            end = starts[number + 1] if number + 1 < len(files) else len(samples)
-            inside = rows[(rows >= starts[number]) & (rows < end)]
-            yield from _images(file, [samples[row][1][0] for row in inside.tolist()])
+    def read(rows: Rows) -> Iterator[bytes]:
+        for shard, group in itertools.groupby(map(place, rows.tolist()), lambda both: both[0]):
+            with open_stream(files[shard]) as stream:
+                for _, own in group:
+                    offset, size = samples[shard].places[own].tolist()
+                    yield read_at(files[shard], stream, (offset, size if size <= MAX_IMAGE else 0))
 
     where = Path(expand(settings.path)).expanduser()
-    rows = sort_rows(((part, label) for part, (_, _, label) in samples), settings.classes, str(where), name)
-    return list_shards(where, files, rows, name, items, label=settings.label)
+    labels = ((part, label) for (_, part), own in zip(shards, samples, strict=True) for label in own.labels)
+    rows = sort_rows(labels, settings.classes, str(where), name)
+    return list_shards(where, files, rows, name, read, label=settings.label)
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The samples of a shard."""
+
+    places: NDArray[np.int64]  # of the images, `[n, 2]`: first byte and number of bytes
+    names: Texts  # of the images
+    labels: tuple[Label, ...]
 
 
 @lru_cache(maxsize=256)
-def _samples(file: Path, changed: int, label: str) -> tuple[Sample, ...]:
+def _samples(file: Path, changed: int, label: str) -> _Samples:
     """Samples of a shard: adjacent members with the same name up to the first dot. `changed` keys the cache."""
     ending, _, field = label.partition(".")
-    samples: list[Sample] = []
+    samples: list[tuple[Place, str, Label]] = []
     key: str | None = None
-    image: tuple[int, str] | None = None
+    image: tuple[Place, str] | None = None
     value: Label = None
 
     def close() -> None:
@@ -77,7 +93,7 @@ def _samples(file: Path, changed: int, label: str) -> tuple[Sample, ...]:
             samples.append((*image, value))
 
     with open_archive(file) as archive:
-        for number, member in enumerate(archive.members()):
+        for member in archive.members():
             if not member.isreg():
                 continue
             folder, slash, base = member.name.rpartition("/")
@@ -90,12 +106,13 @@ def _samples(file: Path, changed: int, label: str) -> tuple[Sample, ...]:
             if f".{kind.lower()}" in ENDINGS:
                 if image is not None:
                     raise UsageError(f"{file.name}: {one_line(member.name)}: second image of its key")
-                image = (number, member.name)
+                image = (archive.place(member), member.name)
             elif kind.lower() == ending.lower():
                 value = _label(archive, member, field)
         close()
         archive.check_end()
-    return tuple(samples)
+    places = np.array([place for place, _, _ in samples], np.int64).reshape(-1, 2)
+    return _Samples(places, Texts(name for _, name, _ in samples), tuple(label for _, _, label in samples))
 
 
 def _label(archive: Archive, member: tarfile.TarInfo, field: str) -> Label:
@@ -116,28 +133,12 @@ def _label(archive: Archive, member: tarfile.TarInfo, field: str) -> Label:
     return value
 
 
-def _images(file: Path, numbers: Sequence[int]) -> Iterator[bytes]:
-    """Contents of the members with these numbers, which must be in ascending order."""
-    wanted = iter(numbers)
-    next_one = next(wanted, None)
-    if next_one is None:
-        return
-    with open_archive(file) as archive:
-        for number, member in enumerate(archive.members()):
-            if number != next_one:
-                continue
-            yield archive.content(member) if member.size <= MAX_IMAGE else b""
-            next_one = next(wanted, None)
-            if next_one is None:
-                return
-
-
 def kinds_of(file: Path, members: int = 50) -> tuple[set[str], list[str]]:
     """Extensions of the first members of a shard, and the fields of the first JSON among them."""
     endings: set[str] = set()
     fields: list[str] = []
     with open_archive(file) as archive:
-        for member in islice(archive.members(), members):
+        for member in itertools.islice(archive.members(), members):
             kind = member.name.rpartition("/")[2].partition(".")[2].lower()
             endings.add(kind)
             if kind == "json" and not fields and member.isreg() and member.size <= MAX_LABEL:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data.decoding import in_blocks
 from compress.data.image_io import BrokenImage, open_image, pixels_of
 from compress.data.listing import ListedPart, list_images
+from compress.data.parallel import in_blocks
 from compress.data.splits import check_counts, counts_after_test
 from compress.recipe.data import FileData
 from compress.utils.console import task
@@ -74,7 +74,7 @@ def survey_images(settings: FileData) -> Survey:
     lost: Counter[tuple[str, int]] = Counter()
     with task("inspecting images", total // every) as advance:
         for part, listed in listing.parts.items():
-            for row, image in enumerate(in_blocks(listed.items(every), _inspect, advance)):
+            for row, image in enumerate(in_blocks(listed.read(np.arange(0, listed.count, every)), _inspect, advance)):
                 label = -1 if listed.labels is None else int(listed.labels[row * every])
                 if isinstance(image, str):
                     broken.append(Unreadable(printable(listed.name(row * every)), printable(image)))

@@ -15,7 +15,7 @@ from PIL import Image
 from compress.data import archive
 from compress.data.arrow import ArrowData
 from compress.data.csv_file import CsvData
-from compress.data.decoding import BLOCK_BYTES, in_blocks
+from compress.data.parallel import BLOCK_BYTES, in_blocks
 from compress.data.prepared import prepare
 from compress.data.sources import data_key
 from compress.data.splits import counts_after_test
@@ -144,7 +144,7 @@ def test_a_head_that_is_no_csv(tmp_path) -> None:
 
 
 def test_large_images_make_short_blocks(monkeypatch) -> None:
-    monkeypatch.setattr("compress.data.decoding.BLOCK_BYTES", 100)
+    monkeypatch.setattr("compress.data.parallel.BLOCK_BYTES", 100)
     assert BLOCK_BYTES > 2**20
     sizes: list[int] = []
     images = [b"x" * 60, b"x" * 60, b"x", b"x" * 200, b"x"]

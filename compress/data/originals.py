@@ -1,0 +1,188 @@
+"""The original image files, or members of shards, of prepared data."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.data.digests import BLOCK, THREADS
+from compress.data.image_io import try_decode
+from compress.data.listing import PARTS, Listing, list_images
+from compress.data.parallel import in_blocks
+from compress.data.source import Part, Pixels, Raw, Rows
+from compress.data.splits import Pieces, split_parts
+from compress.recipe.data import FileData
+from compress.utils.errors import CompressError, printable
+
+Places = NDArray[np.int64]
+"""Of each image its part (index in `PARTS`) and its row in the listing of that part, `[n, 2]`."""
+EMPTY = 128  # bytes of a `.npy` file without images, which cannot be memory-mapped
+
+
+class Originals:
+    """Reads the originals of prepared data, by split and row.
+
+    Args:
+        settings: The section of the recipe.
+        folder: Folder of the prepared data.
+        seed: Seed of the splits; only used for data that older versions prepared.
+        listing: Listing of the source, where it has been made; else it is made when it is needed.
+    """
+
+    def __init__(self, settings: FileData, folder: Path, seed: int = 0, listing: Listing | None = None) -> None:
+        self.settings, self.folder, self.seed = settings, folder, seed
+        if listing is not None:
+            self.listing = listing
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"settings": self.settings, "folder": self.folder, "seed": self.seed}
+
+    @cached_property
+    def listing(self) -> Listing:
+        return list_images(self.settings)
+
+    def read(self, split: str, rows: Sequence[int] | Rows) -> Iterator[Path | bytes]:
+        """Read the images of rows of a split, in the order given, each a file or its content.
+
+        No content is kept. Ascending rows are the fastest: those of one shard are read in one pass.
+
+        Raises:
+            CompressError: a shard cannot be read, or has changed since the data was prepared.
+        """
+        yield from self.read_places(self.places(split)[np.asarray(rows, np.int64)])
+
+    def read_places(self, places: Places) -> Iterator[Path | bytes]:
+        """Read the images at places of the listing; see `read`."""
+        ends = [0, *(np.flatnonzero(np.diff(places[:, 0])) + 1).tolist(), len(places)]
+        for start, end in itertools.pairwise(ends):
+            if end == start:
+                continue
+            part, rows = self.listing.parts.get(PARTS[int(places[start, 0])]), places[start:end, 1]
+            if part is None or int(rows.max()) >= part.count:
+                raise CompressError(f"{self.listing.where} has changed since its images were prepared; rerun")
+            yield from part.read(rows)
+
+    def name(self, place: Sequence[int]) -> str:
+        """Return the name of the image at a place, for messages."""
+        part, row = place
+        return f"{self.listing.where}: {self.listing.parts[PARTS[part]].name(int(row))}"
+
+    def places(self, split: str) -> Places:
+        """Return the places of the images of a split."""
+        file = _file(self.folder, split)
+        if not file.exists():
+            return self._derived[split]
+        places: Places = np.load(file, mmap_mode="r" if file.stat().st_size > EMPTY else None)
+        return places
+
+    @cached_property
+    def _derived(self) -> dict[str, Places]:
+        """Places of data that an older version prepared: it is split once more."""
+        skipped = set()
+        for text in json.loads((self.folder / "data.json").read_text())["skipped"]:  # NAME (REASON)
+            skipped |= {text[:place] for place in range(len(text)) if text.startswith(" (", place)}
+        parts, side = {}, self.settings.resolution
+        for number, name in enumerate(PARTS):
+            if listed := self.listing.parts.get(name):
+                rows = np.arange(listed.count)
+                named = [skipped != set() and printable(listed.name(row)) in skipped for row in rows.tolist()]
+                # files of several folders may have one name
+                broken = [isinstance(try_decode(image, side), str) for image in listed.read(rows[named])]
+                rows = np.delete(rows, np.flatnonzero(named)[broken])
+                images = FileImages(self, np.stack([np.full(len(rows), number), rows], 1))
+                parts[name] = Part(images, None if listed.labels is None else listed.labels[rows], rows)
+        raw = Raw(self.listing.classes, **{"test": None, **parts})  # type: ignore[arg-type]
+        return {split: places_of(raw, pieces) for split, pieces in split_parts(raw, self.settings, self.seed).items()}
+
+
+def places_of(raw: Raw, pieces: Pieces) -> Places:
+    """Return the places of the images of a split."""
+    number = {id(getattr(raw, name)): row for row, name in enumerate(PARTS)}
+    blocks = [np.empty((0, 2), np.int64)]
+    for part, rows in pieces:
+        assert part.rows is not None
+        blocks.append(np.stack([np.full(len(rows), number[id(part)]), part.rows[rows]], 1))
+    return np.concatenate(blocks)
+
+
+def save_places(folder: Path, split: str, raw: Raw, pieces: Pieces) -> None:
+    """Store the places of a split in the folder of the prepared data."""
+    np.save(_file(folder, split), places_of(raw, pieces))
+
+
+def _file(folder: Path, split: str) -> Path:
+    return folder / f"rows-{split}.npy"
+
+
+class UnreadableOriginal(CompressError):
+    """An original cannot be read or decoded."""
+
+    def __init__(self, message: str) -> None:
+        # PyTorch hands on an error of a worker process as one of the same class, whose message ends with the traceback.
+        super().__init__(message.strip().rsplit("\n", 1)[-1].split(f"{type(self).__name__}: ")[-1])
+
+
+class FileImages:
+    """Images that are decoded when they are read: indexed like an array uint8 `[n, 3, side, side]`.
+
+    Nothing is kept in memory, and an image has the same pixels whatever is read with it, in any thread or process.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    def __init__(self, originals: Originals, places: Places) -> None:
+        side = originals.settings.resolution
+        self.originals, self.places = originals, places
+        self.shape = (len(places), 3, side, side)
+        self.threads = THREADS
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels, if they were decoded."""
+        return int(np.prod(self.shape))
+
+    def __getitem__(self, rows: Any) -> Pixels:
+        """Decode the images of a row, a slice, an array of rows or a mask."""
+        if isinstance(rows, slice):
+            return self._decode(np.arange(*rows.indices(len(self))))
+        chosen = np.asarray(rows)
+        if chosen.dtype == bool:
+            chosen = np.flatnonzero(chosen)
+        if chosen.size and not -len(self) <= chosen.min() <= chosen.max() < len(self):
+            raise IndexError(f"row {chosen.min()} or {chosen.max()} of {len(self)} images")
+        pixels = self._decode(np.atleast_1d(chosen) % max(1, len(self)))
+        return pixels if chosen.ndim else pixels[0]
+
+    def __iter__(self) -> Iterator[Pixels]:
+        for start in range(0, len(self), BLOCK):
+            yield from self[start : start + BLOCK]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+    def _decode(self, rows: Rows) -> Pixels:
+        places = self.places[rows]
+        order = np.lexsort(places.T[::-1])  # shards are read from front to end
+        pixels = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        try:
+            images = self.originals.read_places(places[order])
+            decode_one = partial(try_decode, side=self.shape[-1])
+            for row, image in zip(order, in_blocks(images, decode_one, threads=self.threads), strict=True):
+                if isinstance(image, str):
+                    name = self.originals.name(places[row])
+                    raise CompressError(f"{name} is not a readable image ({image}); remove it and rerun")
+                pixels[row] = image
+        except CompressError as error:
+            raise UnreadableOriginal(str(error)) from error
+        return pixels
