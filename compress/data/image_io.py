@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from compress.data.geometry import Geometry
 from compress.data.source import Pixels
 from compress.utils.errors import CompressError
 
@@ -54,19 +55,29 @@ def _query(path: Path, test: Callable[[Path], bool]) -> bool:
         raise CompressError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def decode(image: Path | bytes, side: int) -> Pixels:
-    """Decode the largest centred square of an image (file or content) to uint8 `[3, side, side]`.
+def decode(image: Path | bytes, to: int | Geometry) -> Pixels:
+    """Decode an image (file or content) to uint8 `[3, side, side]`.
 
-    It is scaled by antialiased bicubic interpolation. The EXIF orientation is applied; of an animation, the first frame
-    is taken. Transparent images are laid on white, as a web page shows them, since the colours under the transparency
-    are arbitrary.
+    Args:
+        image: The file, or its content.
+        to: A side, to which the largest centred square is scaled by antialiased bicubic interpolation, or what to do
+            instead. The EXIF orientation is applied before; of an animation, the first frame is taken. Transparent
+            images are laid on white, as a web page shows them, since the colours under the transparency are arbitrary.
 
     Raises:
         BrokenImage: the image cannot be decoded, is truncated, or has more pixels than PIL considers safe.
         CompressError: the file may not be read.
     """
     with open_image(image) as opened:
-        return pixels_of(opened, side)
+        return pixels_of(opened, to)
+
+
+def try_decode(image: Path | bytes, side: int) -> Pixels | str:
+    """Decode an image as `decode` does, or say why it is not one."""
+    try:
+        return decode(image, side)
+    except BrokenImage as error:
+        return str(error)
 
 
 def try_decode(image: Path | bytes, side: int) -> Pixels | str:
@@ -101,13 +112,14 @@ def open_image(image: Path | bytes) -> Iterator[Image.Image]:
         raise BrokenImage(_UNNAMED.sub("it", reason.replace(repr(str(image)), "it"))) from error
 
 
-def pixels_of(image: Image.Image, side: int) -> Pixels:
+def pixels_of(image: Image.Image, to: int | Geometry) -> Pixels:
     """Return the pixels of an open image as `decode` does.
 
     Raises:
         BrokenImage: the range of its values is unknown. PIL's own errors pass through if it is decoded only now.
     """
-    return np.asarray(_square(_rgb(ImageOps.exif_transpose(image)), side)).transpose(2, 0, 1)
+    upright = _rgb(ImageOps.exif_transpose(image))
+    return to.render(upright) if isinstance(to, Geometry) else np.asarray(_square(upright, to)).transpose(2, 0, 1)
 
 
 def _square(image: Image.Image, side: int) -> Image.Image:

@@ -18,8 +18,8 @@ from compress.data.geometry import CropMode, Geometry, Interpolation
 class Preprocess:
     """Resize the shorter side antialiased, crop the centre, normalise, as OpenCLIP, timm and torchvision do with PIL.
 
-    Bicubic and bilinear run in torch, within one level of PIL; the other filters, which torch has not or not
-    antialiased, run in PIL on the CPU.
+    Bicubic and bilinear run in torch, within one level of PIL. Filters that torch does not have, or not antialiased,
+    run in PIL on the CPU.
     """
 
     resolution: int  # side of the output in pixels
@@ -34,6 +34,11 @@ class Preprocess:
         """Resize and crop, without the normalisation."""
         return Geometry(self.resolution, self.resize or self.resolution, self.interpolation, self.crop_mode)
 
+    @property
+    def from_originals(self) -> bool:
+        """Whether it is meant for original pictures, and not for the squares that are stored of them."""
+        return self.resize is not None or self.crop_mode != "center"
+
     def __call__(self, images: Tensor) -> Tensor:
         """Preprocess a batch on its own device: uint8 `[b, 3, h, w]` to float32 `[b, 3, resolution, resolution]`."""
         pixels = self._square(images)
@@ -45,7 +50,9 @@ class Preprocess:
         size = geometry.resized(height, width)
         pixels = images.float()
         if size != (height, width):
-            if self.interpolation not in ("bicubic", "bilinear"):
+            # Pillow resizes such tall images vertically first since 13.0.
+            tall = size[0] < height and height - size[0] > 2 * (width - size[1])
+            if tall or self.interpolation not in ("bicubic", "bilinear"):
                 return _rendered(images, geometry)
             # PIL resizes rows, then columns, and rounds to 0 to 255 after each.
             pixels = self._resized(self._resized(pixels, height, size[1]), *size)
@@ -72,3 +79,37 @@ def _affine(mean: tuple[float, ...], std: tuple[float, ...], device: torch.devic
     """Scale and offset `[3, 1, 1]` that map 0 to 255 to normalised values."""
     means, stds = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (mean, std))
     return (1 / (255 * stds)).float().to(device), (-means / stds).float().to(device)
+
+
+def describe(preprocess: Preprocess) -> str:
+    """Describe resize, crop and normalisation on one line."""
+    values, resize = _values(preprocess), preprocess.geometry.resize
+    sides = f"{resize}x{resize}" if preprocess.crop_mode == "squash" else resize
+    crop = "" if resize == preprocess.resolution else f"CenterCrop {preprocess.resolution}, "
+    return f"Resize {sides} {preprocess.interpolation}, {crop}mean {values['mean']}, std {values['std']}"
+
+
+def preprocess_remarks(own: Preprocess, published: Preprocess | None) -> list[str]:
+    """List how preprocessing differs from the published weights' (None: unknown), except for the resolution."""
+    if published is None:
+        return []
+    values, theirs = _values(own), _values(published)
+    scale = own.resolution / published.resolution
+    if abs(own.geometry.resize - published.geometry.resize * scale) <= 1:  # the same share, rounded
+        del values["crop_pct"]
+    return [
+        f"{name} {value} is not that of the published weights; set {name}: {theirs[name]}"
+        for name, value in values.items()
+        if value != theirs[name]
+    ]
+
+
+def _values(preprocess: Preprocess) -> dict[str, str]:
+    mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (preprocess.mean, preprocess.std))
+    return {
+        "mean": f"[{mean}]",
+        "std": f"[{std}]",
+        "interpolation": preprocess.interpolation,
+        "crop_mode": preprocess.crop_mode,
+        "crop_pct": f"{preprocess.resolution / preprocess.geometry.resize:.3g}",
+    }

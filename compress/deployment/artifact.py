@@ -11,7 +11,8 @@ from PIL import Image
 
 from compress.data.image_io import BrokenImage
 from compress.data.source import Pixels
-from compress.deployment.preprocess import Inputs, Picture, read_inputs
+from compress.deployment.preprocess import Inputs, Picture, require_pixels
+from compress.deployment.preprocess_file import read_inputs
 from compress.deployment.runtime import Array, Runner
 from compress.deployment.runtimes import require_engine, runtime_entry
 from compress.measurement.accuracy import softmax
@@ -37,21 +38,23 @@ class Artifact:
 
         Args:
             images: uint8 `[n, h, w, 3]`, or a list of files, open images or pixels uint8 `[h, w, 3]`, of any size;
-                a single file or open image counts as a list of one.
+                a single file or open image counts as a list of one. Pixels are 0 to 255 in RGB order, before any
+                resize, crop or normalisation, which are done here. OpenCV reads BGR, which cannot be told from RGB:
+                pass `pixels[..., ::-1]`.
 
         Returns:
             Probabilities float32 `[n, classes]`; each row sums to 1.
 
         Raises:
-            UsageError: pixels are not uint8 with three channels.
+            UsageError: pixels are not uint8 with three channels last; the message says how to convert them.
             CompressError: a file is not an image or cannot be read, or the runtime fails.
         """
         return softmax(self.logits(images)).astype(np.float32)
 
     def logits(self, images: Picture | Sequence[Picture] | Pixels) -> Array:
         """Compute logits float32 `[n, classes]` of images; takes and raises the same as a call."""
-        if isinstance(images, np.ndarray) and images.ndim != 4:
-            raise UsageError(f"pixels must be uint8 [n, height, width, 3], not {images.dtype} {list(images.shape)}")
+        if isinstance(images, np.ndarray):
+            require_pixels(images, batch=True)
         pictures = [images] if isinstance(images, str | Path | Image.Image) else images
         parts = [np.empty((0, len(self.classes)), np.float32)]
         for start in range(0, len(pictures), BATCH_SIZE):

@@ -14,7 +14,7 @@ from compress.deployment.artifact import Artifact, find_artifact, load_artifact
 from compress.deployment.export import artifact_bytes
 from compress.deployment.memory import peak_memory
 from compress.deployment.mlperf import MlperfRow, require_loadgen, run_loadgen
-from compress.deployment.preprocess import PREPROCESS
+from compress.deployment.preprocess_file import PREPROCESS
 from compress.deployment.runtime import Array
 from compress.deployment.runtimes import find_runtime, require_engine
 from compress.deployment.timing import ByBatch, Schedule, collect, file_candidate, time_together

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compress.deployment.preprocess import PREPROCESS, PreprocessFile
+from compress.deployment.preprocess_file import PREPROCESS, PreprocessFile
 from compress.deployment.runtime import ExportSource, Runtime
 from compress.deployment.runtimes import require
 from compress.registry import quantizer

@@ -15,7 +15,7 @@ from typing import Any
 
 from compress.deployment.conversion import convert, exporting
 from compress.deployment.coverage import Coverage, products
-from compress.deployment.preprocess import PREPROCESS
+from compress.deployment.preprocess_file import PREPROCESS
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
 from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import silent

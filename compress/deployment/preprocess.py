@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from compress.data.geometry import CropMode, Geometry, Interpolation
 from compress.data.image_io import BrokenImage, decode, pixels_of
 from compress.data.source import Pixels
 from compress.utils.errors import CompressError, UsageError, first_line
 
-PREPROCESS = "preprocess.json"
-Picture = str | Path | Image.Image | Pixels  # a file, an open image, or its pixels uint8 `[h, w, 3]`
+Picture = str | Path | Image.Image | Pixels  # a file, an open image, or its pixels uint8 `[h, w, 3]`, RGB
 
 Array = np.ndarray[Any, Any]
-
-
-class PreprocessFile(TypedDict):
-    """Content of `preprocess.json`, which an export writes beside the artifact.
-
-    `load_artifact` needs all keys but `interpolation` and `stored_resolution`; to time a file, `resolution` is enough.
-    """
-
-    resolution: int
-    mean: NotRequired[list[float]]
-    std: NotRequired[list[float]]
-    interpolation: NotRequired[Literal["bicubic", "bilinear"]]
-    stored_resolution: NotRequired[int]
-    classes: NotRequired[list[str]]
 
 
 @dataclass(frozen=True)
@@ -45,8 +29,11 @@ class Inputs:
     resolution: int  # side of the network's input in pixels
     mean: tuple[float, float, float]  # mean of each channel, on the scale 0 to 1
     std: tuple[float, float, float]  # standard deviation of each channel, on the scale 0 to 1
-    interpolation: Literal["bicubic", "bilinear"]  # filter of the resize from `stored_resolution` to `resolution`
-    stored_resolution: int  # side in pixels at which the pipeline stores its images, whatever the network's own is
+    interpolation: Interpolation  # filter of the resize from the original, or from `stored_resolution`
+    # side in pixels at which the pipeline stores its images, whatever the network's own is; unused with `resize`
+    stored_resolution: int
+    resize: int | None = None  # shorter side in pixels to which originals are resized, before the centre crop
+    crop_mode: CropMode = "center"
 
     def __call__(self, pictures: Sequence[Picture] | Pixels) -> Array:
         """Prepare a batch: n pictures to float32 `[n, 3, resolution, resolution]`, normalised.
@@ -63,21 +50,27 @@ class Inputs:
     def pixels(self, picture: Picture) -> Pixels:
         """Resize one picture to uint8 `[3, resolution, resolution]`; raises as a batch does."""
         if isinstance(picture, np.ndarray):
-            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3 or 0 in picture.shape:
-                shape = list(picture.shape)
-                raise UsageError(f"pixels must be uint8 [height, width, 3], not {picture.dtype} {shape}")
+            require_pixels(picture)
             picture = Image.fromarray(np.ascontiguousarray(picture))
-        side = self.stored_resolution
+        to = self._target()
         if isinstance(picture, Image.Image):
             try:
-                stored = pixels_of(picture, side)
+                pixels = pixels_of(picture, to)
             except BrokenImage:
                 raise
             except Exception as error:  # it is decoded only now, and damaged bytes raise exceptions of a dozen types
                 raise BrokenImage(first_line(error)) from error
+        elif isinstance(picture, str | Path):
+            pixels = decode(Path(picture), to)
         else:
-            stored = decode(Path(picture), side)
-        return stored if side == self.resolution else self._resized(stored)
+            given = type(picture).__name__
+            raise UsageError(f"an image must be a path, a PIL image or a numpy array, not {given}; convert it to one")
+        return pixels if pixels.shape[-1] == self.resolution else self._resized(pixels)
+
+    def _target(self) -> int | Geometry:
+        if self.resize is None:
+            return self.stored_resolution
+        return Geometry(self.resolution, self.resize, self.interpolation, self.crop_mode)
 
     def normalise(self, pixels: Pixels) -> Array:
         """Normalise uint8 `[n, 3, r, r]` to float32 of the same shape."""
@@ -94,69 +87,34 @@ class Inputs:
         return self.normalise(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
 
     def _resized(self, stored: Pixels) -> Pixels:
-        filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
         image = Image.fromarray(np.ascontiguousarray(stored.transpose(1, 2, 0)))
-        side = self.resolution
-        return np.asarray(image.resize((side, side), filters[self.interpolation])).transpose(2, 0, 1)
+        return Geometry(self.resolution, self.resolution, self.interpolation).render(image)
 
 
-def read_inputs(folder: Path) -> tuple[Inputs, tuple[str, ...]]:
-    """Read how images are prepared for the artifact in a folder, and the names of its classes.
+def require_pixels(pixels: Array, *, batch: bool = False) -> None:
+    """Refuse an array that is not uint8 `[height, width, 3]`, or `[n, height, width, 3]` for a batch.
+
+    That its channels are in RGB order cannot be seen.
 
     Raises:
-        CompressError: `preprocess.json` is missing, damaged, or has impossible values.
+        UsageError: says how to convert it.
     """
-    path = folder / PREPROCESS
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CompressError(f"{folder} has no {PREPROCESS}, which the export writes beside the model") from error
-    except OSError as error:
-        raise CompressError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise CompressError(f"{path} is damaged: {first_line(error)}") from error
-    try:
-        return _inputs(values), _classes(values)
-    except KeyError as error:
-        raise CompressError(f"{path} is damaged: {error.args[0]} is missing") from error
-    except (TypeError, ValueError, OverflowError) as error:
-        raise CompressError(f"{path} is damaged: {first_line(error)}") from error
-
-
-def _inputs(values: Any) -> Inputs:
-    if not isinstance(values, dict):
-        raise ValueError("it is not a JSON object")
-    resolution = _side(values["resolution"], "resolution")
-    mean, std = _channels(values["mean"], "mean"), _channels(values["std"], "std")
-    if min(std) <= 0:
-        raise ValueError("std must be positive")
-    interpolation = values.get("interpolation", "bicubic")
-    if interpolation not in ("bicubic", "bilinear"):
-        raise ValueError(f"interpolation must be bicubic or bilinear, not {interpolation!r}")
-    stored = _side(values.get("stored_resolution", resolution), "stored_resolution")
-    return Inputs(resolution, mean, std, interpolation, stored)
-
-
-def _side(value: Any, name: str) -> int:
-    if type(value) is not int or not 0 < value <= 65535:
-        raise ValueError(f"{name} must be a side in pixels, not {value!r}")
-    return value
-
-
-def _channels(values: Any, name: str) -> tuple[float, float, float]:
-    numbers = values if isinstance(values, list) else []
-    if len(numbers) != 3 or not all(type(value) in (int, float) and math.isfinite(value) for value in numbers):
-        raise ValueError(f"{name} must be three numbers, not {values!r}")
-    return float(numbers[0]), float(numbers[1]), float(numbers[2])
-
-
-def _classes(values: Any) -> tuple[str, ...]:
-    classes = values["classes"]
-    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
-        raise ValueError("classes must be a list of names")
-    if len(set(classes)) < len(classes):
-        raise ValueError("class names must be unique")
-    return tuple(classes)
+    shape, last = pixels.shape, 4 if batch else 3
+    if pixels.dtype == np.uint8 and len(shape) == last and shape[-1] == 3 and 0 not in shape[-3:]:
+        return
+    fixes = (
+        (pixels.dtype.kind == "f", "if they are 0 to 1, pass (pixels * 255).round().astype('uint8')"),
+        (pixels.dtype != np.uint8, "if they are 0 to 255, pass pixels.astype('uint8')"),
+        (batch and len(shape) == 3 and shape[-1] == 3, "pass a single image as [pixels]"),
+        (len(shape) == last and shape[-3] == 3, "pass numpy.moveaxis(pixels, -3, -1)"),
+        (len(shape) == last and shape[-1] == 4, "pass PIL.Image.fromarray(pixels), which is laid on white"),
+        (len(shape) == last and shape[-1] == 1, "pass numpy.repeat(pixels, 3, -1)"),
+        (len(shape) == last - 1, "for grey pass numpy.stack([pixels] * 3, -1)"),
+        (True, "decode the image with PIL.Image.open"),
+    )
+    form = f"[{'n, ' if batch else ''}height, width, 3]"
+    fix = next(fix for fits, fix in fixes if fits)
+    raise UsageError(f"pixels must be uint8 {form}, not {pixels.dtype} {list(shape)}; {fix}")
 
 
 @dataclass(frozen=True)

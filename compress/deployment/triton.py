@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from compress.deployment.preprocess import PREPROCESS, PreprocessFile
+from compress.deployment.preprocess_file import PREPROCESS, PreprocessFile
 from compress.models.onnx_export import INPUT, OUTPUT
 from compress.utils.errors import CompressError, UsageError
 

@@ -14,7 +14,8 @@ from PIL import Image
 
 from compress.data.image_io import decode
 from compress.data.preprocess import Preprocess
-from compress.deployment.preprocess import Inputs, decode_blocks, read_inputs
+from compress.deployment.preprocess import Inputs, decode_blocks
+from compress.deployment.preprocess_file import read_inputs
 from compress.utils.errors import CompressError, UsageError
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
@@ -98,7 +99,7 @@ def test_the_file_of_an_export_is_read_back(tmp_path: Path) -> None:
         ({"mean": [0.5, 0.5, 10**400]}, "too large"),
         ({"std": [0.1, float("nan"), 0.1]}, "std must be three numbers"),
         ({"std": [0.1, 0, 0.1]}, "std must be positive"),
-        ({"interpolation": "nearest"}, "must be bicubic or bilinear, not 'nearest'"),
+        ({"interpolation": "area"}, "interpolation must be one of bicubic, .*, not 'area'"),
         ({"classes": []}, "classes must be a list of names"),
         ({"classes": ["cat", "cat"]}, "class names must be unique"),
     ],

@@ -56,7 +56,7 @@ def _network() -> dict[str, Any]:
 def artifact(rng: Random, folder: Path) -> None:
     """Load an artifact with a hostile `preprocess.json` or ONNX file, and write its Triton model."""
     from compress.deployment.artifact import load_artifact
-    from compress.deployment.preprocess import read_inputs
+    from compress.deployment.preprocess_file import read_inputs
     from compress.deployment.triton import write_triton
 
     about = {"resolution": 8, "mean": [0.5] * 3, "std": [0.2] * 3, "interpolation": "bicubic", "classes": ["a", "b"]}

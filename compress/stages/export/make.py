@@ -13,7 +13,7 @@ from torch import nn
 
 from compress.data.preprocess import Preprocess
 from compress.deployment.export import artifact_bytes, export
-from compress.deployment.preprocess import PreprocessFile
+from compress.deployment.preprocess_file import preprocess_file
 from compress.deployment.runtimes import find_runtime
 from compress.deployment.triton import write_triton
 from compress.measurement.accuracy import agreement, bits, max_abs_diff
@@ -92,15 +92,7 @@ def _write(context: StageContext, planned: PlannedStage, stage: ExportStage, var
     """Write the files into `folder`, replacing those of a killed run."""
     for left in ("artifacts", "triton"):
         shutil.rmtree(folder / left, ignore_errors=True)
-    own = variant.preprocess
-    preprocess = PreprocessFile(
-        resolution=own.resolution,
-        mean=list(own.mean),
-        std=list(own.std),
-        interpolation=own.interpolation,
-        stored_resolution=context.data.resolution,
-        classes=list(context.data.classes),
-    )
+    preprocess = preprocess_file(variant.preprocess, context.data.resolution, context.data.classes)
     files = _Files({})
     failed = files.left_out if stage.auto else None
     files.built = export(variant.model, folder / "artifacts", planned.runtimes, preprocess, failed)

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from compress.deployment.export import export
-from compress.deployment.preprocess import PreprocessFile
+from compress.deployment.preprocess_file import PreprocessFile
 from compress.deployment.runtimes import find_runtime
 from compress.measurement.compute import macs
 from compress.measurement.latency import measure_interleaved, summary
