@@ -122,8 +122,8 @@ def distill(
         module = FitModule(
             student,
             preprocess,
-            [_split(data)],
-            _split(validation),
+            [split_of(data)],
+            split_of(validation),
             (views or Views()) if chosen.augment else PLAIN,
             chosen,
             OnlineTeacher(loaded, nn.Identity(), chosen.views, macs(teacher, side)),
@@ -226,7 +226,8 @@ def _settings(kind: type[S], values: Mapping[str, object]) -> S:
         raise UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def _split(data: Labelled) -> Split:
+def split_of(data: Labelled) -> Split:
+    """Check images and labels from the caller; a `UsageError` if their shape or type is wrong."""
     images, labels = (None if part is None else np.asarray(part) for part in data)
     if images is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or not len(images):
         raise UsageError("images must be uint8 [n, 3, h, w], at least one")
