@@ -17,7 +17,8 @@ from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import load_weights, read_weights
 from compress.models.class_names import check_published, check_teacher, read_class_names
 from compress.models.clip_classifier import ClipClassifier, ImageTower, vision_config
-from compress.models.factory import create_model, model_names
+from compress.models.factory import classifier, create_model, model_names
+from compress.models.features import FeatureTower
 from compress.models.fingerprint import LOCAL, local_files
 from compress.recipe.data import DataSection
 from compress.recipe.models import ClassifierTeacher, OpenClipTeacher
@@ -154,14 +155,18 @@ def _no_weights(settings: OpenClipTeacher, error: Exception) -> str:
 
 def _classifier(settings: ClassifierTeacher, classes: Sequence[str], resolution: int) -> LoadedTeacher:
     side = settings.resolution or resolution
+    probed = settings.head == "probe"  # the model's own head, whatever its classes, is not used
     own = settings.classes or (read_class_names(Path(settings.checkpoint)) if settings.checkpoint else None)
-    if own:
+    if own and not probed:
         check_teacher(own, classes, f"the teacher {settings.model}")
-    if settings.pretrained and settings.model in model_names(settings.source):
+    if settings.pretrained and not probed and settings.model in model_names(settings.source):
         check_published(settings.source, settings.model, classes)
     model = create_model(settings.source, settings.model, len(classes), side, pretrained=settings.pretrained)
     if settings.checkpoint:
-        load_weights(model, read_weights(Path(settings.checkpoint)), settings.checkpoint)
+        weights = read_weights(Path(settings.checkpoint))
+        head = {f"{classifier(model)[0]}.{name}" for name in ("weight", "bias")} if probed else set()
+        weights = {name: value for name, value in weights.items() if name not in head}
+        load_weights(model, weights, settings.checkpoint, optional=head)
     cfg = getattr(model, "pretrained_cfg", {}) or {}
     preprocess = Preprocess(
         resolution=settings.resolution or (int(cfg["input_size"][1]) if "input_size" in cfg else resolution),
@@ -176,6 +181,8 @@ def _classifier(settings: ClassifierTeacher, classes: Sequence[str], resolution:
         resolution=preprocess.resolution,
         preprocess=preprocess,
     )
+    if probed:
+        return LoadedTeacher(FeatureTower(model, preprocess.resolution), nn.Identity(), preprocess, architecture)
     # It teaches by its logits: they are its embeddings, and the head does nothing.
     return LoadedTeacher(model.eval(), nn.Identity(), preprocess, architecture)
 
