@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from compress.models.clip_classifier import ClipClassifier, ImageTower, vision_c
 from compress.models.factory import classifier, create_model, model_names
 from compress.models.features import FeatureTower
 from compress.models.fingerprint import LOCAL, local_files
+from compress.models.names import published_preprocess
 from compress.recipe.data import DataSection
 from compress.recipe.models import ClassifierTeacher, OpenClipTeacher
 from compress.utils.errors import CompressError, UsageError, first_line
@@ -43,7 +44,9 @@ class LoadedTeacher:
     def network(self) -> Network:
         """The teacher as a network to compress."""
         assert self.architecture
-        model = ClipClassifier(self.tower, self.head) if isinstance(self.head, nn.Linear) else self.tower
+        model = self.tower
+        if isinstance(self.head, nn.Linear):
+            model = model.with_head(self.head) if isinstance(model, FeatureTower) else ClipClassifier(model, self.head)
         return Network(model.eval(), self.architecture)
 
 
@@ -154,8 +157,9 @@ def _no_weights(settings: OpenClipTeacher, error: Exception) -> str:
 
 
 def _classifier(settings: ClassifierTeacher, classes: Sequence[str], resolution: int) -> LoadedTeacher:
-    side = settings.resolution or resolution
     probed = settings.head == "probe"  # the model's own head, whatever its classes, is not used
+    published = published_preprocess(settings.source, settings.model, settings.resolution) if probed else None
+    side = published.resolution if published else settings.resolution or resolution
     own = settings.classes or (read_class_names(Path(settings.checkpoint)) if settings.checkpoint else None)
     if own and not probed:
         check_teacher(own, classes, f"the teacher {settings.model}")
@@ -174,6 +178,8 @@ def _classifier(settings: ClassifierTeacher, classes: Sequence[str], resolution:
         std=tuple(cfg.get("std", (0.229, 0.224, 0.225))),
         interpolation="bilinear" if cfg.get("interpolation") == "bilinear" else "bicubic",
     )
+    if published:
+        preprocess = replace(published, resize=None)  # stored images are squares already
     architecture = Architecture(
         library=settings.source,
         model=settings.model,

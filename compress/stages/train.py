@@ -43,14 +43,11 @@ class TrainStage(NetworkStage):
         if not self.probed:
             return
         if not self.student.pretrained and not self.student.checkpoint:
-            yield (
-                "student",
-                "`head: probe` keeps the features, which are random; set `pretrained: true` or `checkpoint`",
-            )
+            yield "student", "`head: probe` keeps features, which are random here; set `pretrained` or `checkpoint`"
         for key in sorted(self.model_fields_set & Fit.model_fields.keys() - {"seed"}):
             yield key, "is for training, and `head: probe` trains nothing; remove it"
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
         if self.probed:
-            return costs.forward(planned, len(costs.data.train) + len(costs.data.validation))
+            return costs.inference(planned, len(costs.data.train) + len(costs.data.validation))
         return super().cost(planned, costs)
