@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from compress.api.artifacts import EvaluationResult, evaluate, export
     from compress.api.functional import distill, measure, prune, quantize
     from compress.api.run import RunResults, run
     from compress.data.preprocess import Preprocess
@@ -23,6 +24,7 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # 
 
 _WHERE = {
     "CompressError": "compress.utils.errors",
+    "EvaluationResult": "compress.api.artifacts",
     "Preprocess": "compress.data.preprocess",
     "Recipe": "compress.recipe.schema",
     "RecipeError": "compress.utils.errors",
@@ -30,6 +32,8 @@ _WHERE = {
     "UsageError": "compress.utils.errors",
     "distill": "compress.api.functional",
     "doublings": "compress.efficiency.doublings",
+    "evaluate": "compress.api.artifacts",
+    "export": "compress.api.artifacts",
     "load_artifact": "compress.deployment.artifact",
     "load_recipe": "compress.recipe.load",
     "measure": "compress.api.functional",
@@ -39,6 +43,7 @@ _WHERE = {
 }
 __all__ = [
     "CompressError",
+    "EvaluationResult",
     "Preprocess",
     "Recipe",
     "RecipeError",
@@ -46,6 +51,8 @@ __all__ = [
     "UsageError",
     "distill",
     "doublings",
+    "evaluate",
+    "export",
     "load_artifact",
     "load_recipe",
     "measure",

@@ -33,6 +33,7 @@ from compress.recipe.fit import Distillation
 from compress.recipe.schema import Trainer
 from compress.registry import QUANTIZERS
 from compress.training.fit import FitResult, fit
+from compress.training.freeze import freezing
 from compress.training.module import FitModule
 from compress.training.teacher_signal import OnlineTeacher
 from compress.utils.errors import UsageError
@@ -111,24 +112,24 @@ def distill(
         The accuracy after each epoch with the MACs spent until then, and the steps, images and seconds.
 
     Raises:
-        UsageError: a setting is wrong, or the images have the wrong shape or type.
+        UsageError: a setting is wrong, also for this student, or the images have the wrong shape or type.
         CompressError: the training has diverged.
     """
     chosen = _settings(Distillation, {**settings, "teacher": "live"})
     side = (teacher_preprocess or preprocess).resolution
     loaded = LoadedTeacher(teacher.eval(), nn.Identity(), teacher_preprocess or preprocess)
-    module = FitModule(
-        student,
-        preprocess,
-        [_split(data)],
-        _split(validation),
-        (views or Views()) if chosen.augment else PLAIN,
-        chosen,
-        OnlineTeacher(loaded, nn.Identity(), chosen.views, macs(teacher, side)),
-        seed=seed,
-        image_macs=training_macs(student, preprocess.resolution),
-    )
-    with tempfile.TemporaryDirectory() as folder:
+    with freezing(student, chosen.freeze), tempfile.TemporaryDirectory() as folder:
+        module = FitModule(
+            student,
+            preprocess,
+            [split_of(data)],
+            split_of(validation),
+            (views or Views()) if chosen.augment else PLAIN,
+            chosen,
+            OnlineTeacher(loaded, nn.Identity(), chosen.views, macs(teacher, side)),
+            seed=seed,
+            image_macs=training_macs(student, preprocess.resolution),
+        )
         return fit(module, _settings(Trainer, dict(trainer or {})), Path(folder), "distill")
 
 
@@ -225,7 +226,8 @@ def _settings(kind: type[S], values: Mapping[str, object]) -> S:
         raise UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def _split(data: Labelled) -> Split:
+def split_of(data: Labelled) -> Split:
+    """Check images and labels from the caller; a `UsageError` if their shape or type is wrong."""
     images, labels = (None if part is None else np.asarray(part) for part in data)
     if images is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or not len(images):
         raise UsageError("images must be uint8 [n, 3, h, w], at least one")

@@ -11,7 +11,7 @@ import numpy as np
 
 from compress.data.tree import endings, image_files
 from compress.deployment.artifact import BATCH_SIZE, Artifact
-from compress.deployment.eval_data import LeftOut, find_labelled
+from compress.deployment.eval_data import LabelledImages, LeftOut, find_labelled
 from compress.deployment.preprocess import decode_blocks
 from compress.deployment.runtime import Array
 from compress.measurement.accuracy import accuracy_record, softmax
@@ -91,14 +91,15 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def evaluate(artifact: Artifact, data: Path | str) -> Evaluation:
-    """Measure the accuracy of an artifact on labelled images; see `find_labelled` for `data`.
+def evaluate(artifact: Artifact, data: Path | str | LabelledImages) -> Evaluation:
+    """Measure the accuracy of an artifact on labelled images, or on those that `find_labelled` finds in `data`.
 
     Raises:
         UsageError: there are no such images, or none of the artifact's classes is among them.
         CompressError: no image or no folder can be read, or the runtime fails.
     """
-    labelled = find_labelled(artifact.classes, data)
+    labelled = data if isinstance(data, LabelledImages) else find_labelled(artifact.classes, data)
+    where = labelled.split if isinstance(data, LabelledImages) else str(data)
     images, labels = labelled.images, labelled.labels
     predicted, runtime_seconds = np.full(len(images), -1), 0.0
     unreadable: list[UnreadableImage] = []
@@ -115,11 +116,11 @@ def evaluate(artifact: Artifact, data: Path | str) -> Evaluation:
     read = predicted >= 0
     if not read.any():
         first = unreadable[0]
-        raise CompressError(f"{data}: none of {len(images)} images can be read: {first['image']} ({first['reason']})")
+        raise CompressError(f"{where}: none of {len(images)} images can be read: {first['image']} ({first['reason']})")
     return Evaluation(
         artifact=str(artifact.path),
         runtime=artifact.runtime,
-        data=str(data),
+        data=where,
         accuracy=accuracy_record(predicted[read], labels[read], labelled.split),
         classes=_by_class(artifact, predicted[read], labels[read]),
         unreadable=unreadable,

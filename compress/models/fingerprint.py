@@ -28,6 +28,7 @@ def embedding_id(settings: OpenClipTeacher | ClassifierTeacher) -> dict[str, str
     identity = {"weights": teacher_weights_id(settings)}
     if not isinstance(settings, OpenClipTeacher):
         identity |= {"model": f"{settings.source}/{settings.model}", "resolution": str(settings.resolution)}
+        identity |= {"output": "features"} if settings.head == "probe" else {}  # otherwise logits
     elif not settings.model.startswith(LOCAL):
         identity["model"] = settings.model
     return identity

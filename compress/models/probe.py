@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ class Probe:
     head: nn.Linear  # from embeddings `[b, width]` to logits `[b, classes]`
     strength: float  # the weight decay that was selected
     top1: float  # its accuracy on validation, a fraction
+    macs: int = 0  # of fitting it, given the embeddings
 
 
 def fit_probe(train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], classes: int) -> Probe:
@@ -32,28 +33,46 @@ def fit_probe(train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], c
     weight = torch.zeros(classes, embeddings.shape[1], dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
     best: Probe | None = None
+    evaluations = 0
     for strength in sorted(STRENGTHS, reverse=True):
-        _minimise(embeddings, labels, weight, bias, strength)
+        evaluations += _minimise(embeddings, labels, weight, bias, strength)
         right = (validation[0].double() @ weight.detach().T + bias.detach()).argmax(1) == validation[1]
         top1 = float(right.double().mean())
         if best is None or top1 > best.top1:
             best = Probe(_linear(weight, bias), strength, top1)
     assert best is not None
-    return best
+    # An evaluation multiplies embeddings by weights and by gradients, a selection by weights.
+    images = 2 * evaluations * len(labels) + len(STRENGTHS) * len(validation[1])
+    return replace(best, macs=images * weight.numel())
 
 
-def _minimise(embeddings: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, strength: float) -> None:
+def fit_feature_probe(train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], classes: int) -> Probe:
+    """Fit a probe on features of any length; those of CLIP have length 1, for which `STRENGTHS` are."""
+    length = float(train[0].double().norm(dim=1).mean().clamp_min(1e-12))
+    unit = [(features.double() / length, labels) for features, labels in (train, validation)]
+    probe = fit_probe(unit[0], unit[1], classes)
+    with torch.no_grad():
+        probe.head.weight /= length
+    return probe
+
+
+def _minimise(embeddings: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, strength: float) -> int:
+    """Minimise in place; returns the number of evaluations of loss and gradient."""
+    evaluations = 0
     solver = torch.optim.LBFGS(
         [weight, bias], max_iter=STEPS, tolerance_grad=1e-8, tolerance_change=1e-12, line_search_fn="strong_wolfe"
     )
 
     def objective() -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
         solver.zero_grad()
         loss = F.cross_entropy(embeddings @ weight.T + bias, labels) + strength / 2 * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     solver.step(objective)  # type: ignore[no-untyped-call]
+    return evaluations
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import load_weights, read_weights
 from compress.models.class_names import check_published, check_teacher, read_class_names
 from compress.models.clip_classifier import ClipClassifier, ImageTower, vision_config
-from compress.models.factory import create_model, model_names
+from compress.models.factory import classifier, create_model, model_names
+from compress.models.features import FeatureTower
 from compress.models.fingerprint import LOCAL, local_files
+from compress.models.names import published_preprocess
 from compress.recipe.data import DataSection
 from compress.recipe.models import ClassifierTeacher, OpenClipTeacher
 from compress.utils.errors import CompressError, UsageError, first_line
@@ -42,7 +44,9 @@ class LoadedTeacher:
     def network(self) -> Network:
         """The teacher as a network to compress."""
         assert self.architecture
-        model = ClipClassifier(self.tower, self.head) if isinstance(self.head, nn.Linear) else self.tower
+        model = self.tower
+        if isinstance(self.head, nn.Linear):
+            model = model.with_head(self.head) if isinstance(model, FeatureTower) else ClipClassifier(model, self.head)
         return Network(model.eval(), self.architecture)
 
 
@@ -153,15 +157,20 @@ def _no_weights(settings: OpenClipTeacher, error: Exception) -> str:
 
 
 def _classifier(settings: ClassifierTeacher, classes: Sequence[str], resolution: int) -> LoadedTeacher:
-    side = settings.resolution or resolution
+    probed = settings.head == "probe"  # the model's own head, whatever its classes, is not used
+    published = published_preprocess(settings.source, settings.model, settings.resolution) if probed else None
+    side = published.resolution if published else settings.resolution or resolution
     own = settings.classes or (read_class_names(Path(settings.checkpoint)) if settings.checkpoint else None)
-    if own:
+    if own and not probed:
         check_teacher(own, classes, f"the teacher {settings.model}")
-    if settings.pretrained and settings.model in model_names(settings.source):
+    if settings.pretrained and not probed and settings.model in model_names(settings.source):
         check_published(settings.source, settings.model, classes)
     model = create_model(settings.source, settings.model, len(classes), side, pretrained=settings.pretrained)
     if settings.checkpoint:
-        load_weights(model, read_weights(Path(settings.checkpoint)), settings.checkpoint)
+        weights = read_weights(Path(settings.checkpoint))
+        head = {f"{classifier(model)[0]}.{name}" for name in ("weight", "bias")} if probed else set()
+        weights = {name: value for name, value in weights.items() if name not in head}
+        load_weights(model, weights, settings.checkpoint, optional=head)
     cfg = getattr(model, "pretrained_cfg", {}) or {}
     preprocess = Preprocess(
         resolution=settings.resolution or (int(cfg["input_size"][1]) if "input_size" in cfg else resolution),
@@ -169,6 +178,8 @@ def _classifier(settings: ClassifierTeacher, classes: Sequence[str], resolution:
         std=tuple(cfg.get("std", (0.229, 0.224, 0.225))),
         interpolation="bilinear" if cfg.get("interpolation") == "bilinear" else "bicubic",
     )
+    if published:
+        preprocess = replace(published, resize=None)  # stored images are squares already
     architecture = Architecture(
         library=settings.source,
         model=settings.model,
@@ -176,6 +187,8 @@ def _classifier(settings: ClassifierTeacher, classes: Sequence[str], resolution:
         resolution=preprocess.resolution,
         preprocess=preprocess,
     )
+    if probed:
+        return LoadedTeacher(FeatureTower(model, preprocess.resolution), nn.Identity(), preprocess, architecture)
     # It teaches by its logits: they are its embeddings, and the head does nothing.
     return LoadedTeacher(model.eval(), nn.Identity(), preprocess, architecture)
 

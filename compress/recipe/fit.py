@@ -34,6 +34,12 @@ class Fit(Section):
     ema: float | None = Field(
         None, gt=0, lt=1, description="decay per step of the exponential moving average of weights; default: no EMA"
     )
+    freeze: list[str] = Field(
+        [],
+        exclude_if=lambda patterns: not patterns,  # recipes without it keep their store keys
+        description="parameters and modules that are not trained, by name; * is a wildcard; batch norms in frozen "
+        "modules keep their statistics",
+    )
     compile: bool = Field(False, description="use torch.compile; a CPU needs a C++ compiler and minutes to start")
     patience: int | None = Field(None, ge=1, description="early stopping: epochs without improvement on validation")
     select_on: Literal["last", "validation", "test"] = Field(

@@ -26,7 +26,8 @@ def add_matches(recipe: Recipe) -> Recipe:
         if not variant.parents() or not any(fit.epochs for _, fit in variant.fits()):
             continue
         for baseline in recipe.stages:
-            if baseline.kind == "train" and (baseline.id, variant.id) not in present:
+            trained = baseline.kind == "train" and any(baseline.fits())  # a probe cannot be trained for longer
+            if trained and (baseline.id, variant.id) not in present:
                 name = _free(f"{baseline.id}-for-{variant.id}", taken)
                 taken.add(name)
                 stage = {"id": name, "kind": "match", "from": variant.id, "baseline": baseline.id}

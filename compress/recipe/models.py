@@ -42,12 +42,18 @@ class OpenClipTeacher(Section):
 
 
 class ClassifierTeacher(Section):
-    """A timm or torchvision classifier trained for the classes of the data."""
+    """A timm or torchvision classifier, trained for the classes of the data or with a probe for a head."""
 
     source: Literal["timm", "torchvision"]
     model: str = Field(description="model name")
     checkpoint: str | None = Field(None, description="local weights file (.safetensors, or .pth read without pickle)")
     pretrained: bool = Field(False, description="download the library's pretrained weights")
+    head: Literal["own", "probe"] = Field(
+        "own",
+        exclude_if=lambda head: head == "own",  # recipes without it keep their store keys
+        description="own: of the checkpoint, for the classes of the data; probe: linear classifier fitted on the "
+        "features before it, so that weights for other classes can teach",
+    )
     classes: list[str] | None = Field(
         None, description="class names in output order, checked against the data; default: those in the checkpoint"
     )
@@ -68,6 +74,11 @@ class Student(Section):
     options: dict[str, Option] = Field({}, description="extra keyword arguments for the model factory")
     pretrained: bool = Field(False, description="start from the library's pretrained weights")
     checkpoint: str | None = Field(None, description="start from a local .safetensors file")
+    head: Literal["trained", "probe"] = Field(
+        "trained",
+        exclude_if=lambda head: head == "trained",  # recipes without it keep their store keys
+        description="probe: linear classifier fitted on the frozen features, instead of training; in `train` only",
+    )
     resolution: int | None = Field(
         None, ge=8, le=1024, description="input resolution in pixels; default: the data's own"
     )

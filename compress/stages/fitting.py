@@ -27,6 +27,7 @@ from compress.stages.planned import PlannedStage
 from compress.stages.teacher_inputs import training_views
 from compress.training.dead_taps import without_dead_taps
 from compress.training.fit import FitResult, fit
+from compress.training.freeze import freezing
 from compress.training.module import FitModule
 from compress.training.teacher_cache import embed_views, verify
 from compress.training.teacher_signal import CachedTeacher, OnlineTeacher, TeacherSignal
@@ -109,7 +110,8 @@ def _train(
 ) -> Ledger:
     model, preprocess, teacher = network.model, network.preprocess, inputs.teacher
     validation = context.data.test if settings.select_on == "test" else context.data.validation
-    with without_dead_taps(model, preprocess.resolution):  # taps that are not computed are not counted either
+    # Gradients and taps that are not computed are not counted either.
+    with freezing(model, settings.freeze), without_dead_taps(model, preprocess.resolution):
         counted = _countable(context, planned, model)
         forward_macs = macs(counted, preprocess.resolution)
         module = FitModule(

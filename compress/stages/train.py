@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-from compress.stages.kind import NetworkStage
+from compress.recipe.fit import Fit
+from compress.recipe.schema import Recipe
+from compress.registry import load_entry
+from compress.stages.kind import Maker, NetworkStage
+from compress.stages.planned import PlannedStage
+
+if TYPE_CHECKING:
+    from compress.stages.costs import Cost, CostModel
 
 
 class TrainStage(NetworkStage):
@@ -13,6 +21,33 @@ class TrainStage(NetworkStage):
     kind: Literal["train"]
 
     lineage: ClassVar[str] = "trained on labels"
+    probe_maker: ClassVar[str] = "compress.stages.probing:make_probed"
+
+    @property
+    def probed(self) -> bool:
+        """Whether only its head is fitted, as a probe."""
+        return self.student.head == "probe"
 
     def progress(self) -> str:
-        return "training on labels"
+        return "fitting a probe on labels" if self.probed else "training on labels"
+
+    def load_maker(self) -> Maker:
+        return cast(Maker, load_entry(self.probe_maker)) if self.probed else super().load_maker()
+
+    def fits(self) -> Iterator[tuple[str | None, Fit]]:
+        if not self.probed:
+            yield from super().fits()
+
+    def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
+        yield from super().problems(recipe)
+        if not self.probed:
+            return
+        if not self.student.pretrained and not self.student.checkpoint:
+            yield "student", "`head: probe` keeps features, which are random here; set `pretrained` or `checkpoint`"
+        for key in sorted(self.model_fields_set & Fit.model_fields.keys() - {"seed"}):
+            yield key, "is for training, and `head: probe` trains nothing; remove it"
+
+    def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
+        if self.probed:
+            return costs.inference(planned, len(costs.data.train) + len(costs.data.validation))
+        return super().cost(planned, costs)

@@ -40,8 +40,8 @@ class OnePixelConv(nn.Module):
 def without_dead_taps(network: nn.Module, resolution: int) -> Iterator[int]:
     """Replace the convolutions of `network` that have dead taps for images of `resolution` pixels, until exit.
 
-    Layers other than plain, ungrouped `nn.Conv2d` with zero padding are left alone, as are those that are called with
-    maps of several sizes.
+    Layers other than plain, ungrouped `nn.Conv2d` with zero padding are left alone, as are frozen ones and those that
+    are called with maps of several sizes.
 
     Yields:
         The number of weights left out.
@@ -101,7 +101,8 @@ def _dead_convs(network: nn.Module, resolution: int) -> dict[str, Size]:
 
 def _is_plain(conv: nn.Conv2d) -> bool:
     return (
-        conv.groups == 1
+        conv.weight.requires_grad
+        and conv.groups == 1
         and conv.dilation == (1, 1)
         and conv.padding_mode == "zeros"
         and not isinstance(conv.padding, str)

@@ -21,6 +21,7 @@ from compress.models.factory import classifier
 from compress.recipe.data import Views
 from compress.recipe.fit import Distillation, Fit
 from compress.training.dataset import Batch, ImageDataset, eval_loader, train_loader
+from compress.training.freeze import frozen_norms
 from compress.training.hooks import DistillationHooks, map_shapes, register_hooks
 from compress.training.losses.ce import labelled_cross_entropy
 from compress.training.mixing import mix_batch
@@ -138,6 +139,8 @@ class FitModule(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)  # same dropout in a resumed fit
+        for norm in frozen_norms(self.network, self.settings.freeze):
+            norm.eval()  # it would go on averaging the statistics of the batches
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
         rng = np.random.default_rng((self.seed, self.current_epoch, number, self.global_rank))

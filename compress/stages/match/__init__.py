@@ -42,10 +42,13 @@ class MatchStage(StageKind):
 
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
         kinds = {stage.id: stage.kind for stage in recipe.stages}
+        trained = {stage.id for stage in recipe.stages if any(stage.fits())}
         if self.baseline not in kinds:
             yield "baseline", f"unknown stage {self.baseline!r}; name a train stage"
         elif kinds[self.baseline] != "train":
             yield "baseline", f"{self.baseline!r} is of kind {kinds[self.baseline]}; name a train stage"
+        elif self.baseline not in trained:
+            yield "baseline", f"{self.baseline!r} is a probe, which cannot be trained for longer; name another stage"
 
     def plan(self, planner: Planner) -> list[PlannedStage]:
         parent = planner.planned[self.from_]

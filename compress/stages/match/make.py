@@ -14,6 +14,7 @@ from compress.stages.kind import NetworkStage
 from compress.stages.match import MatchStage
 from compress.stages.planned import PlannedStage
 from compress.training.dead_taps import without_dead_taps
+from compress.training.freeze import freezing
 from compress.utils.console import say
 
 
@@ -36,7 +37,7 @@ def make_matched(context: StageContext, planned: PlannedStage, folder: Path) -> 
 def _matching_epochs(context: StageContext, network: Network, settings: NetworkStage, spent: int) -> int:
     """Return the fewest epochs that take at least as much compute, without validation."""
     model, side = network.model, network.architecture.resolution
-    with without_dead_taps(model, side):
+    with freezing(model, settings.freeze), without_dead_taps(model, side):
         image_macs = training_macs(model, side)
     images = len(context.data.train.images)
     batch = min(settings.batch, images)

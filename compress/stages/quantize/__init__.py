@@ -133,7 +133,7 @@ class QuantizeStage(StageKind):
         for key in ("observer", "keep_accuracy"):
             if getattr(self, key) is not None:
                 yield f"`{key}` is for post-training quantization only; remove it or `training`"
-        for key in ("ema", "compile"):
+        for key in ("ema", "compile", "freeze"):
             if getattr(training, key):
                 yield f"`{key}` is not supported in quantization-aware training; remove it"
         reads = reads_features(training)

@@ -37,7 +37,7 @@ def make_shrunk(context: StageContext, planned: PlannedStage, folder: Path) -> N
     network = Network(model, wide.architecture.with_sizes(sizes))
     epochs = _affordable_epochs(context, planned, model, side, settings)
     say(f"  {planned.id}: {epochs} epochs match the training compute of {planned.parent}")
-    settings = settings.model_copy(update={"epochs": epochs})
+    settings = settings.model_copy(update={"epochs": epochs, "freeze": []})  # of random weights nothing is kept
     ledger = fit_stage(context, planned, folder, network, settings, Ledger.start())
     store_network(context, planned.id, folder, network, ledger)
 
@@ -45,10 +45,10 @@ def make_shrunk(context: StageContext, planned: PlannedStage, folder: Path) -> N
 def _dense(context: StageContext, stage: ShrinkStage, pruned: PlannedStage) -> tuple[Network, Fit]:
     """Create the network that was pruned with random weights, and return how it was trained.
 
-    A network that this run did not train is trained with the settings of the repair.
+    A network that this run did not train, also a probe, is trained with the settings of the repair.
     """
     origin = context.plan.origin(pruned).stage
-    if isinstance(origin, NetworkStage):
+    if isinstance(origin, NetworkStage) and any(origin.fits()):
         student = origin.student.model_copy(update={"pretrained": False, "checkpoint": None})
         origin = origin.model_copy(update={"student": student, "seed": stage.seed})
         return new_student(context, origin), origin

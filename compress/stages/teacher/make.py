@@ -5,22 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from compress.measurement.compute import macs
+from compress.data.prepared import Split
+from compress.models.features import FeatureTower
 from compress.models.jit_fuse import fuse_layers
-from compress.models.probe import fit_probe
+from compress.models.probe import fit_feature_probe, fit_probe
 from compress.models.teachers import LoadedTeacher
-from compress.recipe.models import OpenClipTeacher
 from compress.results import Ledger
 from compress.stages.context import StageContext, evaluate_and_store, float_inference
 from compress.stages.planned import PlannedStage
+from compress.stages.probing import fit_head
 from compress.stages.teacher import TeacherStage
-from compress.training.teacher_cache import embed_views
-from compress.utils.console import say
+from compress.training.teacher_cache import Embedder
 
 
 def make_teacher(context: StageContext, planned: PlannedStage, folder: Path) -> None:
@@ -28,8 +27,8 @@ def make_teacher(context: StageContext, planned: PlannedStage, folder: Path) -> 
     stage = planned.stage
     assert isinstance(stage, TeacherStage)
     loaded, ledger = context.teacher(planned.id), Ledger.start()
-    if isinstance(stage.teacher, OpenClipTeacher) and stage.teacher.head == "probe":
-        head, ledger = _fit_head(context, planned, loaded, ledger)
+    if stage.teacher.head == "probe":
+        head, ledger = _fit_head(context, planned, loaded)
         loaded = replace(loaded, head=head)
     if isinstance(loaded.head, nn.Linear):
         save_file(loaded.head.state_dict(), folder / "head.safetensors")
@@ -40,17 +39,12 @@ def make_teacher(context: StageContext, planned: PlannedStage, folder: Path) -> 
     evaluate_and_store(context, planned.id, folder, (fast, loaded.preprocess), inference, ledger)
 
 
-def _fit_head(
-    context: StageContext, planned: PlannedStage, loaded: LoadedTeacher, ledger: Ledger
-) -> tuple[nn.Linear, Ledger]:
-    """Fit a probe on embeddings of the labelled train images; weight decay is selected on validation."""
-    sides = []
-    for split in (context.data.train, context.data.validation):
-        (file,) = embed_views(context.embedder(planned.id, [split], augment=False, loaded=loaded), 1)
-        assert split.labels is not None
-        sides.append((torch.from_numpy(np.load(file)), torch.from_numpy(np.array(split.labels))))
-    probe = fit_probe(sides[0], sides[1], len(context.data.classes))
-    say(f"  probe: weight decay {probe.strength:.1e}, {probe.top1:.1%} on validation")
-    images = len(context.data.train) + len(context.data.validation)
-    cost = images * macs(loaded.tower, loaded.preprocess.resolution)
-    return probe.head, ledger.charge(f"probe: embeddings of {images} images", cost)
+def _fit_head(context: StageContext, planned: PlannedStage, loaded: LoadedTeacher) -> tuple[nn.Linear, Ledger]:
+    def embedder(split: Split) -> Embedder:
+        return context.embedder(planned.id, [split], augment=False, loaded=loaded)
+
+    if not isinstance(loaded.tower, FeatureTower):
+        probe, ledger = fit_head(context, loaded, embedder, fit_probe)
+        return probe.head, ledger
+    probe, ledger = fit_head(context, loaded, embedder, fit_feature_probe)
+    return probe.head, ledger.charge("probe: fit of the head", probe.macs)

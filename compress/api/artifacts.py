@@ -1,0 +1,192 @@
+"""Own networks as artifacts: written for runtimes, and evaluated like the artifacts of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compress.api.functional import Labelled, split_of
+from compress.data.preprocess import Preprocess
+from compress.deployment import export as exporting
+from compress.deployment.artifact import Artifact, load_artifact
+from compress.deployment.eval_data import LabelledImages
+from compress.deployment.evaluate import Evaluation
+from compress.deployment.evaluate import evaluate as evaluate_artifact
+from compress.deployment.preprocess import Inputs, PreprocessFile
+from compress.deployment.runtime import Array
+from compress.utils.checksums import write_sums
+from compress.utils.errors import UsageError, first_line
+
+PYTORCH = "pytorch"  # named as the runtime of a network that is evaluated in this process
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Accuracy on labelled images.
+
+    Attributes:
+        top1: Top-1 accuracy, a fraction.
+        ci95: Its 95% interval (Wilson).
+        correct: Images classified correctly.
+        n: Images, without unreadable ones.
+        per_class: Top-1 accuracy by class; None for a class without images.
+        images_per_s: Throughput of the network alone.
+        record: All of it, as `compress-model evaluate --json` prints it.
+    """
+
+    top1: float
+    ci95: tuple[float, float]
+    correct: int
+    n: int
+    per_class: dict[str, float | None]
+    images_per_s: float
+    record: Evaluation = field(repr=False)
+
+
+def export(
+    model: nn.Module,
+    folder: str | Path,
+    *,
+    preprocess: Preprocess,
+    classes: Sequence[str],
+    runtimes: Sequence[str] = ("onnxruntime", "openvino"),
+) -> dict[str, Path]:
+    """Write a network as artifacts, each in `folder/FORMAT/` with its `preprocess.json` and `SHA256SUMS`.
+
+    Args:
+        model: A float network, or one of `compress.quantize`: pixels `[b, 3, r, r]` to logits `[b, classes]`.
+        folder: Parent of the artifacts; those of the same format are replaced.
+        preprocess: From pictures to the pixels that the network takes.
+        classes: Class names, in the order of the outputs.
+        runtimes: Names of runtimes; see `compress-model list runtimes`.
+
+    Returns:
+        The file for `compress.load_artifact` by runtime.
+
+    Raises:
+        UsageError: a runtime is unknown or does not take this network, or the network's outputs are not `classes`.
+        CompressError: a package is missing, or the network cannot be exported.
+    """
+    content = PreprocessFile(
+        resolution=preprocess.resolution,
+        mean=list(preprocess.mean),
+        std=list(preprocess.std),
+        interpolation=preprocess.interpolation,
+        stored_resolution=preprocess.resolution,
+        classes=list(classes),
+    )
+    with _evaluating(model):
+        _check_outputs(model, preprocess, classes)
+        built = exporting.export(model, Path(folder), runtimes, content)
+    for path in set(built.values()):
+        write_sums(path.parent)
+    return built
+
+
+def evaluate(
+    model: nn.Module | Artifact | str | Path,
+    data: Labelled | str | Path,
+    *,
+    preprocess: Preprocess | None = None,
+    classes: Sequence[str] | None = None,
+    runtime: str | None = None,
+) -> EvaluationResult:
+    """Measure the accuracy of a network or an artifact on labelled images.
+
+    Args:
+        model: A network, float or of `compress.quantize`, an artifact, or the path of one.
+        data: Images uint8 `[n, 3, h, w]` with labels `[n]`, or a folder with one folder per class, or the name of a
+            shipped data set.
+        preprocess: From pictures to the pixels that a network takes; an artifact has its own.
+        classes: Class names of a network, in the order of its outputs; an artifact has its own.
+        runtime: Runtime of an artifact that is given as a path; default: the one of its format.
+
+    Raises:
+        UsageError: arguments are missing, or the images or the network's outputs do not fit the classes.
+        CompressError: the artifact or images cannot be read, or the runtime fails.
+    """
+    own = [name for name, value in (("preprocess", preprocess), ("classes", classes)) if value is not None]
+    if not isinstance(model, nn.Module):
+        if own:
+            raise UsageError(f"an artifact states its own {' and '.join(own)}; remove {'them' if own[1:] else 'it'}")
+        artifact = load_artifact(model, runtime) if isinstance(model, str | Path) else model
+        return _result(evaluate_artifact(artifact, _labelled(artifact.classes, data)))
+    if preprocess is None or classes is None:
+        raise UsageError("a network does not state its preprocessing and classes; pass `preprocess` and `classes`")
+    with _evaluating(model):
+        _check_outputs(model, preprocess, classes)
+        artifact = _in_this_process(model, preprocess, classes)
+        return _result(evaluate_artifact(artifact, _labelled(artifact.classes, data)))
+
+
+def _result(record: Evaluation) -> EvaluationResult:
+    accuracy = record["accuracy"]
+    low, high = accuracy["ci95"]
+    return EvaluationResult(
+        top1=accuracy["top1"],
+        ci95=(low, high),
+        correct=accuracy["correct"],
+        n=accuracy["n"],
+        per_class={row["class"]: row["top1"] for row in record["classes"]},
+        images_per_s=record["runtime_images_per_s"],
+        record=record,
+    )
+
+
+def _labelled(classes: Sequence[str], data: Labelled | str | Path) -> LabelledImages | str | Path:
+    if isinstance(data, str | Path):
+        return data
+    split = split_of(data)
+    if split.labels is None or (split.labels < 0).any():
+        raise UsageError("an evaluation needs the label of every image; leave out images without one")
+    if (split.labels >= len(classes)).any():
+        raise UsageError(f"label {split.labels.max()} is not one of {len(classes)} classes, which count from 0")
+    return LabelledImages("images", [*split.images.transpose(0, 2, 3, 1)], split.labels, [])
+
+
+def _in_this_process(model: nn.Module, preprocess: Preprocess, classes: Sequence[str]) -> Artifact:
+    side = preprocess.resolution
+    inputs = Inputs(side, preprocess.mean, preprocess.std, preprocess.interpolation, side)
+    return Artifact(Path(type(model).__name__), PYTORCH, tuple(classes), inputs, lambda images: _run(model, images))
+
+
+@torch.inference_mode()
+def _run(model: nn.Module, images: Array) -> Array:
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    logits: Tensor = model(torch.from_numpy(images).to(device))
+    return logits.float().cpu().numpy()
+
+
+def _check_outputs(model: nn.Module, preprocess: Preprocess, classes: Sequence[str]) -> None:
+    """Refuse a network that does not map two images to `[2, classes]`."""
+    side = preprocess.resolution
+    try:
+        shape: list[Any] = list(_run(model, np.zeros((2, 3, side, side), np.float32)).shape)
+    except Exception as error:  # whatever a network raises
+        raise UsageError(
+            f"{type(model).__name__} does not run on [2, 3, {side}, {side}]: {first_line(error)}"
+        ) from error
+    if shape != [2, len(classes)]:
+        raise UsageError(f"two images give outputs {shape}, but there are {len(classes)} classes; correct `classes`")
+    if len(set(classes)) < len(classes):
+        raise UsageError("class names must be unique")
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Set the network to eval mode, and restore the mode of every module afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    with suppress(NotImplementedError):  # quantized graphs keep the mode of their export
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,69 @@
+"""Freezing parts of a network during a fit, by patterns of parameter and module names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from compress.utils.errors import UsageError
+from compress.utils.messages import did_you_mean, truncate_list
+
+
+@contextmanager
+def freezing(network: nn.Module, patterns: Sequence[str]) -> Iterator[None]:
+    """Take the gradient of the parameters that `patterns` match, until exit.
+
+    Parameters without a gradient get no weight decay either, and MACs of training are counted without their gradient.
+
+    Raises:
+        UsageError: a pattern matches nothing, or all parameters would be frozen.
+    """
+    matched = _matched(network, patterns)
+    frozen = [name for name, parameter in network.named_parameters() if parameter.requires_grad and name in matched]
+    if frozen and not any(p.requires_grad for name, p in network.named_parameters() if name not in frozen):
+        raise UsageError("freeze: all parameters are frozen, so nothing is trained; remove a pattern")
+    for name in frozen:
+        network.get_parameter(name).requires_grad_(False)
+    try:
+        yield
+    finally:
+        for name in frozen:  # by name: parameters may have been replaced meanwhile
+            network.get_parameter(name).requires_grad_(True)
+
+
+def frozen_norms(network: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
+    """Find the batch norms in frozen modules, and those whose own parameters are all frozen."""
+    matched = _matched(network, patterns)
+    norms = [(name, module) for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
+    return [module for name, module in norms if name in matched or _all_frozen(module, name, matched)]
+
+
+def _all_frozen(norm: nn.Module, name: str, matched: set[str]) -> bool:
+    own = {f"{name}.{parameter}" for parameter, _ in norm.named_parameters()}
+    return bool(own) and own <= matched
+
+
+def _matched(network: nn.Module, patterns: Sequence[str]) -> set[str]:
+    """Return the names of matching parameters and modules, and of all in matching modules."""
+    names = [name for name, _ in network.named_modules() if name] + [name for name, _ in network.named_parameters()]
+    matched: set[str] = set()
+    for pattern in patterns:
+        found = {name for name in names if fnmatchcase(_unmasked(name), pattern)}
+        if not found:
+            hint = did_you_mean(pattern, names, most=3, limit=None)
+            children = truncate_list(name for name, _ in network.named_children())
+            raise UsageError(
+                f"freeze: no parameter or module matches {pattern!r}{hint or f'; top modules: {children}'}"
+            )
+        matched |= found
+    return matched | {name for name in names if any(name.startswith(f"{parent}.") for parent in matched)}
+
+
+def _unmasked(name: str) -> str:
+    """Return the name that a parameter has without the masks of `compress.pruning.sparsity`."""
+    layer, masked, own = name.partition(".parametrizations.")
+    return f"{layer}.{own.removesuffix('.original')}" if masked else name

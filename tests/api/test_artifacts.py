@@ -1,0 +1,106 @@
+"""Own networks exported and evaluated from Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from api.test_api import PREPROCESS, SIDE, network
+from PIL import Image
+
+import compress
+from compress.utils.errors import UsageError
+
+CLASSES = ("dark", "bright")
+
+
+def brightness(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    images = rng.integers(0, 60, (count, 3, SIDE, SIDE)) + 150 * labels[:, None, None, None]
+    return images.astype(np.uint8), labels
+
+
+def trained() -> torch.nn.Module:
+    """A network with a head that tells the classes apart."""
+    model = network()
+    images, labels = brightness(32)
+    with torch.no_grad():
+        features = model.forward_head(model.forward_features(PREPROCESS(torch.from_numpy(images))), pre_logits=True)
+        middle = features.mean(0)
+        direction = features[labels == 1].mean(0) - middle
+        model.fc.weight.copy_(torch.stack([-direction, direction]))
+        model.fc.bias.copy_(torch.stack([direction @ middle, -direction @ middle]))
+    return model
+
+
+def test_float_and_quantized_networks_are_exported_and_evaluated_alike(tmp_path: Path) -> None:
+    model, data = trained(), brightness(24, seed=1)
+    pixels = PREPROCESS(torch.from_numpy(brightness(32)[0]))
+    variants = {
+        "float": model,
+        "graph": compress.quantize(model, [pixels], observer="minmax"),
+        "file": compress.quantize(model, [pixels], method="onnxruntime"),
+    }
+    for name, variant in variants.items():
+        own = compress.evaluate(variant, data, preprocess=PREPROCESS, classes=CLASSES)
+        assert (own.top1, own.correct, own.n, own.ci95[1]) == (1.0, 24, 24, pytest.approx(1)), name
+        assert own.per_class == {"dark": 1.0, "bright": 1.0} and own.record["runtime"] == "pytorch"
+        files = compress.export(
+            variant, tmp_path / name, preprocess=PREPROCESS, classes=CLASSES, runtimes=["onnxruntime", "openvino"]
+        )
+        assert set(files) == {"onnxruntime", "openvino"}
+        for runtime, file in files.items():
+            assert (file.parent / "SHA256SUMS").is_file()
+            theirs = compress.evaluate(file, data, runtime=runtime)
+            assert theirs.top1 == 1.0 and theirs.record["runtime"] == runtime
+            artifact = compress.load_artifact(file, runtime)
+            assert artifact.classes == CLASSES and compress.evaluate(artifact, data).n == 24
+    with pytest.raises(UsageError, match="does not take quantized networks"):
+        compress.export(variants["graph"], tmp_path / "no", preprocess=PREPROCESS, classes=CLASSES, runtimes=["ncnn"])
+
+
+def test_folders_are_evaluated_on_the_same_pixels_as_arrays(tmp_path: Path) -> None:
+    images, labels = brightness(12, seed=2)
+    images[:3] = 255 - images[:3]  # three are wrong
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = tmp_path / CLASSES[label]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{number}.png")
+    model = trained()
+    arrays, files = (
+        compress.evaluate(model, data, preprocess=PREPROCESS, classes=CLASSES) for data in ((images, labels), tmp_path)
+    )
+    assert arrays.correct == files.correct == 9 and arrays.per_class == files.per_class
+
+
+def test_a_network_keeps_the_mode_of_its_modules() -> None:
+    model = trained().train()
+    model.bn1.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    compress.evaluate(model, brightness(4), preprocess=PREPROCESS, classes=CLASSES)
+    assert model.training and model.layer1.training and not model.bn1.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_arguments_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    data, both = brightness(4), {"preprocess": PREPROCESS, "classes": CLASSES}
+    with pytest.raises(UsageError, match=r"outputs \[2, 2\], but there are 3 classes; correct `classes`"):
+        compress.export(network(), tmp_path, preprocess=PREPROCESS, classes=["a", "b", "c"])
+    with pytest.raises(UsageError, match="class names must be unique"):
+        compress.export(network(), tmp_path, preprocess=PREPROCESS, classes=["a", "a"])
+    with pytest.raises(UsageError, match="pass `preprocess` and `classes`"):
+        compress.evaluate(network(), data)
+    with pytest.raises(UsageError, match="an artifact states its own preprocess and classes; remove them"):
+        compress.evaluate(tmp_path, data, preprocess=PREPROCESS, classes=CLASSES)
+    with pytest.raises(UsageError, match="label 2 is not one of 2 classes, which count from 0"):
+        compress.evaluate(network(), (data[0], data[1] + 1), preprocess=PREPROCESS, classes=CLASSES)
+    for labels in (None, data[1] - 1):
+        with pytest.raises(UsageError, match="needs the label of every image"):
+            compress.evaluate(network(), (data[0], labels), preprocess=PREPROCESS, classes=CLASSES)
+    with pytest.raises(UsageError, match=rf"Linear does not run on \[2, 3, {SIDE}, {SIDE}\]: "):
+        compress.evaluate(torch.nn.Linear(5, 2), data, preprocess=PREPROCESS, classes=CLASSES)
+    with pytest.raises(UsageError, match="unknown runtime"):
+        compress.export(network(), tmp_path, **both, runtimes=["onnxrutime"])
