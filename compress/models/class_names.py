@@ -76,14 +76,12 @@ def _imagenet() -> tuple[tuple[str, ...], ...]:
 
 def _outputs(library: str, model: str) -> int | None:
     """Return the number of classes that published weights were trained for; None if the library does not say."""
+    from compress.models.names import timm_config, torchvision_weights
+
     if library == "timm":
-        import timm
-
-        cfg = timm.models.get_pretrained_cfg(model, allow_unregistered=True)
-        return cfg.num_classes if cfg else None
-    from torchvision.models import get_model_weights
-
-    return len(get_model_weights(model).DEFAULT.meta["categories"])
+        return (timm_config(model) or {}).get("num_classes")
+    weights = torchvision_weights(model)
+    return len(weights.meta["categories"]) if weights else None
 
 
 def chance_warning(where: str, accuracy: Accuracy, chance: float, classes: Sequence[str]) -> str | None:
@@ -101,7 +99,7 @@ def chance_warning(where: str, accuracy: Accuracy, chance: float, classes: Seque
     sorting = f": folders sort as text ({truncate_list(classes)}), labels in tables by number" if numbers else ""
     return (
         f"{where} has {accuracy.top1:.1%} on {accuracy.split} ({accuracy.correct} of {accuracy.n}), not shown to be "
-        f"above chance ({chance:.1%}); likely its outputs are in another order than the data's classes{sorting}, or its "
-        "mean, std or resolution are others: set `classes` to its classes in the order of its outputs, and check `mean` "
-        "and `std`"
+        f"above chance ({chance:.1%}); likely its outputs are in another order than the data's classes{sorting}, or it "
+        "takes another mean, std or resolution: set `classes` to its classes in the order of its outputs, and check "
+        "`mean`, `std` and `resolution`"
     )

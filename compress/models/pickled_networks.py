@@ -22,7 +22,9 @@ MAX_MODULES = 100_000  # of one network; a hostile file can refer to the same mo
 MAX_DEPTH = 4  # of nests
 
 
-def find_networks(value: Any, path: str = "", depth: int = MAX_DEPTH, seen: set[int] | None = None) -> dict[str, dict[str, Any]]:
+def find_networks(
+    value: Any, path: str = "", depth: int = MAX_DEPTH, seen: set[int] | None = None
+) -> dict[str, dict[str, Any]]:
     """Find the state dicts and modules in a value: the records of their tensors by name, by the path to them."""
     seen = set() if seen is None else seen
     if id(value) in seen:

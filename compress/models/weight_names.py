@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -33,65 +34,74 @@ def head_layers(model: nn.Module) -> tuple[str, ...]:
     return found or tuple(layers)[-1:]
 
 
+@dataclass(frozen=True)
+class _Target:
+    """The model that weights are fitted to, and what may be done for it."""
+
+    model: nn.Module
+    expected: dict[str, Tensor]
+    heads: tuple[str, ...]  # names of its layers that map features to logits
+    head: tuple[str, ...]  # names of their tensors
+    trunk: tuple[str, ...]  # names of all others that a file must have
+    where: str
+    new_head: bool  # whether the head of the file may be missing or left out
+
+
 def fit_names(
-    model: nn.Module,
-    heads: Sequence[str],
-    weights: Mapping[str, Tensor],
-    where: str,
-    *,
-    ema: bool | None,
-    new_head: bool,
+    model: nn.Module, weights: Mapping[str, Tensor], where: str, *, ema: bool | None, new_head: bool
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return the weights that a model takes under its own names, and what was changed.
 
-    A prefix is taken off only where that makes names match. The shapes of all but the head are the model's; with
+    A prefix is taken off only where that makes names match. The shapes of all but the head's rows are the model's; with
     `new_head`, the head may be missing.
 
     Raises:
         CompressError: the weights are of another architecture, or ambiguous.
     """
-    expected = model.state_dict()
-    head = [name for name in expected if name.rpartition(".")[0] in heads]
-    trunk = [name for name in expected if name not in head]
+    expected, heads = model.state_dict(), head_layers(model)
+    head = tuple(name for name in expected if name.rpartition(".")[0] in heads)
+    trunk = tuple(name for name in expected if name not in head and not name.endswith(OPTIONAL))
+    target = _Target(model, expected, heads, head, trunk, where, new_head)
     notes: list[str] = []
     found = {WRAPPERS.sub("", name): value for name, value in weights.items()}
-    if len(found) == len(weights) and found.keys() != weights.keys():
+    if found.keys() != weights.keys():
         notes.append(f"took {truncate_list(sorted({m[1] for name in weights for m in WRAPPERS.finditer(name)}))} off")
-    else:
-        found = dict(weights)
-    prefix = _prefix(trunk, found, where, ema)
-    inner = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
-    outer = {name: value for name, value in found.items() if not name.startswith(prefix)}
+    prefix = _prefix(target, found, ema)
     if prefix:
         notes.append(f"took the prefix '{one_line(prefix)}' off")
-    if not inner.keys() >= {name for name in trunk if not name.endswith(OPTIONAL)}:
-        inner, renamed = _by_timm(model, inner)
-        notes += ["names of another version changed by timm"] * renamed
+    extra = {name: value for name, value in found.items() if not name.startswith(prefix)}
+    inner = {name.removeprefix(prefix): value for name, value in found.items() if name not in extra}
+    if not inner.keys() >= set(trunk):
+        inner, converted = _by_timm(model, inner)
+        notes += ["names of another version, converted by timm"] * converted
     taken = {name: inner.pop(name) for name in expected if name in inner}
-    extra = {**outer, **inner}
-    notes += _take_head(expected, head, heads, taken, extra)
-    notes += _drop(extra, prefix, head, expected, where, new_head)
-    _check(expected, head, taken, extra, where, new_head)
-    if head and head[0] not in taken:
+    extra |= inner
+    notes += _take_head(target, taken, extra)
+    notes += _leave_out(target, extra)
+    _check(target, taken, extra)
+    if head and not taken.keys() >= set(head):
+        taken = {name: value for name, value in taken.items() if name not in head}
         notes.append("the file has no head; it starts from a new one")
     return taken, notes
 
 
-def _prefix(trunk: Sequence[str], weights: Mapping[str, Tensor], where: str, ema: bool | None) -> str:
+def _prefix(target: _Target, weights: Mapping[str, Tensor], ema: bool | None) -> str:
     """Return the prefix with which the most of the model's names are in the file; empty if none helps."""
-    anchors = [name for name in trunk if not name.endswith(OPTIONAL)][:3]
-    ends = tuple(f".{name}" for name in anchors)
-    prefixes = {name[: -len(end) + 1] for name in weights for end in ends if name.endswith(end)}
-    counts = {prefix: sum(prefix + name in weights for name in trunk) for prefix in {"", *prefixes}}
+    ends = tuple(f".{name}" for name in target.trunk[:3])
+    prefixes = {name[: -len(end) + 1] for name in weights for end in ends if name.endswith(end)} - {""}
+    counts = {prefix: sum(prefix + name in weights for name in target.trunk) for prefix in ("", *prefixes)}
     most = max(counts.values())
     best = sorted(prefix for prefix, count in counts.items() if count == most)
-    if "" in best and (most == 0 or ema is None):
-        return ""
     averaged = [prefix for prefix in best if AVERAGED.search(prefix)]
-    chosen = averaged if averaged and ema is not False else [each for each in best if each not in averaged] or best
+    if ema and not averaged and "n_averaged" not in weights:
+        raise CompressError(f"{target.where} holds no complete EMA weights of the model; remove `ema: true`")
+    others = [prefix for prefix in best if not AUXILIARY.search(prefix)]
+    chosen = averaged if averaged and ema is not False else others or best
+    if "" in chosen or not most:
+        return ""
     if len(chosen) > 1:
         raise CompressError(
-            f"{where} holds several networks ({truncate_list(chosen)}); save the one to use, without its prefix"
+            f"{target.where} holds several networks ({truncate_list(chosen)}); save the one to use, without its prefix"
         )
     return chosen[0]
 
@@ -112,28 +122,21 @@ def _by_timm(model: nn.Module, weights: dict[str, Tensor]) -> tuple[dict[str, Te
     return (converted, True) if better and not resampled else (weights, False)
 
 
-def _take_head(
-    expected: Mapping[str, Tensor],
-    head: Sequence[str],
-    heads: Sequence[str],
-    taken: dict[str, Tensor],
-    extra: dict[str, Tensor],
-) -> list[str]:
+def _take_head(target: _Target, taken: dict[str, Tensor], extra: dict[str, Tensor]) -> list[str]:
     """Take the only head of a file under the model's name for it, such as `fc.1` of a `Sequential` for `fc`."""
-    layers = _heads_in(extra, expected, head)
-    if len(heads) != 1 or len(layers) != 1 or any(name in taken for name in head):
+    layers = _heads_in(target, extra)
+    names = {name: f"{layer}.{name.rpartition('.')[2]}" for layer in layers for name in target.head}
+    if len(target.heads) != 1 or len(layers) != 1 or any(name in taken for name in target.head):
         return []
-    names = {name: f"{layers[0]}.{name.rpartition('.')[2]}" for name in head}
-    if not all(other in extra for other in names.values()):
+    if not all(name in extra for name in names.values()):
         return []
-    for name, other in names.items():
-        taken[name] = extra.pop(other)
-    return [f"took its head '{one_line(layers[0])}' as '{heads[0]}'"]
+    taken |= {name: extra.pop(other) for name, other in names.items()}
+    return [f"took its head '{one_line(layers[0])}' as '{target.heads[0]}'"]
 
 
-def _heads_in(extra: Mapping[str, Tensor], expected: Mapping[str, Tensor], head: Sequence[str]) -> list[str]:
+def _heads_in(target: _Target, extra: Mapping[str, Tensor]) -> list[str]:
     """Return the layers among extra tensors that could be heads: they take the features that the model's head takes."""
-    width = next((expected[name].shape[1:] for name in head if name.endswith(".weight")), None)
+    width = next((target.expected[name].shape[1:] for name in target.head if name.endswith(".weight")), None)
     return [
         name.removesuffix(".weight")
         for name, value in extra.items()
@@ -141,63 +144,56 @@ def _heads_in(extra: Mapping[str, Tensor], expected: Mapping[str, Tensor], head:
     ]
 
 
-def _drop(
-    extra: dict[str, Tensor],
-    prefix: str,
-    head: Sequence[str],
-    expected: Mapping[str, Tensor],
-    where: str,
-    new_head: bool,
-) -> list[str]:
-    """Remove tensors that the network does not need from `extra`, and other heads where the head is a new one."""
-    heads = _heads_in(extra, expected, head)
-    if heads and not new_head:
-        sizes = ", ".join(f"{one_line(name)}: {extra[f'{name}.weight'].shape[0]} outputs" for name in heads)
+def _leave_out(target: _Target, extra: dict[str, Tensor]) -> list[str]:
+    """Remove tensors that the network does not need from `extra`, and other heads where the head may be a new one."""
+    heads = _heads_in(target, extra)
+    if heads and not target.new_head:
+        sizes = ", ".join(f"{one_line(name)} with {extra[f'{name}.weight'].shape[0]} outputs" for name in heads)
         raise CompressError(
-            f"{where} has a head that the model does not have ({sizes}); save the weights with the one head that is for "
-            f"the data's classes, named {head[0].rpartition('.')[0]}"
+            f"{target.where} has a head that the model does not have ({sizes}); save the weights with one head, the one "
+            f"for the data's classes, named {target.heads[0]}"
         )
-    dropped = [name for name in extra if AUXILIARY.search(name) or name.rpartition(".")[0] in heads]
-    for name in dropped:
+    reasons = {}
+    for name in extra:
+        match, layer = AUXILIARY.search(name), name.rpartition(".")[0]
+        if match or layer in heads:
+            reasons[name] = name[: match.end()].rstrip(".") if match else layer
+    for name in reasons:
         del extra[name]
-    return [f"left out {truncate_list(sorted({_group(name) for name in dropped}))}"] if dropped else []
+    return [f"left out {truncate_list(sorted(set(reasons.values())))}"] if reasons else []
 
 
-def _group(name: str) -> str:
-    match = AUXILIARY.search(name)
-    return name[: match.end()].rstrip(".") if match else name.rpartition(".")[0]
-
-
-def _check(
-    expected: Mapping[str, Tensor],
-    head: Sequence[str],
-    taken: Mapping[str, Tensor],
-    extra: Mapping[str, Tensor],
-    where: str,
-    new_head: bool,
-) -> None:
+def _check(target: _Target, taken: Mapping[str, Tensor], extra: Mapping[str, Tensor]) -> None:
     """Raise a `CompressError` with the first difference between the model's weights and those of the file."""
-    missing = [
-        name
-        for name in expected
-        if name not in taken and not name.endswith(OPTIONAL) and not (new_head and name in head)
-    ]
-    other = [name for name in taken if name not in head and taken[name].shape != expected[name].shape]
-    count = len(missing) + len(extra) + len(other)
-    if not count:
+    required = target.trunk if target.new_head else (*target.trunk, *target.head)
+    missing = [name for name in required if name not in taken]
+    other = [name for name, value in taken.items() if not _alike(value, target.expected[name], name in target.head)]
+    if not (missing or extra or other):
         return
     remedy = "set `model` and `options` to those that it was trained with"
     if other:
-        first = f"{other[0]} is {list(taken[other[0]].shape)} instead of {list(expected[other[0]].shape)}"
-        if "pos_embed" in other[0] or "position" in other[0]:
+        first = f"{other[0]} is {_described(taken[other[0]])} instead of {_described(target.expected[other[0]])}"
+        if "pos" in other[0]:
             remedy = "set `resolution` to the side that it was trained at"
     elif missing:
         first = f"{missing[0]} is missing"
+        if set(missing) <= set(target.head):
+            remedy = "it has no classifier: fine-tune it first with a `train` stage"
     else:
         first = f"{one_line(next(iter(extra)))} is not in the model"
-        remedy = f"if the network does not need it, save the weights without it; else {remedy}"
-    if set(missing) and set(missing) <= set(head) and not extra and not other:
-        first, remedy = f"its head {missing[0].rpartition('.')[0]} is missing", "fine-tune it with a `train` stage"
+        remedy = f"if the network does not need it, save the weights without it, else {remedy}"
+    count = len(missing) + len(extra) + len(other)
     raise CompressError(
-        f"{where} is a checkpoint of another architecture: {first} ({count} differences in all); {remedy}"
+        f"{target.where} is a checkpoint of another architecture: {first} ({count} differences in all); {remedy}"
     )
+
+
+def _alike(value: Tensor, own: Tensor, head: bool) -> bool:
+    """Return whether a tensor can take the place of the model's own; a head may have other rows."""
+    start = 1 if head else 0
+    same = value.dim() == own.dim() and value.shape[start:] == own.shape[start:]
+    return same and value.is_floating_point() == own.is_floating_point()
+
+
+def _described(value: Tensor) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"

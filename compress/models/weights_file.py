@@ -7,7 +7,7 @@ are read by `compress.models.checkpoints`. The table of forms: configs/README.md
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Checkpoint:
     weights: dict[str, Tensor]  # named as in the file
     notes: tuple[str, ...] = ()  # what was taken of the file
     classes: tuple[str, ...] | None = None  # names of the outputs, in their order
-    preprocess: StoredPreprocess = StoredPreprocess()
+    preprocess: StoredPreprocess = field(default_factory=StoredPreprocess)
     ema: bool | None = None  # EMA weights, or not, where `weights` holds both under two prefixes
 
 
@@ -100,7 +100,7 @@ def _pickled(path: Path, ema: bool | None) -> Checkpoint:
 
 
 def _checkpoint(
-    path: Path, weights: dict[str, Tensor], notes: tuple[str, ...], about: Mapping[str, Any], ema: bool | None
+    path: Path, weights: dict[str, Tensor], notes: tuple[str, ...], about: Sequence[Mapping[str, Any]], ema: bool | None
 ) -> Checkpoint:
     if ema and not any(AVERAGED.search(name) for name in weights):
         raise CompressError(f"{path} holds no EMA weights; remove `ema: true`")
@@ -127,7 +127,7 @@ def load_into(
         CompressError: the weights are of another architecture or for other classes; the message has the remedy.
     """
     heads = head_layers(model)
-    weights, notes = fit_names(model, heads, checkpoint.weights, where, ema=checkpoint.ema, new_head=new_head)
+    weights, notes = fit_names(model, checkpoint.weights, where, ema=checkpoint.ema, new_head=new_head)
     head = [name for name in weights if name.rpartition(".")[0] in heads]
     notes += _fit_head(model, weights, head, where, new_head, checkpoint.classes, classes)
     model.load_state_dict(weights, strict=False)
@@ -144,6 +144,8 @@ def _fit_head(
     classes: Sequence[str] | None,
 ) -> list[str]:
     """Put the rows of a head into the order of `classes`, or leave it out of `weights`; return what was done."""
+    if not head:
+        return []
     outputs = {name: weights[name].shape[0] for name in head}
     expected = model.state_dict()
     fits = all(weights[name].shape == expected[name].shape for name in head)

@@ -46,10 +46,13 @@ class ClassifierTeacher(Section):
 
     source: Literal["timm", "torchvision"]
     model: str = Field(description="model name")
-    checkpoint: str | None = Field(None, description="local weights file (.safetensors, or .pth read without pickle)")
+    checkpoint: str | None = Field(None, description="local weights file (configs/README.md#checkpoints)")
+    ema: bool | None = Field(
+        None, description="whether to take the moving average from a checkpoint that has both; default: true"
+    )
     pretrained: bool = Field(False, description="download the library's pretrained weights")
     classes: list[str] | None = Field(
-        None, description="class names in output order, checked against the data; default: those in the checkpoint"
+        None, description="class names in output order, matched to the data's; default: those in the checkpoint"
     )
     resolution: int | None = Field(None, ge=8, description="input resolution in pixels; default: the library's")
     batch: int = Field(64, ge=1, description="batch size for computing embeddings")
@@ -67,7 +70,10 @@ class Student(Section):
     model: str = Field(description="model name")
     options: dict[str, Option] = Field({}, description="extra keyword arguments for the model factory")
     pretrained: bool = Field(False, description="start from the library's pretrained weights")
-    checkpoint: str | None = Field(None, description="start from a local .safetensors file")
+    checkpoint: str | None = Field(None, description="start from a local weights file (configs/README.md#checkpoints)")
+    ema: bool | None = Field(
+        None, description="whether to take the moving average from a checkpoint that has both; default: true"
+    )
     resolution: int | None = Field(
         None, ge=8, le=1024, description="input resolution in pixels; default: the data's own"
     )

@@ -28,6 +28,8 @@ def make_teacher(context: StageContext, planned: PlannedStage, folder: Path) -> 
     stage = planned.stage
     assert isinstance(stage, TeacherStage)
     loaded, ledger = context.teacher(planned.id), Ledger.start()
+    for note in loaded.notes:
+        say(f"  {stage.teacher.checkpoint or stage.teacher.model}: {note}")
     if isinstance(stage.teacher, OpenClipTeacher) and stage.teacher.head == "probe":
         head, ledger = _fit_head(context, planned, loaded, ledger)
         loaded = replace(loaded, head=head)
