@@ -19,7 +19,8 @@ from compress.deployment.artifact import Artifact, load_artifact
 from compress.deployment.eval_data import LabelledImages
 from compress.deployment.evaluate import Evaluation
 from compress.deployment.evaluate import evaluate as evaluate_artifact
-from compress.deployment.preprocess import Inputs, PreprocessFile
+from compress.deployment.preprocess import Inputs
+from compress.deployment.preprocess_file import preprocess_file
 from compress.deployment.runtime import Array
 from compress.utils.checksums import write_sums
 from compress.utils.errors import UsageError, first_line
@@ -74,14 +75,7 @@ def export(
         UsageError: a runtime is unknown or does not take this network, or the network's outputs are not `classes`.
         CompressError: a package is missing, or the network cannot be exported.
     """
-    content = PreprocessFile(
-        resolution=preprocess.resolution,
-        mean=list(preprocess.mean),
-        std=list(preprocess.std),
-        interpolation=preprocess.interpolation,
-        stored_resolution=preprocess.resolution,
-        classes=list(classes),
-    )
+    content = preprocess_file(preprocess, preprocess.resolution, classes)
     with _evaluating(model):
         _check_outputs(model, preprocess, classes)
         built = exporting.export(model, Path(folder), runtimes, content)
@@ -153,7 +147,15 @@ def _labelled(classes: Sequence[str], data: Labelled | str | Path) -> LabelledIm
 
 def _in_this_process(model: nn.Module, preprocess: Preprocess, classes: Sequence[str]) -> Artifact:
     side = preprocess.resolution
-    inputs = Inputs(side, preprocess.mean, preprocess.std, preprocess.interpolation, side)
+    inputs = Inputs(
+        side,
+        preprocess.mean,
+        preprocess.std,
+        preprocess.interpolation,
+        side,
+        preprocess.resize,
+        preprocess.crop_mode,
+    )
     return Artifact(Path(type(model).__name__), PYTORCH, tuple(classes), inputs, lambda images: _run(model, images))
 
 

@@ -80,14 +80,6 @@ def try_decode(image: Path | bytes, side: int) -> Pixels | str:
         return str(error)
 
 
-def try_decode(image: Path | bytes, side: int) -> Pixels | str:
-    """Decode an image as `decode` does, or say why it is not one."""
-    try:
-        return decode(image, side)
-    except BrokenImage as error:
-        return str(error)
-
-
 @contextmanager
 def open_image(image: Path | bytes) -> Iterator[Image.Image]:
     """Open an image; its size and mode are known, its pixels are read on demand.

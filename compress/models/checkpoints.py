@@ -27,36 +27,25 @@ WEIGHTS = "model.safetensors"
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a weights file, by name, without running code from it.
+    """Read the tensors of a variant's `model.safetensors` by name; `weights_file` reads what others wrote.
 
     Raises:
-        CompressError: the file is missing or damaged, or has more than tensors.
+        CompressError: the file is missing or damaged.
     """
-    if not path.is_file():
-        raise CompressError(f"weights file {path} not found")
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises a dozen kinds on damaged bytes, MemoryError among them
-        reason = first_line(error, 150)
-        raise CompressError(f"{path} is not a weights file that can be read without running code: {reason}") from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise CompressError(f"{path} is not a state dict of tensors")
-    return {name.removeprefix("module."): value for name, value in loaded.items()}
+        return dict(load_file(path))
+    except Exception as error:  # safetensors raises several kinds on damaged bytes
+        raise CompressError(f"{path} is missing or damaged ({first_line(error, 150)}); run its recipe again") from error
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str, optional: set[str] | None = None) -> None:
-    """Load `weights` into `model`; names and shapes must match, except for `optional` names that may be missing.
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """Load `weights` into `model`; names and shapes must match.
 
     Raises:
         CompressError: the weights are of another architecture; the message has the first difference.
     """
     own = model.state_dict()
-    missing = [name for name in own if name not in weights and name not in (optional or set())]
+    missing = [name for name in own if name not in weights]
     unknown = [name for name in weights if name not in own]
     other = [name for name in own if name in weights and own[name].shape != weights[name].shape]
     if missing or unknown or other:
@@ -67,7 +56,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str, op
             first = f"{missing[0]} is missing" if missing else f"{unknown[0]} is not in the model"
         count = len(missing) + len(unknown) + len(other)
         raise CompressError(f"{where} is a checkpoint of another architecture: {first} ({count} differences in all)")
-    model.load_state_dict(dict(weights), strict=False)
+    model.load_state_dict(dict(weights))
 
 
 def changed_sizes(model: nn.Module, original: nn.Module) -> dict[str, dict[str, Size]]:

@@ -1,84 +1,105 @@
-"""Class names stored with a checkpoint, and checks that they match the data's, in the data's order."""
+"""Which output of a network is which class of the data: by name, in whatever order each has them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cache
 
-from compress.utils.errors import CompressError, UsageError
-from compress.utils.messages import one_line, truncate_list
+from compress.results import Accuracy
+from compress.utils.errors import UsageError
+from compress.utils.messages import truncate_list
 
 ARCHITECTURE = "architecture.json"
+IMAGENET = 1000  # classes of ImageNet-1k
 
 
-def read_class_names(checkpoint: Path) -> tuple[str, ...] | None:
-    """Read the class names of a checkpoint, in the order of the outputs; None if they are not stored.
+def output_rows(own: Sequence[str], data: Sequence[str]) -> list[int] | None:
+    """Return, for each class of the data, the output of a network with the classes `own`; None if it lacks one.
 
-    They are the `classes` in the metadata of a `.safetensors` file, as JSON, or in the `architecture.json` beside the
-    `model.safetensors` of a stage.
+    Names are compared as they are, and otherwise without regard to case, `_`, `-` and forms of Unicode.
     """
-    names: Any = None
-    if checkpoint.suffix == ".safetensors":
-        from safetensors import SafetensorError, safe_open
+    spellings: tuple[Callable[[str], str], ...] = (str, _folded)
+    for spelled in spellings:
+        names = [spelled(name) for name in own]
+        counts = Counter(names)
+        outputs = {name: row for row, name in enumerate(names) if counts[name] == 1}
+        rows = [outputs.get(spelled(name)) for name in data]
+        if None not in rows and len(set(rows)) == len(rows):
+            return [row for row in rows if row is not None]
+    return None
 
-        try:
-            with safe_open(checkpoint, "np") as file:
-                names = json.loads((file.metadata() or {}).get("classes", "null"))
-        except (OSError, ValueError, SafetensorError):  # reading the weights reports what is wrong
+
+def _folded(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").replace("-", " ").split())
+
+
+def other_classes(where: str, own: Sequence[str], data: Sequence[str]) -> str:
+    """Say that a network is for other classes than the data's."""
+    return f"{where} was trained for other classes ({truncate_list(own)}) than the data's ({truncate_list(data)})"
+
+
+def published_classes(library: str, model: str, data: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the classes of published weights as the data names them; None if the library does not say.
+
+    ImageNet's 1,000 classes match by synset id (`n01440764`), by torchvision's names (`tench`) or, where the data has
+    all of them, by index (`0`, ..., `999`): one rule for both libraries.
+
+    Raises:
+        UsageError: the weights are for other classes than the data's, so the head would be random.
+    """
+    count = _outputs(library, model)
+    if count != IMAGENET:
+        if count in (None, len(data)):
             return None
-    if names is None and checkpoint.name == "model.safetensors":
-        try:
-            architecture = json.loads((checkpoint.parent / ARCHITECTURE).read_text())
-            names = architecture.get("classes") if isinstance(architecture, dict) else None
-        except (OSError, ValueError):
-            return None
-    valid = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return tuple(names) if valid else None
-
-
-def check_order(own: Sequence[str], data: Sequence[str], where: str) -> None:
-    """Refuse the data's classes in another order; the `CompressError` has the first difference."""
-    if tuple(own) == tuple(data) or sorted(own) != sorted(data):
-        return
-    row = next(row for row, (one, other) in enumerate(zip(own, data, strict=True)) if one != other)
-    raise CompressError(
-        f"{where} has the classes in another order: its output {row} is {one_line(own[row])!r}, "
-        f"the data's class {row} is {one_line(data[row])!r}; "
-        "train it with the data's order, which for folders is alphabetical"
-    )
-
-
-def check_teacher(own: Sequence[str], data: Sequence[str], where: str) -> None:
-    """Raise a `CompressError` unless a classifier's classes are the data's, in the data's order."""
-    check_order(own, data, where)
-    if tuple(own) != tuple(data):
-        raise CompressError(
-            f"{where} was trained for other classes ({truncate_list(own)}) than the data's ({truncate_list(data)})"
-        )
-
-
-def check_published(library: str, model: str, data: Sequence[str]) -> None:
-    """Raise a `UsageError` for published weights for other classes than the data's: the head would be random."""
-    names, count = _published(library, model)
-    if names == tuple(data) or (names is None and count in (None, len(data))):
-        return
-    others = f"{count} classes" if names is None else f"other classes ({truncate_list(names)})"
+        others = f"{count} classes"
+    else:
+        for names in _imagenet():
+            if output_rows(names, data) is not None and (len(data) == IMAGENET or not names[0].isdecimal()):
+                return names
+        others = f"ImageNet's classes ({truncate_list(_imagenet()[1])})"
     raise UsageError(
         f"{library}'s weights of {model} are for {others}, and the data has {len(data)} ({truncate_list(data)}): "
         "its head would be random; fine-tune it on the data and set `checkpoint` to the file"
     )
 
 
-def _published(library: str, model: str) -> tuple[tuple[str, ...] | None, int | None]:
-    """Names and number of the classes that published weights were trained for; None for what the library omits."""
+@cache
+def _imagenet() -> tuple[tuple[str, ...], ...]:
+    """ImageNet's classes in the order of published weights: synset ids, names, indices."""
+    from timm.data import ImageNetInfo
+    from torchvision.models._meta import _IMAGENET_CATEGORIES
+
+    return tuple(ImageNetInfo().label_names()), tuple(_IMAGENET_CATEGORIES), tuple(map(str, range(IMAGENET)))
+
+
+def _outputs(library: str, model: str) -> int | None:
+    """Return the number of classes that published weights were trained for; None if the library does not say."""
+    from compress.models.names import timm_config, torchvision_weights
+
     if library == "timm":
-        import timm
+        return (timm_config(model) or {}).get("num_classes")
+    weights = torchvision_weights(model)
+    return len(weights.meta["categories"]) if weights else None
 
-        cfg = timm.models.get_pretrained_cfg(model, allow_unregistered=True)
-        return None, cfg.num_classes if cfg else None
-    from torchvision.models import get_model_weights
 
-    names = tuple(get_model_weights(model).DEFAULT.meta["categories"])
-    return names, len(names)
+def chance_warning(where: str, accuracy: Accuracy, chance: float, classes: Sequence[str]) -> str | None:
+    """Return a warning with the likely cause if a trained network is not shown to be above chance, else None.
+
+    Args:
+        where: What the network is, for the message.
+        accuracy: On validation or test images.
+        chance: Accuracy without looking at the images: share of the most frequent class among them.
+        classes: Names of the data's classes, in their order.
+    """
+    if accuracy.ci95[0] > chance:
+        return None
+    numbers = all(name.isdecimal() for name in classes)
+    sorting = f": folders sort as text ({truncate_list(classes)}), labels in tables by number" if numbers else ""
+    return (
+        f"{where} has {accuracy.top1:.1%} on {accuracy.split} ({accuracy.correct} of {accuracy.n}), not shown to be "
+        f"above chance ({chance:.1%}); likely its outputs are in another order than the data's classes{sorting}, or it "
+        "takes another mean, std or resolution: set `classes` to its classes in the order of its outputs, and check "
+        "`mean`, `std` and `resolution`"
+    )

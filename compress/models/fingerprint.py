@@ -29,6 +29,9 @@ def embedding_id(settings: OpenClipTeacher | ClassifierTeacher) -> dict[str, str
     if not isinstance(settings, OpenClipTeacher):
         identity |= {"model": f"{settings.source}/{settings.model}", "resolution": str(settings.resolution)}
         identity |= {"output": "features"} if settings.head == "probe" else {}  # otherwise logits
+        # Its embeddings are its outputs, in the order of the data's classes.
+        identity |= {"classes": key_of(classes=settings.classes)} if settings.classes else {}
+        identity |= {} if settings.ema is None else {"ema": str(settings.ema)}
     elif not settings.model.startswith(LOCAL):
         identity["model"] = settings.model
     return identity

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from compress.data.preprocess import Preprocess
 from compress.models.architecture import Architecture, Network
-from compress.models.checkpoints import load_variant, load_weights, read_weights
+from compress.models.checkpoints import load_variant
 from compress.models.factory import create_model
 from compress.models.names import published_preprocess
 from compress.models.own_files import as_teacher, variant_folder
 from compress.models.teachers import load_teacher
+from compress.models.weights_file import load_into, read_checkpoint
 from compress.recipe.data import DataSection
 from compress.recipe.models import OwnModel
 from compress.utils.errors import CompressError
@@ -48,7 +49,10 @@ def _from_library(settings: OwnModel, data: DataSection, classes: Sequence[str],
         options=settings.options,
     )
     if settings.checkpoint:
-        load_weights(model, read_weights(Path(settings.checkpoint)), settings.checkpoint)
+        checkpoint = read_checkpoint(Path(settings.checkpoint), ema=settings.ema)
+        if settings.classes:
+            checkpoint = replace(checkpoint, classes=tuple(settings.classes))
+        load_into(model, checkpoint, settings.checkpoint, new_head=False, classes=classes)
     architecture = Architecture(
         library=settings.source,
         model=settings.model,

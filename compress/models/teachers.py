@@ -14,13 +14,13 @@ from torch import nn
 
 from compress.data.preprocess import Preprocess
 from compress.models.architecture import Architecture, Network
-from compress.models.checkpoints import load_weights, read_weights
-from compress.models.class_names import check_published, check_teacher, read_class_names
 from compress.models.clip_classifier import ClipClassifier, ImageTower, vision_config
-from compress.models.factory import classifier, create_model, model_names
+from compress.models.factory import create_model
 from compress.models.features import FeatureTower
 from compress.models.fingerprint import LOCAL, local_files
 from compress.models.names import published_preprocess
+from compress.models.published import published_model
+from compress.models.weights_file import load_into, read_checkpoint
 from compress.recipe.data import DataSection
 from compress.recipe.models import ClassifierTeacher, OpenClipTeacher
 from compress.utils.errors import CompressError, UsageError, first_line
@@ -36,6 +36,7 @@ class LoadedTeacher:
     head: nn.Module
     preprocess: Preprocess
     architecture: Architecture | None = None  # how to build `network()` again; None for a network of a caller
+    notes: tuple[str, ...] = ()  # what was taken of its checkpoint
 
     def classifier(self) -> nn.Sequential:
         """Images to logits `[batch, classes]`."""
@@ -79,7 +80,7 @@ def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[s
             load_weights=not settings.checkpoint or not name.startswith(LOCAL),
         )
         if settings.checkpoint and name.startswith(LOCAL):
-            load_weights(model, read_weights(Path(settings.checkpoint)), settings.checkpoint)
+            load_into(model, read_checkpoint(Path(settings.checkpoint)), settings.checkpoint, new_head=False)
         tokenizer = open_clip.get_tokenizer(name)
     except CompressError:
         raise
@@ -160,17 +161,16 @@ def _classifier(settings: ClassifierTeacher, classes: Sequence[str], resolution:
     probed = settings.head == "probe"  # the model's own head, whatever its classes, is not used
     published = published_preprocess(settings.source, settings.model, settings.resolution) if probed else None
     side = published.resolution if published else settings.resolution or resolution
-    own = settings.classes or (read_class_names(Path(settings.checkpoint)) if settings.checkpoint else None)
-    if own and not probed:
-        check_teacher(own, classes, f"the teacher {settings.model}")
-    if settings.pretrained and not probed and settings.model in model_names(settings.source):
-        check_published(settings.source, settings.model, classes)
-    model = create_model(settings.source, settings.model, len(classes), side, pretrained=settings.pretrained)
     if settings.checkpoint:
-        weights = read_weights(Path(settings.checkpoint))
-        head = {f"{classifier(model)[0]}.{name}" for name in ("weight", "bias")} if probed else set()
-        weights = {name: value for name, value in weights.items() if name not in head}
-        load_weights(model, weights, settings.checkpoint, optional=head)
+        checkpoint = read_checkpoint(Path(settings.checkpoint), ema=settings.ema)
+        if settings.classes:
+            checkpoint = replace(checkpoint, classes=tuple(settings.classes))
+        model = create_model(settings.source, settings.model, len(classes), side)
+        notes = load_into(model, checkpoint, settings.checkpoint, new_head=probed, classes=classes)
+    elif probed:
+        model, notes = create_model(settings.source, settings.model, len(classes), side, pretrained=True), ()
+    else:
+        model, notes = published_model(settings.source, settings.model, classes, side, own=settings.classes)
     cfg = getattr(model, "pretrained_cfg", {}) or {}
     preprocess = Preprocess(
         resolution=settings.resolution or (int(cfg["input_size"][1]) if "input_size" in cfg else resolution),
@@ -190,7 +190,7 @@ def _classifier(settings: ClassifierTeacher, classes: Sequence[str], resolution:
     if probed:
         return LoadedTeacher(FeatureTower(model, preprocess.resolution), nn.Identity(), preprocess, architecture)
     # It teaches by its logits: they are its embeddings, and the head does nothing.
-    return LoadedTeacher(model.eval(), nn.Identity(), preprocess, architecture)
+    return LoadedTeacher(model.eval(), nn.Identity(), preprocess, architecture, notes)
 
 
 def _side(size: int | Sequence[int]) -> int:

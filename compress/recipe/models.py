@@ -46,7 +46,10 @@ class ClassifierTeacher(Section):
 
     source: Literal["timm", "torchvision"]
     model: str = Field(description="model name")
-    checkpoint: str | None = Field(None, description="local weights file (.safetensors, or .pth read without pickle)")
+    checkpoint: str | None = Field(None, description="local weights file (configs/README.md#checkpoints)")
+    ema: bool | None = Field(
+        None, description="whether to take the moving average from a checkpoint that has both; default: true"
+    )
     pretrained: bool = Field(False, description="download the library's pretrained weights")
     head: Literal["own", "probe"] = Field(
         "own",
@@ -55,7 +58,7 @@ class ClassifierTeacher(Section):
         "features before it, so that weights for other classes can teach",
     )
     classes: list[str] | None = Field(
-        None, description="class names in output order, checked against the data; default: those in the checkpoint"
+        None, description="class names in output order, matched to the data's; default: those in the checkpoint"
     )
     resolution: int | None = Field(None, ge=8, description="input resolution in pixels; default: the library's")
     batch: int = Field(64, ge=1, description="batch size for computing embeddings")
@@ -73,7 +76,10 @@ class Student(Section):
     model: str = Field(description="model name")
     options: dict[str, Option] = Field({}, description="extra keyword arguments for the model factory")
     pretrained: bool = Field(False, description="start from the library's pretrained weights")
-    checkpoint: str | None = Field(None, description="start from a local .safetensors file")
+    checkpoint: str | None = Field(None, description="start from a local weights file (configs/README.md#checkpoints)")
+    ema: bool | None = Field(
+        None, description="whether to take the moving average from a checkpoint that has both; default: true"
+    )
     head: Literal["trained", "probe"] = Field(
         "trained",
         exclude_if=lambda head: head == "trained",  # recipes without it keep their store keys

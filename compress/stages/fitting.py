@@ -15,7 +15,6 @@ from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
 from compress.models.architecture import Architecture, Network
-from compress.models.class_names import check_order, read_class_names
 from compress.models.eager import stored_head
 from compress.models.students import create_student
 from compress.recipe.data import PLAIN
@@ -31,6 +30,7 @@ from compress.training.freeze import freezing
 from compress.training.module import FitModule
 from compress.training.teacher_cache import embed_views, verify
 from compress.training.teacher_signal import CachedTeacher, OnlineTeacher, TeacherSignal
+from compress.utils.console import say
 
 
 @dataclass(frozen=True)
@@ -173,11 +173,11 @@ def new_student(context: StageContext, stage: NetworkStage) -> Network:
     """
     student = stage.student
     resolution = student.resolution or context.data.resolution
-    if student.checkpoint:
-        own = read_class_names(Path(student.checkpoint)) or ()
-        check_order(own, context.data.classes, f"the student's checkpoint {student.checkpoint}")
     torch.manual_seed(context.recipe.seed if stage.seed is None else stage.seed)
-    model = create_student(student, len(context.data.classes), resolution)
+    names, notes = context.data.classes, list[str]()
+    model = create_student(student, len(names), resolution, names=names, new_head=stage.epochs > 0, notes=notes)
+    for note in notes:
+        say(f"  {student.checkpoint}: {note}")
     architecture = Architecture(
         library=student.library,
         model=student.model,

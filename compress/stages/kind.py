@@ -172,6 +172,8 @@ class NetworkStage(StageKind, Fit):
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         settings = super().key_settings(recipe)
+        if self.student.ema is None:
+            del settings["student"]["ema"]
         if self.student.checkpoint:  # the content of the file counts, not its path
             settings["student"]["checkpoint"] = self._checkpoint_digest(self.student.checkpoint)
         return settings

@@ -47,6 +47,11 @@ class TeacherStage(StageKind):
         exclude: Any = {**dict.fromkeys(IDENTITY, True), "teacher": {"batch", "pretraining", "fine_tuning", "classes"}}
         settings = self.model_dump(mode="json", exclude=exclude)
         settings["teacher"]["checkpoint"] = None  # the content of the file counts, not its path
+        if not isinstance(self.teacher, OpenClipTeacher):
+            # Only where they are set, so that other recipes keep their keys.
+            settings["teacher"] = {k: v for k, v in settings["teacher"].items() if k != "ema" or v is not None}
+            if self.teacher.classes:
+                settings["teacher"]["classes"] = self.teacher.classes
         if self.teacher.model.startswith(LOCAL):
             settings["teacher"]["model"] = LOCAL
         prompts = {"templates": recipe.data.templates, "prompts": recipe.data.prompts}

@@ -20,6 +20,7 @@ from compress.stages.planned import PlannedStage
 from compress.stages.probing import fit_head
 from compress.stages.teacher import TeacherStage
 from compress.training.teacher_cache import Embedder
+from compress.utils.console import say
 
 
 def make_teacher(context: StageContext, planned: PlannedStage, folder: Path) -> None:
@@ -27,6 +28,8 @@ def make_teacher(context: StageContext, planned: PlannedStage, folder: Path) -> 
     stage = planned.stage
     assert isinstance(stage, TeacherStage)
     loaded, ledger = context.teacher(planned.id), Ledger.start()
+    for note in loaded.notes:
+        say(f"  {stage.teacher.checkpoint or stage.teacher.model}: {note}")
     if stage.teacher.head == "probe":
         head, ledger = _fit_head(context, planned, loaded)
         loaded = replace(loaded, head=head)

@@ -1,0 +1,61 @@
+"""Published weights of timm and torchvision, with the outputs of the data's classes in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from compress.models.class_names import output_rows, published_classes
+from compress.models.factory import create_model
+from compress.models.weight_names import head_layers
+
+
+def published_model(
+    library: str,
+    name: str,
+    classes: Sequence[str],
+    resolution: int,
+    *,
+    options: Mapping[str, bool | int | float | str] | None = None,
+    own: Sequence[str] | None = None,
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """Build a classifier with its published weights.
+
+    Args:
+        library: `timm` or `torchvision`.
+        name: Name of the model.
+        classes: Names of the data's classes.
+        resolution: Side of the images in pixels, where it is fixed.
+        options: Extra keyword arguments for the model factory.
+        own: Class names of the weights in the order of the outputs; default: ImageNet's, where they are for it.
+
+    Returns:
+        The model, with an output for each of `classes` in their order, and notes about what was taken.
+
+    Raises:
+        UsageError: the library does not have the model, or its weights are for other classes.
+        CompressError: the weights cannot be downloaded.
+    """
+    names = own or published_classes(library, name, classes)
+    count = len(names or classes)
+    model = create_model(library, name, count, resolution, pretrained=True, options=options)
+    rows = output_rows(names, classes) if names else None
+    if rows is None or rows == list(range(count)):
+        return model, ()
+    select_outputs(model, rows)
+    return model, (f"took {len(rows)} of {count} outputs, by class",)
+
+
+@torch.no_grad()
+def select_outputs(model: nn.Module, rows: Sequence[int]) -> None:
+    """Keep only these outputs of a classifier, in this order."""
+    for layer in map(model.get_submodule, head_layers(model)):
+        assert isinstance(layer, nn.Linear | nn.Conv2d)
+        layer.weight = nn.Parameter(layer.weight[list(rows)].clone())
+        if layer.bias is not None:
+            layer.bias = nn.Parameter(layer.bias[list(rows)].clone())
+        setattr(layer, "out_features" if isinstance(layer, nn.Linear) else "out_channels", len(rows))
+    if hasattr(model, "num_classes"):
+        setattr(model, "num_classes", len(rows))  # noqa: B010, timm's models have it, of a type that mypy does not know
