@@ -12,7 +12,6 @@ import torch
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.deployment.timing import Candidate, file_candidate
-from compress.recipe.stage import QUANTIZED
 from compress.results import ARTIFACTS
 from compress.stages.context import StageContext
 from compress.stages.export.make import ROWS
@@ -60,7 +59,7 @@ class BenchTargets:
         """
         candidates: dict[str, dict[str, Candidate]] = {PYTORCH: {}}
         for planned in context.plan.variants:
-            if QUANTIZED not in planned.stage.makes:
+            if not planned.stage.is_quantized:
                 candidates[PYTORCH][planned.id] = _eager(context, planned)
         for planned in context.plan.exports:
             assert planned.parent
@@ -83,7 +82,7 @@ class BenchTargets:
     def images(self, variant: str, batch: int) -> np.ndarray[Any, Any]:
         """Return the first test images as a batch, float32 `[batch, 3, r, r]`, repeated if there are fewer."""
         rows = np.arange(batch) % len(self.test)
-        return self.preprocess[variant](torch.from_numpy(self.test.images[rows])).contiguous().numpy()
+        return self.preprocess[variant].on_stored()(torch.from_numpy(self.test.images[rows])).contiguous().numpy()
 
 
 def runnable_artifacts(context: StageContext, planned: PlannedStage) -> list[tuple[str, Path]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -38,6 +38,10 @@ class Preprocess:
     def from_originals(self) -> bool:
         """Whether it is meant for original pictures, and not for the squares that are stored of them."""
         return self.resize is not None or self.crop_mode != "center"
+
+    def on_stored(self) -> Preprocess:
+        """Return the preprocessing of stored squares and views of them, which are resized without a crop."""
+        return replace(self, resize=None, crop_mode="center")
 
     def __call__(self, images: Tensor) -> Tensor:
         """Preprocess a batch on its own device: uint8 `[b, 3, h, w]` to float32 `[b, 3, resolution, resolution]`."""

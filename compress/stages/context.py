@@ -6,7 +6,7 @@ Every variant's folder has `metrics.json` and `test_logits.npy` (float32 `[test 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ import torch
 from torch import nn
 
 from compress.data.prepared import ImageData, Split
-from compress.data.preprocess import Preprocess
+from compress.data.preprocess import Preprocess, describe
+from compress.data.rendered import rendered
+from compress.data.source import Rows
 from compress.measurement.accuracy import accuracy_record
 from compress.measurement.compute import bit_operations, count, parameters
 from compress.measurement.predict import Logits, predict_split
 from compress.models.architecture import Network
+from compress.models.class_names import chance_warning
 from compress.models.checkpoints import WEIGHTS, load_variant, save_variant
 from compress.models.eager import stored_head
 from compress.models.teachers import LoadedTeacher, load_teacher
@@ -62,6 +65,10 @@ class StageContext:
     def metrics(self, identifier: str) -> VariantMetrics:
         """Read the metrics of a variant."""
         return VariantMetrics.read(self.folder(identifier) / METRICS)
+
+    def rendered(self, split: str, preprocess: Preprocess, rows: Rows | None = None) -> tuple[Split, Preprocess]:
+        """Return the images of a split, or rows of it, as a network is evaluated on them; see `data.rendered`."""
+        return rendered(self.data, self.store, split, preprocess, rows)
 
     def parent_network(self, parent: str | None) -> Network:
         """Load the network that a stage starts from, on the CPU and in eval mode."""
@@ -141,11 +148,17 @@ def split_accuracy(logits: Logits, split: Split, name: str) -> Accuracy:
 
 
 def store_network(
-    context: StageContext, label: str, folder: Path, network: Network, ledger: Ledger, **details: object
+    context: StageContext,
+    label: str,
+    folder: Path,
+    network: Network,
+    ledger: Ledger,
+    notes: Sequence[str] = (),
+    **details: object,
 ) -> None:
     """Store a float network, load it back and evaluate it; `details`: `pruning` or `sparsity` of its metrics."""
     save_variant(folder, network)
-    evaluate_stored(context, label, folder, ledger, None, **details)
+    evaluate_stored(context, label, folder, ledger, None, notes, **details)
 
 
 def evaluate_stored(
@@ -154,13 +167,14 @@ def evaluate_stored(
     folder: Path,
     ledger: Ledger,
     inference: Inference | None = None,
+    notes: Sequence[str] = (),
     **details: object,
 ) -> None:
     """Load the variant in `folder` and evaluate it; its cost of `inference` is that of a float network by default."""
     stored = load_variant(folder)
     if inference is None:
         inference = float_inference(stored.model, stored.preprocess, (folder / WEIGHTS).stat().st_size)
-    evaluate_and_store(context, label, folder, (stored.model, stored.preprocess), inference, ledger, **details)
+    evaluate_and_store(context, label, folder, (stored.model, stored.preprocess), inference, ledger, notes, **details)
 
 
 def evaluate_and_store(
@@ -170,21 +184,30 @@ def evaluate_and_store(
     classifier: tuple[nn.Module, Preprocess],
     inference: Inference,
     ledger: Ledger,
+    notes: Sequence[str] = (),
     **details: object,
 ) -> None:
     """Evaluate a network on validation and test, and write `metrics.json` and `test_logits.npy`.
 
     Raises a `CompressError` if logits are not finite.
     """
-    logits = _predict(*classifier, context.data.test, f"{label}: test images")
+    model, preprocess = classifier
+    logits = _predict(model, *context.rendered("test", preprocess), f"{label}: test images")
     if not np.isfinite(logits).all():
         raise CompressError("non-finite logits on the test split; lower the learning rate or check the weights")
     validation = context.data.validation
     np.save(folder / LOGITS, logits)
     record = split_accuracy(logits, context.data.test, "test")
-    chosen = _predict(*classifier, validation, f"{label}: validation images") if len(validation) else None
+    chosen = None
+    if len(validation):
+        chosen = _predict(model, *context.rendered("validation", preprocess), f"{label}: validation images")
+    remarks = [*notes, *_chance(context, label, record, ledger)]
+    for remark in remarks:
+        say(f"  {remark}")
     metrics = VariantMetrics.model_validate(
         {
+            "preprocess": describe(preprocess),
+            "remarks": tuple(remarks) or None,
             "accuracy": record,
             "validation": None if chosen is None else split_accuracy(chosen, validation, "validation"),
             "inference": inference,
@@ -198,6 +221,14 @@ def evaluate_and_store(
     say(f"  top-1 on test {record.top1:.2%} ({record.correct} of {record.n})")
 
 
-def _predict(model: nn.Module, preprocess: Preprocess, split: Split, progress: str) -> Logits:
+def _chance(context: StageContext, label: str, accuracy: Accuracy, ledger: Ledger) -> Iterator[str]:
+    """Warn of a network that nothing was trained of and that is not shown to be above chance."""
+    if context.plan.stage(label).stage.brings_network and ledger.macs == 0:
+        counts = np.bincount(np.asarray(context.data.test.labels))
+        warning = chance_warning(label, accuracy, float(counts.max() / counts.sum()), context.data.classes)
+        yield from [warning] if warning else []
+
+
+def _predict(model: nn.Module, split: Split, preprocess: Preprocess, progress: str) -> Logits:
     model.to(memory_format=torch.channels_last)
     return predict_split(model, preprocess, split, BATCH, memory_format=torch.channels_last, progress=progress)

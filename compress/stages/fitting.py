@@ -109,14 +109,15 @@ def _train(
     callbacks: Sequence[Callback],
 ) -> Ledger:
     model, preprocess, teacher = network.model, network.preprocess, inputs.teacher
-    validation = context.data.test if settings.select_on == "test" else context.data.validation
+    selected = "test" if settings.select_on == "test" else "validation"
+    validation, _ = context.rendered(selected, preprocess)
     # Gradients and taps that are not computed are not counted either.
     with freezing(model, settings.freeze), without_dead_taps(model, preprocess.resolution):
         counted = _countable(context, planned, model)
         forward_macs = macs(counted, preprocess.resolution)
         module = FitModule(
             model,
-            preprocess,
+            preprocess.on_stored(),
             inputs.splits,
             validation,
             context.recipe.data.views if settings.augment else PLAIN,

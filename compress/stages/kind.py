@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from compress.recipe.fit import Fit
 from compress.recipe.graph import teacher_of
 from compress.recipe.models import Option, Pretraining, Student
-from compress.recipe.stage import NETWORK, StageSection
+from compress.recipe.stage import NETWORK, QUANTIZED, StageSection
 from compress.registry import load_entry
 from compress.stages.planned import PlannedStage, Planner
 from compress.utils.errors import CompressError
@@ -93,6 +93,11 @@ class StageKind(StageSection):
     def precision(self) -> str:
         """Numeric precision of the variant."""
         return "fp32"
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the network that it makes computes with integers."""
+        return QUANTIZED in self.makes
 
     @property
     def allowed_loss(self) -> float | None:

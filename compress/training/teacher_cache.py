@@ -59,7 +59,7 @@ class Embedder:
         teacher = self.load()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         tower = teacher.tower.to(device).to(memory_format=torch.channels_last)
-        return fuse_layers(tower, teacher.preprocess.resolution), teacher.preprocess
+        return fuse_layers(tower, teacher.preprocess.resolution), teacher.preprocess.on_stored()
 
 
 def embed_views(embedder: Embedder, count: int) -> list[Path]:

@@ -84,7 +84,7 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
 
 def _load(context: StageContext, identifier: str) -> _Variant:
     model, preprocess = context.classifier(identifier)
-    quantized = QUANTIZED in context.plan.stage(identifier).stage.makes
+    quantized = context.plan.stage(identifier).stage.is_quantized
     return _Variant(identifier, model, preprocess, quantized, np.load(context.folder(identifier) / LOGITS))
 
 
@@ -107,10 +107,10 @@ def _check_on_validation(context: StageContext, variant: _Variant, files: _Files
         say(f"  {runtime}: skipped: {reason}")
     if not files.built:
         raise CompressError("export failed for every installed runtime: " + "; ".join(files.left_out.values()))
-    validation = context.data.validation
+    validation, preprocess = context.rendered("validation", variant.preprocess)
 
     def predict(run: Runner) -> NDArray[np.int64]:
-        classes: NDArray[np.int64] = predict_split_in_runtime(run, variant.preprocess, validation, BATCH).argmax(1)
+        classes: NDArray[np.int64] = predict_split_in_runtime(run, preprocess, validation, BATCH).argmax(1)
         return classes
 
     expected = predict(partial(run_eager, variant.model))
@@ -132,9 +132,9 @@ def _evaluate(context: StageContext, runtime: str, path: Path, variant: _Variant
         raise CompressError(
             f"{runtime} runs none of the {coverage.convs} convolutions of {variant.id} in integer arithmetic"
         )
-    test = context.data.test
+    test, preprocess = context.rendered("test", variant.preprocess)
     label = f"{variant.id} in {runtime}: test images"
-    logits = predict_split_in_runtime(engine.load(path), variant.preprocess, test, BATCH, progress=label)
+    logits = predict_split_in_runtime(engine.load(path), preprocess, test, BATCH, progress=label)
     record = split_accuracy(logits, test, "test")
     same = agreement(logits.argmax(1), variant.logits.argmax(1))
     say(f"  {runtime}: top-1 {record.top1:.2%}, agrees with PyTorch on {same:.2%}")

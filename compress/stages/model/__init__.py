@@ -51,7 +51,7 @@ class ModelStage(StageKind):
             for key in ("mean", "std", "interpolation", "crop_pct", "resolution", "classes"):
                 if getattr(own, key) is not None:
                     yield "model", f"a stored variant has its own `{key}`; remove it"
-        if is_quantized(own):
+        if self.is_quantized:
             for other in recipe.stages:
                 if self.id in other.parents() and QUANTIZED not in other.starts_from:
                     yield "model", f"its variant is quantized; {other.kind} must start from a float network"
@@ -86,6 +86,14 @@ class ModelStage(StageKind):
 
     def embedding_id(self, planned: PlannedStage) -> dict[str, str]:
         return {"variant": planned.key}
+
+    @property
+    def is_quantized(self) -> bool:
+        return is_quantized(self.model)
+
+    @property
+    def precision(self) -> str:
+        return "int8" if self.is_quantized else "fp32"
 
     @property
     def batch(self) -> int:

@@ -121,7 +121,7 @@ def _prune(job: _Job, state: State, number: int) -> State:
     if stage.importance == "taylor":
         images = context.data.train.images
         rows = np.random.default_rng(context.recipe.seed).permutation(len(images))[:TAYLOR_IMAGES]
-        accumulate_gradients(model, labelled_batches(context.data.train, preprocess, BATCH, np.sort(rows)))
+        accumulate_gradients(model, labelled_batches(context.data.train, preprocess.on_stored(), BATCH, np.sort(rows)))
         ledger = ledger.charge(f"importance: {len(rows)} images", len(rows) * training_macs(model, side))
     torch.manual_seed(context.recipe.seed if stage.repair.seed is None else stage.repair.seed)  # for `random`
     curves = None
@@ -158,13 +158,14 @@ def _target_of_round(stage: PruneStage, progress: float) -> PruneStage:
 
 def _analyse(job: _Job, state: State, ledger: Ledger) -> tuple[list[SensitivityRow], Ledger]:
     """Prune each layer alone and measure validation accuracy."""
-    network, stage, split = state.network, job.stage, job.context.data.validation
+    network, stage = state.network, job.stage
+    split, preprocess = job.context.rendered("validation", network.preprocess)
     side, spent = network.architecture.resolution, 0
 
     def top1(candidate: nn.Module) -> float:
         nonlocal spent
         spent += len(split.images) * macs(candidate, side)
-        return _top1(candidate, network.preprocess, split)
+        return _top1(candidate, preprocess, split)
 
     rows = []
     trials = len(coupled_layers(network.model, side, stage)) * len(stage.analyse)

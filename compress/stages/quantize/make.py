@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compress.data.prepared import Split
+from compress.data.preprocess import Preprocess
 from compress.measurement.compute import bit_operations, count, macs, parameters
 from compress.measurement.predict import split_batches
 from compress.measurement.widths import widths
@@ -66,7 +68,8 @@ class Calibration:
     stage: QuantizeStage
     network: Network
     config: QuantizationConfig  # settings, including the layers that the recipe keeps in float
-    images: list[np.ndarray]  # the calibration set in batches, uint8 `[b, 3, h, w]`
+    images: Split  # the calibration set
+    preprocess: Preprocess  # from these images to the network's input
     calibrations: int = 0  # number of calibration passes
     validations: int = 0  # number of evaluations on validation
 
@@ -82,14 +85,14 @@ class Calibration:
             target=stage.target,
             linear_weight_bits=stage.linear_weight_bits,
         )
-        return cls(context, stage, network, config, _calibration_images(context, stage))
+        return cls(context, stage, network, config, *_calibration_set(context, stage, network.preprocess))
 
     def quantize(self, keep: tuple[str, ...] = ()) -> Quantized:
         """Quantize all layers except `keep` and those that the recipe keeps in float."""
         self.calibrations += 1
-        preprocess = self.network.preprocess
-        example = torch.zeros(2, 3, preprocess.resolution, preprocess.resolution)
-        batches = (preprocess(torch.from_numpy(part)) for part in self.images)
+        side = self.network.preprocess.resolution
+        example = torch.zeros(2, 3, side, side)
+        batches = split_batches(self.images, self.preprocess, BATCH)
         config = replace(self.config, keep=(*self.config.keep, *keep))
         with torch.inference_mode(False), torch.no_grad():
             return quantize(self.network.model, batches, example, config, self.stage.method)
@@ -98,13 +101,13 @@ class Calibration:
         """Compute the logits of the validation images."""
         self.validations += 1
         with torch.no_grad():
-            batches = split_batches(self.context.data.validation, self.network.preprocess, BATCH)
+            batches = split_batches(*self.context.rendered("validation", self.network.preprocess), BATCH)
             return torch.cat([network(pixels) for pixels in batches])
 
     def charged(self, ledger: Ledger) -> Ledger:
         """Charge calibration and validation to the ledger."""
         forward = macs(self.network.model, self.network.preprocess.resolution)
-        images = sum(map(len, self.images))
+        images = len(self.images)
         times = f", {self.calibrations} times" if self.calibrations > 1 else ""
         ledger = ledger.charge(f"calibration on {images} images{times}", self.calibrations * images * forward)
         if self.validations:
@@ -118,7 +121,7 @@ def _calibrate(job: Calibration, ledger: Ledger) -> tuple[Quantized, Quantizatio
         method=job.stage.method,
         linear_weight_bits=job.stage.linear_weight_bits,
         observer=job.config.observer,
-        calibration_images=sum(map(len, job.images)),
+        calibration_images=len(job.images),
         keep=job.config.keep,
     )
     if job.stage.keep_accuracy is None:
@@ -146,8 +149,10 @@ def _within_loss(job: Calibration, allowed: float, record: Quantization) -> tupl
     return result.quantized, Quantization.model_validate(details)
 
 
-def _calibration_images(context: StageContext, stage: QuantizeStage) -> list[np.ndarray]:
-    images = getattr(context.data, stage.calibrate_on).images
+def _calibration_set(context: StageContext, stage: QuantizeStage, preprocess: Preprocess) -> tuple[Split, Preprocess]:
+    """Draw the calibration set; each batch of it is in the order of the split."""
+    images = len(getattr(context.data, stage.calibrate_on))
     seed = context.recipe.seed if stage.calibration_seed is None else stage.calibration_seed
-    chosen = np.random.default_rng(seed).permutation(len(images))[: stage.calibration_images]
-    return [images[np.sort(chosen[start : start + BATCH])] for start in range(0, len(chosen), BATCH)]
+    chosen = np.random.default_rng(seed).permutation(images)[: stage.calibration_images]
+    rows = [np.sort(chosen[start : start + BATCH]) for start in range(0, len(chosen), BATCH)]
+    return context.rendered(stage.calibrate_on, preprocess, np.concatenate(rows))
