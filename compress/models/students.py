@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compress.models.checkpoints import load_weights, read_weights
-from compress.models.factory import create_model
+from compress.models.factory import create_model, input_side
+from compress.models.heads import check_output, classifiers
+from compress.models.input_size import fixed_side, resample_positions
 from compress.recipe.models import Student
-from compress.utils.errors import UsageError, first_line
 
 
 def create_student(student: Student, classes: int, resolution: int) -> nn.Module:
@@ -24,15 +25,19 @@ def create_student(student: Student, classes: int, resolution: int) -> nn.Module
         student.library, student.model, classes, resolution, pretrained=student.pretrained, options=student.options
     )
     if student.checkpoint:
-        weights = read_weights(Path(student.checkpoint))
+        weights = resample_positions(model, read_weights(Path(student.checkpoint)))
         # A head for other classes does not fit: the student's own stays as initialised.
-        own = model.state_dict()
-        head = set(list(own)[-2:])
+        own, heads = model.state_dict(), tuple(f"{name}." for name in classifiers(model))
+        head = {name for name in own if name.startswith(heads)}
         kept = {k: v for k, v in weights.items() if k not in head or v.shape == own[k].shape}
         load_weights(model, kept, student.checkpoint, optional=head)
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, resolution, resolution))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise UsageError(f"{student.model} does not take images of {resolution} pixels: {first_line(error)}") from error
+    check_output(model, student.model, classes, resolution)
     return model
+
+
+def student_side(student: Student, data: int) -> int:
+    """Return the side of a student's images in pixels; `data` is that of the data's."""
+    weights: Mapping[str, Tensor] | bool = student.pretrained
+    if student.checkpoint and not student.resolution and fixed_side(student.library, student.model):
+        weights = read_weights(Path(student.checkpoint))
+    return input_side(student.library, student.model, data, student.resolution, weights=weights)

@@ -169,7 +169,7 @@ class CostModel:
         def measure() -> NetworkCost:
             from compress.stages.profiling import student_cost
 
-            return student_cost(self.plan.recipe, student, classes, side, masked=masked)
+            return student_cost(self.plan.recipe, student, classes, self.data.resolution, masked=masked)
 
         def identity() -> dict[str, Any]:
             weights = file_digest(Path(student.checkpoint)) if student.checkpoint else None

@@ -17,7 +17,8 @@ from compress.measurement.compute import macs, training_macs
 from compress.models.architecture import Architecture, Network
 from compress.models.class_names import check_order, read_class_names
 from compress.models.eager import stored_head
-from compress.models.students import create_student
+from compress.models.factory import recorded
+from compress.models.students import create_student, student_side
 from compress.recipe.data import PLAIN
 from compress.recipe.fit import Distillation, Fit
 from compress.results import CurvePoint, Divergence, Ledger
@@ -170,16 +171,17 @@ def new_student(context: StageContext, stage: NetworkStage) -> Network:
         CompressError: its checkpoint cannot be loaded, or is for other classes.
     """
     student = stage.student
-    resolution = student.resolution or context.data.resolution
+    resolution = student_side(student, context.data.resolution)
     if student.checkpoint:
         own = read_class_names(Path(student.checkpoint)) or ()
         check_order(own, context.data.classes, f"the student's checkpoint {student.checkpoint}")
     torch.manual_seed(context.recipe.seed if stage.seed is None else stage.seed)
     model = create_student(student, len(context.data.classes), resolution)
+    name, options = recorded(student.library, student.model, student.options, pretrained=student.pretrained)
     architecture = Architecture(
         library=student.library,
-        model=student.model,
-        options=student.options,
+        model=name,
+        options=options,
         classes=tuple(context.data.classes),
         resolution=resolution,
         preprocess=Preprocess(resolution=resolution, mean=student.mean, std=student.std, interpolation="bicubic"),

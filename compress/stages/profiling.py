@@ -11,7 +11,7 @@ from torch import nn
 from compress.data.prepared import ImageData
 from compress.measurement.compute import macs, training_macs
 from compress.models.own import load_own_model
-from compress.models.students import create_student
+from compress.models.students import create_student, student_side
 from compress.models.teachers import load_teacher
 from compress.recipe.models import Student
 from compress.recipe.schema import Recipe
@@ -35,8 +35,9 @@ def existing_cost(recipe: Recipe, stage: StageKind, data: ImageData, use: Use) -
     return _training_cost(model, side, recipe, masked=use == "masked")
 
 
-def student_cost(recipe: Recipe, student: Student, classes: int, side: int, *, masked: bool) -> NetworkCost:
+def student_cost(recipe: Recipe, student: Student, classes: int, data_side: int, *, masked: bool) -> NetworkCost:
     """Count and time training of a student; with `masked` weights, all convolution taps are computed."""
+    side = student_side(student, data_side)
     return _training_cost(create_student(student, classes, side), side, recipe, masked=masked)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from compress.measurement.compute import macs, training_macs
-from compress.models.architecture import Network
+from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import changed_sizes, unpruned_network
 from compress.pruning.channels import prune_channels
 from compress.recipe.channels import Channels
@@ -49,7 +49,8 @@ def _dense(context: StageContext, stage: ShrinkStage, pruned: PlannedStage) -> t
     """
     origin = context.plan.origin(pruned).stage
     if isinstance(origin, NetworkStage):
-        student = origin.student.model_copy(update={"pretrained": False, "checkpoint": None})
+        side = Architecture.read(context.folder(origin.id)).resolution  # which its weights may have decided
+        student = origin.student.model_copy(update={"pretrained": False, "checkpoint": None, "resolution": side})
         origin = origin.model_copy(update={"student": student, "seed": stage.seed})
         return new_student(context, origin), origin
     torch.manual_seed(context.recipe.seed if stage.seed is None else stage.seed)
