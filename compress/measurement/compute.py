@@ -151,17 +151,23 @@ def _count(model: nn.Module, resolution: int, gradients: AbstractContextManager[
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Set the network to eval mode, and restore the mode of every module afterwards."""
+    """Set the network to eval mode, and restore the mode of every module afterwards.
+
+    Networks such as LeViT cache attention biases in eval mode, with their gradients here, until `train` is called; what
+    they cached would be neither copied nor trained.
+    """
     modes = [(module, module.training) for module in model.modules()]
     fused = torch.backends.mha.get_fastpath_enabled()
     # The fused transformer layer is one operator without a formula.
     torch.backends.mha.set_fastpath_enabled(False)
     with suppress(NotImplementedError):  # exported graphs keep the mode of the export
-        model.eval()
+        model.train().eval()
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+        with suppress(NotImplementedError):
+            model.train()
         for module, training in modes:
             module.training = training
 

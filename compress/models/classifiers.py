@@ -14,6 +14,7 @@ from compress.data.preprocess import Preprocess
 from compress.models.architecture import Architecture, Network
 from compress.models.checkpoint_metadata import StoredPreprocess
 from compress.models.factory import create_model, input_side, recorded
+from compress.models.heads import check_output
 from compress.models.names import published_preprocess
 from compress.models.published import published_model
 from compress.models.weights_file import Checkpoint, load_into, read_checkpoint
@@ -77,6 +78,7 @@ def load_classifier(
     preprocess = _preprocess(source, checkpoint, resolution)
     side = preprocess.resolution
     model, notes = _model(source, checkpoint, classes, side, new_head)
+    check_output(model, source.model, len(classes), side)
     name, options = recorded(source.library, source.model, source.options, pretrained=source.published)
     architecture = Architecture(
         library=source.library,
@@ -114,7 +116,7 @@ def _preprocess(source: ClassifierSource, checkpoint: Checkpoint | None, resolut
         side = stated.resolution or stored.input_size
         side = input_side(source.library, source.model, resolution, side, weights=weights)
         own = _as_stored(replace(own, resolution=side, resize=None, crop_mode="center"), stored)
-    return _as_stated(own, stated)
+    return as_stated(own, stated)
 
 
 def _as_stored(own: Preprocess, stored: StoredPreprocess) -> Preprocess:
@@ -131,7 +133,8 @@ def _as_stored(own: Preprocess, stored: StoredPreprocess) -> Preprocess:
     )
 
 
-def _as_stated(own: Preprocess, stated: StatedPreprocess) -> Preprocess:
+def as_stated(own: Preprocess, stated: StatedPreprocess) -> Preprocess:
+    """Return the preprocessing with what a recipe states instead of the weights' own."""
     return replace(
         own,
         mean=stated.mean or own.mean,

@@ -1,17 +1,39 @@
-"""Build timm and torchvision classifiers by name, and look up their layers."""
+"""Build timm and torchvision classifiers by name."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+import warnings
+from collections.abc import Mapping
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from compress.models.catalog import catalog
+from compress.models.heads import Head, classifiers
+from compress.models.input_size import differing_tensors, fixed_side, resample_positions, size_argument
+from compress.models.names import (
+    HUB,
+    LOCAL,
+    WITH_WEIGHTS,
+    name_problem,
+    split_name,
+    timm_folder,
+    torchvision_weights,
+)
+from compress.recipe.models import Option
 from compress.utils.errors import CompressError, UsageError, first_line
-from compress.utils.messages import did_you_mean, truncate_list
+from compress.utils.messages import truncate_list
 
-Option = bool | int | float | str  # value of an extra keyword argument for the model factory of a library
+WITHOUT_AUXILIARY: Mapping[str, Mapping[str, Option]] = {
+    name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")
+}
+"""Arguments with which torchvision builds networks without auxiliary heads, which give tuples in training."""
+PUBLISHED_OPTIONS: Mapping[str, Mapping[str, Option]] = {
+    name: {"transform_input": True} for name in ("googlenet", "inception_v3")
+}
+"""Arguments that torchvision sets for published weights, and that the network needs when it is built again."""
 
 
 def create_model(
@@ -23,71 +45,109 @@ def create_model(
     pretrained: bool = False,
     options: Mapping[str, Option] | None = None,
 ) -> nn.Module:
-    """Build a timm or torchvision classifier; `resolution` is the side of the images, where it is fixed.
+    """Build a timm or torchvision classifier, without auxiliary heads.
+
+    Args:
+        library: `timm` or `torchvision`.
+        name: Any name of `compress.models.names`. Models of a folder or of the hub come with their weights.
+        classes: Number of outputs; a published head for others is replaced by an initialised one.
+        resolution: Side of the images, for networks that are built for one.
+        pretrained: Whether to load published weights; position embeddings are resampled to `resolution`.
+        options: Extra keyword arguments for the library's builder.
 
     Raises:
-        UsageError: the library does not have the model, or the model does not take the options.
-        CompressError: published weights cannot be downloaded.
+        UsageError: the library does not have the model or weights, or the model does not take the options or size.
+        CompressError: published weights cannot be downloaded, or those of a folder cannot be read.
     """
-    known = model_names(library)
-    if name not in known:
-        raise UsageError(f"{library} has no model {name!r}{did_you_mean(name, known, most=3, limit=None)}")
+    if problem := name_problem(library, name):
+        raise UsageError(problem)
+    pretrained, options = pretrained or name.startswith(WITH_WEIGHTS), options or {}
     try:
-        if library == "timm":
-            return _timm(name, classes, resolution, pretrained, options or {})
-        return _torchvision(name, classes, pretrained, options or {})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Mapping deprecated model name")
+            if library == "timm":
+                return _timm(name, classes, resolution, pretrained, options)
+            return _torchvision(name, classes, resolution, pretrained, options)
     except TypeError as error:
         if not options:
             raise
         raise UsageError(f"{library}'s {name} does not take `options` {dict(options)}: {first_line(error)}") from error
-    except (OSError, RuntimeError) as error:
-        if not pretrained:
-            raise
-        raise CompressError(
-            f"{library}'s weights of {name} cannot be downloaded here ({first_line(error)}); "
-            "download them on another machine and set `checkpoint` to the file"
-        ) from error
+    except (OSError, RuntimeError, AssertionError, ValueError) as error:
+        raise _explained(library, name, resolution, pretrained, error) from error
 
 
 def model_names(library: str) -> list[str]:
     """Names of the classifiers that `library` (`timm` or `torchvision`) can build."""
-    if library == "timm":
-        import timm
-
-        return list(timm.list_models())
-    import torchvision.models as models
-
-    return list(models.list_models(module=models))
+    known = catalog(library)
+    return list(known.tags) if known else []
 
 
-def classifier(model: nn.Module) -> tuple[str, nn.Linear]:
-    """Find (name, layer) that maps features to logits, the last linear one; a `CompressError` without one."""
-    for name, module in reversed(list(model.named_modules())):
-        if isinstance(module, nn.Linear):
-            return name, module
-    raise CompressError(f"{type(model).__name__} has no linear layer to serve as its classifier")
+def recorded(
+    library: str, name: str, options: Mapping[str, Option], *, pretrained: bool
+) -> tuple[str, dict[str, Option]]:
+    """Return the name and options that build the same network again, without its weights, its folder or the hub.
 
-
-def layers_named(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
-    """Find the convolutions and linear layers whose names match one of the patterns; `*` stands for any characters.
-
-    A pattern that matches no layer is a `UsageError`.
+    Raises:
+        CompressError: the configuration in a folder has arguments that a recipe cannot hold.
     """
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
-    matches: dict[str, nn.Module] = {}
-    for pattern in patterns:
-        matching = {name: layer for name, layer in layers.items() if fnmatchcase(name, pattern)}
-        if not matching:
-            hint = did_you_mean(pattern, layers, most=3, limit=None) or f"; layers: {truncate_list(list(layers))}"
-            raise UsageError(f"keep: no layer matches {pattern!r}{hint}")
-        matches |= matching
-    return matches
+    if library == "timm":
+        if not name.startswith(WITH_WEIGHTS):
+            return name, dict(options)
+        architecture, arguments = timm_folder(name)
+        others = [key for key, value in arguments.items() if not isinstance(value, bool | int | float | str)]
+        if others:
+            raise CompressError(f"{name} has model_args that are not supported: {truncate_list(others)}")
+        return architecture, {**arguments, **options}
+    needed = PUBLISHED_OPTIONS.get(_torchvision_model(name), {}) if pretrained else {}
+    return name, {**needed, **options}
+
+
+def input_side(
+    library: str,
+    name: str,
+    data: int,
+    resolution: int | None = None,
+    *,
+    weights: Mapping[str, Tensor] | bool = False,
+) -> int:
+    """Choose the side of a network's images, in pixels.
+
+    Args:
+        library: `timm` or `torchvision`.
+        name: Any name of the model.
+        data: Side of the data's images.
+        resolution: Side that the recipe asks for.
+        weights: Whether it starts from published weights, or its own weights by name.
+
+    Returns:
+        `resolution` if there is one. For a network that is built for one size and starts from weights, the size that
+        these are for: published ones state it, own ones have shapes that fit. Else `data`.
+    """
+    if resolution:
+        return resolution
+    published = fixed_side(library, name) if weights is not False or name.startswith(WITH_WEIGHTS) else None
+    if published is None:
+        return data
+    if isinstance(weights, bool):
+        return published
+    return next((side for side in (published, data) if _fits(library, name, side, weights)), published)
+
+
+def _fits(library: str, name: str, side: int, weights: Mapping[str, Tensor]) -> bool:
+    """Whether the model has tensors of these shapes when it is built for images of this side."""
+    try:
+        with torch.device("meta"):
+            model = create_model(library, name, 2, side)
+    except CompressError:
+        return False
+    return not differing_tensors(model, weights)
 
 
 def _timm(name: str, classes: int, resolution: int, pretrained: bool, options: Mapping[str, Option]) -> nn.Module:
     import timm
 
-    entry = timm.models.model_entrypoint(name)
+    architecture = timm_folder(name)[0] if name.startswith(WITH_WEIGHTS) else name
+    entry = timm.models.model_entrypoint(architecture)
     sized = "img_size" in inspect.getsource(inspect.getmodule(entry))  # type: ignore[arg-type]
     settings = {**options, "num_classes": classes, "pretrained": pretrained}
     if sized:
@@ -98,13 +158,59 @@ def _timm(name: str, classes: int, resolution: int, pretrained: bool, options: M
     return timm.create_model(name, **settings)  # type: ignore[no-any-return]
 
 
-def _torchvision(name: str, classes: int, pretrained: bool, options: Mapping[str, Option]) -> nn.Module:
-    import torchvision.models as models
+def _torchvision(
+    name: str, classes: int, resolution: int, pretrained: bool, options: Mapping[str, Option]
+) -> nn.Module:
+    from torchvision import models
 
+    model_name = _torchvision_model(name)
+    arguments: dict[str, Any] = {**WITHOUT_AUXILIARY.get(model_name, {}), **options}
+    if size := size_argument(model_name):
+        arguments[size] = resolution if size == "image_size" else (resolution, resolution)
     if not pretrained:
-        return models.get_model(name, weights=None, num_classes=classes, **options)  # type: ignore[no-any-return]
-    model = models.get_model(name, weights="DEFAULT", **options)
-    path, head = classifier(model)
-    if head.out_features != classes:
-        model.set_submodule(path, nn.Linear(head.in_features, classes))
+        return models.get_model(model_name, weights=None, num_classes=classes, **arguments)  # type: ignore[no-any-return]
+    weights = torchvision_weights(name)
+    if weights is None:
+        raise UsageError(f"torchvision has no published weights of {name}; remove `pretrained`")
+    if size and fixed_side("torchvision", name) != resolution:
+        model = models.get_model(model_name, weights=None, num_classes=len(weights.meta["categories"]), **arguments)
+        model.load_state_dict(resample_positions(model, weights.get_state_dict(check_hash=True)))
+    else:
+        model = models.get_model(model_name, weights=weights, **arguments)
+    for path, head in classifiers(model).items():
+        if head.weight.shape[0] != classes:
+            model.set_submodule(path, _with_outputs(head, classes))
     return model  # type: ignore[no-any-return]
+
+
+def _with_outputs(head: Head, classes: int) -> Head:
+    """Return an initialised layer like `head` with another number of outputs."""
+    bias = head.bias is not None
+    if isinstance(head, nn.Linear):
+        return nn.Linear(head.in_features, classes, bias)
+    return nn.Conv2d(head.in_channels, classes, head.kernel_size, head.stride, head.padding, bias=bias)  # type: ignore[arg-type]
+
+
+def _torchvision_model(name: str) -> str:
+    known = catalog("torchvision")
+    return split_name("torchvision", name, known).model if known else name
+
+
+def _explained(library: str, name: str, resolution: int, pretrained: bool, error: Exception) -> CompressError:
+    """Say why a model could not be built."""
+    reason = first_line(error)
+    if name.startswith(LOCAL):
+        return CompressError(f"{name} cannot be loaded: {reason}")
+    if name.startswith(HUB):
+        return CompressError(
+            f"{name} cannot be downloaded here ({reason}); download the repository on another machine and name its "
+            f"folder: {LOCAL}FOLDER"
+        )
+    if pretrained:
+        return CompressError(
+            f"{library}'s weights of {name} cannot be downloaded here ({reason}); "
+            "download them on another machine and set `checkpoint` to the file"
+        )
+    side = fixed_side(library, name)
+    remedy = f"; set `resolution: {side}`" if side and side != resolution else ""
+    return UsageError(f"{name} cannot be built for images of {resolution} pixels: {reason}{remedy}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compress.models.factory import classifier
+from compress.models.heads import classifiers
 from compress.utils.errors import CompressError
 
 
@@ -20,7 +20,10 @@ class FeatureTower(nn.Module):
 
     def __init__(self, model: nn.Module, resolution: int) -> None:
         super().__init__()
-        self.path, self.layer = classifier(model)[0], [classifier(model)[1]]  # in a list: not a part of this module
+        (self.path, layer), *others = classifiers(model).items()
+        if others:
+            raise _not_last(model, self.path)
+        self.layer = [layer]  # in a list: not a part of this module
         self.resolution = resolution
         model.set_submodule(self.path, nn.Identity())
         self.model = model.eval()

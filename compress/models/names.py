@@ -10,15 +10,18 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from compress.data.geometry import require_geometry
-from compress.data.preprocess import Preprocess
 from compress.models.catalog import Catalog, catalog
 from compress.utils.errors import CompressError, UsageError, first_line
+from compress.utils.messages import did_you_mean, truncate_list
 from compress.utils.resources import expand
 
+if TYPE_CHECKING:
+    from compress.data.preprocess import Preprocess
+
 LOCAL, HUB = "local-dir:", "hf-hub:"
+WITH_WEIGHTS = (LOCAL, HUB)  # prefixes of models that come with their weights
 SEPARATORS = {"timm": ".", "torchvision": ".", "open_clip": ":"}
 
 
@@ -35,6 +38,29 @@ def split_name(library: str, name: str, known: Catalog) -> ModelName:
     model, _, tag = name.partition(separator)
     current, _, its_tag = known.aliases.get(model, model).partition(separator)
     return ModelName(current, tag or its_tag)
+
+
+def name_problem(library: str, name: str) -> str | None:
+    """Say what is wrong with the name of a model or of its weights; None if nothing is, as far as can be known here."""
+    if name.startswith(LOCAL):
+        file = "open_clip_config.json" if library == "open_clip" else "config.json"
+        try:
+            local_config(name, file)
+        except CompressError as error:
+            return str(error)
+        return None
+    known = None if name.startswith(HUB) else catalog(library)
+    if known is None:
+        return None
+    model, tag = split_name(library, name, known)
+    if model not in known.tags:
+        hint = did_you_mean(model, known.tags, most=3, limit=None)
+        return f"{library} has no model {name!r}{hint or '; see `compress-model list models`'}"
+    if tag in ("", "DEFAULT", *known.tags[model]):
+        return None
+    tags = known.tags[model]
+    hint = did_you_mean(tag, tags, most=3, limit=None) or f"; it has {truncate_list(tags)}"
+    return f"{library} has no weights {tag!r} of {model}{hint}"
 
 
 def published_preprocess(library: str, model: str, resolution: int | None = None) -> Preprocess | None:
@@ -70,8 +96,8 @@ def local_config(name: str, file: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     repository, _, revision = name.removeprefix(HUB).partition("@")
-    path = try_to_load_from_cache(repository, file, revision=revision or None)
-    return Path(path) if isinstance(path, str) else None
+    cached = try_to_load_from_cache(repository, file, revision=revision or None)
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def timm_config(name: str) -> dict[str, Any] | None:
@@ -81,16 +107,10 @@ def timm_config(name: str) -> dict[str, Any] | None:
         CompressError: the configuration in a `local-dir:` folder cannot be read.
     """
     import timm
-    from timm.models._hub import load_model_config_from_path
 
-    if name.startswith((LOCAL, HUB)):
+    if name.startswith(WITH_WEIGHTS):
         path = local_config(name, "config.json")
-        if path is None:
-            return None
-        try:
-            return dict(load_model_config_from_path(path.parent)[0])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CompressError(f"{path} is not a configuration of timm: {first_line(error)}") from error
+        return _read_timm(path)[0] if path else None
     known = catalog("timm")
     assert known
     model, tag = split_name("timm", name, known)
@@ -98,6 +118,33 @@ def timm_config(name: str) -> dict[str, Any] | None:
         return None
     cfg = timm.get_pretrained_cfg(f"{model}.{tag}" if tag else model)
     return dict(cfg.to_dict()) if cfg else None
+
+
+def timm_folder(name: str) -> tuple[str, dict[str, Any]]:
+    """Return architecture and builder's arguments of a `local-dir:` or `hf-hub:` model, downloaded if need be.
+
+    Raises:
+        CompressError: the configuration cannot be read.
+        OSError: it cannot be downloaded.
+    """
+    from timm.models import load_model_config_from_hf
+
+    path = local_config(name, "config.json")
+    _, architecture, arguments = _read_timm(path) if path else load_model_config_from_hf(name.removeprefix(HUB))
+    # The recipe and the data decide these.
+    decided = {"num_classes", "img_size", "in_chans"}
+    return architecture, {key: value for key, value in arguments.items() if key not in decided and value is not None}
+
+
+def _read_timm(path: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """Read timm's `config.json`: configuration of the weights, architecture and the builder's arguments."""
+    from timm.models._hub import load_model_config_from_path
+
+    try:
+        weights, architecture, arguments = load_model_config_from_path(path.parent)
+        return dict(weights), str(architecture), dict(arguments or {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CompressError(f"{path} is not a configuration of timm: {first_line(error)}") from error
 
 
 def torchvision_weights(name: str) -> Any:
@@ -145,7 +192,7 @@ def _open_clip(name: str, resolution: int | None) -> Preprocess | None:
     import open_clip
     from open_clip.transform import PreprocessCfg
 
-    if name.startswith((LOCAL, HUB)):
+    if name.startswith(WITH_WEIGHTS):
         path = local_config(name, "open_clip_config.json")
         if path is None:
             return None
@@ -168,6 +215,9 @@ def _open_clip(name: str, resolution: int | None) -> Preprocess | None:
 
 
 def _preprocess(where: str, config: dict[str, Any], side: int, resize: int, mode: str = "center") -> Preprocess:
+    from compress.data.geometry import require_geometry
+    from compress.data.preprocess import Preprocess
+
     interpolation, crop_mode = require_geometry(config["interpolation"], mode, where)
     return Preprocess(
         resolution=side,

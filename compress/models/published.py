@@ -9,7 +9,7 @@ from torch import nn
 
 from compress.models.class_names import output_rows, published_classes
 from compress.models.factory import create_model
-from compress.models.weight_names import head_layers
+from compress.models.heads import classifiers
 
 
 def published_model(
@@ -51,7 +51,7 @@ def published_model(
 @torch.no_grad()
 def select_outputs(model: nn.Module, rows: Sequence[int]) -> None:
     """Keep only these outputs of a classifier, in this order."""
-    for layer in map(model.get_submodule, head_layers(model)):
+    for layer in map(model.get_submodule, tuple(classifiers(model))):
         assert isinstance(layer, nn.Linear | nn.Conv2d)
         layer.weight = nn.Parameter(layer.weight[list(rows)].clone())
         if layer.bias is not None:

@@ -2,52 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import nn
+from torch import Tensor
 
-from compress.models.factory import create_model
-from compress.models.weights_file import load_into, read_checkpoint
+from compress.models.architecture import Network
+from compress.models.classifiers import ClassifierSource, StatedPreprocess, load_classifier
+from compress.models.factory import input_side
+from compress.models.input_size import fixed_side
+from compress.models.weights_file import read_checkpoint
 from compress.recipe.models import Student
-from compress.utils.errors import UsageError, first_line
 
 
-def create_student(
-    student: Student,
-    classes: int,
-    resolution: int,
-    *,
-    names: Sequence[str] | None = None,
-    new_head: bool = True,
-    notes: list[str] | None = None,
-) -> nn.Module:
-    """Build a student for images `[batch, 3, resolution, resolution]` and `classes` outputs.
+def load_student(
+    student: Student, classes: Sequence[str], resolution: int, *, new_head: bool = True
+) -> tuple[Network, tuple[str, ...]]:
+    """Build a student with its initial weights; see `load_classifier`.
 
     Args:
         student: Its settings.
-        classes: Number of classes of the data.
-        resolution: Side of its images in pixels.
-        names: Names of the classes, which the outputs of its checkpoint are put in the order of.
+        classes: Names of the data's classes.
+        resolution: Side of the data's images in pixels, which are its own too unless its size is fixed.
         new_head: Whether a head for other classes may be replaced; False where the student is not trained.
-        notes: List that what was taken of its checkpoint is added to.
-
-    Raises:
-        UsageError: the library does not have the model, or the model does not take the options or images of this size.
-        CompressError: published weights cannot be downloaded, or the checkpoint is of another architecture.
     """
-    model = create_model(
-        student.library, student.model, classes, resolution, pretrained=student.pretrained, options=student.options
+    source = ClassifierSource(
+        library=student.library,
+        model=student.model,
+        published=student.pretrained,
+        checkpoint=student.checkpoint,
+        ema=student.ema,
+        options=student.options,
+        stated=StatedPreprocess(student_side(student, resolution), student.mean, student.std),
     )
-    if student.checkpoint:
-        checkpoint = read_checkpoint(Path(student.checkpoint), ema=student.ema)
-        taken = load_into(model, checkpoint, student.checkpoint, new_head=new_head, classes=names)
-        if notes is not None:
-            notes += taken
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, resolution, resolution))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise UsageError(f"{student.model} does not take images of {resolution} pixels: {first_line(error)}") from error
-    return model
+    network, notes = load_classifier(source, classes, resolution, new_head=new_head)
+    # It is trained on stored squares and views of them, and evaluated as it was trained.
+    architecture = network.architecture.model_copy(update={"preprocess": network.preprocess.on_stored()})
+    return replace(network, architecture=architecture), notes
+
+
+def student_side(student: Student, data: int) -> int:
+    """Return the side of a student's images in pixels; `data` is that of the data's."""
+    weights: Mapping[str, Tensor] | bool = student.pretrained
+    if student.checkpoint and not student.resolution and fixed_side(student.library, student.model):
+        weights = read_checkpoint(Path(student.checkpoint), ema=student.ema).weights
+    return input_side(student.library, student.model, data, student.resolution, weights=weights)

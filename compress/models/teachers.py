@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,10 @@ from torch import nn
 
 from compress.data.preprocess import Preprocess
 from compress.models.architecture import Architecture, Network
+from compress.models.classifiers import ClassifierSource, StatedPreprocess, load_classifier
 from compress.models.clip_classifier import ClipClassifier, ImageTower, vision_config
-from compress.models.factory import create_model
 from compress.models.features import FeatureTower
 from compress.models.fingerprint import LOCAL, local_files
-from compress.models.names import published_preprocess
-from compress.models.published import published_model
 from compress.models.weights_file import load_into, read_checkpoint
 from compress.recipe.data import DataSection
 from compress.recipe.models import ClassifierTeacher, OpenClipTeacher
@@ -159,38 +157,19 @@ def _no_weights(settings: OpenClipTeacher, error: Exception) -> str:
 
 def _classifier(settings: ClassifierTeacher, classes: Sequence[str], resolution: int) -> LoadedTeacher:
     probed = settings.head == "probe"  # the model's own head, whatever its classes, is not used
-    published = published_preprocess(settings.source, settings.model, settings.resolution) if probed else None
-    side = published.resolution if published else settings.resolution or resolution
-    if settings.checkpoint:
-        checkpoint = read_checkpoint(Path(settings.checkpoint), ema=settings.ema)
-        if settings.classes:
-            checkpoint = replace(checkpoint, classes=tuple(settings.classes))
-        model = create_model(settings.source, settings.model, len(classes), side)
-        notes = load_into(model, checkpoint, settings.checkpoint, new_head=probed, classes=classes)
-    elif probed:
-        model, notes = create_model(settings.source, settings.model, len(classes), side, pretrained=True), ()
-    else:
-        model, notes = published_model(settings.source, settings.model, classes, side, own=settings.classes)
-    cfg = getattr(model, "pretrained_cfg", {}) or {}
-    preprocess = Preprocess(
-        resolution=settings.resolution or (int(cfg["input_size"][1]) if "input_size" in cfg else resolution),
-        mean=tuple(cfg.get("mean", (0.485, 0.456, 0.406))),
-        std=tuple(cfg.get("std", (0.229, 0.224, 0.225))),
-        interpolation="bilinear" if cfg.get("interpolation") == "bilinear" else "bicubic",
-    )
-    if published:
-        preprocess = replace(published, resize=None)  # stored images are squares already
-    architecture = Architecture(
+    source = ClassifierSource(
         library=settings.source,
         model=settings.model,
-        classes=tuple(classes),
-        resolution=preprocess.resolution,
-        preprocess=preprocess,
+        published=settings.pretrained,
+        checkpoint=settings.checkpoint,
+        ema=settings.ema,
+        classes=tuple(settings.classes) if settings.classes else None,
+        stated=StatedPreprocess(settings.resolution),
     )
-    if probed:
-        return LoadedTeacher(FeatureTower(model, preprocess.resolution), nn.Identity(), preprocess, architecture)
+    network, notes = load_classifier(source, classes, resolution, new_head=probed)
     # It teaches by its logits: they are its embeddings, and the head does nothing.
-    return LoadedTeacher(model.eval(), nn.Identity(), preprocess, architecture, notes)
+    tower = FeatureTower(network.model, network.preprocess.resolution) if probed else network.model
+    return LoadedTeacher(tower, nn.Identity(), network.preprocess, network.architecture, notes)
 
 
 def _side(size: int | Sequence[int]) -> int:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from compress.models.heads import classifiers
+from compress.models.input_size import resample_positions
 from compress.models.pickled_networks import AVERAGED
 from compress.utils.errors import CompressError
 from compress.utils.messages import one_line, truncate_list
@@ -23,15 +25,6 @@ AUXILIARY = re.compile(
 )
 """Tensors that a network does not need to classify: losses, metrics, counters, auxiliary heads, indices, teachers."""
 OPTIONAL = "num_batches_tracked"  # missing in files older than PyTorch 0.4.1
-
-
-def head_layers(model: nn.Module) -> tuple[str, ...]:
-    """Return the layers that map features to logits: those that timm names, or the last linear layer or convolution."""
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
-    named = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
-    named = (named,) if isinstance(named, str) else tuple(named)
-    found = tuple(name for name in layers if any(name == each or name.startswith(f"{each}.") for each in named))
-    return found or tuple(layers)[-1:]
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,7 @@ def fit_names(
     Raises:
         CompressError: the weights are of another architecture, or ambiguous.
     """
-    expected, heads = model.state_dict(), head_layers(model)
+    expected, heads = model.state_dict(), tuple(classifiers(model))
     head = tuple(name for name in expected if name.rpartition(".")[0] in heads)
     trunk = tuple(name for name in expected if name not in head and not name.endswith(OPTIONAL))
     target = _Target(model, expected, heads, head, trunk, where, new_head)
@@ -71,6 +64,7 @@ def fit_names(
         notes.append(f"took the prefix '{one_line(prefix)}' off")
     extra = {name: value for name, value in found.items() if not name.startswith(prefix)}
     inner = {name.removeprefix(prefix): value for name, value in found.items() if name not in extra}
+    inner = resample_positions(model, inner)
     if not inner.keys() >= set(trunk):
         inner, converted = _by_timm(model, inner)
         notes += ["names of another version, converted by timm"] * converted
@@ -150,7 +144,7 @@ def _leave_out(target: _Target, extra: dict[str, Tensor]) -> list[str]:
     if heads and not target.new_head:
         sizes = ", ".join(f"{one_line(name)} with {extra[f'{name}.weight'].shape[0]} outputs" for name in heads)
         raise CompressError(
-            f"{target.where} has a head that the model does not have ({sizes}); save the weights with one head, the one "
+            f"{target.where} has a head that the model does not have ({sizes}); save the weights with one head, that "
             f"for the data's classes, named {target.heads[0]}"
         )
     reasons = {}

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from compress.models.checkpoint_metadata import StoredPreprocess, metadata_beside, stored_classes, stored_preprocess
 from compress.models.class_names import other_classes, output_rows
+from compress.models.heads import classifiers
 from compress.models.pickled_networks import AVERAGED, choose_network, find_networks
 from compress.models.safe_pickle import NotACheckpoint, plain, read_pickle, tensor_of
-from compress.models.weight_names import fit_names, head_layers
+from compress.models.weight_names import fit_names
 from compress.utils.errors import CompressError, first_line
 from compress.utils.messages import one_line, truncate_list
 
@@ -126,7 +127,7 @@ def load_into(
     Raises:
         CompressError: the weights are of another architecture or for other classes; the message has the remedy.
     """
-    heads = head_layers(model)
+    heads = tuple(classifiers(model))
     weights, notes = fit_names(model, checkpoint.weights, where, ema=checkpoint.ema, new_head=new_head)
     head = [name for name in weights if name.rpartition(".")[0] in heads]
     notes += _fit_head(model, weights, head, where, new_head, checkpoint.classes, classes)

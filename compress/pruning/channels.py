@@ -15,7 +15,7 @@ import torch_pruning
 from torch import Tensor, nn
 
 from compress.measurement.compute import macs, parameters
-from compress.models.factory import classifier, layers_named
+from compress.models.heads import classifiers, layers_named
 from compress.recipe.channels import Channels
 from compress.utils.errors import CompressError, UsageError, first_line
 
@@ -131,8 +131,8 @@ def _target(
 
 
 def kept_layers(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
-    """Find the layers that keep their channels: the classifier, and those whose names match `patterns`."""
-    return [classifier(model)[1], *layers_named(model, patterns).values()]
+    """Find the layers that keep their channels: the classifiers, and those whose names match `patterns`."""
+    return [*classifiers(model).values(), *layers_named(model, patterns).values()]
 
 
 def _steps(model: nn.Module, settings: Channels, kept: Sequence[nn.Module]) -> Sequence[int]:
@@ -223,3 +223,4 @@ def accumulate_gradients(model: nn.Module, batches: Iterable[tuple[Tensor, Tenso
     model.zero_grad(set_to_none=True)
     for pixels, labels in batches:
         F.cross_entropy(model(pixels), labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
+    model.train().eval()  # networks such as LeViT cache tensors of the graph in eval mode, until they train

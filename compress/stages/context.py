@@ -23,8 +23,8 @@ from compress.measurement.accuracy import accuracy_record
 from compress.measurement.compute import bit_operations, count, parameters
 from compress.measurement.predict import Logits, predict_split
 from compress.models.architecture import Network
-from compress.models.class_names import chance_warning
 from compress.models.checkpoints import WEIGHTS, load_variant, save_variant
+from compress.models.class_names import chance_warning
 from compress.models.eager import stored_head
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.recipe.data import PLAIN

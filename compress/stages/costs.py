@@ -164,12 +164,12 @@ class CostModel:
             trained = self.student(student, "training")
             return trained._replace(training=0, seconds=trained.seconds / 3)
         masked = use == "masked"
-        side, classes = student.resolution or self.data.resolution, len(self.data.classes)
+        side = student.resolution or self.data.resolution
 
         def measure() -> NetworkCost:
             from compress.stages.profiling import student_cost
 
-            return student_cost(self.plan.recipe, student, classes, side, masked=masked)
+            return student_cost(self.plan.recipe, student, self.data, masked=masked)
 
         def identity() -> dict[str, Any]:
             weights = file_digest(Path(student.checkpoint)) if student.checkpoint else None

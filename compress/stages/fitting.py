@@ -12,11 +12,10 @@ from torch import nn
 from torch.fx import GraphModule
 
 from compress.data.prepared import Split
-from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, training_macs
-from compress.models.architecture import Architecture, Network
+from compress.models.architecture import Network
 from compress.models.eager import stored_head
-from compress.models.students import create_student
+from compress.models.students import load_student
 from compress.recipe.data import PLAIN
 from compress.recipe.fit import Distillation, Fit
 from compress.results import CurvePoint, Divergence, Ledger
@@ -30,7 +29,6 @@ from compress.training.freeze import freezing
 from compress.training.module import FitModule
 from compress.training.teacher_cache import embed_views, verify
 from compress.training.teacher_signal import CachedTeacher, OnlineTeacher, TeacherSignal
-from compress.utils.console import say
 
 
 @dataclass(frozen=True)
@@ -166,34 +164,21 @@ def _countable(context: StageContext, planned: PlannedStage, model: nn.Module) -
     return context.parent_network(planned.parent).model if isinstance(model, GraphModule) else model
 
 
-def new_student(context: StageContext, stage: NetworkStage) -> Network:
-    """Create the initial network of a stage.
+def new_student(context: StageContext, stage: NetworkStage) -> tuple[Network, tuple[str, ...]]:
+    """Create the initial network of a stage, with notes about its weights.
 
     Raises:
         CompressError: its checkpoint cannot be loaded, or is for other classes.
     """
-    student = stage.student
-    resolution = student.resolution or context.data.resolution
     torch.manual_seed(context.recipe.seed if stage.seed is None else stage.seed)
-    names, notes = context.data.classes, list[str]()
-    model = create_student(student, len(names), resolution, names=names, new_head=stage.epochs > 0, notes=notes)
-    for note in notes:
-        say(f"  {student.checkpoint}: {note}")
-    architecture = Architecture(
-        library=student.library,
-        model=student.model,
-        options=student.options,
-        classes=tuple(context.data.classes),
-        resolution=resolution,
-        preprocess=Preprocess(resolution=resolution, mean=student.mean, std=student.std, interpolation="bicubic"),
-    )
-    return Network(model, architecture)
+    classes, side = context.data.classes, context.data.resolution
+    return load_student(stage.student, classes, side, new_head=any(stage.fits()) and stage.epochs > 0)
 
 
 def make_network(context: StageContext, planned: PlannedStage, folder: Path) -> None:
     """Create, train and store the student of a stage."""
     stage = planned.stage
     assert isinstance(stage, NetworkStage)
-    network = new_student(context, stage)
+    network, notes = new_student(context, stage)
     ledger = fit_stage(context, planned, folder, network, stage, Ledger.start())
-    store_network(context, planned.id, folder, network, ledger)
+    store_network(context, planned.id, folder, network, ledger, notes)

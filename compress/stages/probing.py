@@ -12,13 +12,10 @@ from torch import Tensor
 
 from compress.data.prepared import Split
 from compress.measurement.compute import macs
-from compress.models.architecture import Network
 from compress.models.features import FeatureTower
-from compress.models.names import published_preprocess
 from compress.models.probe import Probe, fit_feature_probe
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.data import PLAIN
-from compress.recipe.models import Student
 from compress.results import Ledger
 from compress.stages.context import BATCH, StageContext, store_network
 from compress.stages.fitting import new_student
@@ -55,7 +52,7 @@ def make_probed(context: StageContext, planned: PlannedStage, folder: Path) -> N
     """Create a student, fit its head as a probe on its own features, and store it."""
     stage = planned.stage
     assert isinstance(stage, NetworkStage)
-    network = _as_published(new_student(context, stage), stage.student)
+    network, notes = new_student(context, stage)
     tower = FeatureTower(network.model, network.preprocess.resolution)
     loaded = LoadedTeacher(tower, torch.nn.Identity(), network.preprocess)
 
@@ -68,20 +65,4 @@ def make_probed(context: StageContext, planned: PlannedStage, folder: Path) -> N
     network = replace(network, model=tower.with_head(probe.head))
     ledger = ledger.charge("probe: fit of the head", probe.macs)
     ledger = ledger.model_copy(update={"selected_on": "validation"})
-    store_network(context, planned.id, folder, network, ledger)
-
-
-def _as_published(network: Network, student: Student) -> Network:
-    """Return the network with the normalisation that its published features were trained with, unless one is stated."""
-    preprocess = network.preprocess
-    published = student.pretrained and published_preprocess(student.library, student.model, preprocess.resolution)
-    if not published:
-        return network
-    stated = student.model_fields_set
-    preprocess = replace(
-        preprocess,
-        mean=preprocess.mean if "mean" in stated else published.mean,
-        std=preprocess.std if "std" in stated else published.std,
-        interpolation=published.interpolation,
-    )
-    return replace(network, architecture=network.architecture.model_copy(update={"preprocess": preprocess}))
+    store_network(context, planned.id, folder, network, ledger, notes)

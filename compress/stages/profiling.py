@@ -11,7 +11,7 @@ from torch import nn
 from compress.data.prepared import ImageData
 from compress.measurement.compute import macs, training_macs
 from compress.models.own import load_own_model
-from compress.models.students import create_student
+from compress.models.students import load_student
 from compress.models.teachers import load_teacher
 from compress.recipe.models import Student
 from compress.recipe.schema import Recipe
@@ -28,16 +28,17 @@ def existing_cost(recipe: Recipe, stage: StageKind, data: ImageData, use: Use) -
         network = load_teacher(stage.teacher, recipe.data, data.classes, data.resolution).network()
     else:
         assert isinstance(stage, ModelStage)
-        network = load_own_model(stage.model, recipe.data, data.classes, data.resolution)
+        network, _ = load_own_model(stage.model, recipe.data, data.classes, data.resolution)
     model, side = network.model, network.architecture.resolution
     if use == "inference":
         return NetworkCost(macs(model, side), 0, _seconds_per_image(model, side, recipe, train=False))
     return _training_cost(model, side, recipe, masked=use == "masked")
 
 
-def student_cost(recipe: Recipe, student: Student, classes: int, side: int, *, masked: bool) -> NetworkCost:
+def student_cost(recipe: Recipe, student: Student, data: ImageData, *, masked: bool) -> NetworkCost:
     """Count and time training of a student; with `masked` weights, all convolution taps are computed."""
-    return _training_cost(create_student(student, classes, side), side, recipe, masked=masked)
+    network, _ = load_student(student, data.classes, data.resolution)
+    return _training_cost(network.model, network.architecture.resolution, recipe, masked=masked)
 
 
 def _training_cost(model: nn.Module, side: int, recipe: Recipe, *, masked: bool) -> NetworkCost:

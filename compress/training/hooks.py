@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.data.preprocess import Preprocess
-from compress.models.factory import classifier
+from compress.models.heads import classifier
 from compress.recipe.fit import Distillation
 from compress.recipe.loss import Maps
 from compress.recipe.losses import Losses

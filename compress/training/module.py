@@ -17,7 +17,7 @@ from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.data.views import render
 from compress.measurement.accuracy import bits
-from compress.models.factory import classifier
+from compress.models.heads import classifier
 from compress.recipe.data import Views
 from compress.recipe.fit import Distillation, Fit
 from compress.training.dataset import Batch, ImageDataset, eval_loader, train_loader

@@ -17,7 +17,7 @@ from compress.data.preprocess import Preprocess
 from compress.data.sample import SampleData
 from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import changed_sizes, load_variant, read_weights, save_variant
-from compress.models.factory import classifier, create_model
+from compress.models.factory import create_model
 from compress.models.fingerprint import local_files
 from compress.models.students import create_student
 from compress.models.teachers import load_teacher
@@ -108,11 +108,6 @@ def test_published_weights_without_a_network_are_refused(monkeypatch: pytest.Mon
         CompressError, match=r"torchvision's weights of resnet18 cannot be downloaded here .*`checkpoint`"
     ):
         create_model("torchvision", "resnet18", 1000, 32, pretrained=True)
-
-
-def test_a_network_without_a_linear_layer_has_no_classifier() -> None:
-    with pytest.raises(CompressError, match="Conv2d has no linear layer to serve as its classifier"):
-        classifier(nn.Conv2d(3, 3, 1))
 
 
 def test_an_incomplete_open_clip_folder_is_refused(tmp_path: Path) -> None:

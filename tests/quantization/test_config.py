@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from compress.models.factory import layers_named
+from compress.models.heads import layers_named
 from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Quantized

@@ -19,7 +19,6 @@ from compress.deployment.triton import write_triton
 from compress.measurement.accuracy import agreement, bits, max_abs_diff
 from compress.measurement.predict import Logits, Runner, predict_split_in_runtime
 from compress.models.eager import run_eager
-from compress.recipe.stage import QUANTIZED
 from compress.results import ARTIFACTS, Artifact, RuntimeChecks, ValidationCheck
 from compress.stages.context import LOGITS, StageContext, split_accuracy
 from compress.stages.export import ExportStage

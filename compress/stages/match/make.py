@@ -26,7 +26,7 @@ def make_matched(context: StageContext, planned: PlannedStage, folder: Path) -> 
     assert isinstance(baseline, NetworkStage)
     if stage.seed is not None:
         baseline = baseline.model_copy(update={"seed": stage.seed})
-    network = new_student(context, baseline)
+    network, _ = new_student(context, baseline)
     epochs = _matching_epochs(context, network, baseline, context.metrics(stage.from_).training.macs)
     say(f"  {planned.id}: {epochs} epochs match the training compute of {stage.from_}")
     settings = baseline.model_copy(update={"epochs": epochs})

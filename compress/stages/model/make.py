@@ -21,8 +21,8 @@ def make_model(context: StageContext, planned: PlannedStage, folder: Path) -> No
         _copy(context, planned.id, variant_folder(Path(stage.model.model)), own_model_files(stage.model), folder)
         return
     data = context.data
-    network = load_own_model(stage.model, context.recipe.data, data.classes, data.resolution)
-    store_network(context, planned.id, folder, network, Ledger.start())
+    network, notes = load_own_model(stage.model, context.recipe.data, data.classes, data.resolution)
+    store_network(context, planned.id, folder, network, Ledger.start(), notes)
 
 
 def _copy(context: StageContext, label: str, source: Path, files: list[Path], folder: Path) -> None:

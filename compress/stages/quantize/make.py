@@ -15,7 +15,7 @@ from compress.measurement.compute import bit_operations, count, macs, parameters
 from compress.measurement.predict import split_batches
 from compress.measurement.widths import widths
 from compress.models.architecture import Network
-from compress.models.factory import layers_named
+from compress.models.heads import layers_named
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Quantized
 from compress.quantization.mixed_precision import search_mixed_precision

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from compress.models.architecture import Network
-from compress.models.factory import layers_named
+from compress.models.heads import layers_named
 from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.checks import refuse_calibration
 from compress.quantization.config import QuantizationConfig

@@ -15,7 +15,7 @@ from compress.recipe.channels import Channels
 from compress.recipe.fit import Distillation, Fit
 from compress.results import Ledger
 from compress.stages.context import StageContext, store_network
-from compress.stages.fitting import fit_stage, new_student
+from compress.stages.fitting import fit_stage
 from compress.stages.kind import NetworkStage
 from compress.stages.planned import PlannedStage
 from compress.stages.shrink import ShrinkStage
@@ -47,15 +47,14 @@ def _dense(context: StageContext, stage: ShrinkStage, pruned: PlannedStage) -> t
 
     A network that this run did not train, also a probe, is trained with the settings of the repair.
     """
-    origin = context.plan.origin(pruned).stage
-    if isinstance(origin, NetworkStage) and any(origin.fits()):
-        student = origin.student.model_copy(update={"pretrained": False, "checkpoint": None})
-        origin = origin.model_copy(update={"student": student, "seed": stage.seed})
-        return new_student(context, origin), origin
     torch.manual_seed(context.recipe.seed if stage.seed is None else stage.seed)
     architecture = context.parent_network(pruned.parent).architecture.with_sizes({})
+    network = Network(unpruned_network(architecture).eval(), architecture)
+    origin = context.plan.origin(pruned).stage
+    if isinstance(origin, NetworkStage) and any(origin.fits()):
+        return network, origin.model_copy(update={"seed": stage.seed})
     (_, repair) = next(iter(pruned.stage.fits()))
-    return Network(unpruned_network(architecture), architecture), repair
+    return network, repair
 
 
 def _affordable_epochs(context: StageContext, planned: PlannedStage, model: nn.Module, side: int, settings: Fit) -> int:

@@ -20,7 +20,6 @@ from compress.stages.planned import PlannedStage
 from compress.stages.probing import fit_head
 from compress.stages.teacher import TeacherStage
 from compress.training.teacher_cache import Embedder
-from compress.utils.console import say
 
 
 def make_teacher(context: StageContext, planned: PlannedStage, folder: Path) -> None:
@@ -28,8 +27,6 @@ def make_teacher(context: StageContext, planned: PlannedStage, folder: Path) -> 
     stage = planned.stage
     assert isinstance(stage, TeacherStage)
     loaded, ledger = context.teacher(planned.id), Ledger.start()
-    for note in loaded.notes:
-        say(f"  {stage.teacher.checkpoint or stage.teacher.model}: {note}")
     if stage.teacher.head == "probe":
         head, ledger = _fit_head(context, planned, loaded)
         loaded = replace(loaded, head=head)
@@ -39,7 +36,7 @@ def make_teacher(context: StageContext, planned: PlannedStage, folder: Path) -> 
     fast = fuse_layers(model.to(memory_format=torch.channels_last), loaded.preprocess.resolution)
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     inference = float_inference(model, loaded.preprocess, size)
-    evaluate_and_store(context, planned.id, folder, (fast, loaded.preprocess), inference, ledger)
+    evaluate_and_store(context, planned.id, folder, (fast, loaded.preprocess), inference, ledger, loaded.notes)
 
 
 def _fit_head(context: StageContext, planned: PlannedStage, loaded: LoadedTeacher) -> tuple[nn.Linear, Ledger]:

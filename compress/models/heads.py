@@ -1,0 +1,91 @@
+"""Layers of a network by their part in it: classifiers, and layers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from compress.utils.errors import CompressError, UsageError, first_line
+from compress.utils.messages import did_you_mean, truncate_list
+
+Head = nn.Linear | nn.Conv2d  # a layer that maps features to logits
+
+
+def classifiers(model: nn.Module) -> dict[str, Head]:
+    """Find the layers that map features to logits, by name: several in networks such as LeViT, which average them.
+
+    They are those that timm names; in other networks, the last linear layer or convolution.
+
+    Raises:
+        CompressError: there is none.
+    """
+    named = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
+    found = {}
+    for prefix in (named,) if isinstance(named, str) else named:
+        found |= dict(_heads(model, prefix)[-1:])
+    if not found:
+        found = dict(_heads(model, "")[-1:])
+    if not found:
+        raise CompressError(f"{type(model).__name__} has no linear layer or convolution to serve as its classifier")
+    return found
+
+
+def _heads(model: nn.Module, prefix: str) -> list[tuple[str, Head]]:
+    inside = f"{prefix}." if prefix else ""
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, Head) and (name == prefix or name.startswith(inside))
+    ]
+
+
+def classifier(model: nn.Module) -> tuple[str, nn.Linear]:
+    """Find the (name, layer) that maps features to logits, where it is a single linear layer.
+
+    Raises:
+        UsageError: it is a convolution, or there are several.
+    """
+    found = classifiers(model)
+    (name, layer), *others = found.items()
+    if others or not isinstance(layer, nn.Linear):
+        what = f"{len(found)} classifiers" if others else "a convolution as its classifier"
+        raise UsageError(
+            f"{type(model).__name__} has {what} ({', '.join(found)}), so that its features are not those of one linear "
+            "layer; choose losses between logits, or another network"
+        )
+    return name, layer
+
+
+def layers_named(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
+    """Find the convolutions and linear layers whose names match one of the patterns; `*` stands for any characters.
+
+    A pattern that matches no layer is a `UsageError`.
+    """
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    matches: dict[str, nn.Module] = {}
+    for pattern in patterns:
+        matching = {name: layer for name, layer in layers.items() if fnmatchcase(name, pattern)}
+        if not matching:
+            hint = did_you_mean(pattern, layers, most=3, limit=None) or f"; layers: {truncate_list(list(layers))}"
+            raise UsageError(f"keep: no layer matches {pattern!r}{hint}")
+        matches |= matching
+    return matches
+
+
+def check_output(model: nn.Module, name: str, classes: int, resolution: int) -> None:
+    """Run one image through a network in eval mode.
+
+    Raises:
+        UsageError: it does not take images of this size, or its output is not `[batch, classes]`.
+    """
+    try:
+        with torch.no_grad():
+            output = model.eval()(torch.zeros(1, 3, resolution, resolution))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise UsageError(f"{name} does not take images of {resolution} pixels: {first_line(error)}") from error
+    if not isinstance(output, Tensor) or output.shape != (1, classes):
+        given = f"maps {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise UsageError(f"{name} gives {given} instead of logits [1, {classes}]; choose a model with one classifier")
