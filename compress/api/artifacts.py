@@ -142,7 +142,7 @@ def _labelled(classes: Sequence[str], data: Labelled | str | Path) -> LabelledIm
         raise UsageError("an evaluation needs the label of every image; leave out images without one")
     if (split.labels >= len(classes)).any():
         raise UsageError(f"label {split.labels.max()} is not one of {len(classes)} classes, which count from 0")
-    return LabelledImages("images", [*split.images.transpose(0, 2, 3, 1)], split.labels, [])
+    return LabelledImages("images", [*np.asarray(split.images[:]).transpose(0, 2, 3, 1)], split.labels, [])
 
 
 def _in_this_process(model: nn.Module, preprocess: Preprocess, classes: Sequence[str]) -> Artifact:

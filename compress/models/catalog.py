@@ -56,7 +56,7 @@ def _listed_elsewhere(library: str) -> dict[str, dict[str, object]]:
     root = str(Path(__file__).resolve().parents[2])
     done = subprocess.run([sys.executable, "-c", f"import sys; sys.path.append({root!r}); {code}"], capture_output=True)
     # A library may print as it loads; the list is the last line. Without one, building the model says what is wrong.
-    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}  # type: ignore[no-any-return]
+    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
 
 
 def print_catalog(library: str) -> None:
@@ -86,7 +86,8 @@ def _torchvision() -> Catalog:
     # Its other models, of torchvision.models.detection and the like, are no classifiers.
     others = set(models.list_models()) - set(own)
     own += sorted(name for name in others if not models.get_model_builder(name).__module__.startswith("torchvision."))
-    tags, aliases = {}, {}
+    tags: dict[str, list[str]] = {}
+    aliases: dict[str, str] = {}
     for name in own:
         try:
             weights = models.get_model_weights(name)

@@ -23,7 +23,7 @@ def classifiers(model: nn.Module) -> dict[str, Head]:
         CompressError: there is none.
     """
     named = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
-    found = {}
+    found: dict[str, Head] = {}
     for prefix in (named,) if isinstance(named, str) else named:
         found |= dict(_heads(model, prefix)[-1:])
     if not found:

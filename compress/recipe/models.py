@@ -88,8 +88,12 @@ class Student(Section):
     resolution: int | None = Field(
         None, ge=8, le=1024, description="input resolution in pixels; default: the data's own"
     )
-    mean: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="normalization mean per channel")
-    std: tuple[float, float, float] = Field((0.25, 0.25, 0.25), description="normalization std per channel")
+    mean: Channels | None = Field(
+        None, description="normalization mean per channel; default: the weights' own, 0.5 without any"
+    )
+    std: Channels | None = Field(
+        None, description="normalization std per channel; default: the weights' own, 0.25 without any"
+    )
 
 
 class OwnModel(Section):

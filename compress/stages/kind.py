@@ -181,6 +181,8 @@ class NetworkStage(StageKind, Fit):
             del settings["student"]["ema"]
         if self.student.checkpoint:  # the content of the file counts, not its path
             settings["student"]["checkpoint"] = self._checkpoint_digest(self.student.checkpoint)
+        elif not self.student.pretrained:
+            settings["student"] |= {name: getattr(self.student, name) or value for name, value in UNTRAINED.items()}
         return settings
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
@@ -197,6 +199,8 @@ class NetworkStage(StageKind, Fit):
             raise CompressError(f"stage {self.id}: {message}") from error
 
 
+UNTRAINED = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+"""Normalisation of a student without weights."""
 RESERVED_OPTIONS = frozenset(
     {
         *("num_classes", "img_size", "pretrained", "weights"),

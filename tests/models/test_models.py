@@ -19,7 +19,7 @@ from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import changed_sizes, load_variant, read_weights, save_variant
 from compress.models.factory import create_model
 from compress.models.fingerprint import local_files
-from compress.models.students import create_student
+from compress.models.students import load_student
 from compress.models.teachers import load_teacher
 from compress.pruning.channels import prune_channels
 from compress.recipe.channels import Channels
@@ -29,6 +29,10 @@ from compress.utils.resources import ASSETS
 
 EMBEDDED = OpenClipTeacher(source="open_clip", model="local-dir:{assets}/teacher")
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def create_student(student: Student, classes: int, side: int) -> nn.Module:
+    return load_student(student, [f"class {number}" for number in range(classes)], side)[0].model
 
 
 @pytest.mark.parametrize(
