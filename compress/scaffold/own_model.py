@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress.data.preprocess import Preprocess
 from compress.models.class_names import output_rows
-from compress.models.names import published_preprocess
+from compress.models.names import name_problem, published_preprocess
 from compress.models.weights_file import Checkpoint, read_checkpoint
 from compress.utils.errors import CompressError, UsageError
-from compress.utils.messages import did_you_mean, join_words, truncate_list
+from compress.utils.messages import join_words, truncate_list
 
 if TYPE_CHECKING:
     from torch import nn
@@ -110,17 +111,14 @@ def require_classes(own: OwnWeights, classes: Sequence[str]) -> None:
 
 def _named(arch: str) -> list[tuple[str, str]]:
     """Return the libraries that have a model, with its name."""
-    from compress.models.factory import model_names
-
     library, slash, name = arch.partition("/")
     if slash and library not in LIBRARIES:
         raise UsageError(f"--arch {arch}: unknown library {library!r}; write timm/NAME or torchvision/NAME")
     name, libraries = (name, (library,)) if slash else (arch, LIBRARIES)
-    known = {each: model_names(each) for each in libraries}
-    found = [(each, name) for each in libraries if name.partition(".")[0] in known[each]]
+    problems = {each: name_problem(each, name) for each in libraries}
+    found = [(each, name) for each, problem in problems.items() if problem is None]
     if not found:
-        hint = did_you_mean(name, [known_name for names in known.values() for known_name in names], most=3, limit=None)
-        raise UsageError(f"--arch {arch}: {' and '.join(libraries)} have no such model{hint or '; check its name'}")
+        raise UsageError(f"--arch {arch}: {'; '.join(problem for problem in problems.values() if problem)}")
     return found
 
 
@@ -131,11 +129,12 @@ def _common() -> Iterator[tuple[str, str]]:
 
 def _outputs(library: str, name: str, checkpoint: Checkpoint, path: Path) -> int:
     """Return the number of outputs of a file's weights in a model; a `CompressError` if they are of another one."""
-    from compress.models.weight_names import fit_names, head_layers
+    from compress.models.heads import classifiers
+    from compress.models.weight_names import fit_names
 
     model = _build(library, name, 2, checkpoint, empty=True)
     taken, _ = fit_names(model, checkpoint.weights, str(path), ema=checkpoint.ema, new_head=False)
-    return int(taken[f"{head_layers(model)[-1]}.weight"].shape[0])
+    return int(taken[f"{next(iter(classifiers(model)))}.weight"].shape[0])
 
 
 def _build(library: str, name: str, outputs: int, checkpoint: Checkpoint, *, empty: bool = False) -> nn.Module:
@@ -144,12 +143,11 @@ def _build(library: str, name: str, outputs: int, checkpoint: Checkpoint, *, emp
 
     from compress.models.factory import create_model
 
-    name, side = name.partition(".")[0], _side(library, name, checkpoint)
-    try:
-        with torch.device("meta" if empty else "cpu"):
+    side = _preprocess(library, name, checkpoint)[0].resolution
+    if empty:
+        with suppress(CompressError), torch.device("meta"):  # not if it computes with its initial weights
             return create_model(library, name, outputs, side)
-    except (NotImplementedError, RuntimeError):  # it computes with its initial weights
-        return create_model(library, name, outputs, side)
+    return create_model(library, name, outputs, side)
 
 
 def _same_function(
@@ -160,7 +158,7 @@ def _same_function(
 
     from compress.models.weights_file import load_into
 
-    side = _side(*one, checkpoint)
+    side = _preprocess(*one, checkpoint)[0].resolution
     images, logits = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)), []
     for library, name in (one, other):
         model = _build(library, name, outputs, checkpoint)
@@ -170,16 +168,13 @@ def _same_function(
     return torch.allclose(*logits, rtol=1e-3, atol=1e-3 * float(logits[0].abs().max()))
 
 
-def _side(library: str, name: str, checkpoint: Checkpoint) -> int:
-    return _preprocess(library, name, checkpoint)[0].resolution
-
-
 def _preprocess(library: str, name: str, checkpoint: Checkpoint) -> tuple[Preprocess, tuple[str, ...]]:
     """Return the preprocessing that the file states, completed by the usual one, and the keys that it states."""
     from compress.data.geometry import INTERPOLATIONS
 
     stored = checkpoint.preprocess
-    usual = (published_preprocess(library, name) if library == "timm" else None) or USUAL
+    tagged = name if library == "timm" or "." in name else f"{name}.IMAGENET1K_V1"  # what most are fine-tuned with
+    usual = published_preprocess(library, tagged) or USUAL
     side = stored.input_size or usual.resolution
     resize = stored.resize or (int(side / stored.crop_pct) if stored.crop_pct else None)
     own = {

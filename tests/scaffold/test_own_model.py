@@ -67,7 +67,7 @@ def test_a_named_architecture_is_checked(tmp_path: Path) -> None:
     assert recognise(path, "timm/test_resnet").outputs == recognise(path, "test_resnet").outputs == 3
     with pytest.raises(CompressError, match="is a checkpoint of another architecture"):
         recognise(path, "resnet18")
-    with pytest.raises(UsageError, match=r"torchvision and timm have no such model; did you mean .*resnet50"):
+    with pytest.raises(UsageError, match=r"torchvision has no model 'resnet50x'.*timm has no model 'resnet50x'"):
         recognise(path, "resnet50x")
     with pytest.raises(UsageError, match="unknown library 'keras'; write timm/NAME or torchvision/NAME"):
         recognise(path, "keras/resnet50")
