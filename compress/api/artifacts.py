@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ def export(
         UsageError: a runtime is unknown or does not take this network, or the network's outputs are not `classes`.
         CompressError: a package is missing, or the network cannot be exported.
     """
+    preprocess = _of_pictures(preprocess)
     content = preprocess_file(preprocess, preprocess.resolution, classes)
     with _evaluating(model):
         _check_outputs(model, preprocess, classes)
@@ -145,8 +146,13 @@ def _labelled(classes: Sequence[str], data: Labelled | str | Path) -> LabelledIm
     return LabelledImages("images", [*np.asarray(split.images[:]).transpose(0, 2, 3, 1)], split.labels, [])
 
 
+def _of_pictures(preprocess: Preprocess) -> Preprocess:
+    """State the resize: without one, a recipe's preprocessing is of stored squares, made by another filter."""
+    return replace(preprocess, resize=preprocess.geometry.resize)
+
+
 def _in_this_process(model: nn.Module, preprocess: Preprocess, classes: Sequence[str]) -> Artifact:
-    side = preprocess.resolution
+    preprocess, side = _of_pictures(preprocess), preprocess.resolution
     inputs = Inputs(
         side,
         preprocess.mean,

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from compress.data.torchvision_sets import CIFAR10_CLASSES
 from compress.deployment.runtimes import missing
 from compress.scaffold.detect import TEST_SHARE
+from compress.scaffold.own_model import OwnWeights
 from compress.scaffold.survey import Survey
 from compress.utils.system import cores, has_gpu, hub_is_reachable, is_in_hub_cache
 
 OPEN_CLIP = "openclip-vit-b-32"
 OPEN_CLIP_FILE = ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "open_clip_model.safetensors")
+STUDENT_FILE = ("timm/resnet18.a1_in1k", "model.safetensors")
 RESOLUTIONS = (32, 48, 64, 96, 128, 160, 192, 224)
 SMALL_DATASET = 2000  # train images up to which batches are small and each image gets more views
 MIN_PROBE_LABELS = 16  # per class, from which a linear probe beats a zero-shot head (arXiv 2103.00020, 3.1.5)
@@ -25,7 +27,7 @@ class Machine:
     cores: int
     gpu: bool
     open_clip: bool  # whether the weights of OpenCLIP ViT-B/32 are cached or can be downloaded
-    downloads: bool  # whether pretrained weights can be downloaded at all
+    student_weights: bool  # whether those of timm's ResNet18 are
     runtimes: tuple[str, ...]  # installed runtimes
 
 
@@ -43,13 +45,17 @@ class Choices:
 
 def this_machine() -> Machine:
     """Describe this machine. Loads torch, and asks the model hub whether it can be reached."""
-    downloads = hub_is_reachable()
+    hub = hub_is_reachable()
+    open_clip, student = (hub or is_in_hub_cache(*file) for file in (OPEN_CLIP_FILE, STUDENT_FILE))
     runtimes = tuple(name for name in ("onnxruntime", "openvino") if not missing(name))
-    return Machine(cores(), has_gpu(), downloads or is_in_hub_cache(*OPEN_CLIP_FILE), downloads, runtimes)
+    return Machine(cores(), has_gpu(), open_clip, student, runtimes)
 
 
-def choose(survey: Survey, machine: Machine) -> Choices:
-    """Choose resolution by images and processor, epochs by data set size, teacher by classes and network access."""
+def choose(survey: Survey, machine: Machine, own: OwnWeights | None = None) -> Choices:
+    """Choose resolution by images and processor, epochs by data set size, teacher by classes and network access.
+
+    An own model has a resolution, and is not trained.
+    """
     train = sum(survey.counts["train"])
     if "test" not in survey.counts:
         train = round(train * (1 - TEST_SHARE))
@@ -60,6 +66,8 @@ def choose(survey: Survey, machine: Machine) -> Choices:
     batch = 32 if small else 128
     steps, min_epochs, max_epochs = (4000, 20, 100) if machine.gpu else (600, 5, 60)
     epochs = min(max_epochs, max(min_epochs, -(-steps * batch // train)))
+    if own:
+        return Choices(own.preprocess.resolution, 0, batch, 0, None, "")
     teacher, reason = _teacher(survey, machine)
     return Choices(resolution, epochs, batch, 4 if small else 2, teacher, reason)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from compress.data.arrow import ArrowData
 from compress.data.csv_file import CsvData
+from compress.data.preprocess import Preprocess
 from compress.data.webdataset import WebData
 from compress.efficiency.intervals import images_needed
 from compress.recipe.data import FileData
@@ -16,18 +18,27 @@ from compress.recipe.json_schema import recipe_schema
 from compress.recipe.yaml_tree import scalar
 from compress.scaffold.choices import Choices, Machine
 from compress.scaffold.detect import TEST_SHARE
+from compress.scaffold.own_model import OwnWeights
 from compress.scaffold.survey import Survey
 from compress.utils.errors import UsageError
 from compress.utils.messages import one_line
+from compress.utils.resources import config_names
 
 SCHEMA = "recipe.schema.json"
 TOLERANCE = 0.01
+GUESS = " # the usual value: the file states none"
+MAX_NAMES = 12  # of classes in a comment
 MIN_TEST_IMAGES = 1000  # fewer show equality within one point only of networks that hardly ever disagree
 
 
-def recipe_text(settings: FileData, survey: Survey, machine: Machine, choices: Choices) -> str:
-    """Return the recipe as commented YAML."""
-    first = "distilled" if choices.teacher else "trained"
+def recipe_text(
+    settings: FileData, survey: Survey, machine: Machine, choices: Choices, own: OwnWeights | None = None
+) -> str:
+    """Return the recipe as commented YAML: for an own model, or one that the run trains."""
+    first = "mine" if own else "distilled" if choices.teacher else "trained"
+    stages = (
+        _own(own, survey) if own else _distilled(choices, machine) if choices.teacher else _trained(choices, machine)
+    )
     tests = sum(survey.counts["test"]) if "test" in survey.counts else round(sum(survey.counts["train"]) * TEST_SHARE)
     few = f"; about {tests} test images may be too few to show it" if tests < MIN_TEST_IMAGES else ""
     if tests < images_needed(TOLERANCE):
@@ -37,11 +48,12 @@ def recipe_text(settings: FileData, survey: Survey, machine: Machine, choices: C
         "# Written by `compress-model init`. Relative paths start at the folder in which you run the command.",
         f"name: {_name(settings.path)}",
         "",
-        *_data(settings, survey, choices),
+        *_data(settings, survey, choices.resolution, trained=bool(own)),
+        *([] if own else _augmentation(choices, machine)),
         "",
         "stages:",
-        *(_distilled(choices, machine) if choices.teacher else _trained(choices, machine)),
-        *_exports(first, choices, machine),
+        *stages,
+        *_exports([first, "int8"] if own else [*["teacher"] * bool(choices.teacher), first, "pruned", "int8"], machine),
         "",
         "worth:",
         f"  references: [{first}] # what savings are counted against",
@@ -90,23 +102,65 @@ def _name(path: str) -> str:
     return name if name and name.lower() != "store" and isinstance(scalar(name), str) else "photos"
 
 
-def _data(settings: FileData, survey: Survey, choices: Choices) -> list[str]:
+def _data(settings: FileData, survey: Survey, resolution: int, *, trained: bool) -> list[str]:
     lines = ["data:", f"  source: {settings.source}", f"  path: {quoted(settings.path)}"]
     if isinstance(settings, CsvData | ArrowData | WebData):
         columns = {name: getattr(settings, name, None) for name in ("image", "label", "split")}
         lines += [f"  {name}: {quoted(column)}" for name, column in columns.items() if column is not None]
-    lines.append(f"  resolution: {choices.resolution} # pixels; time grows with its square")
+    lines.append(f"  resolution: {resolution} # pixels; time grows with its square")
     if settings.test is not None:
-        lines.append(f"  test: {settings.test} # share held out for test, as there is no test split")
+        seen = "; has your model seen these images? Then add a folder `test` that it has not" if trained else ""
+        lines.append(f"  test: {settings.test} # share held out for test, as there is no test split{seen}")
     if "validation" not in survey.counts:
         lines.append("  validation: 0.1 # share of the train images held out for checkpoint selection")
     if survey.broken:
         lines.append(f"  broken: skip # {len(survey.broken)} images are unreadable; `refuse` stops at the first")
+    return lines
+
+
+def _augmentation(choices: Choices, machine: Machine) -> list[str]:
+    lines = []
     if choices.teacher:
         lines.append('  templates: ["a photo of a {}.", "a blurry photo of a {}.", "a close-up photo of a {}."]')
         lines.append("  # prompts: {CLASS: its name in words} # for classes whose folder has another name")
-    lines.append("  views: {shift: 0.125, flip: true, brightness: 0.2, contrast: 0.2} # augmentation")
-    return lines
+    if machine.gpu and "standard" in config_names("views"):
+        return [*lines, "  views: standard # augmentation: random-resized-crop, flip and colour; or light, strong"]
+    return [*lines, "  views: {shift: 0.125, flip: true, brightness: 0.2, contrast: 0.2} # augmentation"]
+
+
+def _own(own: OwnWeights, survey: Survey) -> list[str]:
+    preprocess = own.preprocess
+    values = {
+        "resolution": f"{preprocess.resolution}",
+        "crop_pct": f"{_crop_share(preprocess)}",
+        "mean": f"{list(preprocess.mean)}",
+        "std": f"{list(preprocess.std)}",
+        "interpolation": preprocess.interpolation,
+    }
+    lines = [
+        *_comment(
+            "Your model as it is: nothing is trained. Its pixels must be those of your own evaluation transform."
+        ),
+        "  - id: mine",
+        "    kind: model",
+        "    model:",
+        f"      source: {own.library}",
+        f"      model: {own.model}",
+        f"      checkpoint: {quoted(str(own.path))}",
+        *(f"      {key}: {value}{'' if key in own.stored else GUESS}" for key, value in values.items()),
+    ]
+    if own.classes is None:
+        names = ", ".join(map(quoted, survey.classes[:MAX_NAMES]))
+        more = ", ..." if len(survey.classes) > MAX_NAMES else ""
+        lines.append(f"      # classes: [{names}{more}] # in the order of its outputs, if it is another one")
+    return lines + _quantized("mine")
+
+
+def _crop_share(preprocess: Preprocess) -> float:
+    """Return the `crop_pct` from which the resize follows, rounded down to pixels."""
+    side, resize = preprocess.resolution, preprocess.resize or preprocess.resolution
+    share = round(side / resize, 4)
+    return share if int(side / share) == resize else round(side / (resize + 0.5), 4)
 
 
 def _trained(choices: Choices, machine: Machine) -> list[str]:
@@ -148,16 +202,22 @@ def _pruned_and_quantized(parent: str, choices: Choices, rate: str) -> list[str]
         "    round_to: 32 # multiples of the vector width of integer kernels",
         "    repair:",
         *_fit(choices, max(1, round(choices.epochs * 0.6)), rate, "      ", distil=bool(choices.teacher)),
+        *_quantized("pruned"),
+    ]
+
+
+def _quantized(parent: str) -> list[str]:
+    return [
         "",
         "  - id: int8 # 8-bit integers instead of 32-bit floating point",
         "    kind: quantize",
-        "    from: pruned",
+        f"    from: {parent}",
         "    calibration_images: 512 # at most; from the train images",
     ]
 
 
 def _student(machine: Machine) -> list[str]:
-    if not machine.downloads:
+    if not machine.student_weights:
         return ["    student: resnet18 # or any timm model, or torchvision/..."]
     return [
         "    # Any timm model, or torchvision/...; pretrained weights help most when there are few images.",
@@ -168,7 +228,7 @@ def _student(machine: Machine) -> list[str]:
 
 def _learning_rates(choices: Choices, machine: Machine) -> tuple[str, str]:
     """Return the peak learning rates of the fit and of the repair."""
-    if machine.downloads:
+    if machine.student_weights:
         return "0.0005", "0.0003"
     return ("0.002", "0.001") if choices.batch == 32 else ("0.003", "0.002")
 
@@ -180,18 +240,17 @@ def _fit(choices: Choices, epochs: int, rate: str, indent: str, *, distil: bool)
     return [indent + line for line in lines]
 
 
-def _exports(first: str, choices: Choices, machine: Machine) -> list[str]:
+def _exports(variants: Sequence[str], machine: Machine) -> list[str]:
     if not machine.runtimes:
         return [
             "",
             "  # pip install 'compress-model[deploy]' adds runtimes; then add a stage of kind export for their files.",
         ]
-    variants = ", ".join((["teacher"] if choices.teacher else []) + [first, "pruned", "int8"])
     return [
         "",
         "  - id: files # deployable files, each evaluated on the whole test split and benchmarked",
         "    kind: export",
-        f"    from: [{variants}]",
+        f"    from: [{', '.join(variants)}]",
         f"    runtimes: [{', '.join(machine.runtimes)}]",
     ]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from compress.recipe.data import FileData
+from compress.scaffold.choices import Choices
+from compress.scaffold.own_model import OwnWeights
 from compress.scaffold.survey import Survey
-from compress.utils.messages import one_line
+from compress.utils.messages import one_line, truncate_list
 
 MAX_CLASSES = 8  # that are printed; of more, the four largest and the three smallest
 IMBALANCE = 5  # ratio of the largest class to the smallest from which it is pointed out
@@ -25,6 +27,16 @@ def survey_lines(settings: FileData, survey: Survey) -> list[str]:
     if survey.looked_at < survey.total:
         lines.append(f"  inspected {survey.looked_at:,} of {survey.total:,} images, evenly spaced")
     return lines + [f"  warning: {warning}" for warning in _warnings(settings, survey)]
+
+
+def model_line(own: OwnWeights) -> str:
+    """Return what was recognised of an own model as a line for a terminal."""
+    names = f" ({truncate_list(own.classes)})" if own.classes else ""
+    notes = "".join(f"; {note}" for note in own.notes)
+    preprocess = own.preprocess
+    pixels = f"Resize({preprocess.resize}) and CenterCrop({preprocess.resolution}), {preprocess.interpolation}"
+    usual = "" if {"resolution", "crop_pct"} <= set(own.stored) else ", as usual: check it in the recipe"
+    return f"model: {own.library}/{own.model} with {own.outputs} outputs{names}{notes}; pixels: {pixels}{usual}"
 
 
 def survey_record(settings: FileData, survey: Survey) -> dict[str, object]:
@@ -90,3 +102,13 @@ def _copies(settings: FileData, survey: Survey) -> str:
     elif settings.test is not None:
         text += "; the test split keeps copies together"
     return text
+
+
+def choices_record(choices: Choices, own: OwnWeights | None) -> dict[str, object]:
+    """Return the settings that a recipe starts with as the field `chosen` of `init --json`."""
+    return {
+        "resolution": choices.resolution,
+        "epochs": choices.epochs,
+        "teacher": None if own else choices.reason,
+        "model": f"{own.library}/{own.model}" if own else None,
+    }

@@ -172,7 +172,8 @@ def new_student(context: StageContext, stage: NetworkStage) -> tuple[Network, tu
     """
     torch.manual_seed(context.recipe.seed if stage.seed is None else stage.seed)
     classes, side = context.data.classes, context.data.resolution
-    return load_student(stage.student, classes, side, new_head=any(stage.fits()) and stage.epochs > 0)
+    replaced = stage.epochs > 0 or stage.student.head == "probe"
+    return load_student(stage.student, classes, side, new_head=replaced)
 
 
 def make_network(context: StageContext, planned: PlannedStage, folder: Path) -> None:

@@ -66,7 +66,7 @@ def gpu_ids() -> list[str]:
     return [*names, *(os.environ.get(f"{vendor}_VISIBLE_DEVICES", "") for vendor in ("CUDA", "HIP"))]
 
 
-def hub_is_reachable(timeout_s: float = 3.0) -> bool:
+def hub_is_reachable(timeout_s: float = 2.0) -> bool:
     """Return whether the model hub can be reached and nothing forbids it, so that weights can be downloaded."""
     import urllib.error
     import urllib.request

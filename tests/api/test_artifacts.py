@@ -76,6 +76,21 @@ def test_folders_are_evaluated_on_the_same_pixels_as_arrays(tmp_path: Path) -> N
     assert arrays.correct == files.correct == 9 and arrays.per_class == files.per_class
 
 
+@pytest.mark.parametrize("resize", [None, 40])
+def test_pictures_of_any_size_get_the_stated_pixels(tmp_path: Path, resize: int | None) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 3, 60, 80), np.uint8)
+    preprocess = compress.Preprocess(SIDE, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3), "bilinear", resize)
+    model = trained()
+    files = compress.export(model, tmp_path, preprocess=preprocess, classes=CLASSES, runtimes=["onnxruntime"])
+    logits = compress.load_artifact(files["onnxruntime"]).logits(pictures.transpose(0, 2, 3, 1))
+    with torch.no_grad():
+        expected = model(preprocess(torch.from_numpy(pictures))).numpy()
+    assert np.abs(logits - expected).max() < 0.05 * np.abs(expected).max()  # a level of rounding
+    labels = expected.argmax(1)
+    own = compress.evaluate(model, (pictures, labels), preprocess=preprocess, classes=CLASSES)
+    assert own.top1 == compress.evaluate(files["onnxruntime"], (pictures, labels)).top1 == 1.0
+
+
 def test_a_network_keeps_the_mode_of_its_modules() -> None:
     model = trained().train()
     model.bn1.eval()

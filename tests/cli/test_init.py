@@ -46,7 +46,8 @@ def test_json_has_survey_choices_and_estimate(tmp_path: Path, monkeypatch: pytes
     done = call("init", 'my "own" photos', "--output", "own.yaml", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
-    assert set(record) == {"recipe", "seen", "chosen", "estimate"} and record["recipe"] == "own.yaml"
+    assert set(record) == {"recipe", "seen", "chosen", "checkpoints", "estimate"} and record["recipe"] == "own.yaml"
+    assert record["checkpoints"] == [] and record["chosen"]["model"] is None
     recipe = parse_recipe((tmp_path / "own.yaml").read_text())
     assert record["seen"] == {
         "source": "image-folder",

@@ -33,7 +33,7 @@ def stages(text: str) -> dict[str, Any]:
 def test_teacher_is_one_that_knows_the_classes(tmp_path: Path) -> None:
     unknown, known = folder(tmp_path / "a", robin=8, wren=30), folder(tmp_path / "b", cat=8, Dog=8)
     numbers, many = folder(tmp_path / "c", **{"01": 8, "02": 8}), folder(tmp_path / "d", robin=20, wren=20)
-    online = replace(LAPTOP, open_clip=True, downloads=True)
+    online = replace(LAPTOP, open_clip=True, student_weights=True)
     assert "teacher" not in stages(text_for(unknown)) and "OpenCLIP's weights cannot be" in text_for(unknown)
     assert stages(text_for(known))["teacher"]["teacher"] == "embedded"
     assert stages(text_for(unknown, online))["teacher"]["teacher"] == "openclip-vit-b-32"
@@ -47,7 +47,7 @@ def test_teacher_is_one_that_knows_the_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "machine", [LAPTOP, replace(LAPTOP, open_clip=True, downloads=True), replace(LAPTOP, gpu=True)]
+    "machine", [LAPTOP, replace(LAPTOP, open_clip=True, student_weights=True), replace(LAPTOP, gpu=True)]
 )
 @pytest.mark.parametrize("runtimes", [(), ("onnxruntime",), ("onnxruntime", "openvino")])
 def test_every_recipe_is_valid_for_loader_and_editor(six: Path, machine: Machine, runtimes: tuple[str, ...]) -> None:

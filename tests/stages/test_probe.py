@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from support import Job, photographs
 
-from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs
 from compress.models.checkpoints import load_variant
 from compress.models.features import FeatureTower
@@ -81,23 +80,6 @@ def test_a_student_learns_from_the_features_of_a_probed_teacher(probed: Job) -> 
     widths = {np.load(file, mmap_mode="r").shape[1] for file in (probed.runs / "store").glob("*/embeddings.npy")}
     assert results["int8"]["accuracy"]["top1"] > 0.5, "the probe is the head of the network"
     assert widths == {timm.create_model("test_resnet").num_features} and len(plan.stages) == 4
-
-
-def test_published_features_get_their_own_normalisation(monkeypatch: pytest.MonkeyPatch) -> None:
-    from compress.models.architecture import Architecture, Network
-    from compress.stages.probing import _as_published
-
-    plain = Preprocess(64, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    network = Network(
-        torch.nn.Identity(),
-        Architecture(library="torchvision", model="resnet18", classes=("a",), resolution=64, preprocess=plain),
-    )
-    values = {"library": "torchvision", "model": "resnet18", "head": "probe"}
-    published = _as_published(network, Student(**values, pretrained=True)).preprocess
-    assert published == Preprocess(64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear")
-    stated = _as_published(network, Student(**values, pretrained=True, mean=plain.mean, std=plain.std)).preprocess
-    assert (stated.mean, stated.std) == (plain.mean, plain.std)
-    assert _as_published(network, Student(**values, checkpoint="own.pth")) is network
 
 
 def test_logits_and_features_of_one_teacher_are_different_embeddings(tmp_path: Path) -> None:
