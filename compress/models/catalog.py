@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from compress.utils.console import say
 from compress.utils.json_cache import load_cache, save_cache
@@ -32,40 +34,61 @@ def catalog(library: str) -> Catalog | None:
     A library that is loaded is asked itself, and then has the models that plugins registered. Otherwise the list of the
     installed version is read from the user's cache, or made in a process of its own: loading a library takes seconds.
     """
-    return _listed(library) if library in sys.modules else _cached(library)
+    if library in sys.modules:
+        return _listed(library, _registered(library))
+    return _cached(library)
+
+
+def cache_file(library: str, what: str) -> Path | None:
+    """Return the file in the user's cache for something about the installed version of a library; it may not exist."""
+    folder = cache_folder()
+    return folder / f"{what}-{library}-{version_of(PACKAGES[library])}.json" if folder else None
+
+
+def run_python(call: str, *arguments: str) -> Any:
+    """Call a function, as `module:function`, with texts in a process of its own; return the JSON that it prints last.
+
+    None if it fails. What else it prints, as libraries do while they load, is dropped.
+    """
+    module, _, function = call.partition(":")
+    code = f"import sys; sys.path.append(sys.argv[1]); import {module} as m; m.{function}(*sys.argv[2:])"
+    root = str(Path(__file__).resolve().parents[2])
+    done = subprocess.run([sys.executable, "-c", code, root, *arguments], capture_output=True)
+    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+
+
+def print_catalog(library: str) -> None:
+    """Load `library` and print its catalog as JSON."""
+    importlib.import_module(library)
+    print(json.dumps(asdict(_listed(library, 0))))
 
 
 @cache
 def _cached(library: str) -> Catalog | None:
-    version, folder = version_of(PACKAGES[library]), cache_folder()
+    version = version_of(PACKAGES[library])
     if version is None:
         return None
-    file = folder / f"{library}-{version}.json" if folder else None
+    file = cache_file(library, "models")
     names = load_cache(file, SECTION, "models are listed again")
     if not names:
-        say(f"listing the models of {library} {version} for checks of names")
-        names = _listed_elsewhere(library)
-        if not names:
+        say(f"listing the models of {library} {version}, once, to check names")
+        names = run_python(f"{__name__}:print_catalog", library)
+        if not names:  # building the model will say what is wrong with the library
             return None
         save_cache(file, SECTION, names)
     return Catalog(**names)
 
 
-def _listed_elsewhere(library: str) -> dict[str, dict[str, object]]:
-    code = f"from compress.models import catalog; catalog.print_catalog({library!r})"
-    root = str(Path(__file__).resolve().parents[2])
-    done = subprocess.run([sys.executable, "-c", f"import sys; sys.path.append({root!r}); {code}"], capture_output=True)
-    # A library may print as it loads; the list is the last line. Without one, building the model says what is wrong.
-    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
-
-
-def print_catalog(library: str) -> None:
-    """Load `library` and print its catalog as JSON."""
-    print(json.dumps(asdict(_listed(library))))
-
-
-def _listed(library: str) -> Catalog:
+@cache
+def _listed(library: str, registered: int) -> Catalog:
+    """List the models of a library that is loaded; `registered` counts them, so that new ones are not missed."""
     return {"timm": _timm, "torchvision": _torchvision, "open_clip": _open_clip}[library]()
+
+
+def _registered(library: str) -> int:
+    if library == "timm":
+        return len(importlib.import_module("timm.models._registry")._model_entrypoints)
+    return len(importlib.import_module("torchvision.models").list_models()) if library == "torchvision" else 0
 
 
 def _timm() -> Catalog:
@@ -75,8 +98,7 @@ def _timm() -> Catalog:
     for name in timm.list_models(include_tags=True):
         model, _, tag = name.partition(".")
         tags.setdefault(model, []).extend([tag] if tag else [])
-    removed_or_renamed = timm.models.get_deprecated_models()
-    return Catalog(tags, {old: new for old, new in removed_or_renamed.items() if new})
+    return Catalog(tags, {old: new for old, new in timm.models.get_deprecated_models().items() if new})
 
 
 def _torchvision() -> Catalog:

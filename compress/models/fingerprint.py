@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from compress.models.names import LOCAL, local_config
 from compress.recipe.data import Views
 from compress.recipe.models import ClassifierTeacher, OpenClipTeacher
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest, key_of
 from compress.utils.resources import expand
 
-LOCAL = "local-dir:"
+WEIGHTS = (".safetensors", ".bin", ".pth", ".pt")
 
 
 def teacher_weights_id(settings: OpenClipTeacher | ClassifierTeacher) -> str:
@@ -27,7 +28,8 @@ def embedding_id(settings: OpenClipTeacher | ClassifierTeacher) -> dict[str, str
     """Identify what determines a teacher's embeddings: weights, architecture and image size, not the head."""
     identity = {"weights": teacher_weights_id(settings)}
     if not isinstance(settings, OpenClipTeacher):
-        identity |= {"model": f"{settings.source}/{settings.model}", "resolution": str(settings.resolution)}
+        model = LOCAL if settings.model.startswith(LOCAL) else settings.model
+        identity |= {"model": f"{settings.source}/{model}", "resolution": str(settings.resolution)}
         identity |= {"output": "features"} if settings.head == "probe" else {}  # otherwise logits
         # Its embeddings are its outputs, in the order of the data's classes.
         identity |= {"classes": key_of(classes=settings.classes)} if settings.classes else {}
@@ -58,7 +60,16 @@ def local_files(settings: OpenClipTeacher | ClassifierTeacher) -> list[Path]:
         if not weights and not paths:
             raise CompressError(f"{folder} has no weights: open_clip_model.safetensors not found")
         paths += [folder / "open_clip_config.json", *weights]
+    elif settings.model.startswith(LOCAL):
+        paths += folder_files(settings.model)
     for path in paths:
         if not path.is_file():
             raise CompressError(f"the teacher's checkpoint {path} does not exist")
     return paths
+
+
+def folder_files(model: str) -> list[Path]:
+    """List the files of a timm model in a `local-dir:` folder; without a configuration, it is a `CompressError`."""
+    config = local_config(model, "config.json")
+    assert config
+    return [config, *sorted(path for path in config.parent.iterdir() if path.suffix in WEIGHTS)]

@@ -40,6 +40,17 @@ def split_name(library: str, name: str, known: Catalog) -> ModelName:
     return ModelName(current, tag or its_tag)
 
 
+def tagged(name: str, tag: str | None) -> str:
+    """Return the name of an open_clip model with the tag of its weights, if it has one."""
+    return f"{name}{SEPARATORS['open_clip']}{tag}" if tag and not name.startswith(WITH_WEIGHTS) else name
+
+
+def weights_tag(library: str, name: str) -> str:
+    """Return the tag of published weights that a name has, empty without one."""
+    known = None if name.startswith(WITH_WEIGHTS) else catalog(library)
+    return split_name(library, name, known).tag if known else ""
+
+
 def name_problem(library: str, name: str) -> str | None:
     """Say what is wrong with the name of a model or of its weights; None if nothing is, as far as can be known here."""
     if name.startswith(LOCAL):

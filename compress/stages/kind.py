@@ -6,13 +6,16 @@ with `compress.plugins.stage`. The code that makes the variant is imported when 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from compress.models.checks import model_problems
+from compress.models.fingerprint import folder_files
+from compress.models.names import LOCAL
 from compress.recipe.fit import Fit
 from compress.recipe.graph import teacher_of
-from compress.recipe.models import Option, Pretraining, Student
+from compress.recipe.models import Pretraining, Student
 from compress.recipe.stage import NETWORK, QUANTIZED, StageSection
 from compress.registry import load_entry
 from compress.stages.planned import PlannedStage, Planner
@@ -181,8 +184,10 @@ class NetworkStage(StageKind, Fit):
             del settings["student"]["ema"]
         if self.student.checkpoint:  # the content of the file counts, not its path
             settings["student"]["checkpoint"] = self._checkpoint_digest(self.student.checkpoint)
-        elif not self.student.pretrained:
+        elif not self.student.pretrained and not self.student.model.startswith(WITH_WEIGHTS):
             settings["student"] |= {name: getattr(self.student, name) or value for name, value in UNTRAINED.items()}
+        if self.student.model.startswith(LOCAL):
+            settings["student"]["model"] = LOCAL + "+".join(map(file_digest, folder_files(self.student.model)))
         return settings
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
@@ -201,26 +206,15 @@ class NetworkStage(StageKind, Fit):
 
 UNTRAINED = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
 """Normalisation of a student without weights."""
-RESERVED_OPTIONS = frozenset(
-    {
-        *("num_classes", "img_size", "pretrained", "weights"),
-        *("checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay"),  # timm: files and addresses
-    }
-)
-"""Keyword arguments of model factories that `options` must not set."""
 
 
 def student_problems(student: Student) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for the settings of a student that exclude each other."""
     if student.pretrained and student.checkpoint:
         yield "student", "`pretrained` and `checkpoint` exclude each other; remove one"
-    yield from (("student", message) for message in option_problems(student.options))
-
-
-def option_problems(options: Mapping[str, Option]) -> Iterator[str]:
-    """Yield messages for keyword arguments of a model factory that the recipe controls."""
-    if reserved := sorted(RESERVED_OPTIONS & options.keys()):
-        yield f"`options` must not set {', '.join(reserved)}, which the recipe controls; remove it"
+    weights = student.pretrained or student.checkpoint is not None
+    for message in model_problems(student.library, student.model, student.options, weights=weights):
+        yield "student", message
 
 
 def kind_of(stage: StageSection) -> StageKind:

@@ -68,7 +68,7 @@ def test_keys_beside_use_override_the_config() -> None:
         ("mobilenetv3_small_100", "timm", "mobilenetv3_small_100"),
         ("torchvision/resnet18", "torchvision", "resnet18"),
         ("timm/resnet18", "timm", "resnet18"),
-        ("{use: resnet50, library: torchvision}", "torchvision", "resnet50"),
+        ("{use: resnet50, model: resnet101}", "timm", "resnet101"),
         ("{model: vgg11, library: torchvision}", "torchvision", "vgg11"),
     ],
 )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from compress.models.checks import model_problems
+from compress.models.names import tagged
 from compress.models.own_files import is_quantized, own_model_files, own_model_id
 from compress.recipe.models import OwnModel, Pretraining
 from compress.recipe.schema import Recipe
 from compress.recipe.stage import NETWORK, QUANTIZED, TEACHER
-from compress.stages.kind import IDENTITY, StageKind, option_problems
+from compress.stages.kind import IDENTITY, StageKind
 from compress.stages.planned import PlannedStage
 from compress.stages.teacher_inputs import TEACHER_PACKAGES
 
@@ -55,7 +57,10 @@ class ModelStage(StageKind):
             for other in recipe.stages:
                 if self.id in other.parents() and QUANTIZED not in other.starts_from:
                     yield "model", f"its variant is quantized; {other.kind} must start from a float network"
-        yield from (("model", message) for message in option_problems(own.options))
+        if own.source in (*LIBRARIES, "open_clip"):
+            tag = own.pretrained if own.source == "open_clip" else None
+            for message in model_problems(own.source, tagged(own.model, tag), own.options):
+                yield "model", message
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         settings = self.model_dump(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from compress.models.fingerprint import LOCAL, embedding_id, teacher_weights_id
+from compress.models.checks import model_problems
+from compress.models.fingerprint import embedding_id, teacher_weights_id
+from compress.models.names import LOCAL, WITH_WEIGHTS, tagged
 from compress.recipe.models import OpenClipTeacher, Pretraining, Teacher
 from compress.recipe.schema import Recipe
 from compress.recipe.stage import NETWORK, TEACHER
@@ -15,8 +17,6 @@ from compress.stages.teacher_inputs import TEACHER_PACKAGES
 
 if TYPE_CHECKING:
     from compress.stages.costs import Cost, CostModel, NetworkCost, Use
-
-WITH_WEIGHTS = ("local-dir:", "hf-hub:")  # open_clip prefixes of models that come with weights
 
 
 class TeacherStage(StageKind):
@@ -37,11 +37,12 @@ class TeacherStage(StageKind):
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
         if self.teacher.pretrained and self.teacher.checkpoint:
             yield "teacher", "`pretrained` and `checkpoint` exclude each other; remove one"
-        elif not self.teacher.pretrained and not self.teacher.checkpoint:
-            if not isinstance(self.teacher, OpenClipTeacher):
-                yield "teacher", "has no weights; set `checkpoint` (a local file) or `pretrained: true`"
-            elif not self.teacher.model.startswith(WITH_WEIGHTS):
-                yield "teacher", "has no weights; set `pretrained` (an open_clip tag) or `checkpoint` (a local file)"
+        elif not (self.teacher.pretrained or self.teacher.checkpoint or self.teacher.model.startswith(WITH_WEIGHTS)):
+            published = "an open_clip tag" if self.teacher.source == "open_clip" else "true"
+            yield "teacher", f"has no weights; set `pretrained` ({published}) or `checkpoint` (a local file)"
+        tag = self.teacher.pretrained if isinstance(self.teacher, OpenClipTeacher) else None
+        for message in model_problems(self.teacher.source, tagged(self.teacher.model, tag)):
+            yield "teacher", message
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         exclude: Any = {**dict.fromkeys(IDENTITY, True), "teacher": {"batch", "pretraining", "fine_tuning", "classes"}}
