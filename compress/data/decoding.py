@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from compress.data.image_io import try_decode
+from compress.data.image_io import BrokenImage, TooManyPixels, check_header, try_decode
 from compress.data.listing import Listing
+from compress.data.originals import FileImages, Originals, places
 from compress.data.parallel import in_blocks
-from compress.data.source import Contents, Part, Pixels, Raw, Source
+from compress.data.source import Contents, Images, Part, Raw, Source
 from compress.recipe.data import FileData
 from compress.utils.console import task
 from compress.utils.errors import CompressError, UsageError, printable
@@ -57,8 +58,8 @@ def _check_names(listing: Listing) -> None:
 
 
 def _read(listing: Listing, settings: FileData, scratch: Path) -> Raw:
-    """Decode all images into arrays below `scratch`."""
-    decoded = {name: _decode_part(listing, name, settings, scratch) for name in listing.parts}
+    """Decode all images into arrays below `scratch`, or only check their headers with `images: files`."""
+    decoded = {name: _read_part(listing, name, settings, scratch) for name in listing.parts}
     for name, result in decoded.items():
         _check_left(listing, name, result)
     parts = {name: result.part for name, result in decoded.items()}
@@ -66,27 +67,39 @@ def _read(listing: Listing, settings: FileData, scratch: Path) -> Raw:
     return Raw(listing.classes, **{"test": None, **parts}, skipped=skipped)  # type: ignore[arg-type]
 
 
-def _decode_part(listing: Listing, name: str, settings: FileData, scratch: Path) -> Decoded:
-    listed, side = listing.parts[name], settings.resolution
-    kept, broken = [], []
+def _read_part(listing: Listing, name: str, settings: FileData, scratch: Path) -> Decoded:
+    listed, side, lazy = listing.parts[name], settings.resolution, settings.images == "files"
+    read = partial(check_header if lazy else partial(try_decode, to=side), max_pixels=settings.max_pixels)
+    rows: list[int] = []
+    broken: list[str] = []
     path = scratch / f"{name}.bin"
-    with path.open("wb") as out, task(f"decoding {name}", listed.count) as advance:
-        for row, pixels in enumerate(
-            in_blocks(listed.read(np.arange(listed.count)), partial(try_decode, side=side), advance)
-        ):
-            if isinstance(pixels, str):
-                broken.append(printable(f"{listed.name(row)} ({pixels})"))
-                if settings.broken == "refuse":
-                    raise CompressError(
-                        f"{listing.where}: {broken[0]} is not a readable image; remove it, or set data.broken to skip"
-                    )
-            else:
-                kept.append(row)
+    what = f"checking headers of {name}" if lazy else f"decoding {name}"
+    with path.open("wb") as out, task(what, listed.count) as advance:
+        for row, pixels in enumerate(in_blocks(listed.read(np.arange(listed.count)), read, advance)):
+            if isinstance(pixels, BrokenImage):
+                broken.append(_broken(listing, listed.name(row), pixels, settings))
+                continue
+            rows.append(row)
+            if pixels is not None:
                 out.write(pixels.tobytes())
-    shape = (len(kept), 3, side, side)
-    images: Pixels = np.memmap(path, np.uint8, "r", shape=shape) if kept else np.empty(shape, np.uint8)
+    shape, kept = (len(rows), 3, side, side), np.array(rows, np.int64)
+    images: Images
+    if lazy:
+        images = FileImages(Originals(settings, scratch, listing=listing), places(name, kept))
+    else:
+        images = np.memmap(path, np.uint8, "r", shape=shape) if rows else np.empty(shape, np.uint8)
     labels = None if listed.labels is None else listed.labels[kept]
-    return Decoded(Part(images, labels, np.array(kept, np.int64)), tuple(broken))
+    return Decoded(Part(images, labels, kept), tuple(broken))
+
+
+def _broken(listing: Listing, name: str, error: BrokenImage, settings: FileData) -> str:
+    """Name a file that is not an image and the reason, or raise where such files are refused."""
+    text = printable(f"{name} ({error})")
+    if isinstance(error, TooManyPixels):  # a fine image: it is never skipped
+        raise CompressError(f"{listing.where}: {text}; raise `max_pixels` in data, or remove the image")
+    if settings.broken == "refuse":
+        raise CompressError(f"{listing.where}: {text} is not a readable image; remove it, or set data.broken to skip")
+    return text
 
 
 def _check_left(listing: Listing, name: str, result: Decoded) -> None:

@@ -1,12 +1,16 @@
-"""Digests of files, cached by (path, size, modification time), so that a second key reads no image."""
+"""Digests of images; those of files are cached by (path, size, modification time)."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
+from compress.data.source import Images
 from compress.utils.console import task
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest
@@ -37,6 +41,15 @@ def digests(files: Sequence[Path], cache: Path | None, what: str) -> list[str]:
                 advance(len(rows))
         save_cache(cache, "files", known)
     return [str(known[name][2]) for name in names]
+
+
+def pixel_digests(images: Images, advance: Callable[..., None]) -> Iterator[bytes]:
+    """Compute the SHA-256 of the pixels of each image."""
+    for start in range(0, len(images), BLOCK):
+        block = np.ascontiguousarray(images[start : start + BLOCK])
+        for pixels in block:
+            yield hashlib.sha256(pixels).digest()
+        advance(len(block))
 
 
 def _stamp(file: Path) -> list[int | str]:

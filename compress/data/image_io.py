@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from compress.data.geometry import Geometry
 from compress.data.source import Pixels
-from compress.utils.errors import CompressError
+from compress.utils.errors import CompressError, first_line
 
 ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif")
@@ -22,11 +22,18 @@ ENDINGS = frozenset(
 # Errors of the system: the file may be a fine image, so it is never skipped for them.
 SYSTEM_ERRORS = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM)
 
+HUGE = 89_478_485  # pixels; PIL warns of more
+DRAFT_GAP = 2  # sides that an image keeps at least when the JPEG decoder halves it, so that the resize stays the filter
+UNKNOWN_RANGE = "floating-point pixels of unknown range"
 _UNNAMED = re.compile(r"<_io\.BytesIO object at 0x[0-9a-f]+>")
 
 
 class BrokenImage(Exception):
     """A file is not an image; the message says why."""
+
+
+class TooManyPixels(BrokenImage):
+    """An image has more pixels than may be decoded."""
 
 
 def is_file(path: Path) -> bool:
@@ -55,7 +62,7 @@ def _query(path: Path, test: Callable[[Path], bool]) -> bool:
         raise CompressError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def decode(image: Path | bytes, to: int | Geometry) -> Pixels:
+def decode(image: Path | bytes, to: int | Geometry, *, draft: bool = False, max_pixels: int | None = None) -> Pixels:
     """Decode an image (file or content) to uint8 `[3, side, side]`.
 
     Args:
@@ -63,25 +70,45 @@ def decode(image: Path | bytes, to: int | Geometry) -> Pixels:
         to: A side, to which the largest centred square is scaled by antialiased bicubic interpolation, or what to do
             instead. The EXIF orientation is applied before; of an animation, the first frame is taken. Transparent
             images are laid on white, as a web page shows them, since the colours under the transparency are arbitrary.
+        draft: Let the JPEG decoder halve an image once to three times while more than twice the side remains, which is
+            several times as fast. Always done for more than `HUGE` pixels.
+        max_pixels: Largest number of pixels; None for PIL's limit, twice its `MAX_IMAGE_PIXELS`.
 
     Raises:
-        BrokenImage: the image cannot be decoded, is truncated, or has more pixels than PIL considers safe.
+        BrokenImage: the image cannot be decoded or is truncated; `TooManyPixels` if it has too many.
         CompressError: the file may not be read.
     """
-    with open_image(image) as opened:
+    with open_image(image, max_pixels) as opened:
+        side = to.resize if isinstance(to, Geometry) else to
+        short = min(opened.size)
+        if short >= 2 * DRAFT_GAP * side and (draft or opened.width * opened.height > HUGE):
+            opened.draft(None, (DRAFT_GAP * side, DRAFT_GAP * side))
         return pixels_of(opened, to)
 
 
-def try_decode(image: Path | bytes, side: int) -> Pixels | str:
-    """Decode an image as `decode` does, or say why it is not one."""
+def try_decode(
+    image: Path | bytes, to: int | Geometry, *, draft: bool = False, max_pixels: int | None = None
+) -> Pixels | BrokenImage:
+    """Decode an image as `decode` does; return the reason where it is not one."""
     try:
-        return decode(image, side)
+        return decode(image, to, draft=draft, max_pixels=max_pixels)
     except BrokenImage as error:
-        return str(error)
+        return error
+
+
+def check_header(image: Path | bytes, *, max_pixels: int | None = None) -> BrokenImage | None:
+    """Return why a file is not an image, as far as its header shows."""
+    try:
+        with open_image(image, max_pixels) as opened:
+            if opened.mode == "F":
+                raise BrokenImage(UNKNOWN_RANGE)
+    except BrokenImage as error:
+        return error
+    return None
 
 
 @contextmanager
-def open_image(image: Path | bytes) -> Iterator[Image.Image]:
+def open_image(image: Path | bytes, max_pixels: int | None = None) -> Iterator[Image.Image]:
     """Open an image; its size and mode are known, its pixels are read on demand.
 
     Raises:
@@ -90,13 +117,17 @@ def open_image(image: Path | bytes) -> Iterator[Image.Image]:
     """
     if image == b"":
         raise BrokenImage("it is empty")
+    if max_pixels and Image.MAX_IMAGE_PIXELS and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2  # PIL has one limit for the whole process
     try:
         with Image.open(BytesIO(image) if isinstance(image, bytes) else image) as opened:
-            if Image.MAX_IMAGE_PIXELS and opened.width * opened.height > Image.MAX_IMAGE_PIXELS:
-                raise BrokenImage(f"{opened.width} x {opened.height} pixels are more than {Image.MAX_IMAGE_PIXELS:,}")
+            if max_pixels and opened.width * opened.height > max_pixels:
+                raise TooManyPixels(f"{opened.width} x {opened.height} pixels are more than {max_pixels:,}")
             yield opened
     except BrokenImage:
         raise
+    except Image.DecompressionBombError as error:
+        raise TooManyPixels(first_line(error).partition(", could")[0]) from error
     except Exception as error:  # PIL's decoders raise a dozen kinds of exception on damaged bytes
         if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
             raise CompressError(f"{image!s} cannot be read: {error.strerror}") from error
@@ -127,7 +158,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _sixteen_bits(image).convert("RGB")
     if image.mode == "F":
-        raise BrokenImage("floating-point pixels of unknown range")
+        raise BrokenImage(UNKNOWN_RANGE)
     if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
         colour = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", colour.size, "white"), colour).convert("RGB")

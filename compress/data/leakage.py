@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
-from compress.data.prepared import BLOCK, ImageData
-from compress.data.source import Pixels
+from compress.data.digests import pixel_digests
+from compress.data.originals import FileImages
+from compress.data.prepared import ImageData
+from compress.data.source import Images
 from compress.store.store import Store
 from compress.utils.console import task
 from compress.utils.errors import UsageError
@@ -40,7 +39,10 @@ class Overlap:
 
 
 def find_overlaps(data: ImageData, store: Store) -> list[Overlap]:
-    """Find the pairs of splits that share images, pixel by pixel; the result is kept in the store."""
+    """Find the pairs of splits that share images; the result is kept in the store.
+
+    Compared pixel by pixel, with `images: files` byte by byte.
+    """
     key = key_of(kind="overlap", version=VERSION, data=data.key)
     folder, _ = store.get(key, "the look for images in two splits", lambda target: _write(data, target))
     rows = json.loads((folder / "overlap.json").read_text())
@@ -92,9 +94,5 @@ def _shared(data: ImageData) -> Iterator[Overlap]:
             yield Overlap(split, other, len(rows), (rows[0], there[digests[split][rows[0]]]))
 
 
-def _digests(images: Pixels, advance: Callable[..., None]) -> Iterator[bytes]:
-    for start in range(0, len(images), BLOCK):
-        block = np.ascontiguousarray(images[start : start + BLOCK])
-        for pixels in block:
-            yield hashlib.sha256(pixels).digest()
-        advance(len(block))
+def _digests(images: Images, advance: Callable[..., None]) -> Iterator[bytes]:
+    return images.digests(advance) if isinstance(images, FileImages) else pixel_digests(images, advance)

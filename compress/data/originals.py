@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.digests import BLOCK, THREADS
-from compress.data.image_io import try_decode
+from compress.data.image_io import BrokenImage, try_decode
 from compress.data.listing import PARTS, Listing, list_images
 from compress.data.parallel import in_blocks
 from compress.data.source import Part, Pixels, Raw, Rows
 from compress.data.splits import Pieces, split_parts
 from compress.recipe.data import FileData
 from compress.utils.errors import CompressError, printable
+from compress.utils.hashing import file_digest
+from compress.utils.system import cores
 
 Places = NDArray[np.int64]
 """Of each image its part (index in `PARTS`) and its row in the listing of that part, `[n, 2]`."""
+MAX_WORKERS = 16  # unless the recipe says more
 EMPTY = 128  # bytes of a `.npy` file without images, which cannot be memory-mapped
+
+
+def places(part: str, rows: Rows) -> Places:
+    """Return the places of rows of a part."""
+    return np.stack([np.full(len(rows), PARTS.index(part)), rows], 1)
 
 
 class Originals:
@@ -89,14 +98,14 @@ class Originals:
         for text in json.loads((self.folder / "data.json").read_text())["skipped"]:  # NAME (REASON)
             skipped |= {text[:place] for place in range(len(text)) if text.startswith(" (", place)}
         parts, side = {}, self.settings.resolution
-        for number, name in enumerate(PARTS):
+        for name in PARTS:
             if listed := self.listing.parts.get(name):
                 rows = np.arange(listed.count)
                 named = [skipped != set() and printable(listed.name(row)) in skipped for row in rows.tolist()]
                 # files of several folders may have one name
-                broken = [isinstance(try_decode(image, side), str) for image in listed.read(rows[named])]
+                broken = [isinstance(try_decode(image, side), BrokenImage) for image in listed.read(rows[named])]
                 rows = np.delete(rows, np.flatnonzero(named)[broken])
-                images = FileImages(self, np.stack([np.full(len(rows), number), rows], 1))
+                images = FileImages(self, places(name, rows))
                 parts[name] = Part(images, None if listed.labels is None else listed.labels[rows], rows)
         raw = Raw(self.listing.classes, **{"test": None, **parts})  # type: ignore[arg-type]
         return {split: places_of(raw, pieces) for split, pieces in split_parts(raw, self.settings, self.seed).items()}
@@ -104,11 +113,11 @@ class Originals:
 
 def places_of(raw: Raw, pieces: Pieces) -> Places:
     """Return the places of the images of a split."""
-    number = {id(getattr(raw, name)): row for row, name in enumerate(PARTS)}
     blocks = [np.empty((0, 2), np.int64)]
     for part, rows in pieces:
         assert part.rows is not None
-        blocks.append(np.stack([np.full(len(rows), number[id(part)]), part.rows[rows]], 1))
+        name = next(name for name in PARTS if getattr(raw, name) is part)
+        blocks.append(places(name, part.rows[rows]))
     return np.concatenate(blocks)
 
 
@@ -119,6 +128,15 @@ def save_places(folder: Path, split: str, raw: Raw, pieces: Pieces) -> None:
 
 def _file(folder: Path, split: str) -> Path:
     return folder / f"rows-{split}.npy"
+
+
+def _digest(image: Path | bytes) -> bytes:
+    if isinstance(image, bytes):
+        return hashlib.sha256(image).digest()
+    try:
+        return bytes.fromhex(file_digest(image))
+    except OSError as error:
+        raise CompressError(f"{image} cannot be read: {error.strerror}") from error
 
 
 class UnreadableOriginal(CompressError):
@@ -152,6 +170,12 @@ class FileImages:
         """Bytes of all pixels, if they were decoded."""
         return int(np.prod(self.shape))
 
+    def worker_count(self, world: int) -> int:
+        """Return the number of processes that decode batches of a fit, which has `world` processes itself."""
+        self.originals.listing  # noqa: B018 - made once, before processes are forked
+        workers = self.originals.settings.workers
+        return max(1, min(cores() // world, MAX_WORKERS)) if workers is None else workers
+
     def __getitem__(self, rows: Any) -> Pixels:
         """Decode the images of a row, a slice, an array of rows or a mask."""
         if isinstance(rows, slice):
@@ -171,15 +195,21 @@ class FileImages:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
         return self[:] if dtype is None else self[:].astype(dtype)
 
+    def digests(self, advance: Callable[..., None]) -> Iterator[bytes]:
+        """Compute the SHA-256 of the bytes of each original."""
+        yield from in_blocks(self.originals.read_places(self.places), _digest, advance)
+
     def _decode(self, rows: Rows) -> Pixels:
         places = self.places[rows]
         order = np.lexsort(places.T[::-1])  # shards are read from front to end
         pixels = np.empty((len(rows), *self.shape[1:]), np.uint8)
         try:
             images = self.originals.read_places(places[order])
-            decode_one = partial(try_decode, side=self.shape[-1])
+            settings = self.originals.settings
+            draft, max_pixels = settings.images == "files", settings.max_pixels
+            decode_one = partial(try_decode, to=settings.resolution, draft=draft, max_pixels=max_pixels)
             for row, image in zip(order, in_blocks(images, decode_one, threads=self.threads), strict=True):
-                if isinstance(image, str):
+                if isinstance(image, BrokenImage):
                     name = self.originals.name(places[row])
                     raise CompressError(f"{name} is not a readable image ({image}); remove it and rerun")
                 pixels[row] = image

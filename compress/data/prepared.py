@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from compress import registry
-from compress.data.originals import Originals, save_places
+from compress.data.originals import FileImages, Originals, save_places
 from compress.data.source import Images, Labels
 from compress.data.sources import data_key
 from compress.data.splits import Pieces, split_parts
@@ -25,7 +25,7 @@ BLOCK = 256  # images copied at once
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 `[n, 3, H, W]`, memory-mapped, read-only; labels int64 `[n]`, or None where there are none.
+    """Images uint8 `[n, 3, H, W]`, read-only, memory-mapped or decoded when read; labels int64 `[n]`, or None.
 
     Images are in the order of their source, class after class for folders: shuffle before taking the first n.
     """
@@ -64,9 +64,9 @@ def prepare(settings: DataSection, store: Store, seed: int) -> ImageData:
     key = data_key(settings, seed, store.root / "fingerprints.json")
     folder, _ = store.get(key, f"images of {name}", lambda target: _decode(settings, seed, target))
     about = json.loads((folder / "data.json").read_text())
-    splits = {split: _open(folder, split) for split in SPLITS}
-    classes, skipped = tuple(about["classes"]), len(about["skipped"])
     originals = Originals(settings, folder, seed) if isinstance(settings, FileData) else None
+    splits = {split: _open(folder, split, originals) for split in SPLITS}
+    classes, skipped = tuple(about["classes"]), len(about["skipped"])
     return ImageData(name, classes, about["resolution"], **splits, key=key, skipped=skipped, originals=originals)
 
 
@@ -78,16 +78,27 @@ def _decode(settings: DataSection, seed: int, folder: Path) -> None:
     if raw.skipped:
         files = "file that is not an image" if len(raw.skipped) == 1 else "files that are not images"
         say(f"data: skipped {len(raw.skipped)} {files}: {', '.join(raw.skipped[:3])}")
+    lazy = isinstance(settings, FileData) and settings.images == "files"
     for split, pieces in split_parts(raw, settings, seed).items():
-        _write(folder, split, pieces)
+        _write(folder, split, pieces, pixels=not lazy)
         if raw.train.rows is not None:
             save_places(folder, split, raw, pieces)
     about = {"classes": raw.classes, "resolution": raw.train.images.shape[-1], "skipped": raw.skipped}
     (folder / "data.json").write_text(json.dumps(about, indent=1))
 
 
-def _write(folder: Path, split: str, pieces: Pieces) -> None:
-    """Write a split as `.npy` in blocks, so that memory stays flat however many images there are."""
+def _write(folder: Path, split: str, pieces: Pieces, *, pixels: bool) -> None:
+    """Write the labels of a split, and its `pixels` as `.npy`."""
+    if pixels:
+        _write_pixels(folder, split, pieces)
+    if split != "unlabeled":
+        part, rows = pieces[0]
+        assert part.labels is not None
+        np.save(folder / f"labels-{split}.npy", part.labels[rows])
+
+
+def _write_pixels(folder: Path, split: str, pieces: Pieces) -> None:
+    """Write in blocks, so that memory stays flat however many images there are."""
     total = sum(len(rows) for _, rows in pieces)
     shape = (total, *pieces[0][0].images.shape[1:])
     with (folder / f"images-{split}.npy").open("wb") as file, task(f"images: {split}", total) as advance:
@@ -97,22 +108,21 @@ def _write(folder: Path, split: str, pieces: Pieces) -> None:
                 block = part.images[rows[start : start + BLOCK]]
                 file.write(block.tobytes())
                 advance(len(block))
-    if split != "unlabeled":
-        part, rows = pieces[0]
-        assert part.labels is not None
-        np.save(folder / f"labels-{split}.npy", part.labels[rows])
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def _open(folder: Path, split: str) -> Split:
+def _open(folder: Path, split: str, originals: Originals | None) -> Split:
     path = folder / f"images-{split}.npy"
-    labels = folder / f"labels-{split}.npy"
+    file = folder / f"labels-{split}.npy"
+    labels = np.load(file, mmap_mode="r") if file.exists() else None
+    if originals and originals.settings.images == "files":
+        return Split(FileImages(originals, originals.places(split)), labels)
     try:
         images = np.load(path, mmap_mode="r")
     except ValueError:  # an empty file cannot be mapped: a split without images
         images = np.load(path)
         images.flags.writeable = False
-    return Split(images, np.load(labels, mmap_mode="r") if labels.exists() else None)
+    return Split(images, labels)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.data.image_io import BrokenImage, decode
+from compress.data.image_io import BrokenImage, try_decode
 from compress.data.originals import Originals
 from compress.data.parallel import in_blocks
 from compress.data.prepared import ImageData, Split
@@ -65,17 +65,14 @@ def rendered(
 
 def _render(originals: Originals, split: str, rows: Rows, preprocess: Preprocess, folder: Path) -> None:
     """Write the images of `rows`, block by block."""
-    geometry = preprocess.geometry
+    geometry, most = preprocess.geometry, originals.settings.max_pixels
 
-    def attempt(image: Path | bytes) -> Pixels | str:
-        try:
-            return decode(image, geometry)
-        except BrokenImage as error:
-            return str(error)
+    def attempt(image: Path | bytes) -> Pixels | BrokenImage:
+        return try_decode(image, geometry, max_pixels=most)
 
     with (folder / "images.bin").open("wb") as file, task(f"eval transform: {split}", len(rows)) as advance:
         for row, pixels in zip(rows, in_blocks(originals.read(split, rows), attempt, advance), strict=True):
-            if isinstance(pixels, str):
+            if isinstance(pixels, BrokenImage):
                 name = originals.name(originals.places(split)[row])
                 raise CompressError(f"{name} is not a readable image ({pixels}); restore it, or remove it and rerun")
             file.write(pixels.tobytes())

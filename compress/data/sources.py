@@ -28,6 +28,8 @@ def data_key(settings: DataSection, seed: int, cache: Path | None = None) -> str
     counts = contents.train_counts
     if isinstance(settings, FileData):
         pixels = {"resolution": settings.resolution, "broken": settings.broken}
+        if settings.images != "pixels":
+            pixels["images"] = settings.images
         if not contents.has_test:
             pixels["test"] = settings.test
             counts = counts_after_test(counts, contents.classes, settings.test) if counts and settings.test else counts

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.data.digests import pixel_digests
 from compress.data.source import Labels, Part, Raw, Rows
 from compress.recipe.data import DataSection, FileData
+from compress.utils.console import task
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import one_line, truncate_list
 
@@ -79,7 +80,8 @@ def _cut_test(raw: Raw, settings: DataSection) -> tuple[Rows, Rows]:
     share = settings.test if isinstance(settings, FileData) else None
     assert share, "a source without a test split is refused without it"
     counts_after_test(np.bincount(labels, minlength=len(raw.classes)).tolist(), raw.classes, share)
-    seen = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in raw.train.images])
+    with task("comparing images for the test split", len(labels)) as advance:
+        seen = np.array([digest.hex() for digest in pixel_digests(raw.train.images, advance)])
     taken = []
     for number, name in enumerate(raw.classes):
         rows = np.flatnonzero(labels == number)

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from compress.models.class_names import ARCHITECTURE
-from compress.models.fingerprint import LOCAL, local_files
+from compress.models.fingerprint import local_files
+from compress.models.names import LOCAL
 from compress.recipe.models import OpenClipTeacher, OwnModel
 from compress.results.read import RESULTS, read_run
 from compress.utils.errors import CompressError

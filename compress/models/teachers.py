@@ -17,7 +17,8 @@ from compress.models.architecture import Architecture, Network
 from compress.models.classifiers import ClassifierSource, StatedPreprocess, load_classifier
 from compress.models.clip_classifier import ClipClassifier, ImageTower, vision_config
 from compress.models.features import FeatureTower
-from compress.models.fingerprint import LOCAL, local_files
+from compress.models.fingerprint import local_files
+from compress.models.names import LOCAL
 from compress.models.weights_file import load_into, read_checkpoint
 from compress.recipe.data import DataSection
 from compress.recipe.models import ClassifierTeacher, OpenClipTeacher

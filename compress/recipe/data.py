@@ -54,6 +54,13 @@ class FileData(DataSection):
     test: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="share of the labelled images that is cut off for test where no such split exists"
     )
+    images: Literal["pixels", "files"] = Field(
+        "pixels", description="decode all images once into the store, or leave them in their files and decode batches"
+    )
+    workers: int | None = Field(
+        None, ge=0, description="processes that decode the batches of a fit with `images: files`; default: one per core"
+    )
+    max_pixels: int = Field(178_956_970, ge=1, description="refuse images of more pixels")
 
 
 class LabelledData(FileData):

@@ -165,7 +165,8 @@ def _same_function(
         load_into(model, replace(checkpoint, classes=None), str(path), new_head=False)
         with torch.no_grad():
             logits.append(model.eval()(images))
-    return torch.allclose(*logits, rtol=1e-3, atol=1e-3 * float(logits[0].abs().max()))
+    first, second = logits
+    return torch.allclose(first, second, rtol=1e-3, atol=1e-3 * float(first.abs().max()))
 
 
 def _preprocess(library: str, name: str, checkpoint: Checkpoint) -> tuple[Preprocess, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from compress.models.checks import model_problems
 from compress.models.fingerprint import folder_files
-from compress.models.names import LOCAL
+from compress.models.names import LOCAL, WITH_WEIGHTS
 from compress.recipe.fit import Fit
 from compress.recipe.graph import teacher_of
 from compress.recipe.models import Pretraining, Student

@@ -11,8 +11,9 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, get_worker_info
 
+from compress.data.originals import FileImages
 from compress.data.prepared import Split
 
 
@@ -43,8 +44,18 @@ class ImageDataset(Dataset[Batch]):
         """Bytes of all pixels."""
         return sum(array.nbytes for array in self.arrays)
 
+    @property
+    def files(self) -> list[FileImages]:
+        """Splits whose images are decoded when they are read."""
+        return [array for array in self.arrays if isinstance(array, FileImages)]
+
     def preload(self, device: torch.device) -> None:
-        """Copy all pixels to the device; batches then only have indices, and are cut there."""
+        """Copy all pixels to the device; batches then only have indices, and are cut there.
+
+        Images that are decoded when they are read are not copied.
+        """
+        if self.files:
+            return
         shape = self.arrays[0].shape[1:]
         self.preloaded = torch.empty((len(self), *shape), dtype=torch.uint8, device=device)
         for array, start in zip(self.arrays, self.starts, strict=False):
@@ -72,19 +83,48 @@ class ImageDataset(Dataset[Batch]):
         return batch["images"] if self.preloaded is None else self.preloaded[batch["index"]]
 
 
-def train_loader(images: ImageDataset, batch: int, world: int, rank: int, seed: int) -> DataLoader[Batch]:
-    """Load this rank's share of the images, shuffled anew in each epoch; an incomplete last batch is dropped."""
+def train_loader(
+    images: ImageDataset, batch: int, world: int, rank: int, seed: int, epoch: int = 0
+) -> DataLoader[Batch]:
+    """Load this rank's share of the images, shuffled anew in each epoch; an incomplete last batch is dropped.
+
+    `epoch` is the number of the first one: Lightning starts the workers of a resumed fit before it tells the sampler.
+    """
     whole = len(images) >= batch * world
     sampler: DistributedSampler[Any] = DistributedSampler(images, world, rank, seed=seed, drop_last=whole)
-    return DataLoader(
-        images, batch, sampler=sampler, collate_fn=_identity, drop_last=whole, generator=torch.Generator()
-    )
+    sampler.set_epoch(epoch)
+    return _loader(images, batch, sampler, world, drop_last=whole)
 
 
 def eval_loader(images: ImageDataset, batch: int, world: int, rank: int) -> DataLoader[Batch]:
     """Load this rank's share of the images, in order."""
     sampler: DistributedSampler[Any] = DistributedSampler(images, world, rank, shuffle=False)
-    return DataLoader(images, batch, sampler=sampler, collate_fn=_identity, generator=torch.Generator())
+    return _loader(images, batch, sampler, world)
+
+
+def _loader(
+    images: ImageDataset, batch: int, sampler: DistributedSampler[Any], world: int, *, drop_last: bool = False
+) -> DataLoader[Batch]:
+    """Load batches, by worker processes where images have to be decoded; the batches are the same without them."""
+    workers = max((array.worker_count(world) for array in images.files), default=0)
+    return DataLoader(
+        images,
+        batch,
+        sampler=sampler,
+        collate_fn=_identity,
+        drop_last=drop_last,
+        generator=torch.Generator(),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        worker_init_fn=_start_worker,
+    )
+
+
+def _start_worker(_: int) -> None:
+    worker = get_worker_info()
+    assert worker and isinstance(worker.dataset, ImageDataset)
+    for array in worker.dataset.files:
+        array.threads = 1  # the workers are as many as the cores
 
 
 def _identity(batch: Any) -> Any:

@@ -110,7 +110,7 @@ class FitModule(L.LightningModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         world, rank = self.trainer.world_size, self.trainer.global_rank
         per_device = max(1, self.settings.batch // world)
-        return train_loader(self.train_images, per_device, world, rank, self.seed)
+        return train_loader(self.train_images, per_device, world, rank, self.seed, epoch=len(self.state.curve))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return eval_loader(self.validation_images, 256, self.trainer.world_size, self.trainer.global_rank)
