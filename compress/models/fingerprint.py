@@ -44,7 +44,7 @@ def view_key(identity: dict[str, str], views: Views, seed: int, view: int) -> st
 
     `identity` is all else that determines an embedding: the data's key, the teacher's `embedding_id`, versions.
     """
-    return key_of(kind="embeddings", view=view, seed=seed, views=views.model_dump(), precision="fp16", **identity)
+    return key_of(kind="embeddings", view=view, seed=seed, views=views.key_settings(), precision="fp16", **identity)
 
 
 def local_files(settings: OpenClipTeacher | ClassifierTeacher) -> list[Path]:

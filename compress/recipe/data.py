@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from compress.recipe.base import Fraction, Section
 
@@ -18,6 +18,17 @@ def _template(text: str) -> str:
 Template = Annotated[str, AfterValidator(_template)]
 
 
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError(f"must be two numbers, the smaller first, not {list(limits)}")
+    return limits
+
+
+_Area = Annotated[float, Field(gt=0, le=1)]
+_Aspect = Annotated[float, Field(ge=0.1, le=10)]
+_Sigma = Annotated[float, Field(ge=0.1, le=10)]
+
+
 class Views(Section):
     """How a view of an image may differ from it; a view is determined by (seed, image, view number)."""
 
@@ -25,6 +36,47 @@ class Views(Section):
     flip: bool = Field(True, description="mirror left to right, one view in two")
     brightness: Fraction = Field(0.0, description="largest relative change of brightness")
     contrast: Fraction = Field(0.0, description="largest relative change of contrast")
+    saturation: Fraction = Field(0.0, description="largest relative change of saturation")
+    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.0, description="largest turn of the hue, of a whole circle")
+    crop: Annotated[tuple[_Area, _Area], AfterValidator(_ordered)] | None = Field(
+        None, description="random-resized-crop: least and largest share of the area; no crop without it"
+    )
+    ratio: Annotated[tuple[_Aspect, _Aspect], AfterValidator(_ordered)] = Field(
+        (0.75, 1.3333), description="least and largest aspect ratio of the crop, width over height"
+    )
+    rotation: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="largest rotation in degrees, either way")
+    augment: Literal["randaugment", "trivialaugment"] | None = Field(
+        None, description="random operations of RandAugment or TrivialAugmentWide; none without it"
+    )
+    operations: int = Field(2, ge=1, le=8, description="RandAugment: operations per view")
+    magnitude: int = Field(9, ge=0, le=30, description="RandAugment: strength of the operations, of 30")
+    grayscale: Fraction = Field(0.0, description="share of views without colour")
+    blur: Fraction = Field(0.0, description="share of views with Gaussian blur")
+    sigma: Annotated[tuple[_Sigma, _Sigma], AfterValidator(_ordered)] = Field(
+        (0.1, 2.0), description="least and largest standard deviation of the blur in pixels"
+    )
+    erasing: Fraction = Field(0.0, description="share of views with random erasing: a rectangle of grey")
+
+    @model_validator(mode="after")
+    def _no_setting_without_effect(self) -> Views:
+        for key, needs, used in (
+            ("ratio", "crop", self.crop is not None),
+            ("operations", "augment: randaugment", self.augment == "randaugment"),
+            ("magnitude", "augment: randaugment", self.augment == "randaugment"),
+            ("sigma", "blur", self.blur > 0),
+        ):
+            if not used and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"`{key}` has no effect without `{needs}`; set it, or remove `{key}`")
+        return self
+
+    def key_settings(self) -> dict[str, object]:
+        """Return the settings that determine a view, for store keys.
+
+        The first settings are always there; those that came later only where they are not at their default, so that
+        keys from before them stay.
+        """
+        first = self.model_dump(include={"shift", "flip", "brightness", "contrast"})
+        return {**first, **self.model_dump(mode="json", exclude_defaults=True)}
 
 
 PLAIN = Views(shift=0, flip=False)  # every view is the image as it is

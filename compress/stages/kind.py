@@ -82,7 +82,7 @@ class StageKind(StageSection):
         own = settings.get("seed")  # the recipe's seed written out gives the same result
         seed = recipe.seed if own in (None, recipe.seed) else [recipe.seed, own]
         fit = recipe.trainer.model_dump(include={"devices", "num_nodes", "precision"})
-        return {**settings, "views": recipe.data.views.model_dump(), "fit": fit, "seed": seed}
+        return {**settings, "views": recipe.data.views.key_settings(), "fit": fit, "seed": seed}
 
     def packages(self) -> tuple[str, ...]:
         """Return the packages whose versions are part of the key."""
