@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from compress.data.geometry import Interpolation
-from compress.data.preprocess import Preprocess
+from compress.data.preprocess import Preprocess, preprocess_remarks
 from compress.models.architecture import Architecture, Network
 from compress.models.checkpoint_metadata import StoredPreprocess
 from compress.models.factory import create_model, input_side, recorded
@@ -79,6 +79,9 @@ def load_classifier(
     side = preprocess.resolution
     model, notes = _model(source, checkpoint, classes, side, new_head)
     check_output(model, source.model, len(classes), side)
+    if source.published and source.stated != StatedPreprocess():
+        own = published_preprocess(source.library, source.model, side)
+        notes = (*notes, *preprocess_remarks(preprocess, own))
     name, options = recorded(source.library, source.model, source.options, pretrained=source.published)
     architecture = Architecture(
         library=source.library,

@@ -45,7 +45,7 @@ def own(**settings: Any) -> OwnModel:
 
 
 def load(**settings: Any) -> Any:
-    return load_own_model(own(**settings), DATA, CLASSES, 32)
+    return load_own_model(own(**settings), DATA, CLASSES, 32)[0]
 
 
 @pytest.fixture
