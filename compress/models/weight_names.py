@@ -144,8 +144,8 @@ def _leave_out(target: _Target, extra: dict[str, Tensor]) -> list[str]:
     if heads and not target.new_head:
         sizes = ", ".join(f"{one_line(name)} with {extra[f'{name}.weight'].shape[0]} outputs" for name in heads)
         raise CompressError(
-            f"{target.where} has a head that the model does not have ({sizes}); save the weights with one head, that "
-            f"for the data's classes, named {target.heads[0]}"
+            f"{target.where} has a head that the model does not have ({sizes}); save the weights with the one head "
+            f"that is for the data's classes, named {target.heads[0]}"
         )
     reasons = {}
     for name in extra:
