@@ -55,7 +55,7 @@ def attacks(canary: Path) -> dict[str, bytes]:
         "module of torch": call("torch.serialization", "os.system", text(f"touch {canary}")) + b".",
         "torch.load without weights_only": call("torch", "load", path) + b".",
         "torch's own loader of bytes": call("torch.storage", "_load_from_bytes", b"C\x04abcd") + b".",
-        "instance of a class": b"(ios\nsystem\n" + text(f"touch {canary}") + b"o.",
+        "instance of a class": b"(" + text(f"touch {canary}") + b"ios\nsystem\n.",
         "object": b"(" + b"cos\nsystem\n" + text(f"touch {canary}") + b"o.",
         "state of a function": b"ctorch._utils\n_rebuild_tensor_v2\n}" + text("__code__") + text("x") + b"sb.",
         "slots of a type": b"ctorch.nn.modules.linear\nLinear\n(N}" + text("forward") + b"cos\nsystem\nstb.",
@@ -100,7 +100,7 @@ def test_no_pickle_runs_code(name: str, form: str, tmp_path: Path) -> None:
 
 def test_attacks_work_on_an_ordinary_unpickler(tmp_path: Path) -> None:
     """The test above would notice a reader that runs code."""
-    for name in ("os.system", "eval", "exec in a state dict", "instance of a class"):
+    for name in ("os.system", "eval", "exec in a state dict", "instance of a class", "object"):
         pickle.loads(attacks(tmp_path / "canary")[name])
         (tmp_path / "canary").unlink()
 
