@@ -206,9 +206,13 @@ def plain(value: Any) -> Any:
     if not isinstance(value, Inert) or is_tensor(value):
         return value
     state = value.state
-    for key in ("_content", "_val"):  # OmegaConf's containers and nodes
-        if isinstance(state, dict) and key in state:
-            return plain(state[key])
+    if isinstance(state, dict) and "_val" in state:  # a node of OmegaConf
+        return plain(state["_val"])
+    if isinstance(state, dict) and "_content" in state:  # a container of OmegaConf
+        content = plain(state["_content"])
+        if isinstance(content, dict):
+            return {key: plain(each) for key, each in content.items()}
+        return [plain(each) for each in content] if isinstance(content, list) else content
     if value.mapping or value.path.lower().endswith("dict"):
         return value.mapping
     return state if isinstance(state, dict) else value.sequence or value

@@ -59,12 +59,16 @@ def fit_names(
     found = {WRAPPERS.sub("", name): value for name, value in weights.items()}
     if found.keys() != weights.keys():
         notes.append(f"took {truncate_list(sorted({m[1] for name in weights for m in WRAPPERS.finditer(name)}))} off")
-    prefix = _prefix(target, found, ema)
+    prefix, others = _prefixes(target, found, ema)
     if prefix:
         notes.append(f"took the prefix '{one_line(prefix)}' off")
     extra = {name: value for name, value in found.items() if not name.startswith(prefix)}
     inner = {name.removeprefix(prefix): value for name, value in found.items() if name not in extra}
-    inner = resample_positions(model, inner)
+    if others:
+        notes.append(f"left out {truncate_list(other.rstrip('.') or 'names without a prefix' for other in others)}")
+        extra = {n: v for n, v in extra.items() if not any(n.removeprefix(other) in expected for other in others)}
+    inner, resampled = _resampled(model, inner)
+    notes += ["position embeddings resampled to the resolution"] * resampled
     if not inner.keys() >= set(trunk):
         inner, converted = _by_timm(model, inner)
         notes += ["names of another version, converted by timm"] * converted
@@ -79,8 +83,8 @@ def fit_names(
     return taken, notes
 
 
-def _prefix(target: _Target, weights: Mapping[str, Tensor], ema: bool | None) -> str:
-    """Return the prefix with which the most of the model's names are in the file; empty if none helps."""
+def _prefixes(target: _Target, weights: Mapping[str, Tensor], ema: bool | None) -> tuple[str, list[str]]:
+    """Return the prefix with which the most of the model's names are in the file, and those of other such networks."""
     ends = tuple(f".{name}" for name in target.trunk[:3])
     prefixes = {name[: -len(end) + 1] for name in weights for end in ends if name.endswith(end)} - {""}
     counts = {prefix: sum(prefix + name in weights for name in target.trunk) for prefix in ("", *prefixes)}
@@ -89,15 +93,24 @@ def _prefix(target: _Target, weights: Mapping[str, Tensor], ema: bool | None) ->
     averaged = [prefix for prefix in best if AVERAGED.search(prefix)]
     if ema and not averaged and "n_averaged" not in weights:
         raise CompressError(f"{target.where} holds no complete EMA weights of the model; remove `ema: true`")
-    others = [prefix for prefix in best if not AUXILIARY.search(prefix)]
-    chosen = averaged if averaged and ema is not False else others or best
-    if "" in chosen or not most:
-        return ""
-    if len(chosen) > 1:
+    usual = [prefix for prefix in best if not AUXILIARY.search(prefix)]
+    chosen = averaged if averaged and ema is not False else usual or best
+    if not most:
+        return "", []
+    if len(chosen) > 1 and chosen[0]:
         raise CompressError(
             f"{target.where} holds several networks ({truncate_list(chosen)}); save the one to use, without its prefix"
         )
-    return chosen[0]
+    return chosen[0], [prefix for prefix in best if prefix != chosen[0]]
+
+
+def _resampled(model: nn.Module, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+    """Resample position embeddings to the size that the model was built for, where the file's are for another."""
+    try:
+        converted = resample_positions(model, weights)
+    except Exception:  # whatever the library makes of weights of other architectures
+        return weights, False
+    return converted, any(n in weights and weights[n].shape != value.shape for n, value in converted.items())
 
 
 def _by_timm(model: nn.Module, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
@@ -144,8 +157,8 @@ def _leave_out(target: _Target, extra: dict[str, Tensor]) -> list[str]:
     if heads and not target.new_head:
         sizes = ", ".join(f"{one_line(name)} with {extra[f'{name}.weight'].shape[0]} outputs" for name in heads)
         raise CompressError(
-            f"{target.where} has a head that the model does not have ({sizes}); save the weights with one head, that "
-            f"for the data's classes, named {target.heads[0]}"
+            f"{target.where} has a head that the model does not have ({sizes}); save the weights with the one head "
+            f"that is for the data's classes, named {target.heads[0]}"
         )
     reasons = {}
     for name in extra:

@@ -1,4 +1,4 @@
-"""Teachers and students whose classes are in another order are refused by name."""
+"""Outputs are matched to the data's classes by name, and published weights by ImageNet's ids."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from compress.data.sample import SampleData
-from compress.models.class_names import check_order, read_class_names
+from compress.models.class_names import chance_warning, output_rows, published_classes
 from compress.models.factory import create_model
+from compress.models.published import published_model, select_outputs
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.recipe.models import ClassifierTeacher
+from compress.results import Accuracy
 from compress.utils.errors import CompressError, UsageError
 
 DATA = ("cat", "dog", "fox")
 OTHER = ("dog", "cat", "fox")
+TENCH, GOLDFISH, SHARK = "n01440764", "n01443537", "n01484850"
 
 
 def teacher(**settings: object) -> LoadedTeacher:
@@ -31,50 +36,122 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "model.safetensors"
 
 
-def test_class_names_are_read_from_architecture_json(weights: Path) -> None:
-    assert read_class_names(weights) is None
-    for text, found in (
-        (json.dumps({"classes": OTHER}), OTHER),
-        ('{"classes": [1, 2]}', None),
-        ('{"classes": "cat"}', None),
-        ("[1]", None),
-        ("{", None),
-    ):
-        (weights.parent / "architecture.json").write_text(text)
-        assert read_class_names(weights) == found, text
+def logits(loaded: LoadedTeacher) -> torch.Tensor:
+    with torch.no_grad():
+        return loaded.classifier()(torch.ones(1, 3, 32, 32))
 
 
-def test_class_names_are_read_from_the_metadata_of_the_file(tmp_path: Path) -> None:
-    tensors = create_model("timm", "test_resnet", 3, 32).state_dict()
-    save_file(tensors, tmp_path / "own.safetensors", {"classes": json.dumps(OTHER)})
-    assert read_class_names(tmp_path / "own.safetensors") == OTHER
-    (tmp_path / "damaged.safetensors").write_bytes(b"\xff" * 20)
-    assert read_class_names(tmp_path / "damaged.safetensors") is None
-    with pytest.raises(CompressError, match=r"test_resnet has the classes in another order: its output 0 is 'dog'"):
-        teacher(checkpoint=str(tmp_path / "own.safetensors"))
+@pytest.mark.parametrize("where", ["recipe", "architecture.json", "metadata"])
+def test_a_teachers_outputs_are_put_in_the_datas_order(weights: Path, where: str, tmp_path: Path) -> None:
+    path, settings = weights, {}
+    plain = logits(teacher(checkpoint=str(path)))
+    if where == "recipe":
+        settings = {"classes": list(OTHER)}
+    elif where == "architecture.json":
+        (weights.parent / "architecture.json").write_text(json.dumps({"classes": OTHER}))
+    else:
+        path = tmp_path / "own.safetensors"
+        save_file(create_model("timm", "test_resnet", 3, 32).state_dict(), path)
+        plain = logits(teacher(checkpoint=str(path)))
+        from safetensors.torch import load_file
+
+        save_file(load_file(path), path, {"classes": json.dumps(OTHER)})
+    loaded = teacher(checkpoint=str(path), **settings)
+    assert torch.allclose(logits(loaded), plain[:, [1, 0, 2]], atol=1e-6)
+    assert loaded.notes == ("outputs put in the data's order by class name",)
 
 
-def test_class_names_in_the_recipe_are_checked(weights: Path) -> None:
-    path = str(weights)
-    teacher(checkpoint=path)
-    teacher(checkpoint=path, classes=list(DATA))
-    with pytest.raises(CompressError, match="another order"):
-        teacher(checkpoint=path, classes=list(OTHER))
+def test_a_teacher_for_other_classes_is_refused(weights: Path) -> None:
     with pytest.raises(CompressError, match=r"other classes \(cat, dog, wolf\) than the data's \(cat, dog, fox\)"):
-        teacher(checkpoint=path, classes=["cat", "dog", "wolf"])
+        teacher(checkpoint=str(weights), classes=["cat", "dog", "wolf"])
 
 
-def test_a_student_may_start_from_other_classes_but_not_from_another_order() -> None:
-    check_order((), DATA, "it")
-    check_order(("wolf", "owl"), DATA, "it")
-    with pytest.raises(CompressError, match="it has the classes in another order"):
-        check_order(OTHER, DATA, "it")
+def test_damaged_files_beside_the_weights_name_no_classes(weights: Path) -> None:
+    for text in ('{"classes": [1, 2]}', '{"classes": "cat"}', "[1]", "{"):
+        (weights.parent / "architecture.json").write_text(text)
+        assert teacher(checkpoint=str(weights)).notes == ()
 
 
 @pytest.mark.parametrize(
-    ("source", "model", "words"), [("timm", "resnet18", "1000 classes"), ("torchvision", "resnet18", "tench")]
+    ("own", "data", "rows"),
+    [
+        (OTHER, DATA, [1, 0, 2]),
+        (OTHER, ("fox",), [2]),
+        (("Great White Shark", "cafe\u0301"), ("café", "great_white-shark"), [1, 0]),
+        (("cat", "Cat"), ("Cat", "cat"), [1, 0]),
+        (("cat", "Cat"), ("CAT",), None),
+        (("cat",), ("cat", "Cat"), None),
+        (DATA, ("wolf",), None),
+    ],
 )
-def test_published_weights_for_other_classes_teach_nothing(source: str, model: str, words: str) -> None:
+def test_classes_are_matched_by_name(own: tuple[str, ...], data: tuple[str, ...], rows: list[int] | None) -> None:
+    assert output_rows(own, data) == rows
+
+
+@pytest.mark.parametrize(("source", "model"), [("timm", "resnet18"), ("torchvision", "resnet18")])
+def test_published_weights_for_other_classes_teach_nothing(source: str, model: str) -> None:
     section = ClassifierTeacher(source=source, model=model, pretrained=True)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=rf"{words}.*the data has 3 \(cat, dog, fox\): its head would be random"):
+    with pytest.raises(UsageError, match=r"tench.*the data has 3 \(cat, dog, fox\): its head would be random"):
         load_teacher(section, SampleData(source="cifar10-sample"), DATA, 32)
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_imagenet_is_known_by_id_name_and_index_in_both_libraries(library: str) -> None:
+    for data, rows in (
+        ((SHARK, TENCH), [2, 0]),
+        (("great white shark", "tench"), [2, 0]),
+        (("Great_White_Shark",), [2]),
+        (tuple(sorted(map(str, range(1000)))), [int(name) for name in sorted(map(str, range(1000)))]),
+    ):
+        names = published_classes(library, "resnet18", data)
+        assert names and output_rows(names, data) == rows
+    for data in (("0", "1"), (TENCH, "n99999999")):
+        with pytest.raises(UsageError, match="its head would be random"):
+            published_classes(library, "resnet18", data)
+
+
+def test_weights_of_unknown_names_are_taken_for_as_many_classes() -> None:
+    assert published_classes("timm", "no_such_model", DATA) is None
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_published_weights_give_the_outputs_of_synset_folders(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    whole = create_model(library, "resnet18", 1000, 32).eval()
+    asked: list[int] = []
+
+    def create(library: str, name: str, classes: int, *_: object, **__: object) -> nn.Module:
+        asked.append(classes)
+        return whole
+
+    monkeypatch.setattr("compress.models.published.create_model", create)
+    images = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        expected = whole(images)
+        model, notes = published_model(library, "resnet18", (GOLDFISH, SHARK, TENCH), 32)
+        assert torch.allclose(model(images), expected[:, [1, 2, 0]], atol=1e-6)
+    assert asked == [1000] and notes == ("took 3 of 1000 outputs, by class",)
+
+
+def test_outputs_of_convolutional_and_double_heads_can_be_selected() -> None:
+    for library, name, side in (("torchvision", "squeezenet1_1", 64), ("timm", "levit_128s", 224)):
+        model = create_model(library, name, 5, side).eval()
+        images = torch.randn(1, 3, side, side)
+        with torch.no_grad():
+            expected = model(images)[:, [3, 1]]
+            select_outputs(model, [3, 1])
+            assert torch.allclose(model(images), expected, atol=1e-5)
+        assert model.num_classes == 2
+
+
+def accuracy(correct: int, n: int, low: float) -> Accuracy:
+    return Accuracy(top1=correct / n, correct=correct, n=n, ci95=(low, 1.0), split="validation")
+
+
+def test_accuracy_near_chance_is_a_warning_with_the_likely_cause() -> None:
+    assert chance_warning("it", accuracy(90, 100, 0.82), 0.3, DATA) is None
+    warning = chance_warning("it", accuracy(32, 100, 0.23), 0.3, DATA)
+    assert warning and "it has 32.0% on validation (32 of 100), not shown to be above chance (30.0%)" in warning
+    assert "set `classes` to its classes in the order of its outputs" in warning and "sort" not in warning
+    numbers = chance_warning("it", accuracy(32, 100, 0.23), 0.3, ("0", "10", "2"))
+    assert numbers and "folders sort as text (0, 10, 2), labels in tables by number" in numbers

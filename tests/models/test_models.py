@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +20,6 @@ from compress.models.factory import create_model
 from compress.models.fingerprint import local_files
 from compress.models.students import load_student
 from compress.models.teachers import load_teacher
-from compress.models.weights_file import read_checkpoint
 from compress.pruning.channels import prune_channels
 from compress.recipe.channels import Channels
 from compress.recipe.models import ClassifierTeacher, OpenClipTeacher, Student
@@ -82,22 +80,6 @@ def test_a_student_starts_from_a_checkpoint_with_another_head(tmp_path: Path) ->
     assert torch.equal(student.state_dict()[first], source.state_dict()[first])
 
 
-class Evil:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (print, ("code has run",))
-
-
-@pytest.mark.parametrize("content", [pickle.dumps(Evil()), b"", b"\x00" * 40, b"PK\x03\x04 no zip"])
-@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
-def test_a_weights_file_runs_no_code(
-    tmp_path: Path, name: str, content: bytes, capfd: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(CompressError, match=name):
-        read_checkpoint(tmp_path / name)
-    assert "code has run" not in capfd.readouterr().out
-
-
 def test_published_weights_without_a_network_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def no_network(*_: object, **__: object) -> None:
         raise OSError("Name or service not known")
@@ -116,11 +98,6 @@ def test_an_incomplete_open_clip_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text("{}")
     with pytest.raises(CompressError, match=r"has no weights: open_clip_model\.safetensors not found"):
         local_files(settings)
-
-
-def test_a_missing_weights_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CompressError, match=r"weights file .* not found"):
-        read_checkpoint(tmp_path / "none.safetensors")
 
 
 def variant(folder: Path) -> tuple[nn.Module, torch.Tensor]:

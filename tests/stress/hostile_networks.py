@@ -17,8 +17,8 @@ def checkpoint(rng: Random, folder: Path) -> None:
     import torch
     from safetensors.torch import save
 
-    from compress.models.checkpoints import load_variant, read_weights
-    from compress.models.class_names import read_class_names
+    from compress.models.checkpoints import load_variant
+    from compress.models.weights_file import read_checkpoint
 
     name = rng.choice(("it.pth", "it.safetensors", "model.safetensors"))
     weights = {"fc.weight": torch.zeros(3, 4), "fc.bias": torch.zeros(3)}
@@ -41,9 +41,8 @@ def checkpoint(rng: Random, folder: Path) -> None:
         about |= {"sizes": {"fc": {"out_features": 2}}, "quantization": None}
         text = json.dumps(changed(about, rng, rng.choice((0, 1, 1, 3)))).encode()
         (folder / "architecture.json").write_bytes(damaged(text, rng) if rng.random() < 0.2 else text)
-        read_class_names(folder / name)
         load_variant(folder)
-    read_weights(folder / name)
+    read_checkpoint(folder / name)
 
 
 @cache
