@@ -68,7 +68,7 @@ def _seconds(settings: FileData, listing: Listing) -> float:
     part = listing.parts["train"]
     rows = np.unique(np.linspace(0, min(part.count, AMONG) - 1, TIMED).astype(np.int64))
     draft = settings.images == "files"
-    read = partial(try_decode, side=settings.resolution, draft=draft, max_pixels=settings.max_pixels)
+    read = partial(try_decode, to=settings.resolution, draft=draft, max_pixels=settings.max_pixels)
     started = time.monotonic()
     for _ in in_blocks(part.read(rows), read):
         pass
