@@ -11,7 +11,7 @@ from compress.cli.options import AsJson, Runs, command_line, print_json, print_r
 from compress.utils.errors import UsageError
 
 MAX_CHECKPOINTS = 3  # that are mentioned
-MAX_TIMED = 20_000  # images up to which `init` decodes the data set to estimate the run
+MAX_TIMED = 20_000  # images up to which `init` hashes the data set to estimate the run
 
 
 def init(
@@ -39,7 +39,7 @@ def init(
     """Write a recipe for your images. Its settings fit them and this machine.
 
     With --json: {recipe, seen, chosen, checkpoints, estimate}, where checkpoints are weights files that lie there, and
-    estimate has the rows of `plan --json`, or is null for a data set that is too large to decode for an estimate.
+    estimate has the rows of `plan --json`, or is null for a data set that is too large to hash for an estimate.
     """
     from compress.pipeline.cost_model import estimate, plan_table
     from compress.recipe.load import load_recipe
@@ -84,7 +84,7 @@ def init(
         return
     if rows is None:
         command = command_line(["", "plan", str(output)])
-        print(f"to estimate the time, which decodes all {survey.total:,} images: {command}")
+        print(f"to estimate the time and the space of {survey.total:,} images: {command}")
     else:
         print_rich(plan_table(rows))
     print(f"\n{command_line(['', 'run', str(output)])}")

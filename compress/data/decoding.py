@@ -30,11 +30,19 @@ class Decoded:
 
 
 def file_source(
-    section: type[FileData], about: str, list_images: Callable[[Any], Listing], packages: tuple[str, ...] = ()
+    section: type[FileData],
+    about: str,
+    list_images: Callable[[Any], Listing],
+    packages: tuple[str, ...] = (),
+    load_index: Callable[[Any, Path | None], None] = lambda settings, cache: None,
 ) -> Source:
-    """Make the source whose images are those that `list_images(settings)` lists; see `Source`."""
+    """Make the source whose images are those that `list_images(settings)` lists; see `Source`.
+
+    `load_index(settings, cache)` is called before with a JSON file, in which it may keep what makes listing fast.
+    """
 
     def contents(settings: FileData, cache: Path | None) -> Contents:
+        load_index(settings, cache and cache.with_name("headers.json"))
         listing = list_images(settings)
         has_test = "test" in listing.parts
         if not has_test and settings.test is None:

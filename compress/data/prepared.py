@@ -11,10 +11,12 @@ from typing import BinaryIO
 import numpy as np
 
 from compress import registry
+from compress.data.expected import expected_line, refuse_full_disk
+from compress.data.listing import list_images
 from compress.data.originals import FileImages, Originals, save_places
 from compress.data.source import Images, Labels
 from compress.data.sources import data_key
-from compress.data.splits import Pieces, split_parts
+from compress.data.splits import Pieces, split_parts, split_sizes
 from compress.recipe.data import DataSection, FileData
 from compress.store.store import Store
 from compress.utils.console import say, task
@@ -60,14 +62,37 @@ def prepare(settings: DataSection, store: Store, seed: int) -> ImageData:
         CompressError: images cannot be read or are missing.
         UsageError: the layout of the source is wrong, or it has too few labels for the settings.
     """
-    name = Path(settings.path).resolve().name if isinstance(settings, FileData) else settings.source
+    name = _name(settings)
     key = data_key(settings, seed, store.root / "fingerprints.json")
+    if isinstance(settings, FileData) and settings.images == "pixels" and not store.has(key):
+        refuse_full_disk(settings, store.root)
     folder, _ = store.get(key, f"images of {name}", lambda target: _decode(settings, seed, target))
     about = json.loads((folder / "data.json").read_text())
     originals = Originals(settings, folder, seed) if isinstance(settings, FileData) else None
     splits = {split: _open(folder, split, originals) for split in SPLITS}
     classes, skipped = tuple(about["classes"]), len(about["skipped"])
     return ImageData(name, classes, about["resolution"], **splits, key=key, skipped=skipped, originals=originals)
+
+
+def planned_data(settings: DataSection, store: Store, seed: int, key: str) -> ImageData:
+    """Return the prepared data `key`; of image files that have not been prepared yet, blank images, as many.
+
+    What preparing those will take is printed.
+    """
+    if not isinstance(settings, FileData) or store.has(key):
+        return prepare(settings, store, seed)
+    say(expected_line(settings, store.root))
+    listing, side = list_images(settings), settings.resolution
+    sizes = split_sizes(listing, settings)
+    blank = {
+        split: Split(np.broadcast_to(np.uint8(0), (size, 3, side, side)), np.broadcast_to(np.int64(0), (size,)))
+        for split, size in sizes.items()
+    }
+    return ImageData(_name(settings), listing.classes, side, key=key, skipped=0, **blank)  # type: ignore[arg-type]
+
+
+def _name(settings: DataSection) -> str:
+    return Path(settings.path).resolve().name if isinstance(settings, FileData) else settings.source
 
 
 def _decode(settings: DataSection, seed: int, folder: Path) -> None:

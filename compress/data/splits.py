@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.digests import pixel_digests
+from compress.data.listing import Listing
 from compress.data.source import Labels, Part, Raw, Rows
 from compress.recipe.data import DataSection, FileData
 from compress.utils.console import task
@@ -54,6 +55,21 @@ def split_parts(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]
         "validation": [(raw.validation, _all(raw.validation)) if raw.validation else (raw.train, np.sort(validation))],
         "test": [(raw.test, _all(raw.test)) if raw.test else (raw.train, test)],
     }
+
+
+def split_sizes(listing: Listing, settings: FileData) -> dict[str, int]:
+    """Return the number of images of each split, if no file is broken and no two images are the same."""
+    own = {name: part.count for name, part in listing.parts.items()}
+    counts = listing.counts("train")
+    if "test" not in own and settings.test:
+        counts = list(counts_after_test(counts, listing.classes, settings.test))
+        own["test"] = own["train"] - sum(counts)
+    if "validation" not in own:
+        own["validation"] = int(_validation_counts(np.array(counts), settings).sum())
+        counts = [sum(counts) - own["validation"]]
+    left = sum(counts)
+    train = min(left, settings.labeled or left)
+    return {**own, "train": train, "unlabeled": own.get("unlabeled", 0) + left - train}
 
 
 def counts_after_test(counts: Sequence[int], classes: Sequence[str], share: float) -> tuple[int, ...]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,9 @@ from compress.data.listing import Label, Listing, is_number, list_shards, sort_r
 from compress.data.shards import changed_at, find_shards
 from compress.data.source import Rows
 from compress.recipe.data import LabelledData
+from compress.utils.console import task
 from compress.utils.errors import UsageError
+from compress.utils.json_cache import load_cache, save_cache
 from compress.utils.messages import one_line
 from compress.utils.resources import expand
 from compress.utils.texts import Texts
@@ -46,7 +48,13 @@ def list_webdataset(settings: WebData) -> Listing:
     """List the images of the shards; see `listing.list_images`."""
     shards = find_shards(settings.path, SHARDS)
     files = [file for file, _ in shards]
-    samples = [_samples(file, changed_at(file), settings.label) for file in files]
+    packed = [file.name for file in files if not file.name.lower().endswith(".tar")]
+    if packed and settings.images == "files":
+        raise UsageError(
+            f"data.images: {packed[0]} is compressed, and `files` reads images in any order; decompress the shards, or "
+            "set `images: pixels`"
+        )
+    samples = [_samples(file, settings.label) for file in files]
     starts = np.cumsum([0] + [len(own.labels) for own in samples])
 
     def place(row: int) -> tuple[int, int]:
@@ -78,10 +86,54 @@ class _Samples:
     names: Texts  # of the images
     labels: tuple[Label, ...]
 
+    @classmethod
+    def of(cls, rows: Sequence[tuple[Place, str, Label]]) -> _Samples:
+        places = np.array([place for place, _, _ in rows], np.int64).reshape(-1, 2)
+        return cls(places, Texts(name for _, name, _ in rows), tuple(label for _, _, label in rows))
 
-@lru_cache(maxsize=256)
-def _samples(file: Path, changed: int, label: str) -> _Samples:
-    """Samples of a shard: adjacent members with the same name up to the first dot. `changed` keys the cache."""
+
+def load_index(settings: WebData, cache: Path | None) -> None:
+    """Make the samples of all shards known, from the JSON file `cache` as far as they have not changed since.
+
+    Reading the headers of a million members takes minutes on some disks.
+    """
+    known = load_cache(cache, "shards", "the headers of the shards are read again")
+    new = []
+    for file, _ in find_shards(settings.path, SHARDS):
+        key, name = _key(file, settings.label), f"{settings.label} {os.path.abspath(file)}"  # noqa: PTH100 - as digests
+        if name in known and known[name][:2] == list(key[1:3]) and key not in _SAMPLES:
+            _SAMPLES[key] = _Samples.of(known[name][2])
+        elif name not in known or known[name][:2] != list(key[1:3]):
+            new.append((file, name))
+    if new:
+        with task("reading headers of shards", len(new)) as advance:
+            for file, name in new:
+                samples = _samples(file, settings.label)
+                rows = zip(samples.places.tolist(), samples.names, samples.labels, strict=True)
+                known[name] = [*_key(file, settings.label)[1:3], list(rows)]
+                advance()
+        save_cache(cache, "shards", known)
+
+
+_Key = tuple[Path, int, int, str]
+_SAMPLES: dict[_Key, _Samples] = {}
+
+
+def _key(file: Path, label: str) -> _Key:
+    changed = changed_at(file)  # says if it is not there
+    return file, file.stat().st_size, changed, label
+
+
+def _samples(file: Path, label: str) -> _Samples:
+    """Samples of a shard, read once."""
+    key = _key(file, label)
+    if key not in _SAMPLES:
+        _SAMPLES[key] = _read_headers(file, label)
+    return _SAMPLES[key]
+
+
+def _read_headers(file: Path, label: str) -> _Samples:
+    """Samples of a shard: adjacent members with the same name up to the first dot."""
     ending, _, field = label.partition(".")
     samples: list[tuple[Place, str, Label]] = []
     key: str | None = None
@@ -111,8 +163,7 @@ def _samples(file: Path, changed: int, label: str) -> _Samples:
                 value = _label(archive, member, field)
         close()
         archive.check_end()
-    places = np.array([place for place, _, _ in samples], np.int64).reshape(-1, 2)
-    return _Samples(places, Texts(name for _, name, _ in samples), tuple(label for _, _, label in samples))
+    return _Samples.of(samples)
 
 
 def _label(archive: Archive, member: tarfile.TarInfo, field: str) -> Label:
@@ -148,4 +199,4 @@ def kinds_of(file: Path, members: int = 50) -> tuple[set[str], list[str]]:
     return endings, fields
 
 
-SOURCE = file_source(WebData, "WebDataset tar files", list_webdataset)
+SOURCE = file_source(WebData, "WebDataset tar files", list_webdataset, load_index=load_index)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from compress.data.prepared import ImageData, prepare
+from compress.data.prepared import ImageData, planned_data
 from compress.pipeline.plan import make_plan
 from compress.recipe.schema import Recipe
 from compress.stages.costs import Cost, CostModel
@@ -35,7 +35,8 @@ def estimate(recipe: Recipe, runs: Path) -> list[PlanRow]:
     are cached in `speeds.json` in the store.
     """
     store = Store(runs / "store")
-    return expected(make_plan(recipe, store), store, prepare(recipe.data, store, recipe.seed))
+    plan = make_plan(recipe, store)
+    return expected(plan, store, planned_data(recipe.data, store, recipe.seed, plan.data_key))
 
 
 def expected(plan: Plan, store: Store, data: ImageData) -> list[PlanRow]:

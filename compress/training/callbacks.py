@@ -92,22 +92,27 @@ class FitProgress(Callback):
         batches = int(trainer.num_training_batches)
         self.bar = task(f"{self.label}: {self.epochs} epochs", self.epochs * batches)
         self.advance = self.bar.__enter__()
-        self.started = time.monotonic()
+        self.started, self.reached = time.monotonic(), ""
         self.advance(trainer.current_epoch * batches)
 
     def on_train_epoch_start(self, *_: Any) -> None:
         self.started = time.monotonic()
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        self.advance()
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        self._advance(1, trainer, module, batch_idx + 1)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if isinstance(module, FitModule):
-            images = int(trainer.num_training_batches) * module.step_images
-            rate = images / (time.monotonic() - self.started)
-            loss, accuracy = module.last_loss, module.state.curve[-1]["top1"]
-            epoch = f"epoch {trainer.current_epoch + 1}, {rate:,.0f} images/s"
-            self.advance(0, note=f"{epoch}, loss {loss:.3f}, validation {accuracy:.1%}")
+            self.reached = f", loss {module.last_loss:.3f}, validation {module.state.curve[-1]['top1']:.1%}"
+        self._advance(0, trainer, module, int(trainer.num_training_batches))
+
+    def _advance(self, steps: int, trainer: L.Trainer, module: L.LightningModule, batches: int) -> None:
+        """Show steps, the speed in this epoch until now, and what the epoch before has reached."""
+        images = batches * module.step_images if isinstance(module, FitModule) else 0
+        rate = images / (time.monotonic() - self.started)
+        self.advance(steps, note=f"epoch {trainer.current_epoch + 1}, {rate:,.0f} images/s{self.reached}")
 
     def teardown(self, *_: Any, **__: Any) -> None:
         if hasattr(self, "bar"):

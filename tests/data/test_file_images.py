@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data.packing import WRITERS, Writer, assert_same, packer, rows_of
 from PIL import Image
 
 from compress.data.folder import FolderData
@@ -20,7 +21,6 @@ from compress.data.sources import data_key
 from compress.recipe.data import FileData
 from compress.store.store import Store
 from compress.utils.errors import CompressError
-from tests.data.packing import WRITERS, Writer, assert_same, packer, rows_of
 
 
 @pytest.fixture(params=WRITERS)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data.packing import WRITERS, Writer, packer, rows_of
 
 from compress.data.image_io import decode
 from compress.data.originals import Originals
@@ -14,7 +15,6 @@ from compress.data.prepared import SPLITS, ImageData, prepare
 from compress.recipe.data import FileData
 from compress.store.store import Store
 from compress.utils.errors import CompressError
-from tests.data.packing import WRITERS, Writer, packer, rows_of
 
 
 @pytest.fixture(params=WRITERS)

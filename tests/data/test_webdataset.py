@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from data.packing import SETTINGS, add, assert_same, halves, rows_of, without, write_tars
 
+from compress.data import webdataset
 from compress.data.folder import FolderData
 from compress.data.prepared import prepare
 from compress.data.sources import data_key
@@ -46,6 +47,33 @@ def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path, monkeypatch:
 def test_gzipped_tars_give_the_same_data(photos: Path, store: Store, tmp_path: Path) -> None:
     plain, packed = write_tars(rows_of(photos), tmp_path / "a"), write_tars(rows_of(photos), tmp_path / "b", "w:gz")
     assert_same(prepare(plain, store, 0), prepare(packed, store, 0))
+
+
+def test_gzipped_tars_cannot_stay_in_their_files(photos: Path, store: Store, tmp_path: Path) -> None:
+    packed = write_tars(rows_of(photos), tmp_path / "b", "w:gz").model_copy(update={"images": "files"})
+    with pytest.raises(
+        UsageError, match=r"test-000\.tar\.gz is compressed, .*; decompress the shards, or set `images: p"
+    ):
+        prepare(packed, store, 0)
+
+
+def test_headers_are_read_once(photos: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, cache = write_tars(rows_of(photos), tmp_path / "packed"), tmp_path / "fingerprints.json"
+    read: list[str] = []
+    original = webdataset.open_archive
+    monkeypatch.setattr(webdataset, "open_archive", lambda file: read.append(file.name) or original(file))
+    key = data_key(settings, 0, cache)
+    assert len(read) == 6 and (tmp_path / "headers.json").exists()
+    for names in ([], ["train-001.tar"]):  # as in another process; then one shard has changed
+        webdataset._SAMPLES.clear()
+        read.clear()
+        assert (data_key(settings, 0, cache) == key) == (not names)
+        assert read == names
+        prepare(settings, store, 0)
+        assert read == names
+        with tarfile.open(tmp_path / "packed" / "train-001.tar", "a") as archive:
+            add(archive, "x.png", (photos / "train" / "cat" / "00.png").read_bytes())
+            add(archive, "x.json", b'{"name": "cat"}')
 
 
 def test_nothing_is_unpacked_and_links_are_ignored(photos: Path, store: Store, tmp_path: Path) -> None:

@@ -8,17 +8,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from torch import Tensor
 
 from compress.data.folder import FolderData
 from compress.data.prepared import prepare
+from compress.data.preprocess import Preprocess
+from compress.recipe.data import Views
+from compress.recipe.fit import Fit
+from compress.recipe.schema import Trainer
 from compress.store.store import Store
 from compress.training.fit import fit
 from compress.training.module import FitModule
 from compress.utils.errors import CompressError
-from tests.training.test_fit import CPU, PREPROCESS, Views, plain, timm
+
+CPU = Trainer(accelerator="cpu")
+PREPROCESS = Preprocess(resolution=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +48,15 @@ def module_of(photos: Path, tmp_path: Path, epochs: int = 1, **settings: Any) ->
     torch.manual_seed(0)
     network = timm.create_model("resnet10t", num_classes=2).eval()
     return FitModule(
-        network, PREPROCESS, [data.train], data.validation, Views(), plain(epochs), None, seed=0, image_macs=1
+        network,
+        PREPROCESS,
+        [data.train],
+        data.validation,
+        Views(),
+        Fit(epochs=epochs, batch=16, optimizer="adamw", lr=0.002),
+        None,
+        seed=0,
+        image_macs=1,
     )
 
 

@@ -1,0 +1,79 @@
+"""What decoding the images of a source takes, known before anything is written."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from compress.data.image_io import try_decode
+from compress.data.listing import Listing, list_images
+from compress.data.parallel import in_blocks
+from compress.recipe.data import FileData
+from compress.utils.console import duration
+from compress.utils.errors import CompressError
+
+TIMED = 64  # images that are decoded to time it
+AMONG = 4096  # first images of which these are: further ones of a compressed tar take long to reach
+COPIES = 2  # of the pixels on the disk, while they are decoded
+
+
+def expected_line(settings: FileData, store: Path) -> str:
+    """Describe what the images take, on the disk of `store` and in seconds of decoding, which a few of them show."""
+    listing = list_images(settings)
+    images = f"data: {_count(listing):,} images"
+    if settings.images == "files":
+        return f"{images} stay in their files; decoding each once takes about {duration(_seconds(settings, listing))}"
+    decoding = f"about {duration(_seconds(settings, listing))} to decode"
+    return f"{images}, {decoding}; {_needed(settings, listing, store)}{_remedy(settings, listing, store)}"
+
+
+def refuse_full_disk(settings: FileData, store: Path) -> None:
+    """Raise a `CompressError` if the decoded images do not fit on the disk of `store`."""
+    listing = list_images(settings)
+    if remedy := _remedy(settings, listing, store):
+        raise CompressError(f"data: {_count(listing):,} images do not fit: {_needed(settings, listing, store)}{remedy}")
+
+
+def _needed(settings: FileData, listing: Listing, store: Path) -> str:
+    size, side = _decoded(settings, listing), settings.resolution
+    return (
+        f"at {side} x {side} pixels they take {_gb(size)} in {store}, and {_gb(COPIES * size)} while they are decoded, "
+        f"of {_gb(_free(store))} that are free"
+    )
+
+
+def _remedy(settings: FileData, listing: Listing, store: Path) -> str:
+    fits = COPIES * _decoded(settings, listing) <= _free(store)
+    return "" if fits else "; set `images: files` in data, which decodes batches when they are needed"
+
+
+def _count(listing: Listing) -> int:
+    return sum(part.count for part in listing.parts.values())
+
+
+def _decoded(settings: FileData, listing: Listing) -> int:
+    return 3 * settings.resolution**2 * _count(listing)
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.is_dir())).free
+
+
+def _seconds(settings: FileData, listing: Listing) -> float:
+    """Time the decoding of a few images, and return the seconds that all take."""
+    part = listing.parts["train"]
+    rows = np.unique(np.linspace(0, min(part.count, AMONG) - 1, TIMED).astype(np.int64))
+    draft = settings.images == "files"
+    read = partial(try_decode, to=settings.resolution, draft=draft, max_pixels=settings.max_pixels)
+    started = time.monotonic()
+    for _ in in_blocks(part.read(rows), read):
+        pass
+    return (time.monotonic() - started) / len(rows) * _count(listing)
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB"
