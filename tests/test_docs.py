@@ -116,6 +116,7 @@ PLACEHOLDERS = {
     "IMAGE": "photo.jpg",
     "NAME": "tiny.yaml",
     "RUN": "RUN",
+    "WEIGHTS": "teacher.safetensors",
 }
 """Paths in the workspace for the words in capitals that a reader replaces."""
 

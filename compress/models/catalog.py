@@ -18,6 +18,8 @@ from compress.utils.system import cache_folder, version_of
 PACKAGES = {"timm": "timm", "torchvision": "torchvision", "open_clip": "open_clip_torch"}
 """Libraries by the name that they are imported by, with the distribution that has their version."""
 SECTION = "models"
+OWN = "compress.models.cifar_resnets"
+"""Module of this package that registers models with timm."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def _cached(library: str) -> Catalog | None:
     version = version_of(PACKAGES[library])
     if version is None:
         return None
-    file = cache_file(library, "models")
+    file = cache_file(library, "models-2")
     names = load_cache(file, SECTION, "models are listed again")
     if not names:
         say(f"listing the models of {library} {version}, once, to check names")
@@ -94,6 +96,7 @@ def _registered(library: str) -> int:
 def _timm() -> Catalog:
     import timm
 
+    importlib.import_module(OWN)
     tags: dict[str, list[str]] = {}
     for name in timm.list_models(include_tags=True):
         model, _, tag = name.partition(".")

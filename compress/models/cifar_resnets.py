@@ -82,12 +82,11 @@ def _of_depth(depth: int) -> Callable[..., CifarResNet]:
     return build
 
 
-for _depth in DEPTHS:
-    register_model(_of_depth(_depth))
-
-
-@register_model
 def cifar_resnet18(pretrained: bool = False, num_classes: int = 10, width: float = 1.0, **_: Any) -> CifarResNet:
     """ResNet18 behind a 3x3 stem; `width` multiplies the channels."""
     widths = [max(1, round(width * channels)) for channels in (64, 128, 256, 512)]
     return CifarResNet(num_classes, [2] * 4, widths, "B")
+
+
+for _build in (*map(_of_depth, DEPTHS), cifar_resnet18):
+    register_model(_build)
