@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.data.geometry import INTERPOLATIONS
-from compress.models.class_names import ARCHITECTURE
+from compress.models.fingerprint import weights_files
 from compress.models.safe_pickle import Inert, plain
 
 CLASSES = (
@@ -51,8 +51,8 @@ def metadata_beside(path: Path, about: Any, whole: Any = None) -> list[Mapping[s
     for value in (about, whole.state if isinstance(whole, Inert) else None):
         if isinstance(value, Mapping):
             found += [value, *_sections(value, 2)]
-    for name in (ARCHITECTURE, "config.json"):
-        if path.stem in ("model", "pytorch_model") and (content := _json(path.parent / name)):
+    for file in weights_files(str(path))[1:]:
+        if content := _json(file):
             found += [content, *_sections(content, 2)]
     return found
 

@@ -55,9 +55,11 @@ def published_classes(library: str, model: str, data: Sequence[str]) -> tuple[st
             return None
         others = f"{count} classes"
     else:
-        for names in _imagenet():
-            if output_rows(names, data) is not None and (len(data) == IMAGENET or not names[0].isdecimal()):
-                return names
+        if names := imagenet_classes(data):
+            return names
+        indices = tuple(map(str, range(IMAGENET)))
+        if len(data) == IMAGENET and output_rows(indices, data):
+            return indices
         others = f"ImageNet's classes ({truncate_list(_imagenet()[1])})"
     raise UsageError(
         f"{library}'s weights of {model} are for {others}, and the data has {len(data)} ({truncate_list(data)}): "
@@ -65,13 +67,18 @@ def published_classes(library: str, model: str, data: Sequence[str]) -> tuple[st
     )
 
 
+def imagenet_classes(data: Sequence[str]) -> tuple[str, ...] | None:
+    """Return ImageNet's classes in the order of published weights, as the data names them; None for other data."""
+    return next((names for names in _imagenet() if output_rows(names, data) is not None), None)
+
+
 @cache
 def _imagenet() -> tuple[tuple[str, ...], ...]:
-    """ImageNet's classes in the order of published weights: synset ids, names, indices."""
+    """Synset ids and names."""
     from timm.data import ImageNetInfo
     from torchvision.models._meta import _IMAGENET_CATEGORIES
 
-    return tuple(ImageNetInfo().label_names()), tuple(_IMAGENET_CATEGORIES), tuple(map(str, range(IMAGENET)))
+    return tuple(ImageNetInfo().label_names()), tuple(_IMAGENET_CATEGORIES)
 
 
 def _outputs(library: str, model: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from compress.models.class_names import ARCHITECTURE
 from compress.models.names import LOCAL, local_config
 from compress.recipe.data import Views
 from compress.recipe.models import ClassifierTeacher, OpenClipTeacher
@@ -11,6 +12,8 @@ from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest, key_of
 from compress.utils.resources import expand
 
+DESCRIBED = ("model", "pytorch_model")  # names of weights files, without their ending, that others may describe
+DESCRIPTIONS = (ARCHITECTURE, "config.json")  # of a stage, of timm: class names and preprocessing
 WEIGHTS = (".safetensors", ".bin", ".pth", ".pt")
 
 
@@ -49,7 +52,7 @@ def view_key(identity: dict[str, str], views: Views, seed: int, view: int) -> st
 
 def local_files(settings: OpenClipTeacher | ClassifierTeacher) -> list[Path]:
     """List the local files that determine the teacher, none if it is downloaded; a missing one is a `CompressError`."""
-    paths = [Path(settings.checkpoint)] if settings.checkpoint else []
+    paths = weights_files(settings.checkpoint) if settings.checkpoint else []
     if settings.source == "open_clip" and settings.model.startswith(LOCAL):
         folder = Path(expand(settings.model.removeprefix(LOCAL)))
         if not (folder / "open_clip_config.json").is_file():
@@ -66,6 +69,13 @@ def local_files(settings: OpenClipTeacher | ClassifierTeacher) -> list[Path]:
         if not path.is_file():
             raise CompressError(f"the teacher's checkpoint {path} does not exist")
     return paths
+
+
+def weights_files(checkpoint: str) -> list[Path]:
+    """List a weights file and, where its name is the library's own, the files beside it that describe its network."""
+    path = Path(checkpoint)
+    beside = [path.with_name(name) for name in DESCRIPTIONS] if path.stem in DESCRIBED else []
+    return [path, *(file for file in beside if file.is_file())]
 
 
 def folder_files(model: str) -> list[Path]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from compress.models.class_names import ARCHITECTURE
-from compress.models.fingerprint import local_files
+from compress.models.fingerprint import local_files, weights_files
 from compress.models.names import LOCAL
 from compress.recipe.models import OpenClipTeacher, OwnModel
 from compress.results.read import RESULTS, read_run
@@ -54,7 +54,7 @@ def own_model_files(settings: OwnModel) -> list[Path]:
         return local_files(as_teacher(settings))
     files = [Path(settings.model)] if settings.source == "onnx" else []
     if settings.checkpoint:
-        files.append(Path(settings.checkpoint))
+        files += weights_files(settings.checkpoint)
     elif settings.model.startswith(LOCAL):
         folder = Path(settings.model.removeprefix(LOCAL))
         files += sorted(path for path in folder.glob("*") if path.is_file())

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from compress.models.checkpoint_metadata import StoredPreprocess, metadata_beside, stored_classes, stored_preprocess
-from compress.models.class_names import other_classes, output_rows
+from compress.models.class_names import IMAGENET, imagenet_classes, other_classes, output_rows
 from compress.models.heads import classifiers
 from compress.models.pickled_networks import AVERAGED, choose_network, find_networks
 from compress.models.safe_pickle import NotACheckpoint, plain, read_pickle, tensor_of
@@ -150,6 +150,8 @@ def _fit_head(
     outputs = {name: weights[name].shape[0] for name in head}
     expected = model.state_dict()
     fits = all(weights[name].shape == expected[name].shape for name in head)
+    if not own and classes and set(outputs.values()) == {IMAGENET}:
+        own = imagenet_classes(classes)  # published weights do not name their classes
     if not own or not classes or set(outputs.values()) != {len(own)}:
         if fits:
             return _order_note(classes)
@@ -163,7 +165,10 @@ def _fit_head(
     rows = output_rows(own, classes)
     if rows is None:
         if not new_head:
-            raise CompressError(f"{other_classes(where, own, classes)}; fine-tune it first with a `train` stage")
+            raise CompressError(
+                f"{other_classes(where, own, classes)}; name its own in `classes` if these are not, or fine-tune it "
+                "first with a `train` stage"
+            )
         return _left_out(weights, head, "is for other classes")
     if rows == list(range(len(own))):
         return []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from compress.models.checks import model_problems
-from compress.models.fingerprint import folder_files
+from compress.models.fingerprint import folder_files, weights_files
 from compress.models.names import LOCAL, WITH_WEIGHTS
 from compress.recipe.fit import Fit
 from compress.recipe.graph import teacher_of
@@ -198,7 +198,7 @@ class NetworkStage(StageKind, Fit):
 
     def _checkpoint_digest(self, path: str) -> str:
         try:
-            return file_digest(Path(path))
+            return "+".join(map(file_digest, weights_files(path)))
         except OSError as error:
             message = f"cannot read checkpoint {path}; correct `student.checkpoint`"
             raise CompressError(f"stage {self.id}: {message}") from error

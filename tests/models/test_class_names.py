@@ -13,6 +13,7 @@ from torch import nn
 from compress.data.sample import SampleData
 from compress.models.class_names import chance_warning, output_rows, published_classes
 from compress.models.factory import create_model
+from compress.models.fingerprint import embedding_id
 from compress.models.published import published_model, select_outputs
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.recipe.models import ClassifierTeacher
@@ -64,6 +65,15 @@ def test_a_teachers_outputs_are_put_in_the_datas_order(weights: Path, where: str
 def test_a_teacher_for_other_classes_is_refused(weights: Path) -> None:
     with pytest.raises(CompressError, match=r"other classes \(cat, dog, wolf\) than the data's \(cat, dog, fox\)"):
         teacher(checkpoint=str(weights), classes=["cat", "dog", "wolf"])
+
+
+def test_fingerprints_follow_classes_ema_and_the_files_that_describe_weights(weights: Path) -> None:
+    plain = ClassifierTeacher(source="timm", model="test_resnet", checkpoint=str(weights))
+    seen = [embedding_id(plain)]
+    seen += [embedding_id(plain.model_copy(update=change)) for change in ({"classes": list(OTHER)}, {"ema": False})]
+    (weights.parent / "config.json").write_text("{}")
+    seen.append(embedding_id(plain))
+    assert all(one != other for at, one in enumerate(seen) for other in seen[:at])
 
 
 def test_damaged_files_beside_the_weights_name_no_classes(weights: Path) -> None:

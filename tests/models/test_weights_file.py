@@ -253,6 +253,9 @@ REFUSED = {
         lambda: prefixed("a.", state()) | prefixed("b.", state(1)), r"several networks \(a., b.\); save the one to use"
     ),
     "no EMA": Form(lambda: {"model": state()}, "holds no EMA weights; remove `ema: true`", ema=True),
+    "no EMA of the network": Form(
+        lambda: state() | {"ema.decay": torch.ones(1)}, "holds no complete EMA weights of the model; remove", ema=True
+    ),
     "only EMA": Form(lambda: {"model_ema": state()}, "holds only EMA weights .*; remove `ema: false`", ema=False),
     "EMA without names": Form(lambda: {"ema": {"shadow_params": list(state().values())}}, "no network with named"),
     "optimizer alone": Form(lambda: trained(), "holds no network with named weights; convert it where it was made"),
@@ -267,7 +270,10 @@ REFUSED = {
     "empty": Form(lambda: b"", "is empty; copy it again", save=bytes_of),
     "cut off": Form(lambda: saved(state())[:-5000], "is damaged .*; copy it again, or convert it", save=bytes_of),
     "Keras": Form(lambda: b"\x89HDF\r\n\x1a\n" + bytes(99), "is an HDF5 file of Keras; convert it", save=bytes_of),
-    "archive of something else": Form(lambda: archive("model.json"), "is an archive without data.pkl", save=bytes_of),
+    "archive of something else": Form(lambda: archive(model="{}"), "is an archive without data.pkl", save=bytes_of),
+    "big-endian": Form(
+        lambda: archive(**{"a/data.pkl": "", "a/byteorder": "big"}), "from a big-endian machine; convert", save=bytes_of
+    ),
     "compressed archive": Form(state, "is compressed, which torch.save does not do", save=compressed),
 }
 STARTS = {
@@ -285,10 +291,11 @@ def saved(content: Any) -> bytes:
     return out.getvalue()
 
 
-def archive(name: str) -> bytes:
+def archive(**files: str) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as file:
-        file.writestr(name, "{}")
+        for name, content in files.items():
+            file.writestr(name, content)
     return out.getvalue()
 
 
@@ -443,10 +450,22 @@ def test_outputs_follow_the_data_by_class_name() -> None:
 
 
 def test_outputs_for_other_classes_are_refused_or_left_out() -> None:
-    with pytest.raises(CompressError, match=r"other classes \(cat, dog, fox\) than the data's \(cat, owl\); fine-tune"):
+    with pytest.raises(
+        CompressError, match=r"other classes \(cat, dog, fox\) than the data's \(cat, owl\); name its own"
+    ):
         in_order(("cat", "owl"))
     _, said = in_order(("cat", "owl"), new_head=True)
     assert said == "its head is for other classes; it starts from a new one"
+
+
+def test_a_file_of_imagenet_weights_gives_the_outputs_of_synset_folders(tmp_path: Path) -> None:
+    torch.save(state(0, 1000), tmp_path / "resnet.pth")
+    model = create_model("timm", "test_resnet", 2, 32)
+    checkpoint = read_checkpoint(tmp_path / "resnet.pth")
+    notes = load_into(model, checkpoint, "it", new_head=False, classes=("n01484850", "n01440764"))
+    assert notes == ("outputs put in the data's order by class name; 2 of 1000 are kept",)
+    with torch.no_grad():
+        assert torch.allclose(model.eval()(images()), network(0, 1000)(images())[:, [2, 0]], atol=1e-6)
 
 
 def test_an_assumed_order_of_numbers_is_said() -> None:
