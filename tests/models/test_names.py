@@ -209,6 +209,9 @@ def test_models_of_plugins_are_known_at_once() -> None:
         del _registry._model_entrypoints["own_network_of_a_plugin"]
 
 
+CATALOG = {"tags": {"resnet18": ["V1"]}, "aliases": {}}
+
+
 @pytest.fixture
 def not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
     """Let torchvision seem not to be loaded; gives the calls of other processes, of which all answer the same."""
@@ -216,16 +219,16 @@ def not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list
 
     def answer(call: str, *arguments: str) -> object:
         calls.append(call)
-        return {"tags": {"resnet18": ["V1"]}, "aliases": {}} if call.endswith("print_catalog") else "takes no 'x'"
+        return CATALOG if call.endswith("print_catalog") else {"options": "takes no 'x'", "features": ""}
 
     monkeypatch.delitem(sys.modules, "torchvision")
     monkeypatch.setattr(catalog, "run_python", answer)
     monkeypatch.setattr(checks, "run_python", answer)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for cached in (catalog._cached, checks._cached_problem):
+    for cached in (catalog._cached, checks._cached_structure):
         cached.cache_clear()
     yield calls
-    for cached in (catalog._cached, checks._cached_problem):
+    for cached in (catalog._cached, checks._cached_structure):
         cached.cache_clear()
 
 
@@ -234,7 +237,7 @@ def test_a_library_is_listed_once_for_a_version(not_loaded: list[str], tmp_path:
         assert list(model_problems("torchvision", "resnet18.V1", {"x": 1})) == ["takes no 'x'"]
         assert not list(model_problems("torchvision", "resnet18"))
         catalog._cached.cache_clear()  # as in a new process
-        checks._cached_problem.cache_clear()
+        checks._cached_structure.cache_clear()
     assert len(not_loaded) == 2
     assert len(list((tmp_path / "compress-model").glob("*-torchvision-*.json"))) == 2
 
@@ -286,3 +289,17 @@ def test_options_are_checked_by_the_library(
 ) -> None:
     problems = list(model_problems(library, name, options))
     assert not problems if words is None else [words in problem for problem in problems] == [True]
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "words"),
+    [
+        ("timm", "resnet18", None),
+        ("torchvision", "squeezenet1_1", "a convolution as its classifier (classifier.1)"),
+        ("timm", "levit_128s", "2 classifiers (head.linear, head_dist.linear)"),
+    ],
+)
+def test_losses_on_features_are_checked_against_the_classifier(library: str, name: str, words: str | None) -> None:
+    problems = list(model_problems(library, name, features=True))
+    assert not problems if words is None else [words in problem for problem in problems] == [True]
+    assert not list(model_problems(library, name))
