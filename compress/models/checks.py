@@ -22,12 +22,17 @@ RESERVED_OPTIONS = frozenset(
     }
 )
 """Keyword arguments of model factories that `options` must not set."""
-CALL = "compress.models.model_options:option_problem"
-SECTION = "options"
+MODULE = "compress.models.model_options"
+SECTION = "structures"
 
 
 def model_problems(
-    library: str, name: str, options: Mapping[str, Option] | None = None, *, weights: bool = True
+    library: str,
+    name: str,
+    options: Mapping[str, Option] | None = None,
+    *,
+    weights: bool = True,
+    features: bool = False,
 ) -> Iterator[str]:
     """Yield what is wrong with a model of timm, torchvision or open_clip, as far as its names say.
 
@@ -36,6 +41,7 @@ def model_problems(
         name: Name of the model, with or without a tag.
         options: Extra keyword arguments for its builder.
         weights: Whether weights are loaded, published or own ones.
+        features: Whether a loss reads what its classifier maps to logits.
     """
     problem = name_problem(library, name)
     if problem:
@@ -44,27 +50,28 @@ def model_problems(
         yield f"names the weights {tag!r}, which are not loaded; set `pretrained: true`, or remove the tag"
     if reserved := sorted(RESERVED_OPTIONS & (options or {}).keys()):
         yield f"`options` must not set {join_words(reserved, 'and')}, which the recipe controls; remove it"
-    elif options and not problem:
+    elif (options or features) and not problem:
         loaded = library in sys.modules or name.startswith(WITH_WEIGHTS)
-        check = _option_problem if loaded else _cached_problem
-        if refused := check(library, name, json.dumps(dict(sorted(options.items())))):
-            yield refused
+        ask, text = _structure if loaded else _cached_structure, json.dumps(dict(sorted((options or {}).items())))
+        structure = ask(library, name, text)
+        yield from filter(None, (structure["options"], structure["features"] if features else ""))
 
 
 @cache
-def _option_problem(library: str, name: str, options: str) -> str:
-    return str(load_entry(CALL)(library, name, options))
+def _structure(library: str, name: str, options: str) -> dict[str, str]:
+    found: dict[str, str] = load_entry(f"{MODULE}:structure_problems")(library, name, options)
+    return found
 
 
 @cache
-def _cached_problem(library: str, name: str, options: str) -> str:
+def _cached_structure(library: str, name: str, options: str) -> dict[str, str]:
     """Ask a process that loads the library, once for a version of it."""
     file = cache_file(library, SECTION)
-    known, key = load_cache(file, SECTION, "options are checked again"), key_of(name=name, options=options)
+    known, key = load_cache(file, SECTION, "models are checked again"), key_of(name=name, options=options)
     if key not in known:
-        found = run_python("compress.models.model_options:print_option_problem", library, name, options)
+        found = run_python(f"{MODULE}:print_structure_problems", library, name, options)
         if found is None:  # building the model will say what is wrong with the library
-            return ""
+            return {"options": "", "features": ""}
         known[key] = found
         save_cache(file, SECTION, known)
-    return str(known[key])
+    return dict(known[key])

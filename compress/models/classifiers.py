@@ -15,7 +15,7 @@ from compress.models.architecture import Architecture, Network
 from compress.models.checkpoint_metadata import StoredPreprocess
 from compress.models.factory import create_model, input_side, recorded
 from compress.models.heads import check_output
-from compress.models.names import published_preprocess
+from compress.models.names import WITH_WEIGHTS, published_preprocess
 from compress.models.published import published_model
 from compress.models.weights_file import Checkpoint, load_into, read_checkpoint
 from compress.recipe.models import Channels, Option
@@ -72,6 +72,8 @@ def load_classifier(
         CompressError: weights are missing, damaged, of another architecture, or for other classes.
         UsageError: the library does not have the model, or it does not take the options or images of this size.
     """
+    if source.model.startswith(WITH_WEIGHTS) and not source.checkpoint:
+        source = replace(source, published=True)
     checkpoint = read_checkpoint(Path(source.checkpoint), ema=source.ema) if source.checkpoint else None
     if checkpoint and source.classes:
         checkpoint = replace(checkpoint, classes=source.classes)

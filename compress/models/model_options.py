@@ -1,15 +1,17 @@
-"""Which keyword arguments a model takes, found out by building it without memory for its weights."""
+"""Which keyword arguments a model takes and what its classifier is: it is built without memory for its weights."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import re
+from contextlib import suppress
 
 import torch
 from torch import nn
 
 from compress.models.factory import create_model
+from compress.models.heads import classifier
 from compress.models.input_size import fixed_side
 from compress.utils.errors import UsageError
 from compress.utils.messages import did_you_mean
@@ -17,28 +19,37 @@ from compress.utils.messages import did_you_mean
 SIDE = 224  # pixels, of models that are not built for one size
 
 
-def option_problem(library: str, name: str, options: str) -> str:
-    """Say which option of JSON text the model does not take; empty if it takes them, or cannot be built in this way."""
+def structure_problems(library: str, name: str, options: str) -> dict[str, str]:
+    """Say what is wrong with a model, as far as it can be built in this way; empty texts where nothing is.
+
+    Args:
+        library: `timm` or `torchvision`.
+        name: Any name of the model.
+        options: Keyword arguments of its builder, as JSON.
+
+    Returns:
+        `options`: which one it does not take. `features`: why losses on features cannot read its classifier.
+    """
+    found = {"options": "", "features": ""}
     side = fixed_side(library, name) or SIDE
-    try:
-        with torch.device("meta"):
-            create_model(library, name, 2, side, options=json.loads(options))
-    except UsageError as error:
-        unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if not unexpected:
-            return str(error)
-        with torch.device("meta"):
-            known = _arguments(create_model(library, name, 2, side))
-        hint = did_you_mean(unexpected[1], known, most=3, limit=None) or "; remove it"
-        return f"`options`: {library}'s {name} takes no {unexpected[1]!r}{hint}"
-    except Exception:  # whatever else fails, and it may only fail here, is reported when the network is built
-        return ""
-    return ""
+    with (
+        suppress(Exception),
+        torch.device("meta"),
+    ):  # what fails here may only fail here, and is reported when it is built
+        try:
+            classifier(create_model(library, name, 2, side, options=json.loads(options)))
+        except UsageError as error:
+            unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            found["options" if "`options`" in str(error) else "features"] = str(error)
+            if unexpected:
+                hint = did_you_mean(unexpected[1], _arguments(create_model(library, name, 2, side)), most=3, limit=None)
+                found["options"] = f"`options`: {library}'s {name} takes no {unexpected[1]!r}{hint or '; remove it'}"
+    return found
 
 
-def print_option_problem(library: str, name: str, options: str) -> None:
-    """Print `option_problem` as JSON."""
-    print(json.dumps(option_problem(library, name, options)))
+def print_structure_problems(library: str, name: str, options: str) -> None:
+    """Print `structure_problems` as JSON."""
+    print(json.dumps(structure_problems(library, name, options)))
 
 
 def _arguments(model: nn.Module) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from compress.models.checks import model_problems
 from compress.models.fingerprint import folder_files, weights_files
 from compress.models.names import LOCAL, WITH_WEIGHTS
-from compress.recipe.fit import Fit
+from compress.recipe.fit import Distillation, Fit
 from compress.recipe.graph import teacher_of
 from compress.recipe.models import Pretraining, Student
 from compress.recipe.stage import NETWORK, QUANTIZED, StageSection
@@ -176,7 +176,8 @@ class NetworkStage(StageKind, Fit):
         yield None, self
 
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
-        yield from student_problems(self.student)
+        features = isinstance(self, Distillation) and self.needs_features
+        yield from student_problems(self.student, features=features)
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         settings = super().key_settings(recipe)
@@ -208,12 +209,12 @@ UNTRAINED = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
 """Normalisation of a student without weights."""
 
 
-def student_problems(student: Student) -> Iterator[tuple[str, str]]:
-    """Yield (key, message) for the settings of a student that exclude each other."""
+def student_problems(student: Student, *, features: bool) -> Iterator[tuple[str, str]]:
+    """Yield (key, message) for what is wrong with a student; `features`: whether a loss reads its features."""
     if student.pretrained and student.checkpoint:
         yield "student", "`pretrained` and `checkpoint` exclude each other; remove one"
     weights = student.pretrained or student.checkpoint is not None
-    for message in model_problems(student.library, student.model, student.options, weights=weights):
+    for message in model_problems(student.library, student.model, student.options, weights=weights, features=features):
         yield "student", message
 
 

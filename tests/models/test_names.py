@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 from torchvision.transforms import CenterCrop, Normalize, Resize
 
 from compress.data.preprocess import Preprocess
-from compress.models.names import published_preprocess
+from compress.models import catalog, checks
+from compress.models.checks import model_problems
+from compress.models.names import name_problem, published_preprocess
+from compress.recipe.models import Option
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.resources import ASSETS
 
@@ -158,3 +164,142 @@ def test_a_folder_has_its_own_preprocessing(tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text("{}")
     with pytest.raises(CompressError, match=r"is not a configuration of open_clip"):
         published_preprocess("open_clip", folder)
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "words"),
+    [
+        ("timm", "resnet18.a1_in1k", None),
+        ("timm", "tf_efficientnet_b0_ns", None),
+        ("timm", "hf-hub:timm/resnet18.a1_in1k", None),
+        ("torchvision", "resnet50.IMAGENET1K_V2", None),
+        ("torchvision", "ResNet50_Weights.IMAGENET1K_V2", None),
+        ("torchvision", "ResNet50_Weights.DEFAULT", None),
+        ("open_clip", "ViT-B-32:laion2b_s34b_b79k", None),
+        ("timm", "resnet81", "timm has no model 'resnet81'; did you mean 'resnet18'"),
+        ("timm", "resnet18.a9_in1k", "timm has no weights 'a9_in1k' of resnet18; did you mean 'a3_in1k'"),
+        ("timm", "local-dir:/nowhere", "/nowhere is not a model folder: config.json not found"),
+        (
+            "torchvision",
+            "resnet18.IMAGENET1K_V2",
+            "no weights 'IMAGENET1K_V2' of resnet18; did you mean 'IMAGENET1K_V1'?",
+        ),
+        ("torchvision", "fasterrcnn_resnet50_fpn", "torchvision has no model 'fasterrcnn_resnet50_fpn'"),
+        ("open_clip", "ViT-B-32:none", "open_clip has no weights 'none' of ViT-B-32; it has openai"),
+    ],
+)
+def test_names_are_checked(library: str, name: str, words: str | None) -> None:
+    problem = name_problem(library, name)
+    assert problem is None if words is None else words in str(problem)
+
+
+def test_models_of_plugins_are_known_at_once() -> None:
+    import timm
+    from timm.models import _registry
+
+    assert name_problem("timm", "own_network_of_a_plugin")
+
+    @timm.models.register_model
+    def own_network_of_a_plugin(pretrained: bool = False, **_: object) -> nn.Module:
+        return nn.Linear(1, 1)
+
+    try:
+        assert name_problem("timm", "own_network_of_a_plugin") is None
+    finally:
+        del _registry._model_entrypoints["own_network_of_a_plugin"]
+
+
+CATALOG = {"tags": {"resnet18": ["V1"]}, "aliases": {}}
+
+
+@pytest.fixture
+def not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
+    """Let torchvision seem not to be loaded; gives the calls of other processes, of which all answer the same."""
+    calls: list[str] = []
+
+    def answer(call: str, *arguments: str) -> object:
+        calls.append(call)
+        return CATALOG if call.endswith("print_catalog") else {"options": "takes no 'x'", "features": ""}
+
+    monkeypatch.delitem(sys.modules, "torchvision")
+    monkeypatch.setattr(catalog, "run_python", answer)
+    monkeypatch.setattr(checks, "run_python", answer)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for cached in (catalog._cached, checks._cached_structure):
+        cached.cache_clear()
+    yield calls
+    for cached in (catalog._cached, checks._cached_structure):
+        cached.cache_clear()
+
+
+def test_a_library_is_listed_once_for_a_version(not_loaded: list[str], tmp_path: Path) -> None:
+    for _ in range(2):
+        assert list(model_problems("torchvision", "resnet18.V1", {"x": 1})) == ["takes no 'x'"]
+        assert not list(model_problems("torchvision", "resnet18"))
+        catalog._cached.cache_clear()  # as in a new process
+        checks._cached_structure.cache_clear()
+    assert len(not_loaded) == 2
+    assert len(list((tmp_path / "compress-model").glob("*-torchvision-*.json"))) == 2
+
+
+def test_names_are_checked_without_a_home(not_loaded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    assert list(model_problems("torchvision", "resnet81")) == [
+        "torchvision has no model 'resnet81'; did you mean 'resnet18'?"
+    ]
+    assert not list(model_problems("torchvision", "resnet18"))
+    assert len(not_loaded) == 1
+
+
+def test_a_library_that_cannot_be_loaded_is_not_checked(not_loaded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "run_python", lambda *_: None)
+    assert not list(model_problems("torchvision", "resnet81"))
+
+
+def test_another_process_prints_the_catalog() -> None:
+    names = catalog.run_python("compress.models.catalog:print_catalog", "torchvision")
+    assert names["tags"]["resnet50"] == ["IMAGENET1K_V1", "IMAGENET1K_V2"]
+    assert names["aliases"]["ResNet50_Weights"] == "resnet50"
+    assert catalog.run_python("compress.models.catalog:print_catalog", "none") is None
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "options", "words"),
+    [
+        ("timm", "resnet18", {"zero_init_last": False, "drop_rate": 0.1}, None),
+        ("timm", "efficientnet_b0", {"bn_eps": 1e-3}, None),  # taken out on the way to the constructor
+        (
+            "timm",
+            "resnet18",
+            {"zero_init": False},
+            "timm's resnet18 takes no 'zero_init'; did you mean 'zero_init_last'?",
+        ),
+        ("timm", "resnet18", {"img_size": 32}, "must not set img_size, which the recipe controls"),
+        ("torchvision", "googlenet", {"dropout": 0.1}, None),
+        ("torchvision", "resnet50", {"zero_init_last": False}, "did you mean 'zero_init_residual'?"),
+        ("torchvision", "vit_b_16", {"dropout": "much"}, "vit_b_16 does not take `options` {'dropout': 'much'}"),
+    ],
+)
+def test_options_are_checked_by_the_library(
+    library: str, name: str, options: dict[str, Option], words: str | None
+) -> None:
+    problems = list(model_problems(library, name, options))
+    assert not problems if words is None else [words in problem for problem in problems] == [True]
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "words"),
+    [
+        ("timm", "resnet18", None),
+        ("torchvision", "squeezenet1_1", "a convolution as its classifier (classifier.1)"),
+        ("timm", "levit_128s", "2 classifiers (head.linear, head_dist.linear)"),
+    ],
+)
+def test_losses_on_features_are_checked_against_the_classifier(library: str, name: str, words: str | None) -> None:
+    problems = list(model_problems(library, name, features=True))
+    assert not problems if words is None else [words in problem for problem in problems] == [True]
+    assert not list(model_problems(library, name))

@@ -190,6 +190,28 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
     ("references: [teacher]", "references: [techer]", 31, ("unknown stage 'techer'; did you mean 'teacher'?",)),
     ("references: [teacher]", "references: [files]", 31, ("'files' is an export stage; name a variant",)),
     # keys that exclude or need each other
+    # names of models
+    ("model: resnet50,", "model: resnet81,", 12, ("timm has no model 'resnet81'; did you mean 'resnet18'",)),
+    ("student: resnet18", "student: resnet81", 16, ("timm has no model 'resnet81'; did you mean 'resnet18'",)),
+    ("student: resnet18", "student: {model: resnet18.a9_in1k, pretrained: true}", 16, ("did you mean 'a3_in1k'",)),
+    (
+        "student: resnet18",
+        "student: resnet18.a1_in1k",
+        16,
+        ("weights 'a1_in1k', which are not loaded; set `pretrained",),
+    ),
+    (
+        "student: resnet18",
+        "student: {model: local-dir:none}",
+        16,
+        ("none is not a model folder: config.json not found",),
+    ),
+    (
+        "student: resnet18",
+        "student: {model: resnet18, options: {zero_init: false}}",
+        16,
+        ("timm's resnet18 takes no 'zero_init'; did you mean 'zero_init_last'?",),
+    ),
     ("model: resnet50, pretrained: true", "model: resnet50", 12, ("no weights; set `checkpoint`",)),
     ("source: timm, model: resnet50, pretrained: true", "source: open_clip, model: RN50", 12, ("no weights",)),
     ("pretrained: true", "pretrained: true, checkpoint: x", 12, ("`pretrained` and `checkpoint` exclude each other",)),

@@ -39,7 +39,7 @@ class TeacherStage(StageKind):
             yield "teacher", "`pretrained` and `checkpoint` exclude each other; remove one"
         elif not (self.teacher.pretrained or self.teacher.checkpoint or self.teacher.model.startswith(WITH_WEIGHTS)):
             published = "an open_clip tag" if self.teacher.source == "open_clip" else "true"
-            yield "teacher", f"has no weights; set `pretrained` ({published}) or `checkpoint` (a local file)"
+            yield "teacher", f"has no weights; set `checkpoint` (a local file) or `pretrained` ({published})"
         tag = self.teacher.pretrained if isinstance(self.teacher, OpenClipTeacher) else None
         for message in model_problems(self.teacher.source, tagged(self.teacher.model, tag)):
             yield "teacher", message
