@@ -117,7 +117,7 @@ def _json(file: Path) -> dict[str, object]:
     return value
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def _columns(
     file: Path, changed: int, image: str, label: str, split: str | None
 ) -> tuple[list[str] | None, list[Label], list[str | None]]:

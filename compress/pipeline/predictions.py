@@ -33,6 +33,7 @@ MAX_EXAMPLES = 12
 MAX_CLASSES = 100
 MAX_MOVES = 10
 MAX_DIGESTED = 4096
+BLOCK = 256  # of them that are read at once
 MAX_SIDE = 96
 RULE = "the {shown} of them that {teacher} is most certain of: its first probability less its second, the largest first"
 
@@ -88,8 +89,9 @@ def digest_of(test: Split) -> str:
     digest = hashlib.sha256(repr(test.images.shape).encode())
     digest.update(np.asarray(test.labels, np.int64).tobytes())
     count = min(len(test.images), MAX_DIGESTED)
-    for row in np.linspace(0, len(test.images) - 1, count).astype(int):
-        digest.update(test.images[row].tobytes())
+    rows = np.linspace(0, len(test.images) - 1, count).astype(int)
+    for block in np.array_split(rows, max(1, count // BLOCK)):  # images in files are decoded in threads
+        digest.update(test.images[block].tobytes())
     return digest.hexdigest()
 
 

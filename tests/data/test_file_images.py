@@ -112,6 +112,27 @@ def test_a_truncated_body_is_one_line_with_the_file(photos: Path, store: Store) 
         data.train.images[:]
 
 
+@pytest.mark.parametrize("source", ["parquet", "hf-dataset", "webdataset"])
+def test_a_shard_that_shrinks_meanwhile_is_one_line(photos: Path, store: Store, source: str, tmp_path: Path) -> None:
+    settings = packer(source)(rows_of(photos), tmp_path / "packed").model_copy(update={"images": "files"})
+    images = prepare(settings, store, 0).train.images
+    assert images[:].any()
+    (tmp_path / "fewer").mkdir()
+    packer(source)(rows_of(photos)[::4], tmp_path / "fewer" / "packed")
+    shutil.copytree(tmp_path / "fewer" / "packed", tmp_path / "packed", dirs_exist_ok=True)
+    with pytest.raises(
+        CompressError, match=r"has changed since it was listed; rerun|cannot be read: it ends within the"
+    ):
+        images[:]
+
+
+def test_a_file_that_vanishes_meanwhile_is_one_line(photos: Path, store: Store) -> None:
+    data = prepare(folder(photos, images="files"), store, 0)
+    (photos / "test" / "cat" / "01.png").unlink()
+    with pytest.raises(CompressError, match=r"01\.png cannot be read: No such file"):
+        find_overlaps(data, store)
+
+
 def photo(file: Path, width: int, height: int) -> None:
     """A smooth picture with noise, as a JPEG."""
     y, x = np.mgrid[:height, :width]

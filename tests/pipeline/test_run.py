@@ -176,6 +176,18 @@ def test_killed_distillation_resumes_to_the_same_bits(make_job: Callable[[], Job
     assert not any((job.runs / "store" / "partial").iterdir())
 
 
+@pytest.mark.slow
+def test_images_in_their_files_give_the_same_run(make_job: Callable[[], Job]) -> None:
+    pixels, files = make_job(), make_job()
+    for job, settings in ((pixels, ()), (files, ("--set", "data.images=files", "--set", "data.workers=2"))):
+        done = job.run(*settings)
+        assert done.returncode == 0, done.stderr
+    assert weights(pixels) == weights(files)
+    assert not list((files.runs / "store").glob("*/images-*"))
+    variants = [[(each["id"], each["accuracy"]) for each in job.results()["variants"]] for job in (pixels, files)]
+    assert variants[0] == variants[1] and len(variants[0]) == 5
+
+
 def test_impossible_run_folders_are_reported(job: Job, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = typed("run", job.recipe, "--runs", tmp_path / "file")
