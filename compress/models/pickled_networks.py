@@ -87,12 +87,14 @@ def _module(state: Mapping[str, Any]) -> dict[str, Any]:
         tables = [state]  # TorchScript keeps tensors and modules as attributes
         if "_parameters" in state:
             tables = [plain(state.get(name)) or {} for name in ("_parameters", "_buffers", "_modules")]
+        inner = []
         hidden = _members(state.get("_non_persistent_buffers_set"))
         for name, value in (item for table in tables for item in table.items()):
             if is_tensor(value) and name not in hidden:
                 records[f"{prefix}{name}"] = value
             elif isinstance(value, Inert) and isinstance(value.state, Mapping):
-                modules.append((f"{prefix}{name}.", value.state))
+                inner.append((f"{prefix}{name}.", value.state))
+        modules += reversed(inner)
     raise ValueError(f"more than {MAX_MODULES} modules")
 
 

@@ -346,6 +346,11 @@ def test_a_start_for_other_classes_gets_a_new_head(form: Form, tmp_path: Path) -
         assert torch.equal(value, initial[name] if name.startswith("fc") else form.content()[name]), name
 
 
+def test_weights_of_a_module_are_in_its_order(tmp_path: Path) -> None:
+    torch.save(network(), tmp_path / "a.pth")
+    assert list(read_checkpoint(tmp_path / "a.pth").weights) == list(state())
+
+
 def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CompressError, match=r"weights file .*none\.pth not found"):
         read_checkpoint(tmp_path / "none.pth")
