@@ -17,7 +17,7 @@ from compress.utils.messages import join_words
 
 RESERVED_OPTIONS = frozenset(
     {
-        *("num_classes", "img_size", "image_size", "input_size", "pretrained", "weights"),
+        *("num_classes", "img_size", "image_size", "input_size", "pretrained", "weights", "aux_logits"),
         *("checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay"),  # timm: files and addresses
     }
 )

@@ -166,10 +166,11 @@ def _torchvision(
     from torchvision import models
 
     model_name = _torchvision_model(name)
-    arguments: dict[str, Any] = {**WITHOUT_AUXILIARY.get(model_name, {}), **options}
+    arguments: dict[str, Any] = dict(options)
     if size := size_argument(model_name):
         arguments[size] = resolution if size == "image_size" else (resolution, resolution)
     if not pretrained:
+        arguments = {**WITHOUT_AUXILIARY.get(model_name, {}), **arguments}
         return models.get_model(model_name, weights=None, num_classes=classes, **arguments)  # type: ignore[no-any-return]
     weights = torchvision_weights(name)
     if weights is None:
@@ -179,6 +180,11 @@ def _torchvision(
         model.load_state_dict(resample_positions(model, weights.get_state_dict(check_hash=True)))
     else:
         model = models.get_model(model_name, weights=weights, **arguments)
+    if model_name in WITHOUT_AUXILIARY:  # published weights are loaded with auxiliary heads
+        model.aux_logits = False
+        for auxiliary in ("aux1", "aux2", "AuxLogits"):
+            if hasattr(model, auxiliary):
+                setattr(model, auxiliary, None)
     for path, head in classifiers(model).items():
         if head.weight.shape[0] != classes:
             model.set_submodule(path, _with_outputs(head, classes))

@@ -192,7 +192,7 @@ def remove_channels(
         copied.zero_grad(set_to_none=True)
         with torch.no_grad():
             copied(example)
-    except (RuntimeError, ValueError, AttributeError, KeyError, IndexError, AssertionError) as error:
+    except (RuntimeError, ValueError, AttributeError, TypeError, LookupError, ArithmeticError, AssertionError) as error:
         reason = first_line(error, 150)
         raise CompressError(f"{type(model).__name__} cannot be pruned by torch-pruning: {reason}") from error
     return copied

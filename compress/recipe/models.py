@@ -45,7 +45,10 @@ class ClassifierTeacher(Section):
     """A timm or torchvision classifier, trained for the classes of the data or with a probe for a head."""
 
     source: Literal["timm", "torchvision"]
-    model: str = Field(description="model name")
+    model: str = Field(
+        description="model name, with or without a tag of its weights (timm: resnet18.a1_in1k, torchvision: "
+        "resnet50.IMAGENET1K_V2), or timm's hf-hub:OWNER/NAME or local-dir:FOLDER"
+    )
     checkpoint: str | None = Field(None, description="local weights file (configs/README.md#checkpoints)")
     ema: bool | None = Field(
         None, description="whether to take the moving average from a checkpoint that has both; default: true"
@@ -73,7 +76,10 @@ class Student(Section):
     """A timm or torchvision classifier; its head is resized to the classes of the data."""
 
     library: Literal["timm", "torchvision"] = Field("timm", description="model library")
-    model: str = Field(description="model name")
+    model: str = Field(
+        description="model name, with or without a tag of its weights (timm: resnet18.a1_in1k, torchvision: "
+        "resnet50.IMAGENET1K_V2), or timm's hf-hub:OWNER/NAME or local-dir:FOLDER"
+    )
     options: dict[str, Option] = Field({}, description="extra keyword arguments for the model factory")
     pretrained: bool = Field(False, description="start from the library's pretrained weights")
     checkpoint: str | None = Field(None, description="start from a local weights file (configs/README.md#checkpoints)")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 
@@ -218,3 +219,13 @@ def test_frozen_torchscript_is_refused() -> None:
 def test_an_exported_network_is_counted() -> None:
     exported = torch.export.export(Small().eval(), (torch.zeros(1, 3, 16, 16),)).module()
     assert macs(exported, 16) == FIRST + DEPTHWISE + HEAD
+
+
+@pytest.mark.parametrize("name", ["levit_128s", "tiny_vit_5m_224"])
+@pytest.mark.parametrize("training", [True, False])
+def test_counting_leaves_a_network_that_can_be_copied(name: str, training: bool) -> None:
+    """They cache attention biases in eval mode, with their graph if there is one."""
+    model = timm.create_model(name, num_classes=3).train(training)
+    training_macs(model, 224)
+    copy.deepcopy(model)
+    assert all(module.training == training for module in model.modules())

@@ -76,7 +76,7 @@ def test_networks_have_no_auxiliary_heads(name: str, side: int, monkeypatch: pyt
 
 def folder_of(root: Path, model: nn.Module, architecture: str, classes: int, **about: object) -> str:
     """Write a model as timm does for the hub."""
-    cfg = {"input_size": [3, 64, 64], "fixed_input_size": False, "num_classes": classes, "mean": [0.5] * 3}
+    cfg = {"input_size": [3, 64, 64], "fixed_input_size": False, "num_classes": classes, "classifier": "fc"}
     text = {"architecture": architecture, "num_classes": classes, "pretrained_cfg": cfg, **about}
     (root / "config.json").write_text(json.dumps(text))
     save_file(model.state_dict(), root / "model.safetensors")
