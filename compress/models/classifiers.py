@@ -134,7 +134,7 @@ def _as_stored(own: Preprocess, stored: StoredPreprocess) -> Preprocess:
         mean=stored.mean or own.mean,
         std=stored.std or own.std,
         interpolation=stored.interpolation or own.interpolation,  # type: ignore[arg-type]
-        resize=resize if resize != own.resolution else None,
+        resize=resize,
     )
 
 

@@ -235,6 +235,6 @@ def _preprocess(where: str, config: dict[str, Any], side: int, resize: int, mode
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         interpolation=interpolation,
-        resize=None if resize == side else resize,
+        resize=resize,  # also where it is the side: originals are resized by this filter, stored squares by bicubic
         crop_mode=crop_mode,
     )

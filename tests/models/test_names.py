@@ -92,7 +92,7 @@ def test_preprocessing_is_that_of_timms_own_transform(name: str) -> None:
 def test_the_crop_of_timms_test_size_belongs_to_that_size() -> None:
     at_224, at_256 = (published_preprocess("timm", "efficientnet_b0.ra4_e3600_r224_in1k", s) for s in (None, 256))
     assert at_224 and at_224.resize == 248  # floor(224 / 0.9)
-    assert at_256 and at_256.resize is None  # its test_crop_pct is 1.0
+    assert at_256 and at_256.resize == 256  # its test_crop_pct is 1.0
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
@@ -160,7 +160,7 @@ def test_a_folder_has_its_own_preprocessing(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet18", "pretrained_cfg": cfg}))
     assert published_preprocess("timm", folder) == Preprocess(96, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), resize=128)
     teacher = published_preprocess("open_clip", f"local-dir:{ASSETS}/teacher")
-    assert teacher == Preprocess(128, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert teacher == Preprocess(128, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), resize=128)
     (tmp_path / "open_clip_config.json").write_text("{}")
     with pytest.raises(CompressError, match=r"is not a configuration of open_clip"):
         published_preprocess("open_clip", folder)
