@@ -128,6 +128,7 @@ def test_a_shard_that_shrinks_meanwhile_is_one_line(photos: Path, store: Store, 
 
 def test_a_file_that_vanishes_meanwhile_is_one_line(photos: Path, store: Store) -> None:
     data = prepare(folder(photos, images="files"), store, 0)
+    assert data.test.images[0].any()
     (photos / "test" / "cat" / "01.png").unlink()
     with pytest.raises(CompressError, match=r"01\.png cannot be read: No such file"):
         find_overlaps(data, store)
