@@ -75,7 +75,7 @@ def photographs(count: int, side: int) -> Tensor:
 def rendered(images: Tensor, settings: Views, batch: int) -> None:
     for start in range(0, len(images), batch):
         index = torch.arange(start, min(start + batch, len(images)))
-        render(images[index], index, 0, 0, settings)
+        render(images.index_select(0, index), index, 0, 0, settings)
 
 
 def loaded(loader: DataLoader[Tensor]) -> None:
