@@ -11,7 +11,7 @@ import typer
 from compress.cli.options import AsJson, Plugins, print_json
 from compress.utils.errors import UsageError
 
-CONFIGS = ("teachers", "students", "data", "trends", "deployments")
+CONFIGS = ("teachers", "students", "data", "views", "trends", "deployments")
 
 
 def complete_kind(incomplete: str) -> list[str]:

@@ -13,6 +13,8 @@ from compress.utils.messages import describe, did_you_mean, join_words
 from compress.utils.resources import DEFAULT_TREND, config_names, shipped
 
 LIBRARIES = ("timm", "torchvision")
+LABELS = {"data": "data set", "views": "policy of views"}
+"""What messages call the configs of folders that are not named in the plural of what they hold."""
 
 
 class Composer:
@@ -22,14 +24,15 @@ class Composer:
         self.problems: dict[KeyPath, Problem] = {}
         self._configs: dict[tuple[str, str], Node | RecipeError] = {}
         self._names = {
-            folder: config_names(folder) for folder in ("data", "teachers", "students", "trends", "deployments")
+            folder: config_names(folder)
+            for folder in ("data", "views", "teachers", "students", "trends", "deployments")
         }
 
     def compose(self, root: Node) -> None:
         """Replace the names in a recipe in place; `problems`, by path, holds those of this call only."""
         self.problems = {}
         for holder, key, path in _named_sections(root):
-            folder = path[1] if isinstance(key, int) else "data" if key == "data" else f"{key}s"
+            folder = path[1] if isinstance(key, int) else key if key in LABELS else f"{key}s"
             container: Any = holder.value  # a dict, or a list indexed by the key
             container[key] = self._resolved(container[key], str(folder), path)
 
@@ -60,7 +63,7 @@ class Composer:
         if not isinstance(name.value, str):
             self._problem(path, name, f"`use` must be a name, not {describe(name.value)}; allowed: {join_words(names)}")
         elif name.value not in names:
-            self._unknown(path, name, "data set" if folder == "data" else folder[:-1], name.value, names)
+            self._unknown(path, name, LABELS.get(folder, folder[:-1]), name.value, names)
         else:
             config = self._read(folder, name.value)
             if isinstance(config, Node):
@@ -86,6 +89,9 @@ def _named_sections(root: Node) -> Iterator[tuple[Node, str | int, KeyPath]]:
     """Yield the sections that may be given by name, as (container, key, path)."""
     if root.child("data"):
         yield root, "data", ("data",)
+    data = root.child("data")
+    if data and data.child("views"):
+        yield data, "views", ("data", "views")
     stages, sections = root.child("stages"), stage_sections()
     for index, stage in enumerate(stages.value if stages and isinstance(stages.value, list) else []):
         kind = stage.child("kind")
@@ -123,7 +129,8 @@ def _merged(base: Node, overlay: Node) -> Node:
         return overlay
     merged = dict(base.value)
     for key, node in overlay.value.items():
-        merged[key] = _merged(merged[key], node) if key in merged else node
+        named = key in LABELS and node.child("use")  # a policy replaces all of the views of a data set
+        merged[key] = _merged(merged[key], node) if key in merged and not named else node
     return Node(merged, overlay.place)
 
 

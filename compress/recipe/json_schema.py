@@ -9,7 +9,14 @@ from pydantic.json_schema import JsonSchemaValue as Schema
 from compress.recipe.schema import recipe_model
 from compress.utils.resources import config_names
 
-NAMED = {"data": "data", "teacher": "teachers", "student": "students", "trend": "trends", "deployment": "deployments"}
+NAMED = {
+    "data": "data",
+    "views": "views",
+    "teacher": "teachers",
+    "student": "students",
+    "trend": "trends",
+    "deployment": "deployments",
+}
 """Keys whose section may be given by name -> folder of `configs/` with the names."""
 FILLED_IN = {"Recipe": ("name", "worth"), "Worth": ("trend",)}
 """Keys that a resolved recipe has and a written one may leave out."""
@@ -25,7 +32,8 @@ def recipe_schema() -> Schema:
         if not section["required"]:
             del section["required"]
         for key, value in section.get("properties", {}).items():
-            if key in NAMED and (key != "teacher" or "$ref" in value or "oneOf" in value):
+            # `teacher` and `views` of a distillation are not sections.
+            if key in NAMED and (key not in ("teacher", "views") or "$ref" in value or "oneOf" in value):
                 section["properties"][key] = _or_by_name(value, key)
             if key == "deployments":
                 value["items"] = _or_by_name(value["items"], "deployment")

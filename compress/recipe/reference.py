@@ -82,7 +82,8 @@ def _type(value: Schema, defs: Mapping[str, Schema]) -> str:
         return ", ".join(f"`{option}`" for option in value["enum"])
     kind = value.get("type", "any")
     if kind == "array":
-        return f"list of {_type(value.get('items', {}), defs)}" if "items" in value else "list"
+        items = [value["items"]] if "items" in value else value.get("prefixItems", [])
+        return f"list of {_type(items[0], defs)}" if items else "list"
     if kind == "object":
         inner = value.get("additionalProperties")
         return f"mapping to {_type(inner, defs)}" if isinstance(inner, dict) else "mapping"

@@ -17,7 +17,7 @@ def shipped(folder: str) -> Path:
 
 
 def config_names(kind: str) -> list[str]:
-    """List the shipped configs of a kind: `data`, `teachers`, `students`, `trends` or `deployments`."""
+    """List the shipped configs of a kind: `data`, `views`, `teachers`, `students`, `trends` or `deployments`."""
     return sorted(path.stem for path in (shipped("configs") / kind).glob("*.yaml"))
 
 

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.data.views import _draw, _states, render
+from compress.data.views import render
+from compress.data.views.draws import Draws
 from compress.recipe.data import Views
 
 ALL = Views(shift=0.25, flip=True, brightness=0.4, contrast=0.4)
 NONE = Views(shift=0, flip=False, brightness=0, contrast=0)
+CROP = {"shift": 0.1, "crop": (0.08, 1), "rotation": 30}
+COLOUR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "grayscale": 0.3}
+RAND = Views(**CROP, **COLOUR, augment="randaugment", operations=3, blur=0.5, erasing=0.5)
+TRIVIAL = Views(**CROP, augment="trivialaugment", erasing=0.5)
+EVERYTHING = pytest.mark.parametrize("views", [ALL, RAND, TRIVIAL], ids=["first", "randaugment", "trivialaugment"])
 
 
 def noise(count: int, height: int = 8, width: int = 8) -> torch.Tensor:
@@ -18,13 +26,33 @@ def noise(count: int, height: int = 8, width: int = 8) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=generator)
 
 
-@settings(max_examples=40, deadline=None)
+@EVERYTHING
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31 - 1), st.integers(0, 10**6), st.lists(st.integers(0, 19), min_size=1, max_size=12))
-def test_a_view_does_not_depend_on_its_batch(seed, view, chosen):
+def test_a_view_does_not_depend_on_its_batch(views, seed, view, chosen):
     images, indices = noise(20, 9, 13), torch.arange(20) + 10**12
-    whole = render(images, indices, view, seed, ALL)
+    whole = render(images, indices, view, seed, views)
     rows = torch.tensor(chosen)
-    assert torch.equal(render(images[rows], indices[rows], view, seed, ALL), whole[rows])
+    assert torch.equal(render(images[rows], indices[rows], view, seed, views), whole[rows])
+
+
+@EVERYTHING
+def test_neither_chunks_nor_memory_layout_change_a_view(views, monkeypatch):
+    images, indices = noise(17, 20, 24), torch.arange(17)
+    whole = render(images, indices, 1, 2, views)
+    assert torch.equal(render(images.contiguous(memory_format=torch.channels_last), indices, 1, 2, views), whole)
+    wide = torch.cat([images, images], 3)[..., :24]
+    assert torch.equal(render(wide, indices, 1, 2, views), whole)
+    for chunk in (1, 5000):
+        monkeypatch.setattr("compress.data.views.CHUNK", chunk)
+        assert torch.equal(render(images, indices, 1, 2, views), whole)
+
+
+@EVERYTHING
+def test_images_are_not_changed(views):
+    images = noise(8, 12, 12)
+    render(images, torch.arange(8), 0, 0, views)
+    assert torch.equal(images, noise(8, 12, 12))
 
 
 @given(st.integers(0, 2**31 - 1), st.integers(0, 1000))
@@ -32,13 +60,14 @@ def test_settings_of_nothing_are_the_identity(seed, view):
     assert torch.equal(render(noise(3), torch.arange(3), view, seed, NONE), noise(3))
 
 
-def test_the_thread_count_changes_nothing():
-    images, indices = noise(64, 32, 32), torch.arange(64)
+@EVERYTHING
+def test_the_thread_count_changes_nothing(views):
+    images, indices = noise(32, 64, 64), torch.arange(32)
     before = torch.get_num_threads()
     results = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        results.append(render(images, indices, 3, 5, ALL))
+        results.append(render(images, indices, 3, 5, views))
     torch.set_num_threads(before)
     assert torch.equal(*results)
 
@@ -58,7 +87,7 @@ def test_bits_are_the_same_for_ever():
         state = mix((mix((index + golden) % 2**64) + start) % 2**64)
         for number in range(5):
             expected = mix((state + number * golden) % 2**64) >> 40
-            assert int(_draw(_states(torch.tensor([index]), 4, 7), number)) == expected
+            assert int(Draws(torch.tensor([index]), 4, 7).bits(number)) == expected
 
 
 @pytest.mark.parametrize(("seed", "view"), [(1, 0), (0, 1)])
@@ -119,12 +148,24 @@ def test_wrong_arguments(images, indices, view):
         render(images, indices, view, 0, ALL)
 
 
-def test_an_empty_batch_and_one_pixel():
-    assert render(noise(0), torch.arange(0), 0, 0, ALL).shape == (0, 3, 8, 8)
-    assert render(noise(2, 1, 1), torch.arange(2), 0, 0, Views(shift=0.5)).shape == (2, 3, 1, 1)
+@EVERYTHING
+@pytest.mark.parametrize("size", [(0, 8, 8), (2, 1, 1), (3, 1, 9), (3, 9, 1), (2, 2, 3)])
+def test_an_empty_batch_and_the_smallest_images(views, size):
+    count, height, width = size
+    assert render(noise(*size), torch.arange(count), 0, 0, views).shape == (count, 3, height, width)
 
 
+def test_pixels_of_the_first_settings_are_those_of_version_0_1():
+    """Cached teacher embeddings are of these pixels."""
+    images, indices = noise(20, 9, 13), torch.arange(20) + 10**12
+    for views, digest in ((ALL, "d74bb994ec6b8206"), (Views(), "4a246acd0de7b893")):
+        pixels = render(images, indices, 3, 5, views).numpy().tobytes()
+        assert hashlib.sha256(pixels).hexdigest()[:16] == digest
+
+
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_gives_the_same_bits():
-    images, indices = noise(256, 32, 32), torch.arange(256)
-    assert torch.equal(render(images.cuda(), indices, 2, 1, ALL).cpu(), render(images, indices, 2, 1, ALL))
+@EVERYTHING
+def test_a_gpu_gives_the_same_bits(views):
+    images, indices = noise(256, 33, 47), torch.arange(256)
+    assert torch.equal(render(images.cuda(), indices, 2, 1, views).cpu(), render(images, indices, 2, 1, views))

@@ -35,6 +35,7 @@ def test_shipped_recipes_pass(recipe: Path) -> None:
         ("seed: 7", "seed: seven"),
         ("    epochs: 3", "    epocs: 3"),
         ("shift: 0.1", "shift: 3"),
+        ("{shift: 0.1, flip: true}", "standrad"),
         ("kind: prune", "kind: wombat"),
         ("trend: epoch-fp32", "trend: epoch-fp23"),
         ("source: cifar10", "source: cifar100"),
@@ -49,4 +50,6 @@ def test_mistakes_are_rejected(good: str, bad: str) -> None:
         return read_yaml(text, "recipe.yaml", []).plain()  # YAML 1.2, as editors read it
 
     assert CHECK.is_valid(read(GOOD))
+    for views in ("standard", "{use: strong, flip: false}", "{crop: [0.3, 1]}"):
+        assert CHECK.is_valid(read(GOOD.replace("{shift: 0.1, flip: true}", views)))
     assert not CHECK.is_valid(read(GOOD.replace(good, bad)))

@@ -12,6 +12,7 @@ from recipe.recipe_texts import GOOD
 from compress.cli.catalog import names
 from compress.recipe import compose as compose_module
 from compress.recipe import load_recipe, ordered_stages, parse_recipe, teacher_of
+from compress.recipe.data import Views
 from compress.recipe.models import Student
 from compress.stages.distill import DistillStage
 from compress.stages.teacher import TeacherStage
@@ -212,6 +213,26 @@ def test_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "bom.yaml").name == "bom"
 
 
+def test_views_by_name() -> None:
+    def views(written: str, *overrides: str) -> Views:
+        return parse_recipe(SHORT.replace("cifar10-sample", written), list(overrides)).data.views
+
+    standard = views("{use: cifar10-sample, views: standard}")
+    assert (standard.shift, standard.flip, standard.crop, standard.saturation) == (0, True, (0.08, 1), 0.4)
+    changed = views("{use: cifar10-sample, views: {use: standard, flip: false}}")
+    assert changed == standard.model_copy(update={"flip": False})
+    assert views("cifar10-sample", "data.views=standard", "data.views.flip=false") == changed
+    assert views("{use: cifar10-sample, views: light}") == views("{use: cifar10-sample, views: {use: light}}")
+    strong = views("{use: cifar10-sample, views: strong}")
+    assert (strong.augment, strong.erasing, strong.brightness) == ("trivialaugment", 0.1, 0)
+
+
+def test_keys_of_views_are_those_from_before_further_settings() -> None:
+    assert Views(flip=False).key_settings() == {"shift": 0.125, "flip": False, "brightness": 0.0, "contrast": 0.0}
+    assert Views(crop=(0.5, 1)).key_settings()["crop"] == [0.5, 1.0]
+    assert Views(shift=0).key_settings() != Views().key_settings()
+
+
 @pytest.mark.parametrize("path", sorted(resources.shipped("recipes").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_recipe_loads_by_name_and_by_path(path: Path) -> None:
     named = load_recipe(path.relative_to(resources.shipped("recipes")).with_suffix(""))
@@ -223,12 +244,17 @@ def test_shipped_recipe_loads_by_name_and_by_path(path: Path) -> None:
     ("folder", "name"),
     [
         (folder, name)
-        for folder in ("data", "teachers", "students", "trends", "deployments")
+        for folder in ("data", "views", "teachers", "students", "trends", "deployments")
         for name in resources.config_names(folder)
     ],
 )
 def test_shipped_config_loads(folder: str, name: str) -> None:
-    key = {"data": "data", "teachers": "stages.teacher.teacher", "students": "stages.scratch.student"}
+    key = {
+        "data": "data",
+        "views": "data.views",
+        "teachers": "stages.teacher.teacher",
+        "students": "stages.scratch.student",
+    }
     parse_recipe(SHORT, [f"{key.get(folder, f'worth.{folder[:-1]}')}={name}"])
 
 

@@ -19,7 +19,7 @@ from compress.data.views.boxes import draw_boxes
 from compress.data.views.draws import Draw, Draws
 from compress.recipe.data import Views
 
-CHUNK = 600_000  # values that a CPU works on at once: they stay in its cache
+CHUNK = 640_000  # values that a CPU works on at once: they stay in its cache
 GPU_CHUNK = 100_000_000
 ROTATIONS = 1024  # angles on each side
 ERASED = 128  # value of erased pixels: grey, which networks see as about zero

@@ -89,7 +89,7 @@ def augment(pixels: Tensor, chosen: Tensor, magnitude: Tensor, negative: Tensor,
         negative: bool `[b]`, for operations with a direction.
     """
     table = operations(method, pixels.shape[2], pixels.shape[3])
-    for number in chosen.unique().tolist():
+    for number in sorted(set(chosen.tolist())):
         operation, which = table[number], (chosen == number).nonzero().flatten()
         amounts = torch.tensor(operation.amounts, dtype=torch.int64, device=pixels.device)
         arguments = []

@@ -37,17 +37,14 @@ def draw_boxes(draws: Draws, number: int, size: tuple[int, int], area: Range, as
     height, width = size
     least, most = (round(share * (1 << BITS)) for share in area)
     table = torch.tensor(_aspects(aspect), dtype=torch.float64, device=draws.states.device)
-    whole = torch.full_like(draws.states, height), torch.full_like(draws.states, width)
-    box_height, box_width = whole
-    found = torch.zeros_like(draws.states, dtype=torch.bool)
-    for attempt in reversed(range(ATTEMPTS)):  # the first that fits is written last
-        share = least + draws.below(number + 2 * attempt, most - least + 1)
-        pixels = share.double() * (height * width / (1 << BITS))
-        ratios = table[draws.below(number + 2 * attempt + 1, ASPECTS)]
-        rows, columns = (pixels / ratios).sqrt().round().long(), (pixels * ratios).sqrt().round().long()
-        fits = (rows >= 1) & (rows <= height) & (columns >= 1) & (columns <= width)
-        box_height, box_width = torch.where(fits, rows, box_height), torch.where(fits, columns, box_width)
-        found |= fits
+    attempts = number + 2 * torch.arange(ATTEMPTS, device=draws.states.device)
+    pixels = (least + draws.below(attempts, most - least + 1)).double() * (height * width / (1 << BITS))
+    ratios = table[draws.below(attempts + 1, ASPECTS)]
+    rows, columns = (pixels / ratios).sqrt().round().long(), (pixels * ratios).sqrt().round().long()
+    fits = (rows >= 1) & (rows <= height) & (columns >= 1) & (columns <= width)
+    found, first = fits.any(1), fits.int().argmax(1, keepdim=True)
+    box_height = torch.where(found, rows.gather(1, first)[:, 0], height)
+    box_width = torch.where(found, columns.gather(1, first)[:, 0], width)
     top = draws.below(number + 2 * ATTEMPTS, height - box_height + 1)
     left = draws.below(number + 2 * ATTEMPTS + 1, width - box_width + 1)
     return Boxes(top, left, box_height, box_width, found)

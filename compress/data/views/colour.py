@@ -35,7 +35,7 @@ def saturation(pixels: Tensor, factor: Tensor) -> Tensor:
 
 def grey(pixels: Tensor) -> Tensor:
     """Return the luma of each pixel, int32 `[b, 1, h, w]`."""
-    red, green, blue = pixels.split(1, 1)
+    red, green, blue = (pixels[:, channel, None] for channel in range(3))
     luma = (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
     return luma.add_(ONE // 2).bitwise_right_shift_(16)
 

@@ -47,12 +47,14 @@ class Draws:
         start = _mix_int(_mix_int(seed + GOLDEN) + view)
         self.states = _mix(_mix(indices + _signed(GOLDEN)) + _signed(start))
 
-    def bits(self, number: int) -> Tensor:
-        """Return BITS random bits per image, independent for each number; int64 `[b]`."""
+    def bits(self, number: int | Tensor) -> Tensor:
+        """Return BITS random bits per image, independent for each number; int64 `[b]`, `[b, n]` for n numbers."""
+        if isinstance(number, Tensor):
+            return _shifted(_mix(self.states[:, None] + number * _signed(GOLDEN)), 64 - BITS)
         return _shifted(_mix(self.states + _signed(number * GOLDEN)), 64 - BITS)
 
-    def below(self, number: int, count: int | Tensor) -> Tensor:
-        """Return a uniform integer from 0 to count - 1 per image, int64 `[b]`."""
+    def below(self, number: int | Tensor, count: int | Tensor) -> Tensor:
+        """Return a uniform integer from 0 to count - 1 per image, int64 `[b]`, `[b, n]` for n numbers."""
         return (self.bits(number) * count) >> BITS
 
     def between(self, number: int, largest: int) -> Tensor:

@@ -72,14 +72,14 @@ def resample(images: Tensor, rows: Tensor, row_weights: Tensor, columns: Tensor,
         int32 `[b, 3, h, w]`.
     """
     first = _take_rows(images, rows).int()
-    values = _take_rows(images, (rows + 1).clamp(max=images.shape[2] - 1)).int()
+    values = _take_rows(images, (rows + 1).clamp_(max=images.shape[2] - 1)).int()
     values.sub_(first).mul_(row_weights[:, None, :, None]).add_(first, alpha=1 << TAP_BITS)
     values.bitwise_right_shift_(TAP_BITS - 6)
-    steps = (values[..., 1:] - values[..., :-1]).bitwise_left_shift_(16)
-    values[..., :-1] += steps
-    values = values.gather(3, columns[:, None, None].expand_as(values))
-    steps = (values >> 16).mul_(column_weights[:, None, None])
-    steps.add_(values.bitwise_and_(0xFFFF), alpha=1 << TAP_BITS)
+    steps = torch.sub(values[..., 1:], values[..., :-1], out=first[..., 1:])
+    values[..., :-1].add_(steps, alpha=1 << 16)
+    pairs = torch.gather(values, 3, columns[:, None, None].expand_as(values), out=first)
+    steps = torch.bitwise_right_shift(pairs, 16, out=values).mul_(column_weights[:, None, None])
+    steps.add_(pairs.bitwise_and_(0xFFFF), alpha=1 << TAP_BITS)
     return steps.add_(1 << (TAP_BITS + 5)).bitwise_right_shift_(TAP_BITS + 6)
 
 
