@@ -41,6 +41,7 @@ def fit_head(
         (file,) = embed_views(embedder(split), 1)
         assert split.labels is not None
         sides.append((torch.from_numpy(np.load(file)), torch.from_numpy(np.array(split.labels))))
+    loaded.tower.cpu()  # a GPU may have embedded; networks are evaluated on the CPU
     probe = fit(sides[0], sides[1], len(context.data.classes))
     say(f"  probe: weight decay {probe.strength:.1e}, {probe.top1:.1%} on validation")
     images = len(context.data.train) + len(context.data.validation)
@@ -61,7 +62,7 @@ def make_probed(context: StageContext, planned: PlannedStage, folder: Path) -> N
         return Embedder(context.store, lambda: loaded, [split], PLAIN, context.recipe.seed, BATCH, identity)
 
     probe, ledger = fit_head(context, loaded, embedder, fit_feature_probe)
-    tower.cpu().to(memory_format=torch.contiguous_format)
+    tower.to(memory_format=torch.contiguous_format)
     network = replace(network, model=tower.with_head(probe.head))
     ledger = ledger.charge("probe: fit of the head", probe.macs)
     ledger = ledger.model_copy(update={"selected_on": "validation"})
