@@ -201,6 +201,8 @@ def evaluate_and_store(
     chosen = None
     if len(validation):
         chosen = _predict(model, *context.rendered("validation", preprocess), f"{label}: validation images")
+    if context.plan.stage(label).stage.brings_network:
+        say(f"  input: {describe(preprocess)}")
     remarks = [*notes, *_chance(context, label, record, ledger)]
     for remark in remarks:
         say(f"  {remark}")
