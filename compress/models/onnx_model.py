@@ -251,13 +251,10 @@ class _Reader:
         _name_nodes(plain)
         one = _padded(images[:1], batch)
         shapes = tensor_shapes(plain, onnx_rewrite.batch_dependent(plain.graph), one)
-        candidates = [plain]
-        for first in (True, False):
-            freed = type(plain)()
-            freed.CopyFrom(plain)
-            onnx_rewrite.free_batch(freed, shapes, first=first)
-            candidates.append(freed)
-        return candidates
+        freed = type(plain)()
+        freed.CopyFrom(plain)
+        onnx_rewrite.free_batch(freed, shapes)
+        return [plain, freed]
 
     def _without_softmax(self, count: int) -> None:
         inner = onnx_rewrite.before_softmax(self.proto.graph, OUTPUT)

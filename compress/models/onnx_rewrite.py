@@ -135,13 +135,15 @@ def select_outputs(proto: ModelProto, rows: Sequence[int]) -> None:
     graph.output[0].type.tensor_type.shape.dim[1].dim_value = len(rows)
 
 
-def free_batch(proto: ModelProto, shapes: Mapping[str, Shape], *, first: bool) -> None:
+def free_batch(proto: ModelProto, shapes: Mapping[str, Shape]) -> None:
     """Free a graph that was exported for a fixed batch from it: in its reshapes, and in what is joined to each image.
+
+    Reshapes are taken to have the batch in their first dimension. Where they have not, as in Swin's windows after a
+    shift, the result computes something else: compare it.
 
     Args:
         proto: The file; its constants are stored tensors.
         shapes: Shapes of the tensors of `batch_dependent`, for the batch that the graph was exported for.
-        first: Whether a reshape has the batch in its first dimension; otherwise in the first one that it does not keep.
     """
     from onnx import numpy_helper
 
@@ -152,11 +154,7 @@ def free_batch(proto: ModelProto, shapes: Mapping[str, Shape], *, first: bool) -
         if node.input and constant.issuperset(node.input):
             constant.update(node.output)
         elif node.op_type == "Reshape" and node.input[1] in constant:
-            before, after = shapes[node.input[0]], list(shapes[node.output[0]])
-            place = 0
-            while not first and place < min(len(before), len(after)) - 1 and before[place] == after[place] != 1:
-                place += 1
-            after[place] = -1
+            after = [-1, *shapes[node.output[0]][1:]]
             node.input[1] = f"{node.output[0]}_shape"
             graph.initializer.append(numpy_helper.from_array(np.array(after, np.int64), node.input[1]))
         elif node.op_type == "Concat" and next(a.i for a in node.attribute if a.name == "axis") != 0:
