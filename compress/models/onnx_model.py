@@ -6,7 +6,6 @@ named nodes, opset 13 or newer, no data outside of the file. The file is data: n
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compress.measurement.onnx_count import STANDARD, tensor_shapes
+from compress.measurement.onnx_count import tensor_shapes
 from compress.models import onnx_rewrite
 from compress.models.onnx_export import INPUT, OUTPUT, strip_metadata
 from compress.models.own_files import QUANTIZED
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 OLDEST, CONVERTED = 13, 17  # opset that INT8 with a scale per channel needs, and the one that older ones become
 IR = 8  # version of the file format that goes with it
-RUN_BY_ORT = ("com.microsoft",)  # domains of operators that ONNX Runtime has besides ONNX's own
 LIMIT = 2**31 - 1  # bytes of a file that protobuf can hold
 TOLERANCE = 1e-3  # of the largest logit, between an image in a batch and alone
 
@@ -93,14 +91,16 @@ class _Reader:
         self.proto, self.classes = proto, classes
         self.stated, self.default = resolution, default
         self.notes: list[str] = []
-        self.names = _stated_names(proto)
+        self.names = onnx_rewrite.stated_names(proto)
 
     def read(self) -> OnnxFile:
         """Return the file in our form."""
         own = self._own_form()
         if own:
             return own
-        _refuse_foreign(self.proto)
+        if foreign := onnx_rewrite.foreign_operators(self.proto):
+            names = truncate_list(foreign)
+            raise _Refused(f"has operators that ONNX Runtime does not have ({names}); export it with ONNX's own only")
         self._modernise()
         batch, side, channels_last = self._image_input()
         original = self._with_sides(batch, side, channels_last)
@@ -242,13 +242,13 @@ class _Reader:
 
     def _candidates(self, images: Array, batch: int) -> Sequence[ModelProto]:
         if any(node.op_type in QUANTIZED for node in self.proto.graph.node):  # constants must stay quantized
-            _name_nodes(self.proto)
+            onnx_rewrite.name_nodes(self.proto)
             return [self.proto]
         from onnxscript import optimizer
 
         plain = optimizer.optimize(self.proto)
         del plain.graph.value_info[:]  # shapes for the batch that it was exported for
-        _name_nodes(plain)
+        onnx_rewrite.name_nodes(plain)
         one = _padded(images[:1], batch)
         shapes = tensor_shapes(plain, onnx_rewrite.batch_dependent(plain.graph), one)
         freed = type(plain)()
@@ -295,37 +295,3 @@ def _padded(images: Array, batch: int) -> Array:
 
 def _opset(proto: ModelProto) -> int:
     return max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=1)
-
-
-def _refuse_foreign(proto: ModelProto) -> None:
-    """Refuse operators that neither ONNX nor ONNX Runtime defines."""
-    own = {(function.domain, function.name) for function in proto.functions}
-    foreign = {
-        f"{node.domain}.{node.op_type}"
-        for graph in onnx_rewrite.graphs(proto.graph)
-        for node in graph.node
-        if node.domain not in (*STANDARD, *RUN_BY_ORT) and (node.domain, node.op_type) not in own
-    }
-    if foreign:
-        names = truncate_list(sorted(foreign))
-        raise _Refused(f"has operators that ONNX Runtime does not have ({names}); export it with ONNX's operators only")
-
-
-def _name_nodes(proto: ModelProto) -> None:
-    """Give every node a name of its own, by which quantizers leave it out."""
-    taken = set[str]()
-    for node in proto.graph.node:
-        if not node.name or node.name in taken:
-            node.name = next(f"{node.op_type}_{i}" for i in range(10**6) if f"{node.op_type}_{i}" not in taken)
-        taken.add(node.name)
-
-
-def _stated_names(proto: ModelProto) -> tuple[str, ...] | None:
-    """Return the class names in the file's metadata, in the form that Ultralytics writes: `{0: 'cat', 1: 'dog'}`."""
-    text = next((entry.value for entry in proto.metadata_props if entry.key == "names"), "")
-    try:
-        names = ast.literal_eval(text) if text else None
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-    values = [names[key] for key in sorted(names)] if isinstance(names, dict) else names
-    return tuple(values) if isinstance(values, list) and all(isinstance(name, str) for name in values) else None

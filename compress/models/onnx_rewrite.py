@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from compress.measurement.onnx_count import STANDARD
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
 
     from compress.measurement.onnx_count import Shape
 
+DOMAINS = (*STANDARD, "com.microsoft")  # of the operators that ONNX Runtime has
 THROUGH = ("Identity", "Cast")  # operators that leave values as they are
 
 
@@ -22,6 +26,14 @@ def graphs(graph: GraphProto) -> Iterator[GraphProto]:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 yield from graphs(attribute.g)
+
+
+def foreign_operators(proto: ModelProto) -> list[str]:
+    """List the operators that neither ONNX, nor ONNX Runtime, nor the file itself defines."""
+    own = {(function.domain, function.name) for function in proto.functions}
+    nodes = [node for graph in graphs(proto.graph) for node in graph.node]
+    foreign = [n for n in nodes if n.domain not in DOMAINS and (n.domain, n.op_type) not in own]
+    return sorted({f"{node.domain}.{node.op_type}" for node in foreign})
 
 
 def rename(graph: GraphProto, old: str, new: str) -> None:
@@ -191,3 +203,23 @@ def _repeated(graph: GraphProto, concat: NodeProto, ranks: Mapping[str, int]) ->
             made.append(helper.make_node("Expand", [name, size], [out], out))
             concat.input[place] = out
     return made
+
+
+def name_nodes(proto: ModelProto) -> None:
+    """Give every node a name of its own, by which quantizers leave it out."""
+    taken = set[str]()
+    for node in proto.graph.node:
+        if not node.name or node.name in taken:
+            node.name = next(f"{node.op_type}_{i}" for i in range(10**6) if f"{node.op_type}_{i}" not in taken)
+        taken.add(node.name)
+
+
+def stated_names(proto: ModelProto) -> tuple[str, ...] | None:
+    """Return the class names in the file's metadata, in the form that Ultralytics writes: `{0: 'cat', 1: 'dog'}`."""
+    text = next((entry.value for entry in proto.metadata_props if entry.key == "names"), "")
+    try:
+        names = ast.literal_eval(text) if text else None
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    values = [names[key] for key in sorted(names)] if isinstance(names, dict) else names
+    return tuple(values) if isinstance(values, list) and all(isinstance(name, str) for name in values) else None
