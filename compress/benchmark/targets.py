@@ -12,6 +12,7 @@ import torch
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.deployment.timing import Candidate, file_candidate
+from compress.models.onnx_network import OnnxNetwork
 from compress.results import ARTIFACTS
 from compress.stages.context import StageContext
 from compress.stages.export.make import ROWS
@@ -55,11 +56,13 @@ class BenchTargets:
     def find(cls, context: StageContext) -> BenchTargets:
         """Find all variants in all their runtimes.
 
-        Quantized graphs are not benchmarked in eager PyTorch, which only simulates integer arithmetic.
+        Quantized graphs are not benchmarked in eager PyTorch, which only simulates integer arithmetic, nor are ONNX
+        files, which it does not run.
         """
+        networks = {planned.id: context.classifier(planned.id) for planned in context.plan.variants}
         candidates: dict[str, dict[str, Candidate]] = {PYTORCH: {}}
         for planned in context.plan.variants:
-            if not planned.stage.is_quantized:
+            if not planned.stage.is_quantized and not isinstance(networks[planned.id][0], OnnxNetwork):
                 candidates[PYTORCH][planned.id] = _eager(context, planned)
         for planned in context.plan.exports:
             assert planned.parent
@@ -67,7 +70,7 @@ class BenchTargets:
                 candidates.setdefault(runtime, {})[planned.parent] = file_candidate(planned.parent, runtime, path)
         variants = context.plan.variants
         return cls(
-            preprocess={planned.id: context.classifier(planned.id)[1] for planned in variants},
+            preprocess={name: preprocess for name, (_, preprocess) in networks.items()},
             precision={planned.id: planned.stage.precision for planned in variants},
             candidates=candidates,
             threads=thread_count(context.recipe.measure.threads),

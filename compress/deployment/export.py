@@ -67,9 +67,16 @@ def _build(runtime: Runtime, source: ExportSource, target: Path, preprocess: Pre
 def _refuse_quantized(model: nn.Module, runtimes: Sequence[Runtime]) -> None:
     from torch.fx import GraphModule
 
+    from compress.models.onnx_network import OnnxClassifier, OnnxNetwork
     from compress.quantization.capture import converted
-    from compress.quantization.onnx_network import OnnxNetwork
 
+    if isinstance(model, OnnxClassifier) and not model.quantized:
+        for runtime in runtimes:
+            if not runtime.from_onnx:
+                raise UsageError(
+                    f"the runtime {runtime.name} cannot be built from an ONNX file; export the network in PyTorch to it"
+                )
+        return
     in_file = isinstance(model, OnnxNetwork)
     if not in_file and not (isinstance(model, GraphModule) and converted(model)):
         return

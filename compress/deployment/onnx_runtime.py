@@ -42,6 +42,7 @@ class OnnxRuntime(Runtime):
     packages = ("onnx", "onnxscript", "onnxruntime")
     install = "pip install 'compress-model[deploy]'"
     quantizers = tuple(QUANTIZERS)
+    from_onnx = True
 
     def __init__(self, name: str, device: str | None = None) -> None:
         super().__init__(name, device)

@@ -37,6 +37,7 @@ class OpenVino(Runtime):
     packages = ("onnx", "onnxscript", "openvino")
     install = "pip install 'compress-model[deploy]'"
     quantizers = tuple(QUANTIZERS)
+    from_onnx = True
 
     def __init__(self, name: str, device: str | None = None) -> None:
         super().__init__(name, device)

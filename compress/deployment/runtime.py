@@ -36,7 +36,7 @@ class ExportSource:
     def onnx(self) -> Path:
         """Return the network's ONNX file, which the first call writes; a `CompressError` if that fails."""
         from compress.models.onnx_export import write_onnx
-        from compress.quantization.onnx_network import OnnxNetwork
+        from compress.models.onnx_network import OnnxNetwork
 
         path = self.work / "model.onnx"
         if isinstance(self.model, OnnxNetwork):
@@ -63,6 +63,7 @@ class Runtime(ABC):
         str, ...
     ] = ()  # quantization methods whose networks it takes; empty where it takes only float ones
     target: str | None = None  # quantization target that those networks must have; None where any will do
+    from_onnx: bool = False  # whether it builds from the network's ONNX file
     portable: bool = True  # whether a file also runs on other processors of the same kind than it was built on
     runs_on: str | None = None  # where the files run, in words; None where they run on this machine
     experimental: bool = False  # whether the tests of this project have never executed its files on any machine

@@ -34,6 +34,7 @@ class TensorRt(ExportOnlyRuntime):
     packages = ("onnx", "onnxscript")
     install = "pip install 'compress-model[deploy]'"
     quantizers = ("torchao",)
+    from_onnx = True
     target = "portable"
     runs_on = "on a machine with an NVIDIA GPU, by the command in trtexec.txt beside the file"
     experimental = True

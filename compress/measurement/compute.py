@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,14 @@ class Count:
         return sum(self.layers.values())
 
 
+@runtime_checkable
+class Countable(Protocol):
+    """A network that PyTorch does not run, and that counts itself."""
+
+    def counted(self, resolution: int) -> Count:
+        """Count the MACs of the forward pass for one image."""
+
+
 def count(model: nn.Module, resolution: int) -> Count:
     """Count the MACs of the forward pass for one image.
 
@@ -55,6 +63,8 @@ def count(model: nn.Module, resolution: int) -> Count:
     Raises:
         CompressError: the network computes with integers or is frozen TorchScript, and the count would be incomplete.
     """
+    if isinstance(model, Countable):
+        return model.counted(resolution)
     counter = _count(model, resolution, torch.no_grad())
     layers = {name: forward for name, (forward, _, _) in counter.counted.items()}
     return Count(layers, dict(counter.operators), dict(counter.uncounted))

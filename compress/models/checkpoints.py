@@ -17,6 +17,7 @@ from compress import registry
 from compress.models.architecture import Architecture, Network, Size
 from compress.models.clip_classifier import build_clip_classifier
 from compress.models.factory import create_model
+from compress.models.onnx_network import ONNX, OnnxClassifier, OnnxNetwork
 from compress.utils.errors import CompressError, first_line
 
 SIZES = (
@@ -99,6 +100,9 @@ def resize(model: nn.Module, sizes: Mapping[str, Mapping[str, Size]], weights: M
 def save_variant(folder: Path, network: Network, weights: Mapping[str, Tensor] | None = None) -> None:
     """Write `architecture.json` and `model.safetensors` into `folder`; `weights` replace those of the network."""
     network.architecture.write(folder)
+    if isinstance(network.model, OnnxNetwork):
+        (folder / ONNX).write_bytes(network.model.file)
+        return
     state = network.model.state_dict() if weights is None else weights
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in state.items()}, folder / WEIGHTS)
 
@@ -136,6 +140,8 @@ def unpruned_network(architecture: Architecture) -> nn.Module:
 
 
 def _float_network(folder: Path, architecture: Architecture) -> nn.Module:
+    if architecture.library == "onnx":
+        return OnnxClassifier.read(folder / ONNX)
     weights = read_weights(folder / WEIGHTS)
     model = unpruned_network(architecture)
     resize(model, architecture.sizes, weights)

@@ -7,13 +7,15 @@ import warnings
 import torch
 from torch import nn
 
+from compress.models.onnx_network import OnnxNetwork
+
 
 def fuse_layers(network: nn.Module, resolution: int) -> nn.Module:
     """Fuse batch norm and activations into the convolutions of a network on the CPU: 1.5x on EfficientNet-Lite0.
 
-    Returns `network` itself on another device, or if TorchScript cannot trace or run it.
+    Returns `network` itself on another device, if TorchScript cannot trace or run it, or if it is an ONNX file.
     """
-    if next(network.parameters()).device.type != "cpu":
+    if isinstance(network, OnnxNetwork) or next(network.parameters()).device.type != "cpu":
         return network
     example = torch.zeros(2, 3, resolution, resolution).contiguous(memory_format=torch.channels_last)
     with warnings.catch_warnings(), torch.no_grad():

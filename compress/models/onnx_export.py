@@ -29,7 +29,7 @@ def write_onnx(model: nn.Module, resolution: int, path: Path) -> None:
     import onnx
 
     proto = _export(model, resolution)
-    _strip(proto)
+    strip_metadata(proto)
     try:
         data = proto.SerializeToString(deterministic=True)
         onnx.checker.check_model(data, full_check=True)
@@ -84,7 +84,7 @@ def _export(model: nn.Module, resolution: int) -> Any:
         return program.model_proto
 
 
-def _strip(proto: Any) -> None:
+def strip_metadata(proto: Any) -> None:
     """Remove stack traces, which name folders of this machine, and all other metadata that no runtime reads."""
     proto.ClearField("metadata_props")
     proto.ClearField("doc_string")

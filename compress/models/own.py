@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from compress.models.architecture import Network
+from compress.data.preprocess import Preprocess
+from compress.models.architecture import Architecture, Network, QuantizationRecord
 from compress.models.checkpoints import load_variant
-from compress.models.classifiers import ClassifierSource, StatedPreprocess, as_stated, load_classifier
-from compress.models.own_files import as_teacher, variant_folder
+from compress.models.classifiers import IMAGENET, ClassifierSource, StatedPreprocess, as_stated, load_classifier
+from compress.models.onnx_classes import classifier_for, preprocess_beside
+from compress.models.onnx_model import read_onnx
+from compress.models.onnx_network import ONNX
+from compress.models.own_files import as_teacher, onnx_file, variant_folder
 from compress.models.teachers import load_teacher
 from compress.recipe.data import DataSection
 from compress.recipe.models import OwnModel
@@ -58,11 +63,29 @@ def _from_open_clip(settings: OwnModel, data: DataSection, classes: Sequence[str
 
 
 def _from_variant(settings: OwnModel, data: DataSection, classes: Sequence[str], resolution: int) -> Loaded:
+    if onnx_file(settings):
+        return _from_onnx(settings, data, classes, resolution)
     return load_variant(variant_folder(Path(settings.model))), ()
 
 
 def _from_onnx(settings: OwnModel, data: DataSection, classes: Sequence[str], resolution: int) -> Loaded:
-    raise CompressError("ONNX files are not supported yet")
+    path = onnx_file(settings)
+    assert path
+    own, names = preprocess_beside(path)
+    names = tuple(settings.classes) if settings.classes else names
+    side = settings.resolution or (own.resolution if own else None)
+    file = read_onnx(path, side, resolution, len(names or classes))
+    network, notes = classifier_for(file, names, classes, path)
+    own = own or Preprocess(file.resolution, *IMAGENET)  # whose mean and std a recipe states
+    architecture = Architecture(
+        library="onnx",
+        model=path.name,
+        classes=tuple(classes),
+        resolution=file.resolution,
+        preprocess=as_stated(replace(own, resolution=file.resolution), _stated(settings)),
+        quantization=QuantizationRecord(method="onnxruntime", file=ONNX) if network.quantized else None,
+    )
+    return Network(network, architecture), notes
 
 
 def _stated(settings: OwnModel) -> StatedPreprocess:

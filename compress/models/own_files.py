@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 from compress.models.class_names import ARCHITECTURE
@@ -13,6 +14,18 @@ from compress.results.read import RESULTS, read_run
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest
 from compress.utils.messages import did_you_mean, join_words
+
+PREPROCESS = "preprocess.json"  # beside the files of an export
+QUANTIZED = (
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "QLinearConv",
+    "QLinearMatMul",
+    "ConvInteger",
+    "MatMulInteger",
+    "MatMulNBits",
+)
+"""Operators of quantized ONNX files."""
 
 
 def as_teacher(settings: OwnModel) -> OpenClipTeacher:
@@ -46,13 +59,15 @@ def own_model_files(settings: OwnModel) -> list[Path]:
     Raises:
         CompressError: one is missing.
     """
+    if onnx := onnx_file(settings):
+        return _onnx_files(onnx)
     if settings.source == "variant":
         folder = variant_folder(Path(settings.model))
         names = (ARCHITECTURE, "model.safetensors", "model.onnx")
         return [folder / name for name in names if (folder / name).is_file()]
     if settings.source == "open_clip":
         return local_files(as_teacher(settings))
-    files = [Path(settings.model)] if settings.source == "onnx" else []
+    files = []
     if settings.checkpoint:
         files += weights_files(settings.checkpoint)
     elif settings.model.startswith(LOCAL):
@@ -64,15 +79,81 @@ def own_model_files(settings: OwnModel) -> list[Path]:
     return files
 
 
+def onnx_file(settings: OwnModel) -> Path | None:
+    """Return the ONNX file that a model is: the one that is named, or that of an artifact; None for other models.
+
+    Raises:
+        CompressError: it is an artifact of another format.
+    """
+    path = Path(settings.model)
+    if settings.source == "onnx":
+        return path
+    folder = path if path.is_dir() else path.parent
+    if settings.source != "variant" or not (folder / PREPROCESS).is_file():
+        return None
+    files = [path] if path.is_file() else sorted(folder.glob("*.onnx"))
+    if len(files) != 1 or files[0].suffix != ".onnx":
+        raise CompressError(f"{path} is an artifact without an ONNX file; name its variant as RUN/VARIANT instead")
+    return files[0]
+
+
+def is_onnx(settings: OwnModel) -> bool:
+    """Return whether the network of a model is an ONNX file; False where it cannot be read."""
+    try:
+        if onnx_file(settings):
+            return True
+        return settings.source == "variant" and _stored_architecture(settings).get("library") == "onnx"
+    except CompressError:  # reported when its key is computed
+        return False
+
+
+def _onnx_files(path: Path) -> list[Path]:
+    """List an ONNX file, its external data, and the `preprocess.json` beside it."""
+    import onnx
+
+    if not path.is_file():
+        raise CompressError(f"{path} not found; correct the path in `model`")
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except Exception:  # reported when the network is loaded
+        return [path]
+    external = {entry.value for t in graph.initializer for entry in t.external_data if entry.key == "location"}
+    beside = [path.parent / name for name in (*sorted(external), PREPROCESS)]
+    return [path, *(file for file in beside if file.is_file())]
+
+
 def is_quantized(settings: OwnModel) -> bool:
-    """Return whether a model is a stored variant that is quantized; False where it cannot be read."""
+    """Return whether a model is a quantized variant or ONNX file; False where it cannot be read."""
+    try:
+        file = onnx_file(settings)
+    except CompressError:  # reported when its key is computed
+        return False
+    if file:
+        return _has_integers(file)
     if settings.source != "variant":
         return False
+    return bool(_stored_architecture(settings).get("quantization"))
+
+
+def _stored_architecture(settings: OwnModel) -> dict[str, object]:
+    """Read the `architecture.json` of a stored variant; empty where it cannot be read."""
     try:
         stored = json.loads((variant_folder(Path(settings.model)) / ARCHITECTURE).read_text())
     except (CompressError, OSError, ValueError):  # reported when its key is computed
+        return {}
+    return stored if isinstance(stored, dict) else {}
+
+
+@cache
+def _has_integers(file: Path) -> bool:
+    """Return whether an ONNX file computes with quantized tensors; False where it cannot be read."""
+    import onnx
+
+    try:
+        nodes = onnx.load(file, load_external_data=False).graph.node
+    except Exception:  # protobuf raises types of its own; reported when the network is loaded
         return False
-    return isinstance(stored, dict) and bool(stored.get("quantization"))
+    return any(node.op_type in QUANTIZED for node in nodes)
 
 
 def variant_folder(path: Path) -> Path:

@@ -64,6 +64,6 @@ def require_method(name: str) -> Method:
 
 def restore_onnx(folder: Path, architecture: Architecture) -> nn.Module:
     """Read a network that was quantized as an ONNX file; `restore` of all such methods."""
-    from compress.quantization.onnx_network import ONNX, OnnxNetwork
+    from compress.models.onnx_network import ONNX, OnnxClassifier, OnnxNetwork
 
-    return OnnxNetwork.read(folder / ONNX)
+    return (OnnxClassifier if architecture.library == "onnx" else OnnxNetwork).read(folder / ONNX)

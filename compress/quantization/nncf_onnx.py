@@ -72,6 +72,10 @@ def _ranges(config: QuantizationConfig) -> Any:
 
 
 def _attends(model: nn.Module) -> bool:
+    from compress.models.onnx_network import OnnxClassifier
+
+    if isinstance(model, OnnxClassifier):
+        return model.attends
     return any("attention" in type(module).__name__.lower() for module in model.modules())
 
 

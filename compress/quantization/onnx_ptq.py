@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from compress.models.onnx_export import write_onnx
-from compress.quantization import onnx_network
+from compress.models.onnx_network import OnnxClassifier, OnnxNetwork
+from compress.quantization import onnx_layers
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.four_bits import BITS, quantize_linears
 from compress.quantization.method import Quantized
@@ -40,16 +41,10 @@ def quantize_onnx(
     Raises:
         CompressError: the network cannot be exported, or the method fails on it.
     """
-    import onnx
-
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "float.onnx"
-        write_onnx(model, example.shape[-1], path)
-        proto = onnx.load(path)
-    names = onnx_network.layers_of(proto, model)
+    proto, names = _float_file(model, example.shape[-1])
     if not names:
         return Quantized(model, {}, (0, 0))
-    excluded = onnx_network.nodes_of(names, config.keep)
+    excluded = onnx_layers.nodes_of(names, config.keep)
     narrow = _linear_nodes(model, names, config) if config.linear_weight_bits == BITS else []
     try:
         with quiet(), redirect_stdout(StringIO()):  # bars and advice
@@ -57,9 +52,22 @@ def quantize_onnx(
             made = quantize_linears(made, narrow) if narrow else made
     except Exception as error:  # the quantizers raise types of their own
         raise CompressError(f"{method} cannot quantize {type(model).__name__}: {first_line(error)}") from error
-    layers, convolutions = onnx_network.layer_bits(made, names), onnx_network.quantized_convolutions(made)
+    layers, convolutions = onnx_layers.layer_bits(made, names), onnx_layers.quantized_convolutions(made)
     file = made.SerializeToString(deterministic=True)
-    return Quantized(onnx_network.OnnxNetwork(file), layers, convolutions)
+    return Quantized(OnnxNetwork(file), layers, convolutions)
+
+
+def _float_file(model: nn.Module, resolution: int) -> tuple[ModelProto, dict[str, str]]:
+    """Return the ONNX file of a float network, and the names of its layers by those of the nodes."""
+    import onnx
+
+    if isinstance(model, OnnxClassifier):
+        return onnx.load_from_string(model.file), model.layer_names
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "float.onnx"
+        write_onnx(model, resolution, path)
+        proto = onnx.load(path)
+    return proto, onnx_layers.layers_of(proto, model)
 
 
 def _linear_nodes(model: nn.Module, names: Mapping[str, str], config: QuantizationConfig) -> list[str]:
@@ -67,4 +75,4 @@ def _linear_nodes(model: nn.Module, names: Mapping[str, str], config: Quantizati
     linears = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     if not linears & set(names.values()):
         raise CompressError(f"{type(model).__name__} has no linear layer whose weights could have {BITS} bits")
-    return onnx_network.nodes_of(names, linears - set(config.keep))
+    return onnx_layers.nodes_of(names, linears - set(config.keep))

@@ -16,9 +16,9 @@ from torch.fx import GraphModule, Node
 
 from compress.models.architecture import Architecture, Network, QuantizationRecord
 from compress.models.checkpoints import WEIGHTS, read_weights, resize, save_variant, unpruned_network
+from compress.models.onnx_network import ONNX, OnnxNetwork
 from compress.quantization.capture import capture
 from compress.quantization.config import DEFAULT, QuantizationConfig
-from compress.quantization.onnx_network import ONNX, OnnxNetwork
 from compress.quantization.pt2e import convert, prepare
 from compress.utils.errors import CompressError
 

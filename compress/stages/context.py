@@ -6,7 +6,7 @@ Every variant's folder has `metrics.json` and `test_logits.npy` (float32 `[test 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,16 @@ from compress.data.source import Rows
 from compress.measurement.accuracy import accuracy_record
 from compress.measurement.compute import bit_operations, count, parameters
 from compress.measurement.predict import Logits, predict_split
+from compress.measurement.widths import widths
 from compress.models.architecture import Network
 from compress.models.checkpoints import WEIGHTS, load_variant, save_variant
 from compress.models.class_names import chance_warning
 from compress.models.eager import stored_head
+from compress.models.onnx_network import ONNX, OnnxNetwork
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.recipe.data import PLAIN
 from compress.recipe.schema import Recipe
-from compress.results import Accuracy, Inference, Ledger, VariantMetrics
+from compress.results import Accuracy, Inference, LayerWidths, Ledger, VariantMetrics
 from compress.stages.model import ModelStage
 from compress.stages.planned import Plan
 from compress.stages.teacher import TeacherStage
@@ -141,6 +143,37 @@ def float_inference(model: nn.Module, preprocess: Preprocess, size: int) -> Infe
     )
 
 
+def quantized_inference(
+    model: nn.Module,
+    preprocess: Preprocess,
+    bits: Mapping[str, tuple[int, int]],
+    convolutions: tuple[int, int],
+    size: int,
+) -> Inference:
+    """Return the inference cost of a quantized network.
+
+    Args:
+        model: The float network, or an ONNX file with its layers.
+        preprocess: Its preprocessing.
+        bits: (weight bits, activation bits) of the quantized layers, by their names in `model`.
+        convolutions: Number of quantized convolutions, and of all.
+        size: Bytes of the quantized weights.
+    """
+    counted = count(model, preprocess.resolution)
+    return Inference(
+        macs=counted.macs,
+        bit_operations=bit_operations(counted.layers, bits),
+        uncounted_operators=tuple(sorted(counted.uncounted)),
+        params=parameters(model),
+        bytes=size,
+        weight_bits=min(weight for weight, _ in bits.values()),
+        activation_bits=min(activation for _, activation in bits.values()),
+        widths=tuple(LayerWidths.model_validate(row) for row in widths(model, counted.layers, bits)),
+        quantized_convs=convolutions[0],
+        total_convs=convolutions[1],
+    )
+
+
 def split_accuracy(logits: Logits, split: Split, name: str) -> Accuracy:
     """Return the accuracy of logits `[images, classes]` on a labelled split."""
     assert split.labels is not None
@@ -173,7 +206,8 @@ def evaluate_stored(
     """Load the variant in `folder` and evaluate it; its cost of `inference` is that of a float network by default."""
     stored = load_variant(folder)
     if inference is None:
-        inference = float_inference(stored.model, stored.preprocess, (folder / WEIGHTS).stat().st_size)
+        weights = folder / (ONNX if isinstance(stored.model, OnnxNetwork) else WEIGHTS)
+        inference = float_inference(stored.model, stored.preprocess, weights.stat().st_size)
     evaluate_and_store(context, label, folder, (stored.model, stored.preprocess), inference, ledger, notes, **details)
 
 

@@ -9,9 +9,11 @@ from pydantic import Field
 
 from compress.recipe.base import Identifier
 from compress.recipe.fit import Distillation
+from compress.recipe.loss import Maps
 from compress.recipe.schema import Recipe
 from compress.recipe.stage import TEACHER
 from compress.stages.kind import NetworkStage
+from compress.utils.messages import join_words
 
 
 class DistillStage(NetworkStage, Distillation):
@@ -29,6 +31,11 @@ class DistillStage(NetworkStage, Distillation):
         yield from super().problems(recipe)
         if self.student.head == "probe":
             yield "student", "`head: probe` learns from labels alone; remove it, or use a `train` stage"
+
+    def onnx_problem(self) -> str | None:
+        maps = [f"`{name}`" for name, loss in self.losses.named().items() if isinstance(loss, Maps)]
+        needs = "an ONNX file does not give; remove it"
+        return f"{join_words(maps, 'and')} compares feature maps inside the teacher, which {needs}" if maps else None
 
     def progress(self) -> str:
         return f"distilling {self.from_}"

@@ -127,6 +127,11 @@ class StageKind(StageSection):
             UsageError: a split that it needs is empty.
         """
 
+    def onnx_problem(self) -> str | None:
+        """Say why it cannot start from a network that is an ONNX file, and what to do; None if it can."""
+        libraries = "`source: timm`, `torchvision` or `open_clip`"
+        return f"{self.kind} changes a network in PyTorch, not an ONNX file; start from its checkpoint by {libraries}"
+
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
         """Return the expected MACs and seconds."""
         raise NotImplementedError

@@ -12,7 +12,7 @@ from torch import nn
 
 from compress.deployment.export import export
 from compress.deployment.memory import peak_memory
-from compress.quantization.onnx_network import quantized_convolutions
+from compress.quantization.onnx_layers import quantized_convolutions
 from compress.utils.errors import CompressError
 
 Artifacts = dict[str, dict[str, Path]]

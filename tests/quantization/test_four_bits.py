@@ -22,7 +22,7 @@ from compress.measurement.widths import widths
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.four_bits import OPERATOR, operator_bits
 from compress.quantization.method import Quantized
-from compress.quantization.onnx_network import OnnxNetwork
+from compress.models.onnx_network import OnnxNetwork
 from compress.quantization.ptq import quantize
 from compress.recipe.load import load_recipe
 from compress.utils.errors import CompressError, UsageError

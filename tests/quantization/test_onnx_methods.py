@@ -14,7 +14,7 @@ from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Quantized
-from compress.quantization.onnx_network import OnnxNetwork
+from compress.models.onnx_network import OnnxNetwork
 from compress.quantization.ptq import quantize
 from compress.recipe.load import load_recipe
 from compress.utils.errors import CompressError, UsageError
@@ -82,7 +82,7 @@ def test_a_file_that_is_cut_short_is_refused(made: dict[str, Quantized], tmp_pat
     network = made["nncf"].network
     assert isinstance(network, OnnxNetwork)
     (tmp_path / "model.onnx").write_bytes(network.file[: len(network.file) // 2])
-    with pytest.raises(CompressError, match="ONNX Runtime cannot read the quantized network"):
+    with pytest.raises(CompressError, match="ONNX Runtime cannot read the network"):
         OnnxNetwork.read(tmp_path / "model.onnx")(images(1))
 
 

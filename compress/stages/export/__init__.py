@@ -14,6 +14,7 @@ from compress.recipe.schema import Recipe
 from compress.recipe.stage import NETWORK, QUANTIZED, SPARSE, TEACHER
 from compress.registry import RUNTIMES
 from compress.stages.kind import StageKind
+from compress.stages.model import is_onnx_network
 from compress.stages.planned import PlannedStage, Planner
 from compress.stages.quantize import QuantizeStage
 from compress.stages.runtime_packages import runtime_packages
@@ -77,11 +78,18 @@ class ExportStage(StageKind):
                 supported = f"{runtime} supports quantized networks of `target: {target}` only"
                 yield "runtimes", f"{supported}; set it in {names}"
 
+    def onnx_problem(self) -> str | None:
+        named = [] if self.auto else self.runtimes
+        refused = [name for name in named if not find_runtime(name).from_onnx]
+        able = join_words(name for name in RUNTIMES if find_runtime(name).from_onnx)
+        names = join_words(refused, "and")
+        return f"{names} cannot be built from an ONNX file; export it to {able}" if refused else None
+
     def plan(self, planner: Planner) -> list[PlannedStage]:
         return [self._plan_one(planner, planner.planned[variant]) for variant in self.from_]
 
     def _plan_one(self, planner: Planner, variant: PlannedStage) -> PlannedStage:
-        runtimes = self._runtimes_for(variant.stage)
+        runtimes = self._runtimes_for(variant.stage, planner.recipe)
         settings = {"runtimes": runtimes, "triton": self.triton, "files": REVISION}
         if self.auto:
             settings["auto"] = True
@@ -90,13 +98,15 @@ class ExportStage(StageKind):
         key = planner.key(settings, runtime_packages(runtimes), [variant.key])
         return PlannedStage(f"{self.id}/{variant.id}", self, key, variant.id, runtimes=tuple(runtimes))
 
-    def _runtimes_for(self, variant: StageKind) -> list[str]:
+    def _runtimes_for(self, variant: StageKind, recipe: Recipe) -> list[str]:
         """Return the runtimes of the recipe; for `auto`, the installed ones that support the variant."""
         if not self.auto:
             return self.runtimes
         method = variant.method if isinstance(variant, QuantizeStage) else None
         local = [name for name in RUNTIMES if not find_runtime(name).runs_on]
         supported = [name for name in local if method is None or method in find_runtime(name).quantizers]
+        if is_onnx_network(recipe, variant.id):
+            supported = [name for name in supported if find_runtime(name).from_onnx]
         return [name for name in supported if not missing(name)]
 
     def runtimes_used(self) -> tuple[str, ...]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from compress.models.checks import model_problems
 from compress.models.names import tagged
-from compress.models.own_files import is_quantized, own_model_files, own_model_id
+from compress.models.own_files import PREPROCESS, is_onnx, is_quantized, own_model_files, own_model_id
 from compress.recipe.models import OwnModel, Pretraining
 from compress.recipe.schema import Recipe
 from compress.recipe.stage import NETWORK, QUANTIZED, TEACHER
-from compress.stages.kind import IDENTITY, StageKind
+from compress.stages.kind import IDENTITY, StageKind, kind_of
 from compress.stages.planned import PlannedStage
 from compress.stages.teacher_inputs import TEACHER_PACKAGES
 
@@ -61,6 +62,20 @@ class ModelStage(StageKind):
             tag = own.pretrained if own.source == "open_clip" else None
             for message in model_problems(own.source, tagged(own.model, tag), own.options):
                 yield "model", message
+        yield from (("model", message) for message in self._onnx_problems(recipe))
+
+    def _onnx_problems(self, recipe: Recipe) -> Iterator[str]:
+        """Yield what an ONNX file lacks, and what cannot start from it."""
+        own = self.model
+        if own.source == "onnx" and not (own.mean and own.std) and not (Path(own.model).parent / PREPROCESS).is_file():
+            yield (
+                "an ONNX file does not say how its images are normalised; set `mean` and `std`, "
+                f"or put the {PREPROCESS} of an export beside it"
+            )
+        if self.is_onnx:
+            for other in recipe.stages:
+                if self.id in other.parents() and (problem := kind_of(other).onnx_problem()):
+                    yield f"stage {other.id}: {problem}"
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         settings = self.model_dump(
@@ -93,6 +108,11 @@ class ModelStage(StageKind):
         return {"variant": planned.key}
 
     @property
+    def is_onnx(self) -> bool:
+        """Whether the network is an ONNX file, which PyTorch does not run."""
+        return is_onnx(self.model)
+
+    @property
     def is_quantized(self) -> bool:
         return is_quantized(self.model)
 
@@ -110,3 +130,12 @@ class ModelStage(StageKind):
 
     def fine_tuning(self) -> Pretraining | None:
         return self.model.fine_tuning
+
+
+def is_onnx_network(recipe: Recipe, identifier: str) -> bool:
+    """Return whether the network of a variant is an ONNX file that a `model` stage brought."""
+    stages = {stage.id: kind_of(stage) for stage in recipe.stages}
+    stage = stages[identifier]
+    while not stage.brings_network and (start := stage.network_from()):
+        stage = stages[start]
+    return isinstance(stage, ModelStage) and stage.is_onnx

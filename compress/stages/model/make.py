@@ -5,10 +5,16 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from torch import nn
+
+from compress.data.preprocess import Preprocess
+from compress.models.checkpoints import save_variant
+from compress.models.onnx_network import OnnxClassifier
 from compress.models.own import load_own_model
-from compress.models.own_files import own_model_files, variant_folder
-from compress.results import Ledger, VariantMetrics
-from compress.stages.context import METRICS, StageContext, evaluate_stored, store_network
+from compress.models.own_files import onnx_file, own_model_files, variant_folder
+from compress.quantization.onnx_layers import layer_bits, quantized_convolutions
+from compress.results import Inference, Ledger, VariantMetrics
+from compress.stages.context import METRICS, StageContext, evaluate_stored, quantized_inference
 from compress.stages.model import ModelStage
 from compress.stages.planned import PlannedStage
 
@@ -17,12 +23,24 @@ def make_model(context: StageContext, planned: PlannedStage, folder: Path) -> No
     """Store the network as a variant and evaluate it."""
     stage = planned.stage
     assert isinstance(stage, ModelStage)
-    if stage.model.source == "variant":
+    if stage.model.source == "variant" and not onnx_file(stage.model):
         _copy(context, planned.id, variant_folder(Path(stage.model.model)), own_model_files(stage.model), folder)
         return
     data = context.data
     network, notes = load_own_model(stage.model, context.recipe.data, data.classes, data.resolution)
-    store_network(context, planned.id, folder, network, Ledger.start(), notes)
+    save_variant(folder, network)
+    cost = _quantized_cost(network.model, network.preprocess) if stage.is_quantized else None
+    evaluate_stored(context, planned.id, folder, Ledger.start(), cost, notes)
+
+
+def _quantized_cost(model: nn.Module, preprocess: Preprocess) -> Inference:
+    """Return the inference cost of a quantized ONNX file."""
+    assert isinstance(model, OnnxClassifier)
+    import onnx
+
+    proto = onnx.load_from_string(model.file)
+    bits, convolutions = layer_bits(proto, model.layer_names), quantized_convolutions(proto)
+    return quantized_inference(model, preprocess, bits, convolutions, len(model.file))
 
 
 def _copy(context: StageContext, label: str, source: Path, files: list[Path], folder: Path) -> None:

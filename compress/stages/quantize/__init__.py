@@ -143,6 +143,14 @@ class QuantizeStage(StageKind):
         if recipe.trainer.several_processes:
             yield "quantization-aware training is supported on one device only; set `trainer.devices: 1`"
 
+    def onnx_problem(self) -> str | None:
+        methods = join_words(f"`method: {name}`" for name, other in quantizers().items() if other.in_file)
+        if self.training:
+            return f"an ONNX file cannot be trained; remove `training` and set {methods}"
+        if not quantizer(self.method).in_file:
+            return f"`method: {self.method}` quantizes a network in PyTorch, not an ONNX file; set {methods}"
+        return None
+
     def packages(self) -> tuple[str, ...]:
         return (*(FIT_PACKAGES if self.training else ("torch",)), *quantizer(self.method).packages)
 

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
-from compress.measurement.compute import bit_operations, count, macs, parameters
+from compress.measurement.compute import macs
 from compress.measurement.predict import split_batches
-from compress.measurement.widths import widths
 from compress.models.architecture import Network
 from compress.models.heads import layers_named
 from compress.quantization.config import QuantizationConfig
@@ -22,8 +21,8 @@ from compress.quantization.mixed_precision import search_mixed_precision
 from compress.quantization.ptq import quantize
 from compress.quantization.serialize import save_quantized
 from compress.registry import quantizer
-from compress.results import Inference, LayerWidths, Ledger, Quantization
-from compress.stages.context import BATCH, StageContext, evaluate_and_store
+from compress.results import Ledger, Quantization
+from compress.stages.context import BATCH, StageContext, evaluate_and_store, quantized_inference
 from compress.stages.planned import PlannedStage
 from compress.stages.quantize import QuantizeStage
 from compress.stages.quantize.qat import train_aware
@@ -43,19 +42,7 @@ def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -
         quantized, config, ledger, record = _calibrate(Calibration.of(context, stage, network), ledger)
     model, preprocess = network.model, network.preprocess
     size = save_quantized(folder, network, quantized.network, config, record.method)
-    counted = count(model, preprocess.resolution)
-    inference = Inference(
-        macs=counted.macs,
-        bit_operations=bit_operations(counted.layers, quantized.layers),
-        uncounted_operators=tuple(sorted(counted.uncounted)),
-        params=parameters(model),
-        bytes=size,
-        weight_bits=min(weight for weight, _ in quantized.layers.values()),
-        activation_bits=min(activation for _, activation in quantized.layers.values()),
-        widths=tuple(LayerWidths.model_validate(row) for row in widths(model, counted.layers, quantized.layers)),
-        quantized_convs=quantized.convolutions[0],
-        total_convs=quantized.convolutions[1],
-    )
+    inference = quantized_inference(model, preprocess, quantized.layers, quantized.convolutions, size)
     classifier = quantized.network, preprocess
     evaluate_and_store(context, planned.id, folder, classifier, inference, ledger, quantization=record)
 

@@ -1,4 +1,4 @@
-"""A quantized network as an ONNX file in QDQ format: integer tensors around float operators.
+"""The layers of a quantized ONNX file in QDQ format: integer tensors around float operators.
 
 The exporter names the nodes of the float and the quantized file alike, by which nodes are matched to layers.
 """
@@ -7,45 +7,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from compress.quantization.four_bits import OPERATOR, operator_bits
-from compress.utils.errors import CompressError, first_line
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-ONNX = "model.onnx"  # file of a stored network of this kind, beside its `architecture.json`
+CONVOLUTIONS = ("Conv", "QLinearConv", "ConvInteger")
 LAYERS = ("Conv", "Gemm", "MatMul")
+INTEGER = ("QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger")  # multiply integers by themselves
 MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split")
-
-
-class OnnxNetwork(nn.Module):
-    """Runs an ONNX file in ONNX Runtime on the CPU: images float32 `[b, 3, r, r]` to logits float32 `[b, classes]`."""
-
-    def __init__(self, file: bytes) -> None:
-        super().__init__()
-        self.file = file
-        self._session: Any = None
-
-    @classmethod
-    def read(cls, path: Path) -> OnnxNetwork:
-        """Read a file; a `CompressError` if it cannot be read."""
-        try:
-            return cls(path.read_bytes())
-        except OSError as error:
-            raise CompressError(f"{path} cannot be read: {error.strerror}") from error
-
-    def forward(self, images: Tensor) -> Tensor:
-        if self._session is None:
-            self._session = _session(self.file)
-        pixels = np.ascontiguousarray(images.detach().numpy())
-        return torch.from_numpy(self._session.run(None, {self._session.get_inputs()[0].name: pixels})[0])
 
 
 def layers_of(proto: ModelProto, model: nn.Module) -> dict[str, str]:
@@ -89,16 +64,16 @@ def layer_bits(proto: ModelProto, names: Mapping[str, str]) -> dict[str, tuple[i
     for node in proto.graph.node:
         if node.name in names and node.op_type == OPERATOR:
             bits[names[node.name]] = operator_bits(node)
-        elif node.name in names and integer.issuperset(node.input[:2]):
+        elif node.name in names and (node.op_type in INTEGER or integer.issuperset(node.input[:2])):
             bits[names[node.name]] = (8, 8)
     return bits
 
 
 def quantized_convolutions(proto: ModelProto) -> tuple[int, int]:
     """Count the convolutions whose input and weight are both dequantized, and all convolutions."""
-    nodes = [node for node in proto.graph.node if node.op_type == "Conv"]
+    nodes = [node for node in proto.graph.node if node.op_type in CONVOLUTIONS]
     integer = _integer(proto)
-    return sum(integer.issuperset(node.input[:2]) for node in nodes), len(nodes)
+    return sum(n.op_type in INTEGER or integer.issuperset(n.input[:2]) for n in nodes), len(nodes)
 
 
 def _integer(proto: ModelProto) -> set[str]:
@@ -116,14 +91,3 @@ def _is_layer(module: nn.Module) -> bool:
 
 def _digest(values: np.ndarray[Any, Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(values, np.float32).tobytes() + str(values.shape).encode()).hexdigest()
-
-
-def _session(file: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors are raised as well
-    try:
-        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exception types are not public
-        raise CompressError(f"ONNX Runtime cannot read the quantized network: {first_line(error)}") from error
