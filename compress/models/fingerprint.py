@@ -14,6 +14,7 @@ from compress.utils.resources import expand
 
 DESCRIBED = ("model", "pytorch_model")  # names of weights files, without their ending, that others may describe
 DESCRIPTIONS = (ARCHITECTURE, "config.json")  # of a stage, of timm: class names and preprocessing
+READER = "2"  # raised when the weights or the preprocessing that are read from the same files change
 WEIGHTS = (".safetensors", ".bin", ".pth", ".pt")
 
 
@@ -32,7 +33,7 @@ def embedding_id(settings: OpenClipTeacher | ClassifierTeacher) -> dict[str, str
     identity = {"weights": teacher_weights_id(settings)}
     if not isinstance(settings, OpenClipTeacher):
         model = LOCAL if settings.model.startswith(LOCAL) else settings.model
-        identity |= {"model": f"{settings.source}/{model}", "resolution": str(settings.resolution)}
+        identity |= {"model": f"{settings.source}/{model}", "resolution": str(settings.resolution), "reader": READER}
         identity |= {"output": "features"} if settings.head == "probe" else {}  # otherwise logits
         # Its embeddings are its outputs, in the order of the data's classes.
         identity |= {"classes": key_of(classes=settings.classes)} if settings.classes else {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from compress.models.checks import model_problems
-from compress.models.fingerprint import folder_files, weights_files
+from compress.models.fingerprint import READER, folder_files, weights_files
 from compress.models.names import LOCAL, WITH_WEIGHTS
 from compress.recipe.fit import Distillation, Fit
 from compress.recipe.graph import teacher_of
@@ -188,6 +188,8 @@ class NetworkStage(StageKind, Fit):
         settings = super().key_settings(recipe)
         if self.student.ema is None:
             del settings["student"]["ema"]
+        if self.student.checkpoint or self.student.pretrained:
+            settings["student"]["reader"] = READER
         if self.student.checkpoint:  # the content of the file counts, not its path
             settings["student"]["checkpoint"] = self._checkpoint_digest(self.student.checkpoint)
         elif not self.student.pretrained and not self.student.model.startswith(WITH_WEIGHTS):

@@ -19,10 +19,10 @@ from compress.deployment.onnx_file import macs_by_weight
 from compress.deployment.runtimes import find_runtime
 from compress.measurement.compute import count, weight_macs
 from compress.measurement.widths import widths
+from compress.models.onnx_network import OnnxNetwork
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.four_bits import OPERATOR, operator_bits
 from compress.quantization.method import Quantized
-from compress.models.onnx_network import OnnxNetwork
 from compress.quantization.ptq import quantize
 from compress.recipe.load import load_recipe
 from compress.utils.errors import CompressError, UsageError

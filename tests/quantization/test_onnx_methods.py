@@ -12,9 +12,9 @@ from torch import nn
 
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime
+from compress.models.onnx_network import OnnxNetwork
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Quantized
-from compress.models.onnx_network import OnnxNetwork
 from compress.quantization.ptq import quantize
 from compress.recipe.load import load_recipe
 from compress.utils.errors import CompressError, UsageError

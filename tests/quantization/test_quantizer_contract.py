@@ -17,10 +17,10 @@ from torch import nn
 
 from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import load_variant
+from compress.models.onnx_network import OnnxNetwork
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.four_bits import BITS
 from compress.quantization.method import Quantized
-from compress.models.onnx_network import OnnxNetwork
 from compress.quantization.ptq import quantize
 from compress.quantization.serialize import record_graph, save_quantized
 from compress.recipe.load import load_recipe

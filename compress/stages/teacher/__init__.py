@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from compress.models.checks import model_problems
-from compress.models.fingerprint import embedding_id, teacher_weights_id
+from compress.models.fingerprint import READER, embedding_id, teacher_weights_id
 from compress.models.names import LOCAL, WITH_WEIGHTS, tagged
 from compress.recipe.models import OpenClipTeacher, Pretraining, Teacher
 from compress.recipe.schema import Recipe
@@ -49,6 +49,7 @@ class TeacherStage(StageKind):
         settings = self.model_dump(mode="json", exclude=exclude)
         settings["teacher"]["checkpoint"] = None  # the content of the file counts, not its path
         if not isinstance(self.teacher, OpenClipTeacher):
+            settings["reader"] = READER
             # Only where they are set, so that other recipes keep their keys.
             settings["teacher"] = {k: v for k, v in settings["teacher"].items() if k != "ema" or v is not None}
             if self.teacher.classes:
