@@ -22,7 +22,6 @@ from compress.scaffold.own_model import OwnWeights
 from compress.scaffold.survey import Survey
 from compress.utils.errors import UsageError
 from compress.utils.messages import one_line
-from compress.utils.resources import config_names
 
 SCHEMA = "recipe.schema.json"
 TOLERANCE = 0.01
@@ -123,7 +122,7 @@ def _augmentation(choices: Choices, machine: Machine) -> list[str]:
     if choices.teacher:
         lines.append('  templates: ["a photo of a {}.", "a blurry photo of a {}.", "a close-up photo of a {}."]')
         lines.append("  # prompts: {CLASS: its name in words} # for classes whose folder has another name")
-    if machine.gpu and "standard" in config_names("views"):
+    if machine.gpu:
         return [*lines, "  views: standard # augmentation: random-resized-crop, flip and colour; or light, strong"]
     return [*lines, "  views: {shift: 0.125, flip: true, brightness: 0.2, contrast: 0.2} # augmentation"]
 

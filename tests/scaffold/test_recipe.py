@@ -23,7 +23,6 @@ from compress.scaffold.detect import detect_source
 from compress.scaffold.recipe import quoted, require_writable
 from compress.scaffold.survey import survey_images
 from compress.utils.errors import UsageError
-from compress.utils.resources import config_names
 from compress.utils.system import hub_is_reachable, is_in_hub_cache
 
 
@@ -59,8 +58,7 @@ def test_every_recipe_is_valid_for_loader_and_editor(six: Path, machine: Machine
     assert [stage.kind for stage in recipe.stages][-1] == ("export" if runtimes else "quantize")
     assert isinstance(recipe.data, FolderData) and recipe.data.path == str(six) and recipe.data.broken == "skip"
     assert max(map(len, text.splitlines())) <= 120 + len(str(six))
-    named = machine.gpu and "standard" in config_names("views")
-    assert (yaml.safe_load(text)["data"]["views"] == "standard") == named
+    assert (yaml.safe_load(text)["data"]["views"] == "standard") == machine.gpu
 
 
 def test_resolution_and_epochs_follow_images_and_machine(tmp_path: Path) -> None:
