@@ -22,13 +22,13 @@ from compress.utils.errors import CompressError
 
 REFUSED = "cannot be pruned by torch-pruning"
 FAST = [
-    ("timm", "mobilenetv3_small_050", 32, True),
-    ("torchvision", "squeezenet1_1", 64, True),
-    ("timm", "levit_128s", 64, False),
-]
-SLOW = [
     ("timm", "resnet10t", 32, True),
     ("timm", "resnetv2_18", 32, True),
+    ("torchvision", "squeezenet1_1", 64, True),
+]
+SLOW = [
+    ("timm", "mobilenetv3_small_050", 32, True),
+    ("timm", "levit_128s", 64, False),
     ("timm", "efficientnet_lite0", 32, True),
     ("timm", "convnext_atto", 32, True),
     ("timm", "vit_tiny_patch16_224", 64, True),
