@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest
 from compress.utils.messages import did_you_mean, join_words
 
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # that read, change and run ONNX files
 PREPROCESS = "preprocess.json"  # beside the files of an export
 QUANTIZED = (
     "QuantizeLinear",
@@ -109,10 +111,13 @@ def is_onnx(settings: OwnModel) -> bool:
 
 def _onnx_files(path: Path) -> list[Path]:
     """List an ONNX file, its external data, and the `preprocess.json` beside it."""
-    import onnx
-
     if not path.is_file():
         raise CompressError(f"{path} not found; correct the path in `model`")
+    absent = [package for package in ONNX_PACKAGES if importlib.util.find_spec(package) is None]
+    if absent:
+        raise CompressError(f"{path} needs {join_words(absent, 'and')}: pip install 'compress-model[deploy]'")
+    import onnx
+
     try:
         graph = onnx.load(path, load_external_data=False).graph
     except Exception:  # reported when the network is loaded
@@ -129,7 +134,7 @@ def is_quantized(settings: OwnModel) -> bool:
     except CompressError:  # reported when its key is computed
         return False
     if file:
-        return _has_integers(file)
+        return file.is_file() and _has_integers(file, file.stat().st_mtime_ns)
     if settings.source != "variant":
         return False
     return bool(_stored_architecture(settings).get("quantization"))
@@ -145,11 +150,11 @@ def _stored_architecture(settings: OwnModel) -> dict[str, object]:
 
 
 @cache
-def _has_integers(file: Path) -> bool:
-    """Return whether an ONNX file computes with quantized tensors; False where it cannot be read."""
-    import onnx
-
+def _has_integers(file: Path, changed: int) -> bool:
+    """Return whether an ONNX file, `changed` at a time, computes with integers; False where it cannot be read."""
     try:
+        import onnx
+
         nodes = onnx.load(file, load_external_data=False).graph.node
     except Exception:  # protobuf raises types of its own; reported when the network is loaded
         return False

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import Job
+from support import Job, typed
 
 from compress.models.checkpoints import load_variant
 from compress.models.factory import create_model
@@ -91,7 +91,8 @@ def test_artifact_of_a_run_comes_back_whole(finished: Job) -> None:
 
 
 def test_latency_is_that_of_runtimes_which_read_onnx(finished: Job) -> None:
-    runtimes = {name: {row["runtime"] for row in variant(finished, name)["latency"]} for name in ("own", "learnt")}
+    costs = {name: variant(finished, name)["inference"] for name in ("own", "learnt")}
+    runtimes = {name: {row["runtime"] for row in cost["latency"]} for name, cost in costs.items()}
     assert "pytorch" in runtimes["learnt"] and "pytorch" not in runtimes["own"]
     assert {"onnxruntime", "openvino"} <= runtimes["own"]
 
@@ -135,3 +136,30 @@ def test_normalisation_must_be_stated(tmp_path: Path) -> None:
         parse_recipe(RECIPE % (settings, "kind: quantize, method: nncf"))
     (tmp_path / "preprocess.json").write_text("{}")
     parse_recipe(RECIPE % (settings, "kind: quantize, method: nncf"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_resnet18_goes_from_a_file_to_int8_files_and_a_report(tmp_path: Path) -> None:
+    model = create_model("torchvision", "resnet18", 10, 64).eval()
+    torch.onnx.export(model, (torch.zeros(1, 3, 64, 64),), tmp_path / "best.onnx", dynamo=True, verbose=False)
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(
+        f"""\
+data: cifar10-sample
+stages:
+  - {{id: own, kind: model, model: {{source: onnx, model: {tmp_path}/best.onnx, mean: [0, 0, 0], std: [1, 1, 1]}}}}
+  - {{id: nncf, kind: quantize, from: own, method: nncf, calibration_images: 32, keep: [fc]}}
+  - {{id: ort, kind: quantize, from: own, method: onnxruntime, calibration_images: 32}}
+  - {{id: files, kind: export, from: [own, nncf, ort], runtimes: [onnxruntime, openvino]}}
+measure: {{batches: [1], rounds: 3, processes: 1, energy: off}}
+"""
+    )
+    done = typed("run", recipe, "--runs", tmp_path / "runs")
+    assert done.returncode == 0, done.stderr
+    results = json.loads(next((tmp_path / "runs").glob("own/*/results.json")).read_text())
+    variants = {variant["id"]: variant for variant in results["variants"]}
+    assert variants["own"]["inference"]["total_convs"] == variants["nncf"]["inference"]["quantized_convs"] == 20
+    for name in ("nncf", "ort"):
+        assert all(artifact["top1_agreement"] > 0.5 for artifact in variants[name]["artifacts"])
+    assert next((tmp_path / "runs").glob("own/*/report.html")).is_file()

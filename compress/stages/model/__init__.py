@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from compress.models.checks import model_problems
 from compress.models.names import tagged
-from compress.models.own_files import PREPROCESS, is_onnx, is_quantized, own_model_files, own_model_id
+from compress.models.own_files import ONNX_PACKAGES, PREPROCESS, is_onnx, is_quantized, own_model_files, own_model_id
 from compress.recipe.models import OwnModel, Pretraining
 from compress.recipe.schema import Recipe
 from compress.recipe.stage import NETWORK, QUANTIZED, TEACHER
@@ -96,7 +96,7 @@ class ModelStage(StageKind):
         return self.model.source == "open_clip"
 
     def packages(self) -> tuple[str, ...]:
-        return TEACHER_PACKAGES
+        return (*TEACHER_PACKAGES, *(ONNX_PACKAGES if self.is_onnx else ()))
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
         return costs.inference(planned, len(costs.data.test.images) + len(costs.data.validation.images))
