@@ -87,11 +87,14 @@ def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[s
         raise CompressError(_no_weights(settings, error)) from error
     model.eval()
     own = open_clip.model.get_model_preprocess_cfg(model)
+    side = int(_side(own["size"]))
     preprocess = Preprocess(
-        resolution=int(_side(own["size"])),
+        resolution=side,
         mean=tuple(own["mean"]),
         std=tuple(own["std"]),
         interpolation=own.get("interpolation", "bicubic"),
+        resize=side,
+        crop_mode="squash" if own.get("resize_mode") == "squash" else "center",
     )
     architecture = Architecture(
         library="open_clip",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from compress.models.checks import model_problems
 from compress.models.fingerprint import READER, embedding_id, teacher_weights_id
 from compress.models.names import LOCAL, WITH_WEIGHTS, tagged
+from compress.recipe.data import FileData
 from compress.recipe.models import OpenClipTeacher, Pretraining, Teacher
 from compress.recipe.schema import Recipe
 from compress.recipe.stage import NETWORK, TEACHER
@@ -56,6 +57,8 @@ class TeacherStage(StageKind):
                 settings["teacher"]["classes"] = self.teacher.classes
         if self.teacher.model.startswith(LOCAL):
             settings["teacher"]["model"] = LOCAL
+        if isinstance(recipe.data, FileData):
+            settings["pixels"] = "originals"  # what it is evaluated on; older versions did on stored squares
         prompts = {"templates": recipe.data.templates, "prompts": recipe.data.prompts}
         return {**settings, **prompts, "weights": teacher_weights_id(self.teacher)}
 
