@@ -13,8 +13,9 @@ from compress.models.classifiers import IMAGENET, ClassifierSource, StatedPrepro
 from compress.models.onnx_classes import classifier_for, preprocess_beside
 from compress.models.onnx_model import read_onnx
 from compress.models.onnx_network import ONNX
-from compress.models.own_files import as_teacher, onnx_file, variant_folder
+from compress.models.own_files import PREPROCESS, as_teacher, onnx_file, variant_folder
 from compress.models.teachers import load_teacher
+from compress.models.weights_file import read_checkpoint
 from compress.recipe.data import DataSection
 from compress.recipe.models import OwnModel
 from compress.utils.errors import CompressError
@@ -37,6 +38,15 @@ def load_own_model(settings: OwnModel, data: DataSection, classes: Sequence[str]
         UsageError: the library does not have the model.
     """
     return LOADERS[settings.source](settings, data, classes, resolution)
+
+
+def names_classes(settings: OwnModel) -> bool:
+    """Return whether the recipe, the weights or their source say which output is which class."""
+    if settings.classes or settings.source in ("open_clip", "variant"):
+        return True
+    if settings.source == "onnx":
+        return (Path(settings.model).parent / PREPROCESS).is_file()
+    return settings.checkpoint is None or bool(read_checkpoint(Path(settings.checkpoint), ema=settings.ema).classes)
 
 
 def _from_library(settings: OwnModel, data: DataSection, classes: Sequence[str], resolution: int) -> Loaded:

@@ -257,11 +257,16 @@ def evaluate_and_store(
     say(f"  top-1 on test {record.top1:.2%} ({record.correct} of {record.n})")
 
 
+def chance(data: ImageData) -> float:
+    """Return the accuracy on test without looking at the images: the share of the most frequent class."""
+    counts = np.bincount(np.asarray(data.test.labels))
+    return float(counts.max() / counts.sum())
+
+
 def _chance(context: StageContext, label: str, accuracy: Accuracy, ledger: Ledger) -> Iterator[str]:
     """Warn of a network that nothing was trained of and that is not shown to be above chance."""
     if context.plan.stage(label).stage.brings_network and ledger.macs == 0:
-        counts = np.bincount(np.asarray(context.data.test.labels))
-        warning = chance_warning(label, accuracy, float(counts.max() / counts.sum()), context.data.classes)
+        warning = chance_warning(label, accuracy, chance(context.data), context.data.classes)
         yield from [warning] if warning else []
 
 

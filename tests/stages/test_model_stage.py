@@ -17,6 +17,7 @@ from compress.models.checkpoints import load_variant
 from compress.models.factory import create_model
 from compress.models.own import load_own_model
 from compress.models.own_files import own_model_id, variant_folder
+from compress.pipeline.runner import run
 from compress.recipe.data import DataSection
 from compress.recipe.load import parse_recipe
 from compress.recipe.models import OwnModel
@@ -148,6 +149,26 @@ def test_identity_follows_the_content_of_files(weights: Path, tmp_path: Path) ->
     assert own_model_id(settings) == own_model_id(settings.model_copy(update={"checkpoint": str(moved)}))
     with pytest.raises(CompressError, match=r"absent.pth not found; correct the path"):
         own_model_id(settings.model_copy(update={"checkpoint": "absent.pth"}))
+
+
+def test_network_at_chance_is_refused_unless_its_classes_are_named(finished: Job, tmp_path: Path) -> None:
+    turned = load_file(finished.root / "teacher.safetensors")
+    for name in ("fc.weight", "fc.bias"):
+        turned[name] = turned[name].roll(1, 0).contiguous()
+    save_file(turned, tmp_path / "turned.safetensors")
+    data, *_ = finished.recipe.read_text().partition("stages:")
+    names = finished.results()["data"]["classes"]
+
+    def top1(more: str) -> float:
+        model = f"{{source: timm, model: test_resnet, checkpoint: {tmp_path}/turned.safetensors{more}}}"
+        recipe = f"{data}stages: [{{id: own, kind: model, model: {model}}}]\nmeasure: {{rounds: 5, processes: 1}}\n"
+        finished_run = run(parse_recipe(recipe), tmp_path / "runs")
+        assert finished_run
+        return finished_run.record.variants[0].accuracy.top1
+
+    with pytest.raises(CompressError, match=r"near chance on the test images .* set `classes` to its class names in"):
+        top1("")
+    assert top1(f", classes: [{names[-1]}, {', '.join(names[:-1])}]") == variant(finished, "own")["accuracy"]["top1"]
 
 
 RECIPE = """\

@@ -10,13 +10,17 @@ from torch import nn
 from compress.data.preprocess import Preprocess
 from compress.models.checkpoints import save_variant
 from compress.models.onnx_network import OnnxClassifier
-from compress.models.own import load_own_model
+from compress.models.own import load_own_model, names_classes
 from compress.models.own_files import onnx_file, own_model_files, variant_folder
 from compress.quantization.onnx_layers import layer_bits, quantized_convolutions
 from compress.results import Inference, Ledger, VariantMetrics
-from compress.stages.context import METRICS, StageContext, evaluate_stored, quantized_inference
+from compress.stages.context import METRICS, StageContext, chance, evaluate_stored, quantized_inference
 from compress.stages.model import ModelStage
 from compress.stages.planned import PlannedStage
+from compress.utils.errors import CompressError
+
+MAX_TOP1 = 0.5
+"""Upper end of the interval of an accuracy that is near chance; above, too few test images are the likely reason."""
 
 
 def make_model(context: StageContext, planned: PlannedStage, folder: Path) -> None:
@@ -31,6 +35,12 @@ def make_model(context: StageContext, planned: PlannedStage, folder: Path) -> No
     save_variant(folder, network)
     cost = _quantized_cost(network.model, network.preprocess) if stage.is_quantized else None
     evaluate_stored(context, planned.id, folder, Ledger.start(), cost, notes)
+    low, high = VariantMetrics.read(folder / METRICS).accuracy.ci95
+    if low <= chance(data) and high < MAX_TOP1 and not names_classes(stage.model):
+        raise CompressError(
+            f"{stage.model.model} is near chance on the test images ({low:.1%} to {high:.1%}), and nothing says which "
+            "output is which class; set `classes` to its class names in the order of its outputs"
+        )
 
 
 def _quantized_cost(model: nn.Module, preprocess: Preprocess) -> Inference:
