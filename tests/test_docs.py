@@ -22,12 +22,14 @@ import torch
 import yaml
 from PIL import Image
 from recompute import recompute
+from safetensors.torch import save_file
 from support import Job, environment, follows_the_schema, typed
 
 import compress
 from compress.deployment.runtimes import missing
 from compress.recipe import load_recipe, parse_recipe
 from compress.results import RunRecord
+from compress.utils.resources import ASSETS
 
 CHECKOUT = Path(compress.__file__).parents[1]
 README = CHECKOUT / "README.md"
@@ -86,6 +88,7 @@ def workspace(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
     shutil.copytree(root / "images" / "test" / "both", root / "new" / "cat")
     (root / "photos").symlink_to(root / "images" / "test")
     (root / "recipes").symlink_to(CHECKOUT / "recipes")
+    save_file(timm.create_model("mobilenetv3_small_050", num_classes=3).state_dict(), root / "weights.safetensors")
     Image.open(root / "new" / "both" / "0.png").save(root / "photo.jpg")
     columns = {
         "Model": "m{n}",
@@ -116,7 +119,7 @@ PLACEHOLDERS = {
     "IMAGE": "photo.jpg",
     "NAME": "tiny.yaml",
     "RUN": "RUN",
-    "WEIGHTS": "teacher.safetensors",
+    "WEIGHTS": "weights.safetensors",
 }
 """Paths in the workspace for the words in capitals that a reader replaces."""
 
@@ -265,7 +268,9 @@ def recipe_snippets() -> list[str]:
 
 
 @pytest.mark.parametrize("snippet", recipe_snippets())
-def test_recipe_snippets_are_valid(snippet: str) -> None:
+def test_recipe_snippets_are_valid(snippet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ASSETS / "teacher", tmp_path / "teachers" / "ours")
+    monkeypatch.chdir(tmp_path)
     recipe = {"data": "cifar10-sample", "stages": [{"id": "s", "kind": "train", "student": "resnet18"}]}
     parse_recipe(yaml.safe_dump(recipe | yaml.safe_load(snippet)))
 

@@ -24,6 +24,8 @@ FILES = sorted(
 )
 # The fuzz campaign makes hostile pickles and plants these faults; it is not part of what runs recipes.
 CAMPAIGN = {"hostile_inputs.py", "hostile_plants.py"}
+# Its unpickler calls nothing that a file names: tests/models/test_safe_pickle.py.
+UNPICKLERS = {"compress/models/safe_pickle.py"}
 SAFE_YAML = {"parse", "safe_load", "safe_dump", "SafeLoader", "CSafeLoader", "YAMLError", "MarkedYAMLError"}
 # Modules whose names come from a table of the package, or are written out where they are used.
 IMPORTS_BY_NAME = {
@@ -45,7 +47,8 @@ def violations(source: str, name: str = "it.py") -> Iterator[str]:
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     for module in imported & {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}:
-        yield f"imports {module}"
+        if name not in UNPICKLERS:
+            yield f"imports {module}"
     for node in ast.walk(tree):
         of_yaml = isinstance(node, ast.Attribute) and ast.unparse(node.value) == "yaml"
         if of_yaml and not (node.attr in SAFE_YAML or node.attr.endswith(("Event", "Error"))):

@@ -82,6 +82,8 @@ class Architecture(_Record):
     def write(self, folder: Path) -> None:
         """Write `architecture.json` into `folder`."""
         values = self.model_dump(mode="json", exclude_none=True)
+        if self.preprocess.crop_mode == "center":  # the default, left out as older versions did
+            del values["preprocess"]["crop_mode"]
         (folder / ARCHITECTURE).write_text(json.dumps(values, indent=1))
 
 

@@ -18,8 +18,6 @@ from compress.utils.system import cache_folder, version_of
 PACKAGES = {"timm": "timm", "torchvision": "torchvision", "open_clip": "open_clip_torch"}
 """Libraries by the name that they are imported by, with the distribution that has their version."""
 SECTION = "models"
-OWN = "compress.models.cifar_resnets"
-"""Module of this package that registers models with timm."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,6 @@ def run_python(call: str, *arguments: str) -> Any:
 
 def print_catalog(library: str) -> None:
     """Load `library` and print its catalog as JSON."""
-    importlib.import_module(library)
     print(json.dumps(asdict(_listed(library, 0))))
 
 
@@ -96,7 +93,8 @@ def _registered(library: str) -> int:
 def _timm() -> Catalog:
     import timm
 
-    importlib.import_module(OWN)
+    import compress.models.cifar_resnets  # noqa: F401, registers models with timm
+
     tags: dict[str, list[str]] = {}
     for name in timm.list_models(include_tags=True):
         model, _, tag = name.partition(".")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import warnings
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compress.models.catalog import OWN, catalog
+from compress.models.catalog import catalog
 from compress.models.heads import Head, classifiers
 from compress.models.input_size import differing_tensors, fixed_side, resample_positions, size_argument
 from compress.models.names import (
@@ -147,7 +146,8 @@ def _fits(library: str, name: str, side: int, weights: Mapping[str, Tensor]) -> 
 def _timm(name: str, classes: int, resolution: int, pretrained: bool, options: Mapping[str, Option]) -> nn.Module:
     import timm
 
-    importlib.import_module(OWN)
+    import compress.models.cifar_resnets  # noqa: F401, registers models with timm
+
     architecture = timm_folder(name)[0] if name.startswith(WITH_WEIGHTS) else name
     entry = timm.models.model_entrypoint(architecture)
     sized = "img_size" in inspect.getsource(inspect.getmodule(entry))  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ AVERAGED = re.compile(r"(^|[^a-z])(swa|averaged|shadow)([^a-z]|$)|(^|[^a-z])ema|
 _TRAINING = re.compile(r"optim|sched|scaler|criterion|loss|loops|args|hyper|metric|history|rng|grad", re.IGNORECASE)
 MAX_MODULES = 100_000  # of one network; a hostile file can refer to the same module many times
 MAX_DEPTH = 4  # of nests
+MAX_NESTED = 100  # levels of modules in modules; a hostile module can contain itself
 
 
 def find_networks(
@@ -84,6 +85,8 @@ def _module(state: Mapping[str, Any]) -> dict[str, Any]:
         if not modules:
             return records
         prefix, state = modules.pop()
+        if prefix.count(".") > MAX_NESTED:
+            raise ValueError(f"modules nested more than {MAX_NESTED} levels deep")
         tables = [state]  # TorchScript keeps tensors and modules as attributes
         if "_parameters" in state:
             tables = [plain(state.get(name)) or {} for name in ("_parameters", "_buffers", "_modules")]

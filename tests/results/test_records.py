@@ -52,7 +52,7 @@ ABSENT: dict[type[Record], tuple[str, ...]] = {
     Pruning: ("sensitivity", "latency_trials"),
     Quantization: ("linear_weight_bits", "calibration_images", "aware", "keep_found", "sensitivity", "trials"),
     RunInfo: ("wall_s",),
-    VariantMetrics: ("validation", "pruning", "sparsity", "quantization"),
+    VariantMetrics: ("validation", "preprocess", "remarks", "pruning", "sparsity", "quantization"),
 }
 """Keys that are left out of the JSON where they do not apply; every other unknown value is null."""
 

@@ -90,8 +90,11 @@ def test_auto_selects_runtimes_that_support_the_variant(monkeypatch: pytest.Monk
     stages = {stage.id: stage for stage in recipe.stages}
     export = stages["files"]
     assert isinstance(export, ExportStage)
-    assert export._runtimes_for(stages["distilled"]) == ["onnxruntime", "openvino", "ncnn"]
-    assert export._runtimes_for(stages["int8"]) == ["onnxruntime", "openvino"]  # ncnn supports float networks only
+    assert export._runtimes_for(recipe, stages["distilled"]) == ["onnxruntime", "openvino", "ncnn"]
+    assert export._runtimes_for(recipe, stages["int8"]) == [
+        "onnxruntime",
+        "openvino",
+    ]  # ncnn supports float networks only
 
 
 def test_run_exports_to_every_installed_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
