@@ -88,7 +88,7 @@ def workspace(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
     shutil.copytree(root / "images" / "test" / "both", root / "new" / "cat")
     (root / "photos").symlink_to(root / "images" / "test")
     (root / "recipes").symlink_to(CHECKOUT / "recipes")
-    save_file(timm.create_model("mobilenetv3_small_050", num_classes=3).state_dict(), root / "weights.safetensors")
+    save_file(timm.create_model("mobilenetv3_small_100", num_classes=3).state_dict(), root / "weights.safetensors")
     Image.open(root / "new" / "both" / "0.png").save(root / "photo.jpg")
     columns = {
         "Model": "m{n}",

@@ -13,7 +13,7 @@ from compress.models.classifiers import IMAGENET, ClassifierSource, StatedPrepro
 from compress.models.onnx_classes import classifier_for, preprocess_beside
 from compress.models.onnx_model import read_onnx
 from compress.models.onnx_network import ONNX
-from compress.models.own_files import PREPROCESS, as_teacher, onnx_file, variant_folder
+from compress.models.own_files import as_teacher, onnx_file, variant_folder
 from compress.models.teachers import load_teacher
 from compress.models.weights_file import read_checkpoint
 from compress.recipe.data import DataSection
@@ -44,8 +44,8 @@ def names_classes(settings: OwnModel) -> bool:
     """Return whether the recipe, the weights or their source say which output is which class."""
     if settings.classes or settings.source in ("open_clip", "variant"):
         return True
-    if settings.source == "onnx":
-        return (Path(settings.model).parent / PREPROCESS).is_file()
+    if path := onnx_file(settings):
+        return bool(preprocess_beside(path)[1] or read_onnx(path, settings.resolution, 224).classes)
     return settings.checkpoint is None or bool(read_checkpoint(Path(settings.checkpoint), ema=settings.ema).classes)
 
 

@@ -67,12 +67,12 @@ def _imported(arguments: list[str], *modules: str) -> list[str]:
     [
         ("compress-model in", ["init"]),
         ("compress-model run quic", ["quickstart"]),
-        ("compress-model plan own", ["own.yaml"]),
+        ("compress-model plan mine", ["mine.yaml"]),
         ("compress-model list stud", ["students"]),
     ],
 )
 def test_shell_completion_does_not_import_torch(words: str, completed: list[str], tmp_path: Path) -> None:
-    (tmp_path / "own.yaml").write_text("")
+    (tmp_path / "mine.yaml").write_text("")
     code = (
         "import sys; from compress.__main__ import main\n"
         "sys.argv = ['compress-model']\n"

@@ -28,7 +28,8 @@ PLUGIN = "round-weights"
 KINDS = (*STAGES, PLUGIN)
 PRODUCTS = {TEACHER, NETWORK, PRUNED, SPARSE, QUANTIZED}
 FURTHER = """\
-  - {id: own, kind: model, model: {source: timm, model: test_resnet, checkpoint: ROOT/teacher.safetensors}}
+  - {id: own, kind: model, model: {source: timm, model: test_resnet, checkpoint: ROOT/teacher.safetensors,
+     classes: [across, both, down]}}
   - {id: narrow, kind: shrink, from: pruned}
   - {id: longer, kind: match, from: pruned, baseline: scratch}
   - {id: sparse, kind: sparsify, from: scratch, repair: {epochs: 1, batch: 16}}

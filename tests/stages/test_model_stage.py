@@ -26,7 +26,8 @@ from compress.utils.errors import CompressError, RecipeError
 DATA = DataSection(source="cifar10-sample")
 CLASSES = ("red", "green", "blue")
 FROM_MODEL = """\
-  - {{id: own, kind: model, model: {{source: timm, model: test_resnet, checkpoint: {root}/teacher.safetensors}}}}
+  - {{id: own, kind: model, model: {{source: timm, model: test_resnet, checkpoint: {root}/teacher.safetensors,
+     classes: [across, both, down]}}}}
   - {{id: own-int8, kind: quantize, from: own, calibration_images: 16}}
   - {{id: own-pruned, kind: prune, from: own, target_macs: 0.6, round_to: 4, repair: {{epochs: 1, batch: 16}}}}
   - {{id: own-narrow, kind: shrink, from: own-pruned}}

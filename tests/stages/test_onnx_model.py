@@ -18,7 +18,8 @@ from compress.recipe.load import parse_recipe
 from compress.utils.errors import RecipeError
 
 STAGES = """\
-  - {{id: own, kind: model, model: {{source: onnx, model: {root}/best.onnx, mean: [0.485, 0.456, 0.406],
+  - {{id: own, kind: model, model: {{source: onnx, model: {root}/best.onnx, classes: [across, both, down],
+     mean: [0.485, 0.456, 0.406],
      std: [0.229, 0.224, 0.225], interpolation: bicubic}}}}
   - {{id: own-ort, kind: quantize, from: own, method: onnxruntime, calibration_images: 16, keep: [fc]}}
   - {{id: own-nncf, kind: quantize, from: own, method: nncf, calibration_images: 16}}
@@ -148,7 +149,8 @@ def test_resnet18_goes_from_a_file_to_int8_files_and_a_report(tmp_path: Path) ->
         f"""\
 data: cifar10-sample
 stages:
-  - {{id: own, kind: model, model: {{source: onnx, model: {tmp_path}/best.onnx, mean: [0, 0, 0], std: [1, 1, 1]}}}}
+  - {{id: own, kind: model, model: {{source: onnx, model: {tmp_path}/best.onnx, mean: [0, 0, 0], std: [1, 1, 1],
+     classes: [airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck]}}}}
   - {{id: nncf, kind: quantize, from: own, method: nncf, calibration_images: 32, keep: [fc]}}
   - {{id: ort, kind: quantize, from: own, method: onnxruntime, calibration_images: 32}}
   - {{id: files, kind: export, from: [own, nncf, ort], runtimes: [onnxruntime, openvino]}}

@@ -90,8 +90,8 @@ def test_auto_selects_runtimes_that_support_the_variant(monkeypatch: pytest.Monk
     stages = {stage.id: stage for stage in recipe.stages}
     export = stages["files"]
     assert isinstance(export, ExportStage)
-    assert export._runtimes_for(recipe, stages["distilled"]) == ["onnxruntime", "openvino", "ncnn"]
-    assert export._runtimes_for(recipe, stages["int8"]) == [
+    assert export._runtimes_for(stages["distilled"], recipe) == ["onnxruntime", "openvino", "ncnn"]
+    assert export._runtimes_for(stages["int8"], recipe) == [
         "onnxruntime",
         "openvino",
     ]  # ncnn supports float networks only
