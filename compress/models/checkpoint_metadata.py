@@ -116,6 +116,8 @@ def stored_preprocess(about: Iterable[Mapping[str, Any]]) -> StoredPreprocess:
     side = first(*SIDES)
     side = side[-1] if isinstance(side, list | tuple) and side else side
     crop, resize, interpolation = first("crop_pct"), first(*RESIZES), first("interpolation")
+    if mean and std and max(*mean, *std) > 1:  # on the scale 0 to 255
+        mean, std = _scaled(mean), _scaled(std)
     known = mean is not None and std is not None and min(std) > 0
     return StoredPreprocess(
         mean=mean if known else None,
@@ -125,6 +127,11 @@ def stored_preprocess(about: Iterable[Mapping[str, Any]]) -> StoredPreprocess:
         resize=resize if isinstance(resize, int) and _positive(resize) else None,
         input_size=side if isinstance(side, int) and _positive(side) else None,
     )
+
+
+def _scaled(values: tuple[float, float, float]) -> tuple[float, float, float]:
+    first, second, third = (value / 255 for value in values)
+    return first, second, third
 
 
 def _positive(value: Any) -> bool:

@@ -49,7 +49,9 @@ def published_classes(library: str, model: str, data: Sequence[str]) -> tuple[st
     Raises:
         UsageError: the weights are for other classes than the data's, so the head would be random.
     """
-    count = _outputs(library, model)
+    if names := stated_classes(library, model):
+        return names
+    count = outputs(library, model)
     if count != IMAGENET:
         if count in (None, len(data)):
             return None
@@ -81,7 +83,16 @@ def _imagenet() -> tuple[tuple[str, ...], ...]:
     return tuple(ImageNetInfo().label_names()), tuple(_IMAGENET_CATEGORIES)
 
 
-def _outputs(library: str, model: str) -> int | None:
+def stated_classes(library: str, model: str) -> tuple[str, ...] | None:
+    """Return the class names in timm's configuration of a model, such as that of a `local-dir:` folder."""
+    from compress.models.names import timm_config
+
+    names = (timm_config(model) or {}).get("label_names") if library == "timm" else None
+    valid = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return tuple(names) if names and valid else None
+
+
+def outputs(library: str, model: str) -> int | None:
     """Return the number of classes that published weights were trained for; None if the library does not say."""
     from compress.models.names import timm_config, torchvision_weights
 

@@ -34,6 +34,7 @@ class StatedPreprocess:
     std: Channels | None = None
     interpolation: Interpolation | None = None
     crop_pct: float | None = None
+    resize: int | None = None  # shorter side before the crop in pixels, instead of `crop_pct`
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def load_classifier(
         source = replace(source, published=True)
     checkpoint = read_checkpoint(Path(source.checkpoint), ema=source.ema) if source.checkpoint else None
     if checkpoint and source.classes:
-        checkpoint = replace(checkpoint, classes=source.classes)
+        checkpoint = replace(checkpoint, classes=source.classes, stated=True)
     preprocess = _preprocess(source, checkpoint, resolution)
     side = preprocess.resolution
     model, notes = _model(source, checkpoint, classes, side, new_head)
@@ -120,7 +121,7 @@ def _preprocess(source: ClassifierSource, checkpoint: Checkpoint | None, resolut
         weights = checkpoint.weights if checkpoint else source.published
         side = stated.resolution or stored.input_size
         side = input_side(source.library, source.model, resolution, side, weights=weights)
-        own = _as_stored(replace(own, resolution=side, resize=None, crop_mode="center"), stored)
+        own = _as_stored(replace(own, resolution=side, resize=side, crop_mode="center"), stored)
     return as_stated(own, stated)
 
 
@@ -128,7 +129,8 @@ def _as_stored(own: Preprocess, stored: StoredPreprocess) -> Preprocess:
     """Replace what a checkpoint states; its resize and crop hold for its own input size only."""
     resize = own.resize
     if own.resolution == (stored.input_size or own.resolution):
-        resize = stored.resize or (math.floor(own.resolution / stored.crop_pct) if stored.crop_pct else None)
+        cropped = math.floor(own.resolution / stored.crop_pct) if stored.crop_pct else own.resolution
+        resize = stored.resize or cropped
     return replace(
         own,
         mean=stored.mean or own.mean,
@@ -145,5 +147,5 @@ def as_stated(own: Preprocess, stated: StatedPreprocess) -> Preprocess:
         mean=stated.mean or own.mean,
         std=stated.std or own.std,
         interpolation=stated.interpolation or own.interpolation,
-        resize=math.floor(own.resolution / stated.crop_pct) if stated.crop_pct else own.resize,
+        resize=stated.resize or (math.floor(own.resolution / stated.crop_pct) if stated.crop_pct else own.resize),
     )

@@ -221,5 +221,7 @@ def stated_names(proto: ModelProto) -> tuple[str, ...] | None:
         names = ast.literal_eval(text) if text else None
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
-    values = [names[key] for key in sorted(names)] if isinstance(names, dict) else names
+    if isinstance(names, dict) and not all(str(key).isdecimal() for key in names):
+        return None
+    values = [names[key] for key in sorted(names, key=int)] if isinstance(names, dict) else names
     return tuple(values) if isinstance(values, list) and all(isinstance(name, str) for name in values) else None

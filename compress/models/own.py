@@ -86,7 +86,7 @@ def _from_onnx(settings: OwnModel, data: DataSection, classes: Sequence[str], re
     side = settings.resolution or (own.resolution if own else None)
     file = read_onnx(path, side, resolution, len(names or classes))
     network, notes = classifier_for(file, names, classes, path)
-    own = own or Preprocess(file.resolution, *IMAGENET)  # whose mean and std a recipe states
+    own = own or Preprocess(file.resolution, *IMAGENET, resize=file.resolution)  # whose mean and std a recipe states
     architecture = Architecture(
         library="onnx",
         model=path.name,
@@ -99,7 +99,9 @@ def _from_onnx(settings: OwnModel, data: DataSection, classes: Sequence[str], re
 
 
 def _stated(settings: OwnModel) -> StatedPreprocess:
-    return StatedPreprocess(settings.resolution, settings.mean, settings.std, settings.interpolation, settings.crop_pct)
+    return StatedPreprocess(
+        settings.resolution, settings.mean, settings.std, settings.interpolation, settings.crop_pct, settings.resize
+    )
 
 
 LOADERS = {

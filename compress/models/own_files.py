@@ -15,6 +15,7 @@ from compress.results.read import RESULTS, read_run
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest
 from compress.utils.messages import did_you_mean, join_words
+from compress.utils.resources import expand
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # that read, change and run ONNX files
 PREPROCESS = "preprocess.json"  # beside the files of an export
@@ -72,12 +73,11 @@ def own_model_files(settings: OwnModel) -> list[Path]:
     files = []
     if settings.checkpoint:
         files += weights_files(settings.checkpoint)
-    elif settings.model.startswith(LOCAL):
-        folder = Path(settings.model.removeprefix(LOCAL))
-        files += sorted(path for path in folder.glob("*") if path.is_file())
+    if settings.model.startswith(LOCAL):
+        folder = Path(expand(settings.model.removeprefix(LOCAL)))
+        files += sorted(path for path in folder.glob("*.json" if settings.checkpoint else "*") if path.is_file())
     for path in files:
-        if not path.is_file():
-            raise CompressError(f"{path} not found; correct the path in `model`")
+        _require(path)
     return files
 
 
@@ -109,10 +109,16 @@ def is_onnx(settings: OwnModel) -> bool:
         return False
 
 
-def _onnx_files(path: Path) -> list[Path]:
-    """List an ONNX file, its external data, and the `preprocess.json` beside it."""
+def _require(path: Path) -> None:
+    if path.is_dir():
+        raise CompressError(f"{path} is a folder; name the file in it")
     if not path.is_file():
         raise CompressError(f"{path} not found; correct the path in `model`")
+
+
+def _onnx_files(path: Path) -> list[Path]:
+    """List an ONNX file, its external data, and the `preprocess.json` beside it."""
+    _require(path)
     absent = [package for package in ONNX_PACKAGES if importlib.util.find_spec(package) is None]
     if absent:
         raise CompressError(f"{path} needs {join_words(absent, 'and')}: pip install 'compress-model[deploy]'")
@@ -174,8 +180,8 @@ def variant_folder(path: Path) -> Path:
         raise CompressError(f"{path} is neither a store entry ({ARCHITECTURE} not found) nor RUN/VARIANT of a run")
     keys = {variant.id: variant.stage_key for variant in read_run(run).variants}
     if name not in keys:
-        hint = did_you_mean(name, keys) if name else ";"
-        raise CompressError(f"{run} is a run; name one of its variants{hint} {run}/VARIANT with {join_words(keys)}")
+        what = f"{run} has no variant {name!r}{did_you_mean(name, keys) or ';'}" if name else f"{run} is a run;"
+        raise CompressError(f"{what} name one of its variants, as RUN/VARIANT: {join_words(keys)}")
     stores = (run / "store", run.parent.parent / "store")
     found = [store / str(keys[name]) for store in stores if (store / str(keys[name]) / ARCHITECTURE).is_file()]
     if not found:

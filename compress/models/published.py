@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from compress.models.class_names import output_rows, published_classes
+from compress.models.class_names import output_rows, outputs, published_classes
 from compress.models.factory import create_model
 from compress.models.heads import classifiers
+from compress.utils.errors import UsageError
 
 
 def published_model(
@@ -38,6 +39,9 @@ def published_model(
         UsageError: the library does not have the model, or its weights are for other classes.
         CompressError: the weights cannot be downloaded.
     """
+    stated = outputs(library, name)
+    if own and stated and len(own) != stated:
+        raise UsageError(f"{library}'s {name} has {stated} outputs, and `classes` names {len(own)}; correct `classes`")
     names = own or published_classes(library, name, classes)
     count = len(names or classes)
     model = create_model(library, name, count, resolution, pretrained=True, options=options)

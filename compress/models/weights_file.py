@@ -40,6 +40,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()  # what was taken of the file
     classes: tuple[str, ...] | None = None  # names of the outputs, in their order
     preprocess: StoredPreprocess = field(default_factory=StoredPreprocess)
+    stated: bool = False  # whether `classes` were stated by the user, and not by the file
     ema: bool | None = None  # EMA weights, or not, where `weights` holds both under two prefixes
 
 
@@ -105,7 +106,7 @@ def _checkpoint(
 ) -> Checkpoint:
     if ema and not any(AVERAGED.search(name) for name in weights):
         raise CompressError(f"{path} holds no EMA weights; remove `ema: true`")
-    return Checkpoint(weights, notes, stored_classes(about), stored_preprocess(about), ema)
+    return Checkpoint(weights, notes, stored_classes(about), stored_preprocess(about), ema=ema)
 
 
 def load_into(
@@ -130,6 +131,11 @@ def load_into(
     heads = tuple(classifiers(model))
     weights, notes = fit_names(model, checkpoint.weights, where, ema=checkpoint.ema, new_head=new_head)
     head = [name for name in weights if name.rpartition(".")[0] in heads]
+    counts = {weights[name].shape[0] for name in head}
+    if checkpoint.stated and checkpoint.classes and counts - {len(checkpoint.classes)}:
+        raise CompressError(
+            f"{where} has {min(counts)} outputs, and `classes` names {len(checkpoint.classes)}; correct `classes`"
+        )
     notes += _fit_head(model, weights, head, where, new_head, checkpoint.classes, classes)
     model.load_state_dict(weights, strict=False)
     return (*checkpoint.notes, *notes)

@@ -24,6 +24,10 @@ class Pretraining(Section):
 Option = bool | int | float | str  # value of an extra keyword argument for the model factory of a library
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 Channels = tuple[float, float, float]
+_Mean = Annotated[float, Field(ge=0, le=1)]  # of a channel, on the scale 0 to 1
+_Std = Annotated[float, Field(gt=0, le=1)]
+Mean = tuple[_Mean, _Mean, _Mean]
+Std = tuple[_Std, _Std, _Std]
 
 
 class OpenClipTeacher(Section):
@@ -94,10 +98,10 @@ class Student(Section):
     resolution: int | None = Field(
         None, ge=8, le=1024, description="input resolution in pixels; default: the data's own"
     )
-    mean: Channels | None = Field(
+    mean: Mean | None = Field(
         None, description="normalization mean per channel; default: the weights' own, 0.5 without any"
     )
-    std: Channels | None = Field(
+    std: Std | None = Field(
         None, description="normalization std per channel; default: the weights' own, 0.25 without any"
     )
 
@@ -121,11 +125,14 @@ class OwnModel(Section):
         None, description="class names in output order, matched to the data's; default: those in the checkpoint"
     )
     resolution: int | None = Field(None, ge=8, le=1024, description="input side in pixels; default: the weights' own")
-    mean: Channels | None = Field(None, description="normalization mean per channel; default: the weights' own")
-    std: Channels | None = Field(None, description="normalization std per channel; default: the weights' own")
+    mean: Mean | None = Field(None, description="normalization mean per channel; default: the weights' own")
+    std: Std | None = Field(None, description="normalization std per channel; default: the weights' own")
     interpolation: Interpolation | None = Field(None, description="filter of the resize; default: the weights' own")
     crop_pct: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="share of the resized side that the centre crop keeps; default: the weights' own"
+    )
+    resize: int | None = Field(
+        None, ge=8, le=4096, description="shorter side in pixels before the centre crop, instead of `crop_pct`"
     )
     batch: int = Field(64, ge=1, description="batch size for computing embeddings when it teaches")
     pretraining: Pretraining | None = Field(None, description="training compute of its weights, if known")

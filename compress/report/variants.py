@@ -31,6 +31,11 @@ def _teacher_share(variant: Variant) -> str:
     return f.percent(teacher / training.macs if training.macs else None)
 
 
+def _training_macs(variant: Variant) -> str:
+    own = variant.kind == "model" and not variant.training.macs
+    return "not stated" if own else f.count(variant.training.macs)
+
+
 VARIANTS: tuple[Column[Variant], ...] = (
     Column("variant", lambda v: f.plain(v.id), False),
     Column("kind", lambda v: f.plain(v.kind), False),
@@ -42,7 +47,7 @@ VARIANTS: tuple[Column[Variant], ...] = (
     Column("size", lambda v: f.size(v.inference.bytes)),
     Column("weight bits", _bits),
     Column("quantized convolutions", lambda v: f"{v.inference.quantized_convs}/{v.inference.total_convs}"),
-    Column("training MACs", lambda v: f.count(v.training.macs)),
+    Column("training MACs", _training_macs),
     Column("of which teacher", _teacher_share),
     Column("peak memory", lambda v: f.size(v.inference.peak_memory_bytes)),
 )

@@ -13,14 +13,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from support import Job
 
-from compress.models.checkpoints import load_variant
+from compress.models.checkpoints import load_variant, save_variant
 from compress.models.factory import create_model
 from compress.models.own import load_own_model
-from compress.models.own_files import own_model_id, variant_folder
+from compress.models.own_files import own_model_files, own_model_id, variant_folder
+from compress.pipeline.plan import make_plan
 from compress.pipeline.runner import run
 from compress.recipe.data import DataSection
 from compress.recipe.load import parse_recipe
 from compress.recipe.models import OwnModel
+from compress.stages.model.make import copy_for
+from compress.store.store import Store
 from compress.utils.errors import CompressError, RecipeError
 
 DATA = DataSection(source="cifar10-sample")
@@ -126,7 +129,7 @@ def test_quantized_variant_stays_quantized_and_its_cost_is_known(finished: Job) 
 def test_variant_of_a_run_is_found_by_its_name(finished: Job) -> None:
     run = max((finished.runs / "tiny").iterdir())
     assert variant_folder(run / "pruned") == finished.runs / "store" / variant(finished, "pruned")["stage_key"]
-    with pytest.raises(CompressError, match=r"is a run; name one of its variants; .* teacher, .* or "):
+    with pytest.raises(CompressError, match=r"is a run; name one of its variants, as RUN/VARIANT: teacher, .* or "):
         variant_folder(run)
     with pytest.raises(CompressError, match="did you mean 'pruned'"):
         variant_folder(run / "prunned")
@@ -141,6 +144,46 @@ def test_stated_preprocessing_wins_over_the_weights_own(weights: Path) -> None:
     assert (preprocess.resize, preprocess.resolution, preprocess.interpolation) == (146, 128, "bilinear")
     assert preprocess.mean == (0.5, 0.5, 0.5) and preprocess.std == (1, 1, 1)
     assert network.architecture.resolution == 128
+
+
+def test_images_are_resized_from_their_originals_without_a_stated_crop(weights: Path) -> None:
+    network = load(source="timm", model="test_resnet", checkpoint=str(weights))
+    assert network.preprocess.resize == network.preprocess.resolution == 32
+    network = load(source="timm", model="test_resnet", checkpoint=str(weights), resolution=128, resize=146)
+    assert (network.preprocess.resize, network.preprocess.resolution) == (146, 128)
+
+
+def test_classes_that_are_not_as_many_as_the_outputs_are_refused(weights: Path) -> None:
+    with pytest.raises(CompressError, match="has 3 outputs, and `classes` names 2; correct `classes`"):
+        load(source="timm", model="test_resnet", checkpoint=str(weights), classes=["red", "green"])
+
+
+def test_stored_variant_is_put_into_the_order_of_the_classes(weights: Path, tmp_path: Path) -> None:
+    given = load(source="timm", model="test_resnet", checkpoint=str(weights))
+    (tmp_path / "stored").mkdir()
+    save_variant(tmp_path / "stored", given)
+    files = own_model_files(own(source="variant", model=str(tmp_path / "stored")))
+    for classes, rows in ((("blue", "red", "green"), [2, 0, 1]), (("blue", "red"), [2, 0]), (CLASSES, [0, 1, 2])):
+        folder = tmp_path / "-".join(classes)
+        folder.mkdir()
+        assert copy_for(classes, tmp_path / "stored", files, folder) == (len(classes) == 3)
+        images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        network = load_variant(folder)
+        assert network.architecture.classes == classes
+        with torch.no_grad():
+            assert torch.allclose(network.model(images), given.model(images)[:, rows], atol=1e-6)
+    with pytest.raises(CompressError, match=r"trained for other classes \(red, green and blue\)"):
+        copy_for(("apple", "pear", "fig"), tmp_path / "stored", files, tmp_path)
+
+
+def test_models_of_one_checkpoint_have_keys_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "rn50.pt").write_bytes(b"weights")
+    keys = set()
+    for name in ("RN50", "RN50-quickgelu"):
+        model = {"source": "open_clip", "model": name, "checkpoint": f"{tmp_path}/rn50.pt"}
+        plan = make_plan(parse_recipe(RECIPE % json.dumps(model)), Store(tmp_path / "store"))
+        keys.add(plan.stages[0].key)
+    assert len(keys) == 2
 
 
 def test_identity_follows_the_content_of_files(weights: Path, tmp_path: Path) -> None:
@@ -189,6 +232,13 @@ stages:
         ({"source": "timm", "model": "resnet18", "options": {"num_classes": 3}}, "must not set num_classes"),
         ({"source": "timm", "model": "resnet18", "crop_pct": 1.5}, "crop_pct: must be at most 1"),
         ({"source": "keras", "model": "resnet18"}, "must be"),
+        ({"source": "open_clip", "model": "RN50"}, "has no weights; set `pretrained`"),
+        ({"source": "open_clip", "model": "RN50", "pretrained": "openai", "classes": ["a"]}, "from the prompts of the"),
+        ({"source": "timm", "model": "resnet18", "ema": True}, "`ema` chooses weights of a `checkpoint`"),
+        ({"source": "timm", "model": "resnet18", "classes": ["cat", "cat"]}, "`classes` has a name twice"),
+        ({"source": "timm", "model": "resnet18", "resize": 256, "crop_pct": 0.9}, "`resize` and `crop_pct` exclude"),
+        ({"source": "timm", "model": "resnet18", "mean": [123.675, 116.28, 103.53]}, "must be at most 1"),
+        ({"source": "timm", "model": "resnet18", "std": [0, 1, 1]}, "must be greater than 0"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(model: dict[str, Any], problem: str) -> None:

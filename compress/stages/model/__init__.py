@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from compress.models.checks import model_problems
-from compress.models.names import tagged
+from compress.models.names import LOCAL, WITH_WEIGHTS, tagged
 from compress.models.own_files import ONNX_PACKAGES, PREPROCESS, is_onnx, is_quantized, own_model_files, own_model_id
 from compress.recipe.models import OwnModel, Pretraining
 from compress.recipe.schema import Recipe
@@ -43,15 +43,25 @@ class ModelStage(StageKind):
         if own.source == "open_clip":
             if own.pretrained and own.checkpoint:
                 yield "model", "`pretrained` and `checkpoint` exclude each other; remove one"
+            elif not (own.pretrained or own.checkpoint or own.model.startswith(WITH_WEIGHTS)):
+                yield "model", "has no weights; set `pretrained` (an open_clip tag) or `checkpoint` (a local file)"
+            if own.classes:
+                yield "model", "its head is made from the prompts of the data; remove `classes`"
         elif own.pretrained:
             yield "model", "`pretrained` is an open_clip tag; put the tag of timm or torchvision into `model`"
+        if own.ema is not None and not own.checkpoint:
+            yield "model", "`ema` chooses weights of a `checkpoint`; set one, or remove it"
+        if own.classes and len(set(own.classes)) < len(own.classes):
+            yield "model", "`classes` has a name twice; correct it"
+        if own.resize and own.crop_pct:
+            yield "model", "`resize` and `crop_pct` exclude each other; remove one"
         if own.source not in LIBRARIES:
             allowed = ("checkpoint",) if own.source == "open_clip" else ()
             for key in FROM_LIBRARY:
                 if getattr(own, key) not in (None, {}) and key not in allowed:
                     yield "model", f"`source: {own.source}` does not take `{key}`; remove it"
         if own.source == "variant":
-            for key in ("mean", "std", "interpolation", "crop_pct", "resolution", "classes"):
+            for key in ("mean", "std", "interpolation", "crop_pct", "resize", "resolution", "classes"):
                 if getattr(own, key) is not None:
                     yield "model", f"a stored variant has its own `{key}`; remove it"
         if self.is_quantized:
@@ -85,8 +95,10 @@ class ModelStage(StageKind):
         )
         if own_model_files(self.model):  # the content of files counts, not their paths
             settings["model"].pop("checkpoint", None)
-            if self.model.source not in LIBRARIES:
+            if self.model.source in ("variant", "onnx"):
                 settings["model"].pop("model")
+            elif self.model.model.startswith(LOCAL):
+                settings["model"]["model"] = LOCAL
         prompts = {"templates": recipe.data.templates, "prompts": recipe.data.prompts}
         return {**settings, "weights": own_model_id(self.model), **(prompts if self.has_prompts else {})}
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
 from compress.data.preprocess import Preprocess
-from compress.models.checkpoints import save_variant
+from compress.models.architecture import Architecture, Network
+from compress.models.checkpoints import load_variant, save_variant
+from compress.models.class_names import other_classes, output_rows
 from compress.models.onnx_network import OnnxClassifier
 from compress.models.own import load_own_model, names_classes
 from compress.models.own_files import onnx_file, own_model_files, variant_folder
+from compress.models.published import select_outputs
 from compress.quantization.onnx_layers import layer_bits, quantized_convolutions
 from compress.results import Inference, Ledger, VariantMetrics
 from compress.stages.context import METRICS, StageContext, chance, evaluate_stored, quantized_inference
 from compress.stages.model import ModelStage
 from compress.stages.planned import PlannedStage
+from compress.utils.console import say
 from compress.utils.errors import CompressError
 
 MAX_TOP1 = 0.5
@@ -55,9 +60,37 @@ def _quantized_cost(model: nn.Module, preprocess: Preprocess) -> Inference:
 
 def _copy(context: StageContext, label: str, source: Path, files: list[Path], folder: Path) -> None:
     """Copy a stored variant with the cost of making it, and evaluate it on the data of this recipe."""
-    for file in files:
-        shutil.copy(file, folder)
+    cost = copy_for(context.data.classes, source, files, folder)
     before = VariantMetrics.read(source / METRICS)
     details = {name: getattr(before, name) for name in ("pruning", "sparsity", "quantization")}
     ledger = Ledger.start(before.training)
-    evaluate_stored(context, label, folder, ledger, before.inference, **{k: v for k, v in details.items() if v})
+    inference = before.inference if cost else None
+    evaluate_stored(context, label, folder, ledger, inference, **{k: v for k, v in details.items() if v})
+
+
+def copy_for(classes: Sequence[str], source: Path, files: Sequence[Path], folder: Path) -> bool:
+    """Copy a variant with its outputs in the order of `classes`; return whether its cost is the same.
+
+    Raises:
+        CompressError: it is for other classes, or its outputs are in another order and its weights cannot be reordered.
+    """
+    architecture = Architecture.read(source)
+    rows = output_rows(architecture.classes, classes)
+    if rows is None:
+        raise CompressError(f"{other_classes(str(source), architecture.classes, classes)}; name a variant for these")
+    if rows == list(range(len(architecture.classes))):
+        for file in files:
+            shutil.copy(file, folder)
+        if architecture.classes != tuple(classes):
+            architecture.model_copy(update={"classes": tuple(classes)}).write(folder)
+        return True
+    if architecture.quantization or architecture.library == "onnx":
+        raise CompressError(
+            f"{source} has its outputs in another order than the data's classes, and they cannot be reordered in a "
+            "quantized network or ONNX file; name its float variant, or give the data's classes in its order"
+        )
+    network = load_variant(source)
+    select_outputs(network.model, rows)
+    save_variant(folder, Network(network.model, architecture.model_copy(update={"classes": tuple(classes)})))
+    say(f"  {len(rows)} of {len(architecture.classes)} outputs, put in the data's order by class name")
+    return len(rows) == len(architecture.classes)
