@@ -32,8 +32,9 @@ def _teacher_share(variant: Variant) -> str:
 
 
 def _training_macs(variant: Variant) -> str:
-    own = variant.kind == "model" and not variant.training.macs
-    return "not stated" if own else f.count(variant.training.macs)
+    before = variant.training.teacher_pretraining  # of a network that existed before the run
+    unknown = before is not None and before.macs is None and not variant.training.macs
+    return "not stated" if unknown else f.count(variant.training.macs)
 
 
 VARIANTS: tuple[Column[Variant], ...] = (
