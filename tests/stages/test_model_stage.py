@@ -172,7 +172,7 @@ def test_stored_variant_is_put_into_the_order_of_the_classes(weights: Path, tmp_
         assert network.architecture.classes == classes
         with torch.no_grad():
             assert torch.allclose(network.model(images), given.model(images)[:, rows], atol=1e-6)
-    with pytest.raises(CompressError, match=r"trained for other classes \(red, green and blue\)"):
+    with pytest.raises(CompressError, match=r"trained for other classes \(red, green, blue\)"):
         copy_for(("apple", "pear", "fig"), tmp_path / "stored", files, tmp_path)
 
 

@@ -154,7 +154,7 @@ stages:
   - {{id: nncf, kind: quantize, from: own, method: nncf, calibration_images: 32, keep: [fc]}}
   - {{id: ort, kind: quantize, from: own, method: onnxruntime, calibration_images: 32}}
   - {{id: files, kind: export, from: [own, nncf, ort], runtimes: [onnxruntime, openvino]}}
-measure: {{batches: [1], rounds: 3, processes: 1, energy: off}}
+measure: {{batches: [1], rounds: 5, processes: 1, energy: off}}
 """
     )
     done = typed("run", recipe, "--runs", tmp_path / "runs")
