@@ -11,9 +11,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from compress.data.sample import SampleData
+from compress.models.checkpoint_metadata import stored_preprocess
 from compress.models.class_names import chance_warning, output_rows, published_classes
 from compress.models.factory import create_model
 from compress.models.fingerprint import embedding_id
+from compress.models.onnx_rewrite import stated_names
 from compress.models.published import published_model, select_outputs
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.recipe.models import ClassifierTeacher
@@ -165,3 +167,31 @@ def test_accuracy_near_chance_is_a_warning_with_the_likely_cause() -> None:
     assert "set `classes` to its classes in the order of its outputs" in warning and "sort" not in warning
     numbers = chance_warning("it", accuracy(32, 100, 0.23), 0.3, ("0", "10", "2"))
     assert numbers and "folders sort as text (0, 10, 2), labels in tables by number" in numbers
+
+
+def test_labels_of_a_timm_folder_name_its_outputs(tmp_path: Path) -> None:
+    network = create_model("timm", "test_resnet", 3, 32).eval()
+    cfg = {"num_classes": 3, "input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}
+    content = {"architecture": "test_resnet", "num_classes": 3, "label_names": list(OTHER), "pretrained_cfg": cfg}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    assert published_classes("timm", f"local-dir:{tmp_path}", DATA) == OTHER
+    loaded, _ = published_model("timm", f"local-dir:{tmp_path}", DATA, 32)
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(loaded.eval()(images), network(images)[:, [1, 0, 2]], atol=1e-6)
+
+
+@pytest.mark.parametrize("quoted", [True, False])
+def test_numbered_names_of_an_onnx_file_are_in_numeric_order(quoted: bool) -> None:
+    from onnx import ModelProto
+
+    names = {(str(n) if quoted else n): f"c{n}" for n in range(12)}
+    proto = ModelProto()
+    proto.metadata_props.add(key="names", value=str(names))
+    assert stated_names(proto) == tuple(f"c{n}" for n in range(12))
+
+
+def test_normalisation_on_the_scale_0_to_255_is_read_on_that_of_0_to_1() -> None:
+    stored = stored_preprocess([{"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}])
+    assert stored.mean == pytest.approx((0.485, 0.456, 0.406)) and stored.std == pytest.approx((0.229, 0.224, 0.225))
