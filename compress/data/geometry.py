@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from compress.data.source import Pixels
+from compress.recipe.interpolation_name import Interpolation
 from compress.utils.errors import UsageError
 
-Interpolation = Literal["bicubic", "bilinear", "nearest", "box", "hamming", "lanczos"]
 CropMode = Literal["center", "squash"]
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 CROP_MODES: tuple[CropMode, ...] = get_args(CropMode)

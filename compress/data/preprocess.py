@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from compress.data.geometry import CropMode, Geometry, Interpolation
+from compress.data.geometry import CropMode, Geometry
+from compress.recipe.interpolation_name import Interpolation
 
 
 @dataclass(frozen=True)

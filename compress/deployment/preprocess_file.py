@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict, TypeVar
 
-from compress.data.geometry import CROP_MODES, INTERPOLATIONS, CropMode, Interpolation
+from compress.data.geometry import CROP_MODES, INTERPOLATIONS, CropMode
 from compress.deployment.preprocess import Inputs
+from compress.recipe.interpolation_name import Interpolation
 from compress.utils.errors import CompressError, first_line
 
 if TYPE_CHECKING:

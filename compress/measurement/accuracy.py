@@ -22,6 +22,11 @@ class AccuracyRecord(TypedDict):
     split: str
 
 
+def chance(labels: Array) -> float:
+    """Return the accuracy on labels `[images]` without looking at the images: the share of the most frequent class."""
+    return float(np.bincount(labels).max() / len(labels))
+
+
 def softmax(logits: Array) -> NDArray[np.float64]:
     """Convert logits `[images, classes]` to class probabilities float64 `[images, classes]`; there may be no images."""
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True, initial=-np.inf)

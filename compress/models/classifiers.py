@@ -9,7 +9,6 @@ from pathlib import Path
 
 from torch import nn
 
-from compress.data.geometry import Interpolation
 from compress.data.preprocess import Preprocess, preprocess_remarks
 from compress.models.architecture import Architecture, Network
 from compress.models.checkpoint_metadata import StoredPreprocess
@@ -18,11 +17,11 @@ from compress.models.heads import check_output
 from compress.models.names import WITH_WEIGHTS, published_preprocess
 from compress.models.published import published_model
 from compress.models.weights_file import Checkpoint, load_into, read_checkpoint
-from compress.recipe.models import Channels, Option
+from compress.recipe.interpolation_name import Interpolation
+from compress.recipe.models import WITHOUT_WEIGHTS, Channels, Option
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-WITHOUT_WEIGHTS = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-"""Mean and standard deviation per channel: for a checkpoint that states none, and for a network without weights."""
+"""Mean and standard deviation per channel for a checkpoint that states none."""
 
 
 @dataclass(frozen=True)

@@ -76,12 +76,6 @@ def create_model(
         raise _explained(library, name, resolution, pretrained, error) from error
 
 
-def model_names(library: str) -> list[str]:
-    """Names of the classifiers that `library` (`timm` or `torchvision`) can build."""
-    known = catalog(library)
-    return list(known.tags) if known else []
-
-
 def recorded(
     library: str, name: str, options: Mapping[str, Option], *, pretrained: bool
 ) -> tuple[str, dict[str, Option]]:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
 WITH_WEIGHTS = (LOCAL, HUB)  # prefixes of models that come with their weights
+LISTED = {
+    "timm": "timm.list_models()",
+    "torchvision": "torchvision.models.list_models()",
+    "open_clip": "open_clip.list_models()",
+}
 SEPARATORS = {"timm": ".", "torchvision": ".", "open_clip": ":"}
 
 
@@ -66,7 +71,7 @@ def name_problem(library: str, name: str) -> str | None:
     model, tag = split_name(library, name, known)
     if model not in known.tags:
         hint = did_you_mean(model, known.tags, most=3, limit=None)
-        return f"{library} has no model {name!r}{hint or '; see `compress-model list models`'}"
+        return f"{library} has no model {name!r}{hint or f'; {LISTED[library]} has the names'}"
     if tag in ("", "DEFAULT", *known.tags[model]):
         return None
     tags = known.tags[model]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from compress.data.prepared import ImageData, Split
 from compress.efficiency.intervals import PairedDifference, paired_difference
-from compress.measurement.accuracy import softmax
+from compress.measurement.accuracy import chance, softmax
 from compress.results.predictions import (
     ClassChange,
     ClassChanges,
@@ -73,7 +73,7 @@ class Predictions:
     @cached_property
     def chance(self) -> float:
         """Accuracy without looking at the images: the share of the most frequent class."""
-        return float(np.bincount(self.labels).max() / len(self.labels))
+        return chance(self.labels)
 
     def difference(self, reference: str, variant: str) -> PairedDifference:
         """Return by how much a variant is less accurate than a reference, on the same test images."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from compress.recipe.base import Section
+from compress.recipe.interpolation_name import Interpolation
 
 
 class Pretraining(Section):
@@ -22,12 +23,22 @@ class Pretraining(Section):
 
 
 Option = bool | int | float | str  # value of an extra keyword argument for the model factory of a library
-Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 Channels = tuple[float, float, float]
 _Mean = Annotated[float, Field(ge=0, le=1)]  # of a channel, on the scale 0 to 1
 _Std = Annotated[float, Field(gt=0, le=1)]
 Mean = tuple[_Mean, _Mean, _Mean]
 Std = tuple[_Std, _Std, _Std]
+
+
+Ema = Annotated[
+    bool | None,
+    Field(
+        exclude_if=lambda ema: ema is None,  # recipes without it keep their store keys
+        description="whether to take the moving average from a checkpoint that has both; default: true",
+    ),
+]
+WITHOUT_WEIGHTS: tuple[Channels, Channels] = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+"""Mean and standard deviation per channel of a network that starts without weights."""
 
 
 class OpenClipTeacher(Section):
@@ -54,9 +65,7 @@ class ClassifierTeacher(Section):
         "resnet50.IMAGENET1K_V2), or timm's hf-hub:OWNER/NAME or local-dir:FOLDER"
     )
     checkpoint: str | None = Field(None, description="local weights file (configs/README.md#checkpoints)")
-    ema: bool | None = Field(
-        None, description="whether to take the moving average from a checkpoint that has both; default: true"
-    )
+    ema: Ema = None
     pretrained: bool = Field(False, description="download the library's pretrained weights")
     head: Literal["own", "probe"] = Field(
         "own",
@@ -87,9 +96,7 @@ class Student(Section):
     options: dict[str, Option] = Field({}, description="extra keyword arguments for the model factory")
     pretrained: bool = Field(False, description="start from the library's pretrained weights")
     checkpoint: str | None = Field(None, description="start from a local weights file (configs/README.md#checkpoints)")
-    ema: bool | None = Field(
-        None, description="whether to take the moving average from a checkpoint that has both; default: true"
-    )
+    ema: Ema = None
     head: Literal["trained", "probe"] = Field(
         "trained",
         exclude_if=lambda head: head == "trained",  # recipes without it keep their store keys
@@ -117,9 +124,7 @@ class OwnModel(Section):
     )
     checkpoint: str | None = Field(None, description="local weights file; default: the library's published weights")
     pretrained: str | None = Field(None, description="open_clip tag of published weights; `source: open_clip` only")
-    ema: bool | None = Field(
-        None, description="whether to take the moving average from a checkpoint that has both; default: true"
-    )
+    ema: Ema = None
     options: dict[str, Option] = Field({}, description="extra keyword arguments for the model factory")
     classes: list[Annotated[str, Field(min_length=1)]] | None = Field(
         None, description="class names in output order, matched to the data's; default: those in the checkpoint"

@@ -19,7 +19,7 @@ from compress.data.prepared import ImageData, Split
 from compress.data.preprocess import Preprocess, describe
 from compress.data.rendered import rendered
 from compress.data.source import Rows
-from compress.measurement.accuracy import accuracy_record
+from compress.measurement.accuracy import accuracy_record, chance
 from compress.measurement.compute import bit_operations, count, parameters
 from compress.measurement.predict import Logits, predict_split
 from compress.measurement.widths import widths
@@ -32,7 +32,7 @@ from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.recipe.data import PLAIN
 from compress.recipe.schema import Recipe
 from compress.results import Accuracy, Inference, LayerWidths, Ledger, VariantMetrics
-from compress.stages.model import ModelStage
+from compress.stages.existing import ExistingNetwork
 from compress.stages.planned import Plan
 from compress.stages.teacher import TeacherStage
 from compress.stages.teacher_inputs import embeddings_identity
@@ -96,7 +96,7 @@ class StageContext:
         """Return an embedder of the views of `splits`, which caches a teacher's embeddings in the store."""
         planned = self.plan.stage(identifier)
         stage = planned.stage
-        assert isinstance(stage, TeacherStage | ModelStage)
+        assert isinstance(stage, ExistingNetwork)
         return Embedder(
             self.store,
             lambda: loaded or self.teacher(identifier),
@@ -257,16 +257,10 @@ def evaluate_and_store(
     say(f"  top-1 on test {record.top1:.2%} ({record.correct} of {record.n})")
 
 
-def chance(data: ImageData) -> float:
-    """Return the accuracy on test without looking at the images: the share of the most frequent class."""
-    counts = np.bincount(np.asarray(data.test.labels))
-    return float(counts.max() / counts.sum())
-
-
 def _chance(context: StageContext, label: str, accuracy: Accuracy, ledger: Ledger) -> Iterator[str]:
     """Warn of a network that nothing was trained of and that is not shown to be above chance."""
     if context.plan.stage(label).stage.brings_network and ledger.macs == 0:
-        warning = chance_warning(label, accuracy, chance(context.data), context.data.classes)
+        warning = chance_warning(label, accuracy, chance(np.asarray(context.data.test.labels)), context.data.classes)
         yield from [warning] if warning else []
 
 

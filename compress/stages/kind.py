@@ -15,7 +15,7 @@ from compress.models.fingerprint import READER, folder_files, weights_files
 from compress.models.names import LOCAL, WITH_WEIGHTS
 from compress.recipe.fit import Distillation, Fit
 from compress.recipe.graph import teacher_of
-from compress.recipe.models import Pretraining, Student
+from compress.recipe.models import WITHOUT_WEIGHTS, Pretraining, Student
 from compress.recipe.stage import NETWORK, QUANTIZED, StageSection
 from compress.registry import load_entry
 from compress.stages.planned import PlannedStage, Planner
@@ -186,14 +186,13 @@ class NetworkStage(StageKind, Fit):
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         settings = super().key_settings(recipe)
-        if self.student.ema is None:
-            del settings["student"]["ema"]
         if self.student.checkpoint or self.student.pretrained:
             settings["student"]["reader"] = READER
         if self.student.checkpoint:  # the content of the file counts, not its path
             settings["student"]["checkpoint"] = self._checkpoint_digest(self.student.checkpoint)
         elif not self.student.pretrained and not self.student.model.startswith(WITH_WEIGHTS):
-            settings["student"] |= {name: getattr(self.student, name) or value for name, value in UNTRAINED.items()}
+            for name, default in zip(("mean", "std"), WITHOUT_WEIGHTS, strict=True):
+                settings["student"][name] = list(getattr(self.student, name) or default)
         if self.student.model.startswith(LOCAL):
             settings["student"]["model"] = LOCAL + "+".join(map(file_digest, folder_files(self.student.model)))
         return settings
@@ -210,10 +209,6 @@ class NetworkStage(StageKind, Fit):
         except OSError as error:
             message = f"cannot read checkpoint {path}; correct `student.checkpoint`"
             raise CompressError(f"stage {self.id}: {message}") from error
-
-
-UNTRAINED = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
-"""Normalisation of a student without weights."""
 
 
 def student_problems(student: Student, *, features: bool) -> Iterator[tuple[str, str]]:

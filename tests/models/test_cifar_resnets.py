@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from compress.measurement.compute import macs, parameters
-from compress.models.factory import create_model, model_names
+from compress.models.catalog import catalog
+from compress.models.factory import create_model
 
 
 @pytest.mark.parametrize(
@@ -28,4 +29,5 @@ def test_macs_of_resnet20_and_of_resnet18_behind_a_small_stem() -> None:
 def test_any_width_and_both_shortcuts_give_logits(option: str) -> None:
     model = create_model("timm", "cifar_resnet8", 7, 32, options={"width": 0.7, "option": option})
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
-    assert "cifar_resnet8" in model_names("timm")
+    known = catalog("timm")
+    assert known and "cifar_resnet8" in known.tags

@@ -17,7 +17,7 @@ from scaffold.folders import LAPTOP, folder
 from support import typed
 
 from compress.data.preprocess import Preprocess
-from compress.models.factory import model_names
+from compress.models.catalog import catalog
 from compress.recipe import parse_recipe
 from compress.scaffold import own_model
 from compress.scaffold.choices import choose
@@ -37,7 +37,9 @@ def saved(path: Path, model: torch.nn.Module) -> Path:
 
 
 def test_common_architectures_exist() -> None:
-    assert all(set(names) <= set(model_names(library)) for library, names in COMMON.items())
+    for library, names in COMMON.items():
+        known = catalog(library)
+        assert known and set(names) <= set(known.tags)
 
 
 def test_the_architecture_follows_from_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

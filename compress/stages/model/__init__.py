@@ -7,33 +7,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from compress.models.checks import model_problems
-from compress.models.names import LOCAL, WITH_WEIGHTS, tagged
-from compress.models.own_files import ONNX_PACKAGES, PREPROCESS, is_onnx, is_quantized, own_model_files, own_model_id
-from compress.recipe.models import OwnModel, Pretraining
+from compress.models.names import LOCAL, tagged
+from compress.models.own_files import ONNX_PACKAGES, PREPROCESS, is_onnx, is_quantized, own_model_id
+from compress.recipe.models import OwnModel
 from compress.recipe.schema import Recipe
-from compress.recipe.stage import NETWORK, QUANTIZED, TEACHER
-from compress.stages.kind import IDENTITY, StageKind, kind_of
+from compress.recipe.stage import QUANTIZED
+from compress.stages.existing import ExistingNetwork
+from compress.stages.kind import IDENTITY, kind_of
 from compress.stages.planned import PlannedStage
 from compress.stages.teacher_inputs import TEACHER_PACKAGES
 
 if TYPE_CHECKING:
-    from compress.stages.costs import Cost, CostModel, NetworkCost, Use
+    from compress.stages.costs import Cost, CostModel
 
 NOT_SETTINGS = ("batch", "pretraining", "fine_tuning")  # do not affect the network
 FROM_LIBRARY = ("checkpoint", "ema", "options")  # keys that need a library's model
 LIBRARIES = ("timm", "torchvision")
 
 
-class ModelStage(StageKind):
+class ModelStage(ExistingNetwork):
     """An own trained network as a variant, without training: everything may start from it."""
 
     kind: Literal["model"]
     model: OwnModel
 
     maker: ClassVar[str] = "compress.stages.model.make:make_model"
-    makes: ClassVar[frozenset[str]] = frozenset({TEACHER, NETWORK})
-    brings_network: ClassVar[bool] = True
-    lineage: ClassVar[str] = "used as is"
+
+    @property
+    def network(self) -> OwnModel:
+        return self.model
 
     def progress(self) -> str:
         return f"evaluating {self.model.model}"
@@ -41,10 +43,7 @@ class ModelStage(StageKind):
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
         own = self.model
         if own.source == "open_clip":
-            if own.pretrained and own.checkpoint:
-                yield "model", "`pretrained` and `checkpoint` exclude each other; remove one"
-            elif not (own.pretrained or own.checkpoint or own.model.startswith(WITH_WEIGHTS)):
-                yield "model", "has no weights; set `pretrained` (an open_clip tag) or `checkpoint` (a local file)"
+            yield from (("model", message) for message in self.weights_problems())
             if own.classes:
                 yield "model", "its head is made from the prompts of the data; remove `classes`"
         elif own.pretrained:
@@ -93,12 +92,11 @@ class ModelStage(StageKind):
             exclude={**dict.fromkeys(IDENTITY, True), "model": set(NOT_SETTINGS)},
             exclude_defaults=True,
         )
-        if own_model_files(self.model):  # the content of files counts, not their paths
-            settings["model"].pop("checkpoint", None)
-            if self.model.source in ("variant", "onnx"):
-                settings["model"].pop("model")
-            elif self.model.model.startswith(LOCAL):
-                settings["model"]["model"] = LOCAL
+        settings["model"].pop("checkpoint", None)  # the content of files counts, not their paths
+        if self.model.source in ("variant", "onnx"):
+            settings["model"].pop("model")
+        elif self.model.model.startswith(LOCAL):
+            settings["model"]["model"] = LOCAL
         prompts = {"templates": recipe.data.templates, "prompts": recipe.data.prompts}
         return {**settings, "weights": own_model_id(self.model), **(prompts if self.has_prompts else {})}
 
@@ -112,9 +110,6 @@ class ModelStage(StageKind):
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
         return costs.inference(planned, len(costs.data.test.images) + len(costs.data.validation.images))
-
-    def profile(self, planned: PlannedStage, costs: CostModel, use: Use) -> NetworkCost:
-        return costs.existing(planned, use)
 
     def embedding_id(self, planned: PlannedStage) -> dict[str, str]:
         return {"variant": planned.key}
@@ -131,17 +126,6 @@ class ModelStage(StageKind):
     @property
     def precision(self) -> str:
         return "int8" if self.is_quantized else "fp32"
-
-    @property
-    def batch(self) -> int:
-        """Batch size for computing embeddings."""
-        return self.model.batch
-
-    def pretraining(self) -> Pretraining | None:
-        return self.model.pretraining
-
-    def fine_tuning(self) -> Pretraining | None:
-        return self.model.fine_tuning
 
 
 def is_onnx_network(recipe: Recipe, identifier: str) -> bool:

@@ -6,9 +6,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from compress.data.preprocess import Preprocess
+from compress.measurement.accuracy import chance
 from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import load_variant, save_variant
 from compress.models.class_names import other_classes, output_rows
@@ -18,7 +20,7 @@ from compress.models.own_files import onnx_file, own_model_files, variant_folder
 from compress.models.published import select_outputs
 from compress.quantization.onnx_layers import layer_bits, quantized_convolutions
 from compress.results import Inference, Ledger, VariantMetrics
-from compress.stages.context import METRICS, StageContext, chance, evaluate_stored, quantized_inference
+from compress.stages.context import METRICS, StageContext, evaluate_stored, quantized_inference
 from compress.stages.model import ModelStage
 from compress.stages.planned import PlannedStage
 from compress.utils.console import say
@@ -41,7 +43,7 @@ def make_model(context: StageContext, planned: PlannedStage, folder: Path) -> No
     cost = _quantized_cost(network.model, network.preprocess) if stage.is_quantized else None
     evaluate_stored(context, planned.id, folder, Ledger.start(), cost, notes)
     low, high = VariantMetrics.read(folder / METRICS).accuracy.ci95
-    if low <= chance(data) and high < MAX_TOP1 and not names_classes(stage.model):
+    if low <= chance(np.asarray(data.test.labels)) and high < MAX_TOP1 and not names_classes(stage.model):
         raise CompressError(
             f"{stage.model.model} is near chance on the test images ({low:.1%} to {high:.1%}), and nothing says which "
             "output is which class; set `classes` to its class names in the order of its outputs"
