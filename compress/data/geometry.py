@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from compress.data.source import Pixels
-from compress.recipe.interpolation_name import Interpolation
 from compress.utils.errors import UsageError
+from compress.utils.interpolation import Interpolation
 
 CropMode = Literal["center", "squash"]
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from compress.data.geometry import CropMode, Geometry
-from compress.recipe.interpolation_name import Interpolation
+from compress.utils.interpolation import Interpolation
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from PIL import Image
 from compress.data.geometry import CropMode, Geometry
 from compress.data.image_io import BrokenImage, decode, pixels_of
 from compress.data.source import Pixels
-from compress.recipe.interpolation_name import Interpolation
 from compress.utils.errors import CompressError, UsageError, first_line
+from compress.utils.interpolation import Interpolation
 
 Picture = str | Path | Image.Image | Pixels  # a file, an open image, or its pixels uint8 `[h, w, 3]`, RGB
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Required, TypedDict, TypeVar
 
 from compress.data.geometry import CROP_MODES, INTERPOLATIONS, CropMode
 from compress.deployment.preprocess import Inputs
-from compress.recipe.interpolation_name import Interpolation
 from compress.utils.errors import CompressError, first_line
+from compress.utils.interpolation import Interpolation
 
 if TYPE_CHECKING:
     from compress.data.preprocess import Preprocess

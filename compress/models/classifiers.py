@@ -17,8 +17,8 @@ from compress.models.heads import check_output
 from compress.models.names import WITH_WEIGHTS, published_preprocess
 from compress.models.published import published_model
 from compress.models.weights_file import Checkpoint, load_into, read_checkpoint
-from compress.recipe.interpolation_name import Interpolation
 from compress.recipe.models import WITHOUT_WEIGHTS, Channels, Option
+from compress.utils.interpolation import Interpolation
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation per channel for a checkpoint that states none."""

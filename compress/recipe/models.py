@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from compress.recipe.base import Section
-from compress.recipe.interpolation_name import Interpolation
+from compress.utils.interpolation import Interpolation
 
 
 class Pretraining(Section):
