@@ -47,16 +47,18 @@ class Comparison:
         return None if self.doublings is None else 2**self.doublings
 
 
-def compare_curves(baseline: Reached, variant: Reached, extra: float = 0.0) -> Comparison:
+def compare_curves(baseline: Reached, variant: Reached, extra: float = 0.0, baseline_extra: float = 0.0) -> Comparison:
     """Compare the compute with which two curves reach the same accuracy.
 
     Args:
         baseline: Compute of the baseline.
         variant: Compute of the variant.
         extra: MACs to add to the variant's, such as its teacher's own training.
+        baseline_extra: MACs to add to the baseline's, such as those of the weights that it starts from.
     """
-    lows, highs = _doublings(baseline.ends, variant.ends, extra)
-    bracket = _doublings((baseline.low, baseline.high), (variant.low, variant.high), extra)
+    extras = (baseline_extra, extra)
+    lows, highs = _doublings(baseline.ends, variant.ends, extras)
+    bracket = _doublings((baseline.low, baseline.high), (variant.low, variant.high), extras)
     without = [name for name, one in (("baseline", baseline), ("variant", variant)) if math.isinf(one.high[0])]
     low, high = float(lows[0]), float(highs[0])
     censored = cast(Censored | None, "both" if len(without) == 2 else next(iter(without), None))
@@ -69,11 +71,13 @@ def compare_curves(baseline: Reached, variant: Reached, extra: float = 0.0) -> C
     )
 
 
-def _doublings(baseline: tuple[Floats, Floats], variant: tuple[Floats, Floats], extra: float) -> tuple[Floats, Floats]:
-    """Lower and upper end of the doublings from those of the two computes."""
+def _doublings(
+    baseline: tuple[Floats, Floats], variant: tuple[Floats, Floats], extras: tuple[float, float]
+) -> tuple[Floats, Floats]:
+    """Lower and upper end of the doublings from those of the two computes, with MACs to add to each."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        lows = np.log2(baseline[0]) - np.log2(variant[1] + extra)
-        highs = np.log2(baseline[1]) - np.log2(variant[0] + extra)
+        lows = np.log2(baseline[0] + extras[0]) - np.log2(variant[1] + extras[1])
+        highs = np.log2(baseline[1] + extras[0]) - np.log2(variant[0] + extras[1])
     # Nothing is known where one end is 0 or both are infinite.
     return np.nan_to_num(lows, nan=-np.inf, neginf=-np.inf), np.nan_to_num(highs, nan=np.inf, posinf=np.inf)
 
@@ -117,7 +121,7 @@ def training_efficiency(
     for variant in variants:
         own = _own_curve(variant, by_id, curves)
         if own is not None and by_id[own.id].kind not in (BASELINE, LONGER):
-            pairs = [_pair(name, lengths, variant, own) for name, lengths in baselines.items()]
+            pairs = [_pair(by_id[name], lengths, variant, own) for name, lengths in baselines.items()]
             rows += _with_primary([row for pair in pairs for row in pair.rows(trend, date, targets)])
     return tuple(rows)
 
@@ -145,7 +149,7 @@ def _continued(variant: Variant, by_id: Mapping[str, Variant]) -> Variant | None
 class _Pair:
     """A baseline with the curves of all of its lengths, and a variant with its curve."""
 
-    baseline: str
+    baseline: Variant
     lengths: Sequence[Curve]
     variant: Variant
     own: Curve
@@ -163,7 +167,7 @@ class _Pair:
         months = in_months(None if found.censored else found.doublings, trend, date, training=True)
         tuned = teacher.fine_tuning if teacher else None
         return TrainingEfficiency(
-            baseline=self.baseline,
+            baseline=self.baseline.id,
             variant=self.variant.id,
             target_top1=float(target[0]),
             target_of=origin,
@@ -180,24 +184,37 @@ class _Pair:
             doublings_ci95=found.ci95,
             bracket=found.bracket,
             with_teacher_fine_tuning=None if tuned is None else _with_teacher(base, own, tuned),
-            with_teacher_pretraining=_with_teacher(base, own, teacher.macs if teacher else None),
+            with_teacher_pretraining=self._in_full(base, own),
             months_of_growth=months.months_of_growth,
             months_of_gap=months.months_of_gap,
         )
 
+    def _in_full(self, base: Reached, own: Reached) -> PretrainingRatio:
+        """Add the teacher's own training, and that of the weights that either of the two starts from."""
+        teacher = self.variant.training.teacher_pretraining
+        before = [start_macs(self.baseline), start_macs(self.variant), teacher.macs if teacher else None]
+        if None in before:
+            return PretrainingRatio(macs=None, ratio=None, doublings=None)
+        baseline, *variant = [macs or 0.0 for macs in before]
+        return _with_teacher(base, own, sum(variant), baseline)
 
-def _pair(baseline: str, lengths: Sequence[Curve], variant: Variant, own: Curve) -> _Pair:
+
+def start_macs(variant: Variant) -> float | None:
+    """Return the MACs that the weights took which a variant starts from; 0 for random ones, None if unknown."""
+    start = variant.training.start_pretraining
+    return start.macs if start else 0.0
+
+
+def _pair(baseline: Variant, lengths: Sequence[Curve], variant: Variant, own: Curve) -> _Pair:
     """Pair a baseline and a variant; without resamples of one of their curves, there are none of the others."""
     common = min(len(curve.top1) for curve in (own, *lengths))
     own, *lengths = [replace(curve, top1=curve.top1[:common]) for curve in (own, *lengths)]
     return _Pair(baseline, lengths, variant, own)
 
 
-def _with_teacher(base: Reached, own: Reached, macs: float | None) -> PretrainingRatio:
-    """Add the teacher's own training to the variant's compute."""
-    if macs is None:
-        return PretrainingRatio(macs=None, ratio=None, doublings=None)
-    found = compare_curves(base, own, macs)
+def _with_teacher(base: Reached, own: Reached, macs: float, baseline_macs: float = 0.0) -> PretrainingRatio:
+    """Add training that was done before the run to the compute of the variant, and of the baseline."""
+    found = compare_curves(base, own, macs, baseline_macs)
     return PretrainingRatio(macs=macs, ratio=found.ratio, doublings=found.doublings)
 
 

@@ -74,7 +74,7 @@ def local_files(settings: OpenClipTeacher | ClassifierTeacher) -> list[Path]:
 
 def weights_files(checkpoint: str) -> list[Path]:
     """List a weights file and, where its name is the library's own, the files beside it that describe its network."""
-    path = Path(checkpoint)
+    path = Path(expand(checkpoint))
     beside = [path.with_name(name) for name in DESCRIPTIONS] if path.stem in DESCRIBED else []
     return [path, *(file for file in beside if file.is_file())]
 

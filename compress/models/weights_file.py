@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from compress.models.checkpoint_metadata import StoredPreprocess, metadata_beside, stored_classes, stored_preprocess
 from compress.models.class_names import IMAGENET, imagenet_classes, other_classes, output_rows
 from compress.models.heads import classifiers
+from compress.models.packed_weights import unpack
 from compress.models.pickled_networks import AVERAGED, choose_network, find_networks
 from compress.models.safe_pickle import NotACheckpoint, plain, read_pickle, tensor_of
 from compress.models.weight_names import fit_names
 from compress.utils.errors import CompressError, first_line
 from compress.utils.messages import one_line, truncate_list
+from compress.utils.resources import expand
 
 CONVERT = "convert it where it was made: torch.save(model.state_dict(), 'weights.pth')"
 _OTHER_FILES = {  # first bytes -> what it is, and what to do
@@ -48,12 +50,14 @@ def read_checkpoint(path: Path, *, ema: bool | None = None) -> Checkpoint:
     """Read the network in a weights file, without running code from it.
 
     Args:
-        path: File of safetensors, `torch.save` (of any age: state dict, training checkpoint or module) or TorchScript.
+        path: File of safetensors, `torch.save` (of any age: state dict, training checkpoint or module) or TorchScript;
+            `{assets}` stands for the folder of embedded files.
         ema: Whether to take EMA weights; by default they are taken where the file has them, as timm does.
 
     Raises:
         CompressError: the file is missing, damaged, of another kind, or holds no network, several, or none with EMA.
     """
+    path = Path(expand(str(path)))
     if not path.is_file():
         raise CompressError(
             f"{path} is a folder; name the weights file in it" if path.is_dir() else f"weights file {path} not found"
@@ -77,7 +81,7 @@ def read_checkpoint(path: Path, *, ema: bool | None = None) -> Checkpoint:
 
 def _safetensors(path: Path, ema: bool | None) -> Checkpoint:
     with safe_open(path, "pt") as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, the file is not a mapping
+        weights = unpack({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118, not a mapping
         about = metadata_beside(path, file.metadata() or {})
     return _checkpoint(path, weights, (), about, ema)
 

@@ -29,9 +29,9 @@ from compress.results.predictions import Disagreements
 from compress.results.run import SCHEMA_VERSION, DataSummary, Environment, RecipeRecord, RunInfo, RunRecord
 from compress.results.savings import Trend
 from compress.results.stored import ARTIFACTS, EnergyMeasurements, LatencyMeasurements, VariantMetrics
-from compress.results.training import Ledger, TeacherPretraining, Training, TrainingEnergy
+from compress.results.training import Ledger, StartPretraining, TeacherPretraining, Training, TrainingEnergy
 from compress.results.variant import Variant
-from compress.stages.kind import FIT_PACKAGES
+from compress.stages.kind import FIT_PACKAGES, NetworkStage
 from compress.stages.planned import Plan, PlannedStage
 from compress.stages.runtime_packages import EXPORT_PACKAGES
 from compress.store.store import Store
@@ -164,7 +164,7 @@ def _variant(
         else None,
         published_inference=_published_inference(published),
         inference=_inference(plan, unit.id, metrics, measured, energy),
-        training=_training(metrics.training, _pretraining(plan, unit)),
+        training=_training(metrics.training, _pretraining(plan, unit), _start(plan, unit)),
         artifacts=_artifacts(plan, store, unit.id),
         choices=measured.choices.get(unit.id),
         pruning=metrics.pruning,
@@ -195,7 +195,7 @@ def _inference(
     )
 
 
-def _training(ledger: Ledger, pretraining: TeacherPretraining) -> Training:
+def _training(ledger: Ledger, teacher: TeacherPretraining, start: StartPretraining | None) -> Training:
     return Training(
         macs=ledger.macs,
         parts=ledger.parts,
@@ -205,7 +205,8 @@ def _training(ledger: Ledger, pretraining: TeacherPretraining) -> Training:
         selected_on=ledger.selected_on,
         interrupted=ledger.interrupted,
         diverged=ledger.diverged,
-        teacher_pretraining=pretraining,
+        teacher_pretraining=teacher,
+        start_pretraining=start,
     )
 
 
@@ -226,6 +227,15 @@ def _pretraining(plan: Plan, unit: PlannedStage) -> TeacherPretraining:
         fine_tuning=tuned.macs if tuned else None,
         source="; ".join(part.source for part in stated) or None,
     )
+
+
+def _start(plan: Plan, unit: PlannedStage) -> StartPretraining | None:
+    """Return the compute of the weights that the variant's student starts from; None for random ones."""
+    stage = plan.origin(unit).stage
+    if not isinstance(stage, NetworkStage) or not stage.starts_trained:
+        return None
+    stated = stage.pretraining()
+    return StartPretraining(macs=stated.macs if stated else None, source=stated.source if stated else None)
 
 
 def _control(unit: PlannedStage, predictions: Predictions) -> Control | None:

@@ -111,6 +111,11 @@ class Student(Section):
     std: Std | None = Field(
         None, description="normalization std per channel; default: the weights' own, 0.25 without any"
     )
+    pretraining: Pretraining | None = Field(
+        None,
+        exclude_if=lambda stated: stated is None,
+        description="training compute of the weights that it starts from, if known",
+    )
 
 
 class OwnModel(Section):

@@ -32,7 +32,8 @@ def not_measured(record: RunRecord) -> list[str]:
                 why = f" ({f.plain(artifact.not_run)})" if artifact.not_run else ""
                 lines.append(f"Accuracy of {f.plain(variant.id)} in {f.plain(artifact.runtime)}{why}.")
     if any(pair.with_teacher_pretraining.macs is None for pair in record.training_efficiency):
-        lines.append("Compute of the teacher's own pre-training, which training efficiency therefore leaves out.")
+        before = "training before the run (of the teacher, or of weights that a network starts from)"
+        lines.append(f"Compute of {before}, which training efficiency therefore leaves out.")
     lines += [
         f"{f.plain(variant.id)} against {f.plain(savings.reference)} on the same images."
         for savings in record.efficiency

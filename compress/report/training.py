@@ -60,6 +60,8 @@ def _spent(record: RunRecord) -> Table:
     teachers = [variant.training.teacher_pretraining for variant in record.variants]
     known = {f"{f.macs(teacher.macs)} ({f.text(teacher.source)})" for teacher in teachers if teacher and teacher.macs}
     note += f": it took {' and '.join(sorted(known))}." if known else "."
+    if starts := "; ".join(_starts(record)):
+        note += f" Nor is that of the weights that networks start from: {starts}."
     lost = ", ".join(
         f"{f.plain(variant.id)} {f.macs(variant.training.interrupted)}"
         for variant in record.variants
@@ -68,6 +70,14 @@ def _spent(record: RunRecord) -> Table:
     if lost:
         note += f" Lost to interruptions and not included: at least {lost}."
     return make_table("ledger", "Training ledger", note, SPENT, rows, partial(spent_svg, record))
+
+
+def _starts(record: RunRecord) -> Iterator[str]:
+    """Say what the weights took that variants start from."""
+    for start in dict.fromkeys(variant.training.start_pretraining for variant in record.variants):
+        if start:
+            names = f.names(v.id for v in record.variants if v.training.start_pretraining == start)
+            yield f"{names} {f.macs(start.macs)} ({f.text(start.source)})" if start.macs else f"{names} not stated"
 
 
 def _reached(record: RunRecord) -> Table:
@@ -92,7 +102,8 @@ def _with_teacher(record: RunRecord) -> Table:
     rows = [row for pair in record.training_efficiency if pair.primary for row in _teacher_rows(pair)]
     note = (
         "A teacher is trained once and can teach many students. At the variant's own accuracy, with nothing of its "
-        "training counted, with its fine-tuning, and with all of it as if this variant were its only student."
+        "training counted, with its fine-tuning, and with all of it as if this variant were its only student; in full "
+        "includes the training of published weights that the variant and the baseline start from."
     )
     return make_table("teacher", "With the teacher's own training", note, TEACHER, rows)
 

@@ -245,7 +245,9 @@ class TrainingEfficiency(Record):
     with_teacher_fine_tuning: PretrainingRatio | None = Field(
         None, description="With the fine-tuning of the teacher; null where none is stated"
     )
-    with_teacher_pretraining: PretrainingRatio = Field(description="With the teacher's own training in full")
+    with_teacher_pretraining: PretrainingRatio = Field(
+        description="With the teacher's own training in full, and that of weights that either starts from"
+    )
     months_of_growth: float | None = Field(
         description="12 x doublings / log2(growth); null where doublings are a bound or unknown"
     )

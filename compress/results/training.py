@@ -79,6 +79,13 @@ class TeacherPretraining(Record):
     source: str | None = Field(description="Where the figure comes from")
 
 
+class StartPretraining(Record):
+    """Training of the weights that a variant starts from, which the ledger does not include."""
+
+    macs: Number | None = Field(description="Multiply-accumulates; 0 for random weights, null where unknown")
+    source: str | None = Field(description="Where the figure comes from")
+
+
 class Training(Record):
     """Cost of making the variant, its ancestors included."""
 
@@ -99,3 +106,4 @@ class Training(Record):
     teacher_pretraining: TeacherPretraining | None = Field(
         None, description="Training of the teacher itself; not included in macs"
     )
+    start_pretraining: StartPretraining | None = absent("That of the weights it starts from; not included in macs")

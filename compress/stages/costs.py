@@ -22,6 +22,7 @@ from compress.stages.teacher_inputs import TEACHER_PACKAGES, embeddings_identity
 from compress.store.store import Store
 from compress.utils.hashing import file_digest, key_of
 from compress.utils.json_cache import load_cache, save_cache
+from compress.utils.resources import expand
 from compress.utils.system import cores, gpu_ids, processor, version_of
 
 REVISION = 1  # raised when counting or timing changes
@@ -172,8 +173,8 @@ class CostModel:
             return student_cost(self.plan.recipe, student, self.data, masked=masked)
 
         def identity() -> dict[str, Any]:
-            weights = file_digest(Path(student.checkpoint)) if student.checkpoint else None
-            settings = student.model_dump(mode="json", exclude={"mean", "std"}) | {"checkpoint": weights}
+            weights = file_digest(Path(expand(student.checkpoint))) if student.checkpoint else None
+            settings = student.model_dump(mode="json", exclude={"mean", "std", "pretraining"}) | {"checkpoint": weights}
             packages = {name: version_of(name) for name in MODEL_PACKAGES}
             return {"student": settings, "side": side, "masked": masked, "packages": packages}
 

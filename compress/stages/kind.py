@@ -186,6 +186,7 @@ class NetworkStage(StageKind, Fit):
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         settings = super().key_settings(recipe)
+        settings["student"].pop("pretraining", None)
         if self.student.checkpoint or self.student.pretrained:
             settings["student"]["reader"] = READER
         if self.student.checkpoint:  # the content of the file counts, not its path
@@ -202,6 +203,15 @@ class NetworkStage(StageKind, Fit):
 
     def profile(self, planned: PlannedStage, costs: CostModel, use: Use) -> NetworkCost:
         return costs.student(self.student, use)
+
+    def pretraining(self) -> Pretraining | None:
+        return self.student.pretraining
+
+    @property
+    def starts_trained(self) -> bool:
+        """Whether the student starts from weights that were trained before the run."""
+        student = self.student
+        return student.pretrained or student.checkpoint is not None or student.model.startswith(WITH_WEIGHTS)
 
     def _checkpoint_digest(self, path: str) -> str:
         try:

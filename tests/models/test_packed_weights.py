@@ -1,0 +1,57 @@
+"""INT8 weights that students start from."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from compress.models.packed_weights import SCALE, pack, unpack
+from compress.models.weights_file import read_checkpoint
+from compress.utils.resources import ASSETS
+
+EMBEDDED = Path("{assets}/resnet18/imagenet.int8.safetensors")
+
+
+def test_packed_weights_differ_by_at_most_a_rounding_step_where_nothing_is_clipped() -> None:
+    weight = torch.randn(8, 16, 3, 3, generator=torch.Generator().manual_seed(0))
+    packed = pack({"conv.weight": weight})
+    restored = unpack(packed)["conv.weight"]
+    step = packed["conv.weight" + SCALE].view(-1, 1, 1, 1)
+    inside = weight.abs() <= 127 * step
+    assert ((restored - weight).abs() <= step / 2 + 1e-7)[inside].all()
+    assert (restored - weight).norm() < 0.01 * weight.norm()
+
+
+def test_vectors_and_integers_are_kept_exactly() -> None:
+    tensors = {"bias": torch.randn(3), "steps": torch.tensor(7), "index": torch.ones(2, 2, dtype=torch.int64)}
+    restored = unpack(pack(tensors))
+    assert restored.keys() == tensors.keys()
+    assert all(torch.equal(restored[name], value) for name, value in tensors.items())
+
+
+@pytest.mark.parametrize("weight", [torch.zeros(2, 3), torch.full((2, 3), 1e-40), torch.tensor([[3e38, -3e38]])])
+def test_channels_of_zeros_and_of_extreme_values_stay_finite(weight: torch.Tensor) -> None:
+    restored = unpack(pack({"w": weight}))["w"]
+    assert torch.isfinite(restored).all()
+    assert torch.allclose(restored, weight, rtol=0.01, atol=1e-37)
+
+
+def test_a_packed_file_is_read_as_float_weights(tmp_path: Path) -> None:
+    weight = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+    save_file(pack({"fc.weight": weight, "fc.bias": torch.ones(4)}), tmp_path / "w.safetensors")
+    weights = read_checkpoint(tmp_path / "w.safetensors").weights
+    assert set(weights) == {"fc.weight", "fc.bias"}
+    assert weights["fc.weight"].dtype == torch.float32
+
+
+def test_embedded_resnet18_is_complete_small_and_states_its_normalisation() -> None:
+    import timm
+
+    checkpoint = read_checkpoint(EMBEDDED)
+    model = timm.create_model("resnet18")
+    missing, unexpected = model.load_state_dict(checkpoint.weights, strict=False)
+    assert not unexpected
+    assert all(name.endswith("num_batches_tracked") for name in missing)
+    assert checkpoint.preprocess.mean == (0.485, 0.456, 0.406)
+    assert (ASSETS / "resnet18" / "imagenet.int8.safetensors").stat().st_size <= 12e6

@@ -1,0 +1,46 @@
+"""The table of a run that is not done."""
+
+import io
+
+import pytest
+from results_factory import accuracy, inference
+from rich.console import Console
+
+from compress.pipeline import so_far
+from compress.pipeline.so_far import EVERY_S, SoFar
+from compress.results import Inference, Ledger, VariantMetrics
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    text = io.StringIO()
+    monkeypatch.setattr(so_far, "console", Console(file=text, width=80))
+    return text
+
+
+def metrics(correct: int) -> VariantMetrics:
+    cost = Inference.model_validate(inference().model_dump(include=set(Inference.model_fields)))
+    return VariantMetrics(accuracy=accuracy(correct), inference=cost, training=Ledger.start())
+
+
+def test_the_first_table_comes_with_the_first_variant_after_the_interval(printed: io.StringIO) -> None:
+    now = 0.0
+    table = SoFar(clock=lambda: now)
+    table.add("teacher[0]", metrics(900))
+    now = EVERY_S + 1
+    table.show()
+    assert not printed.getvalue()  # one variant compares nothing
+    table.add("int8", metrics(800))
+    now = EVERY_S - 1
+    table.show()
+    assert not printed.getvalue()
+    now = EVERY_S
+    table.show()
+    assert "so far, before timing" in printed.getvalue()
+    assert "teacher[0]" in printed.getvalue()
+    assert "90.0%" in printed.getvalue()
+    assert max(map(len, printed.getvalue().splitlines())) <= 80
+    before = printed.getvalue()
+    now += EVERY_S - 1
+    table.show()
+    assert printed.getvalue() == before
