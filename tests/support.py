@@ -124,6 +124,14 @@ def md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
+def teacher_folder(parent: Path) -> None:
+    """Write the folder that scripts/train_cifar10_teacher.py makes, as far as a recipe's checks read it."""
+    folder = parent / "cifar10-teacher"
+    folder.mkdir()
+    vision = {"timm_model_name": "resnet50", "timm_proj": "linear", "image_size": 96}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": {"embed_dim": 256, "vision_cfg": vision}}))
+
+
 def write_stl10(root: Path, monkeypatch: pytest.MonkeyPatch, **counts: int) -> dict[str, np.ndarray]:
     """Write noise in STL-10's own format, with the given counts per split; return images `[n, 3, 96, 96]`."""
     from torchvision.datasets import STL10

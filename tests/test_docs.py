@@ -23,7 +23,7 @@ import yaml
 from PIL import Image
 from recompute import recompute
 from safetensors.torch import save_file
-from support import Job, environment, follows_the_schema, typed
+from support import Job, environment, follows_the_schema, teacher_folder, typed
 
 import compress
 from compress.deployment.runtimes import missing
@@ -143,7 +143,11 @@ def test_commands_succeed(command: tuple[str, ...], workspace: Job, no_plugins: 
 
 
 @pytest.mark.parametrize("command", FULL_CIFAR, ids=" ".join)
-def test_commands_on_full_cifar10_are_valid(command: tuple[str, ...]) -> None:
+def test_commands_on_full_cifar10_are_valid(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher_folder(tmp_path)
+    monkeypatch.chdir(tmp_path)
     verb, name, *rest = command[1:]
     assert verb in ("plan", "run") and rest[::2] == ["--set"] * len(rest[::2])
     assert load_recipe(name, rest[1::2]).data.root == "DIR"  # type: ignore[union-attr]

@@ -46,7 +46,7 @@ def test_the_wheel_is_imported_and_not_the_checkout(installed: Path) -> None:
 
 
 def test_wheel_finds_shipped_recipes_and_configs(installed: Path) -> None:
-    done = in_wheel(installed, "validate", "quickstart", "openclip_resnet18_cifar10")
+    done = in_wheel(installed, "validate", "quickstart", "openclip_resnet18_stl10")
     assert done.returncode == 0, done.stderr
     assert "embedded" in in_wheel(installed, "list", "teachers").stdout
 

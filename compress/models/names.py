@@ -107,7 +107,7 @@ def local_config(name: str, file: str) -> Path | None:
     if name.startswith(LOCAL):
         path = Path(expand(name.removeprefix(LOCAL))) / file
         if not path.is_file():
-            raise CompressError(f"{path.parent} is not a model folder: {file} not found")
+            raise CompressError(f"{path.parent} is not a model folder: {file} not found; make it, or correct `model`")
         return path
     from huggingface_hub import try_to_load_from_cache
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from recipe.recipe_texts import GOOD
+from support import teacher_folder
 
 from compress.cli.catalog import names
 from compress.recipe import compose as compose_module
@@ -234,7 +235,9 @@ def test_keys_of_views_are_those_from_before_further_settings() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(resources.shipped("recipes").rglob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_recipe_loads_by_name_and_by_path(path: Path) -> None:
+def test_shipped_recipe_loads_by_name_and_by_path(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher_folder(tmp_path)
+    monkeypatch.chdir(tmp_path)
     named = load_recipe(path.relative_to(resources.shipped("recipes")).with_suffix(""))
     assert load_recipe(path) == named
     ordered_stages(load_recipe(path))
