@@ -91,9 +91,17 @@ class StageContext:
         return replace(self.teacher(identifier), head=stored_head(self.folder(identifier)))
 
     def embedder(
-        self, identifier: str, splits: Sequence[Split], augment: bool, loaded: LoadedTeacher | None = None
+        self,
+        identifier: str,
+        splits: Sequence[Split],
+        augment: bool,
+        loaded: LoadedTeacher | None = None,
+        precision: str = "32-true",
     ) -> Embedder:
-        """Return an embedder of the views of `splits`, which caches a teacher's embeddings in the store."""
+        """Return an embedder of the views of `splits`, which caches a teacher's embeddings in the store.
+
+        `precision` is that of the trainer for embeddings that are learnt from; those of probes are FP32.
+        """
         planned = self.plan.stage(identifier)
         stage = planned.stage
         assert isinstance(stage, ExistingNetwork)
@@ -104,7 +112,7 @@ class StageContext:
             self.recipe.data.views if augment else PLAIN,
             self.recipe.seed,
             stage.batch,
-            embeddings_identity(self.data, splits, stage.embedding_id(planned)),
+            embeddings_identity(self.data, splits, stage.embedding_id(planned), precision),
         )
 
     def classifier(self, identifier: str) -> tuple[nn.Module, Preprocess]:

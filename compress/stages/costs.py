@@ -125,7 +125,9 @@ class CostModel:
     def _to_embed(self, teacher: str, settings: Distillation) -> int:
         """Count the embeddings that neither the store nor an earlier stage of the plan provides."""
         splits, count = training_views(self.data, settings)
-        identity = embeddings_identity(self.data, splits, self._embedding_id(teacher))
+        identity = embeddings_identity(
+            self.data, splits, self._embedding_id(teacher), self.plan.recipe.trainer.precision
+        )
         views, seed = self.plan.recipe.data.views if settings.augment else PLAIN, self.plan.recipe.seed
         keys = {view_key(identity, views, seed, view) for view in range(count)} - self._embedded
         new = {key for key in keys if not self.store.has(key)}

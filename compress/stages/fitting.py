@@ -84,7 +84,7 @@ def _embeddings(
     context: StageContext, teacher: str, splits: Sequence[Split], settings: Distillation, views: int, ledger: Ledger
 ) -> tuple[list[Path], Ledger]:
     """Return the files of the teacher's embeddings, and the ledger charged with those not in it yet."""
-    embedder = context.embedder(teacher, splits, settings.augment)
+    embedder = context.embedder(teacher, splits, settings.augment, precision=context.recipe.trainer.precision)
     files = embed_views(embedder, views)
     if settings.verify:
         verify(embedder, files, settings.verify)

@@ -127,7 +127,8 @@ def _go_back(module: FitModule, error: Diverged, path: Path, label: str, initial
 def _trainer(module: FitModule, trainer: Trainer, folder: Path, callbacks: list[Callback]) -> L.Trainer:
     try:
         return L.Trainer(
-            **trainer.model_dump(),
+            **trainer.model_dump(exclude={"precision"}),
+            precision="32-true" if trainer.precision == "auto" else trainer.precision,
             max_epochs=module.settings.epochs,
             gradient_clip_val=module.settings.clip,
             callbacks=callbacks,
