@@ -164,7 +164,7 @@ def _described(choice: Choice, formats: Sequence[Format], seconds: Mapping[str, 
         return f"{_words(chosen)}, {choice.speedup:.1f}x {against}"
     other = min(formats[1:], key=lambda one: seconds[str(one)])
     ratio = seconds[str(default)] / seconds[str(other)]
-    return f"{_words(default)}; {_words(other)} is {ratio:.2f}x as fast, {SPEEDUP}x is needed"
+    return f"{_words(default)} ({_words(other)}: {ratio:.2f}x)"
 
 
 def _words(one: Format) -> str:
