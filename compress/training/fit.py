@@ -19,7 +19,7 @@ from torch.fx import GraphModule
 from compress.recipe.schema import Trainer
 from compress.training.callbacks import EpochCheckpoint, FitProgress, LostStepCounter
 from compress.training.checkpoint import HashedCheckpointIO, SavedEpoch, read_checkpoint
-from compress.training.formats import Format, FormatChooser, choose_for_steps, trainer_device
+from compress.training.formats import Format, FormatChooser, choose_for_steps, tf32_allowed, trainer_device
 from compress.training.module import FitModule
 from compress.training.optim import DIVERGENCE_LR_FACTOR
 from compress.training.state import Diverged, DivergedEpoch, EpochPoint
@@ -59,16 +59,12 @@ class FollowerFinished(Exception):
 
 @contextmanager
 def _fit_numerics() -> Iterator[None]:
-    """Allow TF32 and silence Lightning during a fit; measurements afterwards have the same bits as before."""
+    """Allow TF32 and silence Lightning during a fit."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning.*")
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
+    with tf32_allowed():
         yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 @_fit_numerics()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -180,6 +180,17 @@ def structure(network: nn.Module) -> str:
     return key_of(text=text, sizes=[[list(p.shape), p.requires_grad] for p in network.parameters()])
 
 
+@contextmanager
+def tf32_allowed() -> Iterator[None]:
+    """Allow TF32 for training steps; measurements afterwards have the same bits as before."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def choose_for_steps(
     chooser: FormatChooser, network: nn.Module, side: int, batch: int, device: torch.device, label: str
 ) -> Choice:
@@ -187,7 +198,8 @@ def choose_for_steps(
     batch = _timed_images(batch, device)
     identity = {"use": "training", "network": structure(network), "side": side, "batch": batch}
     formats = candidates(device, Format(channels_last=device.type == "cuda"))
-    return chooser.choose(identity, formats, _steps(network, side, batch, device), f"{label} at {side} pixels")
+    with tf32_allowed():
+        return chooser.choose(identity, formats, _steps(network, side, batch, device), f"{label} at {side} pixels")
 
 
 def choose_for_passes(
