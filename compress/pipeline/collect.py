@@ -205,6 +205,7 @@ def _training(ledger: Ledger, teacher: TeacherPretraining, start: StartPretraini
         selected_on=ledger.selected_on,
         interrupted=ledger.interrupted,
         diverged=ledger.diverged,
+        precision=ledger.precision,
         teacher_pretraining=teacher,
         start_pretraining=start,
     )

@@ -29,7 +29,11 @@ class Trainer(Section):
     devices: int | list[int] | Literal["auto"] = 1
     num_nodes: int = Field(1, ge=1)
     strategy: str = "auto"
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed", "auto"] = Field(
+        "32-true",
+        description="number format of training; auto: FP32, or bf16 or another memory layout where a short timing on "
+        "this machine shows that it is at least 1.25 times as fast",
+    )
 
     @property
     def several_processes(self) -> bool:

@@ -50,13 +50,16 @@ class Ledger(Record):
     curve: tuple[CurvePoint, ...] = Field(description="Accuracy over the course of training")
     selected_on: SelectedOn = Field("last", description="Split used for checkpoint selection, or the last epoch")
     steps: Count | None = absent("Optimizer steps of the last fit")
+    precision: str | None = absent("Number format and memory layout of the weights in the last fit")
 
     @classmethod
     def start(cls, parent: Ledger | None = None) -> Ledger:
         """Start a ledger, with everything that was spent on the variant that the new one is made from."""
         if parent is None:
             return cls(macs=0, parts=(), interrupted=0, wall_s=0.0, views={}, curve=())
-        return parent.model_copy(update={"interrupted": parent.interrupted or 0, "curve": (), "steps": None})
+        return parent.model_copy(
+            update={"interrupted": parent.interrupted or 0, "curve": (), "steps": None, "precision": None}
+        )
 
     def charge(self, what: str, macs: float) -> Ledger:
         """Return the ledger with one more part."""
@@ -102,6 +105,9 @@ class Training(Record):
     )
     diverged: tuple[Divergence, ...] = Field(
         (), description="Every return to the last good state with a lower learning rate"
+    )
+    precision: str | None = Field(
+        None, description="Number format and memory layout of the weights in the last fit, such as 32-true, contiguous"
     )
     teacher_pretraining: TeacherPretraining | None = Field(
         None, description="Training of the teacher itself; not included in macs"

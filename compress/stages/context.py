@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.fx import GraphModule
 
 from compress.data.prepared import ImageData, Split
 from compress.data.preprocess import Preprocess, describe
@@ -32,11 +33,13 @@ from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.recipe.data import PLAIN
 from compress.recipe.schema import Recipe
 from compress.results import Accuracy, Inference, LayerWidths, Ledger, VariantMetrics
+from compress.stages.costs import SPEEDS
 from compress.stages.existing import ExistingNetwork
 from compress.stages.planned import Plan
 from compress.stages.teacher import TeacherStage
 from compress.stages.teacher_inputs import embeddings_identity
 from compress.store.store import Store
+from compress.training.formats import Format, FormatChooser, choose_for_passes, relaid
 from compress.training.loggers import FitLoggers
 from compress.training.teacher_cache import Embedder
 from compress.utils.console import say
@@ -59,6 +62,11 @@ class StageContext:
     @property
     def recipe(self) -> Recipe:
         return self.plan.recipe
+
+    @property
+    def chooser(self) -> FormatChooser:
+        """Chooses number formats and memory layouts by the timings of this machine."""
+        return FormatChooser(self.store.root / SPEEDS)
 
     def folder(self, identifier: str) -> Path:
         """Return the folder of a stage in the store."""
@@ -91,7 +99,12 @@ class StageContext:
         return replace(self.teacher(identifier), head=stored_head(self.folder(identifier)))
 
     def embedder(
-        self, identifier: str, splits: Sequence[Split], augment: bool, loaded: LoadedTeacher | None = None
+        self,
+        identifier: str,
+        splits: Sequence[Split],
+        augment: bool,
+        loaded: LoadedTeacher | None = None,
+        precision: str = "32-true",
     ) -> Embedder:
         """Return an embedder of the views of `splits`, which caches a teacher's embeddings in the store."""
         planned = self.plan.stage(identifier)
@@ -104,7 +117,8 @@ class StageContext:
             self.recipe.data.views if augment else PLAIN,
             self.recipe.seed,
             stage.batch,
-            embeddings_identity(self.data, splits, stage.embedding_id(planned)),
+            embeddings_identity(self.data, splits, stage.embedding_id(planned), precision),
+            self.chooser if precision == "auto" else None,
         )
 
     def classifier(self, identifier: str) -> tuple[nn.Module, Preprocess]:
@@ -226,7 +240,8 @@ def evaluate_and_store(
     Raises a `CompressError` if logits are not finite.
     """
     model, preprocess = classifier
-    logits = _predict(model, *context.rendered("test", preprocess), f"{label}: test images")
+    layout = _layout(context, label, model, preprocess)
+    logits = _predict(model, layout, *context.rendered("test", preprocess), f"{label}: test images")
     if not np.isfinite(logits).all():
         raise CompressError("non-finite logits on the test split; lower the learning rate or check the weights")
     validation = context.data.validation
@@ -234,7 +249,7 @@ def evaluate_and_store(
     record = split_accuracy(logits, context.data.test, "test")
     chosen = None
     if len(validation):
-        chosen = _predict(model, *context.rendered("validation", preprocess), f"{label}: validation images")
+        chosen = _predict(model, layout, *context.rendered("validation", preprocess), f"{label}: validation images")
     if context.plan.stage(label).stage.brings_network:
         say(f"  input: {describe(preprocess)}")
     remarks = [*notes, *_chance(context, label, record, ledger)]
@@ -264,6 +279,18 @@ def _chance(context: StageContext, label: str, accuracy: Accuracy, ledger: Ledge
         yield from [warning] if warning else []
 
 
-def _predict(model: nn.Module, split: Split, preprocess: Preprocess, progress: str) -> Logits:
-    model.to(memory_format=torch.channels_last)
+def _layout(context: StageContext, label: str, model: nn.Module, preprocess: Preprocess) -> torch.memory_format:
+    """Return the memory layout of the weights for evaluation, which is in FP32 whatever the training was in."""
+    formats = [Format(channels_last=True), Format(channels_last=False)]
+    existing = isinstance(context.plan.stage(label).stage, ExistingNetwork)  # its key has no `trainer`
+    if context.recipe.trainer.precision != "auto" or existing or isinstance(model, GraphModule | OnnxNetwork):
+        return formats[0].memory_format
+    shape, name = (BATCH, preprocess.resolution), f"evaluation of {label}"
+    return choose_for_passes(context.chooser, model, "evaluation", shape, formats, name, relaid).format.memory_format
+
+
+def _predict(
+    model: nn.Module, layout: torch.memory_format, split: Split, preprocess: Preprocess, progress: str
+) -> Logits:
+    model.to(memory_format=layout)
     return predict_split(model, preprocess, split, BATCH, memory_format=torch.channels_last, progress=progress)

@@ -27,6 +27,7 @@ from compress.utils.system import cores, gpu_ids, processor, version_of
 
 REVISION = 1  # raised when counting or timing changes
 NAME = "networks"
+SPEEDS = "speeds.json"  # of the store: timings of this machine
 
 
 class Cost(NamedTuple):
@@ -56,7 +57,7 @@ class CostModel:
 
     def __init__(self, plan: Plan, store: Store, data: ImageData) -> None:
         self.plan, self.store, self.data = plan, store, data
-        self._file = store.root / "speeds.json"
+        self._file = store.root / SPEEDS
         self._known = load_cache(self._file, NAME, "networks are timed again")
         self._costs: dict[str, NetworkCost] = {}
         self._expected: dict[str, Cost] = {}
@@ -125,7 +126,9 @@ class CostModel:
     def _to_embed(self, teacher: str, settings: Distillation) -> int:
         """Count the embeddings that neither the store nor an earlier stage of the plan provides."""
         splits, count = training_views(self.data, settings)
-        identity = embeddings_identity(self.data, splits, self._embedding_id(teacher))
+        identity = embeddings_identity(
+            self.data, splits, self._embedding_id(teacher), self.plan.recipe.trainer.precision
+        )
         views, seed = self.plan.recipe.data.views if settings.augment else PLAIN, self.plan.recipe.seed
         keys = {view_key(identity, views, seed, view) for view in range(count)} - self._embedded
         new = {key for key in keys if not self.store.has(key)}
@@ -150,7 +153,7 @@ class CostModel:
         def measure() -> NetworkCost:
             from compress.stages.profiling import existing_cost
 
-            return existing_cost(self.plan.recipe, planned.stage, self.data, use)
+            return existing_cost(self.plan.recipe, planned.stage, self.data, use, self._file)
 
         def identity() -> dict[str, Any]:
             packages = {name: version_of(name) for name in TEACHER_PACKAGES}
@@ -170,7 +173,7 @@ class CostModel:
         def measure() -> NetworkCost:
             from compress.stages.profiling import student_cost
 
-            return student_cost(self.plan.recipe, student, self.data, masked=masked)
+            return student_cost(self.plan.recipe, student, self.data, self._file, masked=masked)
 
         def identity() -> dict[str, Any]:
             weights = file_digest(Path(expand(student.checkpoint))) if student.checkpoint else None
@@ -185,12 +188,14 @@ class CostModel:
     ) -> NetworkCost:
         """Return the cost of a network, measuring it if it is not cached for this machine."""
         if name not in self._costs:
+            trainer = self.plan.recipe.trainer
             key = key_of(
                 revision=REVISION,
                 classes=len(self.data.classes),
-                accelerator=self.plan.recipe.trainer.accelerator,
+                accelerator=trainer.accelerator,
                 machine=[processor(), os.environ.get("OMP_NUM_THREADS") or str(cores()), gpu_ids()],
                 plugins=digests(),
+                **({"precision": "auto"} if trainer.precision == "auto" else {}),
                 **identity(),
             )
             if key not in self._known:

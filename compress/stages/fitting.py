@@ -84,7 +84,7 @@ def _embeddings(
     context: StageContext, teacher: str, splits: Sequence[Split], settings: Distillation, views: int, ledger: Ledger
 ) -> tuple[list[Path], Ledger]:
     """Return the files of the teacher's embeddings, and the ledger charged with those not in it yet."""
-    embedder = context.embedder(teacher, splits, settings.augment)
+    embedder = context.embedder(teacher, splits, settings.augment, precision=context.recipe.trainer.precision)
     files = embed_views(embedder, views)
     if settings.verify:
         verify(embedder, files, settings.verify)
@@ -125,7 +125,8 @@ def _train(
             image_macs=training_macs(counted, preprocess.resolution),
         )
         loggers = context.loggers.callbacks(planned.id)
-        fitted = fit(module, context.recipe.trainer, folder / "scratch", planned.id, *callbacks, *loggers)
+        scratch, chooser = folder / "scratch", context.chooser
+        fitted = fit(module, context.recipe.trainer, scratch, planned.id, *callbacks, *loggers, chooser=chooser)
     online_macs = fitted.images * teacher.image_macs if teacher else 0
     validation_macs = len(fitted.curve) * len(validation.images) * forward_macs
     lost = fitted.lost_images * (module.step_macs // module.step_images)
@@ -150,6 +151,7 @@ def _charged(
             "diverged": (*ledger.diverged, *(Divergence.model_validate(each) for each in fitted.diverged)),
             "wall_s": round(ledger.wall_s + fitted.wall_s, 3),
             "steps": fitted.steps,
+            "precision": fitted.precision,
             # Selection on the test split carries over to variants made from this one.
             "selected_on": "test" if ledger.selected_on == "test" else settings.select_on,
             "curve": tuple(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from compress.data.prepared import ImageData
 from compress.measurement.compute import macs, training_macs
 from compress.models.own import load_own_model
 from compress.models.students import load_student
-from compress.models.teachers import load_teacher
+from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.recipe.models import Student
 from compress.recipe.schema import Recipe
 from compress.stages.costs import NetworkCost, Use
@@ -20,35 +21,51 @@ from compress.stages.kind import StageKind
 from compress.stages.model import ModelStage
 from compress.stages.teacher import TeacherStage
 from compress.training.dead_taps import without_dead_taps
+from compress.training.formats import FormatChooser, choose_for_steps, trainer_device
+from compress.training.teacher_cache import embedding_speedup
+
+TIMED_BATCH = 32  # images per timed pass
 
 
-def existing_cost(recipe: Recipe, stage: StageKind, data: ImageData, use: Use) -> NetworkCost:
-    """Count and time a teacher or an own model at its input resolution."""
+def existing_cost(recipe: Recipe, stage: StageKind, data: ImageData, use: Use, speeds: Path) -> NetworkCost:
+    """Count and time a teacher or an own model at its input resolution; `speeds` keeps timings of formats."""
     if isinstance(stage, TeacherStage):
-        network = load_teacher(stage.teacher, recipe.data, data.classes, data.resolution).network()
+        teacher = load_teacher(stage.teacher, recipe.data, data.classes, data.resolution)
+        network = teacher.network()
     else:
         assert isinstance(stage, ModelStage)
         network, _ = load_own_model(stage.model, recipe.data, data.classes, data.resolution)
+        teacher = LoadedTeacher(network.model, nn.Identity(), network.preprocess, network.architecture)
     model, side = network.model, network.architecture.resolution
-    if use == "inference":
-        return NetworkCost(macs(model, side), 0, _seconds_per_image(model, side, recipe, train=False))
-    return _training_cost(model, side, recipe, masked=use == "masked")
+    if use != "inference":
+        return _training_cost(model, side, recipe, speeds, stage.id, masked=use == "masked")
+    seconds = _seconds_per_image(model, side, recipe, train=False)
+    if recipe.trainer.precision == "auto":
+        seconds /= embedding_speedup(teacher, stage.batch, FormatChooser(speeds))
+    return NetworkCost(macs(model, side), 0, seconds)
 
 
-def student_cost(recipe: Recipe, student: Student, data: ImageData, *, masked: bool) -> NetworkCost:
+def student_cost(recipe: Recipe, student: Student, data: ImageData, speeds: Path, *, masked: bool) -> NetworkCost:
     """Count and time training of a student; with `masked` weights, all convolution taps are computed."""
     network, _ = load_student(student, data.classes, data.resolution)
-    return _training_cost(network.model, network.architecture.resolution, recipe, masked=masked)
+    side = network.architecture.resolution
+    return _training_cost(network.model, side, recipe, speeds, f"student {student.model}", masked=masked)
 
 
-def _training_cost(model: nn.Module, side: int, recipe: Recipe, *, masked: bool) -> NetworkCost:
-    forward = macs(model, side)
+def _training_cost(
+    model: nn.Module, side: int, recipe: Recipe, speeds: Path, label: str, *, masked: bool
+) -> NetworkCost:
+    forward, trainer = macs(model, side), recipe.trainer
     with nullcontext() if masked else without_dead_taps(model, side):
         seconds = _seconds_per_image(model, side, recipe, train=True)
+        if trainer.precision == "auto" and not trainer.several_processes:
+            seconds /= choose_for_steps(
+                FormatChooser(speeds), model, side, TIMED_BATCH, trainer_device(trainer), label
+            ).speedup
         return NetworkCost(forward, training_macs(model, side), seconds)
 
 
-def _seconds_per_image(model: nn.Module, side: int, recipe: Recipe, *, train: bool, batch: int = 32) -> float:
+def _seconds_per_image(model: nn.Module, side: int, recipe: Recipe, *, train: bool, batch: int = TIMED_BATCH) -> float:
     on_gpu = torch.cuda.is_available() and recipe.trainer.accelerator != "cpu"
     device = torch.device("cuda" if on_gpu else "cpu")
     model.train(train).to(device)

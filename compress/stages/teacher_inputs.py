@@ -18,8 +18,15 @@ def training_views(data: ImageData, settings: Distillation) -> tuple[list[Split]
     return splits, min(settings.views, max(1, settings.epochs)) if settings.augment else 1
 
 
-def embeddings_identity(data: ImageData, splits: Sequence[Split], teacher: dict[str, str]) -> dict[str, str]:
-    """Return what determines a teacher's embeddings of `splits`, except the view; `teacher` is its `embedding_id`."""
+def embeddings_identity(
+    data: ImageData, splits: Sequence[Split], teacher: dict[str, str], precision: str = "32-true"
+) -> dict[str, str]:
+    """Return what determines a teacher's embeddings of `splits`, except the view; `teacher` is its `embedding_id`.
+
+    `precision: auto` has embeddings of its own, so that no other recipe is given reduced precision; all other settings
+    of the trainer share those of FP32.
+    """
     names = [name for name in SPLITS if any(split is getattr(data, name) for split in splits)]
     versions = {name: str(version_of(name)) for name in TEACHER_PACKAGES}
-    return {"data": data.key, "splits": "+".join(names), **teacher, **versions}
+    computed = {"computed": precision} if precision == "auto" else {}
+    return {"data": data.key, "splits": "+".join(names), **teacher, **versions, **computed}

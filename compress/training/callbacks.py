@@ -9,13 +9,12 @@ from typing import Any
 import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
+from compress.training.checkpoint import DIGESTS, HashedCheckpointIO
 from compress.training.module import FitModule
-from compress.utils.atomic import fsync, write_atomic
+from compress.utils.atomic import write_atomic
 from compress.utils.console import task
-from compress.utils.hashing import file_digest
 from compress.utils.json_cache import seal, unseal
 
-DIGESTS = ".sha256"
 STEPS = "steps.json"
 NOTE_EVERY_S = 5.0
 
@@ -24,10 +23,15 @@ class EpochCheckpoint(Checkpoint):
     """Saves the state after each epoch, aside and renamed, so that a kill costs one epoch at most.
 
     Its digest is stored beside it, so that a damaged checkpoint is detected and not resumed from.
+
+    Args:
+        path: The checkpoint.
+        digest: Digest of the file that is there already, if there is one.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, digest: str | None = None) -> None:
         self.path = path
+        self.digests = [digest] if digest else []
         self.spent_before = 0.0
         self.started = time.monotonic()
 
@@ -46,9 +50,10 @@ class EpochCheckpoint(Checkpoint):
         aside = self.path.with_suffix(".partial")
         trainer.save_checkpoint(aside)
         if trainer.is_global_zero:
-            fsync(aside)
-            states = [path for path in (aside, self.path) if path.exists()]  # a kill leaves one or the other
-            write_atomic(self.path.with_suffix(DIGESTS), "\n".join(map(file_digest, states)))
+            written = trainer.strategy.checkpoint_io
+            assert isinstance(written, HashedCheckpointIO)
+            self.digests = [written.digest, *self.digests[:1]]  # a kill leaves the new file or the last one
+            write_atomic(self.path.with_suffix(DIGESTS), "\n".join(self.digests))
             aside.replace(self.path)
 
 

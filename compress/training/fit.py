@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lightning.pytorch as L
@@ -14,15 +14,17 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.fx import GraphModule
 
 from compress.recipe.schema import Trainer
-from compress.training.callbacks import DIGESTS, EpochCheckpoint, FitProgress, LostStepCounter
+from compress.training.callbacks import EpochCheckpoint, FitProgress, LostStepCounter
+from compress.training.checkpoint import HashedCheckpointIO, SavedEpoch, read_checkpoint
+from compress.training.formats import Format, FormatChooser, choose_for_steps, tf32_allowed, trainer_device
 from compress.training.module import FitModule
 from compress.training.optim import DIVERGENCE_LR_FACTOR
 from compress.training.state import Diverged, DivergedEpoch, EpochPoint
 from compress.utils.console import say
 from compress.utils.errors import CompressError, first_line
-from compress.utils.hashing import file_digest
 
 CHECKPOINT = "last.ckpt"
 MAX_RESTARTS = 5  # after divergence
@@ -39,6 +41,7 @@ class FitResult:
         wall_s: Seconds.
         lost_images: Images of steps that interruptions have undone, as far as they were recorded.
         diverged: Epoch and loss of each time that the fit went back to its last good state.
+        precision: Number format and memory layout of the steps, as `Format` writes them; None without steps.
     """
 
     curve: list[EpochPoint]
@@ -47,6 +50,7 @@ class FitResult:
     wall_s: float
     lost_images: int = 0
     diverged: tuple[DivergedEpoch, ...] = ()
+    precision: str | None = None
 
 
 class FollowerFinished(Exception):
@@ -55,20 +59,23 @@ class FollowerFinished(Exception):
 
 @contextmanager
 def _fit_numerics() -> Iterator[None]:
-    """Allow TF32 and silence Lightning during a fit; measurements afterwards have the same bits as before."""
+    """Allow TF32 and silence Lightning during a fit."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning.*")
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
+    with tf32_allowed():
         yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 @_fit_numerics()
-def fit(module: FitModule, trainer: Trainer, folder: Path, label: str, *callbacks: Callback) -> FitResult:
+def fit(
+    module: FitModule,
+    trainer: Trainer,
+    folder: Path,
+    label: str,
+    *callbacks: Callback,
+    chooser: FormatChooser | None = None,
+) -> FitResult:
     """Fit `module.network` in place, or resume the fit whose checkpoint is in `folder`.
 
     Args:
@@ -77,6 +84,7 @@ def fit(module: FitModule, trainer: Trainer, folder: Path, label: str, *callback
         folder: Keeps the checkpoint of a killed fit.
         label: Name of the fit in messages.
         callbacks: Called besides our own.
+        chooser: Chooses the format for `precision: auto`; default: one that keeps no timings.
 
     Raises:
         CompressError: The loss diverges, or Lightning refuses the `trainer` section.
@@ -88,14 +96,17 @@ def fit(module: FitModule, trainer: Trainer, folder: Path, label: str, *callback
     path = folder / CHECKPOINT
     lowers = module.settings.on_divergence == "lower"
     initial = {name: value.clone() for name, value in module.state_dict().items()} if lowers else {}
+    saved = _resumable(path, label, module.settings.epochs)
+    module.format = _format(module, trainer, label, saved, chooser or FormatChooser())
+    if trainer.precision == "auto":
+        module.network.to(memory_format=module.format.memory_format)
     while True:
-        checkpoint, lost = EpochCheckpoint(path), LostStepCounter(folder)
+        checkpoint, lost = EpochCheckpoint(path, saved.digest if saved else None), LostStepCounter(folder)
         ours = [checkpoint, lost, FitProgress(label, module.settings.epochs)]
         loop = _trainer(module, trainer, folder, [*callbacks, *ours])
-        resumed = _can_resume(path, label, module.settings.epochs)
         try:
             module.network.train()  # Lightning keeps the mode that it finds
-            loop.fit(module, ckpt_path=path if resumed else None, weights_only=True)
+            loop.fit(module, ckpt_path=path if saved else None, weights_only=True)
             break
         except (SystemExit, SIGTERMException) as error:  # Lightning's ways to end when it is stopped
             raise KeyboardInterrupt from error
@@ -105,13 +116,15 @@ def fit(module: FitModule, trainer: Trainer, folder: Path, label: str, *callback
             if not lowers or len(module.state.diverged) == MAX_RESTARTS:
                 raise CompressError(_advice(module, error, path)) from error
             _go_back(module, error, path, label, initial)
+            saved = _resumable(path, label, module.settings.epochs)
     if not loop.is_global_zero:
         raise FollowerFinished
     module.network.load_state_dict(dict(module.state.best or module.final_weights()))
     module.network.eval().cpu()
     steps, images = int(loop.global_step), module.step_images
     seconds, state = round(checkpoint.spent, 3), module.state
-    return FitResult(state.curve, steps, steps * images, seconds, lost.lost * images, tuple(state.diverged))
+    diverged = tuple(state.diverged)
+    return FitResult(state.curve, steps, steps * images, seconds, lost.lost * images, diverged, str(module.format))
 
 
 def _go_back(module: FitModule, error: Diverged, path: Path, label: str, initial: dict[str, torch.Tensor]) -> None:
@@ -127,7 +140,9 @@ def _go_back(module: FitModule, error: Diverged, path: Path, label: str, initial
 def _trainer(module: FitModule, trainer: Trainer, folder: Path, callbacks: list[Callback]) -> L.Trainer:
     try:
         return L.Trainer(
-            **trainer.model_dump(),
+            **trainer.model_dump(exclude={"precision"}),
+            precision=module.format.precision,
+            plugins=[HashedCheckpointIO()],
             max_epochs=module.settings.epochs,
             gradient_clip_val=module.settings.clip,
             callbacks=callbacks,
@@ -142,17 +157,33 @@ def _trainer(module: FitModule, trainer: Trainer, folder: Path, callbacks: list[
         raise CompressError(f"the trainer section does not fit this machine: {first_line(error)}") from error
 
 
-def _can_resume(path: Path, label: str, epochs: int) -> bool:
-    """Return whether there is a checkpoint to resume from; a damaged one is removed."""
+def _resumable(path: Path, label: str, epochs: int) -> SavedEpoch | None:
+    """Return what there is to resume from, if anything; a damaged checkpoint is removed."""
     if not path.exists():
-        return False
-    done = _completed_epochs(path)
-    if done is None:
+        return None
+    saved = read_checkpoint(path)
+    if saved is None:
         path.unlink()
         say(f"  {label}: the checkpoint of the interrupted fit is damaged; it starts again")
-        return False
-    say(f"  {label}: resumes after epoch {done} of {epochs}")
-    return True
+        return None
+    say(f"  {label}: resumes after epoch {saved.epochs} of {epochs}")
+    return saved
+
+
+def _format(
+    module: FitModule, trainer: Trainer, label: str, saved: SavedEpoch | None, chooser: FormatChooser
+) -> Format:
+    """Return the format of a fit: the one that it began with if it is resumed, so that it ends with the same bits."""
+    device = trainer_device(trainer)
+    default = Format(channels_last=device.type == "cuda")  # on a CPU contiguous weights are the faster ones
+    if trainer.precision != "auto":
+        return replace(default, precision=trainer.precision)
+    if saved and saved.format:
+        return saved.format
+    if trainer.several_processes or isinstance(module.network, GraphModule):  # processes would have to agree
+        return default
+    side = module.preprocess.resolution
+    return choose_for_steps(chooser, module.network, side, module.step_images, device, label).format
 
 
 def _advice(module: FitModule, error: Diverged, path: Path) -> str:
@@ -164,12 +195,3 @@ def _advice(module: FitModule, error: Diverged, path: Path) -> str:
     advice = " or ".join([f"lower `lr` ({settings.lr:g})", *others])
     kept = f"the checkpoint after epoch {error.epoch - 1} is {path}" if path.exists() else "no good checkpoint is left"
     return f"{error} of {settings.epochs}{lowered} ({kept}): {advice}, or check the data"
-
-
-def _completed_epochs(path: Path) -> int | None:
-    try:
-        if file_digest(path) not in path.with_suffix(DIGESTS).read_text().split():
-            return None
-        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["epoch"]) + 1
-    except Exception:  # whatever is wrong with it, it cannot be resumed from
-        return None

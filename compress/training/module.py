@@ -21,6 +21,7 @@ from compress.models.heads import classifier
 from compress.recipe.data import Views
 from compress.recipe.fit import Distillation, Fit
 from compress.training.dataset import Batch, ImageDataset, eval_loader, train_loader
+from compress.training.formats import Format
 from compress.training.freeze import frozen_norms
 from compress.training.hooks import DistillationHooks, map_shapes, register_hooks
 from compress.training.losses.ce import labelled_cross_entropy
@@ -69,6 +70,7 @@ class FitModule(L.LightningModule):
         self.view_seed = seed
         self.seed = seed if settings.seed is None else settings.seed
         self.teacher = teacher
+        self.format = Format()  # of its steps; `fit` sets it
         self.objective = self._make_objective()
         self.ema = make_ema(network, settings.ema) if settings.ema else None
         image_macs += self.objective.macs if self.objective else 0
@@ -95,10 +97,11 @@ class FitModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device
-        if device.type == "cuda":  # on a CPU contiguous weights are the faster ones
-            self.network.to(memory_format=torch.channels_last)
-            if self.train_images.nbytes < GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
-                self.train_images.preload(device)
+        for network in (self.network, self.ema):
+            if network is not None and self.format.channels_last:
+                network.to(memory_format=torch.channels_last)
+        if device.type == "cuda" and self.train_images.nbytes < GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+            self.train_images.preload(device)
         if self.teacher is not None and isinstance(self.settings, Distillation):
             self._hooks = register_hooks(self.settings, self.network, self.teacher)
         if self.settings.compile:
@@ -244,6 +247,7 @@ class FitModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["fit_state"] = dict(vars(self.state))
+        checkpoint["format"] = str(self.format)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         before = self.state.diverged

@@ -28,6 +28,16 @@ from compress.models.teachers import LoadedTeacher
 from compress.recipe.data import Views
 from compress.store.store import Store
 from compress.training.dataset import ImageDataset
+from compress.training.formats import (
+    Choice,
+    Format,
+    FormatChooser,
+    candidates,
+    choose_for_passes,
+    computes_bf16,
+    device_of,
+    relaid,
+)
 from compress.utils.atomic import write_atomic
 from compress.utils.console import say, task
 from compress.utils.errors import CompressError
@@ -49,17 +59,78 @@ class Embedder:
     # what determines an embedding besides the view: the data's key, the teacher's weights and settings, the versions of
     # packages
     identity: dict[str, str]
+    chooser: FormatChooser | None = None  # chooses the number format; without it, FP32
 
     @cached_property
     def images(self) -> ImageDataset:
         return ImageDataset(self.splits)
 
     @cached_property
-    def tower(self) -> tuple[nn.Module, Preprocess]:
-        teacher = self.load()
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        tower = teacher.tower.to(device).to(memory_format=torch.channels_last)
-        return fuse_layers(tower, teacher.preprocess.resolution), teacher.preprocess.on_stored()
+    def tower(self) -> EmbeddingTower:
+        network, tower = _towers(self.load())
+        return tower if self.chooser is None else _in_fastest_format(self, self.chooser, network, tower)
+
+
+@dataclass(frozen=True)
+class EmbeddingTower:
+    """A teacher's network as it embeds."""
+
+    network: nn.Module
+    preprocess: Preprocess  # from stored pixels
+    format: Format
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings fp16 `[b, width]` of images uint8 `[b, 3, h, w]`."""
+        pixels = self.preprocess(images).contiguous(memory_format=torch.channels_last)
+        with self.format.autocast(pixels.device):
+            return self.network(pixels).half()  # type: ignore[no-any-return]
+
+
+def embedding_speedup(teacher: LoadedTeacher, batch: int, chooser: FormatChooser) -> float:
+    """Return how many times as fast as in FP32 a teacher embeds in the format that is chosen for it."""
+    if not computes_bf16(_device()):
+        return 1.0
+    return _choose(chooser, *_towers(teacher), batch).speedup
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _towers(teacher: LoadedTeacher) -> tuple[nn.Module, EmbeddingTower]:
+    """Return a teacher's network, and its tower in FP32."""
+    network = teacher.tower.to(_device()).to(memory_format=torch.channels_last)
+    fused = fuse_layers(network, teacher.preprocess.resolution)
+    return network, EmbeddingTower(fused, teacher.preprocess.on_stored(), Format(channels_last=True))
+
+
+def _choose(chooser: FormatChooser, network: nn.Module, default: EmbeddingTower, batch: int) -> Choice:
+    """Choose the format of embeddings: FP32 with fused layers, or bf16 without, in either memory layout."""
+    bf16 = [one for one in candidates(_device(), default.format) if one.precision == "bf16-mixed"]
+
+    def convert(_: nn.Module, one: Format) -> nn.Module:
+        return default.network if one == default.format else relaid(network, one)
+
+    shape = (batch, default.preprocess.resolution)
+    return choose_for_passes(chooser, network, "embeddings", shape, [default.format, *bf16], "teacher", convert)
+
+
+def _in_fastest_format(
+    embedder: Embedder, chooser: FormatChooser, network: nn.Module, default: EmbeddingTower
+) -> EmbeddingTower:
+    """Return the tower in bf16 if that is faster on this machine and gives the same embeddings, else `default`."""
+    chosen = _choose(chooser, network, default, embedder.batch).format
+    if chosen == default.format:
+        return default
+    faster = EmbeddingTower(relaid(network, chosen), default.preprocess, chosen)
+    rows = np.arange(min(embedder.batch, len(embedder.images)))
+    sample = torch.from_numpy(embedder.images.rows(rows)).to(_device())
+    with torch.inference_mode():
+        cosine = float(F.cosine_similarity(faster.embed(sample).float(), default.embed(sample).float()).min())
+    if cosine >= MIN_COSINE:
+        return faster
+    say(f"  teacher embeddings stay in FP32: the cosine of those in bf16 is {cosine:.4f}, below {MIN_COSINE}")
+    return default
 
 
 def embed_views(embedder: Embedder, count: int) -> list[Path]:
@@ -97,18 +168,18 @@ def verify(embedder: Embedder, files: Sequence[Path], rows: int) -> None:
 @torch.inference_mode()
 def embed_rows(embedder: Embedder, index: np.ndarray, view: int) -> np.ndarray:
     """Return the embeddings fp16 `[b, width]` of a view of the images `index`."""
-    tower, preprocess = embedder.tower
-    device = next((value.device for value in tower.parameters()), torch.device("cpu"))
+    tower = embedder.tower
+    device = device_of(tower.network)
     images = torch.from_numpy(embedder.images.rows(index)).to(device)
     indices = torch.from_numpy(index.astype(np.int64)).to(device)
-    pixels = preprocess(render(images, indices, view, embedder.seed, embedder.views))
-    return tower(pixels.contiguous(memory_format=torch.channels_last)).half().cpu().numpy()  # type: ignore[no-any-return]
+    return tower.embed(render(images, indices, view, embedder.seed, embedder.views)).cpu().numpy()
 
 
 def _embed(embedder: Embedder, view: int, title: str, folder: Path) -> None:
     total = len(embedder.images)
     file, mark = folder / "embeddings.npy", folder / "scratch" / "done.json"
-    blocks = _complete_blocks(file, mark, total)
+    numbers = str(embedder.tower.format)
+    blocks = _complete_blocks(file, mark, total, numbers)
     done = min(len(blocks) * BLOCK, total)
     if done:
         say(f"  {title}: resumes after {done} of {total} images")
@@ -130,15 +201,18 @@ def _embed(embedder: Embedder, view: int, title: str, folder: Path) -> None:
             done += len(block)
             blocks.append(_digest(array[block[0] : done]))
             mark.parent.mkdir(exist_ok=True)
-            write_atomic(mark, json.dumps({"blocks": blocks}))
+            write_atomic(mark, json.dumps({"blocks": blocks, "format": numbers}))
 
 
-def _complete_blocks(file: Path, mark: Path, total: int) -> list[str]:
-    """Return the digests of the first blocks that a killed run has written, up to the first damaged one."""
+def _complete_blocks(file: Path, mark: Path, total: int, numbers: str) -> list[str]:
+    """Return the digests of the first blocks that a killed run has written, up to the first damaged one.
+
+    There are none if it computed in another format than `numbers`.
+    """
     try:
-        blocks = json.loads(mark.read_text())["blocks"]
-        array = np.load(file, mmap_mode="r")
-        if len(array) != total or array.dtype != np.float16:
+        record, array = json.loads(mark.read_text()), np.load(file, mmap_mode="r")
+        blocks = record["blocks"]
+        if len(array) != total or array.dtype != np.float16 or record.get("format", numbers) != numbers:
             return []
         found = [_digest(array[start : start + BLOCK]) for start in range(0, total, BLOCK)]
     except (OSError, ValueError, KeyError, TypeError):

@@ -35,23 +35,34 @@ def unseal(text: str, indent: int | None = None) -> dict[str, Any]:
 
 
 def load_cache(file: Path | None, name: str, consequence: str) -> dict[str, Any]:
-    """Read a cache; it is empty if the file is missing, or damaged, which is printed with its `consequence`."""
-    if file is None or not file.exists():
-        return {}
+    """Read a section of a cache; it is empty if it is missing, or the file damaged, which is printed with its
+    `consequence`.
+    """
     try:
-        known = unseal(file.read_text())[name]
-        if not isinstance(known, dict):
-            raise TypeError
-    except (OSError, ValueError, KeyError, TypeError):
+        return _sections(file).get(name, {})
+    except (OSError, ValueError):
         say(f"store: {file} is damaged; {consequence}")
         return {}
-    return known
 
 
 def save_cache(file: Path | None, name: str, known: Mapping[str, object]) -> None:
-    """Write a cache that `load_cache` reads; if the store is read-only, nothing is cached."""
+    """Write a section of a cache that `load_cache` reads; if the store is read-only, nothing is cached."""
     if file is None:
         return
+    try:
+        others = _sections(file)
+    except (OSError, ValueError):
+        others = {}
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, seal({name: known}))
+        write_atomic(file, seal({**others, name: known}))
+
+
+def _sections(file: Path | None) -> dict[str, dict[str, Any]]:
+    """Read all sections of a cache; a damaged one is a `ValueError`."""
+    if file is None or not file.exists():
+        return {}
+    sections = unseal(file.read_text())
+    if not all(isinstance(section, dict) for section in sections.values()):
+        raise ValueError("a section is not an object")
+    return sections

@@ -41,8 +41,11 @@ def test_a_cache_is_read_back_and_a_damaged_one_is_reported(tmp_path: Path, monk
     assert load_cache(file, "files", "hashing again") == load_cache(None, "files", "hashing again") == {}
     save_cache(None, "files", {})
     save_cache(file, "files", {"a": [1]})
-    assert load_cache(file, "files", "hashing again") == {"a": [1]} and printed == []
     assert load_cache(file, "other", "hashing again") == {}
+    save_cache(file, "other", {"b": 2})
+    assert load_cache(file, "files", "hashing again") == {"a": [1]} and printed == [], "each section is kept"
     file.write_text(file.read_text().replace("[1]", "[2]"))
     assert load_cache(file, "files", "hashing again") == {}
-    assert printed == [f"store: {file} is damaged; hashing again"] * 2
+    assert printed == [f"store: {file} is damaged; hashing again"]
+    save_cache(file, "files", {"c": 3})
+    assert load_cache(file, "files", "hashing again") == {"c": 3}

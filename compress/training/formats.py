@@ -1,0 +1,277 @@
+"""Number formats and memory layouts of networks, chosen by a short timing on this machine (`precision: auto`)."""
+
+from __future__ import annotations
+
+import copy
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import nn
+
+from compress.recipe.schema import Trainer
+from compress.utils.console import say
+from compress.utils.errors import first_line
+from compress.utils.hashing import key_of
+from compress.utils.json_cache import load_cache, save_cache
+from compress.utils.system import gpu_ids, processor
+
+SECTION = "formats"  # of the store's `speeds.json`
+REVISION = 1  # raised when timing changes
+SPEEDUP = 1.25  # that another format must show, so that noise does not change a decision and with it the bits
+CPU_IMAGES = 32  # of a timed pass on a CPU, where larger batches take as long per image
+ROUNDS, LIMIT_S = 3, 5.0  # rounds of timings; none starts after this many seconds
+WORDS = {"32-true": "FP32", "16-mixed": "FP16", "bf16-mixed": "bf16"}
+
+Pass = Callable[[], object]
+"""One training step or forward pass; returns when the device has done it."""
+
+MakePass = Callable[["Format"], Pass]
+Timer = Callable[[Mapping["Format", Pass]], Mapping["Format", float]]
+"""Seconds of one pass, by format."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """Lightning's name of the number format, and the memory layout of the weights; images are channels_last in all."""
+
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    channels_last: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.precision}, {self.layout}"
+
+    @classmethod
+    def parse(cls, text: str) -> Format:
+        """Return the format whose `str` is `text`; another text is a `KeyError`."""
+        return {str(known): known for known in (cls(p, last) for p in WORDS for last in (False, True))}[text]  # type: ignore[arg-type]
+
+    @property
+    def layout(self) -> str:
+        return "channels_last" if self.channels_last else "contiguous"
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """Return the context that a forward pass in bf16 needs; it does nothing for FP32."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed")
+
+
+class Choice(NamedTuple):
+    """A format, and how many times as fast as the default it is."""
+
+    format: Format
+    speedup: float = 1.0
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Return whether the hardware computes bf16; where it is emulated, one training step may take half a minute."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
+    in_hardware = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(in_hardware and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def candidates(device: torch.device, default: Format) -> list[Format]:
+    """List the formats to time on a device, the default first."""
+    if device.type not in ("cpu", "cuda"):
+        return [default]
+    precisions = ("32-true", "bf16-mixed") if computes_bf16(device) else ("32-true",)
+    every = [Format(precision, last) for precision in precisions for last in (False, True)]  # type: ignore[arg-type]
+    return [default, *(one for one in every if one != default)]
+
+
+def time_passes(passes: Mapping[Format, Pass]) -> dict[Format, float]:
+    """Return the seconds of the fastest pass of each format, timed in interleaved rounds after one of warming up."""
+    seconds = dict.fromkeys(passes, float("inf"))
+    started = time.perf_counter()
+    for number in range(ROUNDS + 1):
+        if number > 1 and time.perf_counter() - started > LIMIT_S:
+            break
+        for one, run in passes.items():
+            before = time.perf_counter()
+            run()
+            if number:
+                seconds[one] = min(seconds[one], time.perf_counter() - before)
+    return seconds
+
+
+class FormatChooser:
+    """Chooses formats by timings, which are kept for this machine.
+
+    Args:
+        file: The store's `speeds.json`; without it, timings are kept as long as the chooser.
+        timer: Measures passes; default: `time_passes`.
+    """
+
+    def __init__(self, file: Path | None = None, timer: Timer | None = None) -> None:
+        self.file, self.timer = file, timer or time_passes
+        self._known: dict[str, dict[str, float]] = {}
+
+    def choose(
+        self, identity: Mapping[str, object], formats: Sequence[Format], make_pass: MakePass, label: str
+    ) -> Choice:
+        """Return the fastest of `formats`, or the first, the default, unless another is `SPEEDUP` times as fast.
+
+        Args:
+            identity: What determines the timings besides machine and formats, as JSON data.
+            formats: The formats to choose from.
+            make_pass: Returns what is timed for a format. May draw random numbers, which changes no others.
+            label: What the decision is for, in the line that is printed when it was timed.
+        """
+        if len(formats) == 1:
+            return Choice(formats[0])
+        machine = [processor(), torch.get_num_threads(), gpu_ids()]
+        key = key_of(
+            revision=REVISION, machine=machine, torch=torch.__version__, formats=list(map(str, formats)), **identity
+        )
+        self._known |= load_cache(self.file, SECTION, "formats are timed again")
+        if key in self._known:
+            return _fastest(formats, self._known[key])
+        try:
+            with torch.random.fork_rng():
+                timed = self.timer({one: make_pass(one) for one in formats})
+        except RuntimeError as error:  # such as an operator without bf16, or too little memory
+            say(f"  {label}: {WORDS[formats[0].precision]}, as timing of formats failed: {first_line(error)}")
+            return Choice(formats[0])
+        self._known[key] = {str(one): seconds for one, seconds in timed.items()}
+        save_cache(self.file, SECTION, self._known)
+        choice = _fastest(formats, self._known[key])
+        say(f"  {label}: {_described(choice, formats, self._known[key])}")
+        return choice
+
+
+def _fastest(formats: Sequence[Format], seconds: Mapping[str, float]) -> Choice:
+    best = min(formats, key=lambda one: seconds[str(one)])
+    speedup = seconds[str(formats[0])] / seconds[str(best)]
+    return Choice(best, speedup) if speedup >= SPEEDUP else Choice(formats[0])
+
+
+def _described(choice: Choice, formats: Sequence[Format], seconds: Mapping[str, float]) -> str:
+    """Describe a decision, e.g. "bf16 with contiguous weights, 1.9x FP32"."""
+    default, chosen = formats[0], choice.format
+    if chosen != default:
+        against = _words(default) if chosen.precision == default.precision else WORDS[default.precision]
+        return f"{_words(chosen)}, {choice.speedup:.1f}x {against}"
+    other = min(formats[1:], key=lambda one: seconds[str(one)])
+    ratio = seconds[str(default)] / seconds[str(other)]
+    return f"{_words(default)} ({_words(other)}: {ratio:.2f}x)"
+
+
+def _words(one: Format) -> str:
+    return f"{WORDS[one.precision]} with {one.layout} weights"
+
+
+# --- what is timed ----------------------------------------------------------------------------------------------------
+
+
+def structure(network: nn.Module) -> str:
+    """Return a digest of a network's layers and sizes, without its weights."""
+    text = re.sub(r" at 0x[0-9a-f]+", "", repr(network))
+    return key_of(text=text, sizes=[[list(p.shape), p.requires_grad] for p in network.parameters()])
+
+
+@contextmanager
+def tf32_allowed() -> Iterator[None]:
+    """Allow TF32 for training steps; measurements afterwards have the same bits as before."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def choose_for_steps(
+    chooser: FormatChooser, network: nn.Module, side: int, batch: int, device: torch.device, label: str
+) -> Choice:
+    """Choose the format of training steps of `network` with images of `side` pixels."""
+    batch = _timed_images(batch, device)
+    identity = {"use": "training", "network": structure(network), "side": side, "batch": batch}
+    formats = candidates(device, Format(channels_last=device.type == "cuda"))
+    with tf32_allowed():
+        return chooser.choose(identity, formats, _steps(network, side, batch, device), f"{label} at {side} pixels")
+
+
+def choose_for_passes(
+    chooser: FormatChooser,
+    network: nn.Module,
+    use: str,
+    shape: tuple[int, int],
+    formats: Sequence[Format],
+    label: str,
+    convert: Callable[[nn.Module, Format], nn.Module],
+) -> Choice:
+    """Choose one of `formats` for forward passes.
+
+    Args:
+        use: What the passes are for; other uses have other timings.
+        shape: Images of a pass, and their side in pixels.
+        convert: Returns the network to run in a format. Must not change what it is given.
+    """
+    (batch, side), device = shape, device_of(network)
+    batch = _timed_images(batch, device)
+    identity = {"use": use, "network": structure(network), "side": side, "batch": batch}
+
+    def passes(one: Format) -> Pass:
+        converted, images = convert(network, one), _images(batch, side, device)
+
+        def forward() -> float:
+            with torch.inference_mode(), one.autocast(device):
+                return float(converted(images).sum())  # waits for the device
+
+        return forward
+
+    return chooser.choose(identity, formats, passes, f"{label} at {side} pixels")
+
+
+def relaid(network: nn.Module, one: Format) -> nn.Module:
+    """Return a copy of a network with the memory layout of a format."""
+    return copy.deepcopy(network).to(memory_format=one.memory_format)
+
+
+def trainer_device(trainer: Trainer) -> torch.device:
+    """Return the device that Lightning selects, as far as formats are concerned."""
+    if trainer.accelerator != "cpu" and torch.cuda.is_available():
+        return torch.device("cuda")
+    apple = trainer.accelerator != "cpu" and torch.backends.mps.is_available()
+    return torch.device("mps" if apple else "cpu")
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Return the device of a network's parameters; the CPU for one without."""
+    return next((value.device for value in network.parameters()), torch.device("cpu"))
+
+
+def _steps(network: nn.Module, side: int, batch: int, device: torch.device) -> MakePass:
+    def make(one: Format) -> Pass:
+        model, images = relaid(network, one).train().to(device), _images(batch, side, device)
+
+        def step() -> float:
+            with one.autocast(device):
+                loss = model(images).float().square().mean()
+            if loss.requires_grad:
+                loss.backward()
+            model.zero_grad()
+            return float(loss.detach())  # waits for the device
+
+        return step
+
+    return make
+
+
+def _timed_images(batch: int, device: torch.device) -> int:
+    return min(batch, CPU_IMAGES) if device.type == "cpu" else batch
+
+
+def _images(batch: int, side: int, device: torch.device) -> torch.Tensor:
+    return torch.rand(batch, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
