@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from compress.data.preprocess import Preprocess
 from compress.measurement.compute import macs, parameters
+from compress.models.architecture import Architecture, Network
 from compress.models.catalog import catalog
+from compress.models.checkpoints import changed_sizes, load_variant, save_variant
 from compress.models.factory import create_model
+from compress.pruning.channels import prune_channels
+from compress.recipe.channels import Channels
 
 
 @pytest.mark.parametrize(
@@ -40,3 +47,21 @@ def test_options_give_narrower_networks(name: str, options: dict[str, float]) ->
     assert macs(model, 32) < 3.3e6
     known = catalog("timm")
     assert known and name in known.tags
+
+
+def test_a_pruned_network_with_options_is_stored_and_rebuilt(tmp_path: Path) -> None:
+    options = {"width": 0.25, "stride": 2, "last": 64}
+    model = create_model("timm", "cifar_mobilenetv2", 3, 32, options=options).eval()
+    pruned = prune_channels(model, 32, Channels(target_macs=0.6, round_to=4))
+    architecture = Architecture(
+        library="timm",
+        model="cifar_mobilenetv2",
+        options=options,
+        classes=("a", "b", "c"),
+        resolution=32,
+        preprocess=Preprocess(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+        sizes=changed_sizes(pruned, model),
+    )
+    save_variant(tmp_path, Network(pruned, architecture))
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(load_variant(tmp_path).model(images), pruned(images))
