@@ -67,7 +67,7 @@ def _cached(library: str) -> Catalog | None:
     version = version_of(PACKAGES[library])
     if version is None:
         return None
-    file = cache_file(library, "models-2")
+    file = cache_file(library, "models-3")
     names = load_cache(file, SECTION, "models are listed again")
     if not names:
         say(f"listing the models of {library} {version}, once, to check names")
@@ -93,7 +93,8 @@ def _registered(library: str) -> int:
 def _timm() -> Catalog:
     import timm
 
-    import compress.models.cifar_resnets  # noqa: F401, registers models with timm
+    import compress.models.cifar_mobilenets
+    import compress.models.cifar_resnets  # noqa: F401, these register models with timm
 
     tags: dict[str, list[str]] = {}
     for name in timm.list_models(include_tags=True):

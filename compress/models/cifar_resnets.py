@@ -44,9 +44,14 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """Images `[b, 3, h, w]` to logits `[b, num_classes]`; a stage halves height and width, but the first one."""
+    """Images `[b, 3, h, w]` to logits `[b, num_classes]`.
 
-    def __init__(self, num_classes: int, blocks: Sequence[int], widths: Sequence[int], option: Shortcut) -> None:
+    Stages halve height and width; the first one, which divides them by `stride`, does not unless it is 2.
+    """
+
+    def __init__(
+        self, num_classes: int, blocks: Sequence[int], widths: Sequence[int], option: Shortcut, stride: int
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
@@ -55,7 +60,8 @@ class CifarResNet(nn.Module):
         for number, (count, width) in enumerate(zip(blocks, widths, strict=True), 1):
             stage = []
             for block in range(count):
-                stage.append(BasicBlock(channels, width, 2 if block == 0 and number > 1 else 1, option))
+                first = stride if number == 1 else 2
+                stage.append(BasicBlock(channels, width, 1 if block else first, option))
                 channels = width
             self.add_module(f"layer{number}", nn.Sequential(*stage))
         self.linear = nn.Linear(channels, num_classes)
@@ -72,20 +78,27 @@ class CifarResNet(nn.Module):
 
 def _of_depth(depth: int) -> Callable[..., CifarResNet]:
     def build(
-        pretrained: bool = False, num_classes: int = 10, width: float = 1.0, option: Shortcut = "B", **_: Any
+        pretrained: bool = False,
+        num_classes: int = 10,
+        width: float = 1.0,
+        option: Shortcut = "B",
+        stride: int = 1,
+        **_: Any,
     ) -> CifarResNet:
-        """`width` multiplies the channels, `option` is that of the shortcuts."""
+        """`width` multiplies the channels, `option` is that of the shortcuts, `stride` that of the first stage."""
         widths = [max(1, round(width * channels)) for channels in (16, 32, 64)]
-        return CifarResNet(num_classes, [(depth - 2) // 6] * 3, widths, option)
+        return CifarResNet(num_classes, [(depth - 2) // 6] * 3, widths, option, stride)
 
     build.__name__ = build.__qualname__ = f"cifar_resnet{depth}"
     return build
 
 
-def cifar_resnet18(pretrained: bool = False, num_classes: int = 10, width: float = 1.0, **_: Any) -> CifarResNet:
-    """ResNet18 behind a 3x3 stem; `width` multiplies the channels."""
+def cifar_resnet18(
+    pretrained: bool = False, num_classes: int = 10, width: float = 1.0, stride: int = 1, **_: Any
+) -> CifarResNet:
+    """ResNet18 behind a 3x3 stem; `width` multiplies the channels, `stride` is that of the first stage."""
     widths = [max(1, round(width * channels)) for channels in (64, 128, 256, 512)]
-    return CifarResNet(num_classes, [2] * 4, widths, "B")
+    return CifarResNet(num_classes, [2] * 4, widths, "B", stride)
 
 
 for _build in (*map(_of_depth, DEPTHS), cifar_resnet18):

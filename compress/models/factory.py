@@ -140,7 +140,8 @@ def _fits(library: str, name: str, side: int, weights: Mapping[str, Tensor]) -> 
 def _timm(name: str, classes: int, resolution: int, pretrained: bool, options: Mapping[str, Option]) -> nn.Module:
     import timm
 
-    import compress.models.cifar_resnets  # noqa: F401, registers models with timm
+    import compress.models.cifar_mobilenets
+    import compress.models.cifar_resnets  # noqa: F401, these register models with timm
 
     architecture = timm_folder(name)[0] if name.startswith(WITH_WEIGHTS) else name
     entry = timm.models.model_entrypoint(architecture)

@@ -82,6 +82,9 @@ class Worth(Section):
     reach: list[Fraction] = Field(
         [], description="target accuracies for comparing training compute, besides those of variant and baseline"
     )
+    targets: list[Fraction] = Field(
+        [], description="target accuracies on the test images; the report says which files are shown to reach them"
+    )
     compute_matched: bool = Field(
         False,
         description="also train every train stage for as much compute as each distilled or repaired variant took "

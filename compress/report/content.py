@@ -23,6 +23,7 @@ from compress.report.remarks import reservations, warnings
 from compress.report.reproduce import provenance
 from compress.report.savings import SavingsSection, savings_section
 from compress.report.tables import Table
+from compress.report.targets import target_tables
 from compress.report.variants import artifacts_table, latency_table, variants_table
 from compress.results import RunRecord
 
@@ -80,6 +81,7 @@ def build_report(record: RunRecord) -> Report:
         latency=latency_table(record),
         savings=tuple(savings_section(each, partial(accuracy_cost_svg, record, each)) for each in record.efficiency),
         details=(
+            *target_tables(record),
             *published_tables(record),
             *deployment_tables(record.deployments),
             *pruning_tables(record),

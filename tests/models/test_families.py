@@ -24,6 +24,7 @@ REFUSED = "cannot be pruned by torch-pruning"
 FAST = [
     ("timm", "resnet10t", 32, True),
     ("timm", "resnetv2_18", 32, True),
+    ("timm", "cifar_resnet8", 32, True),
     ("torchvision", "squeezenet1_1", 64, True),
 ]
 SLOW = [
@@ -35,6 +36,8 @@ SLOW = [
     ("timm", "dla34", 32, True),
     ("timm", "regnety_002", 32, True),
     ("timm", "ghostnet_050", 32, True),
+    ("timm", "cifar_mobilenetv2", 32, True),
+    ("timm", "cifar_shufflenetv2", 32, False),
     ("torchvision", "densenet121", 32, True),
     ("torchvision", "googlenet", 32, True),
     ("torchvision", "mnasnet0_5", 32, True),

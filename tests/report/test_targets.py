@@ -1,0 +1,52 @@
+"""A file reaches a target with the lower end of its interval, and doublings need that of both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from compress.report import render_html, render_markdown
+from compress.report.targets import target_tables
+from compress.results import RunRecord
+
+
+def _file(top1: float, low: float, size: int) -> dict[str, Any]:
+    file = {"runtime": "openvino", "format": "openvino", "path": "a", "bytes": size}
+    return file | {"top1": top1, "ci95": [low, top1 + 0.005]}
+
+
+@pytest.fixture
+def targeted(results: dict[str, Any]) -> dict[str, Any]:
+    results["recipe"]["resolved"]["worth"]["targets"] = [0.85]
+    reference = results["efficiency"][0]["reference"]
+    for variant in results["variants"]:
+        variant["artifacts"] = []
+        if variant["id"] == reference:
+            variant["inference"]["macs"], variant["artifacts"] = 16_000_000, [_file(0.88, 0.875, 90_000)]
+    others = [variant for variant in results["variants"] if variant["id"] != reference]
+    others[0]["inference"]["macs"], others[0]["artifacts"] = 4_000_000, [_file(0.86, 0.85, 60_000)]
+    others[1]["inference"]["macs"], others[1]["artifacts"] = 2_000_000, [_file(0.852, 0.845, 30_000)]
+    return results
+
+
+def test_a_file_reaches_a_target_with_the_lower_end_of_its_interval(targeted: dict[str, Any]) -> None:
+    record = RunRecord.model_validate(targeted)
+    (table,) = target_tables(record)
+    assert [row[4:] for row in table.rows] == [
+        ("no", "2.00 MMACs", "30.0 kB", ""),
+        ("yes", "4.00 MMACs", "60.0 kB", "+2.00"),
+        ("yes", "16.0 MMACs", "90.0 kB", "0.00"),
+    ]
+    for page in (render_html(record), render_markdown(record)):
+        assert "Accuracy targets" in page and "shown to reach it" in page
+
+
+def test_no_doublings_where_the_reference_misses_the_target(targeted: dict[str, Any]) -> None:
+    targeted["recipe"]["resolved"]["worth"]["targets"] = [0.85, 0.88]
+    (table,) = target_tables(RunRecord.model_validate(targeted))
+    assert len(table.rows) == 6 and {row[7] for row in table.rows[3:]} == {""}
+
+
+def test_no_table_without_targets(results: dict[str, Any]) -> None:
+    assert target_tables(RunRecord.model_validate(results)) == []
