@@ -140,6 +140,29 @@ def write_stl10(root: Path, monkeypatch: pytest.MonkeyPatch, **counts: int) -> d
     return images
 
 
+def write_open_clip(folder: Path, architecture: str, **changes: dict[str, object]) -> None:
+    """Write an OpenCLIP model with random weights as a `local-dir:` folder.
+
+    Args:
+        architecture: Name in open_clip.
+        changes: Entries of `vision_cfg` and `text_cfg` that differ from it.
+    """
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    config = open_clip.get_model_config(architecture)
+    for section, values in changes.items():
+        config[section] |= values
+    # Published checkpoints state the filter and the mean and standard deviation of OpenAI's CLIP.
+    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    preprocess = {"mean": mean, "std": std, "interpolation": "bicubic", "resize_mode": "shortest"}
+    about = {"model_cfg": config, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(about))
+    torch.manual_seed(0)
+    save_file(open_clip.model.CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
+
+
 def follows_the_schema(results: dict[str, Any]) -> None:
     """Assert that results follow the published schema and have no key that it does not describe."""
     jsonschema = pytest.importorskip("jsonschema")
