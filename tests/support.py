@@ -128,6 +128,8 @@ def write_stl10(root: Path, monkeypatch: pytest.MonkeyPatch, **counts: int) -> d
     """Write noise in STL-10's own format, with the given counts per split; return images `[n, 3, 96, 96]`."""
     from torchvision.datasets import STL10
 
+    from compress.data.torchvision_sets import PUBLISHED
+
     rng, folder = np.random.default_rng(0), root / "stl10_binary"
     folder.mkdir()
     images = {name: rng.integers(0, 256, (count, 3, 96, 96), np.uint8) for name, count in counts.items()}
@@ -135,6 +137,9 @@ def write_stl10(root: Path, monkeypatch: pytest.MonkeyPatch, **counts: int) -> d
         array.transpose(0, 1, 3, 2).tofile(folder / f"{name}_X.bin")  # columns first, as STL-10 has them
         if name != "unlabeled":
             (np.arange(len(array)) % 10 + 1).astype(np.uint8).tofile(folder / f"{name}_y.bin")
+    (folder / "class_names.txt").write_text("".join(f"{name}\n" for name in PUBLISHED["stl10"].classes))
+    folds = (" ".join(map(str, rng.permutation(counts["train"])[: counts["train"] // 5])) for _ in range(10))
+    (folder / "fold_indices.txt").write_text("".join(f"{fold} \n" for fold in folds))
     for table in ("train_list", "test_list"):
         monkeypatch.setattr(STL10, table, [[name, md5(folder / name)] for name, _ in getattr(STL10, table)])
     return images

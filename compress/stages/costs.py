@@ -81,7 +81,7 @@ class CostModel:
 
     def calibration(self, planned: PlannedStage, images: int, overhead: float) -> Cost:
         """Return the cost of forward passes on a calibration set, with `overhead` in seconds."""
-        return self.inference(planned, images) + (0, overhead)
+        return self.inference(planned, images) + Cost(0, overhead)
 
     def evaluation(self, planned: PlannedStage, passes: int = 1) -> Cost:
         """Return the time of passes over the test and validation images; they make no variant, so no MACs."""

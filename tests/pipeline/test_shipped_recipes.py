@@ -35,9 +35,22 @@ def vit_b_32(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_stl10_recipe_runs_end_to_end(
     name: str, vit_b_32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_stl10(tmp_path, monkeypatch, **COUNTS)
+    _runs(name, vit_b_32, tmp_path, monkeypatch)
+    shutil.rmtree(tmp_path)  # up to 5 GB
+
+
+def test_stl10_recipe_runs_with_small_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "teacher").mkdir()
+    vision, text = {"image_size": 64, "layers": 2, "width": 64}, {"layers": 1, "width": 64, "heads": 2}
+    write_open_clip(tmp_path / "teacher", "ViT-B-32", vision_cfg=vision, text_cfg=text)
+    _runs("jetson_example/embedding", tmp_path / "teacher", tmp_path, monkeypatch, student="test_resnet")
+
+
+def _runs(name: str, teacher: Path, root: Path, monkeypatch: pytest.MonkeyPatch, student: str | None = None) -> None:
+    """Run a recipe, and assert that its results have each variant, with the published figures of the recipe."""
+    write_stl10(root, monkeypatch, **COUNTS)
     shipped = load_recipe(name)
-    finished = run(load_recipe(name, _changes(shipped, tmp_path, vit_b_32)), tmp_path / "runs")
+    finished = run(load_recipe(name, _changes(shipped, root, teacher, student)), root / "runs")
     assert finished
     variants = finished.record.variants
     made = {variant.id for variant in variants}
@@ -47,11 +60,10 @@ def test_stl10_recipe_runs_end_to_end(
     assert {v.id for v in variants if v.published_inference} == {name for name, stated in published if stated.inference}
     for variant in variants:
         assert variant.accuracy.n == COUNTS["test"] and variant.inference.macs > 0
-    shutil.rmtree(tmp_path)  # gigabytes
 
 
-def _changes(recipe: Recipe, root: Path, teacher: Path) -> list[str]:
-    """Return overrides for a small run: the images in `root`, another teacher, one epoch of small batches."""
+def _changes(recipe: Recipe, root: Path, teacher: Path, student: str | None) -> list[str]:
+    """Return overrides for a small run: the images in `root`, another teacher and student, one epoch."""
     changes = [
         f"data.root={root}",
         "data.download=false",
@@ -67,6 +79,7 @@ def _changes(recipe: Recipe, root: Path, teacher: Path) -> list[str]:
             changes.append(f"stages.{stage.id}.teacher={{{model}}}")
         elif stage.kind in ("train", "distill"):
             changes.append(f"stages.{stage.id}.epochs=1")
+            changes += [f"stages.{stage.id}.student.model={student}"] if student else []
         elif stage.kind == "prune":
             changes.append(f"stages.{stage.id}.repair.epochs=1")
     return changes
