@@ -162,6 +162,7 @@ def write_open_clip(folder: Path, architecture: str, **changes: dict[str, object
     # Published checkpoints state the filter and the mean and standard deviation of OpenAI's CLIP.
     mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
     preprocess = {"mean": mean, "std": std, "interpolation": "bicubic", "resize_mode": "shortest"}
+    folder.mkdir()
     about = {"model_cfg": config, "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(about))
     torch.manual_seed(0)

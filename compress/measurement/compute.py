@@ -59,16 +59,6 @@ def layer_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
             yield layer, weight
 
 
-def bits_by_layer(model: nn.Module, bits: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    """Give the bits of each `nn.MultiheadAttention`, by whose name graphs have its projections, to its layers."""
-    layers, found = [name for name, _ in layer_weights(model)], dict(bits)
-    for name, module in model.named_modules():
-        if isinstance(module, nn.MultiheadAttention) and name in found:
-            own = found.pop(name)
-            found.update({layer: own for layer in layers if layer.startswith(f"{name}.")})
-    return found
-
-
 @runtime_checkable
 class Countable(Protocol):
     """A network that PyTorch does not run, and that counts itself."""

@@ -20,7 +20,7 @@ from compress.data.preprocess import Preprocess, describe
 from compress.data.rendered import rendered
 from compress.data.source import Rows
 from compress.measurement.accuracy import accuracy_record, chance
-from compress.measurement.compute import bit_operations, bits_by_layer, count, parameters
+from compress.measurement.compute import bit_operations, count, parameters
 from compress.measurement.predict import Logits, predict_split
 from compress.measurement.widths import widths
 from compress.models.architecture import Network
@@ -159,7 +159,7 @@ def quantized_inference(
         convolutions: Number of quantized convolutions, and of all.
         size: Bytes of the quantized weights.
     """
-    counted, bits = count(model, preprocess.resolution), bits_by_layer(model, bits)
+    counted = count(model, preprocess.resolution)
     return Inference(
         macs=counted.macs,
         bit_operations=bit_operations(counted.layers, bits),

@@ -11,7 +11,6 @@ from torch import nn
 
 from compress.measurement.compute import (
     bit_operations,
-    bits_by_layer,
     count,
     layer_macs,
     macs,
@@ -110,15 +109,6 @@ def test_products_with_a_weight_belong_to_the_layer_that_owns_it() -> None:
     assert everything - training_macs(network, 4) == counted.layers["own.projection"]
     kinds = {row["kind"]: row["layers"] for row in widths(network, counted.layers, {})}
     assert kinds == {"linear": 3, "product of activations": 1}
-
-
-def test_bits_of_attention_are_those_of_its_projections() -> None:
-    bits = bits_by_layer(_Attention(), {"attention": (8, 8), "own.projection": (4, 8)})
-    assert bits == {
-        "attention.in_proj_weight": (8, 8),
-        "attention.out_proj": (8, 8),
-        "own.projection": (4, 8),
-    }
 
 
 def test_counting_leaves_the_network_as_it_was() -> None:

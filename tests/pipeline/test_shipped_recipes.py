@@ -23,34 +23,33 @@ COUNTS = {"train": 30, "test": 20, "unlabeled": 10}
 
 
 @pytest.fixture(scope="module")
-def vit_b_32(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("vit-b-32")
-    write_open_clip(folder, "ViT-B-32")
-    yield folder
-    shutil.rmtree(folder)  # 600 MB
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Images, teacher and store, which the recipes share."""
+    folder = tmp_path_factory.mktemp("stl10")
+    write_open_clip(folder / "teacher", "ViT-B-32")
+    with pytest.MonkeyPatch.context() as patch:
+        write_stl10(folder, patch, **COUNTS)
+        yield folder
+    shutil.rmtree(folder)  # gigabytes
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_stl10_recipe_runs_end_to_end(
-    name: str, vit_b_32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _runs(name, vit_b_32, tmp_path, monkeypatch)
-    shutil.rmtree(tmp_path)  # up to 5 GB
+def test_stl10_recipe_runs_end_to_end(name: str, folder: Path) -> None:
+    _check(name, folder)
 
 
 def test_stl10_recipe_runs_with_small_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "teacher").mkdir()
     vision, text = {"image_size": 64, "layers": 2, "width": 64}, {"layers": 1, "width": 64, "heads": 2}
     write_open_clip(tmp_path / "teacher", "ViT-B-32", vision_cfg=vision, text_cfg=text)
-    _runs("jetson_example/embedding", tmp_path / "teacher", tmp_path, monkeypatch, student="test_resnet")
+    write_stl10(tmp_path, monkeypatch, **COUNTS)
+    _check("jetson_example/embedding", tmp_path, student="test_resnet")
 
 
-def _runs(name: str, teacher: Path, root: Path, monkeypatch: pytest.MonkeyPatch, student: str | None = None) -> None:
+def _check(name: str, folder: Path, student: str | None = None) -> None:
     """Run a recipe, and assert that its results have each variant, with the published figures of the recipe."""
-    write_stl10(root, monkeypatch, **COUNTS)
     shipped = load_recipe(name)
-    finished = run(load_recipe(name, _changes(shipped, root, teacher, student)), root / "runs")
+    finished = run(load_recipe(name, _changes(shipped, folder, student)), folder / "runs")
     assert finished
     variants = finished.record.variants
     made = {variant.id for variant in variants}
@@ -62,10 +61,10 @@ def _runs(name: str, teacher: Path, root: Path, monkeypatch: pytest.MonkeyPatch,
         assert variant.accuracy.n == COUNTS["test"] and variant.inference.macs > 0
 
 
-def _changes(recipe: Recipe, root: Path, teacher: Path, student: str | None) -> list[str]:
-    """Return overrides for a small run: the images in `root`, another teacher and student, one epoch."""
+def _changes(recipe: Recipe, folder: Path, student: str | None) -> list[str]:
+    """Return overrides for a small run: images and teacher in `folder`, perhaps another student, one epoch."""
     changes = [
-        f"data.root={root}",
+        f"data.root={folder}",
         "data.download=false",
         "trainer.accelerator=cpu",
         "measure.batches=[1]",
@@ -75,7 +74,7 @@ def _changes(recipe: Recipe, root: Path, teacher: Path, student: str | None) -> 
     ]
     for stage in recipe.stages:
         if stage.kind == "teacher":
-            model = f"source: open_clip, model: 'local-dir:{teacher}', head: {stage.teacher.head}"
+            model = f"source: open_clip, model: 'local-dir:{folder}/teacher', head: {stage.teacher.head}"
             changes.append(f"stages.{stage.id}.teacher={{{model}}}")
         elif stage.kind in ("train", "distill"):
             changes.append(f"stages.{stage.id}.epochs=1")

@@ -12,7 +12,7 @@ from torch import nn
 
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime
-from compress.measurement.compute import bit_operations, bits_by_layer, count
+from compress.measurement.compute import bit_operations, count
 from compress.models.onnx_network import OnnxNetwork
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Quantized
@@ -76,12 +76,11 @@ class Attention(nn.Module):
         return self.head(mixed.mean(1))
 
 
-@pytest.mark.parametrize("method", [*IN_A_FILE, "torchao"])
+@pytest.mark.parametrize("method", IN_A_FILE)
 def test_projections_of_attention_are_quantized_and_counted(method: str) -> None:
     torch.manual_seed(0)
     model = Attention().eval()
-    quantized = quantize(model, [images(4)], EXAMPLE, method=method)
-    bits = bits_by_layer(model, quantized.layers)
+    bits = quantize(model, [images(4)], EXAMPLE, method=method).layers
     assert set(bits) == {"patches", "attention.in_proj_weight", "attention.out_proj", "head"}
     counted = count(model, 32).layers
     products = counted["attention"]
