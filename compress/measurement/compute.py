@@ -18,6 +18,7 @@ from compress.measurement.operators import format_calls, has_formula, is_cheap, 
 from compress.utils.errors import CompressError, CompressWarning
 
 WEIGHT_OPERATORS = ("aten.convolution", "aten.addmm", "aten.mm")  # of convolutions and linears
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 FLOAT_BITS = (32, 32)
 
 
@@ -48,7 +49,7 @@ def layer_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     The input projection of `nn.MultiheadAttention` is a parameter and not a module: its layer has the parameter's name.
     """
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
+        if isinstance(module, LAYERS):
             key, layer = "weight", name
         elif isinstance(module, nn.MultiheadAttention):
             key, layer = "in_proj_weight", f"{name}.in_proj_weight"
@@ -218,14 +219,14 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.quantized: Counter[str] = Counter()
         self.running: list[tuple[str, bool, bool]] = []
         self.weights: dict[int, tuple[str, bool]] = {}  # by address: name of the layer, whether it is trained
-        self.layers: set[str] = set()
+        self.layers: set[str] = set()  # names of the modules that multiply by their own weight
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
         """Track which module runs."""
         hooks: list[Any] = []
+        self.layers = {name for name, module in model.named_modules() if isinstance(module, LAYERS)}
         for layer, weight in layer_weights(model):
-            self.layers.add(layer)
             self.weights.setdefault(weight.data_ptr(), (layer, weight.requires_grad))
         try:
             for name, module in model.named_modules():
