@@ -136,6 +136,8 @@ def write_stl10(root: Path, monkeypatch: pytest.MonkeyPatch, **counts: int) -> d
     """Write noise in STL-10's own format, with the given counts per split; return images `[n, 3, 96, 96]`."""
     from torchvision.datasets import STL10
 
+    from compress.data.torchvision_sets import PUBLISHED
+
     rng, folder = np.random.default_rng(0), root / "stl10_binary"
     folder.mkdir()
     images = {name: rng.integers(0, 256, (count, 3, 96, 96), np.uint8) for name, count in counts.items()}
@@ -143,9 +145,36 @@ def write_stl10(root: Path, monkeypatch: pytest.MonkeyPatch, **counts: int) -> d
         array.transpose(0, 1, 3, 2).tofile(folder / f"{name}_X.bin")  # columns first, as STL-10 has them
         if name != "unlabeled":
             (np.arange(len(array)) % 10 + 1).astype(np.uint8).tofile(folder / f"{name}_y.bin")
+    (folder / "class_names.txt").write_text("".join(f"{name}\n" for name in PUBLISHED["stl10"].classes))
+    folds = (" ".join(map(str, rng.permutation(counts["train"])[: counts["train"] // 5])) for _ in range(10))
+    (folder / "fold_indices.txt").write_text("".join(f"{fold} \n" for fold in folds))
     for table in ("train_list", "test_list"):
         monkeypatch.setattr(STL10, table, [[name, md5(folder / name)] for name, _ in getattr(STL10, table)])
     return images
+
+
+def write_open_clip(folder: Path, architecture: str, **changes: dict[str, object]) -> None:
+    """Write an OpenCLIP model with random weights as a `local-dir:` folder.
+
+    Args:
+        architecture: Name in open_clip.
+        changes: Entries of `vision_cfg` and `text_cfg` that differ from it.
+    """
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    config = open_clip.get_model_config(architecture)
+    for section, values in changes.items():
+        config[section] |= values
+    # Published checkpoints state the filter and the mean and standard deviation of OpenAI's CLIP.
+    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    preprocess = {"mean": mean, "std": std, "interpolation": "bicubic", "resize_mode": "shortest"}
+    folder.mkdir()
+    about = {"model_cfg": config, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(about))
+    torch.manual_seed(0)
+    save_file(open_clip.model.CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
 
 
 def follows_the_schema(results: dict[str, Any]) -> None:

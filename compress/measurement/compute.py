@@ -11,13 +11,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
 from compress.measurement.operators import format_calls, has_formula, is_cheap, is_quantized, macs_of_call, packet
 from compress.utils.errors import CompressError, CompressWarning
 
-WITH_WEIGHTS = ("convolution", "addmm", "mm")  # operators of convolutions and linears
+WEIGHT_OPERATORS = ("aten.convolution", "aten.addmm", "aten.mm")  # of convolutions and linears
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 FLOAT_BITS = (32, 32)
 
 
@@ -26,7 +27,8 @@ class Count:
     """MACs of the forward pass for one image.
 
     Attributes:
-        layers: MACs by module; work outside of its children is under a module's own name.
+        layers: MACs by module; work outside of its children is under a module's own name. Products with the weight of a
+            convolution or linear are under the layer that owns it, also where a parent runs them; see `layer_weights`.
         operators: The same MACs by operator ("aten.convolution").
         uncounted: Calls by operator, of operators without a formula that are not known to be cheap; not in `layers`.
     """
@@ -39,6 +41,23 @@ class Count:
     def macs(self) -> int:
         """MACs of the whole forward pass."""
         return sum(self.layers.values())
+
+
+def layer_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the weights of convolutions and linears, by the name of their layer.
+
+    The input projection of `nn.MultiheadAttention` is a parameter and not a module: its layer has the parameter's name.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, LAYERS):
+            key, layer = "weight", name
+        elif isinstance(module, nn.MultiheadAttention):
+            key, layer = "in_proj_weight", f"{name}.in_proj_weight"
+        else:
+            continue
+        weight = module._parameters.get(key)  # None of a weight with a mask, which is computed
+        if weight is not None and not is_traceable_wrapper_subclass(weight):
+            yield layer, weight
 
 
 @runtime_checkable
@@ -88,7 +107,7 @@ def macs(model: nn.Module, resolution: int) -> int:
 def weight_macs(model: nn.Module, resolution: int) -> int:
     """Count the MACs of convolutions and linears alone, without products of two activations; see `count`."""
     counted = count(model, resolution).operators
-    return sum(counted.get(f"aten.{name}", 0) for name in WITH_WEIGHTS)
+    return sum(counted.get(name, 0) for name in WEIGHT_OPERATORS)
 
 
 def training_macs(model: nn.Module, resolution: int) -> int:
@@ -183,7 +202,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts every operator for the innermost module that runs it.
+    """Counts every operator for the innermost module that runs it, or for the layer whose weight it multiplies by.
 
     Attributes:
         counted: MACs of every layer: [forward, gradient of the input, gradient of the weight].
@@ -199,11 +218,16 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.uncounted: Counter[str] = Counter()
         self.quantized: Counter[str] = Counter()
         self.running: list[tuple[str, bool, bool]] = []
+        self.weights: dict[int, tuple[str, bool]] = {}  # by address: name of the layer, whether it is trained
+        self.layers: set[str] = set()  # names of the modules that multiply by their own weight
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
         """Track which module runs."""
         hooks: list[Any] = []
+        self.layers = {name for name, module in model.named_modules() if isinstance(module, LAYERS)}
+        for layer, weight in layer_weights(model):
+            self.weights.setdefault(weight.data_ptr(), (layer, weight.requires_grad))
         try:
             for name, module in model.named_modules():
                 hooks.append(module.register_forward_pre_hook(self._entering(name), with_kwargs=True))
@@ -224,7 +248,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.quantized[str(packet(func))] += 1
         result = func(*args, **kwargs)
         if has_formula(func):
-            self._add(str(packet(func)), macs_of_call(func, args, kwargs, result))
+            self._add(str(packet(func)), macs_of_call(func, args, kwargs, result), args)
         return result
 
     def _decomposed(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -232,8 +256,12 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         with self:
             return func.decompose(*args, **kwargs)
 
-    def _add(self, operator: str, forward: int) -> None:
+    def _add(self, operator: str, forward: int, args: Any) -> None:
         name, by_input, by_weight = self.running[-1]
+        if operator in WEIGHT_OPERATORS and name not in self.layers:
+            addresses = [leaf.data_ptr() for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
+            known = [self.weights[address] for address in addresses if address in self.weights]
+            name, by_weight = known[0] if known else (name, by_weight)
         self.operators[operator] += forward
         for index, factor in enumerate((1, by_input, by_weight)):
             self.counted[name][index] += factor * forward

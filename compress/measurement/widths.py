@@ -33,7 +33,7 @@ def widths(model: nn.Module, macs: Mapping[str, int], bits: Mapping[str, tuple[i
     """
     modules, groups = dict(model.named_modules()), dict[tuple[str, int | None, int], list[int]]()
     for name, done in macs.items():
-        kind = _kind(modules[name])
+        kind = _kind(modules[name]) if name in modules else "linear"  # of attention; see `layer_weights`
         weight, activation = bits.get(name, FLOAT_BITS)
         if done:
             groups.setdefault((kind, None if kind == PRODUCT else weight, activation), []).append(done)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 
 from compress.results import Accuracy
 from compress.utils.errors import UsageError
-from compress.utils.messages import truncate_list
+from compress.utils.messages import join_words, truncate_list
 
 ARCHITECTURE = "architecture.json"
 IMAGENET = 1000  # classes of ImageNet-1k
@@ -102,7 +102,9 @@ def outputs(library: str, model: str) -> int | None:
     return len(weights.meta["categories"]) if weights else None
 
 
-def chance_warning(where: str, accuracy: Accuracy, chance: float, classes: Sequence[str]) -> str | None:
+def chance_warning(
+    where: str, accuracy: Accuracy, chance: float, classes: Sequence[str], settings: Collection[str]
+) -> str | None:
     """Return a warning with the likely cause if a trained network is not shown to be above chance, else None.
 
     Args:
@@ -110,14 +112,21 @@ def chance_warning(where: str, accuracy: Accuracy, chance: float, classes: Seque
         accuracy: On validation or test images.
         chance: Accuracy without looking at the images: share of the most frequent class among them.
         classes: Names of the data's classes, in their order.
+        settings: Names of the settings that its section of the recipe has.
     """
     if accuracy.ci95[0] > chance:
         return None
+    shown = (
+        f"{where} has {accuracy.top1:.1%} on {accuracy.split} ({accuracy.correct} of {accuracy.n}), not shown to be "
+        f"above chance ({chance:.1%}); likely "
+    )
+    if "classes" not in settings:  # a head of text embeddings, in the data's own order
+        return f"{shown}its prompts do not describe the classes: check `prompts` and `templates` of `data`"
     numbers = all(name.isdecimal() for name in classes)
     sorting = f": folders sort as text ({truncate_list(classes)}), labels in tables by number" if numbers else ""
+    pixels = [name for name in ("mean", "std", "resolution") if name in settings]
     return (
-        f"{where} has {accuracy.top1:.1%} on {accuracy.split} ({accuracy.correct} of {accuracy.n}), not shown to be "
-        f"above chance ({chance:.1%}); likely its outputs are in another order than the data's classes{sorting}, or it "
-        "takes another mean, std or resolution: set `classes` to its classes in the order of its outputs, and check "
-        "`mean`, `std` and `resolution`"
+        f"{shown}its outputs are in another order than the data's classes{sorting}, or it takes another "
+        f"{join_words(pixels)}: set `classes` to its classes in the order of its outputs, and check "
+        f"{join_words([f'`{name}`' for name in pixels], 'and')}"
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
+from compress.measurement.compute import layer_weights
 from compress.quantization.four_bits import OPERATOR, operator_bits
 
 if TYPE_CHECKING:
@@ -31,12 +32,9 @@ def layers_of(proto: ModelProto, model: nn.Module) -> dict[str, str]:
     """
     from onnx.numpy_helper import to_array
 
-    weights = {f"{name}.weight": name for name, module in model.named_modules() if _is_layer(module)}
-    linears = {
-        _digest(module.weight.detach().numpy().T): name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-    }
+    layers_by_weight = {id(weight): name for name, weight in layer_weights(model)}
+    weights = {key: layers_by_weight[id(p)] for key, p in model.named_parameters() if id(p) in layers_by_weight}
+    linears = {_digest(w.detach().numpy().T): name for name, w in layer_weights(model) if w.ndim == 2}
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
     layers = {}
     for node in proto.graph.node:
@@ -83,10 +81,6 @@ def _integer(proto: ModelProto) -> set[str]:
         if node.op_type == "DequantizeLinear" or (node.op_type in MOVES and node.input[0] in integer):
             integer |= set(node.output)
     return integer
-
-
-def _is_layer(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d | nn.Linear)
 
 
 def _digest(values: np.ndarray[Any, Any]) -> str:

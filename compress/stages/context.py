@@ -274,8 +274,10 @@ def evaluate_and_store(
 
 def _chance(context: StageContext, label: str, accuracy: Accuracy, ledger: Ledger) -> Iterator[str]:
     """Warn of a network that nothing was trained of and that is not shown to be above chance."""
-    if context.plan.stage(label).stage.brings_network and ledger.macs == 0:
-        warning = chance_warning(label, accuracy, chance(np.asarray(context.data.test.labels)), context.data.classes)
+    stage = context.plan.stage(label).stage
+    if isinstance(stage, ExistingNetwork) and ledger.macs == 0:
+        level, settings = chance(np.asarray(context.data.test.labels)), type(stage.network).model_fields
+        warning = chance_warning(label, accuracy, level, context.data.classes, settings)
         yield from [warning] if warning else []
 
 

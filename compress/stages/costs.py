@@ -6,14 +6,14 @@ Imports torch only to time a network that is not cached.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from compress.data.prepared import ImageData
+from compress.data.prepared import ImageData, Split
 from compress.models.fingerprint import view_key
 from compress.plugins import digests
-from compress.recipe.data import PLAIN
+from compress.recipe.data import PLAIN, Views
 from compress.recipe.fit import Distillation, Fit
 from compress.recipe.models import Student
 from compress.stages.kind import MODEL_PACKAGES
@@ -80,9 +80,14 @@ class CostModel:
         network = self.network(planned, "inference")
         return Cost(network.forward * images, network.seconds * images)
 
-    def calibration(self, planned: PlannedStage, images: int, seconds: float) -> Cost:
-        """Return the cost of forward passes that take `seconds`, overhead included."""
-        return Cost(self.network(planned, "inference").forward * images, seconds)
+    def calibration(self, planned: PlannedStage, images: int, overhead: float) -> Cost:
+        """Return the cost of forward passes on a calibration set, with `overhead` in seconds."""
+        return self.inference(planned, images) + Cost(0, overhead)
+
+    def evaluation(self, planned: PlannedStage, passes: int = 1) -> Cost:
+        """Return the time of passes over the test and validation images; they make no variant, so no MACs."""
+        images = passes * (len(self.data.test) + len(self.data.validation))
+        return Cost(0, self.network(planned, "inference").seconds * images)
 
     def fit(self, planned: PlannedStage, settings: Fit, keep: float = 1.0, *, masked: bool = False) -> Cost:
         """Return the cost of training, including teacher embeddings that are not cached yet.
@@ -95,10 +100,27 @@ class CostModel:
         if not planned.teacher or not isinstance(settings, Distillation):
             images = len(self.data.train.images) * settings.epochs
             return Cost(images * network.training * keep, images * network.seconds * keep)
-        images = sum(len(split.images) for split in training_views(self.data, settings)[0]) * settings.epochs
-        embedded = images if settings.teacher == "live" else self._to_embed(planned.teacher, settings)
-        teacher = self.inference(self.plan.stage(planned.teacher), embedded) if embedded else Cost(0, 0.0)
-        return Cost(images * network.training * keep, images * network.seconds * keep) + teacher
+        splits, count = training_views(self.data, settings)
+        images, teacher = sum(len(split.images) for split in splits) * settings.epochs, self.plan.stage(planned.teacher)
+        if settings.teacher == "live":
+            embedded = self.inference(teacher, images)
+        else:
+            recipe = self.plan.recipe
+            views = recipe.data.views if settings.augment else PLAIN
+            embedded = self.embeddings(teacher, splits, views, count, recipe.trainer.precision)
+        return Cost(images * network.training * keep, images * network.seconds * keep) + embedded
+
+    def embeddings(
+        self, teacher: PlannedStage, splits: Sequence[Split], views: Views, count: int, precision: str = "32-true"
+    ) -> Cost:
+        """Return the cost of embeddings that neither the store nor an earlier stage of the plan provides."""
+        identity = embeddings_identity(self.data, splits, self._embedding_id(teacher.id), precision)
+        seed = self.plan.recipe.seed
+        keys = {view_key(identity, views, seed, view) for view in range(count)} - self._embedded
+        new = {key for key in keys if not self.store.has(key)}
+        self._embedded |= new
+        images = len(new) * sum(len(split.images) for split in splits)
+        return self.inference(teacher, images) if images else Cost(0, 0.0)
 
     def training(self, planned: PlannedStage, macs: float) -> Cost:
         """Return the cost of training a student on labels for so many MACs."""
@@ -122,18 +144,6 @@ class CostModel:
         return total
 
     # --- networks -----------------------------------------------------------------------------------------------------
-
-    def _to_embed(self, teacher: str, settings: Distillation) -> int:
-        """Count the embeddings that neither the store nor an earlier stage of the plan provides."""
-        splits, count = training_views(self.data, settings)
-        identity = embeddings_identity(
-            self.data, splits, self._embedding_id(teacher), self.plan.recipe.trainer.precision
-        )
-        views, seed = self.plan.recipe.data.views if settings.augment else PLAIN, self.plan.recipe.seed
-        keys = {view_key(identity, views, seed, view) for view in range(count)} - self._embedded
-        new = {key for key in keys if not self.store.has(key)}
-        self._embedded |= new
-        return len(new) * sum(len(split.images) for split in splits)
 
     def _embedding_id(self, teacher: str) -> dict[str, str]:
         """Return the identity of a teacher's embeddings; cached, because hashing large weight files is slow."""

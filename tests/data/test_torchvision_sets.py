@@ -7,6 +7,7 @@ import json
 import pickle
 import struct
 import tarfile
+import tracemalloc
 from pathlib import Path
 from urllib.error import URLError
 
@@ -115,6 +116,15 @@ def test_stl10(tmp_path, store, monkeypatch):
     assert [len(s) for s in (data.train, data.unlabeled, data.validation, data.test)] == [10, 7, 10, 10]
     assert np.array_equal(data.unlabeled.images, images["unlabeled"])
     assert np.array_equal(data.test.images, images["test"]) and data.test.labels.tolist() == list(range(10))
+
+
+def test_unlabelled_images_of_stl10_are_not_read_into_memory(tmp_path, store, monkeypatch):
+    write_stl10(tmp_path, monkeypatch, train=20, test=10, unlabeled=2000)
+    tracemalloc.start()
+    data = prepare(section("stl10", tmp_path), store, 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(data.unlabeled) == 2000 and peak < data.unlabeled.images.nbytes / 2
 
 
 def write_fashion(root: Path) -> np.ndarray:

@@ -9,7 +9,15 @@ import timm
 import torch
 from torch import nn
 
-from compress.measurement.compute import bit_operations, count, layer_macs, macs, parameters, training_macs
+from compress.measurement.compute import (
+    bit_operations,
+    count,
+    layer_macs,
+    macs,
+    parameters,
+    training_macs,
+)
+from compress.measurement.widths import widths
 from compress.models.jit_fuse import fuse_layers
 from compress.pruning.channels import prune_channels
 from compress.quantization.ptq import quantize
@@ -72,6 +80,35 @@ def test_fused_attention_is_counted() -> None:
     attention = 2 * tokens * tokens * 16
     embedding = tokens * 16 * 48
     assert macs(Patches(), 8) == projections + attention + embedding
+
+
+class _Attention(nn.Module):
+    """Attention whose projections no module of their own runs: in PyTorch's, and in a functional one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.own = nn.ModuleDict({"projection": nn.Linear(8, 4)})
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = images.flatten(2)[:, :, :8]  # 3 of 8 features
+        mixed, _ = self.attention(tokens, tokens, tokens, need_weights=False)
+        return nn.functional.linear(mixed, self.own["projection"].weight)
+
+
+def test_products_with_a_weight_belong_to_the_layer_that_owns_it() -> None:
+    network, tokens, width = _Attention(), 3, 8
+    counted = count(network, 4)
+    projections = {"attention.in_proj_weight": 3 * width, "attention.out_proj": width, "own.projection": 4}
+    assert counted.layers == {
+        **{name: tokens * width * outputs for name, outputs in projections.items()},
+        "attention": 2 * tokens * tokens * width,
+    }
+    everything = training_macs(network, 4)
+    network.own["projection"].weight.requires_grad_(False)
+    assert everything - training_macs(network, 4) == counted.layers["own.projection"]
+    kinds = {row["kind"]: row["layers"] for row in widths(network, counted.layers, {})}
+    assert kinds == {"linear": 3, "product of activations": 1}
 
 
 def test_counting_leaves_the_network_as_it_was() -> None:

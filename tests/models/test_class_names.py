@@ -18,7 +18,7 @@ from compress.models.fingerprint import embedding_id
 from compress.models.onnx_rewrite import stated_names
 from compress.models.published import published_model, select_outputs
 from compress.models.teachers import LoadedTeacher, load_teacher
-from compress.recipe.models import ClassifierTeacher
+from compress.recipe.models import ClassifierTeacher, OpenClipTeacher, OwnModel
 from compress.results import Accuracy
 from compress.utils.errors import CompressError, UsageError
 
@@ -161,12 +161,26 @@ def accuracy(correct: int, n: int, low: float) -> Accuracy:
 
 
 def test_accuracy_near_chance_is_a_warning_with_the_likely_cause() -> None:
-    assert chance_warning("it", accuracy(90, 100, 0.82), 0.3, DATA) is None
-    warning = chance_warning("it", accuracy(32, 100, 0.23), 0.3, DATA)
+    own, low = OwnModel.model_fields, accuracy(32, 100, 0.23)
+    assert chance_warning("it", accuracy(90, 100, 0.82), 0.3, DATA, own) is None
+    warning = chance_warning("it", low, 0.3, DATA, own)
     assert warning and "it has 32.0% on validation (32 of 100), not shown to be above chance (30.0%)" in warning
     assert "set `classes` to its classes in the order of its outputs" in warning and "sort" not in warning
-    numbers = chance_warning("it", accuracy(32, 100, 0.23), 0.3, ("0", "10", "2"))
+    assert warning.endswith("check `mean`, `std` and `resolution`")
+    numbers = chance_warning("it", low, 0.3, ("0", "10", "2"), own)
     assert numbers and "folders sort as text (0, 10, 2), labels in tables by number" in numbers
+
+
+def test_accuracy_near_chance_names_no_setting_that_the_network_lacks() -> None:
+    low = accuracy(32, 100, 0.23)
+    classifier = chance_warning("it", low, 0.3, DATA, ClassifierTeacher.model_fields)
+    assert classifier and classifier.endswith(
+        "takes another resolution: set `classes` to its classes in the order of its outputs, and check `resolution`"
+    )
+    zero_shot = chance_warning("it", low, 0.3, DATA, OpenClipTeacher.model_fields)
+    assert zero_shot and zero_shot.endswith(
+        "likely its prompts do not describe the classes: check `prompts` and `templates` of `data`"
+    )
 
 
 def test_labels_of_a_timm_folder_name_its_outputs(tmp_path: Path) -> None:

@@ -71,9 +71,10 @@ def test_equal_networks_are_timed_once_and_later_estimates_need_no_torch(tmp_pat
     images = 24  # train images, without validation
     forward, training = macs["int8"] // 16, macs["alone"] // images
     assert 2 * forward < training < 3 * forward
-    assert macs["first"] == images * (2 * training + 2 * macs["teacher"] // 9)
-    assert macs["longer"] == images * (5 * training + macs["teacher"] // 9), "two views are cached for the first"
-    assert macs["narrow"] == macs["pruned"] + macs["first"] - 2 * images * macs["teacher"] // 9
+    teacher = macs["teacher"] // 15  # test and validation images
+    assert macs["first"] == images * (2 * training + 2 * teacher)
+    assert macs["longer"] == images * (5 * training + teacher), "two views are cached for the first"
+    assert macs["narrow"] == macs["pruned"] + macs["first"] - 2 * images * teacher
 
     (tmp_path / "many.yaml").write_text(recipe)
     command = [sys.executable, "-c", AGAIN, str(tmp_path / "many.yaml"), str(tmp_path / "runs")]
@@ -98,3 +99,11 @@ def test_another_resolution_or_a_damaged_cache_is_timed_again(tmp_path, recipe, 
     assert timed == 3 * ["existing_cost", "student_cost"]
     assert messages == [f"store: {cache} is damaged; networks are timed again"]
     assert [row.macs for row in again] == [row.macs for row in rows]
+
+
+def test_probe_embeds_train_and_validation_once(tmp_path, recipe) -> None:
+    data = recipe.partition("stages:")[0]
+    teacher = f"{{source: timm, model: test_resnet, checkpoint: {tmp_path}/it.safetensors, head: probe}}"
+    stages = "".join(f"  - {{id: {name}, kind: teacher, teacher: {teacher}}}\n" for name in ("one", "two"))
+    one, two = (row.macs for row in estimate(parse_recipe(f"{data}stages:\n{stages}"), tmp_path / "runs"))
+    assert one * 15 == two * (15 + 24 + 6), "evaluated on 15 images; 24 and 6 are embedded for the first"

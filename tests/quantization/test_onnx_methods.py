@@ -12,6 +12,7 @@ from torch import nn
 
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime
+from compress.measurement.compute import bit_operations, count
 from compress.models.onnx_network import OnnxNetwork
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Quantized
@@ -58,6 +59,32 @@ def test_the_linear_layers_of_a_transformer_are_quantized() -> None:
     quantized = quantize(model, [images(1)], EXAMPLE, QuantizationConfig(keep=("head",)), "onnxruntime")
     layers = {name for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     assert set(quantized.layers) == layers - {"head"}
+
+
+class Attention(nn.Module):
+    """Patches, PyTorch's attention as in OpenCLIP and torchvision, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 8, 8)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        tokens = self.patches(inputs).flatten(2).transpose(1, 2)
+        mixed, _ = self.attention(tokens, tokens, tokens, need_weights=False)
+        return self.head(mixed.mean(1))
+
+
+@pytest.mark.parametrize("method", IN_A_FILE)
+def test_projections_of_attention_are_quantized_and_counted(method: str) -> None:
+    torch.manual_seed(0)
+    model = Attention().eval()
+    bits = quantize(model, [images(4)], EXAMPLE, method=method).layers
+    assert set(bits) == {"patches", "attention.in_proj_weight", "attention.out_proj", "head"}
+    counted = count(model, 32).layers
+    products = counted["attention"]
+    assert bit_operations(counted, bits) == 64 * (sum(counted.values()) - products) + 1024 * products
 
 
 class Odd(nn.Module):

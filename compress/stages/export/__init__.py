@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from compress.stages.costs import Cost, CostModel
 
 REVISION = 4  # raised when exported files of the same network, or what is recorded of them, change
-SECONDS = 15.0  # time to export a variant; it hardly depends on the network
+SECONDS = 15.0  # time to write the files of a variant; evaluating them comes on top
 
 
 class ExportStage(StageKind):
@@ -113,4 +113,6 @@ class ExportStage(StageKind):
         return () if self.auto else tuple(self.runtimes)
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
-        return costs.fixed(SECONDS)
+        assert planned.parent
+        evaluated = sum(not find_runtime(name).runs_on for name in planned.runtimes)
+        return costs.fixed(SECONDS) + costs.evaluation(costs.plan.stage(planned.parent), evaluated)

@@ -167,4 +167,4 @@ class QuantizeStage(StageKind):
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
         if self.training:
             return costs.fit(planned, self.training)
-        return costs.calibration(planned, self.calibration_images, CALIBRATION_SECONDS)
+        return costs.calibration(planned, self.calibration_images, CALIBRATION_SECONDS) + costs.evaluation(planned)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from compress.models.checks import model_problems
 from compress.models.fingerprint import READER, embedding_id, teacher_weights_id
 from compress.models.names import LOCAL, tagged
-from compress.recipe.data import FileData
+from compress.recipe.data import PLAIN, FileData
 from compress.recipe.models import ClassifierTeacher, OpenClipTeacher, Teacher
 from compress.recipe.schema import Recipe
 from compress.stages.existing import ExistingNetwork
@@ -61,7 +61,12 @@ class TeacherStage(ExistingNetwork):
         return TEACHER_PACKAGES
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
-        return costs.inference(planned, len(costs.data.test.images))
+        data = costs.data
+        cost = costs.inference(planned, len(data.test) + len(data.validation))
+        if self.teacher.head == "probe":
+            for split in (data.train, data.validation):
+                cost += costs.embeddings(planned, [split], PLAIN, 1)
+        return cost
 
     def embedding_id(self, planned: PlannedStage) -> dict[str, str]:
         return embedding_id(self.teacher)
