@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from _results_page import Page, Point, Published, Result, Row, Run, rows
+from _results_kept import Page, Point, Published, Result, Row, Run, rows
 
 from compress.efficiency import wilson
 from compress.report.page import TEMPLATES
@@ -30,7 +30,7 @@ FONT = "text { font-family: system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Ari
 CAPTION = """\
 Left: top-1 against MACs. Right: top-1 against the latency of INT8 files, one image at batch {batch}, for which there
 are no published figures on the same machine. Bars are 95% intervals, over all seeds of a point. Grey lines are MLPerf
-Tiny's quality targets, dotted ones join networks of one family. [Published figures](#published-figures) has the sources.
+Tiny's quality targets, dotted ones join networks of one family. Sources: [published figures](#published-figures).
 """
 
 
@@ -49,7 +49,7 @@ def pictures(page: Page, published: Published, runs: dict[str, Run]) -> Pictures
     joined = _families(published, len(by_macs))
     by_macs += map(_published_mark, published.points)  # the first marks get the best places for their labels
     by_time = [
-        _mark(label, row, [r.latency.p50_ms / page.batch for r in row.results if r.latency])
+        _mark(label, row, [result.p50_ms / page.batch for result in row.results if result.p50_ms])
         for label, row in ours
         if _style(row.results[0]) == INT8
     ]
