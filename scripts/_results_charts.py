@@ -51,7 +51,7 @@ def pictures(page: Page, published: Published, runs: dict[str, Run]) -> Pictures
     by_time = [
         _mark(label, row, [result.p50_ms / page.batch for result in row.results if result.p50_ms])
         for label, row in ours
-        if _style(row.results[0]) == INT8
+        if _style(row.results[0]) == INT8 and row.results[0].p50_ms
     ]
     targets = [point.top1 for point in published.points if point.target]
     charts = {
@@ -110,7 +110,7 @@ def _mark(label: str, row: Row, costs: Sequence[float]) -> Mark:
 
 
 def _style(result: Result) -> str:
-    return INT8 if result.latency and result.latency.precision.startswith("int8") else FP32
+    return INT8 if result.variant.inference.weight_bits < 32 else FP32
 
 
 def picture(label: str, chart: Chart) -> str:

@@ -143,6 +143,10 @@ class Result:
         return self.file.bytes if self.file else self.variant.inference.bytes
 
     @property
+    def recipe(self) -> str:
+        return self.run.record.recipe.name
+
+    @property
     def p50_ms(self) -> float | None:
         return self.latency.p50_ms if self.latency else None
 

@@ -53,10 +53,11 @@ def against_cell(reference: str, row: Row) -> str:
     share = f" in {len(granted)} of {len(found)}" if len(found) > 1 else ""
     if not granted:
         return "<br>".join(f"not granted: {f.points(v.accuracy_difference, v.difference_ci95)}" for v in found)
+    file = "" if granted[0].file == row.results[0].runtime else f"by its file for {granted[0].file}: "
     if (granted[0].doublings.macs or 0) < 0 or not is_saving(granted[0]):
-        return f"as accurate{share}, not cheaper"
+        return f"{file}as accurate{share}, not cheaper"
     saved = [f"{f.signed(v.doublings.macs)} in MACs, {f.signed(v.doublings.latency)} in time" for v in granted]
-    return f"granted{share}: {'<br>'.join(dict.fromkeys(saved))}"
+    return f"{file}granted{share}: {'<br>'.join(dict.fromkeys(saved))}"
 
 
 def section_table(section: Section, found: Sequence[Row], letters: bool) -> Table:
@@ -125,7 +126,7 @@ def training_table(page: Page, published: Published, runs: dict[str, Run]) -> Ta
 
     columns: list[Column[Compared]] = [
         Column("target", lambda c: f"{c.target:.0%}"),
-        Column("variant", lambda c: markdown(c.row.results[0].variant.id), False),
+        Column("variant", lambda c: markdown(f"{c.row.results[0].variant.id} of {c.row.results[0].recipe}"), False),
         Column("top-1 (95% interval)", lambda c: top1_cell(c.row)),
         Column("training, FLOP = 2 x MACs", lambda c: c.row.spread(lambda r: 2 * r.variant.training.macs, _flop)),
         Column("published", lambda c: f"{c.other.name}: {_flop(c.other.flop)} to {100 * c.other.top1:g}%", False),
