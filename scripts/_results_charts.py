@@ -28,7 +28,7 @@ INT8, FP32, PUBLISHED, TARGET = STYLES
 TICKS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.97, 0.98, 0.99)  # of top-1
 FONT = "text { font-family: system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif !important }"
 CAPTION = """\
-Left: top-1 against MACs. Right: top-1 against the latency of INT8 files, one image at batch {batch}, for which there
+First: top-1 against MACs. Second: top-1 against the latency of INT8 files, one image at batch {batch}, for which there
 are no published figures on the same machine. Bars are 95% intervals, over all seeds of a point. Grey lines are MLPerf
 Tiny's quality targets, dotted ones join networks of one family. Sources: [published figures](#published-figures).
 """

@@ -119,8 +119,8 @@ def training_table(page: Page, published: Published, runs: dict[str, Run]) -> Ta
                 raise UsageError(f"page.yml: {entry.variant} has {reached:.2%}, not {entry.target:.0%}; remove it")
             yield from (Compared(row, entry.target, each) for each in published.training if each.top1 >= entry.target)
 
-    def saved(each: Compared, with_teacher: bool) -> str:
-        macs = [_training_macs(result.variant, with_teacher) for result in each.row.results]
+    def saved(each: Compared, with_pretraining: bool) -> str:
+        macs = [_training_macs(result.variant, with_pretraining) for result in each.row.results]
         known = [value for value in macs if value is not None]
         return f.signed(doublings(each.other.flop / (2 * mean(known)))) if len(known) == len(macs) else "not stated"
 
@@ -131,7 +131,7 @@ def training_table(page: Page, published: Published, runs: dict[str, Run]) -> Ta
         Column("training, FLOP = 2 x MACs", lambda c: c.row.spread(lambda r: 2 * r.variant.training.macs, _flop)),
         Column("published", lambda c: f"{c.other.name}: {_flop(c.other.flop)} to {100 * c.other.top1:g}%", False),
         Column("doublings", lambda c: saved(c, False)),
-        Column("with the teacher's own training", lambda c: saved(c, True)),
+        Column("with pretraining", lambda c: saved(c, True)),
     ]
     return make_table("training", "Training compute", "", columns, compared())
 
@@ -139,11 +139,12 @@ def training_table(page: Page, published: Published, runs: dict[str, Run]) -> Ta
 _flop = f.known(lambda value: f"{f.count(value)}FLOP")
 
 
-def _training_macs(variant: Variant, with_teacher: bool) -> float | None:
-    before = variant.training.teacher_pretraining
-    if not with_teacher or before is None:
-        return variant.training.macs
-    return None if before.macs is None else variant.training.macs + before.macs
+def _training_macs(variant: Variant, with_pretraining: bool) -> float | None:
+    training = variant.training
+    before = (training.teacher_pretraining, training.start_pretraining) if with_pretraining else ()
+    macs = [training.macs, *(each.macs for each in before if each)]
+    known = [each for each in macs if each is not None]
+    return sum(known) if len(known) == len(macs) else None
 
 
 def published_lines(published: Published) -> Iterator[str]:
@@ -174,19 +175,19 @@ Every figure of ours is from the `results.json` of a run, kept in [results](resu
 makes it again. Top-1, size and latency of a row are of the same file, in the runtime that is named. Intervals are
 Wilson's 95% intervals over the test images; they do not cover retraining, which several seeds show: their mean, lowest
 and highest, then each with its interval. MACs are multiply-accumulates of one image. Training MACs are everything that
-the recipe has spent, teacher forwards and repair included, without the teacher's own training. Latency is the median of
-one batch. How to add a run: [scripts/make_results](../scripts/make_results).
+the recipe has spent, teacher forwards and repair included, without what the teacher, or weights that a student starts
+from, were trained with before. Latency is the median of one batch. How to add a run: [scripts/make_results](../scripts/make_results).
 """
 TRAINING = """\
 ## Training compute
 
 Doublings are log2 of the published training compute divided by ours; below zero, ours took more. MACs of ours count as
-2 FLOP each. Ours learn from a teacher, whose own training the last column adds in full.
+2 FLOP each. The last column adds in full what the teacher, and weights that the student starts from, were trained with.
 """
 PUBLISHED = """\
 ## Published figures
 
-Nothing in these two tables was measured here.
+Nothing in these two tables was measured here; MACs that a source does not give are counted from the network's layers.
 """
 
 
