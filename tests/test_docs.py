@@ -183,7 +183,7 @@ def test_quickstart_figures_follow_from_its_results(runs: Path) -> None:
 
 
 def test_commands_are_collected() -> None:
-    assert len(SHORT) >= 30 and len(LONG) >= 5 and len(FULL_CIFAR) == 2 and len(SCRIPTS) >= 8
+    assert len(SHORT) >= 30 and len(LONG) >= 5 and len(FULL_CIFAR) >= 2 and len(SCRIPTS) >= 8
 
 
 class ArgumentsParsed(Exception):
