@@ -10,7 +10,7 @@ from support import photographs
 from compress import load_recipe, run
 from compress.report.targets import target_tables
 
-IDS = {"teacher", "resnet8", "trained", "distilled", "int8", "aware", "resnet8-int8"}
+IDS = {"teacher", "resnet8", "trained", "distilled", "int8", "resnet8-int8"}
 
 
 @pytest.mark.slow
@@ -20,15 +20,15 @@ def test_recipe_runs_end_to_end_and_reports_its_target(name: str, tmp_path: Path
         photographs(tmp_path / "images" / part, count, seed=count)
     changes = [f"data={{source: image-folder, path: {tmp_path / 'images'}, resolution: 32}}", "measure.rounds=5"]
     changes += ["measure.processes=1", "measure.energy=off"]
-    for stage in ("resnet8", "trained", "distilled", "aware.training"):
+    for stage in ("resnet8", "trained", "distilled"):
         changes += [f"stages.{stage}.epochs=1", f"stages.{stage}.batch=16"]
-    changes += [f"stages.{stage}.views=1" for stage in ("distilled", "aware.training")]
+    changes.append("stages.distilled.views=1")
     finished = run(load_recipe(f"mlperf_tiny/{name}", changes), tmp_path / "runs")
     assert finished
     variants = {variant.id: variant for variant in finished.record.variants}
     assert set(variants) == IDS
     assert variants["resnet8"].inference.macs > 3 * variants["distilled"].inference.macs
-    assert variants["trained"].inference.macs == variants["aware"].inference.macs == variants["int8"].inference.macs
+    assert variants["trained"].inference.macs == variants["distilled"].inference.macs == variants["int8"].inference.macs
     (table,) = target_tables(finished.record)
     assert len(table.rows) == 2 * (len(IDS) - 1) and {row[0] for row in table.rows} == {f"{name}.0%"}
 

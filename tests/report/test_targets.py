@@ -34,9 +34,9 @@ def test_a_file_reaches_a_target_with_the_lower_end_of_its_interval(targeted: di
     record = RunRecord.model_validate(targeted)
     (table,) = target_tables(record)
     assert [row[4:] for row in table.rows] == [
-        ("no", "2.00 MMACs", "30.0 kB", ""),
-        ("yes", "4.00 MMACs", "60.0 kB", "+2.00"),
-        ("yes", "16.0 MMACs", "90.0 kB", "0.00"),
+        ("no", "2 MMACs", "30 kB", ""),
+        ("yes", "4 MMACs", "60 kB", "+2.00"),
+        ("yes", "16 MMACs", "90 kB", "0.00"),
     ]
     for page in (render_html(record), render_markdown(record)):
         assert "Accuracy targets" in page and "shown to reach it" in page
