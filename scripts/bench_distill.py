@@ -231,7 +231,7 @@ def print_overhead(args: argparse.Namespace, student: nn.Module) -> None:
 
 def plain(network: nn.Module, split: Split, batch: int, *, whole: bool) -> None:
     """A fast and simple hand-written loop."""
-    with nullcontext() if whole else without_dead_taps(network, 32):
+    with nullcontext() if whole else without_dead_taps(network, split.images.shape[-1]):
         _plain(network, split, batch)
 
 
