@@ -262,17 +262,24 @@ def _training(pair: TrainingEfficiency, by_id: Variants, trend: Trend) -> int:
         known = ours > 0 and not math.isinf(theirs) and not math.isinf(ours)
         checked += same(end, math.log2(theirs / ours) if known else None)
     teacher = variant.training.teacher_pretraining
-    for ratio, macs in (
-        (pair.with_teacher_pretraining, teacher and teacher.macs),
-        (pair.with_teacher_fine_tuning, teacher and teacher.fine_tuning),
+    found = [one.training.start_pretraining for one in (lengths[0], variant)]
+    starts = [start.macs if start else 0.0 for start in found]
+    whole = None if teacher is None or None in (teacher.macs, *starts) else teacher.macs + starts[1]
+    for ratio, macs, before in (
+        (pair.with_teacher_pretraining, whole, starts[0]),
+        (pair.with_teacher_fine_tuning, teacher and teacher.fine_tuning, 0.0),
     ):
         if ratio and macs is not None:
-            low, middle, high = spent
-            checked += same(ratio.doublings, _doublings(base, (low + macs, middle and middle + macs, high + macs)))
+            checked += same(ratio.doublings, _doublings(_plus(base, before), _plus(spent, macs)))
     months = None if d is None or any(never) else 12 * d
     gap = math.log2(trend.growth) - math.log2(trend.hardware)
     checked += same(pair.months_of_growth, months and months / math.log2(trend.growth))
     return checked + same(pair.months_of_gap, months and months / gap)
+
+
+def _plus(spent: Spent, macs: float) -> Spent:
+    low, middle, high = spent
+    return low + macs, middle and middle + macs, high + macs
 
 
 def _first(curves: list[Points], top1: float) -> Spent:

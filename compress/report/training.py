@@ -62,6 +62,8 @@ def _spent(record: RunRecord) -> Table:
     note += f": it took {' and '.join(sorted(known))}." if known else "."
     if starts := "; ".join(_starts(record)):
         note += f" Nor is that of the weights that networks start from: {starts}."
+    if formats := "; ".join(_formats(record)):
+        note += f" Number format and layout of the weights: {formats}."
     lost = ", ".join(
         f"{f.plain(variant.id)} {f.macs(variant.training.interrupted)}"
         for variant in record.variants
@@ -78,6 +80,13 @@ def _starts(record: RunRecord) -> Iterator[str]:
         if start:
             names = f.names(v.id for v in record.variants if v.training.start_pretraining == start)
             yield f"{names} {f.macs(start.macs)} ({f.text(start.source)})" if start.macs else f"{names} not stated"
+
+
+def _formats(record: RunRecord) -> Iterator[str]:
+    """Say what the fits of variants were computed in."""
+    for precision in dict.fromkeys(variant.training.precision for variant in record.variants):
+        if precision:
+            yield f"{precision} ({f.names(v.id for v in record.variants if v.training.precision == precision)})"
 
 
 def _reached(record: RunRecord) -> Table:

@@ -8,7 +8,7 @@ import pytest
 from results_factory import TREND, training, variant
 
 from compress.efficiency.training import training_efficiency
-from compress.results import Control, TeacherPretraining, TrainingEfficiency, Variant
+from compress.results import Control, StartPretraining, TeacherPretraining, TrainingEfficiency, Variant
 
 Curve = tuple[tuple[int, float], ...]
 
@@ -125,6 +125,24 @@ def test_training_of_the_teacher_counts_as_nothing_as_fine_tuning_and_in_full() 
     # 80 MACs of its own become 160, and then 640.
     assert row.with_teacher_fine_tuning.doublings == pytest.approx(row.doublings - 1)
     assert row.with_teacher_pretraining.doublings == pytest.approx(row.doublings - 3)
+
+
+def test_training_of_published_weights_counts_in_full_on_both_sides() -> None:
+    teacher, start = TeacherPretraining(macs=400, source="s"), StartPretraining(macs=240, source="s")
+    curve = ((40, 0.4), (80, 0.7))
+    taught = learner("distilled", "distill", curve, teacher_pretraining=teacher, start_pretraining=start)
+    scratch = learner("scratch", "train", ((80, 0.3), (320, 0.8)))
+    row = primary(scratch, taught)["distilled"]
+    assert row.doublings is not None and row.with_teacher_pretraining.macs == 640
+    assert row.with_teacher_pretraining.doublings == pytest.approx(row.doublings - math.log2((80 + 640) / 80))
+    tuned = learner("scratch", "train", ((80, 0.3), (320, 0.8)), start_pretraining=start)
+    both = primary(tuned, taught)["distilled"]
+    assert both.baseline_macs is not None and both.with_teacher_pretraining.doublings == pytest.approx(
+        math.log2((both.baseline_macs + 240) / (80 + 640)), abs=0.01
+    )
+    unknown = StartPretraining(macs=None, source=None)
+    unstated = primary(scratch, learner("d", "distill", curve, teacher_pretraining=teacher, start_pretraining=unknown))
+    assert unstated["d"].with_teacher_pretraining.macs is None
 
 
 def test_unknown_training_of_the_teacher_is_not_taken_for_none() -> None:

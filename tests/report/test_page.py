@@ -128,6 +128,17 @@ def test_ledger_names_teacher_training_and_interruptions(results: Results) -> No
     assert "Lost to interruptions and not included: at least distilled 2 TMACs." in text
 
 
+def test_ledger_names_the_training_of_published_weights_and_the_number_format(results: Results) -> None:
+    distilled = next(variant for variant in results["variants"] if variant["id"] == "distilled")
+    distilled["training"]["start_pretraining"] = {"macs": 6.3e17, "source": "a card"}
+    distilled["training"]["precision"] = "bf16-mixed, contiguous"
+    text = Page(render_html(typed(results))).text
+    assert "Nor is that of the weights that networks start from: distilled 630 PMACs (a card)." in text
+    assert "Number format and layout of the weights: bf16-mixed, contiguous (distilled)." in text
+    distilled["training"]["start_pretraining"] = {"macs": None, "source": None}
+    assert "networks start from: distilled not stated." in Page(render_html(typed(results))).text
+
+
 def test_markdown_has_every_figure_of_a_variant(results: Results) -> None:
     text = render_markdown(typed(results))
     row = next(line for line in text.splitlines() if line.startswith("| int8 | quantize"))
