@@ -284,8 +284,9 @@ def _chance(context: StageContext, label: str, accuracy: Accuracy, ledger: Ledge
 def _layout(context: StageContext, label: str, model: nn.Module, preprocess: Preprocess) -> torch.memory_format:
     """Return the memory layout of the weights for evaluation, which is in FP32 whatever the training was in."""
     formats = [Format(channels_last=True), Format(channels_last=False)]
-    existing = isinstance(context.plan.stage(label).stage, ExistingNetwork)  # its key has no `trainer`
-    if context.recipe.trainer.precision != "auto" or existing or isinstance(model, GraphModule | OnnxNetwork):
+    if context.recipe.trainer.precision != "auto" or isinstance(model, GraphModule | OnnxNetwork):
+        return formats[0].memory_format
+    if isinstance(context.plan.stage(label).stage, ExistingNetwork):  # its key has no `trainer`
         return formats[0].memory_format
     shape, name = (BATCH, preprocess.resolution), f"evaluation of {label}"
     return choose_for_passes(context.chooser, model, "evaluation", shape, formats, name, relaid).format.memory_format

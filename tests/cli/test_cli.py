@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Job, environment
+from support import Job, environment, teacher_folder
 
 import compress
 from compress.cli.catalog import KINDS
@@ -66,7 +66,7 @@ def _imported(arguments: list[str], *modules: str) -> list[str]:
     ("words", "completed"),
     [
         ("compress-model in", ["init"]),
-        ("compress-model run quic", ["quickstart"]),
+        ("compress-model run quic", ["quickstart", "quickstart_ablation"]),
         ("compress-model plan mine", ["mine.yaml"]),
         ("compress-model list stud", ["students"]),
     ],
@@ -118,9 +118,10 @@ def test_doctor_lists_packages_assets_and_counters() -> None:
     assert rows["energy counter"]["detail"]
 
 
-def test_shipped_recipes_are_valid() -> None:
+def test_shipped_recipes_are_valid(tmp_path: Path) -> None:
+    teacher_folder(tmp_path)
     recipes = sorted(str(path) for path in (CHECKOUT / "recipes").glob("*.yaml"))
-    done = call("validate", *recipes)
+    done = call("validate", *recipes, cwd=tmp_path)
     assert done.returncode == 0 and done.stdout.count("valid") == len(recipes) >= 2
 
 

@@ -186,6 +186,6 @@ def test_networks_and_methods_without_4_bit_weights_are_refused(transformer: nn.
         UsageError,
         match="`method: torchao` supports 8 only; for 4, set `method: nncf` or `method: onnxruntime`",
     ):
-        load_recipe("quickstart", ["stages.int8.linear_weight_bits=4"])
+        load_recipe("quickstart", ["stages.int8.method=torchao", "stages.int8.linear_weight_bits=4"])
     with pytest.raises(UsageError, match="must be 8 or 4"):
         load_recipe("quickstart", ["stages.int8.method=nncf", "stages.int8.linear_weight_bits=3"])

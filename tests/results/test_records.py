@@ -48,7 +48,7 @@ ABSENT: dict[type[Record], tuple[str, ...]] = {
     DataSummary: ("remarks",),
     Environment: ("energy_counter",),
     Inference: ("widths",),
-    Ledger: ("interrupted", "steps"),
+    Ledger: ("interrupted", "steps", "precision"),
     Pruning: ("sensitivity", "latency_trials"),
     Quantization: ("linear_weight_bits", "calibration_images", "aware", "keep_found", "sensitivity", "trials"),
     RunInfo: ("wall_s",),
