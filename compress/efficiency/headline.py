@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import log2
 
 from compress.efficiency.months import in_months, known_doublings, shown
@@ -11,6 +11,9 @@ from compress.results.headline import Headline, HeadlineFile, InferenceDoublings
 from compress.results.savings import FileSavings, Savings, TrainingEfficiency, Trend, VariantSavings
 from compress.results.variant import Variant
 
+EXISTING = ("teacher", "model")
+TRAINED = ("train", "match", "distill", "shrink")
+"""Kinds of stage that bring a network: one that existed before the run, or a new one, whatever it learns from."""
 QUERIES = 10**9
 """Queries of the lifetime where the recipe names no deployment."""
 
@@ -95,7 +98,7 @@ def _granted(
         loss_ci95=file.difference_ci95,
         file=_file(file, best, by_id[best.id]),
         inference=_inference(best, trend, date),
-        training=_training(by_id[savings.reference], by_id[best.id], training, trend, date),
+        training=_training(savings.reference, best.id, by_id, training, trend, date),
         life=_life(best, trend, date, deployment),
     )
 
@@ -135,13 +138,19 @@ def _inference(variant: VariantSavings, trend: Trend, date: float) -> InferenceD
 
 
 def _training(
-    reference: Variant, variant: Variant, pairs: Sequence[TrainingEfficiency], trend: Trend, date: float
+    reference: str,
+    variant: str,
+    by_id: Mapping[str, Variant],
+    pairs: Sequence[TrainingEfficiency],
+    trend: Trend,
+    date: float,
 ) -> TrainingDoublings | None:
     """t at the variant's own accuracy: against the baseline that learns it from labels with the least compute.
 
-    Without such a baseline, against what was spent on the reference, which is as accurate.
+    Without such a baseline, against what was spent on the reference, which is as accurate. None where the network of
+    one of the two existed before the run: its ledger lacks what the network was trained with.
     """
-    own = next((pair for pair in pairs if pair.variant == variant.id and pair.primary), None)
+    own = next((pair for pair in pairs if pair.variant == variant and pair.primary), None)
     if own:
         t, bound = known_doublings(own)
         return TrainingDoublings(
@@ -152,10 +161,18 @@ def _training(
             bracket=own.bracket,
             months=in_months(shown(t, bound), trend, date, training=True),
         )
-    if not reference.training.macs or not variant.training.macs:
+    spent = [by_id[name].training.macs for name in (reference, variant)]
+    if not all(spent) or any(_existed(by_id[name], by_id) for name in (reference, variant)):
         return None
-    t = log2(reference.training.macs / variant.training.macs)
-    return TrainingDoublings(against=reference.id, doublings=t, months=in_months(t, trend, date, training=True))
+    t = log2(spent[0] / spent[1])
+    return TrainingDoublings(against=reference, doublings=t, months=in_months(t, trend, date, training=True))
+
+
+def _existed(variant: Variant, by_id: Mapping[str, Variant]) -> bool:
+    """Whether a variant was made from a network that existed before the run."""
+    while variant.kind not in TRAINED and (parent := by_id.get(variant.parent or "")):
+        variant = parent
+    return variant.kind in EXISTING
 
 
 def _life(

@@ -122,7 +122,9 @@ def _span(months: float, ends: tuple[float, float] | None = None) -> str:
 def _training(training: TrainingDoublings | None, variant: str, reference: str) -> str:
     """What making the variant took or saved, and whether that offsets the gap of training compute."""
     if training is None:
-        return f"Training compute is not known of both {variant} and {reference}, so nothing of {GAP} is offset."
+        return (
+            f"Training compute is not known in full of both {variant} and {reference}, so nothing of {GAP} is offset."
+        )
     t, against, bound = training.doublings, f.plain(training.against), training.bound
     if t is None:
         return f"Its training compute against {against} cannot be determined: no offset of {GAP} is shown."

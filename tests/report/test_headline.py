@@ -52,6 +52,13 @@ def test_more_training_compute_offsets_nothing(results: Results) -> None:
     assert said == f"{GRANTED}{training}{LIFE}; it pays off after 134,000."
 
 
+def test_a_network_that_existed_before_the_run_offsets_nothing(results: Results) -> None:
+    """A quantized teacher took seconds to make: its own training is in no ledger."""
+    results["variants"][4]["parent"] = "teacher"
+    said = sentence(spent(results, 20 * 10**12, 10**10))
+    assert "Training compute is not known in full of both int8 and distilled, so nothing of the training gap" in said
+
+
 def test_less_training_compute_offsets_months_once(results: Results) -> None:
     training = (
         "Making it took 2.00 doublings (4.00x) less training compute than distilled (t = +2.00), which offsets 15.0 "
@@ -62,7 +69,10 @@ def test_less_training_compute_offsets_months_once(results: Results) -> None:
 
 def test_training_compute_that_is_not_known_offsets_nothing(results: Results) -> None:
     said = sentence(spent(results, 0, 10**12))
-    assert "Training compute is not known of both int8 and distilled, so nothing of the training gap is offset." in said
+    assert (
+        "Training compute is not known in full of both int8 and distilled, so nothing of the training gap is offset."
+        in said
+    )
 
 
 @pytest.mark.parametrize(
