@@ -110,7 +110,7 @@ def _mark(label: str, row: Row, costs: Sequence[float]) -> Mark:
 
 
 def _style(result: Result) -> str:
-    return INT8 if result.variant.inference.weight_bits < 32 else FP32
+    return INT8 if result.variant.inference.weight_bits in (7, 8) else FP32
 
 
 def picture(label: str, chart: Chart) -> str:

@@ -69,7 +69,7 @@ def section_table(section: Section, found: Sequence[Row], letters: bool) -> Tabl
         Column("MACs", lambda r: r.spread(lambda result: result.variant.inference.macs, f.count)),
         Column("size", lambda r: r.spread(lambda result: result.bytes, f.size)),
         Column(f"latency, batch {section.batch}", latency_cell),
-        Column("training MACs", lambda r: r.spread(lambda result: result.variant.training.macs, f.count)),
+        Column("training MACs", lambda r: r.spread(lambda result: result.variant.training.macs, _spent)),
         Column("seeds", lambda r: str(len(r.results))),
     ]
     if section.reference:
@@ -137,6 +137,10 @@ def training_table(page: Page, published: Published, runs: dict[str, Run]) -> Ta
 
 
 _flop = f.known(lambda value: f"{f.count(value)}FLOP")
+
+
+def _spent(macs: float) -> str:
+    return f.count(macs) if macs else "not counted"  # of a network that existed before the run
 
 
 def _training_macs(variant: Variant, with_pretraining: bool) -> float | None:

@@ -30,13 +30,11 @@ def pack(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors by name, those that `pack` quantized as float32; tensors without scales stay as they are."""
-    weights = {}
+    weights = dict(tensors)
     for name, tensor in tensors.items():
         scale = tensors.get(name + SCALE)
-        if scale is not None and tensor.dtype == torch.int8:
-            tensor = tensor.float() * scale.view(-1, *[1] * (tensor.ndim - 1))
-        if not name.endswith(SCALE):
-            weights[name] = tensor
+        if scale is not None and tensor.dtype == torch.int8 and scale.shape == tensor.shape[:1]:
+            weights[name] = tensor.float() * weights.pop(name + SCALE).view(-1, *[1] * (tensor.ndim - 1))
     return weights
 
 

@@ -232,7 +232,9 @@ def _pretraining(plan: Plan, unit: PlannedStage) -> TeacherPretraining:
 
 def _start(plan: Plan, unit: PlannedStage) -> StartPretraining | None:
     """Return the compute of the weights that the variant's student starts from; None for random ones."""
-    stage = plan.origin(unit).stage
+    while not unit.stage.brings_network and not unit.stage.random_weights and (start := unit.stage.network_from()):
+        unit = plan.stage(start)
+    stage = unit.stage
     if not isinstance(stage, NetworkStage) or not stage.starts_trained:
         return None
     stated = stage.pretraining()

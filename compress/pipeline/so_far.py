@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,13 +19,13 @@ EVERY_S = 150.0  # seconds between two tables
 
 @dataclass
 class SoFar:
-    """Prints the variants that are there, at most every `EVERY_S` seconds."""
+    """Prints the variants that are there: the first two as soon as they are, then at most every `EVERY_S` seconds."""
 
     clock: Callable[[], float] = time.monotonic
     metrics: dict[str, VariantMetrics] = field(default_factory=dict)  # by id of the variant
 
     def __post_init__(self) -> None:
-        self._printed = self.clock()
+        self._printed = -math.inf
 
     def add(self, identifier: str, metrics: VariantMetrics) -> None:
         self.metrics[identifier] = metrics

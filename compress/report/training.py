@@ -114,12 +114,12 @@ def _with_teacher(record: RunRecord) -> Table:
         "training counted, with its fine-tuning, and with all of it as if this variant were its only student; in full "
         "includes the training of published weights that the variant and the baseline start from."
     )
-    return make_table("teacher", "With the teacher's own training", note, TEACHER, rows)
+    return make_table("teacher", "With training before the run", note, TEACHER, rows)
 
 
 def _teacher_rows(pair: TrainingEfficiency) -> Iterator[TeacherRow]:
     full, tuned = pair.with_teacher_pretraining, pair.with_teacher_fine_tuning
-    if full.macs == 0:  # there is no teacher
+    if full.macs == 0 and full.doublings == pair.doublings:  # nothing was trained before the run
         return
     yield pair, "as 0", PretrainingRatio(macs=0, ratio=pair.ratio, doublings=pair.doublings)
     if tuned:

@@ -186,9 +186,9 @@ class Savings(Record):
 
 
 class PretrainingRatio(Record):
-    """Training efficiency with training of the teacher itself added to the variant's compute."""
+    """Training efficiency with training before the run added: of the teacher, and of initial weights."""
 
-    macs: Number | None = Field(None, description="MACs of the teacher's training that are added; null where unknown")
+    macs: Number | None = Field(None, description="MACs that are added to the variant's; null where unknown")
     ratio: float | None = Field(description="Ratio of training compute; a bound where the target is not reached")
     doublings: float | None = Field(description="log2 of the ratio")
 

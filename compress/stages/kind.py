@@ -44,6 +44,7 @@ class StageKind(StageSection):
     # one line for `compress-model list pruners`; empty where it removes nothing from a network
     pruner: ClassVar[str] = ""
     brings_network: ClassVar[bool] = False  # whether it creates or loads a network, and works on no parent's
+    random_weights: ClassVar[bool] = False  # whether it gives the network that it works on new random weights
     control: ClassVar[bool] = False  # whether it is a control of its parent, which the report compares it with
     continues_ledger: ClassVar[bool] = False  # whether its training compute includes its parent's
     lineage: ClassVar[str] = ""  # how the variant was made, for the lineage in the report
@@ -226,6 +227,8 @@ def student_problems(student: Student, *, features: bool) -> Iterator[tuple[str,
     if student.pretrained and student.checkpoint:
         yield "student", "`pretrained` and `checkpoint` exclude each other; remove one"
     weights = student.pretrained or student.checkpoint is not None
+    if student.pretraining and not weights and not student.model.startswith(WITH_WEIGHTS):
+        yield "student", "`pretraining` is of published weights, and it starts from random ones; remove it"
     for message in model_problems(student.library, student.model, student.options, weights=weights, features=features):
         yield "student", message
 

@@ -1,6 +1,6 @@
 """A student of one's own, registered with timm: recipes then name it as any other.
 
-compress-model run quickstart --plugin recipes/plugins/own_model.py --set stages.distilled.student.model=plain_net
+compress-model run quickstart --plugin recipes/plugins/own_model.py --set stages.distilled.student=plain_net
 """
 
 from itertools import pairwise

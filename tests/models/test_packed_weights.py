@@ -37,6 +37,16 @@ def test_channels_of_zeros_and_of_extreme_values_stay_finite(weight: torch.Tenso
     assert torch.allclose(restored, weight, rtol=0.01, atol=1e-37)
 
 
+@pytest.mark.parametrize(
+    ("weight", "scale"),
+    [(torch.ones(4, 4), torch.ones(4)), (torch.ones(4, 4, dtype=torch.int8), torch.ones(1, 4))],
+    ids=["float", "a scale per input"],
+)
+def test_tensors_that_were_not_packed_are_left_as_they_are(weight: torch.Tensor, scale: torch.Tensor) -> None:
+    restored = unpack({"w": weight, "w" + SCALE: scale})
+    assert restored["w"] is weight and restored["w" + SCALE] is scale
+
+
 def test_a_packed_file_is_read_as_float_weights(tmp_path: Path) -> None:
     weight = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
     save_file(pack({"fc.weight": weight, "fc.bias": torch.ones(4)}), tmp_path / "w.safetensors")

@@ -35,6 +35,7 @@ class ShrinkStage(StageKind):
         "the control: the same network made narrow before training, for as much compute as prune took"
     )
     control: ClassVar[bool] = True
+    random_weights: ClassVar[bool] = True
     lineage: ClassVar[str] = "trained from scratch at the same reduced width"
     remedy: ClassVar[str] = "more epochs"
 
