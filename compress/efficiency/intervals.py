@@ -207,7 +207,10 @@ def grant(difference: PairedDifference, tolerance: float) -> Grant:
     unclear = f"{loss}, which does not exclude a loss beyond {allowed} on {difference.images} images"
     if difference.difference > tolerance or not tolerance:
         return Grant(False, unclear)
-    more = f"about {images_to_show(difference, tolerance):,} images would show that it is as accurate, if it is"
+    needed = images_to_show(difference, tolerance)
+    more = f"about {needed:,} images would show that it is as accurate, if it is"
+    if needed <= difference.images:  # it has had its chance
+        more = f"if it were as accurate, about {needed:,} images would have shown it"
     return Grant(False, f"{unclear}; {more}")
 
 

@@ -198,6 +198,13 @@ def test_a_refusal_says_how_many_images_would_show_it() -> None:
     assert images_to_show(paired_difference(0, 0, 100), 0.01) == images_needed(0.01)
 
 
+def test_a_test_that_was_large_enough_is_not_told_to_be_too_small() -> None:
+    difference = paired_difference(47, 27, 2500)
+    needed = images_to_show(difference, 0.01)
+    assert needed < 2500
+    assert f"if it were as accurate, about {needed:,} images would have shown it" in grant(difference, 0.01).reason
+
+
 def test_as_many_images_as_asked_for_show_it_four_times_in_five() -> None:
     """By simulation of equally accurate variants; Tango's interval is a little wider than the formula's."""
     rng, tolerance, rounds = np.random.default_rng(0), 0.02, 2000
