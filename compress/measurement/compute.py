@@ -19,6 +19,7 @@ from compress.utils.errors import CompressError, CompressWarning
 
 WEIGHT_OPERATORS = ("aten.convolution", "aten.addmm", "aten.mm")  # of convolutions and linears
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")  # of `nn.MultiheadAttention`
 FLOAT_BITS = (32, 32)
 
 
@@ -46,18 +47,17 @@ class Count:
 def layer_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield the weights of convolutions and linears, by the name of their layer.
 
-    The input projection of `nn.MultiheadAttention` is a parameter and not a module: its layer has the parameter's name.
+    The input projections of `nn.MultiheadAttention` are parameters and not modules: one for query, key and value, or one
+    each if their widths differ. Such a layer has the parameter's name.
     """
     for name, module in model.named_modules():
-        if isinstance(module, LAYERS):
-            key, layer = "weight", name
-        elif isinstance(module, nn.MultiheadAttention):
-            key, layer = "in_proj_weight", f"{name}.in_proj_weight"
-        else:
-            continue
-        weight = module._parameters.get(key)  # None of a weight with a mask, which is computed
-        if weight is not None and not is_traceable_wrapper_subclass(weight):
-            yield layer, weight
+        owned = {"weight": name} if isinstance(module, LAYERS) else {}
+        if isinstance(module, nn.MultiheadAttention):
+            owned = {key: f"{name}.{key}" for key in PROJECTIONS}
+        for key, layer in owned.items():
+            weight = module._parameters.get(key)  # None of a weight with a mask, which is computed
+            if weight is not None and not is_traceable_wrapper_subclass(weight):
+                yield layer, weight
 
 
 @runtime_checkable
@@ -218,7 +218,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.uncounted: Counter[str] = Counter()
         self.quantized: Counter[str] = Counter()
         self.running: list[tuple[str, bool, bool]] = []
-        self.weights: dict[int, tuple[str, bool]] = {}  # by address: name of the layer, whether it is trained
+        self.weights: dict[range, tuple[str, bool]] = {}  # by addresses: name of the layer, whether it is trained
         self.layers: set[str] = set()  # names of the modules that multiply by their own weight
 
     @contextmanager
@@ -227,7 +227,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         hooks: list[Any] = []
         self.layers = {name for name, module in model.named_modules() if isinstance(module, LAYERS)}
         for layer, weight in layer_weights(model):
-            self.weights.setdefault(weight.data_ptr(), (layer, weight.requires_grad))
+            addresses = range(weight.data_ptr(), weight.data_ptr() + weight.nbytes)
+            self.weights.setdefault(addresses, (layer, weight.requires_grad))
         try:
             for name, module in model.named_modules():
                 hooks.append(module.register_forward_pre_hook(self._entering(name), with_kwargs=True))
@@ -258,10 +259,11 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _add(self, operator: str, forward: int, args: Any) -> None:
         name, by_input, by_weight = self.running[-1]
-        if operator in WEIGHT_OPERATORS and name not in self.layers:
-            addresses = [leaf.data_ptr() for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
-            known = [self.weights[address] for address in addresses if address in self.weights]
-            name, by_weight = known[0] if known else (name, by_weight)
+        if name not in self.layers:
+            operands = [leaf.data_ptr() for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
+            known = [held for held in self.weights if any(address in held for address in operands)]
+            if known:  # ranges overlap where weights are columns of one tensor: the operand's starts last
+                name, by_weight = self.weights[max(known, key=lambda held: held.start)]
         self.operators[operator] += forward
         for index, factor in enumerate((1, by_input, by_weight)):
             self.counted[name][index] += factor * forward

@@ -27,8 +27,8 @@ MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "
 def layers_of(proto: ModelProto, model: nn.Module) -> dict[str, str]:
     """Match nodes to the convolutions and linears of the float model; returns names of layers by names of nodes.
 
-    Nodes are matched by the name of their weight, which the exporter keeps, or by its values, which it transposes for
-    linears with more than two dimensions.
+    Nodes are matched by the name of their weight, which the exporter keeps, also if they take a part of it, or by its
+    values, which it transposes for linears with more than two dimensions.
     """
     from onnx.numpy_helper import to_array
 
@@ -37,8 +37,10 @@ def layers_of(proto: ModelProto, model: nn.Module) -> dict[str, str]:
     linears = {_digest(w.detach().numpy().T): name for name, w in layer_weights(model) if w.ndim == 2}
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
     layers = {}
-    for node in proto.graph.node:
-        if node.op_type in LAYERS and len(node.input) > 1 and node.input[1] in tensors:
+    for node in proto.graph.node:  # in topological order
+        if node.op_type in MOVES and node.input[0] in tensors:
+            tensors |= dict.fromkeys(node.output, tensors[node.input[0]])
+        elif node.op_type in LAYERS and len(node.input) > 1 and node.input[1] in tensors:
             tensor = tensors[node.input[1]]
             name = weights.get(tensor.name) or linears.get(_digest(to_array(tensor)))
             if name:
@@ -56,15 +58,18 @@ def layer_bits(proto: ModelProto, names: Mapping[str, str]) -> dict[str, tuple[i
     """Find (weight bits, activation bits) of every quantized layer.
 
     Input and weight are both dequantized from 8-bit integers, or the operator itself has 4-bit weights and states the
-    bits of its activations. `names` is the result of `layers_of` on the float file.
+    bits of its activations. A layer of several nodes, such as a projection whose weight is split, is quantized if all
+    are. `names` is the result of `layers_of` on the float file.
     """
-    integer, bits = _integer(proto), {}
+    integer, bits, wide = _integer(proto), dict[str, tuple[int, int]](), set[str]()
     for node in proto.graph.node:
         if node.name in names and node.op_type == OPERATOR:
             bits[names[node.name]] = operator_bits(node)
         elif node.name in names and (node.op_type in INTEGER or integer.issuperset(node.input[:2])):
             bits[names[node.name]] = (8, 8)
-    return bits
+        elif node.name in names:
+            wide.add(names[node.name])
+    return {name: widths for name, widths in bits.items() if name not in wide}
 
 
 def quantized_convolutions(proto: ModelProto) -> tuple[int, int]:

@@ -40,15 +40,16 @@ class Cost(NamedTuple):
         return Cost(self.macs + other[0], self.seconds + other[1])
 
 
-Use = Literal["inference", "training", "masked"]
-"""What a network is timed for: forward passes, training steps, or training steps with masked weights."""
+Use = Literal["inference", "embedding", "training", "masked"]
+"""What a network is timed for: forward passes in FP32, those of cached teacher embeddings in the format that is chosen
+for them, training steps, or training steps with masked weights."""
 
 
 class NetworkCost(NamedTuple):
     """Cost of a network per image."""
 
     forward: int  # MACs of the forward pass
-    training: int  # MACs of a training step, 0 for inference
+    training: int  # MACs of a training step, 0 for forward passes
     seconds: float  # time of a training step, or of a forward pass
 
 
@@ -75,9 +76,9 @@ class CostModel:
     def fixed(self, seconds: float) -> Cost:
         return Cost(0, seconds)
 
-    def inference(self, planned: PlannedStage, images: int) -> Cost:
+    def inference(self, planned: PlannedStage, images: int, use: Use = "inference") -> Cost:
         """Return the cost of forward passes of the network that a stage works on or brings."""
-        network = self.network(planned, "inference")
+        network = self.network(planned, use)
         return Cost(network.forward * images, network.seconds * images)
 
     def calibration(self, planned: PlannedStage, images: int, overhead: float) -> Cost:
@@ -120,7 +121,8 @@ class CostModel:
         new = {key for key in keys if not self.store.has(key)}
         self._embedded |= new
         images = len(new) * sum(len(split.images) for split in splits)
-        return self.inference(teacher, images) if images else Cost(0, 0.0)
+        use: Use = "embedding" if precision == "auto" else "inference"
+        return self.inference(teacher, images, use) if images else Cost(0, 0.0)
 
     def training(self, planned: PlannedStage, macs: float) -> Cost:
         """Return the cost of training a student on labels for so many MACs."""
@@ -174,7 +176,7 @@ class CostModel:
 
     def student(self, student: Student, use: Use) -> NetworkCost:
         """Return the cost of a student; a forward pass takes a third of the time of a training step."""
-        if use == "inference":
+        if use in ("inference", "embedding"):
             trained = self.student(student, "training")
             return trained._replace(training=0, seconds=trained.seconds / 3)
         masked = use == "masked"

@@ -37,10 +37,10 @@ def existing_cost(recipe: Recipe, stage: StageKind, data: ImageData, use: Use, s
         network, _ = load_own_model(stage.model, recipe.data, data.classes, data.resolution)
         teacher = LoadedTeacher(network.model, nn.Identity(), network.preprocess, network.architecture)
     model, side = network.model, network.architecture.resolution
-    if use != "inference":
+    if use in ("training", "masked"):
         return _training_cost(model, side, recipe, speeds, stage.id, masked=use == "masked")
     seconds = _seconds_per_image(model, side, recipe, train=False)
-    if recipe.trainer.precision == "auto":
+    if use == "embedding":
         seconds /= embedding_speedup(teacher, stage.batch, FormatChooser(speeds))
     return NetworkCost(macs(model, side), 0, seconds)
 

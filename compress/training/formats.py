@@ -118,7 +118,12 @@ class FormatChooser:
         self._known: dict[str, dict[str, float]] = {}
 
     def choose(
-        self, identity: Mapping[str, object], formats: Sequence[Format], make_pass: MakePass, label: str
+        self,
+        identity: Mapping[str, object],
+        formats: Sequence[Format],
+        make_pass: MakePass,
+        device: torch.device,
+        label: str,
     ) -> Choice:
         """Return the fastest of `formats`, or the first, the default, unless another is `SPEEDUP` times as fast.
 
@@ -126,6 +131,7 @@ class FormatChooser:
             identity: What determines the timings besides machine and formats, as JSON data.
             formats: The formats to choose from.
             make_pass: Returns what is timed for a format. May draw random numbers, which changes no others.
+            device: What it runs on.
             label: What the decision is for, in the line that is printed when it was timed.
         """
         if len(formats) == 1:
@@ -138,7 +144,7 @@ class FormatChooser:
         if key in self._known:
             return _fastest(formats, self._known[key])
         try:
-            with torch.random.fork_rng():
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 timed = self.timer({one: make_pass(one) for one in formats})
         except RuntimeError as error:  # such as an operator without bf16, or too little memory
             say(f"  {label}: {WORDS[formats[0].precision]}, as timing of formats failed: {first_line(error)}")
@@ -199,7 +205,8 @@ def choose_for_steps(
     identity = {"use": "training", "network": structure(network), "side": side, "batch": batch}
     formats = candidates(device, Format(channels_last=device.type == "cuda"))
     with tf32_allowed():
-        return chooser.choose(identity, formats, _steps(network, side, batch, device), f"{label} at {side} pixels")
+        steps = _steps(network, side, batch, device)
+        return chooser.choose(identity, formats, steps, device, f"{label} at {side} pixels")
 
 
 def choose_for_passes(
@@ -231,7 +238,7 @@ def choose_for_passes(
 
         return forward
 
-    return chooser.choose(identity, formats, passes, f"{label} at {side} pixels")
+    return chooser.choose(identity, formats, passes, device, f"{label} at {side} pixels")
 
 
 def relaid(network: nn.Module, one: Format) -> nn.Module:

@@ -111,6 +111,71 @@ def test_products_with_a_weight_belong_to_the_layer_that_owns_it() -> None:
     assert kinds == {"linear": 3, "product of activations": 1}
 
 
+class _Pooling(nn.Module):
+    """Two learnt queries attend to the 16 patches of an image; the values may be narrower than the keys."""
+
+    def __init__(self, **settings: int | bool) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 4, stride=4)
+        self.queries = nn.Parameter(torch.zeros(2, 1, 16))
+        self.attention = nn.MultiheadAttention(16, 2, **settings)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        keys = self.patches(images).flatten(2).permute(2, 0, 1)
+        values = keys[:, :, : self.attention.vdim]
+        same = self.attention.vdim == 16 and self.attention.in_proj_bias is not None
+        return self.attention(self.queries, keys, keys if same else values, need_weights=False)[0]
+
+
+QUERY, KEY = 2 * 16 * 16, 16 * 16 * 16
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize(
+    "settings, projections",
+    [
+        ({}, {"in_proj_weight": QUERY + 2 * KEY}),  # keys and values are one product
+        ({"bias": False}, {"in_proj_weight": QUERY + 2 * KEY}),  # three products
+        ({"vdim": 12}, {"q_proj_weight": QUERY, "k_proj_weight": KEY, "v_proj_weight": 16 * 12 * 16}),
+    ],
+)
+def test_projections_of_cross_attention_belong_to_their_weights(
+    settings: dict[str, int | bool], projections: dict[str, int], trained: bool
+) -> None:
+    network = _Pooling(**settings).requires_grad_(trained)
+    counted = count(network, 16)
+    assert counted.layers == {
+        "patches": 16 * 16 * 48,
+        **{f"attention.{name}": macs for name, macs in projections.items()},
+        "attention": 2 * 2 * 16 * 16,  # queries by keys, and by values
+        "attention.out_proj": QUERY,
+    }
+    assert {row["kind"]: row["layers"] for row in widths(network, counted.layers, {})}["linear"] == len(projections) + 1
+
+
+def test_only_trained_projections_of_cross_attention_have_gradients_of_their_weight() -> None:
+    network = _Pooling(vdim=12)
+    everything = training_macs(network, 16)
+    network.attention.k_proj_weight.requires_grad_(False)
+    assert everything - training_macs(network, 16) == KEY
+
+
+def test_products_with_weights_in_one_storage_belong_to_each() -> None:
+    flat = torch.zeros(2 * 8 * 8)
+    rows, beside = (nn.Linear(8, 8, bias=False) for _ in range(2))
+    rows.weight, beside.weight = (nn.Parameter(part.view(8, 8)) for part in flat.chunk(2))
+    left, right = (nn.Linear(4, 8, bias=False) for _ in range(2))
+    left.weight, right.weight = (nn.Parameter(part) for part in torch.zeros(8, 8).chunk(2, 1))
+
+    def run(images: torch.Tensor, *layers: nn.Linear) -> torch.Tensor:
+        inputs = images[0, 0]
+        outputs = inputs @ layers[0].weight.T + (inputs @ layers[1].weight[4:].T).sum()
+        return outputs + inputs[:, :4] @ layers[2].weight.T + inputs[:, 4:] @ layers[3].weight.T
+
+    network = Function(run, rows, beside, left, right)
+    assert count(network, 8).layers == {"inner.0": 512, "inner.1": 256, "inner.2": 256, "inner.3": 256}
+
+
 def test_counting_leaves_the_network_as_it_was() -> None:
     model = Small().train()
     model.depthwise.eval()

@@ -17,6 +17,7 @@ from compress.models.factory import create_model
 from compress.pipeline.cost_model import estimate
 from compress.recipe.load import parse_recipe
 from compress.stages import profiling
+from compress.training.formats import Choice, Format
 
 RECIPE = """\
 name: many
@@ -81,6 +82,18 @@ def test_equal_networks_are_timed_once_and_later_estimates_need_no_torch(tmp_pat
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"rows": [vars(row) for row in rows], "torch": False}
+
+
+def test_only_cached_embeddings_are_expected_in_the_format_chosen_for_them(tmp_path, recipe, monkeypatch) -> None:
+    monkeypatch.setattr(profiling, "embedding_speedup", lambda *_: 4.0)
+    monkeypatch.setattr(profiling, "_seconds_per_image", lambda *_, **__: 1.0)
+    monkeypatch.setattr(profiling, "choose_for_steps", lambda *_: Choice(Format()))
+    live = "  - {id: live, kind: distill, from: teacher, student: test_resnet, epochs: 2, teacher: live}\n"
+    rows = estimate(parse_recipe(recipe + live, ["trainer.precision=auto"]), tmp_path / "runs")
+    seconds = {row.unit: row.seconds for row in rows}
+    assert seconds["teacher"] == 15, "test and validation images"
+    assert seconds["first"] == 24 * (2 + 2 / 4), "two epochs, and two views"
+    assert seconds["live"] == 24 * (2 + 2)
 
 
 def test_another_resolution_or_a_damaged_cache_is_timed_again(tmp_path, recipe, timed, monkeypatch) -> None:

@@ -87,6 +87,36 @@ def test_projections_of_attention_are_quantized_and_counted(method: str) -> None
     assert bit_operations(counted, bits) == 64 * (sum(counted.values()) - products) + 1024 * products
 
 
+class CrossAttention(Attention):
+    """Attention whose queries are some of the patches."""
+
+    def __init__(self, **settings: int) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True, **settings)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        tokens = self.patches(inputs).flatten(2).transpose(1, 2)
+        values = tokens[..., :12] if self.attention.vdim == 12 else tokens
+        mixed, _ = self.attention(tokens[:, :4], tokens, values, need_weights=False)
+        return self.head(mixed.mean(1))
+
+
+@pytest.mark.parametrize("method", IN_A_FILE)
+@pytest.mark.parametrize(
+    "settings, projections", [({}, ["in_proj_weight"]), ({"vdim": 12}, [f"{part}_proj_weight" for part in "qkv"])]
+)
+def test_projections_of_cross_attention_are_quantized_and_counted(
+    method: str, settings: dict[str, int], projections: list[str]
+) -> None:
+    torch.manual_seed(0)
+    model = CrossAttention(**settings).eval()
+    bits = quantize(model, [images(4)], EXAMPLE, method=method).layers
+    assert set(bits) == {"patches", "attention.out_proj", "head", *(f"attention.{name}" for name in projections)}
+    counted = count(model, 32).layers
+    products = counted["attention"]
+    assert bit_operations(counted, bits) == 64 * (sum(counted.values()) - products) + 1024 * products
+
+
 class Odd(nn.Module):
     """Has an operator that ONNX lacks."""
 

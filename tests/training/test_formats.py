@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,14 @@ def test_a_decision_is_kept_for_the_machine_and_the_network(tmp_path: Path, prin
     assert chosen(FormatChooser(file, never)) == LAST and len(printed) == 1
     assert chosen(FormatChooser(file, timer(fp32=1.0, last=1.0)), nn.Linear(2, 3)) == FP32
     assert load_cache(file, "networks", "") == {"a": [1, 2, 0.5]}, "other timings stay"
+
+
+def test_timing_on_a_cpu_leaves_gpus_alone(printed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.random._fork_rng_warned_already", False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chosen(FormatChooser(timer=timer(fp32=2.0, last=1.0)))
 
 
 def test_a_format_that_fails_leaves_fp32(printed: list[str]) -> None:
