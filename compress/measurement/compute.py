@@ -47,8 +47,8 @@ class Count:
 def layer_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield the weights of convolutions and linears, by the name of their layer.
 
-    The input projections of `nn.MultiheadAttention` are parameters and not modules: one for query, key and value, or one
-    each if their widths differ. Such a layer has the parameter's name.
+    The input projections of `nn.MultiheadAttention` are parameters and not modules: one for query, key and value, or,
+    if their widths differ, one each. Such a layer has the parameter's name.
     """
     for name, module in model.named_modules():
         owned = {"weight": name} if isinstance(module, LAYERS) else {}
