@@ -27,7 +27,7 @@ def register(build: Callable[P, N]) -> Callable[..., N]:
     The registered builder raises TypeError for options that `build` does not have, and UsageError for values outside of
     its annotations, or if weights are asked for: timm loads them in `build_model_with_cfg`, which is not used here.
     """
-    checked, signature = validate_call(build, config=STRICT), inspect.signature(build)
+    checked, signature = validate_call(config=STRICT)(build), inspect.signature(build)
     name = build.__name__
 
     @wraps(build)
@@ -50,4 +50,5 @@ def register(build: Callable[P, N]) -> Callable[..., N]:
             ]
             raise UsageError(f"`options` of {name}: {', '.join(wrong)}") from error
 
-    return register_model(entry)
+    register_model(entry)
+    return entry
