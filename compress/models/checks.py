@@ -66,7 +66,7 @@ def _structure(library: str, name: str, options: str) -> dict[str, str]:
 @cache
 def _cached_structure(library: str, name: str, options: str) -> dict[str, str]:
     """Ask a process that loads the library, once for a version of it."""
-    file = cache_file(library, SECTION)
+    file = cache_file(library, "structures-2")
     known, key = load_cache(file, SECTION, "models are checked again"), key_of(name=name, options=options)
     if key not in known:
         found = run_python(f"{MODULE}:print_structure_problems", library, name, options)

@@ -5,22 +5,23 @@ They are torchvision's networks with early strides of 1, as in the implementatio
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated
 
-from timm.models import register_model
+from pydantic import Field
 from torch import nn
 from torchvision.models import MobileNetV2, ShuffleNetV2
 from torchvision.ops import Conv2dNormActivation
 
+from compress.models.cifar_options import Last, Stride, Width, register
 
+
+@register
 def cifar_mobilenetv2(
-    pretrained: bool = False,
     num_classes: int = 10,
-    width: float = 1.0,
-    stride: int = 1,
-    last: int = 1280,
-    dropout: float = 0.0,
-    **_: Any,
+    width: Width = 1.0,
+    stride: Stride = 1,
+    last: Last = 1280,
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
 ) -> MobileNetV2:
     """MobileNetV2 (arXiv 1801.04381, table 2) with a stem of stride 1.
 
@@ -42,11 +43,16 @@ def cifar_mobilenetv2(
         channels = model.features[-1][0].in_channels
         model.features[-1] = Conv2dNormActivation(channels, last, 1, activation_layer=nn.ReLU6)
         model.classifier[1] = nn.Linear(last, num_classes)
+        model.last_channel = last
+        nn.init.kaiming_normal_(model.features[-1][0].weight, mode="fan_out")  # as torchvision initialises the others
+        nn.init.normal_(model.classifier[1].weight, 0, 0.01)
+        nn.init.zeros_(model.classifier[1].bias)
     return model
 
 
+@register
 def cifar_shufflenetv2(
-    pretrained: bool = False, num_classes: int = 10, channels: int = 48, last: int = 1024, **_: Any
+    num_classes: int = 10, channels: Annotated[int, Field(ge=8, multiple_of=2)] = 48, last: Last = 1024
 ) -> ShuffleNetV2:
     """ShuffleNetV2 (arXiv 1807.11164, table 5) with a stem of stride 1 and without pooling.
 
@@ -57,7 +63,3 @@ def cifar_shufflenetv2(
     model.conv1[0].stride = (1, 1)
     model.maxpool = nn.Identity()
     return model
-
-
-for _build in (cifar_mobilenetv2, cifar_shufflenetv2):
-    register_model(_build)

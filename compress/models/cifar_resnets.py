@@ -8,11 +8,13 @@ Parameters are named as in the implementations that most CIFAR checkpoints come 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
-from timm.models import register_model
+from pydantic import Field
 from torch import Tensor, nn
+
+from compress.models.cifar_options import Stride, Width, register
 
 Shortcut = Literal["A", "B"]
 """Option of the paper where a block changes its size: subsampling and zero channels, or a 1x1 convolution."""
@@ -77,29 +79,23 @@ class CifarResNet(nn.Module):
 
 
 def _of_depth(depth: int) -> Callable[..., CifarResNet]:
-    def build(
-        pretrained: bool = False,
-        num_classes: int = 10,
-        width: float = 1.0,
-        option: Shortcut = "B",
-        stride: int = 1,
-        **_: Any,
-    ) -> CifarResNet:
+    def build(num_classes: int = 10, width: Width = 1.0, option: Shortcut = "B", stride: Stride = 1) -> CifarResNet:
         """`width` multiplies the channels, `option` is that of the shortcuts, `stride` that of the first stage."""
-        widths = [max(1, round(width * channels)) for channels in (16, 32, 64)]
+        widths = [round(width * channels) for channels in (16, 32, 64)]
         return CifarResNet(num_classes, [(depth - 2) // 6] * 3, widths, option, stride)
 
     build.__name__ = build.__qualname__ = f"cifar_resnet{depth}"
     return build
 
 
+@register
 def cifar_resnet18(
-    pretrained: bool = False, num_classes: int = 10, width: float = 1.0, stride: int = 1, **_: Any
+    num_classes: int = 10, width: Annotated[float, Field(ge=0.0625, le=16)] = 1.0, stride: Stride = 1
 ) -> CifarResNet:
     """ResNet18 behind a 3x3 stem; `width` multiplies the channels, `stride` is that of the first stage."""
-    widths = [max(1, round(width * channels)) for channels in (64, 128, 256, 512)]
+    widths = [round(width * channels) for channels in (64, 128, 256, 512)]
     return CifarResNet(num_classes, [2] * 4, widths, "B", stride)
 
 
-for _build in (*map(_of_depth, DEPTHS), cifar_resnet18):
-    register_model(_build)
+for _depth in DEPTHS:
+    register(_of_depth(_depth))

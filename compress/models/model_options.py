@@ -10,7 +10,7 @@ from contextlib import suppress
 import torch
 from torch import nn
 
-from compress.models.factory import create_model
+from compress.models.factory import create_model, recorded
 from compress.models.heads import classifier
 from compress.models.input_size import fixed_side
 from compress.utils.errors import UsageError
@@ -42,7 +42,7 @@ def structure_problems(library: str, name: str, options: str) -> dict[str, str]:
             unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
             found["options" if "`options`" in str(error) else "features"] = str(error)
             if unexpected:
-                hint = did_you_mean(unexpected[1], _arguments(create_model(library, name, 2, side)), most=3, limit=None)
+                hint = did_you_mean(unexpected[1], _arguments(library, name, side), most=3, limit=None)
                 found["options"] = f"`options`: {library}'s {name} takes no {unexpected[1]!r}{hint or '; remove it'}"
     return found
 
@@ -52,8 +52,15 @@ def print_structure_problems(library: str, name: str, options: str) -> None:
     print(json.dumps(structure_problems(library, name, options)))
 
 
-def _arguments(model: nn.Module) -> list[str]:
-    """List the arguments of the constructors of a network's classes."""
-    own = [kind for kind in type(model).__mro__ if issubclass(kind, nn.Module) and kind is not nn.Module]
+def _arguments(library: str, name: str, side: int) -> list[str]:
+    """List the arguments of a model's builder; if it passes others on, those of the network's classes."""
+    if library == "timm":
+        from timm.models import model_entrypoint
+
+        parameters = inspect.signature(model_entrypoint(recorded(library, name, {}, pretrained=False)[0])).parameters
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return sorted({*parameters} - {"num_classes"})
+    kinds = type(create_model(library, name, 2, side)).__mro__
+    own = [kind for kind in kinds if issubclass(kind, nn.Module) and kind is not nn.Module]
     names = [name for kind in own for name in inspect.signature(kind.__init__).parameters]
     return sorted({*names} - {"self", "args", "kwargs"})

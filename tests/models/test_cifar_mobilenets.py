@@ -49,6 +49,14 @@ def test_options_give_narrower_networks(name: str, options: dict[str, float]) ->
     assert known and name in known.tags
 
 
+def test_layers_of_another_size_are_initialised_as_the_others() -> None:
+    model = create_model("timm", "cifar_mobilenetv2", 10, 32, options={"last": 640})
+    convolution, linear = model.features[-1][0], model.classifier[1]
+    assert convolution.weight.std().item() == pytest.approx((2 / 640) ** 0.5, rel=0.03)  # He, by the outputs
+    assert linear.weight.std().item() == pytest.approx(0.01, rel=0.05) and not linear.bias.any()
+    assert model.last_channel == 640
+
+
 def test_a_pruned_network_with_options_is_stored_and_rebuilt(tmp_path: Path) -> None:
     options = {"width": 0.25, "stride": 2, "last": 64}
     model = create_model("timm", "cifar_mobilenetv2", 3, 32, options=options).eval()

@@ -279,6 +279,8 @@ def test_another_process_prints_the_catalog() -> None:
             "timm's resnet18 takes no 'zero_init'; did you mean 'zero_init_last'?",
         ),
         ("timm", "resnet18", {"img_size": 32}, "must not set img_size, which the recipe controls"),
+        ("timm", "cifar_resnet8", {"widht": 2}, "timm's cifar_resnet8 takes no 'widht'; did you mean 'width'?"),
+        ("timm", "cifar_mobilenetv2", {"in_chans": 1}, "timm's cifar_mobilenetv2 takes no 'in_chans'; remove it"),
         ("torchvision", "googlenet", {"dropout": 0.1}, None),
         ("torchvision", "resnet50", {"zero_init_last": False}, "did you mean 'zero_init_residual'?"),
         ("torchvision", "vit_b_16", {"dropout": "much"}, "vit_b_16 does not take `options` {'dropout': 'much'}"),
