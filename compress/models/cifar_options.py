@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError, validate_call
 from timm.models import register_model
@@ -17,11 +17,10 @@ Stride = Annotated[int, Field(ge=1, le=2)]
 Width = Annotated[float, Field(ge=0.25, le=16)]
 Last = Annotated[int, Field(ge=8)]
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)  # true is no number, and 1.0 no stride
-P = ParamSpec("P")
 N = TypeVar("N", bound=nn.Module)
 
 
-def register(build: Callable[P, N]) -> Callable[..., N]:
+def register(build: Callable[..., N]) -> Callable[..., N]:
     """Register a builder with timm, under its name; return it with the four arguments that `timm.create_model` adds.
 
     The registered builder raises TypeError for options that `build` does not have, and UsageError for values outside of
