@@ -80,14 +80,17 @@ def _cached(library: str) -> Catalog | None:
 
 @cache
 def _listed(library: str, registered: int) -> Catalog:
-    """List the models of a library that is loaded; `registered` counts them, so that new ones are not missed."""
+    """List the models of a library that is loaded; `registered` changes with their names, as plugins add some."""
     return {"timm": _timm, "torchvision": _torchvision, "open_clip": _open_clip}[library]()
 
 
 def _registered(library: str) -> int:
+    """Return a hash of the names that are registered now."""
     if library == "timm":
-        return len(importlib.import_module("timm.models._registry")._model_entrypoints)
-    return len(importlib.import_module("torchvision.models").list_models()) if library == "torchvision" else 0
+        return hash(frozenset(importlib.import_module("timm.models._registry")._model_entrypoints))
+    return (
+        hash(frozenset(importlib.import_module("torchvision.models").list_models())) if library == "torchvision" else 0
+    )
 
 
 def _timm() -> Catalog:

@@ -305,3 +305,22 @@ def test_losses_on_features_are_checked_against_the_classifier(library: str, nam
     problems = list(model_problems(library, name, features=True))
     assert not problems if words is None else [words in problem for problem in problems] == [True]
     assert not list(model_problems(library, name))
+
+
+def test_a_model_that_replaces_another_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of models stays the same."""
+    from timm.models import _registry, register_model
+
+    from compress.models.catalog import catalog
+
+    for name in ("_model_entrypoints", "_model_to_module", "_model_default_cfgs"):
+        monkeypatch.setattr(_registry, name, dict(getattr(_registry, name)))
+
+    def first_net(**_: object) -> None: ...
+    def second_net(**_: object) -> None: ...
+
+    for build, other in ((first_net, "second_net"), (second_net, "first_net")):
+        register_model(build)
+        listed = catalog("timm")
+        assert listed and build.__name__ in listed.tags and other not in listed.tags
+        del _registry._model_entrypoints[build.__name__]
