@@ -20,8 +20,8 @@ from compress.pipeline.eta import TimeLeft
 from compress.pipeline.measure import measure_energy, measure_latency
 from compress.pipeline.plan import make_plan
 from compress.pipeline.preflight import check_data, check_requirements
+from compress.pipeline.progress_table import ProgressTable
 from compress.pipeline.run_folder import Log, new_folder, seal, write_run
-from compress.pipeline.so_far import SoFar
 from compress.recipe.schema import Recipe
 from compress.results.run import RunInfo, RunRecord
 from compress.stages.kind import kind_of
@@ -145,7 +145,7 @@ def _make_all(job: _Job) -> list[str]:
     plan, store = job.plan, job.store
     context = None if all(store.has(planned.key) for planned in plan.stages) else job.context()
     left = _time_left(job) if context and console.is_terminal else None
-    stored, so_far = [], SoFar()
+    stored, progress = [], ProgressTable()
     for number, planned in enumerate(plan.stages, 1):
         place = f"[{number}/{len(plan.stages)}]"
         if context is None or store.has(planned.key):
@@ -153,15 +153,15 @@ def _make_all(job: _Job) -> list[str]:
             job.log.write("stored", unit=planned.id, key=planned.key)
             stored.append(planned.id)
             if context and planned.makes_variant:
-                so_far.add(planned.id, context.metrics(planned.id))
+                progress.add(planned.id, context.metrics(planned.id))
             continue
         say(f"{place} {planned.id}: {planned.stage.progress()}")
         with time_after(left.after(planned.id)) if left else nullcontext():
             seconds = _make(context, planned, job.log)
         say(f"  done in {seconds:.0f} s")
         if planned.makes_variant:
-            so_far.add(planned.id, context.metrics(planned.id))
-            so_far.show()
+            progress.add(planned.id, context.metrics(planned.id))
+            progress.show()
         if left:
             left.done(planned.id, seconds)
     return stored

@@ -39,7 +39,7 @@ from compress.stages.planned import Plan
 from compress.stages.teacher import TeacherStage
 from compress.stages.teacher_inputs import embeddings_identity
 from compress.store.store import Store
-from compress.training.formats import Format, FormatChooser, choose_for_passes, relaid
+from compress.training.formats import Format, FormatChooser, choose_for_passes, with_layout
 from compress.training.loggers import FitLoggers
 from compress.training.teacher_cache import Embedder
 from compress.utils.console import say
@@ -289,7 +289,9 @@ def _layout(context: StageContext, label: str, model: nn.Module, preprocess: Pre
     if isinstance(context.plan.stage(label).stage, ExistingNetwork):  # its key has no `trainer`
         return formats[0].memory_format
     shape, name = (BATCH, preprocess.resolution), f"evaluation of {label}"
-    return choose_for_passes(context.chooser, model, "evaluation", shape, formats, name, relaid).format.memory_format
+    return choose_for_passes(
+        context.chooser, model, "evaluation", shape, formats, name, with_layout
+    ).format.memory_format
 
 
 def _predict(

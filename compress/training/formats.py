@@ -241,7 +241,7 @@ def choose_for_passes(
     return chooser.choose(identity, formats, passes, device, f"{label} at {side} pixels")
 
 
-def relaid(network: nn.Module, one: Format) -> nn.Module:
+def with_layout(network: nn.Module, one: Format) -> nn.Module:
     """Return a copy of a network with the memory layout of a format."""
     return copy.deepcopy(network).to(memory_format=one.memory_format)
 
@@ -261,7 +261,7 @@ def device_of(network: nn.Module) -> torch.device:
 
 def _steps(network: nn.Module, side: int, batch: int, device: torch.device) -> MakePass:
     def make(one: Format) -> Pass:
-        model, images = relaid(network, one).train().to(device), _images(batch, side, device)
+        model, images = with_layout(network, one).train().to(device), _images(batch, side, device)
 
         def step() -> float:
             with one.autocast(device):

@@ -36,7 +36,7 @@ from compress.training.formats import (
     choose_for_passes,
     computes_bf16,
     device_of,
-    relaid,
+    with_layout,
 )
 from compress.utils.atomic import write_atomic
 from compress.utils.console import say, task
@@ -109,7 +109,7 @@ def _choose(chooser: FormatChooser, network: nn.Module, default: EmbeddingTower,
     bf16 = [one for one in candidates(_device(), default.format) if one.precision == "bf16-mixed"]
 
     def convert(_: nn.Module, one: Format) -> nn.Module:
-        return default.network if one == default.format else relaid(network, one)
+        return default.network if one == default.format else with_layout(network, one)
 
     shape = (batch, default.preprocess.resolution)
     return choose_for_passes(chooser, network, "embeddings", shape, [default.format, *bf16], "teacher", convert)
@@ -122,7 +122,7 @@ def _in_fastest_format(
     chosen = _choose(chooser, network, default, embedder.batch).format
     if chosen == default.format:
         return default
-    faster = EmbeddingTower(relaid(network, chosen), default.preprocess, chosen)
+    faster = EmbeddingTower(with_layout(network, chosen), default.preprocess, chosen)
     rows = np.arange(min(embedder.batch, len(embedder.images)))
     sample = torch.from_numpy(embedder.images.rows(rows)).to(_device())
     with torch.inference_mode():

@@ -6,15 +6,14 @@ import pytest
 from results_factory import accuracy, inference
 from rich.console import Console
 
-from compress.pipeline import so_far
-from compress.pipeline.so_far import EVERY_S, SoFar
+from compress.pipeline.progress_table import EVERY_S, ProgressTable
 from compress.results import Inference, Ledger, VariantMetrics
 
 
 @pytest.fixture
 def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     text = io.StringIO()
-    monkeypatch.setattr(so_far, "console", Console(file=text, width=80))
+    monkeypatch.setattr(progress_table, "console", Console(file=text, width=80))
     return text
 
 
@@ -27,7 +26,7 @@ def test_the_first_table_comes_with_the_second_variant_and_later_ones_after_the_
     printed: io.StringIO,
 ) -> None:
     now = 0.0
-    table = SoFar(clock=lambda: now)
+    table = ProgressTable(clock=lambda: now)
     table.add("teacher[0]", metrics(900))
     table.show()
     assert not printed.getvalue()  # one variant compares nothing

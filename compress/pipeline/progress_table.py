@@ -18,7 +18,7 @@ EVERY_S = 150.0  # seconds between two tables
 
 
 @dataclass
-class SoFar:
+class ProgressTable:
     """Prints the variants that are there: the first two as soon as they are, then at most every `EVERY_S` seconds."""
 
     clock: Callable[[], float] = time.monotonic
@@ -34,10 +34,10 @@ class SoFar:
         """Print the table if it is due and compares something."""
         if len(self.metrics) > 1 and self.clock() - self._printed >= EVERY_S:
             self._printed = self.clock()
-            console.print(so_far_table(self.metrics))
+            console.print(variants_table(self.metrics))
 
 
-def so_far_table(metrics: Mapping[str, VariantMetrics]) -> Table:
+def variants_table(metrics: Mapping[str, VariantMetrics]) -> Table:
     """Lay out accuracy on test images, MACs and size of variants; names are text, never rich's markup."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="so far, before timing", title_justify="left")
     for heading in ("variant", "top-1 (95%)", "MACs", "size"):
