@@ -6,6 +6,7 @@ import pytest
 from results_factory import accuracy, inference
 from rich.console import Console
 
+from compress.pipeline import progress_table
 from compress.pipeline.progress_table import EVERY_S, ProgressTable
 from compress.results import Inference, Ledger, VariantMetrics
 
