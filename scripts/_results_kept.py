@@ -1,4 +1,4 @@
-"""What recipes/results holds: settings, kept results of runs, and the rows that tables and pictures are made from."""
+"""Content of recipes/results: settings, kept results of runs, and the rows of tables and pictures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Settings(BaseModel):
 
 
 class Origin(Settings):
-    """What results.json does not say about a run."""
+    """Facts about a run that results.json lacks."""
 
     commit: str | None = None
     machine: str | None = None  # beside the processor's name

@@ -27,11 +27,12 @@ from compress.data.prepared import Split, prepare
 from compress.data.preprocess import Preprocess
 from compress.data.torchvision_sets import CIFAR10_CLASSES, DownloadedData
 from compress.store.store import Store
+from compress.training.formats import computes_bf16
 
 STD = (0.229, 0.224, 0.225)
 MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)  # of Keras' preprocessing, R, G, B
 BATCH = 64
-BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported()
+BF16 = computes_bf16(torch.device("cpu"))
 
 
 def config(side: int) -> dict[str, object]:

@@ -88,7 +88,8 @@ def _runtimes() -> Iterator[Check]:
 def _assets() -> Iterator[Check]:
     from compress.utils.resources import ASSETS
 
-    for asset in ("cifar10-sample/sample.json", "teacher/open_clip_model.safetensors"):
+    assets = ("cifar10-sample/sample.json", "teacher/open_clip_model.safetensors", "resnet18/imagenet.int8.safetensors")
+    for asset in assets:
         yield Check(f"embedded {asset.split('/')[0]}", (ASSETS / asset).exists(), str(ASSETS / asset))
 
 

@@ -16,7 +16,7 @@ from compress.utils.errors import UsageError
 Stride = Annotated[int, Field(ge=1, le=2)]
 Width = Annotated[float, Field(ge=0.25, le=16)]
 Last = Annotated[int, Field(ge=8)]
-STRICT = ConfigDict(strict=True, allow_inf_nan=False)  # true is no number, and 1.0 no stride
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)  # no booleans for numbers, no 1.0 for a stride
 N = TypeVar("N", bound=nn.Module)
 
 

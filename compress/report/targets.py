@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from compress.efficiency import doublings
 from compress.report import formats as f
 from compress.report.tables import Column, Table, make_table, variants_by_id
 from compress.results import Artifact, RunRecord, Variant
@@ -60,8 +61,8 @@ def _rows(record: RunRecord) -> Iterator[Row]:
         dense = reference.inference.macs if reference and comparable else None
         for variant, file in files:
             macs = variant.inference.macs
-            doublings = math.log2(dense / macs) if dense and macs and _reaches(file, target) else None
-            yield Row(target, variant, file, doublings)
+            ratio = dense / macs if dense and macs and _reaches(file, target) else None
+            yield Row(target, variant, file, doublings(ratio))
 
 
 def _reaches(file: Artifact, target: float) -> bool:

@@ -211,8 +211,7 @@ class NetworkStage(StageKind, Fit):
     @property
     def starts_trained(self) -> bool:
         """Whether the student starts from weights that were trained before the run."""
-        student = self.student
-        return student.pretrained or student.checkpoint is not None or student.model.startswith(WITH_WEIGHTS)
+        return _starts_trained(self.student)
 
     def _checkpoint_digest(self, path: str) -> str:
         try:
@@ -222,12 +221,16 @@ class NetworkStage(StageKind, Fit):
             raise CompressError(f"stage {self.id}: {message}") from error
 
 
+def _starts_trained(student: Student) -> bool:
+    return student.pretrained or student.checkpoint is not None or student.model.startswith(WITH_WEIGHTS)
+
+
 def student_problems(student: Student, *, features: bool) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for what is wrong with a student; `features`: whether a loss reads its features."""
     if student.pretrained and student.checkpoint:
         yield "student", "`pretrained` and `checkpoint` exclude each other; remove one"
     weights = student.pretrained or student.checkpoint is not None
-    if student.pretraining and not weights and not student.model.startswith(WITH_WEIGHTS):
+    if student.pretraining and not _starts_trained(student):
         yield "student", "`pretraining` is of published weights, and it starts from random ones; remove it"
     for message in model_problems(student.library, student.model, student.options, weights=weights, features=features):
         yield "student", message

@@ -47,7 +47,7 @@ class HashedCheckpointIO(TorchCheckpointIO):
 
 @dataclass(frozen=True)
 class SavedEpoch:
-    """What a checkpoint is of."""
+    """Epochs, digest and number format of a checkpoint."""
 
     epochs: int  # that are complete
     digest: str  # of the file

@@ -158,7 +158,7 @@ def _trainer(module: FitModule, trainer: Trainer, folder: Path, callbacks: list[
 
 
 def _resumable(path: Path, label: str, epochs: int) -> SavedEpoch | None:
-    """Return what there is to resume from, if anything; a damaged checkpoint is removed."""
+    """Return the checkpoint to resume from, None without one; a damaged one is removed."""
     if not path.exists():
         return None
     saved = read_checkpoint(path)
