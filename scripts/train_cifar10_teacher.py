@@ -27,12 +27,13 @@ from compress.data.prepared import Split, prepare
 from compress.data.preprocess import Preprocess
 from compress.data.torchvision_sets import CIFAR10_CLASSES, DownloadedData
 from compress.store.store import Store
-from compress.training.formats import computes_bf16
+from compress.training.formats import Format, computes_bf16
 
 STD = (0.229, 0.224, 0.225)
 MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)  # of Keras' preprocessing, R, G, B
 BATCH = 64
-BF16 = computes_bf16(torch.device("cpu"))
+CPU = torch.device("cpu")
+FORMAT = Format("bf16-mixed", channels_last=True, matmul=True) if computes_bf16(CPU) else Format()
 
 
 def config(side: int) -> dict[str, object]:
@@ -75,6 +76,7 @@ def main() -> None:
     (args.out / "open_clip_config.json").write_text(json.dumps(config(args.side), indent=2) + "\n")
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{args.out}", load_weights=False)
     _load_keras(model.visual.trunk, args.imagenet)
+    model.visual.to(memory_format=FORMAT.memory_format)
     with torch.no_grad():
         model.logit_scale.fill_(math.log(20.0))
     _train(model, data.train, data.validation, args)
@@ -145,7 +147,7 @@ def _train(model: torch.nn.Module, train: Split, validation: Split, args: argpar
         for step, index in enumerate(torch.randperm(len(images))[: steps * BATCH].split(BATCH), 1):
             batch, targets = _cutmix(_augment(images[index]), F.one_hot(labels[index], 10).float())
             pixels = prepare_images(_jitter(batch))
-            with torch.autocast("cpu", torch.bfloat16, enabled=BF16):
+            with FORMAT.forward_context(CPU):
                 features = model.encode_image(pixels).float()
             prompts = F.normalize(model.encode_text(tokens[int(torch.randint(len(TEMPLATES), ()))]), dim=-1)
             logits = model.logit_scale.exp() * F.normalize(features, dim=-1) @ prompts.T
@@ -174,7 +176,7 @@ def _evaluate(model: torch.nn.Module, tokens: torch.Tensor, part: Split, prepare
     right = 0
     for start in range(0, len(part), BATCH):
         pixels = prepare_images(torch.from_numpy(np.array(part.images[start : start + BATCH])))
-        with torch.autocast("cpu", torch.bfloat16, enabled=BF16):
+        with FORMAT.forward_context(CPU):
             features = model.encode_image(pixels).float()
         right += int(((features @ prompts.T).argmax(1).numpy() == part.labels[start : start + BATCH]).sum())
     return right / len(part)

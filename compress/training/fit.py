@@ -183,7 +183,8 @@ def _format(
     if trainer.several_processes or isinstance(module.network, GraphModule):  # processes would have to agree
         return default
     side = module.preprocess.resolution
-    return choose_for_steps(chooser, module.network, side, module.step_images, device, label).format
+    chosen = choose_for_steps(chooser, module.network, side, module.step_images, device, label).format
+    return replace(chosen, matmul=False) if module.settings.compile else chosen
 
 
 def _advice(module: FitModule, error: Diverged, path: Path) -> str:

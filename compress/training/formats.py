@@ -6,8 +6,9 @@ import copy
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from compress.recipe.schema import Trainer
+from compress.training.matmul_conv import MatmulConvolutions
 from compress.utils.console import say
 from compress.utils.errors import first_line
 from compress.utils.hashing import key_of
@@ -22,11 +24,12 @@ from compress.utils.json_cache import load_cache, save_cache
 from compress.utils.system import gpu_ids, processor
 
 SECTION = "formats"  # of the store's `speeds.json`
-REVISION = 1  # raised when timing changes
+REVISION = 2  # raised when timing changes
 SPEEDUP = 1.25  # that another format must show, so that noise does not change a decision and with it the bits
 CPU_IMAGES = 32  # of a timed pass on a CPU, where larger batches take as long per image
 ROUNDS, LIMIT_S = 3, 5.0  # rounds of timings; none starts after this many seconds
-WORDS = {"32-true": "FP32", "16-mixed": "FP16", "bf16-mixed": "bf16"}
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+WORDS: dict[Precision, str] = {"32-true": "FP32", "16-mixed": "FP16", "bf16-mixed": "bf16"}
 
 Pass = Callable[[], object]
 """One training step or forward pass; returns when the device has done it."""
@@ -38,18 +41,26 @@ Timer = Callable[[Mapping["Format", Pass]], Mapping["Format", float]]
 
 @dataclass(frozen=True)
 class Format:
-    """Lightning's name of the number format, and the memory layout of the weights; images are channels_last in all."""
+    """How a network computes; images are channels_last in all formats.
 
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    Attributes:
+        precision: Lightning's name of the number format.
+        channels_last: Whether the weights are channels_last.
+        matmul: Whether convolutions with small output maps are computed as matrix products.
+    """
+
+    precision: Precision = "32-true"
     channels_last: bool = False
+    matmul: bool = False
 
     def __str__(self) -> str:
-        return f"{self.precision}, {self.layout}"
+        return f"{self.precision}, {self.layout}{', matmul' if self.matmul else ''}"
 
     @classmethod
     def parse(cls, text: str) -> Format:
         """Return the format whose `str` is `text`; another text is a `KeyError`."""
-        return {str(known): known for known in (cls(p, last) for p in WORDS for last in (False, True))}[text]  # type: ignore[arg-type]
+        known = (cls(*one) for one in product(WORDS, (False, True), (False, True)))
+        return {str(one): one for one in known}[text]
 
     @property
     def layout(self) -> str:
@@ -59,9 +70,15 @@ class Format:
     def memory_format(self) -> torch.memory_format:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
-    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """Return the context that a forward pass in bf16 needs; it does nothing for FP32."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed")
+    def convolutions(self) -> AbstractContextManager[object]:
+        """Return the context that a forward pass needs besides autocast."""
+        return MatmulConvolutions() if self.matmul else nullcontext()
+
+    @contextmanager
+    def forward_context(self, device: torch.device) -> Iterator[None]:
+        """Give a forward pass what it needs to compute in this format: autocast, and its convolutions."""
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed"), self.convolutions():
+            yield
 
 
 class Choice(NamedTuple):
@@ -85,8 +102,9 @@ def candidates(device: torch.device, default: Format) -> list[Format]:
     """List the formats to time on a device, the default first."""
     if device.type not in ("cpu", "cuda"):
         return [default]
-    precisions = ("32-true", "bf16-mixed") if computes_bf16(device) else ("32-true",)
-    every = [Format(precision, last) for precision in precisions for last in (False, True)]  # type: ignore[arg-type]
+    precisions: tuple[Precision, ...] = ("32-true", "bf16-mixed") if computes_bf16(device) else ("32-true",)
+    ways = [(False, False), (True, False), (True, True)] if device.type == "cpu" else [(False, False), (True, False)]
+    every = [Format(precision, *way) for precision in precisions for way in ways]
     return [default, *(one for one in every if one != default)]
 
 
@@ -174,7 +192,8 @@ def _described(choice: Choice, formats: Sequence[Format], seconds: Mapping[str, 
 
 
 def _words(one: Format) -> str:
-    return f"{WORDS[one.precision]} with {one.layout} weights"
+    small = " and small maps by matrix products" if one.matmul else ""
+    return f"{WORDS[one.precision]} with {one.layout} weights{small}"
 
 
 # --- what is timed ----------------------------------------------------------------------------------------------------
@@ -233,7 +252,7 @@ def choose_for_passes(
         converted, images = convert(network, one), _images(batch, side, device)
 
         def forward() -> float:
-            with torch.inference_mode(), one.autocast(device):
+            with torch.inference_mode(), one.forward_context(device):
                 return float(converted(images).sum())  # waits for the device
 
         return forward
@@ -264,7 +283,7 @@ def _steps(network: nn.Module, side: int, batch: int, device: torch.device) -> M
         model, images = with_layout(network, one).train().to(device), _images(batch, side, device)
 
         def step() -> float:
-            with one.autocast(device):
+            with one.forward_context(device):
                 loss = model(images).float().square().mean()
             if loss.requires_grad:
                 loss.backward()

@@ -257,4 +257,5 @@ class FitModule(L.LightningModule):
 
     def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
         pixels = self.preprocess(images).contiguous(memory_format=torch.channels_last)
-        return network(pixels)  # type: ignore[no-any-return]
+        with self.format.convolutions():
+            return network(pixels)  # type: ignore[no-any-return]

@@ -82,7 +82,7 @@ class EmbeddingTower:
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Return the embeddings fp16 `[b, width]` of images uint8 `[b, 3, h, w]`."""
         pixels = self.preprocess(images).contiguous(memory_format=torch.channels_last)
-        with self.format.autocast(pixels.device):
+        with self.format.forward_context(pixels.device):
             return self.network(pixels).half()  # type: ignore[no-any-return]
 
 
