@@ -20,6 +20,8 @@ from compress.cli.options import (
     print_rich,
 )
 
+NoDryRun = Annotated[bool, typer.Option("--no-dry-run", help="Do not try the stages on a few images first.")]
+
 
 def run(
     recipe: RecipePath,
@@ -29,6 +31,7 @@ def run(
     log: Annotated[
         str, typer.Option("--log", metavar="NAME,NAME", help="Also log training curves: csv, tensorboard.")
     ] = "",
+    no_dry_run: NoDryRun = False,
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
@@ -38,7 +41,8 @@ def run(
 
     loggers = [name for name in log.split(",") if name]
     command = command_line(sys.argv)
-    done = run_recipe(load_recipe(recipe, overrides or ()), runs, fresh=fresh, loggers=loggers, command=command)
+    loaded = load_recipe(recipe, overrides or ())
+    done = run_recipe(loaded, runs, fresh=fresh, tried=not no_dry_run, loggers=loggers, command=command)
     if done is None:  # a further process of a run on several devices
         return
     if as_json:
@@ -62,6 +66,7 @@ def plan(
     recipe: RecipePath,
     overrides: Overrides = None,
     runs: Runs = Path("runs"),
+    no_dry_run: NoDryRun = False,
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
@@ -69,15 +74,24 @@ def plan(
     from compress.pipeline.cost_model import estimate, plan_table
     from compress.recipe.load import load_recipe
 
-    rows = estimate(load_recipe(recipe, overrides or ()), runs)
+    rows = estimate(load_recipe(recipe, overrides or ()), runs, tried=not no_dry_run)
     if as_json:
         print_json([vars(row) for row in rows])
     else:
         print_rich(plan_table(rows))
 
 
-def validate(recipes: RecipePaths, overrides: Overrides = None, plugins: Plugins = None) -> None:
+def validate(
+    recipes: RecipePaths,
+    overrides: Overrides = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also read the data and try every stage on a few images.")
+    ] = False,
+    runs: Runs = Path("runs"),
+    plugins: Plugins = None,
+) -> None:
     """Validate recipes. Every mistake is listed, with file, line and what is allowed."""
+    from compress.pipeline.dry_run import try_recipe
     from compress.recipe.load import load_recipe
     from compress.utils.errors import SeveralErrors, UsageError
 
@@ -85,6 +99,8 @@ def validate(recipes: RecipePaths, overrides: Overrides = None, plugins: Plugins
     for recipe in recipes:
         try:
             loaded = load_recipe(recipe, overrides or ())
+            if deep:
+                try_recipe(loaded, runs)
         except UsageError as error:
             problems += str(error).splitlines()
         else:

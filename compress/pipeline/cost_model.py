@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from compress.data.prepared import ImageData, planned_data
+from compress.pipeline.dry_run import dry_run
 from compress.pipeline.plan import make_plan
 from compress.recipe.schema import Recipe
 from compress.stages.costs import Cost, CostModel
@@ -28,15 +29,18 @@ class PlanRow:
     seconds: float  # expected time on this machine, 0 if stored
 
 
-def estimate(recipe: Recipe, runs: Path) -> list[PlanRow]:
+def estimate(recipe: Recipe, runs: Path, *, tried: bool = True) -> list[PlanRow]:
     """Estimate compute and time of running a recipe.
 
     Every network is timed on a few images, so seconds are those of this machine under its load at that time. Timings
-    are cached in `speeds.json` in the store.
+    are cached in `speeds.json` in the store. Stages are tried on a few images first; see `dry_run`.
     """
     store = Store(runs / "store")
     plan = make_plan(recipe, store)
-    return expected(plan, store, planned_data(recipe.data, store, recipe.seed, plan.data_key))
+    data = planned_data(recipe.data, store, recipe.seed, plan.data_key)
+    if tried:
+        dry_run(plan, store, data)
+    return expected(plan, store, data)
 
 
 def expected(plan: Plan, store: Store, data: ImageData) -> list[PlanRow]:

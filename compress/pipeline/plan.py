@@ -15,7 +15,12 @@ from compress.utils.hashing import key_of
 
 def make_plan(recipe: Recipe, store: Store) -> Plan:
     """Plan all stages of a recipe with their store keys; missing data or weights are a `CompressError`."""
-    planner = Planner(recipe, data_key(recipe.data, recipe.seed, cache=store.root / "fingerprints.json"))
+    return plan_stages(recipe, data_key(recipe.data, recipe.seed, cache=store.root / "fingerprints.json"))
+
+
+def plan_stages(recipe: Recipe, key: str) -> Plan:
+    """Plan all stages of a recipe on the data with the store key `key`; missing weights are a `CompressError`."""
+    planner = Planner(recipe, key)
     for stage in ordered_stages(recipe):
         planner.planned.update({planned.id: planned for planned in kind_of(stage).plan(planner)})
     stages = tuple(planner.planned.values())

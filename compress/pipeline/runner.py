@@ -16,6 +16,7 @@ from compress.measurement.threads import torch_threads
 from compress.pipeline.collect import collect
 from compress.pipeline.cost_model import expected
 from compress.pipeline.distributed import WaitingStore, follow, is_follower
+from compress.pipeline.dry_run import dry_run
 from compress.pipeline.eta import TimeLeft
 from compress.pipeline.measure import measure_energy, measure_latency
 from compress.pipeline.plan import make_plan
@@ -65,6 +66,7 @@ def run(
     runs: Path = Path("runs"),
     *,
     fresh: bool = False,
+    tried: bool = True,
     loggers: Sequence[str] = (),
     command: str = "",
 ) -> Run | None:
@@ -72,6 +74,7 @@ def run(
 
     Args:
         fresh: Ignore the shared store; use a new one in the run folder.
+        tried: Try stages that the store lacks on a few images first; see `dry_run`.
         loggers: `csv`, `tensorboard` or both: log loss, learning rate and accuracy to `logs/` in the run folder.
         command: Command line that reruns it, for the results.
 
@@ -103,6 +106,8 @@ def run(
         remarks = check_data(recipe, data, store)
         for remark in remarks:
             say(f"data: {remark}")
+        if tried:
+            dry_run(plan, store, data)
         job = _Job(plan, store, data, log, tuple(loggers))
         with store.temporary():
             from_store = _make_all(job)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from compress.models.checks import model_problems
 from compress.models.fingerprint import READER, folder_files, weights_files
@@ -33,6 +33,13 @@ Maker = Callable[["StageContext", PlannedStage, Path], None]
 MODEL_PACKAGES = ("torch", "torchvision", "timm")
 FIT_PACKAGES = (*MODEL_PACKAGES, "lightning")
 IDENTITY = ("id", "from_", "published", "verify")  # keys that do not affect the result
+
+
+def _for_one_step(settings: Fit) -> dict[str, object]:
+    """Return the changes to training settings for one step that hardly moves the weights."""
+    few = {"epochs": min(settings.epochs, 1), "batch": min(settings.batch, 4), "lr": 1e-6, "compile": False}
+    chosen = {"patience": None, "select_on": "last", "on_divergence": "stop"}
+    return {**few, **chosen, **({"views": 1} if isinstance(settings, Distillation) else {})}
 
 
 class StageKind(StageSection):
@@ -127,6 +134,16 @@ class StageKind(StageSection):
         Raises:
             UsageError: a split that it needs is empty.
         """
+
+    def for_dry_run(self) -> Self:
+        """Return the stage with settings that do the same on a few images, in one training step and no repetitions."""
+        changes: dict[str, object] = {}
+        for name, settings in self.fits():
+            if name is None:
+                changes |= _for_one_step(settings)
+            else:
+                changes[name] = settings.model_copy(update=_for_one_step(settings))
+        return self.model_copy(update=changes)
 
     def onnx_problem(self) -> str | None:
         """Say why it cannot start from a network that is an ONNX file, and what to do; None if it can."""

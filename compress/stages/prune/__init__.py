@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -65,6 +65,12 @@ class PruneStage(StageKind, Channels):
             yield "analyse", "needed by `ranking: sensitivity`; set pruning ratios to try, e.g. [0.25, 0.5, 0.75]"
         if self.rounds > 1 and recipe.trainer.several_processes:
             yield "rounds", "several rounds are supported on one device only; set `trainer.devices: 1`"
+
+    def for_dry_run(self) -> Self:
+        changes: dict[str, object] = {"rounds": 1, "analyse": self.analyse[:1]}
+        if self.target_latency:
+            changes |= {"target_latency": None, "target_macs": self.target_latency.share}
+        return super().for_dry_run().model_copy(update=changes)
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         settings = super().key_settings(recipe)

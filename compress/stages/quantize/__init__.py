@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -142,6 +142,10 @@ class QuantizeStage(StageKind):
             yield f"{join_words(reads, 'and') or '`classifier: teacher`'} {message}"
         if recipe.trainer.several_processes:
             yield "quantization-aware training is supported on one device only; set `trainer.devices: 1`"
+
+    def for_dry_run(self) -> Self:
+        few = {"calibration_images": min(self.calibration_images, 4), "keep_accuracy": None}
+        return super().for_dry_run().model_copy(update=few)
 
     def onnx_problem(self) -> str | None:
         methods = join_words(f"`method: {name}`" for name, other in quantizers().items() if other.in_file)

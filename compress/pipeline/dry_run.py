@@ -1,0 +1,166 @@
+"""Dry run: every stage made once on a few images of noise, so that what cannot work is refused before it is paid for.
+
+The stages' own code makes them, in a temporary store, with their own networks, losses, targets, quantizers and
+runtimes; only numbers of images, steps and repetitions are small. What passed is remembered in the store.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compress.data.prepared import ImageData, Split, planned_data
+from compress.pipeline.plan import make_plan, plan_stages
+from compress.recipe.schema import Recipe
+from compress.stages.kind import kind_of
+from compress.stages.planned import Plan, PlannedStage
+from compress.store.store import Store
+from compress.utils.console import muted, say
+from compress.utils.errors import CompressError, SeveralErrors, first_line
+from compress.utils.hashing import key_of
+from compress.utils.json_cache import load_cache, save_cache
+from compress.utils.quiet import quiet
+
+if TYPE_CHECKING:
+    from compress.stages.context import StageContext
+
+REVISION = 1  # raised when a dry run checks more
+SECTION, PASSED = "passed", "preflight.json"  # in the store
+LIMIT_S = 60.0  # no stage is begun after this; the next dry run goes on with the others
+IMAGES = {"train": 4, "unlabeled": 4, "validation": 2, "test": 2}
+BYPASS = "`--no-dry-run` skips this check"
+
+
+def dry_run(plan: Plan, store: Store, data: ImageData) -> None:
+    """Make the stages that the store lacks once, with a few images; those that passed before are not made again.
+
+    Raises:
+        SeveralErrors: stages that cannot work, each with the reason.
+    """
+    small = _small_data(data)
+    planned = plan_stages(_small_recipe(plan.recipe), small.key)
+    passed = load_cache(store.root / PASSED, SECTION, "the recipe is tried again")
+    lacking = {each.id for each in plan.stages if not store.has(each.key)}
+    unknown = [each for each in planned.stages if each.id in lacking and each.key not in passed]
+    if not unknown:
+        return
+    say(f"dry run of {_count(len(unknown))} on a few images, once for these settings")
+    clock = time.monotonic()
+    wanted = [each for each in unknown if not _tried_by_another(planned, each)]
+    with store.temporary():
+        problems, left = _make(planned, small, wanted, clock + LIMIT_S)
+    not_passed = left | set(problems)
+    passed |= {each.key: True for each in unknown if not _lineage(planned, each) & not_passed}
+    save_cache(store.root / PASSED, SECTION, passed)
+    if problems:
+        raise SeveralErrors([f"stage {name}: {why} (found in a dry run; {BYPASS})" for name, why in problems.items()])
+    say(f"  {f'{_count(len(left))} not tried' if left else 'done'} in {time.monotonic() - clock:.0f} s")
+
+
+def try_recipe(recipe: Recipe, runs: Path) -> None:
+    """Do the dry run of a recipe whose runs are in `runs`."""
+    store = Store(runs / "store")
+    plan = make_plan(recipe, store)
+    dry_run(plan, store, planned_data(recipe.data, store, recipe.seed, plan.data_key))
+
+
+def _count(stages: int) -> str:
+    return "a stage" if stages == 1 else f"{stages} stages"
+
+
+def _make(plan: Plan, data: ImageData, wanted: Sequence[PlannedStage], until: float) -> tuple[dict[str, str], set[str]]:
+    """Make the wanted stages and those that they start from, and begin none after `until`.
+
+    Returns:
+        The reasons of those that failed, by id; the ids of wanted stages that were not tried.
+    """
+    import torch
+
+    from compress.measurement.threads import torch_threads
+    from compress.stages.context import StageContext
+
+    needed = {identifier for each in wanted for identifier in _lineage(plan, each)}
+    problems: dict[str, str] = {}
+    left = {each.id for each in wanted}
+    with tempfile.TemporaryDirectory() as folder, muted(), quiet(), torch.random.fork_rng():
+        context = StageContext(plan, Store(Path(folder)), data)
+        for planned in plan.stages:
+            if planned.id not in needed or time.monotonic() > until:
+                continue
+            left.discard(planned.id)
+            if _lineage(plan, planned) & problems.keys():
+                continue
+            try:
+                with torch_threads(torch.get_num_threads()):
+                    _make_one(context, planned)
+            except CompressError as error:
+                problems[planned.id] = str(error)
+            except Exception as error:  # what a library raises for what it cannot do
+                problems[planned.id] = f"{type(error).__name__}: {first_line(error)}"
+    return problems, left
+
+
+def _tried_by_another(plan: Plan, planned: PlannedStage) -> bool:
+    """Return whether a variant made from this export's variant is exported to the same runtimes.
+
+    Both are converted from like graphs, and a conversion takes seconds.
+    """
+    if planned.makes_variant or not planned.parent:
+        return False
+    runtimes = set(planned.runtimes)
+    others = (each for each in plan.exports if each is not planned and runtimes <= set(each.runtimes))
+    return any(planned.parent in _made_from(plan, each.parent) for each in others)
+
+
+def _made_from(plan: Plan, variant: str | None) -> Iterator[str]:
+    """Yield the variants whose networks a variant's network was made from, the nearest first."""
+    while variant and not plan.stage(variant).stage.brings_network:
+        variant = plan.stage(variant).stage.network_from()
+        if variant:
+            yield variant
+
+
+def _make_one(context: StageContext, planned: PlannedStage) -> None:
+    make = planned.stage.load_maker()
+    context.store.get(planned.key, planned.id, lambda folder: make(context, planned, folder))
+
+
+def _lineage(plan: Plan, planned: PlannedStage) -> set[str]:
+    """Return the ids of a stage and of all whose entries it, or one of them, reads."""
+    found: set[str] = set()
+    waiting: list[str | None] = [planned.id]
+    while waiting:
+        name = waiting.pop()
+        if name and name not in found:
+            found.add(name)
+            waiting += [plan.stage(name).parent, plan.stage(name).teacher]
+    return found
+
+
+def _small_recipe(recipe: Recipe) -> Recipe:
+    stages = [kind_of(stage).for_dry_run() for stage in recipe.stages]
+    trainer = recipe.trainer.model_copy(
+        update={"devices": 1, "num_nodes": 1, "strategy": "auto"}
+        | ({"precision": "32-true"} if recipe.trainer.precision == "auto" else {})
+    )
+    return recipe.model_copy(update={"stages": stages, "trainer": trainer})
+
+
+def _small_data(data: ImageData) -> ImageData:
+    """Return a few images of noise for each split that has any, with classes and side of the data."""
+    rng = np.random.default_rng(0)
+    splits = {}
+    for name, most in IMAGES.items():
+        part: Split = getattr(data, name)
+        count = min(most, len(part))
+        images = rng.integers(0, 256, (count, 3, data.resolution, data.resolution), np.uint8)
+        splits[name] = Split(images, None if part.labels is None else np.arange(count) % len(data.classes))
+    sizes = {name: len(split) for name, split in splits.items()}
+    key = key_of(dry_run=REVISION, classes=data.classes, side=data.resolution, images=sizes)
+    return replace(data, **splits, key=key, skipped=0, originals=None)  # type: ignore[arg-type]

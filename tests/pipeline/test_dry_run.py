@@ -1,0 +1,242 @@
+"""What cannot work is refused in a dry run, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from support import Job, typed
+
+from compress.data.prepared import prepare
+from compress.pipeline import dry_run as module
+from compress.pipeline.dry_run import PASSED, try_recipe
+from compress.pipeline.plan import make_plan
+from compress.pipeline.runner import run
+from compress.recipe.load import parse_recipe
+from compress.recipe.schema import Recipe
+from compress.store.store import Store
+from compress.utils.console import console
+from compress.utils.errors import CompressError, SeveralErrors
+
+pytestmark = pytest.mark.dry_run
+FIT = {"epochs": 1, "batch": 16}
+LR_THAT_DIVERGES = 1e9
+
+
+@pytest.fixture(scope="module")
+def images(make_job: Callable[[], Job]) -> Path:
+    return make_job().root
+
+
+def recipe_text(images: Path, *stages: dict[str, object]) -> str:
+    worth = {"references": [stages[0]["id"]], "tolerance": 0.5}
+    data = {"source": "image-folder", "path": str(images / "images"), "resolution": 32}
+    measure = {"batches": [1], "rounds": 5, "processes": 1, "energy": "off"}
+    parts = {"name": "small", "data": data, "stages": [*stages], "measure": measure, "worth": worth}
+    return yaml.safe_dump(parts)
+
+
+def recipe(images: Path, *stages: dict[str, object]) -> Recipe:
+    return parse_recipe(recipe_text(images, *stages))
+
+
+def trained(student: object = "test_resnet", **settings: object) -> dict[str, object]:
+    return {"id": "dense", "kind": "train", "student": student, **FIT, **settings}
+
+
+PRUNED = {"id": "pruned", "kind": "prune", "from": "dense", "target_macs": 0.5, "repair": FIT}
+INT8 = {"id": "int8", "kind": "quantize", "from": "dense", "method": "nncf"}
+FILES = {"id": "files", "kind": "export", "from": ["dense"], "runtimes": ["onnxruntime"]}
+
+
+def refused(tmp_path: Path, made: Recipe) -> list[str]:
+    """Return the problems that a run is refused with; nothing of it may have been made."""
+    with pytest.raises(SeveralErrors) as error:
+        run(made, tmp_path)
+    store = Store(tmp_path / "store")
+    assert not any(store.has(each.key) for each in make_plan(made, store).stages)
+    lines = str(error.value).splitlines()
+    assert all(line.endswith("(found in a dry run; `--no-dry-run` skips this check)") for line in lines)
+    return lines
+
+
+class Making:
+    """Counts the stages that dry runs make."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.names: list[str] = []
+        make = module._make_one
+
+        def counted(context, planned):  # type: ignore[no-untyped-def]
+            self.names.append(planned.id)
+            make(context, planned)
+
+        monkeypatch.setattr(module, "_make_one", counted)
+
+    def since(self) -> list[str]:
+        names, self.names = self.names, []
+        return names
+
+
+def test_a_recipe_is_tried_once_and_only_what_changed_again(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making = Making(monkeypatch)
+    try_recipe(recipe(images, trained(), PRUNED, INT8), tmp_path)
+    assert making.since() == ["dense", "pruned", "int8"]
+    try_recipe(recipe(images, trained(), PRUNED, INT8), tmp_path)
+    assert making.since() == []
+    try_recipe(recipe(images, trained(), {**PRUNED, "target_macs": 0.6}, INT8), tmp_path)
+    assert making.since() == ["dense", "pruned"], "the parent of what changed is made again"
+    try_recipe(recipe(images, trained(epochs=7, batch=32, lr=0.3), PRUNED, INT8), tmp_path)
+    assert making.since() == [], "in one step these are the same"
+
+
+def test_stages_in_the_store_are_not_tried(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(recipe(images, trained()), tmp_path, tried=False)
+    making = Making(monkeypatch)
+    run(recipe(images, trained()), tmp_path)
+    assert making.since() == []
+    run(recipe(images, trained(), INT8), tmp_path)
+    assert making.since() == ["dense", "int8"]
+
+
+def test_a_damaged_list_of_what_passed_is_made_again(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try_recipe(recipe(images, trained()), tmp_path)
+    (tmp_path / "store" / PASSED).write_text("{")
+    making = Making(monkeypatch)
+    try_recipe(recipe(images, trained()), tmp_path)
+    assert making.since() == ["dense"]
+
+
+def test_all_that_cannot_work_is_listed_and_nothing_that_starts_from_it(images: Path, tmp_path: Path) -> None:
+    twice = {**PRUNED, "id": "twice", "from": "pruned"}
+    other = trained({"model": "test_vit", "resolution": 32}, id="other")
+    problems = refused(
+        tmp_path,
+        recipe(images, trained({"library": "torchvision", "model": "shufflenet_v2_x0_5"}), PRUNED, twice, other),
+    )
+    assert [line.split(":")[0] for line in problems] == ["stage pruned"]
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        [trained({"model": "levit_128s", "resolution": 224}), PRUNED],
+        [trained({"model": "levit_128s", "resolution": 224}), INT8, {**FILES, "from": ["int8"]}],
+        [trained("res2net50_26w_4s"), PRUNED],
+        [trained({"library": "torchvision", "model": "squeezenet1_1"}), PRUNED],
+        [trained("ghostnet_100"), PRUNED],
+    ],
+    ids=lambda stages: f"{stages[0]['student']} {stages[-1]['kind']}",
+)
+def test_networks_that_a_stage_cannot_work_on(images: Path, tmp_path: Path, stages: list[dict[str, object]]) -> None:
+    """Each either works to the end or is refused before it is trained, in a line a person can read."""
+    try:
+        try_recipe(recipe(images, *stages), tmp_path)
+    except SeveralErrors as error:
+        (line,) = str(error).splitlines()
+        assert line.startswith("stage ") and "unexpected" not in line and len(line) < 300
+
+
+def test_a_failing_export_is_found_before_the_training(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*_: object) -> None:
+        raise CompressError("ONNX files are limited to 2 GB")
+
+    monkeypatch.setattr("compress.models.onnx_export._export", too_large)
+    (problem,) = refused(tmp_path, recipe(images, trained(), FILES))
+    assert problem.startswith("stage files/dense:") and "limited to 2 GB" in problem
+
+
+def test_what_a_library_raises_is_a_line(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("division by zero\nsecond line")
+
+    monkeypatch.setattr("compress.stages.prune.make.prune_channels", breaks)
+    (problem,) = refused(tmp_path, recipe(images, trained(), PRUNED))
+    assert "ZeroDivisionError: division by zero" in problem or "division by zero" in problem
+    assert "second line" not in problem
+
+
+def test_settings_that_would_diverge_are_not_the_dry_runs_business(images: Path, tmp_path: Path) -> None:
+    try_recipe(recipe(images, trained(lr=LR_THAT_DIVERGES)), tmp_path)
+
+
+def test_a_dry_run_changes_no_bit_of_a_run(images: Path, tmp_path: Path) -> None:
+    made = recipe(images, trained(), PRUNED)
+    logits = []
+    for tried in (True, False):
+        torch.manual_seed(5)
+        done = run(made, tmp_path / str(tried), tried=tried)
+        assert done
+        store = Store(tmp_path / str(tried) / "store")
+        plan = make_plan(made, store)
+        logits.append([np.load(store.path(each.key) / "test_logits.npy") for each in plan.variants])
+    assert all(np.array_equal(one, other) for one, other in zip(*logits, strict=True))
+
+
+def test_exports_are_tried_on_the_last_variant_of_a_line(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making = Making(monkeypatch)
+    files = {**FILES, "from": ["dense", "pruned", "int8"]}
+    try_recipe(recipe(images, trained(), PRUNED, {**INT8, "from": "pruned"}, files), tmp_path)
+    assert making.since() == ["dense", "pruned", "int8", "files/int8"]
+    try_recipe(recipe(images, trained(), PRUNED, {**INT8, "from": "pruned"}, files), tmp_path)
+    assert making.since() == []
+
+
+def test_its_images_depend_on_no_image(images: Path, tmp_path: Path) -> None:
+    made = recipe(images, trained())
+    data = prepare(made.data, Store(tmp_path / "store"), made.seed)
+    small, again = module._small_data(data), module._small_data(replace(data, train=data.test))
+    assert [len(getattr(small, name)) for name in module.IMAGES] == list(module.IMAGES.values())
+    assert np.array_equal(small.train.images, again.train.images) and small.key == again.key != data.key
+    assert small.classes == data.classes and small.train.images.shape[1:] == data.train.images.shape[1:]
+    assert module._small_data(replace(data, classes=("a", "b"))).key != small.key
+
+
+def test_the_console_shows_one_line_and_its_time(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(console, "print", lambda text, **_: None if console.quiet else lines.append(str(text)))
+    try_recipe(recipe(images, trained()), tmp_path)
+    dry = [line for line in lines if "data" not in line]
+    assert dry[0] == "dry run of a stage on a few images, once for these settings"
+    assert dry[1].startswith("  done in ") and len(dry) == 2
+
+
+def test_it_takes_a_minute_at_most_and_goes_on_the_next_time(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making, made = Making(monkeypatch), recipe(images, trained(), PRUNED)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "LIMIT_S", 0.0)
+        try_recipe(made, tmp_path)
+    assert making.since() == []
+    try_recipe(made, tmp_path)
+    assert making.since() == ["dense", "pruned"]
+    try_recipe(made, tmp_path)
+    assert making.since() == []
+
+
+def test_validate_deep_and_plan_have_it_too(images: Path, tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    student = {"library": "torchvision", "model": "shufflenet_v2_x0_5"}
+    file.write_text(recipe_text(images, trained(student), PRUNED))
+    runs = ("--runs", tmp_path / "runs")
+    assert typed("validate", file).returncode == 0
+    for command in (("validate", "--deep", file), ("plan", file), ("run", file)):
+        failed = typed(*command, *runs)
+        assert failed.returncode == 2 and "stage pruned: " in failed.stderr, command
+    assert typed("plan", file, *runs, "--no-dry-run").returncode == 0
