@@ -29,11 +29,11 @@ class PlanRow:
     seconds: float  # expected time on this machine, 0 if stored
 
 
-def estimate(recipe: Recipe, runs: Path, *, tried: bool = True) -> list[PlanRow]:
+def estimate(recipe: Recipe, runs: Path, *, tried: bool = False) -> list[PlanRow]:
     """Estimate compute and time of running a recipe.
 
     Every network is timed on a few images, so seconds are those of this machine under its load at that time. Timings
-    are cached in `speeds.json` in the store. Stages are tried on a few images first; see `dry_run`.
+    are cached in `speeds.json` in the store. If `tried`, stages are first made on a few images; see `dry_run`.
     """
     store = Store(runs / "store")
     plan = make_plan(recipe, store)

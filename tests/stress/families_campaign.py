@@ -1,0 +1,199 @@
+"""Take networks of all of timm's families through train, prune, quantize and export, with settings drawn at random.
+
+    python tests/stress/families_campaign.py --combinations 300 --seed 0 --json families.json
+
+Clean is a run that works to its end, or a refusal in one line in the dry run, before anything is trained. Findings are
+refusals after that, errors that are not ours, lines that show a library's insides, and time that ran out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests")]
+
+from support import photographs  # noqa: E402
+
+LARGEST = 30e6  # parameters of the networks that are drawn
+SIDES = (32, 64, 96)
+LIMIT_S = 300
+INSIDES = ("Traceback", "unexpected ", " object at 0x", "<class '", "NoneType", "site-packages")
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A network and the settings of its stages."""
+
+    family: str
+    model: str
+    side: int
+    stages: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a combination: `works`, `refused` before training, or a finding."""
+
+    combination: Combination
+    outcome: str
+    message: str
+    seconds: float
+
+
+class TimeLimit(BaseException):
+    """Raised when a combination takes too long."""
+
+
+def families() -> dict[str, list[str]]:
+    """Return the names of timm's networks by the module that defines them."""
+    import timm
+
+    found: dict[str, list[str]] = {}
+    for name in timm.list_models():
+        if not name.startswith("test_"):
+            found.setdefault(timm.models._registry._model_to_module[name], []).append(name)
+    return found
+
+
+def draw(rng: Random, family: str, names: list[str]) -> Combination:
+    """Return a network of a family, small enough to train here, and settings for its stages."""
+    for _ in range(40):
+        model = rng.choice(names)
+        parameters, fixed = _size(model)
+        if parameters <= LARGEST:
+            break
+    side = fixed or rng.choice(SIDES)
+    quick = {"epochs": 1, "batch": 8, "lr": 0.001}
+    prune = {
+        "target_macs": rng.choice((0.5, 0.7, 0.9)),
+        "round_to": rng.choice((1, 8)),
+        "importance": rng.choice(("l2", "batch_norm", "taylor")),
+        "ranking": rng.choice(("local", "global")),
+    }
+    stages: list[dict[str, Any]] = [{"id": "dense", "kind": "train", "student": {"model": model, "resolution": side}}]
+    stages[0] |= quick
+    if rng.random() < 0.7:
+        stages.append({"id": "pruned", "kind": "prune", "from": "dense", **prune, "repair": quick})
+    method = rng.choice(("torchao", "nncf", "onnxruntime"))
+    stages.append(
+        {"id": "int8", "kind": "quantize", "from": stages[-1]["id"], "method": method, "calibration_images": 16}
+    )
+    stages.append({"id": "files", "kind": "export", "from": ["int8"], "runtimes": ["onnxruntime", "openvino"]})
+    return Combination(family, model, side, tuple(stages))
+
+
+def _size(model: str) -> tuple[int, int]:
+    """Return a network's parameters, and the side of its images if it takes only one."""
+    import timm
+    import torch
+
+    settings = timm.get_pretrained_cfg(model, allow_unregistered=True)
+    with torch.device("meta"):
+        count = sum(p.numel() for p in timm.create_model(model, num_classes=3).parameters())
+    return count, settings.input_size[-1] if settings and settings.fixed_input_size else 0
+
+
+def attempt(combination: Combination, images: Path, folder: Path) -> tuple[str, str]:
+    """Return the outcome of a combination and its message."""
+    import yaml
+
+    from compress.pipeline.dry_run import try_recipe
+    from compress.pipeline.runner import run
+    from compress.recipe.load import parse_recipe
+    from compress.utils.errors import CompressError
+
+    data = {"source": "image-folder", "path": str(images), "resolution": 32}
+    measure = {"batches": [1], "rounds": 5, "processes": 1, "energy": "off"}
+    worth = {"references": ["dense"], "tolerance": 0.5}
+    whole = {"name": "it", "data": data, "stages": list(combination.stages), "measure": measure, "worth": worth}
+    try:
+        recipe = parse_recipe(yaml.safe_dump(whole))
+        try_recipe(recipe, folder)
+    except CompressError as error:
+        return _refusal(str(error), "refused")
+    except Exception as error:
+        return "unexpected before training", f"{type(error).__name__}: {error!s:.300}"
+    try:
+        run(recipe, folder, tried=False)
+    except CompressError as error:
+        return _refusal(str(error), "refused after training")
+    except Exception as error:
+        return "unexpected after training", f"{type(error).__name__}: {error!s:.300}"
+    return "works", ""
+
+
+def _refusal(message: str, outcome: str) -> tuple[str, str]:
+    unreadable = any(inside in message for inside in INSIDES) or any(len(line) > 400 for line in message.splitlines())
+    return ("unreadable refusal" if unreadable else outcome), message
+
+
+def campaign(count: int, first: int, seed: int, work: Path) -> Iterator[Outcome]:
+    """Yield the outcomes of `count` combinations, families in turn."""
+    images = work / "images"
+    for number, (part, each) in enumerate((("train", 8), ("val", 4), ("test", 4))):
+        photographs(images / part, each, seed=number)
+    known = families()
+    order = sorted(known)
+    Random(seed).shuffle(order)
+    for number in range(first, first + count):
+        family, folder = order[number % len(order)], work / str(number)
+        combination = draw(Random(f"{seed}/{number}"), family, known[family])
+        started = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+        try:
+            outcome, message = attempt(combination, images, folder)
+        except TimeLimit:
+            outcome, message = "time ran out", f"more than {LIMIT_S} s"
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        shutil.rmtree(folder, ignore_errors=True)
+        yield Outcome(combination, outcome, message, round(time.monotonic() - started, 1))
+
+
+def _too_long(*_: Any) -> None:
+    raise TimeLimit
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--combinations", type=int, default=300)
+    parser.add_argument("--first", type=int, default=0, help="number of the first combination, to go on")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="append the outcomes to this file, one line each")
+    options = parser.parse_args()
+
+    from compress.utils.console import console
+
+    console.quiet = True
+    signal.signal(signal.SIGALRM, _too_long)
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory() as work:
+        for one in campaign(options.combinations, options.first, options.seed, Path(work)):
+            outcomes.append(one)
+            model = f"{one.combination.model}@{one.combination.side}"
+            print(
+                f"{options.first + len(outcomes) - 1} {model}: {one.outcome} {one.message} ({one.seconds} s)",
+                flush=True,
+            )
+            if options.json:
+                with options.json.open("a") as file:
+                    file.write(json.dumps(asdict(one)) + "\n")
+    print(dict(Counter(one.outcome for one in outcomes)))
+    print("families that work:", *sorted({one.combination.family for one in outcomes if one.outcome == "works"}))
+    sys.exit(any(one.outcome not in ("works", "refused") for one in outcomes))
+
+
+if __name__ == "__main__":
+    main()
