@@ -12,7 +12,8 @@ from typing import TypedDict
 import numpy as np
 
 from compress.data.image_io import ENDINGS
-from compress.data.tree import endings, image_files, subfolders
+from compress.data.layout import subfolders
+from compress.data.tree import endings, image_files
 from compress.deployment.preprocess import Picture
 from compress.deployment.runtime import Array
 from compress.utils.errors import UsageError
