@@ -41,7 +41,8 @@ def list_csv(settings: CsvData) -> Listing:
 
     A row that repeats an image with the same label and split is left out and counted.
     """
-    where, tally = _where(settings.path), Tally()
+    where = _where(settings.path)
+    tally = Tally(where.parent)
     rows: dict[str, _Row] = {}  # by path in its normal form
     for table, part in tables(settings.path):
         images = ImagesOfTable(table)

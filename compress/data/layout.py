@@ -180,18 +180,18 @@ def entries_of(folder: Path, tally: Tally | None = None) -> list[os.DirEntry[str
         if not hidden and entry.name.lower() not in SYSTEM_FOLDERS:
             kept.append(entry)
         elif is_folder(entry):
-            if tally:
+            if tally is not None:
                 tally.add("folder", entry.name, folder / entry.name)
         elif not hidden:
             kept.append(entry)
-        elif tally:
+        elif tally is not None:
             tally.add("file", HIDDEN, folder / entry.name)
     return kept
 
 
 def count_file(tally: Tally | None, folder: Path, name: str) -> None:
     """Count a file that is left out by its ending."""
-    if tally:
+    if tally is not None:
         tally.add("file", file_kind(name), folder / name)
 
 

@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 from compress.utils.errors import printable
 from compress.utils.messages import one_line
@@ -29,10 +31,22 @@ class LeftOut:
     first: str  # the first of them, for messages
 
 
-class Tally:
-    """Counts what is left out while a source is listed."""
+class LeftOutRow(Protocol):
+    """A `LeftOut`, or its record in the results of a run."""
 
-    def __init__(self) -> None:
+    @property
+    def kind(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def count(self) -> int: ...
+
+
+class Tally:
+    """Counts what is left out while the source in `root` is listed; the first of each is named relative to it."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self._prefix = f"{root}{os.sep}" if root else ""
         self._counts: dict[tuple[str, str], list[int | str]] = {}
 
     def add(self, kind: str, reason: str, first: object, count: int = 1) -> None:
@@ -54,7 +68,7 @@ class Tally:
     def rows(self) -> tuple[LeftOut, ...]:
         """Return the counts by kind, largest first."""
         rows = [
-            LeftOut(kind, printable(reason), int(count), printable(str(first)))
+            LeftOut(kind, printable(reason), int(count), printable(str(first).removeprefix(self._prefix)))
             for (kind, reason), (count, first) in self._counts.items()
         ]
         return tuple(sorted(rows, key=lambda row: (row.kind, -row.count, row.reason)))
@@ -72,15 +86,15 @@ def file_kind(name: str) -> str:
     return ending + mark if _ENDING.fullmatch(ending) else NO_ENDING
 
 
-def left_out_line(rows: Sequence[LeftOut]) -> str:
+def left_out_line(rows: Iterable[LeftOutRow]) -> str:
     """Describe what was left out: `5 files (.heic 3, .db 2), 1 folder (@eaDir)`; empty if nothing was."""
-    kinds: dict[str, list[LeftOut]] = {}
+    kinds: dict[str, list[LeftOutRow]] = {}
     for row in rows:
         kinds.setdefault(row.kind, []).append(row)
     return ", ".join(_kind(kind, own) for kind, own in kinds.items())
 
 
-def _kind(kind: str, rows: Sequence[LeftOut]) -> str:
+def _kind(kind: str, rows: Sequence[LeftOutRow]) -> str:
     total = sum(row.count for row in rows)
     shown = [f"{one_line(row.reason)} {row.count:,}" for row in rows[:MAX_SHOWN]]
     more = [f"{len(rows) - MAX_SHOWN} more reasons"] if len(rows) > MAX_SHOWN else []

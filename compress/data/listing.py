@@ -32,6 +32,8 @@ SPLIT_WORDS = {
 MAX_DIGITS = 100  # of a numeric label
 NO_LABEL = frozenset(("", "-1", "-1.0", "nan", "<na>", "null"))  # texts, in lower case, that stand for no label
 Label = str | int | None
+Value = Label | float
+"""A label as a source has it."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def order_notes(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def sort_rows(
-    rows: Iterable[tuple[str, Label | float]],
+    rows: Iterable[tuple[str, Value]],
     classes: Sequence[str] | None,
     where: str,
     name: Callable[[int], str],
@@ -230,7 +232,7 @@ def is_number(text: str) -> bool:
     return text.isdecimal() and len(text) <= MAX_DIGITS
 
 
-def _label(label: Label | float, row: int, name: Callable[[int], str]) -> Label:
+def _label(label: Value, row: int, name: Callable[[int], str]) -> Label:
     """Return a label as whole number or text, None for none: pandas writes whole numbers beside gaps as 1.0 and nan."""
     if isinstance(label, float):
         if math.isnan(label):

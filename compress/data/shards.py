@@ -81,7 +81,7 @@ def _below(folder: Path, endings: tuple[str, ...], tally: Tally | None) -> list[
             if is_folder_entry(entry):
                 if not entry.is_symlink():
                     folders.append(path)
-                elif tally:
+                elif tally is not None:
                     tally.add("folder", "link", path)
             elif entry.name.lower().endswith(endings) and path.is_file():
                 found.append(path)

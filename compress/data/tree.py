@@ -59,7 +59,7 @@ def find_images(root: Path, *, without_test: bool = False) -> Tree:
         CompressError: a folder cannot be read.
         UsageError: the layout is wrong.
     """
-    folders, tally = find_parts(root, without_test), Tally()
+    folders, tally = find_parts(root, without_test), Tally(root)
     train, flat = root / folders["train"], folders["train"] == "."
     names = [name for name in subfolders(train) if not (flat and name in folders.values())]
     classes = _classes(names)
@@ -181,7 +181,7 @@ def image_files(
     except OSError as error:
         raise unreadable(folder, error) from error
     if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
-        if tally:
+        if tally is not None:
             tally.add("folder", "link to one that is read already", folder)
         return
     seen.add((status.st_dev, status.st_ino))
@@ -192,7 +192,7 @@ def image_files(
             count_file(tally, folder, entry.name)
         elif not _is_special(entry):
             yield folder / entry.name  # a link to nowhere is reported when it is read
-        elif tally:
+        elif tally is not None:
             tally.add("file", SPECIAL, folder / entry.name)
 
 

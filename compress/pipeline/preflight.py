@@ -41,7 +41,8 @@ def check_data(recipe: Recipe, data: ImageData, store: Store) -> list[str]:
     """Check that the prepared data is suitable for training and evaluation.
 
     Returns:
-        Remarks for the report, one sentence each: classes missing from splits, images in two splits.
+        Remarks for the report, one sentence each: how the source is read, classes missing from splits, images in two
+        splits.
 
     Raises:
         UsageError: a class has no train images, a test or validation split has a single class, a calibration set is
@@ -53,7 +54,7 @@ def check_data(recipe: Recipe, data: ImageData, store: Store) -> list[str]:
     shared = find_overlaps(data, store)
     if ALLOW not in recipe.allow:
         refuse_test_overlap(shared, data)
-    return [*_missing_classes(data), *overlap_remarks(shared, data)]
+    return [*data.notes, *_missing_classes(data), *overlap_remarks(shared, data)]
 
 
 def _missing_classes(data: ImageData) -> list[str]:

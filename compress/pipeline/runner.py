@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compress.data.left_out import left_out_line
 from compress.data.prepared import ImageData, prepare
 from compress.deployment.runtimes import require_whole
 from compress.measurement.threads import torch_threads
@@ -99,10 +100,7 @@ def run(
         log.write("plan", units={planned.id: planned.key for planned in plan.stages})
         # A cached run needs no runtimes.
         check_requirements([each.stage for each in plan.stages if not store.has(each.key)], require_whole)
-        data = prepare(recipe.data, store, recipe.seed)
-        remarks = check_data(recipe, data, store)
-        for remark in remarks:
-            say(f"data: {remark}")
+        data, remarks = _prepare(recipe, store, log)
         job = _Job(plan, store, data, log, tuple(loggers))
         with store.temporary():
             from_store = _make_all(job)
@@ -130,6 +128,18 @@ def _check(recipe: Recipe, loggers: Sequence[str]) -> None:
         from compress.training.loggers import check_loggers
 
         check_loggers(loggers)
+
+
+def _prepare(recipe: Recipe, store: Store, log: Log) -> tuple[ImageData, list[str]]:
+    """Return the checked data and the remarks on it; both, and what of the source was left out, are said and logged."""
+    data = prepare(recipe.data, store, recipe.seed)
+    if data.left_out:
+        say(f"data: left out {left_out_line(data.left_out)}")
+    remarks = check_data(recipe, data, store)
+    for remark in remarks:
+        say(f"data: {remark}")
+    log.write("data", left_out=[asdict(row) for row in data.left_out], remarks=remarks)
+    return data, remarks
 
 
 def _open_store(root: Path, folder: Path, log: Log) -> Store:

@@ -12,6 +12,7 @@ from compress.data.folder import FolderData
 from compress.data.image_io import ENDINGS, exists, is_file, is_folder
 from compress.data.layout import find_parts, subfolders
 from compress.data.listing import list_images
+from compress.data.saved_dataset import saved_shards
 from compress.data.shards import find_shards, is_pattern, part_of
 from compress.data.tree import image_files
 from compress.data.webdataset import WebData
@@ -157,7 +158,7 @@ def _csv(tables: Sequence[Path], path: str) -> FileData:
 def _arrow(source: str, path: str) -> FileData:
     if version_of("pyarrow") is None:
         raise UsageError(f"{path}: {source} needs pyarrow: pip install 'compress-model[data]'")
-    shards = find_shards(path, (".parquet",)) if source == "parquet" else arrow.saved_shards(Path(path))
+    shards = find_shards(path, (".parquet",)) if source == "parquet" else saved_shards(Path(path))
     first = shards[0][0]
     image_columns, columns = arrow.columns_of(first)
     image = _first_of(IMAGE_COLUMNS, image_columns) or next(iter(image_columns), None)
