@@ -52,7 +52,8 @@ def test_number_labels_index_the_classes(photos: Path, store: Store, tmp_path: P
         (4, '"{file}"x,cat,train', r"labels.csv:4: not valid CSV"),
         (4, "{file},,test", r"labels.csv:4: a test image needs a label"),
         (4, "{file},bird,test", r"labels.csv:4: the label 'bird' is not one of the classes cat, dog"),
-        (5, "{file},cat,train", r"labels.csv:5: .* repeats line 4; remove one"),
+        (5, "{file},dog,train", r"labels.csv:5: .* has the label 'dog', and 'cat' in line 4; an image has one label"),
+        (5, "./{file},cat,test", r"labels.csv:5: .* is in test, and in train at .*labels.csv:4; remove one row"),
     ],
 )
 def test_a_wrong_line_is_named(photos: Path, tmp_path: Path, line: int, replaced: str, says: str) -> None:
