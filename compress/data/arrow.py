@@ -18,7 +18,8 @@ from pydantic import Field
 from compress.data.decoding import file_source
 from compress.data.digests import BLOCK
 from compress.data.left_out import Tally
-from compress.data.listing import SPLIT_WORDS, Listing, Value, list_shards, sort_rows
+from compress.data.listing import Listing, Value, list_shards, sort_rows
+from compress.data.names import SPLIT_WORDS
 from compress.data.saved_dataset import saved_shards
 from compress.data.shards import changed_at, find_shards
 from compress.data.source import Rows

@@ -16,7 +16,8 @@ from compress.data.decoding import file_source
 from compress.data.image_io import ENDINGS, exists, is_file
 from compress.data.layout import entries_of, is_folder, subfolders
 from compress.data.left_out import Tally
-from compress.data.listing import SPLIT_WORDS, Listing, list_files, sort_rows
+from compress.data.listing import Listing, list_files, sort_rows
+from compress.data.names import SPLIT_WORDS
 from compress.data.shards import find_shards, is_pattern
 from compress.data.tree import is_image
 from compress.recipe.data import TableData

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from compress.data.left_out import HIDDEN, Tally, file_kind
-from compress.data.listing import SPLIT_WORDS
+from compress.data.names import SPLIT_WORDS
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import join_words, located, truncate_list
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from compress import registry
 from compress.data.digests import digests
 from compress.data.left_out import LeftOut
+from compress.data.names import is_number, order_classes, order_notes, same_name
 from compress.data.source import Labels, Rows
 from compress.recipe.data import FileData
 from compress.utils.errors import UsageError
@@ -22,14 +22,6 @@ from compress.utils.messages import one_line, truncate_list
 from compress.utils.texts import Texts
 
 PARTS = ("train", "validation", "test", "unlabeled")
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-    **dict.fromkeys(("unlabeled", "unlabelled", "unsupervised"), "unlabeled"),
-}
-"""Part of each name that a split may have."""
-MAX_DIGITS = 100  # of a numeric label
 NO_LABEL = frozenset(("", "-1", "-1.0", "nan", "<na>", "null"))  # texts, in lower case, that stand for no label
 Label = str | int | None
 Value = Label | float
@@ -155,30 +147,6 @@ def list_shards(
     return Listing(str(where), rows.classes, parts, fingerprint, {}, left_out, notes)
 
 
-def same_name(text: str) -> str:
-    """Return a name in one form: file systems store an accented letter as one character or as two."""
-    return unicodedata.normalize("NFC", text)
-
-
-def order_classes(names: Iterable[str]) -> tuple[str, ...]:
-    """Sort class names, of folders and of labels alike: in numerical order if all are whole numbers, else as text."""
-    words = list(names)
-    if all(is_number(word) for word in words):
-        return tuple(sorted(words, key=lambda word: (int(word), word)))
-    return tuple(sorted(words))
-
-
-def order_notes(classes: Sequence[str]) -> tuple[str, ...]:
-    """Say how numbers are sorted, where text would be in another order."""
-    if not all(map(is_number, classes)) or list(classes) == sorted(classes) or order_classes(classes) != tuple(classes):
-        return ()
-    first = ", ".join(sorted(classes)[:3])
-    return (
-        f"Classes are in numerical order, {', '.join(classes[:3])}, ...: a checkpoint trained in the order of text, as "
-        f"torchvision's ImageFolder sorts folders ({first}, ...), needs its `classes`.",
-    )
-
-
 def sort_rows(
     rows: Iterable[tuple[str, Value]],
     classes: Sequence[str] | None,
@@ -225,11 +193,6 @@ def sort_rows(
         listed[part] = (np.array([row for row, _ in parts[part]], np.int64), labels)
     notes = (f"{gaps:,} rows have NaN or null as their label: they are read as images without one.",) if gaps else ()
     return SortedRows(names, listed, notes)
-
-
-def is_number(text: str) -> bool:
-    """Whether text is a whole number of at most `MAX_DIGITS` digits."""
-    return text.isdecimal() and len(text) <= MAX_DIGITS
 
 
 def _label(label: Value, row: int, name: Callable[[int], str]) -> Label:

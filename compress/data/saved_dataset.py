@@ -9,7 +9,7 @@ from pathlib import Path
 from compress.data.image_io import is_file
 from compress.data.layout import count_file, entries_of, is_folder
 from compress.data.left_out import Tally
-from compress.data.listing import SPLIT_WORDS
+from compress.data.names import SPLIT_WORDS
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.messages import located, truncate_list
 

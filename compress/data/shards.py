@@ -12,7 +12,7 @@ from compress.data.image_io import exists, is_file, is_folder
 from compress.data.layout import count_file, entries_of
 from compress.data.layout import is_folder as is_folder_entry
 from compress.data.left_out import Tally
-from compress.data.listing import SPLIT_WORDS
+from compress.data.names import SPLIT_WORDS
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import located, truncate_list
 from compress.utils.resources import expand

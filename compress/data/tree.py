@@ -21,7 +21,7 @@ from compress.data.layout import (
     unreadable,
 )
 from compress.data.left_out import SPECIAL, LeftOut, Tally
-from compress.data.listing import SPLIT_WORDS, order_classes, same_name
+from compress.data.names import SPLIT_WORDS, order_classes, same_name
 from compress.data.source import Labels
 from compress.utils.errors import UsageError
 from compress.utils.messages import truncate_list

@@ -20,7 +20,8 @@ from compress.data.archive import Archive, Place, open_archive, open_stream, rea
 from compress.data.decoding import file_source
 from compress.data.image_io import ENDINGS
 from compress.data.left_out import HIDDEN, NO_ENDING, LeftOut, Tally, file_kind
-from compress.data.listing import Label, Listing, is_number, list_shards, sort_rows
+from compress.data.listing import Label, Listing, list_shards, sort_rows
+from compress.data.names import is_number
 from compress.data.shards import changed_at, find_shards
 from compress.data.source import Rows
 from compress.recipe.data import LabelledData

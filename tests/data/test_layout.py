@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from compress.data.folder import FolderData
-from compress.data.listing import Listing, list_images, order_classes
+from compress.data.listing import Listing, list_images
+from compress.data.names import order_classes
 from compress.data.prepared import prepare
 from compress.data.tree import Tree, find_images
 from compress.pipeline.preflight import check_data
