@@ -112,7 +112,7 @@ def _words(inside: str, pattern: str) -> list[str]:
 def _matches(name: str) -> list[str]:
     files = sorted(glob.glob(name)) if re.search(r"[*?\[]", name) and not exists(Path(name)) else [name]  # noqa: PTH207 - Path.glob takes no absolute pattern
     if not files or not all(is_file(Path(file)) for file in files):
-        raise UsageError(f"data.path: file {name} not found")
+        raise UsageError(f"data.path: file {located(Path(name))} not found")
     return files
 
 
