@@ -25,7 +25,7 @@ _ENDING = re.compile(r"\.[a-z0-9_-]{1,10}")
 class LeftOut:
     """Things of one kind that were left out for one reason."""
 
-    kind: str  # `file`, `folder`, `row`, `member` or `image`
+    kind: str  # `file`, `folder`, `row`, `member`, `image` or `image per epoch`
     reason: str  # ending of the files, name of the folders, or why
     count: int
     first: str  # the first of them, for messages
@@ -98,4 +98,5 @@ def _kind(kind: str, rows: Sequence[LeftOutRow]) -> str:
     total = sum(row.count for row in rows)
     shown = [f"{one_line(row.reason)} {row.count:,}" for row in rows[:MAX_SHOWN]]
     more = [f"{len(rows) - MAX_SHOWN} more reasons"] if len(rows) > MAX_SHOWN else []
-    return f"{total:,} {kind}{'' if total == 1 else 's'} ({', '.join([*shown, *more])})"
+    noun, space, rest = kind.partition(" ")
+    return f"{total:,} {noun}{'' if total == 1 else 's'}{space}{rest} ({', '.join([*shown, *more])})"

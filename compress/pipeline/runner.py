@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from compress.pipeline.distributed import WaitingStore, follow, is_follower
 from compress.pipeline.eta import TimeLeft
 from compress.pipeline.measure import measure_energy, measure_latency
 from compress.pipeline.plan import make_plan
-from compress.pipeline.preflight import check_data, check_requirements
+from compress.pipeline.preflight import check_data, check_requirements, tail_batches
 from compress.pipeline.progress_table import ProgressTable
 from compress.pipeline.run_folder import Log, new_folder, seal, write_run
 from compress.recipe.schema import Recipe
@@ -133,6 +133,7 @@ def _check(recipe: Recipe, loggers: Sequence[str]) -> None:
 def _prepare(recipe: Recipe, store: Store, log: Log) -> tuple[ImageData, list[str]]:
     """Return the checked data and the remarks on it; both, and what of the source was left out, are said and logged."""
     data = prepare(recipe.data, store, recipe.seed)
+    data = replace(data, left_out=(*data.left_out, *tail_batches(recipe, data)))
     if data.left_out:
         say(f"data: left out {left_out_line(data.left_out)}")
     remarks = check_data(recipe, data, store)

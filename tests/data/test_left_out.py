@@ -106,11 +106,11 @@ def test_a_run_logs_and_reports_them(foreign: Path, store: Store, tmp_path: Path
     (foreign / "train" / "cat" / "03.png").write_bytes(b"nothing")
     recipe = parse_recipe(
         f"data: {{source: image-folder, path: {foreign}, resolution: 16, broken: skip}}\n"
-        "stages: [{id: s, kind: train, student: resnet18}]"
+        "stages: [{id: s, kind: train, student: resnet18, batch: 8}]"
     )
     data, _ = runner._prepare(recipe, store, Log(tmp_path / "log.jsonl"))
-    expected = {**KINDS, ("image", "not readable"): 1}
-    assert by_reason(data.left_out) == expected
+    expected = {**KINDS, ("image", "not readable"): 1, ("image per epoch", "s: fill no batch"): 17 % 8}
+    assert by_reason(data.left_out) == expected and len(data.train) == 17
     event = json.loads((tmp_path / "log.jsonl").read_text())
     assert {(row["kind"], row["reason"]): row["count"] for row in event["left_out"]} == expected
     predictions: Any = SimpleNamespace(data=data, chance=0.5)
@@ -119,6 +119,7 @@ def test_a_run_logs_and_reports_them(foreign: Path, store: Store, tmp_path: Path
     report = dict(build_report(example_record().model_copy(update={"data": summary})).data)
     assert report["left out"] == left_out_line(data.left_out)
     assert "1 image (not readable 1)" in report["left out"] and ".heic 2" in report["left out"]
+    assert "1 image per epoch (s: fill no batch 1)" in report["left out"]
 
 
 def test_what_is_left_out_is_of_the_source_and_not_of_the_store(foreign: Path, store: Store) -> None:
