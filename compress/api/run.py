@@ -104,7 +104,7 @@ def run(
     Args:
         recipe: A recipe, its file, or the name of a shipped one.
         runs: Folder of all runs and of the store that they share.
-        overrides: `a.b.c=value` texts, for a recipe given by file or name.
+        overrides: `a.b.c=value` texts, or a single one, for a recipe given by file or name.
         fresh: Take nothing from the store.
 
     Returns:
@@ -129,5 +129,6 @@ def run(
 def _call(recipe: Recipe | str | Path, overrides: Sequence[str], fresh: bool) -> str:
     """Write the call down as its caller would."""
     given = repr(str(recipe)) if isinstance(recipe, str | Path) else "recipe"
-    changes = f", overrides={list(overrides)!r}" if overrides else ""
+    texts = [overrides] if isinstance(overrides, str) else list(overrides)
+    changes = f", overrides={texts!r}" if texts else ""
     return f"compress.run({given}{changes}{', fresh=True' if fresh else ''})"

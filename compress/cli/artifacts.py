@@ -97,13 +97,17 @@ def predict(
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Classify images. Unreadable images are named, and the exit status is then 1."""
+    """Classify images. Unreadable images are named, and the exit status is then 1; other files are counted."""
+    from compress.data.left_out import Tally, left_out_line
     from compress.deployment.artifact import load_artifact
     from compress.deployment.evaluate import predict as predict_images
     from compress.report.artifacts import prediction_line
 
-    rows, unreadable = [], 0
-    for row in predict_images(load_artifact(artifact, runtime), images, top):
+    rows, unreadable, tally = [], 0, Tally()
+    predictions = predict_images(load_artifact(artifact, runtime), images, top, tally)
+    if left_out := left_out_line(tally.rows()):
+        print(f"left out {left_out}", file=sys.stderr)
+    for row in predictions:
         if row["error"] is not None:
             unreadable += 1
             print(f"error: {prediction_line(row)}", file=sys.stderr)

@@ -17,8 +17,10 @@ from pydantic import Field
 
 from compress.data.decoding import file_source
 from compress.data.digests import BLOCK
-from compress.data.image_io import is_file
-from compress.data.listing import SPLIT_WORDS, Label, Listing, list_shards, sort_rows
+from compress.data.left_out import Tally
+from compress.data.listing import Listing, Value, list_shards, sort_rows
+from compress.data.names import SPLIT_WORDS
+from compress.data.saved_dataset import saved_shards
 from compress.data.shards import changed_at, find_shards
 from compress.data.source import Rows
 from compress.recipe.data import TableData
@@ -41,10 +43,12 @@ class ArrowData(TableData):
 def list_arrow(settings: ArrowData) -> Listing:
     """List the images of a table without reading them; see `listing.list_images`."""
     where = Path(expand(settings.path)).expanduser()
-    shards = find_shards(settings.path, (".parquet",)) if settings.source == "parquet" else saved_shards(where)
+    tally = Tally(where)
+    parquet = settings.source == "parquet"
+    shards = find_shards(settings.path, (".parquet",), tally) if parquet else saved_shards(where, tally)
     files = [file for file, _ in shards]
     starts: list[int] = []
-    rows: list[tuple[str, Label]] = []
+    rows: list[tuple[str, Value]] = []
     names: list[str] | None = None
     for number, (file, part) in enumerate(shards):
         of_file, labels, splits = _columns(file, changed_at(file), settings.image, settings.label, settings.split)
@@ -65,64 +69,17 @@ def list_arrow(settings: ArrowData) -> Listing:
         parts,
         name,
         lambda kept: _images(files, starts, settings.image, kept),
+        tally.rows(),
         image=settings.image,
     )
-
-
-def saved_shards(folder: Path) -> list[tuple[Path, str]]:
-    """Find the Arrow files of a `DatasetDict` or `Dataset` that `datasets` saved to disk, each with its part.
-
-    Raises:
-        CompressError: the description of the folder cannot be read.
-        UsageError: the folder is not a saved dataset, or has a split of an unknown name.
-    """
-    if is_file(folder / "dataset_dict.json"):
-        splits = _json(folder / "dataset_dict.json").get("splits")
-        if not isinstance(splits, list) or len(set(map(str, splits))) != max(1, len(splits)):
-            raise CompressError(f"{folder / 'dataset_dict.json'}: expected a list of distinct splits")
-        unknown = [str(split) for split in splits if str(split).lower() not in SPLIT_WORDS]
-        if unknown:
-            raise UsageError(
-                f"{folder}: unknown split {truncate_list(unknown)}; allowed: train, validation, test or unlabeled"
-            )
-        folders = [(folder / split, SPLIT_WORDS[split.lower()]) for split in splits]
-    elif is_file(folder / "state.json"):
-        folders = [(folder, "train")]
-    else:
-        raise UsageError(
-            f"data.path: {folder} has neither dataset_dict.json nor state.json; give a folder that `datasets` saved to "
-            "disk"
-        )
-    return [(file, part) for split, part in folders for file in _data_files(split)]
-
-
-def _data_files(folder: Path) -> list[Path]:
-    state = _json(folder / "state.json")
-    if state.get("_indices_files") or state.get("_indices_data_files"):
-        raise UsageError(f"{folder} is a selection of rows; save it again after `flatten_indices()`")
-    rows = state.get("_data_files")
-    names = [str(row.get("filename")) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    if len(set(names)) != max(1, len(names)) or any(Path(name).name != name or name == ".." for name in names):
-        raise CompressError(f"{folder / 'state.json'}: expected a list of distinct data files beside it")
-    return [folder / name for name in names]
-
-
-def _json(file: Path) -> dict[str, object]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CompressError(f"{file} cannot be read: {first_line(error)}") from error
-    if not isinstance(value, dict):
-        raise CompressError(f"{file} cannot be read: expected a JSON object")
-    return value
 
 
 @lru_cache(maxsize=4096)
 def _columns(
     file: Path, changed: int, image: str, label: str, split: str | None
-) -> tuple[list[str] | None, list[Label], list[str | None]]:
+) -> tuple[list[str] | None, list[Value], list[str | None]]:
     """Class names of a shard, if its schema has any, and labels and splits of its rows. `changed` keys the cache."""
-    labels: list[Label] = []
+    labels: list[Value] = []
     splits: list[str | None] = []
     size = file.stat().st_size
     with _opened(file) as shard:
@@ -150,7 +107,9 @@ def _check_columns(file: Path, schema: pa.Schema, image: str, label: str, split:
         raise UsageError(f"{file}: the column '{one_line(image)}' is {kind}, not bytes or a struct that has `bytes`")
     kind = schema.field(label).type
     value = kind.value_type if kinds.is_dictionary(kind) else kind
-    if not (kinds.is_integer(value) or kinds.is_string(value) or kinds.is_large_string(value) or kinds.is_null(value)):
+    # Whole numbers beside gaps are floats in pandas.
+    fits = (kinds.is_integer, kinds.is_floating, kinds.is_string, kinds.is_large_string, kinds.is_null)
+    if not any(fit(value) for fit in fits):
         raise UsageError(f"{file}: the column '{one_line(label)}' is {kind}, not whole numbers or text")
 
 

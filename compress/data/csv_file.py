@@ -4,53 +4,177 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from compress.data.decoding import file_source
-from compress.data.image_io import is_file
-from compress.data.listing import SPLIT_WORDS, Label, Listing, list_files, sort_rows
+from compress.data.image_io import ENDINGS, exists, is_file
+from compress.data.layout import entries_of, is_folder, subfolders
+from compress.data.left_out import Tally
+from compress.data.listing import Listing, list_files, sort_rows
+from compress.data.names import SPLIT_WORDS
+from compress.data.shards import find_shards, is_pattern
+from compress.data.tree import is_image
 from compress.recipe.data import TableData
 from compress.utils.errors import CompressError, UsageError
-from compress.utils.messages import did_you_mean, one_line, truncate_list
+from compress.utils.messages import did_you_mean, located, one_line, truncate_list
 from compress.utils.resources import expand
 
 DELIMITERS = ",;\t|"
+TABLES = (".csv", ".tsv")
+MAX_FOLDERS = 50  # in the folder of a table, that are looked into for its images
 
 
 class CsvData(TableData):
-    """A CSV file with the paths of images, relative to its own folder."""
+    """A CSV file with the paths of images, relative to its folder or to one in it; `{train,test}.csv` is several."""
 
     source: Literal["csv"]
     image: str = Field("path", description="column of the paths")
 
 
 def list_csv(settings: CsvData) -> Listing:
-    """List the images of a table, each of which it may have once; see `listing.list_images`."""
-    table = Path(expand(settings.path)).expanduser()
-    files: list[Path] = []
-    lines: dict[Path, int] = {}
-    rows: list[tuple[str, Label]] = []
-    for line, cells in read_table(table, settings.image, [settings.label, settings.split]):
-        place = f"{table}:{line}"
-        file = table.parent / cells[settings.image]
-        if not cells[settings.image]:
-            raise UsageError(f"{place}: no path in the column {settings.image}")
-        if file in lines:
-            raise UsageError(f"{place}: {one_line(cells[settings.image])} repeats line {lines[file]}; remove one")
-        if not is_file(file):
+    """List the images of a table, or of several with a split each; see `listing.list_images`.
+
+    A row that repeats an image with the same label and split is left out and counted.
+    """
+    where = _where(settings.path)
+    tally = Tally(where.parent)
+    rows: dict[str, _Row] = {}  # by path in its normal form
+    for table, part in tables(settings.path):
+        images = ImagesOfTable(table)
+        for line, cells in read_table(table, settings.image, [settings.label, settings.split]):
+            place = f"{table}:{line}"
+            file = images.find(cells[settings.image], settings.image, line)
+            row = _Row(file, place, _part(cells, settings, place, part), cells[settings.label])
+            first = rows.setdefault(os.path.normpath(file), row)
+            if first is not row:
+                _check_repeated(first, row, one_line(cells[settings.image]))
+                tally.add("row", "repeats an image", place)
+    listed = list(rows.values())
+    by_part = sort_rows(
+        ((row.part, row.label) for row in listed), settings.classes, str(where), lambda row: listed[row].place
+    )
+    _count_unlisted(rows, tally)
+    parts = {name: ([listed[row].file for row in kept], labels) for name, (kept, labels) in by_part.parts.items()}
+    return list_files(where, by_part.classes, parts, {}, tally.rows(), by_part.notes)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of a table."""
+
+    file: Path
+    place: str  # file and line, for messages
+    part: str
+    label: str
+
+
+def tables(path: str) -> list[tuple[Path, str]]:
+    """Tables of a path, each with the part of rows without one: `{train,test}.csv` is several, each named by its part.
+
+    Raises:
+        UsageError: a table is not found, or only some of them have a split.
+    """
+    where = _where(path)
+    return find_shards(path, TABLES) if is_pattern(where) and not exists(where) else [(where, "train")]
+
+
+def _where(path: str) -> Path:
+    return Path(expand(path)).expanduser()
+
+
+def _check_repeated(first: _Row, row: _Row, image: str) -> None:
+    number = first.place.rpartition(":")[2]
+    if first.label != row.label:
+        raise UsageError(
+            f"{row.place}: {image} has the label '{one_line(row.label)}', and '{one_line(first.label)}' in line "
+            f"{number}; an image has one label, remove the other row"
+        )
+    if first.part != row.part:
+        raise UsageError(f"{row.place}: {image} is in {row.part}, and in {first.part} at {first.place}; remove one row")
+
+
+def _count_unlisted(rows: dict[str, _Row], tally: Tally) -> None:
+    """Count the images beside those of the table that no row names."""
+    for folder in sorted({row.file.parent for row in rows.values()}):
+        for entry in entries_of(folder):
+            file = folder / entry.name
+            if is_image(entry.name) and os.path.normpath(file) not in rows and not is_folder(entry):
+                tally.add("image", "in no row of the table", file)
+
+
+class ImagesOfTable:
+    """Finds the image files that the cells of a table name.
+
+    A path starts at the folder of the table, or at one folder in it (`train/` for `train.csv`), which the first image
+    shows; the ending may be missing, and backslashes separate folders where no file has one in its name.
+    """
+
+    def __init__(self, table: Path) -> None:
+        self.table = table
+        self.folder: Path | None = None
+        self.ending = ""
+
+    def find(self, cell: str, column: str, line: int) -> Path:
+        """Return the file of a cell, or raise a `UsageError` with the likely cause."""
+        place = f"{self.table}:{line}"
+        if not cell:
+            raise UsageError(f"{place}: no path in the column {column}")
+        plain = self.table.parent / cell
+        if self.folder in (None, self.table.parent) and is_file(plain):
+            self.folder = self.table.parent
+            return plain
+        text = cell.replace("\\", "/")
+        folders = self._folders() if self.folder is None else [self.folder]
+        found = [file for folder in folders if (file := self._in(folder, text))]
+        if not found:
+            hint = self._did_you_mean(text)
             raise UsageError(
-                f"{place}: file {one_line(cells[settings.image])} not found; paths are relative to the CSV's folder"
+                f"{place}: file {one_line(cell)} not found; paths are relative to the CSV's folder or to one in it"
+                f"{hint}"
             )
-        rows.append((_part(cells, settings, place), cells[settings.label]))
-        files.append(file)
-        lines[file] = line
-    by_part = sort_rows(rows, settings.classes, str(table), lambda row: f"{table}:{lines[files[row]]}")
-    parts = {name: ([files[row] for row in kept], labels) for name, (kept, labels) in by_part.parts.items()}
-    return list_files(table, by_part.classes, parts, {})
+        named = [file for file in found if file.is_relative_to(self.table.with_suffix(""))]
+        if self.folder is None and len(found) > 1 and not named and found[0] != self._in(self.table.parent, text):
+            there = truncate_list(file.parent.name for file in found)
+            raise UsageError(
+                f"{place}: {one_line(cell)} is in several folders ({there}); write the folder in the column {column}"
+            )
+        file = (named or found)[0]
+        if self.folder is None:
+            self.folder = next(folder for folder in folders if self._in(folder, text) == file)
+        return file
+
+    def _folders(self) -> list[Path]:
+        """The folder of the table, and those in it."""
+        parent = self.table.parent
+        return [parent, *(parent / name for name in subfolders(parent)[:MAX_FOLDERS])]
+
+    def _in(self, folder: Path, text: str) -> Path | None:
+        """Return the file `text` in a folder, with the ending of an image where it has none."""
+        given = folder / text
+        if is_file(given):
+            return given
+        if is_image(text):
+            return None
+        for ending in dict.fromkeys((self.ending, *sorted(ENDINGS, key=lambda one: (one != ".jpg", one)))):
+            file = folder / f"{text}{ending}"
+            if ending and is_file(file):
+                self.ending = ending
+                return file
+        return None
+
+    def _did_you_mean(self, text: str) -> str:
+        """Return a hint where the file is there without the first folders of its path."""
+        names = [name for name in text.split("/") if name not in ("", ".", "..")][:MAX_FOLDERS]
+        for start in range(1, len(names)):
+            if is_file(self.table.parent.joinpath(*names[start:])):
+                return f"; did you mean {one_line('/'.join(names[start:]))}?"
+        return ""
 
 
 def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -61,7 +185,7 @@ def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tu
 
     Raises:
         CompressError: the file cannot be read.
-        UsageError: the file is not a CSV in UTF-8, or lacks a column.
+        UsageError: the file is not a CSV in UTF-8 or UTF-16, or lacks a column.
     """
     text = _text(table)
     known = _headers(table, text)
@@ -71,7 +195,9 @@ def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tu
             there = truncate_list(columns)
             hint = did_you_mean(column, columns)
             raise UsageError(f"{table}:1: column '{one_line(column)}' not found{hint or ';'} columns: {there}")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=DELIMITERS[known.index(columns)], strict=True)
+    mark = DELIMITERS[known.index(columns)]
+    # With a space before a quote, the quotes would be part of the value.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True, skipinitialspace=True)
     try:
         next(reader)
         for cells in reader:
@@ -94,16 +220,18 @@ def _headers(table: Path, text: str) -> list[list[str]]:
     """The header, split by each of the delimiters."""
     line = text.partition("\n")[0].rstrip("\r")
     try:
-        return [next(csv.reader([line], delimiter=mark), []) for mark in DELIMITERS]
+        return [next(csv.reader([line], delimiter=mark, skipinitialspace=True), []) for mark in DELIMITERS]
     except csv.Error as error:
         raise UsageError(f"{table}:1: not valid CSV: {error}") from error
 
 
 def _text(table: Path) -> str:
     try:
-        return table.read_text(encoding="utf-8-sig")
+        content = table.read_bytes()
+        encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+        return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError as error:
-        raise UsageError(f"data.path: {table} does not exist") from error
+        raise UsageError(f"data.path: {located(table)} does not exist") from error
     except IsADirectoryError as error:
         raise UsageError(f"data.path: {table} is a folder, not a CSV file") from error
     except UnicodeDecodeError as error:
@@ -113,9 +241,9 @@ def _text(table: Path) -> str:
         raise CompressError(f"{table} cannot be read: {error.strerror}") from error
 
 
-def _part(cells: dict[str, str], settings: CsvData, place: str) -> str:
+def _part(cells: dict[str, str], settings: CsvData, place: str, default: str) -> str:
     word = cells[settings.split] if settings.split else ""
-    part = SPLIT_WORDS.get(word.lower() or "train")
+    part = SPLIT_WORDS.get(word.lower() or default)
     if part is None:
         raise UsageError(f"{place}: unknown split '{one_line(word)}'; allowed: train, validation, test or unlabeled")
     return part

@@ -49,7 +49,8 @@ def file_source(
             raise UsageError(f"{listing.where}: no test images found; `test: 0.2` in data cuts a fifth off for them")
         _check_names(listing)
         validation, counts = "validation" in listing.parts, tuple(listing.counts("train"))
-        return Contents(listing.fingerprint(cache), listing.classes, validation, counts, has_test)
+        fingerprint = listing.fingerprint(cache)
+        return Contents(fingerprint, listing.classes, validation, counts, has_test, listing.left_out, listing.notes)
 
     def read(settings: FileData, scratch: Path) -> Raw:
         return _read(list_images(settings), settings, scratch)
@@ -116,7 +117,7 @@ def _check_left(listing: Listing, name: str, result: Decoded) -> None:
         return
     counts = np.bincount(labels, minlength=len(listing.classes))
     lost = [listing.classes[row] for row in np.flatnonzero(counts == 0)]
-    if lost:
+    if lost and name != "validation":
         raise CompressError(
             f"{listing.where}: {listing.called.get(name, name)}: no images left of {truncate_list(lost)}, "
             f"all of its files are broken: {result.broken[0]}"

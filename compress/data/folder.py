@@ -21,7 +21,7 @@ class FolderData(FileData):
 def list_folder(settings: FolderData) -> Listing:
     """List the images of a folder; see `listing.list_images`."""
     tree = find_images(Path(expand(settings.path)).expanduser(), without_test=settings.test is not None)
-    return list_files(tree.root, tree.classes, tree.parts, tree.folders)
+    return list_files(tree.root, tree.classes, tree.parts, tree.folders, tree.left_out, tree.notes)
 
 
 SOURCE = file_source(FolderData, "folders of images, one folder per class", list_folder)

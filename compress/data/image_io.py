@@ -135,6 +135,17 @@ def open_image(image: Path | bytes, max_pixels: int | None = None) -> Iterator[I
         raise BrokenImage(_UNNAMED.sub("it", reason.replace(repr(str(image)), "it"))) from error
 
 
+@contextmanager
+def pixel_limit(max_pixels: int) -> Iterator[None]:
+    """Let PIL open images of up to so many pixels; it has one limit for the whole process."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
 def pixels_of(image: Image.Image, to: int | Geometry) -> Pixels:
     """Return the pixels of an open image as `decode` does.
 

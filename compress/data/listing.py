@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 
 from compress import registry
 from compress.data.digests import digests
+from compress.data.left_out import LeftOut
+from compress.data.names import is_number, order_classes, order_notes, same_name
 from compress.data.source import Labels, Rows
 from compress.recipe.data import FileData
 from compress.utils.errors import UsageError
@@ -19,15 +22,10 @@ from compress.utils.messages import one_line, truncate_list
 from compress.utils.texts import Texts
 
 PARTS = ("train", "validation", "test", "unlabeled")
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-    **dict.fromkeys(("unlabeled", "unlabelled", "unsupervised"), "unlabeled"),
-}
-"""Part of each name that a split may have."""
-MAX_DIGITS = 100  # of a numeric label
+NO_LABEL = frozenset(("", "-1", "-1.0", "nan", "<na>", "null"))  # texts, in lower case, that stand for no label
 Label = str | int | None
+Value = Label | float
+"""A label as a source has it."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,8 @@ class Listing:
     # digest of the bytes and labels of all images; takes the file that caches digests of files
     fingerprint: Callable[[Path | None], str]
     called: dict[str, str]  # the source's own name of a part, where it differs
+    left_out: tuple[LeftOut, ...] = ()  # what the reader left out, by reason
+    notes: tuple[str, ...] = ()  # remarks on how the source is read, one sentence each
 
     def counts(self, part: str) -> list[int]:
         """Number of images of each class."""
@@ -65,6 +65,7 @@ class SortedRows:
 
     classes: tuple[str, ...]
     parts: dict[str, tuple[Rows, Labels | None]]
+    notes: tuple[str, ...] = ()  # remarks on the labels, one sentence each
 
 
 def list_images(settings: FileData) -> Listing:
@@ -80,7 +81,12 @@ def list_images(settings: FileData) -> Listing:
 
 
 def list_files(
-    where: Path, classes: tuple[str, ...], parts: dict[str, tuple[list[Path], Labels | None]], called: dict[str, str]
+    where: Path,
+    classes: tuple[str, ...],
+    parts: dict[str, tuple[list[Path], Labels | None]],
+    called: dict[str, str],
+    left_out: tuple[LeftOut, ...] = (),
+    notes: tuple[str, ...] = (),
 ) -> Listing:
     """Make a listing of image files; its fingerprint does not depend on their paths."""
 
@@ -96,7 +102,7 @@ def list_files(
         return key_of(classes=classes, parts=listed)
 
     listed = {name: _files(where, files, labels) for name, (files, labels) in packed.items()}
-    return Listing(str(where), classes, listed, fingerprint, called)
+    return Listing(str(where), classes, listed, fingerprint, called, left_out, (*order_notes(classes), *notes))
 
 
 def _files(where: Path, files: Texts, labels: Labels | None) -> ListedPart:
@@ -115,12 +121,14 @@ def list_shards(
     rows: SortedRows,
     name: Callable[[int], str],
     read: Callable[[Rows], Iterator[bytes]],
+    left_out: tuple[LeftOut, ...] = (),
     **settings: str | None,
 ) -> Listing:
     """Make a listing of images in shards, row after row; its fingerprint covers whole shards and the rows of each part.
 
     Args:
         read: Contents of the images of rows, in the order given.
+        left_out: What of the shards is no image or label.
         settings: Other settings that decide which bytes are images and labels.
     """
 
@@ -135,24 +143,30 @@ def list_shards(
         return ListedPart(len(own), labels, lambda row: name(int(own[row])), lambda rows: read(own[rows]))
 
     parts = {part: listed(*arrays) for part, arrays in rows.parts.items()}
-    return Listing(str(where), rows.classes, parts, fingerprint, {})
+    notes = (*order_notes(rows.classes), *rows.notes)
+    return Listing(str(where), rows.classes, parts, fingerprint, {}, left_out, notes)
 
 
 def sort_rows(
-    rows: Iterable[tuple[str, Label]], classes: Sequence[str] | None, where: str, name: Callable[[int], str]
+    rows: Iterable[tuple[str, Value]],
+    classes: Sequence[str] | None,
+    where: str,
+    name: Callable[[int], str],
 ) -> SortedRows:
     """Sort rows `(part, label)` into parts, and map labels to class indices.
 
-    A train row without a label, or with -1, is unlabelled. Whole numbers, and text that is a number but not a class
-    name, are indices into `classes`. Without `classes`, the classes are the distinct train labels in numerical or
-    alphabetical order.
+    A train row without a label, or with -1 or NaN, is unlabelled. Whole numbers, and text that is a number but not a
+    class name, are indices into `classes`; `1.0` is 1. Without `classes`, the classes are the distinct train labels in
+    the order of `order_classes`. Only validation may lack a class.
 
     Raises:
         UsageError: a label is not one of the classes, a class has no images, or there are fewer than two classes.
     """
     parts: dict[str, list[tuple[int, Label]]] = {}
+    gaps = 0
     for row, (part, label) in enumerate(rows):
-        known = None if label in ("", -1, "-1") else label
+        known = _label(label, row, name)
+        gaps += known is None and label not in (None, "", -1, "-1")
         if known is None and part in ("validation", "test"):
             raise UsageError(f"{name(row)}: a {part} image needs a label")
         parts.setdefault("unlabeled" if known is None else part, []).append((row, known))
@@ -162,36 +176,64 @@ def sort_rows(
     names = tuple(classes) if classes else _names(train)
     if len(set(names)) < max(2, len(names)):
         raise UsageError(f"{where}: expected two or more classes without repetition, found {truncate_list(names)}")
-    numbers = {label: number for number, label in enumerate(names)}
+    numbers = {same_name(label): number for number, label in enumerate(names)}
+    if classes:
+        _refuse_counting_from_one([label for own in parts.values() for _, label in own], numbers, where)
     listed: dict[str, tuple[Rows, Labels | None]] = {}
     for part in (part for part in PARTS if part in parts):
         labels = None
         if part != "unlabeled":
             labels = np.array([_number(label, numbers, row, name, classes) for row, label in parts[part]], np.int64)
             absent = [names[number] for number in np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)]
-            if absent:
-                raise UsageError(f"{where}: no {part} image of {truncate_list(absent)}; every class needs at least one")
+            if absent and part != "validation":
+                way_out = "; or make them train rows: `test: 0.2` in data cuts a fifth off" if part == "test" else ""
+                raise UsageError(
+                    f"{where}: no {part} image of {truncate_list(absent)}; every class needs at least one{way_out}"
+                )
         listed[part] = (np.array([row for row, _ in parts[part]], np.int64), labels)
-    return SortedRows(names, listed)
+    notes = (f"{gaps:,} rows have NaN or null as their label: they are read as images without one.",) if gaps else ()
+    return SortedRows(names, listed, notes)
 
 
-def is_number(text: str) -> bool:
-    """Whether text is a whole number of at most `MAX_DIGITS` digits."""
-    return text.isdecimal() and len(text) <= MAX_DIGITS
+def _label(label: Value, row: int, name: Callable[[int], str]) -> Label:
+    """Return a label as whole number or text, None for none: pandas writes whole numbers beside gaps as 1.0 and nan."""
+    if isinstance(label, float):
+        if math.isnan(label):
+            return None
+        if not label.is_integer():
+            raise UsageError(f"{name(row)}: the label {label} is not a whole number")
+        label = int(label)
+    if isinstance(label, str):
+        if label.lower() in NO_LABEL:
+            return None
+        whole, dot, zeros = label.partition(".")
+        if dot and is_number(whole) and zeros and not zeros.strip("0"):
+            return whole
+    return None if label == -1 else label
 
 
 def _names(labels: list[str | int]) -> tuple[str, ...]:
     """Class names from the labels of train images."""
-    words = {str(label) for label in labels}
-    if all(is_number(word) for word in words):
-        return tuple(sorted(words, key=lambda word: (int(word), word)))
-    return tuple(sorted(words))
+    return order_classes({same_name(word): word for word in map(str, reversed(labels))}.values())
+
+
+def _refuse_counting_from_one(labels: Iterable[Label], numbers: dict[str, int], where: str) -> None:
+    """Refuse labels 1 to n of n named classes: as indices, which start at 0, all of them would be of the next class."""
+    words = {str(label) for label in labels if label is not None and (isinstance(label, int) or label not in numbers)}
+    if not words or not all(map(is_number, words)):
+        return
+    values = sorted(map(int, words))
+    if values[0] == 1 and values[-1] == len(numbers):
+        raise UsageError(
+            f"{where}: the labels are 1 to {len(numbers)}, but indices into `classes` start at 0; subtract 1 from "
+            "each, or write the names"
+        )
 
 
 def _number(
     label: Label, numbers: dict[str, int], row: int, name: Callable[[int], str], classes: Sequence[str] | None
 ) -> int:
-    word = str(label)
+    word = same_name(str(label))
     if word in numbers and not (classes and isinstance(label, int)):
         return numbers[word]
     if classes and is_number(word) and int(word) < len(numbers):

@@ -12,10 +12,11 @@ import numpy as np
 
 from compress import registry
 from compress.data.expected import expected_line, refuse_full_disk
+from compress.data.left_out import LeftOut, Tally
 from compress.data.listing import list_images
 from compress.data.originals import FileImages, Originals, save_places
 from compress.data.source import Images, Labels
-from compress.data.sources import data_key
+from compress.data.sources import describe_source, key_of_contents
 from compress.data.splits import Pieces, split_parts, split_sizes
 from compress.recipe.data import DataSection, FileData
 from compress.store.store import Store
@@ -53,6 +54,8 @@ class ImageData:
     key: str  # key of the data in the store
     skipped: int  # number of files that were not images
     originals: Originals | None = None  # reads the image files of the splits; None for sources without image files
+    left_out: tuple[LeftOut, ...] = ()  # what of the source is in no split, by reason
+    notes: tuple[str, ...] = ()  # remarks on how the source is read, one sentence each
 
 
 def prepare(settings: DataSection, store: Store, seed: int) -> ImageData:
@@ -63,15 +66,29 @@ def prepare(settings: DataSection, store: Store, seed: int) -> ImageData:
         UsageError: the layout of the source is wrong, or it has too few labels for the settings.
     """
     name = _name(settings)
-    key = data_key(settings, seed, store.root / "fingerprints.json")
+    contents = describe_source(settings, store.root / "fingerprints.json")
+    key = key_of_contents(contents, settings, seed)
     if isinstance(settings, FileData) and settings.images == "pixels" and not store.has(key):
         refuse_full_disk(settings, store.root)
     folder, _ = store.get(key, f"images of {name}", lambda target: _decode(settings, seed, target))
     about = json.loads((folder / "data.json").read_text())
     originals = Originals(settings, folder, seed) if isinstance(settings, FileData) else None
     splits = {split: _open(folder, split, originals) for split in SPLITS}
-    classes, skipped = tuple(about["classes"]), len(about["skipped"])
-    return ImageData(name, classes, about["resolution"], **splits, key=key, skipped=skipped, originals=originals)
+    classes, skipped = tuple(about["classes"]), about["skipped"]
+    tally = Tally()
+    tally.extend(contents.left_out)
+    tally.add("image", "not readable", next(iter(skipped), ""), len(skipped))
+    return ImageData(
+        name,
+        classes,
+        about["resolution"],
+        **splits,
+        key=key,
+        skipped=len(skipped),
+        originals=originals,
+        left_out=tally.rows(),
+        notes=contents.notes,
+    )
 
 
 def planned_data(settings: DataSection, store: Store, seed: int, key: str) -> ImageData:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from compress.utils.system import version_of
 
 if TYPE_CHECKING:
+    from compress.data.left_out import LeftOut
     from compress.data.listing import Listing
     from compress.recipe.data import DataSection
 
@@ -67,6 +68,8 @@ class Contents:
     has_validation: bool  # whether the source has a validation split of its own
     train_counts: tuple[int, ...] | None = None  # labelled train images of each class; None if unknown before decoding
     has_test: bool = True  # whether the source has a test split of its own
+    left_out: tuple[LeftOut, ...] = ()  # what the source has and is not read, by reason
+    notes: tuple[str, ...] = ()  # remarks on how the source is read, one sentence each
 
 
 @dataclass(frozen=True)

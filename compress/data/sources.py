@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compress import registry
+from compress.data.source import Contents
 from compress.data.splits import check_counts, counts_after_test
 from compress.recipe.data import DataSection, FileData
 from compress.utils.hashing import key_of
@@ -22,7 +23,16 @@ def data_key(settings: DataSection, seed: int, cache: Path | None = None) -> str
         CompressError: images cannot be read or are missing.
         UsageError: the layout of the source is wrong, or it has too few labels for the settings.
     """
-    contents = registry.source(settings.source).contents(settings, cache)
+    return key_of_contents(describe_source(settings, cache), settings, seed)
+
+
+def describe_source(settings: DataSection, cache: Path | None = None) -> Contents:
+    """Describe a source without decoding an image; see `data_key`."""
+    return registry.source(settings.source).contents(settings, cache)
+
+
+def key_of_contents(contents: Contents, settings: DataSection, seed: int) -> str:
+    """Compute the key of the prepared data of a source that has been described; see `data_key`."""
     cut = not contents.has_validation
     pixels: dict[str, object] = {}
     counts = contents.train_counts

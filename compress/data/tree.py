@@ -11,15 +11,24 @@ from pathlib import Path
 import numpy as np
 
 from compress.data.image_io import ENDINGS
+from compress.data.layout import (
+    count_file,
+    entries_of,
+    find_parts,
+    is_folder,
+    require_classes,
+    subfolders,
+    unreadable,
+)
+from compress.data.left_out import SPECIAL, LeftOut, Tally
+from compress.data.names import SPLIT_WORDS, order_classes, same_name
 from compress.data.source import Labels
-from compress.utils.errors import CompressError, UsageError
+from compress.utils.errors import UsageError
 from compress.utils.messages import truncate_list
 
 MAX_DEPTH = 100  # deepest nesting of folders that is searched for images; a path cannot be much longer anyway
-LAYOUT = (
-    "expected train/CLASS/ and test/CLASS/, and optionally val/CLASS/ and unlabeled/; without test/, `test: 0.2` in "
-    "data cuts a fifth off, and then CLASS/ alone is enough"
-)
+DOUBTFUL = frozenset((*SPLIT_WORDS, "thumbnails", "thumbnail", "thumbs", "previews", "backup", "tmp", "temp", "cache"))
+"""Names of class folders, in lower case, that are rarely those of classes."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +36,12 @@ class Tree:
     """Images of a folder."""
 
     root: Path  # the folder
-    classes: tuple[str, ...]  # names of the classes, sorted
-    folders: dict[str, str]  # name of each part's folder (`val` or `validation`), by part
+    classes: tuple[str, ...]  # names of the classes, as `order_classes` sorts them
+    folders: dict[str, str]  # name of each part's folder (`val` or `Testing`), by part
     # files of each part, sorted by name, with their labels; None for `unlabeled`
     parts: dict[str, tuple[list[Path], Labels | None]]
+    left_out: tuple[LeftOut, ...] = ()  # what is no image, or in no folder of a part
+    notes: tuple[str, ...] = ()  # remarks on the layout, one sentence each
 
     def labels(self, part: str) -> Labels:
         labels = self.parts[part][1]
@@ -41,86 +52,122 @@ class Tree:
 def find_images(root: Path, *, without_test: bool = False) -> Tree:
     """List the images below `root`.
 
-    Hidden files and files without the extension of an image are ignored. Links are followed, each folder once. With
-    `without_test`, `test/` may be missing; without `train/` too, each folder but `unlabeled/` is a class.
+    Hidden files, folders that systems leave and files without the extension of an image are left out and counted. Links
+    are followed, each folder once. See `find_parts` for the layout. Only validation may lack a class.
 
     Raises:
         CompressError: a folder cannot be read.
         UsageError: the layout is wrong.
     """
-    folders = _parts(root, without_test)
-    classes = tuple(name for name in subfolders(root / folders["train"]) if name not in _other_folders(folders))
-    if len(classes) < 2:
-        there = f"only {classes[0]}" if classes else "none"
-        raise UsageError(f"{root / folders['train']}: expected two or more class folders, found {there}")
+    folders, tally = find_parts(root, without_test), Tally(root)
+    train, flat = root / folders["train"], folders["train"] == "."
+    names = [name for name in subfolders(train) if not (flat and name in folders.values())]
+    classes = _classes(names)
+    require_classes(root, train, tuple(classes), lambda: any(_loose(train)))
     parts: dict[str, tuple[list[Path], Labels | None]] = {}
-    others = _other_folders(folders)
     for part, name in folders.items():
         if part == "unlabeled":
-            files = list(image_files(root / name))
+            files = list(image_files(root / name, tally=tally))
             if not files:
                 raise UsageError(f"{root / name}: no images found ({endings()}); add images or remove the folder")
             parts[part] = (files, None)
         else:
-            parts[part] = _labelled(root / name, classes, others)
-    return Tree(root, classes, folders, parts)
+            others = set(folders.values()) if name == "." else set()
+            parts[part] = _labelled(root / name, part, tuple(classes), others, tally)
+    if not flat:
+        _count_beside(root, folders, tally)
+    return Tree(root, tuple(classes), folders, parts, tally.rows(), tuple(_notes(train, classes, flat)))
 
 
-def _other_folders(folders: dict[str, str]) -> set[str]:
-    """Names of folders beside the class folders that are not classes."""
-    return {"unlabeled"} if folders["train"] == "." else set()
+def _classes(names: list[str]) -> dict[str, list[str]]:
+    """Return the folders of each class, in order: names that differ in the form of their accents only are one class."""
+    by_name: dict[str, list[str]] = {}
+    for name in names:
+        by_name.setdefault(same_name(name), []).append(name)
+    folders = {own[0]: own for own in by_name.values()}
+    return {name: folders[name] for name in order_classes(folders)}
 
 
-def _parts(root: Path, without_test: bool) -> dict[str, str]:
-    """Name of each part's folder, by part."""
-    try:
-        if not stat.S_ISDIR(root.stat().st_mode):
-            raise UsageError(f"data.path: {root} is a file, not a folder; {LAYOUT}")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"data.path: {root} does not exist; {LAYOUT}") from error
-    except OSError as error:
-        raise _unreadable(root, error) from error
-    there = subfolders(root)
-    if without_test and not {"train", "test"} & set(there):
-        return {"train": "."} | ({"unlabeled": "unlabeled"} if "unlabeled" in there else {})
-    for name in ("train",) if without_test else ("train", "test"):
-        if name not in there:
-            raise UsageError(f"data.path: {root}: folder {name}/ not found (there: {truncate_list(there)}); {LAYOUT}")
-    if "val" in there and "validation" in there:
-        raise UsageError(f"data.path: {root} has both val/ and validation/; remove one")
-    folders = {"train": "train"}
-    for part, name in (
-        ("test", "test"),
-        ("validation", "val"),
-        ("validation", "validation"),
-        ("unlabeled", "unlabeled"),
-    ):
-        if name in there:
-            folders[part] = name
-    return folders
-
-
-def _labelled(folder: Path, classes: tuple[str, ...], others: set[str]) -> tuple[list[Path], Labels]:
-    loose = next((entry.name for entry in _entries(folder) if _is_image(entry.name) and not _is_folder(entry)), None)
-    if loose:
+def _labelled(
+    folder: Path, part: str, classes: tuple[str, ...], others: set[str], tally: Tally
+) -> tuple[list[Path], Labels]:
+    if loose := next(_loose(folder), None):
         raise UsageError(f"{folder / loose} is outside of a class folder; move it to {folder}/CLASS/")
-    there = [name for name in subfolders(folder) if name not in others]
-    missing = [name for name in classes if name not in there]
-    if missing:
-        raise UsageError(f"{folder}: no folder for the class {truncate_list(missing)} of train/; add it")
-    extra = [name for name in there if name not in classes]
+    entries = entries_of(folder, tally)
+    for entry in entries:
+        if not is_folder(entry):
+            count_file(tally, folder, entry.name)
+    there = [entry.name for entry in entries if is_folder(entry) and entry.name not in others]
+    of_class = _classes(there)
+    own = {same_name(name): folders for name, folders in of_class.items()}
+    known = {same_name(name) for name in classes}
+    extra = [name for name in of_class if same_name(name) not in known]
     if extra:
         raise UsageError(f"{folder}: the class {truncate_list(extra)} is not in train/; add it there or remove it")
-    files = [list(image_files(folder / name)) for name in classes]
-    empty = [name for name, own in zip(classes, files, strict=True) if not own]
-    if empty:
-        raise UsageError(f"{folder}: no images in {truncate_list(empty)}; every class needs at least one ({endings()})")
-    labels = np.repeat(np.arange(len(classes)), [len(own) for own in files])
-    return [file for own in files for file in own], labels
+    strict, way_out = part != "validation", "; without it, `test: 0.2` in data cuts a fifth off" * (part == "test")
+    missing = [name for name in classes if same_name(name) not in own]
+    if missing and strict:
+        raise UsageError(f"{folder}: no folder for the class {truncate_list(missing)} of train/; add it{way_out}")
+    files = [
+        [file for name in own.get(same_name(label), ()) for file in image_files(folder / name, tally=tally)]
+        for label in classes
+    ]
+    empty = [name for name, found in zip(classes, files, strict=True) if not found]
+    if empty and (strict or len(empty) == len(classes)):
+        needs = "every class needs at least one" if strict else "add some or remove the folder"
+        raise UsageError(f"{folder}: no images in {truncate_list(empty)}; {needs} ({endings()})")
+    labels = np.repeat(np.arange(len(classes)), [len(found) for found in files])
+    return [file for found in files for file in found], labels
 
 
-def image_files(folder: Path, seen: set[tuple[int, int]] | None = None, depth: int = 0) -> Iterator[Path]:
-    """Yield the image files at any depth, sorted by name within each folder; pipes and devices are ignored.
+def _loose(folder: Path) -> Iterator[str]:
+    """Names of the images that lie in a folder itself."""
+    return (entry.name for entry in entries_of(folder) if is_image(entry.name) and not is_folder(entry))
+
+
+def _count_beside(root: Path, folders: dict[str, str], tally: Tally) -> None:
+    """Count what lies beside the folders of the parts."""
+    used = {name.partition("/")[0] for name in folders.values()}
+    for entry in entries_of(root, tally):
+        if not is_folder(entry):
+            count_file(tally, root, entry.name)
+        elif entry.name not in used:
+            tally.add("folder", f"{entry.name}: not a split", root / entry.name)
+    for name in folders.values():
+        outer = root / name.partition("/")[0]
+        if "/" in name:
+            for entry in entries_of(outer, tally):
+                if not is_folder(entry):
+                    count_file(tally, outer, entry.name)
+
+
+def _notes(train: Path, classes: dict[str, list[str]], flat: bool) -> Iterator[str]:
+    """Say where folders may not be the classes that are meant."""
+    doubtful = [name for name in classes if name.lower() in DOUBTFUL]
+    if doubtful:
+        yield f"{truncate_list(doubtful)} in {train.name}/ is read as a class: if it is none, move it elsewhere."
+    if flat:
+        unlabeled = [name for name in subfolders(train) if SPLIT_WORDS.get(name.lower()) == "unlabeled"]
+        if unlabeled:
+            yield f"{unlabeled[0]}/ is read as images without labels: if it is a class, rename it."
+    inside = [subfolders(train / name) for names in classes.values() for name in names]
+    if len(inside[0]) >= 2 and all(set(own) == set(inside[0]) for own in inside):
+        yield (
+            f"The classes {truncate_list(classes)} have the same sub-folders ({truncate_list(inside[0])}): if these "
+            "are the classes, exchange the two levels."
+        )
+    thumbnails = [name for own in inside for name in own if name.lower().startswith(("thumb", "preview"))]
+    if thumbnails:
+        yield (
+            f"Class folders hold {len(thumbnails):,} folders {truncate_list(sorted(set(thumbnails)))}, whose images "
+            "are read as well: if they are small copies, move them elsewhere."
+        )
+
+
+def image_files(
+    folder: Path, seen: set[tuple[int, int]] | None = None, depth: int = 0, tally: Tally | None = None
+) -> Iterator[Path]:
+    """Yield the image files at any depth, sorted by name within each folder; others are counted in `tally`.
 
     Raises:
         CompressError: a folder cannot be read.
@@ -132,36 +179,21 @@ def image_files(folder: Path, seen: set[tuple[int, int]] | None = None, depth: i
     try:
         status = folder.stat()
     except OSError as error:
-        raise _unreadable(folder, error) from error
+        raise unreadable(folder, error) from error
     if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
+        if tally is not None:
+            tally.add("folder", "link to one that is read already", folder)
         return
     seen.add((status.st_dev, status.st_ino))
-    for entry in _entries(folder):
-        if _is_folder(entry):
-            yield from image_files(folder / entry.name, seen, depth + 1)
-        elif _is_image(entry.name) and not _is_special(entry):
+    for entry in entries_of(folder, tally):
+        if is_folder(entry):
+            yield from image_files(folder / entry.name, seen, depth + 1, tally)
+        elif not is_image(entry.name):
+            count_file(tally, folder, entry.name)
+        elif not _is_special(entry):
             yield folder / entry.name  # a link to nowhere is reported when it is read
-
-
-def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in `folder`, sorted, without hidden ones."""
-    return [entry.name for entry in _entries(folder) if _is_folder(entry)]
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Entries of a folder, sorted by name, without hidden ones."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted((e for e in entries if not e.name.startswith(".")), key=lambda entry: entry.name)
-    except OSError as error:
-        raise _unreadable(folder, error) from error
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
+        elif tally is not None:
+            tally.add("file", SPECIAL, folder / entry.name)
 
 
 def _is_special(entry: os.DirEntry[str]) -> bool:
@@ -174,11 +206,8 @@ def _is_special(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _unreadable(path: Path, error: OSError) -> CompressError:
-    return CompressError(f"{path} cannot be read: {error.strerror}")
-
-
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Whether a file has the extension of an image."""
     return os.path.splitext(name)[1].lower() in ENDINGS  # noqa: PTH122 - a Path each is slow for a million files
 
 

@@ -6,9 +6,9 @@ import itertools
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,9 @@ from pydantic import Field
 from compress.data.archive import Archive, Place, open_archive, open_stream, read_at
 from compress.data.decoding import file_source
 from compress.data.image_io import ENDINGS
-from compress.data.listing import Label, Listing, is_number, list_shards, sort_rows
+from compress.data.left_out import HIDDEN, NO_ENDING, LeftOut, Tally, file_kind
+from compress.data.listing import Label, Listing, list_shards, sort_rows
+from compress.data.names import is_number
 from compress.data.shards import changed_at, find_shards
 from compress.data.source import Rows
 from compress.recipe.data import LabelledData
@@ -31,6 +33,7 @@ from compress.utils.resources import expand
 from compress.utils.texts import Texts
 
 SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+LEFT_OUT = 3  # place of the members that were left out in what is cached of a shard
 MAX_LABEL = 2**20  # bytes
 MAX_IMAGE = 2**29
 
@@ -46,7 +49,9 @@ class WebData(LabelledData):
 
 def list_webdataset(settings: WebData) -> Listing:
     """List the images of the shards; see `listing.list_images`."""
-    shards = find_shards(settings.path, SHARDS)
+    where = Path(expand(settings.path)).expanduser()
+    tally = Tally(where)
+    shards = find_shards(settings.path, SHARDS, tally)
     files = [file for file, _ in shards]
     packed = [file.name for file in files if not file.name.lower().endswith(".tar")]
     if packed and settings.images == "files":
@@ -72,10 +77,11 @@ def list_webdataset(settings: WebData) -> Listing:
                     offset, size = samples[shard].places[own].tolist()
                     yield read_at(files[shard], stream, (offset, size if size <= MAX_IMAGE else 0))
 
-    where = Path(expand(settings.path)).expanduser()
     labels = ((part, label) for (_, part), own in zip(shards, samples, strict=True) for label in own.labels)
     rows = sort_rows(labels, settings.classes, str(where), name)
-    return list_shards(where, files, rows, name, read, label=settings.label)
+    for own in samples:
+        tally.extend(own.left_out)
+    return list_shards(where, files, rows, name, read, tally.rows(), label=settings.label)
 
 
 @dataclass(frozen=True)
@@ -85,11 +91,12 @@ class _Samples:
     places: NDArray[np.int64]  # of the images, `[n, 2]`: first byte and number of bytes
     names: Texts  # of the images
     labels: tuple[Label, ...]
+    left_out: tuple[LeftOut, ...]  # members that are neither
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[Place, str, Label]]) -> _Samples:
+    def of(cls, rows: Sequence[tuple[Place, str, Label]], left_out: Iterable[LeftOut]) -> _Samples:
         places = np.array([place for place, _, _ in rows], np.int64).reshape(-1, 2)
-        return cls(places, Texts(name for _, name, _ in rows), tuple(label for _, _, label in rows))
+        return cls(places, Texts(name for _, name, _ in rows), tuple(label for _, _, label in rows), tuple(left_out))
 
 
 def load_index(settings: WebData, cache: Path | None) -> None:
@@ -101,16 +108,19 @@ def load_index(settings: WebData, cache: Path | None) -> None:
     new = []
     for file, _ in find_shards(settings.path, SHARDS):
         key, name = _key(file, settings.label), f"{settings.label} {os.path.abspath(file)}"  # noqa: PTH100 - as digests
-        if name in known and known[name][:2] == list(key[1:3]) and key not in _SAMPLES:
-            _SAMPLES[key] = _Samples.of(known[name][2])
-        elif name not in known or known[name][:2] != list(key[1:3]):
+        stored = known.get(name, [])
+        fresh = stored[:2] == list(key[1:3]) and len(stored) > LEFT_OUT
+        if fresh and key not in _SAMPLES:
+            _SAMPLES[key] = _Samples.of(stored[2], [LeftOut(*row) for row in stored[LEFT_OUT]])
+        elif not fresh:
             new.append((file, name))
     if new:
         with task("reading headers of shards", len(new)) as advance:
             for file, name in new:
                 samples = _samples(file, settings.label)
                 rows = zip(samples.places.tolist(), samples.names, samples.labels, strict=True)
-                known[name] = [*_key(file, settings.label)[1:3], list(rows)]
+                left_out = [list(astuple(row)) for row in samples.left_out]
+                known[name] = [*_key(file, settings.label)[1:3], list(rows), left_out]
                 advance()
         save_cache(cache, "shards", known)
 
@@ -136,6 +146,7 @@ def _read_headers(file: Path, label: str) -> _Samples:
     """Samples of a shard: adjacent members with the same name up to the first dot."""
     ending, _, field = label.partition(".")
     samples: list[tuple[Place, str, Label]] = []
+    tally = Tally()
     key: str | None = None
     image: tuple[Place, str] | None = None
     value: Label = None
@@ -143,14 +154,20 @@ def _read_headers(file: Path, label: str) -> _Samples:
     def close() -> None:
         if image is not None:
             samples.append((*image, value))
+        elif value is not None:
+            tally.add("member", "label without an image", f"{file.name}: {key}")
 
     with open_archive(file) as archive:
         for member in archive.members():
+            where = f"{file.name}: {member.name}"
             if not member.isreg():
+                if not member.isdir():
+                    tally.add("member", "link or device", where)
                 continue
             folder, slash, base = member.name.rpartition("/")
             stem, dot, kind = base.partition(".")
             if not dot or not stem:
+                tally.add("member", HIDDEN if dot else NO_ENDING, where)
                 continue
             if folder + slash + stem != key:
                 close()
@@ -161,9 +178,11 @@ def _read_headers(file: Path, label: str) -> _Samples:
                 image = (archive.place(member), member.name)
             elif kind.lower() == ending.lower():
                 value = _label(archive, member, field)
+            else:
+                tally.add("member", file_kind(f"{stem}.{kind.replace('.', '-')}").replace("-", "."), where)
         close()
         archive.check_end()
-    return _Samples.of(samples)
+    return _Samples.of(samples, tally.rows())
 
 
 def _label(archive: Archive, member: tarfile.TarInfo, field: str) -> Label:

@@ -12,7 +12,10 @@ from typing import TypedDict
 import numpy as np
 
 from compress.data.image_io import ENDINGS
-from compress.data.tree import endings, image_files, subfolders
+from compress.data.layout import count_file, entries_of, is_folder, subfolders
+from compress.data.left_out import LeftOut as OtherFiles
+from compress.data.left_out import Tally
+from compress.data.tree import endings, image_files, is_image
 from compress.deployment.preprocess import Picture
 from compress.deployment.runtime import Array
 from compress.utils.errors import UsageError
@@ -35,6 +38,7 @@ class LabelledImages:
     images: Sequence[Picture]  # files, or pixels uint8 `[h, w, 3]`
     labels: Array  # int64 `[images]`, indices in the artifact's classes
     left_out: list[LeftOut]  # images without a class of the artifact
+    other_files: tuple[OtherFiles, ...] = ()  # what of the folder is no image, by reason
 
 
 def find_labelled(classes: Sequence[str], data: Path | str) -> LabelledImages:
@@ -91,7 +95,11 @@ def _folder(numbers: dict[str, int], classes: Sequence[str], data: Path) -> Labe
         hint = f"; did you mean {data / part}?" if part else ""
         found = f"only {truncate_list(folders)}{hint}" if folders else "it has no folders"
         raise UsageError(f"{data} has no folder of a class ({truncate_list(classes)}), {found}")
-    files = {name: list(image_files(data / name)) for name in folders}
+    tally = Tally(data)
+    for entry in entries_of(data, tally):
+        if not is_image(entry.name) and not is_folder(entry):
+            count_file(tally, data, entry.name)
+    files = {name: list(image_files(data / name, tally=tally)) for name in folders}
     labels = np.array([numbers[_normal(name)] for name in known for _ in files[name]], np.int64)
     if not labels.size:
         raise UsageError(f"{data} has no images in the folders of its classes ({endings()})")
@@ -99,7 +107,8 @@ def _folder(numbers: dict[str, int], classes: Sequence[str], data: Path) -> Labe
     loose = sum(file.suffix.lower() in ENDINGS and file.is_file() for file in data.iterdir())
     if loose:
         left_out.append(LeftOut(folder=".", images=loose))
-    return LabelledImages(data.resolve().name, [file for name in known for file in files[name]], labels, left_out)
+    images = [file for name in known for file in files[name]]
+    return LabelledImages(data.resolve().name, images, labels, left_out, tally.rows())
 
 
 def _normal(text: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
 
+from compress.data.left_out import Tally, left_out_line
 from compress.data.tree import endings, image_files
 from compress.deployment.artifact import BATCH_SIZE, Artifact
 from compress.deployment.eval_data import LabelledImages, LeftOut, find_labelled
@@ -51,20 +53,23 @@ class Evaluation(TypedDict):
     classes: list[ClassAccuracy]
     unreadable: list[UnreadableImage]
     left_out: list[LeftOut]
+    other_files: list[dict[str, object]]
     seconds: float
     images_per_s: float
     runtime_images_per_s: float
 
 
-def predict(artifact: Artifact, paths: Sequence[Path], top: int = 3) -> Iterator[Prediction]:
+def predict(
+    artifact: Artifact, paths: Sequence[Path], top: int = 3, tally: Tally | None = None
+) -> Iterator[Prediction]:
     """Classify files, and all images below folders, in the order in which they are named; of each image the `top`
-    most probable classes.
+    most probable classes. What of the folders is left out is counted in `tally` before anything is classified.
 
     Raises:
         UsageError: a path does not exist, or a folder has no images; raised before anything is classified.
         CompressError: the system cannot read a folder, or the runtime fails.
     """
-    files = [file for path in paths for file in _files(path)]
+    files = [file for path in paths for file in _files(path, tally)]
     return _predict(artifact, files, min(top, len(artifact.classes)))
 
 
@@ -80,14 +85,18 @@ def _predict(artifact: Artifact, files: Sequence[Path], top: int) -> Iterator[Pr
             yield Prediction(image=str(files[row]), classes=rows.get(row), error=block.broken.get(row))
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, tally: Tally | None) -> list[Path]:
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
     if not path.is_dir():
         return [path]
-    files = list(image_files(path))
+    own = Tally()
+    files = list(image_files(path, tally=own))
     if not files:
-        raise UsageError(f"{path} has no images ({endings()})")
+        there = left_out_line(own.rows())
+        raise UsageError(f"{path} has no images ({endings()})" + (f", only {there}" if there else ""))
+    if tally is not None:
+        tally.extend(own.rows())
     return files
 
 
@@ -125,6 +134,7 @@ def evaluate(artifact: Artifact, data: Path | str | LabelledImages) -> Evaluatio
         classes=_by_class(artifact, predicted[read], labels[read]),
         unreadable=unreadable,
         left_out=labelled.left_out,
+        other_files=[asdict(row) for row in labelled.other_files],
         seconds=seconds,
         images_per_s=int(read.sum()) / seconds,
         runtime_images_per_s=int(read.sum()) / runtime_seconds,

@@ -123,7 +123,9 @@ def chance_warning(
     if "classes" not in settings:  # a head of text embeddings, in the data's own order
         return f"{shown}its prompts do not describe the classes: check `prompts` and `templates` of `data`"
     numbers = all(name.isdecimal() for name in classes)
-    sorting = f": folders sort as text ({truncate_list(classes)}), labels in tables by number" if numbers else ""
+    sorting = (
+        f": numbers are in numerical order here ({truncate_list(classes)}), often sorted as text" if numbers else ""
+    )
     pixels = [name for name in ("mean", "std", "resolution") if name in settings]
     return (
         f"{shown}its outputs are in another order than the data's classes{sorting}, or it takes another "

@@ -195,7 +195,7 @@ def _left_out(weights: dict[str, Tensor], head: Sequence[str], reason: str) -> l
 
 
 def _order_note(classes: Sequence[str] | None) -> list[str]:
-    """Say which order is assumed where both readings are common: folders sort as text, labels in tables by number."""
-    if classes and all(name.isdecimal() for name in classes) and list(classes) != sorted(classes, key=int):
+    """Say which order is assumed of numbers: ours is numerical, and torchvision's `ImageFolder` sorts them as text."""
+    if classes and all(name.isdecimal() for name in classes) and sorted(classes) != sorted(classes, key=int):
         return [f"the file does not name its classes; its outputs are taken to be {truncate_list(classes)}"]
     return []

@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from compress.data.prepared import ImageData
 from compress.efficiency.deployment import costs_of_million
@@ -26,7 +27,15 @@ from compress.results.artifacts import Artifact
 from compress.results.deployment import Deployment, DeviceProfile
 from compress.results.inference import EnergyRow, MeasuredInference
 from compress.results.predictions import Disagreements
-from compress.results.run import SCHEMA_VERSION, DataSummary, Environment, RecipeRecord, RunInfo, RunRecord
+from compress.results.run import (
+    SCHEMA_VERSION,
+    DataSummary,
+    Environment,
+    LeftOutRecord,
+    RecipeRecord,
+    RunInfo,
+    RunRecord,
+)
 from compress.results.savings import Trend
 from compress.results.stored import ARTIFACTS, EnergyMeasurements, LatencyMeasurements, VariantMetrics
 from compress.results.training import Ledger, StartPretraining, TeacherPretraining, Training, TrainingEnergy
@@ -120,6 +129,7 @@ def _data(predictions: Predictions, remarks: Sequence[str] | None) -> DataSummar
         skipped=data.skipped,
         chance=predictions.chance,
         test_sha256=digest_of(data.test),
+        left_out=tuple(LeftOutRecord(**asdict(row)) for row in data.left_out),
         remarks=None if remarks is None else tuple(remarks),
     )
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from compress.data.leakage import ALLOW, find_overlaps, overlap_remarks, refuse_test_overlap
+from compress.data.left_out import LeftOut
 from compress.data.prepared import ImageData
 from compress.deployment.runtimes import require
+from compress.recipe.fit import Distillation
+from compress.recipe.graph import teacher_of
 from compress.recipe.schema import Recipe
 from compress.stages.kind import StageKind, kind_of
+from compress.stages.teacher_inputs import training_views
 from compress.store.store import Store
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import truncate_list
@@ -41,7 +45,8 @@ def check_data(recipe: Recipe, data: ImageData, store: Store) -> list[str]:
     """Check that the prepared data is suitable for training and evaluation.
 
     Returns:
-        Remarks for the report, one sentence each: classes missing from splits, images in two splits.
+        Remarks for the report, one sentence each: how the source is read, classes missing from splits, images in two
+        splits.
 
     Raises:
         UsageError: a class has no train images, a test or validation split has a single class, a calibration set is
@@ -53,7 +58,23 @@ def check_data(recipe: Recipe, data: ImageData, store: Store) -> list[str]:
     shared = find_overlaps(data, store)
     if ALLOW not in recipe.allow:
         refuse_test_overlap(shared, data)
-    return [*_missing_classes(data), *overlap_remarks(shared, data)]
+    return [*data.notes, *_missing_classes(data), *overlap_remarks(shared, data)]
+
+
+def tail_batches(recipe: Recipe, data: ImageData) -> Iterator[LeftOut]:
+    """Count the images that each fit leaves out of an epoch, since they fill no batch; each epoch leaves out others."""
+    trainer = recipe.trainer
+    if trainer.devices == "auto":  # how many there are is known when a fit starts
+        return
+    world = (trainer.devices if isinstance(trainer.devices, int) else len(trainer.devices)) * trainer.num_nodes
+    for stage in recipe.stages:
+        for _, fit in kind_of(stage).fits():
+            images = len(data.train)
+            if isinstance(fit, Distillation) and teacher_of(recipe, stage.id):
+                images = sum(map(len, training_views(data, fit)[0]))
+            batch = world * max(1, fit.batch // world)
+            if fit.epochs and images >= batch and images % batch:
+                yield LeftOut("image per epoch", f"{stage.id}: fill no batch", images % batch, "others in each epoch")
 
 
 def _missing_classes(data: ImageData) -> list[str]:

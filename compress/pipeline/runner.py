@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compress.data.left_out import left_out_line
 from compress.data.prepared import ImageData, prepare
 from compress.deployment.runtimes import require_whole
 from compress.measurement.threads import torch_threads
@@ -20,7 +21,7 @@ from compress.pipeline.dry_run import dry_run
 from compress.pipeline.eta import TimeLeft
 from compress.pipeline.measure import measure_energy, measure_latency
 from compress.pipeline.plan import make_plan
-from compress.pipeline.preflight import check_data, check_requirements
+from compress.pipeline.preflight import check_data, check_requirements, tail_batches
 from compress.pipeline.progress_table import ProgressTable
 from compress.pipeline.run_folder import Log, new_folder, seal, write_run
 from compress.recipe.schema import Recipe
@@ -102,10 +103,7 @@ def run(
         log.write("plan", units={planned.id: planned.key for planned in plan.stages})
         # A cached run needs no runtimes.
         check_requirements([each.stage for each in plan.stages if not store.has(each.key)], require_whole)
-        data = prepare(recipe.data, store, recipe.seed)
-        remarks = check_data(recipe, data, store)
-        for remark in remarks:
-            say(f"data: {remark}")
+        data, remarks = _prepare(recipe, store, log)
         if tried:
             dry_run(plan, store, data)
         job = _Job(plan, store, data, log, tuple(loggers))
@@ -135,6 +133,19 @@ def _check(recipe: Recipe, loggers: Sequence[str]) -> None:
         from compress.training.loggers import check_loggers
 
         check_loggers(loggers)
+
+
+def _prepare(recipe: Recipe, store: Store, log: Log) -> tuple[ImageData, list[str]]:
+    """Return the checked data and the remarks on it; both, and what of the source was left out, are said and logged."""
+    data = prepare(recipe.data, store, recipe.seed)
+    data = replace(data, left_out=(*data.left_out, *tail_batches(recipe, data)))
+    if data.left_out:
+        say(f"data: left out {left_out_line(data.left_out)}")
+    remarks = check_data(recipe, data, store)
+    for remark in remarks:
+        say(f"data: {remark}")
+    log.write("data", left_out=[asdict(row) for row in data.left_out], remarks=remarks)
+    return data, remarks
 
 
 def _open_store(root: Path, folder: Path, log: Log) -> Store:

@@ -20,9 +20,9 @@ class Override:
 
 
 def read_overrides(texts: Sequence[str], problems: list[Problem]) -> list[Override]:
-    """Parse `key=value` texts, appending those that cannot be parsed to `problems`."""
+    """Parse `key=value` texts, or a single one, appending those that cannot be parsed to `problems`."""
     read = []
-    for text in texts:
+    for text in [texts] if isinstance(texts, str) else texts:
         key, equals, value = text.partition("=")
         place = f"--set {one_line(text)}"
         parts = tuple(key.strip().split("."))

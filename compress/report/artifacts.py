@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from compress.data.left_out import LeftOut, left_out_line
 from compress.report import formats as f
 from compress.report.tables import Column, make_table, to_rich
 
@@ -101,6 +102,8 @@ def evaluation_lines(record: Record) -> list[str]:
     for row in record["left_out"]:
         folder = "outside any folder" if row["folder"] == "." else f"in {f.plain(row['folder'])}/, which is not a class"
         lines.append(f"left out: {row['images']:,} {'image' if row['images'] == 1 else 'images'} {folder}")
+    if other := left_out_line(LeftOut(**row) for row in record["other_files"]):
+        lines.append(f"left out: {f.plain(other)}")
     if count := len(record["unreadable"]):
         lines.append(f"left out: {count:,} unreadable {'file' if count == 1 else 'files'}:")
         lines += [f"  {f.plain(row['image'])} ({f.plain(row['reason'])})" for row in record["unreadable"]]

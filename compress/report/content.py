@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from compress.data.left_out import left_out_line
 from compress.report import formats as f
 from compress.report.classes import ChangesSection, changes_sections
 from compress.report.deployments import deployment_tables
@@ -26,6 +27,7 @@ from compress.report.tables import Table
 from compress.report.targets import target_tables
 from compress.report.variants import artifacts_table, latency_table, variants_table
 from compress.results import RunRecord
+from compress.results.run import DataSummary
 
 Pairs = tuple[tuple[str, str], ...]  # (name, value) of a list of settings
 
@@ -93,7 +95,7 @@ def build_report(record: RunRecord) -> Report:
         lineage=lineage(record),
         missing=tuple(not_measured(record)),
         provenance=provenance(record),
-        data=tuple(_pairs(record.data.model_dump())),
+        data=_data(record.data),
         environment=tuple(_pairs(record.environment.model_dump())),
         settings=yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=100) if resolved else "",
     )
@@ -110,6 +112,12 @@ def first_lines(record: RunRecord) -> FirstLines:
         reference=record.headline.reference,
         chart=partial(months_svg, record),
     )
+
+
+def _data(data: DataSummary) -> Pairs:
+    """List the figures of the data; what was left out is one line."""
+    left_out = left_out_line(data.left_out) or "nothing"
+    return (*_pairs(data.model_dump(exclude={"left_out"})), ("left out", f.plain(left_out)))
 
 
 def _pairs(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -51,6 +51,15 @@ class Environment(Record):
     energy_counter: str | None = absent("Energy counter, or why there was none")
 
 
+class LeftOutRecord(Record):
+    """Files, folders, rows or members of one kind that were left out for one reason."""
+
+    kind: str = Field(description="file, folder, row, member, image or image per epoch")
+    reason: str = Field(description="Ending of the files, name of the folders, or why")
+    count: Count = Field(description="How many")
+    first: str = Field(description="The first of them")
+
+
 class DataSummary(Record):
     """The images."""
 
@@ -65,7 +74,10 @@ class DataSummary(Record):
     test_sha256: str | None = Field(
         None, description="SHA-256 of shape, labels and at most 4,096 evenly spaced images of the test split"
     )
-    remarks: tuple[str, ...] | None = absent("Remarks on the split: missing classes, images that are in two splits")
+    left_out: tuple[LeftOutRecord, ...] = Field((), description="What of the source is in no split, by reason")
+    remarks: tuple[str, ...] | None = absent(
+        "Remarks on the source and the splits: order of classes, missing classes, images that are in two splits"
+    )
 
 
 class RunRecord(Record):

@@ -10,23 +10,27 @@ from compress.data.arrow import ArrowData
 from compress.data.csv_file import CsvData
 from compress.data.folder import FolderData
 from compress.data.image_io import ENDINGS, exists, is_file, is_folder
+from compress.data.layout import find_parts, subfolders
 from compress.data.listing import list_images
-from compress.data.shards import find_shards
-from compress.data.tree import image_files, subfolders
+from compress.data.saved_dataset import saved_shards
+from compress.data.shards import find_shards, is_pattern, part_of
+from compress.data.tree import image_files
 from compress.data.webdataset import WebData
 from compress.recipe.data import FileData
 from compress.utils.errors import UsageError
-from compress.utils.messages import truncate_list
+from compress.utils.messages import located, truncate_list
 from compress.utils.system import version_of
 
 TEST_SHARE = 0.2
 IMAGE_COLUMNS = (
     *("path", "image", "file", "filename", "file_name"),
     *("filepath", "file_path", "image_path", "img", "photo"),
+    *("image_name", "img_name", "img_path", "image_id", "id"),
 )
 LABEL_COLUMNS = (
     *("label", "class", "category", "target", "species"),
     *("labels", "class_name", "category_name", "y", "name"),
+    *("breed", "variety", "diagnosis"),
 )
 SPLIT_COLUMNS = ("split", "subset", "set", "partition", "fold")
 LABEL_MEMBERS = ("cls", "txt", "json")
@@ -41,10 +45,26 @@ def detect_source(path: str) -> FileData:
     """
     settings = _detect(path)
     if isinstance(settings, FolderData):
-        has_test = "test" in subfolders(Path(path))
+        has_test = "test" in find_parts(Path(path), without_test=True)
     else:
         has_test = "test" in list_images(settings).parts
     return settings if has_test else settings.model_copy(update={"test": TEST_SHARE})
+
+
+def tables_left_out(settings: FileData) -> list[str]:
+    """Describe the tables beside the images that are not read, one line each with the reason."""
+    where = Path(settings.path)
+    if not is_folder(where) and not isinstance(settings, CsvData):
+        return []
+    folder = where if is_folder(where) else where.parent
+    read = {table for table, _ in csv_file.tables(settings.path)} if isinstance(settings, CsvData) else set()
+    lines = []
+    for table in _tables(folder):
+        if table not in read:
+            _, problem = _columns_of_csv(table)
+            reason = problem.partition("; ")[0] if problem else f"to read it, run `init {table}`"
+            lines.append(f"{table.name} is not read: {reason.removeprefix(f'{table}:1: ')}")
+    return lines
 
 
 def _detect(path: str) -> FileData:
@@ -56,22 +76,21 @@ def _detect(path: str) -> FileData:
         return _arrow("parquet", path)
     if name.endswith(webdataset.SHARDS):
         return _webdataset(path)
+    if name.endswith(csv_file.TABLES) and (exists(given) or is_pattern(given)):
+        return _csv([table for table, _ in csv_file.tables(path)], path)
     if not exists(given):
-        raise UsageError(f"{given} does not exist; give a folder of images, or a CSV, Parquet or tar file")
-    if name.endswith((".csv", ".tsv")):
-        return _csv(given)
+        raise UsageError(f"{located(given)} does not exist; give a folder of images, or a CSV, Parquet or tar file")
     raise UsageError(f"{given} is neither a folder of images nor a CSV, Parquet or tar file")
 
 
 def _folder(folder: Path) -> FileData:
     if is_file(folder / "dataset_dict.json") or is_file(folder / "state.json"):
         return _arrow("hf-dataset", str(folder))
-    tables = sorted(folder.glob("*.csv"))
-    first_image = next(image_files(folder), None)
-    if first_image and (len(subfolders(folder)) > 1 or not tables):
+    tables, first_image = _tables(folder), next(image_files(folder), None)
+    if first_image and (not tables or _has_class_folders(folder)):
         return FolderData(source="image-folder", path=str(folder))
     if tables:
-        return _csv(tables[0])
+        return _tables_of_splits(folder, tables)
     if any(folder.rglob("*.parquet")):
         return _arrow("parquet", str(folder))
     if any(file.name.lower().endswith(webdataset.SHARDS) for file in folder.rglob("*.t*")):
@@ -79,21 +98,67 @@ def _folder(folder: Path) -> FileData:
     raise UsageError(f"{folder}: no image ({' '.join(sorted(ENDINGS))}), and no CSV, Parquet or tar file either")
 
 
-def _csv(table: Path) -> FileData:
+def _tables(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in csv_file.TABLES and is_file(file))
+
+
+def _has_class_folders(folder: Path) -> bool:
+    """Whether the images of a folder are sorted into class folders, beside which a table is only an addition."""
+    try:
+        parts = find_parts(folder, without_test=True)
+    except UsageError:
+        return False
+    train = parts["train"]
+    return len([name for name in subfolders(folder / train) if train != "." or name not in parts.values()]) > 1
+
+
+def _tables_of_splits(folder: Path, tables: Sequence[Path]) -> FileData:
+    """Settings of the tables of a folder that list images with labels: one, or one for each split."""
+    problems = {table: _columns_of_csv(table)[1] for table in tables}
+    usable = [table for table, problem in problems.items() if problem is None]
+    if not usable:
+        raise UsageError(str(problems[tables[0]]))
+    if len(usable) == 1:
+        return _csv(usable, str(usable[0]))
+    words = {table: part_of(table.name) for table in usable}
+    splits = [table for table in usable if words[table]]
+    if "train" not in words.values() or len({words[table] for table in splits}) < len(splits):
+        raise UsageError(
+            f"{folder}: {truncate_list(table.name for table in usable)} all list images with labels; give one of them, "
+            "or name them train.csv, val.csv and test.csv"
+        )
+    if len(splits) == 1:
+        return _csv(splits, str(splits[0]))
+    return _csv(splits, f"{folder}/{{{','.join(table.name for table in splits)}}}")
+
+
+def _columns_of_csv(table: Path) -> tuple[dict[str, str | None], str | None]:
+    """Return the columns of a table by what they hold, and why it is none of images and labels."""
     columns = csv_file.columns_of(table)
-    image, label = _first_of(IMAGE_COLUMNS, columns), _first_of(LABEL_COLUMNS, columns)
-    if image is None:
-        raise UsageError(f"{table}:1: no column of paths among {truncate_list(columns)}; name it 'path'")
-    if label is None:
-        raise UsageError(f"{table}:1: no column of labels among {truncate_list(columns)}; name it 'label'")
-    split = _first_of(SPLIT_COLUMNS, columns)
-    return CsvData(source="csv", path=str(table), image=image, label=label, split=split)
+    found = {
+        "image": _first_of(IMAGE_COLUMNS, columns),
+        "label": _first_of(LABEL_COLUMNS, columns),
+        "split": _first_of(SPLIT_COLUMNS, columns),
+    }
+    for kind, what, name in (("image", "paths", "path"), ("label", "labels", "label")):
+        if found[kind] is None:
+            return found, f"{table}:1: no column of {what} among {truncate_list(columns)}; name it '{name}'"
+    return found, None
+
+
+def _csv(tables: Sequence[Path], path: str) -> FileData:
+    columns, problem = _columns_of_csv(tables[0])
+    if problem:
+        raise UsageError(problem)
+    if len(tables) > 1:
+        columns["split"] = None
+    return CsvData.model_validate({"source": "csv", "path": path, **columns})
 
 
 def _arrow(source: str, path: str) -> FileData:
     if version_of("pyarrow") is None:
         raise UsageError(f"{path}: {source} needs pyarrow: pip install 'compress-model[data]'")
-    shards = find_shards(path, (".parquet",)) if source == "parquet" else arrow.saved_shards(Path(path))
+    shards = find_shards(path, (".parquet",)) if source == "parquet" else saved_shards(Path(path))
     first = shards[0][0]
     image_columns, columns = arrow.columns_of(first)
     image = _first_of(IMAGE_COLUMNS, image_columns) or next(iter(image_columns), None)

@@ -112,6 +112,8 @@ def _data(settings: FileData, survey: Survey, resolution: int, *, trained: bool)
         lines.append(f"  test: {settings.test} # share held out for test, as there is no test split{seen}")
     if "validation" not in survey.counts:
         lines.append("  validation: 0.1 # share of the train images held out for checkpoint selection")
+    if survey.large:
+        lines.append(f"  max_pixels: {survey.max_pixels} # of the largest image; {survey.large} have more than usual")
     if survey.broken:
         lines.append(f"  broken: skip # {len(survey.broken)} images are unreadable; `refuse` stops at the first")
     return lines

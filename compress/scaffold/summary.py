@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
+from compress.data.left_out import left_out_line
 from compress.recipe.data import FileData
 from compress.scaffold.choices import Choices
+from compress.scaffold.detect import tables_left_out
 from compress.scaffold.own_model import OwnWeights
 from compress.scaffold.survey import Survey
 from compress.utils.messages import one_line, truncate_list
@@ -26,6 +30,10 @@ def survey_lines(settings: FileData, survey: Survey) -> list[str]:
     ]
     if survey.looked_at < survey.total:
         lines.append(f"  inspected {survey.looked_at:,} of {survey.total:,} images, evenly spaced")
+    if survey.left_out:
+        lines.append(f"  left out: {left_out_line(survey.left_out)}")
+    lines += [f"  left out: {line}" for line in tables_left_out(settings)]
+    lines += [f"  note: {note}" for note in survey.notes]
     return lines + [f"  warning: {warning}" for warning in _warnings(settings, survey)]
 
 
@@ -55,6 +63,9 @@ def survey_record(settings: FileData, survey: Survey) -> dict[str, object]:
         "short_side": dict(zip(("least", "median", "most"), _short_side(survey), strict=True)),
         "grey": survey.grey,
         "broken": [str(image) for image in survey.broken],
+        "large": survey.large,  # images of more pixels than `max_pixels` is by default
+        "left_out": [asdict(row) for row in survey.left_out],
+        "notes": list(survey.notes),
         "copies": survey.copies,
         "contradictions": survey.contradictions,
         "leaks": survey.leaks,
@@ -83,6 +94,18 @@ def _warnings(settings: FileData, survey: Survey) -> list[str]:
         images = "image" if count == 1 else "images"
         warnings.append(
             f"skipping {count:,} unreadable {images}, e.g. {one_line(first.name)} ({one_line(first.reason)})"
+        )
+    if survey.large:
+        images = "image has" if survey.large == 1 else "images have"
+        warnings.append(
+            f"{survey.large:,} {images} more than {settings.max_pixels:,} pixels; the recipe's `max_pixels` admits them"
+        )
+    validation = survey.counts.get("validation", [1] * len(survey.classes))
+    absent = [name for name, count in zip(survey.classes, validation, strict=True) if not count]
+    if absent:
+        warnings.append(
+            f"no validation image of {truncate_list(absent)}: checkpoint selection ignores it; add some, or remove the "
+            "validation split, and a share of the train images is held out"
         )
     most, least = max(survey.counts["train"]), min(survey.counts["train"])
     if most > IMBALANCE * least:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data.image_io import BrokenImage, open_image, pixels_of
+from compress.data.image_io import HUGE, BrokenImage, open_image, pixel_limit, pixels_of
+from compress.data.left_out import LeftOut
 from compress.data.listing import ListedPart, list_images
 from compress.data.parallel import in_blocks
 from compress.data.splits import check_counts, counts_after_test
@@ -18,6 +19,7 @@ from compress.recipe.data import FileData
 from compress.utils.console import task
 from compress.utils.errors import CompressError, printable
 
+MAX_PIXELS = 2**32  # of an image that `init` writes `max_pixels` for; a larger one counts as unreadable
 MAX_IMAGES = 5000  # that are opened; of more, evenly spaced ones
 COMPARE_SIDE = 16  # pixels to which an image is shrunk before its colours are compared
 GREY_TOLERANCE = 6  # of 255: largest distance between the channels of a grey image, after JPEG
@@ -45,6 +47,10 @@ class Survey:
     short_sides: NDArray[np.int64]  # length of the shorter side of every readable image, in pixels
     grey: int  # readable images without colour
     broken: tuple[Unreadable, ...]
+    large: int  # images with more pixels than `max_pixels` allows, whose sides are known from their headers
+    max_pixels: int  # pixels of the largest image
+    left_out: tuple[LeftOut, ...]  # what of the source is not read, by reason
+    notes: tuple[str, ...]  # remarks on how the source is read
     copies: int  # images that are byte for byte another image
     contradictions: int  # images with a copy under another class
     leaks: int  # validation and test images with a copy in train
@@ -57,6 +63,10 @@ class _Image:
     digest: str
     size: tuple[int, int]
     grey: bool
+
+    @property
+    def pixels(self) -> int:
+        return self.size[0] * self.size[1]
 
 
 def survey_images(settings: FileData) -> Survey:
@@ -72,7 +82,7 @@ def survey_images(settings: FileData) -> Survey:
     images: list[_Image] = []
     broken: list[Unreadable] = []
     lost: Counter[tuple[str, int]] = Counter()
-    with task("inspecting images", total // every) as advance:
+    with pixel_limit(MAX_PIXELS), task("inspecting images", total // every) as advance:
         for part, listed in listing.parts.items():
             for row, image in enumerate(in_blocks(listed.read(np.arange(0, listed.count, every)), _inspect, advance)):
                 label = -1 if listed.labels is None else int(listed.labels[row * every])
@@ -95,6 +105,10 @@ def survey_images(settings: FileData) -> Survey:
         short_sides=np.array([min(image.size) for image in images]),
         grey=sum(image.grey for image in images),
         broken=tuple(broken),
+        large=sum(image.pixels > settings.max_pixels for image in images),
+        max_pixels=max(image.pixels for image in images),
+        left_out=listing.left_out,
+        notes=listing.notes,
         copies=copies,
         contradictions=contradictions,
         leaks=leaks,
@@ -102,15 +116,23 @@ def survey_images(settings: FileData) -> Survey:
 
 
 def _inspect(image: Path | bytes) -> tuple[str, tuple[int, int], bool] | str:
-    """Return an image's digest, its size and whether it is grey; or why it cannot be read."""
+    """Return an image's digest, its size and whether it is grey; or why it cannot be read.
+
+    An image of more than `HUGE` pixels is decoded at a fraction of its size if it is a JPEG; of others only the header
+    is read, as they would take gigabytes.
+    """
     try:
-        with open_image(image) as decoded:
+        with open_image(image, MAX_PIXELS) as decoded:
             size = decoded.size
-            pixels = pixels_of(decoded, COMPARE_SIDE).astype(int)
+            huge = size[0] * size[1] > HUGE
+            if huge:
+                decoded.draft("RGB", (COMPARE_SIDE, COMPARE_SIDE))
+            whole = huge and decoded.size == size
+            pixels = None if whole else pixels_of(decoded, COMPARE_SIDE).astype(int)
     except BrokenImage as error:
         return str(error)
     content = image if isinstance(image, bytes) else image.read_bytes()
-    grey = int((pixels.max(0) - pixels.min(0)).max()) <= GREY_TOLERANCE
+    grey = pixels is not None and int((pixels.max(0) - pixels.min(0)).max()) <= GREY_TOLERANCE
     return hashlib.sha256(content).hexdigest(), size, grey
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from compress.utils.errors import printable
@@ -59,6 +60,11 @@ def did_you_mean(word: str, options: Iterable[str], most: int = 1, limit: int | 
     close = difflib.get_close_matches(word[:MAX_LENGTH].lower(), by_lower, n=most, cutoff=0.6)
     suggestions = [f"'{by_lower[name]}'" for name in close]
     return f"; did you mean {join_words(suggestions)}?" if close else ""
+
+
+def located(path: Path) -> str:
+    """Format a path that was not found: a relative one with the folder in which it was looked for."""
+    return str(path) if path.is_absolute() else f"{path} (in {Path.cwd()})"
 
 
 def unknown(what: str, name: str, options: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from data.packing import SETTINGS, assert_same, halves, rows_of, table, without
 
 from compress.data.arrow import ArrowData
 from compress.data.folder import FolderData
+from compress.data.listing import list_images
 from compress.data.prepared import prepare
 from compress.data.sources import data_key
 from compress.store.store import Store
@@ -40,7 +41,8 @@ def test_plain_bytes_text_labels_and_a_split_column_are_read(photos: Path, store
         ({"image": "img"}, r"column 'img' not found.* columns: image, label, extra"),
         ({"label": "labels"}, r"column 'labels' not found; did you mean 'label'\?"),
         ({"image": "label"}, r"the column 'label' is int64, not bytes or a struct that has `bytes`"),
-        ({"label": "extra"}, r"the column 'extra' is double, not whole numbers or text"),
+        ({"label": "extra"}, r"row 0: the label 0.5 is not a whole number"),
+        ({"label": "image"}, r"the column 'image' is struct.*, not whole numbers or text"),
         ({"split": "label"}, r"row 0: unknown split '0'"),
         ({"classes": ["one", "two", "three"]}, r"no train image of three"),
     ],
@@ -57,6 +59,24 @@ def test_a_column_that_is_missing_or_of_another_type_is_named(
     data_key(settings, 0)
     with pytest.raises(UsageError, match=says):
         data_key(settings.model_copy(update=change), 0)
+
+
+def test_whole_numbers_beside_gaps_are_floats_in_pandas(photos: Path, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    rows = without(rows_of(photos), "unlabeled", "test")
+    images = [row.file.read_bytes() for row in rows]
+    labels = [float(row.label == "dog") for row in rows]
+    file = tmp_path / "train.parquet"
+    for gap in (float("nan"), None):
+        pq.write_table(pa.table({"image": images, "label": [gap, *labels[1:]]}), file)
+        found = list_images(ArrowData(source="parquet", path=str(file)))
+        assert found.classes == ("0", "1") and found.parts["unlabeled"].count == 1
+        assert found.counts("train") == [len(rows) // 2 - 1, len(rows) // 2]
+    pq.write_table(pa.table({"image": images, "label": [0.5, *labels[1:]]}), file)
+    with pytest.raises(UsageError, match=r"train.parquet: row 0: the label 0.5 is not a whole number"):
+        list_images(ArrowData(source="parquet", path=str(file)))
 
 
 def test_shards_with_other_class_names_are_refused(photos: Path, tmp_path: Path) -> None:

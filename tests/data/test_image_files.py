@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from compress.data.image_io import BrokenImage, decode
+from compress.recipe.data import FileData
 from compress.utils.errors import CompressError
 
 
@@ -110,3 +111,11 @@ def test_the_systems_refusal_is_not_a_broken_image(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "open", refuse)
     with pytest.raises(CompressError, match=r"a.png cannot be read: Permission denied"):
         decode(tmp_path / "a.png", 8)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_photos_of_a_hundred_megapixels_are_read(tmp_path, name):
+    Image.new("RGB", (12_000, 9_000), (200, 100, 50)).save(tmp_path / name)
+    found = decode(tmp_path / name, 16, max_pixels=FileData.model_fields["max_pixels"].default)
+    assert found.shape == (3, 16, 16) and np.abs(found[:, 8, 8].astype(int) - (200, 100, 50)).max() <= 3

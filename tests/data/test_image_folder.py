@@ -162,7 +162,7 @@ def add(name: str) -> Callable[[Path], None]:
         (lambda r: empty(r / "test" / "cat"), r"test: no images in cat"),
         (lambda r: shutil.rmtree(r / "test" / "cat"), r"test: no folder for the class cat of train/"),
         (add("test/bird/a.png"), r"test: the class bird is not in train/"),
-        (add("val/cat/a.png"), r"val: no folder for the class dog of train/"),
+        (add("val/cat/a.txt"), r"val: no images in cat, dog; add some or remove the folder"),
         (lambda r: [add(f"{v}/cat/a.png")(r) for v in ("val", "validation")], r"both val/ and validation/; remove one"),
         (add("train/a.png"), r"train/a.png is outside of a class folder"),
         (lambda r: only_ignored(r / "unlabeled"), r"unlabeled: no images found"),

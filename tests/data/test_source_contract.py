@@ -269,6 +269,16 @@ def test_a_class_that_a_split_lacks_is_named(photos: Path, write: Writer, tmp_pa
     assert "dog" in line and "test" in line
 
 
+def test_only_validation_may_lack_a_class(photos: Path, store: Store, write: Writer, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (photos / "val" / name).mkdir(parents=True)
+        (photos / "train" / name / "03.png").rename(photos / "val" / name / "03.png")
+    rows = [row for row in rows_of(photos) if (row.split, row.label) != ("validation", "dog")]
+    data = prepare(write(rows, tmp_path / "packed"), store, 0)
+    assert data.validation.labels is not None and data.validation.labels.tolist() == [0]
+    assert data.classes == ("cat", "dog") and len(data.train) == 18
+
+
 def test_an_empty_source_is_refused(write: Writer, tmp_path: Path) -> None:
     assert str(tmp_path / "packed") in refused(write([], tmp_path / "packed"))
 

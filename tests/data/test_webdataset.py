@@ -39,7 +39,7 @@ def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path, monkeypatch:
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "rglob", refuse)
+    monkeypatch.setattr("compress.data.layout.os.scandir", refuse)
     with pytest.raises(CompressError, match="cannot be read: Permission denied"):
         data_key(WebData(source="webdataset", path=str(tmp_path)), 0)
 

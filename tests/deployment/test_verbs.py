@@ -106,6 +106,7 @@ def test_evaluate_names_what_it_leaves_out(typed: Typed, artifact: Path, photos:
     assert record["accuracy"]["n"] == 9
     assert [row["image"] for row in record["unreadable"]] == [str(photos / "cat" / "broken.jpg")]
     assert record["left_out"] == [{"folder": "zebra", "images": 4}, {"folder": ".", "images": 1}]
+    assert record["other_files"] == [{"kind": "file", "reason": ".txt", "count": 1, "first": "notes.txt"}]
     status, out, _ = typed("evaluate", artifact, photos, "--per-class")
     assert status == 0
     for words in (
@@ -113,6 +114,7 @@ def test_evaluate_names_what_it_leaves_out(typed: Typed, artifact: Path, photos:
         "no images of dog, ship",
         "left out: 4 images in zebra/, which is not a class",
         "left out: 1 image outside any folder",
+        "left out: 1 file (.txt 1)",
         "left out: 1 unreadable file:",
         "broken.jpg (",
         "größe",
@@ -190,6 +192,19 @@ def test_damaged_images_are_named_and_the_others_answered(typed: Typed, artifact
     rows = json.loads(out)
     assert status == 1 and len(rows) == 10
     assert [row["classes"] is None for row in rows] == [row["error"] is not None for row in rows]
+
+
+def test_predict_counts_what_it_leaves_out_of_folders(typed: Typed, artifact: Path, photos: Path) -> None:
+    for name in ("cat/a.heic", "cat/.DS_Store", "cat/@eaDir/0.png"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).write_bytes(b"x")
+    status, out, err = typed("predict", artifact, photos / "cat", photos / "truck" / "0.png")
+    assert status == 0 and len(out.splitlines()) == 4
+    assert err == "left out 2 files (.heic 1, hidden 1), 1 folder (@eaDir 1)\n"
+    for file in photos.glob("cat/*.png"):
+        file.unlink()
+    assert "has no images (.avif" in (line := typed.error("predict", artifact, photos / "cat"))
+    assert "only 2 files (.heic 1, hidden 1)" in line
 
 
 def test_predict_refuses(typed: Typed, artifact: Path, photos: Path, tmp_path: Path) -> None:

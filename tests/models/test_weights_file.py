@@ -475,8 +475,8 @@ def test_a_file_of_imagenet_weights_gives_the_outputs_of_synset_folders(tmp_path
 
 def test_an_assumed_order_of_numbers_is_said() -> None:
     assert not in_order(("0", "1", "2"), own=None)[1]
-    _, said = in_order(("0", "10", "2"), own=None)
-    assert said == "the file does not name its classes; its outputs are taken to be 0, 10, 2"
+    _, said = in_order(("0", "2", "10"), own=None)
+    assert said == "the file does not name its classes; its outputs are taken to be 0, 2, 10"
 
 
 def test_a_convolutional_head_and_two_heads_are_put_in_order() -> None:

@@ -126,6 +126,13 @@ def test_overrides_change_values() -> None:
     assert recipe.description == "a: b"
 
 
+def test_a_single_override_may_be_a_text() -> None:
+    assert parse_recipe(SHORT, "seed=7").seed == 7
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(SHORT, "sead=7")
+    assert len(caught.value.problems) == 1
+
+
 def test_override_names_a_config_and_a_later_one_changes_a_key_of_it() -> None:
     recipe = parse_recipe(SHORT, ["data=stl10", "data.views.flip=false"])
     assert (recipe.data.source, recipe.data.views.flip) == ("stl10", False)

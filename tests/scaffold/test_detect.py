@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from compress.data.csv_file import CsvData
 from compress.data.webdataset import WebData
 from compress.recipe import parse_recipe
 from compress.scaffold.detect import detect_source
+from compress.scaffold.summary import survey_lines
+from compress.scaffold.survey import survey_images
 from compress.utils.errors import UsageError
 
 NAMES = ('it\'s a "cat"', "Äpfel: #1 {x}", "鳥 - [b]", "yes")
@@ -144,3 +147,71 @@ def test_paths_without_images_are_refused(tmp_path: Path, name: str, message: st
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(UsageError, match=message):
         detect_source(str(tmp_path / name))
+
+
+# --- Tables in folders of images ------------------------------------------------------------------------------------
+
+
+def write_rows(table: Path, rows: Sequence[str], head: str = "id,label") -> Path:
+    table.write_text("\n".join([head, *rows]) + "\n")
+    return table
+
+
+def kaggle(root: Path) -> Path:
+    """Flat `train/` and `test/` with the tables of a competition beside them."""
+    for part, numbers in (("train", range(12)), ("test", range(12, 16))):
+        for number in numbers:
+            paint(root / part / f"{number}.jpg", number)
+    write_rows(root / "train.csv", [f"{number},k{number % 2}" for number in range(12)])
+    write_rows(root / "test.csv", [f"{number}" for number in range(12, 16)], "id")
+    write_rows(root / "sample_submission.csv", [f"{number},k0" for number in range(12, 16)])
+    return root
+
+
+def test_the_table_of_a_flat_folder_is_found_among_others(tmp_path: Path) -> None:
+    settings = detect_source(str(kaggle(tmp_path / "x")))
+    assert isinstance(settings, CsvData) and (settings.image, settings.label, settings.test) == ("id", "label", 0.2)
+    survey = survey_images(settings)
+    assert settings.path == str(tmp_path / "x" / "train.csv") and survey.counts == {"train": [6, 6]}
+    lines = "\n".join(survey_lines(settings, survey))
+    assert "left out: test.csv is not read: no column of labels among id" in lines
+    assert "left out: sample_submission.csv is not read: to read it, run `init " in lines
+
+
+def test_tables_named_by_split_are_read_together(tmp_path: Path) -> None:
+    root = kaggle(tmp_path / "my photos")
+    write_rows(root / "test.csv", [f"test/{number}.jpg,k{number % 2}" for number in range(12, 16)])
+    write_rows(root / "train.csv", [f"train/{number}.jpg,k{number % 2}" for number in range(12)])
+    data = parse_recipe(text_for(root)).data
+    assert isinstance(data, CsvData) and data.path == f"{root}/{{test.csv,train.csv}}"
+    assert survey_images(data).counts == {"train": [6, 6], "test": [2, 2]}
+
+
+def test_several_tables_that_could_be_meant_are_asked_about(tmp_path: Path) -> None:
+    root = kaggle(tmp_path / "x")
+    (root / "train.csv").rename(root / "labels.csv")
+    with pytest.raises(UsageError, match=r"x: labels.csv, sample_submission.csv all list images with labels; give one"):
+        detect_source(str(root))
+
+
+def test_class_folders_count_before_a_table_that_is_named(tmp_path: Path) -> None:
+    folder(tmp_path / "x", cat=4, dog=4)
+    write_rows(tmp_path / "x" / "labels.csv", ["cat/0.png,a"])
+    settings = detect_source(str(tmp_path / "x"))
+    assert settings.source == "image-folder"
+    assert "labels.csv is not read: to read it" in "\n".join(survey_lines(settings, survey_images(settings)))
+
+
+@pytest.mark.parametrize("parts", [("Training", "Testing"), ("seg_train", "seg_test"), ("train", "Test")])
+def test_test_folders_of_any_name_are_the_test_split(tmp_path: Path, parts: tuple[str, str]) -> None:
+    for part in parts:
+        folder(tmp_path / "x" / part, cat=4, dog=4)
+    settings = detect_source(str(tmp_path / "x"))
+    assert settings.test is None and survey_images(settings).counts == {"train": [4, 4], "test": [4, 4]}
+
+
+def test_a_relative_path_is_said_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        detect_source("nowhere")
+    assert str(caught.value).startswith(f"nowhere (in {tmp_path}) does not exist; give a folder of images")

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from own_photographs import SIX
-from scaffold.folders import folder, paint
+from PIL import Image
+from scaffold.folders import folder, paint, text_for
 
+from compress.recipe import parse_recipe
 from compress.scaffold import survey
 from compress.scaffold.detect import detect_source
 from compress.scaffold.summary import survey_lines
@@ -99,3 +101,24 @@ def test_unusable_folders_are_refused_in_one_line(tmp_path: Path, name: str, mes
 
 def test_three_images_of_a_class_are_enough(tmp_path: Path) -> None:
     surveyed(folder(tmp_path, cat=9, dog=3))
+
+
+def test_images_of_more_pixels_than_usual_are_read_by_a_limit_in_the_recipe(tmp_path: Path) -> None:
+    root = folder(tmp_path / "x", cat=9, dog=9)
+    for name in ("cat", "dog"):
+        Image.new("RGB", (15_000, 12_000), (200, 30, 30)).save(root / name / "big.jpg", quality=30)
+    before = Image.MAX_IMAGE_PIXELS
+    result, lines = surveyed(root)
+    assert not result.broken and (result.large, result.max_pixels) == (2, 180_000_000)
+    assert "2 images have more than 178,956,970 pixels; the recipe's `max_pixels` admits them" in lines
+    text = text_for(root)
+    assert "broken: skip" not in text and parse_recipe(text).data.max_pixels == 180_000_000  # type: ignore[attr-defined]
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_class_that_validation_lacks_is_said(tmp_path: Path) -> None:
+    for part, counts in (("train", (5, 5, 5)), ("val", (2, 0, 2)), ("test", (2, 2, 2))):
+        folder(tmp_path / "x" / part, a=counts[0], b=counts[1], c=counts[2])
+    result, lines = surveyed(tmp_path / "x")
+    assert result.counts["validation"] == [2, 0, 2]
+    assert "warning: no validation image of b: checkpoint selection ignores it; add some, or remove" in lines
