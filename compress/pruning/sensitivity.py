@@ -12,6 +12,7 @@ from torch import nn
 
 from compress.pruning.channels import Curve, kept_layers, remove_channels
 from compress.recipe.channels import Channels
+from compress.utils.boundaries import boundary
 
 
 class SensitivityRow(TypedDict):
@@ -28,18 +29,18 @@ def coupled_layers(model: nn.Module, resolution: int, settings: Channels) -> lis
     """Find layers that lose channels together; the first of each group stands for it, and kept layers are left out."""
     kept = kept_layers(model, settings.keep)
     names = {module: name for name, module in model.named_modules()}
-    with warnings.catch_warnings():
+    groups = []
+    with boundary("torch-pruning", type(model).__name__), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Unwrapped parameters")
         graph = torch_pruning.DependencyGraph().build_dependency(model, torch.zeros(1, 3, resolution, resolution))
-    groups = []
-    for group in graph.get_all_groups(ignored_layers=kept, root_module_types=[nn.Conv2d, nn.Linear]):
-        layers = [
-            names[item.dep.target.module]
-            for item in group
-            if isinstance(item.dep.target.module, nn.Conv2d | nn.Linear)
-            and graph.is_out_channel_pruning_fn(item.dep.handler)
-        ]
-        groups.append(list(dict.fromkeys(layers)))
+        for group in graph.get_all_groups(ignored_layers=kept, root_module_types=[nn.Conv2d, nn.Linear]):
+            layers = [
+                names[item.dep.target.module]
+                for item in group
+                if isinstance(item.dep.target.module, nn.Conv2d | nn.Linear)
+                and graph.is_out_channel_pruning_fn(item.dep.handler)
+            ]
+            groups.append(list(dict.fromkeys(layers)))
     return groups
 
 
