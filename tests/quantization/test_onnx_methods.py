@@ -203,9 +203,7 @@ def test_what_a_library_raises_becomes_one_line(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("compress.quantization.onnxruntime_static.quantize_file", refuse)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
-    with pytest.raises(
-        CompressError, match="Sequential cannot be quantized by onnxruntime: KeyError: 'an oper"
-    ):
+    with pytest.raises(CompressError, match="Sequential cannot be quantized by onnxruntime: KeyError: 'an oper"):
         quantize(model, [images(4)], EXAMPLE, method="onnxruntime")
 
 
