@@ -98,5 +98,5 @@ def _activations(calibrater: Any, feeds: list[Feed]) -> Iterator[tuple[str, NDAr
 def _images_at_once(session: Any, feeds: list[Feed]) -> int:
     """Return how many images may be run at once."""
     ((key, images),) = feeds[0].items()
-    one = sum(values.nbytes for values in session.run(None, {key: images[:1]}))
+    one: int = sum(values.nbytes for values in session.run(None, {key: images[:1]}))
     return max(1, MAX_BYTES // max(1, one))

@@ -84,10 +84,8 @@ def _batch_problems(fit: Fit, stage: StageSection, recipe: Recipe) -> Iterator[t
     processes = recipe.trainer.least_processes
     if fit.epochs and not fit.freeze and fit.batch < 2 * processes and (model := stage.batch_norm_in(recipe)):
         where = f" on each of {processes} devices" if processes > 1 else ""
-        message = (
-            f"{model} has batch norm, which needs two or more images{where}; set `batch` to {2 * processes} or more"
-        )
-        yield "batch", message
+        needs = f"{model} has batch norm, which needs two or more images{where}"
+        yield "batch", f"{needs}; set `batch` to {2 * processes} or more"
 
 
 def _place(root: Node, section: str, key: str) -> str:
