@@ -110,9 +110,9 @@ def test_errors_of_the_system_and_our_own_stay(error: Exception) -> None:
 
 
 def test_a_quantizer_of_a_plugin_has_a_boundary_too() -> None:
-    with pytest.raises(CompressError, match="Net cannot be quantized by own: KeyError: 1; choose another `method`"):
-        with boundary("own", "Net"):
-            raise KeyError(1)
+    message = "Net cannot be quantized by own: KeyError: 1; choose another `method`"
+    with pytest.raises(CompressError, match=message), boundary("own", "Net"):
+        raise KeyError(1)
 
 
 @pytest.mark.parametrize("error", [KeyError("p"), RuntimeError("deepcopy protocol")], ids=["KeyError", "RuntimeError"])
