@@ -12,6 +12,7 @@ from support import Job, follows_the_schema
 
 from compress.deployment.coverage import Coverage
 from compress.deployment.onnx_runtime import OnnxRuntime
+from compress.utils.checksums import check_run
 from compress.utils.errors import CompressError
 
 AGAIN = "  - {id: again, kind: export, from: [int8], runtimes: [onnxruntime, openvino]}\nmeasure:"
@@ -44,6 +45,7 @@ def test_a_failed_file_is_reported_beside_those_that_were_made(
     assert (run / "artifacts/int8/openvino/model.xml").is_file() and not (run / "artifacts/int8/onnx").exists()
     for page in ("report.html", "report.md"):
         assert f"files/int8 failed in onnxruntime: {reason}" in (run / page).read_text()
+    assert check_run(run) == []
     timed = next(variant for variant in results["variants"] if variant["id"] == "int8")["inference"]["latency"]
     assert {row["runtime"] for row in timed} == {"openvino"}
     done = job.run_here(*setting)  # the file is tried again, and the rest is taken from the store
