@@ -55,7 +55,7 @@ class _Timed:
 
 
 def _latency(context: StageContext, targets: BenchTargets) -> dict[str, tuple[LatencyRow, ...]]:
-    reference = context.recipe.worth.references[0]
+    reference = context.plan.references[0]
     rows: dict[str, tuple[LatencyRow, ...]] = dict.fromkeys(targets.preprocess, ())
     timed = _timings(context, targets)
     for runtime, found in timed.items():

@@ -10,6 +10,7 @@ from typing import Any
 from compress.deployment.coverage import Coverage, products
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
 from compress.registry import QUANTIZERS
+from compress.utils.boundaries import boundary
 from compress.utils.errors import CompressError
 from compress.utils.quiet import silent
 from compress.utils.system import thread_count
@@ -48,12 +49,14 @@ class OpenVino(Runtime):
         """Write the intermediate representation, with weights in the precision that they have."""
         import openvino
 
-        path, model = folder / self.files[0], _read(source.onnx())
-        for index, node in enumerate(model.get_ordered_ops()):
-            if node.get_friendly_name() == node.get_name():
-                # Unnamed nodes are numbered throughout the process, which would give other bytes each time.
-                node.set_friendly_name(f"{node.get_type_name()}.{index}")
-        openvino.save_model(model, str(path), compress_to_fp16=False)
+        path, onnx = folder / self.files[0], source.onnx()
+        with boundary("openvino", type(source.model).__name__), silent():
+            model = _core().read_model(str(onnx))
+            for index, node in enumerate(model.get_ordered_ops()):
+                if node.get_friendly_name() == node.get_name():
+                    # Unnamed nodes are numbered throughout the process, which would give other bytes each time.
+                    node.set_friendly_name(f"{node.get_type_name()}.{index}")
+            openvino.save_model(model, str(path), compress_to_fp16=False)
         return path
 
     def lacking(self) -> list[str]:

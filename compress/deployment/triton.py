@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from compress.deployment.preprocess_file import PREPROCESS, PreprocessFile
@@ -72,15 +72,20 @@ def write_triton(artifacts: Mapping[str, Path], folder: Path, preprocess: Prepro
     if runtime is None:
         raise UsageError(f"triton: true needs {' or '.join(BACKENDS)} among the runtimes")
     classes = list(preprocess["classes"])
-    unprintable = next((name for name in classes if name.splitlines() != [name]), None)
-    if unprintable is not None:
-        raise CompressError(f"the class name {unprintable!r} does not fit on a line of Triton's {LABELS}; rename it")
+    check_labels(classes)
     shutil.copytree(artifacts[runtime].parent, folder / "1", ignore=shutil.ignore_patterns(PREPROCESS))
     shutil.copy(artifacts[runtime].parent / PREPROCESS, folder / PREPROCESS)
     (folder / LABELS).write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
     config = triton_config(folder.name, runtime, preprocess["resolution"], len(classes))
     (folder / "config.pbtxt").write_text(config, encoding="utf-8")
     return runtime
+
+
+def check_labels(classes: Sequence[str]) -> None:
+    """Raise a `CompressError` for a class name that does not fit on a line of Triton's file of labels."""
+    unprintable = next((name for name in classes if name.splitlines() != [name]), None)
+    if unprintable is not None:
+        raise CompressError(f"the class name {unprintable!r} does not fit on a line of Triton's {LABELS}; rename it")
 
 
 def triton_config(name: str, backend: str, resolution: int, classes: int) -> str:

@@ -51,10 +51,21 @@ def model_problems(
     if reserved := sorted(RESERVED_OPTIONS & (options or {}).keys()):
         yield f"`options` must not set {join_words(reserved, 'and')}, which the recipe controls; remove it"
     elif (options or features) and not problem:
-        loaded = library in sys.modules or name.startswith(WITH_WEIGHTS)
-        ask, text = _structure if loaded else _cached_structure, json.dumps(dict(sorted((options or {}).items())))
-        structure = ask(library, name, text)
+        structure = _structure_of(library, name, options)
         yield from filter(None, (structure["options"], structure["features"] if features else ""))
+
+
+def has_batch_norm(library: str, name: str, options: Mapping[str, Option] | None = None) -> bool:
+    """Return whether a model of timm or torchvision has batch norm; False for one that cannot be built."""
+    if name_problem(library, name) or RESERVED_OPTIONS & (options or {}).keys():
+        return False
+    return bool(_structure_of(library, name, options)["batch_norm"])
+
+
+def _structure_of(library: str, name: str, options: Mapping[str, Option] | None) -> dict[str, str]:
+    loaded = library in sys.modules or name.startswith(WITH_WEIGHTS)
+    ask = _structure if loaded else _cached_structure
+    return ask(library, name, json.dumps(dict(sorted((options or {}).items()))))
 
 
 @cache
@@ -66,12 +77,12 @@ def _structure(library: str, name: str, options: str) -> dict[str, str]:
 @cache
 def _cached_structure(library: str, name: str, options: str) -> dict[str, str]:
     """Ask a process that loads the library, once for a version of it."""
-    file = cache_file(library, "structures-2")
+    file = cache_file(library, "structures-3")
     known, key = load_cache(file, SECTION, "models are checked again"), key_of(name=name, options=options)
     if key not in known:
         found = run_python(f"{MODULE}:print_structure_problems", library, name, options)
         if found is None:  # building the model will say what is wrong with the library
-            return {"options": "", "features": ""}
+            return {"options": "", "features": "", "batch_norm": ""}
         known[key] = found
         save_cache(file, SECTION, known)
     return dict(known[key])

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from compress.models.factory import create_model, recorded
 from compress.models.heads import classifier
@@ -29,15 +30,18 @@ def structure_problems(library: str, name: str, options: str) -> dict[str, str]:
 
     Returns:
         `options`: which one it does not take. `features`: why losses on features cannot read its classifier.
+        `batch_norm`: not empty if it has batch norm.
     """
-    found = {"options": "", "features": ""}
+    found = {"options": "", "features": "", "batch_norm": ""}
     side = fixed_side(library, name) or SIDE
     with (
         suppress(Exception),
         torch.device("meta"),
     ):  # what fails here may only fail here, and is reported when it is built
         try:
-            classifier(create_model(library, name, 2, side, options=json.loads(options)))
+            model = create_model(library, name, 2, side, options=json.loads(options))
+            found["batch_norm"] = "yes" if any(isinstance(module, _BatchNorm) for module in model.modules()) else ""
+            classifier(model)
         except UsageError as error:
             unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
             found["options" if "`options`" in str(error) else "features"] = str(error)

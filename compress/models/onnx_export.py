@@ -11,6 +11,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.utils.boundaries import EXPORT_REMEDY, Boundary, failed
 from compress.utils.errors import CompressError, first_line
 
 if TYPE_CHECKING:
@@ -56,10 +57,12 @@ def exporting(model: nn.Module, action: str) -> Iterator[None]:
         with quiet(), torch.no_grad():
             model.eval()
             yield
+    except (CompressError, MemoryError, OSError):
+        raise
     except Exception as error:  # exporters raise whatever the traced code raises
         # ONNX's says at which step it failed; the error that caused it says why.
         cause = error.__cause__ if isinstance(error, torch.onnx.OnnxExporterError) else None
-        raise CompressError(f"{type(model).__name__} cannot be {action}: {first_line(cause or error)}") from error
+        raise failed(Boundary(action, EXPORT_REMEDY), type(model).__name__, cause or error) from error
     finally:
         model.train(training)
 

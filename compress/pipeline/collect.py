@@ -31,6 +31,7 @@ from compress.results.run import (
     SCHEMA_VERSION,
     DataSummary,
     Environment,
+    Failure,
     LeftOutRecord,
     RecipeRecord,
     RunInfo,
@@ -58,11 +59,12 @@ def collect(
     *,
     energy_counter: str | None = None,
     remarks: Sequence[str] | None = None,
+    failed: Sequence[Failure] = (),
 ) -> RunRecord:
     """Collect the results of a plan; all of its stages must be in the store.
 
-    `run` has the id and times of the run, `energy_counter` the counter's name or why there is none, and `remarks` what
-    is remarkable about the splits.
+    `run` has the id and times of the run, `energy_counter` the counter's name or why there is none, `remarks` what is
+    remarkable about the splits, and `failed` what could not be made.
     """
     worth = plan.recipe.worth
     latency = LatencyMeasurements.read(store.path(plan.latency_key) / "latency.json")
@@ -73,7 +75,7 @@ def collect(
     profile = _profile(worth.deployment) if worth.deployment else None
     saved = [
         savings(variants, reference, worth.tolerance, trend, date, profile, predictions.chance)
-        for reference in worth.references
+        for reference in plan.references
     ]
     training = training_efficiency(variants, trend, date, worth.reach, len(data.validation.images))
     return RunRecord(
@@ -83,6 +85,7 @@ def collect(
         recipe=_recipe(plan),
         environment=_environment(plan, latency.gpu, energy_counter),
         data=_data(predictions, remarks),
+        failed=tuple(failed) or None,
         headline=headline(variants, saved, training, date, profile),
         variants=tuple(variants),
         efficiency=tuple(saved),
@@ -91,7 +94,7 @@ def collect(
         training_efficiency=training,
         months=savings_in_months(saved, training, trend, date),
         class_changes=tuple(
-            change for reference in worth.references for change in class_changes(predictions, reference)
+            change for reference in plan.references for change in class_changes(predictions, reference)
         ),
         disagreements=_disagreements(plan, predictions),
     )

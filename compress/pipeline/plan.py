@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from compress.data.sources import data_key
@@ -24,18 +26,31 @@ def plan_stages(recipe: Recipe, key: str) -> Plan:
     for stage in ordered_stages(recipe):
         planner.planned.update({planned.id: planned for planned in kind_of(stage).plan(planner)})
     stages = tuple(planner.planned.values())
+    return _with_measurements(Plan(recipe, planner.data_key, stages, "", ""))
+
+
+def part_of(plan: Plan, failed: Sequence[str], stages: Collection[str]) -> Plan:
+    """Return a plan without the `stages` that failed; what failed has part in the keys of its measurements."""
+    made = tuple(planned for planned in plan.stages if planned.id not in stages)
+    return _with_measurements(replace(plan, stages=made), {"failed": list(failed)})
+
+
+def _with_measurements(plan: Plan, extra: Mapping[str, Any] | None = None) -> Plan:
+    """Return a plan with the keys of its latency and energy measurements."""
+    recipe = plan.recipe
     common: dict[str, Any] = {
         "revision": REVISION,
-        "units": [[planned.id, planned.key] for planned in stages],
+        "units": [[planned.id, planned.key] for planned in plan.stages],
         "machine": machine(recipe),
+        **(extra or {}),
     }
-    allowed = {planned.id: loss for planned in stages if (loss := planned.stage.allowed_loss) is not None}
+    allowed = {planned.id: loss for planned in plan.stages if (loss := planned.stage.allowed_loss) is not None}
     latency = key_of(
         kind="latency",
         measure=recipe.measure.model_dump(include={"batches", "rounds", "processes", "threads"}),
-        reference=recipe.worth.references[0],
+        reference=next(iter(plan.references), None),
         **({"allowed": allowed} if allowed else {}),
         **common,
     )
     energy = key_of(kind="energy", batch=max(recipe.measure.batches), **common)
-    return Plan(recipe, planner.data_key, stages, latency, energy)
+    return replace(plan, latency_key=latency, energy_key=energy)

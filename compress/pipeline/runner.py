@@ -19,6 +19,7 @@ from compress.pipeline.cost_model import expected
 from compress.pipeline.distributed import WaitingStore, follow, is_follower
 from compress.pipeline.dry_run import dry_run
 from compress.pipeline.eta import TimeLeft
+from compress.pipeline.failures import Failures, RunFailed, to_make
 from compress.pipeline.measure import measure_energy, measure_latency
 from compress.pipeline.plan import make_plan
 from compress.pipeline.preflight import check_data, check_requirements, tail_batches
@@ -84,6 +85,7 @@ def run(
 
     Raises:
         CompressError: a stage failed; finished stages stay in the store.
+        RunFailed: as above, and its folder has the report of the stages that do not need the one that failed.
     """
     if fresh and recipe.trainer.several_processes:
         raise UsageError(
@@ -102,20 +104,25 @@ def run(
         plan = make_plan(recipe, store)
         log.write("plan", units={planned.id: planned.key for planned in plan.stages})
         # A cached run needs no runtimes.
-        check_requirements([each.stage for each in plan.stages if not store.has(each.key)], require_whole)
+        check_requirements([each.stage for each in to_make(plan.stages, store)], require_whole)
         data, remarks = _prepare(recipe, store, log)
         if tried:
             dry_run(plan, store, data)
         job = _Job(plan, store, data, log, tuple(loggers))
         with store.temporary():
-            from_store = _make_all(job)
+            from_store, failures = _make_all(job)
+            if failures:
+                plan = failures.rest(plan)
+                job = replace(job, plan=plan)
             measure_latency(plan, store, log, job.context)
             counter = measure_energy(plan, store, log, job.context)
         made = tuple(planned.id for planned in plan.stages if planned.id not in from_store)
         info = RunInfo(
             id=folder.name, started=started.isoformat(timespec="seconds"), made=made, from_store=tuple(from_store)
         )
-        record = collect(plan, store, data, info, command, energy_counter=counter, remarks=remarks)
+        record = collect(
+            plan, store, data, info, command, energy_counter=counter, remarks=remarks, failed=failures.rows
+        )
         record = record.finished(wall_s=round(time.monotonic() - clock, 3))
         write_run(record, plan, store, folder)
         log.write("done", wall_s=record.run.wall_s)
@@ -124,6 +131,9 @@ def run(
         with suppress(OSError):  # a full disk; the error itself reports it
             log.write("failed", error=f"{type(error).__name__}: {error}")
         raise
+    if failures:
+        say(f"the report of what was made: {folder / 'report.html'}")
+        raise RunFailed(failures, folder)
     return Run(folder, record)
 
 
@@ -156,10 +166,15 @@ def _open_store(root: Path, folder: Path, log: Log) -> Store:
     return store
 
 
-def _make_all(job: _Job) -> list[str]:
-    """Make the stages that the store lacks, and return the ids of the others; a terminal shows the remaining time."""
-    plan, store = job.plan, job.store
-    context = None if all(store.has(planned.key) for planned in plan.stages) else job.context()
+def _make_all(job: _Job) -> tuple[list[str], Failures]:
+    """Make the stages that the store lacks; a terminal shows the remaining time.
+
+    Returns:
+        The ids of the stages that it has, and what failed. On several devices the first failure is raised: the other
+        processes would wait for the stage.
+    """
+    plan, store, failures = job.plan, job.store, Failures()
+    context = job.context() if to_make(plan.stages, store) else None
     left = _time_left(job) if context and console.is_terminal else None
     stored, progress = [], ProgressTable()
     for number, planned in enumerate(plan.stages, 1):
@@ -171,16 +186,28 @@ def _make_all(job: _Job) -> list[str]:
             if context and planned.makes_variant:
                 progress.add(planned.id, context.metrics(planned.id))
             continue
+        if missing := failures.blocks(planned):
+            say(f"{place} {planned.id}: skipped, as {missing} failed")
+            continue
         say(f"{place} {planned.id}: {planned.stage.progress()}")
-        with time_after(left.after(planned.id)) if left else nullcontext():
-            seconds = _make(context, planned, job.log)
+        try:
+            with time_after(left.after(planned.id)) if left else nullcontext():
+                seconds = _make(context, planned, job.log)
+        except CompressError as error:
+            if plan.recipe.trainer.several_processes:
+                raise
+            say(f"  failed: {error}")
+            job.log.write("stage failed", unit=planned.id, error=str(error))
+            failures.add_stage(planned, error)
+            continue
+        failures.add_files(planned, store)
         say(f"  done in {seconds:.0f} s")
         if planned.makes_variant:
             progress.add(planned.id, context.metrics(planned.id))
             progress.show()
         if left:
             left.done(planned.id, seconds)
-    return stored
+    return stored, failures
 
 
 def _time_left(job: _Job) -> TimeLeft:

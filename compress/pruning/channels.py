@@ -6,6 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,17 @@ import torch_pruning
 from torch import Tensor, nn
 
 from compress.measurement.compute import macs, parameters
-from compress.models.heads import classifiers, layers_named
+from compress.pruning.groups import coupled_layers, kept_layers, width
+from compress.pruning.rounding import take_affordable, undecided
 from compress.recipe.channels import Channels
-from compress.utils.errors import CompressError, UsageError, first_line
+from compress.utils.boundaries import boundary
+from compress.utils.errors import UsageError
 
 Curve = Sequence[tuple[float, float]]
 """Shares of a layer's channels, each with the loss of accuracy (a fraction) if it is removed."""
 TIE = 1e-4  # smallest loss of accuracy assumed for the removal of a whole layer, so that layers without any loss differ
 RATIOS = 64  # steps of the search for the pruning ratio
+HALVINGS = 6  # of the last step, for targets that are counted and not timed
 IMPORTANCES: dict[str, Callable[[], Any]] = {
     "l2": lambda: torch_pruning.importance.GroupMagnitudeImportance(p=2),
     "l1": lambda: torch_pruning.importance.GroupMagnitudeImportance(p=1),
@@ -44,10 +48,11 @@ def prune_channels(
 ) -> nn.Module:
     """Return `model` in eval mode without its least important channels, at a cost of at most the target's share.
 
-    The share of channels to remove is the smallest of `RATIOS` steps that reaches the target: of every layer
-    (`ranking: local`), of the whole network (`global`), or of each layer with the same loss of accuracy
-    (`sensitivity`). Channel counts are multiples of `round_to`, and the classifier keeps its outputs. For `taylor`, the
-    parameters of `model` must have gradients; `random` draws from torch's generator, the same for every share.
+    The share of channels to remove is the smallest that reaches the target: of every layer (`ranking: local`), of the
+    whole network (`global`), or of each layer with the same loss of accuracy (`sensitivity`). Channel counts are
+    multiples of `round_to`; some layers keep one block of channels more where the cost stays below the target. The
+    classifier keeps its outputs. For `taylor`, the parameters of `model` must have gradients; `random` draws from
+    torch's generator, the same for every share.
 
     Args:
         dense: The network whose cost the target is a share of; None for `model`.
@@ -60,21 +65,11 @@ def prune_channels(
         CompressError: torch-pruning cannot trace this architecture.
     """
     name, target, cost_of = _target(settings, resolution, model if dense is None else dense, latency)
-    kept = kept_layers(model, settings.keep)
-    state = torch.get_rng_state()
-
-    def pruned_at(step: int) -> nn.Module:
-        torch.set_rng_state(state)
-        ratio: float | dict[str, float] = step / RATIOS
-        if settings.ranking == "sensitivity":
-            assert curves is not None
-            ratio = ratios_at(curves, step / RATIOS)
-        return remove_channels(model, resolution, ratio, settings, kept)
-
+    search = _Search(model, resolution, settings, kept_layers(model, settings.keep), curves)
     low, best = 0, model
     smallest = 1.0
-    for high in _steps(model, settings, kept):
-        best = pruned_at(high)
+    for high in _steps(model, settings, search.kept):
+        best = search.at(high / RATIOS)
         share = cost_of(best)
         smallest = min(smallest, share)
         if share <= target:
@@ -84,12 +79,64 @@ def prune_channels(
         raise UsageError(f"{name} {target} cannot be reached: the smallest reachable value is {smallest:.4f}")
     while high - low > 1:
         middle = (low + high) // 2
-        candidate = pruned_at(middle)
+        candidate = search.at(middle / RATIOS)
         if cost_of(candidate) <= target:
             high, best = middle, candidate
         else:
             low = middle
+    if latency is None:
+        best = search.nearer(low / RATIOS, high / RATIOS, best, lambda network: cost_of(network) <= target)
     return best.eval()
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What channels are removed from, and by which settings."""
+
+    model: nn.Module
+    resolution: int
+    settings: Channels
+    kept: Sequence[nn.Module]
+    curves: Mapping[str, Curve] | None
+    state: Tensor = field(default_factory=torch.get_rng_state)
+
+    def at(self, progress: float) -> nn.Module:
+        """Return the network at a common ratio, or at a progress through the measured losses."""
+        ratio: float | dict[str, float] = progress
+        if self.settings.ranking == "sensitivity":
+            assert self.curves is not None
+            ratio = ratios_at(self.curves, progress)
+        torch.set_rng_state(self.state)
+        return remove_channels(self.model, self.resolution, ratio, self.settings, self.kept)
+
+    def nearer(self, low: float, high: float, best: nn.Module, affords: Callable[[nn.Module], bool]) -> nn.Module:
+        """Return a network between the one at `low`, which costs too much, and `best`, the one at `high`."""
+        wide = self.at(low) if low else self.model
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            candidate = self.at(middle)
+            if affords(candidate):
+                high, best = middle, candidate
+            else:
+                low, wide = middle, candidate
+        groups, narrow = coupled_layers(self.model, self.resolution, self.settings), best
+
+        def fits(layers: list[str]) -> bool:
+            nonlocal best
+            counts = {group[0]: width(wide if group[0] in layers else narrow, group[0]) for group in groups}
+            candidate = self._with_widths(counts)
+            if affordable := affords(candidate):
+                best = candidate
+            return affordable
+
+        take_affordable(undecided(self.model, wide, narrow, groups, self.resolution), fits)
+        return best
+
+    def _with_widths(self, counts: Mapping[str, int]) -> nn.Module:
+        shares = {name: 1 - channels / width(self.model, name) for name, channels in counts.items()}
+        by_layer = self.settings.model_copy(update={"ranking": "sensitivity"})
+        torch.set_rng_state(self.state)
+        return remove_channels(self.model, self.resolution, shares, by_layer, self.kept)
 
 
 def ratios_at(curves: Mapping[str, Curve], progress: float) -> dict[str, float]:
@@ -130,11 +177,6 @@ def _target(
     return "target_params", settings.target_params, lambda model: parameters(model) / weights
 
 
-def kept_layers(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
-    """Find the layers that keep their channels: the classifiers, and those whose names match `patterns`."""
-    return [*classifiers(model).values(), *layers_named(model, patterns).values()]
-
-
 def _steps(model: nn.Module, settings: Channels, kept: Sequence[nn.Module]) -> Sequence[int]:
     """Steps to try before the bisection, which is below the first one that reaches the target."""
     if settings.ranking == "global":
@@ -159,15 +201,15 @@ def remove_channels(
     Raises:
         CompressError: torch-pruning cannot trace this architecture.
     """
-    copied = copy.deepcopy(model).eval()
-    for parameter, original in zip(copied.parameters(), model.parameters(), strict=True):
-        parameter.grad = None if original.grad is None else original.grad.clone()
     names = {module: name for name, module in model.named_modules()}
     example = torch.zeros(1, 3, resolution, resolution)
-    attention = _attention(copied)
     shares = ratio if isinstance(ratio, Mapping) else {}
     ratios = {name: _whole(model, name, share, settings.round_to) for name, share in shares.items()}
-    try:
+    with boundary("torch-pruning", type(model).__name__):
+        copied = copy.deepcopy(model).eval()
+        for parameter, original in zip(copied.parameters(), model.parameters(), strict=True):
+            parameter.grad = None if original.grad is None else original.grad.clone()
+        attention = _attention(copied)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Unwrapped parameters")  # their last dimension is pruned, as it should be
             pruner = torch_pruning.pruner.BasePruner(
@@ -192,9 +234,6 @@ def remove_channels(
         copied.zero_grad(set_to_none=True)
         with torch.no_grad():
             copied(example)
-    except (RuntimeError, ValueError, AttributeError, TypeError, LookupError, ArithmeticError, AssertionError) as error:
-        reason = first_line(error, 150)
-        raise CompressError(f"{type(model).__name__} cannot be pruned by torch-pruning: {reason}") from error
     return copied
 
 
@@ -203,9 +242,9 @@ def _whole(model: nn.Module, layer: str, share: float, round_to: int) -> float:
 
     It rounds the kept channels down, which would remove a block of channels for the smallest share.
     """
-    width = int(model.get_submodule(layer).weight.shape[0])  # type: ignore[index]
-    keep = max(1, math.ceil(width * (1 - share) / round_to - 1e-3)) * round_to
-    return 0.0 if keep >= width else 1 - (keep + 0.5) / width
+    channels = width(model, layer)
+    keep = max(1, math.ceil(channels * (1 - share) / round_to - 1e-3)) * round_to
+    return 0.0 if keep >= channels else 1 - (keep + 0.5) / channels
 
 
 def _attention(model: nn.Module) -> list[Any]:

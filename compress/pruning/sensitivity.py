@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypedDict
 
-import torch
-import torch_pruning
 from torch import nn
 
-from compress.pruning.channels import Curve, kept_layers, remove_channels
+from compress.pruning.channels import Curve, remove_channels
+from compress.pruning.groups import coupled_layers, kept_layers, width
 from compress.recipe.channels import Channels
 
 
@@ -22,25 +20,6 @@ class SensitivityRow(TypedDict):
     ratio: float  # share that was removed, in whole multiples of `round_to` channels
     top1: float  # accuracy without it, a fraction
     loss: float  # loss of accuracy, a fraction
-
-
-def coupled_layers(model: nn.Module, resolution: int, settings: Channels) -> list[list[str]]:
-    """Find layers that lose channels together; the first of each group stands for it, and kept layers are left out."""
-    kept = kept_layers(model, settings.keep)
-    names = {module: name for name, module in model.named_modules()}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Unwrapped parameters")
-        graph = torch_pruning.DependencyGraph().build_dependency(model, torch.zeros(1, 3, resolution, resolution))
-    groups = []
-    for group in graph.get_all_groups(ignored_layers=kept, root_module_types=[nn.Conv2d, nn.Linear]):
-        layers = [
-            names[item.dep.target.module]
-            for item in group
-            if isinstance(item.dep.target.module, nn.Conv2d | nn.Linear)
-            and graph.is_out_channel_pruning_fn(item.dep.handler)
-        ]
-        groups.append(list(dict.fromkeys(layers)))
-    return groups
 
 
 def sensitivity(
@@ -58,10 +37,10 @@ def sensitivity(
     kept = kept_layers(model, settings.keep)
     for layers in coupled_layers(model, resolution, settings):
         done = {0.0}
-        width = _width(model, layers[0])
+        channels = width(model, layers[0])
         for ratio in ratios:
             pruned = remove_channels(model, resolution, {layers[0]: ratio}, settings, kept)
-            removed = round(1 - _width(pruned, layers[0]) / width, 4)
+            removed = round(1 - width(pruned, layers[0]) / channels, 4)
             if removed not in done:
                 done.add(removed)
                 reached = top1(pruned)
@@ -80,8 +59,3 @@ def curves_by_layer(rows: Sequence[SensitivityRow]) -> dict[str, Curve]:
     for row in rows:
         curves.setdefault(row["layers"][0], []).append((row["ratio"], row["loss"]))
     return dict(curves)
-
-
-def _width(model: nn.Module, layer: str) -> int:
-    module = model.get_submodule(layer)
-    return module.out_channels if isinstance(module, nn.Conv2d) else module.out_features  # type: ignore[return-value]

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compress.pruning.channels import kept_layers
+from compress.pruning.groups import kept_layers
 from compress.utils.errors import UsageError
 
 UPDATES = 100  # of the masks while sparsity rises

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from compress.utils.errors import CompressError, first_line
+from compress.utils.boundaries import boundary
 from compress.utils.quiet import quiet
 
 ops = torch.ops.aten
@@ -28,13 +28,10 @@ def capture(model: nn.Module, example: Tensor, *, training: bool = False) -> Gra
         CompressError: `torch.export` cannot follow the model.
     """
     shapes = ({0: torch.export.Dim("batch")},)
-    try:
-        with quiet(), redirect_stderr(StringIO()), torch.no_grad():  # a failed export prints the graph so far
-            copied = copy.deepcopy(model).train(training)
-            graph = torch.export.export(copied, (example,), dynamic_shapes=shapes).module()
-    except Exception as error:  # the exporter raises what the traced code raises
-        reason = first_line(error)
-        raise CompressError(f"{type(model).__name__} cannot be captured by torch.export: {reason}") from error
+    # A failed export prints the graph so far.
+    with boundary("torch.export", type(model).__name__), quiet(), redirect_stderr(StringIO()), torch.no_grad():
+        copied = copy.deepcopy(model).train(training)
+        graph = torch.export.export(copied, (example,), dynamic_shapes=shapes).module()
     assert isinstance(graph, GraphModule)
     _name_calls_apart(graph)
     return graph

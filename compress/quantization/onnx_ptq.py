@@ -17,7 +17,8 @@ from compress.quantization import onnx_layers
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.four_bits import BITS, quantize_linears
 from compress.quantization.method import Quantized
-from compress.utils.errors import CompressError, first_line
+from compress.utils.boundaries import boundary
+from compress.utils.errors import CompressError
 from compress.utils.quiet import quiet
 
 if TYPE_CHECKING:
@@ -46,12 +47,9 @@ def quantize_onnx(
         return Quantized(model, {}, (0, 0))
     excluded = onnx_layers.nodes_of(names, config.keep)
     narrow = _linear_nodes(model, names, config) if config.linear_weight_bits == BITS else []
-    try:
-        with quiet(), redirect_stdout(StringIO()):  # bars and advice
-            made = quantize_proto(proto, model, batches, [*excluded, *narrow], config)
-            made = quantize_linears(made, narrow) if narrow else made
-    except Exception as error:  # the quantizers raise types of their own
-        raise CompressError(f"{method} cannot quantize {type(model).__name__}: {first_line(error)}") from error
+    with boundary(method, type(model).__name__), quiet(), redirect_stdout(StringIO()):  # bars and advice
+        made = quantize_proto(proto, model, batches, [*excluded, *narrow], config)
+        made = quantize_linears(made, narrow) if narrow else made
     layers, convolutions = onnx_layers.layer_bits(made, names), onnx_layers.quantized_convolutions(made)
     file = made.SerializeToString(deterministic=True)
     return Quantized(OnnxNetwork(file), layers, convolutions)

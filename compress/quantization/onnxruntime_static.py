@@ -6,12 +6,10 @@ Weights become signed 8-bit integers with one scale per channel, activations uns
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Method, Quantized, restore_onnx
@@ -20,8 +18,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import Tensor, nn
 
-
-Feed = dict[str, NDArray[np.float32]]  # inputs of an ONNX file by name
+    from compress.quantization.ort_histograms import Feed
 
 
 def calibrate(model: nn.Module, batches: Sequence[Tensor], example: Tensor, config: QuantizationConfig) -> Quantized:
@@ -38,13 +35,17 @@ def quantize_file(
     import onnx
     from onnxruntime import quantization as ort
 
+    from compress.quantization.ort_histograms import histograms_by_batch
+
     methods = {"entropy": ort.CalibrationMethod.Entropy, "percentile": ort.CalibrationMethod.Percentile}
-    with tempfile.TemporaryDirectory() as work:
+    feeds = [{proto.graph.input[0].name: batch.numpy()} for batch in batches]
+    collecting = histograms_by_batch(feeds) if config.observer in methods else nullcontext()
+    with tempfile.TemporaryDirectory() as work, collecting:
         path = Path(work) / "quantized.onnx"
         ort.quantize_static(
             proto,
             path,
-            _Reader(proto.graph.input[0].name, batches),
+            _Reader(feeds),
             quant_format=ort.QuantFormat.QDQ,
             per_channel=True,
             reduce_range=config.reduce_range,
@@ -60,8 +61,8 @@ def quantize_file(
 class _Reader:
     """Feeds batches to ONNX Runtime, which needs nothing but `get_next`."""
 
-    def __init__(self, name: str, batches: Sequence[Tensor]) -> None:
-        self._feeds: Iterator[Feed] = iter([{name: batch.numpy()} for batch in batches])
+    def __init__(self, feeds: Sequence[Feed]) -> None:
+        self._feeds = iter(feeds)
 
     def get_next(self) -> Feed | None:
         return next(self._feeds, None)

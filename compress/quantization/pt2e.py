@@ -10,16 +10,18 @@ import torch
 from torch.fx import GraphModule
 
 from compress.quantization.config import QuantizationConfig
+from compress.utils.boundaries import boundary
 from compress.utils.quiet import quiet
 
 SEVEN_BITS = (-64, 63)
+NETWORK = "the network"  # a captured graph has no name of its own
 SYMMETRIC = {"dtype": torch.int8, "quant_min": -128, "quant_max": 127, "qscheme": torch.per_tensor_symmetric}
 """Activations of `target: portable`."""
 
 
 def prepare(graph: GraphModule, config: QuantizationConfig) -> GraphModule:
     """Insert observers into a captured graph."""
-    with quiet():
+    with boundary("torchao", NETWORK), quiet():
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
         from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
@@ -59,7 +61,7 @@ def _observer(config: QuantizationConfig) -> Any:
 
 def convert(observed: GraphModule) -> GraphModule:
     """Replace observers by quantize and dequantize nodes, and float weights by their integers."""
-    with quiet():
+    with boundary("torchao", NETWORK), quiet():
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
         graph: GraphModule = convert_pt2e(observed)

@@ -21,6 +21,7 @@ from compress.quantization.capture import capture
 from compress.quantization.checks import refuse_broken_weights
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.pt2e import x86_quantizer
+from compress.utils.boundaries import boundary
 from compress.utils.errors import CompressError
 from compress.utils.quiet import quiet
 
@@ -38,7 +39,7 @@ def prepare_aware(model: nn.Module, example: Tensor, config: QuantizationConfig)
     refuse_broken_weights(model)
     _refuse_zero_scales(model)
     graph = capture(model, example, training=True)
-    with quiet():
+    with boundary("torchao", type(model).__name__), quiet():
         from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
         from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 

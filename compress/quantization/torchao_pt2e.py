@@ -33,9 +33,10 @@ def calibrate(model: nn.Module, batches: Sequence[Tensor], example: Tensor, conf
 
     from compress.quantization.capture import capture, layer_bits, quantized_convolutions
     from compress.quantization.pt2e import convert, prepare
+    from compress.utils.boundaries import boundary
 
     observed = prepare(capture(model, example), config)
-    with torch.no_grad():
+    with boundary("torchao", type(model).__name__), torch.no_grad():
         for batch in batches:
             observed(batch)
     graph = convert(observed)

@@ -40,6 +40,12 @@ class Trainer(Section):
         """Whether training may run in more than one process."""
         return self.devices != 1 or self.num_nodes > 1
 
+    @property
+    def least_processes(self) -> int:
+        """Number of training processes, as far as the recipe says it."""
+        named = self.devices if isinstance(self.devices, int) else len(self.devices) if self.devices != "auto" else 1
+        return max(1, named) * self.num_nodes
+
 
 class Recipe(Section, defer_build=True):
     """A resolved recipe: config names are replaced by the sections they stand for."""

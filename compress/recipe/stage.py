@@ -85,6 +85,10 @@ class StageSection(Section):
         """Yield the training settings of the stage, each with its key (None: the stage itself)."""
         yield from ()
 
+    def batch_norm_in(self, recipe: Recipe) -> str | None:
+        """Return the name of the model that it trains, if that is known to have batch norm without loading weights."""
+        return None
+
 
 def stage_sections() -> dict[str, type[StageSection]]:
     """Return the section class of every registered stage kind, by name."""

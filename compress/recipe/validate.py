@@ -66,7 +66,7 @@ def _deployment_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
 
 def _fit_problems(stage: StageSection, recipe: Recipe) -> Iterator[tuple[str, str]]:
     for holder, fit in stage.fits():
-        for key, message in _problems_of(fit, recipe):
+        for key, message in [*_problems_of(fit, recipe), *_batch_problems(fit, stage, recipe)]:
             yield holder or key, message
 
 
@@ -77,6 +77,15 @@ def _problems_of(fit: Fit, recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "select_on", TEST_SELECTION
     if fit.on_divergence == "lower" and recipe.trainer.several_processes:
         yield "on_divergence", ONE_DEVICE
+
+
+def _batch_problems(fit: Fit, stage: StageSection, recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Yield a batch of less than two images per device for a network with batch norm; frozen ones are checked later."""
+    processes = recipe.trainer.least_processes
+    if fit.epochs and not fit.freeze and fit.batch < 2 * processes and (model := stage.batch_norm_in(recipe)):
+        where = f" on each of {processes} devices" if processes > 1 else ""
+        needs = f"{model} has batch norm, which needs two or more images{where}"
+        yield "batch", f"{needs}; set `batch` to {2 * processes} or more"
 
 
 def _place(root: Node, section: str, key: str) -> str:

@@ -8,15 +8,15 @@ from compress.efficiency.headline import is_saving
 from compress.report import formats as f
 from compress.report.lineage import ancestry, remedy
 from compress.report.tables import variants_by_id
-from compress.results import RunRecord, Savings, Variant
+from compress.results import Failure, RunRecord, Savings, Variant
 
 COLLAPSE = 0.10
 """Loss of accuracy, a fraction, that is worth a warning in the first lines."""
 
 
 def warnings(record: RunRecord) -> list[str]:
-    """Warn of every variant that lost 10 points or more against what it was made from, and of every such file."""
-    by_id, lines = variants_by_id(record), []
+    """Name what failed, and warn of every variant and file that lost 10 points or more against its origin."""
+    by_id, lines = variants_by_id(record), [_failure(each) for each in record.failed or ()]
     for variant in record.variants:
         name, lost = f.plain(variant.id), _collapsed(variant, by_id)
         if lost:
@@ -27,6 +27,11 @@ def warnings(record: RunRecord) -> list[str]:
                 against = f"{name} lost {100 * drop:.1f} points in {f.plain(file.runtime)} against PyTorch"
                 lines.append(f"{against}: do not deploy that file. Try another runtime or quantizer.")
     return lines
+
+
+def _failure(failed: Failure) -> str:
+    where = f" in {f.plain(failed.runtime)}" if failed.runtime else ""
+    return f"{f.plain(failed.stage)} failed{where}: {f.plain(failed.reason)}."
 
 
 def _collapsed(variant: Variant, by_id: Mapping[str, Variant]) -> tuple[float, str] | None:

@@ -34,7 +34,7 @@ from compress.results.inference import (
 )
 from compress.results.methods import LatencyTrial, LayerSensitivity, Pruning, Quantization, QuantizationTrial, Sparsity
 from compress.results.predictions import ClassChange, ClassChanges, Disagreement, Disagreements, Move, Prediction
-from compress.results.run import SCHEMA_VERSION, DataSummary, Environment, RecipeRecord, RunInfo, RunRecord
+from compress.results.run import SCHEMA_VERSION, DataSummary, Environment, Failure, RecipeRecord, RunInfo, RunRecord
 from compress.results.savings import (
     Difference,
     Doublings,
@@ -101,6 +101,7 @@ __all__ = [
     "EnergyMeasurements",
     "EnergyRow",
     "Environment",
+    "Failure",
     "FileSavings",
     "Headline",
     "HeadlineFile",

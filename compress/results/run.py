@@ -80,6 +80,14 @@ class DataSummary(Record):
     )
 
 
+class Failure(Record):
+    """A stage, or a file of an export, that could not be made."""
+
+    stage: str = Field(description="Id of the stage, or STAGE/VARIANT of an export")
+    runtime: str | None = absent("Runtime of the file; absent where all of the stage failed")
+    reason: str = Field(description="What failed and what to do")
+
+
 class RunRecord(Record):
     """`results.json`. Fractions, not percent; unknown is null, never 0; times in ms or s, as keys say."""
 
@@ -89,6 +97,7 @@ class RunRecord(Record):
     recipe: RecipeRecord = Field(description="The recipe")
     environment: Environment = Field(description="The machine and its packages")
     data: DataSummary = Field(description="The images")
+    failed: tuple[Failure, ...] | None = absent("What could not be made; the rest of the record is of what there is")
     headline: Headline = Field(description="What the run shows, in figures: the first sentence of its report")
     variants: tuple[Variant, ...] = Field(description="One model per stage")
     efficiency: tuple[Savings, ...] = Field(description="Savings of variants, one entry per reference")

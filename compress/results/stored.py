@@ -54,6 +54,15 @@ class RuntimeChecks(Record):
     left_out: dict[str, str] = Field(description="Runtimes that cannot run the variant, with the reason")
 
 
+FAILED = "failed.json"
+
+
+class FailedFiles(Record):
+    """`failed.json`, which an export leaves in the store where it could not make all files of a variant."""
+
+    reasons: dict[str, str] = Field(description="Why a file could not be made, by runtime")
+
+
 class LatencyMeasurements(Record):
     """`latency.json`: what one run of the latency benchmark found, by variant id."""
 

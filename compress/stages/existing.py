@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from compress.models.names import WITH_WEIGHTS
-from compress.recipe.models import ClassifierTeacher, OpenClipTeacher, OwnModel, Pretraining
+from compress.recipe.models import ClassifierTeacher, OpenClipTeacher, Option, OwnModel, Pretraining
 from compress.recipe.stage import NETWORK, TEACHER
 from compress.stages.kind import StageKind
 from compress.stages.planned import PlannedStage
@@ -26,6 +26,12 @@ class ExistingNetwork(StageKind):
     def network(self) -> OpenClipTeacher | ClassifierTeacher | OwnModel:
         """The section that names the network."""
         raise NotImplementedError
+
+    def library_model(self) -> tuple[str, str, dict[str, Option]] | None:
+        own = self.network
+        if own.source not in ("timm", "torchvision"):
+            return None
+        return own.source, own.model, own.options if isinstance(own, OwnModel) else {}
 
     def weights_problems(self) -> Iterator[str]:
         """Yield what is wrong with where an OpenCLIP model or a teacher takes its weights from."""

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
-from compress.models.checks import model_problems
+from compress.models.checks import has_batch_norm, model_problems
 from compress.models.fingerprint import READER, folder_files, weights_files
 from compress.models.names import LOCAL, WITH_WEIGHTS
 from compress.recipe.fit import Distillation, Fit
 from compress.recipe.graph import teacher_of
-from compress.recipe.models import WITHOUT_WEIGHTS, Pretraining, Student
+from compress.recipe.models import WITHOUT_WEIGHTS, Option, Pretraining, Student
 from compress.recipe.stage import NETWORK, QUANTIZED, StageSection
 from compress.registry import load_entry
 from compress.stages.planned import PlannedStage, Planner
@@ -65,6 +65,22 @@ class StageKind(StageSection):
     def load_maker(self) -> Maker:
         """Import the function that makes the variant."""
         return cast(Maker, load_entry(self.maker))
+
+    def library_model(self) -> tuple[str, str, dict[str, Option]] | None:
+        """Return library, name and options of the network that it brings, if it is timm's or torchvision's."""
+        return None
+
+    def batch_norm_in(self, recipe: Recipe) -> str | None:
+        stages = {stage.id: stage for stage in recipe.stages}
+        origin, seen = self, {self.id}
+        while not origin.brings_network:
+            start = origin.network_from()
+            if start not in stages or start in seen:  # reported with the graph
+                return None
+            seen.add(start)
+            origin = kind_of(stages[start])
+        named = origin.library_model()
+        return named[1] if named and has_batch_norm(*named) else None
 
     # --- store key ----------------------------------------------------------------------------------------------------
 
@@ -215,6 +231,9 @@ class NetworkStage(StageKind, Fit):
         if self.student.model.startswith(LOCAL):
             settings["student"]["model"] = LOCAL + "+".join(map(file_digest, folder_files(self.student.model)))
         return settings
+
+    def library_model(self) -> tuple[str, str, dict[str, Option]] | None:
+        return self.student.library, self.student.model, self.student.options
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
         return costs.fit(planned, self)

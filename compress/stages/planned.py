@@ -55,6 +55,12 @@ class Plan:
         return planned
 
     @property
+    def references(self) -> list[str]:
+        """Ids of the variants that savings are counted against."""
+        made = {planned.id for planned in self.variants}
+        return [name for name in self.recipe.worth.references if name in made]
+
+    @property
     def variants(self) -> tuple[PlannedStage, ...]:
         return tuple(planned for planned in self.stages if planned.makes_variant)
 

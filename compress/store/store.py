@@ -77,6 +77,12 @@ class Store:
             self._verified.add(key)
         return self.path(key), False
 
+    def discard(self, key: str, what: str) -> None:
+        """Delete the entry `key`, so that it is made again."""
+        with self._lock(key, what):
+            shutil.rmtree(self.path(key), ignore_errors=True)
+            self._verified.discard(key)
+
     def job(self, folder: Path | None = None) -> Job | None:
         """Return this process's lease on the store, for the run in `folder`; None if the store is read-only."""
         if self._job is None and self.root.is_dir():

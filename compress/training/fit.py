@@ -120,6 +120,7 @@ def fit(
     if not loop.is_global_zero:
         raise FollowerFinished
     module.network.load_state_dict(dict(module.state.best or module.final_weights()))
+    module.network.train()  # which drops what it has cached of earlier weights
     module.network.eval().cpu()
     steps, images = int(loop.global_step), module.step_images
     seconds, state = round(checkpoint.spent, 3), module.state

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
+from torch.fx import GraphModule
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from compress.utils.errors import UsageError
@@ -40,6 +42,14 @@ def frozen_norms(network: nn.Module, patterns: Sequence[str]) -> list[nn.Module]
     matched = _matched(network, patterns)
     norms = [(name, module) for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
     return [module for name, module in norms if name in matched or _all_frozen(module, name, matched)]
+
+
+def trains_batch_norm(network: nn.Module, patterns: Sequence[str]) -> bool:
+    """Return whether a batch norm that is not frozen takes its statistics from the batch."""
+    if isinstance(network, GraphModule):
+        return any(node.target == torch.ops.aten.batch_norm.default for node in network.graph.nodes)
+    frozen = set(map(id, frozen_norms(network, patterns)))
+    return any(isinstance(module, _BatchNorm) and id(module) not in frozen for module in network.modules())
 
 
 def _all_frozen(norm: nn.Module, name: str, matched: set[str]) -> bool:

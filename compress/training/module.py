@@ -11,6 +11,7 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 from torch.utils.data import DataLoader
 
 from compress.data.prepared import Split
@@ -22,7 +23,7 @@ from compress.recipe.data import Views
 from compress.recipe.fit import Distillation, Fit
 from compress.training.dataset import Batch, ImageDataset, eval_loader, train_loader
 from compress.training.formats import Format
-from compress.training.freeze import frozen_norms
+from compress.training.freeze import frozen_norms, trains_batch_norm
 from compress.training.hooks import DistillationHooks, map_shapes, register_hooks
 from compress.training.losses.ce import labelled_cross_entropy
 from compress.training.mixing import mix_batch
@@ -30,6 +31,7 @@ from compress.training.objective import Objective
 from compress.training.optim import DIVERGENCE_LR_FACTOR, lr_factor, make_ema, make_optimizer
 from compress.training.state import Diverged, DivergedEpoch, EpochPoint, FitState
 from compress.training.teacher_signal import CachedTeacher, TeacherSignal
+from compress.utils.errors import UsageError
 
 GPU_SHARE = 0.5  # of the free memory of a GPU that preloaded images may take
 EXPLODED = 1000.0  # times the first step's loss, or 1 if that is more
@@ -96,6 +98,13 @@ class FitModule(L.LightningModule):
         return Objective(settings, teacher.head, features, teacher.width, shapes)
 
     def setup(self, stage: str) -> None:
+        each = self.step_images // self.trainer.world_size
+        if each < 2 and trains_batch_norm(self.network, self.settings.freeze):
+            least = 2 * self.trainer.world_size
+            raise UsageError(
+                f"batch norm needs two or more images per device, and a step has {self.step_images} on "
+                f"{self.trainer.world_size}; set `batch` to {least} or more, with as many train images"
+            )
         device = self.trainer.strategy.root_device
         for network in (self.network, self.ema):
             if network is not None and self.format.channels_last:
@@ -209,6 +218,12 @@ class FitModule(L.LightningModule):
         if self.ema is not None:
             self.ema.update_parameters(self.network)
 
+    def on_validation_model_eval(self) -> None:
+        for network in (self.network, None if self.ema is None else self.ema.module):
+            if network is not None and not isinstance(network, GraphModule):
+                network.train()  # networks such as LeViT cache what they computed of earlier weights, until they train
+        super().on_validation_model_eval()
+
     def validation_step(self, batch: Batch, _: int) -> None:
         network = self.network if self.ema is None else self.ema.module
         logits = self._logits(network, batch["images"])
@@ -257,5 +272,10 @@ class FitModule(L.LightningModule):
 
     def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
         pixels = self.preprocess(images).contiguous(memory_format=torch.channels_last)
-        with self.format.convolutions():
-            return network(pixels)  # type: ignore[no-any-return]
+        try:
+            with self.format.convolutions():
+                return network(pixels)  # type: ignore[no-any-return]
+        except RuntimeError as error:  # fake quantization refuses a scale that is not finite
+            if all(torch.isfinite(value).all() for value in network.state_dict().values()):
+                raise
+            raise Diverged(math.nan, self.current_epoch + 1, at_once=not self._losses) from error

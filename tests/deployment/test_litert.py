@@ -64,5 +64,5 @@ def test_a_network_that_cannot_be_exported_is_one_line(without_packages: None, t
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             raise ValueError("not today\nnor tomorrow")
 
-    with pytest.raises(CompressError, match=r"Broken cannot be exported to LiteRT: not today$"):
+    with pytest.raises(CompressError, match=r"exported to LiteRT: not today; choose another runtime or network$"):
         export(Broken(), tmp_path, ["litert"], PREPROCESS)

@@ -18,10 +18,12 @@ from compress.measurement.compute import (
     training_macs,
 )
 from compress.measurement.widths import widths
+from compress.models.factory import create_model
 from compress.models.jit_fuse import fuse_layers
 from compress.pruning.channels import prune_channels
 from compress.quantization.ptq import quantize
 from compress.recipe.channels import Channels
+from compress.training.optim import make_ema
 from compress.utils.errors import CompressError, CompressWarning
 
 
@@ -331,3 +333,13 @@ def test_counting_leaves_a_network_that_can_be_copied(name: str, training: bool)
     training_macs(model, 224)
     copy.deepcopy(model)
     assert all(module.training == training for module in model.modules())
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", ["levit_128s", "tiny_vit_5m_224", "efficientformer_l1"])
+def test_a_network_with_caches_can_be_copied_after_it_was_counted(name: str, training: bool) -> None:
+    model = create_model("timm", name, 4, 224).train(training)
+    assert training_macs(model, 224) > 2 * macs(model, 224)
+    copied = make_ema(model, 0.9).module
+    assert all(module.training == training for module in model.modules())
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), copied.parameters(), strict=True))

@@ -6,6 +6,8 @@ from torch import nn
 
 from compress.models.factory import create_model
 from compress.pruning.channels import IMPORTANCES, accumulate_gradients, prune_channels
+from compress.pruning.groups import coupled_layers
+from compress.pruning.rounding import take_affordable
 from compress.recipe.channels import Channels
 from compress.utils.errors import CompressError, UsageError
 
@@ -32,9 +34,54 @@ def test_the_target_is_reached_with_little_margin(target: float) -> None:
     model = create_model("timm", "resnet18", 10, 32)
     pruned = prune_channels(model, 32, Channels(target_macs=target))
     share = convolution_macs(pruned, 32) / convolution_macs(model, 32)
-    assert 0.75 * target <= share <= target
+    assert 0.99 * target <= share <= target
     assert all(m.out_channels % 8 == 0 for m in pruned.modules() if isinstance(m, nn.Conv2d))
     assert pruned(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("ranking", ["local", "global", "sensitivity"])
+@pytest.mark.parametrize(("round_to", "nearest"), [(1, 0.499), (8, 0.49), (16, 0.49), (64, 0.49)])
+def test_the_target_is_missed_by_less_than_a_block_of_channels(round_to: int, nearest: float, ranking: str) -> None:
+    torch.manual_seed(0)
+    model = create_model("timm", "test_resnet", 10, 32) if round_to < 64 else create_model("timm", "resnet18", 10, 32)
+    settings = Channels(target_macs=0.5, round_to=round_to, ranking=ranking)
+    curves = {group[0]: [(0.5, 0.01), (0.9, 0.1)] for group in coupled_layers(model, 32, settings)}
+    pruned = prune_channels(model, 32, settings, curves=curves)
+    assert nearest - 0.015 * (ranking != "local") <= convolution_macs(pruned, 32) / convolution_macs(model, 32) <= 0.5
+    layers = [(m, pruned.get_submodule(name)) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)]
+    assert all(after.out_channels in (before.out_channels, *range(0, 9999, round_to)) for before, after in layers)
+
+
+@pytest.mark.parametrize("round_to", [1, 16])
+def test_layers_of_a_common_ratio_differ_by_at_most_a_block(round_to: int) -> None:
+    torch.manual_seed(0)
+    model = create_model("timm", "resnet18", 10, 32)
+    pruned = prune_channels(model, 32, Channels(target_params=0.5, round_to=round_to))
+    share = sum(p.numel() for p in pruned.parameters()) / sum(p.numel() for p in model.parameters())
+    assert 0.495 <= share <= 0.5
+    by_width: dict[int, set[int]] = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            by_width.setdefault(layer.out_channels, set()).add(pruned.get_submodule(name).out_channels)
+    assert all(max(counts) - min(counts) <= round_to for counts in by_width.values())
+
+
+@pytest.mark.parametrize(
+    ("costs", "budget", "taken"),
+    [((5, 3, 2, 1), 6, "ad"), ((5, 3, 2, 1), 10, "abc"), ((5, 3, 2, 1), 0, ""), ((4, 4, 4), 99, "abc"), ((), 1, "")],
+)
+def test_layers_are_taken_in_order_as_far_as_they_fit(costs: tuple[int, ...], budget: int, taken: str) -> None:
+    price = dict(zip("abcdefg", costs, strict=False))
+    last = ""
+
+    def fits(layers: list[str]) -> bool:
+        nonlocal last
+        if sum(price[name] for name in layers) > budget:
+            return False
+        last = "".join(layers)
+        return True
+
+    assert "".join(take_affordable(list(price), fits)) == taken == last
 
 
 def test_the_weakest_channels_are_removed() -> None:

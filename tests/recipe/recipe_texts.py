@@ -51,6 +51,21 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
         ("measure.carbon_g_per_kwh: carbon needs energy", "set `watts` or `energy: auto`"),
     ),
     ("seed: 7", "trainer: {strategy: ddp_spawn}", 2, ("trainer.strategy: ddp_spawn is not supported", "use ddp")),
+    # batches of one image, and files that Triton cannot run
+    ("epochs: 3", "batch: 1", 17, ("stages.distilled.batch: resnet18 has batch norm", "set `batch` to 2 or more")),
+    ("repair: {epochs: 2}", "repair: {batch: 1}", 23, ("stages.pruned.repair: resnet18 has batch norm",)),
+    (
+        "accelerator: cpu, devices: 1}",
+        "accelerator: cpu, devices: 64, num_nodes: 2}",
+        13,
+        ("stages.distilled.batch: resnet18 has batch norm, which needs two or more images on each of 128 devices",),
+    ),
+    (
+        "from: [distilled, int8]",
+        "from: [distilled]\n    runtimes: [executorch]\n    triton: true",
+        31,
+        ("stages.files.triton: Triton runs onnxruntime or openvino files; add one to `runtimes`, or remove `triton`",),
+    ),
     # devices
     *(
         ("  trend: epoch-fp32", f"  trend: epoch-fp32\n  deployments: {profiles}", 33, words)

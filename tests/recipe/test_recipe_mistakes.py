@@ -32,6 +32,22 @@ def test_mistake_is_reported_at_its_line(old: str, new: str, line: int, words: t
     assert len(here) <= 2
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("student: resnet18", "batch: 1\n    student: convnext_atto"),  # without batch norm
+        (
+            "lr: 1e-1",
+            "batch: 1\n    freeze: [bn1, '*.bn*', '*.downsample.1']",
+        ),  # frozen ones take no batch's statistics
+        ("lr: 1e-1", "batch: 2"),
+    ],
+)
+def test_small_batches_are_accepted_where_no_batch_norm_needs_more(old: str, new: str) -> None:
+    text = GOOD.replace("target_macs: 0.5", "target_macs: 0.5\n    keep: []")
+    assert parse_recipe(text.replace(old, new, 1), file="good.yaml").stages[1].id == "distilled"
+
+
 def test_all_mistakes_are_reported_at_once() -> None:
     text = GOOD
     for old, new in [

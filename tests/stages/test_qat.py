@@ -13,17 +13,25 @@ import torch
 from support import Job
 from torch import nn
 
+from compress.data.prepared import Split
+from compress.data.preprocess import Preprocess
 from compress.models.checkpoints import load_variant
 from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.pt2e import convert
 from compress.quantization.qat import BATCH_NORM, TRAINING, Freeze, freeze, prepare_aware
 from compress.quantization.serialize import rebuild_graph, record_graph
+from compress.recipe.data import Views
+from compress.recipe.fit import Fit
 from compress.recipe.load import load_recipe
+from compress.recipe.schema import Trainer
 from compress.results import Ledger
 from compress.stages.planned import PlannedStage
 from compress.stages.quantize import QuantizeStage
 from compress.stages.quantize.qat import train_aware
+from compress.training.fit import fit
+from compress.training.module import FitModule
+from compress.training.state import Diverged
 from compress.utils.errors import CompressError, UsageError
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
@@ -184,6 +192,21 @@ def test_several_devices_are_rejected() -> None:
     stage = "{id: int8, kind: quantize, from: pruned, training: {}}"
     with pytest.raises(UsageError, match=r"on one device only; set `trainer\.devices: 1`"):
         load_recipe("quickstart", [f"stages.int8={stage}", "trainer={devices: 2}"])
+
+
+def test_scales_that_are_not_finite_are_a_divergence(tmp_path: Path) -> None:
+    """With a learning rate of 100 a fake quantizer refuses its zero point before a loss is read."""
+    graph = prepare_aware(small(), EXAMPLE, QuantizationConfig(aware=True))
+    training = {"epochs": 3, "batch": 8, "lr": 1e6, "warmup": 0.0, "optimizer": "sgd"}
+    fit_settings = Fit.model_validate(training)
+    rng = np.random.default_rng(0)
+    split = Split(rng.integers(0, 256, (64, 3, 32, 32), np.uint8), np.arange(64) % 4)
+    plain = Preprocess(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    module = FitModule(graph, plain, [split], split, Views(), fit_settings, None, seed=0, image_macs=1)
+    freeze = Freeze(observers_until=1.0, batch_norm_until=1.0)
+    with pytest.raises(CompressError, match=r"the loss is .* in epoch \d of 3 .*: lower `lr`") as caught:
+        fit(module, Trainer(accelerator="cpu"), tmp_path, "aware", freeze)
+    assert isinstance(caught.value.__cause__, Diverged)
 
 
 def test_flat_train_images_are_rejected(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
@@ -55,6 +56,61 @@ def test_batch_norm_tracks_the_statistics_of_the_images(tmp_path: Path) -> None:
     statistics = [b for name, b in module.network.named_buffers() if name.endswith("num_batches_tracked")]
     assert statistics and all(int(count) == fitted.steps == 8 for count in statistics)
     assert not module.network.training
+
+
+class Caching(torch.nn.Module):
+    """Computes with what it cached of its weight in eval mode until it trains, as LeViT and TinyViT do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = torch.nn.Linear(3, 8), torch.nn.Linear(8, 2)
+        self.cached: dict[str, torch.Tensor] = {}
+
+    def train(self, mode: bool = True) -> Caching:
+        if mode:
+            self.cached = {}
+        return super().train(mode)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        weight = self.layer.weight * 1.0
+        if not self.training:
+            weight = self.cached.setdefault("weight", weight)
+        return self.head(torch.nn.functional.linear(images.mean((2, 3)), weight))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_validation_uses_no_cache_of_earlier_weights(ema: float | None, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, seen = Caching(), list[tuple[torch.Tensor, torch.Tensor]]()
+    settings = plain(3, ema=ema)
+    module = FitModule(
+        network, PREPROCESS, [colours(64, 0)], colours(32, 1), Views(), settings, None, seed=0, image_macs=1
+    )
+
+    class Watch(Callback):
+        def on_validation_end(self, *_: Any) -> None:
+            judged: Any = network if module.ema is None else module.ema.module
+            seen.append((judged.cached["weight"].clone(), judged.layer.weight.detach().clone()))
+
+    fit(module, CPU, tmp_path, "tiny", Watch())
+    assert len(seen) == 3 and all(torch.equal(cached, weight) for cached, weight in seen)
+    assert not network.cached and not network.training
+
+
+@pytest.mark.parametrize(("batch", "images"), [(1, 64), (16, 1)])
+def test_batch_norm_with_one_image_is_refused_with_a_fix(batch: int, images: int, tmp_path: Path) -> None:
+    module = fit_module(plain(1).model_copy(update={"batch": batch}))
+    module = FitModule(
+        module.network, PREPROCESS, [colours(images, 0)], colours(32, 1), Views(), module.settings, None, seed=0,
+        image_macs=1,
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="batch norm needs two or more images per device, .* set `batch` to 2 or more"):
+        fit(module, CPU, tmp_path, "tiny")
+
+
+def test_a_single_image_trains_a_network_whose_batch_norms_are_frozen(tmp_path: Path) -> None:
+    settings = plain(1, freeze=["*bn*", "conv1.*", "*downsample*"]).model_copy(update={"batch": 1})
+    assert fit(fit_module(settings), CPU, tmp_path, "tiny").steps == 64
 
 
 def test_a_seed_in_the_settings_changes_the_order_and_not_the_views(

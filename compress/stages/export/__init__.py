@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from compress.deployment.runtimes import find_runtime, missing
+from compress.deployment.triton import BACKENDS, check_labels
 from compress.recipe.base import Fraction, Identifier
 from compress.recipe.runtime_name import AUTO, Runtimes
 from compress.recipe.schema import Recipe
@@ -18,10 +19,12 @@ from compress.stages.model import is_onnx_network
 from compress.stages.planned import PlannedStage, Planner
 from compress.stages.quantize import QuantizeStage
 from compress.stages.runtime_packages import runtime_packages
+from compress.utils.errors import CompressError
 from compress.utils.messages import join_words
 from compress.utils.system import processor
 
 if TYPE_CHECKING:
+    from compress.data.prepared import ImageData
     from compress.stages.costs import Cost, CostModel
 
 REVISION = 4  # raised when exported files of the same network, or what is recorded of them, change
@@ -62,6 +65,8 @@ class ExportStage(StageKind):
         return "exporting"
 
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
+        if self.triton and not self.auto and not set(BACKENDS) & set(self.runtimes):
+            yield "triton", f"Triton runs {join_words(BACKENDS)} files; add one to `runtimes`, or remove `triton`"
         quantized = [other for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in self.from_]
         for runtime in () if self.auto else self.runtimes:
             methods_taken = find_runtime(runtime).quantizers
@@ -111,6 +116,15 @@ class ExportStage(StageKind):
 
     def runtimes_used(self) -> tuple[str, ...]:
         return () if self.auto else tuple(self.runtimes)
+
+    def require(self) -> None:
+        if self.triton and self.auto and all(map(missing, BACKENDS)):
+            install = find_runtime(BACKENDS[0]).install
+            raise CompressError(f"`triton` needs {join_words(BACKENDS)}, and none is installed: {install}")
+
+    def check_data(self, data: ImageData) -> None:
+        if self.triton:
+            check_labels(data.classes)
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
         assert planned.parent

@@ -15,17 +15,20 @@ from compress.data.preprocess import Preprocess
 from compress.deployment.export import artifact_bytes, export
 from compress.deployment.preprocess_file import preprocess_file
 from compress.deployment.runtimes import find_runtime
-from compress.deployment.triton import write_triton
+from compress.deployment.triton import BACKENDS, write_triton
 from compress.measurement.accuracy import agreement, bits, max_abs_diff
 from compress.measurement.predict import Logits, Runner, predict_split_in_runtime
 from compress.models.eager import run_eager
 from compress.results import ARTIFACTS, Artifact, RuntimeChecks, ValidationCheck
+from compress.results.stored import FAILED, FailedFiles
 from compress.stages.context import LOGITS, StageContext, split_accuracy
 from compress.stages.export import ExportStage
 from compress.stages.planned import PlannedStage
+from compress.utils.boundaries import boundary
 from compress.utils.checksums import write_sums
 from compress.utils.console import say
 from compress.utils.errors import CompressError
+from compress.utils.messages import join_words
 
 ROWS = "artifacts.json"
 CHECKS = "auto.json"
@@ -53,6 +56,22 @@ class _Files:
     built: dict[str, Path]
     left_out: dict[str, str] = field(default_factory=dict)
 
+    def leave_out(self, runtime: str, error: CompressError) -> None:
+        """Leave out a runtime, and its file unless another runtime reads it."""
+        self.left_out[runtime] = str(error)
+        path = self.built.pop(runtime)
+        if path not in self.built.values():
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _none_built(files: _Files, stage: ExportStage) -> str:
+    """Return the error of an export without a file."""
+    if len(files.left_out) == 1:
+        return next(iter(files.left_out.values()))
+    what = "every installed runtime" if stage.auto else "every runtime"
+    reasons = (f"{name}: {reason}" for name, reason in files.left_out.items())
+    return f"export failed for {what}: " + "; ".join(reasons)
+
 
 def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> None:
     """Write the artifacts of a variant and evaluate them."""
@@ -61,7 +80,7 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
     if not planned.runtimes:
         raise CompressError(f"no installed runtime supports {planned.parent}; see `compress-model doctor`")
     variant = _load(context, planned.parent)
-    files = _write(context, planned, stage, variant, folder)
+    files = _write(context, planned, variant, folder)
     rows = []
     for runtime, path in list(files.built.items()):
         if find_runtime(runtime).runs_on:
@@ -70,12 +89,17 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
         try:
             rows.append(_evaluate(context, runtime, path, variant))
         except CompressError as error:
-            if not stage.auto:
-                raise
-            files.left_out[runtime] = str(error)
-            del files.built[runtime]
+            files.leave_out(runtime, error)
+    for runtime, reason in files.left_out.items():
+        say(f"  {runtime}: {'skipped' if stage.auto else 'failed'}: {reason}")
+    if not files.built:
+        raise CompressError(_none_built(files, stage))
     if stage.auto:
         _check_on_validation(context, variant, files, folder)
+    elif files.left_out:
+        FailedFiles(reasons=files.left_out).write(folder / FAILED)
+    if stage.triton:
+        _write_triton(context, variant, files, folder)
     for path in files.built.values():
         write_sums(path.parent)
     (folder / ROWS).write_bytes(ARTIFACTS.dump_json(tuple(rows), indent=1))
@@ -87,25 +111,27 @@ def _load(context: StageContext, identifier: str) -> _Variant:
     return _Variant(identifier, model, preprocess, quantized, np.load(context.folder(identifier) / LOGITS))
 
 
-def _write(context: StageContext, planned: PlannedStage, stage: ExportStage, variant: _Variant, folder: Path) -> _Files:
+def _write(context: StageContext, planned: PlannedStage, variant: _Variant, folder: Path) -> _Files:
     """Write the files into `folder`, replacing those of a killed run."""
     for left in ("artifacts", "triton"):
         shutil.rmtree(folder / left, ignore_errors=True)
     preprocess = preprocess_file(variant.preprocess, context.data.resolution, context.data.classes)
     files = _Files({})
-    failed = files.left_out if stage.auto else None
-    files.built = export(variant.model, folder / "artifacts", planned.runtimes, preprocess, failed)
-    if stage.triton:
-        write_triton(files.built, folder / "triton" / variant.id, preprocess)
+    files.built = export(variant.model, folder / "artifacts", planned.runtimes, preprocess, files.left_out)
     return files
+
+
+def _write_triton(context: StageContext, variant: _Variant, files: _Files, folder: Path) -> None:
+    """Write a model repository of the files that were evaluated."""
+    if not set(BACKENDS) & set(files.built):
+        say(f"  triton: skipped, as no file for {join_words(BACKENDS)} was made")
+        return
+    preprocess = preprocess_file(variant.preprocess, context.data.resolution, context.data.classes)
+    write_triton(files.built, folder / "triton" / variant.id, preprocess)
 
 
 def _check_on_validation(context: StageContext, variant: _Variant, files: _Files, folder: Path) -> None:
     """Write the validation loss of each artifact against PyTorch, and the skipped runtimes, for `runtimes: auto`."""
-    for runtime, reason in files.left_out.items():
-        say(f"  {runtime}: skipped: {reason}")
-    if not files.built:
-        raise CompressError("export failed for every installed runtime: " + "; ".join(files.left_out.values()))
     validation, preprocess = context.rendered("validation", variant.preprocess)
 
     def predict(run: Runner) -> NDArray[np.int64]:
@@ -133,7 +159,8 @@ def _evaluate(context: StageContext, runtime: str, path: Path, variant: _Variant
         )
     test, preprocess = context.rendered("test", variant.preprocess)
     label = f"{variant.id} in {runtime}: test images"
-    logits = predict_split_in_runtime(engine.load(path), preprocess, test, BATCH, progress=label)
+    with boundary("runtime", f"{variant.id} in {runtime}"):
+        logits = predict_split_in_runtime(engine.load(path), preprocess, test, BATCH, progress=label)
     record = split_accuracy(logits, test, "test")
     same = agreement(logits.argmax(1), variant.logits.argmax(1))
     say(f"  {runtime}: top-1 {record.top1:.2%}, agrees with PyTorch on {same:.2%}")

@@ -74,7 +74,9 @@ class PruneStage(StageKind, Channels):
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         settings = super().key_settings(recipe)
-        return {**settings, "machine": machine(recipe)} if self.target_latency else settings
+        if self.target_latency:
+            return {**settings, "machine": machine(recipe)}
+        return {**settings, "counts": "nearest"}  # to the target; older versions stopped at a common ratio
 
     def packages(self) -> tuple[str, ...]:
         timed = runtime_packages(self.runtimes_used()) if self.target_latency else ()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from compress.recipe.base import Identifier
+from compress.recipe.schema import Recipe
 from compress.recipe.stage import NETWORK, PRUNED
 from compress.stages.kind import FIT_PACKAGES, StageKind
 from compress.stages.planned import PlannedStage
@@ -41,6 +42,9 @@ class ShrinkStage(StageKind):
 
     def progress(self) -> str:
         return f"training the control of {self.from_}"
+
+    def key_settings(self, recipe: Recipe) -> dict[str, Any]:
+        return {**super().key_settings(recipe), "counts": "nearest"}  # as of a prune stage
 
     def packages(self) -> tuple[str, ...]:
         return (*FIT_PACKAGES, "torch-pruning")

@@ -1,0 +1,96 @@
+"""What a run could not make: the rest goes on, and the report is of what there is, with the reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from compress.pipeline.plan import part_of
+from compress.results.run import Failure
+from compress.results.stored import FAILED, FailedFiles
+from compress.stages.planned import Plan, PlannedStage
+from compress.store.store import Store
+from compress.utils.errors import CompressError, printable
+
+
+class RunFailed(CompressError):
+    """Some stages or files could not be made, one per line; the report of the others is in `folder`."""
+
+    def __init__(self, failures: Failures, folder: Path) -> None:
+        Exception.__init__(self, "\n".join(map(printable, failures.lines)))
+        self.folder = folder
+        self.exit_status = max(error.exit_status for error in failures.errors) if failures.errors else 1
+
+
+@dataclass
+class Failures:
+    """Stages and files that could not be made, in order."""
+
+    rows: list[Failure] = field(default_factory=list)
+    errors: list[CompressError] = field(default_factory=list)  # of whole stages
+    lines: list[str] = field(default_factory=list)  # for the console: without stages that only need another one
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
+
+    def add_stage(self, planned: PlannedStage, error: CompressError) -> None:
+        """Add a stage that raised."""
+        self.errors.append(error)
+        self.lines.append(str(error))
+        self.rows.append(Failure(stage=planned.id, reason=str(error).removeprefix(f"stage {planned.id}: ")))
+
+    def add_files(self, planned: PlannedStage, store: Store) -> None:
+        """Add the files that a finished export could not make."""
+        for runtime, reason in failed_files(store, planned).items():
+            self.lines.append(f"stage {planned.id}: {runtime}: {reason}")
+            self.rows.append(Failure(stage=planned.id, runtime=runtime, reason=reason))
+
+    def blocks(self, planned: PlannedStage) -> str | None:
+        """Return the stage that failed and that this one needs; it is added as failed too."""
+        stage = planned.stage
+        needs = (
+            planned.parent,
+            planned.teacher,
+            stage.repeats(),
+            stage.network_from() if planned.makes_variant else None,
+        )
+        missing = next((name for name in needs if name in self.stages), None)
+        if missing:
+            self.rows.append(Failure(stage=planned.id, reason=f"needs {missing}, which failed"))
+        return missing
+
+    @property
+    def stages(self) -> set[str]:
+        """Ids of the stages of which nothing was made."""
+        return {row.stage for row in self.rows if row.runtime is None}
+
+    def rest(self, plan: Plan) -> Plan:
+        """Return the plan of what was made.
+
+        Raises:
+            CompressError: the first error, where no reference of the savings was made: there is nothing to compare.
+        """
+        rest = part_of(
+            plan, [f"{row.stage}/{row.runtime}" if row.runtime else row.stage for row in self.rows], self.stages
+        )
+        if not rest.references:
+            raise self.errors[0]
+        return rest
+
+
+def failed_files(store: Store, planned: PlannedStage) -> dict[str, str]:
+    """Return why files of a stored export could not be made, by runtime."""
+    path = store.path(planned.key) / FAILED
+    return FailedFiles.read(path).reasons if path.is_file() else {}
+
+
+def to_make(stages: Sequence[PlannedStage], store: Store) -> list[PlannedStage]:
+    """Return the stages that the store lacks; exports that could not make all of their files are tried again."""
+    lacking = []
+    for planned in stages:
+        if store.has(planned.key) and failed_files(store, planned):
+            store.discard(planned.key, planned.id)
+        if not store.has(planned.key):
+            lacking.append(planned)
+    return lacking

@@ -1,0 +1,108 @@
+"""A stage or a file that cannot be made: the rest is made and reported, with the reason, and the exit status is 1."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import Job, follows_the_schema
+
+from compress.deployment.coverage import Coverage
+from compress.deployment.onnx_runtime import OnnxRuntime
+from compress.utils.checksums import check_run
+from compress.utils.errors import CompressError
+
+AGAIN = "  - {id: again, kind: export, from: [int8], runtimes: [onnxruntime, openvino]}\nmeasure:"
+
+
+def last_run(job: Job) -> Path:
+    return max((job.runs / "tiny").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+
+
+def test_a_failed_file_is_reported_beside_those_that_were_made(
+    done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = done_job()
+    covered = OnnxRuntime.coverage
+
+    def none_for_int8(self: OnnxRuntime, path: Path) -> Coverage:
+        return Coverage(0, 4, 0, 10) if "partial" in path.parts else covered(self, path)
+
+    setting = ("--set", "stages.files.triton=false")  # so that its files are made again
+    with monkeypatch.context() as patch:
+        patch.setattr(OnnxRuntime, "coverage", none_for_int8)
+        done = job.run_here(*setting)
+    reason = "onnxruntime runs none of the 4 convolutions of int8 in integer arithmetic"
+    assert done.returncode == 1 and f"error: stage files/int8: onnxruntime: {reason}" in done.stderr
+    results, run = job.results(), last_run(job)
+    follows_the_schema(results)
+    assert results["failed"] == [{"stage": "files/int8", "runtime": "onnxruntime", "reason": reason}]
+    files = {variant["id"]: [file["runtime"] for file in variant["artifacts"]] for variant in results["variants"]}
+    assert files["int8"] == ["openvino"] and files["distilled"] == ["onnxruntime", "openvino"]
+    assert (run / "artifacts/int8/openvino/model.xml").is_file() and not (run / "artifacts/int8/onnx").exists()
+    for page in ("report.html", "report.md"):
+        assert f"files/int8 failed in onnxruntime: {reason}" in (run / page).read_text()
+    assert check_run(run) == []
+    timed = next(variant for variant in results["variants"] if variant["id"] == "int8")["inference"]["latency"]
+    assert {row["runtime"] for row in timed} == {"openvino"}
+    done = job.run_here(*setting)  # the file is tried again, and the rest is taken from the store
+    assert done.returncode == 0, done.stderr
+    assert "files/int8: exporting" in done.stderr and "int8: taken from the store" in done.stderr
+    results = job.results()
+    assert "failed" not in results
+    int8 = next(variant for variant in results["variants"] if variant["id"] == "int8")
+    assert [file["runtime"] for file in int8["artifacts"]] == ["onnxruntime", "openvino"]
+    assert {row["runtime"] for row in int8["inference"]["latency"]} == {"onnxruntime", "openvino"}
+
+
+def test_stages_that_do_not_need_a_failed_one_are_made_and_reported(
+    done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = done_job()
+    job.recipe.write_text(job.recipe.read_text().replace("target_macs: 0.6", "target_macs: 0.61"))
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise CompressError("no such layer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("compress.stages.prune.make.prune_channels", fails)
+        done = job.run_here()
+    assert done.returncode == 1 and "error: stage pruned: no such layer" in done.stderr.splitlines()
+    assert "int8: skipped, as pruned failed" in done.stderr and "Traceback" not in done.stderr
+    results = job.results()
+    follows_the_schema(results)
+    assert [variant["id"] for variant in results["variants"]] == ["teacher", "scratch", "distilled"]
+    assert results["failed"] == [
+        {"stage": "pruned", "reason": "no such layer"},
+        {"stage": "int8", "reason": "needs pruned, which failed"},
+        {"stage": "files/int8", "reason": "needs int8, which failed"},
+    ]
+    events = [json.loads(line)["event"] for line in (last_run(job) / "log.jsonl").read_text().splitlines()]
+    assert "stage failed" in events and events[-1] == "done"
+
+
+def test_without_a_reference_there_is_nothing_to_report(
+    done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = done_job()
+    job.recipe.write_text(job.recipe.read_text().replace("references: [teacher, distilled]", "references: [pruned]"))
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise CompressError("no such layer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("compress.stages.prune.make.prune_channels", fails)
+        done = job.run_here("--set", "stages.pruned.target_macs=0.62")
+    assert done.returncode == 1 and "error: stage pruned: no such layer" in done.stderr
+    assert not (last_run(job) / "results.json").exists()
+
+
+def test_classes_are_checked_though_the_same_teacher_is_stored(done_job: Callable[[], Job]) -> None:
+    job = done_job()
+    assert job.run_here("--set", "stages.teacher.teacher.batch=32").returncode == 0
+    done = job.run_here("--set", "stages.teacher.teacher.classes=[cat, dog, cow]")
+    assert done.returncode != 0 and "was trained for other classes (cat, dog, cow)" in done.stderr
+    assert "teacher: taken from the store" not in done.stderr
