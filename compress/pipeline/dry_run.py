@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compress.data.prepared import ImageData, Split, planned_data
+from compress.pipeline.failures import failed_files
 from compress.pipeline.plan import make_plan, plan_stages
 from compress.recipe.schema import Recipe
 from compress.stages.kind import kind_of
@@ -99,6 +100,8 @@ def _make(plan: Plan, data: ImageData, wanted: Sequence[PlannedStage], until: fl
             try:
                 with torch_threads(torch.get_num_threads()):
                     _make_one(context, planned)
+                if failed := failed_files(context.store, planned):
+                    problems[planned.id] = "; ".join(f"{runtime}: {reason}" for runtime, reason in failed.items())
             except CompressError as error:
                 problems[planned.id] = str(error)
             except Exception as error:  # what a library raises for what it cannot do

@@ -10,14 +10,16 @@ Other libraries have boundaries where they are called: timm and torchvision in `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from compress.utils.errors import CompressError, first_line, printable
+from compress.utils.time_limit import time_limit
 
 MAX_MESSAGE = 170  # the stage comes in front
-PLAIN = (RuntimeError, NotImplementedError, TypeError, ValueError)
+PLAIN = (RuntimeError, NotImplementedError, TypeError, ValueError, TimeoutError)
 """Errors whose message says what is wrong without their type."""
 
 
@@ -28,11 +30,14 @@ class Boundary:
     failure: str  # what the network cannot be, as in `cannot be pruned by torch-pruning`
     remedy: str
     last_line: bool = False  # whether the last line of its messages is the reason; those before it name its source
+    longest_s: float = math.inf  # after which it is taken to run for ever
 
 
 BOUNDARIES = {
     "torch-pruning": Boundary(
-        "pruned by torch-pruning", "leave layers out with `keep`, use `kind: sparsify`, or choose another network"
+        "pruned by torch-pruning",
+        "leave layers out with `keep`, use `kind: sparsify`, or choose another network",
+        longest_s=120,  # its graph of some networks, such as EfficientViM, has no end
     ),
     "torch.export": Boundary("captured by torch.export", "set `method: onnxruntime`, or choose another network"),
     "torchao": Boundary("quantized by torchao", "leave layers out with `keep`, or set `method: onnxruntime`"),
@@ -55,12 +60,16 @@ def boundary(name: str, what: str) -> Iterator[None]:
     Raises:
         CompressError: the library fails.
     """
+    entry = BOUNDARIES.get(name) or Boundary(f"quantized by {name}", OTHER_METHOD)
     try:
-        yield
+        with time_limit(entry.longest_s) if entry.longest_s < math.inf else nullcontext():
+            yield
+    except TimeoutError as error:
+        raise failed(entry, what, error) from error
     except (CompressError, MemoryError, OSError):
         raise
     except Exception as error:
-        raise failed(BOUNDARIES.get(name) or Boundary(f"quantized by {name}", OTHER_METHOD), what, error) from error
+        raise failed(entry, what, error) from error
 
 
 def failed(entry: Boundary, what: str, error: BaseException) -> CompressError:

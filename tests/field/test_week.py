@@ -83,10 +83,12 @@ def test_a_week(tmp_path: Path) -> None:
     assert "6 classes" in said and "compress-model run recipe.yaml" in said
     assert "already exists" in week.type("init", "my photos", status=2)
     assert "valid" in week.type("validate", "recipe.yaml")
-    assert "stages.trained.epochs" in week.type("validate", "recipe.yaml", "--set", "stages.trained.epochs=many", status=2)
+    wrong = ("--set", "stages.trained.epochs=many")
+    assert "stages.trained.epochs" in week.type("validate", "recipe.yaml", *wrong, status=2)
 
     # Tuesday: what it will take
-    planned = {row["unit"]: row for row in json.loads(week.start("plan", "recipe.yaml", *settings(), "--json").communicate()[0])}
+    rows = json.loads(week.start("plan", "recipe.yaml", *settings(), "--json").communicate()[0])
+    planned = {row["unit"]: row for row in rows}
     assert not any(row["stored"] for row in planned.values())
 
     # Wednesday: a run that is interrupted, and goes on
