@@ -9,13 +9,14 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from compress.data.prepared import ImageData, Split, planned_data
+from compress.pipeline.disk_space import Space, expected_bytes, free_bytes, space_of
 from compress.pipeline.failures import failed_files
 from compress.pipeline.plan import make_plan, plan_stages
 from compress.recipe.schema import Recipe
@@ -43,25 +44,47 @@ def dry_run(plan: Plan, store: Store, data: ImageData) -> None:
 
     Raises:
         SeveralErrors: stages that cannot work, each with the reason.
+        CompressError: the stages need more space than the disk has.
     """
     small = _small_data(data)
     planned = plan_stages(_small_recipe(plan.recipe), small.key)
-    passed = load_cache(store.root / PASSED, SECTION, "the recipe is tried again")
+    passed = _load(store)
     lacking = {each.id for each in plan.stages if not store.has(each.key)}
     unknown = [each for each in planned.stages if each.id in lacking and each.key not in passed]
-    if not unknown:
-        return
+    if unknown:
+        passed |= _try(planned, small, unknown, store)
+        save_cache(store.root / PASSED, SECTION, {key: vars(space) for key, space in passed.items()})
+    keys = {each.id: each.key for each in planned.stages}
+    spaces = {name: passed[keys[name]] for name in lacking if keys[name] in passed}
+    _check_space(expected_bytes([each for each in plan.stages if each.id in lacking], spaces, data), store)
+
+
+def _load(store: Store) -> dict[str, Space]:
+    known = load_cache(store.root / PASSED, SECTION, "the recipe is tried again")
+    return {key: Space(**space) for key, space in known.items()}
+
+
+def _try(plan: Plan, data: ImageData, unknown: Sequence[PlannedStage], store: Store) -> dict[str, Space]:
+    """Make stages of which it is not known whether they work, and return the space that each took, by its key."""
     say(f"dry run of {_count(len(unknown))} on a few images, once for these settings")
     clock = time.monotonic()
-    wanted = [each for each in unknown if not _tried_by_another(planned, each)]
+    wanted = [each for each in unknown if not _tried_by_another(plan, each)]
     with store.temporary():
-        problems, left = _make(planned, small, wanted, clock + LIMIT_S)
-    not_passed = left | set(problems)
-    passed |= {each.key: True for each in unknown if not _lineage(planned, each) & not_passed}
-    save_cache(store.root / PASSED, SECTION, passed)
-    if problems:
-        raise SeveralErrors([f"stage {name}: {why} (found in a dry run; {BYPASS})" for name, why in problems.items()])
+        tried = _make(plan, data, wanted, clock + LIMIT_S)
+    if tried.problems:
+        raise SeveralErrors(
+            f"stage {name}: {why} (found in a dry run; {BYPASS})" for name, why in tried.problems.items()
+        )
+    left = [each for each in unknown if _lineage(plan, each) & tried.left]
     say(f"  {f'{_count(len(left))} not tried' if left else 'done'} in {time.monotonic() - clock:.0f} s")
+    return {each.key: tried.spaces.get(each.id, Space(0)) for each in unknown if each not in left}
+
+
+def _check_space(needed: int, store: Store) -> None:
+    free = free_bytes(store.root)
+    if needed > free:
+        takes = f"the stages take about {needed / 1e9:.1f} GB in {store.root}, of {free / 1e9:.1f} GB that are free"
+        raise CompressError(f"{takes}; free some, or choose another folder with --runs ({BYPASS})")
 
 
 def try_recipe(recipe: Recipe, runs: Path) -> None:
@@ -75,38 +98,51 @@ def _count(stages: int) -> str:
     return "a stage" if stages == 1 else f"{stages} stages"
 
 
-def _make(plan: Plan, data: ImageData, wanted: Sequence[PlannedStage], until: float) -> tuple[dict[str, str], set[str]]:
-    """Make the wanted stages and those that they start from, and begin none after `until`.
+@dataclass(frozen=True)
+class _Tried:
+    """What came of a dry run, by the ids of stages: why some failed, the space of others, those that were not tried."""
 
-    Returns:
-        The reasons of those that failed, by id; the ids of wanted stages that were not tried.
-    """
+    left: set[str]
+    problems: dict[str, str] = field(default_factory=dict)
+    spaces: dict[str, Space] = field(default_factory=dict)
+
+
+def _make(plan: Plan, data: ImageData, wanted: Sequence[PlannedStage], until: float) -> _Tried:
+    """Make the wanted stages and those that they start from, and begin none after `until`."""
     import torch
 
     from compress.measurement.threads import torch_threads
     from compress.stages.context import StageContext
 
     needed = {identifier for each in wanted for identifier in _lineage(plan, each)}
-    problems: dict[str, str] = {}
-    left = {each.id for each in wanted}
+    tried = _Tried({each.id for each in wanted})
     with tempfile.TemporaryDirectory() as folder, muted(), quiet(), torch.random.fork_rng():
         context = StageContext(plan, Store(Path(folder)), data)
         for planned in plan.stages:
             if planned.id not in needed or time.monotonic() > until:
                 continue
-            left.discard(planned.id)
-            if _lineage(plan, planned) & problems.keys():
+            tried.left.discard(planned.id)
+            if _lineage(plan, planned) & tried.problems.keys():
                 continue
-            try:
-                with torch_threads(torch.get_num_threads()):
-                    _make_one(context, planned)
-                if failed := failed_files(context.store, planned):
-                    problems[planned.id] = "; ".join(f"{runtime}: {reason}" for runtime, reason in failed.items())
-            except CompressError as error:
-                problems[planned.id] = str(error)
-            except Exception as error:  # what a library raises for what it cannot do
-                problems[planned.id] = f"{type(error).__name__}: {first_line(error)}"
-    return problems, left
+            with torch_threads(torch.get_num_threads()):
+                problem = _make_one(context, planned)
+            if problem:
+                tried.problems[planned.id] = problem
+            else:
+                tried.spaces[planned.id] = space_of(context.store, planned)
+    return tried
+
+
+def _make_one(context: StageContext, planned: PlannedStage) -> str:
+    """Make a stage and return why it cannot be made, empty if it can."""
+    make = planned.stage.load_maker()
+    try:
+        context.store.get(planned.key, planned.id, lambda folder: make(context, planned, folder))
+    except CompressError as error:
+        return str(error)
+    except Exception as error:  # what a library raises for what it cannot do
+        return f"{type(error).__name__}: {first_line(error)}"
+    return "; ".join(f"{runtime}: {reason}" for runtime, reason in failed_files(context.store, planned).items())
 
 
 def _tried_by_another(plan: Plan, planned: PlannedStage) -> bool:
@@ -127,11 +163,6 @@ def _made_from(plan: Plan, variant: str | None) -> Iterator[str]:
         variant = plan.stage(variant).stage.network_from()
         if variant:
             yield variant
-
-
-def _make_one(context: StageContext, planned: PlannedStage) -> None:
-    make = planned.stage.load_maker()
-    context.store.get(planned.key, planned.id, lambda folder: make(context, planned, folder))
 
 
 def _lineage(plan: Plan, planned: PlannedStage) -> set[str]:

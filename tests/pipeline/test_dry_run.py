@@ -14,6 +14,7 @@ from support import Job, typed
 
 from compress.data.prepared import prepare
 from compress.pipeline import dry_run as module
+from compress.pipeline.disk_space import expected_bytes, free_bytes
 from compress.pipeline.dry_run import PASSED, try_recipe
 from compress.pipeline.plan import make_plan
 from compress.pipeline.runner import run
@@ -74,7 +75,7 @@ class Making:
 
         def counted(context, planned):  # type: ignore[no-untyped-def]
             self.names.append(planned.id)
-            make(context, planned)
+            return make(context, planned)
 
         monkeypatch.setattr(module, "_make_one", counted)
 
@@ -228,6 +229,36 @@ def test_it_takes_a_minute_at_most_and_goes_on_the_next_time(
     assert making.since() == ["dense", "pruned"]
     try_recipe(made, tmp_path)
     assert making.since() == []
+
+
+def test_a_full_disk_is_known_before_the_training(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = images / "teacher.safetensors"
+    teacher = {"source": "timm", "model": "test_resnet", "checkpoint": str(weights)}
+    stages: list[dict[str, object]] = [{"id": "teacher", "kind": "teacher", "teacher": teacher}]
+    stages.append({"id": "taught", "kind": "distill", "from": "teacher", "student": "test_resnet", **FIT, "epochs": 9})
+    stages[-1]["views"] = 5
+    made = recipe(images, *stages)
+    try_recipe(made, tmp_path)
+    store = Store(tmp_path / "store")
+    plan, data = make_plan(made, store), prepare(made.data, store, made.seed)
+    planned = module.plan_stages(module._small_recipe(made), module._small_data(data).key)
+    spaces = {each.id: module._load(store)[each.key] for each in planned.stages}
+    needed = expected_bytes(plan.stages, spaces, data)
+    embeddings = 2 * 5 * spaces["taught"].width * (len(data.train) + len(data.unlabeled))
+    network = weights.stat().st_size
+    assert spaces["taught"].width > 0 and spaces["taught"].entry > network
+    assert 5 * network < needed - embeddings < 6 * network, "the student, and the state of its fit"
+    for free, refuses in ((needed - 1, True), (needed, False)):
+        monkeypatch.setattr(module, "free_bytes", lambda folder, free=free: free)
+        if refuses:
+            with pytest.raises(CompressError, match=r"the stages take about 0\.0 GB in .*store, of 0\.0 GB"):
+                run(made, tmp_path)
+        else:
+            try_recipe(made, tmp_path)
+    assert not any(store.has(each.key) for each in plan.stages)
+    assert free_bytes(tmp_path / "not" / "there") == free_bytes(tmp_path)
 
 
 def test_validate_deep_and_plan_have_it_too(images: Path, tmp_path: Path) -> None:
