@@ -174,7 +174,7 @@ def test_activations_of_a_few_images_are_kept_at_a_time(network: nn.Module, monk
 
     sizes: list[int] = []
 
-    class Watched(onnxruntime.InferenceSession):  # type: ignore[misc]
+    class Watched(onnxruntime.InferenceSession):
         def run(self, names: object, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
             made: list[np.ndarray] = super().run(names, feed)
             sizes.append(sum(values.nbytes for values in made))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import timm
 import torch
+from lightning.pytorch.callbacks import Callback
 from support import Job
 from torch import nn
 
@@ -195,18 +197,25 @@ def test_several_devices_are_rejected() -> None:
 
 
 def test_scales_that_are_not_finite_are_a_divergence(tmp_path: Path) -> None:
-    """With a learning rate of 100 a fake quantizer refuses its zero point before a loss is read."""
+    """A fake quantizer refuses the zero point of infinite weights before their loss is read."""
+
+    class Overflow(Callback):
+        def on_train_batch_start(self, trainer: Any, module: Any, *_: Any) -> None:
+            if trainer.global_step == 2:
+                with torch.no_grad():
+                    next(module.network.parameters()).fill_(float("inf"))
+
     graph = prepare_aware(small(), EXAMPLE, QuantizationConfig(aware=True))
-    training = {"epochs": 3, "batch": 8, "lr": 1e6, "warmup": 0.0, "optimizer": "sgd"}
+    training = {"epochs": 3, "batch": 8, "lr": 0.001}
     fit_settings = Fit.model_validate(training)
     rng = np.random.default_rng(0)
     split = Split(rng.integers(0, 256, (64, 3, 32, 32), np.uint8), np.arange(64) % 4)
     plain = Preprocess(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     module = FitModule(graph, plain, [split], split, Views(), fit_settings, None, seed=0, image_macs=1)
-    freeze = Freeze(observers_until=1.0, batch_norm_until=1.0)
-    with pytest.raises(CompressError, match=r"the loss is .* in epoch \d of 3 .*: lower `lr`") as caught:
-        fit(module, Trainer(accelerator="cpu"), tmp_path, "aware", freeze)
-    assert isinstance(caught.value.__cause__, Diverged)
+    with pytest.raises(CompressError, match=r"the loss is nan in epoch 1 of 3 .*: lower `lr`") as caught:
+        fit(module, Trainer(accelerator="cpu"), tmp_path, "aware", Overflow())
+    diverged = caught.value.__cause__
+    assert isinstance(diverged, Diverged) and "zero_point" in str(diverged.__cause__)
 
 
 def test_flat_train_images_are_rejected(tmp_path: Path) -> None:

@@ -66,11 +66,9 @@ class _Files:
 
 def _none_built(files: _Files, stage: ExportStage) -> str:
     """Return the error of an export without a file."""
-    if len(files.left_out) == 1:
-        return next(iter(files.left_out.values()))
-    what = "every installed runtime" if stage.auto else "every runtime"
-    reasons = (f"{name}: {reason}" for name, reason in files.left_out.items())
-    return f"export failed for {what}: " + "; ".join(reasons)
+    if stage.auto:
+        return "export failed for every installed runtime: " + "; ".join(files.left_out.values())
+    return "; ".join(dict.fromkeys(files.left_out.values()))
 
 
 def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> None:
