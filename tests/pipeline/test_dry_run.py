@@ -147,6 +147,44 @@ def test_networks_that_a_stage_cannot_work_on(images: Path, tmp_path: Path, stag
         assert line.startswith("stage ") and "unexpected" not in line and len(line) < 300
 
 
+EVERY_KIND = {
+    "probe": [trained({"model": "test_resnet", "checkpoint": "CHECKPOINT", "head": "probe"}, epochs=None, batch=None)],
+    "model": [
+        {
+            "id": "dense",
+            "kind": "model",
+            "model": {"source": "timm", "model": "test_resnet", "checkpoint": "CHECKPOINT"},
+        },
+        INT8,
+    ],
+    "shrink": [trained(), PRUNED, {"id": "narrow", "kind": "shrink", "from": "pruned"}],
+    "match": [trained(), PRUNED, {"id": "longer", "kind": "match", "from": "pruned", "baseline": "dense"}],
+    "sparsify": [trained(), {"id": "sparse", "kind": "sparsify", "from": "dense", "pattern": "2:4", "repair": FIT}],
+    "sensitivity": [trained(), {**PRUNED, "analyse": [0.3, 0.6], "ranking": "sensitivity", "rounds": 3}],
+    "taylor": [trained(), {**PRUNED, "importance": "taylor"}],
+    "latency": [
+        trained(),
+        {**PRUNED, "target_macs": None, "target_latency": {"share": 0.7, "runtime": "onnxruntime", "rounds": 5}},
+    ],
+    "torchao": [trained(), {**INT8, "method": "torchao"}],
+    "portable": [trained(), {**INT8, "method": "torchao", "target": "portable"}],
+    "percentile": [trained(), {**INT8, "method": "onnxruntime", "observer": "percentile"}],
+    "keep_accuracy": [trained(), {**INT8, "keep_accuracy": 0.01}],
+    "qat": [trained(), {**INT8, "method": "torchao", "training": FIT}],
+    "options": [
+        trained(ema=0.9, mix={"kind": "cutmix"}, patience=2, select_on="validation", clip=1, on_divergence="lower")
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "qat")) for kind in EVERY_KIND]
+)
+def test_every_kind_of_stage_can_be_tried(images: Path, tmp_path: Path, kind: str) -> None:
+    text = recipe_text(images, *[{k: v for k, v in each.items() if v is not None} for each in EVERY_KIND[kind]])
+    try_recipe(parse_recipe(text.replace("CHECKPOINT", str(images / "teacher.safetensors"))), tmp_path)
+
+
 def test_a_failing_export_is_found_before_the_training(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,7 +67,7 @@ class PruneStage(StageKind, Channels):
             yield "rounds", "several rounds are supported on one device only; set `trainer.devices: 1`"
 
     def for_dry_run(self) -> Self:
-        changes: dict[str, object] = {"rounds": 1, "analyse": self.analyse[:1]}
+        changes: dict[str, object] = {"rounds": 1, "analyse": [max(self.analyse)] if self.analyse else []}
         if self.target_latency:
             changes |= {"target_latency": None, "target_macs": self.target_latency.share}
         return super().for_dry_run().model_copy(update=changes)
