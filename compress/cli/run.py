@@ -42,7 +42,7 @@ def run(
     loggers = [name for name in log.split(",") if name]
     command = command_line(sys.argv)
     loaded = load_recipe(recipe, overrides or ())
-    done = run_recipe(loaded, runs, fresh=fresh, tried=not no_dry_run, loggers=loggers, command=command)
+    done = run_recipe(loaded, runs, fresh=fresh, dry_run_first=not no_dry_run, loggers=loggers, command=command)
     if done is None:  # a further process of a run on several devices
         return
     if as_json:
@@ -74,7 +74,7 @@ def plan(
     from compress.pipeline.cost_model import estimate, plan_table
     from compress.recipe.load import load_recipe
 
-    rows = estimate(load_recipe(recipe, overrides or ()), runs, tried=not no_dry_run)
+    rows = estimate(load_recipe(recipe, overrides or ()), runs, dry_run_first=not no_dry_run)
     if as_json:
         print_json([vars(row) for row in rows])
     else:

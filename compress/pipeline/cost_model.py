@@ -29,16 +29,16 @@ class PlanRow:
     seconds: float  # expected time on this machine, 0 if stored
 
 
-def estimate(recipe: Recipe, runs: Path, *, tried: bool = False) -> list[PlanRow]:
+def estimate(recipe: Recipe, runs: Path, *, dry_run_first: bool = False) -> list[PlanRow]:
     """Estimate compute and time of running a recipe.
 
     Every network is timed on a few images, so seconds are those of this machine under its load at that time. Timings
-    are cached in `speeds.json` in the store. If `tried`, stages are first made on a few images; see `dry_run`.
+    are cached in `speeds.json` in the store. If `dry_run_first`, stages are made on a few images; see `dry_run`.
     """
     store = Store(runs / "store")
     plan = make_plan(recipe, store)
     data = planned_data(recipe.data, store, recipe.seed, plan.data_key)
-    if tried:
+    if dry_run_first:
         dry_run(plan, store, data)
     return expected(plan, store, data)
 

@@ -52,32 +52,34 @@ def dry_run(plan: Plan, store: Store, data: ImageData) -> None:
     lacking = {each.id for each in plan.stages if not store.has(each.key)}
     unknown = [each for each in planned.stages if each.id in lacking and each.key not in passed]
     if unknown:
-        passed |= _try(planned, small, unknown, store)
+        outcome = _run(planned, small, unknown, store)
+        bad = outcome.left | outcome.problems.keys()
+        good = [each for each in unknown if not _lineage(planned, each) & bad]
+        passed |= {each.key: outcome.spaces.get(each.id, Space(0)) for each in good}
         save_cache(store.root / PASSED, SECTION, {key: vars(space) for key, space in passed.items()})
+        if outcome.problems:
+            lines = (f"stage {name}: {why} (found in a dry run; {BYPASS})" for name, why in outcome.problems.items())
+            raise SeveralErrors(lines)
     keys = {each.id: each.key for each in planned.stages}
     spaces = {name: passed[keys[name]] for name in lacking if keys[name] in passed}
     _check_space(expected_bytes([each for each in plan.stages if each.id in lacking], spaces, data), store)
 
 
 def _load(store: Store) -> dict[str, Space]:
-    known = load_cache(store.root / PASSED, SECTION, "the recipe is tried again")
+    known = load_cache(store.root / PASSED, SECTION, "stages are checked again")
     return {key: Space(**space) for key, space in known.items()}
 
 
-def _try(plan: Plan, data: ImageData, unknown: Sequence[PlannedStage], store: Store) -> dict[str, Space]:
-    """Make stages of which it is not known whether they work, and return the space that each took, by its key."""
+def _run(plan: Plan, data: ImageData, unknown: Sequence[PlannedStage], store: Store) -> _Outcome:
+    """Make stages of which it is not known whether they work."""
     say(f"dry run of {_count(len(unknown))} on a few images, once for these settings")
     clock = time.monotonic()
     wanted = [each for each in unknown if not _tried_by_another(plan, each)]
     with store.temporary():
-        tried = _make(plan, data, wanted, clock + LIMIT_S)
-    if tried.problems:
-        raise SeveralErrors(
-            f"stage {name}: {why} (found in a dry run; {BYPASS})" for name, why in tried.problems.items()
-        )
-    left = [each for each in unknown if _lineage(plan, each) & tried.left]
-    say(f"  {f'{_count(len(left))} not tried' if left else 'done'} in {time.monotonic() - clock:.0f} s")
-    return {each.key: tried.spaces.get(each.id, Space(0)) for each in unknown if each not in left}
+        outcome = _make(plan, data, wanted, clock + LIMIT_S)
+    ended = f"{_count(len(outcome.left))} left for the next time" if outcome.left else "done"
+    say(f"  {ended} in {time.monotonic() - clock:.0f} s")
+    return outcome
 
 
 def _check_space(needed: int, store: Store) -> None:
@@ -99,15 +101,15 @@ def _count(stages: int) -> str:
 
 
 @dataclass(frozen=True)
-class _Tried:
-    """What came of a dry run, by the ids of stages: why some failed, the space of others, those that were not tried."""
+class _Outcome:
+    """What came of a dry run, by ids of stages."""
 
-    left: set[str]
-    problems: dict[str, str] = field(default_factory=dict)
-    spaces: dict[str, Space] = field(default_factory=dict)
+    left: set[str]  # those that time did not allow
+    problems: dict[str, str] = field(default_factory=dict)  # why some cannot work
+    spaces: dict[str, Space] = field(default_factory=dict)  # of those that do
 
 
-def _make(plan: Plan, data: ImageData, wanted: Sequence[PlannedStage], until: float) -> _Tried:
+def _make(plan: Plan, data: ImageData, wanted: Sequence[PlannedStage], until: float) -> _Outcome:
     """Make the wanted stages and those that they start from, and begin none after `until`."""
     import torch
 
@@ -115,22 +117,22 @@ def _make(plan: Plan, data: ImageData, wanted: Sequence[PlannedStage], until: fl
     from compress.stages.context import StageContext
 
     needed = {identifier for each in wanted for identifier in _lineage(plan, each)}
-    tried = _Tried({each.id for each in wanted})
+    outcome = _Outcome({each.id for each in wanted})
     with tempfile.TemporaryDirectory() as folder, muted(), quiet(), torch.random.fork_rng():
         context = StageContext(plan, Store(Path(folder)), data)
         for planned in plan.stages:
             if planned.id not in needed or time.monotonic() > until:
                 continue
-            tried.left.discard(planned.id)
-            if _lineage(plan, planned) & tried.problems.keys():
+            outcome.left.discard(planned.id)
+            if _lineage(plan, planned) & outcome.problems.keys():
                 continue
             with torch_threads(torch.get_num_threads()):
                 problem = _make_one(context, planned)
             if problem:
-                tried.problems[planned.id] = problem
+                outcome.problems[planned.id] = problem
             else:
-                tried.spaces[planned.id] = space_of(context.store, planned)
-    return tried
+                outcome.spaces[planned.id] = space_of(context.store, planned)
+    return outcome
 
 
 def _make_one(context: StageContext, planned: PlannedStage) -> str:

@@ -68,7 +68,7 @@ def run(
     runs: Path = Path("runs"),
     *,
     fresh: bool = False,
-    tried: bool = True,
+    dry_run_first: bool = True,
     loggers: Sequence[str] = (),
     command: str = "",
 ) -> Run | None:
@@ -76,7 +76,7 @@ def run(
 
     Args:
         fresh: Ignore the shared store; use a new one in the run folder.
-        tried: Try stages that the store lacks on a few images first; see `dry_run`.
+        dry_run_first: Make stages that the store lacks on a few images first; see `dry_run`.
         loggers: `csv`, `tensorboard` or both: log loss, learning rate and accuracy to `logs/` in the run folder.
         command: Command line that reruns it, for the results.
 
@@ -106,7 +106,7 @@ def run(
         # A cached run needs no runtimes.
         check_requirements([each.stage for each in to_make(plan.stages, store)], require_whole)
         data, remarks = _prepare(recipe, store, log)
-        if tried:
+        if dry_run_first:
             dry_run(plan, store, data)
         job = _Job(plan, store, data, log, tuple(loggers))
         with store.temporary():

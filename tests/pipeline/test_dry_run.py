@@ -50,6 +50,7 @@ def trained(student: object = "test_resnet", **settings: object) -> dict[str, ob
     return {"id": "dense", "kind": "train", "student": student, **FIT, **settings}
 
 
+SHUFFLENET = {"library": "torchvision", "model": "shufflenet_v2_x0_5"}  # which torch-pruning cannot divide
 PRUNED = {"id": "pruned", "kind": "prune", "from": "dense", "target_macs": 0.5, "repair": FIT}
 INT8 = {"id": "int8", "kind": "quantize", "from": "dense", "method": "nncf"}
 FILES = {"id": "files", "kind": "export", "from": ["dense"], "runtimes": ["onnxruntime"]}
@@ -99,7 +100,7 @@ def test_a_recipe_is_tried_once_and_only_what_changed_again(
 
 
 def test_stages_in_the_store_are_not_tried(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(recipe(images, trained()), tmp_path, tried=False)
+    run(recipe(images, trained()), tmp_path, dry_run_first=False)
     making = Making(monkeypatch)
     run(recipe(images, trained()), tmp_path)
     assert making.since() == []
@@ -117,14 +118,16 @@ def test_a_damaged_list_of_what_passed_is_made_again(
     assert making.since() == ["dense"]
 
 
-def test_all_that_cannot_work_is_listed_and_nothing_that_starts_from_it(images: Path, tmp_path: Path) -> None:
+def test_all_that_cannot_work_is_listed_and_nothing_that_starts_from_it(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     twice = {**PRUNED, "id": "twice", "from": "pruned"}
     other = trained({"model": "test_vit", "resolution": 32}, id="other")
-    problems = refused(
-        tmp_path,
-        recipe(images, trained({"library": "torchvision", "model": "shufflenet_v2_x0_5"}), PRUNED, twice, other),
-    )
+    problems = refused(tmp_path, recipe(images, trained(SHUFFLENET), PRUNED, twice, other))
     assert [line.split(":")[0] for line in problems] == ["stage pruned"]
+    making = Making(monkeypatch)
+    try_recipe(recipe(images, trained(SHUFFLENET), other), tmp_path)
+    assert making.since() == [], "the others have passed"
 
 
 @pytest.mark.parametrize(
@@ -215,7 +218,7 @@ def test_a_dry_run_changes_no_bit_of_a_run(images: Path, tmp_path: Path) -> None
     logits = []
     for tried in (True, False):
         torch.manual_seed(5)
-        done = run(made, tmp_path / str(tried), tried=tried)
+        done = run(made, tmp_path / str(tried), dry_run_first=tried)
         assert done
         store = Store(tmp_path / str(tried) / "store")
         plan = make_plan(made, store)
@@ -301,8 +304,7 @@ def test_a_full_disk_is_known_before_the_training(
 
 def test_validate_deep_and_plan_have_it_too(images: Path, tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
-    student = {"library": "torchvision", "model": "shufflenet_v2_x0_5"}
-    file.write_text(recipe_text(images, trained(student), PRUNED))
+    file.write_text(recipe_text(images, trained(SHUFFLENET), PRUNED))
     runs = ("--runs", tmp_path / "runs")
     assert typed("validate", file).returncode == 0
     for command in (("validate", "--deep", file), ("plan", file), ("run", file)):

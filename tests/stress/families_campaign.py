@@ -127,7 +127,7 @@ def attempt(combination: Combination, images: Path, folder: Path) -> tuple[str, 
     except Exception as error:
         return "unexpected before training", f"{type(error).__name__}: {error!s:.300}"
     try:
-        run(recipe, folder, tried=False)
+        run(recipe, folder, dry_run_first=False)
     except CompressError as error:
         return _refusal(str(error), "refused after training")
     except Exception as error:
