@@ -11,6 +11,7 @@ import typer
 
 from compress.cli import artifacts, catalog, compare, doctor, gap, init, report, run, store
 from compress.cli.errors import exit_interrupted, raise_on_signal, report_error
+from compress.utils.processes import require_supported_system
 
 app = typer.Typer(
     name="compress-model",
@@ -36,6 +37,7 @@ def main() -> None:
     debug = "--debug" in sys.argv  # anywhere, not only before the verb as the parser would have it
     received = raise_on_signal(signal.SIGTERM)
     try:
+        require_supported_system()
         app([argument for argument in sys.argv[1:] if argument != "--debug"])
     except KeyboardInterrupt:
         exit_interrupted(received)

@@ -14,6 +14,7 @@ from compress.stages.costs import Cost, CostModel
 from compress.stages.planned import Plan
 from compress.store.store import Store
 from compress.utils.console import duration
+from compress.utils.system import limit_threads
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def estimate(recipe: Recipe, runs: Path) -> list[PlanRow]:
     Every network is timed on a few images, so seconds are those of this machine under its load at that time. Timings
     are cached in `speeds.json` in the store.
     """
+    limit_threads()
     store = Store(runs / "store")
     plan = make_plan(recipe, store)
     return expected(plan, store, planned_data(recipe.data, store, recipe.seed, plan.data_key))

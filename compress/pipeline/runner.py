@@ -15,7 +15,7 @@ from compress.deployment.runtimes import require_whole
 from compress.measurement.threads import torch_threads
 from compress.pipeline.collect import collect
 from compress.pipeline.cost_model import expected
-from compress.pipeline.distributed import WaitingStore, follow, is_follower
+from compress.pipeline.distributed import NONE_THERE, WaitingStore, follow, is_follower, lost_follower
 from compress.pipeline.eta import TimeLeft
 from compress.pipeline.measure import measure_energy, measure_latency
 from compress.pipeline.plan import make_plan
@@ -29,6 +29,8 @@ from compress.stages.planned import Plan, PlannedStage
 from compress.store.store import Store
 from compress.utils.console import console, duration, say, time_after
 from compress.utils.errors import CompressError, UsageError
+from compress.utils.processes import require_supported_system
+from compress.utils.system import limit_threads
 
 if TYPE_CHECKING:
     from compress.stages.context import StageContext
@@ -81,6 +83,8 @@ def run(
     Raises:
         CompressError: a stage failed; finished stages stay in the store.
     """
+    require_supported_system()
+    limit_threads()
     if fresh and recipe.trainer.several_processes:
         raise UsageError(
             "--fresh needs `trainer.devices: 1`: other processes read finished stages from the shared store"
@@ -187,6 +191,10 @@ def _make(context: StageContext, planned: PlannedStage, log: Log) -> float:
             context.store.get(planned.key, planned.id, lambda folder: make(context, planned, folder))
     except CompressError as error:
         raise type(error)(f"stage {planned.id}: {error}") from error
+    except RuntimeError as error:
+        if not lost_follower(error):
+            raise
+        raise CompressError(f"stage {planned.id}: another process of its training has ended; {NONE_THERE}") from error
     seconds = time.monotonic() - clock
     log.write("made", unit=planned.id, key=planned.key, seconds=round(seconds, 3))
     if planned.makes_variant:

@@ -65,9 +65,8 @@ class Job:
     @contextmanager
     def temporary(self) -> Iterator[None]:
         """Put temporary files, also those of libraries and child processes, where they are removed if this one dies."""
-        with suppress(KeyError, OSError):  # the compiler's cache outlives the run, so it stays where torch has it
-            cache = Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}"
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+        # The compiler's cache outlives the run, so it stays where torch has it.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"torchinductor_{_user()}"))
         folder = self.base.with_suffix(".tmp").absolute()
         folder.mkdir(exist_ok=True)
         before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
@@ -100,6 +99,14 @@ def keys_in_use(root: Path) -> set[str]:
     """Return the keys that running jobs use. The caller holds the gate."""
     remove_dead(root)
     return {line for path in (root / FOLDER).glob("*.keys") for line in _lines(path.with_suffix(""))}
+
+
+def _user() -> str:
+    """Return the user's name, or the number of one without an account; torch does not do without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return str(os.getuid())
 
 
 def _lines(base: Path) -> list[str]:
