@@ -57,9 +57,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def print_json(value: object) -> None:
     """Print plain data and records as JSON; NaN and infinity are refused, since JSON has neither."""
-    from pydantic_core import to_jsonable_python
+    print(json.dumps(value, indent=1, allow_nan=False, default=_jsonable))
 
-    print(json.dumps(value, indent=1, allow_nan=False, default=to_jsonable_python))
+
+def _jsonable(value: object) -> object:
+    from pydantic_core import to_jsonable_python  # absent where only artifacts are run, whose records are plain data
+
+    return to_jsonable_python(value)
 
 
 def print_rich(*renderables: object) -> None:

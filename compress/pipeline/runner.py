@@ -26,6 +26,7 @@ from compress.recipe.schema import Recipe
 from compress.results.run import RunInfo, RunRecord
 from compress.stages.kind import kind_of
 from compress.stages.planned import Plan, PlannedStage
+from compress.store.file_systems import require_maps
 from compress.store.store import Store
 from compress.utils.console import console, duration, say, time_after
 from compress.utils.errors import CompressError, UsageError
@@ -139,6 +140,7 @@ def _check(recipe: Recipe, loggers: Sequence[str]) -> None:
 def _open_store(root: Path, folder: Path, log: Log) -> Store:
     store = Store(root)
     store.root.mkdir(parents=True, exist_ok=True)
+    require_maps(store.root)
     store.job(folder)
     store.on_use = lambda key: log.write("uses", key=key)
     return store

@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
+
+from compress.store.file_systems import StoreLock
 
 FOLDER = "running"
 GATE = "gate.lock"
@@ -28,7 +30,7 @@ GATE = "gate.lock"
 def gate(root: Path) -> Iterator[None]:
     """Hold the lock that a job needs to start using an entry, and `clean` needs to take entries away."""
     (root / "locks").mkdir(exist_ok=True)
-    with FileLock(root / "locks" / GATE):
+    with StoreLock(root / "locks" / GATE):
         yield
 
 
@@ -41,7 +43,7 @@ class Job:
         self.root = root
         self.process = os.getpid()
         self.base = folder / f"{self.process}-{secrets.token_hex(4)}"
-        self._lock = FileLock(f"{self.base}.lock")
+        self._lock = StoreLock(f"{self.base}.lock")
         with gate(root):
             remove_dead(root)
             self._lock.acquire()
@@ -83,7 +85,7 @@ class Job:
 def remove_dead(root: Path) -> None:
     """Remove what killed jobs have left. The caller holds the gate."""
     for path in (root / FOLDER).glob("*.lock"):
-        lock = FileLock(path)
+        lock = StoreLock(path)
         with suppress(Timeout, OSError):  # it is alive, or another user's
             lock.acquire(timeout=0)
             base = path.with_suffix("")

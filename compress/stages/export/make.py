@@ -94,7 +94,7 @@ def _write(context: StageContext, planned: PlannedStage, stage: ExportStage, var
     preprocess = preprocess_file(variant.preprocess, context.data.resolution, context.data.classes)
     files = _Files({})
     failed = files.left_out if stage.auto else None
-    files.built = export(variant.model, folder / "artifacts", planned.runtimes, preprocess, failed)
+    files.built = export(variant.model, folder / "artifacts", planned.runtimes, preprocess, failed, stage.opset)
     if stage.triton:
         write_triton(files.built, folder / "triton" / variant.id, preprocess)
     return files
