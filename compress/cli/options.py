@@ -67,12 +67,22 @@ def _jsonable(value: object) -> object:
 
 
 def print_rich(*renderables: object) -> None:
-    """Print tables and text for a terminal, one below the other."""
+    """Print tables and text, one below the other; tables take the width that they need where there is no terminal."""
     from rich.console import Console
+    from rich.table import Table
+
+    from compress.cli.tables import in_parts, natural_width
 
     console = Console(highlight=False)
+    fixed = console.is_terminal or "COLUMNS" in os.environ
     for renderable in renderables:
-        console.print(renderable)
+        if isinstance(renderable, Table) and renderable.columns:
+            width = console.width if fixed else max(console.width, natural_width(console, renderable))
+            wide = Console(highlight=False, width=width)
+            for part in in_parts(wide, renderable, width):
+                wide.print(part)
+        else:
+            console.print(renderable)
 
 
 def command_line(argv: Sequence[str]) -> str:
