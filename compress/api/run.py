@@ -115,11 +115,11 @@ def run(
         UsageError: the recipe is wrong.
         CompressError: a stage failed; finished stages stay in the store.
     """
+    end_if_imported_by_worker()  # before anything is imported, as torch starts processes of its own
     from compress.pipeline.distributed import explain_errors_after_follower
     from compress.pipeline.runner import run as run_recipe
     from compress.recipe.load import load_recipe
 
-    end_if_imported_by_worker()
     command = _call(recipe, overrides, fresh)
     if isinstance(recipe, str | Path):
         recipe = load_recipe(recipe, overrides)
