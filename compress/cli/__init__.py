@@ -12,6 +12,7 @@ import typer
 from compress.cli import artifacts, catalog, compare, doctor, gap, init, report, run, store
 from compress.cli.errors import exit_interrupted, raise_on_signal, report_error
 from compress.utils.processes import require_supported_system
+from compress.utils.system import give_caches_a_place
 
 app = typer.Typer(
     name="compress-model",
@@ -38,6 +39,7 @@ def main() -> None:
     received = raise_on_signal(signal.SIGTERM)
     try:
         require_supported_system()
+        give_caches_a_place()
         app([argument for argument in sys.argv[1:] if argument != "--debug"])
     except KeyboardInterrupt:
         exit_interrupted(received)

@@ -31,7 +31,7 @@ from compress.store.store import Store
 from compress.utils.console import console, duration, say, time_after
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.processes import require_supported_system
-from compress.utils.system import limit_threads
+from compress.utils.system import give_caches_a_place, limit_threads
 
 if TYPE_CHECKING:
     from compress.stages.context import StageContext
@@ -86,6 +86,7 @@ def run(
     """
     require_supported_system()
     limit_threads()
+    give_caches_a_place()
     if fresh and recipe.trainer.several_processes:
         raise UsageError(
             "--fresh needs `trainer.devices: 1`: other processes read finished stages from the shared store"

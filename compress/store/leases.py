@@ -108,7 +108,7 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):
-        return str(os.getuid())
+        return f"uid_{os.getuid()}"  # as torch has it
 
 
 def _lines(base: Path) -> list[str]:

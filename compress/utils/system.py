@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import tempfile
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
@@ -93,6 +94,17 @@ def limit_threads() -> None:
     torch = sys.modules.get("torch")  # where it is loaded already, it has read the variable
     if torch is not None and torch.get_num_threads() > cores():
         torch.set_num_threads(cores())
+
+
+def give_caches_a_place() -> None:
+    """Let matplotlib keep its cache beside temporary files where the user has no home that can be written to.
+
+    It would choose a new folder for each process, say so in three lines, and fail to remove it at the end of a run.
+    """
+    with suppress(RuntimeError):
+        if os.access(Path.home(), os.W_OK):
+            return
+    os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"matplotlib-{os.getuid()}"))
 
 
 def has_gpu() -> bool:
