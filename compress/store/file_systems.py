@@ -29,7 +29,7 @@ REMEDY = "choose a folder on a local disk with --runs"
 class StoreLock(FileLock):
     """A lock that the system releases when its process ends; a file system without locks is a `CompressError`."""
 
-    def acquire(self, *args: Any, **kwargs: Any) -> AcquireReturnProxy:
+    def acquire(self, *args: Any, **kwargs: Any) -> AcquireReturnProxy[Any]:
         """Acquire the lock as `FileLock` does."""
         try:
             return super().acquire(*args, **kwargs)

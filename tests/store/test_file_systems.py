@@ -77,7 +77,7 @@ def test_an_entry_is_copied_where_its_folder_cannot_be_renamed(
     rename = Path.replace
 
     def refuse_folders(path: Path, target: Path) -> Path:
-        return fail(number)() if path.is_dir() else rename(path, target)  # type: ignore[no-any-return]
+        return fail(number)() if path.is_dir() else rename(path, target)
 
     monkeypatch.setattr(Path, "replace", refuse_folders)
     key, store = "a" * 24, Store(tmp_path)
@@ -128,7 +128,7 @@ def test_a_rename_over_a_file_that_is_open_is_tried_again(tmp_path: Path, monkey
 
     def refuse(path: Path, target: Path) -> Path:
         refused[0] += 1
-        return fail(errno.EACCES)() if refused[0] < 4 else rename(path, target)  # type: ignore[no-any-return]
+        return fail(errno.EACCES)() if refused[0] < 4 else rename(path, target)
 
     monkeypatch.setattr(atomic, "PAUSE_S", 0.0)
     monkeypatch.setattr(Path, "replace", refuse)
