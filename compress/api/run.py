@@ -12,6 +12,7 @@ from compress.results.read import read_run
 from compress.results.run import RunRecord
 from compress.results.variant import Variant
 from compress.utils.errors import UsageError
+from compress.utils.processes import end_if_imported_by_worker
 
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe
@@ -114,6 +115,8 @@ def run(
         UsageError: the recipe is wrong.
         CompressError: a stage failed; finished stages stay in the store.
     """
+    end_if_imported_by_worker()  # before anything is imported, as torch starts processes of its own
+    from compress.pipeline.distributed import explain_errors_after_follower
     from compress.pipeline.runner import run as run_recipe
     from compress.recipe.load import load_recipe
 
@@ -123,7 +126,10 @@ def run(
     elif overrides:
         raise UsageError("overrides need a recipe that is not loaded yet; pass its file or name")
     finished = run_recipe(recipe, Path(runs), fresh=fresh, command=command)
-    return RunResults(finished.folder, finished.record) if finished else None
+    if finished is None:
+        explain_errors_after_follower()
+        return None
+    return RunResults(finished.folder, finished.record)
 
 
 def _call(recipe: Recipe | str | Path, overrides: Sequence[str], fresh: bool) -> str:

@@ -11,6 +11,8 @@ import typer
 
 from compress.cli import artifacts, catalog, compare, doctor, gap, init, report, run, store
 from compress.cli.errors import exit_interrupted, raise_on_signal, report_error
+from compress.utils.processes import require_supported_system
+from compress.utils.system import give_caches_a_place
 
 app = typer.Typer(
     name="compress-model",
@@ -36,6 +38,8 @@ def main() -> None:
     debug = "--debug" in sys.argv  # anywhere, not only before the verb as the parser would have it
     received = raise_on_signal(signal.SIGTERM)
     try:
+        require_supported_system()
+        give_caches_a_place()
         app([argument for argument in sys.argv[1:] if argument != "--debug"])
     except KeyboardInterrupt:
         exit_interrupted(received)

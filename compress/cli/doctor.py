@@ -47,10 +47,10 @@ def examine() -> list[Check]:
 def _machine() -> Iterator[Check]:
     import torch
 
-    from compress.utils.system import cores, processor
+    from compress.utils.system import describe_cores, processor
 
     yield Check("python", True, platform.python_version())
-    yield Check("processor", True, f"{processor()}, {cores()} cores")
+    yield Check("processor", True, f"{processor()}, {describe_cores()}")
     if torch.cuda.is_available():
         yield Check("gpu", True, torch.cuda.get_device_name())
     elif torch.backends.mps.is_available():

@@ -8,6 +8,17 @@ import sys
 import threading
 from typing import NoReturn
 
+NO_FILE_SYSTEM_SUPPORT = (errno.ENODEV, errno.ENOLCK)
+WHOLE_PACKAGE = (
+    *("filelock", "jinja2", "lightning", "matplotlib", "open_clip", "pydantic", "pydantic_core", "safetensors"),
+    *("timm", "torch", "torch_pruning", "torchao", "torchvision", "yaml"),
+)
+"""Packages that come with this one, but may be missing where it was installed without them to run artifacts."""
+
+NEEDS_ALL = (
+    "this verb needs the whole package, and {} is missing: pip install compress-model "
+    "(bench, evaluate and predict need only a runtime, numpy, pillow and typer)"
+)
 DISK_FULL = ("No space left on device", "os error 28", "file write failed", "requested and 0 written")
 OUT_OF_MEMORY = (
     "not enough memory",
@@ -30,6 +41,10 @@ def report_error(error: Exception) -> int:
         message, status = "disk is full; free some space and rerun the same command to resume", 1
     elif isinstance(error, MemoryError) or _mentions(error, OUT_OF_MEMORY):
         message, status = "not enough memory; lower the batch size and rerun the same command to resume", 1
+    elif isinstance(error, OSError) and error.errno in NO_FILE_SYSTEM_SUPPORT and not error.filename:
+        message, status = f"{error.strerror}: files cannot be locked or mapped; put runs and data on a local disk", 1
+    elif isinstance(error, ModuleNotFoundError) and _package(error) in WHOLE_PACKAGE:
+        message, status = NEEDS_ALL.format(_package(error)), 1
     elif isinstance(error, OSError) and error.filename:
         message, status = f"{error.filename}: {error.strerror}", 1
     else:
@@ -55,6 +70,10 @@ def exit_interrupted(received: list[int]) -> NoReturn:
     """Exit as a shell expects after SIGTERM (143) or Ctrl-C (130)."""
     print("interrupted; rerun the same command to resume", file=sys.stderr)
     sys.exit(128 + signal.SIGTERM if received else 128 + signal.SIGINT)
+
+
+def _package(error: ModuleNotFoundError) -> str:
+    return (error.name or "").partition(".")[0]
 
 
 def _is_disk_full(error: Exception) -> bool:

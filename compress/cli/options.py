@@ -57,18 +57,32 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def print_json(value: object) -> None:
     """Print plain data and records as JSON; NaN and infinity are refused, since JSON has neither."""
-    from pydantic_core import to_jsonable_python
+    print(json.dumps(value, indent=1, allow_nan=False, default=_jsonable))
 
-    print(json.dumps(value, indent=1, allow_nan=False, default=to_jsonable_python))
+
+def _jsonable(value: object) -> object:
+    from pydantic_core import to_jsonable_python  # absent where only artifacts are run, whose records are plain data
+
+    return to_jsonable_python(value)
 
 
 def print_rich(*renderables: object) -> None:
-    """Print tables and text for a terminal, one below the other."""
+    """Print tables and text, one below the other; tables take the width that they need where there is no terminal."""
     from rich.console import Console
+    from rich.table import Table
+
+    from compress.cli.tables import in_parts, natural_width
 
     console = Console(highlight=False)
+    fixed = console.is_terminal or "COLUMNS" in os.environ
     for renderable in renderables:
-        console.print(renderable)
+        if isinstance(renderable, Table) and renderable.columns:
+            width = console.width if fixed else max(console.width, natural_width(console, renderable))
+            wide = Console(highlight=False, width=width)
+            for part in in_parts(wide, renderable, width):
+                wide.print(part)
+        else:
+            console.print(renderable)
 
 
 def command_line(argv: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from compress.efficiency.timing import fastest
 from compress.measurement.latency import Timings, round_medians, summary
 from compress.registry import RUNTIMES
 from compress.utils.errors import CompressError, UsageError
-from compress.utils.system import cores, processor, thread_count, version_of
+from compress.utils.system import cores, processor, quota, thread_count, version_of
 
 MAX_BATCH = 1024
 AUTO = "auto"
@@ -34,6 +34,7 @@ class Machine(TypedDict):
 
     processor: str
     cores: int
+    cpu_quota: float | None
     threads: int
     platform: str
     python: str
@@ -166,6 +167,7 @@ def environment(runtimes: Sequence[str], threads: int) -> Machine:
     return Machine(
         processor=processor(),
         cores=cores(),
+        cpu_quota=quota(),
         threads=threads,
         platform=platform.platform(),
         python=platform.python_version(),

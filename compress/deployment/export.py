@@ -26,11 +26,13 @@ def export(
     runtimes: Sequence[str],
     preprocess: PreprocessFile,
     failed: dict[str, str] | None = None,
+    opset: int | None = None,
 ) -> dict[str, Path]:
     """Write a variant's artifacts, each format into a folder of its own; returns the file to load by runtime.
 
     Args:
         folder: Parent of the format folders, each with its `preprocess.json`; those of the same name are replaced.
+        opset: Opset of ONNX files, from 17 to 20; None for the default.
         failed: If given, a runtime whose file cannot be built is left out, and the reason is put here under its name.
 
     Raises:
@@ -41,7 +43,7 @@ def export(
     _refuse_quantized(model, required)
     built: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as work:
-        source = ExportSource(model, preprocess["resolution"], Path(work), tuple(preprocess.get("classes", ())))
+        source = ExportSource(model, preprocess["resolution"], Path(work), tuple(preprocess.get("classes", ())), opset)
         for runtime in required:
             if runtime.format in built or (failed and runtime.name in failed):
                 continue
@@ -59,7 +61,8 @@ def _build(runtime: Runtime, source: ExportSource, target: Path, preprocess: Pre
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     path = runtime.build(source, target)
-    text = json.dumps(preprocess, indent=1, ensure_ascii=False)
+    stated: PreprocessFile = {**preprocess, "needs": runtime.needs(path)}
+    text = json.dumps(stated, indent=1, ensure_ascii=False)
     (target / PREPROCESS).write_text(text + "\n", encoding="utf-8")
     return path
 

@@ -17,8 +17,10 @@ import json
 import os
 import re
 import sys
+import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,8 @@ BUFFER = re.compile(r"\b(buf\d+)(?:_handle)?\b")
 NAME_OF = re.compile(r"constants_info_\[(\d+)\]\.name = \"(\w+)\"")
 SHAPE = re.compile(r"constants_info_\[(\d+)\]\.shape = \{([^}]*)\}")
 OUTPUT = re.compile(r"assert_size_stride\((buf\d+), \{([^}]*)\}")
+PLAIN = re.compile(r"[A-Za-z0-9_./+@%-]+")
+"""Paths that the compiler's commands, which PyTorch does not quote, can have."""
 WORD = re.compile(r"\b\w+\b")
 
 
@@ -66,8 +70,8 @@ class Inductor(Runtime):
         path = folder / self.files[0]
         quantized = isinstance(source.model, torch.fx.GraphModule) and converted(source.model)
         names = [ANY] if quantized else [str(size) for size in FIXED]
-        with exporting(source.model, "compiled by inductor"):
-            package_aoti(str(path), {name: _compile(source, name) for name in names})
+        with _plain_folder(source.work) as work, exporting(source.model, "compiled by inductor"):
+            package_aoti(str(path), {name: _compile(source, name, work) for name in names})
         return path
 
     def load(self, path: Path, threads: int | None = None) -> Runner:
@@ -106,10 +110,35 @@ class Inductor(Runtime):
         )
 
 
-def _compile(source: ExportSource, name: str) -> Any:
-    """Compile the network for one batch size, or for any; returns the files to package."""
+@contextmanager
+def _plain_folder(folder: Path) -> Iterator[Path]:
+    """Return the folder, or one in the compiler's cache if paths would have to be quoted, which its commands are not.
+
+    Temporary files of PyTorch's compiler are put there too.
+    """
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    if PLAIN.fullmatch(str(folder)) and PLAIN.fullmatch(tempfile.gettempdir()):
+        yield folder
+        return
+    cache = Path(cache_dir())
+    if not PLAIN.fullmatch(str(cache)):
+        remedy = "set TORCHINDUCTOR_CACHE_DIR to a folder without spaces and accents"
+        raise CompressError(f"inductor cannot compile in {cache}; {remedy}")
+    cache.mkdir(parents=True, exist_ok=True)
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(dir=cache) as work:
+        tempfile.tempdir = work
+        try:
+            yield Path(work)
+        finally:
+            tempfile.tempdir = before
+
+
+def _compile(source: ExportSource, name: str, work: Path) -> Any:
+    """Compile the network for one batch size, or for any, in `work`; returns the files to package."""
     import torch
-    from torch._inductor import aot_compile
+    from torch._inductor import aot_compile, codecache
 
     from compress.measurement.compute import weight_macs
 
@@ -123,7 +152,9 @@ def _compile(source: ExportSource, name: str) -> Any:
         "cpp.dynamic_threads": True,  # otherwise the number of threads at compile time is compiled in
         "aot_inductor.package": True,
         "aot_inductor.metadata": {MACS: str(weight_macs(source.model, source.resolution))},
-        "aot_inductor.output_path": str(source.work / "inductor" / name),
+        # Its folder, chosen when the module is imported, may be the temporary one of a run, below the user's own.
+        "cpp_cache_precompile_headers": bool(PLAIN.fullmatch(getattr(codecache, "_HEADER_DIR", ""))),
+        "aot_inductor.output_path": str(work / "inductor" / name),
     }
     return aot_compile(graph, (example,), options=options)
 

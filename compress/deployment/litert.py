@@ -19,11 +19,9 @@ from compress.deployment.coverage import Coverage
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
 from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import quiet, silent
-from compress.utils.system import thread_count
+from compress.utils.system import cache_folder, thread_count
 
 VARIABLE = "COMPRESS_LITERT"  # names the environment, where it is not at its usual place
-ENVIRONMENT = Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "compress-model" / "litert")
-PYTHON = ENVIRONMENT / "bin" / "python"
 CONVERT = """\
 import sys
 try:
@@ -45,8 +43,12 @@ class LiteRt(Runtime):
     reads = (".tflite",)
     engine = "ai_edge_litert"
     packages = ("ai_edge_litert",)
-    programs = (str(PYTHON),)
     install = "scripts/make_litert_environment"
+
+    def __init__(self, name: str, device: str | None = None) -> None:
+        super().__init__(name, device)
+        self.python = str(_environment() / "bin" / "python")
+        self.programs = (self.python,)
 
     def build(self, source: ExportSource, folder: Path) -> Path:
         """Write `model.tflite`."""
@@ -56,7 +58,7 @@ class LiteRt(Runtime):
         example = torch.zeros(1, 3, source.resolution, source.resolution)
         with exporting(source.model, "exported to LiteRT"):
             torch.export.save(torch.export.export(source.model, (example,)), program)
-        command = [str(PYTHON), "-c", CONVERT, str(program), str(path), str(source.resolution)]
+        command = [self.python, "-c", CONVERT, str(program), str(path), str(source.resolution)]
         own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
         failure = f"{type(source.model).__name__} cannot be converted to LiteRT"
         convert(command, path, "the converter", failure, own)
@@ -83,6 +85,12 @@ class LiteRt(Runtime):
         """Nothing runs in integer; the file does not have its MACs."""
         operators = _interpreter(path, 1)._get_ops_details()
         return Coverage(0, sum(each["op_name"] in CONVOLUTIONS for each in operators), 0)
+
+
+def _environment() -> Path:
+    """Return the folder of the converter's environment; a user without a home has to name it."""
+    cache = cache_folder()
+    return Path(os.environ.get(VARIABLE) or (cache / "litert" if cache else f"${VARIABLE}"))
 
 
 def _interpreter(path: Path, threads: int) -> Any:

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from compress.deployment.coverage import products
+from compress.models.onnx_opset import opset_of
 from compress.quantization.four_bits import OPERATOR
 from compress.utils.errors import CompressError, first_line
+
+
+class Oldest(NamedTuple):
+    """Oldest versions that read a file."""
+
+    onnx_runtime: tuple[int, int]
+    tensorrt: tuple[int, int] = (0, 0)
+
+
+OPSETS = {
+    17: Oldest((1, 12), (8, 5)),
+    18: Oldest((1, 14), (10, 0)),
+    19: Oldest((1, 15), (10, 0)),
+    20: Oldest((1, 17), (10, 0)),
+}
+"""By opset (https://onnxruntime.ai/docs/reference/compatibility.html; operators.md of onnx-tensorrt by release)."""
+
+IR_VERSIONS = {8: Oldest((1, 12)), 9: Oldest((1, 15)), 10: Oldest((1, 18))}
+"""By IR version; 8 is older, but no opset here goes with less."""
 
 WEIGHT = {"Conv": 1, "Gemm": 1, "MatMul": 1, "QLinearConv": 3, "QLinearMatMul": 3, "ConvInteger": 1, "MatMulInteger": 1}
 """Operators that multiply with a weight, and the position of the weight among their inputs."""
@@ -51,6 +72,28 @@ def macs_by_weight(path: Path) -> tuple[dict[str, int], dict[str, str]]:
         elif node.input and node.input[0] in stored and set(node.input) <= {*stored, ""}:
             stored |= dict.fromkeys(node.output, stored[node.input[0]])
     return macs, stored
+
+
+def needed_versions(path: Path) -> list[str]:
+    """State the oldest ONNX Runtime and TensorRT that read a file of this opset and IR version; nothing if unknown."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    opset, ir = opset_of(model), model.ir_version
+    lines = [f"ONNX opset {opset}, IR version {ir}"]
+    if opset <= max(OPSETS) and ir <= max(IR_VERSIONS):
+        oldest = max(_least(OPSETS, opset).onnx_runtime, _least(IR_VERSIONS, ir).onnx_runtime)
+        lines.append(f"ONNX Runtime {_text(oldest)} or newer")
+        lines.append(f"TensorRT {_text(_least(OPSETS, opset).tensorrt)} or newer")
+    return lines
+
+
+def _least(table: Mapping[int, Oldest], version: int) -> Oldest:
+    return table[min(known for known in table if known >= version)]
+
+
+def _text(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
 
 
 def _as_products(graph: Any) -> None:

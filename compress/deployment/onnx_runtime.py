@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.deployment.coverage import Coverage
-from compress.deployment.onnx_file import macs_by_weight
+from compress.deployment.onnx_file import macs_by_weight, needed_versions
 from compress.deployment.providers import PROVIDERS, check_provider
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
 from compress.quantization.four_bits import OPERATOR, operator_bits
@@ -52,6 +52,10 @@ class OnnxRuntime(Runtime):
     def build(self, source: ExportSource, folder: Path) -> Path:
         """Write `model.onnx`."""
         return Path(shutil.copy(source.onnx(), folder / self.files[0]))
+
+    def needs(self, path: Path) -> list[str]:
+        """State opset and IR version, and the oldest runtimes that know them."""
+        return needed_versions(path)
 
     def lacking(self) -> list[str]:
         """Name the execution provider where this build of ONNX Runtime does not have it."""

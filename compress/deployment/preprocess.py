@@ -17,6 +17,7 @@ from compress.data.image_io import BrokenImage, decode, pixels_of
 from compress.data.source import Pixels
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.interpolation import Interpolation
+from compress.utils.system import cores
 
 Picture = str | Path | Image.Image | Pixels  # a file, an open image, or its pixels uint8 `[h, w, 3]`, RGB
 
@@ -139,7 +140,7 @@ def decode_blocks(inputs: Inputs, pictures: Sequence[Picture], size: int) -> Ite
             cause = error.__cause__
             return (isinstance(cause, OSError) and cause.strerror) or str(error)
 
-    with ThreadPoolExecutor() as pool, warnings.catch_warnings():
+    with ThreadPoolExecutor(cores()) as pool, warnings.catch_warnings():
         # Too many pixels are an error of ours; PIL's other warnings are about metadata.
         warnings.simplefilter("ignore")
         for start in range(0, len(pictures), size):

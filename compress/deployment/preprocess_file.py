@@ -49,6 +49,7 @@ class PreprocessFile(Stated, total=False):
     stored_resolution: int
     classes: list[str]
     steps: list[str]
+    needs: list[str]
 
 
 def preprocess_file(preprocess: Preprocess, stored_resolution: int, classes: Sequence[str]) -> PreprocessFile:

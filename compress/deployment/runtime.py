@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
 from compress.deployment.coverage import Coverage
 from compress.registry import QUANTIZERS
 from compress.utils.errors import CompressError, UsageError
+from compress.utils.system import version_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,17 +33,24 @@ class ExportSource:
     resolution: int  # side of the images in pixels
     work: Path  # folder for intermediate files that several runtimes build from
     classes: tuple[str, ...] = ()  # class names, in the order of the network's outputs
+    opset: int | None = None  # opset of the ONNX file; None for our default, or that of a network that is one already
 
     def onnx(self) -> Path:
         """Return the network's ONNX file, which the first call writes; a `CompressError` if that fails."""
-        from compress.models.onnx_export import write_onnx
+        from compress.models.onnx_export import OPSET, write_onnx
         from compress.models.onnx_network import OnnxNetwork
+        from compress.models.onnx_opset import write_at_opset
 
         path = self.work / "model.onnx"
-        if isinstance(self.model, OnnxNetwork):
+        if path.is_file():
+            return path
+        if not isinstance(self.model, OnnxNetwork):
+            write_onnx(self.model, self.resolution, path, self.opset or OPSET)
+            write_at_opset(path, self.opset or OPSET)
+        else:
             path.write_bytes(self.model.file)
-        elif not path.is_file():
-            write_onnx(self.model, self.resolution, path)
+            if self.opset:
+                write_at_opset(path, self.opset)
         return path
 
 
@@ -95,6 +103,11 @@ class Runtime(ABC):
         Raises:
             CompressError: the file cannot be read.
         """
+
+    def needs(self, path: Path) -> list[str]:
+        """State the oldest versions of programs that read a file which `build` wrote, for its `preprocess.json`."""
+        version = version_of(self.engine)
+        return [f"written with {self.engine} {version}; an older one may not read it"] if version else []
 
     def lacking(self) -> list[str]:
         """List the devices that this machine lacks; may import the engine."""

@@ -12,13 +12,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from compress.deployment.onnx_file import needed_versions
 from compress.deployment.runtime import ExportOnlyRuntime, ExportSource
 from compress.models.onnx_export import INPUT
 from compress.utils.errors import CompressError, first_line
 
 BATCHES = (1, 16, 32)  # minimum, usual, maximum
 COMMAND = """\
-# Makes an engine of {kind} on the machine whose GPU will run it, with TensorRT 10 or newer.
+# Makes an engine of {kind} on the machine whose GPU will run it; preprocess.json names the oldest TensorRT.
 trtexec --onnx=model.onnx --saveEngine=model.engine {precision}\\
   --minShapes={minimum} --optShapes={usual} --maxShapes={maximum}
 """
@@ -50,6 +51,10 @@ class TensorRt(ExportOnlyRuntime):
         text = COMMAND.format(kind=kind, precision=precision, minimum=minimum, usual=usual, maximum=maximum)
         (folder / self.files[1]).write_text(text)
         return path
+
+    def needs(self, path: Path) -> list[str]:
+        """State opset and IR version, and the oldest runtimes that know them."""
+        return needed_versions(path)
 
 
 def check(path: Path) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from compress.models.catalog import catalog
 from compress.models.heads import Head, classifiers
+from compress.models.hub import fail_fast
 from compress.models.input_size import differing_tensors, fixed_side, resample_positions, size_argument
 from compress.models.names import (
     HUB,
@@ -63,7 +64,7 @@ def create_model(
         raise UsageError(problem)
     pretrained, options = pretrained or name.startswith(WITH_WEIGHTS), options or {}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), fail_fast(pretrained and library == "timm" and not name.startswith(LOCAL)):
             warnings.filterwarnings("ignore", "Mapping deprecated model name")
             if library == "timm":
                 return _timm(name, classes, resolution, pretrained, options)

@@ -11,6 +11,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress.models.onnx_opset import EXPORTED
 from compress.utils.boundaries import EXPORT_REMEDY, Boundary, failed
 from compress.utils.errors import CompressError, first_line
 
@@ -21,15 +22,17 @@ OPSET = 20
 INPUT, OUTPUT = "images", "logits"
 
 
-def write_onnx(model: nn.Module, resolution: int, path: Path) -> None:
+def write_onnx(model: nn.Module, resolution: int, path: Path, opset: int = OPSET) -> None:
     """Write `model` to one ONNX file: `images` float32 `[batch, 3, r, r]` to `logits` `[batch, classes]`.
+
+    Its opset is `opset`, or `EXPORTED` if that is newer.
 
     Raises:
         CompressError: the network uses an operator that ONNX lacks, or needs more than one file can hold (2 GB).
     """
     import onnx
 
-    proto = _export(model, resolution)
+    proto = _export(model, resolution, max(opset, EXPORTED))
     strip_metadata(proto)
     try:
         data = proto.SerializeToString(deterministic=True)
@@ -67,7 +70,7 @@ def exporting(model: nn.Module, action: str) -> Iterator[None]:
         model.train(training)
 
 
-def _export(model: nn.Module, resolution: int) -> Any:
+def _export(model: nn.Module, resolution: int, opset: int) -> Any:
     import torch
 
     example = torch.zeros(2, 3, resolution, resolution)  # from one image, the exporter would infer a fixed batch of one
@@ -79,7 +82,7 @@ def _export(model: nn.Module, resolution: int) -> Any:
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             input_names=[INPUT],
             output_names=[OUTPUT],
-            opset_version=OPSET,
+            opset_version=opset,
             external_data=False,
             verbose=False,
         )

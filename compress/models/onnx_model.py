@@ -16,6 +16,7 @@ import numpy as np
 from compress.measurement.onnx_count import tensor_shapes
 from compress.models import onnx_rewrite
 from compress.models.onnx_export import INPUT, OUTPUT, strip_metadata
+from compress.models.onnx_opset import opset_of
 from compress.models.own_files import QUANTIZED
 from compress.utils.errors import CompressError, first_line
 from compress.utils.messages import truncate_list
@@ -128,7 +129,7 @@ class _Reader:
         fixed = [dim.dim_value for dim in sides]
         if len(fixed) != 4 or fixed[:2] != [0, 3] or fixed[2] != fixed[3] or not fixed[3] or len(outputs) != 2:
             return None
-        if len(set(names)) < len(names) or _opset(self.proto) < OLDEST or not outputs[1]:
+        if len(set(names)) < len(names) or opset_of(self.proto) < OLDEST or not outputs[1]:
             return None
         if onnx_rewrite.before_softmax(graph, OUTPUT) or graph.input[0].type.tensor_type.elem_type != 1:
             return None
@@ -145,7 +146,7 @@ class _Reader:
         del self.proto.graph.input[:]
         self.proto.graph.input.extend(inputs)
         self.proto.ir_version = max(self.proto.ir_version, IR)
-        if (opset := _opset(self.proto)) < OLDEST:
+        if (opset := opset_of(self.proto)) < OLDEST:
             try:
                 self.proto = onnx.version_converter.convert_version(self.proto, CONVERTED)
             except Exception as error:  # the converter raises RuntimeError and types of its own
@@ -291,7 +292,3 @@ def _image_by_image(proto: ModelProto, images: Array, batch: int) -> Array:
 def _padded(images: Array, batch: int) -> Array:
     """Repeat one image to the batch that a file is fixed to."""
     return np.repeat(images, max(batch, 1), 0)
-
-
-def _opset(proto: ModelProto) -> int:
-    return max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=1)

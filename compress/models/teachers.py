@@ -18,6 +18,7 @@ from compress.models.classifiers import ClassifierSource, StatedPreprocess, load
 from compress.models.clip_classifier import ClipClassifier, ImageTower, vision_config
 from compress.models.features import FeatureTower
 from compress.models.fingerprint import local_files
+from compress.models.hub import fail_fast
 from compress.models.names import LOCAL
 from compress.models.weights_file import load_into, read_checkpoint
 from compress.recipe.data import DataSection
@@ -73,11 +74,12 @@ def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[s
         _check_open_clip_name(settings)
     logging.getLogger("root").setLevel(logging.ERROR)  # open_clip logs each step there
     try:
-        model, _, _ = open_clip.create_model_and_transforms(
-            name,
-            pretrained=settings.checkpoint or settings.pretrained,
-            load_weights=not settings.checkpoint or not name.startswith(LOCAL),
-        )
+        with fail_fast(not settings.checkpoint and not name.startswith(LOCAL)):
+            model, _, _ = open_clip.create_model_and_transforms(
+                name,
+                pretrained=settings.checkpoint or settings.pretrained,
+                load_weights=not settings.checkpoint or not name.startswith(LOCAL),
+            )
         if settings.checkpoint and name.startswith(LOCAL):
             load_into(model, read_checkpoint(Path(settings.checkpoint)), settings.checkpoint, new_head=False)
         tokenizer = open_clip.get_tokenizer(name)

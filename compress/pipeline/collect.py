@@ -45,7 +45,7 @@ from compress.stages.kind import FIT_PACKAGES, NetworkStage
 from compress.stages.planned import Plan, PlannedStage
 from compress.stages.runtime_packages import EXPORT_PACKAGES
 from compress.store.store import Store
-from compress.utils.system import processor, thread_count, version_of
+from compress.utils.system import processor, quota, thread_count, version_of
 
 PACKAGES = tuple(dict.fromkeys((*FIT_PACKAGES, "open_clip_torch", "torchao", *EXPORT_PACKAGES)))
 
@@ -115,6 +115,7 @@ def _environment(plan: Plan, gpu: str | None, energy_counter: str | None) -> Env
         platform=platform.platform(),
         cpu=processor(),
         threads=thread_count(plan.recipe.measure.threads),
+        cpu_quota=quota(),
         gpu=gpu,
         energy_counter=energy_counter,
     )

@@ -15,6 +15,7 @@ from compress.stages.costs import Cost, CostModel
 from compress.stages.planned import Plan
 from compress.store.store import Store
 from compress.utils.console import duration
+from compress.utils.system import limit_threads
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ def estimate(recipe: Recipe, runs: Path, *, dry_run_first: bool = False) -> list
     Every network is timed on a few images, so seconds are those of this machine under its load at that time. Timings
     are cached in `speeds.json` in the store. If `dry_run_first`, stages are made on a few images; see `dry_run`.
     """
+    limit_threads()
     store = Store(runs / "store")
     plan = make_plan(recipe, store)
     data = planned_data(recipe.data, store, recipe.seed, plan.data_key)

@@ -7,6 +7,7 @@ nothing: it reads from the store what the leading process has made, joins its tr
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,10 @@ from compress.recipe.schema import Recipe
 from compress.stages.planned import Plan
 from compress.store.store import Store
 from compress.utils.console import muted
-from compress.utils.errors import CompressError
+from compress.utils.errors import CompressError, first_line
 
 RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")
+NONE_THERE = "`compress.run` returns None in further processes of a run on several devices: test for it"
 
 
 class WaitingStore(Store):
@@ -41,6 +43,30 @@ def is_follower(recipe: Recipe) -> bool:
     """Return whether this process only joins the training of a leading process."""
     several = recipe.trainer.several_processes
     return several and any(os.environ.get(name, "0") not in ("", "0") for name in RANKS)
+
+
+def explain_errors_after_follower() -> None:
+    """End a follower whose script fails from now on with one line, and without ending the leading process.
+
+    There `compress.run` returns None, which scripts tend not to expect. Lightning stops the leading process, whatever
+    it does, when a follower exits with an error.
+    """
+
+    def end(kind: type[BaseException], error: BaseException, _: object) -> None:
+        what = f"{kind.__name__}: {first_line(error)}"
+        print(f"error: a follower process ended with {what}; {NONE_THERE}", file=sys.stderr, flush=True)
+        os._exit(0)
+
+    sys.excepthook = end
+
+
+def lost_follower(error: BaseException) -> bool:
+    """Return whether an error of a training says that another of its processes has ended."""
+    from torch import distributed
+
+    if distributed.is_available() and isinstance(error, distributed.DistError):
+        return True
+    return isinstance(error, RuntimeError) and "gloo" in str(error) and "peer" in str(error)
 
 
 def follow(plan: Plan, store: WaitingStore) -> None:

@@ -16,7 +16,7 @@ from compress.deployment.runtimes import require_whole
 from compress.measurement.threads import torch_threads
 from compress.pipeline.collect import collect
 from compress.pipeline.cost_model import expected
-from compress.pipeline.distributed import WaitingStore, follow, is_follower
+from compress.pipeline.distributed import NONE_THERE, WaitingStore, follow, is_follower, lost_follower
 from compress.pipeline.dry_run import dry_run
 from compress.pipeline.eta import TimeLeft
 from compress.pipeline.failures import Failures, RunFailed, to_make
@@ -29,9 +29,12 @@ from compress.recipe.schema import Recipe
 from compress.results.run import RunInfo, RunRecord
 from compress.stages.kind import kind_of
 from compress.stages.planned import Plan, PlannedStage
+from compress.store.file_systems import require_maps
 from compress.store.store import Store
 from compress.utils.console import console, duration, say, time_after
 from compress.utils.errors import CompressError, UsageError
+from compress.utils.processes import require_supported_system
+from compress.utils.system import give_caches_a_place, limit_threads
 
 if TYPE_CHECKING:
     from compress.stages.context import StageContext
@@ -87,6 +90,9 @@ def run(
         CompressError: a stage failed; finished stages stay in the store.
         RunFailed: as above, and its folder has the report of the stages that do not need the one that failed.
     """
+    require_supported_system()
+    limit_threads()
+    give_caches_a_place()
     if fresh and recipe.trainer.several_processes:
         raise UsageError(
             "--fresh needs `trainer.devices: 1`: other processes read finished stages from the shared store"
@@ -161,6 +167,7 @@ def _prepare(recipe: Recipe, store: Store, log: Log) -> tuple[ImageData, list[st
 def _open_store(root: Path, folder: Path, log: Log) -> Store:
     store = Store(root)
     store.root.mkdir(parents=True, exist_ok=True)
+    require_maps(store.root)
     store.job(folder)
     store.on_use = lambda key: log.write("uses", key=key)
     return store
@@ -230,6 +237,10 @@ def _make(context: StageContext, planned: PlannedStage, log: Log) -> float:
             context.store.get(planned.key, planned.id, lambda folder: make(context, planned, folder))
     except CompressError as error:
         raise type(error)(f"stage {planned.id}: {error}") from error
+    except RuntimeError as error:
+        if not lost_follower(error):
+            raise
+        raise CompressError(f"stage {planned.id}: another process of its training has ended; {NONE_THERE}") from error
     seconds = time.monotonic() - clock
     log.write("made", unit=planned.id, key=planned.key, seconds=round(seconds, 3))
     if planned.makes_variant:

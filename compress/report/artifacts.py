@@ -61,6 +61,7 @@ def bench_tables(record: Record) -> Iterator[Table | Text]:
         yield from (Text(line) for line in _timing_lines(record))
     machine = record["environment"]
     threads = f"{machine['threads']} {'thread' if machine['threads'] == 1 else 'threads'} of {machine['cores']} cores"
+    threads += f", CPU quota {quota:g}" if (quota := machine["cpu_quota"]) else ""
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     yield Text(f"{machine['processor']}, {threads}; Python {machine['python']}, {packages}; {machine['platform']}")
 

@@ -83,8 +83,8 @@ def _differences(
 
     columns: list[Column[Difference]] = [Column("setting", lambda row: f.plain(row.key), False)]
     columns += [Column(label, value(number), False) for number, label in enumerate(_labels(comparison))]
-    note = "Resolved settings; those that are the same in all runs are left out." if differences else "Nothing."
-    return make_table(f"changed-{name}", f"What changed in the {name}", note, columns, differences)
+    note = "Resolved settings; those that are the same in all runs are left out."
+    return make_table(f"changed-{name}", f"What changed in the {name}", note, columns, differences, empty="Nothing.")
 
 
 def _setting(value: object) -> str:

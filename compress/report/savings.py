@@ -46,6 +46,9 @@ def lifetimes(savings: Savings) -> list[tuple[VariantSavings, Lifetime]]:
     return [(v, v.lifetime) for v in savings.variants if v.lifetime and is_saving(v)]
 
 
+NO_OTHER = "There is no other variant to compare."
+
+
 def grant_label(variant: VariantSavings) -> str:
     """Whether a saving is granted; a variant that is as accurate but dearer saves nothing."""
     if not variant.granted:
@@ -109,7 +112,8 @@ def savings_section(savings: Savings, chart: Callable[[], str | None]) -> Saving
     )
     note += _settings("latency", ((v.id, v.latency_basis) for v in savings.variants))
     note += _settings("energy", ((v.id, v.energy_basis) for v in savings.variants))
-    table = make_table(f"worth-{reference}", f"Worth against {reference}", note, COLUMNS, savings.variants, chart)
+    title = f"Worth against {reference}"
+    table = make_table(f"worth-{reference}", title, note, COLUMNS, savings.variants, chart, NO_OTHER)
     return SavingsSection(
         savings.reference, table, tuple((f.plain(v.id), f.plain(v.reason)) for v in savings.variants if v.reason)
     )

@@ -34,6 +34,7 @@ class Table:
     figures: tuple[bool, ...]  # [columns], which columns hold figures
     rows: tuple[tuple[str, ...], ...]  # [rows, columns] of plain text, not escaped
     chart: Callable[[], str | None]  # draw the chart above the table as SVG; None where there is nothing to draw
+    empty: str  # sentence in the place of a table without rows: why it has none
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ def make_table(
     columns: Sequence[Column[R]],
     records: Iterable[R],
     chart: Callable[[], str | None] = lambda: None,
+    empty: str = "Nothing in this run belongs here.",
 ) -> Table:
-    """Lay out records as a table, one row per record."""
+    """Lay out records as a table, one row per record; `empty` is printed where there are none."""
     return Table(
         key,
         title,
@@ -61,6 +63,7 @@ def make_table(
         tuple(column.figure for column in columns),
         tuple(tuple(column.write(record) for column in columns) for record in records),
         chart,
+        empty,
     )
 
 

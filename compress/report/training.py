@@ -20,6 +20,8 @@ SPENT: tuple[Column[VariantRow[tuple[TrainingPart, int]]], ...] = (
 
 ORIGINS = {"variant": "its own", "baseline": "the baseline's", "recipe": "chosen"}
 
+NO_BASELINE = "Not compared: this takes a variant that was trained here, and a `train` stage as the baseline."
+
 REACHED: tuple[Column[TrainingEfficiency], ...] = (
     Column("variant", lambda t: _name(t), False),
     Column("baseline", lambda t: f.plain(t.baseline), False),
@@ -104,7 +106,7 @@ def _reached(record: RunRecord) -> Table:
     if rows and not any(variant.control and variant.control.repeats for variant in record.variants):
         note += "No baseline had the compute of a variant; `worth.compute_matched: true` trains it for as long. "
     note += "Only savings in training compute delay the training gap, and only once."
-    return make_table("training", "Training efficiency", note, REACHED, rows, partial(curves_svg, record))
+    return make_table("training", "Training efficiency", note, REACHED, rows, partial(curves_svg, record), NO_BASELINE)
 
 
 def _with_teacher(record: RunRecord) -> Table:

@@ -121,7 +121,8 @@ def artifacts_table(record: RunRecord) -> Table:
     )
     note += "".join(f" {choice_line(variant.id, variant.choices)}" for variant in record.variants if variant.choices)
     rows = variant_rows(record, lambda variant: variant.artifacts)
-    return make_table("artifacts", "Deployable files", note, ARTIFACTS, rows)
+    empty = "No files were exported; add an `export` stage to the recipe."
+    return make_table("artifacts", "Deployable files", note, ARTIFACTS, rows, empty=empty)
 
 
 def choice_line(variant: str, choices: Sequence[RuntimeChoice]) -> str:
@@ -156,4 +157,4 @@ def latency_table(record: RunRecord) -> Table:
         "single runs. Autocorrelation is that of successive rounds. Granted: the file itself is as accurate."
     )
     columns = (*LATENCY[:5], granted, *LATENCY[5:])
-    return make_table("latency", "Latency", note, columns, rows, partial(latency_svg, record))
+    return make_table("latency", "Latency", note, columns, rows, partial(latency_svg, record), "Nothing was timed.")

@@ -47,6 +47,7 @@ class Environment(Record):
     platform: str | None = Field(None, description="Operating system and C library")
     cpu: str | None = Field(description="Name of the processor")
     threads: Count | None = Field(description="Threads that latency was measured with")
+    cpu_quota: float | None = absent("CPU quota of the container that the run was in, in cores")
     gpu: str | None = Field(description="Name of the GPU that latency was measured on")
     energy_counter: str | None = absent("Energy counter, or why there was none")
 

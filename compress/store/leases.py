@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
+
+from compress.store.file_systems import StoreLock
 
 FOLDER = "running"
 GATE = "gate.lock"
@@ -28,7 +30,7 @@ GATE = "gate.lock"
 def gate(root: Path) -> Iterator[None]:
     """Hold the lock that a job needs to start using an entry, and `clean` needs to take entries away."""
     (root / "locks").mkdir(exist_ok=True)
-    with FileLock(root / "locks" / GATE):
+    with StoreLock(root / "locks" / GATE):
         yield
 
 
@@ -41,7 +43,7 @@ class Job:
         self.root = root
         self.process = os.getpid()
         self.base = folder / f"{self.process}-{secrets.token_hex(4)}"
-        self._lock = FileLock(f"{self.base}.lock")
+        self._lock = StoreLock(f"{self.base}.lock")
         with gate(root):
             remove_dead(root)
             self._lock.acquire()
@@ -65,9 +67,8 @@ class Job:
     @contextmanager
     def temporary(self) -> Iterator[None]:
         """Put temporary files, also those of libraries and child processes, where they are removed if this one dies."""
-        with suppress(KeyError, OSError):  # the compiler's cache outlives the run, so it stays where torch has it
-            cache = Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}"
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+        # The compiler's cache outlives the run, so it stays where torch has it.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"torchinductor_{_user()}"))
         folder = self.base.with_suffix(".tmp").absolute()
         folder.mkdir(exist_ok=True)
         before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
@@ -84,7 +85,7 @@ class Job:
 def remove_dead(root: Path) -> None:
     """Remove what killed jobs have left. The caller holds the gate."""
     for path in (root / FOLDER).glob("*.lock"):
-        lock = FileLock(path)
+        lock = StoreLock(path)
         with suppress(Timeout, OSError):  # it is alive, or another user's
             lock.acquire(timeout=0)
             base = path.with_suffix("")
@@ -100,6 +101,14 @@ def keys_in_use(root: Path) -> set[str]:
     """Return the keys that running jobs use. The caller holds the gate."""
     remove_dead(root)
     return {line for path in (root / FOLDER).glob("*.keys") for line in _lines(path.with_suffix(""))}
+
+
+def _user() -> str:
+    """Return the user's name, or the number of one without an account; torch does not do without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"uid_{os.getuid()}"  # as torch has it
 
 
 def _lines(base: Path) -> list[str]:

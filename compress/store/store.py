@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from compress.store.file_systems import StoreLock, publish
 from compress.store.leases import Job
 from compress.store.manifest import MANIFEST, find_damage, seal_entry
-from compress.utils.atomic import fsync
 from compress.utils.console import say
 
 
@@ -72,8 +72,7 @@ class Store:
             make(partial)
             shutil.rmtree(partial / "scratch", ignore_errors=True)
             seal_entry(partial, key, what)
-            partial.replace(self.path(key))
-            fsync(self.root)
+            publish(partial, self.path(key))
             self._verified.add(key)
         return self.path(key), False
 
@@ -123,8 +122,8 @@ class Store:
             lock.release()
 
 
-def entry_lock(root: Path, key: str) -> FileLock:
+def entry_lock(root: Path, key: str) -> StoreLock:
     """Return the lock that whoever makes or deletes an entry holds."""
     folder = root / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{key}.lock")
+    return StoreLock(folder / f"{key}.lock")

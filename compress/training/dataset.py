@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, get_worker
 
 from compress.data.originals import FileImages
 from compress.data.prepared import Split
+from compress.utils.processes import require_main_guard
 
 
 class Batch(TypedDict):
@@ -107,6 +108,8 @@ def _loader(
 ) -> DataLoader[Batch]:
     """Load batches, by worker processes where images have to be decoded; the batches are the same without them."""
     workers = max((array.worker_count(world) for array in images.files), default=0)
+    if workers:
+        require_main_guard()
     return DataLoader(
         images,
         batch,

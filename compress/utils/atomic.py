@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from pathlib import Path
+
+CANNOT_FLUSH = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF})
+OPEN_ELSEWHERE = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY})
+ATTEMPTS, PAUSE_S = 10, 0.05  # to rename over a file that is open elsewhere
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
@@ -20,7 +26,7 @@ def write_atomic(path: Path, data: str | bytes) -> None:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+        _replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -28,12 +34,29 @@ def write_atomic(path: Path, data: str | bytes) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Flush a file, or the names in a folder, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Flush a file, or the names in a folder, to disk, where the file system can: not all open or flush folders."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in CANNOT_FLUSH and not (error.errno == errno.EACCES and path.is_dir()):
+            raise
+
+
+def _replace(partial: Path, path: Path) -> None:
+    """Rename a file over another one; some file systems refuse this while a reader has that one open."""
+    for _ in range(ATTEMPTS):
+        try:
+            partial.replace(path)
+            return
+        except OSError as error:
+            if error.errno not in OPEN_ELSEWHERE:
+                raise
+            time.sleep(PAUSE_S)
+    partial.replace(path)
 
 
 def _is_alive(process: str) -> bool:

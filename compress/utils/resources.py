@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from compress.utils.errors import UsageError
+
 PACKAGE = Path(__file__).resolve().parent.parent
 ASSETS = PACKAGE / "assets"
 DEFAULT_TREND = "notable"
@@ -22,5 +24,13 @@ def config_names(kind: str) -> list[str]:
 
 
 def expand(path: str) -> str:
-    """Replace `{assets}`, by which shipped configs refer to files inside the package."""
-    return path.replace("{assets}", str(ASSETS))
+    """Replace `{assets}`, by which shipped configs refer to files inside the package, and a `~` at the start.
+
+    Raises:
+        UsageError: the user of this process has no home.
+    """
+    whole = path.replace("{assets}", str(ASSETS))
+    try:
+        return str(Path(whole).expanduser()) if whole.startswith("~") else whole
+    except RuntimeError as error:
+        raise UsageError(f"{path}: no home folder is known for ~; set HOME or write the whole path") from error

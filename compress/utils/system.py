@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
+import tempfile
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+
+from compress.utils.cpu_quota import cpu_quota
 
 ALTERNATIVES = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-qnn")}
 """Distributions that install the same package for other devices."""
@@ -42,14 +46,65 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
+@cache
+def quota() -> float | None:
+    """Return the CPU quota of this process's container in cores, or None; it is read once."""
+    return cpu_quota()
+
+
+def usable_cpus() -> frozenset[int]:
+    """Return the numbers of the processor cores that this process may run on, whatever share of their time it has."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
 def cores() -> int:
-    """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of processor cores that this process can keep busy.
+
+    These are the cores of its affinity (`taskset`, a cpuset), or if that is less, its container's CPU quota, rounded
+    down: threads beyond the quota are stopped for a part of each period, which ruins timings.
+    """
+    limit = quota()
+    count = len(usable_cpus())
+    return count if limit is None else max(1, min(count, int(limit)))
+
+
+def describe_cores() -> str:
+    """Describe `cores` in words: `2 cores`, or `2 of 8 cores, CPU quota 2.5`."""
+    count, limit = cores(), quota()
+    total = max(len(usable_cpus()), os.cpu_count() or 1)
+    text = f"{count} of {total} cores" if count < total else f"{count} core{'s' * (count != 1)}"
+    return text if limit is None else f"{text}, CPU quota {limit:g}"
 
 
 def thread_count(threads: int | None) -> int:
     """Return the number of threads to compute with: `threads`, or as many as there are `cores`."""
     return threads or cores()
+
+
+def limit_threads() -> None:
+    """Let libraries start no more threads than there are `cores`; they do not look at CPU quotas themselves.
+
+    A number that the user has set in `OMP_NUM_THREADS` stays. Processes that this one starts inherit the limit.
+    """
+    if "OMP_NUM_THREADS" in os.environ or cores() >= len(usable_cpus()):
+        return
+    os.environ["OMP_NUM_THREADS"] = str(cores())
+    torch = sys.modules.get("torch")  # where it is loaded already, it has read the variable
+    if torch is not None and torch.get_num_threads() > cores():
+        torch.set_num_threads(cores())
+
+
+def give_caches_a_place() -> None:
+    """Let matplotlib keep its cache beside temporary files where the user has no home that can be written to.
+
+    It would choose a new folder for each process, say so in three lines, and fail to remove it at the end of a run.
+    """
+    with suppress(RuntimeError):
+        if os.access(Path.home(), os.W_OK):
+            return
+    os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"matplotlib-{os.getuid()}"))
 
 
 def has_gpu() -> bool:

@@ -118,7 +118,8 @@ def test_build_writes_the_declared_files(name: str, variant: str, built: Built) 
     runtime = find_runtime(name)
     assert path.name == runtime.files[0] and path.parent.name == runtime.format
     assert sorted(file.name for file in path.parent.iterdir()) == sorted([*runtime.files, "preprocess.json"])
-    assert json.loads((path.parent / "preprocess.json").read_text(encoding="utf-8")) == PREPROCESS
+    stated = json.loads((path.parent / "preprocess.json").read_text(encoding="utf-8"))
+    assert stated == {**PREPROCESS, "needs": runtime.needs(path)} and all(stated["needs"])
     files = [file for file in path.parent.rglob("*") if file.is_file() and file.name != "preprocess.json"]
     assert artifact_bytes(path) == sum(file.stat().st_size for file in files) > 1000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -36,6 +37,37 @@ def test_export_is_quiet_and_leaves_the_network_as_it_was(
     assert coverage(path) == Coverage(0, 1, 0, 14 * 14 * 5 * 27)
     assert model.training and capfd.readouterr() == ("", "")
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@compiles
+@pytest.mark.slow
+def test_temporary_folders_with_spaces_and_accents_do_not_reach_the_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inductor, "FIXED", (1,))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "ru ns é"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "ru ns é"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "ru ns é").mkdir()
+    model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    path = export(model, tmp_path / "my files é", ["inductor"], PREPROCESS)["inductor"]
+    with torch.no_grad():
+        assert np.abs(load(path)(images(3).numpy()) - model(images(3)).numpy()).max() < 1e-5
+
+
+def test_a_compilers_cache_that_would_have_to_be_quoted_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "my cache"))
+    with inductor._plain_folder(Path("/a/b-1.x")) as folder:
+        assert folder == Path("/a/b-1.x")
+    words = "my cache; set TORCHINDUCTOR_CACHE_DIR to a folder without spaces"
+    with pytest.raises(CompressError, match=words), inductor._plain_folder(Path("/a/b c")):
+        pass
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    with inductor._plain_folder(Path("/a/bé")) as folder:
+        assert folder.parent == tmp_path / "cache"
+    assert not folder.exists()
 
 
 def test_a_file_that_is_no_package_is_one_clear_line(tmp_path: Path) -> None:

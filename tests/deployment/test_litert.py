@@ -10,7 +10,6 @@ import torch
 from deployment.tiny_classifier import PREPROCESS, network
 from torch import nn
 
-from compress.deployment import litert
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime
 from compress.utils.errors import CompressError
@@ -34,7 +33,7 @@ def without_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_environment_that_is_broken_is_one_line(
     without_packages: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(litert, "PYTHON", sys.executable)  # in whose environment litert-torch cannot be
+    monkeypatch.setattr(find_runtime("litert"), "python", sys.executable)  # in whose environment litert-torch cannot be
     with pytest.raises(CompressError, match="Sequential cannot be converted to LiteRT: No module named 'litert_torch'"):
         export(network(), tmp_path, ["litert"], PREPROCESS)
 
@@ -54,7 +53,7 @@ def test_a_converter_that_fails_is_one_line(
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
-    monkeypatch.setattr(litert, "PYTHON", python)
+    monkeypatch.setattr(find_runtime("litert"), "python", str(python))
     with pytest.raises(CompressError, match=f"Sequential cannot be converted to LiteRT: {words}"):
         export(network(), tmp_path, ["litert"], PREPROCESS)
 

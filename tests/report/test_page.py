@@ -266,6 +266,39 @@ def test_terminal_table_fits_80_columns_and_ignores_markup(results: Results) -> 
     assert "not granted" in text and "granted" in text
 
 
+@pytest.mark.parametrize(
+    ("loss", "ends", "words"),
+    [
+        (0.029, (-0.003, 0.06), "not granted: 2.9 less"),
+        (-0.002, (-0.015, 0.011), "not granted: 0.2 more, up to 1.1 less"),
+        (0.0, (-0.02, 0.02), "not granted: no difference, up to 2.0 less"),
+        (-0.002, None, "not granted: 0.2 more"),
+        (None, None, "not granted"),
+    ],
+)
+def test_the_terminal_says_in_words_what_is_not_granted(
+    results: Results, loss: float | None, ends: tuple[float, float] | None, words: str
+) -> None:
+    reference = results["efficiency"][1]["reference"]
+    results["efficiency"] = results["efficiency"][1:]
+    row = results["efficiency"][0]["variants"][0]
+    row |= {"granted": False, "accuracy_difference": loss, "difference_ci95": ends}
+    table = terminal_table(typed(results))
+    cells = [str(cell) for cell in table.columns[-1].cells]
+    assert words in cells and str(table.columns[-1].header) == f"against {reference}"
+
+
+def test_a_table_without_rows_says_why(results: Results) -> None:
+    results["training_efficiency"] = []
+    for variant in results["variants"]:
+        variant["artifacts"] = []
+    text = render_markdown(typed(results))
+    assert "None." not in text
+    assert "Not compared: this takes a variant that was trained here" in text
+    assert "No files were exported; add an `export` stage to the recipe." in text.replace("\\", "")
+    assert "No files were exported; add an `export` stage" in Page(render_html(typed(results))).text
+
+
 def test_uncounted_operators_are_named_under_the_variants(results: Results) -> None:
     assert "not counted" not in render_markdown(typed(results))
     for variant in results["variants"]:

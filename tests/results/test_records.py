@@ -46,7 +46,7 @@ ABSENT: dict[type[Record], tuple[str, ...]] = {
     Accuracy: ("right",),
     Artifact: ("right", "not_run"),
     DataSummary: ("remarks",),
-    Environment: ("energy_counter",),
+    Environment: ("cpu_quota", "energy_counter"),
     Inference: ("widths",),
     Ledger: ("interrupted", "steps", "precision"),
     Pruning: ("sensitivity", "latency_trials"),

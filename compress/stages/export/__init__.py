@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from compress.data.prepared import ImageData
     from compress.stages.costs import Cost, CostModel
 
-REVISION = 4  # raised when exported files of the same network, or what is recorded of them, change
+REVISION = 5  # raised when exported files of the same network, or what is recorded of them, change
 SECONDS = 15.0  # time to write the files of a variant; evaluating them comes on top
 
 
@@ -43,6 +43,13 @@ class ExportStage(StageKind):
     )
     auto_loss: Fraction = Field(
         0.005, description="accuracy loss on validation against PyTorch that `runtimes: auto` accepts"
+    )
+    opset: int | None = Field(
+        None,
+        ge=17,
+        le=20,
+        description="opset of ONNX files; default: 20, which ONNX Runtime 1.17 and TensorRT 10 read, or that of a "
+        "network that is an ONNX file; 17 for TensorRT 8.5 and 8.6 (JetPack 5 and 6.0) and older ONNX Runtimes",
     )
     triton: bool = Field(
         False, description="also write a Triton Inference Server model per variant, with response cache"
@@ -68,6 +75,7 @@ class ExportStage(StageKind):
         if self.triton and not self.auto and not set(BACKENDS) & set(self.runtimes):
             yield "triton", f"Triton runs {join_words(BACKENDS)} files; add one to `runtimes`, or remove `triton`"
         quantized = [other for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in self.from_]
+        yield from self._opset_problem()
         for runtime in () if self.auto else self.runtimes:
             methods_taken = find_runtime(runtime).quantizers
             refused = [other for other in quantized if other.method not in methods_taken]
@@ -83,6 +91,11 @@ class ExportStage(StageKind):
                 supported = f"{runtime} supports quantized networks of `target: {target}` only"
                 yield "runtimes", f"{supported}; set it in {names}"
 
+    def _opset_problem(self) -> Iterator[tuple[str, str]]:
+        if self.opset and not self.auto and not any(find_runtime(name).from_onnx for name in self.runtimes):
+            able = join_words(name for name in RUNTIMES if find_runtime(name).from_onnx)
+            yield "opset", f"none of these runtimes is given an ONNX file; remove it, or add one of {able}"
+
     def onnx_problem(self) -> str | None:
         named = [] if self.auto else self.runtimes
         refused = [name for name in named if not find_runtime(name).from_onnx]
@@ -96,6 +109,8 @@ class ExportStage(StageKind):
     def _plan_one(self, planner: Planner, variant: PlannedStage) -> PlannedStage:
         runtimes = self._runtimes_for(variant.stage, planner.recipe)
         settings = {"runtimes": runtimes, "triton": self.triton, "files": REVISION}
+        if self.opset:
+            settings["opset"] = self.opset
         if self.auto:
             settings["auto"] = True
         if not all(find_runtime(name).portable for name in runtimes):

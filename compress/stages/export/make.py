@@ -113,9 +113,11 @@ def _write(context: StageContext, planned: PlannedStage, variant: _Variant, fold
     """Write the files into `folder`, replacing those of a killed run."""
     for left in ("artifacts", "triton"):
         shutil.rmtree(folder / left, ignore_errors=True)
+    stage = planned.stage
+    assert isinstance(stage, ExportStage)
     preprocess = preprocess_file(variant.preprocess, context.data.resolution, context.data.classes)
     files = _Files({})
-    files.built = export(variant.model, folder / "artifacts", planned.runtimes, preprocess, files.left_out)
+    files.built = export(variant.model, folder / "artifacts", planned.runtimes, preprocess, files.left_out, stage.opset)
     return files
 
 

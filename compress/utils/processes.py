@@ -1,0 +1,45 @@
+"""Worker processes and the scripts that start them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from pathlib import Path
+
+from compress.utils.errors import UsageError
+
+GUARD = 'put `if __name__ == "__main__":` before it'
+
+
+def require_supported_system() -> None:
+    """Refuse Windows.
+
+    Raises:
+        UsageError: this is Windows itself.
+    """
+    if sys.platform == "win32":
+        raise UsageError("Windows itself is not supported; use WSL 2, a Linux container, or another machine")
+
+
+def require_main_guard() -> None:
+    """Refuse to start workers from a script that each of them would run again from its first line.
+
+    Where processes are spawned (macOS; Linux from Python 3.14 on), a worker imports the script. Forked workers do not,
+    nor do those of notebooks and of `python -m`.
+
+    Raises:
+        UsageError: the script has no `__main__` guard.
+    """
+    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    main = sys.modules["__main__"]
+    script = getattr(main, "__file__", None)
+    if method == "fork" or script is None or getattr(main, "__spec__", None) is not None:
+        return
+    if "__main__" not in Path(script).read_text(encoding="utf-8", errors="replace"):
+        raise UsageError(f"{script}: workers import this script and would start the run again; {GUARD}")
+
+
+def end_if_imported_by_worker() -> None:
+    """End a worker that has imported its script and reached a run there, with one line on stderr."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(f"error: a worker process imported this script and reached the run again; {GUARD}")

@@ -1,0 +1,86 @@
+"""Scripts that workers import, and systems that are refused."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from support import environment
+
+from compress.cli import main
+from compress.utils import processes
+from compress.utils.errors import UsageError
+from compress.utils.processes import require_main_guard, require_supported_system
+
+UNGUARDED = "import compress\ncompress.run('quickstart')\n"
+GUARDED = "import compress\nif __name__ == '__main__':\n    compress.run('quickstart')\n"
+
+
+def as_main(monkeypatch: pytest.MonkeyPatch, file: Path | None, spec: object = None) -> None:
+    main_module = ModuleType("__main__")
+    main_module.__spec__ = spec  # type: ignore[assignment]
+    if file:
+        main_module.__file__ = str(file)
+    monkeypatch.setitem(sys.modules, "__main__", main_module)
+
+
+@pytest.mark.parametrize(
+    ("method", "text", "spec", "refused"),
+    [
+        ("spawn", UNGUARDED, None, True),
+        ("forkserver", UNGUARDED, None, True),
+        ("spawn", GUARDED, None, False),
+        ("fork", UNGUARDED, None, False),
+        ("spawn", UNGUARDED, SimpleNamespace(), False),  # python -m
+        ("spawn", None, None, False),  # a notebook
+    ],
+)
+def test_a_script_without_a_guard_is_refused_where_workers_import_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, method: str, text: str | None, spec: object, refused: bool
+) -> None:
+    script = tmp_path / "my script é.py"
+    if text:
+        script.write_text(text)
+    as_main(monkeypatch, script if text else None, spec)
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: method)
+    if refused:
+        with pytest.raises(UsageError, match=r"my script é.py: workers import this script .* put `if __name__ == "):
+            require_main_guard()
+    else:
+        require_main_guard()
+
+
+def test_a_worker_that_reaches_the_run_ends_with_one_line(tmp_path: Path) -> None:
+    """Spawned by other code of the script: a worker imports it, and the call in it is not repeated."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing, os\n"
+        "if __name__ == '__main__':\n"
+        "    worker = multiprocessing.get_context('spawn').Process(target=os.getpid)\n"
+        "    worker.start()\n"
+        "    worker.join()\n"
+        "    print('exit status', worker.exitcode)\n"
+        "else:\n"
+        "    import compress\n"
+        "    compress.run('quickstart')\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, env=environment())
+    assert done.stdout == "exit status 1\n"
+    assert done.stderr.startswith("error: a worker process imported this script and reached the run again; put `if")
+    assert done.stderr.count("\n") == 1 and not (tmp_path / "runs").exists()
+
+
+def test_windows_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    require_supported_system()
+    monkeypatch.setattr(processes, "sys", SimpleNamespace(platform="win32"))
+    monkeypatch.setattr(sys, "argv", ["compress-model", "list", "losses"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: Windows itself is not supported; use WSL 2, a Linux container, or another machine\n"
+    )
