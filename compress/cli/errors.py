@@ -19,27 +19,18 @@ NEEDS_ALL = (
     "this verb needs the whole package, and {} is missing: pip install compress-model "
     "(bench, evaluate and predict need only a runtime, numpy, pillow and typer)"
 )
-DISK_FULL = ("No space left on device", "os error 28", "file write failed", "requested and 0 written")
-OUT_OF_MEMORY = (
-    "not enough memory",
-    "allocate memory",
-    "bad_alloc",
-    "bad allocation",
-    "could not create a primitive",  # oneDNN
-    "can't start new thread",
-)
-"""How libraries word a full disk and a lack of memory when they replace the system's error by one of their own."""
 
 
 def report_error(error: Exception) -> int:
     """Print an error on stderr, one line per problem, and return the exit status."""
     from compress.utils.errors import CompressError
+    from compress.utils.machine_faults import is_disk_full, is_out_of_memory
 
     if isinstance(error, CompressError):
         message, status = str(error), error.exit_status
-    elif _is_disk_full(error):
+    elif is_disk_full(error):
         message, status = "disk is full; free some space and rerun the same command to resume", 1
-    elif isinstance(error, MemoryError) or _mentions(error, OUT_OF_MEMORY):
+    elif is_out_of_memory(error):
         message, status = "not enough memory; lower the batch size and rerun the same command to resume", 1
     elif isinstance(error, OSError) and error.errno in NO_FILE_SYSTEM_SUPPORT and not error.filename:
         message, status = f"{error.strerror}: files cannot be locked or mapped; put runs and data on a local disk", 1
@@ -74,12 +65,3 @@ def exit_interrupted(received: list[int]) -> NoReturn:
 
 def _package(error: ModuleNotFoundError) -> str:
     return (error.name or "").partition(".")[0]
-
-
-def _is_disk_full(error: Exception) -> bool:
-    number = error.errno if isinstance(error, OSError) else None
-    return number in (errno.ENOSPC, errno.EDQUOT) or _mentions(error, DISK_FULL)
-
-
-def _mentions(error: Exception, phrases: tuple[str, ...]) -> bool:
-    return any(phrase in str(error) for phrase in phrases)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from compress.models.onnx_opset import EXPORTED
 from compress.utils.boundaries import EXPORT_REMEDY, Boundary, failed
 from compress.utils.errors import CompressError, first_line
+from compress.utils.machine_faults import is_machine_fault
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,9 +61,11 @@ def exporting(model: nn.Module, action: str) -> Iterator[None]:
         with quiet(), torch.no_grad():
             model.eval()
             yield
-    except (CompressError, MemoryError, OSError):
+    except CompressError:
         raise
     except Exception as error:  # exporters raise whatever the traced code raises
+        if is_machine_fault(error):
+            raise
         # ONNX's says at which step it failed; the error that caused it says why.
         cause = error.__cause__ if isinstance(error, torch.onnx.OnnxExporterError) else None
         raise failed(Boundary(action, EXPORT_REMEDY), type(model).__name__, cause or error) from error

@@ -17,7 +17,7 @@ import numpy as np
 
 from compress.data.prepared import ImageData, Split, planned_data
 from compress.pipeline.disk_space import Space, expected_bytes, free_bytes, space_of
-from compress.pipeline.failures import failed_files
+from compress.pipeline.failures import by_reason, failed_files
 from compress.pipeline.plan import make_plan, plan_stages
 from compress.recipe.schema import Recipe
 from compress.stages.kind import kind_of
@@ -27,6 +27,7 @@ from compress.utils.console import muted, say
 from compress.utils.errors import CompressError, SeveralErrors, first_line
 from compress.utils.hashing import key_of
 from compress.utils.json_cache import load_cache, save_cache
+from compress.utils.machine_faults import is_machine_fault
 from compress.utils.quiet import quiet
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def dry_run(plan: Plan, store: Store, data: ImageData) -> None:
         passed |= {each.key: outcome.spaces.get(each.id, Space(0)) for each in good}
         save_cache(store.root / PASSED, SECTION, {key: vars(space) for key, space in passed.items()})
         if outcome.problems:
-            lines = (f"stage {name}: {why} (found in a dry run; {BYPASS})" for name, why in outcome.problems.items())
-            raise SeveralErrors(lines)
+            raise SeveralErrors(
+                f"{line} (found in a dry run; {BYPASS})" for line in by_reason(outcome.problems.items())
+            )
     keys = {each.id: each.key for each in planned.stages}
     spaces = {name: passed[keys[name]] for name in lacking if keys[name] in passed}
     _check_space(expected_bytes([each for each in plan.stages if each.id in lacking], spaces, data), store)
@@ -143,6 +145,8 @@ def _make_one(context: StageContext, planned: PlannedStage) -> str:
     except CompressError as error:
         return str(error)
     except Exception as error:  # what a library raises for what it cannot do
+        if is_machine_fault(error):
+            raise
         return f"{type(error).__name__}: {first_line(error)}"
     return "; ".join(f"{runtime}: {reason}" for runtime, reason in failed_files(context.store, planned).items())
 

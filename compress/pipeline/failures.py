@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,13 +12,14 @@ from compress.results.stored import FAILED, FailedFiles
 from compress.stages.planned import Plan, PlannedStage
 from compress.store.store import Store
 from compress.utils.errors import CompressError, printable
+from compress.utils.messages import join_words
 
 
 class RunFailed(CompressError):
     """Some stages or files could not be made, one per line; the report of the others is in `folder`."""
 
     def __init__(self, failures: Failures, folder: Path) -> None:
-        Exception.__init__(self, "\n".join(map(printable, failures.lines)))
+        Exception.__init__(self, "\n".join(map(printable, by_reason(failures.reasons))))
         self.folder = folder
         self.exit_status = max(error.exit_status for error in failures.errors) if failures.errors else 1
 
@@ -29,21 +30,23 @@ class Failures:
 
     rows: list[Failure] = field(default_factory=list)
     errors: list[CompressError] = field(default_factory=list)  # of whole stages
-    lines: list[str] = field(default_factory=list)  # for the console: without stages that only need another one
+    # (id, reason) for the console: without stages that only need another one
+    reasons: list[tuple[str, str]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.rows)
 
     def add_stage(self, planned: PlannedStage, error: CompressError) -> None:
         """Add a stage that raised."""
+        reason = str(error).removeprefix(f"stage {planned.id}: ")
         self.errors.append(error)
-        self.lines.append(str(error))
-        self.rows.append(Failure(stage=planned.id, reason=str(error).removeprefix(f"stage {planned.id}: ")))
+        self.reasons.append((planned.id, reason))
+        self.rows.append(Failure(stage=planned.id, reason=reason))
 
     def add_files(self, planned: PlannedStage, store: Store) -> None:
         """Add the files that a finished export could not make."""
         for runtime, reason in failed_files(store, planned).items():
-            self.lines.append(f"stage {planned.id}: {runtime}: {reason}")
+            self.reasons.append((planned.id, f"{runtime}: {reason}"))
             self.rows.append(Failure(stage=planned.id, runtime=runtime, reason=reason))
 
     def blocks(self, planned: PlannedStage) -> str | None:
@@ -77,6 +80,15 @@ class Failures:
         if not rest.references:
             raise self.errors[0]
         return rest
+
+
+def by_reason(reasons: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a line for each reason, with the stages that it is the reason of."""
+    stages: dict[str, list[str]] = {}
+    for name, reason in reasons:
+        stages.setdefault(reason, []).append(name)
+    words = ((f"stage{'s' * (len(names) > 1)} {join_words(names, 'and')}", why) for why, names in stages.items())
+    return [f"{names}: {why}" for names, why in words]
 
 
 def failed_files(store: Store, planned: PlannedStage) -> dict[str, str]:

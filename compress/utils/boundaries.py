@@ -16,6 +16,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from compress.utils.errors import CompressError, first_line, printable
+from compress.utils.machine_faults import is_machine_fault
 from compress.utils.time_limit import time_limit
 
 MAX_MESSAGE = 170  # the stage comes in front
@@ -66,9 +67,11 @@ def boundary(name: str, what: str) -> Iterator[None]:
             yield
     except TimeoutError as error:
         raise failed(entry, what, error) from error
-    except (CompressError, MemoryError, OSError):
+    except CompressError:
         raise
     except Exception as error:
+        if is_machine_fault(error):
+            raise
         raise failed(entry, what, error) from error
 
 

@@ -209,6 +209,29 @@ def test_what_a_library_raises_is_a_line(images: Path, tmp_path: Path, monkeypat
     assert "second line" not in problem
 
 
+def test_a_reason_of_several_stages_is_one_line(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr("compress.stages.fitting.fit", breaks)
+    problems = refused(tmp_path, recipe(images, trained(), trained(id="other", seed=1), PRUNED))
+    assert len(problems) == 1 and problems[0].startswith("stages dense and other: ValueError: no such thing")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("not enough memory: you tried to allocate 9 GB")]
+)
+def test_the_machines_faults_are_no_faults_of_the_recipe(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("compress.stages.prune.make.prune_channels", breaks)
+    with pytest.raises(type(error), match=str(error.args[-1])):
+        try_recipe(recipe(images, trained(), PRUNED), tmp_path)
+
+
 def test_settings_that_would_diverge_are_not_the_dry_runs_business(images: Path, tmp_path: Path) -> None:
     try_recipe(recipe(images, trained(lr=LR_THAT_DIVERGES)), tmp_path)
 
