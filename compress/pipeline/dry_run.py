@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +70,9 @@ def dry_run(plan: Plan, store: Store, data: ImageData) -> None:
 
 def _load(store: Store) -> dict[str, Space]:
     known = load_cache(store.root / PASSED, SECTION, "stages are checked again")
-    return {key: Space(**space) for key, space in known.items()}
+    with suppress(TypeError):  # of another version of this package
+        return {key: Space(**space) for key, space in known.items()}
+    return {}
 
 
 def _run(plan: Plan, data: ImageData, unknown: Sequence[PlannedStage], store: Store) -> _Outcome:

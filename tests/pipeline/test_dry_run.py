@@ -23,6 +23,7 @@ from compress.recipe.schema import Recipe
 from compress.store.store import Store
 from compress.utils.console import console
 from compress.utils.errors import CompressError, SeveralErrors
+from compress.utils.json_cache import seal
 
 pytestmark = pytest.mark.dry_run
 FIT = {"epochs": 1, "batch": 16}
@@ -108,11 +109,12 @@ def test_stages_in_the_store_are_not_tried(images: Path, tmp_path: Path, monkeyp
     assert making.since() == ["dense", "int8"]
 
 
-def test_a_damaged_list_of_what_passed_is_made_again(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("text", ["{", seal({"passed": {"key": True}}), seal({"passed": {"key": {"other": 1}}})])
+def test_a_list_that_is_damaged_or_of_another_version_is_made_again(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     try_recipe(recipe(images, trained()), tmp_path)
-    (tmp_path / "store" / PASSED).write_text("{")
+    (tmp_path / "store" / PASSED).write_text(text)
     making = Making(monkeypatch)
     try_recipe(recipe(images, trained()), tmp_path)
     assert making.since() == ["dense"]
