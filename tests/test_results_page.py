@@ -17,6 +17,7 @@ import pytest
 import typer
 import yaml
 from results_factory import N, example
+from support import teacher_folder
 
 import compress
 from compress.cli import app
@@ -122,8 +123,10 @@ def number(text: str) -> float:
     return float(value) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}[unit.removesuffix("B")]
 
 
-def test_commands_are_accepted() -> None:
+def test_commands_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = re.findall(r"`(compress-model [^`]+)`", PAGE.read_text())
+    teacher_folder(tmp_path)
+    monkeypatch.chdir(tmp_path)
     group = typer.main.get_command(app)
     assert commands
     for command in commands:
