@@ -119,7 +119,8 @@ def _decode(settings: DataSection, seed: int, folder: Path) -> None:
     raw = registry.source(settings.source).read(settings, scratch)
     if raw.skipped:
         files = "file that is not an image" if len(raw.skipped) == 1 else "files that are not images"
-        say(f"data: skipped {len(raw.skipped)} {files}: {', '.join(raw.skipped[:3])}")
+        more = f" and {len(raw.skipped) - 1} more" if len(raw.skipped) > 1 else ""
+        say(f"data: skipped {len(raw.skipped)} {files}: {raw.skipped[0]}{more}")
     lazy = isinstance(settings, FileData) and settings.images == "files"
     for split, pieces in split_parts(raw, settings, seed).items():
         _write(folder, split, pieces, pixels=not lazy)

@@ -84,6 +84,6 @@ def _teacher(survey: Survey, machine: Machine) -> tuple[str | None, str]:
     if {name.replace("_", " ").lower() for name in survey.classes} <= set(CIFAR10_CLASSES):
         return "embedded", "the embedded one, which knows these classes of CIFAR-10"
     return None, (
-        "none, so the recipe trains on your labels alone: OpenCLIP's weights cannot be downloaded here, and the "
-        "embedded teacher only knows the classes of CIFAR-10. Rerun `init` with network access to distil from OpenCLIP"
+        "none, so the recipe trains on your labels alone: OpenCLIP's weights cannot be downloaded, and the embedded "
+        "teacher knows CIFAR-10 only; rerun `init` with network access to distil"
     )
