@@ -11,6 +11,7 @@ import typer
 
 from compress.cli import artifacts, catalog, compare, doctor, gap, init, report, run, store
 from compress.cli.errors import exit_interrupted, raise_on_signal, report_error
+from compress.utils.errors import is_interruption
 from compress.utils.processes import require_supported_system
 from compress.utils.system import give_caches_a_place
 
@@ -51,6 +52,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
+        if is_interruption(error):
+            exit_interrupted(received)
         if debug:
             raise
         sys.exit(report_error(error))

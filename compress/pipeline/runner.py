@@ -32,7 +32,7 @@ from compress.stages.planned import Plan, PlannedStage
 from compress.store.file_systems import require_maps
 from compress.store.store import Store
 from compress.utils.console import console, duration, say, time_after
-from compress.utils.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError, is_interruption
 from compress.utils.processes import require_supported_system
 from compress.utils.system import give_caches_a_place, limit_threads
 
@@ -201,7 +201,7 @@ def _make_all(job: _Job) -> tuple[list[str], Failures]:
             with time_after(left.after(planned.id)) if left else nullcontext():
                 seconds = _make(context, planned, job.log)
         except CompressError as error:
-            if plan.recipe.trainer.several_processes:
+            if plan.recipe.trainer.several_processes or is_interruption(error):
                 raise
             say(f"  failed: {error}")
             job.log.write("stage failed", unit=planned.id, error=str(error))

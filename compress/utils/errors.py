@@ -62,3 +62,9 @@ def printable(text: str) -> str:
 def first_line(error: BaseException, longest: int = 200) -> str:
     """Return the first line of an error's message, cut to `longest` characters; without a message, the error's type."""
     return str(error).strip().split("\n")[0][:longest] or type(error).__name__
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Return whether an error came of an interruption: torch's writer of files raises its own when it is left early."""
+    cause = error.__context__
+    return isinstance(cause, KeyboardInterrupt) or (cause is not None and is_interruption(cause))
