@@ -91,7 +91,6 @@ def validate(
     plugins: Plugins = None,
 ) -> None:
     """Validate recipes. Every mistake is listed, with file, line and what is allowed."""
-    from compress.pipeline.dry_run import try_recipe
     from compress.recipe.load import load_recipe
     from compress.utils.errors import SeveralErrors, UsageError
 
@@ -100,6 +99,8 @@ def validate(
         try:
             loaded = load_recipe(recipe, overrides or ())
             if deep:
+                from compress.pipeline.dry_run import try_recipe
+
                 try_recipe(loaded, runs)
         except UsageError as error:
             problems += str(error).splitlines()

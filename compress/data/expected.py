@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from compress.data.parallel import in_blocks
 from compress.recipe.data import FileData
 from compress.utils.console import duration
 from compress.utils.errors import CompressError
+from compress.utils.system import free_bytes
 
 TIMED = 64  # images that are decoded to time it
 AMONG = 4096  # first images of which these are: further ones of a compressed tar take long to reach
@@ -42,12 +42,12 @@ def _needed(settings: FileData, listing: Listing, store: Path) -> str:
     size, side = _decoded(settings, listing), settings.resolution
     return (
         f"at {side} x {side} pixels they take {_gb(size)} in {store}, and {_gb(COPIES * size)} while they are decoded, "
-        f"of {_gb(_free(store))} that are free"
+        f"of {_gb(free_bytes(store))} that are free"
     )
 
 
 def _remedy(settings: FileData, listing: Listing, store: Path) -> str:
-    fits = COPIES * _decoded(settings, listing) <= _free(store)
+    fits = COPIES * _decoded(settings, listing) <= free_bytes(store)
     return "" if fits else "; set `images: files` in data, which decodes batches when they are needed"
 
 
@@ -57,10 +57,6 @@ def _count(listing: Listing) -> int:
 
 def _decoded(settings: FileData, listing: Listing) -> int:
     return 3 * settings.resolution**2 * _count(listing)
-
-
-def _free(folder: Path) -> int:
-    return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.is_dir())).free
 
 
 def _seconds(settings: FileData, listing: Listing) -> float:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -58,11 +56,6 @@ def expected_bytes(stages: Sequence[PlannedStage], spaces: Mapping[str, Space], 
             shared = (each.teacher, images, settings.augment)
             embeddings[shared] = max(embeddings.get(shared, 0), 2 * space.width * images * views)
     return entries + states + sum(embeddings.values())
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the free space of the disk that a folder, which need not exist yet, is or will be on."""
-    return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
 
 
 def _distils(planned: PlannedStage) -> list[Distillation]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compress.data.prepared import ImageData, Split, planned_data
-from compress.pipeline.disk_space import Space, expected_bytes, free_bytes, space_of
+from compress.pipeline.disk_space import Space, expected_bytes, space_of
 from compress.pipeline.failures import by_reason, failed_files
 from compress.pipeline.plan import make_plan, plan_stages
 from compress.recipe.schema import Recipe
@@ -30,6 +30,7 @@ from compress.utils.hashing import key_of
 from compress.utils.json_cache import load_cache, save_cache
 from compress.utils.machine_faults import is_machine_fault
 from compress.utils.quiet import quiet
+from compress.utils.system import free_bytes
 
 if TYPE_CHECKING:
     from compress.stages.context import StageContext

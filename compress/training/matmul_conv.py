@@ -30,24 +30,28 @@ class MatmulConvolutions(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.conv2d and not kwargs and len(args) == 7:  # as nn.Conv2d calls it
-            images, weight, bias, stride, padding, dilation, groups = args
-            if groups == 1 and tuple(dilation) == (1, 1) and not isinstance(padding, str):
-                device = images.device.type
-                if torch.is_autocast_enabled(device):
-                    number = torch.get_autocast_dtype(device)
-                    images, weight = images.to(number), weight.to(number)
-                if _is_faster(images, weight, tuple(stride), tuple(padding)):
-                    output = _Convolution.apply(images, weight, tuple(stride), tuple(padding))
-                    return output if bias is None else output + bias.to(output.dtype).view(-1, 1, 1)
-        return func(*args, **kwargs)
+        if func is torch.conv2d and not kwargs and len(args) == 7 and _is_faster(*args):  # as nn.Conv2d calls it
+            images, weight, bias, stride, padding, *_ = args
+            number = _computed_in(images)
+            output = _Convolution.apply(images.to(number), weight.to(number), stride, padding)
+            return output if bias is None else output + bias.to(number).view(-1, 1, 1)
+        return func(*args, **(kwargs or {}))
 
 
-def _is_faster(images: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> bool:
+def _computed_in(images: Tensor) -> torch.dtype:
+    """Return the number format that autocast, if it is on, computes a convolution of these images in."""
+    device = images.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else images.dtype
+
+
+def _is_faster(
+    images: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
+) -> bool:
+    plain = groups == 1 and dilation == (1, 1) and isinstance(stride, tuple) and isinstance(padding, tuple)
+    if not plain or weight.shape[0] * weight.shape[1] < FEWEST_WEIGHTS:
+        return False
     height, width = _output_size(images.shape[2:], weight.shape[2:], stride, padding)
-    largest = LARGEST_MAP.get(images.dtype, 0)
-    return 0 < height * width <= largest and weight.shape[0] * weight.shape[1] >= FEWEST_WEIGHTS
+    return 0 < height * width <= LARGEST_MAP.get(_computed_in(images), 0)
 
 
 def _output_size(

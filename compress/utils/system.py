@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from contextlib import suppress
@@ -105,6 +106,11 @@ def give_caches_a_place() -> None:
         if os.access(Path.home(), os.W_OK):
             return
     os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"matplotlib-{os.getuid()}"))
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free space of the disk that a folder, which need not exist yet, is or will be on."""
+    return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.is_dir())).free
 
 
 def has_gpu() -> bool:

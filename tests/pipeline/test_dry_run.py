@@ -14,7 +14,7 @@ from support import Job, typed
 
 from compress.data.prepared import prepare
 from compress.pipeline import dry_run as module
-from compress.pipeline.disk_space import expected_bytes, free_bytes
+from compress.pipeline.disk_space import expected_bytes
 from compress.pipeline.dry_run import PASSED, try_recipe
 from compress.pipeline.plan import make_plan
 from compress.pipeline.runner import run
@@ -24,6 +24,7 @@ from compress.store.store import Store
 from compress.utils.console import console
 from compress.utils.errors import CompressError, SeveralErrors
 from compress.utils.json_cache import seal
+from compress.utils.system import free_bytes
 
 pytestmark = pytest.mark.dry_run
 FIT = {"epochs": 1, "batch": 16}
