@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from compress.cli.options import AsJson, print_json, print_rich
+from compress.cli.options import AsJson, print_json, print_rich, print_text
 
 
 def gap(
@@ -47,13 +47,14 @@ def gap(
     if record.results:
         from compress.report.headline import sentence
 
-        print(f"{sentence(record.results)}\n")
+        print_text(sentence(record.results))
+        print()
     if summary := gap_summary(record):
-        print(f"{summary}\n")
+        print_text(summary)
+        print()
     for table in gap_tables(record):
         print_rich(table, "")
-    for remark in gap_remarks(record):
-        print(remark)
+    print_text(*gap_remarks(record))
 
 
 def register(app: typer.Typer) -> None:

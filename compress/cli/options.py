@@ -55,6 +55,9 @@ Plugins = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+TEXT_WIDTH = 120  # of prose that is not printed to a terminal
+
+
 def print_json(value: object) -> None:
     """Print plain data and records as JSON; NaN and infinity are refused, since JSON has neither."""
     print(json.dumps(value, indent=1, allow_nan=False, default=_jsonable))
@@ -83,6 +86,16 @@ def print_rich(*renderables: object) -> None:
                 wide.print(part)
         else:
             console.print(renderable)
+
+
+def print_text(*lines: str) -> None:
+    """Print lines of prose, those that are not empty, broken between words."""
+    import shutil
+    import textwrap
+
+    width = shutil.get_terminal_size(fallback=(TEXT_WIDTH, 1)).columns
+    for line in filter(None, lines):
+        print(textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False))
 
 
 def command_line(argv: Sequence[str]) -> str:

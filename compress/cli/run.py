@@ -18,6 +18,7 @@ from compress.cli.options import (
     command_line,
     print_json,
     print_rich,
+    print_text,
 )
 
 NoDryRun = Annotated[bool, typer.Option("--no-dry-run", help="Do not try the stages on a few images first.")]
@@ -53,12 +54,11 @@ def run(
     from compress.report.remarks import warnings
 
     print_rich(terminal_table(done.record))
-    lines = (
+    print_text(
         sentence(done.record),
         deployment_line(done.record),
         *(f"Warning: {each}" for each in warnings(done.record)),
     )
-    print("\n".join(line for line in lines if line))
     print(f"\n{done.folder / 'report.html'}   report.md   model_card.md   results.json   artifacts/")
 
 

@@ -124,9 +124,14 @@ def executed(model: Any, compiled: Any, device: str | None = None) -> Coverage:
 def _macs(model: Any) -> dict[str, int]:
     """MACs of each convolution and linear by name; a product of two activations does not count as linear."""
     macs = {}
+    stored: set[str] = set()  # unique names of the nodes so far whose values are in the model, or follow from such
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
-        if kind in MULTIPLY and _constant(node.input_value(1).get_node()):
+        sources = [value.get_node().get_name() for value in node.input_values()]
+        # The target of a reshape does not count.
+        if kind == "Constant" or (sources and stored.issuperset(sources[:1] if kind == "Reshape" else sources)):
+            stored.add(node.get_name())
+        if kind in MULTIPLY and sources[1] in stored:
             output, weight = list(node.get_output_shape(0)), list(node.get_input_shape(1))
             channels = {"Convolution": weight[0], "GroupConvolution": weight[0] * weight[1]}.get(kind, output[-1])
             macs[node.get_friendly_name()] = products(output, weight, channels)
@@ -140,14 +145,6 @@ def _rounds(model: Any, compiled: Any, device: str | None) -> bool:
     pixels = np.random.default_rng(0).normal(size=list(model.input(0).get_shape())).astype(np.float32)
     exact = _compile(model, 1, device, group=0)
     return not np.array_equal(compiled([pixels])[0], exact([pixels])[0])
-
-
-def _constant(node: Any) -> bool:
-    """Whether a value is stored in the model or computed from stored ones; the target of a reshape does not count."""
-    if node.get_type_name() == "Constant":
-        return True
-    values = node.input_values()[: 1 if node.get_type_name() == "Reshape" else None]
-    return bool(values) and all(_constant(value.get_node()) for value in values)
 
 
 @cache

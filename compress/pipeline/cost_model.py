@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from compress.data.prepared import ImageData, planned_data
-from compress.pipeline.dry_run import dry_run
+from compress.pipeline.dry_run import dry_run, dry_run_seconds
 from compress.pipeline.plan import make_plan
 from compress.recipe.schema import Recipe
 from compress.stages.costs import Cost, CostModel
@@ -48,7 +48,7 @@ def estimate(recipe: Recipe, runs: Path, *, dry_run_first: bool = False) -> list
 def expected(plan: Plan, store: Store, data: ImageData) -> list[PlanRow]:
     """Estimate compute and time of a plan."""
     stored = {planned.id: store.has(planned.key) for planned in plan.stages}
-    costs = CostModel(plan, store, data)
+    costs = CostModel(plan, store, data, dry_run_seconds(plan, store, data))
     rows = []
     for planned in plan.stages:
         cost = Cost(0, 0.0) if stored[planned.id] else costs.expect(planned)

@@ -17,44 +17,46 @@ CHECKPOINT = 4  # times the bytes of a network, of the state of its fit: weights
 
 
 @dataclass(frozen=True)
-class Space:
+class Footprint:
     """What a stage took in a dry run.
 
     Attributes:
         entry: Bytes of its entry, which do not depend on the number of images as far as it is not small.
         width: Values of a teacher's embedding that it learns from; 0 without.
+        seconds: Time that it took, none of which depends on the number of images; None if it was not made.
     """
 
     entry: int
     width: int = 0
+    seconds: float | None = None
 
 
-def space_of(store: Store, planned: PlannedStage) -> Space:
-    """Return the space of a stage that was made in a dry run's store."""
+def footprint(store: Store, planned: PlannedStage, seconds: float) -> Footprint:
+    """Return the footprint of a stage that was made in a dry run's store in so many seconds."""
     folder = store.path(planned.key)
     entry = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     embedded = store.root.glob("*/embeddings.npy")
     widths = [np.load(file, mmap_mode="r").shape[1] for file in embedded] if _distils(planned) else []
-    return Space(entry, max(widths, default=0))
+    return Footprint(entry, max(widths, default=0), round(seconds, 3))
 
 
-def expected_bytes(stages: Sequence[PlannedStage], spaces: Mapping[str, Space], data: ImageData) -> int:
-    """Return the bytes that stages will take, by the spaces of those that are known, by id.
+def expected_bytes(stages: Sequence[PlannedStage], footprints: Mapping[str, Footprint], data: ImageData) -> int:
+    """Return the bytes that stages will take, by the footprints of those that are known, by id.
 
     Embeddings that stages share are counted once, for most views; of the states of fits only the largest, as it is
     deleted at the end.
     """
-    known = [(each, spaces[each.id]) for each in stages if each.id in spaces]
+    known = [(each, footprints[each.id]) for each in stages if each.id in footprints]
     logits = 4 * len(data.classes) * len(data.test)
-    entries = sum(space.entry + (logits if each.makes_variant else 0) for each, space in known)
-    states = max((CHECKPOINT * space.entry for each, space in known if any(each.stage.fits())), default=0)
+    entries = sum(took.entry + (logits if each.makes_variant else 0) for each, took in known)
+    states = max((CHECKPOINT * took.entry for each, took in known if any(each.stage.fits())), default=0)
     embeddings: dict[tuple[object, ...], int] = {}
-    for each, space in known:
+    for each, took in known:
         for settings in _distils(each):
             splits, views = training_views(data, settings)
             images = sum(len(split) for split in splits)
             shared = (each.teacher, images, settings.augment)
-            embeddings[shared] = max(embeddings.get(shared, 0), 2 * space.width * images * views)
+            embeddings[shared] = max(embeddings.get(shared, 0), 2 * took.width * images * views)
     return entries + states + sum(embeddings.values())
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compress.data.prepared import ImageData, Split, planned_data
-from compress.pipeline.disk_space import Space, expected_bytes, space_of
+from compress.pipeline.disk_space import Footprint, expected_bytes, footprint
 from compress.pipeline.failures import by_reason, failed_files
 from compress.pipeline.plan import make_plan, plan_stages
 from compress.recipe.schema import Recipe
@@ -49,8 +49,7 @@ def dry_run(plan: Plan, store: Store, data: ImageData) -> None:
         SeveralErrors: stages that cannot work, each with the reason.
         CompressError: the stages need more space than the disk has.
     """
-    small = _small_data(data)
-    planned = plan_stages(_small_recipe(plan.recipe), small.key)
+    small, planned = _small(plan, data)
     passed = _load(store)
     lacking = {each.id for each in plan.stages if not store.has(each.key)}
     unknown = [each for each in planned.stages if each.id in lacking and each.key not in passed]
@@ -58,21 +57,33 @@ def dry_run(plan: Plan, store: Store, data: ImageData) -> None:
         outcome = _run(planned, small, unknown, store)
         bad = outcome.left | outcome.problems.keys()
         good = [each for each in unknown if not _lineage(planned, each) & bad]
-        passed |= {each.key: outcome.spaces.get(each.id, Space(0)) for each in good}
-        save_cache(store.root / PASSED, SECTION, {key: vars(space) for key, space in passed.items()})
+        passed |= {each.key: outcome.footprints.get(each.id, Footprint(0)) for each in good}
+        save_cache(store.root / PASSED, SECTION, {key: vars(took) for key, took in passed.items()})
         if outcome.problems:
             raise SeveralErrors(
                 f"{line} (found in a dry run; {BYPASS})" for line in by_reason(outcome.problems.items())
             )
-    keys = {each.id: each.key for each in planned.stages}
-    spaces = {name: passed[keys[name]] for name in lacking if keys[name] in passed}
-    _check_space(expected_bytes([each for each in plan.stages if each.id in lacking], spaces, data), store)
+    footprints = {each.id: passed[each.key] for each in planned.stages if each.id in lacking and each.key in passed}
+    _check_space(expected_bytes([each for each in plan.stages if each.id in lacking], footprints, data), store)
 
 
-def _load(store: Store) -> dict[str, Space]:
+def dry_run_seconds(plan: Plan, store: Store, data: ImageData) -> dict[str, float]:
+    """Return the seconds that stages took in a dry run, by id, as far as the store knows."""
+    passed = _load(store)
+    seconds = {each.id: passed[each.key].seconds for each in _small(plan, data)[1].stages if each.key in passed}
+    return {name: taken for name, taken in seconds.items() if taken is not None}
+
+
+def _small(plan: Plan, data: ImageData) -> tuple[ImageData, Plan]:
+    """Return the data and the plan of a dry run."""
+    small = _small_data(data)
+    return small, plan_stages(_small_recipe(plan.recipe), small.key)
+
+
+def _load(store: Store) -> dict[str, Footprint]:
     known = load_cache(store.root / PASSED, SECTION, "stages are checked again")
     with suppress(TypeError):  # of another version of this package
-        return {key: Space(**space) for key, space in known.items()}
+        return {key: Footprint(**took) for key, took in known.items()}
     return {}
 
 
@@ -112,7 +123,7 @@ class _Outcome:
 
     left: set[str]  # those that time did not allow
     problems: dict[str, str] = field(default_factory=dict)  # why some cannot work
-    spaces: dict[str, Space] = field(default_factory=dict)  # of those that do
+    footprints: dict[str, Footprint] = field(default_factory=dict)  # of those that do
 
 
 def _make(plan: Plan, data: ImageData, wanted: Sequence[PlannedStage], until: float) -> _Outcome:
@@ -132,12 +143,13 @@ def _make(plan: Plan, data: ImageData, wanted: Sequence[PlannedStage], until: fl
             outcome.left.discard(planned.id)
             if _lineage(plan, planned) & outcome.problems.keys():
                 continue
+            clock = time.monotonic()
             with torch_threads(torch.get_num_threads()):
                 problem = _make_one(context, planned)
             if problem:
                 outcome.problems[planned.id] = problem
             else:
-                outcome.spaces[planned.id] = space_of(context.store, planned)
+                outcome.footprints[planned.id] = footprint(context.store, planned, time.monotonic() - clock)
     return outcome
 
 

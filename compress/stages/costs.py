@@ -6,8 +6,9 @@ Imports torch only to time a network that is not cached.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from compress.data.prepared import ImageData, Split
@@ -54,10 +55,16 @@ class NetworkCost(NamedTuple):
 
 
 class CostModel:
-    """Expected cost of the stages of a plan; networks are timed once per store."""
+    """Expected cost of the stages of a plan; networks are timed once per store.
 
-    def __init__(self, plan: Plan, store: Store, data: ImageData) -> None:
-        self.plan, self.store, self.data = plan, store, data
+    Args:
+        overheads: Seconds that a stage takes whatever the number of images, by id; others are guessed.
+    """
+
+    def __init__(
+        self, plan: Plan, store: Store, data: ImageData, overheads: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
+        self.plan, self.store, self.data, self._overheads = plan, store, data, overheads
         self._file = store.root / SPEEDS
         self._known = load_cache(self._file, NAME, "networks are timed again")
         self._costs: dict[str, NetworkCost] = {}
@@ -67,23 +74,17 @@ class CostModel:
 
     def expect(self, planned: PlannedStage) -> Cost:
         """Return the expected cost of a stage that is not in the store."""
-        cost = planned.stage.cost(planned, self)
+        overhead = self._overheads.get(planned.id, planned.stage.overhead)
+        cost = Cost(0, overhead) + planned.stage.cost(planned, self)
         self._expected.setdefault(planned.id, cost)
         return cost
 
     # --- parts of a stage ---------------------------------------------------------------------------------------------
 
-    def fixed(self, seconds: float) -> Cost:
-        return Cost(0, seconds)
-
     def inference(self, planned: PlannedStage, images: int, use: Use = "inference") -> Cost:
         """Return the cost of forward passes of the network that a stage works on or brings."""
         network = self.network(planned, use)
         return Cost(network.forward * images, network.seconds * images)
-
-    def calibration(self, planned: PlannedStage, images: int, overhead: float) -> Cost:
-        """Return the cost of forward passes on a calibration set, with `overhead` in seconds."""
-        return self.inference(planned, images) + Cost(0, overhead)
 
     def evaluation(self, planned: PlannedStage, passes: int = 1) -> Cost:
         """Return the time of passes over the test and validation images; they make no variant, so no MACs."""

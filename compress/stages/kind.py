@@ -56,6 +56,7 @@ class StageKind(StageSection):
     continues_ledger: ClassVar[bool] = False  # whether its training compute includes its parent's
     lineage: ClassVar[str] = ""  # how the variant was made, for the lineage in the report
     remedy: ClassVar[str] = ""  # what to try where a variant lost much accuracy, for the report
+    overhead: ClassVar[float] = 0.0  # seconds whatever the number of images, where no dry run has measured them
     tag: ClassVar[str | None] = None  # model card tag of variants that went through it
 
     def progress(self) -> str:

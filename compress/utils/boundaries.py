@@ -22,6 +22,8 @@ from compress.utils.time_limit import time_limit
 MAX_MESSAGE = 170  # the stage comes in front
 PLAIN = (RuntimeError, NotImplementedError, TypeError, ValueError, TimeoutError)
 """Errors whose message says what is wrong without their type."""
+INSIDES = ("NoneType", " object at 0x", "<class '", "<function ")
+"""Parts of messages that tell of a library's code and not of the network."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,14 @@ def failed(entry: Boundary, what: str, error: BaseException) -> CompressError:
 
 
 def _cause(entry: Boundary, error: BaseException, longest: int) -> str:
-    """Return one line of an error, with its type where the message alone says little, as `KeyError: 'p'`."""
+    """Return one line of an error, with its type where the message alone says little, as `KeyError: 'p'`; of one that
+    tells of the library's code, only its type.
+    """
     lines = str(error).strip().splitlines()
     line = printable(lines[-1].strip() if entry.last_line and lines else first_line(error))
     kind = type(error).__name__
+    if isinstance(error, RecursionError) or any(inside in line for inside in INSIDES):
+        return f"internal {kind}"
     if not isinstance(error, PLAIN) and line != kind:
         line = f"{kind}: {line}"
     line = line.rstrip(" .;:")

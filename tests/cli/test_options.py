@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.cli.options import command_line, print_json
+from compress.cli.options import TEXT_WIDTH, command_line, print_json, print_text
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,17 @@ def test_records_are_printed_as_json_and_nan_is_refused(capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out) == [{"name": "a", "path": "b"}]
     with pytest.raises(ValueError, match="not JSON compliant"):
         print_json({"a": float("nan")})
+
+
+@pytest.mark.parametrize(("columns", "width"), [(None, TEXT_WIDTH), ("60", 60)])
+def test_prose_is_broken_between_words(
+    columns: str | None, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    words, path = "one-sided 95% interval " * 20, "/a/" + "b" * 150
+    print_text(words, "", path)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == path and " ".join(lines[:-1]) == words.strip()
+    assert max(map(len, lines[:-1])) <= width and not any(line.endswith("-") for line in lines)

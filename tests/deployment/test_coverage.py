@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from deployment.tiny_classifier import ONNX_RUNTIMES, PREPROCESS
@@ -43,3 +44,19 @@ def test_products_of_two_activations_are_no_linears() -> None:
 def test_a_share_is_unknown_where_a_part_is() -> None:
     assert Coverage(1, 2, 30, 40).share == 0.75 and Coverage(0, 2, 0, 40).share == 0
     assert Coverage(1, 2, None, 40).share is None and Coverage(1, 2, 30, None).share is None
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_weights_are_told_from_activations_in_deep_networks(stored: bool) -> None:
+    openvino = pytest.importorskip("openvino")
+    from openvino import opset13 as op
+
+    from compress.deployment.open_vino import _macs
+
+    images = op.parameter([4, 4], np.float32)
+    deep = op.constant(np.eye(4, dtype=np.float32)) if stored else images
+    for _ in range(1200):  # deeper than Python's recursion goes, and each used twice
+        deep = op.add(deep, deep)
+    linear = op.matmul(images, deep, False, False)
+    model = openvino.Model([op.result(linear)], [images])
+    assert list(_macs(model).values()) == ([4 * 4 * 4] if stored else [])

@@ -12,14 +12,16 @@ import torch
 import yaml
 from support import Job, typed
 
-from compress.data.prepared import prepare
+from compress.data.prepared import planned_data, prepare
 from compress.pipeline import dry_run as module
+from compress.pipeline.cost_model import estimate
 from compress.pipeline.disk_space import expected_bytes
-from compress.pipeline.dry_run import PASSED, try_recipe
+from compress.pipeline.dry_run import PASSED, dry_run_seconds, try_recipe
 from compress.pipeline.plan import make_plan
 from compress.pipeline.runner import run
 from compress.recipe.load import parse_recipe
 from compress.recipe.schema import Recipe
+from compress.stages.quantize import QuantizeStage
 from compress.store.store import Store
 from compress.utils.console import console
 from compress.utils.errors import CompressError, SeveralErrors
@@ -326,6 +328,18 @@ def test_a_full_disk_is_known_before_the_training(
             try_recipe(made, tmp_path)
     assert not any(store.has(each.key) for each in plan.stages)
     assert free_bytes(tmp_path / "not" / "there") == free_bytes(tmp_path)
+
+
+def test_the_estimate_takes_overheads_from_it(images: Path, tmp_path: Path) -> None:
+    made = recipe(images, trained(), INT8)
+    guessed = {row.unit: row.seconds for row in estimate(made, tmp_path)}
+    try_recipe(made, tmp_path)
+    store = Store(tmp_path / "store")
+    plan = make_plan(made, store)
+    took = dry_run_seconds(plan, store, planned_data(made.data, store, made.seed, plan.data_key))
+    measured = {row.unit: row.seconds for row in estimate(made, tmp_path)}
+    assert guessed["int8"] - measured["int8"] == pytest.approx(QuantizeStage.overhead - took["int8"], abs=0.01)
+    assert measured["dense"] - guessed["dense"] == pytest.approx(took["dense"], abs=0.01)
 
 
 def test_validate_deep_and_plan_have_it_too(images: Path, tmp_path: Path) -> None:

@@ -89,6 +89,10 @@ def test_any_error_is_one_line_with_the_remedy(name: str, error: Exception) -> N
         (ValueError("no such axis."), "no such axis"),
         (AssertionError(), "AssertionError"),
         (RuntimeError("x" * 500), "x" * 20),
+        (AttributeError("'NoneType' object has no attribute 'shape'"), "internal AttributeError; "),
+        (TypeError("<built-in function add>: <class 'int'> and <class 'str'>"), "internal TypeError; "),
+        (RuntimeError("no rule for <Node object at 0x7f>"), "internal RuntimeError; "),
+        (RecursionError("maximum recursion depth exceeded"), "internal RecursionError; "),
     ],
 )
 def test_the_type_is_named_where_the_message_says_little(error: Exception, cause: str) -> None:

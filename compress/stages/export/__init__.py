@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from compress.stages.costs import Cost, CostModel
 
 REVISION = 5  # raised when exported files of the same network, or what is recorded of them, change
-SECONDS = 15.0  # time to write the files of a variant; evaluating them comes on top
 
 
 class ExportStage(StageKind):
@@ -58,6 +57,7 @@ class ExportStage(StageKind):
     maker: ClassVar[str] = "compress.stages.export.make:make_export"
     starts_from: ClassVar[frozenset[str]] = frozenset({TEACHER, NETWORK, SPARSE, QUANTIZED})
     starts_from_many: ClassVar[bool] = True
+    overhead: ClassVar[float] = 15.0
 
     @property
     def auto(self) -> bool:
@@ -144,4 +144,4 @@ class ExportStage(StageKind):
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
         assert planned.parent
         evaluated = sum(not find_runtime(name).runs_on for name in planned.runtimes)
-        return costs.fixed(SECONDS) + costs.evaluation(costs.plan.stage(planned.parent), evaluated)
+        return costs.evaluation(costs.plan.stage(planned.parent), evaluated)

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from compress.data.prepared import ImageData
     from compress.stages.costs import Cost, CostModel
 
-CALIBRATION_SECONDS = 20.0
-
 
 class AwareTraining(Distillation):
     """Hyperparameters of quantization-aware training."""
@@ -87,6 +85,7 @@ class QuantizeStage(StageKind):
     continues_ledger: ClassVar[bool] = True
     lineage: ClassVar[str] = "quantized"
     remedy: ClassVar[str] = "more calibration images, `keep_accuracy`, another method, or quantization-aware training"
+    overhead: ClassVar[float] = 20.0
     tag: ClassVar[str | None] = "quantization"
 
     @property
@@ -171,4 +170,4 @@ class QuantizeStage(StageKind):
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
         if self.training:
             return costs.fit(planned, self.training)
-        return costs.calibration(planned, self.calibration_images, CALIBRATION_SECONDS) + costs.evaluation(planned)
+        return costs.inference(planned, self.calibration_images) + costs.evaluation(planned)
