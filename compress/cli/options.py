@@ -88,7 +88,7 @@ def print_rich(*renderables: object) -> None:
             console.print(renderable)
 
 
-def print_text(*lines: str) -> None:
+def print_text(*lines: str | None) -> None:
     """Print lines of prose, those that are not empty, broken between words."""
     import shutil
     import textwrap

@@ -32,7 +32,8 @@ def fail_fast(downloads: bool = True) -> Iterator[None]:
     except Exception as error:
         if _is_missing(error):
             address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-            raise OSError(f"{address} cannot be reached, and its files are not in the local cache") from error
+            where = f"{address} cannot be reached{_through_proxy(address)}"
+            raise OSError(f"{where}, and its files are not in the local cache") from error
         raise
     finally:
         constants.HF_HUB_OFFLINE = False
@@ -47,3 +48,15 @@ def _is_missing(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _through_proxy(address: str) -> str:
+    """Name the proxy that the environment sets for an address, without user and password; empty if there is none."""
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies, proxy_bypass
+
+    wanted = urlsplit(address)
+    proxy = getproxies().get(wanted.scheme)
+    if not proxy or proxy_bypass(wanted.netloc):
+        return ""
+    return f" through the proxy {urlsplit(proxy).netloc.rpartition('@')[2] or 'of the environment'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import textwrap
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,8 @@ def chart_svg(label: str, draw: Callable[[Figure], None], height: float = HEIGHT
 
     settings = {"svg.fonttype": "none", "svg.hashsalt": label, "text.parse_math": False}
     sizes = {"font.size": TEXT, "axes.titlesize": TEXT, "legend.fontsize": TEXT}
-    with rc_context(settings | sizes), io.StringIO() as out:
+    with rc_context(settings | sizes), warnings.catch_warnings(), io.StringIO() as out:
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's own fonts draw the text
         figure = Figure(figsize=(WIDTH, height), dpi=72, layout="constrained")
         draw(figure)
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

@@ -17,8 +17,8 @@ from own_photographs import SIX, make_photographs
 from support import environment
 
 LONGEST_LINE = 200
-DEPLOYED = ("torch", "torchvision", "timm", "open_clip", "lightning", "yaml", "pydantic", "rich", "matplotlib", "onnx")
-BARE = f"import sys; sys.modules.update(dict.fromkeys({DEPLOYED})); from compress.__main__ import main; main()"
+LACKING = ("torch", "torchvision", "timm", "open_clip", "lightning", "yaml", "matplotlib", "onnx")
+BARE = f"import sys; sys.modules.update(dict.fromkeys({LACKING})); from compress.__main__ import main; main()"
 SETTINGS = (
     "stages.trained.student=test_resnet",
     "stages.trained.epochs=30",
