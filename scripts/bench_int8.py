@@ -35,8 +35,9 @@ from compress.efficiency.timing import fastest, middle
 from compress.measurement.latency import measure_interleaved, round_medians, summary
 from compress.models.factory import create_model
 from compress.quantization.capture import capture
+from compress.quantization.choice import of_variants
 from compress.quantization.ptq import quantize
-from compress.registry import QUANTIZERS, RUNTIMES
+from compress.registry import RUNTIMES
 from compress.utils.quiet import quiet, silent
 from compress.utils.system import thread_count
 
@@ -114,7 +115,7 @@ def artifacts(
     runs: dict[tuple[str, str], Run] = {}
     for runtime, path in export(model, work / "float", runtimes, about).items():
         runs["FP32", f"{runtime} FP32"] = find_runtime(runtime).load(path, threads)
-    for method in QUANTIZERS:
+    for method in of_variants():
         integer = [name for name in runtimes if method in find_runtime(name).quantizers]
         network = quantize(model, torch.split(images, 32), images[:2], method=method).network
         failed: dict[str, str] = {}
