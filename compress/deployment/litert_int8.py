@@ -22,11 +22,16 @@ import json, sys
 try:
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
-    from ai_edge_quantizer import quantizer, recipe
+    from ai_edge_quantizer import qtyping, quantizer, recipe
+    operations = qtyping.TFLOperationName
+    layers = (operations.CONV_2D, operations.DEPTHWISE_CONV_2D, operations.FULLY_CONNECTED)
     path, images, target = sys.argv[1], np.load(sys.argv[2], mmap_mode="r"), sys.argv[3]
     work = quantizer.Quantizer(path, recipe.static_wi8_ai8())
+    for end in (operations.INPUT, operations.OUTPUT):
+        work.update_quantization_recipe(".*", end, algorithm_key="no_quantize")
     for scope in json.loads(sys.argv[4]):
-        work.update_quantization_recipe(scope, "*", algorithm_key="no_quantize")
+        for layer in layers:
+            work.update_quantization_recipe(scope, layer, algorithm_key="no_quantize")
     (signature, names), = Interpreter(path).get_signature_list().items()
     (name,) = names["inputs"]
     found = work.calibrate({signature: ({name: image[None]} for image in images)}, num_threads=1)
@@ -41,6 +46,8 @@ def quantize_litert(
 ) -> None:
     """Quantize a float `.tflite` file in place: signed 8-bit activations, weights with a scale per channel.
 
+    Images and logits stay float, so that the file is used like any other artifact.
+
     Raises:
         CompressError: the quantizer fails.
     """
@@ -54,5 +61,8 @@ def quantize_litert(
 
 
 def _scope(layer: str) -> str:
-    """Return an expression that finds the tensors of a layer of the float network."""
-    return re.escape(layer)
+    """Return an expression that finds the operators of a layer of the float network by the names of their results.
+
+    `layer1.0.conv1` is `...ResNet/...Sequential_layer1/...BasicBlock_0/...Conv2d_conv1;`.
+    """
+    return "(^|;)[^/;]*/" + "/".join(f"[^/;]*_{re.escape(part)}" for part in layer.split(".")) + ";"

@@ -15,6 +15,7 @@ METHOD = Method(
     targets=("x86",),
     trains=False,
     reduces=False,
+    extra="litert",
     about="ai-edge-quantizer on the float file: for litert, by `method: auto`",
     calibrate=None,
     restore=None,

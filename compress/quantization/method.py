@@ -52,6 +52,7 @@ class Method:
     # `(folder, architecture)`: rebuild a stored network; None for a method whose networks are only exported, which a
     # recipe cannot name
     restore: Callable[[Path, Architecture], nn.Module] | None
+    extra: str = ""  # extra of this package that brings the modules; empty where all installations have them
     reduces: bool = True  # whether its weights can have 7 bits
     keeps: bool = True  # whether single layers can stay in float
 
@@ -64,7 +65,7 @@ def require_method(name: str) -> Method:
     """Return a method by name, or raise a `CompressError` with the command that installs what is missing."""
     method = registry.quantizer(name)
     if absent := method.missing():
-        add = "'compress-model[deploy]'" if method.in_file else "compress-model"
+        add = f"'compress-model[{method.extra}]'" if method.extra else "compress-model"
         raise CompressError(f"`method: {name}` needs {', '.join(absent)}: pip install {add}")
     return method
 

@@ -16,6 +16,7 @@ METHOD = Method(
     trains=False,
     reduces=False,
     keeps=False,
+    extra="ncnn",
     about="scales in ncnn's own files: for ncnn, by `method: auto`",
     calibrate=None,
     restore=None,

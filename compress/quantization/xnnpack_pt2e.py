@@ -72,6 +72,7 @@ METHOD = Method(
     targets=("x86",),
     trains=False,
     reduces=False,
+    extra="executorch",
     about="PT2E with the XNNPACK quantizer: for executorch, by `method: auto`",
     calibrate=calibrate,
     restore=None,

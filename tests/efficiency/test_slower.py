@@ -29,8 +29,9 @@ def network(id: str, bits: int, latency: list[LatencyRow], **changes: object) ->
         Artifact(runtime=name, format=name, path=f"{name}/m", bytes=1, top1=0.8, ci95=(0.79, 0.81), right=seen)
         for name in dict.fromkeys(row.runtime for row in latency)
     )
+    kind = str(changes.pop("kind", "train"))
     made = {"accuracy": accuracy(2000, N, seen), "inference": inference(100, bits, latency=latency)}
-    return make_variant(id, "train", **{**made, "training": training(5), "artifacts": files, **changes})
+    return make_variant(id, kind, **{**made, "training": training(5), "artifacts": files, **changes})
 
 
 DENSE = network("dense", 32, rows(a=(2.0, 20.0), b=(3.0, 30.0)))

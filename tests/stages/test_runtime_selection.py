@@ -102,10 +102,9 @@ def test_auto_selects_runtimes_that_support_the_variant(monkeypatch: pytest.Monk
     export = stages["files"]
     assert isinstance(export, ExportStage)
     assert export._runtimes_for(stages["distilled"], recipe) == ["onnxruntime", "openvino", "ncnn"]
-    assert export._runtimes_for(stages["int8"], recipe) == [
-        "onnxruntime",
-        "openvino",
-    ]  # ncnn supports float networks only
+    assert export._runtimes_for(stages["int8"], recipe) == ["onnxruntime", "openvino", "ncnn"]
+    written = stages["int8"].model_copy(update={"method": "torchao"})
+    assert export._runtimes_for(written, recipe) == ["onnxruntime", "openvino"], "ncnn has a method of its own only"
 
 
 def test_run_exports_to_every_installed_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +146,6 @@ def test_run_exports_to_every_installed_runtime(tmp_path: Path, monkeypatch: pyt
 
 def test_quantized_artifact_that_runs_in_float_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(find_runtime("onnxruntime"), "coverage", lambda path: Coverage(0, 5, 0, 100))
-    variant = make._Variant("int8", nn.Identity(), None, True, np.zeros((1, 1), np.float32))  # type: ignore[arg-type]
+    variant = make._Variant("int8", nn.Identity(), None, True, None, np.zeros((1, 1), np.float32))  # type: ignore[arg-type]
     with pytest.raises(CompressError, match="onnxruntime runs none of the 5 convolutions of int8 in integer"):
-        make._evaluate(None, "onnxruntime", Path("model.onnx"), variant)  # type: ignore[arg-type]
+        make._evaluate(None, "onnxruntime", Path("model.onnx"), variant, make._Files({}))  # type: ignore[arg-type]
