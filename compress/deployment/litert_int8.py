@@ -22,7 +22,8 @@ import json, sys
 try:
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
-    from ai_edge_quantizer import qtyping, quantizer, recipe
+    from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe, recipe_manager
+    from ai_edge_quantizer.utils import qsv_utils
     operations = qtyping.TFLOperationName
     layers = (operations.CONV_2D, operations.DEPTHWISE_CONV_2D, operations.FULLY_CONNECTED)
     path, images, target = sys.argv[1], np.load(sys.argv[2], mmap_mode="r"), sys.argv[3]
@@ -34,8 +35,12 @@ try:
             work.update_quantization_recipe(scope, layer, algorithm_key="no_quantize")
     (signature, names), = Interpreter(path).get_signature_list().items()
     (name,) = names["inputs"]
-    found = work.calibrate({signature: ({name: image[None]} for image in images)}, num_threads=1)
-    work.quantize(found).export_model(target, overwrite=True)
+    recipes = recipe_manager.RecipeManager()
+    recipes.load_quantization_recipe(work.get_quantization_recipe())
+    update = {"mean": qsv_utils.moving_average_update, "minmax": qsv_utils.min_max_update}[sys.argv[5]]
+    observer = calibrator.Calibrator(path, num_threads=1, qsv_update_func=update)
+    observer.calibrate({signature: [{name: image[None]} for image in images]}, recipes)
+    work.quantize(observer.get_model_qsvs()).export_model(target, overwrite=True)
 except Exception as error:
     sys.exit((str(error).strip() or type(error).__name__).splitlines()[0])
 """
@@ -55,7 +60,8 @@ def quantize_litert(
         images, made = Path(work) / "images.npy", Path(work) / "int8.tflite"
         np.save(images, np.concatenate([batch.numpy() for batch in batches]))
         scopes = json.dumps([_scope(name) for name in config.keep])
-        command = [python, "-c", QUANTIZE, str(path), str(images), str(made), scopes]
+        observer = config.observer or "mean"
+        command = [python, "-c", QUANTIZE, str(path), str(images), str(made), scopes, observer]
         convert(command, made, "ai-edge-quantizer", f"{path.name} cannot be quantized for LiteRT", environment)
         path.write_bytes(made.read_bytes())
 

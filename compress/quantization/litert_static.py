@@ -9,7 +9,7 @@ from compress.quantization.method import Method
 
 METHOD = Method(
     packages=("ai_edge_litert",),
-    observers=("minmax",),
+    observers=("mean", "minmax"),
     corrects=False,
     in_file=False,
     targets=("x86",),
