@@ -73,6 +73,8 @@ def _build(
     if calibration:
         runtime.quantize_file(path, *calibration)
     stated: PreprocessFile = {**preprocess, "needs": runtime.needs(path)}
+    if further := runtime.steps(path):
+        stated["steps"] = [*stated.get("steps", ()), *further]
     text = json.dumps(stated, indent=1, ensure_ascii=False)
     (target / PREPROCESS).write_text(text + "\n", encoding="utf-8")
     return path

@@ -38,6 +38,7 @@ try:
 except Exception as error:
     sys.exit((str(error).strip() or type(error).__name__).splitlines()[0])
 """
+INTEGER = "int8"
 LINEAR = "FULLY_CONNECTED"
 LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", LINEAR)
 
@@ -85,14 +86,26 @@ class LiteRt(Runtime):
         (images_entry,), (logits_entry,) = interpreter.get_input_details(), interpreter.get_output_details()
 
         def infer(image: Array) -> Array:
-            interpreter.set_tensor(images_entry["index"], image)
+            interpreter.set_tensor(images_entry["index"], _quantized(image, images_entry))
             interpreter.invoke()
-            return interpreter.get_tensor(logits_entry["index"])  # type: ignore[no-any-return]
+            return _dequantized(interpreter.get_tensor(logits_entry["index"]), logits_entry)
 
         def run(images: Array) -> Array:
             return np.concatenate([infer(np.ascontiguousarray(image[None])) for image in images])
 
         return run
+
+    def steps(self, path: Path) -> list[str]:
+        """State the scales of integer images and logits."""
+        interpreter = _interpreter(path, 1)
+        (images,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+        if images["dtype"].__name__ != INTEGER:
+            return []
+        (scale, zero), (out_scale, out_zero) = images["quantization"], logits["quantization"]
+        return [
+            f"This file takes int8: round(x / {scale:.9g}) + {zero}, clipped to -128 to 127; "
+            f"it returns int8: logits are (q - {out_zero}) * {out_scale:.9g}."
+        ]
 
     def coverage(self, path: Path) -> Coverage:
         """Count the operators whose inputs, weights and outputs are integers, with the shapes of their tensors."""
@@ -103,7 +116,7 @@ class LiteRt(Runtime):
             if operator["op_name"] in LAYERS:
                 images, weight = (tensors[index] for index in operator["inputs"][:2])
                 made = tensors[operator["outputs"][0]]
-                integer = all(each["dtype"].__name__ == "int8" for each in (images, weight, made))
+                integer = all(each["dtype"].__name__ == INTEGER for each in (images, weight, made))
                 macs = products(made["shape"][1:], weight["shape"], made["shape"][-1])
                 found.append((operator["op_name"] != LINEAR, integer, int(macs)))
         convolutions = [integer for is_convolution, integer, _ in found if is_convolution]
@@ -115,6 +128,25 @@ def _environment() -> Path:
     """Return the folder of the converter's environment; a user without a home has to name it."""
     cache = cache_folder()
     return Path(os.environ.get(VARIABLE) or (cache / "litert" if cache else f"${VARIABLE}"))
+
+
+def _quantized(images: Array, entry: Any) -> Array:
+    """Return images as a file takes them: integers by its scale and zero point, if it does not take float."""
+    import numpy as np
+
+    if entry["dtype"].__name__ != INTEGER:
+        return images
+    scale, zero = entry["quantization"]
+    return np.clip(np.rint(images / scale) + zero, -128, 127).astype(np.int8)
+
+
+def _dequantized(logits: Array, entry: Any) -> Array:
+    """Return logits in float."""
+    if entry["dtype"].__name__ != INTEGER:
+        return logits
+    scale, zero = entry["quantization"]
+    result: Array = (logits.astype("float32") - zero) * scale
+    return result.astype("float32")
 
 
 def _variables() -> dict[str, str]:

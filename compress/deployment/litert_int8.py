@@ -28,7 +28,7 @@ try:
     layers = (operations.CONV_2D, operations.DEPTHWISE_CONV_2D, operations.FULLY_CONNECTED)
     path, images, target = sys.argv[1], np.load(sys.argv[2], mmap_mode="r"), sys.argv[3]
     work = quantizer.Quantizer(path, recipe.static_wi8_ai8())
-    for end in (operations.INPUT, operations.OUTPUT):
+    for end in () if sys.argv[6] == "integer" else (operations.INPUT, operations.OUTPUT):
         work.update_quantization_recipe(".*", end, algorithm_key="no_quantize")
     for scope in json.loads(sys.argv[4]):
         for layer in layers:
@@ -51,7 +51,7 @@ def quantize_litert(
 ) -> None:
     """Quantize a float `.tflite` file in place: signed 8-bit activations, weights with a scale per channel.
 
-    Images and logits stay float, so that the file is used like any other artifact.
+    Images and logits stay float, so that the file is used like any other artifact, unless `integer_io` is asked for.
 
     Raises:
         CompressError: the quantizer fails.
@@ -62,6 +62,7 @@ def quantize_litert(
         scopes = json.dumps([_scope(name) for name in config.keep])
         observer = config.observer or "mean"
         command = [python, "-c", QUANTIZE, str(path), str(images), str(made), scopes, observer]
+        command.append("integer" if config.integer_io else "float")
         convert(command, made, "ai-edge-quantizer", f"{path.name} cannot be quantized for LiteRT", environment)
         path.write_bytes(made.read_bytes())
 

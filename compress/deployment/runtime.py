@@ -125,6 +125,10 @@ class Runtime(ABC):
         version = version_of(self.engine)
         return [f"written with {self.engine} {version}; an older one may not read it"] if version else []
 
+    def steps(self, path: Path) -> list[str]:
+        """State what a file needs between the float images and logits of `preprocess.json` and its own tensors."""
+        return []
+
     def lacking(self) -> list[str]:
         """List the devices that this machine lacks; may import the engine."""
         return []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,3 +109,14 @@ def test_layers_that_are_kept_stay_in_float(name: str, build: Build) -> None:
 def test_a_method_for_files_quantizes_no_network(name: str) -> None:
     with pytest.raises((UsageError, CompressError), match=f"`method: {OWN[name]}` (quantizes the file|needs )"):
         quantize(network(), [images(4)], images(2), method=OWN[name])
+
+
+def test_integer_images_and_logits_are_stated_and_converted(build: Build) -> None:
+    model = network()
+    path = build("litert", model, integer_io=True)
+    (step,) = json.loads((path.parent / "preprocess.json").read_text())["steps"]
+    assert re.search(r"takes int8: round\(x / [\d.e-]+\) \+ -?\d+, clipped", step)
+    with torch.no_grad():
+        expected = model(images(16, seed=9)).numpy()
+    logits = outputs("litert", path)
+    assert logits.dtype == np.float32 and np.abs(logits - expected).max() < 0.2 * np.abs(expected).max()

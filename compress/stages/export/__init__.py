@@ -51,6 +51,10 @@ class ExportStage(StageKind):
         description="opset of ONNX files; default: 20, which ONNX Runtime 1.17 and TensorRT 10 read, or that of a "
         "network that is an ONNX file; 17 for TensorRT 8.5 and 8.6 (JetPack 5 and 6.0) and older ONNX Runtimes",
     )
+    integer_io: bool = Field(
+        False,
+        description="INT8 files for LiteRT take and return integers too, as microcontrollers and Edge TPUs need",
+    )
     triton: bool = Field(
         False, description="also write a Triton Inference Server model per variant, with response cache"
     )
@@ -77,6 +81,8 @@ class ExportStage(StageKind):
             yield "triton", f"Triton runs {join_words(BACKENDS)} files; add one to `runtimes`, or remove `triton`"
         quantized = [other for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in self.from_]
         yield from self._opset_problem()
+        if self.integer_io and not (quantized and (self.auto or "litert" in self.runtimes)):
+            yield "integer_io", "is for quantized variants in litert files; remove it, or add both"
         for runtime in () if self.auto else self.runtimes:
             methods_taken = find_runtime(runtime).quantizers
             refused = [other for other in quantized if other.method_for(recipe, methods_taken) is None]
@@ -114,6 +120,8 @@ class ExportStage(StageKind):
         settings = {"runtimes": runtimes, "triton": self.triton, "files": REVISION}
         if self.opset:
             settings["opset"] = self.opset
+        if self.integer_io:
+            settings["integer_io"] = True
         if self.auto:
             settings["auto"] = True
         if not all(find_runtime(name).portable for name in runtimes):

@@ -6,6 +6,7 @@ Each is made from the float network that the variant was made from, with the var
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from compress.quantization.checks import refuse_broken_weights, refuse_calibrati
 from compress.quantization.ptq import quantize
 from compress.registry import quantizer
 from compress.stages.context import BATCH, LOGITS, StageContext
+from compress.stages.export import ExportStage
 from compress.stages.planned import PlannedStage
 from compress.stages.quantize import QuantizeStage
 from compress.stages.quantize.make import calibration_set, config_of
@@ -49,7 +51,7 @@ class FloatParent:
         folder: Path,
         preprocess: PreprocessFile,
         failed: dict[str, str],
-        opset: int | None,
+        stage: ExportStage,
     ) -> dict[str, Path]:
         """Write the files of runtimes by their methods, one calibration per method; see `deployment.export.export`."""
         built: dict[str, Path] = {}
@@ -57,7 +59,7 @@ class FloatParent:
             runtimes = [name for name, own in methods.items() if own == method]
             say(f"  {', '.join(runtimes)}: quantized by {method}")
             try:
-                built |= self._export_by(method, runtimes, folder, preprocess, failed, opset)
+                built |= self._export_by(method, runtimes, folder, preprocess, failed, stage)
             except CompressError as error:
                 failed |= dict.fromkeys(runtimes, str(error))
         return built
@@ -69,9 +71,10 @@ class FloatParent:
         folder: Path,
         preprocess: PreprocessFile,
         failed: dict[str, str],
-        opset: int | None,
+        stage: ExportStage,
     ) -> dict[str, Path]:
-        model, config = self._network.model, config_of(self._stage, method, self._keep)
+        model, opset = self._network.model, stage.opset
+        config = replace(config_of(self._stage, method, self._keep), integer_io=stage.integer_io)
         batches = list(split_batches(self._images, self._preprocess, BATCH))
         side = preprocess["resolution"]
         if quantizer(method).calibrate is None:

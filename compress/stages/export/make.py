@@ -131,7 +131,7 @@ def _write(context: StageContext, planned: PlannedStage, variant: _Variant, fold
     target = folder / "artifacts"
     built = export(variant.model, target, own, preprocess, files.left_out, stage.opset) if own else {}
     if files.source:
-        built |= files.source.export(methods, target, preprocess, files.left_out, stage.opset)
+        built |= files.source.export(methods, target, preprocess, files.left_out, stage)
     files.built = {name: built[name] for name in planned.runtimes if name in built}
     return files
 
