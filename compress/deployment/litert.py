@@ -117,8 +117,9 @@ class LiteRt(Runtime):
                 images, weight = (tensors[index] for index in operator["inputs"][:2])
                 made = tensors[operator["outputs"][0]]
                 integer = all(each["dtype"].__name__ == INTEGER for each in (images, weight, made))
-                macs = products(made["shape"][1:], weight["shape"], made["shape"][-1])
-                found.append((operator["op_name"] != LINEAR, integer, int(macs)))
+                output = made["shape"].tolist()  # whose integers would overflow
+                macs = products(output[1:], weight["shape"].tolist(), output[-1])
+                found.append((operator["op_name"] != LINEAR, integer, macs))
         convolutions = [integer for is_convolution, integer, _ in found if is_convolution]
         integer_macs = sum(macs for _, integer, macs in found if integer)
         return Coverage(sum(convolutions), len(convolutions), integer_macs, sum(macs for *_, macs in found))
