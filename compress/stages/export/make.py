@@ -177,9 +177,11 @@ def _evaluate(context: StageContext, runtime: str, path: Path, variant: _Variant
     with boundary("runtime", f"{variant.id} in {runtime}"):
         logits = predict_split_in_runtime(engine.load(path), preprocess, test, BATCH, progress=label)
     record = split_accuracy(logits, test, "test")
-    expected = files.source.logits if files.source and runtime in files.methods else variant.logits
+    expected, network = variant.logits, "PyTorch"
+    if files.source and runtime in files.methods:
+        expected, network = files.source.logits, "its float network"
     same = agreement(logits.argmax(1), expected.argmax(1))
-    say(f"  {runtime}: top-1 {record.top1:.2%}, agrees with PyTorch on {same:.2%}")
+    say(f"  {runtime}: top-1 {record.top1:.2%}, agrees with {network} on {same:.2%}")
     return Artifact(
         runtime=runtime,
         format=path.parent.name,
