@@ -100,6 +100,9 @@ QUANTIZERS = {
     "torchao": "compress.quantization.torchao_pt2e:METHOD",
     "nncf": "compress.quantization.nncf_onnx:METHOD",
     "onnxruntime": "compress.quantization.onnxruntime_static:METHOD",
+    "xnnpack": "compress.quantization.xnnpack_pt2e:METHOD",
+    "litert": "compress.quantization.litert_static:METHOD",
+    "ncnn": "compress.quantization.ncnn_scales:METHOD",
 }
 """`compress.quantization.method.Method` of each method of post-training quantization."""
 

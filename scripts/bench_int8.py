@@ -35,8 +35,9 @@ from compress.efficiency.timing import fastest, middle
 from compress.measurement.latency import measure_interleaved, round_medians, summary
 from compress.models.factory import create_model
 from compress.quantization.capture import capture
+from compress.quantization.choice import of_variants
 from compress.quantization.ptq import quantize
-from compress.registry import QUANTIZERS, RUNTIMES
+from compress.registry import RUNTIMES
 from compress.utils.quiet import quiet, silent
 from compress.utils.system import thread_count
 
@@ -49,6 +50,7 @@ KINDS = ("eager", "FP32", "direct", "ours")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["torchvision", "timm"], choices=["torchvision", "timm"])
+    parser.add_argument("--network", default="resnet18", help="name in the libraries of --models; default: resnet18")
     parser.add_argument("--resolution", type=int, default=224)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--rounds", type=int, default=40)
@@ -62,7 +64,7 @@ def main() -> None:
     runtimes = args.runtimes or [name for name in RUNTIMES if not missing(name) and not find_runtime(name).runs_on]
     rows = []
     for library in args.models:
-        model, images = trained_like(library, args.resolution, args.calibration)
+        model, images = trained_like(library, args.network, args.resolution, args.calibration)
         with tempfile.TemporaryDirectory() as work:
             ours = artifacts(model, images, runtimes, Path(work), threads)
             peers = direct(model, images, args.batches, Path(work), threads)
@@ -73,7 +75,7 @@ def main() -> None:
                 runs |= {("direct", name): run for (name, size), run in peers.items() if size in (None, batch)}
                 runs |= {(kind, name): run for (kind, name), run in ours.items() if kind == "ours"}
                 record = compare(runs, given, args.rounds)
-                rows.append({"model": f"{library}/resnet18", "batch": batch, **record})
+                rows.append({"model": f"{library}/{args.network}", "batch": batch, **record})
                 show(rows[-1], args.resolution, threads)
     if args.json:
         about = {"environment": environment(runtimes, threads), "rounds": args.rounds, "resolution": args.resolution}
@@ -81,10 +83,10 @@ def main() -> None:
         args.json.write_text(json.dumps({**about, "results": rows}, indent=1) + "\n")
 
 
-def trained_like(library: str, resolution: int, count: int) -> tuple[nn.Module, Tensor]:
-    """Return a ResNet18 with activations as large as a trained one's, and photographs `[count, 3, r, r]` for it."""
+def trained_like(library: str, network: str, resolution: int, count: int) -> tuple[nn.Module, Tensor]:
+    """Return a network with activations as large as a trained one's, and photographs `[count, 3, r, r]` for it."""
     torch.manual_seed(0)
-    model = create_model(library, "resnet18", 1000, resolution)
+    model = create_model(library, network, 1000, resolution)
     for name, parameter in model.named_parameters():
         if name.endswith("bn2.weight"):
             nn.init.ones_(parameter)  # timm initialises them to 0, by which nothing can be divided
@@ -114,7 +116,7 @@ def artifacts(
     runs: dict[tuple[str, str], Run] = {}
     for runtime, path in export(model, work / "float", runtimes, about).items():
         runs["FP32", f"{runtime} FP32"] = find_runtime(runtime).load(path, threads)
-    for method in QUANTIZERS:
+    for method in of_variants():
         integer = [name for name in runtimes if method in find_runtime(name).quantizers]
         network = quantize(model, torch.split(images, 32), images[:2], method=method).network
         failed: dict[str, str] = {}

@@ -24,14 +24,15 @@ from compress.measurement.compute import bit_operations, count, macs, parameters
 from compress.measurement.latency import TAIL_ROUNDS, TAIL_TIMINGS, measure_interleaved, summary
 from compress.models.teachers import LoadedTeacher
 from compress.pruning.channels import prune_channels
+from compress.quantization.choice import Demands, first_able, of_variants
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.ptq import quantize as quantize_post_training
 from compress.recipe.base import Section
 from compress.recipe.channels import Channels
 from compress.recipe.data import PLAIN, Views
 from compress.recipe.fit import Distillation
+from compress.recipe.quantizer_name import AUTO
 from compress.recipe.schema import Trainer
-from compress.registry import QUANTIZERS
 from compress.training.fit import FitResult, fit
 from compress.training.freeze import freezing
 from compress.training.module import FitModule
@@ -147,12 +148,12 @@ def prune(model: nn.Module, resolution: int, **settings: Any) -> nn.Module:
     return prune_channels(model, resolution, _settings(Channels, settings))
 
 
-def quantize(model: nn.Module, calibration: Iterable[Tensor], *, method: str = "torchao", **settings: Any) -> nn.Module:
+def quantize(model: nn.Module, calibration: Iterable[Tensor], *, method: str = AUTO, **settings: Any) -> nn.Module:
     """Return an INT8 copy of `model` for any batch size; see `compress.quantization.ptq.quantize`.
 
     Args:
         calibration: Batches `[b, 3, r, r]` of the calibration set, normalised as in training.
-        method: `torchao`, `nncf` or `onnxruntime`.
+        method: `torchao`, `nncf` or `onnxruntime`; `auto`: the first of them that has these settings.
         settings: Fields of `compress.quantization.config.QuantizationConfig`: `observer="percentile"`, ...
 
     Raises:
@@ -166,9 +167,12 @@ def quantize(model: nn.Module, calibration: Iterable[Tensor], *, method: str = "
         config = QuantizationConfig(**settings)
     except TypeError as error:
         raise UsageError(f"quantize: unknown setting: {error}") from error
-    if method not in QUANTIZERS:
-        raise UsageError(f"quantize: {unknown('method', method, QUANTIZERS)}")
-    return quantize_post_training(model, batches, torch.zeros(2, *batches[0].shape[1:]), config, method).network
+    if method not in (names := of_variants()) and method != AUTO:
+        raise UsageError(f"quantize: {unknown('method', method, (AUTO, *names))}")
+    chosen = first_able(names, Demands.of(config)) if method == AUTO else method
+    if chosen is None:
+        raise UsageError(f"quantize: no method has all of these settings: {', '.join(settings)}; remove one")
+    return quantize_post_training(model, batches, torch.zeros(2, *batches[0].shape[1:]), config, chosen).network
 
 
 def measure(

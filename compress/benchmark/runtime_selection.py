@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from compress.efficiency.timing import fastest, latency_ratio
+from compress.efficiency.slower import is_slower, rows_against
+from compress.efficiency.timing import Ratio, fastest, latency_ratio
 from compress.results import LatencyRow, RuntimeCandidate, RuntimeChecks, RuntimeChoice, ValidationCheck
 from compress.stages.context import StageContext
 from compress.stages.export.make import CHECKS
@@ -16,8 +17,9 @@ def select_runtimes(
     """Select an artifact of every `runtimes: auto` export per batch size, by the latency of its runtimes.
 
     Returns:
-        Choices by variant, one per batch size. `runtime` is None where no artifact is within the allowed loss. `tied`
-        are those as fast within the interval; the choice is the first in registry order.
+        Choices by variant, one per batch size. `runtime` is None where no artifact is within the allowed loss, or each
+        of those is slower than its FP32 file. `tied` are those as fast within the interval; the choice is the first in
+        registry order.
     """
     choices: dict[str, tuple[RuntimeChoice, ...]] = {}
     for planned in context.plan.exports:
@@ -25,12 +27,24 @@ def select_runtimes(
         if allowed is None or variant is None:
             continue
         checks = RuntimeChecks.read(context.folder(planned.id) / CHECKS)
+        ratios = _against_float(context, variant, latency)
         for batch in context.recipe.measure.batches:
             by_runtime = {row.runtime: row for row in latency[variant] if row.batch == batch}
             rows = {runtime: by_runtime[runtime] for runtime in checks.validation}
-            choice = choose(rows, checks.validation, allowed, batch=batch, left_out=checks.left_out)
+            slower = {name for (name, size), ratio in ratios.items() if size == batch and is_slower(ratio)}
+            choice = choose(rows, checks.validation, allowed, batch=batch, left_out=checks.left_out, slower=slower)
             choices[variant] = (*choices.get(variant, ()), choice)
     return choices
+
+
+def _against_float(
+    context: StageContext, variant: str, latency: Mapping[str, tuple[LatencyRow, ...]]
+) -> dict[tuple[str, int], Ratio]:
+    """Compare a quantized variant with the float one that it was made from, by runtime and batch; else empty."""
+    planned = context.plan.stage(variant)
+    if not planned.stage.is_quantized or not planned.parent:
+        return {}
+    return rows_against(latency.get(planned.parent, ()), latency[variant])
 
 
 def choose(
@@ -40,6 +54,7 @@ def choose(
     *,
     batch: int,
     left_out: Mapping[str, str],
+    slower: Collection[str] = (),
 ) -> RuntimeChoice:
     """Select the fastest artifact within the allowed accuracy loss; the first one if several are as fast.
 
@@ -49,9 +64,11 @@ def choose(
         allowed: Allowed accuracy loss, a fraction.
         batch: Batch size.
         left_out: Skipped runtimes, with the reason.
+        slower: Runtimes whose quantized artifact is slower than its FP32 one, which are never selected.
     """
     holds = {name: validation[name].loss <= allowed + 1e-9 for name in rows}
-    equal = fastest({name: row.rounds_ms for name, row in rows.items() if holds[name]}) if any(holds.values()) else []
+    able = {name: row.rounds_ms for name, row in rows.items() if holds[name] and name not in slower}
+    equal = fastest(able) if able else []
     candidates = []
     for name, row in rows.items():
         ratio, low, high = latency_ratio(rows[equal[0]], row) if equal else (None, None, None)
@@ -64,6 +81,7 @@ def choose(
                 validation_loss=validation[name].loss,
                 validation_agreement=validation[name].agreement,
                 holds=holds[name],
+                slower_than_fp32=True if name in slower else None,
             )
         )
     return RuntimeChoice(

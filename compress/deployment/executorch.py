@@ -1,10 +1,11 @@
-"""ExecuTorch with its XNNPACK delegate on the CPU: phones, and boards that run Linux. Float networks only.
+"""ExecuTorch with its XNNPACK delegate on the CPU: phones, and boards that run Linux.
 
 A program is for one image: for any batch size, ExecuTorch 1.5 reserves memory for fewer images (15) than the bound that
 its exporter was given. Several images run one by one.
 
-A program cannot be made of our quantized graphs: XNNPACK leaves their unsigned activations to kernels that ExecuTorch
-does not have, and after a shift to signed ones still the integer weights of the classifier, whose output is float.
+INT8 is made by ExecuTorch's own quantizer, `xnnpack` of `compress.quantization`. A program cannot be made of torchao's
+graphs: XNNPACK leaves their unsigned activations to kernels that ExecuTorch does not have, and after a shift to signed
+ones still the integer weights of the classifier, whose output is float.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from compress.deployment.conversion import exporting
 from compress.deployment.coverage import Coverage
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
+from compress.deployment.xnnpack_graph import LINEAR, integer_layers
 from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import quiet, silent
 from compress.utils.system import thread_count
@@ -32,6 +34,7 @@ class ExecuTorch(Runtime):
     engine = "executorch"
     packages = ("executorch",)
     install = "pip install 'compress-model[executorch]'"
+    quantizers = ("xnnpack",)
 
     def build(self, source: ExportSource, folder: Path) -> Path:
         """Write `model.pte`."""
@@ -74,10 +77,11 @@ class ExecuTorch(Runtime):
         return run
 
     def coverage(self, path: Path) -> Coverage:
-        """Nothing runs in integer; the program has the counts."""
+        """Count the integer layers of the graphs that XNNPACK is given; the program has the counts of the network."""
         program = _program(path)
         convolutions, macs = (int(program.load_method(name).execute([])[0]) for name in (CONVOLUTIONS, MACS))
-        return Coverage(0, convolutions, 0, macs)
+        integer = list(integer_layers(path.read_bytes()))
+        return Coverage(sum(kind != LINEAR for kind, _ in integer), convolutions, sum(n for _, n in integer), macs)
 
 
 def _program(path: Path) -> Any:

@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING
 from compress.deployment.preprocess_file import PREPROCESS, PreprocessFile
 from compress.deployment.runtime import ExportSource, Runtime
 from compress.deployment.runtimes import require
+from compress.quantization.config import QuantizationConfig
 from compress.registry import quantizer
 from compress.utils.checksums import SUMS
 from compress.utils.errors import CompressError, UsageError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+
+Calibration = tuple[Sequence["Tensor"], QuantizationConfig]
+"""The calibration set in batches `[b, 3, r, r]`, normalised, and settings."""
 
 
 def export(
@@ -27,12 +32,14 @@ def export(
     preprocess: PreprocessFile,
     failed: dict[str, str] | None = None,
     opset: int | None = None,
+    calibration: Calibration | None = None,
 ) -> dict[str, Path]:
     """Write a variant's artifacts, each format into a folder of its own; returns the file to load by runtime.
 
     Args:
         folder: Parent of the format folders, each with its `preprocess.json`; those of the same name are replaced.
         opset: Opset of ONNX files, from 17 to 20; None for the default.
+        calibration: If given, runtimes quantize their files of the float network `model` with it.
         failed: If given, a runtime whose file cannot be built is left out, and the reason is put here under its name.
 
     Raises:
@@ -48,7 +55,7 @@ def export(
             if runtime.format in built or (failed and runtime.name in failed):
                 continue
             try:
-                built[runtime.format] = _build(runtime, source, folder / runtime.format, preprocess)
+                built[runtime.format] = _build(runtime, source, folder / runtime.format, preprocess, calibration)
             except CompressError as error:
                 if failed is None:
                     raise
@@ -57,11 +64,17 @@ def export(
     return {runtime.name: built[runtime.format] for runtime in required if runtime.format in built}
 
 
-def _build(runtime: Runtime, source: ExportSource, target: Path, preprocess: PreprocessFile) -> Path:
+def _build(
+    runtime: Runtime, source: ExportSource, target: Path, preprocess: PreprocessFile, calibration: Calibration | None
+) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     path = runtime.build(source, target)
+    if calibration:
+        runtime.quantize_file(path, *calibration)
     stated: PreprocessFile = {**preprocess, "needs": runtime.needs(path)}
+    if further := runtime.steps(path):
+        stated["steps"] = [*stated.get("steps", ()), *further]
     text = json.dumps(stated, indent=1, ensure_ascii=False)
     (target / PREPROCESS).write_text(text + "\n", encoding="utf-8")
     return path
@@ -71,7 +84,7 @@ def _refuse_quantized(model: nn.Module, runtimes: Sequence[Runtime]) -> None:
     from torch.fx import GraphModule
 
     from compress.models.onnx_network import OnnxClassifier, OnnxNetwork
-    from compress.quantization.capture import converted
+    from compress.quantization.capture import converted, method_of
 
     if isinstance(model, OnnxClassifier) and not model.quantized:
         for runtime in runtimes:
@@ -88,10 +101,11 @@ def _refuse_quantized(model: nn.Module, runtimes: Sequence[Runtime]) -> None:
             raise UsageError(
                 f"the runtime {runtime.name} does not take quantized networks; export the float network to it"
             )
-        if in_file not in [quantizer(method).in_file for method in runtime.quantizers]:
-            kind = "quantized as ONNX files" if in_file else "quantized as PyTorch graphs"
-            able = " or ".join(runtime.quantizers)
-            raise UsageError(f"the runtime {runtime.name} does not take networks {kind}; quantize with {able}")
+        able = [method for method in runtime.quantizers if quantizer(method).in_file == in_file]
+        if not able or (isinstance(model, GraphModule) and method_of(model) not in able):
+            kind = "quantized as ONNX files" if in_file else f"quantized by {method_of(model)}"
+            methods = " or ".join(runtime.quantizers)
+            raise UsageError(f"the runtime {runtime.name} does not take networks {kind}; quantize with {methods}")
 
 
 def artifact_bytes(path: Path) -> int:

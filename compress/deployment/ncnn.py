@@ -1,4 +1,4 @@
-"""ncnn on the CPU: phones and small boards. Float networks only.
+"""ncnn on the CPU: phones and small boards.
 
 PNNX converts a trace of the network. Everything is stored and computed in FP32: by default ncnn halves both, and its
 outputs then differ from PyTorch's.
@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compress.deployment.conversion import convert, exporting
 from compress.deployment.coverage import Coverage, products
@@ -20,6 +20,11 @@ from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
 from compress.utils.errors import CompressError, first_line
 from compress.utils.quiet import silent
 from compress.utils.system import thread_count
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from compress.quantization.config import QuantizationConfig
 
 MAGIC = "7767517"
 WEIGHTS = {"Convolution": "6", "ConvolutionDepthWise": "6", "InnerProduct": "2"}
@@ -38,6 +43,7 @@ class Ncnn(Runtime):
     engine = "ncnn"
     packages = ("ncnn", "pnnx")
     install = "pip install 'compress-model[ncnn]'"
+    quantizers = ("ncnn",)
 
     def build(self, source: ExportSource, folder: Path) -> Path:
         """Write `model.ncnn.param`, the graph as text, and `model.ncnn.bin`, its weights."""
@@ -92,10 +98,17 @@ class Ncnn(Runtime):
         return run
 
     def coverage(self, path: Path) -> Coverage:
-        """Nothing runs in integer: ncnn's integer kernels need a file of another kind."""
+        """Count the layers that have scales, which ncnn computes in integer."""
         layers = _layers(path)
-        convolutions = sum(layer[0].startswith("Convolution") for layer in layers)
-        return Coverage(0, convolutions, 0, _macs(path, layers))
+        convolutions = [layer for layer in layers if layer[0].startswith("Convolution")]
+        macs, integer = _macs(path, layers)
+        return Coverage(sum(map(_is_integer, convolutions)), len(convolutions), integer, macs)
+
+    def quantize_file(self, path: Path, batches: Sequence[Tensor], config: QuantizationConfig) -> None:
+        """Write scales and 8-bit weights into an artifact."""
+        from compress.deployment.ncnn_int8 import quantize_ncnn
+
+        quantize_ncnn(path, batches, config)
 
 
 def _write_input_shape(path: Path, side: int) -> None:
@@ -111,23 +124,30 @@ def _input_shape(path: Path) -> tuple[int, int, int] | None:
     return (int(settings["2"]), int(settings["1"]), int(settings["0"])) if len(settings) == 3 else None
 
 
-def _macs(path: Path, layers: Sequence[Sequence[str]]) -> int | None:
-    """MACs of one image, from the sizes of weights in the graph and of results in a run; None with other kinds."""
+def _is_integer(layer: Sequence[str]) -> bool:
+    """Whether a convolution or linear has scales (setting 8), by which ncnn computes it in integer."""
+    return any(word.startswith("8=") and word != "8=0" for word in layer)
+
+
+def _macs(path: Path, layers: Sequence[Sequence[str]]) -> tuple[int | None, int | None]:
+    """MACs of one image, and those in integer, from sizes of weights and of results in a run; None with other kinds."""
     import numpy as np
 
     if any(layer[0] in UNCOUNTED for layer in layers):
-        return None
+        return None, None if any(map(_is_integer, layers)) else 0
     side = json.loads((path.parent / PREPROCESS).read_text(encoding="utf-8"))["resolution"]
     net = _net(path, 1, keep_all=True)
     extractor = net.create_extractor()
     extractor.input(INPUT, _import().Mat(np.zeros((3, side, side), np.float32)).clone())
-    total = 0
-    for kind, _, inputs, outputs, *rest in layers:
+    total = integer = 0
+    for layer in layers:
+        kind, _, inputs, outputs, *rest = layer
         if kind in WEIGHTS:
             settings = dict(entry.split("=") for entry in rest[int(inputs) + int(outputs) :])
             _, result = extractor.extract(rest[int(inputs)])
-            total += products(result.numpy().shape, [int(settings[WEIGHTS[kind]])], int(settings["0"]))
-    return total
+            own = products(result.numpy().shape, [int(settings[WEIGHTS[kind]])], int(settings["0"]))
+            total, integer = total + own, integer + (own if _is_integer(layer) else 0)
+    return total, integer
 
 
 def _net(path: Path, threads: int, *, keep_all: bool = False) -> Any:

@@ -12,7 +12,6 @@ from compress.deployment.onnx_file import macs_by_weight, needed_versions
 from compress.deployment.providers import PROVIDERS, check_provider
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
 from compress.quantization.four_bits import OPERATOR, operator_bits
-from compress.registry import QUANTIZERS
 from compress.utils.errors import CompressError, first_line
 from compress.utils.system import thread_count
 
@@ -41,7 +40,7 @@ class OnnxRuntime(Runtime):
     engine = "onnxruntime"
     packages = ("onnx", "onnxscript", "onnxruntime")
     install = "pip install 'compress-model[deploy]'"
-    quantizers = tuple(QUANTIZERS)
+    quantizers = ("onnxruntime", "nncf", "torchao")
     from_onnx = True
 
     def __init__(self, name: str, device: str | None = None) -> None:

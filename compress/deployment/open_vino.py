@@ -9,7 +9,6 @@ from typing import Any
 
 from compress.deployment.coverage import Coverage, products
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
-from compress.registry import QUANTIZERS
 from compress.utils.boundaries import boundary
 from compress.utils.errors import CompressError
 from compress.utils.quiet import silent
@@ -37,7 +36,7 @@ class OpenVino(Runtime):
     engine = "openvino"
     packages = ("onnx", "onnxscript", "openvino")
     install = "pip install 'compress-model[deploy]'"
-    quantizers = tuple(QUANTIZERS)
+    quantizers = ("torchao", "nncf", "onnxruntime")
     from_onnx = True
 
     def __init__(self, name: str, device: str | None = None) -> None:

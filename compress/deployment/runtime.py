@@ -7,7 +7,7 @@ a module is cheap: packages are imported in the methods that use them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
@@ -19,7 +19,9 @@ from compress.utils.system import version_of
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import nn
+    from torch import Tensor, nn
+
+    from compress.quantization.config import QuantizationConfig
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 Runner = Callable[[Array], Array]  # images float32 `[b, 3, r, r]`, normalised, to logits float32 `[b, classes]`
@@ -69,7 +71,8 @@ class Runtime(ABC):
     install: str  # command that adds what is missing
     quantizers: tuple[
         str, ...
-    ] = ()  # quantization methods whose networks it takes; empty where it takes only float ones
+    ] = ()  # quantization methods that it takes, the first those whose files it runs in integer throughout, for
+    # `method: auto`; empty where it takes only float networks
     target: str | None = None  # quantization target that those networks must have; None where any will do
     from_onnx: bool = False  # whether it builds from the network's ONNX file
     portable: bool = True  # whether a file also runs on other processors of the same kind than it was built on
@@ -104,10 +107,27 @@ class Runtime(ABC):
             CompressError: the file cannot be read.
         """
 
+    def quantize_file(self, path: Path, batches: Sequence[Tensor], config: QuantizationConfig) -> None:
+        """Quantize the float artifact at `path` in place, for a method that only this runtime has.
+
+        Args:
+            path: What `build` returned.
+            batches: The calibration set, `[b, 3, r, r]`, normalised as in training.
+            config: Settings; all are of those that the method declares.
+
+        Raises:
+            CompressError: it cannot be quantized.
+        """
+        raise CompressError(f"the runtime {self.name} has no method of its own to quantize its files")
+
     def needs(self, path: Path) -> list[str]:
         """State the oldest versions of programs that read a file which `build` wrote, for its `preprocess.json`."""
         version = version_of(self.engine)
         return [f"written with {self.engine} {version}; an older one may not read it"] if version else []
+
+    def steps(self, path: Path) -> list[str]:
+        """State what a file needs between the float images and logits of `preprocess.json` and its own tensors."""
+        return []
 
     def lacking(self) -> list[str]:
         """List the devices that this machine lacks; may import the engine."""

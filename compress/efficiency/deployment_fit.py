@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from compress.efficiency.deployment import is_here, matching, setting
 from compress.efficiency.energy import inference_energy
 from compress.efficiency.sequence import cost
+from compress.efficiency.slower import against_float, slow_settings
 from compress.results.deployment import BudgetCheck, BudgetName, DeploymentFit, DeviceProfile, VariantFit, Verdict
 from compress.results.savings import Savings
 from compress.results.variant import Variant
@@ -36,17 +37,20 @@ def deployment_fits(
     Returns:
         One fit per device. `meets` is False where a budget is not met, None where one is not measured and none is
         missed, else True. `best` is the cheapest variant (by MACs, then bit operations) that is as accurate as the
-        reference and meets all budgets, or None; `open` are those that are as accurate and not ruled out by what was
-        measured, the cheapest first.
+        reference, meets all budgets and is not slower than its FP32 file there, or None; `open` are those that are as
+        accurate and not ruled out by what was measured, the cheapest first.
     """
     entry = next((entry for entry in savings if any(v.granted for v in entry.variants)), savings[0])
     accurate = {entry.reference, *(v.id for v in entry.variants if v.granted)}
     order = {variant.id: cost(variant) for variant in variants}
+    slow = {name: slow_settings(timed) for name, timed in against_float(variants).items()}
     found = []
     for profile in profiles:
         here = is_here(profile, processor)
         fits = tuple(_fit(variant, profile, here, variant.id in accurate) for variant in variants)
         ranked = sorted((fit for fit in fits if fit.as_accurate), key=lambda fit: order[fit.id])
+        if here:  # where its FP32 file is faster, a quantized one is not what to deploy
+            ranked = [fit for fit in ranked if (profile.runtime, profile.batch) not in slow.get(fit.id, ())]
         found.append(
             DeploymentFit(
                 profile=profile,

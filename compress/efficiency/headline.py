@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import log2
 
 from compress.efficiency.months import in_months, known_doublings, shown
+from compress.efficiency.slower import against_float, always_slower
 from compress.results.deployment import DeviceProfile
 from compress.results.headline import Headline, HeadlineFile, InferenceDoublings, LifetimeDoublings, TrainingDoublings
 from compress.results.savings import FileSavings, Savings, TrainingEfficiency, Trend, VariantSavings
@@ -87,6 +88,7 @@ def _granted(
     deployment: DeviceProfile | None,
 ) -> Headline:
     file, trend = next(file for file in best.files if file.runtime == best.file), savings.trend
+    unsuited = always_slower(against_float(tuple(by_id.values())).get(best.id, ()))
     assert file.paired
     return Headline(
         granted=True,
@@ -96,7 +98,7 @@ def _granted(
         images=file.paired.images,
         loss=file.accuracy_difference,
         loss_ci95=file.difference_ci95,
-        file=_file(file, best, by_id[best.id]),
+        file=None if file.runtime in unsuited else _file(file, best, by_id[best.id]),
         inference=_inference(best, trend, date),
         training=_training(savings.reference, best.id, by_id, training, trend, date),
         life=_life(best, trend, date, deployment),

@@ -19,6 +19,7 @@ from compress.efficiency.lifetime import (
 )
 from compress.efficiency.months import in_months
 from compress.efficiency.sequence import cost, in_sequence
+from compress.efficiency.slower import AgainstFloat, against_float, always_slower, slow_settings
 from compress.results.deployment import DeviceProfile
 from compress.results.savings import (
     Difference,
@@ -77,7 +78,10 @@ def savings(
     files = {variant.id: compare_files(reference, variant, tolerance) for variant in others}
     grants = _grants(reference, others, files, chance)
     settings = own_files, trend, date, deployment
-    records = [_variant_savings(v, reference, grants[v.id], files[v.id], *settings) for v in others]
+    timed = against_float(variants)
+    records = [
+        _variant_savings(v, reference, grants[v.id], files[v.id], timed.get(v.id, ()), *settings) for v in others
+    ]
     return Savings(
         reference=reference_id,
         tolerance=tolerance,
@@ -125,6 +129,7 @@ def _variant_savings(
     reference: Variant,
     decision: Grant,
     files: Files,
+    timed: Sequence[AgainstFloat],
     reference_files: Files,
     trend: Trend,
     date: float,
@@ -132,11 +137,15 @@ def _variant_savings(
 ) -> VariantSavings:
     base, own = reference.inference, variant.inference
     theirs, ours = _granted(reference_files), _granted(files) if decision.granted else ()
-    latency = latency_basis(base.latency, own.latency, theirs, ours)
+    slow = slow_settings(timed)
+    candidates = [row for row in own.latency if (row.runtime, row.batch) not in slow]
+    latency = latency_basis(base.latency, candidates, theirs, ours)
     energy = energy_basis(base.energy_j.rows, own.energy_j.rows, theirs, ours)
     saved = inference_doublings(base, own, latency, energy)
     fastest = next((each for each in files if latency and each.runtime == latency.runtime), None)
-    file = fastest or deciding_file(files)
+    unsuited = always_slower(timed)
+    others = [each for each in files if each.granted_adjusted and each.runtime not in unsuited]
+    file = fastest or next(iter(others), None) or deciding_file(files)
     return VariantSavings(
         id=variant.id,
         file=file.runtime,

@@ -117,6 +117,7 @@ def load_variant(folder: Path) -> Network:
     try:
         if architecture.quantization:
             method = registry.quantizer(architecture.quantization.method)
+            assert method.restore
             return Network(method.restore(folder, architecture), architecture)
         return Network(_float_network(folder, architecture), architecture)
     except CompressError:

@@ -163,6 +163,8 @@ def _variant(
     predictions: Predictions,
 ) -> Variant:
     metrics = VariantMetrics.read(store.path(unit.key) / "metrics.json")
+    artifacts = _artifacts(plan, store, unit.id)
+    ledger = _with_calibrations(metrics.training, artifacts)
     published = unit.stage.published
     return Variant(
         id=unit.id,
@@ -178,8 +180,8 @@ def _variant(
         else None,
         published_inference=_published_inference(published),
         inference=_inference(plan, unit.id, metrics, measured, energy),
-        training=_training(metrics.training, _pretraining(plan, unit), _start(plan, unit)),
-        artifacts=_artifacts(plan, store, unit.id),
+        training=_training(ledger, _pretraining(plan, unit), _start(plan, unit)),
+        artifacts=artifacts,
         choices=measured.choices.get(unit.id),
         pruning=metrics.pruning,
         sparsity=metrics.sparsity,
@@ -228,6 +230,13 @@ def _training(ledger: Ledger, teacher: TeacherPretraining, start: StartPretraini
 def _artifacts(plan: Plan, store: Store, variant: str) -> tuple[Artifact, ...]:
     files = (store.path(export.key) / "artifacts.json" for export in plan.exports if export.parent == variant)
     return tuple(artifact for file in files for artifact in ARTIFACTS.validate_json(file.read_bytes()))
+
+
+def _with_calibrations(ledger: Ledger, artifacts: Sequence[Artifact]) -> Ledger:
+    """Charge the calibrations that the files of a variant needed besides its own, one per method."""
+    for method, spent in {file.method: file.calibration_macs for file in artifacts if file.calibration_macs}.items():
+        ledger = ledger.charge(f"calibration by {method}", spent)
+    return ledger
 
 
 def _pretraining(plan: Plan, unit: PlannedStage) -> TeacherPretraining:

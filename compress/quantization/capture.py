@@ -16,6 +16,7 @@ from compress.utils.quiet import quiet
 
 ops = torch.ops.aten
 CONVOLUTIONS = (ops.conv1d.default, ops.conv2d.default, ops.conv3d.default, ops.convolution.default)
+METHOD = "compress_method"  # in the `meta` of a quantized graph, where it was not torchao with the x86 quantizer
 LINEARS = (ops.linear.default, ops.addmm.default, ops.mm.default)
 
 
@@ -40,6 +41,11 @@ def capture(model: nn.Module, example: Tensor, *, training: bool = False) -> Gra
 def converted(graph: GraphModule) -> bool:
     """Whether a graph has the quantize and dequantize nodes of PT2E's conversion."""
     return any(_is_dequantize(node) for node in graph.graph.nodes)
+
+
+def method_of(graph: nn.Module) -> str:
+    """Return the method that quantized a graph."""
+    return str(getattr(graph, "meta", {}).get(METHOD, "torchao"))
 
 
 def quantized_convolutions(graph: GraphModule) -> tuple[int, int]:

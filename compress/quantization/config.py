@@ -25,6 +25,7 @@ class QuantizationConfig:
     # 8; or 4, for methods with `in_file`: of linear layers, whose activations are then quantized dynamically.
     # Convolutions stay at 8.
     linear_weight_bits: int = 8
+    integer_io: bool = False  # whether images and logits of a file are integers too; LiteRT only
 
 
 DEFAULT = QuantizationConfig()

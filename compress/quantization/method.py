@@ -1,8 +1,8 @@
 """The record by which a method of post-training quantization declares itself; importing it loads no torch.
 
 A new method is one file with a `METHOD` beside this one, and a line in `compress.registry.QUANTIZERS`. `torchao`
-quantizes the network as a PyTorch graph, from which files for every runtime are made. The others quantize its ONNX
-file, for runtimes that build from one.
+quantizes the network as a PyTorch graph, `nncf` and `onnxruntime` its ONNX file. These networks are variants of a run:
+stored, evaluated and exported. Other methods belong to one runtime, and make its file when a variant is exported.
 """
 
 from __future__ import annotations
@@ -47,17 +47,25 @@ class Method:
     trains: bool  # whether it has quantization-aware training
     about: str  # one line for `compress-model list`
     # `(model, batches, example, config)`: quantize `model` with ranges found on the calibration `batches`; see
-    # `compress.quantization.ptq.quantize`
-    calibrate: Callable[[nn.Module, Sequence[Tensor], Tensor, QuantizationConfig], Quantized]
-    restore: Callable[[Path, Architecture], nn.Module]  # `(folder, architecture)`: rebuild a stored network
+    # `compress.quantization.ptq.quantize`. None where a runtime quantizes its own file (`Runtime.quantize_file`)
+    calibrate: Callable[[nn.Module, Sequence[Tensor], Tensor, QuantizationConfig], Quantized] | None
+    # `(folder, architecture)`: rebuild a stored network; None for a method whose networks are only exported, which a
+    # recipe cannot name
+    restore: Callable[[Path, Architecture], nn.Module] | None
+    extra: str = ""  # extra of this package that brings the modules; empty where all installations have them
+    reduces: bool = True  # whether its weights can have 7 bits
+    keeps: bool = True  # whether single layers can stay in float
+
+    def missing(self) -> list[str]:
+        """List the packages that are not installed."""
+        return [package for package in self.packages if importlib.util.find_spec(package) is None]
 
 
 def require_method(name: str) -> Method:
     """Return a method by name, or raise a `CompressError` with the command that installs what is missing."""
     method = registry.quantizer(name)
-    absent = [package for package in method.packages if importlib.util.find_spec(package) is None]
-    if absent:
-        add = "'compress-model[deploy]'" if method.in_file else "compress-model"
+    if absent := method.missing():
+        add = f"'compress-model[{method.extra}]'" if method.extra else "compress-model"
         raise CompressError(f"`method: {name}` needs {', '.join(absent)}: pip install {add}")
     return method
 

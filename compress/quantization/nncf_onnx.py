@@ -86,6 +86,7 @@ METHOD = Method(
     in_file=True,
     targets=("x86",),
     trains=False,
+    extra="deploy",
     about="NNCF on the ONNX file, with bias correction and equalisation: made for OpenVINO",
     calibrate=calibrate,
     restore=restore_onnx,

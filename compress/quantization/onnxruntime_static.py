@@ -75,6 +75,7 @@ METHOD = Method(
     in_file=True,
     targets=("x86",),
     trains=False,
+    extra="deploy",
     about="ONNX Runtime's static quantizer on the ONNX file",
     calibrate=calibrate,
     restore=restore_onnx,

@@ -28,7 +28,7 @@ def prepare(graph: GraphModule, config: QuantizationConfig) -> GraphModule:
         # torchao keeps one configuration for all callers: what is changed is changed in a copy.
         spec: Any = x86.get_default_x86_inductor_quantization_config()
         activation = spec.input_activation
-        observer = _observer(config)
+        observer = activation_observer(config)
         if observer:
             activation = replace(activation, observer_or_fake_quant_ctr=observer)
         if config.target == "portable":
@@ -51,7 +51,7 @@ def x86_quantizer(spec: Any, config: QuantizationConfig) -> Any:
     return quantizer
 
 
-def _observer(config: QuantizationConfig) -> Any:
+def activation_observer(config: QuantizationConfig) -> Any:
     """Constructor of the observer of activation ranges; None for torchao's default, the histogram."""
     from compress.quantization.observers import min_max, percentile
 

@@ -39,6 +39,8 @@ def quantize(
     batches = list(calibration)
     refuse_broken_weights(model)
     refuse_calibration(batches)
+    if record.calibrate is None:
+        raise UsageError(f"`method: {method}` quantizes the file of a runtime, not a network")
     quantized = record.calibrate(model, batches, example, config)
     if not quantized.layers:
         raise CompressError(f"{type(model).__name__} has no convolution or linear that could be quantized")

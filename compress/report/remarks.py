@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from compress.efficiency.headline import is_saving
+from compress.efficiency.slower import against_float
+from compress.efficiency.timing import Ratio
 from compress.report import formats as f
 from compress.report.lineage import ancestry, remedy
 from compress.report.tables import variants_by_id
@@ -15,7 +17,7 @@ COLLAPSE = 0.10
 
 
 def warnings(record: RunRecord) -> list[str]:
-    """Name what failed, and warn of every variant and file that lost 10 points or more against its origin."""
+    """Name what failed, and warn of variants and files that lost 10 points or more, and of files slower than FP32."""
     by_id, lines = variants_by_id(record), [_failure(each) for each in record.failed or ()]
     for variant in record.variants:
         name, lost = f.plain(variant.id), _collapsed(variant, by_id)
@@ -26,7 +28,26 @@ def warnings(record: RunRecord) -> list[str]:
             if round(drop, 9) >= COLLAPSE:
                 against = f"{name} lost {100 * drop:.1f} points in {f.plain(file.runtime)} against PyTorch"
                 lines.append(f"{against}: do not deploy that file. Try another runtime or quantizer.")
-    return lines
+    return [*lines, *_slower(record)]
+
+
+def _slower(record: RunRecord) -> Iterator[str]:
+    """Warn of quantized files that are slower than the FP32 file in the same runtime."""
+    by_id = variants_by_id(record)
+    for name, timed in against_float(record.variants).items():
+        methods = {file.runtime: file.method for file in by_id[name].artifacts}
+        for runtime in dict.fromkeys(entry.runtime for entry in timed if entry.slower):
+            slow = [entry for entry in timed if entry.runtime == runtime and entry.slower]
+            measured = ", ".join(
+                f"{f.times(entry.ratio.ratio)}{f.interval(_ends(entry.ratio))} at batch {entry.batch}" for entry in slow
+            )
+            against = f"{f.plain(name)} in {f.plain(runtime)} is slower than {f.plain(slow[0].float_variant)} in FP32"
+            made = f", made by {f.plain(methods[runtime])}" if methods.get(runtime) else ""
+            yield f"{against}: {measured}. Do not deploy that file{made}: try `method: auto` or another runtime."
+
+
+def _ends(ratio: Ratio) -> tuple[float, float] | None:
+    return None if ratio.low is None or ratio.high is None else (ratio.low, ratio.high)
 
 
 def _failure(failed: Failure) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
+from compress.efficiency.slower import AgainstFloat, against_float
 from compress.report import energy
 from compress.report import formats as f
 from compress.report.latency_chart import latency_svg
@@ -68,6 +69,8 @@ ARTIFACTS: tuple[Column[VariantRow[Artifact]], ...] = (
     Column("file", lambda r: f.plain(r.part.path), False),
 )
 
+METHOD: Column[VariantRow[Artifact]] = Column("quantized by", lambda r: f.plain(r.part.method or ""), False)
+
 LATENCY: tuple[Column[VariantRow[LatencyRow]], ...] = (
     Column("batch", lambda r: str(r.part.batch)),
     Column("runtime", lambda r: f.plain(r.part.runtime), False),
@@ -95,6 +98,13 @@ def _correlation(row: LatencyRow) -> str:
     return f.UNKNOWN if row.autocorrelation is None else f"{row.autocorrelation:.2f}"
 
 
+def _over_float(ratios: Mapping[tuple[str, int], AgainstFloat], row: LatencyRow) -> str:
+    """Speedup of a quantized file over its FP32 file, with a word where it is slower; empty for other files."""
+    if (entry := ratios.get((row.runtime, row.batch))) is None:
+        return ""
+    return f.times(entry.ratio.ratio) + (", slower: do not deploy" if entry.slower else "")
+
+
 def variants_table(record: RunRecord) -> Table:
     """Lay out accuracy, costs and size of every variant."""
     note = (
@@ -116,13 +126,17 @@ def artifacts_table(record: RunRecord) -> Table:
     """Lay out every deployable file, evaluated in its own runtime."""
     note = (
         "Every file whose runtime is installed was evaluated there on the test images. Agreement is the share of "
-        "images with PyTorch's prediction. MACs in integer are the share of the multiply-accumulates of convolutions "
-        "and linears that the runtime executes in integer, read from its own graph; the rest runs in float."
+        "images with the prediction of the network in PyTorch that the file was made from: the variant's, or the float "
+        "one if the file was quantized by another method than the variant. MACs in integer are the share of the "
+        "multiply-accumulates of convolutions and linears that the runtime executes in integer, read from its own "
+        "graph; the rest runs in float."
     )
     note += "".join(f" {choice_line(variant.id, variant.choices)}" for variant in record.variants if variant.choices)
     rows = variant_rows(record, lambda variant: variant.artifacts)
     empty = "No files were exported; add an `export` stage to the recipe."
-    return make_table("artifacts", "Deployable files", note, ARTIFACTS, rows, empty=empty)
+    methods = (METHOD,) if any(row.part.method for row in rows) else ()
+    columns = (*ARTIFACTS[:7], *methods, *ARTIFACTS[7:])
+    return make_table("artifacts", "Deployable files", note, columns, rows, empty=empty)
 
 
 def choice_line(variant: str, choices: Sequence[RuntimeChoice]) -> str:
@@ -133,9 +147,11 @@ def choice_line(variant: str, choices: Sequence[RuntimeChoice]) -> str:
     for choice in choices:
         tied = f" (as fast within the interval: {f.names(choice.tied)})" if choice.tied else ""
         parts.append(f"{f.plain(choice.runtime or 'none')}{tied} at batch {choice.batch}")
+    slow = any(candidate.slower_than_fp32 for choice in choices for candidate in choice.candidates)
+    unless = " and are not slower than in FP32" if slow else ""
     return (
         f"Fastest file of {f.plain(variant)} among those that lose at most {100 * choices[0].allowed_loss:g} points of "
-        "validation accuracy: "
+        f"validation accuracy{unless}: "
         f"{', '.join(parts)}."
     )
 
@@ -150,11 +166,15 @@ def latency_table(record: RunRecord) -> Table:
     )
     rows.sort(key=lambda row: (row.part.batch, row.part.runtime))
     reference = first_reference(record)
+    ratios = {name: {entry[:2]: entry for entry in timed} for name, timed in against_float(record.variants).items()}
+    against: Column[VariantRow[LatencyRow]] = Column(
+        "over its FP32 file", lambda row: _over_float(ratios.get(row.variant, {}), row.part)
+    )
     over = f"over {f.plain(reference)} in the same runtime and batch size" if reference else "over the reference"
     note = (
         f"Time of one batch, in interleaved rounds of several processes; speedup {over}. Its interval is over "
         "processes and rounds, or over rounds only where there is one process. The 99th percentile is of 300 or more "
         "single runs. Autocorrelation is that of successive rounds. Granted: the file itself is as accurate."
     )
-    columns = (*LATENCY[:5], granted, *LATENCY[5:])
+    columns = (*LATENCY[:5], granted, *LATENCY[5:7], *((against,) if any(ratios.values()) else ()), *LATENCY[7:])
     return make_table("latency", "Latency", note, columns, rows, partial(latency_svg, record), "Nothing was timed.")

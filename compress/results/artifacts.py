@@ -24,6 +24,11 @@ class Artifact(Record):
     integer_macs_share: Fraction | None = Field(
         None, description="Share of the MACs of convolutions and linears that the runtime executes in integer"
     )
+    method: str | None = absent(
+        "Quantization method of the file. If it is not the variant's, the file was made from the variant's float "
+        "parent, whose predictions are PyTorch's here"
+    )
+    calibration_macs: Count | None = absent("MACs of the calibration for this method, where it is not the variant's")
     not_run: str | None = absent("Why the file is untested: its runtime is not on this machine")
 
 
@@ -37,13 +42,16 @@ class RuntimeCandidate(Record):
     validation_loss: float = Field(description="Validation top-1 lost against PyTorch; a fraction")
     validation_agreement: Fraction = Field(description="Share of validation images with PyTorch's prediction")
     holds: bool = Field(description="Whether it loses no more than allowed_loss")
+    slower_than_fp32: bool | None = absent("True where it is slower than the FP32 file there: it is not chosen")
 
 
 class RuntimeChoice(Record):
     """The fastest file that holds the accuracy at one batch size, of `runtimes: auto`."""
 
     batch: Count = Field(description="Batch size, images")
-    runtime: str | None = Field(description="Chosen runtime; null where no file holds the accuracy")
+    runtime: str | None = Field(
+        description="Chosen runtime; null where no file holds the accuracy, or all that do are slower than in FP32"
+    )
     tied: tuple[str, ...] = Field(description="Runtimes that are as fast within the interval")
     allowed_loss: Fraction = Field(description="Validation top-1 that a file may lose")
     candidates: tuple[RuntimeCandidate, ...] = Field(description="All files that were compared")

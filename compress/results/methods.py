@@ -57,7 +57,7 @@ class QuantizationTrial(Record):
 class Quantization(Record):
     """How the network was quantized."""
 
-    method: str = Field(description="torchao, nncf or onnxruntime")
+    method: str = Field(description="Method of the network itself: torchao, nncf or onnxruntime")
     linear_weight_bits: Count | None = absent("Requested weight bits of linear layers: 8 or 4")
     observer: str | None = Field(description="How ranges were found; null where they were learnt in training")
     calibration_images: Count | None = absent("Images of the calibration set")

@@ -114,7 +114,7 @@ def test_wrong_arguments_are_named_in_one_line() -> None:
         compress.prune(network(), SIDE, target_macs=2.0)
     with pytest.raises(UsageError, match="no calibration images; pass at least one batch"):
         compress.quantize(network(), [])
-    with pytest.raises(UsageError, match="unknown method 'mqbench'; choose one of torchao, "):
+    with pytest.raises(UsageError, match="unknown method 'mqbench'; choose one of auto, torchao, "):
         compress.quantize(network(), [torch.zeros(2, 3, SIDE, SIDE)], method="mqbench")
     with pytest.raises(UsageError, match="quantize: unknown setting"):
         compress.quantize(network(), [torch.zeros(2, 3, SIDE, SIDE)], bits=4)

@@ -39,7 +39,7 @@ SAME_BYTES = (*FROM_ONNX, "ncnn", "executorch")
 CHECKED_TO_THE_LAST_BYTE = ("ncnn", "inductor", "executorch")
 MACHINE = {"/tmp", ".py", str(Path.home()), str(Path(__file__).parents[2])} - {"/"}
 ANY_OPERATOR = ("inductor", "torchscript")  # which run what PyTorch runs
-UNCOUNTED = ("litert", "torchscript")  # whose files do not have their MACs
+UNCOUNTED = ("torchscript",)  # whose files do not have their MACs
 INTEGER_MACS = {"onnxruntime": CONVOLUTIONS}
 """Where not all: ONNX Runtime's integer linears need a quantized output, which that of a classifier is not."""
 

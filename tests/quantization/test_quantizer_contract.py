@@ -18,17 +18,19 @@ from torch import nn
 from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import load_variant
 from compress.models.onnx_network import OnnxNetwork
+from compress.quantization.choice import of_variants
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.four_bits import BITS
 from compress.quantization.method import Quantized
 from compress.quantization.ptq import quantize
 from compress.quantization.serialize import record_graph, save_quantized
 from compress.recipe.load import load_recipe
-from compress.registry import QUANTIZERS, quantizer, quantizers
+from compress.registry import quantizer, quantizers
 from compress.utils.errors import CompressError, UsageError
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
-ONE_OF_EACH = [(method, observer) for method in QUANTIZERS for observer in quantizer(method).observers]
+METHODS = of_variants()
+ONE_OF_EACH = [(method, observer) for method in METHODS for observer in quantizer(method).observers]
 
 
 def images(count: int, seed: int = 0) -> torch.Tensor:
@@ -38,7 +40,7 @@ def images(count: int, seed: int = 0) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def made(network: nn.Module) -> dict[str, Quantized]:
     """The network, quantized by each method with its own defaults."""
-    return {method: quantize(network, [images(8)], EXAMPLE, method=method) for method in QUANTIZERS}
+    return {method: quantize(network, [images(8)], EXAMPLE, method=method) for method in METHODS}
 
 
 CHANGED = QuantizationConfig(keep=("conv1.0", "fc"), reduce_range=False, observer="minmax")
@@ -48,7 +50,7 @@ CHANGED = QuantizationConfig(keep=("conv1.0", "fc"), reduce_range=False, observe
 def changed(network: nn.Module) -> dict[str, Quantized]:
     """The network, quantized by each method with other settings, on batches of uneven size."""
     batches = [images(16)[:5], images(16)[5:6], images(16)[6:]]
-    return {method: quantize(network, batches, EXAMPLE, CHANGED, method) for method in QUANTIZERS}
+    return {method: quantize(network, batches, EXAMPLE, CHANGED, method) for method in METHODS}
 
 
 def relative_error(quantized: Quantized, network: nn.Module, count: int = 16) -> float:
@@ -86,7 +88,7 @@ def refused(model: nn.Module, batches: list[torch.Tensor], method: str, config: 
 # --- What a method declares ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", QUANTIZERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_recipe_can_name_the_method_and_each_of_its_observers(method: str) -> None:
     record = quantizer(method)
     assert record.about and "\n" not in record.about
@@ -105,7 +107,7 @@ def test_declarations_need_neither_torch_nor_the_packages_of_a_method() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
-@pytest.mark.parametrize("method", QUANTIZERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_an_absent_package_is_reported_with_the_command_that_installs_it(
     method: str, monkeypatch: pytest.MonkeyPatch, network: nn.Module
 ) -> None:
@@ -115,7 +117,7 @@ def test_an_absent_package_is_reported_with_the_command_that_installs_it(
     assert line.startswith(f"`method: {method}` needs {quantizer(method).packages[0]}") and line.endswith(adds)
 
 
-@pytest.mark.parametrize("method", QUANTIZERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_recipe_cannot_ask_for_what_a_method_does_not_declare(method: str) -> None:
     record = quantizer(method)
     observers = {name for other in quantizers().values() for name in other.observers} - set(record.observers)
@@ -133,7 +135,7 @@ def test_a_recipe_cannot_ask_for_what_a_method_does_not_declare(method: str) -> 
             load_recipe("quickstart", [f"stages.int8.method={method}", f"stages.int8.{key}={value}"])
 
 
-@pytest.mark.parametrize("method", [name for name in QUANTIZERS if not quantizer(name).in_file])
+@pytest.mark.parametrize("method", [name for name in METHODS if not quantizer(name).in_file])
 def test_4_bit_weights_are_refused_by_a_method_without_them(method: str, network: nn.Module) -> None:
     line = refused(network, [images(4)], method, QuantizationConfig(linear_weight_bits=BITS))
     assert f"`method: {method}` has no weights of {BITS} bits" in line
@@ -142,7 +144,7 @@ def test_4_bit_weights_are_refused_by_a_method_without_them(method: str, network
 # --- What a method makes ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", QUANTIZERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_layer_is_int8_and_the_logits_stay_close(
     method: str, network: nn.Module, made: dict[str, Quantized]
 ) -> None:
@@ -165,7 +167,7 @@ def test_every_observer_gives_a_network_close_to_the_float_one(
             assert quantized.network.file == made[method].network.file
 
 
-@pytest.mark.parametrize("method", [name for name in QUANTIZERS if quantizer(name).corrects])
+@pytest.mark.parametrize("method", [name for name in METHODS if quantizer(name).corrects])
 def test_bias_correction_and_equalization_change_the_network(
     method: str, network: nn.Module, made: dict[str, Quantized]
 ) -> None:
@@ -175,7 +177,7 @@ def test_bias_correction_and_equalization_change_the_network(
     assert not torch.equal(corrected.network(images(4)), made[method].network(images(4)))
 
 
-@pytest.mark.parametrize("method", QUANTIZERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_layers_that_are_kept_stay_in_float(
     method: str, made: dict[str, Quantized], changed: dict[str, Quantized]
 ) -> None:
@@ -183,7 +185,7 @@ def test_layers_that_are_kept_stay_in_float(
     assert changed[method].convolutions[0] == made[method].convolutions[0] - 1
 
 
-@pytest.mark.parametrize("method", QUANTIZERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_weights_have_7_bits_unless_the_range_is_whole(
     method: str, made: dict[str, Quantized], changed: dict[str, Quantized]
 ) -> None:
@@ -192,7 +194,7 @@ def test_weights_have_7_bits_unless_the_range_is_whole(
     assert 0.9 * 128 <= largest_weight(changed[method]) <= 128
 
 
-@pytest.mark.parametrize("method", QUANTIZERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_the_sizes_of_calibration_batches_do_not_matter_to_extremes(
     method: str, network: nn.Module, changed: dict[str, Quantized]
 ) -> None:
@@ -201,7 +203,7 @@ def test_the_sizes_of_calibration_batches_do_not_matter_to_extremes(
     assert (whole - uneven).abs().max() < 0.05 * whole.abs().max(), "up to the rounding of a scale"
 
 
-@pytest.mark.parametrize("method", QUANTIZERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_one_calibration_image_is_enough_and_the_float_network_stays_as_it_is(
     method: str, network: nn.Module, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,7 +215,7 @@ def test_one_calibration_image_is_enough_and_the_float_network_stays_as_it_is(
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("method", QUANTIZERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_stored_network_is_restored_bit_for_bit(
     method: str, network: nn.Module, architecture: Architecture, changed: dict[str, Quantized], tmp_path: Path
 ) -> None:
@@ -230,7 +232,7 @@ def test_a_stored_network_is_restored_bit_for_bit(
 # --- What a method refuses ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", QUANTIZERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_useless_calibration_images_are_refused(method: str, network: nn.Module) -> None:
     black = torch.full((4, 3, 32, 32), -2.0)
     assert refused(network, [], method) == "no calibration images"
@@ -238,7 +240,7 @@ def test_useless_calibration_images_are_refused(method: str, network: nn.Module)
     assert "a calibration image holds NaN" in refused(network, [images(2), black * float("nan")], method)
 
 
-@pytest.mark.parametrize("method", QUANTIZERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_network_with_broken_weights_is_refused(method: str, network: nn.Module) -> None:
     broken = copy.deepcopy(network)
     with torch.no_grad():
@@ -246,13 +248,13 @@ def test_a_network_with_broken_weights_is_refused(method: str, network: nn.Modul
     assert refused(broken, [images(4)], method).startswith("the weight fc.weight holds NaN or infinite values")
 
 
-@pytest.mark.parametrize("method", QUANTIZERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_network_without_convolutions_and_linears_is_refused(method: str) -> None:
     nothing = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten()).eval()
     assert "no convolution or linear that could be quantized" in refused(nothing, [images(4)], method)
 
 
-@pytest.mark.parametrize("method", QUANTIZERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_network_that_cannot_be_captured_is_refused(method: str, capsys: pytest.CaptureFixture[str]) -> None:
     class Deciding(nn.Module):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -198,10 +198,14 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
     ("from: teacher", "from: pruned", 15, ("'pruned' is of kind prune; distill must start from teacher",)),
     ("from: pruned", "from: int8", 26, ("'int8' is of kind quantize; quantize must start from",)),
     (
-        "from: [distilled, int8]",
-        "from: [distilled, int8]\n    runtimes: [onnxruntime, ncnn]",
-        30,
-        ("stages.files.runtimes: ncnn does not support quantized networks; move int8 to another export stage",),
+        "    from: pruned\n  - id: files\n    kind: export\n    from: [distilled, int8]",
+        "    from: pruned\n    keep: [fc]\n  - id: files\n    kind: export\n    from: [distilled, int8]\n"
+        "    runtimes: [onnxruntime, ncnn]",
+        31,
+        (
+            "stages.files.runtimes: INT8 for ncnn (ncnn) does not support `keep` of int8; remove it, or move int8 to "
+            "another export stage",
+        ),
     ),
     ("[distilled, int8]", "[distilled, files]", 29, ("'files' is of kind export",)),
     ("[distilled, int8]", "[int8, int8]", 29, ("stages.files.from: 'int8' is listed twice",)),

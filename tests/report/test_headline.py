@@ -128,6 +128,40 @@ def test_a_faster_file_of_the_reference_that_is_not_granted_is_named(results: Re
     assert any(line.startswith("distilled is faster in openvino, but its files") for line in reservations(record))
 
 
+def slowed(results: Results, runtimes: set[str]) -> RunRecord:
+    """The example with the quantized files of some runtimes 100 times slower."""
+    for row in results["variants"][4]["inference"]["latency"]:
+        if row["runtime"] in runtimes:
+            row["p50_ms"] *= 100
+            row["rounds_ms"] = [[100 * ms for ms in process] for process in row["rounds_ms"]]
+    results["efficiency"] = [savings_of(results, "distilled")]
+    return derive(results)
+
+
+def test_a_file_slower_than_in_fp32_is_a_warning_and_not_the_one_to_deploy(results: Results) -> None:
+    runtimes = {row["runtime"] for row in results["variants"][4]["inference"]["latency"]}
+    other = deployment_line(derive(results))
+    assert other and "/int8/" in other
+    record = slowed(results, runtimes)
+    lines = [line for line in warnings(record) if "is slower than pruned in FP32" in line]
+    assert len(lines) == len(runtimes)
+    assert all(
+        re.search(r"^int8 in \w+ is slower .*: 0\.0\d+× .* at batch 1, .* Do not deploy that file", line)
+        for line in lines
+    )
+    assert record.headline.granted and deployment_line(record) is None
+    assert "slower: do not deploy" in render_markdown(record) and lines[0] in render_markdown(record)
+
+
+def test_a_file_that_is_not_slower_is_deployed_instead(results: Results) -> None:
+    record = slowed(results, {"openvino"})
+    line = deployment_line(record)
+    assert record.headline.file and record.headline.file.runtime == "onnxruntime" and line and "onnx" in line
+    assert next(warning for warning in warnings(record) if "slower than pruned" in warning).startswith(
+        "int8 in openvino"
+    )
+
+
 def test_a_refusal_names_tolerance_and_loss_and_no_months(results: Results) -> None:
     results["efficiency"] = results["efficiency"][:1]
     record = derive(results)

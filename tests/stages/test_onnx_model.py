@@ -115,7 +115,10 @@ STATED: dict[str, Any] = {"source": "onnx", "model": "best.onnx", "mean": [0, 0,
             "stage next: prune changes a network in PyTorch, not an ONNX file; start from",
         ),
         ("kind: sparsify, sparsity: 0.5", "stage next: sparsify changes a network in PyTorch"),
-        ("kind: quantize", "`method: torchao` quantizes a network in PyTorch, .*; set `method: nncf` or `method: onnx"),
+        (
+            "kind: quantize, method: torchao",
+            "`method: torchao` quantizes a network in PyTorch, .*; set `method: nncf` or `method: onnx",
+        ),
         ("kind: quantize, training: {epochs: 1}", "an ONNX file cannot be trained; remove `training` and set"),
     ],
 )

@@ -86,6 +86,26 @@ def test_4_bit_weights_are_measured_and_reported(done_job: Callable[[], Job]) ->
     assert "Widths of the quantized layers" in report and "4 and 8 (activations 8)" in report
 
 
+def test_each_runtime_gets_a_file_by_its_method_from_the_same_float_network(done_job: Callable[[], Job]) -> None:
+    results = done_job().results()
+    int8 = next(variant for variant in results["variants"] if variant["id"] == "int8")
+    files = {file["runtime"]: file for file in int8["artifacts"]}
+    assert int8["quantization"]["method"] == "torchao"
+    assert {name: file["method"] for name, file in files.items()} == {
+        "onnxruntime": "onnxruntime",
+        "openvino": "torchao",
+    }
+    assert all(
+        file["integer_convs"] == file["total_convs"] and file["integer_macs_share"] > 0.99 for file in files.values()
+    )
+    assert files["onnxruntime"]["top1_agreement"] > 0.9, "with the float network"
+    parts = {part["what"]: part["macs"] for part in int8["training"]["parts"]}
+    assert parts["calibration by onnxruntime"] == parts["calibration on 32 images"] == 32 * int8["inference"]["macs"]
+    assert files["onnxruntime"]["calibration_macs"] == 32 * int8["inference"]["macs"]
+    assert "calibration_macs" not in files["openvino"]
+    assert int8["training"]["macs"] == sum(parts.values())
+
+
 def test_invalid_settings_are_one_line_errors(held_job: Job) -> None:
     def error(old: str, new: str) -> str:
         text = held_job.recipe.read_text()

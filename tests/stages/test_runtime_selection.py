@@ -54,6 +54,17 @@ def test_first_of_equally_fast_runtimes_is_selected() -> None:
     assert fastest({"a": [[3.0, 3.0, 1.0, 3.0, 1.0]], "b": [[1.0, 2.0, 2.0, 2.0, 3.0]]}) == ["b"]
 
 
+def test_an_artifact_that_is_slower_than_in_fp32_is_not_selected_however_fast() -> None:
+    times = {"a": around(3.0), "b": around(1.0)}
+    checks = {name: ValidationCheck(loss=0.0, agreement=1.0, n=200) for name in times}
+    rows = {name: latency_row(name, 1, middle(rounds), rounds_ms=rounds) for name, rounds in times.items()}
+    record = choose(rows, checks, 0.005, batch=1, left_out={}, slower={"b"})
+    assert record.runtime == "a" and [each.slower_than_fp32 for each in record.candidates] == [None, True]
+    assert "and are not slower than in FP32: a at batch 1" in choice_line("int8", [record])
+    none = choose(rows, checks, 0.005, batch=1, left_out={}, slower={"a", "b"})
+    assert none.runtime is None and none.tied == () and all(each.holds for each in none.candidates)
+
+
 def test_inaccurate_artifact_is_not_selected_however_fast() -> None:
     times = {"a": around(3.0), "b": around(1.0), "c": around(2.0)}
     record = chosen(times, 0.005, a=0.0, b=0.02, c=0.005)
@@ -91,10 +102,9 @@ def test_auto_selects_runtimes_that_support_the_variant(monkeypatch: pytest.Monk
     export = stages["files"]
     assert isinstance(export, ExportStage)
     assert export._runtimes_for(stages["distilled"], recipe) == ["onnxruntime", "openvino", "ncnn"]
-    assert export._runtimes_for(stages["int8"], recipe) == [
-        "onnxruntime",
-        "openvino",
-    ]  # ncnn supports float networks only
+    assert export._runtimes_for(stages["int8"], recipe) == ["onnxruntime", "openvino", "ncnn"]
+    written = stages["int8"].model_copy(update={"method": "torchao"})
+    assert export._runtimes_for(written, recipe) == ["onnxruntime", "openvino"], "ncnn has a method of its own only"
 
 
 def test_run_exports_to_every_installed_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +146,6 @@ def test_run_exports_to_every_installed_runtime(tmp_path: Path, monkeypatch: pyt
 
 def test_quantized_artifact_that_runs_in_float_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(find_runtime("onnxruntime"), "coverage", lambda path: Coverage(0, 5, 0, 100))
-    variant = make._Variant("int8", nn.Identity(), None, True, np.zeros((1, 1), np.float32))  # type: ignore[arg-type]
+    variant = make._Variant("int8", nn.Identity(), None, True, None, np.zeros((1, 1), np.float32))  # type: ignore[arg-type]
     with pytest.raises(CompressError, match="onnxruntime runs none of the 5 convolutions of int8 in integer"):
-        make._evaluate(None, "onnxruntime", Path("model.onnx"), variant)  # type: ignore[arg-type]
+        make._evaluate(None, "onnxruntime", Path("model.onnx"), variant, make._Files({}))  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -10,10 +10,11 @@ from pydantic import Field
 from compress.deployment.runtimes import find_runtime, missing
 from compress.deployment.triton import BACKENDS, check_labels
 from compress.recipe.base import Fraction, Identifier
+from compress.recipe.quantizer_name import AUTO as QUANTIZER_AUTO
 from compress.recipe.runtime_name import AUTO, Runtimes
 from compress.recipe.schema import Recipe
 from compress.recipe.stage import NETWORK, QUANTIZED, SPARSE, TEACHER
-from compress.registry import RUNTIMES
+from compress.registry import RUNTIMES, quantizer
 from compress.stages.kind import StageKind
 from compress.stages.model import is_onnx_network
 from compress.stages.planned import PlannedStage, Planner
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from compress.data.prepared import ImageData
     from compress.stages.costs import Cost, CostModel
 
-REVISION = 5  # raised when exported files of the same network, or what is recorded of them, change
+REVISION = 6  # raised when exported files of the same network, or what is recorded of them, change
 
 
 class ExportStage(StageKind):
@@ -49,6 +50,10 @@ class ExportStage(StageKind):
         le=20,
         description="opset of ONNX files; default: 20, which ONNX Runtime 1.17 and TensorRT 10 read, or that of a "
         "network that is an ONNX file; 17 for TensorRT 8.5 and 8.6 (JetPack 5 and 6.0) and older ONNX Runtimes",
+    )
+    integer_io: bool = Field(
+        False,
+        description="INT8 files for LiteRT take and return integers too, as microcontrollers and Edge TPUs need",
     )
     triton: bool = Field(
         False, description="also write a Triton Inference Server model per variant, with response cache"
@@ -76,14 +81,18 @@ class ExportStage(StageKind):
             yield "triton", f"Triton runs {join_words(BACKENDS)} files; add one to `runtimes`, or remove `triton`"
         quantized = [other for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in self.from_]
         yield from self._opset_problem()
+        if self.integer_io and not (quantized and (self.auto or "litert" in self.runtimes)):
+            yield "integer_io", "is for quantized variants in litert files; remove it, or add both"
         for runtime in () if self.auto else self.runtimes:
             methods_taken = find_runtime(runtime).quantizers
-            refused = [other for other in quantized if other.method not in methods_taken]
-            if refused:
-                names = join_words([other.id for other in refused], "and")
-                methods = join_words(sorted({other.method for other in refused}))
+            refused = [other for other in quantized if other.method_for(recipe, methods_taken) is None]
+            if explicit := [other for other in refused if other.method != QUANTIZER_AUTO or not methods_taken]:
+                names = join_words([other.id for other in explicit], "and")
+                methods = join_words(sorted({other.method for other in explicit}))
                 what = f"networks quantized by {methods}" if methods_taken else "quantized networks"
                 yield "runtimes", f"{runtime} does not support {what}; move {names} to another export stage"
+            for other in (other for other in refused if other not in explicit and other.own_method(recipe)):
+                yield "runtimes", _no_method(runtime, methods_taken, other)
             target = find_runtime(runtime).target
             others = [other.id for other in quantized if other not in refused and other.target != target]
             if target and others:
@@ -111,20 +120,28 @@ class ExportStage(StageKind):
         settings = {"runtimes": runtimes, "triton": self.triton, "files": REVISION}
         if self.opset:
             settings["opset"] = self.opset
+        if self.integer_io:
+            settings["integer_io"] = True
         if self.auto:
             settings["auto"] = True
         if not all(find_runtime(name).portable for name in runtimes):
             settings["processor"] = processor()
-        key = planner.key(settings, runtime_packages(runtimes), [variant.key])
+        packages = runtime_packages(runtimes)
+        if methods := methods_by_runtime(variant.stage, planner.recipe, runtimes):
+            settings["methods"] = methods
+            used = (package for method in methods.values() for package in quantizer(method).packages)
+            packages = tuple(dict.fromkeys((*packages, *used)))
+        key = planner.key(settings, packages, [variant.key])
         return PlannedStage(f"{self.id}/{variant.id}", self, key, variant.id, runtimes=tuple(runtimes))
 
     def _runtimes_for(self, variant: StageKind, recipe: Recipe) -> list[str]:
         """Return the runtimes of the recipe; for `auto`, the installed ones that support the variant."""
         if not self.auto:
             return self.runtimes
-        method = variant.method if isinstance(variant, QuantizeStage) else None
-        local = [name for name in RUNTIMES if not find_runtime(name).runs_on]
-        supported = [name for name in local if method is None or method in find_runtime(name).quantizers]
+        supported = [name for name in RUNTIMES if not find_runtime(name).runs_on]
+        if isinstance(variant, QuantizeStage):
+            methods = {name: variant.method_for(recipe, find_runtime(name).quantizers) for name in supported}
+            supported = [name for name in supported if (own := methods[name]) and not quantizer(own).missing()]
         if is_onnx_network(recipe, variant.id):
             supported = [name for name in supported if find_runtime(name).from_onnx]
         return [name for name in supported if not missing(name)]
@@ -143,5 +160,29 @@ class ExportStage(StageKind):
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
         assert planned.parent
+        variant = costs.plan.stage(planned.parent)
         evaluated = sum(not find_runtime(name).runs_on for name in planned.runtimes)
-        return costs.evaluation(costs.plan.stage(planned.parent), evaluated)
+        cost = costs.evaluation(variant, evaluated)
+        for _ in set(methods_by_runtime(variant.stage, costs.plan.recipe, planned.runtimes).values()):
+            assert isinstance(variant.stage, QuantizeStage)
+            cost += costs.inference(variant, variant.stage.calibration_images)
+        return cost
+
+
+def methods_by_runtime(variant: StageKind, recipe: Recipe, runtimes: Sequence[str]) -> dict[str, str]:
+    """Return the quantization method of each runtime whose file is not made from the variant's own network."""
+    if not isinstance(variant, QuantizeStage):
+        return {}
+    own = variant.own_method(recipe)
+    chosen = {name: variant.method_for(recipe, find_runtime(name).quantizers) for name in runtimes}
+    return {name: method for name, method in chosen.items() if method and method != own}
+
+
+def _no_method(runtime: str, methods: Sequence[str], variant: QuantizeStage) -> str:
+    """Say which settings of a variant the methods of a runtime do not have; without any, it cannot read the network."""
+    move = f"move {variant.id} to another export stage"
+    unmet = variant.demands.unmet(quantizer(methods[0]))
+    if not unmet:
+        return f"{runtime} cannot be built from an ONNX file; {move}"
+    keys, it = join_words((f"`{key}`" for key in unmet), "and"), "it" if len(unmet) == 1 else "them"
+    return f"INT8 for {runtime} ({join_words(methods)}) does not support {keys} of {variant.id}; remove {it}, or {move}"

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,10 @@ from compress.models.eager import run_eager
 from compress.results import ARTIFACTS, Artifact, RuntimeChecks, ValidationCheck
 from compress.results.stored import FAILED, FailedFiles
 from compress.stages.context import LOGITS, StageContext, split_accuracy
-from compress.stages.export import ExportStage
+from compress.stages.export import ExportStage, methods_by_runtime
+from compress.stages.export.by_method import FloatParent
 from compress.stages.planned import PlannedStage
+from compress.stages.quantize import QuantizeStage
 from compress.utils.boundaries import boundary
 from compress.utils.checksums import write_sums
 from compress.utils.console import say
@@ -46,6 +49,7 @@ class _Variant:
     model: nn.Module
     preprocess: Preprocess
     quantized: bool
+    method: str | None  # quantization method of its own network
     logits: Logits
 
 
@@ -55,6 +59,8 @@ class _Files:
 
     built: dict[str, Path]
     left_out: dict[str, str] = field(default_factory=dict)
+    methods: dict[str, str] = field(default_factory=dict)  # of those that are not made from the variant's own network
+    source: FloatParent | None = None  # what those are made from
 
     def leave_out(self, runtime: str, error: CompressError) -> None:
         """Leave out a runtime, and its file unless another runtime reads it."""
@@ -82,10 +88,10 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
     rows = []
     for runtime, path in list(files.built.items()):
         if find_runtime(runtime).runs_on:
-            rows.append(_not_run(runtime, path, variant.id))
+            rows.append(_not_run(runtime, path, variant, files))
             continue
         try:
-            rows.append(_evaluate(context, runtime, path, variant))
+            rows.append(_evaluate(context, runtime, path, variant, files))
         except CompressError as error:
             files.leave_out(runtime, error)
     for runtime, reason in files.left_out.items():
@@ -105,8 +111,10 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
 
 def _load(context: StageContext, identifier: str) -> _Variant:
     model, preprocess = context.classifier(identifier)
-    quantized = context.plan.stage(identifier).stage.is_quantized
-    return _Variant(identifier, model, preprocess, quantized, np.load(context.folder(identifier) / LOGITS))
+    stage = context.plan.stage(identifier).stage
+    method = stage.own_method(context.recipe) if isinstance(stage, QuantizeStage) else None
+    logits = np.load(context.folder(identifier) / LOGITS)
+    return _Variant(identifier, model, preprocess, stage.is_quantized, method, logits)
 
 
 def _write(context: StageContext, planned: PlannedStage, variant: _Variant, folder: Path) -> _Files:
@@ -116,8 +124,15 @@ def _write(context: StageContext, planned: PlannedStage, variant: _Variant, fold
     stage = planned.stage
     assert isinstance(stage, ExportStage)
     preprocess = preprocess_file(variant.preprocess, context.data.resolution, context.data.classes)
-    files = _Files({})
-    files.built = export(variant.model, folder / "artifacts", planned.runtimes, preprocess, files.left_out, stage.opset)
+    parent = context.plan.stage(variant.id)
+    methods = methods_by_runtime(parent.stage, context.recipe, planned.runtimes)
+    own = [name for name in planned.runtimes if name not in methods]
+    files = _Files({}, methods=methods, source=FloatParent(context, parent) if methods else None)
+    target = folder / "artifacts"
+    built = export(variant.model, target, own, preprocess, files.left_out, stage.opset) if own else {}
+    if files.source:
+        built |= files.source.export(methods, target, preprocess, files.left_out, stage)
+    files.built = {name: built[name] for name in planned.runtimes if name in built}
     return files
 
 
@@ -148,8 +163,8 @@ def _check_on_validation(context: StageContext, variant: _Variant, files: _Files
     record.write(folder / CHECKS)
 
 
-def _evaluate(context: StageContext, runtime: str, path: Path, variant: _Variant) -> Artifact:
-    """Evaluate an artifact in its runtime on the test split."""
+def _evaluate(context: StageContext, runtime: str, path: Path, variant: _Variant, files: _Files) -> Artifact:
+    """Evaluate an artifact in its runtime on the test split, and compare it with the network it was made from."""
     engine = find_runtime(runtime)
     coverage = engine.coverage(path)
     # A transformer has one convolution and nearly all of its MACs in linear layers.
@@ -162,8 +177,11 @@ def _evaluate(context: StageContext, runtime: str, path: Path, variant: _Variant
     with boundary("runtime", f"{variant.id} in {runtime}"):
         logits = predict_split_in_runtime(engine.load(path), preprocess, test, BATCH, progress=label)
     record = split_accuracy(logits, test, "test")
-    same = agreement(logits.argmax(1), variant.logits.argmax(1))
-    say(f"  {runtime}: top-1 {record.top1:.2%}, agrees with PyTorch on {same:.2%}")
+    expected, network = variant.logits, "PyTorch"
+    if files.source and runtime in files.methods:
+        expected, network = files.source.logits, "its float network"
+    same = agreement(logits.argmax(1), expected.argmax(1))
+    say(f"  {runtime}: top-1 {record.top1:.2%}, agrees with {network} on {same:.2%}")
     return Artifact(
         runtime=runtime,
         format=path.parent.name,
@@ -173,22 +191,31 @@ def _evaluate(context: StageContext, runtime: str, path: Path, variant: _Variant
         ci95=record.ci95,
         right=bits(logits.argmax(1) == test.labels),
         top1_agreement=same,
-        max_abs_diff=max_abs_diff(logits, variant.logits),
+        max_abs_diff=max_abs_diff(logits, expected),
         integer_convs=coverage.integer_convs,
         total_convs=coverage.convs,
         integer_macs_share=coverage.share,
+        **_made_by(runtime, variant, files),
     )
 
 
-def _not_run(runtime: str, path: Path, variant: str) -> Artifact:
+def _made_by(runtime: str, variant: _Variant, files: _Files) -> dict[str, Any]:
+    """Return the method that a file was quantized by, and what its own calibration cost."""
+    if runtime not in files.methods or not files.source:
+        return {"method": variant.method}
+    return {"method": files.methods[runtime], "calibration_macs": files.source.calibration_macs}
+
+
+def _not_run(runtime: str, path: Path, variant: _Variant, files: _Files) -> Artifact:
     """Record an artifact that does not run on this machine; its accuracy is unknown."""
     say(f"  {runtime}: {NOT_RUN}")
     return Artifact(
         runtime=runtime,
         format=path.parent.name,
-        path=_run_path(path, variant),
+        path=_run_path(path, variant.id),
         bytes=artifact_bytes(path),
         not_run=NOT_RUN,
+        **_made_by(runtime, variant, files),
     )
 
 

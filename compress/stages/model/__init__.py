@@ -129,9 +129,12 @@ class ModelStage(ExistingNetwork):
 
 
 def is_onnx_network(recipe: Recipe, identifier: str) -> bool:
-    """Return whether the network of a variant is an ONNX file that a `model` stage brought."""
+    """Return whether the network of a variant is an ONNX file that a `model` stage brought.
+
+    False where the stages that it starts from are unknown or circular, which is reported with the graph.
+    """
     stages = {stage.id: kind_of(stage) for stage in recipe.stages}
-    stage = stages[identifier]
-    while not stage.brings_network and (start := stage.network_from()):
-        stage = stages[start]
+    stage = stages.pop(identifier, None)
+    while stage and not stage.brings_network:
+        stage = stages.pop(stage.network_from() or "", None)
     return isinstance(stage, ModelStage) and stage.is_onnx

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from compress.quantization.method import require_method
+from compress.quantization.choice import Demands, first_able, of_variants
+from compress.quantization.method import Method, require_method
 from compress.recipe.base import Fraction, Identifier
 from compress.recipe.fit import Distillation, Fit, reads_features
-from compress.recipe.quantizer_name import MethodName, ObserverName
+from compress.recipe.quantizer_name import AUTO, MethodName, ObserverName
 from compress.recipe.schema import Recipe
 from compress.recipe.stage import NETWORK, QUANTIZED, SPARSE
 from compress.registry import quantizer, quantizers
 from compress.stages.kind import FIT_PACKAGES, StageKind
-from compress.stages.planned import PlannedStage
+from compress.stages.model import is_onnx_network
+from compress.stages.planned import PlannedStage, Planner
 from compress.utils.errors import UsageError
 from compress.utils.messages import join_words
 
@@ -39,8 +42,9 @@ class QuantizeStage(StageKind):
     kind: Literal["quantize"]
     from_: Identifier = Field(alias="from", description="id of the stage to quantize")
     method: MethodName = Field(
-        "torchao",
-        description="torchao (PT2E): for every runtime; nncf, onnxruntime: for runtimes that read ONNX",
+        AUTO,
+        description="auto: for each runtime the method whose file it runs in integer throughout; torchao "
+        "(PT2E): for every runtime; nncf, onnxruntime: for runtimes that read ONNX",
     )
     calibration_images: int = Field(512, ge=1, description="size of the calibration set")
     calibrate_on: Literal["train", "unlabeled"] = Field("train", description="split of the calibration set")
@@ -62,8 +66,10 @@ class QuantizeStage(StageKind):
         description="x86: unsigned activations with zero points, for x86 kernels; portable: signed and symmetric, as "
         "TensorRT requires",
     )
-    reduce_range: bool = Field(
-        True, description="use 7 of 8 weight bits; INT8 kernels of CPUs without VNNI overflow otherwise"
+    reduce_range: bool | None = Field(
+        None,
+        description="use 7 of 8 weight bits; INT8 kernels of x86 CPUs without VNNI overflow otherwise; default: true "
+        "for files that such kernels run",
     )
     linear_weight_bits: Literal[8, 4] = Field(
         8,
@@ -102,30 +108,49 @@ class QuantizeStage(StageKind):
     def joined_by_devices(self) -> bool:
         return False  # quantization-aware training runs on one device
 
+    @property
+    def demands(self) -> Demands:
+        """Settings that not every method has."""
+        return Demands(
+            observer=self.observer,
+            target=self.target,
+            linear_weight_bits=self.linear_weight_bits,
+            bias_correction=self.bias_correction != "off",
+            equalize=self.equalize,
+            reduce_range=self.reduce_range,
+            keep=bool(self.keep),
+            keep_accuracy=self.keep_accuracy is not None,
+            training=self.training is not None,
+        )
+
+    def own_method(self, recipe: Recipe) -> str | None:
+        """Return the method of the variant itself, whose accuracy is the variant's; None if none has all settings."""
+        return self._first_able(recipe, of_variants())
+
+    def method_for(self, recipe: Recipe, methods: Sequence[str]) -> str | None:
+        """Return which of a runtime's methods, in the order of its preference, makes the variant's file for it."""
+        if self.method != AUTO:
+            return self.method if self.method in methods else None
+        return self._first_able(recipe, methods)
+
+    def _first_able(self, recipe: Recipe, methods: Sequence[str]) -> str | None:
+        if self.method != AUTO:
+            return self.method
+        return first_able(methods, replace(self.demands, from_onnx=is_onnx_network(recipe, self.from_)))
+
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
-        method = quantizer(self.method)
-        if self.observer and self.observer not in method.observers:
-            message = (
-                f"`method: {self.method}` does not support {self.observer!r}; allowed: {join_words(method.observers)}"
-            )
-            yield "observer", message
-        if self.target != "x86" and self.method != "torchao":
-            message = f"`method: {self.method}` supports x86 only; for {self.target}, set `method: torchao`"
-            yield "target", message
-        if self.linear_weight_bits != 8 and not method.in_file:
-            others = join_words(f"`method: {name}`" for name, other in quantizers().items() if other.in_file)
-            message = f"`method: {self.method}` supports 8 only; for {self.linear_weight_bits}, set {others}"
-            yield "linear_weight_bits", message
-        if not method.corrects:
-            others = join_words(f"`method: {name}`" for name, other in quantizers().items() if other.corrects)
-            for key, enabled in (("bias_correction", self.bias_correction != "off"), ("equalize", self.equalize)):
-                if enabled:
-                    yield key, f"`method: {self.method}` does not support it; remove it or set {others}"
+        if self.method != AUTO:
+            method = quantizer(self.method)
+            unmet = self.demands.unmet(method)
+            yield from ((key, _unmet_problem(self, method, key)) for key in unmet if key != "training")
+        elif self.own_method(recipe) is None:
+            unmet = tuple(dict.fromkeys(key for name in of_variants() for key in self.demands.unmet(quantizer(name))))
+            yield "method", f"no method has {join_words(map('`{}`'.format, unmet), 'and')} together; remove one of them"
         if self.training:
             yield from (("training", message) for message in self._training_problems(self.training, recipe))
 
     def _training_problems(self, training: AwareTraining, recipe: Recipe) -> Iterator[str]:
-        if self.method != "torchao":
+        if self.method != AUTO and not quantizer(self.method).trains:
             yield f"`method: {self.method}` quantizes a file, which cannot be trained; remove `method`"
         if self.target != "x86":
             yield f"`target: {self.target}` is for post-training quantization only; remove it or `training`"
@@ -150,18 +175,27 @@ class QuantizeStage(StageKind):
         methods = join_words(f"`method: {name}`" for name, other in quantizers().items() if other.in_file)
         if self.training:
             return f"an ONNX file cannot be trained; remove `training` and set {methods}"
-        if not quantizer(self.method).in_file:
+        if self.method != AUTO and not quantizer(self.method).in_file:
             return f"`method: {self.method}` quantizes a network in PyTorch, not an ONNX file; set {methods}"
         return None
 
     def packages(self) -> tuple[str, ...]:
-        return (*(FIT_PACKAGES if self.training else ("torch",)), *quantizer(self.method).packages)
+        method = "torchao" if self.method == AUTO else self.method  # `plan` asks the stage with its own method
+        return (*(FIT_PACKAGES if self.training else ("torch",)), *quantizer(method).packages)
 
     def learns_from_ancestor(self) -> bool:
         return self.training is not None
 
     def require(self) -> None:
-        require_method(self.method)
+        if method := first_able(of_variants(), self.demands) if self.method == AUTO else self.method:
+            require_method(method)
+
+    def plan(self, planner: Planner) -> list[PlannedStage]:
+        own = self.model_copy(update={"method": self.own_method(planner.recipe)})
+        return [replace(planned, stage=self) for planned in StageKind.plan(own, planner)]
+
+    def key_settings(self, recipe: Recipe) -> dict[str, Any]:
+        return {**super().key_settings(recipe), "reduce_range": self.reduce_range is not False}
 
     def check_data(self, data: ImageData) -> None:
         if not len(getattr(data, self.calibrate_on)):
@@ -171,3 +205,17 @@ class QuantizeStage(StageKind):
         if self.training:
             return costs.fit(planned, self.training)
         return costs.inference(planned, self.calibration_images) + costs.evaluation(planned)
+
+
+def _unmet_problem(stage: QuantizeStage, method: Method, key: str) -> str:
+    """Say that the method of a stage does not have the setting `key`, and what to do."""
+    name = f"`method: {stage.method}`"
+    if key == "observer":
+        return f"{name} does not support {stage.observer!r}; allowed: {join_words(method.observers)}"
+    if key == "target":
+        return f"{name} supports x86 only; for {stage.target}, set `method: torchao`"
+    able = (other for other in of_variants() if key not in stage.demands.unmet(quantizer(other)))
+    others = join_words(f"`method: {other}`" for other in able)
+    if key == "linear_weight_bits":
+        return f"{name} supports 8 only; for {stage.linear_weight_bits}, set {others}"
+    return f"{name} does not support it; remove it or set {others}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -37,7 +38,9 @@ def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -
     ledger = Ledger.start(context.metrics(planned.parent).training)
     if stage.training:
         quantized, config, ledger = train_aware(context, planned, folder, network, ledger)
-        record = Quantization(method=stage.method, observer=None, keep=config.keep, aware=True)
+        method = stage.own_method(context.recipe)
+        assert method
+        record = Quantization(method=method, observer=None, keep=config.keep, aware=True)
     else:
         quantized, config, ledger, record = _calibrate(Calibration.of(context, stage, network), ledger)
     model, preprocess = network.model, network.preprocess
@@ -57,22 +60,17 @@ class Calibration:
     config: QuantizationConfig  # settings, including the layers that the recipe keeps in float
     images: Split  # the calibration set
     preprocess: Preprocess  # from these images to the network's input
+    method: str
     calibrations: int = 0  # number of calibration passes
     validations: int = 0  # number of evaluations on validation
 
     @classmethod
     def of(cls, context: StageContext, stage: QuantizeStage, network: Network) -> Calibration:
-        config = QuantizationConfig(
-            observer=stage.observer or quantizer(stage.method).observers[0],
-            percentile=stage.percentile,
-            reduce_range=stage.reduce_range,
-            keep=tuple(layers_named(network.model, stage.keep)),
-            bias_correction=stage.bias_correction,
-            equalize=stage.equalize,
-            target=stage.target,
-            linear_weight_bits=stage.linear_weight_bits,
-        )
-        return cls(context, stage, network, config, *_calibration_set(context, stage, network.preprocess))
+        method = stage.own_method(context.recipe)
+        assert method
+        config = config_of(stage, method, layers_named(network.model, stage.keep))
+        images, preprocess = calibration_set(context, stage, network.preprocess)
+        return cls(context, stage, network, config, images, preprocess, method)
 
     def quantize(self, keep: tuple[str, ...] = ()) -> Quantized:
         """Quantize all layers except `keep` and those that the recipe keeps in float."""
@@ -82,7 +80,7 @@ class Calibration:
         batches = split_batches(self.images, self.preprocess, BATCH)
         config = replace(self.config, keep=(*self.config.keep, *keep))
         with torch.inference_mode(False), torch.no_grad():
-            return quantize(self.network.model, batches, example, config, self.stage.method)
+            return quantize(self.network.model, batches, example, config, self.method)
 
     def logits(self, network: nn.Module) -> Tensor:
         """Compute the logits of the validation images."""
@@ -105,7 +103,7 @@ class Calibration:
 
 def _calibrate(job: Calibration, ledger: Ledger) -> tuple[Quantized, QuantizationConfig, Ledger, Quantization]:
     record = Quantization(
-        method=job.stage.method,
+        method=job.method,
         linear_weight_bits=job.stage.linear_weight_bits,
         observer=job.config.observer,
         calibration_images=len(job.images),
@@ -136,7 +134,22 @@ def _within_loss(job: Calibration, allowed: float, record: Quantization) -> tupl
     return result.quantized, Quantization.model_validate(details)
 
 
-def _calibration_set(context: StageContext, stage: QuantizeStage, preprocess: Preprocess) -> tuple[Split, Preprocess]:
+def config_of(stage: QuantizeStage, method: str, keep: Iterable[str]) -> QuantizationConfig:
+    """Return the settings of a stage for a method, with the layers that stay in float."""
+    record = quantizer(method)
+    return QuantizationConfig(
+        observer=stage.observer or record.observers[0],
+        percentile=stage.percentile,
+        reduce_range=record.reduces and stage.reduce_range is not False,
+        keep=tuple(keep),
+        bias_correction=stage.bias_correction,
+        equalize=stage.equalize,
+        target=stage.target,
+        linear_weight_bits=stage.linear_weight_bits,
+    )
+
+
+def calibration_set(context: StageContext, stage: QuantizeStage, preprocess: Preprocess) -> tuple[Split, Preprocess]:
     """Draw the calibration set; each batch of it is in the order of the split."""
     images = len(getattr(context.data, stage.calibrate_on))
     seed = context.recipe.seed if stage.calibration_seed is None else stage.calibration_seed

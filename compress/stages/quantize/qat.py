@@ -31,7 +31,7 @@ def train_aware(
     stage = planned.stage
     assert isinstance(stage, QuantizeStage) and stage.training
     keep = tuple(layers_named(network.model, stage.keep))
-    config = QuantizationConfig(reduce_range=stage.reduce_range, keep=keep, aware=True)
+    config = QuantizationConfig(reduce_range=stage.reduce_range is not False, keep=keep, aware=True)
     refuse_calibration(_train_images(context, stage), "train")
     side = network.architecture.resolution
     graph = prepare_aware(network.model, torch.zeros(2, 3, side, side), config)

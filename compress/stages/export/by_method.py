@@ -1,0 +1,86 @@
+"""Files of a quantized variant for runtimes whose method is not the variant's own, under `method: auto`.
+
+Each is made from the float network that the variant was made from, with the variant's settings and calibration set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from compress.deployment.export import export
+from compress.deployment.preprocess_file import PreprocessFile
+from compress.measurement.compute import macs
+from compress.measurement.predict import Logits, split_batches
+from compress.quantization.checks import refuse_broken_weights, refuse_calibration
+from compress.quantization.ptq import quantize
+from compress.registry import quantizer
+from compress.stages.context import BATCH, LOGITS, StageContext
+from compress.stages.export import ExportStage
+from compress.stages.planned import PlannedStage
+from compress.stages.quantize import QuantizeStage
+from compress.stages.quantize.make import calibration_set, config_of
+from compress.utils.console import say
+from compress.utils.errors import CompressError
+
+
+class FloatParent:
+    """The float network of a quantized variant, and how the variant was quantized."""
+
+    def __init__(self, context: StageContext, variant: PlannedStage) -> None:
+        assert isinstance(variant.stage, QuantizeStage) and variant.parent
+        self._stage = variant.stage
+        self._network = context.parent_network(variant.parent)
+        record = context.metrics(variant.id).quantization
+        self._keep = record.keep if record else ()
+        self._images, self._preprocess = calibration_set(context, self._stage, self._network.preprocess)
+        self.logits: Logits = np.load(context.folder(variant.parent) / LOGITS)  # of the test images
+
+    @property
+    def calibration_macs(self) -> int:
+        """MACs of one calibration."""
+        return len(self._images) * macs(self._network.model, self._network.preprocess.resolution)
+
+    def export(
+        self,
+        methods: Mapping[str, str],
+        folder: Path,
+        preprocess: PreprocessFile,
+        failed: dict[str, str],
+        stage: ExportStage,
+    ) -> dict[str, Path]:
+        """Write the files of runtimes by their methods, one calibration per method; see `deployment.export.export`."""
+        built: dict[str, Path] = {}
+        for method in dict.fromkeys(methods.values()):
+            runtimes = [name for name, own in methods.items() if own == method]
+            say(f"  {', '.join(runtimes)}: quantized by {method}")
+            try:
+                built |= self._export_by(method, runtimes, folder, preprocess, failed, stage)
+            except CompressError as error:
+                failed |= dict.fromkeys(runtimes, str(error))
+        return built
+
+    def _export_by(
+        self,
+        method: str,
+        runtimes: Sequence[str],
+        folder: Path,
+        preprocess: PreprocessFile,
+        failed: dict[str, str],
+        stage: ExportStage,
+    ) -> dict[str, Path]:
+        model, opset = self._network.model, stage.opset
+        config = replace(config_of(self._stage, method, self._keep), integer_io=stage.integer_io)
+        batches = list(split_batches(self._images, self._preprocess, BATCH))
+        side = preprocess["resolution"]
+        if quantizer(method).calibrate is None:
+            refuse_broken_weights(model)
+            refuse_calibration(batches)
+            return export(model, folder, runtimes, preprocess, failed, opset, (batches, config))
+        with torch.inference_mode(False), torch.no_grad():
+            network = quantize(model, batches, torch.zeros(2, 3, side, side), config, method).network
+        return export(network, folder, runtimes, preprocess, failed, opset)
