@@ -18,12 +18,10 @@ from compress.report.comparison import (
     Difference,
     Figures,
     LatencyChange,
-    Machine,
 )
 from compress.report.page import html_page
 from compress.report.tables import Column, Table, make_table, to_rich
-from compress.utils.atomic import write_atomic
-from compress.utils.errors import UsageError
+from compress.utils.outputs import require_writable, write_output
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -197,11 +195,8 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         UsageError: its folder does not exist, or the path is a folder itself.
         OSError: it cannot be written there.
     """
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; name a file, e.g. --html {path / 'changes.html'}")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path.parent} does not exist; create it, or name a file elsewhere with --html")
-    write_atomic(path, comparison_page(comparison))
+    require_writable(path, "--html")
+    write_output(path, comparison_page(comparison))
 
 
 def change_lines(comparison: Comparison) -> list[str]:
@@ -230,18 +225,13 @@ def remark_lines(comparison: Comparison) -> list[str]:
             why = "other classes" if same_name else f"{f.plain(run.data)}, not {f.plain(first.data)}"
             lines.append(f"{label} used other data than A ({why}): no claim about accuracy.")
         if not run.against_first.same_machine:
-            why = f"{_machine(run.machine)}, not {_machine(first.machine)}"
+            why = f.plain(f"{run.machine}, not {first.machine}")
             lines.append(f"{label} ran on another kind of machine than A ({why}): no claim about latency.")
     for variant in comparison.variants:
         present = [label for label, figures in zip(runs, variant.runs, strict=True) if figures]
         if len(present) < len(runs):
             lines.append(f"{f.plain(variant.id)} is in {', '.join(present)} only.")
     return lines
-
-
-def _machine(machine: Machine) -> str:
-    threads = None if machine.threads is None else f"{machine.threads} threads"
-    return f.names(part for part in (machine.cpu, machine.gpu, threads) if part)
 
 
 def terminal_tables(comparison: Comparison) -> list[RichTable]:

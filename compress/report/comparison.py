@@ -6,19 +6,12 @@ from typing import Any, Literal
 
 from compress.results import LatencyRow, Record
 from compress.results.base import Interval
+from compress.results.run import Machine
 
 Verdict = Literal["no claim", "more", "less"]
 
 ABSENT = "absent"
 NO_CLAIM: Verdict = "no claim"
-
-
-class Machine(Record):
-    """The machine that a latency holds for: processor, GPU and threads."""
-
-    cpu: str | None
-    gpu: str | None
-    threads: int | None
 
 
 class AgainstFirst(Record):
