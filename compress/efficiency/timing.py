@@ -62,10 +62,10 @@ def speedup(own: Rounds, reference: Rounds) -> Ratio:
     logs = _logs(own, reference)
     if logs.error is None:
         return Ratio(math.exp(logs.mean), None, None)
-    if logs.count == 1:
+    if logs.processes == 1:
         half = student(BATCHES - 1) * logs.error
     else:
-        half = max(student(logs.count - 1) * math.sqrt(logs.spread), _Z * logs.error / math.sqrt(logs.count))
+        half = max(student(logs.processes - 1) * math.sqrt(logs.spread), _Z * logs.error / math.sqrt(logs.processes))
     return _ratio(logs.mean, half)
 
 
@@ -102,12 +102,12 @@ def slowdown(
     """
     old, new = _logs(before, beside_before), _logs(after, beside_after)
     change = old.mean - new.mean  # logs are of the network beside it over the candidate
-    if min(old.count, new.count) < 2 or old.error is None or new.error is None:
+    if min(old.processes, new.processes) < 2 or old.error is None or new.error is None:
         return Ratio(math.exp(change), None, None)
     spread = old.spread + new.spread
-    parts = old.spread**2 / (old.count - 1) + new.spread**2 / (new.count - 1)
+    parts = old.spread**2 / (old.processes - 1) + new.spread**2 / (new.processes - 1)
     degrees = math.floor(spread**2 / parts) if parts else 1
-    least = _Z * math.sqrt(old.error**2 / old.count + new.error**2 / new.count)
+    least = _Z * math.sqrt(old.error**2 / old.processes + new.error**2 / new.processes)
     return _ratio(change, max(student(degrees) * math.sqrt(spread), least))
 
 
@@ -165,7 +165,7 @@ class _Logs(NamedTuple):
     """Logarithms of medians by process, or of ratios to a reference's, summarised."""
 
     mean: float
-    count: int  # processes
+    processes: int
     spread: float  # variance of the mean, from that over processes; 0 with one
     error: float | None  # standard error of one process's, from its rounds
 

@@ -19,6 +19,7 @@ Ends = tuple[float, float]
 
 EXIT_STATUS: dict[Verdict, int] = {"pass": 0, "fail": 3, "cannot tell": 4}
 
+ROUNDING = 1e-9  # relative, of a figure that is exactly its bound
 MAX_MARGIN = 0.99  # of a figure from its bound, beyond which any number of images tells
 
 
@@ -68,7 +69,8 @@ def decide(estimate: Estimate, comparison: Comparison, bound: float, tests: int 
         tests: Figures from samples of images that are tested together.
     """
     if estimate.interval is None:
-        return Decision("pass" if keeps((estimate.value, estimate.value), comparison, bound) else "fail")
+        slack = ROUNDING * max(1.0, abs(bound)) * (-1 if comparison == ">=" else 1)
+        return Decision("pass" if keeps((estimate.value, estimate.value), comparison, bound + slack) else "fail")
     family = 1 - 0.05 / tests if estimate.is_sampled else 0.95
     ends, wide = estimate.interval(0.95), estimate.interval(family)
     enough = estimate.images is None or estimate.images >= MIN_IMAGES

@@ -68,10 +68,10 @@ def of_class(side: Side, other: Side, name: str) -> Predicted | Absent:
     if name not in data.classes:
         return Absent("has no such class")
     labels = data.test_labels or (other.run.data.test_labels if data.same_images(other.run.data) else None)
-    bits = correct_bits(accuracy.right, accuracy.n)
-    if bits is None or labels is None:
+    bits, by_class = correct_bits(accuracy.right, accuracy.n), _class_bits(labels or "", len(data.classes), accuracy.n)
+    if bits is None or by_class is None:
         return Absent("does not tell which test images are of which class; run it again with this version")
-    among = _class_bits(labels, len(data.classes))[data.classes.index(name)]
+    among = by_class[data.classes.index(name)]
     n = among.bit_count()
     return (
         Predicted((bits & among).bit_count(), n, accuracy.right, accuracy.n, among)

@@ -47,7 +47,7 @@ def gate(run: Path, against: Path, rules: Sequence[str] = (), variants: Sequence
     (after, remarks), (before, of_baseline) = _read(run), _read(against)
     names, missing = _variants(before, after, variants)
     problems += missing
-    pairs = [found for name in names if (found := pair(before, after, name))]
+    pairs = [sides for name in names if (sides := pair(before, after, name))]
     found = _questions(parsed, pairs)
     problems += _unmatched(parsed, pairs) if rules else []
     if problems:

@@ -26,12 +26,11 @@ _FORMATS: Mapping[UnitName, f.Format] = {
 def gate_table(gate: Gate) -> Table:
     """Lay out every check."""
     columns: tuple[Column[Check], ...] = (
-        Column("variant", lambda check: f.plain(check.variant), False),
-        Column("rule", lambda check: f.plain(check.rule), False),
+        Column("variant: rule", lambda check: f.plain(f"{check.variant}: {check.rule}"), False),
+        Column("verdict", lambda check: check.verdict, False),
         Column("baseline", lambda check: _figure(check, check.baseline)),
         Column("run", lambda check: _figure(check, check.value)),
-        Column("measured (95% interval)", _measured),
-        Column("verdict", lambda check: check.verdict, False),
+        Column("bounded (95% interval)", _measured),
     )
     return make_table("gate", "", "", columns, gate.checks, empty="No variant has a metric of these rules.")
 
@@ -117,16 +116,20 @@ def _measured(check: Check) -> str:
     if check.measured is None:
         return f.UNKNOWN
     ends = check.ci95
-    if check.basis == "difference" and check.unit == "share":
-        return f.points(-check.measured, [-end for end in ends] if ends else None)
-    write = _relative if check.basis == "ratio" else _FORMATS[check.unit]
-    sign = "+" if check.basis == "difference" and check.measured > 0 else ""
+    if check.basis == "figure":
+        write = _FORMATS[check.unit]
+    elif check.basis == "ratio":
+        write = f.known(lambda ratio: _signed(100 * ratio, 1, "%"))
+    elif check.unit == "share":
+        write = f.known(lambda difference: _signed(100 * difference, 2, "pt"))
+    else:
+        write = f.known(lambda difference: ("+" if difference > 0 else "") + _FORMATS[check.unit](difference))
     interval = f" ({write(ends[0])} to {write(ends[1])})" if ends else ""
-    return f"{sign}{write(check.measured)}{interval}".replace("-", "−")
+    return f"{write(check.measured)}{interval}".replace("-", "−")
 
 
-def _relative(ratio: float | None) -> str:
-    return f.UNKNOWN if ratio is None else f"{100 * ratio:+.1f}%" if round(1000 * ratio) else "0.0%"
+def _signed(value: float, digits: int, unit: str) -> str:
+    return f"{value:+.{digits}f}{unit}" if round(value, digits) else f"{0:.{digits}f}{unit}"
 
 
 def _xml(text: str) -> str:

@@ -145,7 +145,7 @@ def parse_rule(text: str) -> Rule:
     change, figure = metric.unit.example
     scales = metric.unit.differences if sign else metric.unit.figures
     if unit not in scales:
-        raise ValueError(_wrong_unit(metric, sign, unit))
+        raise ValueError(_wrong_unit(metric, sign, found["number"], unit))
     bound = float(f"{sign}{found['number']}") * scales[unit]
     if abs(bound) > metric.unit.most:
         raise ValueError(f"{found['number']}{unit} is more than all; write a figure as {figure}, a change as {change}")
@@ -154,15 +154,13 @@ def parse_rule(text: str) -> Rule:
     return Rule(metric, comparison, bound, basis, f"{sign}{found['number']}{unit}")
 
 
-def _wrong_unit(metric: Metric, sign: str, unit: str) -> str:
+def _wrong_unit(metric: Metric, sign: str, number: str, unit: str) -> str:
     change, figure = metric.unit.example
     known = join_words(name or "no unit" for name in (metric.unit.differences if sign else metric.unit.figures))
     if sign:
         return f"a change of {metric} is in {known}, not {unit or 'a bare number'}; write e.g. {change}"
     if unit in metric.unit.differences:
-        return (
-            f"a change has a sign; write +{unit} or -{unit} with the number, e.g. {change}, or a figure, e.g. {figure}"
-        )
+        return f"a change has a sign; write +{number}{unit} or -{number}{unit}, or a figure such as {figure}"
     return (
         f"a figure of {metric} is in {known}, not {unit or 'a bare number'}; write e.g. {figure}, or a change {change}"
     )

@@ -33,16 +33,15 @@ def encode_labels(labels: Sequence[int], classes: int) -> str:
     return "".join(f"{int(label):0{width}x}" for label in labels)
 
 
-def class_bits(labels: str, classes: int) -> list[int]:
+def class_bits(labels: str, classes: int, n: int) -> list[int] | None:
     """Return the images of each class as the bits of an integer, from encoded labels; the first image is the highest.
 
-    Raises:
-        ValueError: these are no labels of so many classes.
+    None where these are not the labels of `n` images of so many classes.
     """
     width = _digits(classes)
     found = [int(labels[start : start + width], 16) for start in range(0, len(labels), width)]
-    if len(labels) % width or max(found, default=0) >= classes:
-        raise ValueError(f"not labels of {classes} classes")
+    if len(labels) != width * n or max(found, default=0) >= classes:
+        return None
     rows, spare = [bytearray(-(-len(found) // 8)) for _ in range(classes)], -len(found) % 8
     for image, label in enumerate(found):
         rows[label][image // 8] |= 0x80 >> image % 8

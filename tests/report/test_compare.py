@@ -251,7 +251,7 @@ def test_compare_prints_tables_and_writes_the_page(
     shown = capsys.readouterr().out
     assert ended.value.code == 0 and "stages.pruned.target_macs" in shown and "8.0 points less" in shown
     assert "new is in B only." in shown
-    for path, says in ((tmp_path, "is a folder; name a file"), (tmp_path / "no" / "x.html", "no does not exist")):
+    for path, says in ((tmp_path, "is a folder; name a file in it"), (tmp_path / "no" / "x.html", "no does not exist")):
         with pytest.raises(UsageError, match=says):
             write_comparison(compared(), path)
     assert "8.0 points less" in page.read_text() and "<svg" in page.read_text()
