@@ -124,7 +124,7 @@ def _measured(check: Check) -> str:
         write = f.known(lambda difference: _signed(100 * difference, 2, "pt"))
     else:
         write = f.known(lambda difference: ("+" if difference > 0 else "") + _FORMATS[check.unit](difference))
-    interval = f" ({write(ends[0])} to {write(ends[1])})" if ends else ""
+    interval = f" ({write(ends[0]).rstrip('%pt')} to {write(ends[1]).rstrip('%pt')})" if ends else ""
     return f"{write(check.measured)}{interval}".replace("-", "−")
 
 
