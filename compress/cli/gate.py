@@ -62,4 +62,4 @@ def gate(
 def register(app: typer.Typer) -> None:
     """Add the verb to the command line."""
     run = "runs/quickstart/20261124-090000"
-    app.command(epilog=f"Example: compress-model gate {run} --against baseline.json --rule top1>=-0.5pt")(gate)
+    app.command(epilog=f"Example: compress-model gate {run} --against baseline.json --rule 'top1>=-0.5pt'")(gate)
