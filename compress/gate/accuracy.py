@@ -43,8 +43,8 @@ class Predicted:
 
 def of_network(variant: Variant) -> Predicted | Absent:
     """The predictions of the network in PyTorch."""
-    accuracy = variant.accuracy
-    return Predicted(accuracy.correct, accuracy.n, accuracy.right, accuracy.n) if accuracy.n else Absent("no images")
+    correct, n = variant.accuracy.correct, variant.accuracy.n
+    return Predicted(correct, n, variant.accuracy.right, n) if 0 < n >= correct else Absent("has no test images")
 
 
 def of_file(side: Side, runtime: str) -> Predicted | Absent:

@@ -15,9 +15,10 @@ ONE_PROCESS = (
 
 
 def latency_row(variant: Variant, metric: Metric) -> LatencyRow | None:
-    """Find the row of a runtime and a batch size."""
+    """Find the row of a runtime and a batch size; timings that are none, of a damaged file, count as not measured."""
     wanted = (metric.of, metric.batch)
-    return next((row for row in variant.inference.latency if (row.runtime, str(row.batch)) == wanted), None)
+    found = (row for row in variant.inference.latency if (row.runtime, str(row.batch)) == wanted)
+    return next((row for row in found if all(rounds and min(rounds) > 0 for rounds in row.rounds_ms)), None)
 
 
 def latency_figure(rule: Rule, metric: Metric, sides: Sides) -> Measured:

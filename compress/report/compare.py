@@ -1,7 +1,7 @@
 """Runs compared with the first one: what differs in their recipes and machines, and which results changed.
 
 Only what the intervals show counts as a change. Accuracy is compared on the same test images, image by image, where
-both runs used them; otherwise by the two Wilson intervals; nothing is claimed across different data. Latency was
+both runs used them; otherwise as two independent samples; nothing is claimed across different data. Latency was
 measured at another time in each run: only the ratios to the run's own reference are compared, and only where both runs
 used the same kind of machine and several processes each.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from compress.efficiency.intervals import paired_difference
+from compress.efficiency.intervals import independent_difference, paired_difference
 from compress.report.comparison import (
     ABSENT,
     NO_CLAIM,
@@ -150,25 +150,19 @@ def _ratio(over: float, under: float) -> float | None:
 
 
 def _accuracy_change(before: Accuracy, after: Accuracy, first: RunRecord, run: RunRecord) -> AccuracyChange:
-    """Compare accuracies: paired where both used the same images, otherwise only by the two intervals."""
+    """Compare accuracies: paired where both used the same images, otherwise as two samples of the same data."""
     same_data = first.data.same_data(run.data)
     if first.data.same_images(run.data) and (counts := paired_counts(before.right, after.right, before.n)):
         lost = paired_difference(*counts, before.n)
-        ends = (-lost.high, -lost.low)
-        return AccuracyChange(
-            ci95=ends,
-            paired=True,
-            images=before.n,
-            same_data=same_data,
-            verdict="more" if ends[0] > 0 else "less" if ends[1] < 0 else NO_CLAIM,
-            difference=-lost.difference,
-        )
+        ends, images = (-lost.high, -lost.low), before.n
+    else:
+        ends, images = independent_difference(after.top1, after.ci95, before.top1, before.ci95), None
     return AccuracyChange(
-        ci95=None,
-        paired=False,
-        images=None,
+        ci95=ends if same_data else None,
+        paired=images is not None,
+        images=images,
         same_data=same_data,
-        verdict=_verdict(before.ci95, after.ci95) if same_data else NO_CLAIM,
+        verdict=NO_CLAIM if not same_data else "more" if ends[0] > 0 else "less" if ends[1] < 0 else NO_CLAIM,
         difference=after.top1 - before.top1,
     )
 

@@ -67,7 +67,7 @@ def _runs(comparison: Comparison) -> Table:
     note = (
         "All runs used the same test images, so accuracies are compared image by image."
         if comparison.same_images
-        else "Not all runs used the same test images; where they differ, only intervals are compared."
+        else "Not all runs used the same test images; where they differ, accuracies are compared unpaired."
     )
     rows = zip(_labels(comparison), comparison.runs, strict=True)
     return make_table("runs", "Runs", note, columns, rows)
@@ -99,8 +99,8 @@ def _accuracy(comparison: Comparison) -> Table:
         Column("accuracy", lambda row: row.change.top1.verdict if row.change else "", False),
     )
     note = (
-        "Paired: Tango's score interval of the difference on the same test images. Otherwise there is no interval of "
-        "the difference, and a claim needs Wilson intervals that do not overlap. Each variant was trained once; "
+        "Paired: Tango's score interval of the difference on the same test images. Unpaired, on other images or "
+        "without the predictions of single ones: Newcombe's, which is wider. Each variant was trained once; "
         "trainings with different seeds differ by more than these intervals."
     )
     return make_table("accuracy", "Accuracy changes", note, columns, _rows(comparison))
@@ -170,7 +170,7 @@ def _basis(change: Change | None) -> str:
         return "other data"
     if change.same_stage_key:
         return "the same model"
-    return f"paired, {change.top1.images:,} images" if change.top1.images else "two intervals"
+    return f"paired, {change.top1.images:,} images" if change.top1.images else "unpaired"
 
 
 def comparison_page(comparison: Comparison) -> str:

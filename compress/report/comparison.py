@@ -66,7 +66,7 @@ class Figures(Record):
 
 
 class AccuracyChange(Record):
-    """Accuracy gained against the first run, a fraction; `ci95` and `images` where it is paired."""
+    """Accuracy gained against the first run, a fraction; `images` where it is paired, `ci95` on the same data."""
 
     ci95: Interval | None
     paired: bool

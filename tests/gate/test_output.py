@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
+import subprocess
 import xml.etree.ElementTree as ElementTree
 from io import StringIO
 from pathlib import Path
 
 import pytest
+import typer
+import yaml
 from gate.conftest import Pair
 from rich.console import Console
 from support import typed
 
+import compress
+from compress.cli import app
 from compress.cli.tables import in_parts
 from compress.gate.output import explanation, gate_junit, gate_lines, gate_markdown, gate_table
 from compress.gate.records import Check, Gate, GatedRun
+from compress.gate.rules import parse_rules
 from compress.report.tables import to_rich
 
 
@@ -148,3 +156,32 @@ def test_record_is_described(pair: Pair) -> None:
     assert Gate.model_validate_json(found.to_json()) == found
     for model in (Gate, Check, GatedRun):
         assert all(field.description for field in model.model_fields.values())
+
+
+def test_workflow_of_the_readme_calls_the_gate_and_keeps_its_status(pair: Pair) -> None:
+    """Its shell step, with stand-ins for the program and for `gh`."""
+    page = (Path(compress.__file__).parent / "gate" / "README.md").read_text()
+    (text,) = re.findall(r"```yaml\n(on: pull_request.*?)```", page, re.DOTALL)
+    (script,) = (
+        step["run"] for step in yaml.safe_load(text)["jobs"]["model"]["steps"] if "gate.xml" in step.get("run", "")
+    )
+    for name, body in (
+        ("compress-model", 'printf "%s\\n" "$@" > called; echo x > gate.md; exit $STATUS'),
+        ("gh", "true"),
+    ):
+        (pair.root / name).write_text(f"#!/bin/sh\n{body}\n")
+        (pair.root / name).chmod(0o755)
+    (pair.root / "runs" / "mine" / "20261129-120000").mkdir(parents=True)
+    script = script.replace("${{ github.event.number }}", "7")
+    for status in (0, 3, 4):
+        summary = {"GITHUB_STEP_SUMMARY": str(pair.root / "summary"), "STATUS": str(status)}
+        variables = {**os.environ, **summary, "PATH": f"{pair.root}:{os.environ['PATH']}"}
+        done = subprocess.run(["bash", "-eo", "pipefail", "-c", script], cwd=pair.root, env=variables)
+        assert done.returncode == status
+    arguments = (pair.root / "called").read_text().splitlines()
+    assert arguments[:2] == ["gate", "runs/mine/20261129-120000/"]
+    rules = [rule for option, rule in itertools.pairwise(arguments) if option == "--rule"]
+    assert len(rules) == 3 and parse_rules(rules)[1] == []
+    command = typer.main.get_command(app).commands["gate"]  # type: ignore[attr-defined]
+    with command.make_context("gate", arguments[1:]) as context:
+        assert context.params["against"] == Path("baseline.json")
