@@ -43,7 +43,7 @@ def gate(run: Path, against: Path, rules: Sequence[str] = (), variants: Sequence
     """
     if run.resolve() == against.resolve():
         raise UsageError(f"{run} is given twice; gate it against another run")
-    parsed, problems = parse_rules(rules or DEFAULTS)
+    parsed, problems = parse_rules(list(dict.fromkeys(rules)) or DEFAULTS)
     (after, remarks), (before, of_baseline) = _read(run), _read(against)
     names, missing = _variants(before, after, variants)
     problems += missing

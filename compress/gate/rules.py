@@ -7,6 +7,7 @@ itself, `top1>=90%` or `latency.openvino.1<=5ms`.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -44,7 +45,7 @@ class Unit:
     figures: Mapping[str, float]
     differences: Mapping[str, float]
     example: tuple[str, str]
-    most: float = float("inf")
+    most: float = sys.float_info.max
 
 
 _BYTES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -148,7 +149,9 @@ def parse_rule(text: str) -> Rule:
         raise ValueError(_wrong_unit(metric, sign, found["number"], unit))
     bound = float(f"{sign}{found['number']}") * scales[unit]
     if abs(bound) > metric.unit.most:
-        raise ValueError(f"{found['number']}{unit} is more than all; write a figure as {figure}, a change as {change}")
+        raise ValueError(
+            f"{one_line(found['number'])}{unit} is too much; write a figure as {figure}, a change as {change}"
+        )
     comparison: Comparison = ">=" if found["comparison"] == ">=" else "<="
     basis: Basis = "figure" if not sign else "ratio" if unit == "%" else "difference"
     return Rule(metric, comparison, bound, basis, f"{sign}{found['number']}{unit}")
