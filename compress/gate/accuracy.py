@@ -96,13 +96,14 @@ def accuracy_figure(rule: Rule, sides: Sides, before: Predicted | Absent, after:
 
 def _change(sides: Sides, before: Predicted, after: Predicted) -> Measured:
     old, new = (side.run.data for side in sides)
-    if old.same_images(new) and (counts := paired_counts(before.right, after.right, after.split, after.among)):
+    same_images = old.same_images(new) and before.split == after.split
+    if same_images and (counts := paired_counts(before.right, after.right, after.split, after.among)):
         if counts == (0, 0) and sides.same_key and before.file == after.file:
             return Estimate(0.0, "the same model")
         return _paired(counts, after.n)
     if not old.same_data(new):
         return Absent(f"other test data: {_about(new)}, {_about(old)} in the baseline")
-    why = "no predictions stored" if old.same_images(new) else "other test images"
+    why = "no predictions stored" if same_images else "other test images"
     return _unpaired(before, after, why)
 
 

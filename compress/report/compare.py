@@ -152,15 +152,17 @@ def _ratio(over: float, under: float) -> float | None:
 def _accuracy_change(before: Accuracy, after: Accuracy, first: RunRecord, run: RunRecord) -> AccuracyChange:
     """Compare accuracies: paired where both used the same images, otherwise as two samples of the same data."""
     same_data = first.data.same_data(run.data)
-    if first.data.same_images(run.data) and (counts := paired_counts(before.right, after.right, before.n)):
+    same_images = first.data.same_images(run.data) and before.n == after.n
+    counts = paired_counts(before.right, after.right, before.n) if same_images else None
+    if counts:
         lost = paired_difference(*counts, before.n)
-        ends, images = (-lost.high, -lost.low), before.n
+        ends = (-lost.high, -lost.low)
     else:
-        ends, images = independent_difference(after.top1, after.ci95, before.top1, before.ci95), None
+        ends = independent_difference(after.top1, after.ci95, before.top1, before.ci95)
     return AccuracyChange(
         ci95=ends if same_data else None,
-        paired=images is not None,
-        images=images,
+        paired=counts is not None,
+        images=before.n if counts else None,
         same_data=same_data,
         verdict=NO_CLAIM if not same_data else "more" if ends[0] > 0 else "less" if ends[1] < 0 else NO_CLAIM,
         difference=after.top1 - before.top1,
