@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from compress.cli.options import AsJson, Plugins, print_json, print_rich
+from compress.cli.options import AsJson, Plugins, print_json, print_rich, print_text
 
 
 def gate(
@@ -53,8 +53,7 @@ def gate(
     else:
         if record.checks:
             print_rich(to_rich(gate_table(record)))
-        for line in gate_lines(record):
-            print(line)
+        print_text(*gate_lines(record))
     if record.exit_status:
         raise typer.Exit(record.exit_status)
 
