@@ -111,7 +111,8 @@ def many(tmp_path: Path) -> Path:
 def test_evaluate_exits_by_a_bound(typed: Typed, artifact: Path, many: Path, photos: Path) -> None:
     accuracy = typed.json("evaluate", artifact, many)["accuracy"]
     low, high = wilson(accuracy["correct"], 60)
-    for bound, status, words in ((low - 0.01, 0, "pass"), (high + 0.01, 3, "fail"), (low + 0.01, 4, "cannot tell")):
+    bounds = ((max(0.0, low - 0.01), 0, "pass"), (high + 0.01, 3, "fail"), (low + 0.01, 4, "cannot tell"))
+    for bound, status, words in bounds:
         ended, out, err = typed("evaluate", artifact, many, "--min-top1", bound)
         assert (ended, err) == (status, "")
         assert out.splitlines()[-1].startswith(f"{words}: top-1 of at least {100 * bound:.1f}%")
