@@ -36,6 +36,7 @@ from compress.results import (
     Trend,
     Variant,
 )
+from compress.results.per_image import encode_labels
 
 TREND = Trend(
     name="epoch-fp32",
@@ -205,6 +206,7 @@ def example_record() -> RunRecord:
             skipped=0,
             chance=0.1,
             test_sha256=digest_of(found.data.test),
+            test_labels=encode_labels(found.labels.tolist(), len(CLASSES)),
         ),
         variants=tuple(variants),
         headline=headline(variants, saved, learned, DATE),

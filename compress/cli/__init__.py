@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from compress.cli import artifacts, catalog, compare, doctor, gap, init, report, run, store
+from compress.cli import artifacts, catalog, compare, doctor, gap, gate, init, report, run, store
 from compress.cli.errors import exit_interrupted, raise_on_signal, report_error
 from compress.utils.errors import is_interruption
 from compress.utils.processes import require_supported_system
@@ -30,12 +30,15 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks
     """Distil, prune, quantize, export and measure an image classifier from one recipe."""
 
 
-for group in (init, run, report, artifacts, compare, gap, catalog, doctor, store):
+for group in (init, run, report, artifacts, compare, gate, gap, catalog, doctor, store):
     group.register(app)
 
 
 def main() -> None:
-    """Run the command line. Exit status: 0 done, 1 the work failed, 2 the call or the recipe is wrong."""
+    """Run the command line. Exit status: 0 done, 1 the work failed, 2 the call or the recipe is wrong.
+
+    Of a gate also 3 failed and 4 cannot tell.
+    """
     debug = "--debug" in sys.argv  # anywhere, not only before the verb as the parser would have it
     received = raise_on_signal(signal.SIGTERM)
     try:

@@ -70,6 +70,16 @@ def evaluate(
     ] = None,
     runtime: Runtime = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="Also print the accuracy per class.")] = False,
+    min_top1: Annotated[
+        float | None,
+        typer.Option(
+            "--min-top1",
+            min=0,
+            max=1,
+            metavar="FRACTION",
+            help="Exit with 3 if top-1 is shown to be lower, with 4 if neither is shown.",
+        ),
+    ] = None,
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
@@ -78,15 +88,18 @@ def evaluate(
         raise UsageError("evaluate takes one --data: a folder with one subfolder per class, or a data set's name")
     from compress.deployment.artifact import load_artifact
     from compress.deployment.evaluate import evaluate as evaluate_artifact
+    from compress.efficiency.verdict import EXIT_STATUS
 
-    record = evaluate_artifact(load_artifact(artifact, runtime), data or folder or "")
+    record = evaluate_artifact(load_artifact(artifact, runtime), data or folder or "", min_top1)
     if as_json:
         print_json(record)
-        return
-    from compress.report.artifacts import class_lines, evaluation_lines
+    else:
+        from compress.report.artifacts import class_lines, evaluation_lines
 
-    for line in evaluation_lines(record) + (class_lines(record) if per_class else []):
-        print(line)
+        for line in evaluation_lines(record) + (class_lines(record) if per_class else []):
+            print(line)
+    if min_top1 is not None and (status := EXIT_STATUS[record["min_top1"]["verdict"]]):
+        raise typer.Exit(status)
 
 
 def predict(

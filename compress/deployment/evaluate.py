@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from compress.deployment.artifact import BATCH_SIZE, Artifact
 from compress.deployment.eval_data import LabelledImages, LeftOut, find_labelled
 from compress.deployment.preprocess import decode_blocks
 from compress.deployment.runtime import Array
+from compress.efficiency.verdict import Verdict, decide, share
 from compress.measurement.accuracy import accuracy_record, softmax
 from compress.utils.console import task
 from compress.utils.errors import CompressError, UsageError
@@ -39,6 +40,14 @@ class UnreadableImage(TypedDict):
     reason: str
 
 
+class MinTop1(TypedDict):
+    """Whether top-1 is shown to be at least a bound, and if neither is shown, the images that could tell."""
+
+    bound: float
+    verdict: Verdict
+    images_needed: int | None
+
+
 class Evaluation(TypedDict):
     """Result of an evaluation.
 
@@ -57,6 +66,7 @@ class Evaluation(TypedDict):
     seconds: float
     images_per_s: float
     runtime_images_per_s: float
+    min_top1: NotRequired[MinTop1]
 
 
 def predict(
@@ -100,8 +110,10 @@ def _files(path: Path, tally: Tally | None) -> list[Path]:
     return files
 
 
-def evaluate(artifact: Artifact, data: Path | str | LabelledImages) -> Evaluation:
+def evaluate(artifact: Artifact, data: Path | str | LabelledImages, min_top1: float | None = None) -> Evaluation:
     """Measure the accuracy of an artifact on labelled images, or on those that `find_labelled` finds in `data`.
+
+    With `min_top1`, a fraction, the record says whether top-1 is shown to be at least that.
 
     Raises:
         UsageError: there are no such images, or none of the artifact's classes is among them.
@@ -126,7 +138,7 @@ def evaluate(artifact: Artifact, data: Path | str | LabelledImages) -> Evaluatio
     if not read.any():
         first = unreadable[0]
         raise CompressError(f"{where}: none of {len(images)} images can be read: {first['image']} ({first['reason']})")
-    return Evaluation(
+    record = Evaluation(
         artifact=str(artifact.path),
         runtime=artifact.runtime,
         data=where,
@@ -139,6 +151,14 @@ def evaluate(artifact: Artifact, data: Path | str | LabelledImages) -> Evaluatio
         images_per_s=int(read.sum()) / seconds,
         runtime_images_per_s=int(read.sum()) / runtime_seconds,
     )
+    if min_top1 is not None:
+        record["min_top1"] = _at_least(int((predicted[read] == labels[read]).sum()), int(read.sum()), min_top1)
+    return record
+
+
+def _at_least(correct: int, n: int, bound: float) -> MinTop1:
+    decision = decide(share(correct, n, ""), ">=", bound)
+    return MinTop1(bound=bound, verdict=decision.verdict, images_needed=decision.images_needed)
 
 
 def _by_class(artifact: Artifact, predicted: Array, labels: Array) -> list[ClassAccuracy]:

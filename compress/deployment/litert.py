@@ -138,7 +138,8 @@ def _quantized(images: Array, entry: Any) -> Array:
     if entry["dtype"].__name__ != INTEGER:
         return images
     scale, zero = entry["quantization"]
-    return np.clip(np.rint(images / scale) + zero, -128, 127).astype(np.int8)
+    quantized: Array = np.clip(np.rint(images / scale) + zero, -128, 127).astype(np.int8)
+    return quantized
 
 
 def _dequantized(logits: Array, entry: Any) -> Array:

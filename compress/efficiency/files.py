@@ -14,6 +14,7 @@ from compress.efficiency.intervals import (
     relative_error_increase,
 )
 from compress.results.base import Interval
+from compress.results.per_image import paired_counts
 from compress.results.savings import Difference, FileSavings, PairedCounts
 from compress.results.variant import Variant
 
@@ -89,10 +90,10 @@ def _compare(base: _File, file: _File, tolerance: float, tests: int, n: int) -> 
     also holds when all of them count as tests (Bonferroni).
     """
     decision, difference, adjusted = Grant(False, NOT_RUN if file.top1 is None else NOT_COMPARED), None, False
-    if file.right and base.right:
-        difference = _difference(base.right, file.right, n)
+    if counts := paired_counts(base.right, file.right, n):
+        difference = paired_difference(*counts, n)
         decision = grant(difference, tolerance)
-        strict = _difference(base.right, file.right, n, 1 - 0.05 / tests)
+        strict = paired_difference(*counts, n, 1 - 0.05 / tests)
         adjusted = decision.granted and grant(strict, tolerance).granted
     return FileSavings(
         runtime=file.runtime,
@@ -105,11 +106,6 @@ def _compare(base: _File, file: _File, tolerance: float, tests: int, n: int) -> 
         reason=decision.reason,
         **dict(as_record(difference, base.top1 or 0)),
     )
-
-
-def _difference(base: str, own: str, n: int, confidence: float = 0.95) -> PairedDifference:
-    theirs, ours = int(base, 16), int(own, 16)
-    return paired_difference((theirs & ~ours).bit_count(), (ours & ~theirs).bit_count(), n, confidence)
 
 
 def deciding_file(files: Sequence[FileSavings]) -> FileSavings:

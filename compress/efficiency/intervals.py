@@ -166,9 +166,53 @@ def images_to_show(difference: PairedDifference, tolerance: float) -> int:
         difference: Difference of the accuracies.
         tolerance: Loss of accuracy that counts as equal, a fraction.
     """
-    discordant = (difference.only_reference + difference.only_variant) / difference.images
-    z = _z(0.95) + NormalDist().inv_cdf(POWER)
-    return max(images_needed(tolerance), math.ceil(z * z * discordant / tolerance**2))
+    return images_to_tell(discordant_share(difference), tolerance)
+
+
+def images_to_tell(variance: float, margin: float, confidence: float = 0.95) -> int:
+    """Estimate the images that tell a figure from a bound with a probability of 80%.
+
+    n = (1.96 + 0.84)^2 variance / margin^2 at 95% confidence, and never fewer than `images_needed`.
+
+    Args:
+        variance: Variance of the figure on one image: p (1 - p) of a share, the share of discordant images of a paired
+            difference of 0.
+        margin: Distance of the figure from the bound, a fraction in (0, 1).
+        confidence: Two-sided confidence level of the interval, a fraction.
+
+    Raises:
+        ValueError: When the margin is not in (0, 1).
+    """
+    z = _z(confidence) + NormalDist().inv_cdf(POWER)
+    return max(images_needed(margin, confidence), math.ceil(z * z * variance / margin**2))
+
+
+def discordant_share(difference: PairedDifference) -> float:
+    """Return the share of images that only one of the two classifies correctly."""
+    return (difference.only_reference + difference.only_variant) / difference.images
+
+
+def independent_difference(
+    first: float, first_ends: tuple[float, float], second: float, second_ends: tuple[float, float]
+) -> tuple[float, float]:
+    """Compute the interval of the difference of two independent figures from the interval of each.
+
+    Of two accuracies with Wilson's intervals this is Newcombe's method 10 (Statistics in Medicine 17, 1998); in
+    general, the method of variance estimates recovery (Zou and Donner, Statistics in Medicine 27, 2008).
+
+    Args:
+        first: First figure.
+        first_ends: Its interval.
+        second: Second figure.
+        second_ends: Its interval, at the same confidence.
+
+    Returns:
+        Lower and upper end of the interval of `first - second`.
+    """
+    difference = first - second
+    low = difference - math.hypot(first - first_ends[0], second_ends[1] - second)
+    high = difference + math.hypot(first_ends[1] - first, second - second_ends[0])
+    return low, high
 
 
 def relative_error_increase(difference: PairedDifference, top1: float) -> float | None:

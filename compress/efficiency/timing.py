@@ -59,18 +59,56 @@ def speedup(own: Rounds, reference: Rounds) -> Ratio:
     Raises:
         ValueError: the two were not timed in the same number of processes, or not at all.
     """
-    if len(own) != len(reference) or not own:
-        raise ValueError(f"{len(own)} processes cannot be compared with {len(reference)} of the reference")
-    logs = [_log_median(theirs) - _log_median(ours) for ours, theirs in zip(own, reference, strict=True)]
-    error = _error([_batch_logs(*pair) for pair in zip(own, reference, strict=True)])
-    ratio, count = math.exp(fmean(logs)), len(logs)
-    if error is None:
-        return Ratio(ratio, None, None)
-    if count == 1:
-        half = student(BATCHES - 1) * error
+    logs = _logs(own, reference)
+    if logs.error is None:
+        return Ratio(math.exp(logs.mean), None, None)
+    if logs.processes == 1:
+        half = student(BATCHES - 1) * logs.error
     else:
-        half = max(student(count - 1) * stdev(logs), _Z * error) / math.sqrt(count)
-    return Ratio(ratio, ratio * math.exp(-half), ratio * math.exp(half))
+        half = max(student(logs.processes - 1) * math.sqrt(logs.spread), _Z * logs.error / math.sqrt(logs.processes))
+    return _ratio(logs.mean, half)
+
+
+def median_interval(rounds: Rounds) -> Ratio:
+    """Return the median in milliseconds, as `middle`, with its 95% interval over processes.
+
+    Raises:
+        ValueError: there are no processes.
+    """
+    millisecond, low, high = speedup([[1.0] * len(process) for process in rounds], rounds)
+    return Ratio(millisecond, low, high)
+
+
+def slowdown(
+    before: Rounds, after: Rounds, beside_before: Rounds | None = None, beside_after: Rounds | None = None
+) -> Ratio:
+    """Return how many times slower a candidate has become from one benchmark to another, at another time.
+
+    The processes of the two have nothing in common, so the interval is Welch's (Biometrika 34, 1947): each benchmark
+    has its own spread over processes; degrees of freedom are rounded down. It is never narrower than the rounds imply.
+
+    Args:
+        before: Rounds of the candidate in the first benchmark.
+        after: Rounds of the candidate in the second benchmark.
+        beside_before: Rounds of a network that is the same in both and was timed beside it in the first benchmark, if
+            there is one: the benchmarks are then compared by their ratios to it, free of phases of the machine.
+        beside_after: Rounds of that network in the second benchmark.
+
+    Returns:
+        The ratio of the medians; the ends are None unless both were timed in two processes or more.
+
+    Raises:
+        ValueError: candidate and network beside it were not timed in the same number of processes, or not at all.
+    """
+    old, new = _logs(before, beside_before), _logs(after, beside_after)
+    change = old.mean - new.mean  # logs are of the network beside it over the candidate
+    if min(old.processes, new.processes) < 2 or old.error is None or new.error is None:
+        return Ratio(math.exp(change), None, None)
+    spread = old.spread + new.spread
+    parts = old.spread**2 / (old.processes - 1) + new.spread**2 / (new.processes - 1)
+    degrees = math.floor(spread**2 / parts) if parts else 1
+    least = _Z * math.sqrt(old.error**2 / old.processes + new.error**2 / new.processes)
+    return _ratio(change, max(student(degrees) * math.sqrt(spread), least))
 
 
 def middle(rounds: Rounds) -> float:
@@ -121,6 +159,29 @@ def student(degrees: int) -> float:
 
 def _ties(found: Ratio) -> bool:
     return found.ratio >= NEAR and found.high is not None and found.high >= 1
+
+
+class _Logs(NamedTuple):
+    """Logarithms of medians by process, or of ratios to a reference's, summarised."""
+
+    mean: float
+    processes: int
+    spread: float  # variance of the mean, from that over processes; 0 with one
+    error: float | None  # standard error of one process's, from its rounds
+
+
+def _logs(own: Rounds, reference: Rounds | None = None) -> _Logs:
+    """Summarise the logarithms of how many times faster a candidate is than a reference, or than 1 ms."""
+    if not own or len(own) != len(own if reference is None else reference):
+        raise ValueError(f"{len(own)} processes cannot be compared with {len(reference or ())} of the reference")
+    pairs = list(zip(own, reference or [[1.0] * len(process) for process in own], strict=True))
+    logs = [_log_median(theirs) - _log_median(ours) for ours, theirs in pairs]
+    spread = stdev(logs) ** 2 / len(logs) if len(logs) > 1 else 0.0
+    return _Logs(fmean(logs), len(logs), spread, _error([_batch_logs(*pair) for pair in pairs]))
+
+
+def _ratio(log: float, half: float) -> Ratio:
+    return Ratio(math.exp(log), math.exp(log - half), math.exp(log + half))
 
 
 def _log_median(values: Sequence[float]) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from compress.data.prepared import ImageData
+from compress.deployment.runtimes import find_runtime
 from compress.efficiency.deployment import costs_of_million
 from compress.efficiency.deployment_fit import deployment_fits
 from compress.efficiency.energy import inference_carbon, inference_energy
@@ -22,10 +23,12 @@ from compress.pipeline.predictions import Predictions, class_changes, digest_of,
 from compress.recipe.stage import TEACHER
 from compress.recipe.stage import Published as PublishedSection
 from compress.recipe.worth import Deployment as RecipeDeployment
+from compress.registry import RUNTIMES
 from compress.results.accuracy import Control, Published, PublishedInference
 from compress.results.artifacts import Artifact
 from compress.results.deployment import Deployment, DeviceProfile
 from compress.results.inference import EnergyRow, MeasuredInference
+from compress.results.per_image import encode_labels
 from compress.results.predictions import Disagreements
 from compress.results.run import (
     SCHEMA_VERSION,
@@ -107,11 +110,12 @@ def _recipe(plan: Plan) -> RecipeRecord:
 
 
 def _environment(plan: Plan, gpu: str | None, energy_counter: str | None) -> Environment:
+    engines = (find_runtime(name).engine for name in RUNTIMES)
     return Environment(
         compress=version_of("compress-model"),
         python=platform.python_version(),
         torch=version_of("torch"),
-        packages={name: version_of(name) for name in PACKAGES},
+        packages={name: version_of(name) for name in dict.fromkeys((*PACKAGES, *engines))},
         platform=platform.platform(),
         cpu=processor(),
         threads=thread_count(plan.recipe.measure.threads),
@@ -133,6 +137,7 @@ def _data(predictions: Predictions, remarks: Sequence[str] | None) -> DataSummar
         skipped=data.skipped,
         chance=predictions.chance,
         test_sha256=digest_of(data.test),
+        test_labels=encode_labels(predictions.labels.tolist(), len(data.classes)),
         left_out=tuple(LeftOutRecord(**asdict(row)) for row in data.left_out),
         remarks=None if remarks is None else tuple(remarks),
     )

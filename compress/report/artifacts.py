@@ -108,6 +108,9 @@ def evaluation_lines(record: Record) -> list[str]:
     if count := len(record["unreadable"]):
         lines.append(f"left out: {count:,} unreadable {'file' if count == 1 else 'files'}:")
         lines += [f"  {f.plain(row['image'])} ({f.plain(row['reason'])})" for row in record["unreadable"]]
+    if bound := record.get("min_top1"):
+        needed = f"; about {bound['images_needed']:,} images could tell" if bound["images_needed"] else ""
+        lines.append(f"{bound['verdict']}: top-1 of at least {f.percent(bound['bound'])}{needed}")
     return lines
 
 

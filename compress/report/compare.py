@@ -1,7 +1,7 @@
 """Runs compared with the first one: what differs in their recipes and machines, and which results changed.
 
 Only what the intervals show counts as a change. Accuracy is compared on the same test images, image by image, where
-both runs used them; otherwise by the two Wilson intervals; nothing is claimed across different data. Latency was
+both runs used them; otherwise as two independent samples; nothing is claimed across different data. Latency was
 measured at another time in each run: only the ratios to the run's own reference are compared, and only where both runs
 used the same kind of machine and several processes each.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from compress.efficiency.intervals import paired_difference
+from compress.efficiency.intervals import independent_difference, paired_difference
 from compress.report.comparison import (
     ABSENT,
     NO_CLAIM,
@@ -24,13 +24,13 @@ from compress.report.comparison import (
     Difference,
     Figures,
     LatencyChange,
-    Machine,
     Top1,
     Verdict,
 )
 from compress.report.savings import first_reference
 from compress.results import Accuracy, LatencyRow, RunRecord, Variant
 from compress.results.base import Interval
+from compress.results.per_image import paired_counts
 from compress.results.read import read_run
 from compress.utils.checksums import check_run
 from compress.utils.errors import UsageError
@@ -69,16 +69,14 @@ def _run(run: RunRecord, folder: Path, remarks: Sequence[str], first: RunRecord)
         started=run.run.started,
         data=run.data.name,
         test_sha256=run.data.test_sha256,
-        machine=_machine(run),
+        machine=run.environment.machine,
         remarks=tuple(remarks),
         against_first=AgainstFirst(
-            same_results=run == first, same_data=_same_data(first, run), same_machine=_machine(first) == _machine(run)
+            same_results=run == first,
+            same_data=first.data.same_data(run.data),
+            same_machine=first.environment.machine == run.environment.machine,
         ),
     )
-
-
-def _machine(run: RunRecord) -> Machine:
-    return Machine(cpu=run.environment.cpu, gpu=run.environment.gpu, threads=run.environment.threads)
 
 
 def _by_stage(resolved: dict[str, object]) -> dict[str, object]:
@@ -147,47 +145,28 @@ def _change(before: Variant, after: Variant, first: RunRecord, run: RunRecord) -
     )
 
 
-def _same_data(first: RunRecord, run: RunRecord) -> bool:
-    """Whether the test images are the same, or at least the data set's name and classes."""
-    a, b = first.data, run.data
-    return a.test_sha256 == b.test_sha256 or (a.name, a.classes) == (b.name, b.classes)
-
-
 def _ratio(over: float, under: float) -> float | None:
     return over / under if under else None
 
 
 def _accuracy_change(before: Accuracy, after: Accuracy, first: RunRecord, run: RunRecord) -> AccuracyChange:
-    """Compare accuracies: paired where both used the same images, otherwise only by the two intervals."""
-    same_data = _same_data(first, run)
-    if first.data.test_sha256 == run.data.test_sha256 and (counts := _paired(before, after)):
-        lost = paired_difference(*counts)
+    """Compare accuracies: paired where both used the same images, otherwise as two samples of the same data."""
+    same_data = first.data.same_data(run.data)
+    same_images = first.data.same_images(run.data) and before.n == after.n
+    counts = paired_counts(before.right, after.right, before.n) if same_images else None
+    if counts:
+        lost = paired_difference(*counts, before.n)
         ends = (-lost.high, -lost.low)
-        return AccuracyChange(
-            ci95=ends,
-            paired=True,
-            images=counts[2],
-            same_data=same_data,
-            verdict="more" if ends[0] > 0 else "less" if ends[1] < 0 else NO_CLAIM,
-            difference=-lost.difference,
-        )
+    else:
+        ends = independent_difference(after.top1, after.ci95, before.top1, before.ci95)
     return AccuracyChange(
-        ci95=None,
-        paired=False,
-        images=None,
+        ci95=ends if same_data else None,
+        paired=counts is not None,
+        images=before.n if counts else None,
         same_data=same_data,
-        verdict=_verdict(before.ci95, after.ci95) if same_data else NO_CLAIM,
+        verdict=NO_CLAIM if not same_data else "more" if ends[0] > 0 else "less" if ends[1] < 0 else NO_CLAIM,
         difference=after.top1 - before.top1,
     )
-
-
-def _paired(before: Accuracy, after: Accuracy) -> tuple[int, int, int] | None:
-    """Count (only the first correct, only the second correct, images) from the bits of both; None without them."""
-    n = before.n
-    if after.n != n or not before.right or not after.right or 4 * min(len(before.right), len(after.right)) < n:
-        return None
-    first, second = (int(bits, 16) >> (4 * len(bits) - n) for bits in (before.right, after.right))
-    return (first & ~second).bit_count(), (second & ~first).bit_count(), n
 
 
 def _verdict(before: Interval | None, after: Interval | None) -> Verdict:
@@ -206,7 +185,8 @@ def _latency_changes(
     single process do not include how two starts of the same file differ.
     """
     reference = first_reference(first)
-    comparable = reference is not None and reference == first_reference(run) and _machine(first) == _machine(run)
+    same_machine = first.environment.machine == run.environment.machine
+    comparable = reference is not None and reference == first_reference(run) and same_machine
     rows = {(row.runtime, row.batch): row for row in reversed(before)}
     return tuple(
         LatencyChange(

@@ -18,12 +18,10 @@ from compress.report.comparison import (
     Difference,
     Figures,
     LatencyChange,
-    Machine,
 )
 from compress.report.page import html_page
 from compress.report.tables import Column, Table, make_table, to_rich
-from compress.utils.atomic import write_atomic
-from compress.utils.errors import UsageError
+from compress.utils.outputs import require_writable, write_output
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -69,7 +67,7 @@ def _runs(comparison: Comparison) -> Table:
     note = (
         "All runs used the same test images, so accuracies are compared image by image."
         if comparison.same_images
-        else "Not all runs used the same test images; where they differ, only intervals are compared."
+        else "Not all runs used the same test images; where they differ, accuracies are compared unpaired."
     )
     rows = zip(_labels(comparison), comparison.runs, strict=True)
     return make_table("runs", "Runs", note, columns, rows)
@@ -101,8 +99,8 @@ def _accuracy(comparison: Comparison) -> Table:
         Column("accuracy", lambda row: row.change.top1.verdict if row.change else "", False),
     )
     note = (
-        "Paired: Tango's score interval of the difference on the same test images. Otherwise there is no interval of "
-        "the difference, and a claim needs Wilson intervals that do not overlap. Each variant was trained once; "
+        "Paired: Tango's score interval of the difference on the same test images. Unpaired, on other images or "
+        "without the predictions of single ones: Newcombe's, which is wider. Each variant was trained once; "
         "trainings with different seeds differ by more than these intervals."
     )
     return make_table("accuracy", "Accuracy changes", note, columns, _rows(comparison))
@@ -172,7 +170,7 @@ def _basis(change: Change | None) -> str:
         return "other data"
     if change.same_stage_key:
         return "the same model"
-    return f"paired, {change.top1.images:,} images" if change.top1.images else "two intervals"
+    return f"paired, {change.top1.images:,} images" if change.top1.images else "unpaired"
 
 
 def comparison_page(comparison: Comparison) -> str:
@@ -197,11 +195,8 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         UsageError: its folder does not exist, or the path is a folder itself.
         OSError: it cannot be written there.
     """
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; name a file, e.g. --html {path / 'changes.html'}")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path.parent} does not exist; create it, or name a file elsewhere with --html")
-    write_atomic(path, comparison_page(comparison))
+    require_writable(path, "--html")
+    write_output(path, comparison_page(comparison))
 
 
 def change_lines(comparison: Comparison) -> list[str]:
@@ -230,18 +225,13 @@ def remark_lines(comparison: Comparison) -> list[str]:
             why = "other classes" if same_name else f"{f.plain(run.data)}, not {f.plain(first.data)}"
             lines.append(f"{label} used other data than A ({why}): no claim about accuracy.")
         if not run.against_first.same_machine:
-            why = f"{_machine(run.machine)}, not {_machine(first.machine)}"
+            why = f.plain(f"{run.machine}, not {first.machine}")
             lines.append(f"{label} ran on another kind of machine than A ({why}): no claim about latency.")
     for variant in comparison.variants:
         present = [label for label, figures in zip(runs, variant.runs, strict=True) if figures]
         if len(present) < len(runs):
             lines.append(f"{f.plain(variant.id)} is in {', '.join(present)} only.")
     return lines
-
-
-def _machine(machine: Machine) -> str:
-    threads = None if machine.threads is None else f"{machine.threads} threads"
-    return f.names(part for part in (machine.cpu, machine.gpu, threads) if part)
 
 
 def terminal_tables(comparison: Comparison) -> list[RichTable]:

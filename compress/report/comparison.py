@@ -6,19 +6,12 @@ from typing import Any, Literal
 
 from compress.results import LatencyRow, Record
 from compress.results.base import Interval
+from compress.results.run import Machine
 
 Verdict = Literal["no claim", "more", "less"]
 
 ABSENT = "absent"
 NO_CLAIM: Verdict = "no claim"
-
-
-class Machine(Record):
-    """The machine that a latency holds for: processor, GPU and threads."""
-
-    cpu: str | None
-    gpu: str | None
-    threads: int | None
 
 
 class AgainstFirst(Record):
@@ -73,7 +66,7 @@ class Figures(Record):
 
 
 class AccuracyChange(Record):
-    """Accuracy gained against the first run, a fraction; `ci95` and `images` where it is paired."""
+    """Accuracy gained against the first run, a fraction; `images` where it is paired, `ci95` on the same data."""
 
     ci95: Interval | None
     paired: bool

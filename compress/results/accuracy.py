@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from compress.results.base import Count, Fraction, Interval, Record, absent
+from compress.results.base import Count, Fraction, Hexadecimal, Interval, Record, absent
 
 
 class Accuracy(Record):
@@ -15,7 +15,7 @@ class Accuracy(Record):
     n: Count = Field(description="Images of the split")
     ci95: Interval = Field(description="Wilson 95% score interval of top1")
     split: str = Field(description="Split that accuracy is measured on")
-    right: str | None = absent(
+    right: Hexadecimal | None = absent(
         "One bit per image of the split, 1 where the prediction is correct; hexadecimal, most significant bit first"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from compress.results.base import Count, Fraction, Interval, Record, absent
+from compress.results.base import Count, Fraction, Hexadecimal, Interval, Record, absent
 
 
 class Artifact(Record):
@@ -16,7 +16,7 @@ class Artifact(Record):
     bytes: Count = Field(description="Size of the file, or files, in bytes")
     top1: Fraction | None = Field(None, description="Top-1 in the runtime on the whole test split")
     ci95: Interval | None = Field(None, description="Wilson 95% score interval of top1")
-    right: str | None = absent("Predictions in the runtime, as `right` of the variant's accuracy")
+    right: Hexadecimal | None = absent("Predictions in the runtime, as `right` of the variant's accuracy")
     top1_agreement: Fraction | None = Field(None, description="Share of test images with PyTorch's prediction")
     max_abs_diff: float | None = Field(None, description="Largest absolute difference of the logits from PyTorch's")
     integer_convs: Count | None = Field(None, description="Convolutions that the runtime executes in integer")

@@ -17,6 +17,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
 """A number that stays whole in JSON where it is whole."""
 
+Hexadecimal = Annotated[str, Field(pattern="^[0-9a-f]*$")]
+"""Figures of single images, in hexadecimal digits."""
+
 Interval = tuple[float, float]
 """Lower and upper end."""
 

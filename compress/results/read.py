@@ -20,9 +20,8 @@ def read_run(folder: Path) -> RunRecord:
     Raises:
         UsageError: the folder is not that of a finished run, or `results.json` is damaged or of another version.
     """
-    path = folder / RESULTS
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return read_results(folder / RESULTS)
     except FileNotFoundError as error:
         if (folder / "log.jsonl").is_file():
             raise UsageError(f"{folder} is a run that did not finish: it has no {RESULTS}; {RUN_AGAIN}") from error
@@ -30,7 +29,18 @@ def read_run(folder: Path) -> RunRecord:
     except NotADirectoryError as error:
         raise UsageError(f"{folder} is a file; name the folder of the run") from error
     except OSError as error:
-        raise UsageError(f"{folder} is not a run: {path} cannot be read ({error.strerror})") from error
+        raise UsageError(f"{folder} is not a run: {folder / RESULTS} cannot be read ({error.strerror})") from error
+
+
+def read_results(path: Path) -> RunRecord:
+    """Read a file of results, whatever its name.
+
+    Raises:
+        OSError: it cannot be read.
+        UsageError: it is damaged or of another version.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON: {error}; {RUN_AGAIN}") from error
     version = data.get("schema_version") if isinstance(data, dict) else None

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from compress.results.base import Count, Fraction, Record, absent
+from compress.results.base import Count, Fraction, Hexadecimal, Record, absent
 from compress.results.deployment import Deployment, DeploymentFit
 from compress.results.headline import Headline, SavingInMonths
 from compress.results.predictions import ClassChanges, Disagreements
@@ -37,6 +37,20 @@ class RecipeRecord(Record):
     )
 
 
+class Machine(Record):
+    """What of a machine a latency holds for: processor, GPU, threads and CPU quota."""
+
+    cpu: str | None
+    gpu: str | None
+    threads: int | None
+    cpu_quota: float | None
+
+    def __str__(self) -> str:
+        threads = None if self.threads is None else f"{self.threads} threads"
+        quota = None if self.cpu_quota is None else f"CPU quota {self.cpu_quota:g}"
+        return ", ".join(part for part in (self.cpu, self.gpu, threads, quota) if part) or "unknown"
+
+
 class Environment(Record):
     """The machine and its packages."""
 
@@ -50,6 +64,11 @@ class Environment(Record):
     cpu_quota: float | None = absent("CPU quota of the container that the run was in, in cores")
     gpu: str | None = Field(description="Name of the GPU that latency was measured on")
     energy_counter: str | None = absent("Energy counter, or why there was none")
+
+    @property
+    def machine(self) -> Machine:
+        """The kind of machine that latency was measured on."""
+        return Machine(cpu=self.cpu, gpu=self.gpu, threads=self.threads, cpu_quota=self.cpu_quota)
 
 
 class LeftOutRecord(Record):
@@ -75,10 +94,21 @@ class DataSummary(Record):
     test_sha256: str | None = Field(
         None, description="SHA-256 of shape, labels and at most 4,096 evenly spaced images of the test split"
     )
+    test_labels: Hexadecimal | None = absent(
+        "Class index of each image of the test split, each in as many hexadecimal digits as the last index takes"
+    )
     left_out: tuple[LeftOutRecord, ...] = Field((), description="What of the source is in no split, by reason")
     remarks: tuple[str, ...] | None = absent(
         "Remarks on the source and the splits: order of classes, missing classes, images that are in two splits"
     )
+
+    def same_images(self, other: DataSummary) -> bool:
+        """Whether the test images are known to be the same, in the same order."""
+        return self.test_sha256 is not None and self.test_sha256 == other.test_sha256 and self.test == other.test
+
+    def same_data(self, other: DataSummary) -> bool:
+        """Whether the test images are the same, or at least the data set's name and classes."""
+        return self.same_images(other) or (self.name, self.classes) == (other.name, other.classes)
 
 
 class Failure(Record):

@@ -48,9 +48,15 @@ CALLS = (
         '"batch": 2',
     ),
     ("evaluate {artifact} --data images/test --per-class --plugin own.py", "across"),
-    ("evaluate {artifact} images/test --runtime onnxruntime --json", '"n": 12'),
+    ("evaluate {artifact} images/test --runtime onnxruntime --json", '"n": 30'),
+    ("evaluate {artifact} images/test --min-top1 0 --json", '"min_top1"'),
     ("predict {artifact} images/test/both --runtime onnxruntime --top 1 --plugin own.py --json", '"probability"'),
     ("compare {run} {again} --html moved.html --json", '"runs"'),
+    (
+        "gate {again} --against {run} --rule top1>=-0pt --rule top1.onnxruntime>=-0pt --variant first"
+        " --junit gate.xml --markdown gate.md --plugin own.py --json",
+        '"verdict": "pass"',
+    ),
     (
         "gap --basis essay --start 2013 --end 2019 --run {run} --models models.csv --hardware chips.csv --since 2011"
         " --plot gap.svg --json",
@@ -83,7 +89,7 @@ VERBS = dict(verbs(typer.main.get_command(app)))
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """Run a job twice in a folder of its own."""
     root = tmp_path_factory.mktemp("flags")
-    for split, count in (("train", 12), ("test", 4)):
+    for split, count in (("train", 12), ("test", 10)):
         photographs(root / "images" / split, count, seed=count)
     for name, text in {"one.yaml": RECIPE, "models.csv": MODELS, "chips.csv": CHIPS, "new.yaml": ""}.items():
         (root / name).write_text(text)

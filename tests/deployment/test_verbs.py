@@ -97,6 +97,37 @@ def test_evaluate_matches_folders_by_name(typed: Typed, artifact: Path, photos: 
     assert record["runtime"] == "onnxruntime"
 
 
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Sixty images of two classes in folders."""
+    rng = np.random.default_rng(1)
+    for name in ("cat", "truck"):
+        (tmp_path / "many" / name).mkdir(parents=True)
+        for number in range(30):
+            Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(tmp_path / f"many/{name}/{number}.png")
+    return tmp_path / "many"
+
+
+def test_evaluate_exits_by_a_bound(typed: Typed, artifact: Path, many: Path, photos: Path) -> None:
+    accuracy = typed.json("evaluate", artifact, many)["accuracy"]
+    low, high = wilson(accuracy["correct"], 60)
+    bounds = ((max(0.0, low - 0.01), 0, "pass"), (high + 0.01, 3, "fail"), (low + 0.01, 4, "cannot tell"))
+    for bound, status, words in bounds:
+        ended, out, err = typed("evaluate", artifact, many, "--min-top1", bound)
+        assert (ended, err) == (status, "")
+        assert out.splitlines()[-1].startswith(f"{words}: top-1 of at least {100 * bound:.1f}%")
+        assert ("images could tell" in out) == (status == 4)
+        ended, out, _ = typed("evaluate", artifact, many, "--min-top1", bound, "--json")
+        assert ended == status and json.loads(out)["min_top1"] | {"images_needed": 0} == {
+            "bound": bound,
+            "verdict": words,
+            "images_needed": 0,
+        }
+    ended, out, _ = typed("evaluate", artifact, photos, "--min-top1", 0)
+    assert ended == 4 and "about 381 images" not in out, "nine images show nothing"
+    assert typed("evaluate", artifact, many, "--min-top1", 90)[0] == 2, "a fraction, not percent"
+
+
 def test_evaluate_names_what_it_leaves_out(typed: Typed, artifact: Path, photos: Path) -> None:
     (photos / "cat" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     shutil.copytree(photos / "cat", photos / "zebra")

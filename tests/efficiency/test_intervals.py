@@ -18,6 +18,8 @@ from compress.efficiency.intervals import (
     grant,
     images_needed,
     images_to_show,
+    images_to_tell,
+    independent_difference,
     paired_difference,
     relative_error_increase,
     wilson,
@@ -212,6 +214,26 @@ def test_as_many_images_as_asked_for_show_it_four_times_in_five() -> None:
     counts = rng.multinomial(n, (0.05, 0.05, 0.9), rounds)
     granted = sum(grant(paired_difference(int(b), int(c), n), tolerance).granted for b, c, _ in counts)
     assert granted / rounds == pytest.approx(0.8, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "ends"),
+    [((56, 70), (48, 80), (0.0524, 0.3339)), ((9, 10), (3, 10), (0.1705, 0.8090)), ((10, 10), (0, 20), (0.6791, 1.0))],
+)
+def test_independent_difference_of_published_examples(
+    first: tuple[int, int], second: tuple[int, int], ends: tuple[float, float]
+) -> None:
+    """Newcombe 1998, Statistics in Medicine 17, pages 873 to 890, table II, method 10."""
+    shares = [correct / n for correct, n in (first, second)]
+    found = independent_difference(shares[0], wilson(*first), shares[1], wilson(*second))
+    assert found == pytest.approx(ends, abs=5e-5)
+
+
+def test_images_that_tell_grow_with_confidence_and_closeness() -> None:
+    assert images_to_tell(0.1, 0.01) == images_to_show(paired_difference(50, 50, 1000), 0.01)
+    assert images_to_tell(0.1, 0.005) == pytest.approx(4 * images_to_tell(0.1, 0.01), abs=4)
+    assert images_to_tell(0.1, 0.01, 0.995) > images_to_tell(0.1, 0.01)
+    assert images_to_tell(0, 0.01) == images_needed(0.01)
 
 
 def test_the_same_points_are_more_errors_of_a_better_reference() -> None:

@@ -10,8 +10,10 @@ from scipy import stats
 from compress.efficiency.timing import (
     autocorrelation,
     latency_ratio,
+    median_interval,
     middle,
     processes_split,
+    slowdown,
     speedup,
     student,
 )
@@ -74,6 +76,65 @@ def test_a_ratio_of_rows_is_the_ratio_of_their_medians() -> None:
     assert (1 / back.ratio, 1 / (back.high or 0), 1 / (back.low or 0)) == pytest.approx((ratio, low, high))
     old = rows[0].model_copy(update={"rounds_ms": ()})
     assert latency_ratio(old, rows[1]) == (pytest.approx(ratio), None, None)
+
+
+def two_benchmarks(
+    rng: np.random.Generator, processes: tuple[int, int], spreads: tuple[float, float], phase: float = 1
+):
+    """Rounds of a candidate that becomes 1.1 times slower, and of a network beside it, in a phase of the machine."""
+    for count, slower, spread, by in zip(processes, (1, 1.1), spreads, (1, phase), strict=True):
+        own, beside = np.exp(spread * rng.standard_normal((2, count, 1)) + 0.02 * correlated(rng, (2, count, 10), 0.5))
+        yield (slower * by * own).tolist(), (by * beside).tolist()
+
+
+@pytest.mark.parametrize("processes", [(2, 2), (3, 3), (3, 6)])
+@pytest.mark.parametrize("spreads", [(0.0, 0.0), (0.05, 0.05), (0.0, 0.1)])
+def test_intervals_over_separate_benchmarks_include_the_truth(
+    processes: tuple[int, int], spreads: tuple[float, float]
+) -> None:
+    rng, found = np.random.default_rng(4), []
+    for _ in range(TRIALS):
+        (before, beside_before), (after, beside_after) = two_benchmarks(rng, processes, spreads, phase=2)
+        found.append(slowdown(before, after, beside_before, beside_after))
+    covered = np.mean([low <= 1.1 <= high for _, low, high in found if low is not None and high is not None])
+    assert len(found) == TRIALS and covered >= 0.93
+
+
+def test_a_phase_of_the_machine_is_only_seen_without_a_network_beside() -> None:
+    (before, beside_before), (after, beside_after) = two_benchmarks(
+        np.random.default_rng(5), (3, 3), (0.01, 0.01), phase=2
+    )
+    assert slowdown(before, after).ratio == pytest.approx(2.2, rel=0.1)
+    relative = slowdown(before, after, beside_before, beside_after)
+    assert relative.ratio == pytest.approx(1.1, rel=0.1)
+    assert slowdown(after, before, beside_after, beside_before).ratio == pytest.approx(1 / relative.ratio)
+
+
+def test_the_interval_over_separate_benchmarks_is_welchs() -> None:
+    rng = np.random.default_rng(6)
+    before, after = (np.exp(scale * rng.standard_normal((5, 1))) for scale in (0.1, 0.3))
+    found = slowdown(np.repeat(before, 9, 1).tolist(), np.repeat(after, 9, 1).tolist())
+    exact = stats.ttest_ind(np.log(after[:, 0]), np.log(before[:, 0]), equal_var=False).confidence_interval()
+    assert found.low is not None and found.high is not None
+    assert np.log(found.low) <= exact.low and np.log(found.high) >= exact.high, "degrees of freedom are rounded down"
+    assert (np.log(found.low), np.log(found.high)) == pytest.approx((exact.low, exact.high), abs=0.1)
+
+
+def test_one_process_has_no_interval_over_benchmarks() -> None:
+    assert slowdown([[1.0, 1.1, 1.2]], [[2.0, 2.2, 2.4]] * 3) == (pytest.approx(2.0), None, None)
+    with pytest.raises(ValueError, match="processes cannot be compared"):
+        slowdown([], [[1.0]])
+    with pytest.raises(ValueError, match="processes cannot be compared"):
+        slowdown([[1.0]], [[1.0]], [[1.0]] * 2, [[1.0]])
+
+
+def test_the_interval_of_a_median_is_over_processes() -> None:
+    rng = np.random.default_rng(7)
+    rounds = np.exp(0.1 * rng.standard_normal((3, 1)) + 0.01 * rng.standard_normal((3, 10)))
+    found = median_interval((5 * rounds).tolist())
+    logs = np.log(np.median(5 * rounds, axis=1))
+    ends = stats.t.interval(0.95, 2, logs.mean(), stats.sem(logs))
+    assert found == pytest.approx((middle((5 * rounds).tolist()), *np.exp(ends)), rel=1e-3)
 
 
 def test_modes_are_processes_that_differ_by_more_than_their_rounds_explain() -> None:

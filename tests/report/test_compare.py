@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -14,6 +15,7 @@ from recompute import tango_upper
 from results_factory import N, accuracy
 
 from compress.cli import main
+from compress.efficiency.intervals import wilson
 from compress.report.compare import compare
 from compress.report.compare_chart import comparison_chart, comparison_svg
 from compress.report.compare_page import (
@@ -62,17 +64,19 @@ def test_same_images_are_compared_image_by_image(compared: Compared) -> None:
 
 
 @pytest.mark.parametrize("lacking", ["bits", "other images"])
-def test_without_the_same_images_a_claim_needs_disjoint_intervals(
-    compared: Compared, second: Results, lacking: str
-) -> None:
+def test_without_the_same_images_accuracies_are_two_samples(compared: Compared, second: Results, lacking: str) -> None:
     if lacking == "bits":
         del second["variants"][3]["accuracy"]["right"]
     else:
         second["data"]["test_sha256"] = "other"
     top1 = change_of(compared(), "pruned").top1
-    assert (top1.paired, top1.ci95, top1.verdict) == (False, None, "less")
-    second["variants"][3]["accuracy"] |= {"top1": 0.80, "ci95": [0.784, 0.815]}  # it was 0.8184, from 0.803 on
-    assert change_of(compared(), "pruned").top1.verdict == "no claim"
+    assert (top1.paired, top1.images, top1.verdict) == (False, None, "less")
+    old, new = wilson(2046, N), wilson(1846, N)
+    low = -200 / N - math.hypot(1846 / N - new[0], old[1] - 2046 / N)  # Newcombe's method 10
+    assert top1.ci95 is not None and top1.ci95[0] == pytest.approx(low)
+    for correct, verdict in ((2000, "no claim"), (1980, "less")):  # 1980: intervals overlap, and the loss is shown
+        second["variants"][3]["accuracy"] |= accuracy(correct, N).model_dump(mode="json")
+        assert change_of(compared(), "pruned").top1.verdict == verdict
 
 
 def test_latency_is_compared_by_ratios_to_the_same_reference(compared: Compared, second: Results) -> None:
@@ -251,7 +255,7 @@ def test_compare_prints_tables_and_writes_the_page(
     shown = capsys.readouterr().out
     assert ended.value.code == 0 and "stages.pruned.target_macs" in shown and "8.0 points less" in shown
     assert "new is in B only." in shown
-    for path, says in ((tmp_path, "is a folder; name a file"), (tmp_path / "no" / "x.html", "no does not exist")):
+    for path, says in ((tmp_path, "is a folder; name a file in it"), (tmp_path / "no" / "x.html", "no does not exist")):
         with pytest.raises(UsageError, match=says):
             write_comparison(compared(), path)
     assert "8.0 points less" in page.read_text() and "<svg" in page.read_text()

@@ -1,0 +1,56 @@
+"""One variant in a run and in its baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from compress.deployment.runtimes import find_runtime
+from compress.efficiency.files import PYTORCH
+from compress.efficiency.verdict import Estimate
+from compress.registry import RUNTIMES
+from compress.results import Environment, RunRecord, Variant
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Why a figure, or its change, is unknown."""
+
+    reason: str
+
+
+def engine_version(environment: Environment, runtime: str) -> str | None:
+    """Return the version of the package that runs the files of a runtime; None where it is unknown."""
+    if runtime in RUNTIMES:
+        engine = find_runtime(runtime).engine
+        return environment.torch if engine == "torch" else environment.packages.get(engine)
+    return environment.torch if runtime == PYTORCH else None
+
+
+Measured: TypeAlias = Estimate | Absent
+
+
+class Side(NamedTuple):
+    """A variant with its run."""
+
+    run: RunRecord
+    variant: Variant
+
+
+class Sides(NamedTuple):
+    """A variant in the baseline, and in the run that is gated."""
+
+    before: Side
+    after: Side
+
+    @property
+    def same_key(self) -> bool:
+        """Whether all that determines the variant is the same, so that it is the same model."""
+        keys = [side.variant.stage_key for side in self]
+        return keys[0] is not None and keys[0] == keys[1]
+
+
+def pair(before: RunRecord, after: RunRecord, name: str) -> Sides | None:
+    """Return the variant of a name in two runs; None where one lacks it."""
+    found = [next((each for each in run.variants if each.id == name), None) for run in (before, after)]
+    return Sides(Side(before, found[0]), Side(after, found[1])) if found[0] and found[1] else None
