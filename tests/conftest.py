@@ -13,6 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from filelock import FileLock
+from onnx_exports import remember_signatures
 from support import Job, photographs
 
 
@@ -22,6 +23,12 @@ def _bits_stay() -> Iterator[None]:
     before = _numerics() if "torch" in sys.modules else None
     yield
     assert before is None or _numerics() == before
+
+
+@pytest.fixture(autouse=True)
+def _quick_exports() -> None:
+    if "onnxscript" in sys.modules:
+        remember_signatures()
 
 
 @pytest.fixture(autouse=True)
