@@ -14,8 +14,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 from filelock import FileLock
 from onnx_exports import remember_signatures
-from support import Job, photographs
-
+from support import Job, photographs, without_plugins
 
 @pytest.fixture(autouse=True)
 def _bits_stay() -> Iterator[None]:
@@ -104,15 +103,7 @@ def done_job(job: Job, tmp_path: Path) -> Callable[[], Job]:
 
 
 @pytest.fixture
-def no_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_plugins() -> Iterator[None]:
     """Nothing of a plugin outlives its test."""
-    from compress import plugins, registry
-
-    tables = (registry.RUNTIMES, registry.STAGES, registry.SOURCES, registry.PLUGIN_LOSSES)
-    before = [dict(table) for table in tables]
-    monkeypatch.setenv(plugins.VARIABLE, "")
-    monkeypatch.setattr(plugins, "_DIGESTS", {})
-    yield
-    for table, entries in zip(tables, before, strict=True):
-        table.clear()
-        table.update(entries)  # type: ignore[arg-type]
+    with without_plugins():
+        yield
