@@ -16,6 +16,30 @@ from filelock import FileLock
 from onnx_exports import remember_signatures
 from support import Job, photographs, without_plugins
 
+# The processes take whole files in this order; a long one that is begun last would leave the other processes idle. The
+# first makes the tiny job, which the second does not need meanwhile.
+LONGEST = (
+    "pipeline/test_run.py",
+    "quantization/test_quantizer_contract.py",
+    "pipeline/test_dry_run.py",
+    "stages/test_contract.py",
+    "stages/test_model_stage.py",
+    "training/test_fit.py",
+    "quantization/test_onnx_methods.py",
+    "deployment/test_contract.py",
+    "test_docs.py",
+    "stages/test_onnx_model.py",
+    "training/test_loss_contract.py",
+    "models/test_families.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    here = Path(__file__).parent
+    items.sort(key=lambda item: places.get(os.path.relpath(item.path, here), len(places)))
+
+
 @pytest.fixture(autouse=True)
 def _bits_stay() -> Iterator[None]:
     """Restore after each test whatever decides the bits of a network's outputs."""
