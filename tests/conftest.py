@@ -13,7 +13,31 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from filelock import FileLock
-from support import Job, photographs
+from onnx_exports import remember_signatures
+from support import Job, photographs, without_plugins
+
+# The processes take whole files in this order; a long one that is begun last would leave the other processes idle. The
+# first makes the tiny job, which the second does not need meanwhile.
+LONGEST = (
+    "pipeline/test_run.py",
+    "quantization/test_quantizer_contract.py",
+    "pipeline/test_dry_run.py",
+    "stages/test_contract.py",
+    "stages/test_model_stage.py",
+    "training/test_fit.py",
+    "quantization/test_onnx_methods.py",
+    "deployment/test_contract.py",
+    "test_docs.py",
+    "stages/test_onnx_model.py",
+    "training/test_loss_contract.py",
+    "models/test_families.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    here = Path(__file__).parent
+    items.sort(key=lambda item: places.get(os.path.relpath(item.path, here), len(places)))
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +46,12 @@ def _bits_stay() -> Iterator[None]:
     before = _numerics() if "torch" in sys.modules else None
     yield
     assert before is None or _numerics() == before
+
+
+@pytest.fixture(autouse=True)
+def _quick_exports() -> None:
+    if "onnxscript" in sys.modules:
+        remember_signatures()
 
 
 @pytest.fixture(autouse=True)
@@ -97,15 +127,7 @@ def done_job(job: Job, tmp_path: Path) -> Callable[[], Job]:
 
 
 @pytest.fixture
-def no_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_plugins() -> Iterator[None]:
     """Nothing of a plugin outlives its test."""
-    from compress import plugins, registry
-
-    tables = (registry.RUNTIMES, registry.STAGES, registry.SOURCES, registry.PLUGIN_LOSSES)
-    before = [dict(table) for table in tables]
-    monkeypatch.setenv(plugins.VARIABLE, "")
-    monkeypatch.setattr(plugins, "_DIGESTS", {})
-    yield
-    for table, entries in zip(tables, before, strict=True):
-        table.clear()
-        table.update(entries)  # type: ignore[arg-type]
+    with without_plugins():
+        yield

@@ -12,7 +12,24 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-PRELOADED = ("compress.api", "compress.cli", "compress.pipeline.runner", "compress.report.page", "torch", "lightning")
+from onnx_exports import remember_signatures
+
+# No thread may exist at a fork, so packages that start one when they are used are only imported.
+PRELOADED = (
+    "compress.api",
+    "compress.cli",
+    "compress.pipeline.runner",
+    "compress.report.page",
+    "torch",
+    "lightning",
+    "timm",
+    "torch_pruning",
+    "torchao.quantization.pt2e.quantize_pt2e",
+    "onnx",
+    "onnxscript.function_libs.torch_lib.ops",
+    "nncf.onnx",
+    "matplotlib.figure",
+)
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(list(PRELOADED))
@@ -61,6 +78,7 @@ def _run(command: list[str], environment: dict[str, str], folder: str, out: str,
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["compress-model", *command[3:]]  # after `python -m compress`
+    remember_signatures()
     from compress.__main__ import main
 
     main()

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,24 @@ def typed(*arguments: object, cwd: Path | None = None, **variables: str) -> subp
         with pytest.raises(SystemExit) as ended:
             main()
     return subprocess.CompletedProcess(command, int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def without_plugins() -> Iterator[None]:
+    """Start without plugins, and forget those that were loaded meanwhile."""
+    from compress import plugins, registry
+
+    tables = (registry.RUNTIMES, registry.STAGES, registry.SOURCES, registry.PLUGIN_LOSSES)
+    before = [dict(table) for table in tables]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(plugins.VARIABLE, "")
+        patch.setattr(plugins, "_DIGESTS", {})
+        try:
+            yield
+        finally:
+            for table, entries in zip(tables, before, strict=True):
+                table.clear()
+                table.update(entries)  # type: ignore[arg-type]
 
 
 def environment() -> dict[str, str]:

@@ -30,7 +30,7 @@ from compress.utils.hashing import key_of
 from compress.utils.json_cache import load_cache, save_cache
 from compress.utils.machine_faults import is_machine_fault
 from compress.utils.quiet import quiet
-from compress.utils.system import free_bytes, processor
+from compress.utils.system import free_bytes
 
 if TYPE_CHECKING:
     from compress.stages.context import StageContext
@@ -218,5 +218,5 @@ def _small_data(data: ImageData) -> ImageData:
         images = rng.integers(0, 256, (count, 3, data.resolution, data.resolution), np.uint8)
         splits[name] = Split(images, None if part.labels is None else np.arange(count) % len(data.classes))
     sizes = {name: len(split) for name, split in splits.items()}
-    key = key_of(dry_run=REVISION, machine=processor(), classes=data.classes, side=data.resolution, images=sizes)
+    key = key_of(dry_run=REVISION, classes=data.classes, side=data.resolution, images=sizes)
     return replace(data, **splits, key=key, skipped=0, originals=None)  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ CHIPS = "Hardware name,Release date,FP32 (single precision) performance (FLOP/s)
     f"c{n},{2012 + n}-01-01,{1e12 * 1.4**n:g},100\n" for n in range(8)
 )
 
-FIRST = "run one.yaml --runs runs --set stages.first.epochs=1 --log csv --plugin own.py --json"
+FIRST = "run one.yaml --runs runs --no-dry-run --set stages.first.epochs=1 --log csv --plugin own.py --json"
 AGAIN = "run one.yaml --set stages.first.epochs=1 --plugin own.py --fresh"
 CALLS = (
     ("init images/train --output new.yaml --runs runs --force", "3 classes"),

@@ -103,16 +103,6 @@ def test_a_recipe_is_tried_once_and_only_what_changed_again(
     assert making.since() == [], "in one step these are the same"
 
 
-def test_another_machine_tries_and_times_by_itself(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    making = Making(monkeypatch)
-    try_recipe(recipe(images, trained()), tmp_path)
-    monkeypatch.setattr(module, "processor", lambda: "another")
-    try_recipe(recipe(images, trained()), tmp_path)
-    assert making.since() == ["dense", "dense"]
-
-
 def test_stages_in_the_store_are_not_tried(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(recipe(images, trained()), tmp_path, dry_run_first=False)
     making = Making(monkeypatch)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import Job
+from support import Job, without_plugins
 
 from compress import plugins
 from compress.data.prepared import prepare
@@ -52,7 +52,8 @@ def every_kind(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Iterator[J
     made.recipe.write_text(
         made.recipe.read_text().replace("measure: ", FURTHER.replace("ROOT", str(root)) + "measure: ")
     )
-    done = made.run("--plugin", str(EXAMPLE))
+    with without_plugins():
+        done = made.run_here("--no-dry-run", "--plugin", str(EXAMPLE))
     assert done.returncode == 0, done.stderr
     yield made
 

@@ -47,7 +47,7 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
     torch.manual_seed(0)
     save_file(timm.create_model("test_resnet", num_classes=7).state_dict(), job.root / "other.safetensors")
     job.recipe.write_text(RECIPE.format(root=job.root))
-    run(load_recipe(job.recipe), job.runs)
+    run(load_recipe(job.recipe), job.runs, dry_run_first=False)
     yield job
 
 

@@ -46,7 +46,7 @@ def module_of(photos: Path, tmp_path: Path, epochs: int = 1, **settings: Any) ->
     section = FolderData(source="image-folder", path=str(photos), resolution=32, **settings)
     data = prepare(section, Store(tmp_path / "store"), 0)
     torch.manual_seed(0)
-    network = timm.create_model("resnet10t", num_classes=2).eval()
+    network = timm.create_model("test_resnet", num_classes=2).eval()
     return FitModule(
         network,
         PREPROCESS,

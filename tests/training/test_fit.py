@@ -25,6 +25,7 @@ from compress.training.teacher_signal import CachedTeacher, OnlineTeacher, Teach
 from compress.utils.errors import CompressError, UsageError
 
 PREPROCESS = Preprocess(resolution=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), interpolation="bicubic")
+FEATURES = 96  # of `test_resnet`
 
 
 def colours(count: int, seed: int) -> Split:
@@ -38,7 +39,7 @@ def colours(count: int, seed: int) -> Split:
 
 def fit_module(settings: Fit, teacher: TeacherSignal | None = None) -> FitModule:
     torch.manual_seed(0)
-    network = timm.create_model("resnet10t", num_classes=2).eval()
+    network = timm.create_model("test_resnet", num_classes=2).eval()
     splits = [colours(64, 0)]
     return FitModule(network, PREPROCESS, splits, colours(32, 1), Views(), settings, teacher, seed=0, image_macs=1000)
 
@@ -146,7 +147,7 @@ def test_embedding_loss_aligns_features_and_leaves_no_projection_behind(tmp_path
     settings = Distillation(**plain(6).model_dump(), views=1, losses={"ce": 0.01, "embedding": 1})
     module = fit_module(settings, CachedTeacher([file], head))
     names = set(module.network.state_dict())
-    assert module.step_macs == 16 * (1000 + 3 * 512 * 6)
+    assert module.step_macs == 16 * (1000 + 3 * FEATURES * 6)
     fit(module, CPU, tmp_path / "work", "tiny")
     assert module.last_loss < 0.1  # 1 - cosine, of embeddings that the two colours tell apart
     assert set(module.network.state_dict()) == names
@@ -279,14 +280,14 @@ def test_online_and_cached_teacher_train_the_same_student(tmp_path: Path) -> Non
 
 def test_map_losses_train_the_student_and_not_the_teacher(tmp_path: Path) -> None:
     torch.manual_seed(5)
-    tower = timm.create_model("resnet10t", num_classes=0).eval()
-    head = torch.nn.Linear(512, 2)
+    tower = timm.create_model("test_resnet", num_classes=0).eval()
+    head = torch.nn.Linear(FEATURES, 2)
     maps = {"student_layer": "layer2", "teacher_layer": "layer3"}
     settings = Distillation(
         **plain(2).model_dump(), views=1, teacher="live", losses={"ce": 1, "attention": maps, "hint": maps}
     )
     module = fit_module(settings, OnlineTeacher(LoadedTeacher(tower, head, PREPROCESS), head, 1))
-    assert module.objective and module.objective.adapters["hint"].weight.shape == (256, 128, 1, 1)
+    assert module.objective and module.objective.adapters["hint"].weight.shape == (192, 48, 1, 1)
     before = tower.state_dict()["layer1.0.conv1.weight"].clone()
     fit(module, CPU, tmp_path, "tiny")
     assert torch.equal(tower.state_dict()["layer1.0.conv1.weight"], before)
@@ -304,7 +305,7 @@ def test_student_with_the_teachers_head_learns_without_labels(tmp_path: Path) ->
     module = fit_module(settings, CachedTeacher([file], teacher.head))
     fitted = fit(module, CPU, tmp_path / "work", "tiny")
     assert fitted.curve[-1]["top1"] > 0.9  # no loss reads labels
-    assert module.network.get_submodule("fc").weight.shape == (2, 512)
+    assert module.network.get_submodule("fc").weight.shape == (2, FEATURES)
 
 
 @pytest.mark.slow

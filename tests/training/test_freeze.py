@@ -23,7 +23,7 @@ BODY = ["conv1*", "bn1", "layer[1-4].*"]
 
 def network() -> torch.nn.Module:
     torch.manual_seed(0)
-    return timm.create_model("resnet10t", num_classes=2).eval()
+    return timm.create_model("test_resnet", num_classes=2).eval()
 
 
 def fitted(model: torch.nn.Module, folder: Path, **settings: Any) -> FitResult:
