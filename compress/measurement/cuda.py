@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from compress.measurement.counters import nvml_device
+from compress.measurement.latency import Timer
 from compress.utils.machine_faults import is_out_of_memory
 
 MAX_BATCH = 4096
@@ -41,9 +42,7 @@ def peak_bytes(run: Callable[[], object]) -> int:
 
 
 def throughput_by_batch(
-    make_run: Callable[[int], Callable[[], object]],
-    most: int = MAX_BATCH,
-    timer: Callable[..., list[float]] = time_runs,
+    make_run: Callable[[int], Callable[[], object]], most: int = MAX_BATCH, timer: Timer = time_runs
 ) -> dict[int, float]:
     """Return images per second by batch size, doubled from 1 until a batch brings no more, or memory runs out.
 

@@ -75,7 +75,7 @@ class _Copies:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def staged(self, array: NDArray[Any]) -> Tensor:
         """Return a batch in memory from which the device can copy by itself."""

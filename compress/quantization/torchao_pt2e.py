@@ -48,8 +48,9 @@ def calibrate(model: nn.Module, batches: Sequence[Tensor], example: Tensor, conf
             exact_float32(device),
             on_device(observed, device),
         ):
-            for part in (part for batch in batches for part in batch.split(images)):
-                observed(part.to(device))
+            for batch in batches:
+                for start in range(0, len(batch), images):
+                    observed(batch[start : start + images].to(device))
         return observed
 
     graph = convert(BatchSize(max(map(len, batches)), "calibration").fit(observe))

@@ -87,7 +87,8 @@ class StageContext:
         The network, in eval mode, is on the CPU before and after.
         """
         with on_device(model, self.device_for(model)):
-            return predict_split(model, *reversed(self.rendered(split, preprocess)), self.batch)
+            images, preprocess = self.rendered(split, preprocess)
+            return predict_split(model, preprocess, images, self.batch)
 
     def device_for(self, model: nn.Module) -> torch.device:
         """Return the device that a network runs on: the run's, or the CPU for ONNX files."""
