@@ -175,8 +175,8 @@ def embed_rows(embedder: Embedder, index: np.ndarray, view: int, batch: int) -> 
     parts = [index[start : start + batch].astype(np.int64) for start in range(0, len(index), batch)]
     with exact_float32(device):
         for part, images in zip(parts, batches_on(device, map(embedder.images.rows, parts)), strict=True):
-            indices = torch.from_numpy(part).to(device)
-            outputs.add(tower.embed(render(images, indices, view, embedder.seed, embedder.views)))
+            rendered = render(images, torch.from_numpy(part), view, embedder.seed, embedder.views)
+            outputs.add(tower.embed(rendered))
         return np.concatenate(outputs.arrays())
 
 
