@@ -24,7 +24,7 @@ from compress.measurement import cuda
 from compress.measurement.counters import CounterError, find_counter
 from compress.measurement.device import exact_float32, numerics, on_device
 from compress.measurement.energy import measure_energy
-from compress.measurement.latency import measure_interleaved, summary, time_runs
+from compress.measurement.latency import Timer, measure_interleaved, summary, time_runs
 from compress.measurement.predict import predict_split
 from compress.models.factory import create_model
 from compress.models.onnx_network import OnnxNetwork
@@ -269,33 +269,77 @@ NO_INT8 = "integer kernels on a GPU need TensorRT or ONNX Runtime's CUDA provide
 
 def latency(setting: Setting) -> Result:
     """Time the networks of the quickstart, which must have run, by number format at batch 1 and at the best batch."""
-    if not setting.recipe.is_file():
+    networks = made_networks(setting)
+    if not networks:
         return {"passed": False, "error": "the part `quickstart` has not run"}
-    recipe = load_recipe(setting.recipe)
-    store = Store(setting.work / "runs" / "store")
-    context = StageContext(make_plan(recipe, store), store, prepare(recipe.data, store, recipe.seed))
-    networks: dict[str, tuple[nn.Module, int]] = {}
-    for name in VARIANTS:
-        model, preprocess = context.classifier(name)
-        if not isinstance(model, OnnxNetwork):
-            networks[name] = model.eval(), preprocess.resolution
-    device, rows = setting.device, []
-    timer = cuda.time_runs if device.type == "cuda" else time_runs
-    before = cuda.clocks(device.index) if device.type == "cuda" else None
+    before, rows = clocks(setting), list[dict[str, Any]]()
     for name, precision in PRECISIONS.items():
         if setting.tiny and name != "fp32":
             continue
-        with precision.computing(device), torch.inference_mode():
-            rows += _rows(networks, name, precision, setting, timer)
-    after = cuda.clocks(device.index) if device.type == "cuda" else None
-    clocks = {"before": before and asdict(before), "after": after and asdict(after)}
-    return {"passed": bool(rows), "rows": rows, "clocks": clocks, "int8": NO_INT8}
+        with precision.computing(setting.device), torch.inference_mode():
+            rows += _rows(networks, name, precision, setting)
+    return {"passed": bool(rows), "rows": rows, "clocks": {"before": before, "after": clocks(setting)}, "int8": NO_INT8}
+
+
+def compiled(setting: Setting) -> Result:
+    """Time the same networks compiled, in FP16, as many as there is time for."""
+    started, rows = time.monotonic(), list[dict[str, Any]]()
+    precision = PRECISIONS["fp32" if setting.tiny else "fp16"]
+    options: dict[str, Any] = {"backend": "eager"} if setting.tiny else {"mode": "reduce-overhead"}
+    left_out = []
+    for variant, (model, side) in made_networks(setting).items():
+        taken = time.monotonic() - started
+        if rows and taken + taken / len(rows) > 0.9 * setting.limit_s:
+            left_out.append(variant)
+            continue
+        with precision.computing(setting.device), torch.no_grad():
+            network = copy.deepcopy(model).to(setting.device, precision.dtype, memory_format=torch.channels_last)
+            run = torch.compile(network, **options)
+            rows.append({"variant": variant, "dtype": str(precision.dtype)})
+            for batch in (1, 64) if not setting.tiny else (1,):
+                images = _noise(batch, side, setting, precision)
+                for _ in range(3):  # compiles, and captures the graph
+                    run(images)
+                times = timer_of(setting)(partial(run, images), 30)
+                rows[-1][f"batch{batch}_ms"] = float(np.median(times))
+    return {"passed": bool(rows), "rows": rows, "left_out": left_out}
+
+
+def made_networks(setting: Setting) -> dict[str, tuple[nn.Module, int]]:
+    """Return the float networks that the part `quickstart` has made, and the sides of their images."""
+    if not setting.recipe.is_file():
+        return {}
+    recipe, store = load_recipe(setting.recipe), Store(setting.work / "runs" / "store")
+    context = StageContext(make_plan(recipe, store), store, prepare(recipe.data, store, recipe.seed))
+    made = [planned.id for planned in context.plan.variants if planned.id in VARIANTS and store.has(planned.key)]
+    found = {name: context.classifier(name) for name in made}
+    return {
+        name: (model.eval(), preprocess.resolution)
+        for name, (model, preprocess) in found.items()
+        if not isinstance(model, OnnxNetwork)
+    }
+
+
+def clocks(setting: Setting) -> dict[str, Any] | None:
+    """Return the clocks of the GPU now."""
+    now = cuda.clocks(setting.device.index or 0) if setting.device.type == "cuda" else None
+    return now and asdict(now)
+
+
+def timer_of(setting: Setting) -> Timer:
+    """Return what times runs on the device."""
+    return cuda.time_runs if setting.device.type == "cuda" else time_runs
+
+
+def _noise(batch: int, side: int, setting: Setting, precision: Precision) -> Tensor:
+    images = torch.rand(batch, 3, side, side, device=setting.device)
+    return images.to(precision.dtype, memory_format=torch.channels_last)
 
 
 def _rows(
-    networks: dict[str, tuple[nn.Module, int]], name: str, precision: Precision, setting: Setting, timer: Any
+    networks: dict[str, tuple[nn.Module, int]], name: str, precision: Precision, setting: Setting
 ) -> list[dict[str, Any]]:
-    device = setting.device
+    device, timer = setting.device, timer_of(setting)
     models = {
         variant: (copy.deepcopy(model).to(device, precision.dtype, memory_format=torch.channels_last), side)
         for variant, (model, side) in networks.items()
@@ -303,8 +347,7 @@ def _rows(
 
     def run(variant: str, batch: int) -> Callable[[], object]:
         model, side = models[variant]
-        images = torch.rand(batch, 3, side, side, device=device).to(precision.dtype, memory_format=torch.channels_last)
-        return partial(model, images)
+        return partial(model, _noise(batch, side, setting, precision))
 
     most = 2 if setting.tiny else cuda.MAX_BATCH
     best = {variant: cuda.throughput_by_batch(partial(run, variant), most, timer) for variant in models}

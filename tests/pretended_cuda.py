@@ -43,15 +43,16 @@ class OnCuda(torch.Tensor):
 
     @staticmethod
     def __new__(cls, held: torch.Tensor) -> OnCuda:
-        made = torch.Tensor._make_wrapper_subclass(
-            cls,
-            held.size(),
-            strides=held.stride(),
-            storage_offset=held.storage_offset(),
-            dtype=held.dtype,
-            layout=held.layout,
-            requires_grad=held.requires_grad,
-        )
+        with torch.inference_mode(False):  # what is made of parameters in inference mode may be views of them
+            made = torch.Tensor._make_wrapper_subclass(
+                cls,
+                held.size(),
+                strides=held.stride(),
+                storage_offset=held.storage_offset(),
+                dtype=held.dtype,
+                layout=held.layout,
+                requires_grad=held.requires_grad,
+            )
         made.held = held.detach()
         return made
 

@@ -153,12 +153,12 @@ def embed_views(embedder: Embedder, count: int) -> list[Path]:
 
 def verify(embedder: Embedder, files: Sequence[Path], rows: int) -> None:
     """Recompute `rows` random rows and compare them with the stored ones; one that differs is a `CompressError`."""
-    rng = np.random.default_rng()  # other rows each time
+    rng, size = np.random.default_rng(), BatchSize(embedder.batch, "verification")  # other rows each time
     for view, chosen in _sample_rows(rng, rows, len(files), len(embedder.images)):
         stored = np.load(files[view], mmap_mode="r")
         for start in range(0, len(chosen), embedder.batch):
             index = chosen[start : start + embedder.batch]
-            again = torch.from_numpy(embed_rows(embedder, index, view, embedder.batch)).float()
+            again = torch.from_numpy(size.fit(partial(embed_rows, embedder, index, view))).float()
             cosines = F.cosine_similarity(again, torch.from_numpy(np.asarray(stored[index])).float())
             worst = int(cosines.argmin())
             if not bool(cosines[worst] >= MIN_COSINE):

@@ -18,6 +18,7 @@ from compress.measurement.batch_size import BatchSize
 from compress.measurement.device import choose_device, device_of, exact_float32, on_device
 from compress.measurement.predict import labelled_batches, predict_split
 from compress.measurement.transfer import batches_on
+from compress.models.factory import create_model
 from compress.recipe.schema import Trainer
 from compress.utils.errors import UsageError
 
@@ -88,6 +89,16 @@ def test_logits_on_a_device_equal_those_of_the_cpu() -> None:
         np.testing.assert_allclose(predict_split(model, PREPROCESS, SPLIT, 2), expected, rtol=1e-5)
     assert device_of(model).type == "cpu" and not any(isinstance(value, OnCuda) for value in model.parameters())
     np.testing.assert_array_equal(predict_split(model, PREPROCESS, SPLIT, 7), expected)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_efficientnet"])
+def test_families_of_networks_name_no_device_of_their_own(name: str) -> None:
+    torch.manual_seed(0)
+    model = create_model("timm", name, 5, 160).eval()
+    preprocess = Preprocess(160, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    expected = predict_split(model, preprocess, SPLIT, 4)
+    with pretended_cuda() as cuda, on_device(model, cuda):
+        np.testing.assert_array_equal(predict_split(model, preprocess, SPLIT, 4), expected)
 
 
 def test_a_network_that_stays_on_the_cpu_is_noticed() -> None:
