@@ -55,6 +55,7 @@ class LatencyMeasurement:
     Attributes:
         p99_ms: Of single timings; None with fewer than 300: below 30 rounds, or above 20 ms.
         ratio_to_reference: How many times faster than the first network, with its 95% interval in `ratio_ci95`.
+        peak_memory_bytes: Most memory that tensors took on a CUDA device, with the weights of all networks; else None.
     """
 
     batch: int
@@ -62,6 +63,7 @@ class LatencyMeasurement:
     p99_ms: float | None
     ratio_to_reference: float | None
     ratio_ci95: tuple[float, float] | None
+    peak_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,8 @@ def measure(
     """Measure the cost of float networks on this machine, with interleaved timings in eager PyTorch.
 
     Args:
-        models: Networks by name, all on one device, where they are timed; latency ratios are to the first.
+        models: Networks by name, all on one device, where they are timed; on CUDA by its events. Each gets images of
+            its own number format. Latency ratios are to the first.
         resolution: Side of their input in pixels.
         batches: Batch sizes to time.
         rounds: Timing rounds, in each of which every network is timed once.
@@ -199,7 +202,7 @@ def measure(
     counts = {name: count(model.eval(), resolution) for name, model in models.items()}
     for batch in batches:
         images = torch.zeros(batch, 3, resolution, resolution, device=device)
-        runs = {name: partial(_forward, model, images) for name, model in models.items()}
+        runs = {name: partial(_forward, model, images.to(_dtype(model))) for name, model in models.items()}
         timings = TAIL_TIMINGS if rounds >= TAIL_ROUNDS else 0
         times = measure_interleaved(runs, rounds, timings=timings, timer=_timer(device))
         for name, own in times.items():
@@ -211,6 +214,7 @@ def measure(
                     p99_ms=figures["p99_ms"],
                     ratio_to_reference=figures["ratio_to_reference"],
                     ratio_ci95=figures["ratio_ci95"],
+                    peak_memory_bytes=cuda.peak_bytes(runs[name]) if device.type == "cuda" else None,
                 )
             )
     return {
@@ -230,6 +234,11 @@ def _common_device(models: Mapping[str, nn.Module]) -> torch.device:
         names = ", ".join(sorted(map(str, devices)))
         raise UsageError(f"the networks are on several devices ({names}), whose times have no ratio; move them to one")
     return next(iter(devices), torch.device("cpu"))
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    """Return the number format of a network's weights; FP32 for one without."""
+    return next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
 
 
 def _timer(device: torch.device) -> Timer | None:
