@@ -61,7 +61,8 @@ class Setting:
 
 def run_part(name: str, setting: Setting) -> Result:
     """Run one part."""
-    from _gpu_speed import compiled, latency, speed
+    from _gpu_latency import compiled, latency
+    from _gpu_speed import speed
 
     parts: dict[str, Callable[[Setting], Result]] = {
         "machine": machine,
