@@ -218,6 +218,6 @@ def tiny_recipe(work: Path) -> Result:
         {"id": "pruned", "kind": "prune", "from": "distilled", "target_macs": 0.8, "round_to": 16, "repair": few},
     ]
     data = {"source": "image-folder", "path": str(images), "resolution": 32}
-    measure = {"rounds": 3, "processes": 1, "batches": [1], "energy": "off"}
+    measure = {"rounds": 5, "processes": 1, "batches": [1], "energy": "off"}
     worth = {"references": ["teacher"], "tolerance": 0.5}
     return {"name": "quickstart", "data": data, "stages": stages, "measure": measure, "worth": worth}
