@@ -20,8 +20,10 @@ from torch import Tensor, nn
 
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
+from compress.measurement import cuda
 from compress.measurement.compute import bit_operations, count, macs, parameters, training_macs
-from compress.measurement.latency import TAIL_ROUNDS, TAIL_TIMINGS, measure_interleaved, summary
+from compress.measurement.device import device_of
+from compress.measurement.latency import TAIL_ROUNDS, TAIL_TIMINGS, Timer, measure_interleaved, summary
 from compress.models.teachers import LoadedTeacher
 from compress.pruning.channels import prune_channels
 from compress.quantization.choice import Demands, first_able, of_variants
@@ -53,6 +55,7 @@ class LatencyMeasurement:
     Attributes:
         p99_ms: Of single timings; None with fewer than 300: below 30 rounds, or above 20 ms.
         ratio_to_reference: How many times faster than the first network, with its 95% interval in `ratio_ci95`.
+        peak_memory_bytes: Most memory that tensors took on a CUDA device, with the weights of all networks; else None.
     """
 
     batch: int
@@ -60,6 +63,7 @@ class LatencyMeasurement:
     p99_ms: float | None
     ratio_to_reference: float | None
     ratio_ci95: tuple[float, float] | None
+    peak_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def distill(
         teacher_preprocess: Preprocessing of the teacher; default: the student's.
         views: Augmentation; default: as in a recipe.
         seed: Seed of image order and views.
-        trainer: Arguments of Lightning's Trainer, e.g. `{"accelerator": "gpu"}`.
+        trainer: Settings of a recipe's `trainer` section, e.g. `{"accelerator": "cuda"}`.
         settings: Settings of a `distill` stage: `epochs`, `lr`, `losses={"ce": 1, "kd": 1}`, ...
 
     Returns:
@@ -181,20 +185,26 @@ def measure(
     """Measure the cost of float networks on this machine, with interleaved timings in eager PyTorch.
 
     Args:
-        models: Networks by name; latency ratios are to the first.
+        models: Networks by name, all on one device, where they are timed; on CUDA by its events. Each gets images of
+            its own number format. Latency ratios are to the first.
         resolution: Side of their input in pixels.
         batches: Batch sizes to time.
         rounds: Timing rounds, in each of which every network is timed once.
 
     Returns:
         Costs by name, in the order of `models`.
+
+    Raises:
+        UsageError: the networks are on different devices.
     """
+    device = _common_device(models)
     latency: dict[str, list[LatencyMeasurement]] = {name: [] for name in models}
     counts = {name: count(model.eval(), resolution) for name, model in models.items()}
     for batch in batches:
-        images = torch.zeros(batch, 3, resolution, resolution)
-        runs = {name: partial(_forward, model, images) for name, model in models.items()}
-        times = measure_interleaved(runs, rounds, timings=TAIL_TIMINGS if rounds >= TAIL_ROUNDS else 0)
+        images = torch.zeros(batch, 3, resolution, resolution, device=device)
+        runs = {name: partial(_forward, model, images.to(_dtype(model))) for name, model in models.items()}
+        timings = TAIL_TIMINGS if rounds >= TAIL_ROUNDS else 0
+        times = measure_interleaved(runs, rounds, timings=timings, timer=_timer(device))
         for name, own in times.items():
             figures = summary([own], [next(iter(times.values()))])
             latency[name].append(
@@ -204,6 +214,7 @@ def measure(
                     p99_ms=figures["p99_ms"],
                     ratio_to_reference=figures["ratio_to_reference"],
                     ratio_ci95=figures["ratio_ci95"],
+                    peak_memory_bytes=cuda.peak_bytes(runs[name]) if device.type == "cuda" else None,
                 )
             )
     return {
@@ -215,6 +226,23 @@ def measure(
         )
         for name, model in models.items()
     }
+
+
+def _common_device(models: Mapping[str, nn.Module]) -> torch.device:
+    devices = {device_of(model) for model in models.values()}
+    if len(devices) > 1:
+        names = ", ".join(sorted(map(str, devices)))
+        raise UsageError(f"the networks are on several devices ({names}), whose times have no ratio; move them to one")
+    return next(iter(devices), torch.device("cpu"))
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    """Return the number format of a network's weights; FP32 for one without."""
+    return next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
+
+
+def _timer(device: torch.device) -> Timer | None:
+    return cuda.time_runs if device.type == "cuda" else None
 
 
 @torch.inference_mode()

@@ -1,13 +1,15 @@
 """Energy counters: RAPL of processors, and through zeus, counters of GPUs and power rails of Jetson boards.
 
 RAPL is read here, because zeus (0.16) adds `psys`, which includes the packages, to them, and detects a wrap-around in a
-helper process up to a second late. GPUs and Jetson are read through zeus, which is imported on first use.
+helper process up to a second late. GPUs and Jetson are read through zeus, which is imported on first use; without it,
+NVIDIA's GPUs are read through NVML (`nvidia-ml-py`, which many installations of CUDA have).
 """
 
 from __future__ import annotations
 
 import importlib
 import platform
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +55,8 @@ def find_counter(device: Literal["cpu", "cuda"] = "cpu", index: int = 0, powerca
         powercap: The kernel's folder of power domains.
     """
     if device == "cuda":
-        return _through_zeus(lambda: _gpu(index))
+        found = _through_zeus(lambda: _gpu(index))
+        return found if found.counter else nvml_counter(index) or found
     rapl = _rapl(powercap)
     if rapl.counter is None and platform.machine() == "aarch64":
         jetson = _through_zeus(_jetson)
@@ -119,7 +122,7 @@ def _number(path: Path) -> int:
 
 @dataclass(frozen=True)
 class ZeusCounter:
-    """A counter of zeus, which is in millijoules."""
+    """A counter in millijoules, of zeus or NVML."""
 
     name: str
     millijoules: Callable[[], float]
@@ -153,6 +156,31 @@ def _gpu(index: int) -> CounterLookup:
         return CounterLookup(None, f"GPU {index} has no energy counter: NVIDIA's have one since Volta")
     name = "GPU counter"
     return CounterLookup(ZeusCounter(name, lambda: gpus.get_total_energy_consumption(index)), f"{name} of GPU {index}")
+
+
+def nvml_counter(index: int) -> CounterLookup | None:
+    """Return the counter of an NVIDIA GPU by NVML, None without the library, the GPU or its counter."""
+    try:
+        nvml, handle = nvml_device(index)
+        counter = ZeusCounter("NVML counter", lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+        counter.joules()
+    except Exception:  # the types of the library are not public; zeus has said why there is no counter
+        return None
+    return CounterLookup(counter, f"NVML counter of GPU {index}")
+
+
+def nvml_device(index: int) -> tuple[Any, Any]:
+    """Return NVML, and its handle of the GPU that torch counts as `index`, whatever `CUDA_VISIBLE_DEVICES` is.
+
+    Raises:
+        ModuleNotFoundError: `nvidia-ml-py` is missing.
+    """
+    nvml: Any = importlib.import_module("pynvml")
+    nvml.nvmlInit()
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return nvml, nvml.nvmlDeviceGetHandleByIndex(index)
+    return nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(index).uuid}")
 
 
 def _jetson() -> CounterLookup:

@@ -31,6 +31,9 @@ MAX_REPETITIONS = 1000
 DIGITS = 4
 """Significant digits of stored round times."""
 
+Timer = Callable[[Callable[[], object], int], list[float]]
+"""Runs something a number of times, and returns the milliseconds of each run."""
+
 Timings = Sequence[Sequence[float]]
 """Milliseconds `[rounds][runs]` of one candidate in one process, each of a single run."""
 
@@ -58,6 +61,7 @@ def measure_interleaved(
     timings: int = 0,
     seed: int = 0,
     before: Callable[[str], None] = lambda name: None,
+    timer: Timer | None = None,
 ) -> dict[str, list[list[float]]]:
     """Time candidates in interleaved rounds, each in shuffled order.
 
@@ -72,14 +76,15 @@ def measure_interleaved(
         timings: Timed runs in all rounds, at least, of a candidate that takes `TAIL_MAX_MS` or less.
         seed: Seed of the order.
         before: Called with the candidate's name before each of its untimed runs.
+        timer: Times runs; default: by the clock of the processor. For a GPU: `compress.measurement.cuda.time_runs`.
 
     Returns:
         Milliseconds of single runs `[rounds][runs]` by candidate.
     """
-    repetitions = {}
+    repetitions, timed = {}, timer or time_runs
     for name, run in candidates.items():
         before(name)
-        repetitions[name] = _repetitions(run, warmup, shortest_ms, math.ceil(timings / rounds))
+        repetitions[name] = _repetitions(run, warmup, shortest_ms, math.ceil(timings / rounds), timed)
     times: dict[str, list[list[float]]] = {name: [] for name in candidates}
     order, generator = list(candidates), random.Random(seed)
     with _no_garbage_collection():
@@ -88,7 +93,7 @@ def measure_interleaved(
             for name in order:
                 before(name)
                 candidates[name]()
-                times[name].append(_time(candidates[name], repetitions[name]))
+                times[name].append(timed(candidates[name], repetitions[name]))
     return times
 
 
@@ -128,16 +133,16 @@ def round_medians(processes: Sequence[Timings]) -> list[list[float]]:
     return [[float(f"{median(times):.{DIGITS}g}") for times in rounds] for rounds in processes]
 
 
-def _repetitions(run: Callable[[], object], warmup: int, shortest_ms: float, at_least: int) -> int:
+def _repetitions(run: Callable[[], object], warmup: int, shortest_ms: float, at_least: int, timer: Timer) -> int:
     for _ in range(warmup):
         run()
-    fastest = min(_time(run, 3))
+    fastest = min(timer(run, 3))
     wanted = math.ceil(shortest_ms / max(fastest, 1e-6))
     return max(1, min(MAX_REPETITIONS, wanted), at_least if fastest <= TAIL_MAX_MS else 1)
 
 
-def _time(run: Callable[[], object], repetitions: int) -> list[float]:
-    """Milliseconds of each of `repetitions` runs."""
+def time_runs(run: Callable[[], object], repetitions: int) -> list[float]:
+    """Return the milliseconds of each of `repetitions` runs."""
     times = []
     for _ in range(repetitions):
         start = time.perf_counter_ns()

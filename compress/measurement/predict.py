@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
+from compress.measurement.batch_size import BatchSize
+from compress.measurement.device import CPU, device_of, exact_float32
+from compress.measurement.transfer import Outputs, batches_on
 from compress.utils.console import task
 
 Logits = NDArray[np.float32]
@@ -32,14 +35,15 @@ def predict_split(
     memory_format: torch.memory_format | None = None,
     progress: str = "",
 ) -> Logits:
-    """Compute the logits of a split in PyTorch, in the order of its images.
+    """Compute the logits of a split in PyTorch, on the device of the network, in the order of the split's images.
 
     Args:
-        model: Images float32 `[b, 3, r, r]` to logits `[b, classes]`, on the CPU and in eval mode. Its weights keep the
-            memory format that they have.
+        model: Images float32 `[b, 3, r, r]` to logits `[b, classes]`, in eval mode. Its weights keep the memory format
+            that they have.
         preprocess: From stored pixels to the input of `model`.
         split: The images; their labels are not read.
-        batch: Images per forward pass; the last pass may have fewer.
+        batch: Images per forward pass; the last pass may have fewer. Where memory does not suffice, all are computed
+            again in batches of half the size.
         memory_format: Memory format of the input; None for that of what `preprocess` returns.
         progress: Text of a progress bar; none is shown without it.
 
@@ -49,11 +53,17 @@ def predict_split(
     Raises:
         ValueError: the split has no images.
     """
-    logits = []
-    for pixels in _shown(split_batches(split, preprocess, batch), progress, len(split)):
-        pixels = pixels if memory_format is None else pixels.contiguous(memory_format=memory_format)
-        logits.append(model(pixels).float().numpy())
-    return _concatenated(logits)
+    device = device_of(model)
+
+    def logits_of(images: int) -> Logits:
+        logits = Outputs(device)
+        for pixels in _shown(split_batches(split, preprocess, images, device=device), progress, len(split)):
+            pixels = pixels if memory_format is None else pixels.contiguous(memory_format=memory_format)
+            logits.add(model(pixels).float())
+        return _concatenated(logits.arrays())
+
+    with exact_float32(device):
+        return BatchSize(batch, progress or "evaluation").fit(logits_of)
 
 
 def predict_split_in_runtime(
@@ -81,7 +91,11 @@ def predict(run: Runner, batches: Iterable[NDArray[np.floating]]) -> Logits:
 
 
 def split_batches(
-    split: Split, preprocess: Preprocess, batch: int, rows: NDArray[np.int64] | None = None
+    split: Split,
+    preprocess: Preprocess,
+    batch: int,
+    rows: NDArray[np.int64] | None = None,
+    device: torch.device = CPU,
 ) -> Iterator[Tensor]:
     """Yield the network's input for the images of a split, float32 `[b, 3, r, r]`.
 
@@ -90,18 +104,23 @@ def split_batches(
         preprocess: From stored pixels to the input of a network.
         batch: Images per batch; the last one may have fewer.
         rows: Numbers of the images to take, in this order; None for all.
+        device: Where they are preprocessed and yielded.
     """
-    for chosen in _row_batches(split, batch, rows):
-        yield preprocess(torch.from_numpy(split.images[chosen]))
+    for pixels in batches_on(device, (split.images[chosen] for chosen in _row_batches(split, batch, rows))):
+        yield preprocess(pixels)
 
 
 def labelled_batches(
-    split: Split, preprocess: Preprocess, batch: int, rows: NDArray[np.int64] | None = None
+    split: Split,
+    preprocess: Preprocess,
+    batch: int,
+    rows: NDArray[np.int64] | None = None,
+    device: torch.device = CPU,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield `(pixels, labels)` of a labelled split, labels int64 `[b]`; see `split_batches`."""
     assert split.labels is not None
-    labels = (torch.from_numpy(split.labels[chosen]) for chosen in _row_batches(split, batch, rows))
-    yield from zip(split_batches(split, preprocess, batch, rows), labels, strict=True)
+    labels = (torch.from_numpy(split.labels[chosen]).to(device) for chosen in _row_batches(split, batch, rows))
+    yield from zip(split_batches(split, preprocess, batch, rows, device), labels, strict=True)
 
 
 def _row_batches(split: Split, batch: int, rows: NDArray[np.int64] | None) -> Iterator[NDArray[np.int64]]:

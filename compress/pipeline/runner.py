@@ -110,7 +110,10 @@ def run(
         plan = make_plan(recipe, store)
         log.write("plan", units={planned.id: planned.key for planned in plan.stages})
         # A cached run needs no runtimes.
-        check_requirements([each.stage for each in to_make(plan.stages, store)], require_whole)
+        lacking = to_make(plan.stages, store)
+        check_requirements([each.stage for each in lacking], require_whole)
+        if lacking:
+            _check_device(recipe, log)
         data, remarks = _prepare(recipe, store, log)
         if dry_run_first:
             dry_run(plan, store, data)
@@ -149,6 +152,16 @@ def _check(recipe: Recipe, loggers: Sequence[str]) -> None:
         from compress.training.loggers import check_loggers
 
         check_loggers(loggers)
+
+
+def _check_device(recipe: Recipe, log: Log) -> None:
+    """Find the device of the recipe, or raise what is wrong with it; one that is not the CPU is said."""
+    from compress.measurement.device import choose_device, describe
+
+    device = choose_device(recipe.trainer)
+    log.write("device", device=describe(device))
+    if device.type != "cpu":
+        say(f"device: {describe(device)}")
 
 
 def _prepare(recipe: Recipe, store: Store, log: Log) -> tuple[ImageData, list[str]]:

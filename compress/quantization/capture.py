@@ -31,7 +31,7 @@ def capture(model: nn.Module, example: Tensor, *, training: bool = False) -> Gra
     shapes = ({0: torch.export.Dim("batch")},)
     # A failed export prints the graph so far.
     with boundary("torch.export", type(model).__name__), quiet(), redirect_stderr(StringIO()), torch.no_grad():
-        copied = copy.deepcopy(model).train(training)
+        copied = copy.deepcopy(model).cpu().train(training)
         graph = torch.export.export(copied, (example,), dynamic_shapes=shapes).module()
     assert isinstance(graph, GraphModule)
     _name_calls_apart(graph)

@@ -26,6 +26,7 @@ class QuantizationConfig:
     # Convolutions stay at 8.
     linear_weight_bits: int = 8
     integer_io: bool = False  # whether images and logits of a file are integers too; LiteRT only
+    device: str = "cpu"  # what calibration runs on, for methods that quantize in PyTorch
 
 
 DEFAULT = QuantizationConfig()

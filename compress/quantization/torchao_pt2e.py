@@ -20,6 +20,7 @@ from compress.quantization.method import Method, Quantized
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.fx import GraphModule
 
     from compress.models.architecture import Architecture
 
@@ -31,15 +32,28 @@ def calibrate(model: nn.Module, batches: Sequence[Tensor], example: Tensor, conf
     """
     import torch
 
+    from compress.measurement.batch_size import BatchSize
+    from compress.measurement.device import exact_float32, on_device
     from compress.quantization.capture import capture, layer_bits, quantized_convolutions
     from compress.quantization.pt2e import convert, prepare
     from compress.utils.boundaries import boundary
 
-    observed = prepare(capture(model, example), config)
-    with boundary("torchao", type(model).__name__), torch.no_grad():
-        for batch in batches:
-            observed(batch)
-    graph = convert(observed)
+    device = torch.device(config.device)
+
+    def observe(images: int) -> GraphModule:
+        observed = prepare(capture(model, example), config)
+        with (
+            boundary("torchao", type(model).__name__),
+            torch.no_grad(),
+            exact_float32(device),
+            on_device(observed, device),
+        ):
+            for batch in batches:
+                for start in range(0, len(batch), images):
+                    observed(batch[start : start + images].to(device))
+        return observed
+
+    graph = convert(BatchSize(max(map(len, batches)), "calibration").fit(observe))
     return Quantized(graph, layer_bits(graph), quantized_convolutions(graph))
 
 

@@ -23,9 +23,13 @@ def _not_reserved(name: str) -> str:
 
 
 class Trainer(Section):
-    """Arguments of Lightning's Trainer."""
+    """Device and number format; what is not described here is an argument of Lightning's Trainer."""
 
-    accelerator: str = "auto"
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "xpu"] = Field(
+        "auto",
+        description="device of fits, embeddings, evaluation and calibration; auto: the first GPU that torch finds, "
+        "else the CPU",
+    )
     devices: int | list[int] | Literal["auto"] = 1
     num_nodes: int = Field(1, ge=1)
     strategy: str = "auto"
@@ -34,6 +38,18 @@ class Trainer(Section):
         description="number format of training; auto: FP32, or bf16 or another memory layout where a short timing on "
         "this machine shows that it is at least 1.25 times as fast",
     )
+    tf32: bool = Field(True, description="allow TF32 in training steps on NVIDIA GPUs; evaluation is always in FP32")
+    benchmark: bool = Field(
+        False, description="let cuDNN time its algorithms in fits; faster for fixed sizes, but not reproducible"
+    )
+    deterministic: bool = Field(
+        False, description="fits on a GPU give the same bits each time, more slowly; those on a CPU always do"
+    )
+
+    def key_settings(self) -> dict[str, Any]:
+        """Return what the result of a fit depends on; settings added later are left out at their defaults."""
+        always = self.model_dump(include={"devices", "num_nodes", "precision"})
+        return always | self.model_dump(include={"tf32", "benchmark", "deterministic"}, exclude_defaults=True)
 
     @property
     def several_processes(self) -> bool:

@@ -32,11 +32,16 @@ def store_use(record: RunRecord) -> str:
 def reproducibility(record: RunRecord) -> str:
     """State which parts the same command reproduces bit for bit, and which it does not."""
     if record.environment.gpu and _setting(record, "trainer", "accelerator") != "cpu":
+        if _setting(record, "trainer", "deterministic"):
+            return (
+                "Trained on a GPU with deterministic algorithms: on the same kind of GPU, with the same versions, "
+                "weights and accuracies are reproducible bit for bit. Timings always vary."
+            )
         return (
             "Trained on a GPU: splits, image order, views, initial weights and calibration images are reproducible; "
             "trained weights are not, because the order of summation varies, and accuracies and pruned channels vary "
             "with them (other seeds show by how much). The store keeps what was made once. With "
-            "`trainer.accelerator: cpu` everything but timings is reproducible."
+            "`trainer.deterministic: true` or `accelerator: cpu` everything but timings is reproducible."
         )
     return (
         "On the same kind of processor, with the same versions and number of threads, weights and accuracies are "

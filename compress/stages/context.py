@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from compress.data.rendered import rendered
 from compress.data.source import Rows
 from compress.measurement.accuracy import accuracy_record, chance
 from compress.measurement.compute import bit_operations, count, parameters
+from compress.measurement.device import CPU, choose_device, on_device
 from compress.measurement.predict import Logits, predict_split
 from compress.measurement.widths import widths
 from compress.models.architecture import Network
@@ -48,6 +50,7 @@ from compress.utils.errors import CompressError
 METRICS = "metrics.json"
 LOGITS = "test_logits.npy"
 BATCH = 64  # images per forward pass of an evaluation; the bits of logits depend on it
+GPU_BATCH = 512  # the same on a GPU, halved where its memory does not suffice
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,29 @@ class StageContext:
     def chooser(self) -> FormatChooser:
         """Chooses number formats and memory layouts by the timings of this machine."""
         return FormatChooser(self.store.root / SPEEDS)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Device of fits, embeddings, evaluation and calibration."""
+        return choose_device(self.recipe.trainer)
+
+    @property
+    def batch(self) -> int:
+        """Images per forward pass of an evaluation."""
+        return BATCH if self.device.type == "cpu" else GPU_BATCH
+
+    def logits(self, model: nn.Module, split: str, preprocess: Preprocess) -> Logits:
+        """Compute the logits `[images, classes]` of a network for a split, on the device of the run.
+
+        The network, in eval mode, is on the CPU before and after.
+        """
+        with on_device(model, self.device_for(model)):
+            images, preprocess = self.rendered(split, preprocess)
+            return predict_split(model, preprocess, images, self.batch)
+
+    def device_for(self, model: nn.Module) -> torch.device:
+        """Return the device that a network runs on: the run's, or the CPU for ONNX files."""
+        return CPU if isinstance(model, OnnxNetwork) else self.device
 
     def folder(self, identifier: str) -> Path:
         """Return the folder of a stage in the store."""
@@ -119,6 +145,7 @@ class StageContext:
             stage.batch,
             embeddings_identity(self.data, splits, stage.embedding_id(planned), precision),
             self.chooser if precision == "auto" else None,
+            self.device,
         )
 
     def classifier(self, identifier: str) -> tuple[nn.Module, Preprocess]:
@@ -240,16 +267,16 @@ def evaluate_and_store(
     Raises a `CompressError` if logits are not finite.
     """
     model, preprocess = classifier
-    layout = _layout(context, label, model, preprocess)
-    logits = _predict(model, layout, *context.rendered("test", preprocess), f"{label}: test images")
-    if not np.isfinite(logits).all():
-        raise CompressError("non-finite logits on the test split; lower the learning rate or check the weights")
-    validation = context.data.validation
+    validation, chosen = context.data.validation, None
+    with on_device(model, context.device_for(model)):
+        model.to(memory_format=_layout(context, label, model, preprocess))
+        logits = _predict(context, model, "test", preprocess, label)
+        if not np.isfinite(logits).all():
+            raise CompressError("non-finite logits on the test split; lower the learning rate or check the weights")
+        if len(validation):
+            chosen = _predict(context, model, "validation", preprocess, label)
     np.save(folder / LOGITS, logits)
     record = split_accuracy(logits, context.data.test, "test")
-    chosen = None
-    if len(validation):
-        chosen = _predict(model, layout, *context.rendered("validation", preprocess), f"{label}: validation images")
     if context.plan.stage(label).stage.brings_network:
         say(f"  input: {describe(preprocess)}")
     remarks = [*notes, *_chance(context, label, record, ledger)]
@@ -288,14 +315,19 @@ def _layout(context: StageContext, label: str, model: nn.Module, preprocess: Pre
         return formats[0].memory_format
     if isinstance(context.plan.stage(label).stage, ExistingNetwork):  # its key has no `trainer`
         return formats[0].memory_format
-    shape, name = (BATCH, preprocess.resolution), f"evaluation of {label}"
+    shape, name = (context.batch, preprocess.resolution), f"evaluation of {label}"
     return choose_for_passes(
         context.chooser, model, "evaluation", shape, formats, name, with_layout
     ).format.memory_format
 
 
-def _predict(
-    model: nn.Module, layout: torch.memory_format, split: Split, preprocess: Preprocess, progress: str
-) -> Logits:
-    model.to(memory_format=layout)
-    return predict_split(model, preprocess, split, BATCH, memory_format=torch.channels_last, progress=progress)
+def _predict(context: StageContext, model: nn.Module, name: str, preprocess: Preprocess, label: str) -> Logits:
+    split, preprocess = context.rendered(name, preprocess)
+    return predict_split(
+        model,
+        preprocess,
+        split,
+        context.batch,
+        memory_format=torch.channels_last,
+        progress=f"{label}: {name} images",
+    )

@@ -106,7 +106,7 @@ class StageKind(StageSection):
         settings = self.model_dump(mode="json", exclude=nested)
         own = settings.get("seed")  # the recipe's seed written out gives the same result
         seed = recipe.seed if own in (None, recipe.seed) else [recipe.seed, own]
-        fit = recipe.trainer.model_dump(include={"devices", "num_nodes", "precision"})
+        fit = recipe.trainer.key_settings()
         return {**settings, "views": recipe.data.views.key_settings(), "fit": fit, "seed": seed}
 
     def packages(self) -> tuple[str, ...]:

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from compress.data.prepared import Split
 from compress.measurement.compute import macs
+from compress.measurement.device import CPU, move
 from compress.models.features import FeatureTower
 from compress.models.probe import Probe, fit_feature_probe
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.data import PLAIN
 from compress.results import Ledger
-from compress.stages.context import BATCH, StageContext, store_network
+from compress.stages.context import StageContext, store_network
 from compress.stages.fitting import new_student
 from compress.stages.kind import NetworkStage
 from compress.stages.planned import PlannedStage
@@ -41,7 +42,7 @@ def fit_head(
         (file,) = embed_views(embedder(split), 1)
         assert split.labels is not None
         sides.append((torch.from_numpy(np.load(file)), torch.from_numpy(np.array(split.labels))))
-    loaded.tower.cpu()  # a GPU may have embedded; networks are evaluated on the CPU
+    move(loaded.tower, CPU)
     probe = fit(sides[0], sides[1], len(context.data.classes))
     say(f"  probe: weight decay {probe.strength:.1e}, {probe.top1:.1%} on validation")
     images = len(context.data.train) + len(context.data.validation)
@@ -59,7 +60,10 @@ def make_probed(context: StageContext, planned: PlannedStage, folder: Path) -> N
 
     def embedder(split: Split) -> Embedder:
         identity = embeddings_identity(context.data, [split], {"student": planned.key})
-        return Embedder(context.store, lambda: loaded, [split], PLAIN, context.recipe.seed, BATCH, identity)
+        seed, batch = context.recipe.seed, context.batch
+        return Embedder(
+            context.store, lambda: loaded, [split], PLAIN, seed, batch, identity, device=context.device_for(tower)
+        )
 
     probe, ledger = fit_head(context, loaded, embedder, fit_feature_probe)
     tower.to(memory_format=torch.contiguous_format)

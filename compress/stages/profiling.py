@@ -11,6 +11,7 @@ from torch import nn
 
 from compress.data.prepared import ImageData
 from compress.measurement.compute import macs, training_macs
+from compress.measurement.device import choose_device, on_device
 from compress.models.own import load_own_model
 from compress.models.students import load_student
 from compress.models.teachers import LoadedTeacher, load_teacher
@@ -21,7 +22,7 @@ from compress.stages.kind import StageKind
 from compress.stages.model import ModelStage
 from compress.stages.teacher import TeacherStage
 from compress.training.dead_taps import without_dead_taps
-from compress.training.formats import FormatChooser, choose_for_steps, trainer_device
+from compress.training.formats import FormatChooser, choose_for_steps
 from compress.training.teacher_cache import embedding_speedup
 
 TIMED_BATCH = 32  # images per timed pass
@@ -41,7 +42,7 @@ def existing_cost(recipe: Recipe, stage: StageKind, data: ImageData, use: Use, s
         return _training_cost(model, side, recipe, speeds, stage.id, masked=use == "masked")
     seconds = _seconds_per_image(model, side, recipe, train=False)
     if use == "embedding":
-        seconds /= embedding_speedup(teacher, stage.batch, FormatChooser(speeds))
+        seconds /= embedding_speedup(teacher, stage.batch, FormatChooser(speeds), choose_device(recipe.trainer))
     return NetworkCost(macs(model, side), 0, seconds)
 
 
@@ -59,25 +60,24 @@ def _training_cost(
     with nullcontext() if masked else without_dead_taps(model, side):
         seconds = _seconds_per_image(model, side, recipe, train=True)
         if trainer.precision == "auto" and not trainer.several_processes:
+            device = choose_device(trainer)
             seconds /= choose_for_steps(
-                FormatChooser(speeds), model, side, TIMED_BATCH, trainer_device(trainer), label
+                FormatChooser(speeds), model, side, TIMED_BATCH, device, label, tf32=trainer.tf32
             ).speedup
         return NetworkCost(forward, training_macs(model, side), seconds)
 
 
 def _seconds_per_image(model: nn.Module, side: int, recipe: Recipe, *, train: bool, batch: int = TIMED_BATCH) -> float:
-    on_gpu = torch.cuda.is_available() and recipe.trainer.accelerator != "cpu"
-    device = torch.device("cuda" if on_gpu else "cpu")
-    model.train(train).to(device)
+    device = choose_device(recipe.trainer)
     images = torch.zeros(batch, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
     times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        with torch.set_grad_enabled(train):
-            outputs = model(images)
-            if train:
-                outputs.square().mean().backward()
-        float(outputs.detach().sum())  # synchronizes with the device
-        times.append(time.perf_counter() - started)
-    model.cpu()
+    with on_device(model.train(train), device):
+        for _ in range(3):
+            started = time.perf_counter()
+            with torch.set_grad_enabled(train):
+                outputs = model(images)
+                if train:
+                    outputs.square().mean().backward()
+            float(outputs.detach().sum())  # synchronizes with the device
+            times.append(time.perf_counter() - started)
     return min(times) / batch

@@ -85,26 +85,33 @@ class ImageDataset(Dataset[Batch]):
 
 
 def train_loader(
-    images: ImageDataset, batch: int, world: int, rank: int, seed: int, epoch: int = 0
+    images: ImageDataset, batch: int, world: int, rank: int, seed: int, epoch: int = 0, *, pinned: bool = False
 ) -> DataLoader[Batch]:
     """Load this rank's share of the images, shuffled anew in each epoch; an incomplete last batch is dropped.
 
     `epoch` is the number of the first one: Lightning starts the workers of a resumed fit before it tells the sampler.
+    From `pinned` memory, batches are copied to a GPU while it computes.
     """
     whole = len(images) >= batch * world
     sampler: DistributedSampler[Any] = DistributedSampler(images, world, rank, seed=seed, drop_last=whole)
     sampler.set_epoch(epoch)
-    return _loader(images, batch, sampler, world, drop_last=whole)
+    return _loader(images, batch, sampler, world, drop_last=whole, pinned=pinned)
 
 
-def eval_loader(images: ImageDataset, batch: int, world: int, rank: int) -> DataLoader[Batch]:
+def eval_loader(images: ImageDataset, batch: int, world: int, rank: int, *, pinned: bool = False) -> DataLoader[Batch]:
     """Load this rank's share of the images, in order."""
     sampler: DistributedSampler[Any] = DistributedSampler(images, world, rank, shuffle=False)
-    return _loader(images, batch, sampler, world)
+    return _loader(images, batch, sampler, world, pinned=pinned)
 
 
 def _loader(
-    images: ImageDataset, batch: int, sampler: DistributedSampler[Any], world: int, *, drop_last: bool = False
+    images: ImageDataset,
+    batch: int,
+    sampler: DistributedSampler[Any],
+    world: int,
+    *,
+    drop_last: bool = False,
+    pinned: bool = False,
 ) -> DataLoader[Batch]:
     """Load batches, by worker processes where images have to be decoded; the batches are the same without them."""
     workers = max((array.worker_count(world) for array in images.files), default=0)
@@ -118,6 +125,7 @@ def _loader(
         drop_last=drop_last,
         generator=torch.Generator(),
         num_workers=workers,
+        pin_memory=pinned,
         persistent_workers=workers > 0,
         worker_init_fn=_start_worker,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,15 +16,19 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.fx import GraphModule
 
+from compress.measurement.batch_size import free_memory
+from compress.measurement.device import CPU, choose_device, describe, move, numerics
 from compress.recipe.schema import Trainer
+from compress.training.accelerator import lightning_device, reproducible
 from compress.training.callbacks import EpochCheckpoint, FitProgress, LostStepCounter
 from compress.training.checkpoint import HashedCheckpointIO, SavedEpoch, read_checkpoint
-from compress.training.formats import Format, FormatChooser, choose_for_steps, tf32_allowed, trainer_device
+from compress.training.formats import Format, FormatChooser, choose_for_steps
 from compress.training.module import FitModule
 from compress.training.optim import DIVERGENCE_LR_FACTOR
 from compress.training.state import Diverged, DivergedEpoch, EpochPoint
 from compress.utils.console import say
 from compress.utils.errors import CompressError, first_line
+from compress.utils.machine_faults import is_out_of_memory
 
 CHECKPOINT = "last.ckpt"
 MAX_RESTARTS = 5  # after divergence
@@ -58,16 +62,16 @@ class FollowerFinished(Exception):
 
 
 @contextmanager
-def _fit_numerics() -> Iterator[None]:
-    """Allow TF32 and silence Lightning during a fit."""
+def _fit_numerics(trainer: Trainer) -> Iterator[None]:
+    """Compute as the recipe allows, and silence Lightning during a fit."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning.*")
-    with tf32_allowed():
+    exact = trainer.deterministic
+    with numerics(tf32=trainer.tf32, autotune=trainer.benchmark, deterministic=exact), reproducible(exact):
         yield
 
 
-@_fit_numerics()
 def fit(
     module: FitModule,
     trainer: Trainer,
@@ -87,23 +91,45 @@ def fit(
         chooser: Chooses the format for `precision: auto`; default: one that keeps no timings.
 
     Raises:
-        CompressError: The loss diverges, or Lightning refuses the `trainer` section.
+        CompressError: The loss diverges, Lightning refuses the `trainer` section, a step does not fit into the memory
+            of a GPU, or `deterministic` asks for what an operator does not have.
+        UsageError: The device of the `trainer` section is not here.
         FollowerFinished: This process only joined the fit of another one.
     """
     if module.settings.epochs == 0:
         return FitResult([], 0, 0, 0.0)
+    device = choose_device(trainer)
+    with _fit_numerics(trainer):
+        try:
+            return _fit(module, trainer, device, folder, label, callbacks, chooser)
+        except RuntimeError as error:
+            advice = _device_advice(module, trainer, device, error)
+            if advice is None:
+                raise
+            raise CompressError(advice) from error
+
+
+def _fit(
+    module: FitModule,
+    trainer: Trainer,
+    device: torch.device,
+    folder: Path,
+    label: str,
+    callbacks: Sequence[Callback],
+    chooser: FormatChooser | None,
+) -> FitResult:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CHECKPOINT
     lowers = module.settings.on_divergence == "lower"
     initial = {name: value.clone() for name, value in module.state_dict().items()} if lowers else {}
     saved = _resumable(path, label, module.settings.epochs)
-    module.format = _format(module, trainer, label, saved, chooser or FormatChooser())
+    module.format = _format(module, trainer, device, label, saved, chooser or FormatChooser())
     if trainer.precision == "auto":
         module.network.to(memory_format=module.format.memory_format)
     while True:
         checkpoint, lost = EpochCheckpoint(path, saved.digest if saved else None), LostStepCounter(folder)
         ours = [checkpoint, lost, FitProgress(label, module.settings.epochs)]
-        loop = _trainer(module, trainer, folder, [*callbacks, *ours])
+        loop = _trainer(module, trainer, device, folder, [*callbacks, *ours])
         try:
             module.network.train()  # Lightning keeps the mode that it finds
             loop.fit(module, ckpt_path=path if saved else None, weights_only=True)
@@ -121,7 +147,7 @@ def fit(
         raise FollowerFinished
     module.network.load_state_dict(dict(module.state.best or module.final_weights()))
     module.network.train()  # which drops what it has cached of earlier weights
-    module.network.eval().cpu()
+    move(module.network.eval(), CPU)
     steps, images = int(loop.global_step), module.step_images
     seconds, state = round(checkpoint.spent, 3), module.state
     diverged = tuple(state.diverged)
@@ -138,10 +164,12 @@ def _go_back(module: FitModule, error: Diverged, path: Path, label: str, initial
     say(f"  {label}: {error}; resumes from the last good state at half the learning rate: {rate:.3g}")
 
 
-def _trainer(module: FitModule, trainer: Trainer, folder: Path, callbacks: list[Callback]) -> L.Trainer:
+def _trainer(
+    module: FitModule, trainer: Trainer, device: torch.device, folder: Path, callbacks: list[Callback]
+) -> L.Trainer:
     try:
         return L.Trainer(
-            **trainer.model_dump(exclude={"precision"}),
+            **trainer.model_dump(include={"devices", "num_nodes", "strategy"}) | lightning_device(device),
             precision=module.format.precision,
             plugins=[HashedCheckpointIO()],
             max_epochs=module.settings.epochs,
@@ -172,10 +200,14 @@ def _resumable(path: Path, label: str, epochs: int) -> SavedEpoch | None:
 
 
 def _format(
-    module: FitModule, trainer: Trainer, label: str, saved: SavedEpoch | None, chooser: FormatChooser
+    module: FitModule,
+    trainer: Trainer,
+    device: torch.device,
+    label: str,
+    saved: SavedEpoch | None,
+    chooser: FormatChooser,
 ) -> Format:
     """Return the format of a fit: the one that it began with if it is resumed, so that it ends with the same bits."""
-    device = trainer_device(trainer)
     default = Format(channels_last=device.type == "cuda")  # on a CPU contiguous weights are the faster ones
     if trainer.precision != "auto":
         return replace(default, precision=trainer.precision)
@@ -184,8 +216,24 @@ def _format(
     if trainer.several_processes or isinstance(module.network, GraphModule):  # processes would have to agree
         return default
     side = module.preprocess.resolution
-    chosen = choose_for_steps(chooser, module.network, side, module.step_images, device, label).format
+    chosen = choose_for_steps(
+        chooser, module.network, side, module.step_images, device, label, tf32=trainer.tf32
+    ).format
     return replace(chosen, matmul=False) if module.settings.compile else chosen
+
+
+def _device_advice(module: FitModule, trainer: Trainer, device: torch.device, error: RuntimeError) -> str | None:
+    """Return what to change where a GPU cannot do a step; None for another error."""
+    if device.type != "cpu" and is_out_of_memory(error):
+        free_memory()
+        settings = module.settings
+        return (
+            f"a step of {module.step_images} images does not fit into the memory of {describe(device)}; lower `batch` "
+            f"({settings.batch}) and `lr` ({settings.lr:g}) by the same factor, and rerun to resume"
+        )
+    if trainer.deterministic and "deterministic" in str(error):
+        return f"trainer.deterministic: {first_line(error)}; set it to false, or choose another network"
+    return None
 
 
 def _advice(module: FitModule, error: Diverged, path: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import nn
 
-from compress.recipe.schema import Trainer
+from compress.measurement.device import device_of, numerics
 from compress.training.matmul_conv import MatmulConvolutions
 from compress.utils.console import say
 from compress.utils.errors import first_line
@@ -205,25 +205,22 @@ def structure(network: nn.Module) -> str:
     return key_of(text=text, sizes=[[list(p.shape), p.requires_grad] for p in network.parameters()])
 
 
-@contextmanager
-def tf32_allowed() -> Iterator[None]:
-    """Allow TF32 for training steps; measurements afterwards have the same bits as before."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
 def choose_for_steps(
-    chooser: FormatChooser, network: nn.Module, side: int, batch: int, device: torch.device, label: str
+    chooser: FormatChooser,
+    network: nn.Module,
+    side: int,
+    batch: int,
+    device: torch.device,
+    label: str,
+    *,
+    tf32: bool = True,
 ) -> Choice:
-    """Choose the format of training steps of `network` with images of `side` pixels."""
+    """Choose the format of training steps of `network` with images of `side` pixels, where FP32 may be TF32."""
     batch = _timed_images(batch, device)
     identity = {"use": "training", "network": structure(network), "side": side, "batch": batch}
+    identity |= {} if tf32 else {"tf32": False}
     formats = candidates(device, Format(channels_last=device.type == "cuda"))
-    with tf32_allowed():
+    with numerics(tf32=tf32, autotune=False, deterministic=False):
         steps = _steps(network, side, batch, device)
         return chooser.choose(identity, formats, steps, device, f"{label} at {side} pixels")
 
@@ -263,19 +260,6 @@ def choose_for_passes(
 def with_layout(network: nn.Module, one: Format) -> nn.Module:
     """Return a copy of a network with the memory layout of a format."""
     return copy.deepcopy(network).to(memory_format=one.memory_format)
-
-
-def trainer_device(trainer: Trainer) -> torch.device:
-    """Return the device that Lightning selects, as far as formats are concerned."""
-    if trainer.accelerator != "cpu" and torch.cuda.is_available():
-        return torch.device("cuda")
-    apple = trainer.accelerator != "cpu" and torch.backends.mps.is_available()
-    return torch.device("mps" if apple else "cpu")
-
-
-def device_of(network: nn.Module) -> torch.device:
-    """Return the device of a network's parameters; the CPU for one without."""
-    return next((value.device for value in network.parameters()), torch.device("cpu"))
 
 
 def _steps(network: nn.Module, side: int, batch: int, device: torch.device) -> MakePass:

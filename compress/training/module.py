@@ -18,6 +18,7 @@ from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.data.views import render
 from compress.measurement.accuracy import bits
+from compress.measurement.device import name_device
 from compress.models.heads import classifier
 from compress.recipe.data import Views
 from compress.recipe.fit import Distillation, Fit
@@ -107,7 +108,10 @@ class FitModule(L.LightningModule):
             )
         device = self.trainer.strategy.root_device
         for network in (self.network, self.ema):
-            if network is not None and self.format.channels_last:
+            if network is None:
+                continue
+            name_device(network, device)
+            if self.format.channels_last:
                 network.to(memory_format=torch.channels_last)
         if device.type == "cuda" and self.train_images.nbytes < GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
             self.train_images.preload(device)
@@ -122,10 +126,16 @@ class FitModule(L.LightningModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         world, rank = self.trainer.world_size, self.trainer.global_rank
         per_device = max(1, self.settings.batch // world)
-        return train_loader(self.train_images, per_device, world, rank, self.seed, epoch=len(self.state.curve))
+        epoch, pinned = len(self.state.curve), self._on_cuda
+        return train_loader(self.train_images, per_device, world, rank, self.seed, epoch=epoch, pinned=pinned)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return eval_loader(self.validation_images, 256, self.trainer.world_size, self.trainer.global_rank)
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        return eval_loader(self.validation_images, 256, world, rank, pinned=self._on_cuda)
+
+    @property
+    def _on_cuda(self) -> bool:
+        return bool(self.trainer.strategy.root_device.type == "cuda")
 
     def configure_optimizers(self) -> Any:
         parameters = [*self.network.parameters(), *(self.objective.parameters() if self.objective else ())]

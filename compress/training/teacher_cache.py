@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,9 @@ from torch import nn
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.data.views import render
+from compress.measurement.batch_size import BatchSize
+from compress.measurement.device import CPU, exact_float32, move
+from compress.measurement.transfer import Outputs, batches_on
 from compress.models.fingerprint import view_key
 from compress.models.jit_fuse import fuse_layers
 from compress.models.teachers import LoadedTeacher
@@ -35,7 +38,6 @@ from compress.training.formats import (
     candidates,
     choose_for_passes,
     computes_bf16,
-    device_of,
     with_layout,
 )
 from compress.utils.atomic import write_atomic
@@ -60,6 +62,7 @@ class Embedder:
     # packages
     identity: dict[str, str]
     chooser: FormatChooser | None = None  # chooses the number format; without it, FP32
+    device: torch.device = CPU  # what the teacher runs on
 
     @cached_property
     def images(self) -> ImageDataset:
@@ -67,7 +70,7 @@ class Embedder:
 
     @cached_property
     def tower(self) -> EmbeddingTower:
-        network, tower = _towers(self.load())
+        network, tower = _towers(self.load(), self.device)
         return tower if self.chooser is None else _in_fastest_format(self, self.chooser, network, tower)
 
 
@@ -86,27 +89,26 @@ class EmbeddingTower:
             return self.network(pixels).half()  # type: ignore[no-any-return]
 
 
-def embedding_speedup(teacher: LoadedTeacher, batch: int, chooser: FormatChooser) -> float:
+def embedding_speedup(teacher: LoadedTeacher, batch: int, chooser: FormatChooser, device: torch.device) -> float:
     """Return how many times as fast as in FP32 a teacher embeds in the format that is chosen for it."""
-    if not computes_bf16(_device()):
+    if not computes_bf16(device):
         return 1.0
-    return _choose(chooser, *_towers(teacher), batch).speedup
+    with exact_float32(device):
+        return _choose(chooser, *_towers(teacher, device), device, batch).speedup
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _towers(teacher: LoadedTeacher) -> tuple[nn.Module, EmbeddingTower]:
+def _towers(teacher: LoadedTeacher, device: torch.device) -> tuple[nn.Module, EmbeddingTower]:
     """Return a teacher's network, and its tower in FP32."""
-    network = teacher.tower.to(_device()).to(memory_format=torch.channels_last)
+    network = move(teacher.tower, device).to(memory_format=torch.channels_last)
     fused = fuse_layers(network, teacher.preprocess.resolution)
     return network, EmbeddingTower(fused, teacher.preprocess.on_stored(), Format(channels_last=True))
 
 
-def _choose(chooser: FormatChooser, network: nn.Module, default: EmbeddingTower, batch: int) -> Choice:
+def _choose(
+    chooser: FormatChooser, network: nn.Module, default: EmbeddingTower, device: torch.device, batch: int
+) -> Choice:
     """Choose the format of embeddings: FP32 with fused layers, or bf16 without, in either memory layout."""
-    bf16 = [one for one in candidates(_device(), default.format) if one.precision == "bf16-mixed"]
+    bf16 = [one for one in candidates(device, default.format) if one.precision == "bf16-mixed"]
 
     def convert(_: nn.Module, one: Format) -> nn.Module:
         return default.network if one == default.format else with_layout(network, one)
@@ -119,13 +121,14 @@ def _in_fastest_format(
     embedder: Embedder, chooser: FormatChooser, network: nn.Module, default: EmbeddingTower
 ) -> EmbeddingTower:
     """Return the tower in bf16 if that is faster on this machine and gives the same embeddings, else `default`."""
-    chosen = _choose(chooser, network, default, embedder.batch).format
+    with exact_float32(embedder.device):
+        chosen = _choose(chooser, network, default, embedder.device, embedder.batch).format
     if chosen == default.format:
         return default
     faster = EmbeddingTower(with_layout(network, chosen), default.preprocess, chosen)
     rows = np.arange(min(embedder.batch, len(embedder.images)))
-    sample = torch.from_numpy(embedder.images.rows(rows)).to(_device())
-    with torch.inference_mode():
+    sample = torch.from_numpy(embedder.images.rows(rows)).to(embedder.device)
+    with torch.inference_mode(), exact_float32(embedder.device):
         cosine = float(F.cosine_similarity(faster.embed(sample).float(), default.embed(sample).float()).min())
     if cosine >= MIN_COSINE:
         return faster
@@ -150,12 +153,12 @@ def embed_views(embedder: Embedder, count: int) -> list[Path]:
 
 def verify(embedder: Embedder, files: Sequence[Path], rows: int) -> None:
     """Recompute `rows` random rows and compare them with the stored ones; one that differs is a `CompressError`."""
-    rng = np.random.default_rng()  # other rows each time
+    rng, size = np.random.default_rng(), BatchSize(embedder.batch, "verification")  # other rows each time
     for view, chosen in _sample_rows(rng, rows, len(files), len(embedder.images)):
         stored = np.load(files[view], mmap_mode="r")
         for start in range(0, len(chosen), embedder.batch):
             index = chosen[start : start + embedder.batch]
-            again = torch.from_numpy(embed_rows(embedder, index, view)).float()
+            again = torch.from_numpy(size.fit(partial(embed_rows, embedder, index, view))).float()
             cosines = F.cosine_similarity(again, torch.from_numpy(np.asarray(stored[index])).float())
             worst = int(cosines.argmin())
             if not bool(cosines[worst] >= MIN_COSINE):
@@ -166,19 +169,22 @@ def verify(embedder: Embedder, files: Sequence[Path], rows: int) -> None:
 
 
 @torch.inference_mode()
-def embed_rows(embedder: Embedder, index: np.ndarray, view: int) -> np.ndarray:
-    """Return the embeddings fp16 `[b, width]` of a view of the images `index`."""
-    tower = embedder.tower
-    device = device_of(tower.network)
-    images = torch.from_numpy(embedder.images.rows(index)).to(device)
-    indices = torch.from_numpy(index.astype(np.int64)).to(device)
-    return tower.embed(render(images, indices, view, embedder.seed, embedder.views)).cpu().numpy()
+def embed_rows(embedder: Embedder, index: np.ndarray, view: int, batch: int) -> np.ndarray:
+    """Return the embeddings fp16 `[n, width]` of a view of the images `index`, computed in batches."""
+    tower, device, outputs = embedder.tower, embedder.device, Outputs(embedder.device)
+    parts = [index[start : start + batch].astype(np.int64) for start in range(0, len(index), batch)]
+    with exact_float32(device):
+        for part, images in zip(parts, batches_on(device, map(embedder.images.rows, parts)), strict=True):
+            rendered = render(images, torch.from_numpy(part), view, embedder.seed, embedder.views)
+            outputs.add(tower.embed(rendered))
+        return np.concatenate(outputs.arrays())
 
 
 def _embed(embedder: Embedder, view: int, title: str, folder: Path) -> None:
     total = len(embedder.images)
     file, mark = folder / "embeddings.npy", folder / "scratch" / "done.json"
-    numbers = str(embedder.tower.format)
+    numbers, size = str(embedder.tower.format), BatchSize(embedder.batch, title)
+    step = embedder.batch if embedder.device.type == "cpu" else BLOCK  # a GPU must not wait after each batch
     blocks = _complete_blocks(file, mark, total, numbers)
     done = min(len(blocks) * BLOCK, total)
     if done:
@@ -188,9 +194,9 @@ def _embed(embedder: Embedder, view: int, title: str, folder: Path) -> None:
         array: np.memmap | None = np.load(file, mmap_mode="r+") if done else None
         while done < total:
             block = np.arange(done, min(done + BLOCK, total))
-            for start in range(0, len(block), embedder.batch):
-                index = block[start : start + embedder.batch]
-                rows = embed_rows(embedder, index, view)
+            for start in range(0, len(block), step):
+                index = block[start : start + step]
+                rows = size.fit(partial(embed_rows, embedder, index, view))
                 if array is None:
                     shape = (total, rows.shape[1])
                     array = np.lib.format.open_memmap(file, "w+", dtype=np.float16, shape=shape)

@@ -12,6 +12,7 @@ OUT_OF_MEMORY = (
     "bad_alloc",
     "bad allocation",
     "could not create a primitive",  # oneDNN
+    "ALLOC_FAILED",  # cuBLAS and cuDNN
     "can't start new thread",
 )
 """How libraries word a full disk and a lack of memory when they replace the system's error by one of their own."""

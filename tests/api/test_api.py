@@ -101,6 +101,13 @@ def test_distill_prune_quantize_and_measure_take_own_networks() -> None:
     )
 
 
+def test_networks_are_measured_in_their_own_format_and_on_one_device() -> None:
+    costs = compress.measure({"fp32": network(), "bf16": network().bfloat16()}, SIDE, batches=[1], rounds=3)
+    assert costs["bf16"].latency[0].p50_ms > 0 and costs["bf16"].latency[0].peak_memory_bytes is None
+    with pytest.raises(UsageError, match=r"several devices \(cpu, meta\), whose times have no ratio"):
+        compress.measure({"here": network(), "elsewhere": network().to("meta")}, SIDE)
+
+
 def test_wrong_arguments_are_named_in_one_line() -> None:
     images, labels = np.zeros((4, 3, SIDE, SIDE), np.uint8), np.zeros(4)
     data = (images, labels)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pretended_cuda import pretended_cuda
 
 from compress.data.views import render
 from compress.data.views.draws import Draws
@@ -161,6 +162,14 @@ def test_pixels_of_the_first_settings_are_those_of_version_0_1():
     for views, digest in ((ALL, "d74bb994ec6b8206"), (Views(), "4a246acd0de7b893")):
         pixels = render(images, indices, 3, 5, views).numpy().tobytes()
         assert hashlib.sha256(pixels).hexdigest()[:16] == digest
+
+
+@EVERYTHING
+def test_views_are_rendered_on_the_device_of_the_images(views):
+    images, indices = noise(40, 33, 47), torch.arange(40)
+    expected = render(images, indices, 2, 1, views)
+    with pretended_cuda() as cuda:
+        assert torch.equal(render(images.to(cuda), indices, 2, 1, views).cpu(), expected)
 
 
 @pytest.mark.gpu

@@ -156,7 +156,7 @@ def test_several_processes_train_in_fp32(tmp_path: Path) -> None:
     from compress.training.fit import _format
 
     trainer = Trainer(accelerator="cpu", devices=2, precision="auto")
-    assert _format(fit_module(plain(1)), trainer, "tiny", None, FormatChooser(timer=never)) == FP32
+    assert _format(fit_module(plain(1)), trainer, CPU, "tiny", None, FormatChooser(timer=never)) == FP32
 
 
 class Rounding(nn.Sequential):

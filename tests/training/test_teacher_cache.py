@@ -77,13 +77,13 @@ def test_a_killed_view_resumes_after_its_last_complete_block(tmp_path: Path, mon
     embedded: list[int] = []
     kill_at = 36
 
-    def counting(source: Embedder, index: np.ndarray, view: int) -> np.ndarray:
+    def counting(source: Embedder, index: np.ndarray, view: int, batch: int) -> np.ndarray:
         if len(embedded) == 0 and index[0] >= kill_at:
             embedded.append(-1)
             raise KeyboardInterrupt
         if embedded:
             embedded.extend(index.tolist())
-        return embed_rows(source, index, view)
+        return embed_rows(source, index, view, batch)
 
     monkeypatch.setattr(embeddings, "embed_rows", counting)
     with pytest.raises(KeyboardInterrupt):

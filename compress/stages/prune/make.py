@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
+from compress.data.source import Rows
+from compress.measurement.batch_size import BatchSize
 from compress.measurement.compute import macs, training_macs
+from compress.measurement.device import exact_float32, on_device
 from compress.measurement.predict import labelled_batches
 from compress.models.architecture import Network
 from compress.models.checkpoints import changed_sizes, load_variant, save_variant, unpruned_network
@@ -122,7 +124,7 @@ def _prune(job: _Job, state: State, number: int) -> State:
     if stage.importance == "taylor":
         images = context.data.train.images
         rows = np.random.default_rng(context.recipe.seed).permutation(len(images))[:TAYLOR_IMAGES]
-        accumulate_gradients(model, labelled_batches(context.data.train, preprocess.on_stored(), BATCH, np.sort(rows)))
+        _accumulate_gradients(context, model, preprocess.on_stored(), np.sort(rows))
         ledger = ledger.charge(f"importance: {len(rows)} images", len(rows) * training_macs(model, side))
     torch.manual_seed(context.recipe.seed if stage.repair.seed is None else stage.repair.seed)  # for `random`
     curves = None
@@ -159,14 +161,14 @@ def _target_of_round(stage: PruneStage, progress: float) -> PruneStage:
 
 def _analyse(job: _Job, state: State, ledger: Ledger) -> tuple[list[SensitivityRow], Ledger]:
     """Prune each layer alone and measure validation accuracy."""
-    network, stage = state.network, job.stage
-    split, preprocess = job.context.rendered("validation", network.preprocess)
+    network, stage, context = state.network, job.stage, job.context
+    labels = np.asarray(context.data.validation.labels)
     side, spent = network.architecture.resolution, 0
 
     def top1(candidate: nn.Module) -> float:
         nonlocal spent
-        spent += len(split.images) * macs(candidate, side)
-        return _top1(candidate, preprocess, split)
+        spent += len(labels) * macs(candidate, side)
+        return float((context.logits(candidate, "validation", network.preprocess).argmax(1) == labels).mean())
 
     rows = []
     trials = len(coupled_layers(network.model, side, stage)) * len(stage.analyse)
@@ -177,10 +179,15 @@ def _analyse(job: _Job, state: State, ledger: Ledger) -> tuple[list[SensitivityR
     return rows, ledger.charge(f"sensitivity: {len(rows)} networks on validation", spent)
 
 
-@torch.no_grad()
-def _top1(network: nn.Module, preprocess: Preprocess, split: Split) -> float:
-    batches = labelled_batches(split, preprocess, BATCH)
-    return sum(int((network(pixels).argmax(1) == labels).sum()) for pixels, labels in batches) / len(split.images)
+def _accumulate_gradients(context: StageContext, model: nn.Module, preprocess: Preprocess, rows: Rows) -> None:
+    """Accumulate the gradients of train images in the parameters, on the device of the run."""
+
+    def accumulate(images: int) -> None:
+        batches = labelled_batches(context.data.train, preprocess, images, rows, context.device)
+        with on_device(model, context.device), exact_float32(context.device):
+            accumulate_gradients(model, batches)
+
+    BatchSize(BATCH, "importance").fit(accumulate)
 
 
 def _widths(dense: nn.Module, pruned: nn.Module) -> dict[str, tuple[int, int]]:

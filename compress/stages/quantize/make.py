@@ -78,16 +78,14 @@ class Calibration:
         side = self.network.preprocess.resolution
         example = torch.zeros(2, 3, side, side)
         batches = split_batches(self.images, self.preprocess, BATCH)
-        config = replace(self.config, keep=(*self.config.keep, *keep))
+        config = replace(self.config, keep=(*self.config.keep, *keep), device=str(self.context.device))
         with torch.inference_mode(False), torch.no_grad():
             return quantize(self.network.model, batches, example, config, self.method)
 
     def logits(self, network: nn.Module) -> Tensor:
         """Compute the logits of the validation images."""
         self.validations += 1
-        with torch.no_grad():
-            batches = split_batches(*self.context.rendered("validation", self.network.preprocess), BATCH)
-            return torch.cat([network(pixels) for pixels in batches])
+        return torch.from_numpy(self.context.logits(network, "validation", self.network.preprocess))
 
     def charged(self, ledger: Ledger) -> Ledger:
         """Charge calibration and validation to the ledger."""

@@ -33,7 +33,8 @@ def make_teacher(context: StageContext, planned: PlannedStage, folder: Path) -> 
     if isinstance(loaded.head, nn.Linear):
         save_file(loaded.head.state_dict(), folder / "head.safetensors")
     model = loaded.classifier()
-    fast = fuse_layers(model.to(memory_format=torch.channels_last), loaded.preprocess.resolution)
+    model.to(memory_format=torch.channels_last)
+    fast = fuse_layers(model, loaded.preprocess.resolution) if context.device.type == "cpu" else model
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     inference = float_inference(model, loaded.preprocess, size)
     evaluate_and_store(context, planned.id, folder, (fast, loaded.preprocess), inference, ledger, loaded.notes)

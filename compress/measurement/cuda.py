@@ -1,0 +1,96 @@
+"""Timing on an NVIDIA GPU by its own events, its peak memory, and the clocks that timings hold for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from compress.measurement.counters import nvml_device
+from compress.measurement.latency import Timer
+from compress.utils.machine_faults import is_out_of_memory
+
+MAX_BATCH = 4096
+GAIN = 1.05  # in images per second that a doubled batch must bring
+TIMED = 5  # runs of each batch size
+
+
+def time_runs(run: Callable[[], object], repetitions: int) -> list[float]:
+    """Return the milliseconds of each of `repetitions` runs, between two events on the GPU.
+
+    Each run begins on an idle GPU, as a single request does, so that the time to launch its kernels counts.
+    """
+    times = []
+    for _ in range(repetitions):
+        start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(float(start.elapsed_time(end)))
+    return times
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """Return the most memory in bytes that tensors took on the GPU during a run, those from before included."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated()
+
+
+def throughput_by_batch(
+    make_run: Callable[[int], Callable[[], object]], most: int = MAX_BATCH, timer: Timer = time_runs
+) -> dict[int, float]:
+    """Return images per second by batch size, doubled from 1 until a batch brings no more, or memory runs out.
+
+    Args:
+        make_run: Returns the function that runs a batch of so many images.
+        most: Largest batch size.
+        timer: Returns milliseconds of runs; see `time_runs`.
+    """
+    found: dict[int, float] = {}
+    batch = 1
+    while batch <= most:
+        try:
+            run = make_run(batch)
+            timer(run, 2)  # warm-up
+            found[batch] = 1000 * batch / min(timer(run, TIMED))
+        except RuntimeError as error:
+            if not found or not is_out_of_memory(error):
+                raise
+            break
+        halves = found.get(batch // 2)
+        if halves and found[batch] < GAIN * halves:
+            break
+        batch *= 2
+    return found
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Clocks in MHz and power in watts of a GPU at a moment, as NVML reports them."""
+
+    sm_mhz: int
+    memory_mhz: int
+    most_sm_mhz: int  # clock that the chip reaches at most
+    power_w: float
+    limit_w: float  # of power
+
+
+def clocks(index: int = 0) -> Clocks | None:
+    """Read the clocks of a GPU, as torch counts them; None where NVML cannot be asked."""
+    try:
+        nvml, handle = nvml_device(index)
+        return Clocks(
+            sm_mhz=nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
+            memory_mhz=nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
+            most_sm_mhz=nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM),
+            power_w=nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+            limit_w=nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
+        )
+    except Exception:  # the types of the library are not public
+        return None

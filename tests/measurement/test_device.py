@@ -1,0 +1,210 @@
+"""The device of a recipe, what runs on it, and batches that fit into its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from pretended_cuda import CUDA, OnCuda, pretended_cuda
+from torch import Tensor, nn
+from torch.fx import symbolic_trace
+
+from compress.data.prepared import Split
+from compress.data.preprocess import Preprocess
+from compress.measurement import batch_size, device
+from compress.measurement.batch_size import BatchSize
+from compress.measurement.device import choose_device, device_of, exact_float32, on_device
+from compress.measurement.predict import labelled_batches, predict_split
+from compress.measurement.transfer import batches_on
+from compress.models.factory import create_model
+from compress.recipe.schema import Trainer
+from compress.utils.errors import UsageError
+
+PREPROCESS = Preprocess(8, (0.5, 0.4, 0.3), (0.25, 0.25, 0.2))
+SPLIT = Split(np.random.default_rng(0).integers(0, 256, (7, 3, 10, 8), dtype=np.uint8), np.arange(7, dtype=np.int64))
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets how many devices of each kind torch finds."""
+
+    def has(**counts: int) -> None:
+        monkeypatch.setattr(device, "_count", lambda kind: counts.get(kind, 0))
+
+    return has
+
+
+def chosen(**trainer: object) -> str:
+    return str(choose_device(Trainer.model_validate(trainer)))
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 2)).eval()
+
+
+def test_auto_takes_the_first_gpu_and_else_the_cpu(machine: Callable[..., None]) -> None:
+    machine()
+    assert chosen() == "cpu"
+    with pytest.raises(UsageError, match="finds no GPU device here"):
+        chosen(accelerator="gpu")
+    machine(mps=1, cuda=2)
+    assert chosen() == chosen(accelerator="gpu") == chosen(accelerator="cuda") == "cuda:0"
+    assert chosen(accelerator="mps") == "mps:0" and chosen(accelerator="cpu", devices=4) == "cpu"
+    assert chosen(devices=[1]) == "cuda:1" and chosen(devices="auto") == chosen(devices=-1) == "cuda:0"
+
+
+@pytest.mark.parametrize(
+    ("trainer", "words"),
+    [
+        ({"accelerator": "cuda"}, r"trainer.accelerator: torch .* finds no CUDA device here; set `accelerator: auto`"),
+        ({"accelerator": "mps", "devices": "auto"}, "finds no MPS device here"),
+        ({"accelerator": "xpu", "devices": 3}, "trainer.devices: 3 are requested, and torch finds 2 XPU devices here"),
+        ({"devices": [2]}, r"trainer.devices: \[2\] are requested"),
+    ],
+)
+def test_an_absent_device_is_one_line(machine: Callable[..., None], trainer: dict[str, object], words: str) -> None:
+    machine(xpu=2)
+    with pytest.raises(UsageError, match=words) as refused:
+        chosen(**trainer)
+    assert "\n" not in str(refused.value)
+
+
+def test_keys_of_fits_have_new_settings_only_where_they_are_set() -> None:
+    """Fits of recipes that do not set them are not made again, on whatever device."""
+    known = {"devices": 1, "num_nodes": 1, "precision": "32-true"}
+    assert Trainer().key_settings() == Trainer(accelerator="cuda").key_settings() == known
+    changed = Trainer(tf32=False, benchmark=True, deterministic=True).key_settings()
+    assert changed == {**known, "tf32": False, "benchmark": True, "deterministic": True}
+
+
+def test_logits_on_a_device_equal_those_of_the_cpu() -> None:
+    model = network()
+    expected = predict_split(model, PREPROCESS, SPLIT, 7)
+    with pretended_cuda() as cuda, on_device(model, cuda):
+        assert device_of(model) == CUDA
+        np.testing.assert_array_equal(predict_split(model, PREPROCESS, SPLIT, 7), expected)
+        np.testing.assert_allclose(predict_split(model, PREPROCESS, SPLIT, 2), expected, rtol=1e-5)
+    assert device_of(model).type == "cpu" and not any(isinstance(value, OnCuda) for value in model.parameters())
+    np.testing.assert_array_equal(predict_split(model, PREPROCESS, SPLIT, 7), expected)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_efficientnet"])
+def test_families_of_networks_name_no_device_of_their_own(name: str) -> None:
+    torch.manual_seed(0)
+    model = create_model("timm", name, 5, 160).eval()
+    preprocess = Preprocess(160, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    expected = predict_split(model, preprocess, SPLIT, 4)
+    with pretended_cuda() as cuda, on_device(model, cuda):
+        np.testing.assert_array_equal(predict_split(model, preprocess, SPLIT, 4), expected)
+
+
+def test_a_network_that_stays_on_the_cpu_is_noticed() -> None:
+    """The test of the test: without the move, a CPU weight meets a CUDA image."""
+    with pretended_cuda() as cuda:
+        pixels, _ = next(labelled_batches(SPLIT, PREPROCESS, 4, device=cuda))
+        with pytest.raises(RuntimeError, match="found at least two devices, cuda:0 and cpu"):
+            network()(pixels)
+
+
+def test_batches_arrive_in_order_and_a_reader_that_fails_is_heard() -> None:
+    arrays = [np.full((2, 3), number) for number in range(5)]
+
+    def broken() -> Iterator[np.ndarray]:
+        yield arrays[0]
+        raise OSError("the disk is gone")
+
+    with pretended_cuda() as cuda:
+        arrived = list(batches_on(cuda, iter(arrays)))
+        assert all(isinstance(batch, OnCuda) for batch in arrived)
+        assert [int(batch.flatten()[0]) for batch in arrived] == [0, 1, 2, 3, 4]
+        assert list(batches_on(cuda, iter([]))) == []
+        with pytest.raises(OSError, match="the disk is gone"):
+            list(batches_on(cuda, broken()))
+
+
+def test_devices_that_a_graph_names_move_with_it() -> None:
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3))
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            return pixels.mean((2, 3)) * self.scale + torch.arange(3, device=torch.device("cpu"))
+
+    graph, pixels = symbolic_trace(Positions()), torch.rand(2, 3, 4, 4)
+    expected = graph(pixels)
+    with pretended_cuda() as cuda:
+        with on_device(graph, cuda):
+            assert torch.equal(graph(pixels.to(cuda)).cpu(), expected)
+        assert torch.equal(graph(pixels), expected)
+
+
+def test_batches_are_halved_until_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(batch_size, "say", lines.append)
+
+    class Small(nn.Module):
+        """A network on a device with memory for two images."""
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            if len(pixels) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+            return pixels.mean((2, 3))
+
+    logits = predict_split(Small(), PREPROCESS, SPLIT, 8, progress="test images")
+    assert logits.shape == (7, 3)
+    np.testing.assert_allclose(logits, PREPROCESS(torch.from_numpy(SPLIT.images)).mean((2, 3)).numpy(), rtol=1e-5)
+    assert lines == [f"  test images: out of memory; batches of {n} images from here on" for n in (4, 2)]
+
+
+def test_a_single_image_that_does_not_fit_and_other_errors_are_raised() -> None:
+    def fails(message: str) -> Callable[[int], None]:
+        def work(_: int) -> None:
+            raise RuntimeError(message)
+
+        return work
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        BatchSize(1, "it").fit(fails("CUDA out of memory"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        BatchSize(8, "it").fit(fails("shapes cannot be multiplied"))
+
+
+def test_what_is_measured_on_cuda_is_exact_and_reproducible() -> None:
+    def numerics() -> tuple[object, ...]:
+        cudnn = torch.backends.cudnn
+        return torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
+
+    before = numerics()
+    with exact_float32(CUDA):
+        assert numerics() == ("highest", False, False, True)
+    assert numerics() == before
+    with exact_float32(torch.device("cpu")):
+        assert numerics() == before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_logits_of_the_cpu_twice_the_same() -> None:
+    model = network()
+    expected = predict_split(model, PREPROCESS, SPLIT, 7)
+    with on_device(model, choose_device(Trainer(accelerator="cuda"))):
+        first, again = (predict_split(model, PREPROCESS, SPLIT, 3) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_allclose(first, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_memory_that_runs_out_on_a_gpu_halves_the_batch() -> None:
+    torch.cuda.empty_cache()
+    size = BatchSize(2**12, "it")
+    torch.cuda.set_per_process_memory_fraction(2**30 / torch.cuda.mem_get_info()[1])
+    try:
+        size.fit(lambda images: torch.empty(images, 2**20, device="cuda").fill_(1))  # 4 MiB an image, of 1 GiB
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert size.images in (128, 256)
