@@ -9,7 +9,6 @@ refusals after that, errors that are not ours, lines that show a library's insid
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import multiprocessing
 import shutil
@@ -31,17 +30,6 @@ from support import photographs  # noqa: E402
 LARGEST = 12e6  # parameters of the networks that are drawn, where a family has such
 SIDES = (32, 64)
 LIMIT_S = 300
-PACKAGES = (
-    "compress.pipeline.runner",
-    "compress.stages.context",
-    "compress.training.fit",
-    "torch_pruning",
-    "torchao.quantization.pt2e.quantize_pt2e",
-    "nncf.torch",
-    "nncf.onnx",
-    "onnxruntime.quantization",
-    "openvino",
-)
 INSIDES = ("Traceback", "unexpected ", " object at 0x", "<class '", "NoneType", "site-packages")
 
 
@@ -183,6 +171,19 @@ def campaign(count: int, first: int, seed: int, work: Path) -> Iterator[Outcome]
         yield Outcome(combination, outcome, message, round(time.monotonic() - started, 1))
 
 
+def preload() -> None:
+    """Import once what every process needs."""
+    import nncf.onnx  # noqa: F401
+    import nncf.torch  # noqa: F401
+    import onnxruntime.quantization  # noqa: F401
+    import openvino  # noqa: F401
+    import torch_pruning  # noqa: F401
+    import torchao.quantization.pt2e.quantize_pt2e  # noqa: F401
+
+    import compress.pipeline.runner  # noqa: F401
+    import compress.training.fit  # noqa: F401
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--combinations", type=int, default=300)
@@ -193,8 +194,7 @@ def main() -> None:
 
     from compress.utils.console import console
 
-    for package in PACKAGES:  # once for all processes
-        importlib.import_module(package)
+    preload()
     console.quiet = True
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as work:
