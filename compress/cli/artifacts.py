@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from compress.cli.options import AsJson, Plugins, print_json, print_rich
-from compress.utils.errors import UsageError
+from compress.utils.errors import CompressError, SeveralFailures, UsageError
 
 ArtifactPath = Annotated[
     Path, typer.Argument(help="Artifact of a run: its file or folder.", metavar="ARTIFACT", show_default=False)
@@ -41,20 +41,42 @@ def bench(
         typer.Option("--driver", metavar="turns|mlperf", help="Interleaved rounds, or MLPerf's load generator."),
     ] = "turns",
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Duration of each MLPerf test.")] = 10,
+    on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--on",
+            metavar="HOST",
+            help="Measure on another machine: ssh://[USER@]HOST[:PORT][/PYTHON], or adb:SERIAL[/PYTHON]. Repeatable.",
+        ),
+    ] = None,
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Benchmark artifacts side by side. Latency and throughput ratios are to the first one."""
     from compress.deployment.bench import bench as bench_artifacts
     from compress.deployment.bench import parse_batches
+    from compress.utils.hosts import parse_host
 
-    record = bench_artifacts(artifacts, runtime, parse_batches(batches), rounds, threads, driver, seconds, processes)
+    sizes, hosts = parse_batches(batches), [parse_host(address) for address in on or ()]
+    records, failures = [], []
+    for host in hosts or [None]:
+        try:
+            records.append(
+                bench_artifacts(artifacts, runtime, sizes, rounds, threads, driver, seconds, processes, host)
+            )
+        except CompressError as error:
+            if len(hosts) < 2 or isinstance(error, UsageError):
+                raise
+            failures.append(str(error))  # the others may be up
     if as_json:
-        print_json(record)
-        return
-    from compress.report.artifacts import bench_tables
+        print_json(records if len(hosts) > 1 else records[0])
+    else:
+        from compress.report.artifacts import bench_tables
 
-    print_rich(*bench_tables(record))
+        for record in records:
+            print_rich(*bench_tables(record))
+    if failures:
+        raise SeveralFailures(failures)
 
 
 def evaluate(

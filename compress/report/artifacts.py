@@ -63,7 +63,9 @@ def bench_tables(record: Record) -> Iterator[Table | Text]:
     threads = f"{machine['threads']} {'thread' if machine['threads'] == 1 else 'threads'} of {machine['cores']} cores"
     threads += f", CPU quota {quota:g}" if (quota := machine["cpu_quota"]) else ""
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    yield Text(f"{machine['processor']}, {threads}; Python {machine['python']}, {packages}; {machine['platform']}")
+    where = f"{f.plain(host)}: " if (host := machine["host"]) else ""
+    about = f"Python {machine['python']}, {packages}; {f.plain(machine['platform'])}"
+    yield Text(f"{where}{f.plain(machine['processor'])}, {threads}; {about}")
 
 
 def _timing_lines(record: Record) -> Iterator[str]:
