@@ -16,6 +16,8 @@ from compress.deployment.bench_measure import (
     Measured,
     measure_files,
 )
+from compress.deployment.layer_pairs import LayerPair, layer_pairs
+from compress.deployment.layers import ProfileRecord
 from compress.deployment.mlperf import MlperfRow
 from compress.efficiency.timing import fastest
 from compress.measurement.latency import Timings, round_medians, summary
@@ -71,6 +73,13 @@ class InterleavedRecord(BenchRecord):
     fastest: list[FastestRow]
 
 
+class LayersRecord(BenchRecord):
+    """Time per layer at one batch size; `pairs` are of each artifact with the first."""
+
+    profile: ProfileRecord
+    pairs: list[LayerPair]
+
+
 class MlperfRecord(BenchRecord):
     """Result of MLPerf's load generator."""
 
@@ -110,13 +119,40 @@ def bench(
     if driver not in DRIVERS:
         raise UsageError(f"--driver must be {' or '.join(DRIVERS)}, not {driver!r}")
     settings = BenchSettings(runtime, tuple(batches), rounds, threads, driver, seconds, processes)
-    if on is None:
-        measured = measure_files(paths, settings)
-    else:
-        from compress.deployment.remote.measure import measure_on
+    return _record(_measure(paths, settings, on), settings)
 
-        measured = measure_on(on, paths, settings)
-    return _record(measured, settings)
+
+def bench_layers(
+    paths: Sequence[Path],
+    runtime: str | None = None,
+    batch: int = 1,
+    runs: int = 30,
+    threads: int | None = None,
+    on: Host | None = None,
+) -> LayersRecord:
+    """Time the layers of artifacts, and pair those of each with the first's; arguments and errors as of `bench`.
+
+    Raises:
+        CompressError: a runtime does not tell the time of layers.
+    """
+    measured = _measure(paths, BenchSettings(runtime, (batch,), runs, threads, layers=True), on)
+    profile = measured["profile"]
+    assert profile is not None
+    by_number = [[row for row in profile["layers"] if row["number"] == n["number"]] for n in measured["artifacts"]]
+    return LayersRecord(
+        environment=measured["environment"],
+        artifacts=measured["artifacts"],
+        profile=profile,
+        pairs=[pair for rows in by_number[1:] for pair in layer_pairs(by_number[0], rows)],
+    )
+
+
+def _measure(paths: Sequence[Path], settings: BenchSettings, on: Host | None) -> Measured:
+    if on is None:
+        return measure_files(paths, settings)
+    from compress.deployment.remote.measure import measure_on
+
+    return measure_on(on, paths, settings)
 
 
 def _record(measured: Measured, settings: BenchSettings) -> InterleavedRecord | MlperfRecord:

@@ -16,6 +16,7 @@ from typing import TypedDict
 
 from compress.deployment.artifact import Artifact, find_artifact, load_artifact
 from compress.deployment.export import artifact_bytes
+from compress.deployment.layers import ProfileRecord, profile_layers
 from compress.deployment.memory import peak_memory
 from compress.deployment.mlperf import MlperfRow, require_loadgen, run_loadgen
 from compress.deployment.preprocess_file import PREPROCESS
@@ -42,6 +43,7 @@ class BenchSettings:
     driver: str = "turns"
     seconds: float = 10
     processes: int = 3
+    layers: bool = False
 
 
 class Machine(TypedDict):
@@ -76,7 +78,7 @@ class ArtifactRow(TypedDict):
 
 
 class Measured(TypedDict):
-    """What was measured, before statistics: `times` with the driver `turns`, `mlperf` with the other.
+    """What was measured, before statistics: `times` with the driver `turns`, `mlperf` with the other, or `profile`.
 
     `times` are milliseconds `[processes][rounds][runs]` by batch size and number of the artifact. `other_cores` are the
     cores that other work used on average while each process ran, None where unknown.
@@ -87,6 +89,7 @@ class Measured(TypedDict):
     times: ByBatch | None
     other_cores: list[float | None]
     mlperf: list[MlperfRow] | None
+    profile: ProfileRecord | None
 
 
 def measure_files(paths: Sequence[Path], settings: BenchSettings) -> Measured:
@@ -109,8 +112,11 @@ def measure_files(paths: Sequence[Path], settings: BenchSettings) -> Measured:
         times=None,
         other_cores=[],
         mlperf=None,
+        profile=None,
     )
-    if settings.driver == MLPERF:
+    if settings.layers:
+        measured["profile"] = profile_layers(artifacts, settings.batches[0], settings.rounds, count)
+    elif settings.driver == MLPERF:
         measured["mlperf"] = run_loadgen(artifacts, largest, settings.seconds)
     else:
         schedule = Schedule(settings.batches, settings.rounds, settings.processes, count)

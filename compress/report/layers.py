@@ -1,0 +1,117 @@
+"""Output of `bench --layers`: where the time of artifacts goes, and what changes from the first to each other one."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compress.report import formats as f
+from compress.report.artifacts import ARTIFACTS, machine_line
+from compress.report.tables import Column, make_table, to_rich
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+Record = Mapping[str, Any]  # a record of `compress.deployment`
+
+NOTE = (
+    "Medians of {runs} runs at batch {batch}, artifacts in turns, with the runtime's profiler on: compare layers with "
+    "each other, and latencies without --layers."
+)
+SHOWN = 12  # layers that are neither paired nor conversions, the slowest first
+FIELDS = ("host", "artifact", "runtime", "batch", "name", "operator", "kind", "precision", "shape", "ms", "share")
+
+LAYERS: tuple[Column[Record], ...] = (
+    Column("", lambda row: str(row["number"]), False),
+    Column("layer", lambda row: f.plain(row["name"]), False),
+    Column("operator", lambda row: f.plain(row["operator"]), False),
+    Column("kind", lambda row: row["kind"], False),
+    Column("precision", lambda row: f.plain(row["precision"]), False),
+    Column("output", lambda row: _shape(row), False),
+    Column("median", lambda row: f.milliseconds(row["ms"])),
+    Column("share", lambda row: f.percent(row["share"])),
+)
+PAIRS: tuple[Column[Record], ...] = (
+    Column("layer", lambda pair: f.plain(pair["names"][0]), False),
+    Column("kind", lambda pair: pair["kind"], False),
+    Column("precision", lambda pair: " → ".join(dict.fromkeys(map(f.plain, pair["precisions"]))), False),
+    Column("first", lambda pair: f.milliseconds(pair["ms"][0])),
+    Column("this", lambda pair: f.milliseconds(pair["ms"][1])),
+    Column("speedup", lambda pair: f.times(pair["ratio"])),
+)
+TOTALS: tuple[Column[Record], ...] = (
+    Column("", lambda row: str(row["number"]), False),
+    Column("run", lambda row: f.milliseconds(row["run_ms"])),
+    Column("layers", lambda row: f.milliseconds(row["layers_ms"])),
+    Column("conversions", lambda row: f"{f.milliseconds(row['conversions_ms'])}, {f.percent(_converting(row))}"),
+    Column("in int8", lambda row: f.percent(row["integer_share"])),
+)
+
+
+def layer_tables(record: Record) -> Iterator[Table | Text]:
+    """Lay out the layers of one artifact, or of several: what became of each layer of the first, and the rest."""
+    from rich.text import Text
+
+    profile, pairs = record["profile"], record["pairs"]
+    yield to_rich(make_table("artifacts", "", "", ARTIFACTS, record["artifacts"]))
+    if len(record["artifacts"]) == 1:
+        yield to_rich(make_table("layers", "", "", LAYERS, profile["layers"]))
+    else:
+        for number, group in groupby(pairs, lambda pair: pair["second"]):
+            own = list(group)
+            yield to_rich(make_table("pairs", f"{number} against 1, by layer", "", PAIRS, own))
+            yield Text(changed(number, own))
+        yield to_rich(make_table("rest", "Other layers, and conversions", "", LAYERS, _unpaired(profile["layers"])))
+    yield to_rich(make_table("totals", "", "", TOTALS, profile["totals"]))
+    yield Text(NOTE.format(runs=profile["runs"], batch=profile["batch"]))
+    yield Text(machine_line(record))
+
+
+def changed(number: int, pairs: Sequence[Record]) -> str:
+    """State how many layers are quantized in an artifact and not in the first, and which became slower by it."""
+    quantized = [pair for pair in pairs if pair["precisions"][0] != "int8" and pair["precisions"][1] == "int8"]
+    faster = [pair for pair in quantized if pair["ratio"] is not None and pair["ratio"] > 1]
+    slower = [f.plain(pair["names"][0]) for pair in quantized if pair not in faster]
+    kept = [f.plain(pair["names"][0]) for pair in pairs if pair["precisions"][1] != "int8"]
+    if not quantized:
+        return f"{number} computes no convolution or linear in int8 that 1 does not."
+    line = f"Quantized in {number}: {len(quantized)} of {len(pairs)} convolutions and linears, {len(faster)} faster"
+    line += f", not faster: {', '.join(slower)}" if slower else ""
+    return line + (f"; in float: {', '.join(kept)}." if kept else ".")
+
+
+def write_csv(path: Path, records: Sequence[Record]) -> None:
+    """Write the layers of all artifacts, a line each."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        for record in records:
+            for row in record["profile"]["layers"]:
+                artifact = record["artifacts"][row["number"] - 1]
+                about = {"host": record["environment"]["host"] or "", "artifact": artifact["path"]}
+                about |= {"runtime": artifact["runtime"], "batch": record["profile"]["batch"]}
+                own = {key: row[key] for key in ("name", "operator", "kind", "precision", "ms", "share")}
+                writer.writerow({**about, **own, "shape": _shape(row)})
+
+
+def _unpaired(layers: Sequence[Record]) -> list[Record]:
+    """Return the conversions and the slowest other layers of each artifact, which have no counterpart."""
+    rows = []
+    for _, group in groupby(layers, lambda row: row["number"]):
+        own = list(group)
+        rows += [row for row in own if row["kind"] == "conversion"]
+        others = sorted((row for row in own if row["kind"] == "other"), key=lambda row: -row["ms"])
+        rows += others[:SHOWN]
+    return rows
+
+
+def _converting(row: Record) -> float:
+    return float(row["conversions_ms"] / row["layers_ms"]) if row["layers_ms"] else 0.0
+
+
+def _shape(row: Record) -> str:
+    return "x".join(map(str, row["shape"]))
