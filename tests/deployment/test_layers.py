@@ -1,0 +1,162 @@
+"""Time per layer: profiles of runtimes, layers of two artifacts side by side, and their tables."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deployment.test_verbs import Typed, typed  # noqa: F401  (a fixture)
+
+from compress.deployment.bench import LayersRecord, bench_layers
+from compress.deployment.layer_pairs import layer_pairs
+from compress.deployment.layers import WARMUP, LayerRow, LayerTimes
+from compress.deployment.onnx_runtime_profile import layers_of
+from compress.deployment.runtimes import find_runtime
+from compress.report.layers import changed
+from compress.utils.errors import CompressError
+
+Artifacts = dict[str, dict[str, Path]]
+
+
+def event(
+    index: int, operator: str, start: int, microseconds: int, given: str = "float", **shape: Any
+) -> dict[str, Any]:
+    about = {
+        "node_index": str(index),
+        "op_name": operator,
+        "input_type_shape": [{given: [1, 3, 8, 8]}, {"float": [16, 3, 3, 3]}],
+        "output_type_shape": [{"float": shape.get("shape", [1, 16, 8, 8])}],
+    }
+    name = f"node {index}_kernel_time"
+    return {"cat": "Node", "name": name, "ts": start, "dur": microseconds, "args": about}
+
+
+def test_a_profile_of_onnx_runtime_is_read() -> None:
+    profile = [
+        {"cat": "Session", "name": "model_run", "ts": 0, "dur": 90, "args": {}},
+        {"cat": "Node", "name": "node 7_fence_before", "ts": 1, "dur": 1, "args": {"op_name": "Conv"}},
+        event(7, "QuantizeLinear", 1, 10),
+        event(3, "QLinearConv", 20, 30, "uint8"),
+        event(7, "QuantizeLinear", 100, 12),
+        event(3, "QLinearConv", 120, 34, "uint8"),
+        event(9, "MatMul", 160, 5, "float16", shape=[1, 5]),
+    ]
+    assert layers_of(profile) == [
+        LayerTimes("node 7", "QuantizeLinear", "int8", (1, 16, 8, 8), [0.010, 0.012]),
+        LayerTimes("node 3", "QLinearConv", "int8", (1, 16, 8, 8), [0.030, 0.034]),
+        LayerTimes("node 9", "MatMul", "fp16", (1, 5), [0.005]),
+    ]
+
+
+@pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
+def record(request: pytest.FixtureRequest, artifacts: Artifacts) -> LayersRecord:
+    """The float network and its quantized version."""
+    return bench_layers([artifacts[variant][request.param] for variant in ("float", "int8")], None, 2, 5, 1)
+
+
+def test_layers_of_a_network_and_its_quantized_version(record: LayersRecord) -> None:
+    """Two convolutions and a linear; the runtimes compute all of the float network in float."""
+    layers, totals = record["profile"]["layers"], record["profile"]["totals"]
+    for number, total in enumerate(totals, 1):
+        own = [row for row in layers if row["number"] == number]
+        assert [row["kind"] for row in own if row["kind"] in ("convolution", "linear")] == [
+            "convolution",
+            "convolution",
+            "linear",
+        ]
+        assert sum(row["share"] for row in own) == pytest.approx(1)
+        assert total["layers_ms"] == pytest.approx(sum(row["ms"] for row in own)) and total["layers_ms"] > 0
+        assert total["run_ms"] > 0.5 * total["layers_ms"]
+        convolution = next(row for row in own if row["kind"] == "convolution")
+        assert sorted(convolution["shape"]) == [2, 16, 16, 16]
+    assert {row["precision"] for row in layers if row["number"] == 1 and row["kind"] != "other"} == {"fp32"}
+    assert totals[0]["integer_share"] == 0 < totals[1]["integer_share"]
+    assert [pair["precisions"] for pair in record["pairs"]][1] == ["fp32", "int8"]
+    assert [pair["kind"] for pair in record["pairs"]] == ["convolution", "convolution", "linear"]
+    assert all(pair["ratio"] == pair["ms"][0] / pair["ms"][1] for pair in record["pairs"] if pair["ms"][1])
+
+
+def test_every_layer_has_a_time_for_each_run(artifacts: Artifacts) -> None:
+    for name, path in artifacts["float"].items():
+        profiler = find_runtime(name).profiler(path, 1)
+        import numpy as np
+
+        for _ in range(4):
+            profiler.run(np.zeros((1, 3, 16, 16), np.float32))
+        assert {len(layer.ms) for layer in profiler.finish()} == {4}, name
+    assert WARMUP < 4
+
+
+def row(kind: str, *shape: int, ms: float = 1.0, number: int = 1, name: str = "") -> LayerRow:
+    return LayerRow(
+        number=number,
+        name=name,
+        operator="",
+        kind=kind,
+        precision="fp32",
+        shape=list(shape),
+        ms=ms,
+        share=0.0,  # type: ignore[typeddict-item]
+    )
+
+
+def test_versions_of_a_network_are_paired_by_order() -> None:
+    """A pruned network has fewer channels in each layer."""
+    first = [row("convolution", 1, 64, 8, 8, name="a"), row("other", 1), row("convolution", 1, 64, 4, 4, name="b")]
+    second = [row("convolution", 1, 40, 8, 8, ms=0.5), row("conversion", 1), row("convolution", 1, 48, 4, 4, ms=2.0)]
+    assert [(pair["names"][0], pair["ratio"]) for pair in layer_pairs(first, second)] == [("a", 2.0), ("b", 0.5)]
+
+
+def test_other_networks_are_paired_by_kind_and_shape() -> None:
+    """Whatever the order of channels, rows and columns is; the layer that only one has is left out."""
+    first = [row("convolution", 1, 64, 8, 8, name="a"), row("convolution", 1, 32, 8, 8), row("linear", 1, 5, name="c")]
+    second = [row("convolution", 1, 8, 8, 64, name="x"), row("linear", 1, 5, name="z", ms=0.0)]
+    assert [pair["names"] for pair in layer_pairs(first, second)] == [["a", "x"], ["c", "z"]]
+    assert layer_pairs(first, second)[1]["ratio"] is None
+
+
+def test_what_quantizing_changed_is_said() -> None:
+    def pair(name: str, precision: str, ratio: float) -> dict[str, Any]:
+        return {"names": [name, name], "precisions": ["fp32", precision], "ratio": ratio}
+
+    pairs = [pair("a", "int8", 2.0), pair("b", "int8", 0.5), pair("c", "fp32", 1.0)]
+    assert changed(2, pairs) == "Quantized in 2: 2 of 3 convolutions and linears, 1 faster, not faster: b; in float: c."
+    assert changed(2, pairs[:1]) == "Quantized in 2: 1 of 1 convolutions and linears, 1 faster."
+    assert changed(3, pairs[2:]) == "3 computes no convolution or linear in int8 that 1 does not."
+
+
+def test_runtimes_that_do_not_tell_say_so() -> None:
+    with pytest.raises(CompressError, match="the runtime ncnn does not tell the time of layers; use onnxruntime or"):
+        find_runtime("ncnn").profiler(Path("model.ncnn.param"))
+    with pytest.raises(CompressError, match="the runtime onnxruntime-cuda does not tell the time of layers"):
+        find_runtime("onnxruntime-cuda").profiler(Path("model.onnx"))
+
+
+def test_the_verb_prints_and_writes_layers(typed: Typed, artifacts: Artifacts, tmp_path: Path) -> None:  # noqa: F811
+    paths = [artifacts[variant]["onnxruntime"] for variant in ("float", "int8")]
+    file = tmp_path / "layers.csv"
+    status, out, _ = typed("bench", *paths, "--layers", "--rounds", "5", "--threads", "1", "--csv", file)
+    assert status == 0
+    for words in (
+        "2 against 1, by layer",
+        "Quantized in 2: ",
+        "fp32 → int8",
+        "Other layers, and conversions",
+        "speedup",
+    ):
+        assert words in out
+    with file.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert {row["artifact"] for row in rows} == set(map(str, paths)) and {row["batch"] for row in rows} == {"1"}
+    assert all(float(row["ms"]) >= 0 and row["operator"] and row["host"] == "" for row in rows)
+    status, out, _ = typed("bench", paths[0], "--layers", "--rounds", "5")
+    assert status == 0 and "against" not in out and "share" in out
+
+
+def test_options_of_layers_exclude_others(typed: Typed, artifacts: Artifacts, tmp_path: Path) -> None:  # noqa: F811
+    path = artifacts["float"]["onnxruntime"]
+    assert "--csv writes layers; add --layers" in typed.error("bench", path, "--csv", tmp_path / "a.csv")
+    assert "remove --driver" in typed.error("bench", path, "--layers", "--driver", "mlperf")
+    assert "no such folder" in typed.error("bench", path, "--layers", "--csv", tmp_path / "absent" / "a.csv")
