@@ -11,9 +11,7 @@ from compress.utils.errors import UsageError
 
 FORMS = "ssh://[USER@]HOST[:PORT][/PYTHON] or adb:SERIAL[/PYTHON]"
 PYTHON = "python3"
-_SSH = re.compile(
-    r"(?P<name>(?:[^@/:\s]+@)?(?:\[[0-9A-Fa-f:.%]+\]|[^@/:\s\[\]]+))(?::(?P<port>\d+))?(?:/(?P<path>.*))?"
-)
+_SSH = re.compile(r"(?P<name>(?:[^@/:\s]+@)?(?:\[[^\[\]\s]+\]|[^@/:\s\[\]]+))(?::(?P<port>\d+))?(?:/(?P<path>.*))?")
 _ADB = re.compile(r"(?P<name>[^/\s]+)(?:/(?P<path>.*))?")
 
 
@@ -54,15 +52,13 @@ def parse_host(address: str) -> Host:
     if match is None or not address.isprintable():
         raise UsageError(f"host {address!r} is not {FORMS}")
     name, port = match["name"], match["port"] if ssh else None
+    if name.endswith("]"):  # an address of version 6, whose zone is written with %25
+        name = unquote(name.replace("[", "").replace("]", ""))
     if name.startswith("-") or "@-" in name:
         raise UsageError(f"host {address!r}: a name must not start with '-'")
     if port is not None and not 0 < int(port) < 65536:
         raise UsageError(f"host {address!r}: the port must be from 1 to 65535")
-    return Host(address, "ssh" if ssh else "adb", name.replace("[", "").replace("]", ""), _number(port), _python(match))
-
-
-def _number(port: str | None) -> int | None:
-    return None if port is None else int(port)
+    return Host(address, "ssh" if ssh else "adb", name, None if port is None else int(port), _python(match))
 
 
 def _python(match: re.Match[str]) -> str:

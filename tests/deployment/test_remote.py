@@ -88,17 +88,13 @@ def test_a_benchmark_over_ssh_needs_onnx_runtime_and_numpy_there_and_leaves_noth
     assert not list(machine.temporary.iterdir())
 
 
-def test_a_benchmark_over_adb(machine: Machine, artifact: Path, python: Path) -> None:
-    record = quick([artifact], f"adb:emulator-5554{python}".replace(" ", "%20"))
+def test_a_benchmark_over_adb_in_all_runtimes_that_are_there(machine: Machine, artifact: Path, python: Path) -> None:
+    record = quick([artifact.parent], f"adb:emulator-5554{python}".replace(" ", "%20"), "auto")
+    assert [row["runtime"] for row in record["artifacts"]] == ["onnxruntime"]
     assert record["environment"]["host"] and len(record["latency"]) == 2
     assert machine.arguments[:4] == ["-s", "emulator-5554", "shell", "-T"]
     assert machine.arguments[4].startswith("TMPDIR=/data/local/tmp ")
     assert not list(machine.temporary.iterdir())
-
-
-def test_auto_takes_the_runtimes_that_are_there(machine: Machine, artifact: Path, python: Path) -> None:
-    record = quick([artifact.parent], f"ssh://pi{python}".replace(" ", "%20"), "auto")
-    assert [row["runtime"] for row in record["artifacts"]] == ["onnxruntime"]
 
 
 def test_a_missing_runtime_is_one_line(machine: Machine, artifact: Path, python: Path) -> None:
@@ -241,7 +237,8 @@ def is_running(process: int) -> bool:
 def test_few_modules_are_sent() -> None:
     sent = imported(["compress.deployment.remote.worker", "compress.deployment.onnx_runtime"])
     assert {"compress", "compress.deployment.timing", "compress.utils.errors", "compress.plugins"} <= sent.keys()
-    for package in ("cli", "pipeline", "training", "report", "stages", "recipe", "store"):
+    assert len(sent) < 120
+    for package in ("cli", "pipeline", "training", "report", "stages", "store"):
         assert not [name for name in sent if name.startswith(f"compress.{package}")], package
 
 

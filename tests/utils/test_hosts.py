@@ -16,7 +16,7 @@ from compress.utils.hosts import FORMS, Host, parse_host
         ("ssh://pi:22/opt/py/bin/python", "pi", 22, "/opt/py/bin/python"),
         ("ssh://pi/~/venv/bin/python", "pi", None, "~/venv/bin/python"),
         ("ssh://pi/~/my%20venv/bin/python", "pi", None, "~/my venv/bin/python"),
-        ("ssh://me@[fe80::1%25eth0]:22", "me@fe80::1%25eth0", 22, "python3"),
+        ("ssh://me@[fe80::1%25eth0]:22", "me@fe80::1%eth0", 22, "python3"),
     ],
 )
 def test_ssh_addresses(address: str, name: str, port: int | None, python: str) -> None:
@@ -50,6 +50,7 @@ def test_other_texts_are_refused_with_the_forms(address: str) -> None:
     [
         ("ssh://-oProxyCommand=reboot", "must not start with '-'"),
         ("ssh://me@-oProxyCommand=reboot", "must not start with '-'"),
+        ("ssh://[-oProxyCommand=reboot]", "must not start with '-'"),
         ("ssh://-l@pi", "must not start with '-'"),
         ("adb:-e", "must not start with '-'"),
         ("ssh://me:secret@pi", "passwords are not taken"),
