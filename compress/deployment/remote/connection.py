@@ -30,8 +30,8 @@ SSH_OPTIONS = (
     *("-o", "RemoteCommand=none"),
     *("-o", "LogLevel=ERROR"),
 )
-LOADER = "import sys;i=sys.stdin.buffer;exec(compile(i.read(int(i.readline())),'bootstrap','exec'))"
-"""Runs the source that follows on stdin. It has no character that a login shell would change within quotes."""
+LOADER = "import sys;i=sys.stdin.buffer;exec(i.read(int(i.readline())))"
+"""Runs the source that follows on stdin. It has no character that any login shell would change within quotes."""
 
 INSTALL = {"ssh": "install OpenSSH's client", "adb": "install Android's platform tools"}
 MOBILE_TEMPORARY = "/data/local/tmp"
