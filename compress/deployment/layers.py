@@ -44,28 +44,33 @@ class LayerTimes:
         operator: The runtime's operator.
         precision: What it computes in, such as fp32 or int8; empty where unknown.
         shape: Shape of its output.
-        ms: Milliseconds of each run.
+        ms: Milliseconds of a run, by the statistic of the profiler.
     """
 
     name: str
     operator: str
     precision: str
     shape: tuple[int, ...]
-    ms: Sequence[float]
+    ms: float
 
 
 class LayerProfiler(Protocol):
     """A loaded artifact whose runtime notes the time of each layer."""
 
+    statistic: Literal["median", "mean"]  # of the runs: what the runtime lets one know
+
     def run(self, images: Array) -> None:
         """Run a batch, float32 `[b, 3, r, r]`, normalised."""
 
+    def start(self) -> None:
+        """Count from here: the runs before were for warming up."""
+
     def finish(self) -> list[LayerTimes]:
-        """Return the layers in the order in which they are executed, with a time for each run so far."""
+        """Return the layers in the order in which they are executed."""
 
 
 class LayerRow(TypedDict):
-    """One executed layer of an artifact, in order; `ms` is the median of the runs, `share` its part of their sum."""
+    """One executed layer of an artifact, in order; `share` is its part of the time of all layers."""
 
     number: int
     name: str
@@ -78,9 +83,13 @@ class LayerRow(TypedDict):
 
 
 class LayerTotal(TypedDict):
-    """Sums over the layers of an artifact, ms; `run_ms` is the median of whole runs, profiling included."""
+    """Sums over the layers of an artifact, ms; `run_ms` is the median of whole runs, profiling included.
+
+    `statistic` is that of the layers: ONNX Runtime tells each run, OpenVINO only the mean.
+    """
 
     number: int
+    statistic: Literal["median", "mean"]
     run_ms: float
     layers_ms: float
     conversions_ms: float
@@ -106,7 +115,10 @@ def profile_layers(artifacts: Sequence[Artifact], batch: int, runs: int, threads
     images = [each.preprocess.noise(batch) for each in artifacts]
     whole: list[list[float]] = [[] for _ in artifacts]
     order, generator = list(range(len(artifacts))), random.Random(0)
-    for _ in range(WARMUP + runs):
+    for turn in range(WARMUP + runs):
+        if turn == WARMUP:
+            for profiler in profilers:
+                profiler.start()
         generator.shuffle(order)
         for index in order:
             started = time.perf_counter()
@@ -116,13 +128,12 @@ def profile_layers(artifacts: Sequence[Artifact], batch: int, runs: int, threads
     for number, (profiler, times) in enumerate(zip(profilers, whole, strict=True), 1):
         own = _rows(number, profiler.finish())
         rows += own
-        totals.append(_total(number, own, statistics.median(times[WARMUP:])))
+        totals.append(_total(number, profiler.statistic, own, statistics.median(times[WARMUP:])))
     return ProfileRecord(batch=batch, runs=runs, layers=rows, totals=totals)
 
 
 def _rows(number: int, layers: Sequence[LayerTimes]) -> list[LayerRow]:
-    medians = [statistics.median(layer.ms[WARMUP:]) for layer in layers]
-    whole = sum(medians) or 1.0
+    whole = sum(layer.ms for layer in layers) or 1.0
     return [
         LayerRow(
             number=number,
@@ -131,17 +142,18 @@ def _rows(number: int, layers: Sequence[LayerTimes]) -> list[LayerRow]:
             kind=OPERATORS.get(layer.operator, "other"),
             precision=layer.precision,
             shape=list(layer.shape),
-            ms=ms,
-            share=ms / whole,
+            ms=layer.ms,
+            share=layer.ms / whole,
         )
-        for layer, ms in zip(layers, medians, strict=True)
+        for layer in layers
     ]
 
 
-def _total(number: int, rows: Sequence[LayerRow], run_ms: float) -> LayerTotal:
+def _total(number: int, statistic: Literal["median", "mean"], rows: Sequence[LayerRow], run_ms: float) -> LayerTotal:
     layers_ms = sum(row["ms"] for row in rows)
     return LayerTotal(
         number=number,
+        statistic=statistic,
         run_ms=run_ms,
         layers_ms=layers_ms,
         conversions_ms=sum(row["ms"] for row in rows if row["kind"] == "conversion"),

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]  # a record of `compress.deployment`
 
 NOTE = (
-    "Medians of {runs} runs at batch {batch}, artifacts in turns, with the runtime's profiler on: compare layers with "
-    "each other, and latencies without --layers."
+    "{runs} runs at batch {batch}, artifacts in turns, with the runtime's profiler on: compare layers with each other, "
+    "and latencies without --layers. ONNX Runtime gives the median of each layer, OpenVINO the mean only."
 )
 SHOWN = 12  # layers that are neither paired nor conversions, the slowest first
 FIELDS = ("host", "artifact", "runtime", "batch", "name", "operator", "kind", "precision", "shape", "ms", "share")
@@ -32,7 +32,7 @@ LAYERS: tuple[Column[Record], ...] = (
     Column("kind", lambda row: row["kind"], False),
     Column("precision", lambda row: f.plain(row["precision"]), False),
     Column("output", lambda row: _shape(row), False),
-    Column("median", lambda row: f.milliseconds(row["ms"])),
+    Column("time", lambda row: f.milliseconds(row["ms"])),
     Column("share", lambda row: f.percent(row["share"])),
 )
 PAIRS: tuple[Column[Record], ...] = (
@@ -46,7 +46,7 @@ PAIRS: tuple[Column[Record], ...] = (
 TOTALS: tuple[Column[Record], ...] = (
     Column("", lambda row: str(row["number"]), False),
     Column("run", lambda row: f.milliseconds(row["run_ms"])),
-    Column("layers", lambda row: f.milliseconds(row["layers_ms"])),
+    Column("layers", lambda row: f"{f.milliseconds(row['layers_ms'])} ({row['statistic']})"),
     Column("conversions", lambda row: f"{f.milliseconds(row['conversions_ms'])}, {f.percent(_converting(row))}"),
     Column("in int8", lambda row: f.percent(row["integer_share"])),
 )

@@ -6,13 +6,15 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from deployment.test_verbs import Typed, typed  # noqa: F401  (a fixture)
 
 from compress.deployment.bench import LayersRecord, bench_layers
 from compress.deployment.layer_pairs import layer_pairs
-from compress.deployment.layers import WARMUP, LayerRow, LayerTimes
+from compress.deployment.layers import LayerRow, LayerTimes
 from compress.deployment.onnx_runtime_profile import layers_of
+from compress.deployment.open_vino_profile import mean_after
 from compress.deployment.runtimes import find_runtime
 from compress.report.layers import changed
 from compress.utils.errors import CompressError
@@ -44,10 +46,18 @@ def test_a_profile_of_onnx_runtime_is_read() -> None:
         event(9, "MatMul", 160, 5, "float16", shape=[1, 5]),
     ]
     assert layers_of(profile) == [
-        LayerTimes("node 7", "QuantizeLinear", "int8", (1, 16, 8, 8), [0.010, 0.012]),
-        LayerTimes("node 3", "QLinearConv", "int8", (1, 16, 8, 8), [0.030, 0.034]),
-        LayerTimes("node 9", "MatMul", "fp16", (1, 5), [0.005]),
+        LayerTimes("node 7", "QuantizeLinear", "int8", (1, 16, 8, 8), 0.011),
+        LayerTimes("node 3", "QLinearConv", "int8", (1, 16, 8, 8), 0.032),
+        LayerTimes("node 9", "MatMul", "fp16", (1, 5), 0.005),
     ]
+    assert [layer.ms for layer in layers_of(profile, warmup=1)] == [0.012, 0.034]
+
+
+def test_the_mean_after_the_warmup_is_found_from_two_means() -> None:
+    """Runs of 9, 5, 1 and 3 ms: a mean of 7 for the first two, and of 4.5 for all."""
+    assert mean_after(4.5, 4, 7.0, 2) == 2.0
+    assert mean_after(4.5, 4, 0.0, 0) == 4.5
+    assert mean_after(0.001, 4, 0.003, 2) == 0.0  # means are cut to microseconds
 
 
 @pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
@@ -68,7 +78,7 @@ def test_layers_of_a_network_and_its_quantized_version(record: LayersRecord) -> 
         ]
         assert sum(row["share"] for row in own) == pytest.approx(1)
         assert total["layers_ms"] == pytest.approx(sum(row["ms"] for row in own)) and total["layers_ms"] > 0
-        assert total["run_ms"] > 0.5 * total["layers_ms"]
+        assert 0.02 < total["layers_ms"] / total["run_ms"] < 20  # on a busy machine a mean can be far from a median
         convolution = next(row for row in own if row["kind"] == "convolution")
         assert sorted(convolution["shape"]) == [2, 16, 16, 16]
     assert {row["precision"] for row in layers if row["number"] == 1 and row["kind"] != "other"} == {"fp32"}
@@ -78,15 +88,15 @@ def test_layers_of_a_network_and_its_quantized_version(record: LayersRecord) -> 
     assert all(pair["ratio"] == pair["ms"][0] / pair["ms"][1] for pair in record["pairs"] if pair["ms"][1])
 
 
-def test_every_layer_has_a_time_for_each_run(artifacts: Artifacts) -> None:
-    for name, path in artifacts["float"].items():
-        profiler = find_runtime(name).profiler(path, 1)
-        import numpy as np
-
-        for _ in range(4):
-            profiler.run(np.zeros((1, 3, 16, 16), np.float32))
-        assert {len(layer.ms) for layer in profiler.finish()} == {4}, name
-    assert WARMUP < 4
+def test_runs_before_the_start_are_left_out(artifacts: Artifacts) -> None:
+    """Of other batches, so that the shapes tell which runs are counted."""
+    profiler = find_runtime("onnxruntime").profiler(artifacts["float"]["onnxruntime"], 1)
+    for batch in (8, 8, 2):
+        if batch == 2:
+            profiler.start()
+        profiler.run(np.zeros((batch, 3, 16, 16), np.float32))
+    layers = profiler.finish()
+    assert len(layers) > 3 and {layer.shape[0] for layer in layers} == {2}
 
 
 def row(kind: str, *shape: int, ms: float = 1.0, number: int = 1, name: str = "") -> LayerRow:

@@ -27,6 +27,7 @@ from compress.deployment.bench import InterleavedRecord, bench
 from compress.deployment.remote import bootstrap
 from compress.deployment.remote.bundle import imported
 from compress.deployment.remote.connection import ask
+from compress.deployment.remote.measure import missing_on
 from compress.deployment.runtime import Runtime
 from compress.registry import RUNTIMES, RuntimeEntry
 from compress.utils.errors import CompressError, UsageError
@@ -169,13 +170,32 @@ def test_an_old_python_and_a_missing_package_are_said(monkeypatch: pytest.Monkey
     assert str(bootstrap.obstacle([])).endswith("; name one of 9.0 or newer in the address")
 
 
-def archive(source: str) -> io.BytesIO:
+def archive(source: str, padding: int = 0) -> io.BytesIO:
+    """An archive of a module, with as many zero bytes at its end."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as writer:
         entry = tarfile.TarInfo("work.py")
         entry.size = len(source)
         writer.addfile(entry, io.BytesIO(source.encode()))
+    file.write(b"\0" * padding)
     return file
+
+
+@pytest.mark.parametrize("padding", [0, 512, 30_000])
+def test_the_padding_of_an_archive_is_not_the_end_of_the_connection(
+    machine: Machine, python: Path, padding: int
+) -> None:
+    file = archive("import time\ntime.sleep(0.3)\nopen('answer.json', 'w').write('{\"slept\": true}')\n", padding)
+    size = file.tell()
+    file.seek(0)
+    address = parse_host(f"ssh://pi{python}".replace(" ", "%20"))
+    assert ask(address, "work", (), file, size) == {"slept": True}
+
+
+def test_runtimes_that_are_missing_there_are_named(machine: Machine, python: Path) -> None:
+    missing = missing_on(parse_host(f"ssh://pi{python}".replace(" ", "%20")), ["onnxruntime", "openvino", "tensorrt"])
+    assert missing.keys() == {"openvino", "tensorrt"}
+    assert missing["openvino"] == "the runtime openvino is not installed: pip install openvino"
 
 
 def test_a_benchmark_that_dies_says_its_last_line(machine: Machine, python: Path) -> None:
