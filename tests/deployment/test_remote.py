@@ -212,7 +212,8 @@ def test_a_benchmark_that_dies_says_its_last_line(machine: Machine, python: Path
 
 
 SLEEPER = """\
-import subprocess, sys
+import subprocess, sys, tempfile
+tempfile.mkdtemp()
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 open("started", "w").write(str(child.pid))
 child.wait()

@@ -18,11 +18,14 @@ import sys
 import tarfile
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
 MARK = "compress-bench-answer:"
 LEAST = (3, 10)
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+TRIES = 20
 
 
 class Limited:
@@ -67,7 +70,7 @@ def serve(request: "dict[str, Any]", stream: "BinaryIO") -> "dict[str, Any]":
             child = subprocess.Popen(
                 [sys.executable, "-m", request["module"]],
                 cwd=folder,
-                env=dict(os.environ, PYTHONPATH=path),
+                env=dict(os.environ, PYTHONPATH=path, TMPDIR=folder),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
@@ -76,9 +79,11 @@ def serve(request: "dict[str, Any]", stream: "BinaryIO") -> "dict[str, Any]":
             threading.Thread(target=stop_at_end, args=(stream, child), daemon=True).start()
             return answer_of(folder, child.wait(), stderr)
     finally:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
         if child is not None:
             stop(child)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
 
 
 def answer_of(folder: str, status: int, stderr: "BinaryIO") -> "dict[str, Any]":
@@ -105,6 +110,15 @@ def stop(child: "subprocess.Popen[bytes]") -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
+def remove(folder: str) -> None:
+    """Remove a folder; a process that was just killed may still have been writing to it."""
+    for _ in range(TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not Path(folder).exists():
+            return
+        time.sleep(0.1)
+
+
 def leave(number: int, frame: object) -> None:
     """End on a signal, by way of `finally`."""
     raise SystemExit(128 + number)
@@ -112,7 +126,7 @@ def leave(number: int, frame: object) -> None:
 
 def main(stream: "BinaryIO") -> None:
     """Answer one request."""
-    for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    for each in SIGNALS:
         signal.signal(each, leave)
     request = json.loads(stream.readline().decode("utf-8"))
     why = obstacle(request["packages"])
