@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ class HostTarget:
 
 
 def benchmark_on(
-    host: Host, runtime: str, targets: Mapping[str, HostTarget], settings: BenchSettings, reference: str | None
+    host: Host, runtime: str, targets: Mapping[str, HostTarget], settings: BenchSettings, references: Sequence[str]
 ) -> HostMeasurement:
     """Time the artifacts of one runtime side by side on another machine.
 
@@ -37,20 +37,21 @@ def benchmark_on(
         runtime: The runtime.
         targets: Artifact by variant.
         settings: Batch sizes, rounds, processes and threads.
-        reference: Variant that ratios are to; without its artifact there are none.
+        references: Variants of which the first with an artifact is what ratios are to; without one there are none.
 
     Raises:
         CompressError: as `measure_on` does.
     """
     measured = measure_on(host, [target.path for target in targets.values()], replace(settings, runtime=runtime))
     about = measured["environment"]
-    variants = list(targets)
+    variants, reference = list(targets), next((name for name in references if name in targets), None)
     return HostMeasurement(
         host=str(host),
         runtime=runtime,
         batch=max(settings.batches),
         measured=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=HostMachine.model_validate(about),
+        reference=reference,
         latency=_latency(measured, targets, runtime, reference),
         peak_memory_bytes={variants[row["number"] - 1]: row["peak_memory_bytes"] for row in measured["artifacts"]},
     )

@@ -87,8 +87,7 @@ def _benchmark(plan: Plan, store: Store, address: str, runtime: str, folder: Pat
         raise CompressError(f"no file for {runtime} was made")
     measure = plan.recipe.measure
     settings = BenchSettings(runtime, measure.batches, measure.rounds, measure.threads, processes=measure.processes)
-    reference = next(iter(plan.references), None)
-    benchmark_on(parse_host(address), runtime, targets, settings, reference).write(folder / HOST)
+    benchmark_on(parse_host(address), runtime, targets, settings, plan.references).write(folder / HOST)
 
 
 def _runtimes(plan: Plan) -> list[str]:

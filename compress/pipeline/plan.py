@@ -45,7 +45,7 @@ def host_key(plan: Plan, host: str, runtime: str) -> str:
         runtime=runtime,
         units=[[planned.id, planned.key] for planned in plan.exports if runtime in planned.runtimes],
         measure=recipe.measure.model_dump(include={"batches", "rounds", "processes", "threads"}),
-        reference=next(iter(plan.references), None),
+        references=plan.references,
     )
 
 

@@ -29,6 +29,7 @@ COLUMNS: tuple[Column[HostRow], ...] = (
     Column("median", lambda r: f.milliseconds(r.latency.p50_ms)),
     Column("99th percentile", lambda r: f.milliseconds(r.latency.p99_ms)),
     Column("speedup there (95% interval)", lambda r: f.times(r.latency.ratio_to_reference) + _interval(r)),
+    Column("over", lambda r: f.text(r.measured.reference), False),
     Column("threads", lambda r: str(r.latency.threads)),
     Column("peak memory", lambda r: f.size(_memory(r))),
 )
@@ -46,8 +47,9 @@ def host_tables(record: RunRecord) -> list[Table]:
     rows.sort(key=lambda row: (row.measured.host, row.latency.batch, row.measured.runtime))
     note = (
         "The files of this run, timed on other machines with the runtimes that are installed there, in interleaved "
-        "rounds of several processes. A speedup is over the reference on the same machine, in the same runtime and "
-        "batch size; machines are not compared with each other. Peak memory is at the largest batch size."
+        "rounds of several processes. A speedup is over the first reference that has such a file, on the same machine "
+        "and in the same runtime and batch size; machines are not compared with each other. Peak memory is at the "
+        "largest batch size."
     )
     return [make_table("hosts", "Latency on other machines", note, COLUMNS, rows)] if rows else []
 

@@ -31,6 +31,9 @@ class HostMeasurement(Record):
     latency: dict[str, tuple[LatencyRow, ...]] = Field(
         {}, description="Latency by variant, interleaved with the others"
     )
+    reference: str | None = Field(
+        None, description="Variant that ratios are to: the recipe's first reference with such a file; null without one"
+    )
     peak_memory_bytes: dict[str, Count | None] = Field(
         {}, description="Peak resident memory of a process that runs the largest batch, by variant; null where unknown"
     )
