@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypedDict
 
@@ -19,6 +20,7 @@ from compress.deployment.bench_measure import (
 from compress.deployment.layer_pairs import LayerPair, layer_pairs
 from compress.deployment.layers import ProfileRecord
 from compress.deployment.mlperf import MlperfRow
+from compress.deployment.onnx_layer_names import with_sources
 from compress.efficiency.timing import fastest
 from compress.measurement.latency import Timings, round_medians, summary
 from compress.utils.errors import UsageError
@@ -138,7 +140,12 @@ def bench_layers(
     measured = _measure(paths, BenchSettings(runtime, (batch,), runs, threads, layers=True), on)
     profile = measured["profile"]
     assert profile is not None
-    by_number = [[row for row in profile["layers"] if row["number"] == n["number"]] for n in measured["artifacts"]]
+    by_number = []
+    for artifact in measured["artifacts"]:
+        rows = [row for row in profile["layers"] if row["number"] == artifact["number"]]
+        if artifact["path"].endswith(".onnx") and find_spec("onnx"):  # a machine that only runs artifacts may lack it
+            with_sources(rows, Path(artifact["path"]))
+        by_number.append(rows)
     return LayersRecord(
         environment=measured["environment"],
         artifacts=measured["artifacts"],

@@ -45,6 +45,7 @@ class LayerTimes:
         precision: What it computes in, such as fp32 or int8; empty where unknown.
         shape: Shape of its output.
         ms: Milliseconds of a run, by the statistic of the profiler.
+        weights: Number of its weights, biases aside; None where unknown.
     """
 
     name: str
@@ -52,6 +53,7 @@ class LayerTimes:
     precision: str
     shape: tuple[int, ...]
     ms: float
+    weights: int | None = None
 
 
 class LayerProfiler(Protocol):
@@ -70,7 +72,10 @@ class LayerProfiler(Protocol):
 
 
 class LayerRow(TypedDict):
-    """One executed layer of an artifact, in order; `share` is its part of the time of all layers."""
+    """One executed layer of an artifact, in order; `share` is its part of the time of all layers.
+
+    `source` is the file's name of a convolution or linear, and `weights` the number of its weights; None where unknown.
+    """
 
     number: int
     name: str
@@ -80,6 +85,8 @@ class LayerRow(TypedDict):
     shape: list[int]
     ms: float
     share: float
+    source: str | None
+    weights: int | None
 
 
 class LayerTotal(TypedDict):
@@ -144,6 +151,8 @@ def _rows(number: int, layers: Sequence[LayerTimes]) -> list[LayerRow]:
             shape=list(layer.shape),
             ms=layer.ms,
             share=layer.ms / whole,
+            source=None,
+            weights=layer.weights,
         )
         for layer in layers
     ]

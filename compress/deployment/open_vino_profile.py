@@ -6,6 +6,7 @@ found from two readings.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -50,7 +51,8 @@ class OpenVinoProfiler:
                 ms = mean_after(means[name], self._runs, self._before.get(name, 0.0), self._warmup)
                 about = {key: str(value.value) for key, value in node.get_rt_info().items()}
                 kind = PRECISIONS.get(about["runtimePrecision"], about["runtimePrecision"])
-                layer = LayerTimes(name, about["layerType"], kind, tuple(node.get_output_shape(0)), ms)
+                weights = math.prod(node.get_input_shape(1)) if node.get_input_size() > 1 else None
+                layer = LayerTimes(name, about["layerType"], kind, tuple(node.get_output_shape(0)), ms, weights)
                 layers.append((int(about["execOrder"]), layer))
         return [layer for _, layer in sorted(layers, key=lambda pair: pair[0])]
 

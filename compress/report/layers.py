@@ -22,8 +22,11 @@ NOTE = (
     "{runs} runs at batch {batch}, artifacts in turns, with the runtime's profiler on: compare layers with each other, "
     "and latencies without --layers. ONNX Runtime gives the median of each layer, OpenVINO the mean only."
 )
-SHOWN = 12  # layers that are neither paired nor conversions, the slowest first
-FIELDS = ("host", "artifact", "runtime", "batch", "name", "operator", "kind", "precision", "shape", "ms", "share")
+SHOWN = 8  # layers of each artifact that have no counterpart, the slowest first
+FIELDS = (
+    *("host", "artifact", "runtime", "batch", "name", "source", "operator", "kind", "precision", "shape", "weights"),
+    *("ms", "share"),
+)
 
 LAYERS: tuple[Column[Record], ...] = (
     Column("", lambda row: str(row["number"]), False),
@@ -42,6 +45,13 @@ PAIRS: tuple[Column[Record], ...] = (
     Column("first", lambda pair: f.milliseconds(pair["ms"][0])),
     Column("this", lambda pair: f.milliseconds(pair["ms"][1])),
     Column("speedup", lambda pair: f.times(pair["ratio"])),
+)
+CONVERSIONS: tuple[Column[Record], ...] = (
+    Column("", lambda row: str(row["number"]), False),
+    Column("conversions", lambda row: f.plain(row["operator"]), False),
+    Column("count", lambda row: str(row["count"])),
+    Column("time", lambda row: f.milliseconds(row["ms"])),
+    Column("share", lambda row: f.percent(row["share"])),
 )
 TOTALS: tuple[Column[Record], ...] = (
     Column("", lambda row: str(row["number"]), False),
@@ -65,7 +75,9 @@ def layer_tables(record: Record) -> Iterator[Table | Text]:
             own = list(group)
             yield to_rich(make_table("pairs", f"{number} against 1, by layer", "", PAIRS, own))
             yield Text(changed(number, own))
-        yield to_rich(make_table("rest", "Other layers, and conversions", "", LAYERS, _unpaired(profile["layers"])))
+        yield to_rich(make_table("conversions", "", "", CONVERSIONS, conversions(profile["layers"])))
+        title = f"Other layers, the {SHOWN} slowest of each"
+        yield to_rich(make_table("rest", title, "", LAYERS, _slowest(profile["layers"])))
     yield to_rich(make_table("totals", "", "", TOTALS, profile["totals"]))
     yield Text(NOTE.format(runs=profile["runs"], batch=profile["batch"]))
     yield Text(machine_line(record))
@@ -94,18 +106,26 @@ def write_csv(path: Path, records: Sequence[Record]) -> None:
                 artifact = record["artifacts"][row["number"] - 1]
                 about = {"host": record["environment"]["host"] or "", "artifact": artifact["path"]}
                 about |= {"runtime": artifact["runtime"], "batch": record["profile"]["batch"]}
-                own = {key: row[key] for key in ("name", "operator", "kind", "precision", "ms", "share")}
+                own = {key: row[key] for key in FIELDS if key in row}
                 writer.writerow({**about, **own, "shape": _shape(row)})
 
 
-def _unpaired(layers: Sequence[Record]) -> list[Record]:
-    """Return the conversions and the slowest other layers of each artifact, which have no counterpart."""
+def conversions(layers: Sequence[Record]) -> list[Record]:
+    """Sum up the conversions of each artifact by operator, the dearest first."""
+    rows: dict[tuple[int, str], dict[str, Any]] = {}
+    for row in layers:
+        if row["kind"] == "conversion":
+            key = row["number"], row["operator"]
+            own = rows.setdefault(key, {"number": key[0], "operator": key[1], "count": 0, "ms": 0.0, "share": 0.0})
+            own.update(count=own["count"] + 1, ms=own["ms"] + row["ms"], share=own["share"] + row["share"])
+    return sorted(rows.values(), key=lambda row: (row["number"], -row["ms"]))
+
+
+def _slowest(layers: Sequence[Record]) -> list[Record]:
     rows = []
     for _, group in groupby(layers, lambda row: row["number"]):
-        own = list(group)
-        rows += [row for row in own if row["kind"] == "conversion"]
-        others = sorted((row for row in own if row["kind"] == "other"), key=lambda row: -row["ms"])
-        rows += others[:SHOWN]
+        others = [row for row in group if row["kind"] not in ("convolution", "linear")]
+        rows += sorted(others, key=lambda row: -row["ms"])[:SHOWN]
     return rows
 
 

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from deployment.test_verbs import Typed, typed  # noqa: F401  (a fixture)
+from onnx import TensorProto, helper, numpy_helper
 
 from compress.deployment.bench import LayersRecord, bench_layers
 from compress.deployment.layer_pairs import layer_pairs
 from compress.deployment.layers import LayerRow, LayerTimes
+from compress.deployment.onnx_layer_names import FileLayer, file_layers, layer_of
 from compress.deployment.onnx_runtime_profile import layers_of
 from compress.deployment.open_vino_profile import mean_after
 from compress.deployment.runtimes import find_runtime
@@ -99,32 +102,90 @@ def test_runs_before_the_start_are_left_out(artifacts: Artifacts) -> None:
     assert len(layers) > 3 and {layer.shape[0] for layer in layers} == {2}
 
 
-def row(kind: str, *shape: int, ms: float = 1.0, number: int = 1, name: str = "") -> LayerRow:
-    return LayerRow(
-        number=number,
-        name=name,
-        operator="",
-        kind=kind,
-        precision="fp32",
-        shape=list(shape),
-        ms=ms,
-        share=0.0,  # type: ignore[typeddict-item]
-    )
+def row(kind: str, *shape: int, ms: float = 1.0, name: str = "", **known: Any) -> LayerRow:
+    about = {"number": 1, "operator": "", "precision": "fp32", "share": 0.0, "source": None, "weights": None}
+    return {**about, "name": name, "kind": kind, "shape": list(shape), "ms": ms, **known}  # type: ignore[return-value]
 
 
-def test_versions_of_a_network_are_paired_by_order() -> None:
-    """A pruned network has fewer channels in each layer."""
+def test_a_quantized_network_is_paired_whatever_the_order_of_its_branches_is() -> None:
+    """The branches of a residual block have the same output; only their weights differ."""
+    first = [
+        row("convolution", 1, 64, 8, 8, name="a", weights=9 * 64 * 64),
+        row("convolution", 1, 64, 8, 8, name="b", weights=64 * 64),
+        row("linear", 1, 5, name="c", weights=320),
+    ]
+    second = [
+        row("convolution", 1, 8, 8, 64, name="q", weights=64 * 64, ms=0.25),
+        row("convolution", 1, 8, 8, 64, name="p", weights=9 * 64 * 64, ms=0.5),
+        row("linear", 1, 5, name="r", weights=320, ms=0.0),
+    ]
+    pairs = layer_pairs(first, second)
+    assert [(pair["names"], pair["ratio"]) for pair in pairs] == [
+        (["a", "p"], 2.0),
+        (["b", "q"], 4.0),
+        (["c", "r"], None),
+    ]
+
+
+def test_a_pruned_network_is_paired_by_the_names_in_the_file() -> None:
+    """It has fewer channels in each layer, and here its branches run in the other order."""
+    first = [row("convolution", 1, 64, 8, 8, source=name, weights=10) for name in ("conv1", "shortcut", "conv2")]
+    second = [row("convolution", 1, 40, 8, 8, source=name, weights=7) for name in ("shortcut", "conv1", "conv2")]
+    assert [pair["names"] for pair in layer_pairs(first, second)] == [
+        [name] * 2 for name in ("conv1", "shortcut", "conv2")
+    ]
+
+
+def test_networks_of_the_same_kinds_are_paired_by_order() -> None:
     first = [row("convolution", 1, 64, 8, 8, name="a"), row("other", 1), row("convolution", 1, 64, 4, 4, name="b")]
     second = [row("convolution", 1, 40, 8, 8, ms=0.5), row("conversion", 1), row("convolution", 1, 48, 4, 4, ms=2.0)]
     assert [(pair["names"][0], pair["ratio"]) for pair in layer_pairs(first, second)] == [("a", 2.0), ("b", 0.5)]
 
 
 def test_other_networks_are_paired_by_kind_and_shape() -> None:
-    """Whatever the order of channels, rows and columns is; the layer that only one has is left out."""
+    """The layer that only one has is left out."""
     first = [row("convolution", 1, 64, 8, 8, name="a"), row("convolution", 1, 32, 8, 8), row("linear", 1, 5, name="c")]
-    second = [row("convolution", 1, 8, 8, 64, name="x"), row("linear", 1, 5, name="z", ms=0.0)]
+    second = [row("convolution", 1, 8, 8, 64, name="x"), row("linear", 1, 5, name="z")]
     assert [pair["names"] for pair in layer_pairs(first, second)] == [["a", "x"], ["c", "z"]]
-    assert layer_pairs(first, second)[1]["ratio"] is None
+
+
+def test_layers_of_onnx_runtime_are_found_in_the_file(artifacts: Artifacts, record: LayersRecord) -> None:
+    """The weights of the tiny classifier: 16 x 3 x 3 x 3, 16 x 16 x 3 x 3 and 16 x 5."""
+    for variant in ("float", "int8"):
+        layers = file_layers(artifacts[variant]["onnxruntime"])
+        assert sorted({layer.weights for layer in layers.values()}) == [80, 432, 2304]
+    by_number = [[each for each in record["profile"]["layers"] if each["number"] == number] for number in (1, 2)]
+    for own in by_number:
+        assert [each["weights"] for each in own if each["kind"] in ("convolution", "linear")] == [432, 2304, 80]
+
+
+def test_names_that_onnx_runtime_gives_to_fused_layers_are_traced(tmp_path: Path) -> None:
+    """A block whose sum is named after the later of its branches."""
+    nodes = [
+        helper.make_node("Conv", ["images", "w1"], ["a"], name="conv1", pads=[1] * 4),
+        helper.make_node("Relu", ["a"], ["b"], name="relu"),
+        helper.make_node("Conv", ["b", "w2"], ["c"], name="conv2", pads=[1] * 4),
+        helper.make_node("Add", ["b", "c"], ["sum"], name="add"),
+        helper.make_node("GlobalAveragePool", ["sum"], ["pool"], name="pool"),
+    ]
+    weights = [
+        numpy_helper.from_array(np.zeros((3, 3, 3, 3), np.float32), "w1"),
+        numpy_helper.from_array(np.zeros((3, 3, 1, 1), np.float32), "w2"),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("images", "pool")]
+    onnx.save(
+        helper.make_model(helper.make_graph(nodes, "block", ends[:1], ends[1:], weights)), tmp_path / "model.onnx"
+    )
+    layers = file_layers(tmp_path / "model.onnx")
+    traced = {name: layer_of(name, layers) for name in ("b_nchwc", "conv2_token_12", "sum_nchwc", "pool", "c_nchwc")}
+    first, second = FileLayer("conv1", 81), FileLayer("conv2", 9)
+    assert traced == {
+        "b_nchwc": first,
+        "conv2_token_12": second,
+        "sum_nchwc": second,
+        "pool": None,
+        "c_nchwc": second,
+    }
 
 
 def test_what_quantizing_changed_is_said() -> None:
