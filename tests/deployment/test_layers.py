@@ -214,7 +214,7 @@ def test_the_verb_prints_and_writes_layers(typed: Typed, artifacts: Artifacts, t
         "2 against 1, by layer",
         "Quantized in 2: ",
         "fp32 → int8",
-        "Other layers, and conversions",
+        "Other layers, the 8 slowest of each",
         "speedup",
     ):
         assert words in out
