@@ -188,6 +188,12 @@ def test_names_that_onnx_runtime_gives_to_fused_layers_are_traced(tmp_path: Path
     }
 
 
+def test_a_damaged_file_has_no_layers(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(CompressError, match=f"^cannot read the ONNX file {tmp_path}/model.onnx: "):
+        file_layers(tmp_path / "model.onnx")
+
+
 def test_what_quantizing_changed_is_said() -> None:
     def pair(name: str, precision: str, ratio: float) -> dict[str, Any]:
         return {"names": [name, name], "precisions": ["fp32", precision], "ratio": ratio}

@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
-import tarfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from deployment.bare_python import bare_python
-from deployment.fake_machine import FAKE, Machine
+from deployment.fake_machine import FAKE, Machine, wait_for
 from deployment.tiny_classifier import PREPROCESS
 from onnx import TensorProto, helper, numpy_helper
-from support import environment
 
 from compress.deployment.bench import InterleavedRecord, bench
-from compress.deployment.remote import bootstrap
 from compress.deployment.remote.bundle import imported
-from compress.deployment.remote.connection import ask
-from compress.deployment.remote.measure import missing_on
 from compress.deployment.runtime import Runtime
 from compress.registry import RUNTIMES, RuntimeEntry
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.hosts import parse_host
 from compress.utils.system import processor
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bare_python(tmp_path_factory.mktemp("their venv"), ["onnxruntime", "numpy"])
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return Machine(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +50,11 @@ def quick(paths: list[Path], address: str, runtime: str | None = None, processes
 
 
 def test_a_benchmark_over_ssh_needs_onnx_runtime_and_numpy_there_and_leaves_nothing(
-    machine: Machine, artifact: Path, python: Path
+    machine: Machine, artifact: Path, their_python: Path
 ) -> None:
     for absent in ("PIL", "onnx", "torch", "typer", "pydantic"):
-        assert subprocess.run([python, "-c", f"import {absent}"], capture_output=True).returncode, absent
-    address = f"ssh://me@pi:2222{python}".replace(" ", "%20")
+        assert subprocess.run([their_python, "-c", f"import {absent}"], capture_output=True).returncode, absent
+    address = f"ssh://me@pi:2222{their_python}".replace(" ", "%20")
     record = quick([artifact, artifact], address, processes=2)
     about = record["environment"]
     assert about["host"] == address and about["processor"] == processor() and about["threads"] == 1
@@ -89,8 +68,10 @@ def test_a_benchmark_over_ssh_needs_onnx_runtime_and_numpy_there_and_leaves_noth
     assert not list(machine.temporary.iterdir())
 
 
-def test_a_benchmark_over_adb_in_all_runtimes_that_are_there(machine: Machine, artifact: Path, python: Path) -> None:
-    record = quick([artifact.parent], f"adb:emulator-5554{python}".replace(" ", "%20"), "auto")
+def test_a_benchmark_over_adb_in_all_runtimes_that_are_there(
+    machine: Machine, artifact: Path, their_python: Path
+) -> None:
+    record = quick([artifact.parent], f"adb:emulator-5554{their_python}".replace(" ", "%20"), "auto")
     assert [row["runtime"] for row in record["artifacts"]] == ["onnxruntime"]
     assert record["environment"]["host"] and len(record["latency"]) == 2
     assert machine.arguments[:4] == ["-s", "emulator-5554", "shell", "-T"]
@@ -98,20 +79,20 @@ def test_a_benchmark_over_adb_in_all_runtimes_that_are_there(machine: Machine, a
     assert not list(machine.temporary.iterdir())
 
 
-def test_a_missing_runtime_is_one_line(machine: Machine, artifact: Path, python: Path) -> None:
+def test_a_missing_runtime_is_one_line(machine: Machine, artifact: Path, their_python: Path) -> None:
     with pytest.raises(
         CompressError, match=r"^ssh://pi.*: the runtime openvino is not installed: pip install openvino$"
     ):
-        quick([artifact], f"ssh://pi{python}".replace(" ", "%20"), "openvino")
+        quick([artifact], f"ssh://pi{their_python}".replace(" ", "%20"), "openvino")
 
 
 def test_a_file_that_cannot_be_read_there_is_named_as_it_is_here(
-    machine: Machine, artifact: Path, python: Path, tmp_path: Path
+    machine: Machine, artifact: Path, their_python: Path, tmp_path: Path
 ) -> None:
     broken = shutil.copytree(artifact, tmp_path / "broken")
     (broken / "model.onnx").write_bytes(b"no model")
     with pytest.raises(CompressError, match=rf"^ssh://pi.*: ONNX Runtime cannot read {broken}/model.onnx: "):
-        quick([broken], f"ssh://pi{python}".replace(" ", "%20"))
+        quick([broken], f"ssh://pi{their_python}".replace(" ", "%20"))
     assert not list(machine.temporary.iterdir())
 
 
@@ -150,6 +131,12 @@ def test_a_missing_program_is_named(artifact: Path, monkeypatch: pytest.MonkeyPa
         quick([artifact], "adb:xyz")
 
 
+def test_a_program_that_does_not_start_is_named(machine: Machine, artifact: Path) -> None:
+    machine.install("ssh", "no program")
+    with pytest.raises(CompressError, match=r"^ssh://pi: ssh cannot be started \(Exec format error\)$"):
+        quick([artifact], "ssh://pi")
+
+
 def test_what_runs_nowhere_else_is_refused_before_the_machine_is_asked(
     artifact: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -161,98 +148,6 @@ def test_what_runs_nowhere_else_is_refused_before_the_machine_is_asked(
     monkeypatch.setattr("compress.deployment.remote.measure.find_runtime", lambda name: own)
     with pytest.raises(UsageError, match="the runtime own is a plugin's, which is not sent to other machines"):
         quick([artifact], "ssh://pi", "own")
-
-
-def test_an_old_python_and_a_missing_package_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert bootstrap.obstacle(["numpy"]) is None
-    assert str(bootstrap.obstacle(["no_such_package"])).endswith(": pip install no_such_package")
-    monkeypatch.setattr(bootstrap, "LEAST", (9, 0))
-    assert str(bootstrap.obstacle([])).endswith("; name one of 9.0 or newer in the address")
-
-
-def archive(source: str, padding: int = 0) -> io.BytesIO:
-    """An archive of a module, with as many zero bytes at its end."""
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as writer:
-        entry = tarfile.TarInfo("work.py")
-        entry.size = len(source)
-        writer.addfile(entry, io.BytesIO(source.encode()))
-    file.write(b"\0" * padding)
-    return file
-
-
-@pytest.mark.parametrize("padding", [0, 512, 30_000])
-def test_the_padding_of_an_archive_is_not_the_end_of_the_connection(
-    machine: Machine, python: Path, padding: int
-) -> None:
-    file = archive("import time\ntime.sleep(0.3)\nopen('answer.json', 'w').write('{\"slept\": true}')\n", padding)
-    size = file.tell()
-    file.seek(0)
-    address = parse_host(f"ssh://pi{python}".replace(" ", "%20"))
-    assert ask(address, "work", (), file, size) == {"slept": True}
-
-
-def test_runtimes_that_are_missing_there_are_named(machine: Machine, python: Path) -> None:
-    missing = missing_on(parse_host(f"ssh://pi{python}".replace(" ", "%20")), ["onnxruntime", "openvino", "tensorrt"])
-    assert missing.keys() == {"openvino", "tensorrt"}
-    assert missing["openvino"] == "the runtime openvino is not installed: pip install openvino"
-
-
-def test_a_benchmark_that_dies_says_its_last_line(machine: Machine, python: Path) -> None:
-    address = parse_host(f"ssh://pi{python}".replace(" ", "%20"))
-    for source, message in (
-        ("import sys\nsys.exit('no such thing')\n", "the benchmark exited with 1: no such thing"),
-        ("import os\nos.kill(os.getpid(), 9)\n", "the benchmark was killed by signal 9"),
-    ):
-        file = archive(source)
-        size = file.tell()
-        file.seek(0)
-        assert ask(address, "work", ("numpy",), file, size) == {"error": message}
-    assert not list(machine.temporary.iterdir())
-
-
-SLEEPER = """\
-import subprocess, sys, tempfile
-tempfile.mkdtemp()
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-open("started", "w").write(str(child.pid))
-child.wait()
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
-def test_an_interruption_ends_what_runs_there_and_removes_it(
-    machine: Machine, python: Path, tmp_path: Path, number: signal.Signals
-) -> None:
-    file = archive(SLEEPER)
-    (tmp_path / "bundle").write_bytes(file.getvalue())
-    code = (
-        "from compress.deployment.remote.connection import ask\n"
-        "from compress.utils.hosts import parse_host\n"
-        f"file = open({str(tmp_path / 'bundle')!r}, 'rb')\n"
-        f"ask(parse_host({f'ssh://pi{python}'.replace(' ', '%20')!r}), 'work', (), file, {file.tell()})\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], env=environment(), stderr=subprocess.PIPE) as asking:
-        wait_for(lambda: any(note.read_text() for note in machine.temporary.glob("*/started")))
-        started = int(next(machine.temporary.glob("*/started")).read_text())
-        assert is_running(started)
-        asking.send_signal(number)
-        asking.communicate(timeout=20)
-    wait_for(lambda: not list(machine.temporary.iterdir()) and not is_running(started))
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def is_running(process: int) -> bool:
-    try:
-        return ") Z" not in Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return False
 
 
 def test_few_modules_are_sent() -> None:
@@ -270,7 +165,7 @@ SSHD = shutil.which("sshd") or ("/usr/sbin/sshd" if Path("/usr/sbin/sshd").exist
 @pytest.mark.skipif(SSHD is None or shutil.which("ssh") is None, reason="needs OpenSSH's server and client")
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/run/sshd").is_dir(), reason="root's sshd needs /run/sshd")
 def test_a_benchmark_through_a_real_sshd(
-    tmp_path: Path, artifact: Path, python: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, artifact: Path, their_python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With keys, a known host, and a configuration of its own; `ssh` finds them as it would a user's own."""
     assert SSHD
@@ -295,7 +190,7 @@ def test_a_benchmark_through_a_real_sshd(
     with subprocess.Popen([SSHD, "-D", "-e", "-f", tmp_path / "sshd"], stderr=subprocess.PIPE) as server:
         try:
             wait_for(lambda: answers(port))
-            record = quick([artifact, artifact], f"ssh://board{python}".replace(" ", "%20"), processes=2)
+            record = quick([artifact, artifact], f"ssh://board{their_python}".replace(" ", "%20"), processes=2)
             assert len(record["latency"]) == 4 and all(row["p50_ms"] > 0 for row in record["latency"])
             with pytest.raises(CompressError, match="no Python at /no/python"):
                 quick([artifact], "ssh://board/no/python")
