@@ -49,14 +49,14 @@ def deployment_fits(
     entry = next((entry for entry in savings if any(v.granted for v in entry.variants)), savings[0])
     accurate = {entry.reference, *(v.id for v in entry.variants if v.granted)}
     order = {variant.id: cost(variant) for variant in variants}
-    slow = {name: slow_settings(timed) for name, timed in against_float(variants).items()}
     found = []
     for profile in profiles:
         device = on_device(profile, variants, processor, hosts)
         known = device.is_measured
         fits = tuple(_fit(variant, profile, known, variant.id in accurate) for variant in device.variants)
         ranked = sorted((fit for fit in fits if fit.as_accurate), key=lambda fit: order[fit.id])
-        if here:  # where its FP32 file is faster, a quantized one is not what to deploy
+        if known:  # where its FP32 file is faster, a quantized one is not what to deploy
+            slow = {name: slow_settings(timed) for name, timed in against_float(device.variants).items()}
             ranked = [fit for fit in ranked if (profile.runtime, profile.batch) not in slow.get(fit.id, ())]
         found.append(
             DeploymentFit(
