@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.data.sample import SampleData, read
-from compress.deployment.bench import environment
+from compress.deployment.bench_measure import environment
 from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime, missing
 from compress.efficiency.timing import fastest, middle

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import doctest
 import json
+import os
 import re
 import runpy
 import shlex
@@ -77,6 +78,14 @@ SCRIPTS = [
 ]
 
 
+ANOTHER_MACHINE = f"""\
+#!/bin/sh
+for last; do :; done
+exec sh -c "$(printf '%s' "$last" | sed 's|[^ ]* -c |{sys.executable} -c |')"
+"""
+"""Stands for `ssh` and `adb`: runs what would run on another machine here, with this Python."""
+
+
 @pytest.fixture(scope="module")
 def workspace(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
     """A reader's folder, with a finished run, images and tables."""
@@ -101,6 +110,10 @@ def workspace(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
     }
     rows = [",".join(columns), *(",".join(columns.values()).format(n=n, year=2012 + n) for n in range(8))]
     (root / "points.csv").write_text("\n".join(rows))
+    (root / "bin").mkdir()
+    for command in ("ssh", "adb"):
+        (root / "bin" / command).write_text(ANOTHER_MACHINE)
+        (root / "bin" / command).chmod(0o755)
     (root / "RUN").symlink_to(next((copied.runs / "tiny").iterdir()))
     shutil.copytree(root / "RUN", root / "CHANGED")
     return copied
@@ -138,7 +151,8 @@ def run_cli(command: Sequence[str], cwd: Path) -> None:
 @pytest.mark.parametrize("command", SHORT, ids=" ".join)
 def test_commands_succeed(command: tuple[str, ...], workspace: Job, no_plugins: None) -> None:
     (workspace.root / "recipe.yaml").unlink(missing_ok=True)  # written by an earlier `init`
-    done = typed(*fill(command)[1:], cwd=workspace.root, HF_HUB_OFFLINE="1")
+    path = f"{workspace.root / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    done = typed(*fill(command)[1:], cwd=workspace.root, HF_HUB_OFFLINE="1", PATH=path)
     assert done.returncode == 0, done.stderr
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compress.cli.options import AsJson, Plugins, print_json, print_rich
-from compress.utils.errors import UsageError
+from compress.utils.errors import CompressError, SeveralFailures, UsageError
+
+if TYPE_CHECKING:
+    from compress.deployment.bench import BenchRecord
+    from compress.utils.hosts import Host
 
 ArtifactPath = Annotated[
     Path, typer.Argument(help="Artifact of a run: its file or folder.", metavar="ARTIFACT", show_default=False)
@@ -41,20 +46,74 @@ def bench(
         typer.Option("--driver", metavar="turns|mlperf", help="Interleaved rounds, or MLPerf's load generator."),
     ] = "turns",
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Duration of each MLPerf test.")] = 10,
+    on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--on",
+            metavar="HOST",
+            help="Measure on another machine: ssh://[USER@]HOST[:PORT][/PYTHON], or adb:SERIAL[/PYTHON]. Repeatable.",
+        ),
+    ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Time each layer instead, at the first batch size; compare with the first.")
+    ] = False,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the layers as CSV.")] = None,
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Benchmark artifacts side by side. Latency and throughput ratios are to the first one."""
     from compress.deployment.bench import bench as bench_artifacts
-    from compress.deployment.bench import parse_batches
+    from compress.deployment.bench import bench_layers, parse_batches
+    from compress.utils.hosts import parse_host
 
-    record = bench_artifacts(artifacts, runtime, parse_batches(batches), rounds, threads, driver, seconds, processes)
+    sizes, hosts = parse_batches(batches), [parse_host(address) for address in on or ()]
+    _check_layers(layers, csv, driver)
+
+    def measure(host: Host | None) -> BenchRecord:
+        if layers:
+            return bench_layers(artifacts, runtime, sizes[0], rounds, threads, host)
+        return bench_artifacts(artifacts, runtime, sizes, rounds, threads, driver, seconds, processes, host)
+
+    records, failures = _measure_all(measure, hosts or [None])
+    if csv:
+        from compress.report.layers import write_csv
+
+        write_csv(csv, records)
     if as_json:
-        print_json(record)
-        return
-    from compress.report.artifacts import bench_tables
+        print_json(records if len(hosts) > 1 else records[0])
+    else:
+        from compress.report.artifacts import bench_tables
+        from compress.report.layers import layer_tables
 
-    print_rich(*bench_tables(record))
+        for record in records:
+            print_rich(*(layer_tables if layers else bench_tables)(record))
+    if failures:
+        raise SeveralFailures(failures)
+
+
+def _check_layers(layers: bool, csv: Path | None, driver: str) -> None:
+    """Refuse options that exclude each other."""
+    if csv and not layers:
+        raise UsageError("--csv writes layers; add --layers, or use --json")
+    if layers and driver != "turns":
+        raise UsageError("--layers has a driver of its own; remove --driver")
+    if csv and not csv.absolute().parent.is_dir():
+        raise UsageError(f"{csv}: no such folder")
+
+
+def _measure_all(
+    measure: Callable[[Host | None], BenchRecord], hosts: Sequence[Host | None]
+) -> tuple[list[BenchRecord], list[str]]:
+    """Measure on each machine; of several, one that cannot be reached does not keep the others from being shown."""
+    records, failures = [], []
+    for host in hosts:
+        try:
+            records.append(measure(host))
+        except CompressError as error:
+            if len(hosts) < 2 or isinstance(error, UsageError):
+                raise
+            failures.append(str(error))
+    return records, failures
 
 
 def evaluate(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from PIL import Image
 
 from compress.data.source import Pixels
 from compress.utils.errors import UsageError
 from compress.utils.interpolation import Interpolation
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 CropMode = Literal["center", "squash"]
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
@@ -44,6 +46,8 @@ class Geometry:
 
     def render(self, image: Image.Image) -> Pixels:
         """Resize and crop an RGB image to uint8 `[3, resolution, resolution]`."""
+        from PIL import Image
+
         longest = MAX_ASPECT * min(image.size)
         if self.crop_mode == "center" and max(image.size) > longest:
             left, top = (max(side - longest, 0) // 2 for side in image.size)

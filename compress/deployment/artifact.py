@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from compress.data.image_io import BrokenImage
 from compress.data.source import Pixels
 from compress.deployment.preprocess import Inputs, Picture, require_pixels
 from compress.deployment.preprocess_file import read_inputs
@@ -53,6 +51,8 @@ class Artifact:
 
     def logits(self, images: Picture | Sequence[Picture] | Pixels) -> Array:
         """Compute logits float32 `[n, classes]` of images; takes and raises the same as a call."""
+        from PIL import Image
+
         if isinstance(images, np.ndarray):
             require_pixels(images, batch=True)
         pictures = [images] if isinstance(images, str | Path | Image.Image) else images
@@ -76,6 +76,8 @@ class Artifact:
         return np.asarray(logits, np.float32)
 
     def _pixels(self, picture: Picture, number: int) -> Pixels:
+        from compress.data.image_io import BrokenImage
+
         try:
             return self.preprocess.pixels(picture)
         except BrokenImage as error:

@@ -2,58 +2,32 @@
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 
-from compress.deployment.artifact import Artifact, find_artifact, load_artifact
-from compress.deployment.export import artifact_bytes
-from compress.deployment.memory import peak_memory
-from compress.deployment.mlperf import MlperfRow, require_loadgen, run_loadgen
-from compress.deployment.preprocess_file import PREPROCESS
-from compress.deployment.runtime import Array
-from compress.deployment.runtimes import find_runtime, require_engine
-from compress.deployment.timing import ByBatch, Schedule, collect, file_candidate, time_together
+from compress.deployment.bench_measure import (
+    MLPERF,
+    ArtifactRow,
+    BenchSettings,
+    Machine,
+    Measured,
+    measure_files,
+)
+from compress.deployment.layer_pairs import LayerPair, layer_pairs
+from compress.deployment.layers import ProfileRecord
+from compress.deployment.mlperf import MlperfRow
+from compress.deployment.onnx_layer_names import with_sources
 from compress.efficiency.timing import fastest
 from compress.measurement.latency import Timings, round_medians, summary
-from compress.registry import RUNTIMES
-from compress.utils.errors import CompressError, UsageError
-from compress.utils.system import cores, processor, quota, thread_count, version_of
+from compress.utils.errors import UsageError
+from compress.utils.hosts import Host
 
 MAX_BATCH = 1024
-AUTO = "auto"
-DRIVERS = ("turns", "mlperf")
-
-
-class Machine(TypedDict):
-    """The machine and versions that timings hold for; `packages` are versions by name, None where unknown."""
-
-    processor: str
-    cores: int
-    cpu_quota: float | None
-    threads: int
-    platform: str
-    python: str
-    packages: dict[str, str | None]
-
-
-class ArtifactRow(TypedDict):
-    """One benchmarked artifact.
-
-    `load_s` is the time from the file to its first output, with the runtime imported before. `peak_memory_bytes` is
-    that of a process of its own that runs the largest batch; None where the system does not expose it.
-    """
-
-    number: int
-    path: str
-    runtime: str
-    bytes: int
-    load_s: float
-    peak_memory_bytes: int | None
+DRIVERS = ("turns", MLPERF)
 
 
 class LatencyRow(TypedDict):
@@ -101,6 +75,13 @@ class InterleavedRecord(BenchRecord):
     fastest: list[FastestRow]
 
 
+class LayersRecord(BenchRecord):
+    """Time per layer at one batch size; `pairs` are of each artifact with the first."""
+
+    profile: ProfileRecord
+    pairs: list[LayerPair]
+
+
 class MlperfRecord(BenchRecord):
     """Result of MLPerf's load generator."""
 
@@ -117,6 +98,7 @@ def bench(
     driver: str = "turns",
     seconds: float = 10,
     processes: int = 3,
+    on: Host | None = None,
 ) -> InterleavedRecord | MlperfRecord:
     """Time artifacts side by side. The images are noise: the time does not depend on their content.
 
@@ -130,48 +112,70 @@ def bench(
         driver: `turns` for interleaved rounds, `mlperf` for MLPerf's load generator, one artifact after another.
         seconds: Minimum duration of a test of that generator.
         processes: Fresh processes in which all artifacts are timed; 1 for this process.
+        on: Another machine to measure on, with the runtimes that are installed there; by default this one.
 
     Raises:
         UsageError: the driver is unknown, or as `load_artifact` does.
-        CompressError: the generator is not installed, or as `load_artifact` does.
+        CompressError: the generator is not installed, or as `load_artifact` or `measure_on` does.
     """
     if driver not in DRIVERS:
         raise UsageError(f"--driver must be {' or '.join(DRIVERS)}, not {driver!r}")
-    if driver == "mlperf":
-        require_loadgen()
-    count = thread_count(threads)
-    chosen = [pair for path in paths for pair in (_all_readers(path) if runtime == AUTO else [(path, runtime)])]
-    for path, name in chosen:  # a mistake in the last one is reported before minutes are spent on the first
-        require_engine(find_artifact(path, name)[1])
-    loaded = [_load(path, name, count) for path, name in chosen]
-    artifacts = [artifact for artifact, _ in loaded]
-    rows = [_row(number, *each, max(batches), count) for number, each in enumerate(loaded, 1)]
-    machine = environment([*dict.fromkeys(artifact.runtime for artifact in artifacts)], count)
-    if driver == "mlperf":
-        measured = run_loadgen(artifacts, max(batches), seconds)
-        return MlperfRecord(environment=machine, artifacts=rows, seconds=seconds, mlperf=measured)
-    times = _times(artifacts, Schedule(batches, rounds, processes, count))
-    return InterleavedRecord(
-        environment=machine,
-        artifacts=rows,
-        rounds=rounds,
-        processes=processes,
-        latency=[row for batch, by_artifact in times.items() for row in _latency(batch, by_artifact)],
-        fastest=[_fastest(batch, by_artifact) for batch, by_artifact in times.items()],
+    settings = BenchSettings(runtime, tuple(batches), rounds, threads, driver, seconds, processes)
+    return _record(_measure(paths, settings, on), settings)
+
+
+def bench_layers(
+    paths: Sequence[Path],
+    runtime: str | None = None,
+    batch: int = 1,
+    runs: int = 30,
+    threads: int | None = None,
+    on: Host | None = None,
+) -> LayersRecord:
+    """Time the layers of artifacts, and pair those of each with the first's; arguments and errors as of `bench`.
+
+    Raises:
+        CompressError: a runtime does not tell the time of layers.
+    """
+    measured = _measure(paths, BenchSettings(runtime, (batch,), runs, threads, layers=True), on)
+    profile = measured["profile"]
+    assert profile is not None
+    by_number = []
+    for artifact in measured["artifacts"]:
+        rows = [row for row in profile["layers"] if row["number"] == artifact["number"]]
+        if artifact["path"].endswith(".onnx") and find_spec("onnx"):  # a machine that only runs artifacts may lack it
+            with_sources(rows, Path(artifact["path"]))
+        by_number.append(rows)
+    return LayersRecord(
+        environment=measured["environment"],
+        artifacts=measured["artifacts"],
+        profile=profile,
+        pairs=[pair for rows in by_number[1:] for pair in layer_pairs(by_number[0], rows)],
     )
 
 
-def environment(runtimes: Sequence[str], threads: int) -> Machine:
-    """Describe this machine and the versions of some runtimes, for timings on `threads` threads."""
-    packages = [*(find_runtime(name).engine for name in runtimes), "numpy"]
-    return Machine(
-        processor=processor(),
-        cores=cores(),
-        cpu_quota=quota(),
-        threads=threads,
-        platform=platform.platform(),
-        python=platform.python_version(),
-        packages={name: version_of(name) for name in packages},
+def _measure(paths: Sequence[Path], settings: BenchSettings, on: Host | None) -> Measured:
+    if on is None:
+        return measure_files(paths, settings)
+    from compress.deployment.remote.measure import measure_on
+
+    return measure_on(on, paths, settings)
+
+
+def _record(measured: Measured, settings: BenchSettings) -> InterleavedRecord | MlperfRecord:
+    machine, artifacts = measured["environment"], measured["artifacts"]
+    if measured["mlperf"] is not None:
+        return MlperfRecord(
+            environment=machine, artifacts=artifacts, seconds=settings.seconds, mlperf=measured["mlperf"]
+        )
+    times = measured["times"] or {}
+    return InterleavedRecord(
+        environment=machine,
+        artifacts=artifacts,
+        rounds=settings.rounds,
+        processes=settings.processes,
+        latency=[row for batch, by_artifact in times.items() for row in _latency(batch, by_artifact)],
+        fastest=[_fastest(batch, by_artifact) for batch, by_artifact in times.items()],
     )
 
 
@@ -190,53 +194,9 @@ def parse_batches(text: str) -> list[int]:
     return batches
 
 
-def _load(path: Path, runtime: str | None, threads: int) -> tuple[Artifact, float]:
-    started = time.perf_counter()
-    artifact = load_artifact(path, runtime, threads)
-    return artifact, time.perf_counter() - started
-
-
-def _row(number: int, artifact: Artifact, load_s: float, batch: int, threads: int) -> ArtifactRow:
-    return ArtifactRow(
-        number=number,
-        path=str(artifact.path),
-        runtime=artifact.runtime,
-        bytes=artifact_bytes(artifact.path),
-        load_s=load_s,
-        peak_memory_bytes=peak_memory(artifact.path, artifact.runtime, batch, threads),
-    )
-
-
-def _all_readers(path: Path) -> list[tuple[Path, str | None]]:
-    """Pair the file at a path, or those of its formats, with every usable runtime that reads it."""
-    formats = sorted(path.glob(f"*/{PREPROCESS}")) if path.is_dir() and not (path / PREPROCESS).is_file() else []
-    files = [find_artifact(folder)[0] for folder in ([file.parent for file in formats] or [path])]
-    pairs = [(file, name) for file in files for name, entry in RUNTIMES.items() if file.name.endswith(entry.reads)]
-    usable: list[tuple[Path, str | None]] = [(file, name) for file, name in pairs if _is_usable(name)]
-    return usable or [(path, None)]
-
-
-def _is_usable(name: str) -> bool:
-    try:
-        require_engine(name)
-    except CompressError:
-        return False
-    return True
-
-
 def _fastest(batch: int, times: Mapping[str, Sequence[Timings]]) -> FastestRow:
     first, *tied = map(int, fastest({number: round_medians(taken) for number, taken in times.items()}))
     return FastestRow(batch=batch, number=first, tied=tied)
-
-
-def _times(artifacts: Sequence[Artifact], schedule: Schedule) -> ByBatch:
-    numbered = {str(number): artifact for number, artifact in enumerate(artifacts, 1)}
-    candidates = {number: file_candidate(str(a.path), a.runtime, a.path) for number, a in numbered.items()}
-
-    def images(number: str, batch: int) -> Array:
-        return numbered[number].preprocess.noise(batch)
-
-    return collect([time_together(candidates, images, schedule, process) for process in range(schedule.processes)])
 
 
 def _latency(batch: int, times: Mapping[str, Sequence[Timings]]) -> list[LatencyRow]:

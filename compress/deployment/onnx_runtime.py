@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import Coverage
 from compress.deployment.onnx_file import macs_by_weight, needed_versions
@@ -14,6 +15,9 @@ from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
 from compress.quantization.four_bits import OPERATOR, operator_bits
 from compress.utils.errors import CompressError, first_line
 from compress.utils.system import thread_count
+
+if TYPE_CHECKING:
+    from compress.deployment.layers import LayerProfiler
 
 CPU = "CPUExecutionProvider"
 INTEGER_CONVOLUTIONS = ("QLinearConv", "ConvInteger")
@@ -80,6 +84,14 @@ class OnnxRuntime(Runtime):
             return session.run(None, {name: images})[0]  # type: ignore[no-any-return]
 
         return run
+
+    def profiler(self, path: Path, threads: int | None = None) -> LayerProfiler:
+        """Load an ONNX file with the profiler on. Other providers do not wait for their device, so they are refused."""
+        if self.device is not None:
+            return super().profiler(path, threads)
+        from compress.deployment.onnx_runtime_profile import OnnxRuntimeProfiler
+
+        return OnnxRuntimeProfiler(partial(_session, path), _options(threads))
 
     def coverage(self, path: Path) -> Coverage:
         """Count in the graph that ONNX Runtime optimises for this processor; other providers do not expose theirs.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compress.deployment.coverage import Coverage, products
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
@@ -13,6 +13,9 @@ from compress.utils.boundaries import boundary
 from compress.utils.errors import CompressError
 from compress.utils.quiet import silent
 from compress.utils.system import thread_count
+
+if TYPE_CHECKING:
+    from compress.deployment.layers import LayerProfiler
 
 CPU = "CPU"
 INSTALL = {
@@ -85,6 +88,19 @@ class OpenVino(Runtime):
             return request.get_output_tensor(0).data.copy()  # type: ignore[no-any-return]
 
         return run
+
+    def profiler(self, path: Path, threads: int | None = None) -> LayerProfiler:
+        """Load an artifact with performance counters."""
+        from compress.deployment.open_vino_profile import OpenVinoProfiler
+
+        model = _read(path)
+
+        def compile_for(shape: tuple[int, ...]) -> Any:
+            fixed = model.clone()
+            fixed.reshape(list(shape))
+            return _compile(fixed, threads, self.device, count=True)
+
+        return OpenVinoProfiler(compile_for)
 
     def coverage(self, path: Path) -> Coverage:
         """Count in the graph that OpenVINO executes for one image."""
@@ -172,7 +188,9 @@ def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()[:200]
 
 
-def _compile(model: Any, threads: int | None, device: str | None, group: int | None = None) -> Any:
+def _compile(
+    model: Any, threads: int | None, device: str | None, group: int | None = None, *, count: bool = False
+) -> Any:
     # By default OpenVINO computes float networks in bf16 where the processor has it: less exact, and no baseline. A GPU
     # would use half precision as well; an NPU computes in fp16 or integers only.
     settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY"}
@@ -180,6 +198,8 @@ def _compile(model: Any, threads: int | None, device: str | None, group: int | N
         settings["INFERENCE_PRECISION_HINT"] = "f32"
     if device is None:
         settings["INFERENCE_NUM_THREADS"] = thread_count(threads)
+    if count:
+        settings["PERF_COUNT"] = "YES"
     if group is not None:
         settings[GROUP] = group
     try:

@@ -1,4 +1,7 @@
-"""Preprocessing of images for an artifact, with numpy and Pillow alone: the same pixels as the pipeline tests on."""
+"""Preprocessing of images for an artifact, with numpy and Pillow alone: the same pixels as the pipeline tests on.
+
+Pillow is imported where pictures are decoded: timing an artifact on noise needs numpy only.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,20 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from PIL import Image
 
 from compress.data.geometry import CropMode, Geometry
-from compress.data.image_io import BrokenImage, decode, pixels_of
 from compress.data.source import Pixels
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.interpolation import Interpolation
 from compress.utils.system import cores
 
-Picture = str | Path | Image.Image | Pixels  # a file, an open image, or its pixels uint8 `[h, w, 3]`, RGB
+if TYPE_CHECKING:
+    from PIL import Image
+
+Picture: TypeAlias = "str | Path | Image.Image | Pixels"  # a file, an open image, or its pixels uint8 `[h, w, 3]`, RGB
 
 Array = np.ndarray[Any, Any]
 
@@ -51,6 +55,10 @@ class Inputs:
 
     def pixels(self, picture: Picture) -> Pixels:
         """Resize one picture to uint8 `[3, resolution, resolution]`; raises as a batch does."""
+        from PIL import Image
+
+        from compress.data.image_io import BrokenImage, decode, pixels_of
+
         if isinstance(picture, np.ndarray):
             require_pixels(picture)
             picture = Image.fromarray(np.ascontiguousarray(picture))
@@ -89,6 +97,8 @@ class Inputs:
         return self.normalise(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
 
     def _resized(self, stored: Pixels) -> Pixels:
+        from PIL import Image
+
         image = Image.fromarray(np.ascontiguousarray(stored.transpose(1, 2, 0)))
         return Geometry(self.resolution, self.resolution, self.interpolation).render(image)
 
@@ -130,6 +140,7 @@ class Block:
 
 def decode_blocks(inputs: Inputs, pictures: Sequence[Picture], size: int) -> Iterator[Block]:
     """Decode pictures block by block, so that no more than one block of `size` pictures is in memory."""
+    from compress.data.image_io import BrokenImage
 
     def attempt(picture: Picture) -> Pixels | str:
         try:

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Required, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from compress.data.geometry import CROP_MODES, INTERPOLATIONS, CropMode
 from compress.deployment.preprocess import Inputs
@@ -34,13 +34,18 @@ STATED: Stated = {"channels": "RGB", "layout": "NCHW", "dtype": "float32", "scal
 """What holds for every artifact; a file that states anything else is refused."""
 
 
-class PreprocessFile(Stated, total=False):
+class Resolution(TypedDict):
+    """The one key that every file has."""
+
+    resolution: int
+
+
+class PreprocessFile(Stated, Resolution, total=False):
     """Content of `preprocess.json`, which an export writes beside the artifact; see `preprocess_file`.
 
     `load_artifact` needs `resolution`, `mean`, `std` and `classes`; to time a file, `resolution` is enough.
     """
 
-    resolution: Required[int]
     mean: list[float]
     std: list[float]
     interpolation: Interpolation

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
+    from compress.deployment.layers import LayerProfiler
     from compress.quantization.config import QuantizationConfig
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
@@ -119,6 +120,14 @@ class Runtime(ABC):
             CompressError: it cannot be quantized.
         """
         raise CompressError(f"the runtime {self.name} has no method of its own to quantize its files")
+
+    def profiler(self, path: Path, threads: int | None = None) -> LayerProfiler:
+        """Load an artifact to time its layers.
+
+        Raises:
+            CompressError: this runtime does not tell the time of layers, or the file cannot be read.
+        """
+        raise CompressError(f"the runtime {self.name} does not tell the time of layers; use onnxruntime or openvino")
 
     def needs(self, path: Path) -> list[str]:
         """State the oldest versions of programs that read a file which `build` wrote, for its `preprocess.json`."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from compress.efficiency.energy import inference_energy
 from compress.results.deployment import DeviceProfile, MillionImages
-from compress.results.inference import EnergyRow, LatencyRow
+from compress.results.hosts import HostMeasurement
+from compress.results.inference import EnergyRow, InferenceEnergy, LatencyRow, PeakMemoryBasis
 from compress.results.variant import Variant
 
 Row = TypeVar("Row", LatencyRow, EnergyRow)
@@ -40,6 +42,48 @@ def is_here(profile: DeviceProfile, processor: str) -> bool:
     return bool(profile.processor) and str(profile.processor).lower() in processor.lower()
 
 
+@dataclass(frozen=True)
+class OnDevice:
+    """Variants with the figures of a machine that counts as a device, or of this one if none does."""
+
+    variants: Sequence[Variant]
+    processor: str  # of that machine
+    here: bool  # whether this machine is such a device
+    host: str | None  # address of another machine that is
+
+    @property
+    def is_measured(self) -> bool:
+        return self.here or self.host is not None
+
+
+def on_device(
+    profile: DeviceProfile, variants: Sequence[Variant], processor: str, hosts: Sequence[HostMeasurement]
+) -> OnDevice:
+    """Find the figures that hold for a device: of this machine, else of the first other machine that is one.
+
+    Of another machine there is only latency and memory in the profile's runtime; what was measured here does not count
+    there.
+    """
+    if not is_here(profile, processor):
+        for each in hosts:
+            if each.machine and each.runtime == profile.runtime and is_here(profile, each.machine.processor):
+                there = [_on_host(variant, each) for variant in variants]
+                return OnDevice(there, each.machine.processor, False, each.host)
+    return OnDevice(variants, processor, is_here(profile, processor), None)
+
+
+def _on_host(variant: Variant, measured: HostMeasurement) -> Variant:
+    memory = measured.peak_memory_bytes.get(variant.id)
+    figures = {
+        "latency": measured.latency.get(variant.id, ()),
+        "peak_memory_bytes": memory,
+        "peak_memory_basis": PeakMemoryBasis(runtime=measured.runtime, batch=measured.batch) if memory else None,
+        "energy_j": InferenceEnergy(value=None, method=None),
+        "carbon": None,
+    }
+    return variant.model_copy(update={"inference": variant.inference.model_copy(update=figures)})
+
+
 def matching(rows: Sequence[Row], profile: DeviceProfile) -> list[Row]:
     """Return the rows of the profile's runtime, batch and, where it states them, threads."""
     return [
@@ -55,7 +99,9 @@ def setting(profile: DeviceProfile) -> str:
     return f"{profile.runtime or 'no stated runtime'}, batch {profile.batch}{threads}"
 
 
-def costs_of_million(variants: Iterable[Variant], profile: DeviceProfile, processor: str) -> tuple[MillionImages, ...]:
+def costs_of_million(
+    variants: Sequence[Variant], profile: DeviceProfile, processor: str, hosts: Sequence[HostMeasurement] = ()
+) -> tuple[MillionImages, ...]:
     """Compute what a million images cost each variant on a device.
 
     The figures come from the row of latency whose runtime, batch and threads are the profile's, measured on its
@@ -65,11 +111,12 @@ def costs_of_million(variants: Iterable[Variant], profile: DeviceProfile, proces
         variants: All variants.
         profile: The device, with the price of an hour.
         processor: Name of the processor that latency was measured on.
+        hosts: Measurements on other machines, which count where this one is not the device.
     """
-    why = None
-    if not is_here(profile, processor):
+    device, why = on_device(profile, variants, processor, hosts), None
+    if not device.is_measured:
         why = f"measured on {processor}, not on {profile.processor}" if profile.processor else "no processor is stated"
-    return tuple(_cost(variant, profile, why) for variant in variants)
+    return tuple(_cost(variant, profile, why) for variant in device.variants)
 
 
 def _cost(variant: Variant, profile: DeviceProfile, why: str | None) -> MillionImages:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from compress.efficiency.deployment import is_here, matching, setting
+from compress.efficiency.deployment import matching, on_device, setting
 from compress.efficiency.energy import inference_energy
 from compress.efficiency.sequence import cost
 from compress.efficiency.slower import against_float, slow_settings
 from compress.results.deployment import BudgetCheck, BudgetName, DeploymentFit, DeviceProfile, VariantFit, Verdict
+from compress.results.hosts import HostMeasurement
 from compress.results.savings import Savings
 from compress.results.variant import Variant
 
@@ -20,19 +21,24 @@ MEGA = 1e6
 
 
 def deployment_fits(
-    variants: Sequence[Variant], savings: Sequence[Savings], profiles: Sequence[DeviceProfile], processor: str
+    variants: Sequence[Variant],
+    savings: Sequence[Savings],
+    profiles: Sequence[DeviceProfile],
+    processor: str,
+    hosts: Sequence[HostMeasurement] = (),
 ) -> tuple[DeploymentFit, ...]:
     """Check every variant against the budgets of every device.
 
-    The size of a file is the same everywhere. Latency, memory and energy are those of this machine: they count for a
-    device only where its `processor` is part of the name of this machine's, at its runtime, batch and threads. Nothing
-    is extrapolated from one device to another.
+    The size of a file is the same everywhere. Latency, memory and energy count for a device only where its `processor`
+    is part of the name of the processor that they were measured on, this machine's or another's, at its runtime, batch
+    and threads. Nothing is extrapolated from one device to another.
 
     Args:
         variants: All variants of the run.
         savings: Savings by reference; equal accuracy is that of the first in which a variant is granted.
         profiles: Devices of the recipe.
         processor: Name of the processor that variants were measured on.
+        hosts: Measurements on other machines, which count where this one is not the device.
 
     Returns:
         One fit per device. `meets` is False where a budget is not met, None where one is not measured and none is
@@ -43,18 +49,20 @@ def deployment_fits(
     entry = next((entry for entry in savings if any(v.granted for v in entry.variants)), savings[0])
     accurate = {entry.reference, *(v.id for v in entry.variants if v.granted)}
     order = {variant.id: cost(variant) for variant in variants}
-    slow = {name: slow_settings(timed) for name, timed in against_float(variants).items()}
     found = []
     for profile in profiles:
-        here = is_here(profile, processor)
-        fits = tuple(_fit(variant, profile, here, variant.id in accurate) for variant in variants)
+        device = on_device(profile, variants, processor, hosts)
+        known = device.is_measured
+        fits = tuple(_fit(variant, profile, known, variant.id in accurate) for variant in device.variants)
         ranked = sorted((fit for fit in fits if fit.as_accurate), key=lambda fit: order[fit.id])
-        if here:  # where its FP32 file is faster, a quantized one is not what to deploy
+        if known:  # where its FP32 file is faster, a quantized one is not what to deploy
+            slow = {name: slow_settings(timed) for name, timed in against_float(device.variants).items()}
             ranked = [fit for fit in ranked if (profile.runtime, profile.batch) not in slow.get(fit.id, ())]
         found.append(
             DeploymentFit(
                 profile=profile,
-                here=here,
+                here=device.here,
+                host=device.host,
                 reference=entry.reference,
                 fits=fits,
                 best=next((fit.id for fit in ranked if fit.meets), None),
@@ -64,12 +72,12 @@ def deployment_fits(
     return tuple(found)
 
 
-def _fit(variant: Variant, profile: DeviceProfile, here: bool, as_accurate: bool) -> VariantFit:
+def _fit(variant: Variant, profile: DeviceProfile, known: bool, as_accurate: bool) -> VariantFit:
     checks = []
     for what, figure in FIGURES.items():
         limit = getattr(profile.budgets, what)
         if limit is not None:
-            value, basis = figure(variant, profile, here)
+            value, basis = figure(variant, profile, known)
             checks.append(BudgetCheck(what=what, limit=limit, value=value, verdict=_verdict(value, limit), basis=basis))
     verdicts = {check.verdict for check in checks}
     meets = False if "not met" in verdicts else None if "not measured" in verdicts else True
@@ -82,9 +90,9 @@ def _verdict(value: float | None, limit: float) -> Verdict:
     return "met" if value <= limit else "not met"
 
 
-def _latency(variant: Variant, profile: DeviceProfile, here: bool) -> Figure:
+def _latency(variant: Variant, profile: DeviceProfile, known: bool) -> Figure:
     """99th percentile of single timings of a batch, milliseconds; where it was not taken, a median above the limit."""
-    if not here:
+    if not known:
         return None, OTHER_DEVICE
     rows = matching(variant.inference.latency, profile)
     if not rows:
@@ -97,9 +105,9 @@ def _latency(variant: Variant, profile: DeviceProfile, here: bool) -> Figure:
     return row.p99_ms, f"99th percentile of {row.timings} timings"
 
 
-def _memory(variant: Variant, profile: DeviceProfile, here: bool) -> Figure:
+def _memory(variant: Variant, profile: DeviceProfile, known: bool) -> Figure:
     """Peak memory in 10^6 bytes. At a larger batch than the device's it is an upper bound, which can only be met."""
-    if not here:
+    if not known:
         return None, OTHER_DEVICE
     peak, basis = variant.inference.peak_memory_bytes, variant.inference.peak_memory_basis
     if peak is None or basis is None or basis.runtime != profile.runtime:
@@ -112,7 +120,7 @@ def _memory(variant: Variant, profile: DeviceProfile, here: bool) -> Figure:
     return None, f"memory was measured at batch {basis.batch}"
 
 
-def _size(variant: Variant, profile: DeviceProfile, here: bool) -> Figure:
+def _size(variant: Variant, profile: DeviceProfile, known: bool) -> Figure:
     """Size of the files for the profile's runtime, in 10^6 bytes."""
     size = next((artifact.bytes for artifact in variant.artifacts if artifact.runtime == profile.runtime), None)
     if size is None:
@@ -120,9 +128,9 @@ def _size(variant: Variant, profile: DeviceProfile, here: bool) -> Figure:
     return size / MEGA, str(profile.runtime)
 
 
-def _energy(variant: Variant, profile: DeviceProfile, here: bool) -> Figure:
+def _energy(variant: Variant, profile: DeviceProfile, known: bool) -> Figure:
     """Joules per image; without a counter, estimated from the device's power and marked so."""
-    if not here:
+    if not known:
         return None, OTHER_DEVICE
     inference = variant.inference
     measured = matching(inference.energy_j.rows, profile)

@@ -27,6 +27,7 @@ from compress.registry import RUNTIMES
 from compress.results.accuracy import Control, Published, PublishedInference
 from compress.results.artifacts import Artifact
 from compress.results.deployment import Deployment, DeviceProfile
+from compress.results.hosts import HostMeasurement
 from compress.results.inference import EnergyRow, MeasuredInference
 from compress.results.per_image import encode_labels
 from compress.results.predictions import Disagreements
@@ -61,13 +62,14 @@ def collect(
     command: str,
     *,
     energy_counter: str | None = None,
+    hosts: Sequence[HostMeasurement] = (),
     remarks: Sequence[str] | None = None,
     failed: Sequence[Failure] = (),
 ) -> RunRecord:
     """Collect the results of a plan; all of its stages must be in the store.
 
-    `run` has the id and times of the run, `energy_counter` the counter's name or why there is none, `remarks` what is
-    remarkable about the splits, and `failed` what could not be made.
+    `run` has the id and times of the run, `energy_counter` the counter's name or why there is none, `hosts` what was
+    measured on other machines, `remarks` what is remarkable about the splits, and `failed` what could not be made.
     """
     worth = plan.recipe.worth
     latency = LatencyMeasurements.read(store.path(plan.latency_key) / "latency.json")
@@ -92,8 +94,11 @@ def collect(
         headline=headline(variants, saved, training, date, profile),
         variants=tuple(variants),
         efficiency=tuple(saved),
-        deployment=_deployment(variants, profile) if profile else None,
-        deployments=deployment_fits(variants, saved, [_profile(each) for each in worth.deployments], processor()),
+        deployment=_deployment(variants, profile, hosts) if profile else None,
+        deployments=deployment_fits(
+            variants, saved, [_profile(each) for each in worth.deployments], processor(), hosts
+        ),
+        hosts=tuple(hosts) or None,
         training_efficiency=training,
         months=savings_in_months(saved, training, trend, date),
         class_changes=tuple(
@@ -147,8 +152,8 @@ def _profile(deployment: RecipeDeployment) -> DeviceProfile:
     return DeviceProfile.model_validate(deployment.model_dump())
 
 
-def _deployment(variants: Sequence[Variant], profile: DeviceProfile) -> Deployment:
-    return Deployment(profile=profile, variants=costs_of_million(variants, profile, processor()))
+def _deployment(variants: Sequence[Variant], profile: DeviceProfile, hosts: Sequence[HostMeasurement]) -> Deployment:
+    return Deployment(profile=profile, variants=costs_of_million(variants, profile, processor(), hosts))
 
 
 def _energy(plan: Plan, store: Store) -> dict[str, tuple[EnergyRow, ...]]:

@@ -35,6 +35,20 @@ def part_of(plan: Plan, failed: Sequence[str], stages: Collection[str]) -> Plan:
     return _with_measurements(replace(plan, stages=made), {"failed": list(failed)})
 
 
+def host_key(plan: Plan, host: str, runtime: str) -> str:
+    """Return the key of the latency of a runtime's files on another machine, which its address stands for."""
+    recipe = plan.recipe
+    return key_of(
+        kind="latency on a host",
+        revision=REVISION,
+        host=host,
+        runtime=runtime,
+        units=[[planned.id, planned.key] for planned in plan.exports if runtime in planned.runtimes],
+        measure=recipe.measure.model_dump(include={"batches", "rounds", "processes", "threads"}),
+        references=plan.references,
+    )
+
+
 def _with_measurements(plan: Plan, extra: Mapping[str, Any] | None = None) -> Plan:
     """Return a plan with the keys of its latency and energy measurements."""
     recipe = plan.recipe

@@ -20,6 +20,7 @@ from compress.pipeline.distributed import NONE_THERE, WaitingStore, follow, is_f
 from compress.pipeline.dry_run import dry_run
 from compress.pipeline.eta import TimeLeft
 from compress.pipeline.failures import Failures, RunFailed, to_make
+from compress.pipeline.hosts import check_hosts, measure_on_hosts
 from compress.pipeline.measure import measure_energy, measure_latency
 from compress.pipeline.plan import make_plan
 from compress.pipeline.preflight import check_data, check_requirements, tail_batches
@@ -114,6 +115,7 @@ def run(
         check_requirements([each.stage for each in lacking], require_whole)
         if lacking:
             _check_device(recipe, log)
+        check_hosts(plan, store)
         data, remarks = _prepare(recipe, store, log)
         if dry_run_first:
             dry_run(plan, store, data)
@@ -125,12 +127,21 @@ def run(
                 job = replace(job, plan=plan)
             measure_latency(plan, store, log, job.context)
             counter = measure_energy(plan, store, log, job.context)
+            hosts = measure_on_hosts(plan, store, log)
         made = tuple(planned.id for planned in plan.stages if planned.id not in from_store)
         info = RunInfo(
             id=folder.name, started=started.isoformat(timespec="seconds"), made=made, from_store=tuple(from_store)
         )
         record = collect(
-            plan, store, data, info, command, energy_counter=counter, remarks=remarks, failed=failures.rows
+            plan,
+            store,
+            data,
+            info,
+            command,
+            energy_counter=counter,
+            hosts=hosts,
+            remarks=remarks,
+            failed=failures.rows,
         )
         record = record.finished(wall_s=round(time.monotonic() - clock, 3))
         write_run(record, plan, store, folder)

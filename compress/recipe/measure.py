@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from compress.recipe.base import Section
+from compress.utils.errors import UsageError
+from compress.utils.hosts import parse_host
 
 
 class Measure(Section):
@@ -23,6 +25,11 @@ class Measure(Section):
         description="fresh processes in which every file is timed; 1: in the run's own, without their differences",
     )
     threads: int | None = Field(None, ge=1, description="threads of every runtime; default: all cores")
+    on: list[str] = Field(
+        [],
+        description="other machines to benchmark the artifacts on, besides this one: "
+        "ssh://[USER@]HOST[:PORT][/PYTHON] or adb:SERIAL[/PYTHON]",
+    )
     energy: Literal["auto", "off"] = Field(
         "auto", description="auto: measure if the machine has an energy counter, about 10 s per variant and runtime"
     )
@@ -30,3 +37,15 @@ class Measure(Section):
         None, gt=0, description="power under load minus idle, in W; used to estimate energy without a counter"
     )
     carbon_g_per_kwh: float | None = Field(None, gt=0, description="carbon intensity of electricity, in g CO2e per kWh")
+
+    @field_validator("on")
+    @classmethod
+    def _are_addresses(cls, addresses: list[str]) -> list[str]:
+        for number, address in enumerate(addresses):
+            try:
+                parse_host(address)
+            except UsageError as error:
+                raise ValueError(str(error)) from error
+            if address in addresses[:number]:
+                raise ValueError(f"{address} is named twice")
+        return addresses

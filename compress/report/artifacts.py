@@ -59,11 +59,18 @@ def bench_tables(record: Record) -> Iterator[Table | Text]:
         if len(record["artifacts"]) > 1:
             yield Text("Fastest: " + "; ".join(map(_fastest, record["fastest"])) + ".")
         yield from (Text(line) for line in _timing_lines(record))
+    yield Text(machine_line(record))
+
+
+def machine_line(record: Record) -> str:
+    """Describe the machine, and the versions that the figures hold for."""
     machine = record["environment"]
     threads = f"{machine['threads']} {'thread' if machine['threads'] == 1 else 'threads'} of {machine['cores']} cores"
     threads += f", CPU quota {quota:g}" if (quota := machine["cpu_quota"]) else ""
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    yield Text(f"{machine['processor']}, {threads}; Python {machine['python']}, {packages}; {machine['platform']}")
+    packages = ", ".join(f"{f.plain(name)} {f.plain(version)}" for name, version in machine["packages"].items())
+    where = f"{f.plain(host)}: " if (host := machine["host"]) else ""
+    about = f"Python {f.plain(machine['python'])}, {packages}; {f.plain(machine['platform'])}"
+    return f"{where}{f.plain(machine['processor'])}, {threads}; {about}"
 
 
 def _timing_lines(record: Record) -> Iterator[str]:

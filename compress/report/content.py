@@ -13,6 +13,7 @@ from compress.report.deployments import deployment_tables
 from compress.report.disagreements import DisagreementsSection, disagreements_section
 from compress.report.headline import deployment_line, sentence
 from compress.report.headline_chart import months_svg
+from compress.report.hosts import host_tables
 from compress.report.ledgers import ledgers
 from compress.report.lineage import LineageNode, lineage
 from compress.report.not_measured import not_measured
@@ -85,6 +86,7 @@ def build_report(record: RunRecord) -> Report:
         details=(
             *target_tables(record),
             *published_tables(record),
+            *host_tables(record),
             *deployment_tables(record.deployments),
             *pruning_tables(record),
             *quantization_tables(record),

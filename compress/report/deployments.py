@@ -40,7 +40,7 @@ def _devices(devices: Sequence[DeploymentFit]) -> Table:
     note = (
         "Best is the cheapest variant, in MACs and then bit operations, that is shown to be as accurate as "
         f"{f.plain(devices[0].reference)} and meets every budget. Not ruled out: as accurate and within every budget "
-        "that could be measured here; the others must be measured on the device."
+        "that was measured; the others must be measured on the device."
     )
     sources = [(device.profile.name, device.profile.source) for device in devices if device.profile.source]
     note += "".join(f" {f.plain(name)}: {f.plain(source).rstrip('.')}." for name, source in sources)
@@ -58,10 +58,14 @@ def _budgets(devices: Sequence[DeploymentFit]) -> Table:
     note = (
         "Budgets are requirements, not abilities of the device. The size of a file is the same on every device; "
         "latency (99th percentile), memory and energy do not transfer between devices and are given only for those "
-        "with this machine's processor"
+        "with the processor of a machine that was measured"
     )
-    here = f.names(device.profile.name for device in devices if device.here)
-    note += f": {here}." if here else ", which none of them has."
+    known = [
+        f"{f.plain(device.profile.name)} ({f.plain(device.host or 'this machine')})"
+        for device in devices
+        if device.here or device.host
+    ]
+    note += f": {', '.join(known)}." if known else ", which none of them has."
     rows = [(device, fit) for device in devices for fit in device.fits]
     return make_table("budgets", "Budgets of the devices", note, columns, rows)
 

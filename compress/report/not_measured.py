@@ -31,6 +31,9 @@ def not_measured(record: RunRecord) -> list[str]:
             if artifact.top1 is None:
                 why = f" ({f.plain(artifact.not_run)})" if artifact.not_run else ""
                 lines.append(f"Accuracy of {f.plain(variant.id)} in {f.plain(artifact.runtime)}{why}.")
+    for host in record.hosts or ():
+        if host.reason:
+            lines.append(f"Files for {f.plain(host.runtime)} on another machine: {f.plain(host.reason)}.")
     if any(pair.with_teacher_pretraining.macs is None for pair in record.training_efficiency):
         before = "training before the run (of the teacher, or of weights that a network starts from)"
         lines.append(f"Compute of {before}, which training efficiency therefore leaves out.")
@@ -41,6 +44,8 @@ def not_measured(record: RunRecord) -> list[str]:
         if variant.accuracy_difference is None
     ]
     if variants:
-        machine = " and ".join(f.plain(name) for name in (record.environment.cpu, record.environment.gpu) if name)
+        names = [record.environment.cpu, record.environment.gpu]
+        names += [host.machine.processor for host in record.hosts or () if host.machine]
+        machine = " and ".join(f.plain(name) for name in dict.fromkeys(names) if name)
         lines.append(f"Any other device: time, memory and energy are those of {machine}.")
     return lines

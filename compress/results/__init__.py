@@ -22,6 +22,7 @@ from compress.results.headline import (
     SavingInMonths,
     TrainingDoublings,
 )
+from compress.results.hosts import HostMachine, HostMeasurement
 from compress.results.inference import (
     Carbon,
     EnergyRow,
@@ -105,6 +106,8 @@ __all__ = [
     "FileSavings",
     "Headline",
     "HeadlineFile",
+    "HostMachine",
+    "HostMeasurement",
     "Inference",
     "InferenceDoublings",
     "InferenceEnergy",

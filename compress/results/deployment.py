@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from compress.results.base import Count, Fraction, Record
+from compress.results.base import Count, Fraction, Record, absent
 from compress.results.inference import Batch, Precision, Runtime, Threads
 
 BudgetName = Literal["latency_ms", "memory_mb", "size_mb", "energy_j"]
@@ -91,6 +91,7 @@ class DeploymentFit(Record):
 
     profile: DeviceProfile = Field(description="The device")
     here: bool = Field(description="Whether the machine of the run is such a device")
+    host: str | None = absent("Machine of `measure.on` that is such a device, on which it was measured")
     reference: str = Field(description="Id of the variant that accuracy is compared with")
     fits: tuple[VariantFit, ...] = Field(description="Every variant")
     best: str | None = Field(description="Cheapest variant that is as accurate and meets all budgets")

@@ -9,6 +9,7 @@ from pydantic import Field
 from compress.results.base import Count, Fraction, Hexadecimal, Record, absent
 from compress.results.deployment import Deployment, DeploymentFit
 from compress.results.headline import Headline, SavingInMonths
+from compress.results.hosts import HostMeasurement
 from compress.results.predictions import ClassChanges, Disagreements
 from compress.results.savings import Savings, TrainingEfficiency
 from compress.results.variant import Variant
@@ -136,6 +137,9 @@ class RunRecord(Record):
         None, description="Cost of a million images; null without a deployment in the recipe"
     )
     deployments: tuple[DeploymentFit, ...] = Field((), description="Which variant fits which device")
+    hosts: tuple[HostMeasurement, ...] | None = absent(
+        "Latency on the machines of `measure.on`, by machine and runtime"
+    )
     training_efficiency: tuple[TrainingEfficiency, ...] = Field(
         (), description="Compute to reach an accuracy on validation"
     )

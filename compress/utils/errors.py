@@ -46,6 +46,13 @@ class SeveralErrors(UsageError):
         Exception.__init__(self, "\n".join(printable(line) for line in lines))
 
 
+class SeveralFailures(CompressError):
+    """Several things that failed, one per line."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        Exception.__init__(self, "\n".join(printable(line) for line in lines))
+
+
 class RecipeError(SeveralErrors):
     """All problems of a recipe."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from compress.utils.cpu_quota import cpu_quota
+from compress.utils.processor_name import processor_name
 
 ALTERNATIVES = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-qnn")}
 """Distributions that install the same package for other devices."""
@@ -39,12 +39,8 @@ def cache_folder() -> Path | None:
 
 @cache
 def processor() -> str:
-    """Return the name of this machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    """Return the name of this machine's processor, or of the board or chip that it is part of; it is read once."""
+    return processor_name()
 
 
 @cache

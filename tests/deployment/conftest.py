@@ -5,6 +5,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from deployment.bare_python import bare_python
+from deployment.fake_machine import Machine
 from deployment.tiny_classifier import ONNX_RUNTIMES, PREPROCESS, images, network
 from torch import nn
 
@@ -59,3 +61,14 @@ def variants(networks: Networks) -> dict[str, nn.Module]:
 def artifacts(built: Built) -> dict[str, dict[str, Path]]:
     """Artifacts by variant and runtime, of the runtimes that are always here."""
     return {variant: {name: built(name, variant) for name in ONNX_RUNTIMES} for variant in ("float", "int8")}
+
+
+@pytest.fixture(scope="session")
+def their_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python of another machine, with ONNX Runtime and numpy only, in a folder with a space."""
+    return bare_python(tmp_path_factory.mktemp("their venv"), ["onnxruntime", "numpy"])
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)

@@ -7,10 +7,10 @@ import json
 import os
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import pytest
+from deployment.bare_python import link_packages
 from deployment.tiny_classifier import PREPROCESS, network
 from PIL import Image
 from support import environment
@@ -44,34 +44,11 @@ def photo(tmp_path: Path) -> Path:
     return tmp_path / "my photos é" / "cat" / "a b.png"
 
 
-def closure(names: tuple[str, ...]) -> set[str]:
-    """Return these distributions and what they require, without extras."""
-    found: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop().split(";")[0].split("[")[0]
-        name = "".join(c if c.isalnum() or c in "-_." else " " for c in name).split()[0].lower().replace("_", "-")
-        if name in found:
-            continue
-        try:
-            required = metadata.requires(name) or []
-        except metadata.PackageNotFoundError:
-            continue
-        found.add(name)
-        waiting += [each for each in required if "extra ==" not in each]
-    return found
-
-
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a folder with links to the packages that running artifacts takes, and no others."""
     site = tmp_path_factory.mktemp("site")
-    for name in closure(NEEDED):
-        distribution = metadata.distribution(name)
-        root = Path(str(distribution.locate_file("")))
-        for top in {Path(file).parts[0] for file in distribution.files or () if not str(file).startswith("..")}:
-            if top != "__pycache__" and not (site / top).exists():
-                (site / top).symlink_to(root / top)
+    link_packages(NEEDED, site)
     return site
 
 

@@ -15,6 +15,8 @@ from compress.results import (
     DeploymentFit,
     DeviceProfile,
     Doublings,
+    HostMachine,
+    HostMeasurement,
     InferenceEnergy,
     Savings,
     Variant,
@@ -171,3 +173,39 @@ def test_a_variant_without_measurements() -> None:
     (found,) = deployment_fits([bare], [entry(reference="bare", others=())], [profile(budgets=budgets)], EPYC)
     assert [check.verdict for check in found.fits[0].budgets] == ["not measured"] * 4
     assert (found.best, found.open) == (None, ("bare",))
+
+
+def host(runtime: str = "openvino", p99: float = 30.0) -> HostMeasurement:
+    """Latency of all variants on a Raspberry Pi, all the same, and memory of one."""
+    about = {"cores": 4, "threads": 4, "platform": "Linux", "python": "3.11.2", "packages": {}}
+    return HostMeasurement(
+        host="ssh://pi",
+        runtime=runtime,
+        batch=1,
+        machine=HostMachine(processor="Raspberry Pi 5 Model B", **about),
+        latency={each.id: (latency_row(runtime, 1, p99 / 2, p99_ms=p99, threads=4),) for each in ALL},
+        peak_memory_bytes={"dense": 90_000_000, "pruned": None},
+    )
+
+
+def test_figures_of_another_machine_count_for_its_device() -> None:
+    """This machine has 40, 20 and 10 ms, and 300 MB or less; the other has 30 ms, and 90 MB of one variant."""
+    pi = profile(budgets={"latency_ms": 35, "memory_mb": 100}, processor="raspberry pi 5")
+    (fit,) = deployment_fits(ALL, [entry("pruned", "int8")], [pi], EPYC, [host()])
+    assert (fit.here, fit.host) == (False, "ssh://pi")
+    found = {each.id: [(check.value, check.verdict) for check in each.budgets] for each in fit.fits}
+    assert found["dense"] == [(30.0, "met"), (90.0, "met")]
+    assert found["pruned"] == found["int8"] == [(30.0, "met"), (None, "not measured")]
+    assert fit.best == "dense" and fit.open == ("int8", "pruned")
+
+
+def test_figures_of_another_machine_do_not_count_for_other_devices_and_runtimes() -> None:
+    budget = {"latency_ms": 35.0}
+    here = profile(budgets=budget)
+    other = profile(budgets=budget, processor="Jetson Orin")
+    (fit, unknown) = deployment_fits(ALL, [entry("int8")], [here, other], EPYC, [host()])
+    assert (fit.here, fit.host) == (True, None) and fit.fits[0].budgets[0].value == 40
+    assert (unknown.here, unknown.host) == (False, None) and unknown.fits[0].budgets[0].value is None
+    pi = profile(budgets=budget, processor="raspberry")
+    (fit,) = deployment_fits(ALL, [entry("int8")], [pi], EPYC, [host("onnxruntime")])
+    assert fit.host is None and fit.fits[0].budgets[0].verdict == "not measured"

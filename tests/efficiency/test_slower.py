@@ -10,7 +10,16 @@ from compress.efficiency.deployment_fit import deployment_fits
 from compress.efficiency.headline import headline
 from compress.efficiency.savings import savings
 from compress.efficiency.slower import against_float, always_slower, slow_settings
-from compress.results import Artifact, Budgets, DeviceProfile, LatencyRow, Savings, Variant
+from compress.results import (
+    Artifact,
+    Budgets,
+    DeviceProfile,
+    HostMachine,
+    HostMeasurement,
+    LatencyRow,
+    Savings,
+    Variant,
+)
 
 
 def rows(**milliseconds: tuple[float, float]) -> list[LatencyRow]:
@@ -104,3 +113,17 @@ def test_a_device_is_not_recommended_a_slower_file() -> None:
 
     assert best(1) == "dense" and best(16) == "int8"
     assert best(1, here=False) == "int8,dense", "what is slower here may be faster there"
+
+
+def test_on_another_machine_its_own_timings_decide() -> None:
+    """INT8 is faster here and slower there, so it is not what to deploy there, and the other way round."""
+    about = {"cores": 4, "threads": 2, "platform": "Linux", "python": "3.11.2", "packages": {}}
+    machine = HostMachine(processor="Raspberry Pi 5", **about)
+    profile = DeviceProfile(name="pi", processor="Raspberry", runtime="a", budgets=Budgets(latency_ms=50))
+    for here, there, best in (((1.0, 1.0), 6.0, "dense"), ((9.0, 99.0), 1.0, "int8")):
+        variants = [DENSE, quantized(a=here)]
+        timed = {"dense": rows(a=(2.0, 20.0)), "int8": rows(a=(there, there))}
+        latency = {name: tuple(own) for name, own in timed.items()}
+        host = HostMeasurement(host="ssh://pi", runtime="a", batch=16, machine=machine, latency=latency)
+        (fit,) = deployment_fits(variants, [saved(*variants)], [profile], "AMD EPYC", [host])
+        assert (fit.host, fit.best) == ("ssh://pi", best)

@@ -45,7 +45,7 @@ def test_tables_state_the_best_variant_and_every_budget(results: Results) -> Non
     assert by_name["phone", "int8"] == ("not measured here: another device", "met: 4.49 MB of 20 MB", "unknown")
     assert by_name["phone", "distilled"][1:] == ("not met: 44.8 MB of 20 MB", "no")
     assert by_name["phone", "scratch"][2] == "no" and by_name["phone", "teacher"][1].startswith("not measured here: no")
-    assert budgets.note.endswith("this machine's processor: here.")
+    assert budgets.note.endswith("with the processor of a machine that was measured: here (this machine).")
 
 
 def test_a_device_without_a_runtime_here_names_its_toolchain(results: Results) -> None:

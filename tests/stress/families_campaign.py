@@ -173,14 +173,14 @@ def campaign(count: int, first: int, seed: int, work: Path) -> Iterator[Outcome]
 
 def preload() -> None:
     """Import once what every process needs."""
-    import nncf.onnx  # noqa: F401
+    import nncf.onnx
     import nncf.torch  # noqa: F401
     import onnxruntime.quantization  # noqa: F401
     import openvino  # noqa: F401
     import torch_pruning  # noqa: F401
     import torchao.quantization.pt2e.quantize_pt2e  # noqa: F401
 
-    import compress.pipeline.runner  # noqa: F401
+    import compress.pipeline.runner
     import compress.training.fit  # noqa: F401
 
 

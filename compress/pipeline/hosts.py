@@ -1,0 +1,106 @@
+"""Latency of a run's artifacts on the machines of `measure.on`. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from compress.deployment.remote.measure import cannot_be_sent, missing_on
+from compress.pipeline.plan import host_key
+from compress.pipeline.run_folder import Log
+from compress.results.hosts import HostMeasurement
+from compress.results.stored import ARTIFACTS
+from compress.stages.planned import Plan
+from compress.store.store import Store
+from compress.utils.console import say
+from compress.utils.errors import CompressError
+from compress.utils.hosts import parse_host
+
+ARTIFACT_ROWS = "artifacts.json"
+REMEDY = "fix it, or leave the machine out of `measure.on`"
+
+
+def check_hosts(plan: Plan, store: Store) -> None:
+    """Ask each machine whose measurements the store lacks for the runtimes, before anything is trained.
+
+    A runtime that is missing there is said, and its files are not timed on it.
+
+    Raises:
+        CompressError: machines cannot be reached, or have none of the runtimes; one line with all of them.
+    """
+    problems = []
+    for address in plan.recipe.measure.on:
+        wanted = [name for name in _runtimes(plan) if not store.has(host_key(plan, address, name))]
+        if not wanted:
+            continue
+        try:
+            missing = missing_on(parse_host(address), wanted)
+        except CompressError as error:
+            problems.append(str(error))
+            continue
+        for reason in missing.values():
+            say(f"{address}: {reason}")
+        if len(missing) == len(_runtimes(plan)):
+            problems.append(f"{address}: none of the runtimes of this recipe is there: {', '.join(missing)}")
+    if problems:
+        raise CompressError(f"measure.on: {'; '.join(problems)}; {REMEDY}")
+
+
+def measure_on_hosts(plan: Plan, store: Store, log: Log) -> list[HostMeasurement]:
+    """Measure on every machine, runtime by runtime; what fails there is said, and does not end the run.
+
+    Measurements are kept in the store, failures are not: the same command tries again.
+    """
+    return [
+        _measure(plan, store, log, address, runtime)
+        for address in plan.recipe.measure.on
+        for runtime in _runtimes(plan)
+    ]
+
+
+def _measure(plan: Plan, store: Store, log: Log, address: str, runtime: str) -> HostMeasurement:
+    from compress.benchmark.hosts import HOST
+
+    key, what = host_key(plan, address, runtime), f"latency of {runtime} on {address}"
+    try:
+        if store.has(key):
+            say(f"{what}: taken from the store")
+        else:
+            say(what)
+            store.get(key, what, lambda folder: _benchmark(plan, store, address, runtime, folder))
+            log.write("made", unit=what, key=key)
+        return HostMeasurement.read(store.path(key) / HOST)
+    except CompressError as error:
+        say(f"  not measured: {error}")
+        log.write("not measured", unit=what, error=str(error))
+        largest = max(plan.recipe.measure.batches)
+        return HostMeasurement(host=address, runtime=runtime, batch=largest, reason=str(error))
+
+
+def _benchmark(plan: Plan, store: Store, address: str, runtime: str, folder: Path) -> None:
+    from compress.benchmark.hosts import HOST, HostTarget, benchmark_on
+    from compress.deployment.bench_measure import BenchSettings
+
+    precision = {planned.id: planned.stage.precision for planned in plan.variants}
+    targets = {name: HostTarget(path, precision[name]) for name, path in _files(plan, store, runtime)}
+    if not targets:
+        raise CompressError(f"no file for {runtime} was made")
+    measure = plan.recipe.measure
+    settings = BenchSettings(runtime, measure.batches, measure.rounds, measure.threads, processes=measure.processes)
+    benchmark_on(parse_host(address), runtime, targets, settings, plan.references).write(folder / HOST)
+
+
+def _runtimes(plan: Plan) -> list[str]:
+    """Return the runtimes that the exports write files for and that other machines can be sent, each once."""
+    names = dict.fromkeys(name for planned in plan.exports for name in planned.runtimes)
+    return [name for name in names if cannot_be_sent(name) is None]
+
+
+def _files(plan: Plan, store: Store, runtime: str) -> Iterator[tuple[str, Path]]:
+    """Yield the variants that have a file for a runtime, and the file."""
+    for planned in plan.exports:
+        assert planned.parent
+        folder = store.path(planned.key)
+        for row in ARTIFACTS.validate_json((folder / ARTIFACT_ROWS).read_bytes()):
+            if row.runtime == runtime and not row.not_run:
+                yield planned.parent, folder / "artifacts" / row.format / Path(row.path).name
