@@ -28,8 +28,8 @@ from compress.results import (
     Quantization,
     Record,
     RunInfo,
-    RuntimeCandidate,
     RunRecord,
+    RuntimeCandidate,
     TrainingPart,
     VariantMetrics,
 )
