@@ -43,7 +43,8 @@ def _slower(record: RunRecord) -> Iterator[str]:
             )
             against = f"{f.plain(name)} in {f.plain(runtime)} is slower than {f.plain(slow[0].float_variant)} in FP32"
             made = f", made by {f.plain(methods[runtime])}" if methods.get(runtime) else ""
-            yield f"{against}: {measured}. Do not deploy that file{made}: try `method: auto` or another runtime."
+            advice = "quantize by another method, or take another runtime"
+            yield f"{against}: {measured}. Do not deploy that file{made}: {advice}."
 
 
 def _ends(ratio: Ratio) -> tuple[float, float] | None:

@@ -68,7 +68,7 @@ def test_every_layer_runs_in_integer_and_the_file_is_small(name: str, build: Bui
     with torch.no_grad():
         expected = model(images(16, seed=9)).numpy()
     assert np.abs(outputs(name, whole) - expected).max() < 1e-3
-    assert 0 < np.abs(outputs(name, path) - expected).max() < 0.1 * np.abs(expected).max()
+    assert 0 < np.abs(outputs(name, path) - expected).max() < 0.2 * np.abs(expected).max()
 
 
 def wide() -> nn.Module:

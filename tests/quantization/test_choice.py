@@ -18,6 +18,7 @@ from compress.utils.errors import RecipeError, UsageError
 
 AUTO = "stages.int8.method=auto"
 FILES = "stages.files.runtimes="
+PHONE = FILES + "[ncnn, executorch]"
 
 
 def loaded(*changes: str) -> tuple[Recipe, QuantizeStage]:
@@ -67,9 +68,12 @@ def test_an_explicit_method_makes_every_file() -> None:
 
 
 def test_settings_that_no_method_has_are_refused_all_at_once() -> None:
-    line = refused("stages.int8.bias_correction=fast", "stages.int8.target=portable", "stages.int8.keep_accuracy=2")
-    assert "stages.int8.method: no method has `bias_correction` and `target` together" in line
-    assert "keep_accuracy" in line
+    line = refused("stages.int8.bias_correction=fast", "stages.int8.target=portable", "stages.files.opset=18", PHONE)
+    assert "stages.int8.method: no method has `bias_correction` and `target` together; remove one of them" in line
+    assert "stages.files.opset: none of these runtimes is given an ONNX file" in line
+    line = refused("stages.int8.bias_correction=fast", "stages.int8.keep=[fc]", PHONE)
+    assert "INT8 for ncnn (ncnn) does not support `bias_correction` and `keep` of int8; remove them" in line
+    assert "INT8 for executorch (xnnpack) does not support `bias_correction` of int8; remove it" in line
 
 
 def test_settings_that_a_runtime_has_no_method_for_are_refused_with_the_remedy() -> None:

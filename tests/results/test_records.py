@@ -29,6 +29,7 @@ from compress.results import (
     Record,
     RunInfo,
     RunRecord,
+    RuntimeCandidate,
     TrainingPart,
     VariantMetrics,
 )
@@ -52,6 +53,7 @@ ABSENT: dict[type[Record], tuple[str, ...]] = {
     Pruning: ("sensitivity", "latency_trials"),
     Quantization: ("linear_weight_bits", "calibration_images", "aware", "keep_found", "sensitivity", "trials"),
     RunInfo: ("wall_s",),
+    RuntimeCandidate: ("slower_than_fp32",),
     VariantMetrics: ("validation", "preprocess", "remarks", "pruning", "sparsity", "quantization"),
 }
 """Keys that are left out of the JSON where they do not apply; every other unknown value is null."""
