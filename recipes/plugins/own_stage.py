@@ -42,7 +42,7 @@ class RoundWeights(StageKind):
         return MODEL_PACKAGES
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
-        return costs.fixed(seconds=1.0)
+        return costs.evaluation(planned)
 
 
 def make_rounded(context: StageContext, planned: PlannedStage, folder: Path) -> None:
