@@ -58,6 +58,7 @@ def export(
     preprocess: Preprocess,
     classes: Sequence[str],
     runtimes: Sequence[str] = ("onnxruntime", "openvino"),
+    precision: str | None = None,
 ) -> dict[str, Path]:
     """Write a network as artifacts, each in `folder/FORMAT/` with its `preprocess.json` and `SHA256SUMS`.
 
@@ -67,19 +68,21 @@ def export(
         preprocess: From pictures to the pixels that the network takes.
         classes: Class names, in the order of the outputs.
         runtimes: Names of runtimes; see `compress-model list runtimes`.
+        precision: fp32, fp16 or bf16 of a float network; None for fp32, and fp16 for Core ML.
 
     Returns:
         The file for `compress.load_artifact` by runtime.
 
     Raises:
-        UsageError: a runtime is unknown or does not take this network, or the network's outputs are not `classes`.
+        UsageError: a runtime is unknown or does not take this network or precision, or the network's outputs are not
+            `classes`.
         CompressError: a package is missing, or the network cannot be exported.
     """
     preprocess = _of_pictures(preprocess)
     content = preprocess_file(preprocess, preprocess.resolution, classes)
     with _evaluating(model):
         _check_outputs(model, preprocess, classes)
-        built = exporting.export(model, Path(folder), runtimes, content)
+        built = exporting.export(model, Path(folder), runtimes, content, precision)
     for path in set(built.values()):
         write_sums(path.parent)
     return built

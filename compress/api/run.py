@@ -12,6 +12,7 @@ from compress.results.read import read_run
 from compress.results.run import RunRecord
 from compress.results.variant import Variant
 from compress.utils.errors import UsageError
+from compress.utils.precision import file_name
 from compress.utils.processes import end_if_imported_by_worker
 
 if TYPE_CHECKING:
@@ -45,19 +46,26 @@ class VariantResults:
         """Multiply-accumulates per image."""
         return self.record.inference.macs
 
-    def artifact(self, runtime: str) -> Path:
+    def artifact(self, runtime: str, precision: str | None = None) -> Path:
         """Path of the artifact for a runtime, for `load_artifact`.
+
+        Args:
+            runtime: Name of the runtime.
+            precision: fp16 or bf16 for a file in half precision; None for the other one, or the only one.
 
         Raises:
             UsageError: the run has no artifact of this variant for the runtime.
         """
-        paths = {artifact.runtime: self.folder / artifact.path for artifact in self.record.artifacts}
-        if runtime not in paths:
+        files = self.record.artifacts
+        paths = {file_name(file.runtime, file.precision): self.folder / file.path for file in files}
+        own = [file for file in files if file.runtime == runtime]
+        name = file_name(runtime, own[0].precision if precision is None and len(own) == 1 else precision)
+        if name not in paths:
             available = (
                 f"it has {', '.join(paths)}" if paths else "none was exported; add an export stage to the recipe"
             )
-            raise UsageError(f"{self.id} has no artifact for {runtime}; {available}")
-        return paths[runtime]
+            raise UsageError(f"{self.id} has no artifact for {name}; {available}")
+        return paths[name]
 
 
 @dataclass(frozen=True)

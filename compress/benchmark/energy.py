@@ -26,13 +26,13 @@ def benchmark_energy(context: StageContext, counter: Counter, folder: Path) -> N
     batch = max(context.recipe.measure.batches)
     rows: dict[str, tuple[EnergyMeasurement, ...]] = dict.fromkeys(targets.preprocess, ())
     with task("energy", sum(map(len, targets.candidates.values()))) as advance:
-        for runtime, by_variant in targets.candidates.items():
-            for name, candidate in by_variant.items():
+        for runtime, by_key in targets.candidates.items():
+            for key, candidate in by_key.items():
                 run = candidate.load(targets.threads)
-                measured = measure_energy(partial(run, targets.images(name, batch)), counter, batch)
+                measured = measure_energy(partial(run, targets.images(key, batch)), counter, batch)
                 if measured.value is None:
-                    say(f"  {name} in {runtime}: no more power than the idle machine, energy unknown")
-                setting = asdict(targets.setting(name, runtime, batch))
+                    say(f"  {key} in {runtime}: no more power than the idle machine, energy unknown")
+                setting, name = asdict(targets.setting(key, runtime, batch)), targets.variant[key]
                 rows[name] = (*rows[name], EnergyMeasurement(**setting, **asdict(measured)))
                 advance()
     if not any(row.value for of_variant in rows.values() for row in of_variant):

@@ -18,6 +18,7 @@ from compress.measurement.load import is_crowded, with_other_load
 from compress.results import LatencyMeasurements, LatencyRow, PeakMemoryBasis
 from compress.stages.context import StageContext
 from compress.utils.console import say, task
+from compress.utils.precision import file_name
 
 LATENCY = "latency.json"
 
@@ -30,7 +31,8 @@ def benchmark_latency(context: StageContext, folder: Path) -> None:
     choices = select_runtimes(context, latency)
     for name, by_batch in choices.items():
         for choice in by_batch:
-            say(f"  {name}, batch {choice.batch}: {choice.runtime or 'no artifact within the accuracy loss'}")
+            chosen = choice.runtime and file_name(choice.runtime, choice.precision)
+            say(f"  {name}, batch {choice.batch}: {chosen or 'no artifact within the accuracy loss'}")
     record = LatencyMeasurements(
         latency=latency,
         choices=choices,
@@ -59,10 +61,12 @@ def _latency(context: StageContext, targets: BenchTargets) -> dict[str, tuple[La
     rows: dict[str, tuple[LatencyRow, ...]] = dict.fromkeys(targets.preprocess, ())
     timed = _timings(context, targets)
     for runtime, found in timed.items():
-        for batch, by_variant in collect(found.timings).items():
-            for name, processes in by_variant.items():
-                fields = {**asdict(targets.setting(name, runtime, batch)), "other_cores": found.other_cores}
-                row = LatencyRow.model_validate({**fields, **summary(processes, by_variant.get(reference))})
+        for batch, by_key in collect(found.timings).items():
+            base = next((by_key[key] for key in by_key if targets.variant[key] == reference), None)
+            for key, processes in by_key.items():
+                fields = {**asdict(targets.setting(key, runtime, batch)), "other_cores": found.other_cores}
+                row = LatencyRow.model_validate({**fields, **summary(processes, base)})
+                name = targets.variant[key]
                 rows[name] = (*rows[name], row)
     for runtime in timed:
         _say_modes(runtime, [(name, row) for name in rows for row in rows[name] if row.runtime == runtime])
@@ -112,7 +116,7 @@ def _memory(context: StageContext, batch: int) -> tuple[dict[str, int | None], d
     basis: dict[str, PeakMemoryBasis] = {}
     for planned in context.plan.exports:
         assert planned.parent
-        for runtime, path in runnable_artifacts(context, planned)[:1]:
-            memory[planned.parent] = peak_memory(path, runtime, batch)
-            basis[planned.parent] = PeakMemoryBasis(runtime=runtime, batch=batch)
+        for row, path in runnable_artifacts(context, planned)[:1]:
+            memory[planned.parent] = peak_memory(path, row.runtime, batch)
+            basis[planned.parent] = PeakMemoryBasis(runtime=row.runtime, batch=batch)
     return memory, basis

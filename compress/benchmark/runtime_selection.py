@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from compress.efficiency.files import name_of
 from compress.efficiency.slower import is_slower, rows_against
 from compress.efficiency.timing import Ratio, fastest, latency_ratio
 from compress.results import LatencyRow, RuntimeCandidate, RuntimeChecks, RuntimeChoice, ValidationCheck
@@ -29,8 +30,8 @@ def select_runtimes(
         checks = RuntimeChecks.read(context.folder(planned.id) / CHECKS)
         ratios = _against_float(context, variant, latency)
         for batch in context.recipe.measure.batches:
-            by_runtime = {row.runtime: row for row in latency[variant] if row.batch == batch}
-            rows = {runtime: by_runtime[runtime] for runtime in checks.validation}
+            by_name = {name_of(row): row for row in latency[variant] if row.batch == batch}
+            rows = {name: by_name[name] for name in checks.validation}
             slower = {name for (name, size), ratio in ratios.items() if size == batch and is_slower(ratio)}
             choice = choose(rows, checks.validation, allowed, batch=batch, left_out=checks.left_out, slower=slower)
             choices[variant] = (*choices.get(variant, ()), choice)
@@ -59,8 +60,8 @@ def choose(
     """Select the fastest artifact within the allowed accuracy loss; the first one if several are as fast.
 
     Args:
-        rows: Latency by runtime, at one batch size.
-        validation: Accuracy loss on validation by runtime.
+        rows: Latency by name of the file, at one batch size.
+        validation: Accuracy loss on validation by name of the file.
         allowed: Allowed accuracy loss, a fraction.
         batch: Batch size.
         left_out: Skipped runtimes, with the reason.
@@ -74,7 +75,8 @@ def choose(
         ratio, low, high = latency_ratio(rows[equal[0]], row) if equal else (None, None, None)
         candidates.append(
             RuntimeCandidate(
-                runtime=name,
+                runtime=row.runtime,
+                precision=row.precision,
                 p50_ms=row.p50_ms,
                 ratio_to_choice=ratio,
                 ratio_ci95=None if low is None or high is None else (low, high),
@@ -86,7 +88,8 @@ def choose(
         )
     return RuntimeChoice(
         batch=batch,
-        runtime=equal[0] if equal else None,
+        runtime=rows[equal[0]].runtime if equal else None,
+        precision=rows[equal[0]].precision if equal else None,
         tied=tuple(equal[1:]),
         allowed_loss=allowed,
         candidates=tuple(candidates),

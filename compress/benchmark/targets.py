@@ -13,10 +13,11 @@ from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.deployment.timing import Candidate, file_candidate
 from compress.models.onnx_network import OnnxNetwork
-from compress.results import ARTIFACTS
+from compress.results import ARTIFACTS, Artifact
 from compress.stages.context import StageContext
 from compress.stages.export.make import ROWS
 from compress.stages.planned import PlannedStage
+from compress.utils.precision import HALF, file_name
 from compress.utils.system import thread_count
 
 PYTORCH = "pytorch"
@@ -38,16 +39,20 @@ class Setting:
 class BenchTargets:
     """Variants, and how to load each in every runtime.
 
+    A variant has a key per precision: its id, and one more for its files in half precision.
+
     Attributes:
         preprocess: Preprocessing by variant.
-        precision: Numeric precision by variant.
-        candidates: Loadable candidates by runtime and variant.
+        precision: Numeric precision by key.
+        variant: Variant by key.
+        candidates: Loadable candidates by runtime and key.
         threads: Threads of every candidate.
         test: Test split, whose first images are the input.
     """
 
     preprocess: dict[str, Preprocess]
     precision: dict[str, str]
+    variant: dict[str, str]
     candidates: dict[str, dict[str, Candidate]]
     threads: int
     test: Split
@@ -64,35 +69,43 @@ class BenchTargets:
         for planned in context.plan.variants:
             if not planned.stage.is_quantized and not isinstance(networks[planned.id][0], OnnxNetwork):
                 candidates[PYTORCH][planned.id] = _eager(context, planned)
+        variants = context.plan.variants
+        precision = {planned.id: planned.stage.variant_precision for planned in variants}
+        variant = {planned.id: planned.id for planned in variants}
         for planned in context.plan.exports:
             assert planned.parent
-            for runtime, path in runnable_artifacts(context, planned):
-                candidates.setdefault(runtime, {})[planned.parent] = file_candidate(planned.parent, runtime, path)
-        variants = context.plan.variants
+            for row, path in runnable_artifacts(context, planned):
+                key = file_name(planned.parent, row.precision)
+                if row.precision in HALF:
+                    precision[key], variant[key] = row.precision, planned.parent
+                candidates.setdefault(row.runtime, {})[key] = file_candidate(key, row.runtime, path)
         return cls(
             preprocess={name: preprocess for name, (_, preprocess) in networks.items()},
-            precision={planned.id: planned.stage.precision for planned in variants},
+            precision=precision,
+            variant=variant,
             candidates=candidates,
             threads=thread_count(context.recipe.measure.threads),
             test=context.data.test,
         )
 
-    def setting(self, variant: str, runtime: str, batch: int) -> Setting:
+    def setting(self, key: str, runtime: str, batch: int) -> Setting:
         """Return the conditions of a measurement."""
-        resolution = self.preprocess[variant].resolution
-        return Setting(runtime, self.precision[variant], batch, self.threads, resolution)
+        resolution = self.preprocess[self.variant[key]].resolution
+        return Setting(runtime, self.precision[key], batch, self.threads, resolution)
 
-    def images(self, variant: str, batch: int) -> np.ndarray[Any, Any]:
+    def images(self, key: str, batch: int) -> np.ndarray[Any, Any]:
         """Return the first test images as a batch, float32 `[batch, 3, r, r]`, repeated if there are fewer."""
         rows = np.arange(batch) % len(self.test)
-        return self.preprocess[variant].on_stored()(torch.from_numpy(self.test.images[rows])).contiguous().numpy()
+        preprocess = self.preprocess[self.variant[key]].on_stored()
+        return preprocess(torch.from_numpy(self.test.images[rows])).contiguous().numpy()
 
 
-def runnable_artifacts(context: StageContext, planned: PlannedStage) -> list[tuple[str, Path]]:
-    """Return (runtime, path) of the artifacts of an export that run on this machine."""
+def runnable_artifacts(context: StageContext, planned: PlannedStage) -> list[tuple[Artifact, Path]]:
+    """Return the artifacts of an export that run on this machine, with their paths in the store."""
     folder = context.folder(planned.id)
     rows = ARTIFACTS.validate_json((folder / ROWS).read_bytes())
-    return [(row.runtime, folder / "artifacts" / row.format / Path(row.path).name) for row in rows if not row.not_run]
+    files = [(row, Path(row.path)) for row in rows if not row.not_run]
+    return [(row, folder / "artifacts" / path.parent.name / path.name) for row, path in files]
 
 
 def _eager(context: StageContext, planned: PlannedStage) -> Candidate:

@@ -141,6 +141,7 @@ def _runtime_state(name: str) -> str:
     runtime, absent = find_runtime(name), missing(name)
     where = f"its files run {runtime.runs_on}" if runtime.runs_on else "runs here"
     state = f"not here: no {', '.join(absent)}" if absent else where
+    state += f"; writes {', '.join(runtime.precisions)}" if runtime.precisions[1:] else ""
     limits = "" if runtime.quantizers else "; takes float networks only"
     limits += "; experimental: our tests have never run it" if runtime.experimental else ""
     return f"{state}; needs {', '.join((*runtime.packages, *runtime.programs))}{limits}"

@@ -1,6 +1,7 @@
 """Core ML: iPhones, iPads and Macs. An ML program for iOS 17 or macOS 14, for one image, with the classes inside.
 
-Float networks are stored and computed in half precision, the only one that the Neural Engine has. Of quantized networks
+Float networks are stored and computed in half precision, the only one that the Neural Engine has, unless FP32 is asked
+for, which runs on the CPU and the GPU. Of quantized networks
 Core ML takes our integers as they are: weights and activations of 8 bits, as `quantize` and `dequantize` operators.
 """
 
@@ -30,6 +31,7 @@ class CoreMl(ExportOnlyRuntime):
     packages = ("coremltools",)
     install = "pip install 'compress-model[coreml]'"
     quantizers = ("torchao",)
+    precisions = ("fp16", "fp32")
     runs_on = "in an app on iOS 17 or macOS 14, or newer"
     experimental = True
 
@@ -41,6 +43,10 @@ class CoreMl(ExportOnlyRuntime):
         (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
         check(path, source.resolution, source.classes)
         return path
+
+    def needs(self, path: Path) -> list[str]:
+        """State the oldest systems that read the package."""
+        return ["iOS 17 or macOS 14, or newer"]
 
 
 def _convert(source: ExportSource) -> Any:
@@ -60,6 +66,7 @@ def _convert(source: ExportSource) -> Any:
     return coremltools.convert(
         program,
         convert_to="mlprogram",
+        compute_precision=coremltools.precision.FLOAT32 if source.precision == "fp32" else None,  # None: FP16
         minimum_deployment_target=coremltools.target.iOS17,
         classifier_config=coremltools.ClassifierConfig(list(source.classes)),
         skip_model_load=True,

@@ -1,4 +1,4 @@
-"""How much of a network a runtime really executes in integer: convolutions, and MACs of convolutions and linears."""
+"""Precisions that a runtime really executes a network in: MACs of convolutions and linears, and conversions."""
 
 from __future__ import annotations
 
@@ -18,6 +18,18 @@ class Coverage:
     # multiply-accumulates of all convolutions and linears, as `compress.measurement.compute` counts them; None where
     # the file does not have them
     macs: int | None = None
+    half_macs: int | None = 0  # of them those in half precision; None where the runtime does not expose it
+    half: str = "fp16"  # which half precision that is
+    casts: int | None = None  # conversions between floating-point types; None where the runtime does not expose them
+
+    @property
+    def precisions(self) -> dict[str, float] | None:
+        """Share of the MACs by precision, without precisions that have none; None where it is unknown."""
+        if not self.macs or self.integer_macs is None or self.half_macs is None:
+            return None
+        rest = self.macs - self.integer_macs - self.half_macs
+        found = {"int8": self.integer_macs, self.half: self.half_macs, "fp32": max(0, rest)}
+        return {name: macs / self.macs for name, macs in found.items() if macs}
 
     @property
     def share(self) -> float | None:

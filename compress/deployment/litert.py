@@ -35,6 +35,17 @@ try:
     program = torch.export.load(sys.argv[1])
     side = int(sys.argv[3])
     litert_torch.convert(program.module(), (torch.zeros(1, 3, side, side),)).export(sys.argv[2])
+    if sys.argv[4] == "fp16":
+        from ai_edge_quantizer import algorithm_manager, qtyping, quantizer
+        half = quantizer.Quantizer(sys.argv[2])
+        weights = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
+        half.update_quantization_recipe(
+            ".*",
+            qtyping.TFLOperationName.ALL_SUPPORTED,
+            qtyping.OpQuantizationConfig(weight_tensor_config=weights, explicit_dequantize=True),
+            algorithm_manager.AlgorithmName.FLOAT_CASTING,
+        )
+        half.quantize().export_model(sys.argv[2], overwrite=True)
 except Exception as error:
     sys.exit((str(error).strip() or type(error).__name__).splitlines()[0])
 """
@@ -53,6 +64,7 @@ class LiteRt(Runtime):
     packages = ("ai_edge_litert",)
     install = "scripts/make_litert_environment"
     quantizers = ("litert",)
+    precisions = ("fp32", "fp16")  # FP16 of the weights; XNNPACK computes in it where the processor can
 
     def __init__(self, name: str, device: str | None = None) -> None:
         super().__init__(name, device)
@@ -67,7 +79,7 @@ class LiteRt(Runtime):
         example = torch.zeros(1, 3, source.resolution, source.resolution)
         with exporting(source.model, "exported to LiteRT"):
             torch.export.save(torch.export.export(source.model, (example,)), program)
-        command = [self.python, "-c", CONVERT, str(program), str(path), str(source.resolution)]
+        command = [self.python, "-c", CONVERT, str(program), str(path), str(source.resolution), source.precision]
         failure = f"{type(source.model).__name__} cannot be converted to LiteRT"
         convert(command, path, "the converter", failure, _variables())
         return path

@@ -1,7 +1,7 @@
 """ncnn on the CPU: phones and small boards.
 
-PNNX converts a trace of the network. Everything is stored and computed in FP32: by default ncnn halves both, and its
-outputs then differ from PyTorch's.
+PNNX converts a trace of the network. Everything is stored and computed in FP32, though by default ncnn halves both: its
+outputs then differ from PyTorch's. A file in FP16 is stored so, and computed so where the processor can.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ WEIGHTS = {"Convolution": "6", "ConvolutionDepthWise": "6", "InnerProduct": "2"}
 """Kinds of layers that multiply with weights, and the setting with the number of weights; setting 0 has the outputs."""
 UNCOUNTED = ("Gemm", "MultiHeadAttention", "Deconvolution", "DeconvolutionDepthWise")
 WAIT_POLICY = "OMP_WAIT_POLICY"
+HALF_WEIGHTS = 0x01306B47
+"""Tag before weights that are stored in FP16 (ncnn, `src/modelbin.cpp`)."""
 INPUT, OUTPUT = "in0", "out0"  # PNNX's names for the ends of a network
 
 
@@ -44,6 +46,7 @@ class Ncnn(Runtime):
     packages = ("ncnn", "pnnx")
     install = "pip install 'compress-model[ncnn]'"
     quantizers = ("ncnn",)
+    precisions = ("fp32", "fp16")
 
     def build(self, source: ExportSource, folder: Path) -> Path:
         """Write `model.ncnn.param`, the graph as text, and `model.ncnn.bin`, its weights."""
@@ -55,7 +58,8 @@ class Ncnn(Runtime):
         results = {"ncnnparam": path, "ncnnbin": _weights(path)}
         others = ("pnnxparam", "pnnxbin", "pnnxpy", "pnnxonnx", "ncnnpy")  # written as well, beside the trace
         results |= {key: source.work / f"model.{key}" for key in others}
-        command = [pnnx.EXEC_PATH, str(trace), "fp16=0", *(f"{key}={value}" for key, value in results.items())]
+        fp16 = f"fp16={int(source.precision == 'fp16')}"
+        command = [pnnx.EXEC_PATH, str(trace), fp16, *(f"{key}={value}" for key, value in results.items())]
         convert(command, path, "PNNX", failure)
         foreign = sorted({layer[0] for layer in _layers(path) if not layer[0].isidentifier()})
         if foreign:
@@ -102,13 +106,42 @@ class Ncnn(Runtime):
         layers = _layers(path)
         convolutions = [layer for layer in layers if layer[0].startswith("Convolution")]
         macs, integer = _macs(path, layers)
-        return Coverage(sum(map(_is_integer, convolutions)), len(convolutions), integer, macs)
+        return Coverage(sum(map(_is_integer, convolutions)), len(convolutions), integer, macs, _half_macs(path, macs))
 
     def quantize_file(self, path: Path, batches: Sequence[Tensor], config: QuantizationConfig) -> None:
         """Write scales and 8-bit weights into an artifact."""
         from compress.deployment.ncnn_int8 import quantize_ncnn
 
         quantize_ncnn(path, batches, config)
+
+
+def _half_macs(path: Path, macs: int | None) -> int | None:
+    """MACs that run in FP16: ncnn does not say, but its outputs are then others than with FP16 as storage alone.
+
+    None where they are and not every layer with weights has kernels for FP16.
+    """
+    import numpy as np
+
+    expected = _input_shape(path)
+    if not _is_half(path) or expected is None:
+        return 0
+    pixels = np.random.default_rng(0).normal(size=expected).astype(np.float32)
+    outputs, layers = [], []
+    for arithmetic in (False, True):
+        net = _net(path, 1, arithmetic=arithmetic)
+        extractor = net.create_extractor()
+        extractor.input(INPUT, _import().Mat(pixels).clone())
+        outputs.append(np.array(extractor.extract(OUTPUT)[1].numpy()))
+        layers = [layer for layer in net.layers() if layer.type in WEIGHTS]
+    if np.array_equal(outputs[0], outputs[1]):
+        return 0
+    return macs if all(layer.support_fp16_storage for layer in layers) else None
+
+
+def _is_half(path: Path) -> bool:
+    """Whether the weights are stored in FP16."""
+    with _weights(path).open("rb") as file:
+        return int.from_bytes(file.read(4), "little") == HALF_WEIGHTS
 
 
 def _write_input_shape(path: Path, side: int) -> None:
@@ -150,15 +183,23 @@ def _macs(path: Path, layers: Sequence[Sequence[str]]) -> tuple[int | None, int 
     return total, integer
 
 
-def _net(path: Path, threads: int, *, keep_all: bool = False) -> Any:
-    """Load the network in FP32; with `keep_all`, the results of all layers stay available."""
+def _net(path: Path, threads: int, *, keep_all: bool = False, arithmetic: bool = True) -> Any:
+    """Load the network in the precision of its weights; with `keep_all`, the results of all layers stay available.
+
+    Without `arithmetic`, one in FP16 is computed in FP32.
+    """
     _layers(path)  # ncnn itself accepts a truncated last line
     net = _import().Net()
     net.opt.num_threads = threads
     net.opt.lightmode = not keep_all
+    try:
+        half = _is_half(path)
+    except OSError as error:
+        raise CompressError(f"ncnn cannot read {path} and its weights {_weights(path).name}") from error
     for option in dir(net.opt):
         if option.startswith(("use_fp16", "use_bf16")):
-            setattr(net.opt, option, False)
+            setattr(net.opt, option, half and option.startswith("use_fp16"))
+    net.opt.use_fp16_arithmetic = half and arithmetic
     with silent():
         failed = net.load_param(str(path)) or net.load_model(str(_weights(path)))
     if failed:

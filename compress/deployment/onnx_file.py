@@ -49,7 +49,7 @@ def macs_by_weight(path: Path) -> tuple[dict[str, int], dict[str, str]]:
     import onnx
 
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
         model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
         del model.graph.value_info[:]
@@ -83,7 +83,7 @@ def needed_versions(path: Path) -> list[str]:
     lines = [f"ONNX opset {opset}, IR version {ir}"]
     if opset <= max(OPSETS) and ir <= max(IR_VERSIONS):
         oldest = max(_least(OPSETS, opset).onnx_runtime, _least(IR_VERSIONS, ir).onnx_runtime)
-        lines.append(f"ONNX Runtime {_text(oldest)} or newer")
+        lines.append(f"ONNX Runtime {_text(oldest)} or newer, also as Triton's backend")
         lines.append(f"TensorRT {_text(_least(OPSETS, opset).tensorrt)} or newer")
     return lines
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from compress.deployment.coverage import Coverage
 from compress.deployment.onnx_file import macs_by_weight, needed_versions
 from compress.deployment.providers import PROVIDERS, check_provider
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
+from compress.models.onnx_storage import copy_onnx
 from compress.quantization.four_bits import OPERATOR, operator_bits
 from compress.utils.errors import CompressError, first_line
 from compress.utils.system import thread_count
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 CPU = "CPUExecutionProvider"
 INTEGER_CONVOLUTIONS = ("QLinearConv", "ConvInteger")
 FLOAT_CONVOLUTIONS = ("Conv", "FusedConv", "NhwcFusedConv")
+FLOAT_LINEARS = ("Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 INTEGER_WEIGHT = {
     "QLinearConv": 3,
     "ConvInteger": 1,
@@ -45,6 +47,7 @@ class OnnxRuntime(Runtime):
     packages = ("onnx", "onnxscript", "onnxruntime")
     install = "pip install 'compress-model[deploy]'"
     quantizers = ("onnxruntime", "nncf", "torchao")
+    precisions = ("fp32", "fp16")
     from_onnx = True
 
     def __init__(self, name: str, device: str | None = None) -> None:
@@ -54,7 +57,7 @@ class OnnxRuntime(Runtime):
 
     def build(self, source: ExportSource, folder: Path) -> Path:
         """Write `model.onnx`."""
-        return Path(shutil.copy(source.onnx(), folder / self.files[0]))
+        return copy_onnx(source.onnx(), folder / self.files[0])
 
     def needs(self, path: Path) -> list[str]:
         """State opset and IR version, and the oldest runtimes that know them."""
@@ -103,32 +106,63 @@ class OnnxRuntime(Runtime):
 
         macs, stored = macs_by_weight(path)
         if self.device is not None:
-            convolutions = sum(node.op_type == "Conv" for node in onnx.load(path).graph.node)
-            return Coverage(None, convolutions, None, sum(macs.values()))
+            nodes = onnx.load(path, load_external_data=False).graph.node
+            convolutions = sum(node.op_type == "Conv" for node in nodes)
+            return Coverage(None, convolutions, None, sum(macs.values()), None)
         graph = _optimized(path)
         constants = {tensor.name for tensor in graph.initializer}
-        weights = [node.input[INTEGER_WEIGHT[node.op_type]] for node in graph.node if _in_integer(node)]
-        names = [weight for weight in weights if weight in constants]  # the rest are products of activations
-        longest = [max((name for name in stored if weight.startswith(name)), key=len, default="") for weight in names]
-        found = [macs.get(stored.get(name, "")) for name in longest]
+
+        def total(weights: Iterable[str]) -> int | None:
+            names = [weight for weight in weights if weight in constants]  # the rest are products of activations
+            longest = [max((name for name in stored if each.startswith(name)), key=len, default="") for each in names]
+            found = [macs.get(stored.get(name, "")) for name in longest]
+            return sum(part or 0 for part in found) if all(found) else None
+
         integer = sum(node.op_type in INTEGER_CONVOLUTIONS for node in graph.node)
         return Coverage(
             integer,
             integer + sum(node.op_type in FLOAT_CONVOLUTIONS for node in graph.node),
-            sum(part or 0 for part in found) if all(found) else None,
+            total(node.input[INTEGER_WEIGHT[node.op_type]] for node in graph.node if _in_integer(node)),
             sum(macs.values()),
+            total(_half_weights(graph)),
+            casts=_casts(graph),
         )
 
 
 def _optimized(path: Path) -> Any:
-    """Graph of a file as ONNX Runtime optimises it for this processor."""
+    """Graph of a file as ONNX Runtime optimises it for this processor; large weights stay out of it."""
     import onnx
 
     with tempfile.TemporaryDirectory() as work:
         options = _options(1)
         options.optimized_model_filepath = str(Path(work) / "optimized.onnx")
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
         _session(path, options)
-        return onnx.load(options.optimized_model_filepath).graph
+        return onnx.load(options.optimized_model_filepath, load_external_data=False).graph
+
+
+def _half_weights(graph: Any) -> Iterator[str]:
+    """Yield the weights of convolutions and linears that are multiplied in FP16.
+
+    Where a provider has no FP16 kernel, ONNX Runtime runs the one in FP32 between casts, and casts the weight when it
+    loads the file: its type in the optimised graph is that of the arithmetic.
+    """
+    from onnx import TensorProto
+
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for node in graph.node:
+        multiplies = node.op_type in (*FLOAT_CONVOLUTIONS, *FLOAT_LINEARS)
+        if multiplies and types.get(node.input[1]) == TensorProto.FLOAT16:
+            yield node.input[1]
+
+
+def _casts(graph: Any) -> int:
+    """Count the casts to a floating-point type."""
+    from onnx import TensorProto
+
+    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    casts = [node for node in graph.node if node.op_type == "Cast"]
+    return sum(each.i in floats for node in casts for each in node.attribute if each.name == "to")
 
 
 def _in_integer(node: Any) -> bool:

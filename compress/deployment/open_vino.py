@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,24 @@ INSTALL = {
 }
 """How to add a device (https://docs.openvino.ai)."""
 MULTIPLY = ("Convolution", "GroupConvolution", "MatMul")
+HINTS = {"fp16": "f16", "bf16": "bf16"}
+"""OpenVINO's names of half precisions."""
+HINT = ("runtime_options", "INFERENCE_PRECISION_HINT")
+"""Where a file has the precision that it asks to be computed in; one without it is computed in FP32."""
+RELEASES = {
+    8: "2022.1",
+    9: "2022.2",
+    10: "2022.3",
+    11: "2023.0",
+    12: "2023.1",
+    13: "2023.2",
+    14: "2024.0",
+    15: "2024.5",
+}
+"""First release by operation set; older sets came with other file formats (docs.openvino.ai, available-opsets)."""
 EXECUTED = ("layerType", "runtimePrecision", "originalLayersNames")
 INTEGERS, PACKED = ("u8", "i8"), ("u4", "i4")
+OPERATOR_SET = re.compile(r'<layer [^>]*version="opset(\d+)"')
 GROUP = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 """Number of activations that share a scale where they are quantized at run time; 0 forbids that."""
 
@@ -40,6 +57,7 @@ class OpenVino(Runtime):
     packages = ("onnx", "onnxscript", "openvino")
     install = "pip install 'compress-model[deploy]'"
     quantizers = ("torchao", "nncf", "onnxruntime")
+    precisions = ("fp32", "fp16", "bf16")
     from_onnx = True
 
     def __init__(self, name: str, device: str | None = None) -> None:
@@ -48,18 +66,26 @@ class OpenVino(Runtime):
             self.install, self.experimental = INSTALL[device], True
 
     def build(self, source: ExportSource, folder: Path) -> Path:
-        """Write the intermediate representation, with weights in the precision that they have."""
+        """Write the intermediate representation, with weights in its precision, which it asks to be computed in."""
         import openvino
 
-        path, onnx = folder / self.files[0], source.onnx()
+        path, onnx = folder / self.files[0], source.float_onnx()
         with boundary("openvino", type(source.model).__name__), silent():
             model = _core().read_model(str(onnx))
             for index, node in enumerate(model.get_ordered_ops()):
                 if node.get_friendly_name() == node.get_name():
                     # Unnamed nodes are numbered throughout the process, which would give other bytes each time.
                     node.set_friendly_name(f"{node.get_type_name()}.{index}")
-            openvino.save_model(model, str(path), compress_to_fp16=False)
+            if source.precision == "bf16":
+                _round_weights(model)
+            if source.precision in HINTS:
+                model.set_rt_info(HINTS[source.precision], list(HINT))
+            openvino.save_model(model, str(path), compress_to_fp16=source.precision == "fp16")
         return path
+
+    def needs(self, path: Path) -> list[str]:
+        """State the oldest OpenVINO that has the operators."""
+        return [_oldest(path) or super().needs(path)[0]]
 
     def lacking(self) -> list[str]:
         """Name the device where OpenVINO finds none of its kind."""
@@ -119,21 +145,61 @@ def executed(model: Any, compiled: Any, device: str | None = None) -> Coverage:
     its weights unpacked to float. The outputs show it: they differ where rounding is forbidden.
     """
     macs = _macs(model)
-    kinds, in_integer, packed = [], set(), 0
+    kinds, packed, casts = [], 0, 0
+    by_type: dict[str, set[str]] = {"integer": set(), "f16": set(), "bf16": set()}
     for node in compiled.get_runtime_model().get_ops():
         info = {name: str(node.get_rt_info()[name].value) for name in EXECUTED}
         integer = info["runtimePrecision"] in INTEGERS
         if info["layerType"] == "FullyConnected" and info["runtimePrecision"] in PACKED:
             packed += math.prod(node.get_output_shape(0)) * node.get_input_shape(0)[-1]
-        if integer:
+        if (kind := "integer" if integer else _arithmetic(node)) in by_type:
             # A scale that was moved behind a layer is named LAYER/DequantizationMultiply, sometimes the only name.
             names = info["originalLayersNames"].split(",")
-            in_integer |= {layer for layer in macs for name in names if f"{name}/".startswith(f"{layer}/")}
+            by_type[kind] |= {layer for layer in macs for name in names if f"{name}/".startswith(f"{layer}/")}
+        casts += info["layerType"] == "Convert"
         if "Convolution" in info["layerType"]:
             kinds.append(integer)
     if packed and not _rounds(model, compiled, device):
         packed = 0
-    return Coverage(sum(kinds), len(kinds), sum(macs[layer] for layer in in_integer) + packed, sum(macs.values()))
+    totals = {kind: sum(macs[layer] for layer in layers) for kind, layers in by_type.items()}
+    half = "bf16" if totals["bf16"] else "fp16"
+    return Coverage(
+        sum(kinds),
+        len(kinds),
+        totals["integer"] + packed,
+        sum(macs.values()),
+        totals["f16"] + totals["bf16"],
+        half,
+        casts,
+    )
+
+
+def _arithmetic(node: Any) -> str:
+    """Precision in which a compiled float layer multiplies: that of its data.
+
+    Its `runtimePrecision` is that of its weights. A processor without FP16 widens them, in a kernel for FP32.
+    """
+    return str(node.get_input_element_type(0).get_type_name()) if node.get_input_size() else ""
+
+
+def _round_weights(model: Any) -> None:
+    """Store float constants in bf16, each with a conversion back behind it."""
+    from openvino import Type, opset13
+
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Constant" and node.get_element_type() == Type.f32:
+            users = list(node.output(0).get_target_inputs())
+            rounded = opset13.constant(node.data, Type.bf16, name=node.get_friendly_name())
+            back = opset13.convert(rounded, "f32", name=f"{node.get_friendly_name()}/convert")
+            for user in users:
+                user.replace_source_output(back.output(0))
+
+
+def _oldest(path: Path) -> str | None:
+    """Name the oldest OpenVINO that has the operators of a file; None where one is newer than `RELEASES`."""
+    sets = {int(number) for number in OPERATOR_SET.findall(path.read_text(encoding="utf-8"))}
+    newest = max(sets, default=0)
+    return f"OpenVINO {RELEASES[max(newest, min(RELEASES))]} or newer" if newest <= max(RELEASES) else None
 
 
 def _macs(model: Any) -> dict[str, int]:
@@ -192,10 +258,11 @@ def _compile(
     model: Any, threads: int | None, device: str | None, group: int | None = None, *, count: bool = False
 ) -> Any:
     # By default OpenVINO computes float networks in bf16 where the processor has it: less exact, and no baseline. A GPU
-    # would use half precision as well; an NPU computes in fp16 or integers only.
+    # would use half precision as well; an NPU computes in fp16 or integers only. Files of half precision ask for it.
     settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY"}
     if device != "NPU":
-        settings["INFERENCE_PRECISION_HINT"] = "f32"
+        asked = model.get_rt_info(list(HINT)).astype(str) if model.has_rt_info(list(HINT)) else "f32"
+        settings["INFERENCE_PRECISION_HINT"] = asked
     if device is None:
         settings["INFERENCE_NUM_THREADS"] = thread_count(threads)
     if count:

@@ -43,7 +43,8 @@ class Resolution(TypedDict):
 class PreprocessFile(Stated, Resolution, total=False):
     """Content of `preprocess.json`, which an export writes beside the artifact; see `preprocess_file`.
 
-    `load_artifact` needs `resolution`, `mean`, `std` and `classes`; to time a file, `resolution` is enough.
+    `load_artifact` needs `resolution`, `mean`, `std` and `classes`; to time a file, `resolution` is enough. `antialias`
+    is that of the resize, `precision` that of a float network; images and logits are float32 in every precision.
     """
 
     mean: list[float]
@@ -54,6 +55,8 @@ class PreprocessFile(Stated, Resolution, total=False):
     stored_resolution: int
     classes: list[str]
     steps: list[str]
+    antialias: bool
+    precision: str
     needs: list[str]
 
 
@@ -70,6 +73,7 @@ def preprocess_file(preprocess: Preprocess, stored_resolution: int, classes: Seq
         mean=list(preprocess.mean),
         std=list(preprocess.std),
         interpolation=preprocess.interpolation,
+        antialias=_is_antialiased(preprocess.interpolation),
     )
     content.update(STATED)  # type: ignore[typeddict-item]
     if preprocess.from_originals:
@@ -83,7 +87,7 @@ def preprocess_file(preprocess: Preprocess, stored_resolution: int, classes: Seq
 def _steps(content: PreprocessFile) -> list[str]:
     """Describe preprocessing in sentences, one per step."""
     side, kind = content["resolution"], content["interpolation"]
-    exact = f"{kind}{'' if kind == 'nearest' else ', antialiased'}, rounded to 8 bits as Pillow's Image.resize does"
+    exact = f"{kind}{', antialiased' if content['antialias'] else ''}, rounded to 8 bits as Pillow's Image.resize does"
     steps = [
         "Decode the first frame, apply the EXIF orientation, lay transparency on white as Pillow's alpha_composite "
         "does, map 16-bit grey to (value + 128) // 257, convert to RGB."
@@ -148,10 +152,17 @@ def _inputs(values: Any) -> Inputs:
         if values.get(name, stated) != stated:
             raise ValueError(f"{name} must be {stated}, not {values[name]!r}")
     interpolation = _one_of(values.get("interpolation", "bicubic"), INTERPOLATIONS, "interpolation")
+    if values.get("antialias", _is_antialiased(interpolation)) != _is_antialiased(interpolation):
+        raise ValueError(f"antialias must be {_is_antialiased(interpolation)} with {interpolation}, as Pillow resizes")
     crop_mode = _one_of(values.get("crop_mode", "center"), CROP_MODES, "crop_mode")
     stored = _side(values.get("stored_resolution", resolution), "stored_resolution")
     resize = _side(values["resize"], "resize") if "resize" in values or crop_mode != "center" else None
     return Inputs(resolution, mean, std, interpolation, stored, resize, crop_mode)
+
+
+def _is_antialiased(interpolation: str) -> bool:
+    """Whether Pillow's resize filters before it samples: always, but for the nearest pixel."""
+    return interpolation != "nearest"
 
 
 def _one_of(value: Any, known: tuple[Name, ...], name: str) -> Name:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
 from compress.deployment.coverage import Coverage
 from compress.registry import QUANTIZERS
 from compress.utils.errors import CompressError, UsageError
+from compress.utils.precision import FLOATS
 from compress.utils.system import version_of
 
 if TYPE_CHECKING:
@@ -37,9 +38,27 @@ class ExportSource:
     work: Path  # folder for intermediate files that several runtimes build from
     classes: tuple[str, ...] = ()  # class names, in the order of the network's outputs
     opset: int | None = None  # opset of the ONNX file; None for our default, or that of a network that is one already
+    ir_version: int | None = None  # IR version of the ONNX file; None for the oldest that has the opset
+    precision: str = "fp32"  # one of the runtime's `precisions`; quantized networks keep their own
 
     def onnx(self) -> Path:
-        """Return the network's ONNX file, which the first call writes; a `CompressError` if that fails."""
+        """Return the network's ONNX file in its precision, which the first call writes.
+
+        Raises:
+            CompressError: it cannot be written.
+        """
+        from compress.models.onnx_half import write_half
+
+        if self.precision != "fp16":
+            return self.float_onnx()
+        path = self.work / "fp16" / "model.onnx"
+        if not path.is_file():
+            path.parent.mkdir(exist_ok=True)
+            write_half(self.float_onnx(), path)
+        return path
+
+    def float_onnx(self) -> Path:
+        """Return the network's ONNX file as it is, which the first call writes; a `CompressError` if that fails."""
         from compress.models.onnx_export import OPSET, write_onnx
         from compress.models.onnx_network import OnnxNetwork
         from compress.models.onnx_opset import write_at_opset
@@ -49,11 +68,11 @@ class ExportSource:
             return path
         if not isinstance(self.model, OnnxNetwork):
             write_onnx(self.model, self.resolution, path, self.opset or OPSET)
-            write_at_opset(path, self.opset or OPSET)
+            write_at_opset(path, self.opset or OPSET, self.ir_version)
         else:
             path.write_bytes(self.model.file)
-            if self.opset:
-                write_at_opset(path, self.opset)
+            if self.opset or self.ir_version:
+                write_at_opset(path, self.opset, self.ir_version)
         return path
 
 
@@ -74,6 +93,7 @@ class Runtime(ABC):
         str, ...
     ] = ()  # quantization methods that it takes, the first those whose files it runs in integer throughout, for
     # `method: auto`; empty where it takes only float networks
+    precisions: tuple[str, ...] = ("fp32",)  # of float networks, the one that is not asked for first
     target: str | None = None  # quantization target that those networks must have; None where any will do
     from_onnx: bool = False  # whether it builds from the network's ONNX file
     portable: bool = True  # whether a file also runs on other processors of the same kind than it was built on
@@ -175,10 +195,16 @@ def check_declared(name: str, runtime: object) -> None:
     if not wrong:
         wrong += [f"`{ability}` is empty" for ability in ("files", "reads") if not getattr(runtime, ability)]
         wrong += [f"`reads` has {end!r}; endings start with a dot" for end in runtime.reads if not end.startswith(".")]
+        wrong += [f"`precisions` has {each!r}; choose of {', '.join(FLOATS)}" for each in _unknown_precisions(runtime)]
         unknown = [method for method in runtime.quantizers if method not in QUANTIZERS]
         wrong += [f"`quantizers` has {method!r}; choose one of {', '.join(QUANTIZERS)}" for method in unknown]
     if wrong:
         raise UsageError(f"runtime {name!r}, class {runtime.__name__}: {'; '.join(wrong)}")
+
+
+def _unknown_precisions(runtime: type[Runtime]) -> list[str]:
+    """Precisions that there are not; an empty name where a runtime has none at all."""
+    return [each for each in runtime.precisions or ("",) if each not in FLOATS]
 
 
 _KINDS: dict[object, tuple[str, Callable[[object], bool]]] = {

@@ -8,13 +8,13 @@ Quantized Types"; the parser's operators.md: "zero point must be zero"). A `quan
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from compress.deployment.onnx_file import needed_versions
 from compress.deployment.runtime import ExportOnlyRuntime, ExportSource
 from compress.models.onnx_export import INPUT
+from compress.models.onnx_storage import copy_onnx
 from compress.utils.errors import CompressError, first_line
 
 BATCHES = (1, 16, 32)  # minimum, usual, maximum
@@ -23,6 +23,13 @@ COMMAND = """\
 trtexec --onnx=model.onnx --saveEngine=model.engine {precision}\\
   --minShapes={minimum} --optShapes={usual} --maxShapes={maximum}
 """
+
+
+FLOAT_KINDS = {
+    "fp32": "the float network (add --fp16 for half precision)",
+    "fp16": "the network in half precision (TensorRT before 9.0: --fp16 in place of --stronglyTyped)",
+}
+"""Words for the float networks, by precision."""
 
 
 class TensorRt(ExportOnlyRuntime):
@@ -35,6 +42,7 @@ class TensorRt(ExportOnlyRuntime):
     packages = ("onnx", "onnxscript")
     install = "pip install 'compress-model[deploy]'"
     quantizers = ("torchao",)
+    precisions = ("fp32", "fp16")
     from_onnx = True
     target = "portable"
     runs_on = "on a machine with an NVIDIA GPU, by the command in trtexec.txt beside the file"
@@ -42,12 +50,13 @@ class TensorRt(ExportOnlyRuntime):
 
     def build(self, source: ExportSource, folder: Path) -> Path:
         """Write `model.onnx`, and `trtexec.txt` with the command that makes an engine of it."""
-        path = Path(shutil.copy(source.onnx(), folder / self.files[0]))
+        path = copy_onnx(source.onnx(), folder / self.files[0])
         quantized = check(path)
         side = source.resolution
         minimum, usual, maximum = (f"{INPUT}:{batch}x3x{side}x{side}" for batch in BATCHES)
-        precision = "--stronglyTyped " if quantized else ""  # the integers of the file, and none that TensorRT chooses
-        kind = "the INT8 network" if quantized else "the float network (add --fp16 for half precision)"
+        # the types of the file, and none that TensorRT chooses
+        precision = "--stronglyTyped " if quantized or source.precision == "fp16" else ""
+        kind = "the INT8 network" if quantized else FLOAT_KINDS[source.precision]
         text = COMMAND.format(kind=kind, precision=precision, minimum=minimum, usual=usual, maximum=maximum)
         (folder / self.files[1]).write_text(text)
         return path
@@ -68,7 +77,7 @@ def check(path: Path) -> int:
 
     try:
         onnx.checker.check_model(str(path), full_check=True)
-        graph = onnx.load(path).graph
+        graph = onnx.load(path, load_external_data=False).graph
     except Exception as error:  # the checker raises types of its own
         raise CompressError(f"{path} is not valid ONNX: {first_line(error)}") from error
     constants = {tensor.name: tensor for tensor in graph.initializer}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from compress.efficiency.doublings import doublings, ratio
-from compress.efficiency.files import FLOAT_BITS
+from compress.efficiency.files import FLOAT_BITS, name_of
 from compress.efficiency.timing import latency_ratio
 from compress.results.inference import EnergyRow, Inference, LatencyRow, MeasuredInference
 from compress.results.savings import Doublings, EnergyBasis, LatencyBasis
@@ -51,8 +51,8 @@ def _refuse_flops(inference: Inference) -> None:
 def latency_basis(
     reference: Sequence[LatencyRow],
     variant: Sequence[LatencyRow],
-    reference_runtimes: Collection[str],
-    variant_runtimes: Collection[str],
+    reference_files: Collection[str],
+    variant_files: Collection[str],
 ) -> LatencyBasis | None:
     """Compare the fastest granted file of the reference with the fastest granted file of the variant.
 
@@ -62,15 +62,15 @@ def latency_basis(
     Args:
         reference: Latency of the reference.
         variant: Latency of the variant.
-        reference_runtimes: Runtimes whose file of the reference is granted.
-        variant_runtimes: Runtimes whose file of the variant is granted.
+        reference_files: Names of the reference's files that are granted.
+        variant_files: Names of the variant's files that are granted.
 
     Returns:
         The two rows, with medians per batch; None where there is no such pair.
     """
     pair = _best_pair(
-        _of(reference, reference_runtimes),
-        _of(variant, variant_runtimes),
+        _of(reference, reference_files),
+        _of(variant, variant_files),
         lambda row: (row.batch, row.threads),
         lambda row: row.p50_ms,
     )
@@ -96,16 +96,16 @@ def latency_basis(
 def energy_basis(
     reference: Sequence[EnergyRow],
     variant: Sequence[EnergyRow],
-    reference_runtimes: Collection[str],
-    variant_runtimes: Collection[str],
+    reference_files: Collection[str],
+    variant_files: Collection[str],
 ) -> EnergyBasis | None:
     """Compare the granted files of reference and variant that take the least energy; as `latency_basis`.
 
     Measured and estimated energy are never compared.
     """
     pair = _best_pair(
-        _of(reference, reference_runtimes),
-        _of(variant, variant_runtimes),
+        _of(reference, reference_files),
+        _of(variant, variant_files),
         lambda row: (row.method, row.batch, row.threads),
         lambda row: row.value,
     )
@@ -125,8 +125,8 @@ def energy_basis(
     )
 
 
-def _of(rows: Sequence[Row], runtimes: Collection[str]) -> list[Row]:
-    return [row for row in rows if row.runtime in runtimes]
+def _of(rows: Sequence[Row], files: Collection[str]) -> list[Row]:
+    return [row for row in rows if name_of(row) in files]
 
 
 def _best_pair(

@@ -11,6 +11,7 @@ from compress.results.deployment import DeviceProfile, MillionImages
 from compress.results.hosts import HostMeasurement
 from compress.results.inference import EnergyRow, InferenceEnergy, LatencyRow, PeakMemoryBasis
 from compress.results.variant import Variant
+from compress.utils.precision import HALF
 
 Row = TypeVar("Row", LatencyRow, EnergyRow)
 
@@ -85,12 +86,16 @@ def _on_host(variant: Variant, measured: HostMeasurement) -> Variant:
 
 
 def matching(rows: Sequence[Row], profile: DeviceProfile) -> list[Row]:
-    """Return the rows of the profile's runtime, batch and, where it states them, threads."""
-    return [
+    """Return the rows of the profile's runtime, batch and, where it states them, threads.
+
+    Those of files in half precision count where the variant has no other file for the runtime.
+    """
+    found = [
         row
         for row in rows
         if (row.runtime, row.batch) == (profile.runtime, profile.batch) and profile.threads in (None, row.threads)
     ]
+    return [row for row in found if row.precision not in HALF] or found
 
 
 def setting(profile: DeviceProfile) -> str:

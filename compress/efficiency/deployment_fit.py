@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 
 from compress.efficiency.deployment import matching, on_device, setting
 from compress.efficiency.energy import inference_energy
+from compress.efficiency.files import name_of
 from compress.efficiency.sequence import cost
 from compress.efficiency.slower import against_float, slow_settings
 from compress.results.deployment import BudgetCheck, BudgetName, DeploymentFit, DeviceProfile, VariantFit, Verdict
 from compress.results.hosts import HostMeasurement
 from compress.results.savings import Savings
 from compress.results.variant import Variant
+from compress.utils.precision import HALF
 
 Figure = tuple[float | None, str]
 """A value, or None, and its basis or why it is unknown."""
@@ -122,10 +124,11 @@ def _memory(variant: Variant, profile: DeviceProfile, known: bool) -> Figure:
 
 def _size(variant: Variant, profile: DeviceProfile, known: bool) -> Figure:
     """Size of the files for the profile's runtime, in 10^6 bytes."""
-    size = next((artifact.bytes for artifact in variant.artifacts if artifact.runtime == profile.runtime), None)
-    if size is None:
+    files = [artifact for artifact in variant.artifacts if artifact.runtime == profile.runtime]
+    if not files:
         return None, f"no file for {profile.runtime}"
-    return size / MEGA, str(profile.runtime)
+    file = next((each for each in files if each.precision not in HALF), files[0])
+    return file.bytes / MEGA, name_of(file)
 
 
 def _energy(variant: Variant, profile: DeviceProfile, known: bool) -> Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from compress.efficiency.intervals import (
     Grant,
@@ -17,6 +18,7 @@ from compress.results.base import Interval
 from compress.results.per_image import paired_counts
 from compress.results.savings import Difference, FileSavings, PairedCounts
 from compress.results.variant import Variant
+from compress.utils.precision import file_name
 
 PYTORCH = "pytorch"
 """Runtime of the network itself, evaluated in eager PyTorch."""
@@ -62,6 +64,7 @@ class _File:
     """A file with its predictions, or the network itself in PyTorch, which has no path."""
 
     runtime: str
+    precision: str | None
     path: str | None
     bytes: int
     top1: float | None
@@ -70,9 +73,9 @@ class _File:
 
 
 def _files(variant: Variant) -> list[_File]:
-    artifacts = [_File(a.runtime, a.path, a.bytes, a.top1, a.ci95, a.right) for a in variant.artifacts]
+    artifacts = [_File(a.runtime, a.precision, a.path, a.bytes, a.top1, a.ci95, a.right) for a in variant.artifacts]
     own = variant.accuracy
-    network = _File(PYTORCH, None, variant.inference.bytes, own.top1, own.ci95, own.right)
+    network = _File(PYTORCH, None, None, variant.inference.bytes, own.top1, own.ci95, own.right)
     simulated = is_quantized(variant) and any(file.top1 is not None for file in artifacts)
     return artifacts if simulated else [network, *artifacts]
 
@@ -97,6 +100,7 @@ def _compare(base: _File, file: _File, tolerance: float, tests: int, n: int) -> 
         adjusted = decision.granted and grant(strict, tolerance).granted
     return FileSavings(
         runtime=file.runtime,
+        precision=file.precision,
         path=file.path,
         bytes=file.bytes,
         top1=file.top1,
@@ -106,6 +110,21 @@ def _compare(base: _File, file: _File, tolerance: float, tests: int, n: int) -> 
         reason=decision.reason,
         **dict(as_record(difference, base.top1 or 0)),
     )
+
+
+class HasFile(Protocol):
+    """A record of a file, or of a measurement of it."""
+
+    @property
+    def runtime(self) -> str: ...
+
+    @property
+    def precision(self) -> str | None: ...
+
+
+def name_of(record: HasFile) -> str:
+    """Name the file of a record among those of its variant."""
+    return file_name(record.runtime, record.precision)
 
 
 def deciding_file(files: Sequence[FileSavings]) -> FileSavings:

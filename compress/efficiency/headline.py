@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from math import log2
 
+from compress.efficiency.files import name_of
 from compress.efficiency.months import in_months, known_doublings, shown
 from compress.efficiency.slower import against_float, always_slower
 from compress.results.deployment import DeviceProfile
 from compress.results.headline import Headline, HeadlineFile, InferenceDoublings, LifetimeDoublings, TrainingDoublings
 from compress.results.savings import FileSavings, Savings, TrainingEfficiency, Trend, VariantSavings
 from compress.results.variant import Variant
+from compress.utils.precision import file_name
 
 EXISTING = ("teacher", "model")
 TRAINED = ("train", "match", "distill", "shrink")
@@ -87,7 +89,8 @@ def _granted(
     date: float,
     deployment: DeviceProfile | None,
 ) -> Headline:
-    file, trend = next(file for file in best.files if file.runtime == best.file), savings.trend
+    chosen, trend = file_name(best.file, best.file_precision), savings.trend
+    file = next(file for file in best.files if name_of(file) == chosen)
     unsuited = always_slower(against_float(tuple(by_id.values())).get(best.id, ()))
     assert file.paired
     return Headline(
@@ -111,7 +114,7 @@ def _file(file: FileSavings, best: VariantSavings, variant: Variant) -> Headline
     return HeadlineFile(
         runtime=file.runtime,
         path=file.path,
-        precision=basis.precision if basis else _precision(variant),
+        precision=basis.precision if basis else file.precision or _precision(variant),
         bytes=file.bytes,
         top1=file.top1,
         ci95=file.ci95,
@@ -136,6 +139,7 @@ def _inference(variant: VariantSavings, trend: Trend, date: float) -> InferenceD
         latency_ci95=(log2(ends[0]), log2(ends[1])) if ends else None,
         latency_batch=basis.batch if basis else None,
         reference_runtime=basis.reference_runtime if basis else None,
+        reference_precision=basis.reference_precision if basis else None,
     )
 
 

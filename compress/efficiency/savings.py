@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from compress.efficiency.comparison import energy_basis, inference_doublings, latency_basis
 from compress.efficiency.doublings import ratio
-from compress.efficiency.files import compare_files, deciding_file
+from compress.efficiency.files import compare_files, deciding_file, name_of
 from compress.efficiency.intervals import EXACT_METHOD, PAIRED_METHOD, Grant
 from compress.efficiency.lifetime import (
     break_even,
@@ -142,13 +142,14 @@ def _variant_savings(
     latency = latency_basis(base.latency, candidates, theirs, ours)
     energy = energy_basis(base.energy_j.rows, own.energy_j.rows, theirs, ours)
     saved = inference_doublings(base, own, latency, energy)
-    fastest = next((each for each in files if latency and each.runtime == latency.runtime), None)
+    fastest = next((each for each in files if latency and name_of(each) == name_of(latency)), None)
     unsuited = always_slower(timed)
-    others = [each for each in files if each.granted_adjusted and each.runtime not in unsuited]
+    others = [each for each in files if each.granted_adjusted and name_of(each) not in unsuited]
     file = fastest or next(iter(others), None) or deciding_file(files)
     return VariantSavings(
         id=variant.id,
         file=file.runtime,
+        file_precision=file.precision,
         tested=decision.tested,
         granted=decision.granted,
         reason=file.reason if decision.granted else decision.reason,
@@ -166,7 +167,7 @@ def _variant_savings(
 
 
 def _granted(files: Files) -> tuple[str, ...]:
-    return tuple(file.runtime for file in files if file.granted_adjusted)
+    return tuple(name_of(file) for file in files if file.granted_adjusted)
 
 
 def _hit_rate(deployment: DeviceProfile | None) -> float:

@@ -9,6 +9,7 @@ from compress.efficiency.files import is_quantized
 from compress.efficiency.timing import Ratio, latency_ratio
 from compress.results.inference import LatencyRow
 from compress.results.variant import Variant
+from compress.utils.precision import HALF
 
 
 class AgainstFloat(NamedTuple):
@@ -48,7 +49,7 @@ def against_float(variants: Sequence[Variant]) -> dict[str, tuple[AgainstFloat, 
 
 def rows_against(reference: Sequence[LatencyRow], own: Sequence[LatencyRow]) -> dict[tuple[str, int], Ratio]:
     """Compare rows of latency in the same runtime, batch, threads and resolution; by runtime and batch."""
-    base = {_setting(row): row for row in reference}
+    base = {_setting(row): row for row in reference if row.precision not in HALF}
     return {(row.runtime, row.batch): latency_ratio(base[_setting(row)], row) for row in own if _setting(row) in base}
 
 

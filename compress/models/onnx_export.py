@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.models.onnx_opset import EXPORTED
+from compress.models.onnx_storage import save_onnx
 from compress.utils.boundaries import EXPORT_REMEDY, Boundary, failed
 from compress.utils.errors import CompressError, first_line
 from compress.utils.machine_faults import is_machine_fault
@@ -24,23 +25,19 @@ INPUT, OUTPUT = "images", "logits"
 
 
 def write_onnx(model: nn.Module, resolution: int, path: Path, opset: int = OPSET) -> None:
-    """Write `model` to one ONNX file: `images` float32 `[batch, 3, r, r]` to `logits` `[batch, classes]`.
+    """Write `model` to an ONNX file: `images` float32 `[batch, 3, r, r]` to `logits` `[batch, classes]`.
 
-    Its opset is `opset`, or `EXPORTED` if that is newer.
+    Its opset is `opset`, or `EXPORTED` if that is newer. Weights of more than 2 GB are in `weights_file(path)`.
 
     Raises:
-        CompressError: the network uses an operator that ONNX lacks, or needs more than one file can hold (2 GB).
+        CompressError: the network uses an operator that ONNX lacks.
     """
-    import onnx
-
     proto = _export(model, resolution, max(opset, EXPORTED))
     strip_metadata(proto)
     try:
-        data = proto.SerializeToString(deterministic=True)
-        onnx.checker.check_model(data, full_check=True)
+        save_onnx(proto, path)
     except Exception as error:  # protobuf and the checker raise types of their own
         raise CompressError(f"the ONNX file of {type(model).__name__} is not valid: {first_line(error)}") from error
-    path.write_bytes(data)
 
 
 @contextmanager

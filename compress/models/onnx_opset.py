@@ -14,15 +14,31 @@ EXPORTED = 18
 """Opset below which PyTorch's exporter does not write."""
 
 
-def write_at_opset(path: Path, opset: int) -> None:
-    """Convert a file to an opset and the oldest IR version that has it.
+def write_at_opset(path: Path, opset: int | None, ir_version: int | None = None) -> None:
+    """Convert a file to an opset, and to an IR version, by default the oldest that has the opset.
+
+    Weights in a second file stay as they are.
+
+    Args:
+        path: The file.
+        opset: Version of the standard operators; None for that of the file.
+        ir_version: Version of the file format.
 
     Raises:
-        CompressError: the network has an operator that does not exist there.
+        CompressError: the network has an operator that does not exist there, or the opset needs a newer IR version.
     """
     import onnx
 
-    path.write_bytes(at_opset(onnx.load(path), opset).SerializeToString(deterministic=True))
+    proto = onnx.load(path, load_external_data=False)
+    proto = at_opset(proto, opset or opset_of(proto))
+    if ir_version and ir_version < proto.ir_version:
+        raise CompressError(
+            f"opset {opset_of(proto)} needs IR version {proto.ir_version}, not {ir_version}; set an older `opset`"
+        )
+    proto.ir_version = ir_version or proto.ir_version
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+    if _is_apart(proto):
+        onnx.checker.check_model(str(path), full_check=True)
 
 
 def at_opset(proto: ModelProto, opset: int) -> ModelProto:
@@ -37,7 +53,8 @@ def at_opset(proto: ModelProto, opset: int) -> ModelProto:
         try:
             proto = onnx.version_converter.convert_version(proto, opset)
             _remove_defaults(proto)
-            onnx.checker.check_model(proto, full_check=True)
+            if not _is_apart(proto):  # the checker looks for weights beside a path
+                onnx.checker.check_model(proto, full_check=True)
         except Exception as error:  # its converter, written in C++, and its checker raise types of their own
             reason = first_line(error).rpartition("Assertion `false` failed: ")[2]
             message = f"the network cannot be written at opset {opset}: {reason}; set a newer `opset`"
@@ -57,6 +74,11 @@ def at_least_ir(proto: ModelProto) -> ModelProto:
 def opset_of(proto: ModelProto) -> int:
     """Return the version of the standard operators."""
     return max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+
+
+def _is_apart(proto: ModelProto) -> bool:
+    """Whether weights are in a second file."""
+    return any(tensor.external_data for tensor in proto.graph.initializer)
 
 
 def _remove_defaults(proto: ModelProto) -> None:

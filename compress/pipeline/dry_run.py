@@ -168,14 +168,14 @@ def _make_one(context: StageContext, planned: PlannedStage) -> str:
 
 
 def _tried_by_another(plan: Plan, planned: PlannedStage) -> bool:
-    """Return whether a variant made from this export's variant is exported to the same runtimes.
+    """Return whether a variant made from this export's variant is exported to the same files.
 
     Both are converted from like graphs, and a conversion takes seconds.
     """
     if planned.makes_variant or not planned.parent:
         return False
-    runtimes = set(planned.runtimes)
-    others = (each for each in plan.exports if each is not planned and runtimes <= set(each.runtimes))
+    files = set(planned.files)
+    others = (each for each in plan.exports if each is not planned and files <= set(each.files))
     return any(planned.parent in _made_from(plan, each.parent) for each in others)
 
 

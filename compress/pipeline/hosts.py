@@ -15,6 +15,7 @@ from compress.store.store import Store
 from compress.utils.console import say
 from compress.utils.errors import CompressError
 from compress.utils.hosts import parse_host
+from compress.utils.precision import HALF
 
 ARTIFACT_ROWS = "artifacts.json"
 REMEDY = "fix it, or leave the machine out of `measure.on`"
@@ -81,8 +82,9 @@ def _benchmark(plan: Plan, store: Store, address: str, runtime: str, folder: Pat
     from compress.benchmark.hosts import HOST, HostTarget, benchmark_on
     from compress.deployment.bench_measure import BenchSettings
 
-    precision = {planned.id: planned.stage.precision for planned in plan.variants}
-    targets = {name: HostTarget(path, precision[name]) for name, path in _files(plan, store, runtime)}
+    usual = {planned.id: planned.stage.variant_precision for planned in plan.variants}
+    files = sorted(_files(plan, store, runtime), key=lambda file: file[2] not in HALF)  # of two, the usual one is last
+    targets = {name: HostTarget(path, own if own in HALF else usual[name]) for name, path, own in files}
     if not targets:
         raise CompressError(f"no file for {runtime} was made")
     measure = plan.recipe.measure
@@ -96,11 +98,12 @@ def _runtimes(plan: Plan) -> list[str]:
     return [name for name in names if cannot_be_sent(name) is None]
 
 
-def _files(plan: Plan, store: Store, runtime: str) -> Iterator[tuple[str, Path]]:
-    """Yield the variants that have a file for a runtime, and the file."""
+def _files(plan: Plan, store: Store, runtime: str) -> Iterator[tuple[str, Path, str | None]]:
+    """Yield the variants that have a file for a runtime, the file, and its precision."""
     for planned in plan.exports:
         assert planned.parent
         folder = store.path(planned.key)
         for row in ARTIFACTS.validate_json((folder / ARTIFACT_ROWS).read_bytes()):
             if row.runtime == runtime and not row.not_run:
-                yield planned.parent, folder / "artifacts" / row.format / Path(row.path).name
+                path = Path(row.path)
+                yield planned.parent, folder / "artifacts" / path.parent.name / path.name, row.precision

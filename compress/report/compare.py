@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from compress.efficiency.files import name_of
 from compress.efficiency.intervals import independent_difference, paired_difference
 from compress.report.comparison import (
     ABSENT,
@@ -187,10 +188,10 @@ def _latency_changes(
     reference = first_reference(first)
     same_machine = first.environment.machine == run.environment.machine
     comparable = reference is not None and reference == first_reference(run) and same_machine
-    rows = {(row.runtime, row.batch): row for row in reversed(before)}
+    rows = {(name_of(row), row.batch): row for row in reversed(before)}
     return tuple(
         LatencyChange(
-            runtime=new.runtime,
+            runtime=name_of(new),
             batch=new.batch,
             p50_ms=(old.p50_ms, new.p50_ms),
             p99_ms=(old.p99_ms, new.p99_ms),
@@ -200,7 +201,7 @@ def _latency_changes(
             verdict=_verdict(old.ratio_ci95, new.ratio_ci95) if comparable and _restarted(old, new) else NO_CLAIM,
         )
         for new in after
-        if (old := rows.get((new.runtime, new.batch)))
+        if (old := rows.get((name_of(new), new.batch)))
     )
 
 

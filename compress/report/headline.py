@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+from compress.efficiency.files import name_of
 from compress.report import formats as f
 from compress.results import Headline, InferenceDoublings, LifetimeDoublings, RunRecord, TrainingDoublings, Trend
+from compress.utils.precision import file_name
 
 NONE = 0.005
 """Doublings that round to 0.00."""
@@ -26,7 +28,7 @@ def sentence(record: RunRecord) -> str:
             f"be at most {tolerance} less accurate ({_measured(first)})."
         )
     trend = record.efficiency[0].trend if record.efficiency else None
-    file = f" ({f.plain(first.file.runtime)})" if first.file else ""
+    file = f" ({f.plain(name_of(first.file))})" if first.file else ""
     parts = [
         f"{variant}{file} is at most {tolerance} less accurate than {reference} ({_measured(first)}) and takes "
         f"{_compute(first.inference)}{_time(first)}{_months(first.inference, trend)}.",
@@ -45,7 +47,7 @@ def deployment_line(record: RunRecord) -> str | None:
     against = f" against {f.accuracy(base.top1, base.ci95)} of {f.plain(first.reference)}" if base else ""
     speed = ""
     if file.ms_per_image is not None:
-        speed = f"{f.milliseconds(file.ms_per_image)} per image in {f.plain(file.runtime)} at batch {file.batch}, "
+        speed = f"{f.milliseconds(file.ms_per_image)} per image in {f.plain(name_of(file))} at batch {file.batch}, "
     return (
         f"To deploy: {f.plain(file.path or 'the network in PyTorch')}, {f.size(file.bytes)}, {speed}"
         f"{f.accuracy(file.top1, file.ci95)} top-1{against}."
@@ -95,7 +97,8 @@ def _time(first: Headline) -> str:
     ends = saved.latency_ci95
     between = f" [{_plain(ends[0])} to {_plain(ends[1])}]" if ends else ""
     faster = "faster" if saved.latency >= 0 else "slower"
-    where = f"{f.plain(first.file.runtime)} against {f.plain(saved.reference_runtime)}, batch {saved.latency_batch}"
+    reference = saved.reference_runtime and file_name(saved.reference_runtime, saved.reference_precision)
+    where = f"{f.plain(name_of(first.file))} against {f.plain(reference)}, batch {saved.latency_batch}"
     return f" ({_doublings(saved.latency)}{between} {faster} in measured time, {where})"
 
 

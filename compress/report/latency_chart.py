@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from compress.efficiency.files import name_of
 from compress.report import formats as f
 from compress.report.svg import MARKS, MUTED, chart_svg, legend, log_axis, plain_axes
 from compress.report.tables import VariantRow, variant_rows
@@ -25,7 +26,7 @@ def latency_svg(record: RunRecord) -> str | None:
         return None
     chosen = batches if len(batches) <= MAX_BATCHES else [*batches[: MAX_BATCHES - 1], batches[-1]]
     names = list(dict.fromkeys(row.variant for row in rows))
-    runtimes = sorted({row.part.runtime for row in rows})
+    runtimes = sorted({name_of(row.part) for row in rows})
     marks = {runtime: MARKS[number % len(MARKS)] for number, runtime in enumerate(runtimes)}
 
     def draw(figure: Figure) -> None:
@@ -43,7 +44,7 @@ def _draw_batch(
 ) -> None:
     axes.set_xscale("log")
     for runtime, (mark, colour) in marks.items():
-        own = [row for row in rows if row.part.runtime == runtime]
+        own = [row for row in rows if name_of(row.part) == runtime]
         positions = [names.index(row.variant) for row in own]
         medians, tails = [row.part.p50_ms for row in own], [_tail(row.part) for row in own]
         axes.hlines(positions, medians, tails, colors=colour, linewidth=1)

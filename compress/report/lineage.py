@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from compress.efficiency.files import name_of
 from compress.recipe.stage import stage_sections
 from compress.report import formats as f
 from compress.report.tables import variants_by_id
@@ -67,7 +68,7 @@ def _node(variant: Variant, record: RunRecord, children: tuple[LineageNode, ...]
         how,
         f"{f.accuracy(variant.accuracy.top1, variant.accuracy.ci95)} top-1, {f.macs(variant.inference.macs)}, "
         f"{f.size(variant.inference.bytes)}",
-        f.names(artifact.runtime for artifact in variant.artifacts),
+        f.names(name_of(artifact) for artifact in variant.artifacts),
         children,
     )
 

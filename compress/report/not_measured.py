@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from compress.efficiency.files import name_of
 from compress.report import energy
 from compress.report import formats as f
 from compress.results import RunRecord, Variant
@@ -30,7 +31,7 @@ def not_measured(record: RunRecord) -> list[str]:
         for artifact in variant.artifacts:
             if artifact.top1 is None:
                 why = f" ({f.plain(artifact.not_run)})" if artifact.not_run else ""
-                lines.append(f"Accuracy of {f.plain(variant.id)} in {f.plain(artifact.runtime)}{why}.")
+                lines.append(f"Accuracy of {f.plain(variant.id)} in {f.plain(name_of(artifact))}{why}.")
     for host in record.hosts or ():
         if host.reason:
             lines.append(f"Files for {f.plain(host.runtime)} on another machine: {f.plain(host.reason)}.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from compress.efficiency.files import name_of
 from compress.report import formats as f
 from compress.report.svg import INK, MUTED, STYLES, chart_svg, legend, percent_axis, plain_axes
 from compress.report.tables import Column, Table, VariantRow, make_table, variant_rows, variants_by_id
@@ -121,11 +122,11 @@ def _sparsity(variants: Mapping[str, Variant]) -> Table:
 
 
 def _speedups(variant: Variant, parent: Variant | None) -> tuple[tuple[str, int, float], ...]:
-    before = {(row.runtime, row.batch): row.p50_ms for row in parent.inference.latency} if parent else {}
+    before = {(name_of(row), row.batch): row.p50_ms for row in parent.inference.latency} if parent else {}
     return tuple(
-        (row.runtime, row.batch, parent_ms / row.p50_ms)
+        (name_of(row), row.batch, parent_ms / row.p50_ms)
         for row in variant.inference.latency
-        if (parent_ms := before.get((row.runtime, row.batch)))
+        if (parent_ms := before.get((name_of(row), row.batch)))
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from compress.efficiency.files import name_of
 from compress.efficiency.headline import is_saving
 from compress.efficiency.slower import against_float
 from compress.efficiency.timing import Ratio
@@ -26,7 +27,7 @@ def warnings(record: RunRecord) -> list[str]:
         for file in variant.artifacts:
             drop = 0.0 if file.top1 is None else variant.accuracy.top1 - file.top1
             if round(drop, 9) >= COLLAPSE:
-                against = f"{name} lost {100 * drop:.1f} points in {f.plain(file.runtime)} against PyTorch"
+                against = f"{name} lost {100 * drop:.1f} points in {f.plain(name_of(file))} against PyTorch"
                 lines.append(f"{against}: do not deploy that file. Try another runtime or quantizer.")
     return [*lines, *_slower(record)]
 
@@ -119,11 +120,11 @@ def _left_out(record: RunRecord) -> Iterator[str]:
     basis = next((v.latency_basis for v in savings.variants if v.id == first.variant), None) if savings else None
     if not savings or not reference or not basis:
         return
-    refused = {file.runtime for file in savings.reference_files if not file.granted_adjusted}
+    refused = {name_of(file) for file in savings.reference_files if not file.granted_adjusted}
     faster = [
-        row.runtime
+        name_of(row)
         for row in reference.inference.latency
-        if row.runtime in refused and row.batch == basis.batch and row.p50_ms < basis.reference_ms
+        if name_of(row) in refused and row.batch == basis.batch and row.p50_ms < basis.reference_ms
     ]
     if faster:
         yield (

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from compress.efficiency.files import name_of
 from compress.efficiency.headline import is_saving
 from compress.report import energy
 from compress.report import formats as f
 from compress.report.tables import Column, Table, make_table
 from compress.results import EnergyBasis, LatencyBasis, Lifetime, RunRecord, Savings, VariantSavings
+from compress.utils.precision import file_name
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,14 @@ def first_reference(record: RunRecord) -> str | None:
     return record.efficiency[0].reference if record.efficiency else None
 
 
-def file_grant(record: RunRecord, variant: str, runtime: str) -> str:
-    """Whether a file is granted by its own predictions, against the reference of the headline."""
+def file_grant(record: RunRecord, variant: str, name: str) -> str:
+    """Whether a file, of which `name_of` is the name, is granted by its own predictions, against the headline's
+    reference."""
     entry = next((each for each in record.efficiency if each.reference == record.headline.reference), None)
     if entry is None:
         return f.UNKNOWN
     of = {each.id: each.files for each in entry.variants} | {entry.reference: entry.reference_files}
-    file = next((each for each in of.get(variant, ()) if each.runtime == runtime), None)
+    file = next((each for each in of.get(variant, ()) if name_of(each) == name), None)
     if file is None or file.paired is None:
         return "speed without accuracy"
     granted = {each.id for each in entry.variants if each.granted} | {entry.reference}
@@ -78,7 +81,7 @@ def _more_errors(variant: VariantSavings) -> str:
 COLUMNS: tuple[Column[VariantSavings], ...] = (
     Column("variant", lambda v: f.plain(v.id), False),
     Column("granted", grant_label, False),
-    Column("by its file for", lambda v: f.plain(v.file), False),
+    Column("by its file for", lambda v: f.plain(file_name(v.file, v.file_precision)), False),
     Column("accuracy lost (95% interval)", lambda v: f.points(v.accuracy_difference, v.difference_ci95)),
     Column("exact upper bound", _exact_bound),
     Column("errors", _more_errors),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compress.efficiency import doublings
+from compress.efficiency.files import name_of
 from compress.report import formats as f
 from compress.report.tables import Column, Table, make_table, variants_by_id
 from compress.results import Artifact, RunRecord, Variant
@@ -35,7 +36,7 @@ class Row:
 COLUMNS: tuple[Column[Row], ...] = (
     Column("target", lambda row: f.percent(row.target)),
     Column("variant", lambda row: f.plain(row.variant.id), False),
-    Column("file", lambda row: f.plain(row.file.runtime), False),
+    Column("file", lambda row: f.plain(name_of(row.file)), False),
     Column("top-1", lambda row: f.accuracy(row.file.top1 or 0, row.file.ci95 or (0, 0))),
     Column("shown to reach it", lambda row: "yes" if row.reached else "no", False),
     Column("MACs", lambda row: f.macs(row.variant.inference.macs)),

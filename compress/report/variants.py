@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from compress.efficiency.files import name_of
 from compress.efficiency.slower import AgainstFloat, against_float
 from compress.report import energy
 from compress.report import formats as f
@@ -12,6 +13,7 @@ from compress.report.latency_chart import latency_svg
 from compress.report.savings import file_grant, first_reference
 from compress.report.tables import Column, Table, VariantRow, make_table, variant_rows
 from compress.results import Artifact, LatencyRow, RunRecord, RuntimeChoice, Variant
+from compress.utils.precision import HALF, file_name
 
 
 def _bits(variant: Variant) -> str:
@@ -60,12 +62,15 @@ CARBON: Column[Variant] = Column("CO2e per million images", energy.emissions)
 ARTIFACTS: tuple[Column[VariantRow[Artifact]], ...] = (
     Column("variant", lambda r: f.plain(r.variant), False),
     Column("runtime", lambda r: f.plain(r.part.runtime), False),
+    Column("precision", lambda r: f.plain(r.part.precision or ""), False),
     Column("format", lambda r: f.plain(r.part.format), False),
     Column("size", lambda r: f.size(r.part.bytes)),
     Column("top-1", lambda r: f.plain(r.part.not_run) if r.part.not_run else f.percent(r.part.top1)),
     Column("agreement with PyTorch", lambda r: f.percent(r.part.top1_agreement)),
     Column("largest logit difference", lambda r: f.small(r.part.max_abs_diff)),
     Column("MACs in integer", lambda r: f.percent(r.part.integer_macs_share)),
+    Column("ran in", lambda r: _ran_in(r.part), False),
+    Column("needs", lambda r: f.plain("; ".join(r.part.needs)), False),
     Column("file", lambda r: f.plain(r.part.path), False),
 )
 
@@ -84,6 +89,16 @@ LATENCY: tuple[Column[VariantRow[LatencyRow]], ...] = (
     Column("threads", lambda r: str(r.part.threads)),
     Column("resolution", lambda r: str(r.part.resolution)),
 )
+
+
+def _ran_in(file: Artifact) -> str:
+    """Precisions that a file ran in, with their shares of the MACs where there are several."""
+    shares = file.macs_by_precision
+    if not shares:
+        return f.UNKNOWN
+    names = [name if len(shares) == 1 else f"{name} {f.percent(share)}" for name, share in shares.items()]
+    casts = f", {file.casts} cast{'s' * (file.casts > 1)}" if file.casts and file.precision in HALF else ""
+    return f.plain(", ".join(names) + casts)
 
 
 def _processes(row: LatencyRow) -> str:
@@ -129,7 +144,8 @@ def artifacts_table(record: RunRecord) -> Table:
         "images with the prediction of the network in PyTorch that the file was made from: the variant's, or the float "
         "one if the file was quantized by another method than the variant. MACs in integer are the share of the "
         "multiply-accumulates of convolutions and linears that the runtime executes in integer, read from its own "
-        "graph; the rest runs in float."
+        "graph; the rest runs in float. Ran in: the precision of that arithmetic, which is not the file's where this "
+        "machine has no units for it. Needs: the oldest versions that read the file."
     )
     note += "".join(f" {choice_line(variant.id, variant.choices)}" for variant in record.variants if variant.choices)
     rows = variant_rows(record, lambda variant: variant.artifacts)
@@ -146,7 +162,8 @@ def choice_line(variant: str, choices: Sequence[RuntimeChoice]) -> str:
     parts = []
     for choice in choices:
         tied = f" (as fast within the interval: {f.names(choice.tied)})" if choice.tied else ""
-        parts.append(f"{f.plain(choice.runtime or 'none')}{tied} at batch {choice.batch}")
+        chosen = file_name(choice.runtime, choice.precision) if choice.runtime else "none"
+        parts.append(f"{f.plain(chosen)}{tied} at batch {choice.batch}")
     slow = any(candidate.slower_than_fp32 for choice in choices for candidate in choice.candidates)
     unless = " and are not slower than in FP32" if slow else ""
     return (
@@ -161,7 +178,7 @@ def latency_table(record: RunRecord) -> Table:
     rows = variant_rows(record, lambda variant: variant.inference.latency)
     granted: Column[VariantRow[LatencyRow]] = Column(
         f"against {f.plain(record.headline.reference or 'the reference')}",
-        lambda row: file_grant(record, row.variant, row.part.runtime),
+        lambda row: file_grant(record, row.variant, name_of(row.part)),
         False,
     )
     rows.sort(key=lambda row: (row.part.batch, row.part.runtime))

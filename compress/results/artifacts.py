@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from compress.results.base import Count, Fraction, Hexadecimal, Interval, Record, absent
+from compress.results.inference import Precision
 
 
 class Artifact(Record):
@@ -12,6 +13,7 @@ class Artifact(Record):
 
     runtime: str = Field(description="Runtime that the file is for")
     format: str = Field(description="File format")
+    precision: Precision | None = Field(None, description="Precision that the file is written in, whatever runs it")
     path: str = Field(description="Path within the folder of the run")
     bytes: Count = Field(description="Size of the file, or files, in bytes")
     top1: Fraction | None = Field(None, description="Top-1 in the runtime on the whole test split")
@@ -29,6 +31,13 @@ class Artifact(Record):
         "parent, whose predictions are PyTorch's here"
     )
     calibration_macs: Count | None = absent("MACs of the calibration for this method, where it is not the variant's")
+    macs_by_precision: dict[str, Fraction] | None = Field(
+        None,
+        description="Share of the MACs of convolutions and linears by the precision that the runtime executes them in, "
+        "read from its own graph: fp32, fp16, bf16 or int8; null where the runtime does not expose it",
+    )
+    casts: Count | None = Field(None, description="Conversions between floating-point types in the executed graph")
+    needs: tuple[str, ...] = Field((), description="Oldest versions of programs that read the file")
     not_run: str | None = absent("Why the file is untested: its runtime is not on this machine")
 
 
@@ -36,6 +45,7 @@ class RuntimeCandidate(Record):
     """A file that `runtimes: auto` compared."""
 
     runtime: str = Field(description="Runtime")
+    precision: Precision | None = Field(None, description="Precision of the file")
     p50_ms: float = Field(description="Median latency of one batch, milliseconds")
     ratio_to_choice: float | None = Field(description="Median of the chosen runtime divided by p50_ms")
     ratio_ci95: Interval | None = Field(description="95% interval of the ratio over processes and rounds")
@@ -52,7 +62,10 @@ class RuntimeChoice(Record):
     runtime: str | None = Field(
         description="Chosen runtime; null where no file holds the accuracy, or all that do are slower than in FP32"
     )
-    tied: tuple[str, ...] = Field(description="Runtimes that are as fast within the interval")
+    precision: Precision | None = Field(None, description="Precision of the chosen file")
+    tied: tuple[str, ...] = Field(
+        description="Runtimes that are as fast within the interval, with the precision where that is half"
+    )
     allowed_loss: Fraction = Field(description="Validation top-1 that a file may lose")
     candidates: tuple[RuntimeCandidate, ...] = Field(description="All files that were compared")
     left_out: dict[str, str] = Field(description="Runtimes that cannot run the variant, with the reason")

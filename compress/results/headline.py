@@ -49,6 +49,7 @@ class InferenceDoublings(Record):
     latency_ci95: Interval | None = Field(None, description="Its 95% interval")
     latency_batch: Batch | None = Field(None, description="Batch size of both")
     reference_runtime: str | None = Field(None, description="Runtime of the reference's file")
+    reference_precision: str | None = Field(None, description="Precision of the reference's file")
 
 
 class TrainingDoublings(Record):

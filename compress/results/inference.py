@@ -9,7 +9,9 @@ from pydantic import Field
 from compress.results.base import Count, Fraction, Interval, Record, absent
 
 Runtime = Annotated[str, Field(description="Runtime")]
-Precision = Annotated[str, Field(description="fp32, int8, or int8/int4 where linear layers have 4-bit weights")]
+Precision = Annotated[
+    str, Field(description="fp32, fp16, bf16, int8, or int8/int4 where linear layers have 4-bit weights")
+]
 Batch = Annotated[Count, Field(description="Batch size, images")]
 Threads = Annotated[Count, Field(description="Threads of the runtime")]
 Resolution = Annotated[Count, Field(description="Side of the square input, pixels")]

@@ -116,7 +116,7 @@ class Failure(Record):
     """A stage, or a file of an export, that could not be made."""
 
     stage: str = Field(description="Id of the stage, or STAGE/VARIANT of an export")
-    runtime: str | None = absent("Runtime of the file; absent where all of the stage failed")
+    runtime: str | None = absent("Runtime of the file, and its half precision; absent where all of the stage failed")
     reason: str = Field(description="What failed and what to do")
 
 

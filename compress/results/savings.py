@@ -57,6 +57,7 @@ class FileSavings(Difference):
     """One file of a variant against the reference's network in PyTorch, by the file's own predictions."""
 
     runtime: Runtime
+    precision: Precision | None = None
     path: str | None = Field(description="Path within the folder of the run; null for the network itself in PyTorch")
     bytes: Count = Field(description="Size of the file, or of the stored weights, in bytes")
     top1: Fraction | None = Field(description="Top-1 of the file in its runtime; null where it was not run")
@@ -153,6 +154,7 @@ class VariantSavings(Difference):
 
     id: str = Field(description="Id of the variant")
     file: Runtime
+    file_precision: Precision | None = None
     tested: bool = Field(
         description="Whether its test decided: false after a refusal in the sequence, and for what is not a candidate"
     )

@@ -50,7 +50,7 @@ class ValidationCheck(Record):
 class RuntimeChecks(Record):
     """`auto.json`, which an export with `runtimes: auto` leaves in the store."""
 
-    validation: dict[str, ValidationCheck] = Field(description="Loss on validation by runtime")
+    validation: dict[str, ValidationCheck] = Field(description="Loss on validation by runtime, and half precision")
     left_out: dict[str, str] = Field(description="Runtimes that cannot run the variant, with the reason")
 
 

@@ -118,7 +118,7 @@ class StageKind(StageSection):
         return False
 
     @property
-    def precision(self) -> str:
+    def variant_precision(self) -> str:
         """Numeric precision of the variant."""
         return "fp32"
 

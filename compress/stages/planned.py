@@ -27,6 +27,7 @@ class PlannedStage:
     parent: str | None  # id of the variant that it starts from, if any
     teacher: str | None = None  # id of the nearest teacher that it descends from, if any
     runtimes: tuple[str, ...] = ()  # runtimes that an export writes files for
+    files: tuple[str, ...] = ()  # names of these files: by runtime, and by precision where that is another one
 
     @property
     def makes_variant(self) -> bool:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -114,12 +115,14 @@ def test_its_files_are_found(name: str, tmp_path: Path) -> None:
 @each()
 @pytest.mark.parametrize("variant", ["float", "quantized"])
 def test_build_writes_the_declared_files(name: str, variant: str, built: Built) -> None:
-    path = built(name, _variant(installed(name), variant))
+    variant = _variant(installed(name), variant)
+    path = built(name, variant)
     runtime = find_runtime(name)
     assert path.name == runtime.files[0] and path.parent.name == runtime.format
     assert sorted(file.name for file in path.parent.iterdir()) == sorted([*runtime.files, "preprocess.json"])
     stated = json.loads((path.parent / "preprocess.json").read_text(encoding="utf-8"))
-    assert stated == {**PREPROCESS, "needs": runtime.needs(path)} and all(stated["needs"])
+    precision = {"precision": runtime.precisions[0]} if variant == "float" else {}
+    assert stated == {**PREPROCESS, **precision, "needs": runtime.needs(path)} and all(stated["needs"])
     files = [file for file in path.parent.rglob("*") if file.is_file() and file.name != "preprocess.json"]
     assert artifact_bytes(path) == sum(file.stat().st_size for file in files) > 1000
 
@@ -150,6 +153,49 @@ def test_outputs_equal_those_of_pytorch(name: str, variant: str, built: Built, n
         assert np.array_equal(first, kept), "outputs are not overwritten by the next run"
 
 
+HALF_ERROR = {"fp16": 2e-3, "bf16": 2e-2}
+"""Largest difference from PyTorch's logits: rounding to 11 and to 8 bits."""
+OTHERS = [(name, precision) for name in RUNTIMES for precision in find_runtime(name).precisions[1:]]
+
+
+@pytest.mark.parametrize(("name", "precision"), OTHERS)
+def test_precisions_are_written_stated_and_run(
+    name: str, precision: str, built: Built, networks: Networks, tmp_path: Path
+) -> None:
+    runtime = installed(name)
+    path = export(networks("float"), tmp_path, [name], PREPROCESS, precision)[name]
+    assert path.parent.name == f"{runtime.format}-{precision}"
+    stated = json.loads((path.parent / "preprocess.json").read_text(encoding="utf-8"))
+    assert stated == {**PREPROCESS, "precision": precision, "needs": runtime.needs(path)}
+    usual = artifact_bytes(built(name))
+    assert artifact_bytes(path) < usual if precision in HALF_ERROR else artifact_bytes(path) > usual
+    if runtime.runs_on:
+        return
+    with torch.no_grad():
+        expected = networks("float")(images(3, seed=5)).numpy()
+    logits = find_runtime(name).load(path)(images(3, seed=5).numpy())
+    assert logits.dtype == np.float32 and 0 < np.abs(logits - expected).max() < HALF_ERROR[precision]
+    assert load_artifact(path, name)(np.zeros((2, 20, 20, 3), np.uint8)).shape == (2, 5)
+    found = runtime.coverage(path).precisions
+    if found is None:
+        assert name in UNCOUNTED or runtime.device
+    else:
+        assert found in ({precision: 1.0}, {"fp32": 1.0}), "in that precision, or without units for it in FP32"
+
+
+@each()
+def test_a_precision_that_it_does_not_write_is_refused(name: str, networks: Networks, tmp_path: Path) -> None:
+    runtime = installed(name)
+    for precision in {"fp32", "fp16", "bf16", "fp8"} - {*runtime.precisions}:
+        words = f"^the runtime {name} writes {', '.join(runtime.precisions)}, not {precision}$"
+        one_line(partial(export, networks("float"), tmp_path, [name], PREPROCESS, precision), words, UsageError)
+    if "torchao" in runtime.quantizers and "fp16" in runtime.precisions:
+        quantized = networks(runtime.target or "int8")
+        attempt = partial(export, quantized, tmp_path, [name], PREPROCESS, "fp16")
+        one_line(attempt, "^a quantized network keeps its integers; export the float network in fp16$", UsageError)
+    assert list(tmp_path.iterdir()) == []
+
+
 @each()
 def test_an_artifact_is_loaded_in_it(name: str, built: Built) -> None:
     runs_here(name)
@@ -165,9 +211,12 @@ def test_coverage_counts_what_the_runtime_executes(name: str, variant: str, buil
     coverage = runtime.coverage(built(name, _variant(runtime, variant)))
     macs = None if name in UNCOUNTED else CONVOLUTIONS + LINEAR
     convolutions, in_integer = (0, 0) if variant == "float" else (2, INTEGER_MACS.get(name, macs))
+    half: int | None = 0
     if runtime.device and runtime.engine == "onnxruntime":
-        convolutions, in_integer = None, None  # execution providers do not expose it
-    assert coverage == Coverage(convolutions, 2, in_integer, macs)
+        convolutions, in_integer, half = None, None, None  # execution providers do not expose it
+    assert replace(coverage, casts=None) == Coverage(convolutions, 2, in_integer, macs, half)
+    if variant == "float" and coverage.precisions is not None:
+        assert coverage.precisions == {"fp32": 1.0} and not coverage.casts
 
 
 @each(slow=False)

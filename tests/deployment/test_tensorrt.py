@@ -42,6 +42,16 @@ def test_a_float_network_is_exported_as_it_is(artifacts: Artifacts, tmp_path: Pa
     assert "--stronglyTyped" not in (tmp_path / "trtexec.txt").read_text()
 
 
+def test_half_precision_is_the_file_s_own(artifacts: Artifacts, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    shutil.copy(artifacts["float"]["onnxruntime"], tmp_path / "work")
+    source = ExportSource(network(), 16, tmp_path / "work", precision="fp16")
+    path = find_runtime("tensorrt").build(source, tmp_path)
+    types = {tensor.data_type for tensor in onnx.load(path).graph.initializer}
+    assert tensorrt.check(path) == 0 and TensorProto.FLOAT16 in types and TensorProto.FLOAT not in types
+    assert "--stronglyTyped" in (tmp_path / "trtexec.txt").read_text().splitlines()[1]
+
+
 def test_integers_are_signed_symmetric_and_by_channel(integer: Path) -> None:
     assert tensorrt.check(integer) >= 3
     graph = onnx.load(integer).graph

@@ -17,16 +17,32 @@ from torch import nn
 
 from compress.deployment.export import export
 from compress.deployment.onnx_file import needed_versions
-from compress.models.onnx_opset import at_least_ir, at_opset, opset_of
+from compress.models.onnx_opset import at_least_ir, at_opset, opset_of, write_at_opset
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.ptq import quantize
 from compress.utils.errors import CompressError
 
 VERSIONS = {
-    17: ["ONNX opset 17, IR version 8", "ONNX Runtime 1.12 or newer", "TensorRT 8.5 or newer"],
-    18: ["ONNX opset 18, IR version 8", "ONNX Runtime 1.14 or newer", "TensorRT 10.0 or newer"],
-    19: ["ONNX opset 19, IR version 9", "ONNX Runtime 1.15 or newer", "TensorRT 10.0 or newer"],
-    20: ["ONNX opset 20, IR version 9", "ONNX Runtime 1.17 or newer", "TensorRT 10.0 or newer"],
+    17: [
+        "ONNX opset 17, IR version 8",
+        "ONNX Runtime 1.12 or newer, also as Triton's backend",
+        "TensorRT 8.5 or newer",
+    ],
+    18: [
+        "ONNX opset 18, IR version 8",
+        "ONNX Runtime 1.14 or newer, also as Triton's backend",
+        "TensorRT 10.0 or newer",
+    ],
+    19: [
+        "ONNX opset 19, IR version 9",
+        "ONNX Runtime 1.15 or newer, also as Triton's backend",
+        "TensorRT 10.0 or newer",
+    ],
+    20: [
+        "ONNX opset 20, IR version 9",
+        "ONNX Runtime 1.17 or newer, also as Triton's backend",
+        "TensorRT 10.0 or newer",
+    ],
 }
 
 
@@ -82,7 +98,7 @@ def test_the_oldest_ir_version_of_an_opset_is_stated(tmp_path: Path, opset: int)
 def test_an_older_ir_version_stays_and_a_newer_one_counts(tmp_path: Path) -> None:
     assert at_least_ir(one_node("Relu", 17, ir_version=7)).ir_version == 7
     onnx.save(one_node("Relu", 17, ir_version=10), tmp_path / "model.onnx")
-    assert needed_versions(tmp_path / "model.onnx")[1] == "ONNX Runtime 1.18 or newer"
+    assert needed_versions(tmp_path / "model.onnx")[1] == "ONNX Runtime 1.18 or newer, also as Triton's backend"
 
 
 def test_nothing_is_promised_of_unknown_versions(tmp_path: Path) -> None:
@@ -94,3 +110,18 @@ def test_an_operator_that_an_opset_lacks_is_named() -> None:
     words = "cannot be written at opset 17: .*Mish.*; set a newer `opset`$"
     with pytest.raises(CompressError, match=words):
         at_opset(one_node("Mish", 18), 17)
+
+
+@pytest.mark.parametrize(("opset", "ir_version", "stated"), [(17, 8, 8), (17, 10, 10), (20, None, 9), (None, None, 9)])
+def test_an_ir_version_is_written_as_set(
+    tmp_path: Path, opset: int | None, ir_version: int | None, stated: int
+) -> None:
+    onnx.save(one_node("Relu", 20), tmp_path / "model.onnx")
+    write_at_opset(tmp_path / "model.onnx", opset, ir_version)
+    assert onnx.load(tmp_path / "model.onnx").ir_version == stated
+
+
+def test_an_ir_version_before_the_opset_is_refused(tmp_path: Path) -> None:
+    onnx.save(one_node("Relu", 20), tmp_path / "model.onnx")
+    with pytest.raises(CompressError, match="opset 20 needs IR version 9, not 8; set an older `opset`"):
+        write_at_opset(tmp_path / "model.onnx", None, 8)

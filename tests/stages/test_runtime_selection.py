@@ -12,15 +12,19 @@ from results_factory import latency_row
 from support import Job, photographs
 from torch import nn
 
+from compress.api.run import RunResults
 from compress.benchmark.runtime_selection import choose
 from compress.deployment.coverage import Coverage
+from compress.deployment.export import Target
 from compress.deployment.runtimes import find_runtime
 from compress.efficiency.timing import fastest, middle
 from compress.recipe.load import parse_recipe
 from compress.report.variants import choice_line
-from compress.results import RuntimeChoice, ValidationCheck
+from compress.results import RunRecord, RuntimeChoice, ValidationCheck
+from compress.results.read import read_run
 from compress.stages.export import ExportStage, make
 from compress.utils.errors import CompressError, RecipeError
+from compress.utils.precision import file_name
 
 INSTALLED = ("onnxruntime", "openvino", "ncnn")
 RECIPE = """\
@@ -28,7 +32,8 @@ name: tiny
 data: {{source: image-folder, path: {root}/images, resolution: 32}}
 stages:
   - {{id: first, kind: train, student: test_resnet, epochs: 1, batch: 16, lr: 0.05}}
-  - {{id: files, kind: export, from: [first], runtimes: auto, auto_loss: 1.0}}
+  - {{id: files, kind: export, from: [first], runtimes: auto, auto_loss: 1.0,
+     precision: [fp32, fp16], triton: true}}
 measure: {{batches: [1, 2], rounds: 5, processes: 1, energy: off}}
 worth: {{references: [first]}}
 """
@@ -107,6 +112,12 @@ def test_auto_selects_runtimes_that_support_the_variant(monkeypatch: pytest.Monk
     assert export._runtimes_for(written, recipe) == ["onnxruntime", "openvino"], "ncnn has a method of its own only"
 
 
+def finished(job: Job) -> tuple[Path, RunRecord]:
+    """The folder of the newest run of a job, and its record."""
+    folder = max((job.runs / "tiny").iterdir())
+    return folder, read_run(folder)
+
+
 def test_run_exports_to_every_installed_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> Path:
         raise CompressError("ncnn has no such operator")
@@ -120,19 +131,40 @@ def test_run_exports_to_every_installed_runtime(tmp_path: Path, monkeypatch: pyt
     done = job.run_here()
     assert done.returncode == 0, done.stderr
     (first,) = job.results()["variants"]
-    assert [row["runtime"] for row in first["artifacts"]] == ["onnxruntime", "openvino"]
+    files = [(precision, runtime) for precision in ("fp32", "fp16") for runtime in ("onnxruntime", "openvino")]
+    assert [(row["precision"], row["runtime"]) for row in first["artifacts"]] == files
+    assert [row["path"].split("/")[2] for row in first["artifacts"]] == [
+        "onnx",
+        "openvino",
+        "onnx-fp16",
+        "openvino-fp16",
+    ]
+    assert all(sum(row["macs_by_precision"].values()) == pytest.approx(1) for row in first["artifacts"])
+    sizes = {(row["precision"], row["runtime"]): row["bytes"] for row in first["artifacts"]}
+    assert all(sizes["fp16", runtime] < 0.7 * sizes["fp32", runtime] for _, runtime in files)
+    timed = [(row["precision"], row["runtime"]) for row in first["inference"]["latency"] if row["batch"] == 1]
+    assert sorted(timed) == sorted([("fp32", "pytorch"), *files])
     assert [choice["batch"] for choice in first["choices"]] == [1, 2]
     for choice in first["choices"]:
-        assert choice["left_out"] == {"ncnn": "ncnn has no such operator"} and choice["allowed_loss"] == 1.0
-        rows = {row["runtime"]: row for row in choice["candidates"]}
-        assert list(rows) == ["onnxruntime", "openvino"] and all(row["holds"] for row in rows.values())
-        assert choice["runtime"] in rows and set(choice["tied"]) < set(rows)
-        assert rows[choice["runtime"]]["ratio_to_choice"] == 1
-        assert all(row["validation_agreement"] == 1 for row in rows.values())
+        assert choice["left_out"] == dict.fromkeys(["ncnn", "ncnn fp16"], "ncnn has no such operator")
+        assert choice["allowed_loss"] == 1.0
+        rows = {(row["precision"], row["runtime"]): row for row in choice["candidates"]}
+        assert list(rows) == files and all(row["holds"] for row in rows.values())
+        assert set(choice["tied"]) < {file_name(runtime, precision) for precision, runtime in files}
+        assert rows[choice["precision"], choice["runtime"]]["ratio_to_choice"] == 1
+        assert all(rows[each]["validation_agreement"] == 1 for each in files if each[0] == "fp32")
+    run = RunResults(*finished(job))
+    for precision in (None, "fp16"):
+        found = run.variants["first"].artifact("openvino", precision)
+        assert found.parent.name == ("openvino-fp16" if precision else "openvino") and found.is_file()
+    assert {path.parent.name for path in run.folder.glob("triton/*/config.pbtxt")} == {"first", "first-fp16"}
+    (entry,) = run.record.efficiency
+    assert [file.precision for file in entry.reference_files] == [None, "fp32", "fp32", "fp16", "fp16"]
     page = next((job.runs / "tiny").glob("*/report.md")).read_text()
     assert "Fastest file of first among those that lose at most 100 points" in page
     again = job.run_here()
     assert again.returncode == 0 and "latency: taken from the store" in again.stderr + again.stdout
+    job.recipe.write_text(RECIPE.format(root=tmp_path).replace(", triton: true", ""))
     for installed, message in (
         (("ncnn",), "stage files/first: export failed for every installed runtime: ncnn has no such operator"),
         ((), "stage files/first: no installed runtime supports first; see `compress-model doctor`"),
@@ -146,6 +178,7 @@ def test_run_exports_to_every_installed_runtime(tmp_path: Path, monkeypatch: pyt
 
 def test_quantized_artifact_that_runs_in_float_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(find_runtime("onnxruntime"), "coverage", lambda path: Coverage(0, 5, 0, 100))
-    variant = make._Variant("int8", nn.Identity(), None, True, None, np.zeros((1, 1), np.float32))  # type: ignore[arg-type]
+    logits = np.zeros((1, 1), np.float32)
+    variant = make._Variant("int8", nn.Identity(), None, True, None, "int8", logits)  # type: ignore[arg-type]
     with pytest.raises(CompressError, match="onnxruntime runs none of the 5 convolutions of int8 in integer"):
-        make._evaluate(None, "onnxruntime", Path("model.onnx"), variant, make._Files({}))  # type: ignore[arg-type]
+        make._evaluate(None, Target("onnxruntime"), Path("model.onnx"), variant, make._Files({}))  # type: ignore[arg-type]

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from compress.deployment.export import Target
 from compress.deployment.runtimes import find_runtime, missing
 from compress.deployment.triton import BACKENDS, check_labels
 from compress.recipe.base import Fraction, Identifier
+from compress.recipe.precision_name import INT8, Precisions
 from compress.recipe.quantizer_name import AUTO as QUANTIZER_AUTO
 from compress.recipe.runtime_name import AUTO, Runtimes
 from compress.recipe.schema import Recipe
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from compress.stages.costs import Cost, CostModel
 
 REVISION = 6  # raised when exported files of the same network, or what is recorded of them, change
+IR_OF_OPSET = {17: 8, 18: 8, 19: 9, 20: 9}
+"""Oldest IR version by opset (onnx.helper.OP_SET_ID_VERSION_MAP)."""
 
 
 class ExportStage(StageKind):
@@ -44,12 +48,21 @@ class ExportStage(StageKind):
     auto_loss: Fraction = Field(
         0.005, description="accuracy loss on validation against PyTorch that `runtimes: auto` accepts"
     )
+    precision: Precisions | None = Field(
+        None,
+        min_length=1,
+        description="fp32, fp16, bf16, or a list: a file in each for every float variant and runtime; quantized "
+        "variants keep theirs. Default: fp32, and fp16 for Core ML",
+    )
     opset: int | None = Field(
         None,
         ge=17,
         le=20,
         description="opset of ONNX files; default: 20, which ONNX Runtime 1.17 and TensorRT 10 read, or that of a "
         "network that is an ONNX file; 17 for TensorRT 8.5 and 8.6 (JetPack 5 and 6.0) and older ONNX Runtimes",
+    )
+    ir_version: int | None = Field(
+        None, ge=8, le=10, description="IR version of ONNX files; default: the oldest that has the opset"
     )
     integer_io: bool = Field(
         False,
@@ -83,6 +96,8 @@ class ExportStage(StageKind):
         yield from self._opset_problem()
         if self.integer_io and not (quantized and (self.auto or "litert" in self.runtimes)):
             yield "integer_io", "is for quantized variants in litert files; remove it, or add both"
+        yield from self._ir_problem()
+        yield from self._precision_problems(recipe)
         for runtime in () if self.auto else self.runtimes:
             methods_taken = find_runtime(runtime).quantizers
             refused = [other for other in quantized if other.method_for(recipe, methods_taken) is None]
@@ -105,6 +120,48 @@ class ExportStage(StageKind):
             able = join_words(name for name in RUNTIMES if find_runtime(name).from_onnx)
             yield "opset", f"none of these runtimes is given an ONNX file; remove it, or add one of {able}"
 
+    def _ir_problem(self) -> Iterator[tuple[str, str]]:
+        if self.ir_version is None:
+            return
+        if not self.auto and not any(find_runtime(name).from_onnx for name in self.runtimes):
+            yield "ir_version", "none of these runtimes is given an ONNX file; remove it"
+        elif self.opset and self.ir_version < IR_OF_OPSET[self.opset]:
+            newest = max(opset for opset, version in IR_OF_OPSET.items() if version <= self.ir_version)
+            yield "ir_version", f"opset {self.opset} needs {IR_OF_OPSET[self.opset]}; set it, or `opset: {newest}`"
+
+    def _precision_problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
+        floats = [name for name in self.from_ if not _is_quantized(recipe, name)]
+        if self.precision is None:
+            return
+        if INT8 in self.precision:
+            base = (floats or self.from_)[0]
+            stage = f"{{id: {base}-int8, kind: quantize, from: {base}}}"
+            yield "precision", f"int8 needs calibration: add {stage}, and export it without a `precision`"
+        if not floats:
+            names = join_words(self.from_, "and")
+            yield (
+                "precision",
+                f"{names} {'are' if self.from_[1:] else 'is'} quantized and not exported in another; remove it",
+            )
+        for runtime in () if self.auto else self.runtimes:
+            able = find_runtime(runtime).precisions
+            if lacking := [each for each in self.precision if each not in (*able, INT8)]:
+                yield (
+                    "precision",
+                    f"{runtime} files are {join_words(able)}, not {join_words(lacking)}; use another stage",
+                )
+
+    def targets(self, variant: StageKind, runtimes: Sequence[str]) -> list[Target]:
+        """Return the files to write of a variant for some runtimes: all in one precision, then all in the next."""
+        if self.precision is None or variant.is_quantized:
+            return [Target(name) for name in runtimes]
+        return [
+            Target(name, precision)
+            for precision in self.precision
+            for name in runtimes
+            if precision in find_runtime(name).precisions
+        ]
+
     def onnx_problem(self) -> str | None:
         named = [] if self.auto else self.runtimes
         refused = [name for name in named if not find_runtime(name).from_onnx]
@@ -122,6 +179,12 @@ class ExportStage(StageKind):
             settings["opset"] = self.opset
         if self.integer_io:
             settings["integer_io"] = True
+        if self.ir_version:
+            settings["ir_version"] = self.ir_version
+        targets = self.targets(variant.stage, runtimes)
+        folders = {name: [target.folder for target in targets if target.runtime == name] for name in runtimes}
+        if folders != {name: [Target(name).folder] for name in runtimes}:
+            settings["folders"] = folders
         if self.auto:
             settings["auto"] = True
         if not all(find_runtime(name).portable for name in runtimes):
@@ -132,7 +195,9 @@ class ExportStage(StageKind):
             used = (package for method in methods.values() for package in quantizer(method).packages)
             packages = tuple(dict.fromkeys((*packages, *used)))
         key = planner.key(settings, packages, [variant.key])
-        return PlannedStage(f"{self.id}/{variant.id}", self, key, variant.id, runtimes=tuple(runtimes))
+        names = tuple(dict.fromkeys(target.runtime for target in targets))
+        files = tuple(target.name for target in targets)
+        return PlannedStage(f"{self.id}/{variant.id}", self, key, variant.id, runtimes=names, files=files)
 
     def _runtimes_for(self, variant: StageKind, recipe: Recipe) -> list[str]:
         """Return the runtimes of the recipe; for `auto`, the installed ones that support the variant."""
@@ -161,7 +226,8 @@ class ExportStage(StageKind):
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
         assert planned.parent
         variant = costs.plan.stage(planned.parent)
-        evaluated = sum(not find_runtime(name).runs_on for name in planned.runtimes)
+        targets = self.targets(variant.stage, planned.runtimes)
+        evaluated = sum(not find_runtime(target.runtime).runs_on for target in targets)
         cost = costs.evaluation(variant, evaluated)
         for _ in set(methods_by_runtime(variant.stage, costs.plan.recipe, planned.runtimes).values()):
             assert isinstance(variant.stage, QuantizeStage)
@@ -186,3 +252,9 @@ def _no_method(runtime: str, methods: Sequence[str], variant: QuantizeStage) -> 
         return f"{runtime} cannot be built from an ONNX file; {move}"
     keys, it = join_words((f"`{key}`" for key in unmet), "and"), "it" if len(unmet) == 1 else "them"
     return f"INT8 for {runtime} ({join_words(methods)}) does not support {keys} of {variant.id}; remove {it}, or {move}"
+
+
+def _is_quantized(recipe: Recipe, identifier: str) -> bool:
+    """Whether a stage of the recipe makes a quantized variant."""
+    stage = next((stage for stage in recipe.stages if stage.id == identifier), None)
+    return isinstance(stage, StageKind) and stage.is_quantized

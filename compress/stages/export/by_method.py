@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from compress.deployment.export import export
+from compress.deployment.export import Target, export_files
 from compress.deployment.preprocess_file import PreprocessFile
 from compress.measurement.compute import macs
 from compress.measurement.predict import Logits, split_batches
@@ -50,37 +50,37 @@ class FloatParent:
         methods: Mapping[str, str],
         folder: Path,
         preprocess: PreprocessFile,
-        failed: dict[str, str],
+        failed: dict[Target, str],
         stage: ExportStage,
-    ) -> dict[str, Path]:
-        """Write the files of runtimes by their methods, one calibration per method; see `deployment.export.export`."""
-        built: dict[str, Path] = {}
+    ) -> dict[Target, Path]:
+        """Write the files of runtimes by their methods, one calibration per method; see `export_files`."""
+        built: dict[Target, Path] = {}
         for method in dict.fromkeys(methods.values()):
             runtimes = [name for name, own in methods.items() if own == method]
             say(f"  {', '.join(runtimes)}: quantized by {method}")
             try:
-                built |= self._export_by(method, runtimes, folder, preprocess, failed, stage)
+                built |= self._export_by(method, list(map(Target, runtimes)), folder, preprocess, failed, stage)
             except CompressError as error:
-                failed |= dict.fromkeys(runtimes, str(error))
+                failed |= dict.fromkeys(map(Target, runtimes), str(error))
         return built
 
     def _export_by(
         self,
         method: str,
-        runtimes: Sequence[str],
+        targets: Sequence[Target],
         folder: Path,
         preprocess: PreprocessFile,
-        failed: dict[str, str],
+        failed: dict[Target, str],
         stage: ExportStage,
-    ) -> dict[str, Path]:
-        model, opset = self._network.model, stage.opset
+    ) -> dict[Target, Path]:
+        model, settings = self._network.model, (failed, stage.opset, stage.ir_version)
         config = replace(config_of(self._stage, method, self._keep), integer_io=stage.integer_io)
         batches = list(split_batches(self._images, self._preprocess, BATCH))
         side = preprocess["resolution"]
         if quantizer(method).calibrate is None:
             refuse_broken_weights(model)
             refuse_calibration(batches)
-            return export(model, folder, runtimes, preprocess, failed, opset, (batches, config))
+            return export_files(model, folder, targets, preprocess, *settings, (batches, config))
         with torch.inference_mode(False), torch.no_grad():
             network = quantize(model, batches, torch.zeros(2, 3, side, side), config, method).network
-        return export(network, folder, runtimes, preprocess, failed, opset)
+        return export_files(network, folder, targets, preprocess, *settings)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from compress.data.preprocess import Preprocess
-from compress.deployment.export import artifact_bytes, export
-from compress.deployment.preprocess_file import preprocess_file
+from compress.deployment.coverage import Coverage
+from compress.deployment.export import Target, artifact_bytes, export_files
+from compress.deployment.preprocess_file import PREPROCESS, preprocess_file
 from compress.deployment.runtimes import find_runtime
 from compress.deployment.triton import BACKENDS, write_triton
 from compress.measurement.accuracy import agreement, bits, max_abs_diff
@@ -32,12 +33,15 @@ from compress.utils.checksums import write_sums
 from compress.utils.console import say
 from compress.utils.errors import CompressError
 from compress.utils.messages import join_words
+from compress.utils.precision import HALF, file_name
 
 ROWS = "artifacts.json"
 CHECKS = "auto.json"
 BATCH = 50  # batch size of evaluation in a runtime
 MIN_INTEGER_SHARE = 0.5
 """Minimum share of MACs in integer arithmetic for a quantized network without integer convolutions."""
+MOSTLY = 0.5
+"""Share of MACs in half precision from which on a file counts as run in it."""
 NOT_RUN = "written, format checked, not run here"
 
 
@@ -50,30 +54,36 @@ class _Variant:
     preprocess: Preprocess
     quantized: bool
     method: str | None  # quantization method of its own network
+    precision: str
     logits: Logits
 
 
 @dataclass
 class _Files:
-    """Artifacts by runtime, and why other runtimes were skipped."""
+    """Artifacts by target, and why others were skipped."""
 
-    built: dict[str, Path]
-    left_out: dict[str, str] = field(default_factory=dict)
+    built: dict[Target, Path]
+    left_out: dict[Target, str] = field(default_factory=dict)
     methods: dict[str, str] = field(default_factory=dict)  # of those that are not made from the variant's own network
     source: FloatParent | None = None  # what those are made from
 
-    def leave_out(self, runtime: str, error: CompressError) -> None:
-        """Leave out a runtime, and its file unless another runtime reads it."""
-        self.left_out[runtime] = str(error)
-        path = self.built.pop(runtime)
+    def leave_out(self, target: Target, error: CompressError) -> None:
+        """Leave out a target, and its file unless another runtime reads it."""
+        self.left_out[target] = str(error)
+        path = self.built.pop(target)
         if path not in self.built.values():
             shutil.rmtree(path.parent, ignore_errors=True)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why others were skipped, by name."""
+        return {target.name: reason for target, reason in self.left_out.items()}
 
 
 def _none_built(files: _Files, stage: ExportStage) -> str:
     """Return the error of an export without a file."""
     if stage.auto:
-        return "export failed for every installed runtime: " + "; ".join(files.left_out.values())
+        return "export failed for every installed runtime: " + "; ".join(dict.fromkeys(files.left_out.values()))
     return "; ".join(dict.fromkeys(files.left_out.values()))
 
 
@@ -86,22 +96,22 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
     variant = _load(context, planned.parent)
     files = _write(context, planned, variant, folder)
     rows = []
-    for runtime, path in list(files.built.items()):
-        if find_runtime(runtime).runs_on:
-            rows.append(_not_run(runtime, path, variant, files))
+    for target, path in list(files.built.items()):
+        if find_runtime(target.runtime).runs_on:
+            rows.append(_not_run(target, path, variant, files))
             continue
         try:
-            rows.append(_evaluate(context, runtime, path, variant, files))
+            rows.append(_evaluate(context, target, path, variant, files))
         except CompressError as error:
-            files.leave_out(runtime, error)
-    for runtime, reason in files.left_out.items():
-        say(f"  {runtime}: {'skipped' if stage.auto else 'failed'}: {reason}")
+            files.leave_out(target, error)
+    for name, reason in files.reasons.items():
+        say(f"  {name}: {'skipped' if stage.auto else 'failed'}: {reason}")
     if not files.built:
         raise CompressError(_none_built(files, stage))
     if stage.auto:
         _check_on_validation(context, variant, files, folder)
     elif files.left_out:
-        FailedFiles(reasons=files.left_out).write(folder / FAILED)
+        FailedFiles(reasons=files.reasons).write(folder / FAILED)
     if stage.triton:
         _write_triton(context, variant, files, folder)
     for path in files.built.values():
@@ -111,10 +121,10 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
 
 def _load(context: StageContext, identifier: str) -> _Variant:
     model, preprocess = context.classifier(identifier)
-    stage = context.plan.stage(identifier).stage
-    method = stage.own_method(context.recipe) if isinstance(stage, QuantizeStage) else None
+    made = context.plan.stage(identifier).stage
+    method = made.own_method(context.recipe) if isinstance(made, QuantizeStage) else None
     logits = np.load(context.folder(identifier) / LOGITS)
-    return _Variant(identifier, model, preprocess, stage.is_quantized, method, logits)
+    return _Variant(identifier, model, preprocess, made.is_quantized, method, made.variant_precision, logits)
 
 
 def _write(context: StageContext, planned: PlannedStage, variant: _Variant, folder: Path) -> _Files:
@@ -126,23 +136,29 @@ def _write(context: StageContext, planned: PlannedStage, variant: _Variant, fold
     preprocess = preprocess_file(variant.preprocess, context.data.resolution, context.data.classes)
     parent = context.plan.stage(variant.id)
     methods = methods_by_runtime(parent.stage, context.recipe, planned.runtimes)
-    own = [name for name in planned.runtimes if name not in methods]
+    targets = stage.targets(parent.stage, planned.runtimes)
     files = _Files({}, methods=methods, source=FloatParent(context, parent) if methods else None)
-    target = folder / "artifacts"
-    built = export(variant.model, target, own, preprocess, files.left_out, stage.opset) if own else {}
+    own, path = [target for target in targets if target.runtime not in methods], folder / "artifacts"
+    settings = files.left_out, stage.opset, stage.ir_version
+    built = export_files(variant.model, path, own, preprocess, *settings) if own else {}
     if files.source:
-        built |= files.source.export(methods, target, preprocess, files.left_out, stage)
-    files.built = {name: built[name] for name in planned.runtimes if name in built}
+        built |= files.source.export(methods, path, preprocess, files.left_out, stage)
+    files.built = {target: built[target] for target in targets if target in built}
     return files
 
 
 def _write_triton(context: StageContext, variant: _Variant, files: _Files, folder: Path) -> None:
-    """Write a model repository of the files that were evaluated."""
-    if not set(BACKENDS) & set(files.built):
-        say(f"  triton: skipped, as no file for {join_words(BACKENDS)} was made")
-        return
+    """Write a model repository of the files that were evaluated, a model per precision."""
     preprocess = preprocess_file(variant.preprocess, context.data.resolution, context.data.classes)
-    write_triton(files.built, folder / "triton" / variant.id, preprocess)
+    wrote = False
+    for precision in dict.fromkeys(target.precision for target in files.built):
+        built = {target.runtime: path for target, path in files.built.items() if target.precision == precision}
+        if set(BACKENDS) & set(built):
+            name = f"{variant.id}-{precision}" if precision in HALF else variant.id
+            write_triton(built, folder / "triton" / name, preprocess)
+            wrote = True
+    if not wrote:
+        say(f"  triton: skipped, as no file for {join_words(BACKENDS)} was made")
 
 
 def _check_on_validation(context: StageContext, variant: _Variant, files: _Files, folder: Path) -> None:
@@ -155,17 +171,19 @@ def _check_on_validation(context: StageContext, variant: _Variant, files: _Files
 
     expected = predict(partial(run_eager, variant.model))
     checks = {}
-    for runtime, path in files.built.items():
-        predicted = predict(find_runtime(runtime).load(path))
+    for target, path in files.built.items():
+        predicted = predict(find_runtime(target.runtime).load(path))
         loss = float((expected == validation.labels).mean() - (predicted == validation.labels).mean())
-        checks[runtime] = ValidationCheck(loss=loss, agreement=agreement(predicted, expected), n=len(validation))
-    record = RuntimeChecks(validation=checks, left_out=files.left_out)
+        checks[_name(target, variant)] = ValidationCheck(
+            loss=loss, agreement=agreement(predicted, expected), n=len(validation)
+        )
+    record = RuntimeChecks(validation=checks, left_out=files.reasons)
     record.write(folder / CHECKS)
 
 
-def _evaluate(context: StageContext, runtime: str, path: Path, variant: _Variant, files: _Files) -> Artifact:
+def _evaluate(context: StageContext, target: Target, path: Path, variant: _Variant, files: _Files) -> Artifact:
     """Evaluate an artifact in its runtime on the test split, and compare it with the network it was made from."""
-    engine = find_runtime(runtime)
+    engine, runtime = find_runtime(target.runtime), target.runtime
     coverage = engine.coverage(path)
     # A transformer has one convolution and nearly all of its MACs in linear layers.
     if variant.quantized and coverage.integer_convs == 0 and (coverage.share or 0) < MIN_INTEGER_SHARE:
@@ -173,52 +191,77 @@ def _evaluate(context: StageContext, runtime: str, path: Path, variant: _Variant
             f"{runtime} runs none of the {coverage.convs} convolutions of {variant.id} in integer arithmetic"
         )
     test, preprocess = context.rendered("test", variant.preprocess)
-    label = f"{variant.id} in {runtime}: test images"
-    with boundary("runtime", f"{variant.id} in {runtime}"):
+    label = f"{variant.id} in {target.name}: test images"
+    with boundary("runtime", f"{variant.id} in {target.name}"):
         logits = predict_split_in_runtime(engine.load(path), preprocess, test, BATCH, progress=label)
+    _require_finite(logits, target)
     record = split_accuracy(logits, test, "test")
     expected, network = variant.logits, "PyTorch"
     if files.source and runtime in files.methods:
         expected, network = files.source.logits, "its float network"
     same = agreement(logits.argmax(1), expected.argmax(1))
-    say(f"  {runtime}: top-1 {record.top1:.2%}, agrees with {network} on {same:.2%}")
+    ran_in = _ran_in(_precision(target, variant), coverage)
+    say(f"  {target.name}: top-1 {record.top1:.2%}, agrees with {network} on {same:.2%}{ran_in}")
+    measured = {
+        "top1": record.top1,
+        "ci95": record.ci95,
+        "right": bits(logits.argmax(1) == test.labels),
+        "top1_agreement": same,
+        "max_abs_diff": max_abs_diff(logits, expected),
+        "integer_convs": coverage.integer_convs,
+        "total_convs": coverage.convs,
+        "integer_macs_share": coverage.share,
+        "macs_by_precision": coverage.precisions,
+        "casts": coverage.casts,
+    }
+    return _described(target, path, variant, files).model_copy(update=measured)
+
+
+def _require_finite(logits: Logits, target: Target) -> None:
+    """Refuse a file in half precision that overflows; others are left to the accuracy that they have."""
+    if target.precision in HALF and not np.isfinite(logits).all():
+        rows = (~np.isfinite(logits)).any(1).mean()
+        raise CompressError(
+            f"non-finite logits on {rows:.1%} of the test images: an activation overflows in {target.precision}; "
+            "export the network in fp32, or in bf16, which has FP32's range"
+        )
+
+
+def _ran_in(precision: str, coverage: Coverage) -> str:
+    """Say in which precision a file in half precision ran, where that is another one."""
+    shares = coverage.precisions
+    if precision not in HALF or shares is None or shares.get(precision, 0) >= MOSTLY:
+        return ""
+    return f"; {precision} ran in {join_words((f'{name} ({share:.0%})' for name, share in shares.items()), 'and')}"
+
+
+def _precision(target: Target, variant: _Variant) -> str:
+    """Return the precision that a file is written in."""
+    return variant.precision if variant.quantized else target.precision or find_runtime(target.runtime).precisions[0]
+
+
+def _name(target: Target, variant: _Variant) -> str:
+    """Return the name of a file in results."""
+    return file_name(target.runtime, _precision(target, variant))
+
+
+def _described(target: Target, path: Path, variant: _Variant, files: _Files) -> Artifact:
+    """Return what is known of an artifact without running it."""
+    made_here = target.runtime in files.methods and files.source
+    stated = json.loads((path.parent / PREPROCESS).read_text(encoding="utf-8"))
     return Artifact(
-        runtime=runtime,
-        format=path.parent.name,
-        path=_run_path(path, variant.id),
+        runtime=target.runtime,
+        format=find_runtime(target.runtime).format,
+        precision=_precision(target, variant),
+        path=f"artifacts/{variant.id}/{path.parent.name}/{path.name}",
         bytes=artifact_bytes(path),
-        top1=record.top1,
-        ci95=record.ci95,
-        right=bits(logits.argmax(1) == test.labels),
-        top1_agreement=same,
-        max_abs_diff=max_abs_diff(logits, expected),
-        integer_convs=coverage.integer_convs,
-        total_convs=coverage.convs,
-        integer_macs_share=coverage.share,
-        **_made_by(runtime, variant, files),
+        needs=tuple(stated["needs"]),
+        method=files.methods[target.runtime] if made_here else variant.method,
+        calibration_macs=files.source.calibration_macs if files.source and made_here else None,
     )
 
 
-def _made_by(runtime: str, variant: _Variant, files: _Files) -> dict[str, Any]:
-    """Return the method that a file was quantized by, and what its own calibration cost."""
-    if runtime not in files.methods or not files.source:
-        return {"method": variant.method}
-    return {"method": files.methods[runtime], "calibration_macs": files.source.calibration_macs}
-
-
-def _not_run(runtime: str, path: Path, variant: _Variant, files: _Files) -> Artifact:
+def _not_run(target: Target, path: Path, variant: _Variant, files: _Files) -> Artifact:
     """Record an artifact that does not run on this machine; its accuracy is unknown."""
-    say(f"  {runtime}: {NOT_RUN}")
-    return Artifact(
-        runtime=runtime,
-        format=path.parent.name,
-        path=_run_path(path, variant.id),
-        bytes=artifact_bytes(path),
-        not_run=NOT_RUN,
-        **_made_by(runtime, variant, files),
-    )
-
-
-def _run_path(path: Path, variant: str) -> str:
-    """Return the path of an artifact within a run folder."""
-    return f"artifacts/{variant}/{path.parent.name}/{path.name}"
+    say(f"  {target.name}: {NOT_RUN}")
+    return _described(target, path, variant, files).model_copy(update={"not_run": NOT_RUN})

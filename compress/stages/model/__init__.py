@@ -124,7 +124,7 @@ class ModelStage(ExistingNetwork):
         return is_quantized(self.model)
 
     @property
-    def precision(self) -> str:
+    def variant_precision(self) -> str:
         return "int8" if self.is_quantized else "fp32"
 
 

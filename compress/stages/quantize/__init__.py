@@ -95,7 +95,7 @@ class QuantizeStage(StageKind):
     tag: ClassVar[str | None] = "quantization"
 
     @property
-    def precision(self) -> str:
+    def variant_precision(self) -> str:
         return "int8" if self.linear_weight_bits == 8 else "int8/int4"
 
     def progress(self) -> str:

@@ -1,0 +1,78 @@
+"""`precision` of an export stage: which files it makes, their store keys, and half precision that overflows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from recipe.recipe_texts import GOOD
+
+from compress.deployment.coverage import Coverage
+from compress.deployment.export import Target
+from compress.pipeline.plan import plan_stages
+from compress.recipe.load import parse_recipe
+from compress.stages.export.make import _ran_in, _require_finite
+from compress.stages.planned import PlannedStage
+from compress.utils.errors import CompressError
+
+
+def exports(settings: str, source: str = "[distilled, int8]") -> dict[str, PlannedStage]:
+    """The exports of the good recipe with these settings, by variant."""
+    text = GOOD.replace("from: [distilled, int8]\n", f"from: {source}\n{settings}")
+    return {str(each.parent): each for each in plan_stages(parse_recipe(text), "data").exports}
+
+
+PLAIN = ("onnxruntime", "openvino")
+
+
+@pytest.mark.parametrize(
+    ("settings", "files"),
+    [
+        ("", PLAIN),
+        ("    precision: fp16\n", ("onnxruntime fp16", "openvino fp16")),
+        ("    precision: [fp32, fp16, fp32]\n", (*PLAIN, "onnxruntime fp16", "openvino fp16")),
+        ("    precision: [bf16]\n    runtimes: [openvino]\n", ("openvino bf16",)),
+        ("    precision: [fp16, fp32]\n    runtimes: [coreml]\n", ("coreml fp16", "coreml")),
+    ],
+)
+def test_float_variants_have_a_file_in_each_and_quantized_ones_their_own(settings: str, files: tuple[str, ...]) -> None:
+    coreml = "coreml" in settings
+    planned = exports(settings, "[distilled]" if coreml else "[distilled, int8]")
+    assert planned["distilled"].files == files
+    assert coreml or planned["int8"].files == planned["int8"].runtimes == planned["distilled"].runtimes
+
+
+def test_keys_change_only_where_the_files_do() -> None:
+    plain, written = exports(""), exports("    precision: fp32\n")
+    half = exports("    precision: [fp32, fp16]\n")
+    assert {name: each.key for name, each in written.items()} == {name: each.key for name, each in plain.items()}
+    assert half["int8"].key == plain["int8"].key and half["distilled"].key != plain["distilled"].key
+    assert exports("    precision: fp16\n")["distilled"].key not in (plain["distilled"].key, half["distilled"].key)
+    assert exports("    ir_version: 10\n")["distilled"].key != plain["distilled"].key
+    apple = "    runtimes: [coreml]\n"
+    assert (
+        exports(f"{apple}    precision: fp16\n", "[distilled]")["distilled"].key
+        == exports(apple, "[distilled]")["distilled"].key
+    )
+
+
+def test_half_precision_that_overflows_is_refused_with_its_share() -> None:
+    logits = np.zeros((4, 3), np.float32)
+    _require_finite(logits, Target("onnxruntime", "fp16"))
+    logits[1, 2] = np.inf
+    with pytest.raises(CompressError, match=r"non-finite logits on 25\.0% of .* overflows in fp16; export .* in fp32"):
+        _require_finite(logits, Target("onnxruntime", "fp16"))
+    _require_finite(logits, Target("onnxruntime"))
+
+
+def test_other_arithmetic_than_the_file_s_is_named() -> None:
+    assert _ran_in("fp16", Coverage(0, 2, 0, 100, 0)) == "; fp16 ran in fp32 (100%)"
+    assert _ran_in("fp16", Coverage(0, 2, 0, 100, 30)) == "; fp16 ran in fp16 (30%) and fp32 (70%)"
+    assert _ran_in("fp16", Coverage(0, 2, 0, 100, 90)) == ""
+    assert _ran_in("fp32", Coverage(0, 2, 0, 100, 0)) == _ran_in("fp16", Coverage(None, 2, None, 100, None)) == ""
+
+
+def test_precisions_sum_to_one_or_are_unknown() -> None:
+    assert Coverage(1, 2, 30, 100, 50, "bf16").precisions == {"int8": 0.3, "bf16": 0.5, "fp32": 0.2}
+    assert Coverage(0, 2, 0, 100).precisions == {"fp32": 1.0}
+    for unknown in (Coverage(0, 2, None, 100), Coverage(0, 2, 0, None), Coverage(0, 2, 0, 100, None)):
+        assert unknown.precisions is None
