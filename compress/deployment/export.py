@@ -182,8 +182,9 @@ def _refuse_quantized(model: nn.Module, runtimes: Sequence[Runtime]) -> None:
         able = [method for method in runtime.quantizers if quantizer(method).in_file == in_file]
         if not able or (isinstance(model, GraphModule) and method_of(model) not in able):
             kind = "quantized as ONNX files" if in_file else f"quantized by {method_of(model)}"
-            methods = " or ".join(runtime.quantizers)
-            raise UsageError(f"the runtime {runtime.name} does not take networks {kind}; quantize with {methods}")
+            named = [method for method in runtime.quantizers if quantizer(method).restore]
+            remedy = f"quantize with {' or '.join(named)}" if named else "use a recipe with `method: auto`"
+            raise UsageError(f"the runtime {runtime.name} does not take networks {kind}; {remedy}")
 
 
 def artifact_bytes(path: Path) -> int:

@@ -68,6 +68,10 @@ _TOOLTIPS: tuple[tuple[str, str], ...] = (
     (r"doublings", "log2 of the ratio"),
     (r"MACs added", "MACs of training the teacher that are added to the variant's compute"),
     (r"variant against control.*", f"Points of top-1, {_PAIRED}"),
+    (
+        r"over its FP32 file",
+        "Median time of the variant's float network in the same runtime and batch size over this file's",
+    ),
     (r"time", "Time of a million images, one batch after the other, from the median latency"),
     (r"price", "Price of that time, at the hourly price of the deployment profile"),
     (r"images", "Test images"),

@@ -58,7 +58,9 @@ def test_float_and_quantized_networks_are_exported_and_evaluated_alike(tmp_path:
             assert theirs.top1 == 1.0 and theirs.record["runtime"] == runtime
             artifact = compress.load_artifact(file, runtime)
             assert artifact.classes == CLASSES and compress.evaluate(artifact, data).n == 24
-    with pytest.raises(UsageError, match="does not take quantized networks"):
+    with pytest.raises(
+        UsageError, match="does not take networks quantized by torchao; use a recipe with `method: auto`"
+    ):
         compress.export(variants["graph"], tmp_path / "no", preprocess=PREPROCESS, classes=CLASSES, runtimes=["ncnn"])
 
 

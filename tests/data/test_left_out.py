@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from data.packing import SETTINGS, add, rows_of, write_csv, write_parquet, write_saved, write_tars
 from results_factory import example_record
@@ -113,7 +114,7 @@ def test_a_run_logs_and_reports_them(foreign: Path, store: Store, tmp_path: Path
     assert by_reason(data.left_out) == expected and len(data.train) == 17
     event = json.loads((tmp_path / "log.jsonl").read_text())
     assert {(row["kind"], row["reason"]): row["count"] for row in event["left_out"]} == expected
-    predictions: Any = SimpleNamespace(data=data, chance=0.5)
+    predictions: Any = SimpleNamespace(data=data, chance=0.5, labels=np.zeros(0, int))
     summary = collect._data(predictions, ["a remark"])
     assert by_reason(summary.left_out) == expected and summary.skipped == 1
     report = dict(build_report(example_record().model_copy(update={"data": summary})).data)

@@ -87,7 +87,7 @@ def test_equal_networks_are_timed_once_and_later_estimates_need_no_torch(tmp_pat
 def test_only_cached_embeddings_are_expected_in_the_format_chosen_for_them(tmp_path, recipe, monkeypatch) -> None:
     monkeypatch.setattr(profiling, "embedding_speedup", lambda *_: 4.0)
     monkeypatch.setattr(profiling, "_seconds_per_image", lambda *_, **__: 1.0)
-    monkeypatch.setattr(profiling, "choose_for_steps", lambda *_: Choice(Format()))
+    monkeypatch.setattr(profiling, "choose_for_steps", lambda *_, **__: Choice(Format()))
     live = "  - {id: live, kind: distill, from: teacher, student: test_resnet, epochs: 2, teacher: live}\n"
     rows = estimate(parse_recipe(recipe + live, ["trainer.precision=auto"]), tmp_path / "runs")
     seconds = {row.unit: row.seconds for row in rows}

@@ -205,8 +205,9 @@ def test_impossible_run_folders_are_reported(job: Job, tmp_path: Path) -> None:
 
 def test_non_finite_logits_are_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compress.stages.context.predict_split", lambda *_, **__: np.full((2, 3), np.nan, np.float32))
-    data, recipe = SimpleNamespace(test=None), SimpleNamespace(trainer=Trainer())
-    context: Any = SimpleNamespace(data=data, recipe=recipe, rendered=lambda *_: (None, None))
+    data, recipe = SimpleNamespace(test=None, validation=()), SimpleNamespace(trainer=Trainer())
+    here = {"rendered": lambda *_: (None, None), "device_for": lambda _: torch.device("cpu")}
+    context: Any = SimpleNamespace(data=data, recipe=recipe, **here)
     with pytest.raises(CompressError, match="non-finite logits on the test split"):
         evaluate_and_store(context, "made", tmp_path, (torch.nn.Identity(), None), None, None)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())

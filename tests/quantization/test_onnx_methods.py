@@ -218,8 +218,8 @@ def test_what_a_library_raises_becomes_one_line(monkeypatch: pytest.MonkeyPatch)
             "{method: onnxruntime, bias_correction: fast}",
             "`method: onnxruntime` does not support it; remove it or set `method: nncf`",
         ),
-        ("{equalize: true}", "`method: torchao` does not support it; remove it or set `method: nncf`"),
-        ("{method: tensorflow}", "must be 'torchao', 'nncf' or 'onnxruntime'"),
+        ("{method: torchao, equalize: true}", "`method: torchao` does not support it; remove it or set `method: nncf`"),
+        ("{method: tensorflow}", "must be 'auto', 'torchao', 'nncf' or 'onnxruntime'"),
     ],
 )
 def test_a_setting_that_a_method_lacks_is_refused_with_those_that_have_it(change: str, message: str) -> None:

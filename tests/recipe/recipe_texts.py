@@ -121,7 +121,7 @@ BAD: list[tuple[str, str, int, tuple[str, ...]]] = [
     ("seed: 7", "sede: 7", 2, ("sede: unknown key", "did you mean 'seed'?", "allowed:")),
     ("    epochs: 3", "    epocs: 3", 17, ("stages.distilled.epocs", "did you mean 'epochs'?")),
     ("shift: 0.1", "shfit: 0.1", 7, ("data.views.shfit", "did you mean 'shift'?")),
-    ("accelerator: cpu", "gpus: 2", 8, ("trainer.gpus: unknown key", "allowed: accelerator, devices")),
+    ("accelerator: cpu", "gpus: 2", 8, ("trainer.gpus: unknown key", "allowed: accelerator, benchmark")),
     ("    from: teacher", "    from_: teacher", 15, ("stages.distilled.from_", "did you mean 'from'?")),
     ("    from: teacher\n", "", 13, ("stages.distilled.from: is missing: id of the teacher stage",)),
     ("    target_macs: 0.5\n", "", 19, ("stages.pruned.target_macs: no target", "fraction of MACs to keep")),

@@ -19,6 +19,10 @@ ENUMERATED = {"last", "validation", "test", "inference", "training", "variant", 
 Results = dict[str, Any]
 
 
+HEXADECIMAL = ("right", "test_labels")
+"""Keys whose texts are refused where they are anything else."""
+
+
 class Page(HTMLParser):
     """Elements and attributes of a page."""
 
@@ -41,7 +45,7 @@ class Page(HTMLParser):
 def everywhere(value: Any) -> Any:
     """Append markup to every text that the format does not enumerate."""
     if isinstance(value, dict):
-        return {key: everywhere(part) for key, part in value.items()}
+        return {key: part if key in HEXADECIMAL else everywhere(part) for key, part in value.items()}
     if isinstance(value, list):
         return [everywhere(part) for part in value]
     return f"{value}{MARKUP}" if isinstance(value, str) and value not in ENUMERATED else value
