@@ -19,7 +19,7 @@ Ends = tuple[float, float]
 
 EXIT_STATUS: dict[Verdict, int] = {"pass": 0, "fail": 3, "cannot tell": 4}
 
-ROUNDING = 1e-9  # relative, of a figure that is exactly its bound
+ROUNDING = 1e-9  # of a figure that is exactly its bound; relative to bounds beyond 1
 MAX_MARGIN = 0.99  # of a figure from its bound, beyond which any number of images tells
 
 
@@ -68,8 +68,9 @@ def decide(estimate: Estimate, comparison: Comparison, bound: float, tests: int 
         bound: The bound, in the figure's unit.
         tests: Figures from samples of images that are tested together.
     """
+    rounding = ROUNDING * max(1.0, abs(bound))
     if estimate.interval is None:
-        slack = ROUNDING * max(1.0, abs(bound)) * (-1 if comparison == ">=" else 1)
+        slack = rounding * (-1 if comparison == ">=" else 1)
         return Decision("pass" if keeps((estimate.value, estimate.value), comparison, bound + slack) else "fail")
     family = 1 - 0.05 / tests if estimate.is_sampled else 0.95
     ends, wide = estimate.interval(0.95), estimate.interval(family)
@@ -79,7 +80,7 @@ def decide(estimate: Estimate, comparison: Comparison, bound: float, tests: int 
     if enough and breaks(wide, comparison, bound):
         return Decision("fail", ends)
     margin = min(abs(estimate.value - bound), MAX_MARGIN)
-    if estimate.images is None or not margin:
+    if estimate.images is None or margin <= rounding:
         return Decision("cannot tell", ends)
     within = keeps((estimate.value, estimate.value), comparison, bound)
     return Decision("cannot tell", ends, images_to_tell(estimate.variance, margin, 0.95 if within else family))

@@ -8,7 +8,7 @@ from functools import lru_cache
 from compress.efficiency.intervals import discordant_share, independent_difference, paired_difference, wilson
 from compress.efficiency.verdict import Ends, Estimate, share
 from compress.gate.rules import Rule
-from compress.gate.sides import Absent, Measured, Side, Sides, engine_version
+from compress.gate.sides import Absent, Measured, Side, Sides, engine_version, find_file
 from compress.results import DataSummary, Variant
 from compress.results.per_image import class_bits, correct_bits, paired_counts
 
@@ -47,15 +47,15 @@ def of_network(variant: Variant) -> Predicted | Absent:
     return Predicted(correct, n, variant.accuracy.right, n) if 0 < n >= correct else Absent("has no test images")
 
 
-def of_file(side: Side, runtime: str) -> Predicted | Absent:
+def of_file(side: Side, name: str) -> Predicted | Absent:
     """The predictions of a file in its own runtime."""
-    artifact = next((each for each in side.variant.artifacts if each.runtime == runtime), None)
+    artifact = find_file(side.variant, name)
     if artifact is None:
         return Absent("has no such file")
     n = side.variant.accuracy.n
     if artifact.top1 is None or not n:
         return Absent(artifact.not_run or "has not run the file")
-    about = (artifact.bytes, engine_version(side.run.environment, runtime))
+    about = (artifact.bytes, engine_version(side.run.environment, artifact.runtime))
     return Predicted(round(artifact.top1 * n), n, artifact.right, n, file=about)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from compress.efficiency.files import name_of
 from compress.efficiency.verdict import Estimate
 from compress.gate.accuracy import Predicted, accuracy_figure, of_class, of_file, of_network
 from compress.gate.latency import latency_figure, latency_row
 from compress.gate.rules import OF_FILES, SCALARS, Metric, Rule
-from compress.gate.sides import Absent, Measured, Side, Sides
+from compress.gate.sides import Absent, Measured, Side, Sides, find_file
 from compress.results import Artifact, Variant
 
 COUNTED: Mapping[str, Callable[[Variant], float]] = {
@@ -47,8 +48,8 @@ def metrics_of(variant: Variant, classes: tuple[str, ...]) -> Iterator[Metric]:
     yield from (Metric(name) for name in SCALARS)
     yield from (Metric("class", name) for name in classes)
     for artifact in variant.artifacts:
-        yield from (Metric(name, artifact.runtime) for name in OF_FILES)
-    yield from (Metric("latency", row.runtime, str(row.batch)) for row in variant.inference.latency)
+        yield from (Metric(name, name_of(artifact)) for name in OF_FILES)
+    yield from (Metric("latency", name_of(row), str(row.batch)) for row in variant.inference.latency)
 
 
 def find_figures(rule: Rule, metric: Metric, sides: Sides) -> Figures:
@@ -73,7 +74,7 @@ def _predicted(side: Side, other: Side, metric: Metric) -> Predicted | Absent:
 
 def _counted(variant: Variant, metric: Metric) -> float | None:
     if metric.of:
-        artifact = next((each for each in variant.artifacts if each.runtime == metric.of), None)
+        artifact = find_file(variant, metric.of)
         return COUNTED_OF_FILES[metric.family](artifact) if artifact else None
     count = COUNTED[metric.family](variant)
     return None if not count and metric.family in UNCOUNTED_IS_ZERO else count

@@ -124,9 +124,12 @@ def _questions(rules: Sequence[Rule], pairs: Sequence[Sides]) -> list[_Question]
 def _not_made(
     rules: Sequence[Rule], before: RunRecord, after: RunRecord, variants: Sequence[str]
 ) -> Iterator[_Question]:
-    """Apply every rule to the variants of the baseline that the run could not make: nothing is known of them."""
+    """Apply every rule to the variants, of the baseline or asked for, that the run could not make.
+
+    Nothing is known of them.
+    """
     failures = _failures(after)
-    for name in _ids(before):
+    for name in dict.fromkeys((*_ids(before), *variants)):
         if name not in _ids(after) and name in failures and (not variants or name in variants):
             reason = Absent(f"the run could not make it: {failures[name]}")
             yield from (_Question(name, rule, rule.metric, Figures(None, None, reason)) for rule in rules)
@@ -178,7 +181,7 @@ def _record(question: _Question, decision: Decision, compared: str, measured: Es
 
 
 def _remarks(before: RunRecord, after: RunRecord, variants: Sequence[str]) -> Iterator[str]:
-    """State which variants are of one run only, and whether the recipes differ by name."""
+    """State which variants are of one run only or of none, and whether the recipes differ by name."""
     if before.recipe.name != after.recipe.name:
         yield f"the run is of recipe {after.recipe.name}, the baseline of {before.recipe.name}"
     if variants:
@@ -188,3 +191,7 @@ def _remarks(before: RunRecord, after: RunRecord, variants: Sequence[str]) -> It
         for name in _ids(own):
             if name not in _ids(other) and name not in failures:
                 yield f"{name} is in {where} only: not checked"
+    for failure in after.failed or ():
+        if failure.stage not in _ids(before):  # a new variant, or a file of an export
+            of = f" for {failure.runtime}" if failure.runtime else ""
+            yield f"the run could not make {failure.stage}{of}: {failure.reason}"

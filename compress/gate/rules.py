@@ -10,10 +10,12 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 from compress.efficiency.verdict import Comparison
 from compress.utils.messages import did_you_mean, join_words, one_line
+from compress.utils.precision import HALF, file_name
 
 Basis = Literal["figure", "difference", "ratio"]
 """What a rule bounds: the run's figure, the run's minus the baseline's, or the relative change."""
@@ -66,9 +68,9 @@ SCALARS: Mapping[str, Unit] = {
 """Metrics of a variant."""
 
 OF_FILES: Mapping[str, Unit] = {"top1": SHARE, "size": BYTES, "integer_macs": SHARE}
-"""Metrics of the file for a runtime: `top1.openvino`."""
+"""Metrics of a file, by its name, which is the runtime and half precision: `top1.openvino`, `top1.openvino fp16`."""
 
-FORMS = (*SCALARS, *(f"{name}.RUNTIME" for name in OF_FILES), "class.NAME.top1", "latency.RUNTIME.BATCH")
+FORMS = (*SCALARS, *(f"{name}.FILE" for name in OF_FILES), "class.NAME.top1", "latency.FILE.BATCH")
 
 DEFAULTS = ("top1>=-1pt", "top1.*>=-1pt", "size<=+1%", "macs<=+1%")
 """Rules of a gate that is given none."""
@@ -76,7 +78,7 @@ DEFAULTS = ("top1>=-1pt", "top1.*>=-1pt", "size<=+1%", "macs<=+1%")
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a variant: of the whole, of a class, or of a runtime at a batch size; `*` stands for all of them."""
+    """A figure of a variant: of the whole, of a class, or of a file (at a batch size); `*` stands for all of them."""
 
     family: str
     of: str | None = None
@@ -147,7 +149,7 @@ def parse_rule(text: str) -> Rule:
     scales = metric.unit.differences if sign else metric.unit.figures
     if unit not in scales:
         raise ValueError(_wrong_unit(metric, sign, found["number"], unit))
-    bound = float(f"{sign}{found['number']}") * scales[unit]
+    bound = float(Decimal(f"{sign}{found['number']}") * Decimal(str(scales[unit])))  # -0.7pt is -0.007, to the last bit
     if abs(bound) > metric.unit.most:
         raise ValueError(
             f"{one_line(found['number'])}{unit} is too much; write a figure as {figure}, a change as {change}"
@@ -178,10 +180,16 @@ def _metric(text: str) -> Metric:
         runtime, _, batch = rest.rpartition(".")
         if not runtime or not (batch == ANY or (batch.isdecimal() and batch.isascii())):
             raise ValueError("latency needs a runtime and a batch size; write latency.openvino.16 or latency.*.*")
-        return Metric(family, runtime, batch if batch == ANY else str(int(batch)))
+        return Metric(family, _file(runtime), batch if batch == ANY else str(int(batch)))
     if (rest and family in OF_FILES) or (not rest and family in SCALARS and "." not in text):
-        return Metric(family, rest or None)
+        return Metric(family, _file(rest) or None)
     raise ValueError(f"unknown metric '{one_line(text)}'{_suggestion(text)}")
+
+
+def _file(text: str) -> str:
+    """Name a file as results do; the name of its folder, `openvino-fp16`, is accepted too."""
+    runtime, _, precision = text.rpartition("-")
+    return file_name(runtime, precision) if runtime and precision in HALF else text
 
 
 def _suggestion(text: str) -> str:
@@ -189,6 +197,13 @@ def _suggestion(text: str) -> str:
 
 
 def without_overridden(rule: Rule, rules: Iterable[Rule], metrics: Iterable[Metric]) -> list[Metric]:
-    """Select the metrics that a rule covers, less those that another rule names exactly: a pattern is the default."""
-    exact = {other.metric for other in rules if not other.metric.is_pattern and other.comparison == rule.comparison}
+    """Select the metrics that a rule covers: a pattern is the default for those that no other rule names exactly.
+
+    Only a rule of the same kind overrides it: with the same side, and on the figure or on its change as the pattern is.
+    """
+    exact = {other.metric for other in rules if not other.metric.is_pattern and _kind(other) == _kind(rule)}
     return [each for each in metrics if rule.metric.covers(each) and (not rule.metric.is_pattern or each not in exact)]
+
+
+def _kind(rule: Rule) -> tuple[Comparison, bool]:
+    return rule.comparison, rule.basis == "figure"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from compress.deployment.runtimes import find_runtime
-from compress.efficiency.files import PYTORCH
+from compress.efficiency.files import PYTORCH, name_of
 from compress.efficiency.verdict import Estimate
 from compress.registry import RUNTIMES
-from compress.results import Environment, RunRecord, Variant
+from compress.results import Artifact, Environment, RunRecord, Variant
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ def engine_version(environment: Environment, runtime: str) -> str | None:
         engine = find_runtime(runtime).engine
         return environment.torch if engine == "torch" else environment.packages.get(engine)
     return environment.torch if runtime == PYTORCH else None
+
+
+def find_file(variant: Variant, name: str) -> Artifact | None:
+    """Find a file of a variant by its name, which has the runtime and half precision: `openvino fp16`."""
+    return next((artifact for artifact in variant.artifacts if name_of(artifact) == name), None)
 
 
 Measured: TypeAlias = Estimate | Absent

@@ -67,6 +67,15 @@ def test_a_figure_at_its_bound_names_no_images() -> None:
     assert decide(share(50, 100, ""), ">=", 0.5).images_needed is None
 
 
+@pytest.mark.parametrize(("value", "bound"), [(-7 / 1000, 0.01 * -0.7), (-0.1 - 0.2, -0.3), (-29 / 1000, -2.9 * 0.01)])
+def test_rounding_of_a_figure_at_its_bound_names_no_images(value: float, bound: float) -> None:
+    assert value != bound
+    estimate = Estimate(value, "", lambda _: (value - 0.01, value + 0.01), 1000, 0.007)
+    assert decide(estimate, ">=", bound).images_needed is None
+    needed = decide(estimate, ">=", bound + 1e-6).images_needed
+    assert needed and needed > 1000, "a small distance that is none of rounding"
+
+
 @pytest.mark.parametrize("figures", [1, 10])
 def test_errors_are_as_rare_as_said(figures: int) -> None:
     """All figures are at their bound in truth, where 2.5% are nominal, and Wilson's interval is an approximation."""

@@ -133,6 +133,84 @@ def test_files_are_checked_by_their_own_predictions(pair: Pair) -> None:
     assert pair.check("size.openvino<=+1%", "int8").compared == "the run has no figure of it"
 
 
+def add_half(run: dict[str, Any], id: str, **changes: Any) -> dict[str, Any]:
+    """Give a variant a second file for ONNX Runtime and rows of its latency, in FP16; returns the file."""
+    (variant,) = (each for each in run["variants"] if each["id"] == id)
+    artifact = {**variant["artifacts"][0], "precision": "fp16", **changes}
+    assert artifact["runtime"] == "onnxruntime"
+    variant["artifacts"][0]["precision"] = "fp32"
+    variant["artifacts"].append(artifact)
+    latency = variant["inference"]["latency"]
+    latency += [{**row, "precision": "fp16"} for row in latency if row["runtime"] == "onnxruntime"]
+    return artifact
+
+
+def test_files_in_half_precision_are_metrics_of_their_own(pair: Pair) -> None:
+    before, after = add_half(pair.before, "pruned"), add_half(pair.after, "pruned")
+    assert pair.gate("top1.*>=-1pt", "size.*<=+1%", "latency.*.*<=+5%").verdict == "pass"
+    after |= {"top1": 0.0, "right": "0" * len(after["right"]), "bytes": 10 * before["bytes"]}
+    found = pair.gate("top1.*>=-1pt", "size.*<=+1%")
+    assert {check.metric for check in found.checks if check.verdict == "fail"} == {
+        "top1.onnxruntime fp16",
+        "size.onnxruntime fp16",
+    }
+    assert len(found.checks) == 6, "three files"
+    check = pair.check("top1.onnxruntime-fp16>=-1pt")
+    assert (check.metric, check.verdict, check.baseline, check.value) == (
+        "top1.onnxruntime fp16",
+        "fail",
+        before["top1"],
+        0,
+    )
+    assert pair.check("top1.onnxruntime>=-1pt").verdict == "pass"
+
+
+@pytest.mark.parametrize("which", ["before", "after"])
+def test_a_file_in_half_precision_is_not_compared_with_another(pair: Pair, which: str) -> None:
+    add_half(getattr(pair, which), "pruned")
+    checks = {check.metric: check for check in pair.gate("top1.*>=-1pt", "latency.*.1<=+5%").checks}
+    assert {metric for metric, check in checks.items() if check.verdict != "pass"} == {
+        "top1.onnxruntime fp16",
+        "latency.onnxruntime fp16.1",
+    }
+    label = {"before": "run", "after": "baseline"}[which]
+    assert checks["top1.onnxruntime fp16"].compared == f"the {label} has no such file"
+    assert checks["latency.onnxruntime fp16.1"].compared == f"the {label} has not timed it"
+
+
+@pytest.mark.parametrize("half_reference", [True, False])
+def test_latency_in_half_precision_is_its_own_beside_the_reference(pair: Pair, half_reference: bool) -> None:
+    """Where the file became twice as slow, and the machine three times; the reference's files differ by ten times."""
+    for which, run in (("before", pair.before), ("after", pair.after)):
+        add_half(run, "pruned")
+        teacher = pair.variant("teacher", run)["inference"]["latency"]
+        if half_reference:
+            teacher += [{**row, "precision": "fp16"} for row in teacher if row["runtime"] == "onnxruntime"]
+        phase = 3.0 if which == "after" else 1.0
+        latency_rows(pair, which, "teacher", by=phase)
+        latency_rows(pair, which, "pruned", by=phase)
+        for id, by in (("pruned", 2.0), ("teacher", 1.0)):
+            for row in pair.variant(id, run)["inference"]["latency"]:
+                half = row["precision"] == "fp16"
+                scale = (by if half and which == "after" else 1.0) * (1 if half or id == "pruned" else 10.0)
+                row["rounds_ms"] = (scale * np.array(row["rounds_ms"])).tolist()
+    checks = {check.metric: check for check in pair.gate("latency.onnxruntime.16<=+5%", "latency.*.16<=+9%").checks}
+    half, full = checks["latency.onnxruntime fp16.16"], checks["latency.onnxruntime.16"]
+    assert half.compared == full.compared == "3 and 3 processes, relative to teacher"
+    assert half.measured == pytest.approx(1.0, abs=0.1) and half.verdict == "fail"
+    assert full.measured == pytest.approx(0.0, abs=0.05)
+
+
+def test_a_floor_on_a_file_leaves_the_bound_on_its_change(pair: Pair) -> None:
+    artifact = pair.variant("pruned")["artifacts"][1]
+    artifact |= {"top1": 0.6, "right": None}
+    found = pair.gate("top1.*>=-1pt", "top1.openvino>=50%")
+    assert {check.rule: check.verdict for check in found.checks if check.metric == "top1.openvino"} == {
+        "top1.openvino>=-1pt": "fail",
+        "top1.openvino>=50%": "pass",
+    }
+
+
 def test_counted_figures_are_exact(pair: Pair) -> None:
     inference = pair.variant("pruned")["inference"]
     inference |= {"macs": 74_639_000, "bytes": 17_310_000 + 1}
@@ -190,6 +268,16 @@ def test_latency_of_one_process_cannot_be_told(pair: Pair) -> None:
     pair.variant("pruned")["inference"]["latency"] = []
     assert pair.check("latency.openvino.16<=9s").compared == "the run has not timed it"
     assert pair.gate("latency.pytorch.1<=+5%", variants=("int8", "distilled")).checks[0].variant == "distilled"
+
+
+def test_latency_without_rounds_cannot_be_told(pair: Pair) -> None:
+    for run in (pair.before, pair.after):
+        for row in pair.variant("pruned", run)["inference"]["latency"]:
+            row["rounds_ms"] = []
+    pair.variant("pruned")["inference"]["latency"][0]["p50_ms"] *= 100
+    for rule in ("latency.pytorch.1<=+5%", "latency.pytorch.1<=9s"):
+        check = pair.check(rule)
+        assert check.verdict == "cannot tell" and check.compared.startswith("timed without storing the rounds")
 
 
 def test_classes_are_checked_by_their_own_images(pair: Pair) -> None:
@@ -261,6 +349,21 @@ def test_a_variant_that_could_not_be_made_cannot_be_told(pair: Pair) -> None:
         (check,) = (check for check in found.checks if check.variant == "int8")
         assert found.exit_status == 4
         assert check.compared == "the run could not make it: nncf is missing; pip install nncf"
+
+
+def test_a_new_variant_that_could_not_be_made_is_not_dropped(pair: Pair) -> None:
+    for run in (pair.before, pair.after):
+        run["variants"] = run["variants"][:4]
+    pair.after["failed"] = [{"stage": "int8", "reason": "nncf is missing"}]
+    found = pair.gate("top1>=-1pt", variants=("pruned", "int8"))
+    assert [(check.variant, check.verdict) for check in found.checks] == [("pruned", "pass"), ("int8", "cannot tell")]
+    assert found.exit_status == 4
+    assert pair.gate("top1>=-1pt", variants=("int8",)).exit_status == 4
+    found = pair.gate("top1>=-1pt", variants=())
+    assert found.verdict == "pass"
+    assert found.remarks[-1] == "the run could not make int8: nncf is missing"
+    pair.after["failed"] = [{"stage": "files/pruned", "runtime": "openvino fp16", "reason": "overflow"}]
+    assert pair.gate(variants=()).remarks[-1] == "the run could not make files/pruned for openvino fp16: overflow"
 
 
 def test_everything_that_is_wrong_is_said_at_once(pair: Pair) -> None:

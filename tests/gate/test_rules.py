@@ -25,6 +25,9 @@ from compress.gate.rules import DEFAULTS, FORMS, Metric, parse_rule, parse_rules
         ("integer_macs.openvino>=-1pt", Metric("integer_macs", "openvino"), ">=", -0.01, "difference"),
         ("latency.openvino.16<=+5%", Metric("latency", "openvino", "16"), "<=", 0.05, "ratio"),
         ("latency.*.016<=2s", Metric("latency", "*", "16"), "<=", 2000, "figure"),
+        ("latency.openvino fp16.16<=+5%", Metric("latency", "openvino fp16", "16"), "<=", 0.05, "ratio"),
+        ("latency.openvino-bf16.16<=+5%", Metric("latency", "openvino bf16", "16"), "<=", 0.05, "ratio"),
+        ("size.onnxruntime-fp16<=+1%", Metric("size", "onnxruntime fp16"), "<=", 0.01, "ratio"),
         ("class.cat.top1>=-2pt", Metric("class", "cat"), ">=", -0.02, "difference"),
         ("class.St. Bernard.v2.top1 >= 50%", Metric("class", "St. Bernard.v2"), ">=", 0.5, "figure"),
         ("class.a>=1.top1>=50%", Metric("class", "a>=1"), ">=", 0.5, "figure"),
@@ -78,9 +81,30 @@ def test_any_text_is_a_rule_or_a_problem(text: str) -> None:
 def test_defaults_and_forms_are_rules() -> None:
     assert parse_rules(DEFAULTS)[1] == []
     for form in FORMS:
-        example = form.replace("RUNTIME", "openvino").replace("BATCH", "1").replace("NAME", "cat")
+        example = form.replace("FILE", "openvino").replace("BATCH", "1").replace("NAME", "cat")
         metric = parse_rule(f"{example}<=+1%" if "top1" not in form and "integer" not in form else f"{example}>=1%")
         assert str(metric.metric) == example
+
+
+@pytest.mark.parametrize(
+    ("exact", "overrides"),
+    [
+        ("size.openvino<=+9%", True),
+        ("size.openvino<=+100kB", True),  # a change too
+        ("size.openvino<=10MB", False),
+        ("size.openvino>=+0%", False),
+        ("size.openvino fp16<=+9%", False),
+    ],
+)
+def test_only_a_rule_of_the_same_kind_overrides_a_pattern(exact: str, overrides: bool) -> None:
+    rules = [parse_rule("size.*<=+1%"), parse_rule(exact)]
+    metrics = [Metric("size", "openvino")]
+    assert without_overridden(rules[0], rules, metrics) == ([] if overrides else metrics)
+
+
+@pytest.mark.parametrize(("number", "bound"), [("0.7", 0.007), ("0.29", 0.0029), ("1.1", 0.011), ("5.8", 0.058)])
+def test_bounds_are_the_decimal_numbers_that_are_written(number: str, bound: float) -> None:
+    assert parse_rule(f"top1>=-{number}pt").bound == -bound
 
 
 def test_a_pattern_covers_what_no_other_rule_names() -> None:
@@ -90,5 +114,7 @@ def test_a_pattern_covers_what_no_other_rule_names() -> None:
     assert without_overridden(rules[1], rules, metrics) == [Metric("class", "cat")]
     assert without_overridden(rules[0], rules[::2], metrics) == metrics[1:], "another comparison overrides nothing"
     assert not parse_rule("top1.*>=-1pt").metric.covers(Metric("top1")), "the network is no file"
+    assert parse_rule("top1.*>=-1pt").metric.covers(Metric("top1", "openvino fp16"))
+    assert not parse_rule("top1.openvino>=-1pt").metric.covers(Metric("top1", "openvino fp16"))
     assert parse_rule("latency.*.1<=5ms").metric.covers(Metric("latency", "openvino", "1"))
     assert not parse_rule("latency.*.1<=5ms").metric.covers(Metric("latency", "openvino", "16"))
