@@ -236,4 +236,7 @@ def test_options_of_layers_exclude_others(typed: Typed, artifacts: Artifacts, tm
     path = artifacts["float"]["onnxruntime"]
     assert "--csv writes layers; add --layers" in typed.error("bench", path, "--csv", tmp_path / "a.csv")
     assert "remove --driver" in typed.error("bench", path, "--layers", "--driver", "mlperf")
-    assert "no such folder" in typed.error("bench", path, "--layers", "--csv", tmp_path / "absent" / "a.csv")
+    assert "absent does not exist; create it, or name a file elsewhere with --csv" in typed.error(
+        "bench", path, "--layers", "--csv", tmp_path / "absent" / "a.csv"
+    )
+    assert f"--csv {tmp_path} is a folder" in typed.error("bench", path, "--layers", "--csv", tmp_path)
