@@ -87,7 +87,10 @@ def bench(
         from compress.report.layers import layers_csv
         from compress.utils.outputs import write_output
 
-        write_output(csv, layers_csv(records))
+        try:
+            write_output(csv, layers_csv(records))
+        except OSError as error:
+            failures.append(f"--csv {csv} cannot be written: {error.strerror}; name a file elsewhere")
     if failures:
         raise SeveralFailures(failures)
 
