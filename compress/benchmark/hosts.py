@@ -10,7 +10,7 @@ from pathlib import Path
 
 from compress.deployment.bench_measure import BenchSettings, Measured
 from compress.deployment.preprocess_file import PREPROCESS
-from compress.deployment.remote.measure import measure_on
+from compress.deployment.remote.measure import malformed, measure_on
 from compress.measurement.latency import summary
 from compress.results.hosts import HostMachine, HostMeasurement
 from compress.results.inference import LatencyRow
@@ -43,6 +43,20 @@ def benchmark_on(
         CompressError: as `measure_on` does.
     """
     measured = measure_on(host, [target.path for target in targets.values()], replace(settings, runtime=runtime))
+    try:
+        return _measurement(host, runtime, targets, settings, references, measured)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # pydantic's are ValueErrors
+        raise malformed(host, error) from error
+
+
+def _measurement(
+    host: Host,
+    runtime: str,
+    targets: Mapping[str, HostTarget],
+    settings: BenchSettings,
+    references: Sequence[str],
+    measured: Measured,
+) -> HostMeasurement:
     about = measured["environment"]
     variants, reference = list(targets), next((name for name in references if name in targets), None)
     return HostMeasurement(

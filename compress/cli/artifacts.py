@@ -75,10 +75,6 @@ def bench(
         return bench_artifacts(artifacts, runtime, sizes, rounds, threads, driver, seconds, processes, host)
 
     records, failures = _measure_all(measure, hosts or [None])
-    if csv:
-        from compress.report.layers import write_csv
-
-        write_csv(csv, records)
     if as_json:
         print_json(records if len(hosts) > 1 else records[0])
     else:
@@ -87,6 +83,14 @@ def bench(
 
         for record in records:
             print_rich(*(layer_tables if layers else bench_tables)(record))
+    if csv and records:  # last: where it cannot be written, the figures have been printed
+        from compress.report.layers import layers_csv
+        from compress.utils.outputs import write_output
+
+        try:
+            write_output(csv, layers_csv(records))
+        except OSError as error:
+            failures.append(f"--csv {csv} cannot be written: {error.strerror}; name a file elsewhere")
     if failures:
         raise SeveralFailures(failures)
 
@@ -97,20 +101,26 @@ def _check_layers(layers: bool, csv: Path | None, driver: str) -> None:
         raise UsageError("--csv writes layers; add --layers, or use --json")
     if layers and driver != "turns":
         raise UsageError("--layers has a driver of its own; remove --driver")
-    if csv and not csv.absolute().parent.is_dir():
-        raise UsageError(f"{csv}: no such folder")
+    if csv:
+        from compress.utils.outputs import require_writable
+
+        require_writable(csv, "--csv")
 
 
 def _measure_all(
     measure: Callable[[Host | None], BenchRecord], hosts: Sequence[Host | None]
 ) -> tuple[list[BenchRecord], list[str]]:
-    """Measure on each machine; of several, one that cannot be reached does not keep the others from being shown."""
-    records, failures = [], []
+    """Measure on each machine; of several, one that fails does not keep the others from being shown.
+
+    A wrong call on the first one is wrong on all.
+    """
+    records: list[BenchRecord] = []
+    failures: list[str] = []
     for host in hosts:
         try:
             records.append(measure(host))
         except CompressError as error:
-            if len(hosts) < 2 or isinstance(error, UsageError):
+            if len(hosts) < 2 or (isinstance(error, UsageError) and host == hosts[0]):
                 raise
             failures.append(str(error))
     return records, failures

@@ -94,6 +94,15 @@ def require(name: str) -> Runtime:
     return find_runtime(name)
 
 
+def cannot_be_sent(name: str) -> str | None:
+    """Say why a runtime's files cannot be measured on other machines, whatever is there; None where they can."""
+    if isinstance(found := find_runtime(name), ExportOnlyRuntime):
+        return str(found.not_run_here())
+    if not isinstance(RUNTIMES[name].where, str):
+        return f"the runtime {name} is a plugin's, which is not sent to other machines"
+    return None
+
+
 def require_engine(name: str) -> Runtime:
     """Return a runtime by name, with what it needs to run an existing file; imports its engine.
 

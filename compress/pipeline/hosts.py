@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from compress.deployment.remote.measure import cannot_be_sent, missing_on
+from compress.deployment.remote.measure import missing_on
+from compress.deployment.runtimes import cannot_be_sent
 from compress.pipeline.plan import host_key
 from compress.pipeline.run_folder import Log
 from compress.results.hosts import HostMeasurement
@@ -55,7 +56,7 @@ def measure_on_hosts(plan: Plan, store: Store, log: Log) -> list[HostMeasurement
     return [
         _measure(plan, store, log, address, runtime)
         for address in plan.recipe.measure.on
-        for runtime in _runtimes(plan)
+        for runtime in _exported(plan)
     ]
 
 
@@ -64,6 +65,8 @@ def _measure(plan: Plan, store: Store, log: Log, address: str, runtime: str) -> 
 
     key, what = host_key(plan, address, runtime), f"latency of {runtime} on {address}"
     try:
+        if reason := cannot_be_sent(runtime):
+            raise CompressError(f"{address}: {reason}")
         if store.has(key):
             say(f"{what}: taken from the store")
         else:
@@ -92,10 +95,14 @@ def _benchmark(plan: Plan, store: Store, address: str, runtime: str, folder: Pat
     benchmark_on(parse_host(address), runtime, targets, settings, plan.references).write(folder / HOST)
 
 
+def _exported(plan: Plan) -> list[str]:
+    """Return the runtimes that the exports write files for, each once."""
+    return list(dict.fromkeys(name for planned in plan.exports for name in planned.runtimes))
+
+
 def _runtimes(plan: Plan) -> list[str]:
-    """Return the runtimes that the exports write files for and that other machines can be sent, each once."""
-    names = dict.fromkeys(name for planned in plan.exports for name in planned.runtimes)
-    return [name for name in names if cannot_be_sent(name) is None]
+    """Return those of them whose files other machines can be sent."""
+    return [name for name in _exported(plan) if cannot_be_sent(name) is None]
 
 
 def _files(plan: Plan, store: Store, runtime: str) -> Iterator[tuple[str, Path, str | None]]:

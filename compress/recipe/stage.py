@@ -89,6 +89,10 @@ class StageSection(Section):
         """Return the name of the model that it trains, if that is known to have batch norm without loading weights."""
         return None
 
+    def sends_files(self) -> bool:
+        """Return whether it writes files that can be sent to the machines of `measure.on`."""
+        return False
+
 
 def stage_sections() -> dict[str, type[StageSection]]:
     """Return the section class of every registered stage kind, by name."""

@@ -46,6 +46,9 @@ def _machine_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
     if measure.carbon_g_per_kwh and measure.energy == "off" and not measure.watts:
         message = "carbon needs energy; set `watts` or `energy: auto`"
         yield Problem(_place(root, "measure", "carbon_g_per_kwh"), f"measure.carbon_g_per_kwh: {message}")
+    if measure.on and not any(stage.sends_files() for stage in recipe.stages):
+        message = "no stage exports files that other machines can be sent; add an export to a runtime that runs there"
+        yield Problem(_place(root, "measure", "on"), f"measure.on: {message}, or remove `on`")
 
 
 def _deployment_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.report import formats as f
@@ -96,18 +96,19 @@ def changed(number: int, pairs: Sequence[Record]) -> str:
     return line + (f"; in float: {', '.join(kept)}." if kept else ".")
 
 
-def write_csv(path: Path, records: Sequence[Record]) -> None:
-    """Write the layers of all artifacts, a line each."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        for record in records:
-            for row in record["profile"]["layers"]:
-                artifact = record["artifacts"][row["number"] - 1]
-                about = {"host": record["environment"]["host"] or "", "artifact": artifact["path"]}
-                about |= {"runtime": artifact["runtime"], "batch": record["profile"]["batch"]}
-                own = {key: row[key] for key in FIELDS if key in row}
-                writer.writerow({**about, **own, "shape": _shape(row)})
+def layers_csv(records: Sequence[Record]) -> str:
+    """Lay out the layers of all artifacts as CSV, a line each."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, FIELDS)
+    writer.writeheader()
+    for record in records:
+        for row in record["profile"]["layers"]:
+            artifact = record["artifacts"][row["number"] - 1]
+            about = {"host": record["environment"]["host"] or "", "artifact": artifact["path"]}
+            about |= {"runtime": artifact["runtime"], "batch": record["profile"]["batch"]}
+            own = {key: row[key] for key in FIELDS if key in row}
+            writer.writerow({**about, **own, "shape": _shape(row)})
+    return text.getvalue()
 
 
 def conversions(layers: Sequence[Record]) -> list[Record]:

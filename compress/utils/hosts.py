@@ -12,6 +12,7 @@ from compress.utils.errors import UsageError
 FORMS = "ssh://[USER@]HOST[:PORT][/PYTHON] or adb:SERIAL[/PYTHON]"
 PYTHON = "python3"
 _SSH = re.compile(r"(?P<name>(?:[^@/:\s]+@)?(?:\[[^\[\]\s]+\]|[^@/:\s\[\]]+))(?::(?P<port>\d+))?(?:/(?P<path>.*))?")
+_NAME = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9._:-]+(?:%[A-Za-z0-9._-]+)?")
 _ADB = re.compile(r"(?P<name>[^/\s]+)(?:/(?P<path>.*))?")
 
 
@@ -41,8 +42,9 @@ def parse_host(address: str) -> Host:
     """Parse the address of a machine.
 
     Raises:
-        UsageError: it is not one. Names that start with `-` are refused, since programs take them for options, and so
-            are passwords, which would be seen in lists of processes.
+        UsageError: it is not one. Names that start with `-` are refused, since programs take them for options, those
+            with characters of a shell, since ssh gives them to the `ProxyCommand` and `Match exec` of a configuration,
+            and passwords, which would be seen in lists of processes.
     """
     scheme, _, rest = address.partition(":")
     ssh = scheme == "ssh" and rest.startswith("//")
@@ -56,6 +58,9 @@ def parse_host(address: str) -> Host:
         name = unquote(name.replace("[", "").replace("]", ""))
     if name.startswith("-") or "@-" in name:
         raise UsageError(f"host {address!r}: a name must not start with '-'")
+    if not _NAME.fullmatch(name) or ("%" in name and ":" not in name):
+        taken = "letters, digits and . - _ :"
+        raise UsageError(f"host {address!r}: a name may have {taken}; use an alias of ~/.ssh/config for another")
     if port is not None and not 0 < int(port) < 65536:
         raise UsageError(f"host {address!r}: the port must be from 1 to 65535")
     return Host(address, "ssh" if ssh else "adb", name, None if port is None else int(port), _python(match))

@@ -20,7 +20,7 @@ from compress.deployment.onnx_runtime_profile import layers_of
 from compress.deployment.open_vino_profile import mean_after
 from compress.deployment.runtimes import find_runtime
 from compress.report.layers import changed
-from compress.utils.errors import CompressError
+from compress.utils.errors import CompressError, UsageError
 
 Artifacts = dict[str, dict[str, Path]]
 
@@ -232,8 +232,40 @@ def test_the_verb_prints_and_writes_layers(typed: Typed, artifacts: Artifacts, t
     assert status == 0 and "against" not in out and "share" in out
 
 
+def test_what_one_machine_measured_is_kept_where_the_next_fails(
+    typed: Typed,  # noqa: F811
+    record: LayersRecord,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the next one takes the call for wrong, and where the CSV file cannot be written."""
+
+    def measure(*arguments: Any) -> LayersRecord:
+        if str(arguments[-1]) == "ssh://a":
+            return record
+        raise UsageError("ssh://b: no such runtime")
+
+    monkeypatch.setattr("compress.deployment.bench.bench_layers", measure)
+    call = ["bench", "a.onnx", "--layers", "--on", "ssh://a", "--on", "ssh://b", "--csv"]
+    status, out, err = typed(*call, tmp_path / "layers.csv")
+    assert status == 1 and err == "error: ssh://b: no such runtime\n" and "2 against 1, by layer" in out
+    with (tmp_path / "layers.csv").open(newline="") as lines:
+        assert len(list(csv.DictReader(lines))) == len(record["profile"]["layers"])
+    status, out, err = typed(*call, "/dev/full")
+    why = "--csv /dev/full cannot be written: No space left on device; name a file elsewhere"
+    assert (
+        status == 1
+        and err.splitlines() == ["error: ssh://b: no such runtime", f"error: {why}"]
+        and "2 against 1, by layer" in out
+    )
+    assert typed.error("bench", "a.onnx", "--layers", "--on", "ssh://b", "--on", "ssh://a").startswith("error: ssh://b")
+
+
 def test_options_of_layers_exclude_others(typed: Typed, artifacts: Artifacts, tmp_path: Path) -> None:  # noqa: F811
     path = artifacts["float"]["onnxruntime"]
     assert "--csv writes layers; add --layers" in typed.error("bench", path, "--csv", tmp_path / "a.csv")
     assert "remove --driver" in typed.error("bench", path, "--layers", "--driver", "mlperf")
-    assert "no such folder" in typed.error("bench", path, "--layers", "--csv", tmp_path / "absent" / "a.csv")
+    assert "absent does not exist; create it, or name a file elsewhere with --csv" in typed.error(
+        "bench", path, "--layers", "--csv", tmp_path / "absent" / "a.csv"
+    )
+    assert f"--csv {tmp_path} is a folder" in typed.error("bench", path, "--layers", "--csv", tmp_path)

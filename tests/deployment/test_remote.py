@@ -6,7 +6,10 @@ import json
 import os
 import shutil
 import subprocess
+import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import onnx
@@ -16,8 +19,11 @@ from deployment.tiny_classifier import PREPROCESS
 from onnx import TensorProto, helper, numpy_helper
 
 from compress.deployment.bench import InterleavedRecord, bench
-from compress.deployment.remote.bundle import imported
+from compress.deployment.remote.artifact_files import artifact_files
+from compress.deployment.remote.bootstrap import MARK
+from compress.deployment.remote.bundle import imported, write_bundle
 from compress.deployment.runtime import Runtime
+from compress.deployment.runtimes import cannot_be_sent, find_runtime
 from compress.registry import RUNTIMES, RuntimeEntry
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.hosts import parse_host
@@ -107,12 +113,18 @@ def test_a_file_that_cannot_be_read_there_is_named_as_it_is_here(
             "`ssh -p 2222 me@pi true` must work without a password",
         ),
         ("ssh", FAKE, "ssh://pi/no-such-python", "ssh://pi/no-such-python: no Python at no-such-python ("),
-        ("ssh", "#!/bin/sh\nexit 1\n", "ssh://pi", "ssh://pi: no result: ssh exited with 1"),
+        (
+            "ssh",
+            "#!/bin/sh\nexit 1\n",
+            "ssh://pi",
+            "ssh://pi: no result: ssh exited with 1; `ssh pi python3 --version` must work",
+        ),
         (
             "adb",
             "#!/bin/sh\necho \"adb: device 'xyz' not found\" >&2\nexit 1\n",
             "adb:xyz",
-            "adb:xyz: no result: adb: device 'xyz' not found",
+            "adb:xyz: no result: adb: device 'xyz' not found; `adb -s xyz shell python3 --version` must work, and "
+            "`adb devices` must list it as `device`; one that is unauthorized asks on its screen",
         ),
     ],
 )
@@ -145,9 +157,72 @@ def test_what_runs_nowhere_else_is_refused_before_the_machine_is_asked(
         quick([artifact], "ssh://pi", "tensorrt")
     own = type("Own", (Runtime,), {})
     monkeypatch.setitem(RUNTIMES, "own", RuntimeEntry(own, (".onnx",)))
-    monkeypatch.setattr("compress.deployment.remote.measure.find_runtime", lambda name: own)
+    monkeypatch.setattr("compress.deployment.runtimes.find_runtime", lambda name: own)
     with pytest.raises(UsageError, match="the runtime own is a plugin's, which is not sent to other machines"):
         quick([artifact], "ssh://pi", "own")
+
+
+def test_only_the_files_of_an_artifact_are_sent(
+    machine: Machine, artifact: Path, their_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a network whose weights lie beside it, in a project that has other files too, some of them behind links."""
+    project = tmp_path / "project"
+    (project / "keys").mkdir(parents=True)
+    for name in (".env", "keys/id_ed25519", "other.onnx", "weights.secret"):
+        (project / name).write_text("secret")
+    shutil.copy(artifact / "preprocess.json", project)
+    onnx.save(
+        onnx.load(artifact / "model.onnx"),
+        project / "net.onnx",
+        save_as_external_data=True,
+        location="weights.bin",
+        size_threshold=0,
+    )
+    (project / "net.onnx").rename(tmp_path / "blob")
+    (project / "net.onnx").symlink_to(tmp_path / "blob")
+    sent = {}
+
+    def write(file: IO[bytes], modules: Sequence[str], files: Mapping[str, Path], request: Mapping[str, Any]) -> None:
+        write_bundle(file, modules, files, request)
+        file.seek(0)
+        with tarfile.open(fileobj=file) as archive:
+            sent.update({entry.name: entry for entry in archive if entry.name.startswith("artifacts/")})
+        file.seek(0, os.SEEK_END)
+
+    monkeypatch.setattr("compress.deployment.remote.measure.write_bundle", write)
+    record = quick([project / "net.onnx"], f"ssh://pi{their_python}".replace(" ", "%20"))
+    assert record["artifacts"][0]["path"] == str(project / "net.onnx")
+    assert sent.keys() == {f"artifacts/0/{name}" for name in ("net.onnx", "weights.bin", "preprocess.json")}
+    assert all(entry.isfile() for entry in sent.values())
+
+
+def test_the_files_of_every_format_that_can_be_sent_are_known(tmp_path: Path) -> None:
+    for name in RUNTIMES:
+        if cannot_be_sent(name) is None:
+            own, kept = tmp_path / name, {*find_runtime(name).files, "preprocess.json"}
+            own.mkdir()
+            for file in (*kept, "notes.txt", ".env", "SHA256SUMS"):
+                (own / file).touch()
+            assert {file.name for file in artifact_files(own / find_runtime(name).files[0])} == kept, name
+
+
+def test_a_network_cannot_name_files_outside_its_folder(artifact: Path, tmp_path: Path) -> None:
+    model = onnx.load(artifact / "model.onnx")
+    tensor = model.graph.initializer[0]
+    tensor.data_location = TensorProto.EXTERNAL
+    for location in ("../secret", str(tmp_path / "secret"), "a/../../secret"):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = "location", location
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "run" / "a").mkdir(parents=True)
+    (tmp_path / "run" / "model.onnx").write_bytes(model.SerializeToString())
+    assert artifact_files(tmp_path / "run" / "model.onnx") == [tmp_path / "run" / "model.onnx"]
+
+
+def test_an_answer_without_figures_is_one_line(machine: Machine, artifact: Path) -> None:
+    machine.install("ssh", f'#!/bin/sh\necho \'{MARK}{{{{"measured": {{{{"times": 1}}}}}}}}\'\n')
+    with pytest.raises(CompressError, match=r"^ssh://pi: the answer is damaged: KeyError: 'environment'; try again"):
+        quick([artifact], "ssh://pi")
 
 
 def test_few_modules_are_sent() -> None:

@@ -14,9 +14,9 @@ import pytest
 from deployment.fake_machine import Machine, wait_for
 from support import environment
 
-from compress.deployment.remote import bootstrap, worker
-from compress.deployment.remote.connection import ask
-from compress.deployment.remote.measure import missing_on
+from compress.deployment.remote import bootstrap, exchange, worker
+from compress.deployment.remote.connection import Limit, ask
+from compress.deployment.remote.measure import PROBE, missing_on
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.hosts import parse_host
 
@@ -47,7 +47,7 @@ def test_the_padding_of_an_archive_is_not_the_end_of_the_connection(
     size = file.tell()
     file.seek(0)
     address = parse_host(f"ssh://pi{their_python}".replace(" ", "%20"))
-    assert ask(address, "work", (), file, size) == {"slept": True}
+    assert ask(address, "work", (), file, size, PROBE) == {"slept": True}
 
 
 def test_runtimes_that_are_missing_there_are_named(machine: Machine, their_python: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_benchmark_that_dies_says_its_last_line(machine: Machine, their_python
         file = archive(source)
         size = file.tell()
         file.seek(0)
-        assert ask(address, "work", ("numpy",), file, size) == {"error": message}
+        assert ask(address, "work", ("numpy",), file, size, PROBE) == {"error": message}
     assert not list(machine.temporary.iterdir())
 
 
@@ -88,9 +88,10 @@ def test_an_interruption_ends_what_runs_there_and_removes_it(
     (tmp_path / "bundle").write_bytes(file.getvalue())
     code = (
         "from compress.deployment.remote.connection import ask\n"
+        "from compress.deployment.remote.measure import PROBE\n"
         "from compress.utils.hosts import parse_host\n"
         f"file = open({str(tmp_path / 'bundle')!r}, 'rb')\n"
-        f"ask(parse_host({f'ssh://pi{their_python}'.replace(' ', '%20')!r}), 'work', (), file, {file.tell()})\n"
+        f"ask(parse_host({f'ssh://pi{their_python}'.replace(' ', '%20')!r}), 'work', (), file, {file.tell()}, PROBE)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], env=environment(), stderr=subprocess.PIPE) as asking:
         wait_for(lambda: any(note.read_text() for note in machine.temporary.glob("*/started")))
@@ -99,6 +100,84 @@ def test_an_interruption_ends_what_runs_there_and_removes_it(
         asking.send_signal(number)
         asking.communicate(timeout=20)
     wait_for(lambda: not list(machine.temporary.iterdir()) and not is_running(started))
+
+
+@pytest.mark.parametrize("padding", [0, 1 << 20], ids=["receives", "sends"])
+@pytest.mark.parametrize("command", ["ssh", "adb"])
+def test_a_machine_without_a_sign_of_life_is_given_up(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, command: str, padding: int
+) -> None:
+    """It is connected and frozen: it neither takes what is sent nor answers."""
+    monkeypatch.setattr(exchange, "SILENCE_S", 0.4)
+    monkeypatch.setattr(exchange, "CLEANING_S", 0.2)
+    machine.install(command, "#!/bin/sh\necho Welcome\nexec sleep 600\n")
+    file = archive("", padding)
+    size = file.tell()
+    file.seek(0)
+    address, trial = {"ssh": ("ssh://pi:2222", "ssh -p 2222 pi true"), "adb": ("adb:xyz", "adb -s xyz shell true")}[
+        command
+    ]
+    with pytest.raises(
+        CompressError, match=rf"^{address}: no sign of life for 0 s; `{trial}` must answer; if it does, "
+    ):
+        ask(parse_host(address), "work", (), file, size, PROBE)
+
+
+def test_what_hangs_there_is_ended_and_removed(
+    machine: Machine, their_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deadlocked runtime gives signs of life, but no result."""
+    file = archive(SLEEPER)
+    size = file.tell()
+    file.seek(0)
+    address = parse_host(f"ssh://pi{their_python}".replace(" ", "%20"))
+    with pytest.raises(
+        CompressError, match=r"^ssh://pi.*: no result after 1 s; `ssh pi true` .*, take another runtime$"
+    ):
+        ask(address, "work", (), file, size, Limit(1.0, "take another runtime"))
+    wait_for(lambda: not list(machine.temporary.iterdir()))
+
+
+def test_a_long_benchmark_gives_signs_of_life(
+    machine: Machine, their_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "SILENCE_S", 1.5)
+    file = archive("import time\ntime.sleep(2)\nopen('answer.json', 'w').write('{\"slept\": true}')\n")
+    size = file.tell()
+    file.seek(0)
+    address = parse_host(f"ssh://pi{their_python}".replace(" ", "%20"))
+    assert ask(address, "work", (), file, size, PROBE) == {"slept": True}
+
+
+@pytest.mark.parametrize("answer", ["{", "[]", "[" * 100_000])
+def test_a_damaged_answer_is_one_line(machine: Machine, answer: str) -> None:
+    (machine.folder / "answer").write_text(f"{bootstrap.MARK}{answer}\n")
+    machine.install("ssh", "#!/bin/sh\ncat > /dev/null &\ncat '{folder}/answer'\n")
+    with pytest.raises(CompressError, match=r"^ssh://pi: the answer is damaged: .*; try again; if it happens again, "):
+        missing_on(parse_host("ssh://pi"), ["onnxruntime"])
+
+
+def test_an_answer_of_something_else_is_one_line(machine: Machine) -> None:
+    machine.install("ssh", f"#!/bin/sh\necho '{bootstrap.MARK}{{{{}}}}'\n")
+    with pytest.raises(CompressError, match=r"^ssh://pi: the answer is damaged: KeyError: 'missing'; try again"):
+        missing_on(parse_host("ssh://pi"), ["onnxruntime"])
+
+
+def test_a_full_disk_is_one_line(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("compress.deployment.remote.measure.write_bundle", full)
+    with pytest.raises(
+        CompressError, match=r"^ssh://pi: the artifacts cannot be packed: .*: No space left on device; .*T"
+    ):
+        missing_on(parse_host("ssh://pi"), ["onnxruntime"])
+
+
+def test_jump_hosts_do_not_ask_for_passwords(machine: Machine) -> None:
+    machine.install("ssh", "#!/bin/sh\necho asked=$SSH_ASKPASS_REQUIRE >&2\nexit 255\n")
+    with pytest.raises(CompressError, match="asked=never"):
+        missing_on(parse_host("ssh://pi"), ["onnxruntime"])
 
 
 def is_running(process: int) -> bool:

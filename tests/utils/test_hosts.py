@@ -55,6 +55,13 @@ def test_other_texts_are_refused_with_the_forms(address: str) -> None:
         ("adb:-e", "must not start with '-'"),
         ("ssh://me:secret@pi", "passwords are not taken"),
         ("ssh://pi:0", "the port must be from 1 to 65535"),
+        ("ssh://$(reboot)", "a name may have letters, digits and . - _ :; use an alias of ~/.ssh/config"),
+        ("ssh://`reboot`", "a name may have letters"),
+        ("ssh://me;reboot@pi", "a name may have letters"),
+        ("ssh://pi|reboot", "a name may have letters"),
+        ("ssh://[fe80::1%25%24(reboot)]", "a name may have letters"),
+        ("ssh://pi%h", "a name may have letters"),
+        ("adb:x&reboot", "a name may have letters"),
         ("ssh://pi:70000", "the port must be from 1 to 65535"),
     ],
 )

@@ -2,7 +2,8 @@
 
 The source of this file is sent to the other machine's Python and runs there first, so it imports nothing but the
 standard library, and is written for Python 3.6 up to be able to say that a newer one is needed. On stdin it gets a line
-of JSON (`size` of the archive, `module` to run), then a tar archive. On stdout it writes one line, `MARK` and JSON.
+of JSON (`size` of the archive, `module` to run, `beat_s`), then a tar archive. On stdout it writes `ALIVE` every
+`beat_s` seconds, and at the end one line, `MARK` and JSON.
 
 It ends early, and stops what it started, as soon as stdin ends: then the other side is gone.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 MARK = "compress-bench-answer:"
+ALIVE = "compress-bench-alive"
 LEAST = (3, 10)
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 TRIES = 20
@@ -124,16 +126,28 @@ def leave(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
+def give_signs(answered: "threading.Event", every: float) -> None:
+    """Write a line from time to time until there is an answer, so that the other side knows that this machine lives."""
+    with contextlib.suppress(OSError):  # the other side has gone
+        while not answered.wait(every):
+            os.write(1, f"\n{ALIVE}\n".encode())
+
+
 def main(stream: "BinaryIO") -> None:
     """Answer one request."""
     for each in SIGNALS:
         signal.signal(each, leave)
     request = json.loads(stream.readline().decode("utf-8"))
+    answered = threading.Event()
+    signs = threading.Thread(target=give_signs, args=(answered, request["beat_s"]), daemon=True)
+    signs.start()
     why = obstacle(request["packages"])
     try:
         answer = {"error": why} if why else serve(request, stream)
     except (OSError, tarfile.TarError) as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
+    answered.set()
+    signs.join()
     sys.stdout.write(f"\n{MARK}{json.dumps(answer)}\n")
     sys.stdout.flush()
     os._exit(0)  # a thread still waits for the end of the stream

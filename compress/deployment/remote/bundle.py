@@ -17,22 +17,22 @@ PACKAGE = compress.__name__
 
 
 def write_bundle(
-    file: IO[bytes], modules: Sequence[str], folders: Mapping[str, Path], request: Mapping[str, Any]
+    file: IO[bytes], modules: Sequence[str], files: Mapping[str, Path], request: Mapping[str, Any]
 ) -> None:
     """Write a tar archive.
 
     Args:
         file: What to write to.
         modules: Modules of this package that run there; those that they import are added.
-        folders: Folders by their name in the archive.
+        files: Files by their name in the archive; of links, what they lead to.
         request: Content of `request.json`.
     """
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, dereference=True) as archive:
         root = Path(compress.__file__).parents[1]
         for path in sorted(imported(modules).values()):
             archive.add(path, path.relative_to(root).as_posix(), filter=_anonymous)
-        for name, folder in folders.items():
-            archive.add(folder.resolve(), name, filter=_anonymous)
+        for name, path in files.items():
+            archive.add(path, name, recursive=False, filter=_anonymous)
         text = json.dumps(request).encode()
         entry = tarfile.TarInfo(REQUEST)
         entry.size = len(text)

@@ -6,21 +6,25 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from compress.deployment.artifact import find_artifact
 from compress.deployment.bench_measure import AUTO, BenchSettings, Measured, files_of_formats
 from compress.deployment.remote import worker
+from compress.deployment.remote.artifact_files import artifact_files
 from compress.deployment.remote.bundle import write_bundle
-from compress.deployment.remote.connection import ask
-from compress.deployment.runtime import ExportOnlyRuntime
-from compress.deployment.runtimes import find_runtime
+from compress.deployment.remote.connection import AGAIN, Limit, ask
+from compress.deployment.runtimes import cannot_be_sent
 from compress.registry import RUNTIMES
 from compress.utils.checksums import require_unchanged_artifact
-from compress.utils.errors import CompressError, UsageError
+from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.hosts import Host
 
 NEEDED = ("numpy",)
+PROBE = Limit(60.0, "its Python or a runtime hangs there: import them there, or name another Python in the address")
+FILE_S = 3600.0  # for a file, a batch size and 30 rounds; a slow board takes minutes
+HANGS = "a runtime may hang there: take fewer rounds, smaller batches, or one runtime at a time"
 
 
 def measure_on(host: Host, paths: Sequence[Path], settings: BenchSettings) -> Measured:
@@ -45,8 +49,17 @@ def measure_on(host: Host, paths: Sequence[Path], settings: BenchSettings) -> Me
     readers = [name for name, entry in RUNTIMES.items() if any(file.name.endswith(entry.reads) for _, file in sent)]
     used = readers if settings.runtime == AUTO else [name for _, name in found]
     request = {"files": [name for name, _ in sent], "settings": asdict(settings)}
-    answer = _answer(host, request, used, folders)
-    return _measured(host, answer["measured"], {name: str(file) for name, file in sent})
+    timed = len(sent) * (len(readers) if settings.runtime == AUTO else 1)
+    answer = _answer(host, request, used, _limit(settings, timed), [file for _, file in sent], folders)
+    try:
+        return _measured(host, answer["measured"], {name: str(file) for name, file in sent})
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise malformed(host, error) from error
+
+
+def malformed(host: Host, error: Exception) -> CompressError:
+    """Return the error for an answer of a machine that is not what it should be."""
+    return CompressError(f"{host}: the answer is damaged: {type(error).__name__}: {first_line(error)}; {AGAIN}")
 
 
 def missing_on(host: Host, runtimes: Sequence[str]) -> dict[str, str]:
@@ -55,30 +68,45 @@ def missing_on(host: Host, runtimes: Sequence[str]) -> dict[str, str]:
     Raises:
         CompressError: the machine cannot be reached, or lacks Python or numpy.
     """
-    missing: dict[str, str] = _answer(host, {"probe": list(runtimes)}, runtimes, {})["missing"]
-    return missing
+    answer = _answer(host, {"probe": list(runtimes)}, runtimes, PROBE)
+    try:
+        return {str(name): str(reason) for name, reason in answer["missing"].items()}
+    except (AttributeError, KeyError) as error:
+        raise malformed(host, error) from error
 
 
-def cannot_be_sent(runtime: str) -> str | None:
-    """Say why a runtime's files cannot be measured on other machines, whatever is there; None where they can."""
-    if isinstance(found := find_runtime(runtime), ExportOnlyRuntime):
-        return str(found.not_run_here())
-    if not isinstance(RUNTIMES[runtime].where, str):
-        return f"the runtime {runtime} is a plugin's, which is not sent to other machines"
-    return None
+def _limit(settings: BenchSettings, timed: int) -> Limit:
+    """Return a generous limit for a benchmark of so many files in their runtimes."""
+    rounds = max(1.0, settings.rounds / 30)
+    return Limit(timed * (len(settings.batches) * rounds * FILE_S + 10 * settings.seconds), HANGS)
 
 
 def _answer(
-    host: Host, request: Mapping[str, Any], runtimes: Sequence[str], folders: Mapping[Path, str]
+    host: Host,
+    request: Mapping[str, Any],
+    runtimes: Sequence[str],
+    limit: Limit,
+    artifacts: Sequence[Path] = (),
+    folders: Mapping[Path, str] = MappingProxyType({}),
 ) -> Mapping[str, Any]:
-    """Send a request, with folders by their names there, and return the answer; its error is raised."""
+    """Send a request, with artifacts in folders by their names there, and return the answer; its error is raised."""
     entries = [RUNTIMES[name].where for name in runtimes]
     modules = [worker.__name__, *(where.partition(":")[0] for where in entries if isinstance(where, str))]
-    with tempfile.TemporaryFile() as archive:
-        write_bundle(archive, modules, {name: folder for folder, name in folders.items()}, request)
-        size = archive.tell()
-        archive.seek(0)
-        answer = ask(host, worker.__name__, NEEDED, archive, size)
+    files = {
+        f"{folders[artifact.parent]}/{file.relative_to(artifact.parent).as_posix()}": file
+        for artifact in artifacts
+        for file in artifact_files(artifact)
+    }
+    try:
+        with tempfile.TemporaryFile() as archive:
+            write_bundle(archive, modules, files, request)
+            size = archive.tell()
+            archive.seek(0)
+            answer = ask(host, worker.__name__, NEEDED, archive, size, limit)
+    except OSError as error:
+        where = error.filename or tempfile.gettempdir()
+        remedy = "make the files readable, or free space there or in the folder that TMPDIR names"
+        raise CompressError(f"{host}: the artifacts cannot be packed: {where}: {error.strerror}; {remedy}") from error
     if "error" not in answer:
         return answer
     message = str(answer["error"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from compress.deployment.export import Target
-from compress.deployment.runtimes import find_runtime, missing
+from compress.deployment.runtimes import cannot_be_sent, find_runtime, missing
 from compress.deployment.triton import BACKENDS, check_labels
 from compress.recipe.base import Fraction, Identifier
 from compress.recipe.precision_name import INT8, Precisions
@@ -213,6 +213,9 @@ class ExportStage(StageKind):
 
     def runtimes_used(self) -> tuple[str, ...]:
         return () if self.auto else tuple(self.runtimes)
+
+    def sends_files(self) -> bool:
+        return self.auto or any(cannot_be_sent(name) is None for name in self.runtimes)
 
     def require(self) -> None:
         if self.triton and self.auto and all(map(missing, BACKENDS)):

@@ -1,0 +1,55 @@
+"""Which files an artifact consists of: they may lie in a folder with others, which are not to be sent."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+from compress.deployment.preprocess_file import PREPROCESS
+from compress.deployment.runtimes import find_runtime
+from compress.registry import RUNTIMES
+
+ONNX = ".onnx"
+ONNX_WEIGHTS = (".data", "_data")  # endings of the second file, after the first one's name
+
+
+def artifact_files(path: Path) -> list[Path]:
+    """List the existing files of an artifact: the one to load, those that it refers to, and `preprocess.json`.
+
+    `SHA256SUMS` is none of them: it may list more than these.
+    """
+    names = [path.name, *_beside(path.name), PREPROCESS]
+    names += _onnx_weights(path) if path.name.endswith(ONNX) else []
+    return [path.parent / name for name in dict.fromkeys(names) if (path.parent / name).is_file()]
+
+
+def _beside(name: str) -> Iterator[str]:
+    """Yield the names of the files that a runtime writes beside one of this name, such as `NAME.bin` for `NAME.xml`."""
+    for runtime in map(find_runtime, RUNTIMES):
+        (first, *others), ending = runtime.files, runtime.reads[0]
+        if name.endswith(ending) and first.endswith(ending):
+            own, usual = name.removesuffix(ending), first.removesuffix(ending)
+            yield from (own + other.removeprefix(usual) for other in others if other.startswith(usual))
+
+
+def _onnx_weights(path: Path) -> Iterator[str]:
+    """Yield the names of an ONNX file's external data: the usual ones, and with the `onnx` package those it states."""
+    yield from (path.name + ending for ending in ONNX_WEIGHTS)
+    if importlib.util.find_spec("onnx") is None:
+        return
+    try:
+        import onnx
+
+        graph = onnx.load(path, load_external_data=False).graph
+    except Exception:  # the package or the file is broken; the runtime there says what is wrong with the file
+        return
+    for tensor in graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location" and _is_below(entry.value):
+                yield entry.value
+
+
+def _is_below(name: str) -> bool:
+    """Whether a path stays in the folder that it starts from; a file must not name others of this machine."""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
