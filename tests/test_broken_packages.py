@@ -73,10 +73,11 @@ def test_stage_that_needs_a_broken_package_is_named(tmp_path: Path, monkeypatch:
     (tmp_path / "torn.py").write_text("raise OSError('libx.so.1: cannot open shared object')\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(find_runtime("onnxruntime"), "packages", ("torn",))
+    recipe = parse_recipe(GOOD)
     with pytest.raises(
         CompressError, match=r"stage files: .* onnxruntime cannot be used, torn is broken: OSError: libx"
     ):
-        check_requirements(parse_recipe(GOOD).stages, require_whole)
+        check_requirements(recipe, recipe.stages, require_whole)
 
 
 @pytest.mark.slow

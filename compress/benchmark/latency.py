@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,10 @@ from compress.deployment.memory import peak_memory
 from compress.deployment.timing import ByBatch, Schedule, collect, time_together
 from compress.measurement.latency import summary
 from compress.measurement.load import is_crowded, with_other_load
-from compress.results import LatencyMeasurements, LatencyRow, PeakMemoryBasis
+from compress.results import Artifact, LatencyMeasurements, LatencyRow, PeakMemoryBasis
 from compress.stages.context import StageContext
 from compress.utils.console import say, task
-from compress.utils.precision import file_name
+from compress.utils.precision import HALF, by_preference, file_name
 
 LATENCY = "latency.json"
 
@@ -62,7 +62,7 @@ def _latency(context: StageContext, targets: BenchTargets) -> dict[str, tuple[La
     timed = _timings(context, targets)
     for runtime, found in timed.items():
         for batch, by_key in collect(found.timings).items():
-            base = next((by_key[key] for key in by_key if targets.variant[key] == reference), None)
+            base = _base(by_key, targets, reference)
             for key, processes in by_key.items():
                 fields = {**asdict(targets.setting(key, runtime, batch)), "other_cores": found.other_cores}
                 row = LatencyRow.model_validate({**fields, **summary(processes, base)})
@@ -79,6 +79,14 @@ def _latency(context: StageContext, targets: BenchTargets) -> dict[str, tuple[La
             "file several times slower; repeat it on an idle machine, or with fewer measure.threads"
         )
     return rows
+
+
+def _base(
+    by_key: Mapping[str, list[list[list[float]]]], targets: BenchTargets, reference: str
+) -> list[list[list[float]]] | None:
+    """Return the timings that ratios are against: of the reference, not in half precision if it has another file."""
+    own = [key for key in by_key if targets.variant[key] == reference]
+    return by_key[min(own, key=lambda key: by_preference(targets.precision[key]))] if own else None
 
 
 def _say_modes(runtime: str, rows: Sequence[tuple[str, LatencyRow]]) -> None:
@@ -111,12 +119,20 @@ def _timings(context: StageContext, targets: BenchTargets) -> dict[str, _Timed]:
 
 
 def _memory(context: StageContext, batch: int) -> tuple[dict[str, int | None], dict[str, PeakMemoryBasis]]:
-    """Return the peak memory of a process that runs the first artifact of each variant, and its runtime and batch."""
+    """Return the peak memory of a process that runs a file of each variant, and which one at which batch.
+
+    It is the first file that is not in half precision, if there is one.
+    """
     memory: dict[str, int | None] = {planned.id: None for planned in context.plan.variants}
     basis: dict[str, PeakMemoryBasis] = {}
+    files: dict[str, list[tuple[Artifact, Path]]] = {}
     for planned in context.plan.exports:
         assert planned.parent
-        for row, path in runnable_artifacts(context, planned)[:1]:
-            memory[planned.parent] = peak_memory(path, row.runtime, batch)
-            basis[planned.parent] = PeakMemoryBasis(runtime=row.runtime, batch=batch)
+        files.setdefault(planned.parent, []).extend(runnable_artifacts(context, planned))
+    for variant, able in files.items():
+        if able:
+            row, path = min(able, key=lambda file: by_preference(file[0].precision))
+            memory[variant] = peak_memory(path, row.runtime, batch)
+            half = row.precision if row.precision in HALF else None
+            basis[variant] = PeakMemoryBasis(runtime=row.runtime, batch=batch, precision=half)
     return memory, basis

@@ -26,8 +26,8 @@ CONSEQUENCE = {
 }
 
 
-def check_requirements(stages: Sequence[StageKind], check: Callable[[str], Any] = require) -> None:
-    """Check that the runtimes (with `check`, which raises) and quantizers of stages are installed.
+def check_requirements(recipe: Recipe, stages: Sequence[StageKind], check: Callable[[str], Any] = require) -> None:
+    """Check that the runtimes (with `check`, which raises) and quantizers of stages of a recipe are installed.
 
     Raises:
         CompressError: one is missing or broken; the message names the stage and the command that installs it.
@@ -36,7 +36,7 @@ def check_requirements(stages: Sequence[StageKind], check: Callable[[str], Any] 
         try:
             for runtime in stage.runtimes_used():
                 check(runtime)
-            stage.require()
+            stage.require(recipe)
         except CompressError as error:
             raise type(error)(f"stage {stage.id}: {error}") from error
 

@@ -76,6 +76,11 @@ def copy_artifacts(plan: Plan, store: Store, folder: Path) -> None:
 
 
 def _link(source: str, target: str) -> None:
+    """Link a file, or copy it; one that is there is replaced, as writing to it would change what it is linked to."""
+    path = Path(target)
+    if path.exists() and path.samefile(source):
+        return
+    path.unlink(missing_ok=True)
     try:
         os.link(source, target)
     except OSError:

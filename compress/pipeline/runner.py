@@ -112,7 +112,7 @@ def run(
         log.write("plan", units={planned.id: planned.key for planned in plan.stages})
         # A cached run needs no runtimes.
         lacking = to_make(plan.stages, store)
-        check_requirements([each.stage for each in lacking], require_whole)
+        check_requirements(recipe, [each.stage for each in lacking], require_whole)
         if lacking:
             _check_device(recipe, log)
         check_hosts(plan, store)
@@ -158,7 +158,7 @@ def run(
 
 
 def _check(recipe: Recipe, loggers: Sequence[str]) -> None:
-    check_requirements([kind_of(stage) for stage in recipe.stages])
+    check_requirements(recipe, [kind_of(stage) for stage in recipe.stages])
     if loggers:
         from compress.training.loggers import check_loggers
 

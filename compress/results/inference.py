@@ -99,6 +99,7 @@ class PeakMemoryBasis(Record):
 
     runtime: Runtime
     batch: Batch
+    precision: str | None = absent("Precision of the file where that is fp16 or bf16")
 
 
 class Inference(Record):

@@ -138,7 +138,7 @@ class StageKind(StageSection):
         """Return the runtimes that must be installed."""
         return ()
 
-    def require(self) -> None:
+    def require(self, recipe: Recipe) -> None:
         """Check that optional packages other than runtimes are installed.
 
         Raises:

@@ -67,7 +67,12 @@ class Plan:
 
     @property
     def exports(self) -> tuple[PlannedStage, ...]:
-        return tuple(planned for planned in self.stages if not planned.makes_variant)
+        """Exports of variants, the first where several stages make the same files of one."""
+        exports: dict[tuple[str, str | None], PlannedStage] = {}
+        for planned in self.stages:
+            if not planned.makes_variant:
+                exports.setdefault((planned.key, planned.parent), planned)
+        return tuple(exports.values())
 
 
 @dataclass(frozen=True)

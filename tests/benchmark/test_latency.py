@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from results_factory import latency_row
@@ -11,6 +12,7 @@ from support import Job
 from compress.benchmark import latency
 from compress.efficiency.timing import latency_ratio
 from compress.results import LatencyRow
+from compress.utils.precision import HALF
 
 
 def test_every_runtime_is_timed_in_fresh_processes(done_job: Callable[[], Job]) -> None:
@@ -50,3 +52,56 @@ def test_modes_of_a_runtime_are_one_line_of_the_log(monkeypatch: pytest.MonkeyPa
     latency._say_modes("openvino", rows[:1])
     expected = "int8 takes 8.57, 29.3, 16 ms in fresh processes at batch 16"
     assert lines == [f"  several modes of int8, pruned in onnxruntime: {expected}"]
+
+
+def precisions_of(*keys: str) -> SimpleNamespace:
+    """Targets of a variant `base`, and of another one, with files in these precisions."""
+    known = {"base": "fp32", "base fp16": "fp16", "base bf16": "bf16", "other": "fp32"}
+    return SimpleNamespace(variant={key: key.split()[0] for key in keys}, precision={key: known[key] for key in keys})
+
+
+@pytest.mark.parametrize(
+    ("keys", "base"),
+    [
+        (("other", "base fp16", "base"), "base"),
+        (("base", "base fp16"), "base"),
+        (("base bf16", "base fp16", "other"), "base fp16"),
+        (("other",), None),
+    ],
+)
+def test_ratios_are_to_the_usual_file_of_the_reference_in_any_order(keys: tuple[str, ...], base: str | None) -> None:
+    timings = {key: [[[float(number)]]] for number, key in enumerate(keys)}
+    expected = None if base is None else timings[base]
+    assert latency._base(timings, precisions_of(*keys), "base") is expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("files", "measured"),
+    [
+        ([[("ncnn", "fp16"), ("openvino", "fp32")], [("onnxruntime", "fp16")]], ("openvino", "fp32")),
+        ([[("onnxruntime", "fp32")], [("onnxruntime", "fp16")]], ("onnxruntime", "fp32")),
+        ([[("openvino", "bf16")], [("onnxruntime", "fp16")]], ("onnxruntime", "fp16")),
+        ([[("ncnn", "int8")]], ("ncnn", "int8")),
+        ([[]], None),
+    ],
+)
+def test_memory_is_that_of_the_usual_file_in_any_order(
+    files: list[list[tuple[str, str]]], measured: tuple[str, str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exports = [SimpleNamespace(parent="base", files=each) for each in files]
+    plan = SimpleNamespace(variants=[SimpleNamespace(id="base")], exports=exports)
+
+    def rows(_: object, export: SimpleNamespace) -> list[tuple[SimpleNamespace, tuple[str, str]]]:
+        return [(SimpleNamespace(runtime=name, precision=own), (name, own)) for name, own in export.files]
+
+    sizes = {file: 1000 + number for number, file in enumerate(file for each in files for file in each)}
+    monkeypatch.setattr(latency, "runnable_artifacts", rows)
+    monkeypatch.setattr(latency, "peak_memory", lambda path, runtime, batch: sizes[path])
+    memory, basis = latency._memory(SimpleNamespace(plan=plan), 4)  # type: ignore[arg-type]
+    assert memory == {"base": sizes[measured] if measured else None}
+    stated = {name: each.model_dump(mode="json") for name, each in basis.items()}
+    if measured is None:
+        assert stated == {}
+    else:
+        half = {"precision": measured[1]} if measured[1] in HALF else {}
+        assert stated == {"base": {"runtime": measured[0], "batch": 4, **half}}

@@ -56,7 +56,7 @@ def test_present_providers_and_devices_are_found(with_cuda: None, monkeypatch: p
 def test_a_recipe_with_an_absent_provider_is_refused_before_anything_runs() -> None:
     recipe = parse_recipe(GOOD.replace(EXPORT, f"{EXPORT}    runtimes: [onnxruntime-cuda]\n"))
     with pytest.raises(CompressError, match="stage files: the runtime onnxruntime-cuda needs CUDAExecutionProvider"):
-        check_requirements(recipe.stages)
+        check_requirements(recipe, recipe.stages)
 
 
 def test_a_silent_fall_back_to_the_processor_is_an_error(

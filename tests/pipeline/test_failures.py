@@ -15,8 +15,6 @@ from compress.deployment.onnx_runtime import OnnxRuntime
 from compress.utils.checksums import check_run
 from compress.utils.errors import CompressError
 
-AGAIN = "  - {id: again, kind: export, from: [int8], runtimes: [onnxruntime, openvino]}\nmeasure:"
-
 
 def last_run(job: Job) -> Path:
     return max((job.runs / "tiny").iterdir(), key=lambda path: path.stat().st_mtime_ns)
@@ -35,7 +33,10 @@ def test_a_failed_file_is_reported_beside_those_that_were_made(
     with monkeypatch.context() as patch:
         patch.setattr(OnnxRuntime, "coverage", none_for_int8)
         done = job.run_here(*setting)
-    reason = "onnxruntime runs none of the 4 convolutions of int8 in integer arithmetic"
+    reason = (
+        "onnxruntime runs none of the 4 convolutions of int8 in integer arithmetic; export its float network to "
+        "onnxruntime"
+    )
     assert done.returncode == 1 and f"error: stage files/int8: onnxruntime: {reason}" in done.stderr
     results, run = job.results(), last_run(job)
     follows_the_schema(results)

@@ -21,11 +21,15 @@ from compress.deployment.triton import BACKENDS, write_triton
 from compress.measurement.accuracy import agreement, bits, max_abs_diff
 from compress.measurement.predict import Logits, Runner, predict_split_in_runtime
 from compress.models.eager import run_eager
+from compress.quantization.choice import of_variants
+from compress.recipe.quantizer_name import AUTO
+from compress.registry import quantizer
 from compress.results import ARTIFACTS, Artifact, RuntimeChecks, ValidationCheck
 from compress.results.stored import FAILED, FailedFiles
 from compress.stages.context import LOGITS, StageContext, split_accuracy
-from compress.stages.export import ExportStage, methods_by_runtime
+from compress.stages.export import ExportStage, methods_by_runtime, triton_name
 from compress.stages.export.by_method import FloatParent
+from compress.stages.kind import StageKind
 from compress.stages.planned import PlannedStage
 from compress.stages.quantize import QuantizeStage
 from compress.utils.boundaries import boundary
@@ -56,6 +60,7 @@ class _Variant:
     method: str | None  # quantization method of its own network
     precision: str
     logits: Logits
+    stage: StageKind | None = None
 
 
 @dataclass
@@ -124,7 +129,7 @@ def _load(context: StageContext, identifier: str) -> _Variant:
     made = context.plan.stage(identifier).stage
     method = made.own_method(context.recipe) if isinstance(made, QuantizeStage) else None
     logits = np.load(context.folder(identifier) / LOGITS)
-    return _Variant(identifier, model, preprocess, made.is_quantized, method, made.variant_precision, logits)
+    return _Variant(identifier, model, preprocess, made.is_quantized, method, made.variant_precision, logits, made)
 
 
 def _write(context: StageContext, planned: PlannedStage, variant: _Variant, folder: Path) -> _Files:
@@ -154,8 +159,7 @@ def _write_triton(context: StageContext, variant: _Variant, files: _Files, folde
     for precision in dict.fromkeys(target.precision for target in files.built):
         built = {target.runtime: path for target, path in files.built.items() if target.precision == precision}
         if set(BACKENDS) & set(built):
-            name = f"{variant.id}-{precision}" if precision in HALF else variant.id
-            write_triton(built, folder / "triton" / name, preprocess)
+            write_triton(built, folder / "triton" / triton_name(variant.id, precision), preprocess)
             wrote = True
     if not wrote:
         say(f"  triton: skipped, as no file for {join_words(BACKENDS)} was made")
@@ -188,7 +192,8 @@ def _evaluate(context: StageContext, target: Target, path: Path, variant: _Varia
     # A transformer has one convolution and nearly all of its MACs in linear layers.
     if variant.quantized and coverage.integer_convs == 0 and (coverage.share or 0) < MIN_INTEGER_SHARE:
         raise CompressError(
-            f"{runtime} runs none of the {coverage.convs} convolutions of {variant.id} in integer arithmetic"
+            f"{runtime} runs none of the {coverage.convs} convolutions of {variant.id} in integer arithmetic; "
+            + _integer_remedy(runtime, variant)
         )
     test, preprocess = context.rendered("test", variant.preprocess)
     label = f"{variant.id} in {target.name}: test images"
@@ -215,6 +220,20 @@ def _evaluate(context: StageContext, target: Target, path: Path, variant: _Varia
         "casts": coverage.casts,
     }
     return _described(target, path, variant, files).model_copy(update=measured)
+
+
+def _integer_remedy(runtime: str, variant: _Variant) -> str:
+    """Say what to change where a file of a quantized variant runs in float."""
+    stage, methods = variant.stage, find_runtime(runtime).quantizers
+    if isinstance(stage, QuantizeStage) and methods:
+        best = methods[0]  # whose files it runs in integer throughout
+        if unmet := stage.demands.unmet(quantizer(best)):
+            keys, them = join_words((f"`{key}`" for key in unmet), "and"), "them" if unmet[1:] else "it"
+            return f"it does so by `method: {best}`, which does not support {keys}: remove {them}"
+        if stage.method not in (AUTO, best):
+            named = f" or `method: {best}`" if best in of_variants() else ""
+            return f"set `method: {AUTO}`{named} in {variant.id}"
+    return f"export its float network to {runtime}"
 
 
 def _require_finite(logits: Logits, target: Target) -> None:

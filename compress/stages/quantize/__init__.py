@@ -186,8 +186,8 @@ class QuantizeStage(StageKind):
     def learns_from_ancestor(self) -> bool:
         return self.training is not None
 
-    def require(self) -> None:
-        if method := first_able(of_variants(), self.demands) if self.method == AUTO else self.method:
+    def require(self, recipe: Recipe) -> None:
+        if method := self.own_method(recipe):
             require_method(method)
 
     def plan(self, planner: Planner) -> list[PlannedStage]:
