@@ -103,11 +103,14 @@ def export_files(
     with tempfile.TemporaryDirectory() as work:
         classes = tuple(preprocess.get("classes", ()))
         source = ExportSource(model, preprocess["resolution"], Path(work), classes, opset, ir_version)
+        refused = _refused_in_half(model, required)
         for target, runtime in required.items():
             if target.folder in built or (failed and target in failed):
                 continue
             own = replace(source, precision=target.precision or runtime.precisions[0])
             try:
+                if refused and own.precision == "fp16":
+                    raise CompressError(refused)
                 built[target.folder] = _build(runtime, own, folder / target.folder, preprocess, calibration)
             except CompressError as error:
                 if failed is None:
@@ -145,6 +148,20 @@ def is_quantized(model: nn.Module) -> bool:
     if isinstance(model, OnnxNetwork):
         return not isinstance(model, OnnxClassifier) or model.quantized
     return isinstance(model, GraphModule) and converted(model)
+
+
+def _refused_in_half(model: nn.Module, required: Mapping[Target, Runtime]) -> str | None:
+    """Return why the network cannot be written in FP16, for those of the files that are; None if it can."""
+    from compress.models.half_range import refuse_large_weights
+
+    written = {target.precision or runtime.precisions[0] for target, runtime in required.items()}
+    if "fp16" not in written or is_quantized(model):
+        return None
+    try:
+        refuse_large_weights(model)
+    except CompressError as error:
+        return str(error)
+    return None
 
 
 def _refuse_precisions(model: nn.Module, required: Mapping[Target, Runtime]) -> None:

@@ -120,7 +120,10 @@ class LiteRt(Runtime):
         ]
 
     def coverage(self, path: Path) -> Coverage:
-        """Count the operators whose inputs, weights and outputs are integers, with the shapes of their tensors."""
+        """Count the operators whose inputs, weights and outputs are integers, with the shapes of their tensors.
+
+        XNNPACK computes files with FP16 weights in FP16 where the processor can, and LiteRT does not tell.
+        """
         interpreter = _interpreter(path, 1)
         tensors = {each["index"]: each for each in interpreter.get_tensor_details()}
         found = []
@@ -130,11 +133,14 @@ class LiteRt(Runtime):
                 made = tensors[operator["outputs"][0]]
                 integer = all(each["dtype"].__name__ == INTEGER for each in (images, weight, made))
                 output = made["shape"].tolist()  # whose integers would overflow
-                macs = products(output[1:], weight["shape"].tolist(), output[-1])
+                # All dimensions: a file is for one image, and in attention the first is not always the batch.
+                macs = products(output, weight["shape"].tolist(), output[-1])
                 found.append((operator["op_name"] != LINEAR, integer, macs))
         convolutions = [integer for is_convolution, integer, _ in found if is_convolution]
         integer_macs = sum(macs for _, integer, macs in found if integer)
-        return Coverage(sum(convolutions), len(convolutions), integer_macs, sum(macs for *_, macs in found))
+        half_macs = None if any(each["dtype"].__name__ == "float16" for each in tensors.values()) else 0
+        total = sum(macs for *_, macs in found)
+        return Coverage(sum(convolutions), len(convolutions), integer_macs, total, half_macs)
 
 
 def _environment() -> Path:

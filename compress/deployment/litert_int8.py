@@ -18,19 +18,28 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 QUANTIZE = """\
-import json, sys
+import json, re, sys
 try:
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe, recipe_manager
-    from ai_edge_quantizer.utils import qsv_utils
+    from ai_edge_quantizer.utils import qsv_utils, tfl_flatbuffer_utils
     operations = qtyping.TFLOperationName
     layers = (operations.CONV_2D, operations.DEPTHWISE_CONV_2D, operations.FULLY_CONNECTED)
     path, images, target = sys.argv[1], np.load(sys.argv[2], mmap_mode="r"), sys.argv[3]
     work = quantizer.Quantizer(path, recipe.static_wi8_ai8())
     for end in () if sys.argv[6] == "integer" else (operations.INPUT, operations.OUTPUT):
         work.update_quantization_recipe(".*", end, algorithm_key="no_quantize")
-    for scope in json.loads(sys.argv[4]):
+    model, known = tfl_flatbuffer_utils.read_model(path), tfl_flatbuffer_utils.TFL_OP_CODE_TO_NAME
+    found = [
+        tfl_flatbuffer_utils.get_op_scope(operator, graph.tensors)
+        for graph in model.subgraphs
+        for operator in graph.operators
+        if known.get(model.operatorCodes[operator.opcodeIndex].builtinCode) in layers
+    ]
+    for kept, scope in json.loads(sys.argv[4]).items():
+        if not any(re.search(scope, name) for name in found):
+            raise ValueError(f"no convolution or linear of the file is the layer {kept}, which is kept in float")
         for layer in layers:
             work.update_quantization_recipe(scope, layer, algorithm_key="no_quantize")
     (signature, names), = Interpreter(path).get_signature_list().items()
@@ -54,12 +63,12 @@ def quantize_litert(
     Images and logits stay float, so that the file is used like any other artifact, unless `integer_io` is asked for.
 
     Raises:
-        CompressError: the quantizer fails.
+        CompressError: the quantizer fails, or the file has no operator of a layer to keep.
     """
     with tempfile.TemporaryDirectory() as work:
         images, made = Path(work) / "images.npy", Path(work) / "int8.tflite"
         np.save(images, np.concatenate([batch.numpy() for batch in batches]))
-        scopes = json.dumps([_scope(name) for name in config.keep])
+        scopes = json.dumps({name: _scope(name) for name in config.keep})
         observer = config.observer or "mean"
         command = [python, "-c", QUANTIZE, str(path), str(images), str(made), scopes, observer]
         command.append("integer" if config.integer_io else "float")

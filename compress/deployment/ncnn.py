@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.deployment.conversion import convert, exporting
 from compress.deployment.coverage import Coverage, products
+from compress.deployment.ncnn_weights import Layer, is_half
 from compress.deployment.preprocess_file import PREPROCESS
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
 from compress.utils.errors import CompressError, first_line
@@ -31,8 +32,6 @@ WEIGHTS = {"Convolution": "6", "ConvolutionDepthWise": "6", "InnerProduct": "2"}
 """Kinds of layers that multiply with weights, and the setting with the number of weights; setting 0 has the outputs."""
 UNCOUNTED = ("Gemm", "MultiHeadAttention", "Deconvolution", "DeconvolutionDepthWise")
 WAIT_POLICY = "OMP_WAIT_POLICY"
-HALF_WEIGHTS = 0x01306B47
-"""Tag before weights that are stored in FP16 (ncnn, `src/modelbin.cpp`)."""
 INPUT, OUTPUT = "in0", "out0"  # PNNX's names for the ends of a network
 
 
@@ -140,8 +139,12 @@ def _half_macs(path: Path, macs: int | None) -> int | None:
 
 def _is_half(path: Path) -> bool:
     """Whether the weights are stored in FP16."""
-    with _weights(path).open("rb") as file:
-        return int.from_bytes(file.read(4), "little") == HALF_WEIGHTS
+    layers = _layers(path)
+    try:
+        with _weights(path).open("rb") as file:
+            return is_half(map(Layer.of, layers), file)
+    except (OSError, ValueError) as error:
+        raise CompressError(f"ncnn cannot read {path} and its weights {_weights(path).name}") from error
 
 
 def _write_input_shape(path: Path, side: int) -> None:
@@ -188,14 +191,10 @@ def _net(path: Path, threads: int, *, keep_all: bool = False, arithmetic: bool =
 
     Without `arithmetic`, one in FP16 is computed in FP32.
     """
-    _layers(path)  # ncnn itself accepts a truncated last line
+    half = _is_half(path)  # which reads the graph: ncnn itself accepts a truncated last line
     net = _import().Net()
     net.opt.num_threads = threads
     net.opt.lightmode = not keep_all
-    try:
-        half = _is_half(path)
-    except OSError as error:
-        raise CompressError(f"ncnn cannot read {path} and its weights {_weights(path).name}") from error
     for option in dir(net.opt):
         if option.startswith(("use_fp16", "use_bf16")):
             setattr(net.opt, option, half and option.startswith("use_fp16"))

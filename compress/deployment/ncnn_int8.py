@@ -9,13 +9,13 @@ multiplies them in 16 bits (Winograd).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from compress.deployment.ncnn import INPUT, _import, _layers, _net, _weights
+from compress.deployment.ncnn_weights import FLOAT_TAG, Layer, stored_parts
 from compress.quantization.config import QuantizationConfig
 from compress.utils.errors import CompressError
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 INT8_TAG = (0x000D4B38).to_bytes(4, "little")
-FLOAT_TAG = bytes(4)
 INT8_TERM = "8"  # setting: with which scales a layer computes in integer; 0 for float
 TERMS = {"Convolution": "2", "ConvolutionDepthWise": "1", "InnerProduct": "2"}
 LEVELS, WINOGRAD_LEVELS = 127, 31
@@ -51,7 +50,7 @@ def quantize_ncnn(path: Path, batches: Sequence[Tensor], config: QuantizationCon
     data, stored = _weights(path).read_bytes(), []
     place = 0
     for layer in layers:
-        parts = _parts(layer)
+        parts = stored_parts(layer)
         length = sum(part.length for part in parts)
         own = data[place : place + length]
         if layer in chosen and inputs[layer.inputs[0]] > 0:
@@ -67,65 +66,9 @@ def quantize_ncnn(path: Path, batches: Sequence[Tensor], config: QuantizationCon
     path.write_text("\n".join([*header, *(layer.line for layer in layers), ""]), encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A line of the graph: kind, name, names of inputs and outputs, and settings by number."""
-
-    kind: str
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    settings: dict[str, str]
-
-    @classmethod
-    def of(cls, words: Sequence[str]) -> Layer:
-        kind, name, taken, made, *rest = words
-        blobs, settings = rest[: int(taken) + int(made)], rest[int(taken) + int(made) :]
-        split = dict(entry.split("=", 1) for entry in settings)
-        return cls(kind, name, tuple(blobs[: int(taken)]), tuple(blobs[int(taken) :]), split)
-
-    def number(self, key: int, default: int = 0) -> int:
-        """Return a setting that is a whole number."""
-        return int(self.settings.get(str(key), default))
-
-    @property
-    def line(self) -> str:
-        settings = (f"{key}={value}" for key, value in self.settings.items())
-        counts = str(len(self.inputs)), str(len(self.outputs))
-        return " ".join([self.kind, self.name, *counts, *self.inputs, *self.outputs, *settings])
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Floats of a layer in the file of weights."""
-
-    count: int
-    tagged: bool = False  # whether four bytes before them state their type
-
-    @property
-    def length(self) -> int:
-        return 4 * self.count + 4 * self.tagged
-
-
-def _parts(layer: Layer) -> list[_Part]:
-    """Return what a float file stores of a layer; nothing of kinds without weights."""
-    s = layer.number
-    if layer.kind in ("Convolution", "ConvolutionDepthWise", "Deconvolution", "DeconvolutionDepthWise"):
-        return [_Part(s(6), tagged=True), _Part(s(0) * s(5))]
-    if layer.kind == "InnerProduct":
-        return [_Part(s(2), tagged=True), _Part(s(0) * s(1))]
-    if layer.kind in ("BatchNorm", "PReLU"):
-        return [_Part(s(0) * (4 if layer.kind == "BatchNorm" else 1))]
-    if layer.kind == "LayerNorm":
-        return [_Part(2 * s(0) * s(2, 1))]
-    if layer.kind == "MemoryData":
-        return [_Part(int(np.prod([s(key) for key in (0, 1, 11, 2) if s(key)])))]
-    return []
-
-
 def _integer(layer: Layer, stored: bytes, input_scale: float) -> bytes:
     """Return the integers of a convolution or linear, its bias, and its scales."""
-    weight, bias = _parts(layer)
+    weight, bias = stored_parts(layer)
     if stored[:4] != FLOAT_TAG:
         raise CompressError(f"the weights of {layer.name} are not stored as float")
     values = np.frombuffer(stored, np.float32, weight.count, 4)

@@ -25,11 +25,13 @@ trtexec --onnx=model.onnx --saveEngine=model.engine {precision}\\
 """
 
 
-FLOAT_KINDS = {
+OLDER = "(TensorRT before 9.0: {flag} in place of --stronglyTyped)"
+KINDS = {
     "fp32": "the float network (add --fp16 for half precision)",
-    "fp16": "the network in half precision (TensorRT before 9.0: --fp16 in place of --stronglyTyped)",
+    "fp16": f"the network in half precision {OLDER.format(flag='--fp16')}",
+    "int8": f"the INT8 network {OLDER.format(flag='--int8')}",
 }
-"""Words for the float networks, by precision."""
+"""Words for the networks, by precision."""
 
 
 class TensorRt(ExportOnlyRuntime):
@@ -56,7 +58,7 @@ class TensorRt(ExportOnlyRuntime):
         minimum, usual, maximum = (f"{INPUT}:{batch}x3x{side}x{side}" for batch in BATCHES)
         # the types of the file, and none that TensorRT chooses
         precision = "--stronglyTyped " if quantized or source.precision == "fp16" else ""
-        kind = "the INT8 network" if quantized else FLOAT_KINDS[source.precision]
+        kind = KINDS["int8" if quantized else source.precision]
         text = COMMAND.format(kind=kind, precision=precision, minimum=minimum, usual=usual, maximum=maximum)
         (folder / self.files[1]).write_text(text)
         return path

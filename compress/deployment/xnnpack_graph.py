@@ -45,7 +45,8 @@ def _integer(graph: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
         taken, weight, made = (values[layer[key]] for key in ("input1_id", "filter_id", "output_id"))
         if all(tensor["datatype"] in INTEGER for tensor in (taken, weight, made)):
             channels = made["dims"][-1]
-            yield kind, products(made["dims"][1:], weight["dims"], channels)
+            # All dimensions: a program is for one image, and in attention the first is not always the batch.
+            yield kind, products(made["dims"], weight["dims"], channels)
 
 
 def _decoded(flatbuffer: bytes) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
 
 from compress.efficiency.deployment import matching, on_device, setting
 from compress.efficiency.energy import inference_energy
-from compress.efficiency.files import name_of
+from compress.efficiency.files import HasFile, is_quantized, name_of
 from compress.efficiency.sequence import cost
-from compress.efficiency.slower import against_float, slow_settings
+from compress.efficiency.slower import against_float
 from compress.results.deployment import BudgetCheck, BudgetName, DeploymentFit, DeviceProfile, VariantFit, Verdict
 from compress.results.hosts import HostMeasurement
-from compress.results.savings import Savings
+from compress.results.savings import FileSavings, Savings
 from compress.results.variant import Variant
 from compress.utils.precision import HALF
 
@@ -20,6 +21,7 @@ Figure = tuple[float | None, str]
 
 OTHER_DEVICE = "another device"
 MEGA = 1e6
+File = TypeVar("File", bound=HasFile)
 
 
 def deployment_fits(
@@ -44,22 +46,23 @@ def deployment_fits(
 
     Returns:
         One fit per device. `meets` is False where a budget is not met, None where one is not measured and none is
-        missed, else True. `best` is the cheapest variant (by MACs, then bit operations) that is as accurate as the
-        reference, meets all budgets and is not slower than its FP32 file there, or None; `open` are those that are as
-        accurate and not ruled out by what was measured, the cheapest first.
+        missed, else True. A variant is as accurate as the reference on a device if it is granted, and so is its file
+        for the device's runtime; a file that was not run here counts by its variant. `best` is the cheapest variant (by
+        MACs, then bit operations) that is as accurate and meets all budgets, or None; `open` are those that are as
+        accurate and not ruled out by what was measured, the cheapest first. Both leave out variants that are slower
+        there than their FP32 variant, if that one is as accurate and meets all budgets too.
     """
     entry = next((entry for entry in savings if any(v.granted for v in entry.variants)), savings[0])
-    accurate = {entry.reference, *(v.id for v in entry.variants if v.granted)}
     order = {variant.id: cost(variant) for variant in variants}
     found = []
     for profile in profiles:
         device = on_device(profile, variants, processor, hosts)
         known = device.is_measured
+        accurate = _as_accurate(variants, entry, profile.runtime)
         fits = tuple(_fit(variant, profile, known, variant.id in accurate) for variant in device.variants)
-        ranked = sorted((fit for fit in fits if fit.as_accurate), key=lambda fit: order[fit.id])
-        if known:  # where its FP32 file is faster, a quantized one is not what to deploy
-            slow = {name: slow_settings(timed) for name, timed in against_float(device.variants).items()}
-            ranked = [fit for fit in ranked if (profile.runtime, profile.batch) not in slow.get(fit.id, ())]
+        dominated = _dominated(device.variants, profile, fits) if known else ()
+        ranked = [fit for fit in fits if fit.as_accurate and fit.id not in dominated]
+        ranked.sort(key=lambda fit: order[fit.id])
         found.append(
             DeploymentFit(
                 profile=profile,
@@ -72,6 +75,36 @@ def deployment_fits(
             )
         )
     return tuple(found)
+
+
+def _as_accurate(variants: Sequence[Variant], entry: Savings, runtime: str | None) -> set[str]:
+    """Return the variants that are as accurate as the reference in the file that a runtime takes.
+
+    Files of one variant may be quantized by different methods, so that one is granted and another is not.
+    """
+    granted: dict[str, Sequence[FileSavings]] = {each.id: each.files for each in entry.variants if each.granted}
+    for variant in variants:
+        if variant.id == entry.reference:  # its FP32 files are the network that it stands for
+            granted[variant.id] = entry.reference_files if is_quantized(variant) else ()
+    deployed = {name: _deployed(files, runtime) for name, files in granted.items()}
+    return {name for name, file in deployed.items() if file is None or file.top1 is None or file.granted_adjusted}
+
+
+def _dominated(variants: Sequence[Variant], profile: DeviceProfile, fits: Sequence[VariantFit]) -> Collection[str]:
+    """Return the variants that are slower than their FP32 variant, where that one can be deployed in their place."""
+    able = {fit.id for fit in fits if fit.as_accurate and fit.meets}
+    setting = (profile.runtime, profile.batch)
+    return {
+        name
+        for name, timed in against_float(variants).items()
+        if any(each.slower and each[:2] == setting and each.float_variant in able for each in timed)
+    }
+
+
+def _deployed(files: Sequence[File], runtime: str | None) -> File | None:
+    """Return the file that a runtime takes; those in half precision count where there is no other."""
+    own = [file for file in files if file.runtime == runtime]
+    return next((file for file in own if file.precision not in HALF), own[0] if own else None)
 
 
 def _fit(variant: Variant, profile: DeviceProfile, known: bool, as_accurate: bool) -> VariantFit:
@@ -124,10 +157,9 @@ def _memory(variant: Variant, profile: DeviceProfile, known: bool) -> Figure:
 
 def _size(variant: Variant, profile: DeviceProfile, known: bool) -> Figure:
     """Size of the files for the profile's runtime, in 10^6 bytes."""
-    files = [artifact for artifact in variant.artifacts if artifact.runtime == profile.runtime]
-    if not files:
+    file = _deployed(variant.artifacts, profile.runtime)
+    if file is None:
         return None, f"no file for {profile.runtime}"
-    file = next((each for each in files if each.precision not in HALF), files[0])
     return file.bytes / MEGA, name_of(file)
 
 

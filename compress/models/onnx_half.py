@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compress.models.half_range import refuse_large
 from compress.models.onnx_storage import save_onnx
 from compress.utils.errors import CompressError, first_line
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-
-LARGEST = 65504.0
-"""Largest finite value in FP16."""
 
 
 def write_half(source: Path, path: Path) -> None:
@@ -48,15 +46,11 @@ def write_half(source: Path, path: Path) -> None:
 
 
 def _refuse_large(proto: ModelProto) -> None:
-    """Refuse weights beyond FP16's range, which the converter would silently clamp."""
+    """Refuse weights beyond FP16's range, which the converter would silently clamp; folding can make them larger."""
     import numpy as np
     from onnx import TensorProto, numpy_helper
 
     for tensor in proto.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
             values = np.abs(numpy_helper.to_array(tensor))
-            if values.size and (largest := float(values.max())) > LARGEST:
-                raise CompressError(
-                    f"the weight {tensor.name} has values up to {largest:.3g}, and FP16 ends at {LARGEST:g}; "
-                    "export the network in fp32 or bf16"
-                )
+            refuse_large(tensor.name, float(values.max(initial=0)))

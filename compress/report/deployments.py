@@ -40,7 +40,8 @@ def _devices(devices: Sequence[DeploymentFit]) -> Table:
     note = (
         "Best is the cheapest variant, in MACs and then bit operations, that is shown to be as accurate as "
         f"{f.plain(devices[0].reference)} and meets every budget. Not ruled out: as accurate and within every budget "
-        "that was measured; the others must be measured on the device."
+        "that was measured; the others must be measured on the device. Neither has a "
+        "quantized variant that is slower than its FP32 variant, where that one is as accurate and meets every budget."
     )
     sources = [(device.profile.name, device.profile.source) for device in devices if device.profile.source]
     note += "".join(f" {f.plain(name)}: {f.plain(source).rstrip('.')}." for name, source in sources)

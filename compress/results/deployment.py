@@ -79,7 +79,9 @@ class VariantFit(Record):
     """One variant held against the budgets of a device."""
 
     id: str = Field(description="Id of the variant")
-    as_accurate: bool = Field(description="Whether it is the reference, or granted equal accuracy with it")
+    as_accurate: bool = Field(
+        description="Whether it is the reference, or granted equal accuracy with it, also in its file for the runtime"
+    )
     budgets: tuple[BudgetCheck, ...] = Field(description="Every budget")
     meets: bool | None = Field(
         description="Whether all budgets are met; null where some are not measured and none is missed"
@@ -94,7 +96,11 @@ class DeploymentFit(Record):
     host: str | None = absent("Machine of `measure.on` that is such a device, on which it was measured")
     reference: str = Field(description="Id of the variant that accuracy is compared with")
     fits: tuple[VariantFit, ...] = Field(description="Every variant")
-    best: str | None = Field(description="Cheapest variant that is as accurate and meets all budgets")
+    best: str | None = Field(
+        description="Cheapest variant that is as accurate and meets all budgets, but for those that are slower than "
+        "their FP32 variant, where that one does so too"
+    )
     open: tuple[str, ...] = Field(
-        description="Variants that are as accurate and not ruled out by a measurement, the cheapest first"
+        description="Variants that are as accurate and not ruled out by a measurement, nor by their FP32 variant as in "
+        "`best`, the cheapest first"
     )

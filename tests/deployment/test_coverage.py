@@ -60,3 +60,69 @@ def test_weights_are_told_from_activations_in_deep_networks(stored: bool) -> Non
     linear = op.matmul(images, deep, False, False)
     model = openvino.Model([op.result(linear)], [images])
     assert list(_macs(model).values()) == ([4 * 4 * 4] if stored else [])
+
+
+def test_tokens_before_the_batch_are_counted_by_xnnpack() -> None:
+    """A linear of attention gives [tokens, 1, features]: 7 x 12 outputs of 4 products each."""
+    from compress.deployment.xnnpack_graph import _integer
+
+    dims = {0: [7, 1, 4], 1: [12, 4], 2: [7, 1, 12]}
+    values = [
+        {"xvalue_union": {"tensor_value": {"id_out": name, "dims": sides, "datatype": "xnn_datatype_qint8"}}}
+        for name, sides in dims.items()
+    ]
+    linear = {"input1_id": 0, "filter_id": 1, "output_id": 2}
+    graph = {"xvalues": values, "xnodes": [{"xnode_union_type": "_XNNFullyConnected", "xnode_union": linear}]}
+    assert list(_integer(graph)) == [("XNNFullyConnected", 7 * 12 * 4)]
+
+
+@pytest.mark.slow
+def test_attention_is_integer_throughout_in_executorch(tmp_path: Path) -> None:
+    pytest.importorskip("executorch")
+    from deployment.tiny_classifier import images
+
+    from compress.quantization.config import QuantizationConfig
+    from compress.quantization.ptq import quantize
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.attention = nn.Conv2d(3, 8, 4, 4), nn.MultiheadAttention(8, 2, batch_first=True)
+            self.head = nn.Linear(8, 5)
+
+        def forward(self, given: torch.Tensor) -> torch.Tensor:
+            tokens = self.patches(given).flatten(2).mT
+            return self.head(self.attention(tokens, tokens, tokens, need_weights=False)[0].mean(1))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    config = QuantizationConfig(observer="minmax", reduce_range=False)
+    graph = quantize(Attention().eval(), [images(8)], images(2), config, "xnnpack").network
+    path = export(graph, tmp_path, ["executorch"], PREPROCESS)["executorch"]
+    assert find_runtime("executorch").coverage(path).share == 1.0
+
+
+class Interpreter:
+    """LiteRT's interpreter of a file with one linear of attention, in float."""
+
+    def __init__(self, weights: type) -> None:
+        self.weights = weights
+
+    def get_tensor_details(self) -> list[dict[str, object]]:
+        stored = {0: np.float32, 1: np.float32, 2: np.float32, 3: self.weights}
+        sides = {0: [7, 1, 4], 1: [12, 4], 2: [7, 1, 12], 3: [12, 4]}
+        return [{"index": name, "dtype": dtype, "shape": np.array(sides[name])} for name, dtype in stored.items()]
+
+    def _get_ops_details(self) -> list[dict[str, object]]:
+        return [{"op_name": "FULLY_CONNECTED", "inputs": [0, 1], "outputs": [2]}]
+
+
+@pytest.mark.parametrize(("weights", "half"), [(np.float32, 0), (np.float16, None)])
+def test_litert_counts_tokens_and_does_not_tell_half_precision(
+    weights: type, half: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compress.deployment import litert
+
+    monkeypatch.setattr(litert, "_interpreter", lambda path, threads: Interpreter(weights))
+    found = find_runtime("litert").coverage(Path("model.tflite"))
+    assert found == Coverage(0, 0, 0, 7 * 12 * 4, half)
+    assert found.precisions == (None if half is None else {"fp32": 1.0})

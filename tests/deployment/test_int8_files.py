@@ -120,3 +120,8 @@ def test_integer_images_and_logits_are_stated_and_converted(build: Build) -> Non
         expected = model(images(16, seed=9)).numpy()
     logits = outputs("litert", path)
     assert logits.dtype == np.float32 and np.abs(logits - expected).max() < 0.2 * np.abs(expected).max()
+
+
+def test_a_kept_layer_that_the_file_does_not_have_is_one_line(build: Build) -> None:
+    with pytest.raises(CompressError, match=r"for LiteRT: no convolution or linear .* is the layer nowhere, which .*$"):
+        build("litert", network(), keep=("3", "nowhere"))

@@ -22,6 +22,15 @@ pytest.importorskip("ncnn")
 pytest.importorskip("pnnx")
 
 
+class Scale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((1, 3, 1, 1), 0.5))
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        return given * self.scale
+
+
 @pytest.fixture(scope="module")
 def artifact(built: Built) -> Path:
     return built("ncnn")
@@ -94,3 +103,25 @@ def test_a_trace_that_pnnx_cannot_read_is_one_clear_line(tmp_path: Path, monkeyp
     monkeypatch.setattr(ncnn, "_trace", lambda source, path: path.write_bytes(b"cut short"))
     with pytest.raises(CompressError, match=r"Sequential cannot be converted to ncnn: read_proto\w* failed"):
         export(network(), tmp_path, ["ncnn"], PREPROCESS)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [nn.BatchNorm2d(3), nn.LayerNorm(16), nn.GroupNorm(1, 3), nn.InstanceNorm2d(3, affine=True), nn.PReLU(3), Scale()],
+    ids=lambda module: type(module).__name__,
+)
+def test_the_precision_is_that_of_the_first_weights_that_state_it(first: nn.Module, tmp_path: Path) -> None:
+    """Normalisations and constants before them are stored in FP32 whatever the precision."""
+    for precision, half in (("fp32", False), ("fp16", True)):
+        model = nn.Sequential(first, network()).eval()
+        path = export(model, tmp_path / precision, ["ncnn"], PREPROCESS, precision)["ncnn"]
+        assert ncnn._is_half(path) is half
+        assert ncnn._net(path, 1).opt.use_fp16_arithmetic is half
+
+
+def test_a_setting_that_is_no_number_is_one_clear_line(artifact: Path, tmp_path: Path) -> None:
+    shutil.copytree(artifact.parent, tmp_path / "copy")
+    path = tmp_path / "copy" / artifact.name
+    path.write_text(artifact.read_text().replace(" 6=432", " 6=many"))
+    with pytest.raises(CompressError, match=r"ncnn cannot read .* and its weights"):
+        find_runtime("ncnn").load(path)

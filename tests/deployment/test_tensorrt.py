@@ -66,7 +66,7 @@ def test_integers_are_signed_symmetric_and_by_channel(integer: Path) -> None:
 
 def test_the_command_names_the_input_and_its_sizes(integer: Path) -> None:
     comment, command = (integer.parent / "trtexec.txt").read_text().split("\n", 1)
-    assert comment.startswith("# ")
+    assert comment.startswith("# ") and "(TensorRT before 9.0: --int8 in place of --stronglyTyped)" in comment
     words = shlex.split(command)
     assert words[:2] == ["trtexec", "--onnx=model.onnx"] and "--stronglyTyped" in words
     assert "--maxShapes=images:32x3x16x16" in words

@@ -22,12 +22,13 @@ from compress.results import (
     Variant,
     VariantSavings,
 )
+from compress.results.savings import FileSavings
 
 EPYC = "AMD EPYC 9V74 80-Core Processor"
 
 
-def variant(name: str, macs: int, bits: int, p99: float, megabytes: float, **changes: Any) -> Variant:
-    """A variant with two rows of latency and two files; `bits` is the bit operations per MAC."""
+def variant(name: str, macs: int, bit_operations: int, p99: float, megabytes: float, **changes: Any) -> Variant:
+    """A variant with two rows of latency and two files; `bit_operations` are those of a MAC."""
     rows = [
         latency_row("openvino", 1, p99 / 2, p99_ms=p99),
         latency_row("openvino", 16, 8 * p99, p99_ms=9 * p99),
@@ -35,7 +36,7 @@ def variant(name: str, macs: int, bits: int, p99: float, megabytes: float, **cha
     sizes = {"openvino": int(megabytes * 1e6), "ncnn": 99_000_000}
     return make_variant(
         name,
-        inference=inference(macs, bit_operations=macs * bits, latency=rows, **changes),
+        inference=inference(macs, bit_operations=macs * bit_operations, latency=rows, **changes),
         artifacts=tuple(Artifact(runtime=runtime, format="f", path="p", bytes=size) for runtime, size in sizes.items()),
     )
 
@@ -209,3 +210,44 @@ def test_figures_of_another_machine_do_not_count_for_other_devices_and_runtimes(
     pi = profile(budgets=budget, processor="raspberry")
     (fit,) = deployment_fits(ALL, [entry("int8")], [pi], EPYC, [host("onnxruntime")])
     assert fit.host is None and fit.fits[0].budgets[0].verdict == "not measured"
+
+
+def of_file(runtime: str, granted: bool, top1: float | None = 0.9) -> FileSavings:
+    about: dict[str, Any] = {"path": "p", "bytes": 1, "top1": top1, "ci95": None, "reason": "r"}
+    return FileSavings(runtime=runtime, precision="int8", granted=granted, granted_adjusted=granted, **about)
+
+
+def test_a_device_takes_the_accuracy_of_its_own_runtimes_file() -> None:
+    """Files by different methods: OpenVINO's is granted, ncnn's is not, and Core ML's was not run here."""
+    own = (of_file("openvino", True), of_file("ncnn", False), of_file("coreml", False, None))
+    savings = entry("int8")
+    (_, int8) = savings.variants
+    savings = savings.model_copy(update={"variants": (int8.model_copy(update={"files": own}),)})
+    for runtime, accurate in (("openvino", True), ("ncnn", False), ("coreml", True), ("inductor", True), (None, True)):
+        (found,) = deployment_fits(ALL, [savings], [profile(budgets={"size_mb": 1e3}, runtime=runtime)], EPYC)
+        assert {fit.id for fit in found.fits if fit.as_accurate} == {"dense", *(["int8"] if accurate else [])}, runtime
+
+
+def test_a_quantized_reference_stands_for_its_best_file_only() -> None:
+    reference = make_variant("int8", inference=inference(bits=8))
+    files = (of_file("openvino", True), of_file("ncnn", False))
+    savings = entry(reference="int8", others=()).model_copy(update={"reference_files": files})
+    for runtime, accurate in (("openvino", True), ("ncnn", False)):
+        profiles = [profile(budgets={"size_mb": 1}, runtime=runtime)]
+        assert deployment_fits([reference], [savings], profiles, EPYC)[0].fits[0].as_accurate is accurate
+
+
+@pytest.mark.parametrize(
+    ("granted", "megabytes", "best"),
+    [(True, 100, "dense"), (True, 10, "int8"), (False, 100, "int8")],
+    ids=["FP32 meets the budgets too", "FP32 is too large", "FP32 is not shown to be as accurate"],
+)
+def test_a_slower_quantized_file_gives_way_only_to_one_that_can_be_deployed(
+    granted: bool, megabytes: float, best: str
+) -> None:
+    """INT8 takes 20.6 ms for 20 ms in FP32."""
+    whole = variant("dense", 100, 1024, p99=40, megabytes=40)
+    slow = variant("int8", 100, 64, p99=41.2, megabytes=5, bits=8).model_copy(update={"parent": "dense"})
+    savings = entry("int8", others=("int8",)) if granted else entry("int8", reference="other", others=("int8",))
+    (found,) = deployment_fits([whole, slow], [savings], [profile(budgets={"size_mb": megabytes})], EPYC)
+    assert (found.best, found.open) == (best, ())

@@ -10,7 +10,8 @@ from compress.deployment.coverage import Coverage
 from compress.deployment.export import Target
 from compress.pipeline.plan import plan_stages
 from compress.recipe.load import parse_recipe
-from compress.stages.export.make import _ran_in, _require_finite
+from compress.results import Artifact
+from compress.stages.export.make import _ran_in, _require_finite, served
 from compress.stages.planned import PlannedStage
 from compress.utils.errors import CompressError
 
@@ -76,3 +77,27 @@ def test_precisions_sum_to_one_or_are_unknown() -> None:
     assert Coverage(0, 2, 0, 100).precisions == {"fp32": 1.0}
     for unknown in (Coverage(0, 2, None, 100), Coverage(0, 2, 0, None), Coverage(0, 2, 0, 100, None)):
         assert unknown.precisions is None
+
+
+def file(method: str | None, top1: float) -> Artifact:
+    return Artifact(runtime="r", format="f", path="p", bytes=1, method=method, top1=top1)
+
+
+@pytest.mark.parametrize(
+    ("onnx", "openvino", "runtime"),
+    [
+        (("onnxruntime", 0.90), ("torchao", 0.91), "openvino"),
+        (("onnxruntime", 0.91), ("torchao", 0.90), "onnxruntime"),
+        (("onnxruntime", 0.91), ("torchao", 0.91), "openvino"),
+        (("torchao", 0.90), ("torchao", 0.91), "onnxruntime"),
+        ((None, 0.90), (None, 0.91), "onnxruntime"),
+    ],
+    ids=["more accurate", "less accurate", "tie: its own method", "one method", "float"],
+)
+def test_triton_serves_the_more_accurate_of_two_quantizations(
+    onnx: tuple[str | None, float], openvino: tuple[str | None, float], runtime: str
+) -> None:
+    files = {"ncnn": file("ncnn", 0.99), "onnxruntime": file(*onnx), "openvino": file(*openvino)}
+    assert served(files, "torchao") == runtime
+    assert served({"openvino": files["openvino"]}, "torchao") == "openvino"
+    assert served({"ncnn": files["ncnn"]}, "torchao") is None

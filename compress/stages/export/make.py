@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -100,13 +101,13 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
         raise CompressError(f"no installed runtime supports {planned.parent}; see `compress-model doctor`")
     variant = _load(context, planned.parent)
     files = _write(context, planned, variant, folder)
-    rows = []
+    rows: dict[Target, Artifact] = {}
     for target, path in list(files.built.items()):
         if find_runtime(target.runtime).runs_on:
-            rows.append(_not_run(target, path, variant, files))
+            rows[target] = _not_run(target, path, variant, files)
             continue
         try:
-            rows.append(_evaluate(context, target, path, variant, files))
+            rows[target] = _evaluate(context, target, path, variant, files)
         except CompressError as error:
             files.leave_out(target, error)
     for name, reason in files.reasons.items():
@@ -118,10 +119,10 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
     elif files.left_out:
         FailedFiles(reasons=files.reasons).write(folder / FAILED)
     if stage.triton:
-        _write_triton(context, variant, files, folder)
+        _write_triton(context, variant, rows, files, folder)
     for path in files.built.values():
         write_sums(path.parent)
-    (folder / ROWS).write_bytes(ARTIFACTS.dump_json(tuple(rows), indent=1))
+    (folder / ROWS).write_bytes(ARTIFACTS.dump_json(tuple(rows.values()), indent=1))
 
 
 def _load(context: StageContext, identifier: str) -> _Variant:
@@ -152,17 +153,29 @@ def _write(context: StageContext, planned: PlannedStage, variant: _Variant, fold
     return files
 
 
-def _write_triton(context: StageContext, variant: _Variant, files: _Files, folder: Path) -> None:
+def _write_triton(
+    context: StageContext, variant: _Variant, rows: Mapping[Target, Artifact], files: _Files, folder: Path
+) -> None:
     """Write a model repository of the files that were evaluated, a model per precision."""
     preprocess = preprocess_file(variant.preprocess, context.data.resolution, context.data.classes)
     wrote = False
     for precision in dict.fromkeys(target.precision for target in files.built):
-        built = {target.runtime: path for target, path in files.built.items() if target.precision == precision}
-        if set(BACKENDS) & set(built):
+        evaluated = {target.runtime: row for target, row in rows.items() if target.precision == precision}
+        if runtime := served(evaluated, variant.method):
+            built = {runtime: files.built[Target(runtime, precision)]}
             write_triton(built, folder / "triton" / triton_name(variant.id, precision), preprocess)
             wrote = True
     if not wrote:
         say(f"  triton: skipped, as no file for {join_words(BACKENDS)} was made")
+
+
+def served(evaluated: Mapping[str, Artifact], method: str | None) -> str | None:
+    """Return the runtime whose file Triton serves, the first that Triton has; None without one.
+
+    Files that are quantized by different methods are different networks: that of the variant's own `method` is served.
+    """
+    able = [name for name in BACKENDS if name in evaluated]
+    return max(able, key=lambda name: evaluated[name].method == method, default=None)
 
 
 def _check_on_validation(context: StageContext, variant: _Variant, files: _Files, folder: Path) -> None:
