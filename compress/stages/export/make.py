@@ -23,7 +23,8 @@ from compress.measurement.predict import Logits, Runner, predict_split_in_runtim
 from compress.models.eager import run_eager
 from compress.results import ARTIFACTS, Artifact, RuntimeChecks, ValidationCheck
 from compress.results.stored import FAILED, FailedFiles
-from compress.stages.context import LOGITS, StageContext, split_accuracy
+from compress.stages.context import StageContext
+from compress.stages.evaluation import LOGITS, split_accuracy
 from compress.stages.export import ExportStage, methods_by_runtime
 from compress.stages.export.by_method import FloatParent
 from compress.stages.planned import PlannedStage
