@@ -96,9 +96,10 @@ def compiled(setting: Setting) -> Result:
 
 def made_networks(setting: Setting) -> dict[str, tuple[nn.Module, int]]:
     """Return the float networks that the part `quickstart` has made, and the sides of their images."""
-    if not setting.recipe.is_file():
+    folder = setting.run_folder
+    if folder is None:
         return {}
-    recipe, store = load_recipe(setting.recipe), Store(setting.work / "runs" / "store")
+    recipe, store = load_recipe(setting.recipe), Store(folder / "store")
     context = StageContext(make_plan(recipe, store), store, prepare(recipe.data, store, recipe.seed))
     made = [planned.id for planned in context.plan.variants if planned.id in VARIANTS and store.has(planned.key)]
     found = {name: context.classifier(name) for name in made}
@@ -117,7 +118,7 @@ def clocks(setting: Setting) -> dict[str, Any] | None:
 
 def timer_of(setting: Setting) -> Timer:
     """Return what times runs on the device."""
-    return cuda.time_runs if setting.device.type == "cuda" else time_runs
+    return cuda.timer_on(setting.device) if setting.device.type == "cuda" else time_runs
 
 
 def _noise(batch: int, side: int, setting: Setting, precision: Precision) -> Tensor:
@@ -139,7 +140,7 @@ def _rows(
         return partial(model, _noise(batch, side, setting, precision))
 
     most = 2 if setting.tiny else cuda.MAX_BATCH
-    best = {variant: cuda.throughput_by_batch(partial(run, variant), most, timer) for variant in models}
+    best = {variant: cuda.throughput_by_batch(partial(run, variant), timer, most) for variant in models}
     batches = {variant: max(rates, key=lambda batch: rates[batch]) for variant, rates in best.items()}
     rounds = 3 if setting.tiny else 30
     single = measure_interleaved({variant: run(variant, 1) for variant in models}, rounds, timer=timer)
@@ -167,7 +168,7 @@ def _peak_and_energy(run: Callable[[], object], batch: int, setting: Setting) ->
     """Return peak memory and energy per image at the best batch; null where there is no GPU or counter."""
     if setting.device.type != "cuda":
         return {"peak_bytes": None, "joules_per_image": None}
-    found: dict[str, Any] = {"peak_bytes": cuda.peak_bytes(run), "joules_per_image": None}
+    found: dict[str, Any] = {"peak_bytes": cuda.peak_bytes(run, setting.device), "joules_per_image": None}
     lookup = find_counter("cuda", setting.device.index or 0)
     found["energy"] = lookup.detail
     if lookup.counter:

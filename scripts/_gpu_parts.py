@@ -7,7 +7,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,12 @@ class Setting:
     @property
     def recipe(self) -> Path:
         return self.work / "quickstart.yaml"
+
+    @property
+    def run_folder(self) -> Path | None:
+        """Folder of the newest run of the quickstart, finished or not, with a store of its own."""
+        folders = (self.work / "runs" / "quickstart").glob("*/")
+        return max(folders, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def run_part(name: str, setting: Setting) -> Result:
@@ -147,7 +153,8 @@ def memory(setting: Setting) -> Result:
             with exact_float32(setting.device):
                 return _in_batches(limited, preprocess, split, batch, setting.device)
 
-        logits = BatchSize(images, "evaluation").fit(attempt)
+        gpu = torch.device("cuda") if pretended else setting.device  # on a CPU, no batch is halved
+        logits = BatchSize(images, "evaluation", gpu).fit(attempt)
     same = float(np.abs(logits - expected).max())
     halved = len(sizes) > 1
     return {"passed": halved and same < 1e-3, "pretended": pretended, "batches": sizes, "largest_difference": same}
@@ -167,11 +174,12 @@ def quickstart(setting: Setting) -> Result:
     recipe["trainer"] = {**recipe.get("trainer", {}), "accelerator": setting.device_kind}
     setting.recipe.write_text(yaml.safe_dump(recipe, sort_keys=False))
     runs = setting.work / "runs"
-    command = [sys.executable, "-m", "compress", "run", str(setting.recipe), "--runs", str(runs), "--no-dry-run"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
+    command = [sys.executable, "-m", "compress", "run", str(setting.recipe), "--runs", str(runs)]
+    # store keys leave out the device: what an earlier run made, perhaps on a CPU, would be taken for this one's
+    done = subprocess.run([*command, "--no-dry-run", "--fresh"], capture_output=True, text=True)
+    folder = setting.run_folder
+    if done.returncode or folder is None:
         return {"passed": False, "error": (done.stderr.strip().splitlines() or ["no output"])[-1][:300]}
-    folder = max((runs / recipe["name"]).glob("*/results.json"), key=lambda path: path.stat().st_mtime_ns).parent
     record = read_run(folder)
     kept = {} if setting.tiny else {variant.id: variant.accuracy for variant in read_run(KEPT).variants}
     rows = []
@@ -184,8 +192,21 @@ def quickstart(setting: Setting) -> Result:
         rows.append(row)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     seconds = {row["unit"]: row["seconds"] for row in log if row.get("event") == "made" and "seconds" in row}
-    passed = all(row.get("within", True) for row in rows)
-    return {"passed": passed, "variants": rows, "stage_seconds": seconds, "wall_s": record.run.wall_s}
+    found: Result = {"variants": rows, "stage_seconds": seconds, "wall_s": record.run.wall_s}
+    found["device"] = next((row["device"] for row in log if row.get("event") == "device"), None)
+    error = elsewhere(recipe, record.run.made, found["device"], setting)
+    if error:
+        return {**found, "passed": False, "error": error}
+    return {**found, "passed": all(row.get("within", True) for row in rows)}
+
+
+def elsewhere(recipe: Result, made: Collection[str], device: str | None, setting: Setting) -> str | None:
+    """Return what says that a run's stages were not made now, on the device that is checked; None if they were."""
+    unmade = [stage["id"] for stage in recipe["stages"] if stage["id"] not in made]
+    if unmade:
+        return f"not made in this run: {', '.join(unmade)}"
+    wanted = describe(setting.device)
+    return None if device == wanted else f"made on {device}, not on {wanted}"
 
 
 def gpu_recipe() -> Result:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import subprocess
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,24 +73,82 @@ def test_the_recipe_for_the_gpu_needs_neither_openvino_nor_nncf(scripts: SimpleN
 
 
 def arguments(work: Path, **changes: Any) -> Namespace:
-    return Namespace(**{"device": "cpu", "tiny": True, "work": work, "minutes": 1, "only": ["machine"], **changes})
+    settings = {
+        "device": "cpu",
+        "tiny": True,
+        "work": work,
+        "minutes": 1,
+        "only": ["machine"],
+        "out": work / "out.json",
+    }
+    return Namespace(**{**settings, **changes})
 
 
 def test_a_part_that_hangs_or_fails_is_an_error_in_the_result(
     scripts: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        if command[command.index("--part") + 1] == "tests":
-            raise subprocess.TimeoutExpired(command, 1)
-        return subprocess.CompletedProcess(command, 1, "", "Traceback\nRuntimeError: no kernel image")
+    args = arguments(tmp_path, only=["machine", "tests"])
 
-    monkeypatch.setattr(subprocess, "run", run)
-    results = scripts.own.run_parts(arguments(tmp_path, only=["machine", "tests"]), tmp_path)
+    def run(command: list[str], _: object, limit: float, log: Path) -> int:
+        if command[command.index("--part") + 1] == "tests":
+            so_far = json.loads(args.out.read_text())
+            assert set(so_far["parts"]) == {"machine"} and not so_far["complete"]
+            raise subprocess.TimeoutExpired(command, limit)
+        log.write_text("Traceback\nRuntimeError: no kernel image\n")
+        return 1
+
+    monkeypatch.setitem(scripts.own.run_one.__globals__, "run_group", run)
+    results = scripts.own.run_parts(args, tmp_path)
+    assert results == json.loads(args.out.read_text()) and results["complete"]
     assert results["parts"]["machine"]["error"] == "RuntimeError: no kernel image"
     assert results["parts"]["tests"]["error"].startswith("stopped after")
     assert not any(found["passed"] for found in results["parts"].values())
     late = scripts.own.run_parts(arguments(tmp_path, minutes=0), tmp_path)
     assert late["parts"]["machine"]["error"] == "skipped: 0 minutes were over"
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_nothing_that_a_part_started_outlives_it(scripts: SimpleNamespace, tmp_path: Path, hangs: bool) -> None:
+    """A part that hangs, or dies before its child: the child, which holds its output open, ends too, at once."""
+    child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    wait = "child.wait()" if hangs else "time.sleep(1); os._exit(3)"
+    part = f"import os, subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', {child!r}]); {wait}"
+    log, clock = tmp_path / "log", time.monotonic()
+    command = [sys.executable, "-c", part]
+    if hangs:
+        with pytest.raises(subprocess.TimeoutExpired):
+            scripts.own.run_group(command, dict(os.environ), 1.5, log)
+    else:
+        assert scripts.own.run_group(command, dict(os.environ), 30, log) == 3
+    assert time.monotonic() - clock < 20
+    pid = int(log.read_text())
+    for _ in range(100):
+        if not is_running(pid):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"process {pid} still runs")
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process runs; one that ended may wait for its parent to notice."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(state) and not state.startswith("Z")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_part(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    command = [sys.executable, str(SCRIPTS / "gpu_check"), "--work", str(tmp_path / "work")]
+    done = subprocess.run([*command, "--out", str(tmp_path / "file" / "out.json")], capture_output=True, text=True)
+    assert done.returncode == 2 and "choose a file in a folder that can be written" in done.stderr
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_stages_of_another_run_or_device_do_not_pass(scripts: SimpleNamespace, tmp_path: Path) -> None:
+    recipe, setting = {"stages": [{"id": "a"}, {"id": "b"}]}, scripts.parts.Setting("cpu", True, tmp_path)
+    assert scripts.parts.elsewhere(recipe, ("a", "b"), "CPU", setting) is None
+    assert scripts.parts.elsewhere(recipe, ("b",), "CPU", setting) == "not made in this run: a"
+    assert scripts.parts.elsewhere(recipe, ("a", "b"), "cuda:0, T4", setting) == "made on cuda:0, T4, not on CPU"
+    assert scripts.parts.elsewhere(recipe, ("a", "b"), None, setting) == "made on None, not on CPU"
 
 
 @pytest.mark.slow
@@ -99,6 +159,15 @@ def test_the_whole_check_runs_without_a_gpu(tmp_path: Path) -> None:
         [*command, "--out", str(out), "--work", str(tmp_path / "work")], capture_output=True, text=True
     )
     assert out.is_file(), done.stderr
-    parts = json.loads(out.read_text())["parts"]
+    results = json.loads(out.read_text())
+    parts = results["parts"]
+    assert results["complete"]
     assert {name: result["passed"] for name, result in parts.items()} == dict.fromkeys(parts, True), parts
     assert {row["variant"] for row in parts["latency"]["rows"]} == {"teacher", "distilled", "pruned"}
+
+
+@pytest.mark.slow
+def test_a_second_quickstart_makes_every_stage_again(scripts: SimpleNamespace, tmp_path: Path) -> None:
+    """What the first call stored, on whatever device, is not taken for work of the second."""
+    first, second = (part(scripts, "quickstart", tmp_path) for _ in range(2))
+    assert set(first["stage_seconds"]) == set(second["stage_seconds"]) == {"teacher", "distilled", "pruned"}

@@ -214,7 +214,7 @@ def measure(
                     p99_ms=figures["p99_ms"],
                     ratio_to_reference=figures["ratio_to_reference"],
                     ratio_ci95=figures["ratio_ci95"],
-                    peak_memory_bytes=cuda.peak_bytes(runs[name]) if device.type == "cuda" else None,
+                    peak_memory_bytes=cuda.peak_bytes(runs[name], device) if device.type == "cuda" else None,
                 )
             )
     return {
@@ -242,7 +242,7 @@ def _dtype(model: nn.Module) -> torch.dtype:
 
 
 def _timer(device: torch.device) -> Timer | None:
-    return cuda.time_runs if device.type == "cuda" else None
+    return cuda.timer_on(device) if device.type == "cuda" else None
 
 
 @torch.inference_mode()

@@ -19,12 +19,16 @@ NEEDS_ALL = (
     "this verb needs the whole package, and {} is missing: pip install compress-model "
     "(bench, evaluate and predict need only a runtime, numpy, pillow and typer)"
 )
+NO_THREADS = (
+    "the system starts no further thread; raise the limit of processes (`ulimit -u`) or of memory, or end other "
+    "processes, and rerun the same command to resume"
+)
 
 
 def report_error(error: Exception) -> int:
     """Print an error on stderr, one line per problem, and return the exit status."""
     from compress.utils.errors import CompressError
-    from compress.utils.machine_faults import is_disk_full, is_out_of_memory
+    from compress.utils.machine_faults import is_disk_full, is_out_of_memory, is_out_of_threads
 
     if isinstance(error, CompressError):
         message, status = str(error), error.exit_status
@@ -32,6 +36,8 @@ def report_error(error: Exception) -> int:
         message, status = "disk is full; free some space and rerun the same command to resume", 1
     elif is_out_of_memory(error):
         message, status = "not enough memory; lower the batch size and rerun the same command to resume", 1
+    elif is_out_of_threads(error):
+        message, status = NO_THREADS, 1
     elif isinstance(error, OSError) and error.errno in NO_FILE_SYSTEM_SUPPORT and not error.filename:
         message, status = f"{error.strerror}: files cannot be locked or mapped; put runs and data on a local disk", 1
     elif isinstance(error, ModuleNotFoundError) and _package(error) in WHOLE_PACKAGE:

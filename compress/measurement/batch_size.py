@@ -1,4 +1,4 @@
-"""Batch sizes that fit into memory, found by halving."""
+"""Batch sizes that fit into the memory of a GPU, found by halving."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ R = TypeVar("R")
 
 
 class BatchSize:
-    """A batch size that is halved whenever the device has too little memory for it.
+    """A batch size that is halved whenever a GPU has too little memory for it, and stays so.
+
+    On a CPU it is never halved: the bits of a result depend on the batch size, and on a CPU the same recipe always
+    gives the same bits.
 
     Attributes:
         images: Images per batch; what is computed next begins with it.
     """
 
-    def __init__(self, images: int, label: str) -> None:
-        """Begin with `images` per batch; `label` is what they are for, in the line that a halving prints."""
-        self.images, self.label = images, label
+    def __init__(self, images: int, label: str, device: torch.device) -> None:
+        """Begin with `images` per batch on `device`; `label` is what they are for, in the line of a halving."""
+        self.images, self.label, self.device = images, label, device
 
     def fit(self, work: Callable[[int], R]) -> R:
-        """Return `work(images)`; where memory runs out, it is called again with half as many images.
+        """Return `work(images)`; where the memory of a GPU runs out, it is called again with half as many images.
 
         Raises:
-            RuntimeError, MemoryError: memory runs out with a single image, or for another reason.
+            RuntimeError, MemoryError: memory runs out on a CPU or with a single image, or for another reason.
         """
         while True:
             try:
                 return work(self.images)
             except (RuntimeError, MemoryError) as error:
-                if self.images == 1 or not is_out_of_memory(error):
+                if self.device.type == "cpu" or self.images == 1 or not is_out_of_memory(error):
                     raise
             # Outside of the handler: the traceback keeps the tensors of the attempt alive.
             self.images = (self.images + 1) // 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -16,41 +17,49 @@ GAIN = 1.05  # in images per second that a doubled batch must bring
 TIMED = 5  # runs of each batch size
 
 
-def time_runs(run: Callable[[], object], repetitions: int) -> list[float]:
-    """Return the milliseconds of each of `repetitions` runs, between two events on the GPU.
+def time_runs(run: Callable[[], object], repetitions: int, device: torch.device) -> list[float]:
+    """Return the milliseconds of each of `repetitions` runs, between two events on the GPU `device`.
 
     Each run begins on an idle GPU, as a single request does, so that the time to launch its kernels counts.
     """
     times = []
-    for _ in range(repetitions):
-        start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        start.record()
-        run()
-        end.record()
-        end.synchronize()
-        times.append(float(start.elapsed_time(end)))
+    with torch.cuda.device(device):  # events are of the current device
+        for _ in range(repetitions):
+            start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            torch.cuda.synchronize()  # what the caller ran before would hide the launches
+            start.record()
+            run()
+            end.record()
+            end.synchronize()
+            times.append(float(start.elapsed_time(end)))
     return times
 
 
-def peak_bytes(run: Callable[[], object]) -> int:
-    """Return the most memory in bytes that tensors took on the GPU during a run, those from before included."""
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    run()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated()
+def timer_on(device: torch.device) -> Timer:
+    """Return what times runs on the GPU `device`; see `time_runs`."""
+    return partial(time_runs, device=device)
+
+
+def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
+    """Return the most memory in bytes that tensors took on the GPU `device` during a run, those before it included."""
+    with torch.cuda.device(device):
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated()
 
 
 def throughput_by_batch(
-    make_run: Callable[[int], Callable[[], object]], most: int = MAX_BATCH, timer: Timer = time_runs
+    make_run: Callable[[int], Callable[[], object]], timer: Timer, most: int = MAX_BATCH
 ) -> dict[int, float]:
     """Return images per second by batch size, doubled from 1 until a batch brings no more, or memory runs out.
 
     Args:
         make_run: Returns the function that runs a batch of so many images.
+        timer: Returns milliseconds of runs; see `timer_on`.
         most: Largest batch size.
-        timer: Returns milliseconds of runs; see `time_runs`.
     """
     found: dict[int, float] = {}
     batch = 1

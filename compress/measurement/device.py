@@ -85,6 +85,13 @@ def name_device(network: nn.Module, device: torch.device) -> None:
 
 
 @contextmanager
+def forked_rng(device: torch.device) -> Iterator[None]:
+    """Restore the states of the random generators of torch on exit: the CPU's, and that of `device` if it is CUDA."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # by default of all GPUs, with a warning
+        yield
+
+
+@contextmanager
 def exact_float32(device: torch.device) -> Iterator[None]:
     """Compute in FP32 as written, and the same each time: no TF32, no autotuned or non-deterministic algorithms.
 

@@ -76,7 +76,7 @@ def measure_interleaved(
         timings: Timed runs in all rounds, at least, of a candidate that takes `TAIL_MAX_MS` or less.
         seed: Seed of the order.
         before: Called with the candidate's name before each of its untimed runs.
-        timer: Times runs; default: by the clock of the processor. For a GPU: `compress.measurement.cuda.time_runs`.
+        timer: Times runs; default: by the clock of the processor. For a GPU: `compress.measurement.cuda.timer_on`.
 
     Returns:
         Milliseconds of single runs `[rounds][runs]` by candidate.

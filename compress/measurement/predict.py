@@ -30,7 +30,7 @@ def predict_split(
     model: nn.Module,
     preprocess: Preprocess,
     split: Split,
-    batch: int,
+    batch: int | BatchSize,
     *,
     memory_format: torch.memory_format | None = None,
     progress: str = "",
@@ -42,8 +42,8 @@ def predict_split(
             that they have.
         preprocess: From stored pixels to the input of `model`.
         split: The images; their labels are not read.
-        batch: Images per forward pass; the last pass may have fewer. Where memory does not suffice, all are computed
-            again in batches of half the size.
+        batch: Images per forward pass; the last pass may have fewer. Where the memory of a GPU does not suffice, all
+            are computed again in batches of half the size; a `BatchSize` keeps that for the next split.
         memory_format: Memory format of the input; None for that of what `preprocess` returns.
         progress: Text of a progress bar; none is shown without it.
 
@@ -54,6 +54,7 @@ def predict_split(
         ValueError: the split has no images.
     """
     device = device_of(model)
+    size = batch if isinstance(batch, BatchSize) else BatchSize(batch, progress or "evaluation", device)
 
     def logits_of(images: int) -> Logits:
         logits = Outputs(device)
@@ -63,7 +64,7 @@ def predict_split(
         return _concatenated(logits.arrays())
 
     with exact_float32(device):
-        return BatchSize(batch, progress or "evaluation").fit(logits_of)
+        return size.fit(logits_of)
 
 
 def predict_split_in_runtime(

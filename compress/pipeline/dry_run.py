@@ -130,12 +130,14 @@ def _make(plan: Plan, data: ImageData, wanted: Sequence[PlannedStage], until: fl
     """Make the wanted stages and those that they start from, and begin none after `until`."""
     import torch
 
+    from compress.measurement.device import choose_device, forked_rng
     from compress.measurement.threads import torch_threads
     from compress.stages.context import StageContext
 
+    device = choose_device(plan.recipe.trainer)
     needed = {identifier for each in wanted for identifier in _lineage(plan, each)}
     outcome = _Outcome({each.id for each in wanted})
-    with tempfile.TemporaryDirectory() as folder, muted(), quiet(), torch.random.fork_rng():
+    with tempfile.TemporaryDirectory() as folder, muted(), quiet(), forked_rng(device):
         context = StageContext(plan, Store(Path(folder)), data)
         for planned in plan.stages:
             if planned.id not in needed or time.monotonic() > until:

@@ -53,7 +53,7 @@ def calibrate(model: nn.Module, batches: Sequence[Tensor], example: Tensor, conf
                     observed(batch[start : start + images].to(device))
         return observed
 
-    graph = convert(BatchSize(max(map(len, batches)), "calibration").fit(observe))
+    graph = convert(BatchSize(max(map(len, batches)), "this calibration", device).fit(observe))
     return Quantized(graph, layer_bits(graph), quantized_convolutions(graph))
 
 

@@ -19,7 +19,8 @@ from compress.models.students import load_student
 from compress.recipe.data import PLAIN
 from compress.recipe.fit import Distillation, Fit
 from compress.results import CurvePoint, Divergence, Ledger
-from compress.stages.context import StageContext, store_network
+from compress.stages.context import StageContext
+from compress.stages.evaluation import store_network
 from compress.stages.kind import NetworkStage
 from compress.stages.planned import PlannedStage
 from compress.stages.teacher_inputs import training_views

@@ -18,7 +18,8 @@ from compress.models.probe import Probe, fit_feature_probe
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.data import PLAIN
 from compress.results import Ledger
-from compress.stages.context import StageContext, store_network
+from compress.stages.context import StageContext
+from compress.stages.evaluation import store_network
 from compress.stages.fitting import new_student
 from compress.stages.kind import NetworkStage
 from compress.stages.planned import PlannedStage
@@ -60,10 +61,9 @@ def make_probed(context: StageContext, planned: PlannedStage, folder: Path) -> N
 
     def embedder(split: Split) -> Embedder:
         identity = embeddings_identity(context.data, [split], {"student": planned.key})
-        seed, batch = context.recipe.seed, context.batch
-        return Embedder(
-            context.store, lambda: loaded, [split], PLAIN, seed, batch, identity, device=context.device_for(tower)
-        )
+        seed, device = context.recipe.seed, context.device_for(tower)
+        batch = context.batch_size(device).images
+        return Embedder(context.store, lambda: loaded, [split], PLAIN, seed, batch, identity, device=device)
 
     probe, ledger = fit_head(context, loaded, embedder, fit_feature_probe)
     tower.to(memory_format=torch.contiguous_format)

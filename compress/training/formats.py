@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import nn
 
-from compress.measurement.device import device_of, numerics
+from compress.measurement.device import device_of, forked_rng, numerics
 from compress.training.matmul_conv import MatmulConvolutions
 from compress.utils.console import say
 from compress.utils.errors import first_line
@@ -162,7 +162,7 @@ class FormatChooser:
         if key in self._known:
             return _fastest(formats, self._known[key])
         try:
-            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            with forked_rng(device):
                 timed = self.timer({one: make_pass(one) for one in formats})
         except RuntimeError as error:  # such as an operator without bf16, or too little memory
             say(f"  {label}: {WORDS[formats[0].precision]}, as timing of formats failed: {first_line(error)}")

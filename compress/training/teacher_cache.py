@@ -65,6 +65,11 @@ class Embedder:
     device: torch.device = CPU  # what the teacher runs on
 
     @cached_property
+    def size(self) -> BatchSize:
+        """The batch size, which all views and their verification share."""
+        return BatchSize(self.batch, "teacher embeddings", self.device)
+
+    @cached_property
     def images(self) -> ImageDataset:
         return ImageDataset(self.splits)
 
@@ -153,12 +158,12 @@ def embed_views(embedder: Embedder, count: int) -> list[Path]:
 
 def verify(embedder: Embedder, files: Sequence[Path], rows: int) -> None:
     """Recompute `rows` random rows and compare them with the stored ones; one that differs is a `CompressError`."""
-    rng, size = np.random.default_rng(), BatchSize(embedder.batch, "verification")  # other rows each time
+    rng = np.random.default_rng()  # other rows each time
     for view, chosen in _sample_rows(rng, rows, len(files), len(embedder.images)):
         stored = np.load(files[view], mmap_mode="r")
         for start in range(0, len(chosen), embedder.batch):
             index = chosen[start : start + embedder.batch]
-            again = torch.from_numpy(size.fit(partial(embed_rows, embedder, index, view))).float()
+            again = torch.from_numpy(embedder.size.fit(partial(embed_rows, embedder, index, view))).float()
             cosines = F.cosine_similarity(again, torch.from_numpy(np.asarray(stored[index])).float())
             worst = int(cosines.argmin())
             if not bool(cosines[worst] >= MIN_COSINE):
@@ -183,7 +188,7 @@ def embed_rows(embedder: Embedder, index: np.ndarray, view: int, batch: int) -> 
 def _embed(embedder: Embedder, view: int, title: str, folder: Path) -> None:
     total = len(embedder.images)
     file, mark = folder / "embeddings.npy", folder / "scratch" / "done.json"
-    numbers, size = str(embedder.tower.format), BatchSize(embedder.batch, title)
+    numbers = str(embedder.tower.format)
     step = embedder.batch if embedder.device.type == "cpu" else BLOCK  # a GPU must not wait after each batch
     blocks = _complete_blocks(file, mark, total, numbers)
     done = min(len(blocks) * BLOCK, total)
@@ -196,7 +201,7 @@ def _embed(embedder: Embedder, view: int, title: str, folder: Path) -> None:
             block = np.arange(done, min(done + BLOCK, total))
             for start in range(0, len(block), step):
                 index = block[start : start + step]
-                rows = size.fit(partial(embed_rows, embedder, index, view))
+                rows = embedder.size.fit(partial(embed_rows, embedder, index, view))
                 if array is None:
                     shape = (total, rows.shape[1])
                     array = np.lib.format.open_memmap(file, "w+", dtype=np.float16, shape=shape)

@@ -1,4 +1,4 @@
-"""Errors that are the machine's fault and no recipe's: a full disk, a lack of memory."""
+"""Errors that are the machine's fault and no recipe's: a full disk, a lack of memory or threads."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ OUT_OF_MEMORY = (
     "bad allocation",
     "could not create a primitive",  # oneDNN
     "ALLOC_FAILED",  # cuBLAS and cuDNN
-    "can't start new thread",
 )
-"""How libraries word a full disk and a lack of memory when they replace the system's error by one of their own."""
+OUT_OF_THREADS = ("can't start new thread",)
+"""How libraries word a full disk and a lack of memory or threads when they replace the system's error by their own."""
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -29,9 +29,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or _mentions(error, OUT_OF_MEMORY)
 
 
+def is_out_of_threads(error: BaseException) -> bool:
+    """Return whether an error says that the system starts no further thread."""
+    return _mentions(error, OUT_OF_THREADS)
+
+
 def is_machine_fault(error: BaseException) -> bool:
     """Return whether an error is of the system and says nothing of the network or the recipe."""
-    return isinstance(error, OSError) or is_disk_full(error) or is_out_of_memory(error)
+    lacks = is_disk_full(error) or is_out_of_memory(error) or is_out_of_threads(error)
+    return lacks or isinstance(error, OSError)
 
 
 def _mentions(error: BaseException, phrases: tuple[str, ...]) -> bool:

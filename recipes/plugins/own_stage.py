@@ -51,7 +51,7 @@ def make_rounded(context: StageContext, planned: PlannedStage, folder: Path) -> 
     from torch import nn
 
     from compress.results import Ledger
-    from compress.stages.context import store_network
+    from compress.stages.evaluation import store_network
 
     assert isinstance(planned.stage, RoundWeights) and planned.parent
     network = context.parent_network(planned.parent)

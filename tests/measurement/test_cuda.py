@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -14,20 +15,25 @@ from compress.measurement import cuda
 from compress.measurement.counters import find_counter, nvml_counter
 from compress.measurement.latency import measure_interleaved
 
+GPU = torch.device("cuda", 1)
+
 
 class Event:
-    """An event of a GPU that counts runs as milliseconds."""
+    """An event of the current GPU that counts runs as milliseconds, and notes in `log` where it was recorded."""
 
     done = 0
+    log: ClassVar[list[str]] = []
 
     def __init__(self, enable_timing: bool) -> None:
         assert enable_timing
 
     def record(self) -> None:
         self.at = Event.done
+        Event.log.append("record")
 
     def synchronize(self) -> None:
         self.waited = True
+        Event.log.append("wait")
 
     def elapsed_time(self, end: Event) -> float:
         assert end.waited, "the time of an event that is not waited for is an error"
@@ -37,18 +43,41 @@ class Event:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Something that takes two milliseconds on the GPU."""
+    Event.log = []
+
+    @contextmanager
+    def current(device: torch.device) -> Iterator[None]:
+        Event.log.append(str(device))
+        yield
+        Event.log.append("left")
+
+    note = Event.log.append
     monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "device", current)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: note("synchronize"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: note("reset"))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: note("read") or 7)
 
     def run() -> None:
         Event.done += 2
+        note("run")
 
     return run
 
 
 def test_each_run_is_timed_between_two_events(run: Callable[[], None]) -> None:
-    assert cuda.time_runs(run, 3) == [2.0, 2.0, 2.0]
-    times = measure_interleaved({"a": run}, 4, timer=cuda.time_runs)
+    assert cuda.time_runs(run, 3, GPU) == [2.0, 2.0, 2.0]
+    times = measure_interleaved({"a": run}, 4, timer=cuda.timer_on(GPU))
     assert len(times["a"]) == 4 and {time for taken in times["a"] for time in taken} == {2.0}
+
+
+def test_runs_begin_on_an_idle_gpu_and_on_their_own(run: Callable[[], None]) -> None:
+    """What ran before a timed run would hide the time to launch it; another GPU's events would have only that time."""
+    cuda.time_runs(run, 2, GPU)
+    assert Event.log == ["cuda:1", *["synchronize", "record", "run", "record", "wait"] * 2, "left"]
+    Event.log.clear()
+    assert cuda.peak_bytes(run, GPU) == 7
+    assert Event.log == ["cuda:1", "synchronize", "reset", "run", "synchronize", "read", "left"]
 
 
 def rates(ms: Callable[[int], float], most: int = 64, room: int = 1000) -> dict[int, float]:
@@ -62,7 +91,7 @@ def rates(ms: Callable[[int], float], most: int = 64, room: int = 1000) -> dict[
     def timer(run: Callable[[], Any], repetitions: int) -> list[float]:
         return [ms(run())] * repetitions
 
-    return cuda.throughput_by_batch(make, most, timer)
+    return cuda.throughput_by_batch(make, timer, most)
 
 
 def test_batches_are_doubled_until_they_bring_no_more() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,16 +14,19 @@ from pretended_cuda import CUDA, OnCuda, pretended_cuda
 from torch import Tensor, nn
 from torch.fx import symbolic_trace
 
+from compress.cli.errors import report_error
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.measurement import batch_size, device
 from compress.measurement.batch_size import BatchSize
-from compress.measurement.device import choose_device, device_of, exact_float32, on_device
+from compress.measurement.device import CPU, choose_device, device_of, exact_float32, on_device
 from compress.measurement.predict import labelled_batches, predict_split
 from compress.measurement.transfer import batches_on
 from compress.models.factory import create_model
 from compress.recipe.schema import Trainer
+from compress.stages.context import BATCH, StageContext
 from compress.utils.errors import UsageError
+from compress.utils.machine_faults import is_machine_fault
 
 PREPROCESS = Preprocess(8, (0.5, 0.4, 0.3), (0.25, 0.25, 0.2))
 SPLIT = Split(np.random.default_rng(0).integers(0, 256, (7, 3, 10, 8), dtype=np.uint8), np.arange(7, dtype=np.int64))
@@ -43,6 +49,21 @@ def chosen(**trainer: object) -> str:
 def network() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 2)).eval()
+
+
+class Small(nn.Module):
+    """A network on a device with memory for two images; with more it raises `error`."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.register_buffer("placed", torch.zeros(1))
+        self.error, self.batches = error, list[int]()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        self.batches.append(len(pixels))
+        if len(pixels) > 2:
+            raise self.error
+        return pixels.mean((2, 3))
 
 
 def test_auto_takes_the_first_gpu_and_else_the_cpu(machine: Callable[..., None]) -> None:
@@ -146,18 +167,67 @@ def test_batches_are_halved_until_they_fit(monkeypatch: pytest.MonkeyPatch) -> N
     lines: list[str] = []
     monkeypatch.setattr(batch_size, "say", lines.append)
 
-    class Small(nn.Module):
-        """A network on a device with memory for two images."""
-
-        def forward(self, pixels: Tensor) -> Tensor:
-            if len(pixels) > 2:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-            return pixels.mean((2, 3))
-
-    logits = predict_split(Small(), PREPROCESS, SPLIT, 8, progress="test images")
-    assert logits.shape == (7, 3)
+    model = Small(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"))
+    with pretended_cuda() as cuda, on_device(model, cuda):
+        size = BatchSize(8, "evaluation", cuda)
+        logits = predict_split(model, PREPROCESS, SPLIT, size)
+        assert predict_split(model, PREPROCESS, SPLIT, size).shape == (7, 3)
     np.testing.assert_allclose(logits, PREPROCESS(torch.from_numpy(SPLIT.images)).mean((2, 3)).numpy(), rtol=1e-5)
-    assert lines == [f"  test images: out of memory; batches of {n} images from here on" for n in (4, 2)]
+    assert lines == [f"  evaluation: out of memory; batches of {n} images from here on" for n in (4, 2)]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("could not create a primitive"), "not enough memory"),
+        (RuntimeError("can't start new thread"), "starts no further thread"),
+    ],
+)
+def test_batches_on_a_cpu_are_never_halved(error: Exception, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Logits of another batch size would have other bits under the same key."""
+    model = Small(error)
+    with pytest.raises(type(error)) as raised:
+        predict_split(model, PREPROCESS, SPLIT, 8)
+    assert raised.value is error and model.batches == [7]
+    assert report_error(error) == 1
+    printed = capsys.readouterr().err
+    assert line in printed and printed.count("\n") == 1 and is_machine_fault(error)
+
+
+def test_a_thread_that_does_not_start_halves_no_batch() -> None:
+    def work(images: int) -> None:
+        raise RuntimeError("can't start new thread")
+
+    size = BatchSize(8, "it", CUDA)
+    with pytest.raises(RuntimeError, match="new thread"):
+        size.fit(work)
+    assert size.images == 8
+
+
+def test_a_run_on_a_gpu_has_one_batch_size() -> None:
+    """A sensitivity analysis, with an evaluation per layer, does not run out of memory for each of them."""
+    data = SimpleNamespace(validation=SPLIT)
+    plan: Any = SimpleNamespace(recipe=SimpleNamespace(trainer=Trainer(accelerator="cuda")))
+    model = Small(torch.OutOfMemoryError("CUDA out of memory"))
+    with pretended_cuda(), pytest.MonkeyPatch.context() as patch:
+        context = StageContext(plan, None, data)  # type: ignore[arg-type]
+        patch.setattr("compress.stages.context.rendered", lambda *_: (SPLIT, PREPROCESS))
+        patch.setattr("compress.stages.context.GPU_BATCH", 8)
+        for _ in range(3):
+            assert context.logits(model, "validation", PREPROCESS).shape == (7, 3)
+        assert context.batch_size(context.device).images == 2 and context.batch_size(CPU).images == BATCH
+    assert model.batches == [7, 4] + [2, 2, 2, 1] * 3
+
+
+def test_random_generators_of_other_gpus_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch warns where all of several GPUs are forked."""
+    forked: list[list[torch.device]] = []
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: nullcontext(forked.append(devices)))
+    for one in (torch.device("cuda", 1), torch.device("mps"), CPU):
+        with device.forked_rng(one):
+            pass
+    assert forked == [[torch.device("cuda", 1)], [], []]
 
 
 def test_a_single_image_that_does_not_fit_and_other_errors_are_raised() -> None:
@@ -168,9 +238,9 @@ def test_a_single_image_that_does_not_fit_and_other_errors_are_raised() -> None:
         return work
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        BatchSize(1, "it").fit(fails("CUDA out of memory"))
+        BatchSize(1, "it", CUDA).fit(fails("CUDA out of memory"))
     with pytest.raises(RuntimeError, match="shapes"):
-        BatchSize(8, "it").fit(fails("shapes cannot be multiplied"))
+        BatchSize(8, "it", CUDA).fit(fails("shapes cannot be multiplied"))
 
 
 def test_what_is_measured_on_cuda_is_exact_and_reproducible() -> None:
@@ -201,7 +271,7 @@ def test_a_gpu_gives_the_logits_of_the_cpu_twice_the_same() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_memory_that_runs_out_on_a_gpu_halves_the_batch() -> None:
     torch.cuda.empty_cache()
-    size = BatchSize(2**12, "it")
+    size = BatchSize(2**12, "it", torch.device("cuda"))
     torch.cuda.set_per_process_memory_fraction(2**30 / torch.cuda.mem_get_info()[1])
     try:
         size.fit(lambda images: torch.empty(images, 2**20, device="cuda").fill_(1))  # 4 MiB an image, of 1 GiB

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ from compress.pipeline.dry_run import PASSED, dry_run_seconds, try_recipe
 from compress.pipeline.plan import make_plan
 from compress.pipeline.runner import run
 from compress.recipe.load import parse_recipe
-from compress.recipe.schema import Recipe
+from compress.recipe.schema import Recipe, Trainer
 from compress.stages.quantize import QuantizeStage
 from compress.store.store import Store
 from compress.utils.console import console
@@ -252,6 +255,18 @@ def test_a_dry_run_changes_no_bit_of_a_run(images: Path, tmp_path: Path) -> None
         plan = make_plan(made, store)
         logits.append([np.load(store.path(each.key) / "test_logits.npy") for each in plan.variants])
     assert all(np.array_equal(one, other) for one, other in zip(*logits, strict=True))
+
+
+def test_random_states_of_gpus_that_are_not_used_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine with several GPUs, torch warns where all of them are forked."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.random._fork_rng_warned_already", False)
+    plan: Any = SimpleNamespace(recipe=SimpleNamespace(trainer=Trainer(accelerator="cpu")), stages=[])
+    state = torch.get_rng_state()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not module._make(plan, None, [], 0.0).problems  # type: ignore[arg-type]
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_exports_are_tried_on_the_last_variant_of_a_line(

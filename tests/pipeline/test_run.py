@@ -23,7 +23,7 @@ from compress.pipeline.run_folder import new_folder
 from compress.recipe.load import load_recipe
 from compress.recipe.schema import Trainer
 from compress.results import RunRecord
-from compress.stages.context import evaluate_and_store
+from compress.stages.evaluation import evaluate_and_store
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest
 
@@ -204,10 +204,17 @@ def test_impossible_run_folders_are_reported(job: Job, tmp_path: Path) -> None:
 
 
 def test_non_finite_logits_are_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compress.stages.context.predict_split", lambda *_, **__: np.full((2, 3), np.nan, np.float32))
+    monkeypatch.setattr(
+        "compress.stages.evaluation.predict_split", lambda *_, **__: np.full((2, 3), np.nan, np.float32)
+    )
     data, recipe = SimpleNamespace(test=None, validation=()), SimpleNamespace(trainer=Trainer())
-    here = {"rendered": lambda *_: (None, None), "device_for": lambda _: torch.device("cpu")}
-    context: Any = SimpleNamespace(data=data, recipe=recipe, **here)
+    context: Any = SimpleNamespace(
+        data=data,
+        recipe=recipe,
+        rendered=lambda *_: (None, None),
+        device_for=lambda _: torch.device("cpu"),
+        batch_size=lambda _: 2,
+    )
     with pytest.raises(CompressError, match="non-finite logits on the test split"):
         evaluate_and_store(context, "made", tmp_path, (torch.nn.Identity(), None), None, None)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())

@@ -79,25 +79,24 @@ def test_precisions_sum_to_one_or_are_unknown() -> None:
         assert unknown.precisions is None
 
 
-def file(method: str | None, top1: float) -> Artifact:
-    return Artifact(runtime="r", format="f", path="p", bytes=1, method=method, top1=top1)
+def file(method: str | None) -> Artifact:
+    return Artifact(runtime="r", format="f", path="p", bytes=1, method=method, top1=0.9)
 
 
 @pytest.mark.parametrize(
     ("onnx", "openvino", "runtime"),
     [
-        (("onnxruntime", 0.90), ("torchao", 0.91), "openvino"),
-        (("onnxruntime", 0.91), ("torchao", 0.90), "onnxruntime"),
-        (("onnxruntime", 0.91), ("torchao", 0.91), "openvino"),
-        (("torchao", 0.90), ("torchao", 0.91), "onnxruntime"),
-        ((None, 0.90), (None, 0.91), "onnxruntime"),
+        ("onnxruntime", "torchao", "openvino"),
+        ("torchao", "torchao", "onnxruntime"),
+        ("onnxruntime", "nncf", "onnxruntime"),
+        (None, None, "onnxruntime"),
     ],
-    ids=["more accurate", "less accurate", "tie: its own method", "one method", "float"],
+    ids=["its own method", "one method", "neither is its own", "float"],
 )
-def test_triton_serves_the_more_accurate_of_two_quantizations(
-    onnx: tuple[str | None, float], openvino: tuple[str | None, float], runtime: str
+def test_triton_serves_the_file_of_the_variants_own_method(
+    onnx: str | None, openvino: str | None, runtime: str
 ) -> None:
-    files = {"ncnn": file("ncnn", 0.99), "onnxruntime": file(*onnx), "openvino": file(*openvino)}
+    files = {"ncnn": file("ncnn"), "onnxruntime": file(onnx), "openvino": file(openvino)}
     assert served(files, "torchao") == runtime
     assert served({"openvino": files["openvino"]}, "torchao") == "openvino"
     assert served({"ncnn": files["ncnn"]}, "torchao") is None

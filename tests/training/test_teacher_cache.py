@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pretended_cuda import pretended_cuda
 from torch import nn
 
 from compress.data.prepared import Split
@@ -116,3 +117,24 @@ def test_verification_catches_an_embedding_of_another_image(tmp_path: Path, lie:
         CompressError, match=r"is not the teacher's, their cosine is .*; delete this folder and run again"
     ):
         verify(source, [stored], 51)
+
+
+def test_views_and_their_verification_share_a_batch_size(tmp_path: Path) -> None:
+    """On a GPU whose memory has room for three images, memory runs out once and not once per view."""
+    refused: list[int] = []
+
+    def load() -> LoadedTeacher:
+        loaded = teacher()
+
+        def limited(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+            if len(inputs[0]) > 3:
+                refused.append(len(inputs[0]))
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        loaded.tower.register_forward_pre_hook(limited)
+        return loaded
+
+    with pretended_cuda() as cuda:
+        embedding = embedder(tmp_path, load, device=cuda)
+        verify(embedding, embed_views(embedding, 2), 5)
+    assert refused == [8, 4] and embedding.size.images == 2

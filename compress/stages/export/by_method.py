@@ -19,7 +19,8 @@ from compress.measurement.predict import Logits, split_batches
 from compress.quantization.checks import refuse_broken_weights, refuse_calibration
 from compress.quantization.ptq import quantize
 from compress.registry import quantizer
-from compress.stages.context import BATCH, LOGITS, StageContext
+from compress.stages.context import BATCH, StageContext
+from compress.stages.evaluation import LOGITS
 from compress.stages.export import ExportStage
 from compress.stages.planned import PlannedStage
 from compress.stages.quantize import QuantizeStage

@@ -27,7 +27,8 @@ from compress.recipe.quantizer_name import AUTO
 from compress.registry import quantizer
 from compress.results import ARTIFACTS, Artifact, RuntimeChecks, ValidationCheck
 from compress.results.stored import FAILED, FailedFiles
-from compress.stages.context import LOGITS, StageContext, split_accuracy
+from compress.stages.context import StageContext
+from compress.stages.evaluation import LOGITS, split_accuracy
 from compress.stages.export import ExportStage, methods_by_runtime, triton_name
 from compress.stages.export.by_method import FloatParent
 from compress.stages.kind import StageKind

@@ -8,7 +8,8 @@ from pathlib import Path
 from compress.measurement.compute import training_macs
 from compress.models.architecture import Network
 from compress.results import Ledger
-from compress.stages.context import StageContext, store_network
+from compress.stages.context import StageContext
+from compress.stages.evaluation import store_network
 from compress.stages.fitting import fit_stage, new_student
 from compress.stages.kind import NetworkStage
 from compress.stages.match import MatchStage

@@ -20,7 +20,8 @@ from compress.models.own_files import onnx_file, own_model_files, variant_folder
 from compress.models.published import select_outputs
 from compress.quantization.onnx_layers import layer_bits, quantized_convolutions
 from compress.results import Inference, Ledger, VariantMetrics
-from compress.stages.context import METRICS, StageContext, evaluate_stored, quantized_inference
+from compress.stages.context import METRICS, StageContext
+from compress.stages.evaluation import evaluate_stored, quantized_inference
 from compress.stages.model import ModelStage
 from compress.stages.planned import PlannedStage
 from compress.utils.console import say

@@ -13,7 +13,6 @@ from torch import nn
 
 from compress.data.preprocess import Preprocess
 from compress.data.source import Rows
-from compress.measurement.batch_size import BatchSize
 from compress.measurement.compute import macs, training_macs
 from compress.measurement.device import exact_float32, on_device
 from compress.measurement.predict import labelled_batches
@@ -23,7 +22,8 @@ from compress.pruning.channels import accumulate_gradients, prune_channels
 from compress.pruning.groups import coupled_layers
 from compress.pruning.sensitivity import SensitivityRow, curves_by_layer, sensitivity
 from compress.results import LatencyTrial, LayerSensitivity, Ledger, Pruning, Record
-from compress.stages.context import BATCH, StageContext, store_network
+from compress.stages.context import StageContext
+from compress.stages.evaluation import store_network
 from compress.stages.fitting import fit_stage
 from compress.stages.planned import PlannedStage
 from compress.stages.prune import PruneStage
@@ -187,7 +187,7 @@ def _accumulate_gradients(context: StageContext, model: nn.Module, preprocess: P
         with on_device(model, context.device), exact_float32(context.device):
             accumulate_gradients(model, batches)
 
-    BatchSize(BATCH, "importance").fit(accumulate)
+    context.importance_batch.fit(accumulate)
 
 
 def _widths(dense: nn.Module, pruned: nn.Module) -> dict[str, tuple[int, int]]:

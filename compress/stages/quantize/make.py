@@ -23,7 +23,8 @@ from compress.quantization.ptq import quantize
 from compress.quantization.serialize import save_quantized
 from compress.registry import quantizer
 from compress.results import Ledger, Quantization
-from compress.stages.context import BATCH, StageContext, evaluate_and_store, quantized_inference
+from compress.stages.context import BATCH, StageContext
+from compress.stages.evaluation import evaluate_and_store, quantized_inference
 from compress.stages.planned import PlannedStage
 from compress.stages.quantize import QuantizeStage
 from compress.stages.quantize.qat import train_aware

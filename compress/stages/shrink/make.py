@@ -14,7 +14,8 @@ from compress.pruning.channels import prune_channels
 from compress.recipe.channels import Channels
 from compress.recipe.fit import Distillation, Fit
 from compress.results import Ledger
-from compress.stages.context import StageContext, store_network
+from compress.stages.context import StageContext
+from compress.stages.evaluation import store_network
 from compress.stages.fitting import fit_stage
 from compress.stages.kind import NetworkStage
 from compress.stages.planned import PlannedStage

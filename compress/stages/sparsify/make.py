@@ -8,7 +8,8 @@ from pathlib import Path
 from compress.models.checkpoints import WEIGHTS, save_variant
 from compress.pruning.sparsity import Sparsify, add_masks, mask_smallest, mask_two_of_four, remove_masks
 from compress.results import Ledger, Sparsity
-from compress.stages.context import StageContext, store_network
+from compress.stages.context import StageContext
+from compress.stages.evaluation import store_network
 from compress.stages.fitting import fit_stage
 from compress.stages.planned import PlannedStage
 from compress.stages.sparsify import SparsifyStage

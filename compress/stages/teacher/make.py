@@ -15,7 +15,8 @@ from compress.models.jit_fuse import fuse_layers
 from compress.models.probe import fit_feature_probe, fit_probe
 from compress.models.teachers import LoadedTeacher
 from compress.results import Ledger
-from compress.stages.context import StageContext, evaluate_and_store, float_inference
+from compress.stages.context import StageContext
+from compress.stages.evaluation import evaluate_and_store, float_inference
 from compress.stages.planned import PlannedStage
 from compress.stages.probing import fit_head
 from compress.stages.teacher import TeacherStage
