@@ -12,8 +12,8 @@ from compress.pipeline.plan import plan_stages
 from compress.pipeline.preflight import check_requirements
 from compress.recipe.load import parse_recipe
 from compress.recipe.schema import Recipe
-from compress.registry import RUNTIMES, quantizer
-from compress.stages.export.make import _integer_remedy, _Variant
+from compress.registry import quantizer
+from compress.stages.export.problems import integer_remedy
 from compress.stages.kind import kind_of
 from compress.utils.errors import CompressError, RecipeError
 
@@ -158,6 +158,4 @@ def test_the_method_of_an_onnx_network_is_the_one_that_must_be_installed(monkeyp
 )
 def test_a_file_that_runs_in_float_has_a_remedy(runtime: str, int8: str, remedy: str) -> None:
     stage = next(kind_of(each) for each in recipe(int8=int8).stages if each.id == "int8")
-    assert runtime in RUNTIMES
-    variant = _Variant("int8", None, None, True, None, "int8", None, stage)  # type: ignore[arg-type]
-    assert _integer_remedy(runtime, variant) == remedy
+    assert integer_remedy(runtime, stage) == remedy

@@ -25,7 +25,7 @@ STAGES = """\
   - {{id: own-nncf, kind: quantize, from: own, method: nncf, calibration_images: 16}}
   - {{id: learnt, kind: distill, from: own, student: test_resnet, epochs: 1, batch: 16}}
   - {{id: again, kind: model, model: {{source: variant, model: "{artifact}"}}}}
-  - {{id: own-files, kind: export, from: [own, own-ort, own-nncf, again], runtimes: [onnxruntime, openvino],
+  - {{id: own-files, kind: export, from: [own-ort, own-nncf, again], runtimes: [onnxruntime, openvino],
      triton: true}}
   - {{id: own-auto, kind: export, from: [own], runtimes: auto}}
 """

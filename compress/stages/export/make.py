@@ -22,15 +22,13 @@ from compress.deployment.triton import BACKENDS, write_triton
 from compress.measurement.accuracy import agreement, bits, max_abs_diff
 from compress.measurement.predict import Logits, Runner, predict_split_in_runtime
 from compress.models.eager import run_eager
-from compress.quantization.choice import of_variants
-from compress.recipe.quantizer_name import AUTO
-from compress.registry import quantizer
 from compress.results import ARTIFACTS, Artifact, RuntimeChecks, ValidationCheck
 from compress.results.stored import FAILED, FailedFiles
 from compress.stages.context import StageContext
 from compress.stages.evaluation import LOGITS, split_accuracy
 from compress.stages.export import ExportStage, methods_by_runtime, triton_name
 from compress.stages.export.by_method import FloatParent
+from compress.stages.export.problems import integer_remedy
 from compress.stages.kind import StageKind
 from compress.stages.planned import PlannedStage
 from compress.stages.quantize import QuantizeStage
@@ -207,7 +205,7 @@ def _evaluate(context: StageContext, target: Target, path: Path, variant: _Varia
     if variant.quantized and coverage.integer_convs == 0 and (coverage.share or 0) < MIN_INTEGER_SHARE:
         raise CompressError(
             f"{runtime} runs none of the {coverage.convs} convolutions of {variant.id} in integer arithmetic; "
-            + _integer_remedy(runtime, variant)
+            + integer_remedy(runtime, variant.stage)
         )
     test, preprocess = context.rendered("test", variant.preprocess)
     label = f"{variant.id} in {target.name}: test images"
@@ -234,20 +232,6 @@ def _evaluate(context: StageContext, target: Target, path: Path, variant: _Varia
         "casts": coverage.casts,
     }
     return _described(target, path, variant, files).model_copy(update=measured)
-
-
-def _integer_remedy(runtime: str, variant: _Variant) -> str:
-    """Say what to change where a file of a quantized variant runs in float."""
-    stage, methods = variant.stage, find_runtime(runtime).quantizers
-    if isinstance(stage, QuantizeStage) and methods:
-        best = methods[0]  # whose files it runs in integer throughout
-        if unmet := stage.demands.unmet(quantizer(best)):
-            keys, them = join_words((f"`{key}`" for key in unmet), "and"), "them" if unmet[1:] else "it"
-            return f"it does so by `method: {best}`, which does not support {keys}: remove {them}"
-        if stage.method not in (AUTO, best):
-            named = f" or `method: {best}`" if best in of_variants() else ""
-            return f"set `method: {AUTO}`{named} in {variant.id}"
-    return f"export its float network to {runtime}"
 
 
 def _require_finite(logits: Logits, target: Target) -> None:

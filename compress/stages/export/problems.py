@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from compress.deployment.runtimes import find_runtime
 from compress.deployment.triton import BACKENDS
 from compress.models.onnx_export import OPSET
+from compress.quantization.choice import of_variants
 from compress.recipe.precision_name import INT8
 from compress.recipe.quantizer_name import AUTO
 from compress.recipe.schema import Recipe
@@ -176,3 +177,17 @@ def _is_quantized(recipe: Recipe, identifier: str) -> bool:
     """Whether a stage of the recipe makes a quantized variant."""
     stage = next((stage for stage in recipe.stages if stage.id == identifier), None)
     return isinstance(stage, StageKind) and stage.is_quantized
+
+
+def integer_remedy(runtime: str, stage: StageKind | None) -> str:
+    """Say what to change where a file of a quantized variant runs in float."""
+    methods = find_runtime(runtime).quantizers
+    if isinstance(stage, QuantizeStage) and methods:
+        best = methods[0]  # whose files it runs in integer throughout
+        if unmet := stage.demands.unmet(quantizer(best)):
+            keys, them = join_words((f"`{key}`" for key in unmet), "and"), "them" if unmet[1:] else "it"
+            return f"it does so by `method: {best}`, which does not support {keys}: remove {them}"
+        if stage.method not in (AUTO, best):
+            named = f" or `method: {best}`" if best in of_variants() else ""
+            return f"set `method: {AUTO}`{named} in {stage.id}"
+    return f"export its float network to {runtime}"
