@@ -82,7 +82,7 @@ def draw(rng: Random, family: str, names: list[str]) -> Combination:
     stages[0] |= quick
     if rng.random() < 0.7:
         stages.append({"id": "pruned", "kind": "prune", "from": "dense", **prune, "repair": quick})
-    method = rng.choice(("torchao", "nncf", "onnxruntime"))
+    method = rng.choice(("auto", "auto", "torchao", "nncf", "onnxruntime"))
     stages.append(
         {"id": "int8", "kind": "quantize", "from": stages[-1]["id"], "method": method, "calibration_images": 16}
     )
