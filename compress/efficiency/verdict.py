@@ -83,7 +83,8 @@ def decide(estimate: Estimate, comparison: Comparison, bound: float, tests: int 
     if estimate.images is None or margin <= rounding:
         return Decision("cannot tell", ends)
     within = keeps((estimate.value, estimate.value), comparison, bound)
-    return Decision("cannot tell", ends, images_to_tell(estimate.variance, margin, 0.95 if within else family))
+    needed = images_to_tell(estimate.variance, margin, 0.95 if within else family)
+    return Decision("cannot tell", ends, max(needed, estimate.images + 1))  # an approximation; these were too few
 
 
 def keeps(ends: Ends, comparison: Comparison, bound: float) -> bool:

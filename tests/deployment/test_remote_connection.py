@@ -98,7 +98,7 @@ def test_an_interruption_ends_what_runs_there_and_removes_it(
         started = int(next(machine.temporary.glob("*/started")).read_text())
         assert is_running(started)
         asking.send_signal(number)
-        asking.communicate(timeout=20)
+        asking.communicate(timeout=60)
     wait_for(lambda: not list(machine.temporary.iterdir()) and not is_running(started))
 
 
