@@ -12,6 +12,7 @@ from deployment.tiny_classifier import PREPROCESS
 from support import Job
 
 from compress.deployment.triton import triton_config, write_triton
+from compress.stages.export import ExportStage
 from compress.utils.errors import CompressError, UsageError
 
 Artifacts = dict[str, dict[str, Path]]
@@ -105,3 +106,9 @@ def test_a_run_leaves_models_beside_its_artifacts(job: Job) -> None:
         assert parse((folder / "config.pbtxt").read_text()) == expected(folder.name, backend, 32, 3)
         same = run / "artifacts" / folder.name / file
         assert (folder / "1" / same.name).read_bytes() == same.read_bytes()
+    for variant in job.results()["variants"]:
+        assert all(row["path"].startswith("artifacts/") for row in variant["artifacts"])
+
+
+def test_it_is_off_by_default() -> None:
+    assert not ExportStage.model_validate({"id": "files", "kind": "export", "from": ["a"]}).triton
