@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 
 from compress.benchmark.runtime_selection import select_runtimes
-from compress.benchmark.targets import BenchTargets, runnable_artifacts
+from compress.benchmark.targets import BenchTargets
 from compress.deployment.memory import peak_memory
 from compress.deployment.timing import ByBatch, Schedule, collect, time_together
 from compress.measurement.latency import summary
 from compress.measurement.load import is_crowded, with_other_load
 from compress.results import Artifact, LatencyMeasurements, LatencyRow, PeakMemoryBasis
+from compress.results.stored import runnable_artifacts
 from compress.stages.context import StageContext
 from compress.utils.console import say, task
 from compress.utils.precision import HALF, by_preference, file_name
@@ -128,7 +129,7 @@ def _memory(context: StageContext, batch: int) -> tuple[dict[str, int | None], d
     files: dict[str, list[tuple[Artifact, Path]]] = {}
     for planned in context.plan.exports:
         assert planned.parent
-        files.setdefault(planned.parent, []).extend(runnable_artifacts(context, planned))
+        files.setdefault(planned.parent, []).extend(runnable_artifacts(context.folder(planned.id)))
     for variant, able in files.items():
         if able:
             row, path = min(able, key=lambda file: by_preference(file[0].precision))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,8 @@ from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.deployment.timing import Candidate, file_candidate
 from compress.models.onnx_network import OnnxNetwork
-from compress.results import ARTIFACTS, Artifact
+from compress.results.stored import runnable_artifacts
 from compress.stages.context import StageContext
-from compress.stages.export.make import ROWS
 from compress.stages.planned import PlannedStage
 from compress.utils.precision import HALF, file_name
 from compress.utils.system import thread_count
@@ -74,7 +72,7 @@ class BenchTargets:
         variant = {planned.id: planned.id for planned in variants}
         for planned in context.plan.exports:
             assert planned.parent
-            for row, path in runnable_artifacts(context, planned):
+            for row, path in runnable_artifacts(context.folder(planned.id)):
                 key = file_name(planned.parent, row.precision)
                 if row.precision in HALF:
                     precision[key], variant[key] = row.precision, planned.parent
@@ -98,14 +96,6 @@ class BenchTargets:
         rows = np.arange(batch) % len(self.test)
         preprocess = self.preprocess[self.variant[key]].on_stored()
         return preprocess(torch.from_numpy(self.test.images[rows])).contiguous().numpy()
-
-
-def runnable_artifacts(context: StageContext, planned: PlannedStage) -> list[tuple[Artifact, Path]]:
-    """Return the artifacts of an export that run on this machine, with their paths in the store."""
-    folder = context.folder(planned.id)
-    rows = ARTIFACTS.validate_json((folder / ROWS).read_bytes())
-    files = [(row, Path(row.path)) for row in rows if not row.not_run]
-    return [(row, folder / "artifacts" / path.parent.name / path.name) for row, path in files]
 
 
 def _eager(context: StageContext, planned: PlannedStage) -> Candidate:

@@ -42,7 +42,7 @@ from compress.results.run import (
     RunRecord,
 )
 from compress.results.savings import Trend
-from compress.results.stored import ARTIFACTS, EnergyMeasurements, LatencyMeasurements, VariantMetrics
+from compress.results.stored import EnergyMeasurements, LatencyMeasurements, VariantMetrics, read_artifacts
 from compress.results.training import Ledger, StartPretraining, TeacherPretraining, Training, TrainingEnergy
 from compress.results.variant import Variant
 from compress.stages.kind import FIT_PACKAGES, NetworkStage
@@ -238,8 +238,8 @@ def _training(ledger: Ledger, teacher: TeacherPretraining, start: StartPretraini
 
 
 def _artifacts(plan: Plan, store: Store, variant: str) -> tuple[Artifact, ...]:
-    files = (store.path(export.key) / "artifacts.json" for export in plan.exports if export.parent == variant)
-    return tuple(artifact for file in files for artifact in ARTIFACTS.validate_json(file.read_bytes()))
+    exports = (export for export in plan.exports if export.parent == variant)
+    return tuple(artifact for export in exports for artifact in read_artifacts(store.path(export.key)))
 
 
 def _with_calibrations(ledger: Ledger, artifacts: Sequence[Artifact]) -> Ledger:

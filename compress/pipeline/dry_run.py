@@ -69,7 +69,8 @@ def dry_run(plan: Plan, store: Store, data: ImageData) -> None:
 
 def dry_run_seconds(plan: Plan, store: Store, data: ImageData) -> dict[str, float]:
     """Return the seconds that stages took in a dry run, by id, as far as the store knows."""
-    passed = _load(store)
+    if not (passed := _load(store)):
+        return {}
     seconds = {each.id: passed[each.key].seconds for each in _small(plan, data)[1].stages if each.key in passed}
     return {name: taken for name, taken in seconds.items() if taken is not None}
 

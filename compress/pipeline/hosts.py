@@ -10,15 +10,14 @@ from compress.deployment.runtimes import cannot_be_sent
 from compress.pipeline.plan import host_key
 from compress.pipeline.run_folder import Log
 from compress.results.hosts import HostMeasurement
-from compress.results.stored import ARTIFACTS
+from compress.results.stored import runnable_artifacts
 from compress.stages.planned import Plan
 from compress.store.store import Store
 from compress.utils.console import say
 from compress.utils.errors import CompressError
 from compress.utils.hosts import parse_host
-from compress.utils.precision import HALF
+from compress.utils.precision import HALF, by_preference
 
-ARTIFACT_ROWS = "artifacts.json"
 REMEDY = "fix it, or leave the machine out of `measure.on`"
 
 
@@ -86,8 +85,8 @@ def _benchmark(plan: Plan, store: Store, address: str, runtime: str, folder: Pat
     from compress.deployment.bench_measure import BenchSettings
 
     usual = {planned.id: planned.stage.variant_precision for planned in plan.variants}
-    files = sorted(_files(plan, store, runtime), key=lambda file: file[2] not in HALF)  # of two, the usual one is last
-    targets = {name: HostTarget(path, own if own in HALF else usual[name]) for name, path, own in files}
+    preferred_last = sorted(_files(plan, store, runtime), key=lambda file: -by_preference(file[2]))
+    targets = {name: HostTarget(path, own if own in HALF else usual[name]) for name, path, own in preferred_last}
     if not targets:
         raise CompressError(f"no file for {runtime} was made")
     measure = plan.recipe.measure
@@ -109,8 +108,6 @@ def _files(plan: Plan, store: Store, runtime: str) -> Iterator[tuple[str, Path, 
     """Yield the variants that have a file for a runtime, the file, and its precision."""
     for planned in plan.exports:
         assert planned.parent
-        folder = store.path(planned.key)
-        for row in ARTIFACTS.validate_json((folder / ARTIFACT_ROWS).read_bytes()):
-            if row.runtime == runtime and not row.not_run:
-                path = Path(row.path)
-                yield planned.parent, folder / "artifacts" / path.parent.name / path.name, row.precision
+        for row, path in runnable_artifacts(store.path(planned.key)):
+            if row.runtime == runtime:
+                yield planned.parent, path, row.precision

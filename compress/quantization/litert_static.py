@@ -10,13 +10,7 @@ from compress.quantization.method import Method
 METHOD = Method(
     packages=("ai_edge_litert",),
     observers=("mean", "minmax"),
-    corrects=False,
-    in_file=False,
-    targets=("x86",),
-    trains=False,
     reduces=False,
     extra="litert",
     about="ai-edge-quantizer on the float file: for litert, by `method: auto`",
-    calibrate=None,
-    restore=None,
 )

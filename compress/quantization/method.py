@@ -41,18 +41,18 @@ class Method:
 
     packages: tuple[str, ...]  # modules that must be importable
     observers: tuple[str, ...]  # observers of activation ranges that it offers; its default first
-    corrects: bool  # whether it can correct biases and equalize layers
-    in_file: bool  # whether it makes an ONNX file, in which linear layers can have 4-bit weights
-    targets: tuple[str, ...]  # values of `target` that it can quantize for
-    trains: bool  # whether it has quantization-aware training
     about: str  # one line for `compress-model list`
     # `(model, batches, example, config)`: quantize `model` with ranges found on the calibration `batches`; see
     # `compress.quantization.ptq.quantize`. None where a runtime quantizes its own file (`Runtime.quantize_file`)
-    calibrate: Callable[[nn.Module, Sequence[Tensor], Tensor, QuantizationConfig], Quantized] | None
+    calibrate: Callable[[nn.Module, Sequence[Tensor], Tensor, QuantizationConfig], Quantized] | None = None
     # `(folder, architecture)`: rebuild a stored network; None for a method whose networks are only exported, which a
     # recipe cannot name
-    restore: Callable[[Path, Architecture], nn.Module] | None
+    restore: Callable[[Path, Architecture], nn.Module] | None = None
     extra: str = ""  # extra of this package that brings the modules; empty where all installations have them
+    in_file: bool = False  # whether it makes an ONNX file, in which linear layers can have 4-bit weights
+    corrects: bool = False  # whether it can correct biases and equalize layers
+    trains: bool = False  # whether it has quantization-aware training
+    targets: tuple[str, ...] = ("x86",)  # values of `target` that it can quantize for
     reduces: bool = True  # whether its weights can have 7 bits
     keeps: bool = True  # whether single layers can stay in float
 

@@ -10,14 +10,8 @@ from compress.quantization.method import Method
 METHOD = Method(
     packages=("ncnn",),
     observers=("entropy", "minmax", "percentile"),
-    corrects=False,
-    in_file=False,
-    targets=("x86",),
-    trains=False,
     reduces=False,
     keeps=False,
     extra="ncnn",
     about="scales in ncnn's own files: for ncnn, by `method: auto`",
-    calibrate=None,
-    restore=None,
 )

@@ -71,10 +71,7 @@ class _Reader:
 METHOD = Method(
     packages=("onnx", "onnxscript", "onnxruntime"),
     observers=("minmax", "entropy", "percentile"),
-    corrects=False,
     in_file=True,
-    targets=("x86",),
-    trains=False,
     extra="deploy",
     about="ONNX Runtime's static quantizer on the ONNX file",
     calibrate=calibrate,

@@ -67,11 +67,9 @@ def restore(folder: Path, architecture: Architecture) -> nn.Module:
 METHOD = Method(
     packages=("torchao",),
     observers=("histogram", "minmax", "percentile"),
-    corrects=False,
-    in_file=False,
     targets=("x86", "portable"),
     trains=True,
-    about="PT2E with the x86 quantizer, a PyTorch graph: for every runtime that takes quantized networks",
+    about="PT2E with the x86 quantizer, a PyTorch graph: for OpenVINO, Inductor, TensorRT, Core ML and training",
     calibrate=calibrate,
     restore=restore,
 )

@@ -67,13 +67,8 @@ def _is_kept(node: Node, keep: Sequence[str]) -> bool:
 METHOD = Method(
     packages=("torchao", "executorch"),
     observers=("histogram", "minmax", "percentile"),
-    corrects=False,
-    in_file=False,
-    targets=("x86",),
-    trains=False,
     reduces=False,
     extra="executorch",
     about="PT2E with the XNNPACK quantizer: for executorch, by `method: auto`",
     calibrate=calibrate,
-    restore=None,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field, TypeAdapter
 
 from compress.results.accuracy import Accuracy
@@ -23,6 +25,18 @@ from compress.results.training import Ledger
 
 ARTIFACTS = TypeAdapter(tuple[Artifact, ...])
 """`artifacts.json`, which an export leaves in the store: the files of one variant."""
+ROWS = "artifacts.json"
+
+
+def read_artifacts(folder: Path) -> tuple[Artifact, ...]:
+    """Read what an export left in its folder of the store."""
+    return ARTIFACTS.validate_json((folder / ROWS).read_bytes())
+
+
+def runnable_artifacts(folder: Path) -> list[tuple[Artifact, Path]]:
+    """Return the artifacts of an export that run on this machine, with their paths in the store."""
+    files = [(row, Path(row.path)) for row in read_artifacts(folder) if not row.not_run]
+    return [(row, folder / "artifacts" / path.parent.name / path.name) for row, path in files]
 
 
 class VariantMetrics(Record):

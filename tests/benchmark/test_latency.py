@@ -88,16 +88,16 @@ def test_ratios_are_to_the_usual_file_of_the_reference_in_any_order(keys: tuple[
 def test_memory_is_that_of_the_usual_file_in_any_order(
     files: list[list[tuple[str, str]]], measured: tuple[str, str] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exports = [SimpleNamespace(parent="base", files=each) for each in files]
+    exports = [SimpleNamespace(id=number, parent="base") for number in range(len(files))]
     plan = SimpleNamespace(variants=[SimpleNamespace(id="base")], exports=exports)
 
-    def rows(_: object, export: SimpleNamespace) -> list[tuple[SimpleNamespace, tuple[str, str]]]:
-        return [(SimpleNamespace(runtime=name, precision=own), (name, own)) for name, own in export.files]
+    def rows(number: int) -> list[tuple[SimpleNamespace, tuple[str, str]]]:
+        return [(SimpleNamespace(runtime=name, precision=own), (name, own)) for name, own in files[number]]
 
     sizes = {file: 1000 + number for number, file in enumerate(file for each in files for file in each)}
     monkeypatch.setattr(latency, "runnable_artifacts", rows)
     monkeypatch.setattr(latency, "peak_memory", lambda path, runtime, batch: sizes[path])
-    memory, basis = latency._memory(SimpleNamespace(plan=plan), 4)  # type: ignore[arg-type]
+    memory, basis = latency._memory(SimpleNamespace(plan=plan, folder=lambda number: number), 4)  # type: ignore[arg-type]
     assert memory == {"base": sizes[measured] if measured else None}
     stated = {name: each.model_dump(mode="json") for name, each in basis.items()}
     if measured is None:

@@ -23,6 +23,7 @@ from compress.report.variants import choice_line
 from compress.results import RunRecord, RuntimeChoice, ValidationCheck
 from compress.results.read import read_run
 from compress.stages.export import ExportStage, make
+from compress.stages.quantize import QuantizeStage
 from compress.utils.errors import CompressError, RecipeError
 from compress.utils.precision import file_name
 
@@ -179,6 +180,7 @@ def test_run_exports_to_every_installed_runtime(tmp_path: Path, monkeypatch: pyt
 def test_quantized_artifact_that_runs_in_float_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(find_runtime("onnxruntime"), "coverage", lambda path: Coverage(0, 5, 0, 100))
     logits = np.zeros((1, 1), np.float32)
-    variant = make._Variant("int8", nn.Identity(), None, True, None, "int8", logits)  # type: ignore[arg-type]
+    stage = QuantizeStage.model_validate({"id": "int8", "kind": "quantize", "from": "a"})
+    variant = make._Variant("int8", nn.Identity(), None, stage, None, logits)  # type: ignore[arg-type]
     with pytest.raises(CompressError, match="onnxruntime runs none of the 5 convolutions of int8 in integer"):
         make._evaluate(None, Target("onnxruntime"), Path("model.onnx"), variant, make._Files({}))  # type: ignore[arg-type]

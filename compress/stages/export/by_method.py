@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from compress.deployment.export import Target, export_files
 from compress.deployment.preprocess_file import PreprocessFile
@@ -40,6 +42,11 @@ class FloatParent:
         self._keep = record.keep if record else ()
         self._images, self._preprocess = calibration_set(context, self._stage, self._network.preprocess)
         self.logits: Logits = np.load(context.folder(variant.parent) / LOGITS)  # of the test images
+
+    @cached_property
+    def _batches(self) -> list[Tensor]:
+        """The calibration set, rendered once for all methods."""
+        return list(split_batches(self._images, self._preprocess, BATCH))
 
     @property
     def calibration_macs(self) -> int:
@@ -76,8 +83,7 @@ class FloatParent:
     ) -> dict[Target, Path]:
         model, settings = self._network.model, (failed, stage.opset, stage.ir_version)
         config = replace(config_of(self._stage, method, self._keep), integer_io=stage.integer_io)
-        batches = list(split_batches(self._images, self._preprocess, BATCH))
-        side = preprocess["resolution"]
+        batches, side = self._batches, preprocess["resolution"]
         if quantizer(method).calibrate is None:
             refuse_broken_weights(model)
             refuse_calibration(batches)

@@ -23,7 +23,7 @@ from compress.measurement.accuracy import agreement, bits, max_abs_diff
 from compress.measurement.predict import Logits, Runner, predict_split_in_runtime
 from compress.models.eager import run_eager
 from compress.results import ARTIFACTS, Artifact, RuntimeChecks, ValidationCheck
-from compress.results.stored import FAILED, FailedFiles
+from compress.results.stored import FAILED, ROWS, FailedFiles
 from compress.stages.context import StageContext
 from compress.stages.evaluation import LOGITS, split_accuracy
 from compress.stages.export import ExportStage, methods_by_runtime, triton_name
@@ -39,7 +39,6 @@ from compress.utils.errors import CompressError
 from compress.utils.messages import join_words
 from compress.utils.precision import HALF, file_name
 
-ROWS = "artifacts.json"
 CHECKS = "auto.json"
 BATCH = 50  # batch size of evaluation in a runtime
 MIN_INTEGER_SHARE = 0.5
@@ -56,11 +55,9 @@ class _Variant:
     id: str
     model: nn.Module
     preprocess: Preprocess
-    quantized: bool
+    stage: StageKind  # that made it
     method: str | None  # quantization method of its own network
-    precision: str
     logits: Logits
-    stage: StageKind | None = None
 
 
 @dataclass
@@ -129,7 +126,7 @@ def _load(context: StageContext, identifier: str) -> _Variant:
     made = context.plan.stage(identifier).stage
     method = made.own_method(context.recipe) if isinstance(made, QuantizeStage) else None
     logits = np.load(context.folder(identifier) / LOGITS)
-    return _Variant(identifier, model, preprocess, made.is_quantized, method, made.variant_precision, logits, made)
+    return _Variant(identifier, model, preprocess, made, method, logits)
 
 
 def _write(context: StageContext, planned: PlannedStage, variant: _Variant, folder: Path) -> _Files:
@@ -202,7 +199,7 @@ def _evaluate(context: StageContext, target: Target, path: Path, variant: _Varia
     engine, runtime = find_runtime(target.runtime), target.runtime
     coverage = engine.coverage(path)
     # A transformer has one convolution and nearly all of its MACs in linear layers.
-    if variant.quantized and coverage.integer_convs == 0 and (coverage.share or 0) < MIN_INTEGER_SHARE:
+    if variant.stage.is_quantized and coverage.integer_convs == 0 and (coverage.share or 0) < MIN_INTEGER_SHARE:
         raise CompressError(
             f"{runtime} runs none of the {coverage.convs} convolutions of {variant.id} in integer arithmetic; "
             + integer_remedy(runtime, variant.stage)
@@ -254,7 +251,9 @@ def _ran_in(precision: str, coverage: Coverage) -> str:
 
 def _precision(target: Target, variant: _Variant) -> str:
     """Return the precision that a file is written in."""
-    return variant.precision if variant.quantized else target.precision or find_runtime(target.runtime).precisions[0]
+    if variant.stage.is_quantized:
+        return variant.stage.variant_precision
+    return target.precision or find_runtime(target.runtime).precisions[0]
 
 
 def _name(target: Target, variant: _Variant) -> str:
