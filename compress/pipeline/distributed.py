@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from compress.data.prepared import prepare
 from compress.recipe.schema import Recipe
 from compress.stages.planned import Plan
+from compress.store.leases import Lease, entry_lease
 from compress.store.store import Store
+from compress.store.work_folders import work_folder
 from compress.utils.console import muted
 from compress.utils.errors import CompressError, first_line
 
@@ -23,20 +26,57 @@ RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")
 NONE_THERE = "`compress.run` returns None in further processes of a run on several devices: test for it"
 
 
+START_S = 600.0  # in which the leading process of a run that all nodes start at once has planned it
+
+
+@contextmanager
+def leading(plan: Plan, store: Store) -> Iterator[None]:
+    """Let followers see meanwhile that this process makes the stages of a plan; does nothing on one device."""
+    if not plan.recipe.trainer.several_processes:
+        yield
+        return
+    lease = _leader(plan, store)
+    lease.wait()
+    try:
+        yield
+    finally:
+        lease.release()
+
+
+def _leader(plan: Plan, store: Store) -> Lease:
+    return entry_lease(store.root, f"leader-{plan.latency_key}")
+
+
 class WaitingStore(Store):
     """A store whose missing entries are made by another process."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.leader = os.getppid()
+        self.leader: Lease | None = None
+        self._seen, self._since = False, time.monotonic()
 
     def get(self, key: str, what: str, make: Callable[[Path], None]) -> tuple[Path, bool]:
         """Wait for the entry `key` and return its folder; a `CompressError` if the leader has exited."""
         while not self.has(key):
-            if os.getppid() != self.leader:
-                raise CompressError(f"the process making {what} has exited; rerun the recipe to resume")
-            time.sleep(0.2)
+            self._wait(what)
         return self.path(key), True
+
+    def work_folder(self, key: str, what: str) -> Path | None:
+        """Wait until the leader makes the entry `key`, and return the folder in which it does; None if it is made."""
+        while (holder := self.holder(key)) is None:
+            if self.has(key):
+                return None
+            self._wait(what)
+        return work_folder(self.root, key, *holder)
+
+    def _wait(self, what: str) -> None:
+        if self.leader and self.leader.claim():
+            self.leader.release()
+            if self._seen or time.monotonic() - self._since > START_S:
+                raise CompressError(f"the process making {what} has exited; rerun the recipe to resume")
+        else:
+            self._seen = True
+        time.sleep(0.2)
 
 
 def is_follower(recipe: Recipe) -> bool:
@@ -74,6 +114,7 @@ def follow(plan: Plan, store: WaitingStore) -> None:
     from compress.stages.context import StageContext
     from compress.training.fit import FollowerFinished
 
+    store.leader = _leader(plan, store)
     with muted():
         context = StageContext(plan, store, prepare(plan.recipe.data, store, plan.recipe.seed))
         for planned in plan.variants:
@@ -82,8 +123,11 @@ def follow(plan: Plan, store: WaitingStore) -> None:
             for name in (planned.parent, planned.teacher):
                 if name:
                     store.get(plan.stage(name).key, name, lambda folder: None)
+            folder = store.work_folder(planned.key, planned.id)
+            if folder is None:
+                continue
             make = planned.stage.load_maker()
             try:
-                make(context, planned, store.root / "partial" / planned.key)
+                make(context, planned, folder)
             except FollowerFinished:
                 continue

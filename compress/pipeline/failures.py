@@ -51,14 +51,7 @@ class Failures:
 
     def blocks(self, planned: PlannedStage) -> str | None:
         """Return the stage that failed and that this one needs; it is added as failed too."""
-        stage = planned.stage
-        needs = (
-            planned.parent,
-            planned.teacher,
-            stage.repeats(),
-            stage.network_from() if planned.makes_variant else None,
-        )
-        missing = next((name for name in needs if name in self.stages), None)
+        missing = next((name for name in needs(planned) if name in self.stages), None)
         if missing:
             self.rows.append(Failure(stage=planned.id, reason=f"needs {missing}, which failed"))
         return missing
@@ -80,6 +73,13 @@ class Failures:
         if not rest.references:
             raise self.errors[0]
         return rest
+
+
+def needs(planned: PlannedStage) -> list[str]:
+    """Return the ids of the stages that must be made before this one."""
+    stage = planned.stage
+    start = stage.network_from() if planned.makes_variant else None
+    return [name for name in dict.fromkeys((planned.parent, planned.teacher, stage.repeats(), start)) if name]
 
 
 def by_reason(reasons: Iterable[tuple[str, str]]) -> list[str]:

@@ -4,41 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from compress.data.left_out import left_out_line
 from compress.data.prepared import ImageData, prepare
 from compress.deployment.runtimes import require_whole
-from compress.measurement.threads import torch_threads
 from compress.pipeline.collect import collect
-from compress.pipeline.cost_model import expected
-from compress.pipeline.distributed import NONE_THERE, WaitingStore, follow, is_follower, lost_follower
+from compress.pipeline.distributed import WaitingStore, follow, is_follower, leading
 from compress.pipeline.dry_run import dry_run
-from compress.pipeline.eta import TimeLeft
-from compress.pipeline.failures import Failures, RunFailed, to_make
+from compress.pipeline.failures import RunFailed, to_make
 from compress.pipeline.hosts import check_hosts, measure_on_hosts
+from compress.pipeline.making import Job, make_all
 from compress.pipeline.measure import measure_energy, measure_latency
 from compress.pipeline.plan import make_plan
 from compress.pipeline.preflight import check_data, check_requirements, tail_batches
-from compress.pipeline.progress_table import ProgressTable
 from compress.pipeline.run_folder import Log, new_folder, seal, write_run
 from compress.recipe.schema import Recipe
 from compress.results.run import RunInfo, RunRecord
 from compress.stages.kind import kind_of
-from compress.stages.planned import Plan, PlannedStage
 from compress.store.file_systems import require_maps
 from compress.store.store import Store
-from compress.utils.console import console, duration, say, time_after
-from compress.utils.errors import CompressError, UsageError, is_interruption
+from compress.utils.console import say
+from compress.utils.errors import UsageError
 from compress.utils.processes import require_supported_system
 from compress.utils.system import give_caches_a_place, limit_threads
-
-if TYPE_CHECKING:
-    from compress.stages.context import StageContext
 
 
 @dataclass(frozen=True)
@@ -47,24 +39,6 @@ class Run:
 
     folder: Path
     record: RunRecord
-
-
-@dataclass(frozen=True)
-class _Job:
-    """State shared by the steps of a run. The context, which imports torch, is created on demand."""
-
-    plan: Plan
-    store: Store
-    data: ImageData
-    log: Log
-    loggers: tuple[str, ...]
-
-    def context(self) -> StageContext:
-        from compress.stages.context import StageContext
-        from compress.training.loggers import FitLoggers
-
-        loggers = FitLoggers(self.log.write, self.loggers, self.log.path.parent / "logs")
-        return StageContext(self.plan, self.store, self.data, loggers)
 
 
 def run(
@@ -119,9 +93,9 @@ def run(
         data, remarks = _prepare(recipe, store, log)
         if dry_run_first:
             dry_run(plan, store, data)
-        job = _Job(plan, store, data, log, tuple(loggers))
-        with store.temporary():
-            from_store, failures = _make_all(job)
+        job = Job(plan, store, data, log, tuple(loggers))
+        with store.temporary(), leading(plan, store):
+            from_store, failures = make_all(job)
             if failures:
                 plan = failures.rest(plan)
                 job = replace(job, plan=plan)
@@ -195,79 +169,3 @@ def _open_store(root: Path, folder: Path, log: Log) -> Store:
     store.job(folder)
     store.on_use = lambda key: log.write("uses", key=key)
     return store
-
-
-def _make_all(job: _Job) -> tuple[list[str], Failures]:
-    """Make the stages that the store lacks; a terminal shows the remaining time.
-
-    Returns:
-        The ids of the stages that it has, and what failed. On several devices the first failure is raised: the other
-        processes would wait for the stage.
-    """
-    plan, store, failures = job.plan, job.store, Failures()
-    context = job.context() if to_make(plan.stages, store) else None
-    left = _time_left(job) if context and console.is_terminal else None
-    stored, progress = [], ProgressTable()
-    for number, planned in enumerate(plan.stages, 1):
-        place = f"[{number}/{len(plan.stages)}]"
-        if context is None or store.has(planned.key):
-            say(f"{place} {planned.id}: taken from the store")
-            job.log.write("stored", unit=planned.id, key=planned.key)
-            stored.append(planned.id)
-            if context and planned.makes_variant:
-                progress.add(planned.id, context.metrics(planned.id))
-            continue
-        if missing := failures.blocks(planned):
-            say(f"{place} {planned.id}: skipped, as {missing} failed")
-            continue
-        say(f"{place} {planned.id}: {planned.stage.progress()}")
-        try:
-            with time_after(left.after(planned.id)) if left else nullcontext():
-                seconds = _make(context, planned, job.log)
-        except CompressError as error:
-            if plan.recipe.trainer.several_processes or is_interruption(error):
-                raise
-            say(f"  failed: {error}")
-            job.log.write("stage failed", unit=planned.id, error=str(error))
-            failures.add_stage(planned, error)
-            continue
-        failures.add_files(planned, store)
-        say(f"  done in {seconds:.0f} s")
-        if planned.makes_variant:
-            progress.add(planned.id, context.metrics(planned.id))
-            progress.show()
-        if left:
-            left.done(planned.id, seconds)
-    return stored, failures
-
-
-def _time_left(job: _Job) -> TimeLeft:
-    """Estimate the remaining time; this times networks for some seconds, so only for a terminal."""
-    rows = expected(job.plan, job.store, job.data)
-    total = duration(sum(row.seconds for row in rows))
-    say(f"about {total} in total; see `compress-model plan` for each stage")
-    return TimeLeft(rows)
-
-
-def _make(context: StageContext, planned: PlannedStage, log: Log) -> float:
-    """Make a stage and return the seconds it took."""
-    import torch
-
-    log.write("start", unit=planned.id, key=planned.key)
-    clock = time.monotonic()
-    make = planned.stage.load_maker()
-    try:
-        with torch_threads(torch.get_num_threads()):  # a library or a plugin may change it
-            context.store.get(planned.key, planned.id, lambda folder: make(context, planned, folder))
-    except CompressError as error:
-        raise type(error)(f"stage {planned.id}: {error}") from error
-    except RuntimeError as error:
-        if not lost_follower(error):
-            raise
-        raise CompressError(f"stage {planned.id}: another process of its training has ended; {NONE_THERE}") from error
-    seconds = time.monotonic() - clock
-    log.write("made", unit=planned.id, key=planned.key, seconds=round(seconds, 3))
-    if planned.makes_variant:
-        for divergence in context.metrics(planned.id).training.diverged:
-            log.write("diverged", unit=planned.id, **divergence.model_dump())
-    return seconds

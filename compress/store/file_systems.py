@@ -1,7 +1,7 @@
 """What the store needs of a file system, and ways around what some lack.
 
-Network shares, FUSE and the folders that virtual machines and containers share with their host do not all have locks,
-memory maps, or renames of files that are open.
+Network shares, FUSE and the folders that virtual machines and containers share with their host do not all have memory
+maps, or renames of files that are open.
 """
 
 from __future__ import annotations
@@ -12,11 +12,8 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from filelock import AcquireReturnProxy, FileLock
-
-from compress.store.manifest import MANIFEST
+from compress.store.manifest import MANIFEST, find_damage
 from compress.utils.atomic import fsync, write_atomic
 from compress.utils.errors import CompressError
 
@@ -24,20 +21,6 @@ NOT_SUPPORTED = frozenset({errno.ENODEV, errno.ENOLCK, errno.ENOSYS, errno.ENOTS
 RENAME_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY, errno.ENOTEMPTY, errno.EEXIST})
 """How file systems refuse to rename a folder in which files are open, or onto one whose deleted files still are."""
 REMEDY = "choose a folder on a local disk with --runs"
-
-
-class StoreLock(FileLock):
-    """A lock that the system releases when its process ends; a file system without locks is a `CompressError`."""
-
-    def acquire(self, *args: Any, **kwargs: Any) -> AcquireReturnProxy[Any]:
-        """Acquire the lock as `FileLock` does."""
-        try:
-            return super().acquire(*args, **kwargs)
-        except OSError as error:
-            if error.errno not in NOT_SUPPORTED:
-                raise
-            folder = Path(self.lock_file).parent
-            raise CompressError(f"{folder}: its file system has no locks ({error.strerror}); {REMEDY}") from error
 
 
 def require_maps(folder: Path) -> None:
@@ -61,12 +44,18 @@ def require_maps(folder: Path) -> None:
 
 
 def publish(partial: Path, entry: Path) -> None:
-    """Turn a sealed folder into an entry: by a rename, or where that is refused by a copy, its manifest last."""
+    """Turn a sealed folder into an entry: by a rename, or where that is refused by a copy, its manifest last.
+
+    An entry that is there already stays as it is: another process, which had taken over the lease, was faster.
+    """
     try:
         partial.replace(entry)
     except OSError as error:
         if error.errno not in RENAME_REFUSED:
             raise
+        if entry.is_dir() and find_damage(entry) is None:
+            shutil.rmtree(partial, ignore_errors=True)
+            return
         try:
             _copy(partial, entry)
         except OSError:

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from filelock import Timeout
-
-from compress.store.leases import gate, keys_in_use
+from compress.store.jobs import keys_in_use
+from compress.store.leases import entry_lease, gate
 from compress.store.manifest import MANIFEST, find_damage, read_manifest
-from compress.store.store import entry_lock
+from compress.store.work_folders import FOLDER, key_of_folder
 from compress.utils.errors import CompressError, UsageError
 
 KEY = re.compile("[0-9a-f]{24}")
@@ -49,8 +48,8 @@ def entries(root: Path) -> list[Entry]:
     if not root.is_dir():
         raise UsageError(f"no store in {root.parent}; name the folder of your runs with --runs")
     listed = [_entry(path) for path in root.iterdir() if KEY.fullmatch(path.name)]
-    if (root / "partial").is_dir():
-        listed += [_unfinished(path) for path in (root / "partial").iterdir() if path.is_dir()]
+    if (root / FOLDER).is_dir():
+        listed += [_unfinished(path) for path in (root / FOLDER).iterdir() if path.is_dir()]
     return sorted(listed, key=lambda entry: (-entry.used, entry.key))
 
 
@@ -110,23 +109,21 @@ def clean(
 
 def _move_to_trash(root: Path, entry: Entry) -> bool:
     """Rename an entry away, unless a process is making it."""
-    lock = entry_lock(root, entry.key)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    lease = entry_lease(root, entry.key)
+    if not lease.claim():
         return False
     try:
         target = root / TRASH / ("unfinished" if entry.unfinished else "entries")
         target.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(target / entry.key, ignore_errors=True)
+        shutil.rmtree(target / entry.path.name, ignore_errors=True)
         with suppress(FileNotFoundError):  # finished meanwhile, or deleted already
-            entry.path.replace(target / entry.key)
+            entry.path.replace(target / entry.path.name)
             return True
         return False
     except OSError as error:
         raise CompressError(f"{entry.path} cannot be removed: {error.strerror}") from error
     finally:
-        lock.release()
+        lease.release()
 
 
 def _entry(path: Path) -> Entry:
@@ -139,7 +136,7 @@ def _entry(path: Path) -> Entry:
 
 def _unfinished(path: Path) -> Entry:
     times = [file.stat().st_mtime for file in (path, *path.rglob("*"))]
-    return Entry(path, path.name, "unfinished", _bytes(path), max(times), unfinished=True)
+    return Entry(path, key_of_folder(path), "unfinished", _bytes(path), max(times), unfinished=True)
 
 
 def _bytes(path: Path) -> int:

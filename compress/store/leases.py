@@ -1,125 +1,121 @@
-"""Leases of jobs on a store: what a running job uses is not deleted, and what a killed job left is removed.
+"""Leases: which process makes or deletes an entry, also on file systems whose locks do not reach other machines.
 
-    running/<job>.lock   held while the process lives
-    running/<job>.keys   entries that it uses, one per line; `folder PATH` is its run
-    running/<job>.tmp/   its temporary files
-
-The system releases a lock when its process ends, in whatever way. The next job finds it free and removes what is left.
+A lease is a file that its holder creates exclusively and touches while it lives. A process that has ended on this
+machine loses it at once; one on another machine, or one that hangs, when it has not touched it for `duration()`
+seconds of the waiting process's own clock. A holder that loses its lease goes on running, so it asks `lost` before it
+publishes: two makers of one entry are a waste, never damage.
 """
 
 from __future__ import annotations
 
-import getpass
 import os
-import secrets
-import shutil
-import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import Timeout
+from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
-from compress.store.file_systems import StoreLock
+from compress.utils.errors import CompressError, UsageError
 
-FOLDER = "running"
-GATE = "gate.lock"
+VARIABLE = "COMPRESS_LEASE_S"
+DEFAULT_S = 60.0
+POLL_S = 0.1
+GATE = "gate"
+
+
+def duration() -> float:
+    """Return the seconds without a sign of life after which a lease is lost; `COMPRESS_LEASE_S` sets another number.
+
+    Raises:
+        UsageError: it is not a number of at least one second.
+    """
+    text = os.environ.get(VARIABLE, "")
+    try:
+        seconds = float(text) if text else DEFAULT_S
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 86_400:
+        raise UsageError(f"{VARIABLE} must be a number of seconds from 1 to 86400, not {text!r}")
+    return seconds
+
+
+class Lease:
+    """A claim on one name, of which one process at a time is the holder."""
+
+    def __init__(self, path: Path, seconds: float | None = None) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        seconds = seconds or duration()
+        self.path = path
+        self._file = SoftFileLease(
+            path, lease_duration=seconds, heartbeat_interval=seconds / 6, thread_local=False, timeout=0
+        )
+        self._empty: tuple[tuple[int, int], float] | None = None  # a file without a holder, and since when it is seen
+
+    def claim(self) -> bool:
+        """Become the holder if there is none; a holder on another machine is watched from one call to the next.
+
+        Raises:
+            CompressError: the holder has another duration.
+        """
+        try:
+            self._file.acquire(timeout=0)
+        except Timeout:
+            self._remove_empty()
+            return False
+        except LeaseSettingsMismatch as error:
+            raise CompressError(f"{self.path}: its holder has another {VARIABLE}; set the same everywhere") from error
+        return True
+
+    def wait(self) -> None:
+        """Become the holder, however long that takes."""
+        while not self.claim():
+            time.sleep(POLL_S)
+
+    @property
+    def lost(self) -> bool:
+        """Whether this process holds the lease no longer."""
+        owner = self._file.owner
+        return self._file.compromise is not None or owner is None or owner.token != self._file.token
+
+    @property
+    def holder(self) -> tuple[str, int] | None:
+        """Host and process of the holder."""
+        owner = self._file.owner
+        return (owner.hostname, owner.pid) if owner else None
+
+    def release(self) -> None:
+        """Give the lease up; one that is lost already stays with its new holder."""
+        with suppress(OSError):
+            self._file.release()
+
+    def _remove_empty(self) -> None:
+        """Remove the file of a process that was killed before it could write its name."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return
+        if status.st_size:
+            self._empty = None
+            return
+        seen = (status.st_ino, status.st_mtime_ns)
+        if self._empty is None or self._empty[0] != seen:
+            self._empty = (seen, time.monotonic())
+        elif time.monotonic() - self._empty[1] > duration():
+            self.path.unlink(missing_ok=True)
+
+
+def entry_lease(root: Path, key: str) -> Lease:
+    """Return the lease that whoever makes or deletes an entry holds."""
+    return Lease(root / "locks" / f"{key}.lease")
 
 
 @contextmanager
 def gate(root: Path) -> Iterator[None]:
-    """Hold the lock that a job needs to start using an entry, and `clean` needs to take entries away."""
-    (root / "locks").mkdir(exist_ok=True)
-    with StoreLock(root / "locks" / GATE):
+    """Hold the lease that a job needs to start using an entry, and `clean` needs to take entries away."""
+    lease = entry_lease(root, GATE)
+    lease.wait()
+    try:
         yield
-
-
-class Job:
-    """One process's lease on the entries of a store that it uses."""
-
-    def __init__(self, root: Path) -> None:
-        folder = root / FOLDER
-        folder.mkdir(exist_ok=True)
-        self.root = root
-        self.process = os.getpid()
-        self.base = folder / f"{self.process}-{secrets.token_hex(4)}"
-        self._lock = StoreLock(f"{self.base}.lock")
-        with gate(root):
-            remove_dead(root)
-            self._lock.acquire()
-            self._keys.touch()
-
-    @property
-    def _keys(self) -> Path:
-        return self.base.with_suffix(".keys")
-
-    def note(self, line: str) -> None:
-        """Add a key or a folder to the lease; from now on it is not deleted."""
-        with gate(self.root), self._keys.open("a") as file:
-            file.write(f"{line}\n")
-
-    def end(self) -> None:
-        """Give up the lease and remove the job's files."""
-        if os.getpid() == self.process:  # a forked child has its parent's copy
-            _remove(self.base)
-            self._lock.release()
-
-    @contextmanager
-    def temporary(self) -> Iterator[None]:
-        """Put temporary files, also those of libraries and child processes, where they are removed if this one dies."""
-        # The compiler's cache outlives the run, so it stays where torch has it.
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"torchinductor_{_user()}"))
-        folder = self.base.with_suffix(".tmp").absolute()
-        folder.mkdir(exist_ok=True)
-        before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
-        tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
-        try:
-            yield
-        finally:
-            tempfile.tempdir = before
-            os.environ.pop("TMPDIR")
-            if variable is not None:
-                os.environ["TMPDIR"] = variable
-
-
-def remove_dead(root: Path) -> None:
-    """Remove what killed jobs have left. The caller holds the gate."""
-    for path in (root / FOLDER).glob("*.lock"):
-        lock = StoreLock(path)
-        with suppress(Timeout, OSError):  # it is alive, or another user's
-            lock.acquire(timeout=0)
-            base = path.with_suffix("")
-            for line in _lines(base):
-                if line.startswith("folder "):
-                    for partial in Path(line.removeprefix("folder ")).glob(".*.partial"):
-                        partial.unlink(missing_ok=True)
-            _remove(base)
-            lock.release()
-
-
-def keys_in_use(root: Path) -> set[str]:
-    """Return the keys that running jobs use. The caller holds the gate."""
-    remove_dead(root)
-    return {line for path in (root / FOLDER).glob("*.keys") for line in _lines(path.with_suffix(""))}
-
-
-def _user() -> str:
-    """Return the user's name, or the number of one without an account; torch does not do without a name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        return f"uid_{os.getuid()}"  # as torch has it
-
-
-def _lines(base: Path) -> list[str]:
-    try:
-        return base.with_suffix(".keys").read_text().splitlines()
-    except OSError:
-        return []
-
-
-def _remove(base: Path) -> None:
-    """Remove the files of a job, the lock last: without it no other job would look for them."""
-    shutil.rmtree(base.with_suffix(".tmp"), ignore_errors=True)
-    base.with_suffix(".keys").unlink(missing_ok=True)
-    base.with_suffix(".lock").unlink(missing_ok=True)
+    finally:
+        lease.release()

@@ -1,0 +1,226 @@
+"""Make the stages of a plan that the store lacks, alone or beside other workers on the same store."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compress.data.prepared import ImageData
+from compress.measurement.threads import torch_threads
+from compress.pipeline.cost_model import expected
+from compress.pipeline.distributed import NONE_THERE, lost_follower
+from compress.pipeline.eta import TimeLeft
+from compress.pipeline.failures import Failures, needs, to_make
+from compress.pipeline.progress_table import ProgressTable
+from compress.pipeline.run_folder import Log
+from compress.stages.planned import Plan, PlannedStage
+from compress.store.failures import failed_attempts, forget_failures, record_failure
+from compress.store.leases import POLL_S
+from compress.store.store import Store
+from compress.utils.console import console, duration, say, time_after
+from compress.utils.errors import CompressError, is_interruption
+from compress.utils.messages import join_words
+
+if TYPE_CHECKING:
+    from compress.stages.context import StageContext
+
+
+@dataclass(frozen=True)
+class Job:
+    """What making the stages of a plan needs. The context, which imports torch, is created on demand."""
+
+    plan: Plan
+    store: Store
+    data: ImageData
+    log: Log
+    loggers: tuple[str, ...] = ()
+
+    def context(self) -> StageContext:
+        from compress.stages.context import StageContext
+        from compress.training.loggers import FitLoggers
+
+        loggers = FitLoggers(self.log.write, self.loggers, self.log.path.parent / "logs")
+        return StageContext(self.plan, self.store, self.data, loggers)
+
+
+def make_all(job: Job, attempts: int | None = None) -> tuple[list[str], Failures]:
+    """Make the stages that the store lacks and that no other process makes; a terminal shows the remaining time.
+
+    Args:
+        attempts: Failed attempts by any worker after which a stage is given up. None: after one of this process,
+            whatever others have tried.
+
+    Returns:
+        The ids of the stages that this process did not make, and what failed. On several devices the first failure is
+        raised: the other processes would wait for the stage.
+    """
+    making = _Making(job, attempts)
+    while making.left:
+        if not making.step():
+            making.wait()
+    return making.stored, making.failures
+
+
+@dataclass
+class _Making:
+    """The stages of a plan that are left, and what became of the others."""
+
+    job: Job
+    attempts: int | None
+    stored: list[str] = field(default_factory=list)
+    failures: Failures = field(default_factory=Failures)
+    waited: bool = False
+
+    def __post_init__(self) -> None:
+        self.left = {planned.id: planned for planned in self.job.plan.stages}
+        self.progress = ProgressTable()
+        self.shows_progress = self.attempts is None and bool(to_make(self.job.plan.stages, self.job.store))
+        self.remaining = _time_left(self.job) if self.shows_progress and console.is_terminal else None
+
+    @cached_property
+    def context(self) -> StageContext:
+        return self.job.context()
+
+    def step(self) -> bool:
+        """Settle the first stage that can be settled now; False if all that are left wait for other processes."""
+        settled = any(map(self._settle, list(self.left.values())))
+        self.waited = self.waited and not settled
+        return settled
+
+    def wait(self) -> None:
+        """Wait a moment for other processes; the first time this is said."""
+        if not self.waited:
+            busy = [planned.id for planned in self.left.values() if self.job.store.holder(planned.key)]
+            say(f"store: another run is making {join_words(busy, 'and') or 'what is left'}; waiting for it")
+        self.waited = True
+        time.sleep(POLL_S)
+
+    def _settle(self, planned: PlannedStage) -> bool:
+        """Return whether a stage is stored, made, failed or skipped now."""
+        if self._is_stored(planned):
+            self._say(planned, "taken from the store")
+            self.job.log.write("stored", unit=planned.id, key=planned.key)
+            self.stored.append(planned.id)
+            self._finish(planned)
+        elif missing := self.failures.blocks(planned):
+            self._say(planned, f"skipped, as {missing} failed")
+            del self.left[planned.id]
+        elif any(name in self.left for name in needs(planned)):
+            return False
+        elif damaged := self._damaged(planned):
+            self.stored = [each for each in self.stored if each != damaged.id]
+            self.left = {damaged.id: damaged, **self.left}
+        elif not self._given_up(planned):
+            return self._offer(planned)
+        return True
+
+    def _say(self, planned: PlannedStage, text: str) -> None:
+        stages = self.job.plan.stages
+        say(f"[{stages.index(planned) + 1}/{len(stages)}] {planned.id}: {text}")
+
+    def _finish(self, planned: PlannedStage) -> None:
+        """Take a stage that is in the store off the list."""
+        del self.left[planned.id]
+        self.failures.add_files(planned, self.job.store)
+        if self.shows_progress and planned.makes_variant:
+            self.progress.add(planned.id, self.context.metrics(planned.id))
+
+    def _is_stored(self, planned: PlannedStage) -> bool:
+        """Return whether the store has a stage; a worker does not read the files of those that it does not need."""
+        store = self.job.store
+        return store.has(planned.key) if self.attempts is None else store.exists(planned.key)
+
+    def _damaged(self, planned: PlannedStage) -> PlannedStage | None:
+        """Return a stage that another one needs and that is damaged, or was deleted meanwhile."""
+        stages = map(self.job.plan.stage, needs(planned))
+        return next((need for need in stages if not self.job.store.has(need.key)), None)
+
+    def _given_up(self, planned: PlannedStage) -> bool:
+        """Give a stage up that workers could not make."""
+        failed = failed_attempts(self.job.store.root, planned.key) if self.attempts else []
+        if len(failed) < (self.attempts or 1) and not any(each.final for each in failed):
+            return False
+        self._say(planned, f"given up, failed attempts: {len(failed)}")
+        self.failures.add_stage(planned, CompressError(failed[-1].error))
+        del self.left[planned.id]
+        return True
+
+    def _offer(self, planned: PlannedStage) -> bool:
+        """Make a stage; False if another process is making it."""
+        job, clock = self.job, time.monotonic()
+
+        def begin() -> None:
+            self._say(planned, planned.stage.progress())
+            job.log.write("start", unit=planned.id, key=planned.key)
+
+        try:
+            with time_after(self.remaining.after(planned.id)) if self.remaining else nullcontext():
+                made = _make(self.context, planned, begin)
+        except CompressError as error:
+            if job.plan.recipe.trainer.several_processes or is_interruption(error):
+                raise
+            self._add_failure(planned, error)
+            return True
+        if made:
+            seconds = time.monotonic() - clock
+            _log_made(job.log, self.context, planned, seconds)
+            forget_failures(job.store.root, planned.key)
+            say(f"  done in {seconds:.0f} s")
+            self._finish(planned)
+            self.progress.show()
+            if self.remaining:
+                self.remaining.done(planned.id, seconds)
+        return made is not None
+
+    def _add_failure(self, planned: PlannedStage, error: CompressError) -> None:
+        """Record a failed attempt for all workers. Alone, the stage has failed with it."""
+        job, reason = self.job, str(error).removeprefix(f"stage {planned.id}: ")
+        say(f"  failed: {error}")
+        job.log.write("stage failed", unit=planned.id, error=str(error))
+        trace = "".join(traceback.format_exception(error))
+        record_failure(job.store.root, planned.key, planned.id, reason, trace, final=error.exit_status == 2)
+        if self.attempts is None:
+            self.failures.add_stage(planned, error)
+            del self.left[planned.id]
+
+
+def _time_left(job: Job) -> TimeLeft:
+    """Estimate the remaining time; this times networks for some seconds, so only for a terminal."""
+    rows = expected(job.plan, job.store, job.data)
+    total = duration(sum(row.seconds for row in rows))
+    say(f"about {total} in total; see `compress-model plan` for each stage")
+    return TimeLeft(rows)
+
+
+def _make(context: StageContext, planned: PlannedStage, begin: Callable[[], None]) -> bool | None:
+    """Make a stage as `Store.offer` does; `begin` is called before."""
+    import torch
+
+    make = planned.stage.load_maker()
+
+    def fill(folder: Path) -> None:
+        begin()
+        make(context, planned, folder)
+
+    try:
+        with torch_threads(torch.get_num_threads()):  # a library or a plugin may change it
+            return context.store.offer(planned.key, planned.id, fill)
+    except CompressError as error:
+        raise type(error)(f"stage {planned.id}: {error}") from error
+    except RuntimeError as error:
+        if not lost_follower(error):
+            raise
+        raise CompressError(f"stage {planned.id}: another process of its training has ended; {NONE_THERE}") from error
+
+
+def _log_made(log: Log, context: StageContext, planned: PlannedStage, seconds: float) -> None:
+    log.write("made", unit=planned.id, key=planned.key, seconds=round(seconds, 3))
+    if planned.makes_variant:
+        for divergence in context.metrics(planned.id).training.diverged:
+            log.write("diverged", unit=planned.id, **divergence.model_dump())
