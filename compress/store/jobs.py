@@ -49,6 +49,12 @@ class Job:
         with gate(self.root), self._keys.open("a") as file:
             file.write(f"{line}\n")
 
+    def folder(self) -> Path:
+        """Return the folder of the job's temporary files."""
+        folder = self.base.with_suffix(".tmp").absolute()
+        folder.mkdir(exist_ok=True)
+        return folder
+
     def end(self) -> None:
         """Remove the job's files, its lease last: without it no other job would look for them."""
         if os.getpid() == self.process:  # a forked child has its parent's copy
@@ -60,8 +66,7 @@ class Job:
         """Put temporary files, also those of libraries and child processes, where they are removed if this one dies."""
         # The compiler's cache outlives the run, so it stays where torch has it.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"torchinductor_{_user()}"))
-        folder = self.base.with_suffix(".tmp").absolute()
-        folder.mkdir(exist_ok=True)
+        folder = self.folder()
         before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
         tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
         try:

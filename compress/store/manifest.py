@@ -38,25 +38,32 @@ class Manifest(BaseModel):
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Read the manifest of an entry; None if it is not byte for byte what was written.
+    """Read the manifest of an entry; None if it is not byte for byte what was written."""
+    try:
+        return parse_manifest((folder / MANIFEST).read_text(), folder.name)
+    except (OSError, ValueError):
+        return None
+
+
+def parse_manifest(text: str, key: str) -> Manifest | None:
+    """Parse the manifest of the entry `key`; None if it is not byte for byte what was written.
 
     Entries of the first version have neither key nor digest in their manifest; theirs is taken as it is.
     """
     try:
-        text = (folder / MANIFEST).read_text()
         body = json.loads(text)
         first_version = set(body) == {"what", "files"}
-        return Manifest.model_validate({"key": folder.name, **body} if first_version else unseal(text, indent=1))
-    except (OSError, ValueError, TypeError, RecursionError):  # pydantic's error is a ValueError
+        return Manifest.model_validate({"key": key, **body} if first_version else unseal(text, indent=1))
+    except (ValueError, TypeError, RecursionError):  # pydantic's error is a ValueError
         return None
 
 
-def find_damage(folder: Path) -> str | None:
-    """Return the first thing that is wrong with an entry."""
+def find_damage(folder: Path, key: str | None = None) -> str | None:
+    """Return the first thing that is wrong with the entry `key`; default: the one that its folder is named after."""
     manifest = read_manifest(folder)
     if manifest is None:
         return f"cannot read {MANIFEST}"
-    if manifest.key != folder.name:
+    if manifest.key != (key or folder.name):
         return f"it is the entry {manifest.key}"
     for name, expected in manifest.files.items():
         path = folder / name

@@ -13,12 +13,16 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from compress.store.file_systems import publish
 from compress.store.jobs import Job
-from compress.store.leases import POLL_S, Lease, entry_lease
+from compress.store.leases import POLL_S, entry_lease
 from compress.store.manifest import MANIFEST, find_damage, seal_entry
+from compress.store.remote import Remote
+from compress.store.remote_lease import AnyLease, BothLeases
 from compress.store.work_folders import open_folder, remove_left
 from compress.utils.console import say
 
@@ -32,8 +36,13 @@ class Store:
         self._used: set[str] = set()
         self._verified: set[str] = set()
         self._damaged: set[str] = set()
-        self._watched: dict[str, Lease] = {}  # of other processes, whose signs of life are timed
+        self._watched: dict[str, AnyLease] = {}  # of other processes, whose signs of life are timed
         self._job: Job | None = None
+
+    @cached_property
+    def remote(self) -> Remote | None:
+        """The store on an object store that this one is a cache of, if any."""
+        return Remote.of(self.root)
 
     def path(self, key: str) -> Path:
         """Return the folder of an entry, whether or not it exists."""
@@ -44,14 +53,10 @@ class Store:
         if key in self._verified:
             return True
         self._use(key)
-        if not self.path(key).is_dir():
+        if not self._is_whole(key) and not self._fetch(key):
             return False
-        damage = find_damage(self.path(key))
-        if damage:
-            if key not in self._damaged:
-                say(f"store: {self.path(key)} is damaged ({damage}); rebuilding it")
-            self._damaged.add(key)
-            return False
+        if self.remote and not self.remote.has(key):  # made without a network, or deleted there
+            self.remote.publish(self.path(key), key)
         with suppress(OSError):  # another user's, or read-only
             os.utime(self.path(key) / MANIFEST)  # marks the last use
         self._verified.add(key)
@@ -59,7 +64,9 @@ class Store:
 
     def exists(self, key: str) -> bool:
         """Return whether there is an entry, without reading its files."""
-        return key in self._verified or (self.path(key) / MANIFEST).is_file()
+        if key in self._verified or (self.path(key) / MANIFEST).is_file():
+            return True
+        return self.remote is not None and self.remote.has(key)
 
     def get(self, key: str, what: str, make: Callable[[Path], None]) -> tuple[Path, bool]:
         """Return the folder of the entry `key`, and whether it was in the store already.
@@ -84,7 +91,7 @@ class Store:
         """
         if self.has(key):
             return False
-        lease = self._watched.pop(key, None) or entry_lease(self.root, key)
+        lease = self._watched.pop(key, None) or self._lease(key)
         if not lease.claim():
             self._watched[key] = lease
             return None
@@ -99,9 +106,12 @@ class Store:
 
     def discard(self, key: str, what: str) -> None:
         """Delete the entry `key`, so that it is made again."""
-        lease = entry_lease(self.root, key)
-        lease.wait()
+        lease = self._lease(key)
+        while not lease.claim():
+            time.sleep(POLL_S)
         try:
+            if self.remote:
+                self.remote.delete(key)
             shutil.rmtree(self.path(key), ignore_errors=True)
             self._verified.discard(key)
         finally:
@@ -109,12 +119,41 @@ class Store:
 
     def holder(self, key: str) -> tuple[str, int] | None:
         """Return host and process of the maker of an entry."""
-        return entry_lease(self.root, key).holder
+        return self._lease(key).holder
 
-    def _make(self, lease: Lease, key: str, what: str, make: Callable[[Path], None]) -> bool:
+    def _lease(self, key: str) -> AnyLease:
+        local = entry_lease(self.root, key)
+        return BothLeases(local, self.remote.lease(key)) if self.remote else local
+
+    def _is_whole(self, key: str) -> bool:
+        """Return whether an entry is here and whole; a damaged one is reported."""
+        if not self.path(key).is_dir():
+            return False
+        damage = find_damage(self.path(key))
+        if damage and key not in self._damaged:
+            say(f"store: {self.path(key)} is damaged ({damage}); rebuilding it")
+            self._damaged.add(key)
+        return damage is None
+
+    def _fetch(self, key: str) -> bool:
+        """Download an entry that the remote has."""
+        if self.remote is None or not self.remote.has(key):
+            return False
+        job = self.job()
+        with TemporaryDirectory(dir=job.folder() if job else None) as name:
+            folder = Path(name) / key
+            folder.mkdir()
+            if not self.remote.fetch(key, folder):
+                return False
+            if self.path(key).is_dir() and not self._is_whole(key):
+                shutil.rmtree(self.path(key), ignore_errors=True)
+            publish(folder, self.path(key))
+        return True
+
+    def _make(self, lease: AnyLease, key: str, what: str, make: Callable[[Path], None]) -> bool:
         """Make and publish an entry; False if the lease was lost meanwhile, and nothing was published."""
         shutil.rmtree(self.path(key), ignore_errors=True)  # a damaged one
-        host, process = lease.holder or ("", os.getpid())
+        host, process = entry_lease(self.root, key).holder or ("", os.getpid())
         folder = open_folder(self.root, key, host, process)
         try:
             make(folder)
@@ -126,6 +165,8 @@ class Store:
         if lease.lost:
             say(f"store: {what} was taken over by another process, as this one gave no sign of life")
             shutil.rmtree(folder, ignore_errors=True)
+            return False
+        if self.remote and not self.remote.publish(folder, key):
             return False
         publish(folder, self.path(key))
         remove_left(self.root, key)

@@ -1,0 +1,147 @@
+"""Leases on object stores: an object that its holder writes again and again, created only if there is none.
+
+Where a service has no conditional writes, or an expired lease is taken over, two may hold one for a moment. As with
+other leases, that is a waste and never damage: entries are published by a conditional write of their own, and what
+belongs to them is named by content.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+import weakref
+from contextlib import suppress
+
+from compress.store.leases import Lease, duration
+from compress.store.shared import SharedFolder
+from compress.utils.errors import CompressError
+
+
+class RemoteLease:
+    """A claim on one name, of which one process at a time is the holder; see `leases.Lease`."""
+
+    def __init__(self, folder: SharedFolder, key: str) -> None:
+        self._folder, self._name = folder, f"locks/{key}.json"
+        self._token = ""
+        self._renewed = 0.0  # when the holder's last sign of life was written, by the monotonic clock
+        self._overtaken = False
+        self._stop: threading.Event | None = None
+        self._seen: tuple[bytes, float] | None = None
+
+    def claim(self) -> bool:
+        """Become the holder if there is none, or if the holder gave no sign of life for `duration()` seconds."""
+        self._token = secrets.token_hex(16)
+        if not self._folder.create(self._name, self._record(0)):
+            content = self._folder.read(self._name)
+            if content is None or not self._is_expired(content):
+                return False
+            self._folder.write(self._name, self._record(0))
+        if _token(self._folder.read(self._name)) != self._token:  # another one took it over at the same moment
+            return False
+        self._renewed, self._overtaken = time.monotonic(), False
+        self._stop = threading.Event()
+        stop, lease = self._stop, weakref.ref(self)
+        threading.Thread(target=_renew, args=(lease, stop, duration() / 6), daemon=True).start()
+        return True
+
+    @property
+    def lost(self) -> bool:
+        """Whether this process holds the lease no longer, or could not renew it in time."""
+        return self._stop is None or self._overtaken or time.monotonic() - self._renewed > duration()
+
+    @property
+    def holder(self) -> tuple[str, int] | None:
+        """Host and process of the holder."""
+        record = _record(self._folder.read(self._name))
+        return (str(record["host"]), int(str(record["process"]))) if record else None
+
+    def release(self) -> None:
+        """Give the lease up; one that is lost already stays with its new holder."""
+        if self._stop:
+            self._stop.set()
+            self._stop = None
+            with suppress(CompressError):
+                if _token(self._folder.read(self._name)) == self._token:
+                    self._folder.delete(self._name)
+
+    def renew(self, count: int) -> None:
+        """Write a sign of life, unless another process has taken the lease over."""
+        started = time.monotonic()
+        with suppress(CompressError):  # no answer: lost, if it stays so
+            if _token(self._folder.read(self._name)) != self._token:
+                self._overtaken = True
+            elif self._stop:
+                self._folder.write(self._name, self._record(count))
+                self._renewed = started
+
+    def _record(self, count: int) -> bytes:
+        record = {"token": self._token, "host": socket.gethostname(), "process": os.getpid(), "count": count}
+        return json.dumps(record).encode()
+
+    def _is_expired(self, content: bytes) -> bool:
+        now = time.monotonic()
+        if self._seen is None or self._seen[0] != content:
+            self._seen = (content, now)
+        return now - self._seen[1] > duration()
+
+
+class BothLeases:
+    """A lease among the processes that share a local cache, and with it one on the object store."""
+
+    def __init__(self, local: Lease, remote: RemoteLease) -> None:
+        self._local, self._remote = local, remote
+
+    def claim(self) -> bool:
+        """Become the holder of both."""
+        if not self._local.claim():
+            return False
+        claimed = False
+        try:
+            claimed = self._remote.claim()
+        finally:
+            if not claimed:
+                self._local.release()
+        return claimed
+
+    @property
+    def lost(self) -> bool:
+        """Whether one of them is lost."""
+        return self._local.lost or self._remote.lost
+
+    @property
+    def holder(self) -> tuple[str, int] | None:
+        """Host and process of the holder."""
+        return self._local.holder or self._remote.holder
+
+    def release(self) -> None:
+        """Give both up."""
+        self._remote.release()
+        self._local.release()
+
+
+AnyLease = Lease | BothLeases
+
+
+def _renew(lease: weakref.ref[RemoteLease], stop: threading.Event, pause: float) -> None:
+    """Renew a lease until it is given up; a lease that nobody refers to any longer is not."""
+    count = 0
+    while not stop.wait(pause) and (held := lease()):
+        count += 1
+        held.renew(count)
+        del held
+
+
+def _record(content: bytes | None) -> dict[str, object]:
+    with suppress(ValueError):
+        record = json.loads(content or b"{}")
+        if isinstance(record, dict) and {"token", "host", "process"} <= record.keys():
+            return record
+    return {}
+
+
+def _token(content: bytes | None) -> str:
+    return str(_record(content).get("token", ""))

@@ -1,0 +1,236 @@
+"""Stores on object stores: `memory://`, a wrapper that fails and answers late, S3 on loopback where moto is installed."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress.store import shared
+from compress.store.leases import VARIABLE
+from compress.store.manifest import MANIFEST
+from compress.store.remote import ORIGIN, Remote
+from compress.store.remote_lease import RemoteLease
+from compress.store.shared import SharedFolder, check_url, is_url
+from compress.store.store import Store
+from compress.utils.errors import CompressError, UsageError
+
+KEYS = [f"{number:024x}" for number in range(6)]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "1")
+    monkeypatch.setattr(shared, "PAUSE_S", 0.001)
+
+
+def memory(monkeypatch: pytest.MonkeyPatch) -> str:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+    return "memory://bucket/runs/store"
+
+
+def unreliable(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every fourth call fails before or after it has done its work, and each takes a moment."""
+    url, draw = memory(monkeypatch), random.Random(0)
+    call = SharedFolder._call
+
+    def fails_now_and_then(folder: SharedFolder, function: Any, *arguments: Any, **options: Any) -> Any:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            time.sleep(draw.uniform(0, 0.004))
+            if draw.random() < 0.12:
+                raise TimeoutError("no answer")
+            result = function(*args, **kwargs)
+            if draw.random() < 0.12:
+                raise ConnectionResetError("the answer was lost")
+            return result
+
+        return call(folder, wrapped, *arguments, **options)
+
+    monkeypatch.setattr(SharedFolder, "_call", fails_now_and_then)
+    return url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    pytest.importorskip("s3fs")
+    server_module = pytest.importorskip("moto.server")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def s3(monkeypatch: pytest.MonkeyPatch, server: str) -> str:
+    import s3fs
+
+    for name, value in {"ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": "planted-secret", "REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    s3fs.S3FileSystem.clear_instance_cache()
+    bucket = f"bucket-{random.randrange(10**9)}"
+    s3fs.S3FileSystem().mkdir(bucket)
+    return f"s3://{bucket}/runs/store"
+
+
+@pytest.fixture(params=["memory", "unreliable", "s3"])
+def url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "s3":
+        return s3(monkeypatch, request.getfixturevalue("s3_server"))
+    return {"memory": memory, "unreliable": unreliable}[request.param](monkeypatch)
+
+
+def clone(root: Path, url: str) -> Store:
+    """Return the store of a machine of its own."""
+    root.mkdir(parents=True)
+    (root / ORIGIN).write_text(url)
+    return Store(root)
+
+
+def make(folder: Path) -> None:
+    (folder / "deep").mkdir(exist_ok=True)
+    (folder / "deep" / "a.bin").write_bytes(b"1234" * 1000)
+    (folder / "b.txt").write_text("text")
+
+
+def test_an_entry_made_on_one_machine_is_there_on_another(url: str, tmp_path: Path) -> None:
+    one, two = clone(tmp_path / "1", url), clone(tmp_path / "2", url)
+    assert not one.exists(KEYS[0]) and not one.has(KEYS[0])
+    one.get(KEYS[0], "it", make)
+    assert two.exists(KEYS[0]) and not (two.path(KEYS[0])).exists()
+    folder, stored = two.get(KEYS[0], "it", make)
+    assert stored and (folder / "deep" / "a.bin").read_bytes() == b"1234" * 1000
+    assert sorted(path.name for path in folder.iterdir()) == ["b.txt", "deep", MANIFEST]
+    assert (one.path(KEYS[0]) / MANIFEST).read_bytes() == (folder / MANIFEST).read_bytes()
+    remote = Remote.of(two.root)
+    assert remote and remote.keys() == [KEYS[0]] and remote.damage(KEYS[0]) is None
+    assert not [name for name in remote.folder.names() if name.startswith("locks")]
+    two.discard(KEYS[0], "it")
+    assert not remote.keys() and not remote.folder.names()
+
+
+def test_damage_of_an_object_is_noticed_and_the_entry_rebuilt(url: str, tmp_path: Path) -> None:
+    clone(tmp_path / "1", url).get(KEYS[0], "it", make)
+    remote = Remote.of(tmp_path / "1")
+    assert remote
+    for number, (end, content) in enumerate([("a.bin", b"4321"), ("b.txt", b"TEXT"), (MANIFEST, b"{}")], 2):
+        name = next(name for name in remote.folder.names() if name.endswith(end))
+        remote.folder.write(name, content)
+        assert remote.damage(KEYS[0])
+        store = clone(tmp_path / str(number), url)
+        folder, stored = store.get(KEYS[0], "it", make)
+        assert not stored and (folder / "b.txt").read_text() == "text" and remote.damage(KEYS[0]) is None
+    remote.folder.delete(next(name for name in remote.folder.names() if name.endswith("b.txt")))
+    assert remote.damage(KEYS[0]) == "b.txt is missing"
+
+
+def test_an_entry_without_its_manifest_is_absent_and_its_files_go(url: str, tmp_path: Path) -> None:
+    store = clone(tmp_path / "1", url)
+    assert store.remote
+    store.remote.folder.write(f"{KEYS[0]}/0123456789abcdef/b.txt", b"of a worker that was killed")
+    assert not store.exists(KEYS[0]) and not store.has(KEYS[0])
+    store.get(KEYS[0], "it", make)
+    assert len(store.remote.folder.names(KEYS[0])) == 3
+
+
+def test_workers_share_the_work_and_nothing_is_published_twice(url: str, tmp_path: Path) -> None:
+    made: list[str] = []
+    stores = [clone(tmp_path / str(number), url) for number in range(3)]
+
+    def work(store: Store) -> None:
+        left = list(KEYS)
+        while left:
+            for key in list(left):
+                if (done := store.offer(key, key, lambda folder: (time.sleep(0.02), make(folder))[1])) is not None:
+                    left.remove(key)
+                    if done:
+                        made.append(key)
+            time.sleep(0.01)
+
+    threads = [threading.Thread(target=work, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    remote = stores[0].remote
+    assert remote and sorted(remote.keys()) == KEYS and sorted(made) == KEYS
+    assert len(remote.folder.names()) == 3 * len(KEYS) and not any(map(remote.damage, KEYS))
+
+
+def test_a_lease_has_one_holder_and_expires(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = SharedFolder(url)
+    one, two = RemoteLease(folder, "k"), RemoteLease(folder, "k")
+    assert one.claim() and not two.claim() and not one.lost and two.lost
+    time.sleep(1.4)
+    assert not two.claim() and not one.lost  # it is renewed
+    monkeypatch.setattr(RemoteLease, "renew", lambda lease, count: None)  # it gives no sign of life
+    until = time.monotonic() + 20
+    while not two.claim():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert one.lost and not two.lost
+    one.release()
+    assert not two.lost and not RemoteLease(folder, "k").claim()
+    two.release()
+    assert one.holder is None
+
+
+def test_a_lease_that_could_not_be_renewed_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = RemoteLease(SharedFolder(memory(monkeypatch)), "k")
+    assert lease.claim()
+    monkeypatch.setattr(SharedFolder, "_call", lambda *_, **__: time.sleep(2))  # the service hangs
+    time.sleep(1.3)
+    assert lease.lost
+
+
+def test_a_late_second_maker_of_other_bits_takes_what_is_there(url: str, tmp_path: Path) -> None:
+    one, two = clone(tmp_path / "1", url), clone(tmp_path / "2", url)
+
+    def overtaken(folder: Path) -> None:
+        assert one.remote and two.remote
+        one.remote.folder.delete(f"locks/{KEYS[0]}.json")
+        two.get(KEYS[0], "it", make)
+        (folder / "b.txt").write_text("other")
+
+    folder, stored = one.get(KEYS[0], "it", overtaken)
+    assert stored and (folder / "b.txt").read_text() == "text"
+    assert one.remote and len(one.remote.folder.names()) == 3
+
+
+def test_no_answer_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    store = clone(tmp_path / "1", memory(monkeypatch))
+    assert store.remote
+
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionError("unreachable")
+
+    monkeypatch.setattr(type(store.remote.folder._files), "exists", fail)
+    with pytest.raises(CompressError, match=r"memory://bucket/runs/store: no answer after 6 attempts \(ConnectionErr"):
+        store.has(KEYS[0])
+
+    def deny(*_: object, **__: object) -> None:
+        raise PermissionError("AccessDenied")
+
+    monkeypatch.setattr(type(store.remote.folder._files), "exists", deny)
+    with pytest.raises(CompressError, match="access denied .AccessDenied.; check the credentials in the environment"):
+        store.has(KEYS[0])
+
+
+def test_urls(tmp_path: Path) -> None:
+    assert is_url("s3://bucket/runs") and not is_url("runs") and not is_url("file:///runs") and not is_url("C:runs")
+    for text in ("s3://id:secret@bucket/runs", "az://x/runs?sig=secret", "s3://x/runs#secret"):
+        with pytest.raises(UsageError, match="credentials do not belong in a URL") as raised:
+            check_url(text)
+        assert "secret" not in str(raised.value)
+    with pytest.raises(UsageError, match="names no folder"):
+        check_url("s3://")
+    with pytest.raises(UsageError, match=r"nosuch://x/runs: Protocol not known: nosuch; use s3://, gs://, az:// or a"):
+        SharedFolder("nosuch://x/runs")
