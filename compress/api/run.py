@@ -112,7 +112,7 @@ def run(
 
     Args:
         recipe: A recipe, its file, or the name of a shipped one.
-        runs: Folder of all runs and of the store that they share.
+        runs: Folder of all runs and of the store that they share, or its URL (`s3://`, `gs://`, `az://`).
         overrides: `a.b.c=value` texts, or a single one, for a recipe given by file or name.
         fresh: Take nothing from the store.
 
@@ -127,13 +127,14 @@ def run(
     from compress.pipeline.distributed import explain_errors_after_follower
     from compress.pipeline.runner import run as run_recipe
     from compress.recipe.load import load_recipe
+    from compress.store.origin import local_runs
 
     command = _call(recipe, overrides, fresh)
     if isinstance(recipe, str | Path):
         recipe = load_recipe(recipe, overrides)
     elif overrides:
         raise UsageError("overrides need a recipe that is not loaded yet; pass its file or name")
-    finished = run_recipe(recipe, Path(runs), fresh=fresh, command=command)
+    finished = run_recipe(recipe, local_runs(runs), fresh=fresh, command=command)
     if finished is None:
         explain_errors_after_follower()
         return None

@@ -21,6 +21,12 @@ def _load_plugins(names: list[str] | None) -> list[str] | None:
     return names
 
 
+def _runs_folder(value: str | Path) -> Path:
+    from compress.store.origin import local_runs
+
+    return local_runs(value)
+
+
 def complete_recipe(incomplete: str) -> list[str]:
     """Complete a shipped recipe's name or a YAML file's path; the shell offers files where nothing matches."""
     from compress.utils.resources import shipped
@@ -42,7 +48,15 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. stages.distilled.epochs=5."),
 ]
-Runs = Annotated[Path, typer.Option("--runs", help="Folder with all runs and their shared store.")]
+Runs = Annotated[
+    Path,
+    typer.Option(
+        "--runs",
+        metavar="DIR|URL",
+        help="Folder with all runs and their shared store: local, or s3://, gs://, az://.",
+        parser=_runs_folder,
+    ),
+]
 Plugins = Annotated[
     list[str] | None,
     typer.Option(

@@ -14,7 +14,7 @@ from compress.cli.options import AsJson, Runs, print_json
 from compress.utils.errors import UsageError
 
 if TYPE_CHECKING:
-    from compress.store.gc import Entry
+    from compress.store.stored_entry import Entry
 
 UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 

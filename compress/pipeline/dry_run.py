@@ -23,6 +23,7 @@ from compress.pipeline.plan import make_plan, plan_stages
 from compress.recipe.schema import Recipe
 from compress.stages.kind import kind_of
 from compress.stages.planned import Plan, PlannedStage
+from compress.store.leases import alone
 from compress.store.store import Store
 from compress.utils.console import muted, say
 from compress.utils.errors import CompressError, SeveralErrors, first_line
@@ -50,10 +51,22 @@ def dry_run(plan: Plan, store: Store, data: ImageData) -> None:
         CompressError: the stages need more space than the disk has.
     """
     small, planned = _small(plan, data)
+    lacking = {each.id for each in plan.stages if not store.exists(each.key)}
+    wanted = [each for each in planned.stages if each.id in lacking]
     passed = _load(store)
-    lacking = {each.id for each in plan.stages if not store.has(each.key)}
-    unknown = [each for each in planned.stages if each.id in lacking and each.key not in passed]
-    if unknown:
+    if any(each.key not in passed for each in wanted):
+        passed = _try(planned, small, wanted, store)
+    footprints = {each.id: passed[each.key] for each in wanted if each.key in passed}
+    _check_space(expected_bytes([each for each in plan.stages if each.id in lacking], footprints, data), store)
+
+
+def _try(planned: Plan, small: ImageData, wanted: Sequence[PlannedStage], store: Store) -> dict[str, Footprint]:
+    """Try the stages that are not known to work, and return what is known then; other workers wait for it."""
+    with alone(store.root, "dry-run"):
+        passed = _load(store)
+        unknown = [each for each in wanted if each.key not in passed]
+        if not unknown:
+            return passed
         outcome = _run(planned, small, unknown, store)
         bad = outcome.left | outcome.problems.keys()
         good = [each for each in unknown if not _lineage(planned, each) & bad]
@@ -63,8 +76,7 @@ def dry_run(plan: Plan, store: Store, data: ImageData) -> None:
             raise SeveralErrors(
                 f"{line} (found in a dry run; {BYPASS})" for line in by_reason(outcome.problems.items())
             )
-    footprints = {each.id: passed[each.key] for each in planned.stages if each.id in lacking and each.key in passed}
-    _check_space(expected_bytes([each for each in plan.stages if each.id in lacking], footprints, data), store)
+        return passed
 
 
 def dry_run_seconds(plan: Plan, store: Store, data: ImageData) -> dict[str, float]:

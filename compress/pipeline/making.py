@@ -11,42 +11,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compress.data.prepared import ImageData
 from compress.measurement.threads import torch_threads
 from compress.pipeline.cost_model import expected
 from compress.pipeline.distributed import NONE_THERE, lost_follower
 from compress.pipeline.eta import TimeLeft
 from compress.pipeline.failures import Failures, needs, to_make
+from compress.pipeline.job import Job
 from compress.pipeline.progress_table import ProgressTable
 from compress.pipeline.run_folder import Log
-from compress.stages.planned import Plan, PlannedStage
+from compress.stages.planned import PlannedStage
 from compress.store.failures import failed_attempts, forget_failures, record_failure
 from compress.store.leases import POLL_S
-from compress.store.store import Store
+from compress.store.workers import reporting
 from compress.utils.console import console, duration, say, time_after
 from compress.utils.errors import CompressError, is_interruption
 from compress.utils.messages import join_words
 
 if TYPE_CHECKING:
     from compress.stages.context import StageContext
-
-
-@dataclass(frozen=True)
-class Job:
-    """What making the stages of a plan needs. The context, which imports torch, is created on demand."""
-
-    plan: Plan
-    store: Store
-    data: ImageData
-    log: Log
-    loggers: tuple[str, ...] = ()
-
-    def context(self) -> StageContext:
-        from compress.stages.context import StageContext
-        from compress.training.loggers import FitLoggers
-
-        loggers = FitLoggers(self.log.write, self.loggers, self.log.path.parent / "logs")
-        return StageContext(self.plan, self.store, self.data, loggers)
 
 
 def make_all(job: Job, attempts: int | None = None) -> tuple[list[str], Failures]:
@@ -206,7 +188,8 @@ def _make(context: StageContext, planned: PlannedStage, begin: Callable[[], None
 
     def fill(folder: Path) -> None:
         begin()
-        make(context, planned, folder)
+        with reporting(context.store.root, planned.id, planned.key):
+            make(context, planned, folder)
 
     try:
         with torch_threads(torch.get_num_threads()):  # a library or a plugin may change it

@@ -11,13 +11,16 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from compress.store.jobs import keys_in_use
 from compress.store.leases import entry_lease, gate
 from compress.store.manifest import MANIFEST, find_damage, read_manifest
+from compress.store.origin import shared_runs
+from compress.store.remote import Remote
+from compress.store.remote_gc import check_remote, clean_remote, keys_named_there, remote_entries
+from compress.store.stored_entry import Entry
 from compress.store.work_folders import FOLDER, key_of_folder
 from compress.utils.errors import CompressError, UsageError
 
@@ -26,27 +29,16 @@ TRASH = "trash"
 BATCH = 100  # entries that are examined while jobs that begin to use one have to wait
 
 
-@dataclass(frozen=True)
-class Entry:
-    """An entry of a store, or what a killed run has left of one (`unfinished`)."""
-
-    path: Path
-    key: str
-    what: str
-    bytes: int
-    used: float  # when a run last used or made it, in seconds since 1970
-    unfinished: bool = False
-
-    @property
-    def used_at(self) -> str:
-        """Time of the last use in UTC."""
-        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.used))
-
-
 def entries(root: Path) -> list[Entry]:
     """List all entries, most recently used first, without reading their files; no store is a `UsageError`."""
     if not root.is_dir():
         raise UsageError(f"no store in {root.parent}; name the folder of your runs with --runs")
+    if remote := Remote.of(root):
+        return remote_entries(remote, root)
+    return _local_entries(root)
+
+
+def _local_entries(root: Path) -> list[Entry]:
     listed = [_entry(path) for path in root.iterdir() if KEY.fullmatch(path.name)]
     if (root / FOLDER).is_dir():
         listed += [_unfinished(path) for path in (root / FOLDER).iterdir() if path.is_dir()]
@@ -55,14 +47,16 @@ def entries(root: Path) -> list[Entry]:
 
 def check(root: Path) -> Iterator[str]:
     """Read every file of every entry, and yield a line per damaged entry."""
-    for entry in entries(root):
+    if remote := Remote.of(root):
+        yield from check_remote(remote)
+    for entry in _local_entries(root):
         if not entry.unfinished and (damage := find_damage(entry.path)):
             yield f"{entry.path} is damaged ({damage}); the next run that needs it rebuilds it"
 
 
 def keys_used_by_runs(runs: Path, newest: int | None = None) -> set[str]:
     """Return the keys in the `log.jsonl` of runs: of the `newest` runs of each recipe, or of all."""
-    keys: set[str] = set()
+    keys = keys_named_there(runs, newest) if shared_runs(runs) else set[str]()
     for recipe in sorted(path for path in runs.iterdir() if path.is_dir() and path.name != "store"):
         logs = sorted(recipe.glob("*/log.jsonl"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
         for log in logs[:newest]:
@@ -91,7 +85,8 @@ def clean(
     root = runs / "store"
     if keep_runs is None and older_than is None and max_size is None:
         raise UsageError("nothing to clean by: give --keep-runs, --older-than or --max-size")
-    listed = entries(root)
+    remote, listed = Remote.of(root), _local_entries(root)
+    there = clean_remote(remote, runs, keep_runs, older_than, max_size, dry_run=dry_run) if remote else []
     named = keys_used_by_runs(runs, keep_runs) if keep_runs else set()
     left, now, deleted = sum(entry.bytes for entry in listed), time.time(), list[Entry]()
     for start in range(0, len(listed), BATCH):
@@ -104,7 +99,7 @@ def clean(
                     deleted.append(entry)
                     left -= entry.bytes
     shutil.rmtree(root / TRASH, ignore_errors=True)
-    return deleted
+    return there if remote else deleted
 
 
 def _move_to_trash(root: Path, entry: Entry) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
@@ -111,11 +111,16 @@ def entry_lease(root: Path, key: str) -> Lease:
 
 
 @contextmanager
-def gate(root: Path) -> Iterator[None]:
-    """Hold the lease that a job needs to start using an entry, and `clean` needs to take entries away."""
-    lease = entry_lease(root, GATE)
+def alone(root: Path, name: str) -> Iterator[None]:
+    """Hold the lease `name` of a store."""
+    lease = entry_lease(root, name)
     lease.wait()
     try:
         yield
     finally:
         lease.release()
+
+
+def gate(root: Path) -> AbstractContextManager[None]:
+    """Hold the lease that a job needs to start using an entry, and `clean` needs to take entries away."""
+    return alone(root, GATE)

@@ -46,7 +46,7 @@ class Remote:
         """Return whether there is an entry."""
         return self.folder.has(f"{key}/{MANIFEST}")
 
-    def keys(self) -> list[str]:
+    def all_keys(self) -> list[str]:
         """Return the keys of all entries."""
         return [key for name in self.folder.names() for key, _, file in [name.partition("/")] if file == MANIFEST]
 
@@ -126,7 +126,7 @@ class Remote:
     def entries(self) -> Iterator[tuple[str, Manifest | None, float]]:
         """Yield key, manifest and time of making of all entries."""
         sizes = self.folder.sizes("")
-        for key in self.keys():
+        for key in self.all_keys():
             yield key, self.manifest(key), sizes[f"{key}/{MANIFEST}"][1]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -14,6 +14,7 @@ from rich.text import Text
 PLAIN_EVERY_S = 30.0  # seconds between two lines of one task where there is no terminal
 
 _after: float | None = None
+_watcher: Callable[[str, int, int], None] | None = None
 
 console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
@@ -35,6 +36,17 @@ def time_after(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
+def watched(watcher: Callable[[str, int, int], None]) -> Iterator[None]:
+    """Call `watcher(description, done, total)` whenever a task of this block advances."""
+    global _watcher
+    before, _watcher = _watcher, watcher
+    try:
+        yield
+    finally:
+        _watcher = before
+
+
+@contextmanager
 def muted() -> Iterator[None]:
     """Print nothing in this block."""
     before, console.quiet = console.quiet, True
@@ -47,9 +59,26 @@ def muted() -> Iterator[None]:
 @contextmanager
 def task(description: str, total: int) -> Iterator[Callable[..., None]]:
     """Show progress and the remaining time. Yields `advance(count=1, note="")`."""
-    if not console.is_terminal:
-        yield _plain(description, total)
-        return
+    with _bar(description, total) if console.is_terminal else nullcontext(_plain(description, total)) as advance:
+        yield advance if _watcher is None else _telling(_watcher, advance, description, total)
+
+
+def _telling(
+    watcher: Callable[[str, int, int], None], advance: Callable[..., None], description: str, total: int
+) -> Callable[..., None]:
+    done = 0
+
+    def advance_and_tell(count: int = 1, note: str = "") -> None:
+        nonlocal done
+        done += count
+        advance(count, note)
+        watcher(description, done, total)
+
+    return advance_and_tell
+
+
+@contextmanager
+def _bar(description: str, total: int) -> Iterator[Callable[..., None]]:
     columns = (
         TextColumn("  {task.description}", markup=False),
         BarColumn(bar_width=24),

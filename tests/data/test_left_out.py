@@ -22,7 +22,7 @@ from compress.data.listing import list_images
 from compress.data.prepared import prepare
 from compress.data.sources import data_key
 from compress.data.webdataset import WebData
-from compress.pipeline import collect, runner
+from compress.pipeline import collect, job
 from compress.pipeline.run_folder import Log
 from compress.recipe import parse_recipe
 from compress.recipe.data import FileData
@@ -109,7 +109,7 @@ def test_a_run_logs_and_reports_them(foreign: Path, store: Store, tmp_path: Path
         f"data: {{source: image-folder, path: {foreign}, resolution: 16, broken: skip}}\n"
         "stages: [{id: s, kind: train, student: resnet18, batch: 8}]"
     )
-    data, _ = runner._prepare(recipe, store, Log(tmp_path / "log.jsonl"))
+    data, _ = job.prepare_data(recipe, store, Log(tmp_path / "log.jsonl"))
     expected = {**KINDS, ("image", "not readable"): 1, ("image per epoch", "s: fill no batch"): 17 % 8}
     assert by_reason(data.left_out) == expected and len(data.train) == 17
     event = json.loads((tmp_path / "log.jsonl").read_text())

@@ -1,0 +1,121 @@
+"""What a run or a worker needs before it makes stages: store, plan, checked data, and a dry run that passed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compress.data.left_out import left_out_line
+from compress.data.prepared import ImageData, prepare
+from compress.deployment.runtimes import require_whole
+from compress.pipeline.dry_run import dry_run
+from compress.pipeline.failures import to_make
+from compress.pipeline.hosts import check_hosts
+from compress.pipeline.plan import make_plan
+from compress.pipeline.preflight import check_data, check_requirements, tail_batches
+from compress.pipeline.run_folder import Log
+from compress.recipe.schema import Recipe
+from compress.stages.kind import kind_of
+from compress.stages.planned import Plan, PlannedStage
+from compress.store.file_systems import require_maps
+from compress.store.store import Store
+from compress.utils.console import say
+
+if TYPE_CHECKING:
+    from compress.stages.context import StageContext
+
+
+@dataclass(frozen=True)
+class Job:
+    """What making the stages of a plan needs. The context, which imports torch, is created on demand."""
+
+    plan: Plan
+    store: Store
+    data: ImageData
+    log: Log
+    loggers: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()  # on the data
+
+    def context(self) -> StageContext:
+        from compress.stages.context import StageContext
+        from compress.training.loggers import FitLoggers
+
+        loggers = FitLoggers(self.log.write, self.loggers, self.log.path.parent / "logs")
+        return StageContext(self.plan, self.store, self.data, loggers)
+
+
+def open_store(root: Path, folder: Path, log: Log) -> Store:
+    """Open a store for the run or worker whose files are in `folder`."""
+    store = Store(root)
+    store.root.mkdir(parents=True, exist_ok=True)
+    require_maps(store.root)
+    store.job(folder)
+    store.on_use = lambda key: log.write("uses", key=key)
+    return store
+
+
+def prepare_job(
+    recipe: Recipe,
+    store: Store,
+    log: Log,
+    loggers: Sequence[str] = (),
+    *,
+    dry_run_first: bool = True,
+    for_report: bool = True,
+) -> Job:
+    """Plan a recipe, and check all that can be checked before a stage is made.
+
+    Args:
+        for_report: Whether stages in the store will be read and measured: damaged ones, and exports that lack files,
+            are made again.
+
+    Raises:
+        CompressError: data, weights, packages or devices are missing, or a stage cannot work.
+    """
+    check_requirements(recipe, [kind_of(stage) for stage in recipe.stages])
+    if loggers:
+        from compress.training.loggers import check_loggers
+
+        check_loggers(loggers)
+    plan = make_plan(recipe, store)
+    log.write("plan", units={planned.id: planned.key for planned in plan.stages})
+    lacking = to_make(plan.stages, store) if for_report else unmade(plan, store)
+    check_requirements(recipe, [each.stage for each in lacking], require_whole)  # a cached run needs no runtimes
+    if lacking:
+        _check_device(recipe, log)
+    if for_report:
+        check_hosts(plan, store)
+    data, remarks = prepare_data(recipe, store, log)
+    if dry_run_first:
+        dry_run(plan, store, data)
+    return Job(plan, store, data, log, tuple(loggers), tuple(remarks))
+
+
+def unmade(plan: Plan, store: Store) -> list[PlannedStage]:
+    """Return the stages that are not in the store, without reading what is."""
+    return [planned for planned in plan.stages if not store.exists(planned.key)]
+
+
+def _check_device(recipe: Recipe, log: Log) -> None:
+    """Find the device of the recipe, or raise what is wrong with it; one that is not the CPU is said."""
+    from compress.measurement.device import choose_device, describe
+
+    device = choose_device(recipe.trainer)
+    log.write("device", device=describe(device))
+    if device.type != "cpu":
+        say(f"device: {describe(device)}")
+
+
+def prepare_data(recipe: Recipe, store: Store, log: Log) -> tuple[ImageData, list[str]]:
+    """Return the checked data and the remarks on it; both, and what of the source was left out, are said and logged."""
+    data = prepare(recipe.data, store, recipe.seed)
+    data = replace(data, left_out=(*data.left_out, *tail_batches(recipe, data)))
+    if data.left_out:
+        say(f"data: left out {left_out_line(data.left_out)}")
+    remarks = check_data(recipe, data, store)
+    for remark in remarks:
+        say(f"data: {remark}")
+    log.write("data", left_out=[asdict(row) for row in data.left_out], remarks=remarks)
+    return data, remarks

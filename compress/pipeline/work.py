@@ -1,0 +1,159 @@
+"""Workers: processes that make whatever stages of a recipe are free, on one store, on any number of machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from compress.pipeline.distributed import WaitingStore, follow, is_follower, leading
+from compress.pipeline.failures import Failures, by_reason, failed_files, needs
+from compress.pipeline.job import open_store, prepare_job, unmade
+from compress.pipeline.making import make_all
+from compress.pipeline.plan import make_plan
+from compress.pipeline.run_folder import Log
+from compress.recipe.schema import Recipe
+from compress.stages.planned import Plan, PlannedStage
+from compress.store.failures import failed_attempts, forget_failures
+from compress.store.store import Store
+from compress.store.workers import WorkerStatus, statuses
+from compress.utils.console import duration, say
+from compress.utils.errors import CompressError, SeveralFailures
+from compress.utils.messages import join_words
+from compress.utils.processes import require_supported_system
+from compress.utils.system import give_caches_a_place, limit_threads
+
+MAX_ATTEMPTS = 3  # by all workers together, after which a stage is given up
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """One stage of a plan: whether it is stored, and otherwise who makes it or what it waits for."""
+
+    unit: str
+    key: str
+    state: str  # stored, making, failed, waiting or free
+    detail: str = ""
+    worker: str | None = None
+    since: str | None = None  # UTC
+    seconds_left: float | None = None  # of the task that is under way
+    failures: tuple[str, ...] = ()
+
+
+class WorkerLog(Log):
+    """The log of a worker, whose events are printed as JSON lines too where somebody asks for them."""
+
+    def __init__(self, path: Path, tell: Callable[[str], None] | None) -> None:
+        super().__init__(path)
+        self._tell, self._who = tell, {"host": socket.gethostname(), "process": os.getpid()}
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Write an event."""
+        super().write(event, **fields)
+        if self._tell:
+            self._tell(json.dumps({**self._who, "event": event, **fields}))
+
+
+def work(
+    recipe: Recipe,
+    runs: Path,
+    *,
+    dry_run_first: bool = True,
+    retry: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> None:
+    """Make the stages of a recipe that no other process makes, until none is left.
+
+    Args:
+        retry: Forget the failures of earlier workers, and try those stages again.
+        tell: Called with each event as a line of JSON.
+
+    Raises:
+        SeveralFailures: stages that could not be made, after three attempts by all workers together.
+    """
+    require_supported_system()
+    limit_threads()
+    give_caches_a_place()
+    if is_follower(recipe):
+        waiting = WaitingStore(runs / "store")
+        follow(make_plan(recipe, waiting), waiting)
+        return
+    root = runs / "store"
+    root.mkdir(parents=True, exist_ok=True)
+    job = Store(root).job()
+    if job is None:
+        raise CompressError(f"{root} is read-only; choose another folder with --runs")
+    log = WorkerLog(job.folder() / "log.jsonl", tell)
+    store = open_store(root, job.folder(), log)
+    plan = make_plan(recipe, store)
+    if retry:
+        for planned in plan.stages:
+            forget_failures(root, planned.key)
+    if not unmade(plan, store):
+        say(f"all {len(plan.stages)} stages are in the store")
+        return
+    prepared = prepare_job(recipe, store, log, dry_run_first=dry_run_first, for_report=False)
+    with store.temporary(), leading(plan, store):
+        elsewhere, failures = make_all(prepared, MAX_ATTEMPTS)
+    _end(plan, elsewhere, failures)
+
+
+def _end(plan: Plan, elsewhere: list[str], failures: Failures) -> None:
+    if failures:
+        remedy = "remove the cause, and start workers with --retry"
+        raise SeveralFailures([*by_reason(failures.reasons), remedy])
+    own = len(plan.stages) - len(elsewhere)
+    say(f"all {len(plan.stages)} stages are in the store, {own} of them made here")
+
+
+def status(recipe: Recipe, runs: Path) -> list[UnitState]:
+    """Return the state of each stage of a recipe, without making or reading any."""
+    store = Store(runs / "store")
+    plan = make_plan(recipe, store)
+    made = {planned.id for planned in plan.stages if store.exists(planned.key)}
+    working = {each.key: each for each in statuses(store.root)}
+    return [_state(planned, store, made, working.get(planned.key)) for planned in plan.stages]
+
+
+def _state(planned: PlannedStage, store: Store, made: set[str], worker: WorkerStatus | None) -> UnitState:
+    failed = tuple(each.error for each in failed_attempts(store.root, planned.key))
+    common: dict[str, Any] = {"unit": planned.id, "key": planned.key, "failures": failed}
+    missing = [name for name in needs(planned) if name not in made]
+    if planned.id in made:
+        lacking = failed_files(store, planned)
+        return UnitState(
+            state="stored", detail=f"without {join_words(list(lacking), 'and')}" if lacking else "", **common
+        )
+    if worker:
+        who = f"{worker.host}:{worker.process}"
+        return UnitState(
+            state="making",
+            detail=_progress(worker),
+            worker=who,
+            since=worker.since,
+            seconds_left=worker.seconds_left,
+            **common,
+        )
+    if holder := store.holder(planned.key):
+        return UnitState(state="making", worker=f"{holder[0]}:{holder[1]}", **common)
+    if missing:
+        return UnitState(state="waiting", detail=f"for {join_words(missing, 'and')}", **common)
+    if failed:
+        return UnitState(state="failed", detail=f"attempts: {len(failed)}; {failed[-1]}", **common)
+    return UnitState(state="free", **common)
+
+
+def _progress(worker: WorkerStatus) -> str:
+    if not worker.total:
+        return ""
+    left = f", about {duration(worker.seconds_left)} left" if worker.seconds_left is not None else ""
+    return f"{worker.task}: {worker.done} of {worker.total}{left}"
+
+
+def as_rows(states: list[UnitState]) -> list[dict[str, Any]]:
+    """Return states as JSON data."""
+    return [asdict(state) for state in states]

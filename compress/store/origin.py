@@ -1,0 +1,55 @@
+"""Runs at a URL: a folder in the user's cache stands for it, with a store that is a cache of the store there."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from compress.store.remote import ORIGIN
+from compress.store.shared import SharedFolder, check_url, is_url
+from compress.utils.atomic import write_atomic
+from compress.utils.checksums import SUMS
+from compress.utils.errors import UsageError
+from compress.utils.system import cache_folder
+
+
+def local_runs(runs: str | Path) -> Path:
+    """Return the local folder of runs: the path itself, or the one that stands for a URL.
+
+    Raises:
+        UsageError: the URL has credentials or no folder, or this user has no place for a cache.
+    """
+    text = str(runs)
+    if not is_url(text):
+        return Path(text.removeprefix("file://"))
+    url = text.rstrip("/")
+    check_url(url)
+    cache = cache_folder()
+    if cache is None:
+        raise UsageError(f"{url}: no place for a local copy; set XDG_CACHE_HOME to a folder")
+    name = re.sub("[^A-Za-z0-9]+", "-", url).strip("-")[:40]
+    folder = cache / "runs" / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+    file = folder / "store" / ORIGIN
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, f"{url}/store\n")
+    return folder
+
+
+def shared_runs(runs: Path) -> SharedFolder | None:
+    """Return the folder of runs at the URL that a local folder stands for, if it does."""
+    file = runs / "store" / ORIGIN
+    return SharedFolder(file.read_text().strip().removesuffix("/store")) if file.is_file() else None
+
+
+def upload_run(runs: Path, folder: Path) -> str | None:
+    """Copy a finished run to the URL that `runs` stands for, its checksums last, and return the URL of the run."""
+    shared = shared_runs(runs)
+    if shared is None:
+        return None
+    name = folder.relative_to(runs).as_posix()
+    files = [path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).parts[0] != "store"]
+    for path in sorted(files, key=lambda path: (path.name == SUMS, path)):
+        shared.upload(path, f"{name}/{path.relative_to(folder).as_posix()}")
+    return f"{shared.url}/{name}"

@@ -1,0 +1,124 @@
+"""Status of the processes that make units of a store: `workers/<host>.<pid>.json`, for `compress-model status`."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from compress.store.remote import Remote
+from compress.store.shared import SharedFolder
+from compress.utils.atomic import write_atomic
+from compress.utils.console import watched
+from compress.utils.errors import CompressError
+
+FOLDER = "workers"
+EVERY_S, REMOTE_EVERY_S = 2.0, 20.0  # between two writes of progress
+
+
+class WorkerStatus(BaseModel):
+    """What a process is making."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str
+    process: int
+    unit: str
+    key: str
+    since: str  # UTC
+    task: str = ""
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None  # of the task
+    updated: str = ""  # UTC
+
+
+@contextmanager
+def reporting(root: Path, unit: str, key: str) -> Iterator[None]:
+    """Let others see in this block that this process makes a unit, and how far it is."""
+    started = status = WorkerStatus(
+        host=socket.gethostname(), process=os.getpid(), unit=unit, key=key, since=_now(), updated=_now()
+    )
+    places = _Places(root, f"{re.sub('[^A-Za-z0-9-]', '_', status.host)}.{status.process}.json")
+    began, task = time.monotonic(), ""
+
+    def advance(description: str, done: int, total: int) -> None:
+        nonlocal began, task
+        if description != task:
+            began, task = time.monotonic(), description
+        left = (time.monotonic() - began) / done * (total - done) if done else None
+        progress = {"task": description, "done": done, "total": total, "seconds_left": left, "updated": _now()}
+        places.write(started.model_copy(update=progress))
+
+    places.write(status, now=True)
+    try:
+        with watched(advance):
+            yield
+    finally:
+        places.remove()
+
+
+def statuses(root: Path) -> list[WorkerStatus]:
+    """Return what processes are making, those on this machine that have ended left out."""
+    texts = [path.read_bytes() for path in sorted((root / FOLDER).glob("*.json"))]
+    if remote := Remote.of(root):
+        texts += [remote.folder.read(name) or b"" for name in remote.folder.names(FOLDER)]
+    found: dict[tuple[str, int], WorkerStatus] = {}
+    for text in texts:
+        with suppress(ValidationError):
+            status = WorkerStatus.model_validate_json(text)
+            if not _has_ended(status):
+                found[status.host, status.process] = status
+    return list(found.values())
+
+
+class _Places:
+    """Where the status of this process is written: here, and less often on the object store."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self._path, self._name = root / FOLDER / name, f"{FOLDER}/{name}"
+        remote = Remote.of(root)
+        self._shared: SharedFolder | None = remote.folder if remote else None
+        self._written = self._shared_written = -REMOTE_EVERY_S
+
+    def write(self, status: WorkerStatus, *, now: bool = False) -> None:
+        clock, text = time.monotonic(), status.model_dump_json()
+        if now or clock - self._written >= EVERY_S:
+            self._written = clock
+            with suppress(OSError):  # a full disk or a read-only store; the work itself reports it
+                self._path.parent.mkdir(exist_ok=True)
+                write_atomic(self._path, text)
+        if self._shared and (now or clock - self._shared_written >= REMOTE_EVERY_S):
+            self._shared_written = clock
+            with suppress(CompressError):
+                self._shared.write(self._name, text.encode())
+
+    def remove(self) -> None:
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+        if self._shared:
+            with suppress(CompressError):
+                self._shared.delete(self._name)
+
+
+def _has_ended(status: WorkerStatus) -> bool:
+    if status.host != socket.gethostname():
+        return False
+    try:
+        os.kill(status.process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,160 @@
+"""Workers on one store: what one makes the others take, what fails is given up by all, and `status` tells."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from forked import Forked, start
+from support import Job, environment, typed
+
+from compress.store.shared import SharedFolder
+from compress.store.workers import FOLDER, WorkerStatus, statuses
+
+PLUGIN = Path(__file__).with_name("napping.py")
+NAPS = """\
+name: naps
+data: {{source: image-folder, path: {root}/images, resolution: 32}}
+stages:
+  - {{id: net, kind: model, source: timm, model: test_resnet, checkpoint: {root}/teacher.safetensors}}
+{naps}
+worth: {{references: [net]}}
+"""
+
+
+@pytest.fixture
+def naps(done_job: Callable[[], Job]) -> Callable[..., list[str]]:
+    """Write a recipe with naps, and give the command for a verb on it."""
+    root = done_job().root
+
+    def write(*settings: str) -> list[str]:
+        lines = [f"  - {{id: nap{number}, kind: nap, from: net{text}}}" for number, text in enumerate(settings)]
+        (root / "naps.yaml").write_text(NAPS.format(root=root, naps="\n".join(lines)))
+        return [str(root / "naps.yaml"), "--runs", str(root / "shared"), "--plugin", str(PLUGIN)]
+
+    return write
+
+
+def worker(arguments: list[str], folder: Path) -> Forked:
+    return start(["python", "-m", "compress", "work", *arguments, "--no-dry-run", "--json"], environment(), folder)
+
+
+def events(text: str) -> Iterator[dict[str, str]]:
+    return (json.loads(line) for line in text.splitlines() if line.startswith("{"))
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_workers_share_a_recipe_and_each_stage_is_made_once(naps: Callable[..., list[str]], tmp_path: Path) -> None:
+    arguments = naps(*[", seconds: 0.2"] * 8)
+    workers = [worker(arguments, tmp_path) for _ in range(2)]
+    ended = [each.wait() for each in workers]
+    assert [each.returncode for each in ended] == [0, 0], ended
+    made = Counter(event["unit"] for each in ended for event in events(each.stdout) if event["event"] == "made")
+    assert made == Counter(["net", *(f"nap{number}" for number in range(8))])
+    assert all("all 9 stages are in the store" in each.stderr for each in ended)
+    store = next((tmp_path / "copy").glob("shared/store"))
+    assert len(list(store.glob("*/entry.json"))) >= 9
+    left = [path.name for name in ("partial", "locks", "running", FOLDER) for path in (store / name).glob("*")]
+    assert left == []
+    again = typed("work", *arguments, "--no-dry-run")
+    assert again.returncode == 0 and "all 9 stages are in the store" in again.stderr
+    rows = json.loads(typed("status", *arguments, "--json").stdout)
+    assert {row["state"] for row in rows} == {"stored"} and len(rows) == 9
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_a_stage_that_fails_three_times_is_given_up_by_all(naps: Callable[..., list[str]], tmp_path: Path) -> None:
+    arguments = naps("", ", fails: true", ", seconds: 0.05")
+    done = typed("work", *arguments, "--no-dry-run")
+    assert done.returncode == 1 and "error: stage nap1: it always fails" in done.stderr
+    assert "error: remove the cause, and start workers with --retry" in done.stderr
+    assert done.stderr.count("failed: stage nap1: it always fails") == 3 and "nap2: nap net" in done.stderr
+    rows = {row["unit"]: row for row in json.loads(typed("status", *arguments, "--json").stdout)}
+    assert rows["nap1"]["state"] == "failed" and rows["nap1"]["failures"] == ["it always fails"] * 3
+    assert rows["nap0"]["state"] == rows["nap2"]["state"] == "stored"
+    again = typed("work", *arguments, "--no-dry-run")
+    assert again.returncode == 1 and "nap1: given up, failed attempts: 3" in again.stderr
+    assert again.stderr.count("failed: stage") == 0
+    third = typed("work", *arguments, "--no-dry-run", "--retry")
+    assert third.returncode == 1 and third.stderr.count("failed: stage nap1: it always fails") == 3
+    shown = typed("status", *arguments).stdout
+    assert "nap1" in shown and "attempts: 3; it always fails" in shown and "stored" in shown
+    naps("", "", ", seconds: 0.05")  # the cause removed: another key, and its failures are not of it
+    assert typed("work", *arguments, "--no-dry-run").returncode == 0
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_status_tells_who_makes_what(naps: Callable[..., list[str]], tmp_path: Path) -> None:
+    arguments = naps(", seconds: 600", "")
+    rows = json.loads(typed("status", *arguments, "--json").stdout)
+    assert [(row["unit"], row["state"], row["detail"]) for row in rows] == [
+        ("net", "free", ""),
+        ("nap0", "waiting", "for net"),
+        ("nap1", "waiting", "for net"),
+    ]
+    running = worker(arguments, tmp_path)
+    store = tmp_path / "copy" / "shared" / "store"
+    while not any(status.unit == "nap0" for status in statuses(store)):
+        assert running.process.is_alive()
+        running.process.join(0.1)
+    second = worker(arguments, tmp_path)  # makes the other one meanwhile
+    while {row["unit"]: row for row in json.loads(typed("status", *arguments, "--json").stdout)}["nap1"]["state"] != (
+        "stored"
+    ):
+        assert second.process.is_alive()
+        second.process.join(0.1)
+    rows = {row["unit"]: row for row in json.loads(typed("status", *arguments, "--json").stdout)}
+    assert rows["nap0"]["state"] == "making" and rows["nap0"]["worker"].endswith(f":{running.pid}")
+    assert rows["nap0"]["since"] and "store: another run is making nap0; waiting for it" in second.err.read_text()
+    for each in (running, second):
+        each.process.kill()
+        each.process.join()
+    rows = {row["unit"]: row for row in json.loads(typed("status", *arguments, "--json").stdout)}
+    assert rows["nap0"]["state"] == "free"
+
+
+def test_workers_make_what_a_run_makes(job: Job, done_job: Callable[[], Job]) -> None:
+    """The stages of a recipe at a URL have the bits of those that a run on one machine has made."""
+    copied = done_job()
+    names = ("teacher", "scratch")
+    text = copied.recipe.read_text().replace("references: [teacher, distilled]", "references: [teacher]")
+    copied.recipe.write_text(text[: text.index("  - {id: distilled")] + text[text.index("measure:") :])
+    url, cache = "memory://runs", str(copied.root / "cache")
+    done = typed("work", copied.recipe, "--runs", url, "--no-dry-run", XDG_CACHE_HOME=cache)
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(cache)  # another machine
+    done = typed("run", copied.recipe, "--runs", url, "--no-dry-run", XDG_CACHE_HOME=cache)
+    assert done.returncode == 0, done.stderr
+    assert all(f"{name}: taken from the store" in done.stderr for name in names)
+    assert "uploaded to memory://runs/tiny/" in done.stderr
+    shared = SharedFolder("memory://runs")
+    run = next(name.rsplit("/", 1)[0] for name in shared.names("tiny") if name.endswith("results.json"))
+    assert {f"{run}/report.html", f"{run}/SHA256SUMS", f"{run}/log.jsonl"} <= set(shared.names("tiny"))
+    keys = {
+        row["unit"]: row["key"]
+        for row in json.loads(typed("status", copied.recipe, "--runs", url, "--json", XDG_CACHE_HOME=cache).stdout)
+    }
+    weights = (job.runs / "store" / keys["scratch"] / "model.safetensors").read_bytes()
+    entry = next(name for name in shared.names(f"store/{keys['scratch']}") if name.endswith("model.safetensors"))
+    assert shared.read(entry) == weights
+    listed = typed("store", "list", "--runs", url, "--json", XDG_CACHE_HOME=cache)
+    assert {row["key"] for row in json.loads(listed.stdout)} >= set(keys.values())
+    assert typed("store", "check", "--runs", url, XDG_CACHE_HOME=cache).returncode == 0
+    shared.write(entry, weights[:-1] + b"?")
+    checked = typed("store", "check", "--runs", url, XDG_CACHE_HOME=cache)
+    assert checked.returncode == 1 and "model.safetensors has changed" in checked.stderr
+    cleaned = typed("store", "clean", "--runs", url, "--max-size", "0B", XDG_CACHE_HOME=cache)
+    assert cleaned.returncode == 0 and not [name for name in shared.names("store") if name.endswith("entry.json")]
+
+
+def test_damaged_status_files_are_no_workers(tmp_path: Path) -> None:
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    (folder / "a.1.json").write_text("{")
+    gone = WorkerStatus(host="elsewhere", process=1, unit="u", key="k", since="2026-01-01T00:00:00+00:00")
+    (folder / "b.2.json").write_text(gone.model_dump_json())
+    assert [status.host for status in statuses(tmp_path)] == ["elsewhere"]
