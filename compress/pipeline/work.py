@@ -12,13 +12,14 @@ from typing import Any
 
 from compress.pipeline.distributed import WaitingStore, follow, is_follower, leading
 from compress.pipeline.failures import Failures, by_reason, failed_files, needs
-from compress.pipeline.job import open_store, prepare_job, unmade
+from compress.pipeline.job import prepare_job, unmade
 from compress.pipeline.making import make_all
 from compress.pipeline.plan import make_plan
 from compress.pipeline.run_folder import Log
 from compress.recipe.schema import Recipe
 from compress.stages.planned import Plan, PlannedStage
 from compress.store.failures import failed_attempts, forget_failures
+from compress.store.file_systems import require_maps
 from compress.store.store import Store
 from compress.store.workers import WorkerStatus, statuses
 from compress.utils.console import duration, say
@@ -84,11 +85,12 @@ def work(
         return
     root = runs / "store"
     root.mkdir(parents=True, exist_ok=True)
-    job = Store(root).job()
+    require_maps(root)
+    store = Store(root)
+    job = store.job()
     if job is None:
         raise CompressError(f"{root} is read-only; choose another folder with --runs")
     log = WorkerLog(job.folder() / "log.jsonl", tell)
-    store = open_store(root, job.folder(), log)
     plan = make_plan(recipe, store)
     if retry:
         for planned in plan.stages:
@@ -138,7 +140,7 @@ def _state(planned: PlannedStage, store: Store, made: set[str], worker: WorkerSt
             seconds_left=worker.seconds_left,
             **common,
         )
-    if holder := store.holder(planned.key):
+    if (holder := store.holder(planned.key)) and store.is_being_made(planned.key):
         return UnitState(state="making", worker=f"{holder[0]}:{holder[1]}", **common)
     if missing:
         return UnitState(state="waiting", detail=f"for {join_words(missing, 'and')}", **common)

@@ -121,6 +121,14 @@ class Store:
         """Return host and process of the maker of an entry."""
         return self._lease(key).holder
 
+    def is_being_made(self, key: str) -> bool:
+        """Return whether a process that has not ended, as far as this one can know, is making an entry."""
+        lease = self._lease(key)
+        if not lease.claim():
+            return True
+        lease.release()
+        return False
+
     def _lease(self, key: str) -> AnyLease:
         local = entry_lease(self.root, key)
         return BothLeases(local, self.remote.lease(key)) if self.remote else local

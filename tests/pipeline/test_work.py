@@ -20,16 +20,17 @@ NAPS = """\
 name: naps
 data: {{source: image-folder, path: {root}/images, resolution: 32}}
 stages:
-  - {{id: net, kind: model, source: timm, model: test_resnet, checkpoint: {root}/teacher.safetensors}}
+  - {{id: net, kind: model, model: {{source: timm, model: test_resnet, checkpoint: {root}/teacher.safetensors,
+     classes: [across, both, down]}}}}
 {naps}
 worth: {{references: [net]}}
 """
 
 
 @pytest.fixture
-def naps(done_job: Callable[[], Job]) -> Callable[..., list[str]]:
+def naps(make_job: Callable[[], Job]) -> Callable[..., list[str]]:
     """Write a recipe with naps, and give the command for a verb on it."""
-    root = done_job().root
+    root = make_job().root
 
     def write(*settings: str) -> list[str]:
         lines = [f"  - {{id: nap{number}, kind: nap, from: net{text}}}" for number, text in enumerate(settings)]
@@ -49,14 +50,14 @@ def events(text: str) -> Iterator[dict[str, str]]:
 
 @pytest.mark.usefixtures("no_plugins")
 def test_workers_share_a_recipe_and_each_stage_is_made_once(naps: Callable[..., list[str]], tmp_path: Path) -> None:
-    arguments = naps(*[", seconds: 0.2"] * 8)
+    arguments = naps(*(f", seconds: 0.2{number}" for number in range(8)))
     workers = [worker(arguments, tmp_path) for _ in range(2)]
     ended = [each.wait() for each in workers]
     assert [each.returncode for each in ended] == [0, 0], ended
     made = Counter(event["unit"] for each in ended for event in events(each.stdout) if event["event"] == "made")
     assert made == Counter(["net", *(f"nap{number}" for number in range(8))])
     assert all("all 9 stages are in the store" in each.stderr for each in ended)
-    store = next((tmp_path / "copy").glob("shared/store"))
+    store = Path(arguments[2]) / "store"
     assert len(list(store.glob("*/entry.json"))) >= 9
     left = [path.name for name in ("partial", "locks", "running", FOLDER) for path in (store / name).glob("*")]
     assert left == []
@@ -97,7 +98,7 @@ def test_status_tells_who_makes_what(naps: Callable[..., list[str]], tmp_path: P
         ("nap1", "waiting", "for net"),
     ]
     running = worker(arguments, tmp_path)
-    store = tmp_path / "copy" / "shared" / "store"
+    store = Path(arguments[2]) / "store"
     while not any(status.unit == "nap0" for status in statuses(store)):
         assert running.process.is_alive()
         running.process.join(0.1)
@@ -144,7 +145,7 @@ def test_workers_make_what_a_run_makes(job: Job, done_job: Callable[[], Job]) ->
     listed = typed("store", "list", "--runs", url, "--json", XDG_CACHE_HOME=cache)
     assert {row["key"] for row in json.loads(listed.stdout)} >= set(keys.values())
     assert typed("store", "check", "--runs", url, XDG_CACHE_HOME=cache).returncode == 0
-    shared.write(entry, weights[:-1] + b"?")
+    shared.write(entry, weights[::-1])
     checked = typed("store", "check", "--runs", url, XDG_CACHE_HOME=cache)
     assert checked.returncode == 1 and "model.safetensors has changed" in checked.stderr
     cleaned = typed("store", "clean", "--runs", url, "--max-size", "0B", XDG_CACHE_HOME=cache)

@@ -220,9 +220,7 @@ def test_no_answer_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         raise PermissionError("AccessDenied")
 
     monkeypatch.setattr(type(store.remote.folder._files), "exists", deny)
-    with pytest.raises(
-        CompressError, match=r"denied \(AccessDenied\); check the credentials in the environment"
-    ):
+    with pytest.raises(CompressError, match=r"denied \(AccessDenied\); check the credentials in the environment"):
         store.has(KEYS[0])
 
 
