@@ -33,6 +33,9 @@ def run(
         str, typer.Option("--log", metavar="NAME,NAME", help="Also log training curves: csv, tensorboard.")
     ] = "",
     no_dry_run: NoDryRun = False,
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="ENGINE", help="Where stages are made: local, ray or ray://HOST:PORT.")
+    ] = "local",
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
@@ -43,7 +46,15 @@ def run(
     loggers = [name for name in log.split(",") if name]
     command = command_line(sys.argv)
     loaded = load_recipe(recipe, overrides or ())
-    done = run_recipe(loaded, runs, fresh=fresh, dry_run_first=not no_dry_run, loggers=loggers, command=command)
+    done = run_recipe(
+        loaded,
+        runs,
+        fresh=fresh,
+        dry_run_first=not no_dry_run,
+        loggers=loggers,
+        command=command,
+        engine=engine,
+    )
     if done is None:  # a further process of a run on several devices
         return
     if as_json:

@@ -42,15 +42,21 @@ def make_all(job: Job, attempts: int | None = None) -> tuple[list[str], Failures
         The ids of the stages that this process did not make, and what failed. On several devices the first failure is
         raised: the other processes would wait for the stage.
     """
-    making = _Making(job, attempts)
-    while making.left:
-        if not making.step():
-            making.wait()
-    return making.stored, making.failures
+    return Making(job, attempts).all()
+
+
+def make_one(job: Job, unit: str) -> None:
+    """Make one stage, or wait for the process that makes it; a `CompressError` if that fails."""
+    planned, context = job.plan.stage(unit), job.context()
+    for name in needs(planned):
+        if not job.store.has(job.plan.stage(name).key):
+            raise CompressError(f"stage {unit}: needs {name}, which the store does not have")
+    while _make(context, planned, lambda: job.log.write("start", unit=unit, key=planned.key)) is None:
+        time.sleep(POLL_S)
 
 
 @dataclass
-class _Making:
+class Making:
     """The stages of a plan that are left, and what became of the others."""
 
     job: Job
@@ -64,6 +70,13 @@ class _Making:
         self.progress = ProgressTable()
         self.shows_progress = self.attempts is None and bool(to_make(self.job.plan.stages, self.job.store))
         self.remaining = _time_left(self.job) if self.shows_progress and console.is_terminal else None
+
+    def all(self) -> tuple[list[str], Failures]:
+        """Settle all stages; see `make_all`."""
+        while self.left:
+            if not self.step():
+                self.wait()
+        return self.stored, self.failures
 
     @cached_property
     def context(self) -> StageContext:
@@ -150,15 +163,18 @@ class _Making:
             self._add_failure(planned, error)
             return True
         if made:
-            seconds = time.monotonic() - clock
-            _log_made(job.log, self.context, planned, seconds)
-            forget_failures(job.store.root, planned.key)
-            say(f"  done in {seconds:.0f} s")
-            self._finish(planned)
-            self.progress.show()
-            if self.remaining:
-                self.remaining.done(planned.id, seconds)
+            self._made(planned, time.monotonic() - clock)
         return made is not None
+
+    def _made(self, planned: PlannedStage, seconds: float) -> None:
+        """Record a stage that has been made."""
+        _log_made(self.job.log, self.context, planned, seconds)
+        forget_failures(self.job.store.root, planned.key)
+        say(f"  done in {seconds:.0f} s")
+        self._finish(planned)
+        self.progress.show()
+        if self.remaining:
+            self.remaining.done(planned.id, seconds)
 
     def _add_failure(self, planned: PlannedStage, error: CompressError) -> None:
         """Record a failed attempt for all workers. Alone, the stage has failed with it."""

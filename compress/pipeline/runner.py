@@ -16,6 +16,7 @@ from compress.pipeline.hosts import measure_on_hosts
 from compress.pipeline.job import open_store, prepare_job
 from compress.pipeline.making import make_all
 from compress.pipeline.measure import measure_energy, measure_latency
+from compress.pipeline.on_ray import check_engine, make_all_on_ray
 from compress.pipeline.plan import make_plan
 from compress.pipeline.run_folder import Log, new_folder, seal, write_run
 from compress.recipe.schema import Recipe
@@ -43,6 +44,7 @@ def run(
     dry_run_first: bool = True,
     loggers: Sequence[str] = (),
     command: str = "",
+    engine: str = "local",
 ) -> Run | None:
     """Run a recipe.
 
@@ -51,6 +53,7 @@ def run(
         dry_run_first: Make stages that the store lacks on a few images first; see `dry_run`.
         loggers: `csv`, `tensorboard` or both: log loss, learning rate and accuracy to `logs/` in the run folder.
         command: Command line that reruns it, for the results.
+        engine: `ray` or `ray://HOST:PORT`: make stages on a Ray cluster; see `on_ray`.
 
     Returns:
         The run; None in a follower process of multi-device training.
@@ -62,10 +65,11 @@ def run(
     require_supported_system()
     limit_threads()
     give_caches_a_place()
-    if fresh and recipe.trainer.several_processes:
+    if fresh and (recipe.trainer.several_processes or engine != "local"):
         raise UsageError(
-            "--fresh needs `trainer.devices: 1`: other processes read finished stages from the shared store"
+            "--fresh needs `trainer.devices: 1` and no --engine: other processes read stages from the shared store"
         )
+    check_engine(engine, recipe.trainer.several_processes)
     if is_follower(recipe):
         shared = WaitingStore(runs / "store")
         follow(make_plan(recipe, shared), shared)
@@ -78,7 +82,7 @@ def run(
         job = prepare_job(recipe, store, log, loggers, dry_run_first=dry_run_first)
         plan = job.plan
         with store.temporary(), leading(plan, store):
-            from_store, failures = make_all(job)
+            from_store, failures = make_all(job) if engine == "local" else make_all_on_ray(job, runs, engine)
             if failures:
                 plan = failures.rest(plan)
                 job = replace(job, plan=plan)

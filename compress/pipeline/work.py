@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from compress.pipeline.distributed import WaitingStore, follow, is_follower, leading
 from compress.pipeline.failures import Failures, by_reason, failed_files, needs
 from compress.pipeline.job import prepare_job, unmade
-from compress.pipeline.making import make_all
+from compress.pipeline.making import make_all, make_one
 from compress.pipeline.plan import make_plan
 from compress.pipeline.run_folder import Log
 from compress.recipe.schema import Recipe
@@ -102,6 +103,24 @@ def work(
     with store.temporary(), leading(plan, store):
         elsewhere, failures = make_all(prepared, MAX_ATTEMPTS)
     _end(plan, elsewhere, failures)
+
+
+def make_unit(recipe: Recipe, runs: Path, unit: str) -> float:
+    """Make one stage of a recipe, those that it needs being stored, and return the seconds that it took.
+
+    Raises:
+        CompressError: it could not be made.
+    """
+    limit_threads()
+    store = Store(runs / "store")
+    job = store.job()
+    if job is None:
+        raise CompressError(f"{store.root} is missing or read-only on {socket.gethostname()}")
+    prepared = prepare_job(recipe, store, Log(job.folder() / "log.jsonl"), dry_run_first=False, for_report=False)
+    clock = time.monotonic()
+    with store.temporary():
+        make_one(prepared, unit)
+    return time.monotonic() - clock
 
 
 def _end(plan: Plan, elsewhere: list[str], failures: Failures) -> None:
