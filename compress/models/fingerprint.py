@@ -43,12 +43,23 @@ def embedding_id(settings: OpenClipTeacher | ClassifierTeacher) -> dict[str, str
     return identity
 
 
-def view_key(identity: dict[str, str], views: Views, seed: int, view: int) -> str:
-    """Compute the key of the store entry with a teacher's embeddings of one view of all images.
+def shards(images: int, size: int) -> list[range]:
+    """Return the images of each shard of so many."""
+    return [range(start, min(start + size, images)) for start in range(0, images, size)]
 
-    `identity` is all else that determines an embedding: the data's key, the teacher's `embedding_id`, versions.
+
+def shard_keys(
+    identity: dict[str, str], views: Views, seed: int, view: int, images: int, shard: int
+) -> list[tuple[range, str]]:
+    """Compute the keys of the store entries with a teacher's embeddings of one view, one per shard of the images.
+
+    `identity` is all else that determines an embedding: the data's key, the teacher's `embedding_id`, versions. The key
+    of a single shard does not depend on its size.
     """
-    return key_of(kind="embeddings", view=view, seed=seed, views=views.key_settings(), precision="fp16", **identity)
+    common = {"kind": "embeddings", "view": view, "seed": seed, "views": views.key_settings(), "precision": "fp16"}
+    if images <= shard:
+        return [(range(images), key_of(**common, **identity))]
+    return [(part, key_of(**common, images=[part.start, part.stop], **identity)) for part in shards(images, shard)]
 
 
 def local_files(settings: OpenClipTeacher | ClassifierTeacher) -> list[Path]:

@@ -29,6 +29,7 @@ from compress.utils.messages import join_words
 
 if TYPE_CHECKING:
     from compress.stages.context import StageContext
+    from compress.training.teacher_cache import Part
 
 
 def make_all(job: Job, attempts: int | None = None) -> tuple[list[str], Failures]:
@@ -64,6 +65,7 @@ class Making:
     stored: list[str] = field(default_factory=list)
     failures: Failures = field(default_factory=Failures)
     waited: bool = False
+    parts: dict[str, list[Part]] = field(default_factory=dict)  # shards of stages that other processes make
 
     def __post_init__(self) -> None:
         self.left = {planned.id: planned for planned in self.job.plan.stages}
@@ -164,7 +166,27 @@ class Making:
             return True
         if made:
             self._made(planned, time.monotonic() - clock)
-        return made is not None
+        return self._help(planned) if made is None else True
+
+    def _help(self, planned: PlannedStage) -> bool:
+        """Make a part of what another process is making: teacher embeddings; False if there is none to make."""
+        from compress.stages.fitting import embedding_parts
+
+        if planned.id not in self.parts:
+            self.parts[planned.id] = embedding_parts(self.context, planned)[::-1]  # its maker begins at the other end
+        left, store = self.parts[planned.id], self.job.store
+        while left:
+            part = left.pop(0)
+            if store.exists(part.key):
+                continue
+            clock = time.monotonic()
+            with reporting(store.root, planned.id, part.key):
+                made = store.offer(part.key, part.what, part.make)
+            if made:
+                say(f"  {planned.id}: made {part.what} in {time.monotonic() - clock:.0f} s")
+                self.job.log.write("made", unit=f"{planned.id}: {part.what}", key=part.key)
+                return True
+        return False
 
     def _made(self, planned: PlannedStage, seconds: float) -> None:
         """Record a stage that has been made."""

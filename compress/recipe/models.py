@@ -52,6 +52,7 @@ class OpenClipTeacher(Section):
         "zero-shot", description="zero-shot: text embeddings of prompts; probe: linear classifier fitted on labels"
     )
     batch: int = Field(64, ge=1, description="batch size for computing embeddings")
+    shard: int = Field(65_536, ge=1, description="images per stored file of embeddings, which any worker may make")
     pretraining: Pretraining | None = Field(None, description="training compute of its weights, if known")
     fine_tuning: Pretraining | None = Field(None, description="compute of fine-tuning these weights, if they were")
 
@@ -78,6 +79,7 @@ class ClassifierTeacher(Section):
     )
     resolution: int | None = Field(None, ge=8, description="input resolution in pixels; default: the library's")
     batch: int = Field(64, ge=1, description="batch size for computing embeddings")
+    shard: int = Field(65_536, ge=1, description="images per stored file of embeddings, which any worker may make")
     pretraining: Pretraining | None = Field(None, description="training compute of its weights, if known")
     fine_tuning: Pretraining | None = Field(None, description="compute of fine-tuning these weights, if they were")
 
@@ -145,5 +147,6 @@ class OwnModel(Section):
         None, ge=8, le=4096, description="shorter side in pixels before the centre crop, instead of `crop_pct`"
     )
     batch: int = Field(64, ge=1, description="batch size for computing embeddings when it teaches")
+    shard: int = Field(65_536, ge=1, description="images per stored file of these embeddings")
     pretraining: Pretraining | None = Field(None, description="training compute of its weights, if known")
     fine_tuning: Pretraining | None = Field(None, description="compute of fine-tuning these weights, if they were")

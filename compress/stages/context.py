@@ -148,6 +148,7 @@ class StageContext:
             embeddings_identity(self.data, splits, stage.embedding_id(planned), precision),
             self.chooser if precision == "auto" else None,
             self.device,
+            stage.shard,
         )
 
     def classifier(self, identifier: str) -> tuple[nn.Module, Preprocess]:

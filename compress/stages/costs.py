@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from compress.data.prepared import ImageData, Split
-from compress.models.fingerprint import view_key
+from compress.models.fingerprint import shard_keys
 from compress.plugins import digests
 from compress.recipe.data import PLAIN, Views
 from compress.recipe.fit import Distillation, Fit
@@ -117,11 +117,16 @@ class CostModel:
     ) -> Cost:
         """Return the cost of embeddings that neither the store nor an earlier stage of the plan provides."""
         identity = embeddings_identity(self.data, splits, self._embedding_id(teacher.id), precision)
-        seed = self.plan.recipe.seed
-        keys = {view_key(identity, views, seed, view) for view in range(count)} - self._embedded
-        new = {key for key in keys if not self.store.has(key)}
+        shard, seed = getattr(teacher.stage, "shard", 65_536), self.plan.recipe.seed
+        total = sum(len(split.images) for split in splits)
+        keys = {
+            key: len(part)
+            for view in range(count)
+            for part, key in shard_keys(identity, views, seed, view, total, shard)
+        }
+        new = {key for key in keys if key not in self._embedded and not self.store.exists(key)}
         self._embedded |= new
-        images = len(new) * sum(len(split.images) for split in splits)
+        images = sum(keys[key] for key in new)
         use: Use = "embedding" if precision == "auto" else "inference"
         return self.inference(teacher, images, use) if images else Cost(0, 0.0)
 

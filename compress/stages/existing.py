@@ -51,6 +51,11 @@ class ExistingNetwork(StageKind):
         """Batch size for computing embeddings."""
         return self.network.batch
 
+    @property
+    def shard(self) -> int:
+        """Images per stored file of embeddings."""
+        return self.network.shard
+
     def pretraining(self) -> Pretraining | None:
         return self.network.pretraining
 

@@ -25,10 +25,11 @@ from compress.stages.kind import NetworkStage
 from compress.stages.planned import PlannedStage
 from compress.stages.teacher_inputs import training_views
 from compress.training.dead_taps import without_dead_taps
+from compress.training.embedding_shards import EmbeddedView
 from compress.training.fit import FitResult, fit
 from compress.training.freeze import freezing
 from compress.training.module import FitModule
-from compress.training.teacher_cache import embed_views, verify
+from compress.training.teacher_cache import Part, embed_views, parts, verify
 from compress.training.teacher_signal import CachedTeacher, OnlineTeacher, TeacherSignal
 
 
@@ -77,25 +78,37 @@ def _teacher_inputs(context: StageContext, teacher: str, settings: Distillation,
     if settings.teacher == "live":
         image_macs = context.metrics(teacher).inference.macs
         return _TrainingInputs(splits, OnlineTeacher(context.teacher(teacher), head, views, image_macs), ledger)
-    files, ledger = _embeddings(context, teacher, splits, settings, views, ledger)
-    return _TrainingInputs(splits, CachedTeacher(files, head), ledger)
+    embedded, ledger = _embeddings(context, teacher, splits, settings, views, ledger)
+    return _TrainingInputs(splits, CachedTeacher(embedded, head), ledger)
 
 
 def _embeddings(
     context: StageContext, teacher: str, splits: Sequence[Split], settings: Distillation, views: int, ledger: Ledger
-) -> tuple[list[Path], Ledger]:
-    """Return the files of the teacher's embeddings, and the ledger charged with those not in it yet."""
+) -> tuple[list[EmbeddedView], Ledger]:
+    """Return the teacher's embeddings, and the ledger charged with those not in it yet."""
     embedder = context.embedder(teacher, splits, settings.augment, precision=context.recipe.trainer.precision)
-    files = embed_views(embedder, views)
+    embedded = embed_views(embedder, views)
     if settings.verify:
-        verify(embedder, files, settings.verify)
+        verify(embedder, embedded, settings.verify)
     name = f"{teacher}, {embedder.identity['splits']}, {'augmented' if settings.augment else 'plain'}"
     new, images = views - ledger.views.get(name, 0), len(embedder.images)
     if new > 0:
         cost = new * images * context.metrics(teacher).inference.macs
         ledger = ledger.charge(f"teacher: {new} views of {images} images", cost)
         ledger = ledger.model_copy(update={"views": {**ledger.views, name: views}})
-    return files, ledger
+    return embedded, ledger
+
+
+def embedding_parts(context: StageContext, planned: PlannedStage) -> list[Part]:
+    """Return the shards of teacher embeddings that a stage needs, for processes that help its maker."""
+    found: list[Part] = []
+    for _, settings in planned.stage.fits():
+        if planned.teacher and isinstance(settings, Distillation) and settings.teacher != "live":
+            splits, views = training_views(context.data, settings)
+            precision = context.recipe.trainer.precision
+            embedder = context.embedder(planned.teacher, splits, settings.augment, precision=precision)
+            found += [part for view in parts(embedder, views) for part in view]
+    return found
 
 
 def _train(

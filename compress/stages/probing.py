@@ -40,9 +40,9 @@ def fit_head(
     """Fit a probe on embeddings of the labelled train images; weight decay is selected on validation."""
     sides = []
     for split in (context.data.train, context.data.validation):
-        (file,) = embed_views(embedder(split), 1)
+        (embedded,) = embed_views(embedder(split), 1)
         assert split.labels is not None
-        sides.append((torch.from_numpy(np.load(file)), torch.from_numpy(np.array(split.labels))))
+        sides.append((torch.from_numpy(embedded.all()), torch.from_numpy(np.array(split.labels))))
     move(loaded.tower, CPU)
     probe = fit(sides[0], sides[1], len(context.data.classes))
     say(f"  probe: weight decay {probe.strength:.1e}, {probe.top1:.1%} on validation")

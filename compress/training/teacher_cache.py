@@ -1,8 +1,8 @@
 """Cached teacher embeddings, computed once per view.
 
-One store entry per view of all train images: a memory-mapped fp16 array `[images, width]`. A view is written in blocks,
-and a killed run resumes after the last complete one; more views add entries without touching the present ones. Heads,
-prompts and temperature are not part of an entry: they are applied to the embeddings afterwards.
+One store entry per view and shard of the train images: a memory-mapped fp16 array `[images, width]`. A shard is written
+in blocks, and a killed run resumes after the last complete one; more views add entries without touching the present
+ones. Heads, prompts and temperature are not part of an entry: they are applied to the embeddings afterwards.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from compress.data.views import render
 from compress.measurement.batch_size import BatchSize
 from compress.measurement.device import CPU, exact_float32, move
 from compress.measurement.transfer import Outputs, batches_on
-from compress.models.fingerprint import view_key
+from compress.models.fingerprint import shard_keys
 from compress.models.jit_fuse import fuse_layers
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.data import Views
 from compress.store.store import Store
 from compress.training.dataset import ImageDataset
+from compress.training.embedding_shards import EmbeddedView
 from compress.training.formats import (
     Choice,
     Format,
@@ -63,6 +64,7 @@ class Embedder:
     identity: dict[str, str]
     chooser: FormatChooser | None = None  # chooses the number format; without it, FP32
     device: torch.device = CPU  # what the teacher runs on
+    shard: int = 65_536  # images per store entry
 
     @cached_property
     def size(self) -> BatchSize:
@@ -141,35 +143,58 @@ def _in_fastest_format(
     return default
 
 
-def embed_views(embedder: Embedder, count: int) -> list[Path]:
-    """Embed the first `count` views of the images that the store lacks, and return one file per view."""
-    files = []
-    for view in range(count):
-        title = f"teacher embeddings, view {view + 1} of {count}"
+@dataclass(frozen=True)
+class Part:
+    """One shard of one view: a store entry that any process may make."""
 
-        def make(folder: Path, view: int = view, title: str = title) -> None:
-            _embed(embedder, view, title, folder)
-
-        key = view_key(embedder.identity, embedder.views, embedder.seed, view)
-        folder, _ = embedder.store.get(key, f"the teacher's embeddings of view {view + 1}", make)
-        files.append(folder / "embeddings.npy")
-    return files
+    key: str
+    what: str
+    make: Callable[[Path], None]
 
 
-def verify(embedder: Embedder, files: Sequence[Path], rows: int) -> None:
+def parts(embedder: Embedder, count: int) -> list[list[Part]]:
+    """Return the shards of the first `count` views."""
+    return [_shards_of(embedder, view, count) for view in range(count)]
+
+
+def _shards_of(embedder: Embedder, view: int, views: int) -> list[Part]:
+    total = len(embedder.images)
+    found = []
+    for images, key in shard_keys(embedder.identity, embedder.views, embedder.seed, view, total, embedder.shard):
+        where = "" if len(images) == total else f", images {images.start + 1} to {images.stop}"
+        make = partial(_embed, embedder, view, images, f"teacher embeddings, view {view + 1} of {views}{where}")
+        found.append(Part(key, f"the teacher's embeddings of view {view + 1}{where}", make))
+    return found
+
+
+def embed_views(embedder: Embedder, count: int) -> list[EmbeddedView]:
+    """Embed the first `count` views of the images that the store lacks.
+
+    Shards that other processes are making are left to them, and waited for at the end.
+    """
+    views, store = parts(embedder, count), embedder.store
+    for part in (part for view in views for part in view):
+        store.offer(part.key, part.what, part.make)
+    return [
+        EmbeddedView(tuple(store.get(part.key, part.what, part.make)[0] / "embeddings.npy" for part in view))
+        for view in views
+    ]
+
+
+def verify(embedder: Embedder, views: Sequence[EmbeddedView], rows: int) -> None:
     """Recompute `rows` random rows and compare them with the stored ones; one that differs is a `CompressError`."""
     rng = np.random.default_rng()  # other rows each time
-    for view, chosen in _sample_rows(rng, rows, len(files), len(embedder.images)):
-        stored = np.load(files[view], mmap_mode="r")
+    for view, chosen in _sample_rows(rng, rows, len(views), len(embedder.images)):
         for start in range(0, len(chosen), embedder.batch):
             index = chosen[start : start + embedder.batch]
             again = torch.from_numpy(embedder.size.fit(partial(embed_rows, embedder, index, view))).float()
-            cosines = F.cosine_similarity(again, torch.from_numpy(np.asarray(stored[index])).float())
+            cosines = F.cosine_similarity(again, torch.from_numpy(views[view].rows(index)).float())
             worst = int(cosines.argmin())
             if not bool(cosines[worst] >= MIN_COSINE):
+                folder = views[view].file_of(int(index[worst])).parent
                 raise CompressError(
-                    f"{files[view].parent}: the stored embedding of view {view + 1} of image {index[worst]} is not the "
-                    f"teacher's, their cosine is {float(cosines[worst]):.4f}; delete this folder and run again"
+                    f"{folder}: the stored embedding of view {view + 1} of image {index[worst]} is not the teacher's, "
+                    f"their cosine is {float(cosines[worst]):.4f}; delete this folder and run again"
                 )
 
 
@@ -185,8 +210,8 @@ def embed_rows(embedder: Embedder, index: np.ndarray, view: int, batch: int) -> 
         return np.concatenate(outputs.arrays())
 
 
-def _embed(embedder: Embedder, view: int, title: str, folder: Path) -> None:
-    total = len(embedder.images)
+def _embed(embedder: Embedder, view: int, images: range, title: str, folder: Path) -> None:
+    total = len(images)
     file, mark = folder / "embeddings.npy", folder / "scratch" / "done.json"
     numbers = str(embedder.tower.format)
     step = embedder.batch if embedder.device.type == "cpu" else BLOCK  # a GPU must not wait after each batch
@@ -201,7 +226,7 @@ def _embed(embedder: Embedder, view: int, title: str, folder: Path) -> None:
             block = np.arange(done, min(done + BLOCK, total))
             for start in range(0, len(block), step):
                 index = block[start : start + step]
-                rows = embedder.size.fit(partial(embed_rows, embedder, index, view))
+                rows = embedder.size.fit(partial(embed_rows, embedder, index + images.start, view))
                 if array is None:
                     shape = (total, rows.shape[1])
                     array = np.lib.format.open_memmap(file, "w+", dtype=np.float16, shape=shape)

@@ -4,46 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from compress.models.teachers import LoadedTeacher
+from compress.training.embedding_shards import EmbeddedView
 
 
 class CachedTeacher:
-    """Teacher embeddings that were computed once per view: memory-mapped arrays, fp16 `[images, width]`."""
+    """Teacher embeddings that were computed once per view."""
 
     image_macs = 0  # MACs per image and step; the embeddings were charged when they were made
 
-    def __init__(self, files: Sequence[Path], head: nn.Module) -> None:
-        self.files, self.head = list(files), head
+    def __init__(self, embedded: Sequence[EmbeddedView], head: nn.Module) -> None:
+        self.embedded, self.head = list(embedded), head
 
     @property
     def views(self) -> int:
-        return len(self.files)
+        return len(self.embedded)
 
     @property
     def width(self) -> int:
-        return int(self._arrays[0].shape[1])
-
-    @cached_property
-    def _arrays(self) -> list[np.ndarray]:
-        return [np.load(file, mmap_mode="r") for file in self.files]
+        return self.embedded[0].width
 
     def embeddings(self, index: Tensor, view: int, _: Tensor) -> Tensor:
         """Return embeddings float32 `[b, width]` of a view of the images `index`, on the device of `index`."""
-        rows = np.asarray(self._arrays[view][index.cpu().numpy()])
+        rows = self.embedded[view].rows(index.cpu().numpy())
         return torch.from_numpy(rows).to(index.device).float()
 
     def sample_negatives(self, index: Tensor, count: int, view: int, rng: np.random.Generator) -> Tensor:
         """Return embeddings float32 of up to `count` random images that are not in `index`, `[count, width]`."""
-        array = self._arrays[view]
-        drawn = np.sort(rng.integers(len(array), size=count))
+        embedded = self.embedded[view]
+        drawn = np.sort(rng.integers(len(embedded), size=count))
         drawn = drawn[~np.isin(drawn, index.cpu().numpy())]
-        return torch.from_numpy(np.asarray(array[drawn])).to(index.device).float()
+        return torch.from_numpy(embedded.rows(drawn)).to(index.device).float()
 
 
 class OnlineTeacher:

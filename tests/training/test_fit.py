@@ -19,6 +19,7 @@ from compress.models.teachers import LoadedTeacher
 from compress.recipe.data import Views
 from compress.recipe.fit import Distillation, Fit
 from compress.recipe.schema import Trainer
+from compress.training.embedding_shards import EmbeddedView
 from compress.training.fit import fit
 from compress.training.module import FitModule
 from compress.training.teacher_signal import CachedTeacher, OnlineTeacher, TeacherSignal
@@ -145,7 +146,7 @@ def test_embedding_loss_aligns_features_and_leaves_no_projection_behind(tmp_path
     np.save(file, directions[np.arange(64) % 2].astype(np.float16))
     head = torch.nn.Linear(6, 2)
     settings = Distillation(**plain(6).model_dump(), views=1, losses={"ce": 0.01, "embedding": 1})
-    module = fit_module(settings, CachedTeacher([file], head))
+    module = fit_module(settings, CachedTeacher([EmbeddedView((file,))], head))
     names = set(module.network.state_dict())
     assert module.step_macs == 16 * (1000 + 3 * FEATURES * 6)
     fit(module, CPU, tmp_path / "work", "tiny")
@@ -269,7 +270,7 @@ def teacher_of_colours(tmp_path: Path) -> tuple[LoadedTeacher, Path]:
 def test_online_and_cached_teacher_train_the_same_student(tmp_path: Path) -> None:
     teacher, file = teacher_of_colours(tmp_path)
     settings = Distillation(**plain(2).model_dump(), views=1, losses={"ce": 1, "kd": 1, "embedding": 1})
-    stored = fit_module(settings, CachedTeacher([file], teacher.head))
+    stored = fit_module(settings, CachedTeacher([EmbeddedView((file,))], teacher.head))
     live = fit_module(settings.model_copy(update={"teacher": "live"}), OnlineTeacher(teacher, teacher.head, 1))
     for module, work in ((stored, "stored"), (live, "live")):
         fit(module, CPU, tmp_path / work, "tiny")
@@ -302,7 +303,7 @@ def test_student_with_the_teachers_head_learns_without_labels(tmp_path: Path) ->
     settings = Distillation(
         **plain(8).model_dump(), views=1, losses={"embedding": {"distance": "mse"}}, classifier="teacher"
     )
-    module = fit_module(settings, CachedTeacher([file], teacher.head))
+    module = fit_module(settings, CachedTeacher([EmbeddedView((file,))], teacher.head))
     fitted = fit(module, CPU, tmp_path / "work", "tiny")
     assert fitted.curve[-1]["top1"] > 0.9  # no loss reads labels
     assert module.network.get_submodule("fc").weight.shape == (2, FEATURES)

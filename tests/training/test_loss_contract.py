@@ -27,6 +27,7 @@ from compress.recipe.loss import Loss, Maps, Step
 from compress.recipe.losses import LOSS_TYPES
 from compress.recipe.schema import Trainer
 from compress.registry import LOSSES
+from compress.training.embedding_shards import EmbeddedView
 from compress.training.fit import fit
 from compress.training.module import FitModule
 from compress.training.teacher_signal import CachedTeacher, OnlineTeacher, TeacherSignal
@@ -235,7 +236,7 @@ def teachers(kind: str, folder: Path) -> tuple[TeacherSignal, nn.Module]:
     if kind == "stored":
         file = folder / "view0.npy"
         np.save(file, np.random.default_rng(0).normal(size=(32, 64)).astype(np.float16))
-        return CachedTeacher([file], head), head
+        return CachedTeacher([EmbeddedView((file,))], head), head
     tower = timm.create_model("test_resnet", num_classes=0).eval()
     with torch.no_grad():
         head = nn.Linear(tower(torch.zeros(1, 3, 32, 32)).shape[1], 2)

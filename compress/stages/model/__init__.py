@@ -20,7 +20,7 @@ from compress.stages.teacher_inputs import TEACHER_PACKAGES
 if TYPE_CHECKING:
     from compress.stages.costs import Cost, CostModel
 
-NOT_SETTINGS = ("batch", "pretraining", "fine_tuning")  # do not affect the network
+NOT_SETTINGS = ("batch", "shard", "pretraining", "fine_tuning")  # do not affect the network
 FROM_LIBRARY = ("checkpoint", "ema", "options")  # keys that need a library's model
 LIBRARIES = ("timm", "torchvision")
 

@@ -43,7 +43,10 @@ class TeacherStage(ExistingNetwork):
             yield "teacher", message
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
-        exclude: Any = {**dict.fromkeys(IDENTITY, True), "teacher": {"batch", "pretraining", "fine_tuning", "classes"}}
+        exclude: Any = {
+            **dict.fromkeys(IDENTITY, True),
+            "teacher": {"batch", "shard", "pretraining", "fine_tuning", "classes"},
+        }
         settings = self.model_dump(mode="json", exclude=exclude)
         settings["teacher"]["checkpoint"] = None  # the content of the file counts, not its path
         if not isinstance(self.teacher, OpenClipTeacher):
