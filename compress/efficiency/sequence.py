@@ -45,13 +45,25 @@ def in_sequence(reference: Variant, variants: Sequence[Variant], own: Mapping[st
             if rival is None or _validation(variant) >= _validation(rival):
                 candidates[cost(variant)] = variant
     decisions = {variant.id: _outside(variant, reference, candidates) or own[variant.id] for variant in variants}
+    ordered = [variant.id for variant in sorted(candidates.values(), key=cost, reverse=True)]
+    return decisions | stop_at_refusal({name: own[name] for name in ordered})
+
+
+def stop_at_refusal(own: Mapping[str, Grant]) -> dict[str, Grant]:
+    """Decide on tests in a fixed sequence: after the first refusal nothing is tested.
+
+    Args:
+        own: Decision of each test by itself, by id, from the dearest to the cheapest.
+    """
+    decisions: dict[str, Grant] = {}
     refused: str | None = None
-    for variant in sorted(candidates.values(), key=cost, reverse=True):
+    for name, decision in own.items():
         if refused:
             reason = f"not tested, because {refused}, which costs more, is not shown to be as accurate"
-            decisions[variant.id] = Grant(False, reason, tested=False)
-        elif not own[variant.id].granted:
-            refused = variant.id
+            decision = Grant(False, reason, tested=False)
+        elif not decision.granted:
+            refused = name
+        decisions[name] = decision
     return decisions
 
 

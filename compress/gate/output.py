@@ -15,7 +15,7 @@ from compress.report.tables import Column, Table, make_table
 MAX_LINES = 20  # of checks that did not pass, in the terminal and in Markdown
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_FORMATS: Mapping[UnitName, f.Format] = {
+FORMATS: Mapping[UnitName, f.Format] = {
     "share": f.percent,
     "bytes": f.size,
     "count": f.count,
@@ -108,7 +108,7 @@ def gate_junit(gate: Gate) -> str:
 
 
 def _figure(check: Check, value: float | None) -> str:
-    return _FORMATS[check.unit](value)
+    return FORMATS[check.unit](value)
 
 
 def _measured(check: Check) -> str:
@@ -117,13 +117,13 @@ def _measured(check: Check) -> str:
         return f.UNKNOWN
     ends = check.ci95
     if check.basis == "figure":
-        write = _FORMATS[check.unit]
+        write = FORMATS[check.unit]
     elif check.basis == "ratio":
         write = f.known(lambda ratio: _signed(100 * ratio, 1, "%"))
     elif check.unit == "share":
         write = f.known(lambda difference: _signed(100 * difference, 2, "pt"))
     else:
-        write = f.known(lambda difference: ("+" if difference > 0 else "") + _FORMATS[check.unit](difference))
+        write = f.known(lambda difference: ("+" if difference > 0 else "") + FORMATS[check.unit](difference))
     interval = f" ({write(ends[0]).rstrip('%pt')} to {write(ends[1]).rstrip('%pt')})" if ends else ""
     return f"{write(check.measured)}{interval}".replace("-", "−")
 

@@ -143,7 +143,7 @@ def parse_rule(text: str) -> Rule:
     found = _RULE.fullmatch(text)
     if not found:
         raise ValueError("not METRIC>=BOUND or METRIC<=BOUND; write e.g. top1>=-0.5pt, size<=+1% or top1>=90%")
-    metric = _metric(found["metric"])
+    metric = parse_metric(found["metric"])
     sign, unit = found["sign"].replace("−", "-"), found["unit"]
     change, figure = metric.unit.example
     scales = metric.unit.differences if sign else metric.unit.figures
@@ -171,8 +171,12 @@ def _wrong_unit(metric: Metric, sign: str, number: str, unit: str) -> str:
     )
 
 
-def _metric(text: str) -> Metric:
-    """Parse a metric; names of classes may contain dots and spaces."""
+def parse_metric(text: str) -> Metric:
+    """Parse a metric; names of classes may contain dots and spaces.
+
+    Raises:
+        ValueError: it is none; the message says why and what to write.
+    """
     if text.startswith("class.") and text.endswith(".top1") and len(text) > len("class..top1"):
         return Metric("class", text[len("class.") : -len(".top1")])
     family, _, rest = text.partition(".")

@@ -45,6 +45,7 @@ def run(
     loggers: Sequence[str] = (),
     command: str = "",
     engine: str = "local",
+    sweep: str | None = None,
 ) -> Run | None:
     """Run a recipe.
 
@@ -54,6 +55,7 @@ def run(
         loggers: `csv`, `tensorboard` or both: log loss, learning rate and accuracy to `logs/` in the run folder.
         command: Command line that reruns it, for the results.
         engine: `ray` or `ray://HOST:PORT`: make stages on a Ray cluster; see `on_ray`.
+        sweep: Page of the sweep that the run is a trial of, relative to the folder of a run.
 
     Returns:
         The run; None in a follower process of multi-device training.
@@ -91,7 +93,11 @@ def run(
             hosts = measure_on_hosts(plan, store, log)
         made = tuple(planned.id for planned in plan.stages if planned.id not in from_store)
         info = RunInfo(
-            id=folder.name, started=started.isoformat(timespec="seconds"), made=made, from_store=tuple(from_store)
+            id=folder.name,
+            started=started.isoformat(timespec="seconds"),
+            made=made,
+            from_store=tuple(from_store),
+            sweep=sweep,
         )
         record = collect(
             plan,

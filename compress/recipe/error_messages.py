@@ -61,14 +61,14 @@ def describe_errors(error: ValidationError, root: Node, reported: Collection[Key
                 continue
             unions.add(present)
             if details["type"] in _BOUNDS:  # a number in place of a section
-                message = _message(details, node, owner, present)
+                message = message_of(details, node, owner, present)
             else:  # pydantic reports the alternatives of `int | list[int]` as if they were keys
                 message = f"must be {join_words(_alternatives(error, present))}, not {describe(node.value)}"
             yield Problem(node.place, f"{format_path(root, present)}: {message}")
         elif details["type"].startswith("union_tag"):
             yield _tag_problem(root, node, path)
         else:
-            yield Problem(node.place, f"{format_path(root, path)}: {_message(details, node, owner, path)}")
+            yield Problem(node.place, f"{format_path(root, path)}: {message_of(details, node, owner, path)}")
 
 
 def format_path(root: Node, path: KeyPath) -> str:
@@ -162,7 +162,8 @@ def _tag_problem(root: Node, node: Node, path: KeyPath) -> Problem:
     return Problem(tag.place, f"{format_path(root, (*path, key))}: {message}")
 
 
-def _message(details: ErrorDetails, node: Node, owner: Model | None, path: KeyPath) -> str:
+def message_of(details: ErrorDetails, node: Node, owner: Model | None, path: KeyPath) -> str:
+    """Say what is wrong with the value of `node` at `path`, a key of section `owner`, from pydantic's error."""
     kind, context = details["type"], details.get("ctx", {})
     if kind == "extra_forbidden":
         return _unknown_key(str(path[-1]), owner)

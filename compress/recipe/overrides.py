@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compress.recipe.compose import Composer
-from compress.recipe.yaml_tree import MAX_DEPTH, Node, read_yaml
+from compress.recipe.yaml_tree import MAX_DEPTH, Node, read_yaml, scalar
 from compress.utils.errors import Problem, RecipeError
 from compress.utils.messages import describe, did_you_mean, join_words, one_line
 
@@ -36,6 +38,12 @@ def read_overrides(texts: Sequence[str], problems: list[Problem]) -> list[Overri
             except RecipeError as error:
                 problems.extend(error.problems)
     return read
+
+
+def write_override(key: str, value: object) -> str:
+    """Write the text of `--set` that gives a key a value of JSON; a plain word stays without quotes."""
+    plain = isinstance(value, str) and re.fullmatch(r"[\w./-]+", value) and scalar(value) == value
+    return f"{key}={value if plain else json.dumps(value)}"
 
 
 def apply_overrides(root: Node, overrides: Sequence[Override], composer: Composer, problems: list[Problem]) -> None:

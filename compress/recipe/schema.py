@@ -15,10 +15,13 @@ from compress.recipe.stage import AnyStage, StageSection
 from compress.recipe.worth import Worth
 from compress.registry import SOURCES, STAGES
 
+RESERVED = ("store", "sweeps")
+"""Folders of `runs/` that are not of a recipe."""
+
 
 def _not_reserved(name: str) -> str:
-    if name.lower() == "store":
-        raise ValueError("'store' is reserved for runs/store; choose another name")
+    if name.lower() in RESERVED:
+        raise ValueError(f"'{name}' is reserved for runs/{name.lower()}; choose another name")
     return name
 
 

@@ -53,6 +53,7 @@ class Report:
     title: str
     run: str
     command: str
+    sweep: str | None  # address of the page of its sweep, relative to its folder
     headline: FirstLines
     variants: Table
     artifacts: Table
@@ -78,6 +79,7 @@ def build_report(record: RunRecord) -> Report:
         title=f.plain(record.recipe.name or "run"),
         run=f.plain(record.run.id),
         command=f.plain(record.command),
+        sweep=record.run.sweep,
         headline=first_lines(record),
         variants=variants_table(record),
         artifacts=artifacts_table(record),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,9 @@ from compress.results.variant import Variant
 SCHEMA_VERSION: Literal[2] = 2
 """Raised when a reader of the version before would break."""
 
+SweepPage = Annotated[str, Field(pattern=r"^\.\./\.\./sweeps/[A-Za-z0-9_.-]+/[a-z]+\.html$")]
+"""Address of a page of a sweep, from the folder of a run."""
+
 
 class RunInfo(Record):
     """The run itself."""
@@ -26,6 +29,7 @@ class RunInfo(Record):
     made: tuple[str, ...] | None = Field(None, description="Stages, and exports of a variant, that this run made")
     from_store: tuple[str, ...] | None = Field(None, description="Those that the store had from earlier runs")
     wall_s: float | None = absent("Duration of the run, seconds")
+    sweep: SweepPage | None = absent("Page of the sweep that the run is a trial of, relative to its folder")
 
 
 class RecipeRecord(Record):

@@ -16,7 +16,7 @@ from torch.fx import GraphModule
 
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess, describe
-from compress.measurement.accuracy import accuracy_record, chance
+from compress.measurement.accuracy import accuracy_record, bits, chance
 from compress.measurement.compute import bit_operations, count, parameters
 from compress.measurement.device import on_device
 from compress.measurement.predict import Logits, predict_split
@@ -88,6 +88,12 @@ def split_accuracy(logits: Logits, split: Split, name: str) -> Accuracy:
     return Accuracy.model_validate(accuracy_record(logits.argmax(1), np.asarray(split.labels), name))
 
 
+def _with_bits(logits: Logits, validation: Split) -> Accuracy:
+    """Return the accuracy on validation, with the correct images, by which the variants of a sweep are compared."""
+    right = bits(logits.argmax(1) == np.asarray(validation.labels))
+    return split_accuracy(logits, validation, "validation").model_copy(update={"right": right})
+
+
 def store_network(
     context: StageContext,
     label: str,
@@ -154,7 +160,7 @@ def evaluate_and_store(
             "preprocess": describe(preprocess),
             "remarks": tuple(remarks) or None,
             "accuracy": record,
-            "validation": None if chosen is None else split_accuracy(chosen, validation, "validation"),
+            "validation": None if chosen is None else _with_bits(chosen, validation),
             "inference": inference,
             "training": ledger,
             **details,

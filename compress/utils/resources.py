@@ -19,7 +19,7 @@ def shipped(folder: str) -> Path:
 
 
 def config_names(kind: str) -> list[str]:
-    """List the shipped configs of a kind: `data`, `views`, `teachers`, `students`, `trends` or `deployments`."""
+    """List the shipped configs of a kind, the name of its folder: `data`, `views`, `students`, `spaces`, ..."""
     return sorted(path.stem for path in (shipped("configs") / kind).glob("*.yaml"))
 
 

@@ -1,0 +1,1 @@
+"""Search over the settings of a recipe, and the Pareto page of what it found."""

@@ -1,0 +1,84 @@
+"""Training compute of a search: what all trials spent together, stages that several share counted once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
+
+from compress.recipe.stage import stage_sections
+from compress.results import RunRecord, TrainingPart, Variant
+from compress.stages.kind import StageKind
+from compress.sweep.folder import digest
+from compress.sweep.records import Compute, Trial
+
+_CACHED = re.compile(r"teacher: \d+ views of (?P<images>\d+) images")
+
+
+def spent_by_unit(run: RunRecord) -> dict[str, int]:
+    """Return the training MACs of a run by what they were spent on, a key that is the same in runs that share it.
+
+    A stage that goes on from its parent's network counts without what its parent took. Cached embeddings of a teacher
+    are no part of a stage: they are shared by all stages that learn from the same teacher, data and seed, and each new
+    view is made once.
+    """
+    variants = {variant.id: variant for variant in run.variants}
+    spent: dict[str, int] = {}
+    for variant in run.variants:
+        own = _own_parts(variant, variants.get(variant.parent or ""))
+        key = variant.stage_key or f"{run.run.id}/{variant.id}"
+        spent[key] = sum(part.macs for part in own if not _CACHED.fullmatch(part.what))
+        for name, macs in _embeddings(run, variant.training.parts).items():
+            spent[name] = max(spent.get(name, 0), macs)
+    return spent
+
+
+def _own_parts(variant: Variant, parent: Variant | None) -> Sequence[TrainingPart]:
+    """Return the parts of a ledger that the parent's lacks."""
+    parts = variant.training.parts
+    section = stage_sections().get(variant.kind)
+    continues = section is not None and issubclass(section, StageKind) and section.continues_ledger
+    if parent is None or not continues:
+        return parts
+    shared = takewhile(lambda pair: pair[0] == pair[1], zip(parts, parent.training.parts, strict=False))
+    return parts[sum(1 for _ in shared) :]
+
+
+def _embeddings(run: RunRecord, parts: Iterable[TrainingPart]) -> dict[str, int]:
+    """Sum the cached embeddings of a ledger by number of images; those of more views include those of fewer."""
+    recipe = run.recipe.resolved
+    teachers = [variant.stage_key for variant in run.variants if variant.kind == "teacher"]
+    found: dict[str, int] = {}
+    for part in parts:
+        if match := _CACHED.fullmatch(part.what):
+            about = {
+                "images": match["images"],
+                "teachers": teachers,
+                "data": recipe.get("data"),
+                "seed": recipe.get("seed"),
+            }
+            name = f"teacher embeddings {digest(about)[:16]}"
+            found[name] = found.get(name, 0) + part.macs
+    return found
+
+
+def total_macs(trials: Iterable[Trial]) -> int:
+    """Return the training MACs of trials together, each unit counted once."""
+    units: dict[str, int] = {}
+    for trial in trials:
+        for key, macs in trial.spent.items():
+            units[key] = max(units.get(key, 0), macs)
+    return sum(units.values())
+
+
+def search_compute(trials: Sequence[Trial], making_macs: int | None) -> Compute:
+    """Compare what the search took with what making its answer takes."""
+    macs = total_macs(trials)
+    unshared = sum(sum(trial.spent.values()) for trial in trials)
+    return Compute(
+        macs=macs,
+        unshared_macs=unshared,
+        reused_share=1 - macs / unshared if unshared else None,
+        making_macs=making_macs,
+        ratio=macs / making_macs if making_macs else None,
+    )

@@ -1,0 +1,186 @@
+"""A worker of a sweep: proposes trials, makes them, and stores what each gave."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from compress.pipeline.failures import RunFailed
+from compress.pipeline.runner import Run
+from compress.recipe.load import load_recipe
+from compress.report.savings import first_reference
+from compress.results import RunRecord, Variant
+from compress.results.read import read_run
+from compress.sweep.claim import claim
+from compress.sweep.compute import spent_by_unit, total_macs
+from compress.sweep.job import Job
+from compress.sweep.objectives import figures_of, missing_objectives
+from compress.sweep.output import trial_line
+from compress.sweep.pareto import is_hopeless
+from compress.sweep.records import Figures, Proposal, RungRecord, State, Trial
+from compress.sweep.sampler import propose
+from compress.utils.console import say
+from compress.utils.errors import CompressError, first_line, is_interruption
+
+_FIGURES = re.compile(r"\S*\d\S*")  # words of a reason that differ between trials: epochs, folders, addresses
+MAX_FAILURES = 3  # in a row for the same reason, after which a sweep stops
+
+
+@dataclass
+class _Progress:
+    """A trial while it is made."""
+
+    rungs: list[RungRecord] = field(default_factory=list)
+    spent: dict[str, int] = field(default_factory=dict)
+    reference: Variant | None = None
+
+    def add(self, job: Job, value: int | None, run: Run, variant: Variant) -> None:
+        """Add a run, which has all objectives."""
+        folder = str(run.folder.relative_to(job.folder.runs))
+        self.rungs.append(RungRecord(value=value, run=folder, figures=figures_of(run.record, variant)))
+        named = first_reference(run.record)
+        self.reference = next((each for each in run.record.variants if each.id == named), None)
+
+    def charge(self, record: RunRecord) -> None:
+        """Charge the training compute of a run."""
+        for key, macs in spent_by_unit(record).items():
+            self.spent[key] = max(self.spent.get(key, 0), macs)
+
+
+def work(job: Job) -> str:
+    """Make trials until a limit is reached; return which.
+
+    Raises:
+        CompressError: three trials in a row failed for the same reason.
+    """
+    started, failures = time.monotonic(), list[str]()
+    while True:
+        if reason := _limit(job, started):
+            return reason
+        ended = _next_trial(job)
+        if isinstance(ended, str):
+            return ended
+        if ended.state != "failed":
+            failures.clear()
+            continue
+        failures.append(_FIGURES.sub("#", ended.reason or ""))
+        if failures[-MAX_FAILURES:] == failures[-1:] * MAX_FAILURES:
+            raise CompressError(
+                f"{MAX_FAILURES} trials in a row failed: {ended.reason}; fix it and rerun the same command with "
+                "--retry-failed"
+            )
+
+
+def _limit(job: Job, started: float) -> str | None:
+    """Return the limit that is reached."""
+    limits = job.limits
+    if limits.hours is not None and time.monotonic() - started >= 3600 * limits.hours:
+        return f"{limits.hours:g} hours have passed"
+    if limits.macs is not None and total_macs(job.folder.trials()) >= limits.macs:
+        return f"trials have taken {limits.macs:.3g} training MACs"
+    return None
+
+
+def _next_trial(job: Job) -> Trial | str:
+    """Make the first trial that has not ended and that no other worker makes; return why where there is none."""
+    for number in itertools.count():
+        if job.limits.trials is not None and number >= job.limits.trials:
+            return f"{job.limits.trials} trials"
+        if job.folder.has_ended(number):
+            continue
+        with claim(job.folder.claims, f"{number:05d}") as mine:
+            if not mine or job.folder.has_ended(number):
+                continue
+            proposal = _proposal(job, number)
+            if proposal is None:
+                return f"all {job.space.size():,} combinations were tried"
+            trial = _make(job, proposal)
+            job.folder.end(trial)
+            say(trial_line(trial, job.space.objectives))
+            return trial
+    raise AssertionError
+
+
+def _proposal(job: Job, number: int) -> Proposal | None:
+    """Return the settings of a trial: those with which a killed worker began it, or new ones."""
+    begun = job.folder.proposal(number)
+    if begun is None:
+        ended = job.folder.trials()
+        by_number = {trial.number: trial for trial in ended}
+        begun = propose(job.question, number, ended, job.folder.begun(by_number))
+        if begun:
+            job.folder.begin(begun)
+    return begun
+
+
+def _make(job: Job, proposal: Proposal) -> Trial:
+    """Make a trial; a failure is recorded, an interruption is raised."""
+    say(f"trial {proposal.number}: {' '.join((*proposal.overrides, f'({proposal.variant})'))}")
+    clock, progress = time.monotonic(), _Progress()
+    state: State
+    try:
+        reason = _climb(job, proposal, progress)
+        state = "stopped" if reason else "done"
+    except Exception as error:
+        if is_interruption(error):
+            raise
+        kind = "" if isinstance(error, CompressError) else f"unexpected {type(error).__name__}: "
+        state, reason = "failed", kind + first_line(error)
+    reference = progress.reference
+    return Trial(
+        **dict(proposal),
+        state=state,
+        rungs=tuple(progress.rungs),
+        reference=reference.id if reference else None,
+        reference_validation=reference.validation.top1 if reference and reference.validation else None,
+        spent=progress.spent,
+        reason=reason,
+        seconds=round(time.monotonic() - clock, 3),
+    )
+
+
+def _climb(job: Job, proposal: Proposal, progress: _Progress) -> str | None:
+    """Run a trial with more and more epochs; return at which rung it was stopped."""
+    fidelity = job.space.fidelity
+    values: list[int | None] = [*fidelity.rungs] if fidelity else [None]
+    for value in values:
+        run, variant = _run(job, proposal, value, progress)
+        progress.add(job, value, run, variant)
+        if fidelity is None or value is None or value == values[-1]:
+            continue
+        figures = {**_at_rung(job, value), proposal.number: progress.rungs[-1].figures}
+        if is_hopeless(proposal.number, figures, job.space.objectives, fidelity.keep):
+            return f"stopped at {value} of {values[-1]} epochs: others of the {len(figures)} trials there are better"
+    return None
+
+
+def _at_rung(job: Job, value: int) -> Mapping[int, Figures]:
+    """Return the figures of all trials that have reached a rung."""
+    return {trial.number: rung.figures for trial in job.folder.trials() for rung in trial.rungs if rung.value == value}
+
+
+def _run(job: Job, proposal: Proposal, value: int | None, progress: _Progress) -> tuple[Run, Variant]:
+    """Run a trial once; a run in which something else failed counts if it has the variant and all objectives.
+
+    Raises:
+        CompressError: it has not.
+    """
+    overrides = [*proposal.overrides, *job.rung_overrides(value)]
+    failed: RunFailed | None = None
+    try:
+        recipe = load_recipe(job.path, [*job.overrides, *overrides])
+        run = job.make(recipe, job.folder.runs, job.command(overrides), job.folder.page_from_run)
+    except RunFailed as error:
+        failed, run = error, Run(error.folder, read_run(error.folder))
+    assert run is not None  # of a follower, which a sweep has none of
+    progress.charge(run.record)
+    variant = next((each for each in run.record.variants if each.id == proposal.variant), None)
+    lacking = (
+        "was not made" if variant is None else missing_objectives(job.space.objectives, figures_of(run.record, variant))
+    )
+    if variant is None or lacking:
+        raise failed or CompressError(f"{proposal.variant}: {lacking}")
+    return run, variant
