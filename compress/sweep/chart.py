@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 ALWAYS = ("macs", "size")
 MAX_LABELS = 12  # numbers of trials beside the front
 MAX_AXES = 8  # of parallel coordinates
+FAINT = 0.6  # opacity of trials that are not on the front
 LOG_SPAN = 20.0  # of positive settings, beyond which their axis is logarithmic
 SCATTER = (
     "Accuracy on validation against {}. Filled marks, with their 95% intervals, are on the front of all objectives; "
@@ -103,6 +104,7 @@ def _draw(axes: Axes, points: Sequence[Point], cost: str, style: _Style, *, bars
     marks.set_markersize(11 if style.marker == "*" else 6)
     marks.set_markerfacecolor(style.face)
     marks.set_markeredgecolor(style.color)
+    marks.set_alpha(1.0 if bars else FAINT)
     for point in points if bars else ():
         if ends := point.validation_ci95:
             axes.plot([point.figures[cost]] * 2, ends, color=style.color, linewidth=1, alpha=0.5, zorder=2)

@@ -27,6 +27,7 @@ stages:
 measure: {batches: [1], rounds: 5, processes: 1, energy: off}
 worth: {references: [first]}
 """
+SPACE = "parameters: {stages.first.lr: [0.05, 0.02]}\nvariants: [first]\nsampler: grid\n"
 MODELS = "Model,Publication date,Training compute (FLOP)\n" + "".join(
     f"m{n},{2012 + n}-01-01,{10.0**n:g}\n" for n in range(8)
 )
@@ -56,6 +57,11 @@ CALLS = (
         "gate {again} --against {run} --rule top1>=-0pt --rule top1.onnxruntime>=-0pt --variant first"
         " --junit gate.xml --markdown gate.md --plugin own.py --json",
         '"verdict": "pass"',
+    ),
+    (
+        "sweep one.yaml --space space.yaml --name s --set stages.first.epochs=1 --runs runs --trials 2 --hours 1"
+        " --macs 1P --budget macs<=1G --tolerance 0.5 --retry-failed --no-dry-run --plugin own.py --json",
+        '"sentence": "This one: trial ',
     ),
     (
         "gap --basis essay --start 2013 --end 2019 --run {run} --models models.csv --hardware chips.csv --since 2011"
@@ -91,7 +97,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     root = tmp_path_factory.mktemp("flags")
     for split, count in (("train", 12), ("test", 10)):
         photographs(root / "images" / split, count, seed=count)
-    for name, text in {"one.yaml": RECIPE, "models.csv": MODELS, "chips.csv": CHIPS, "new.yaml": ""}.items():
+    for name, text in {
+        "one.yaml": RECIPE,
+        "models.csv": MODELS,
+        "space.yaml": SPACE,
+        "chips.csv": CHIPS,
+        "new.yaml": "",
+    }.items():
         (root / name).write_text(text)
     (root / "own.py").write_text(
         "from compress.plugins import loss\n\n\n@loss('mine')\ndef mine(student, teacher, labels):\n    '''Mine.'''\n"
