@@ -110,6 +110,7 @@ def workspace(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
     }
     rows = [",".join(columns), *(",".join(columns.values()).format(n=n, year=2012 + n) for n in range(8))]
     (root / "points.csv").write_text("\n".join(rows))
+    (root / "space.yaml").write_text("parameters: {stages.pruned.target_macs: [0.6]}\nsampler: grid\n")
     (root / "bin").mkdir()
     for command in ("ssh", "adb"):
         (root / "bin" / command).write_text(ANOTHER_MACHINE)
@@ -132,6 +133,7 @@ PLACEHOLDERS = {
     "IMAGE": "photo.jpg",
     "NAME": "tiny.yaml",
     "RUN": "RUN",
+    "SPACE.yaml": "space.yaml",
     "WEIGHTS": "weights.safetensors",
 }
 """Paths in the workspace for the words in capitals that a reader replaces."""

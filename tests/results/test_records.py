@@ -52,7 +52,7 @@ ABSENT: dict[type[Record], tuple[str, ...]] = {
     Ledger: ("interrupted", "steps", "precision"),
     Pruning: ("sensitivity", "latency_trials"),
     Quantization: ("linear_weight_bits", "calibration_images", "aware", "keep_found", "sensitivity", "trials"),
-    RunInfo: ("wall_s",),
+    RunInfo: ("wall_s", "sweep"),
     RuntimeCandidate: ("slower_than_fp32",),
     VariantMetrics: ("validation", "preprocess", "remarks", "pruning", "sparsity", "quantization"),
 }
