@@ -13,7 +13,7 @@ from compress.sweep.output import order, settings_text, standing, sweep_lines, t
 from compress.sweep.records import Point, Sweep
 from compress.utils.atomic import write_atomic
 
-RECORD = "results.json"
+RECORD = "sweep_results.json"
 
 
 @dataclass(frozen=True)

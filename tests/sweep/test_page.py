@@ -94,5 +94,5 @@ def test_lines_of_trials(bench: Bench) -> None:
     bench.sweep(trials=1)
     trial = Trial.model_validate(bench.trial(0))
     assert trial_line(trial, ["validation", "macs"]).startswith("trial 0: validation 75.6%, macs 200 k, in 0 s")
-    stored = (bench.runs / "sweeps/tiny-space/results.json").read_text()
+    stored = (bench.runs / "sweeps/tiny-space/sweep_results.json").read_text()
     assert Sweep.model_validate_json(stored).points[0].number == 0

@@ -112,7 +112,7 @@ def test_trial_of_a_killed_worker_is_made_with_the_same_settings(bench: Bench) -
     with pytest.raises(KeyboardInterrupt):
         bench.sweep(text, trials=5, make=make)
     killed, after = make.made[-1], Arithmetic()
-    assert "interrupted" in json.loads((bench.runs / "sweeps/tiny-space/results.json").read_text())["ended"]
+    assert "interrupted" in json.loads((bench.runs / "sweeps/tiny-space/sweep_results.json").read_text())["ended"]
     sweep = bench.sweep(text, trials=5, make=after)
     assert after.made[0] == killed and len(after.made) == 3 and len(sweep.points) == 5
 
