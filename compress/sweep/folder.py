@@ -1,10 +1,13 @@
 """The folder of a sweep: `runs/sweeps/<name>/`, which any number of workers share.
 
-sweep.json               recipe and space; a worker with others is refused
-trials/<number>.json     a trial that ended
-trials/<number>.begun    its settings, before
-claims/<number>.lock     held by whoever makes it
-sweep.html               the Pareto page
+    sweep.json               recipe and space; a worker with others is refused
+    trials/<number>.json     a trial that ended
+    trials/<number>.begun    its settings, before
+    claims/<number>.lock     held by whoever makes it
+    sweep.html               the Pareto page
+    sweep_results.json       the same as JSON
+
+Each file is written aside and renamed.
 """
 
 from __future__ import annotations
