@@ -6,22 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import Timeout
-
-from compress.store.file_systems import StoreLock
+from compress.store.leases import Lease
 
 
 @contextmanager
 def claim(folder: Path, name: str) -> Iterator[bool]:
     """Claim `name` among the workers on `folder`, for the time of the block; yields False where another one has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = StoreLock(folder / f"{name}.lock")
+    lease = Lease(folder / f"{name}.lease")
+    claimed = lease.claim()
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
+        yield claimed
     finally:
-        lock.release()
+        if claimed:
+            lease.release()
