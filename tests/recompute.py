@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from recompute_quality import recompute_quality
 from scipy import optimize, stats
 
 from compress.results import (
@@ -38,6 +39,7 @@ def recompute(results: RunRecord) -> int:
         checked += _training(pair, by_id, trend)
     for change in results.class_changes:
         checked += _classes(change, by_id)
+    checked += recompute_quality(results)
     return checked + _headline(results, by_id) + _disagreements(results.disagreements, by_id)
 
 

@@ -16,6 +16,8 @@ from compress.efficiency.savings import savings
 from compress.efficiency.training import training_efficiency
 from compress.measurement.accuracy import bits
 from compress.pipeline.predictions import Predictions, class_changes, digest_of, disagreements
+from compress.pipeline.quality import Key, Predictor, with_quality
+from compress.pipeline.quality_changes import quality_changes
 from compress.results import (
     Accuracy,
     Artifact,
@@ -173,11 +175,12 @@ def example() -> dict[str, Any]:
 def example_record() -> RunRecord:
     """The quickstart as it could come out: nothing is granted against the teacher, much against `distilled`."""
     found = predictions()
-    variants = [_variant(*row, right=bits(found.correct[row[0]])) for row in ROWS]
+    predicted = predictors(found)
+    variants = with_quality([_variant(*row, right=bits(found.correct[row[0]])) for row in ROWS], predicted)
     saved = [savings(variants, reference, 0.02, TREND, DATE) for reference in PAIRED]
     learned = training_efficiency(variants, TREND, DATE, images=VALIDATION)
     return RunRecord(
-        schema_version=2,
+        schema_version=3,
         run=RunInfo(
             id="2026-11-23T13-20-04-9f2c",
             started="2026-11-23T13:20:04Z",
@@ -214,6 +217,9 @@ def example_record() -> RunRecord:
         training_efficiency=learned,
         months=savings_in_months(saved, learned, TREND, DATE),
         class_changes=tuple(change for reference in PAIRED for change in class_changes(found, reference)),
+        quality_changes=tuple(
+            change for reference in PAIRED for change in quality_changes(reference, variants, predicted, 0.9)
+        ),
         disagreements=disagreements(found, "teacher", "int8"),
     )
 
@@ -338,6 +344,15 @@ def predictions() -> Predictions:
         scale = rng.uniform(2, 9, (N, 1)).astype(np.float32)
         logits[row[0]] = np.eye(len(CLASSES), dtype=np.float32)[predicted] * scale
     return Predictions(data, logits)
+
+
+def predictors(found: Predictions) -> dict[Key, Predictor]:
+    """Networks and files of the example; a file predicts what its network does."""
+    return {
+        (name, runtime, None): Predictor(found.data, name, runtime, None, own, own)
+        for name, own in found.logits.items()
+        for runtime in ("pytorch", "onnxruntime", "openvino")
+    }
 
 
 def _right(id: str) -> np.ndarray:

@@ -44,7 +44,7 @@ def compare_files(reference: Variant, variant: Variant, tolerance: float) -> tup
     Raises:
         ValueError: When the two were evaluated on another number of images.
     """
-    base, files = _base_file(reference), _files(variant)
+    base, files = base_file(reference), files_of(variant)
     if reference.accuracy.n != variant.accuracy.n:
         own, theirs = variant.accuracy, reference.accuracy
         raise ValueError(
@@ -60,7 +60,7 @@ def compare_files(reference: Variant, variant: Variant, tolerance: float) -> tup
 
 
 @dataclass(frozen=True)
-class _File:
+class File:
     """A file with its predictions, or the network itself in PyTorch, which has no path."""
 
     runtime: str
@@ -72,21 +72,22 @@ class _File:
     right: str | None
 
 
-def _files(variant: Variant) -> list[_File]:
-    artifacts = [_File(a.runtime, a.precision, a.path, a.bytes, a.top1, a.ci95, a.right) for a in variant.artifacts]
+def files_of(variant: Variant) -> list[File]:
+    """Return the files of a variant that count, its network in PyTorch first unless that only simulates them."""
+    artifacts = [File(a.runtime, a.precision, a.path, a.bytes, a.top1, a.ci95, a.right) for a in variant.artifacts]
     own = variant.accuracy
-    network = _File(PYTORCH, None, None, variant.inference.bytes, own.top1, own.ci95, own.right)
+    network = File(PYTORCH, None, None, variant.inference.bytes, own.top1, own.ci95, own.right)
     simulated = is_quantized(variant) and any(file.top1 is not None for file in artifacts)
     return artifacts if simulated else [network, *artifacts]
 
 
-def _base_file(reference: Variant) -> _File:
+def base_file(reference: Variant) -> File:
     """Return what stands for a reference: its network, or the most accurate of its files if it is quantized."""
-    files = [file for file in _files(reference) if file.top1 is not None]
+    files = [file for file in files_of(reference) if file.top1 is not None]
     return max(files, key=lambda file: file.top1 or 0) if is_quantized(reference) else files[0]
 
 
-def _compare(base: _File, file: _File, tolerance: float, tests: int, n: int) -> FileSavings:
+def _compare(base: File, file: File, tolerance: float, tests: int, n: int) -> FileSavings:
     """Compare one file with the reference's.
 
     Of several files with different predictions, each could be granted by chance: a variant is granted by a file that

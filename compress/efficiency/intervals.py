@@ -119,8 +119,8 @@ def exact_upper_bound(b: int, c: int, n: int, confidence: float = 0.95) -> float
     if n <= 0 or b < 0 or c < 0 or b + c > n:
         raise ValueError(f"not paired counts: {b} and {c} discordant of {n} images")
     missed = (1 - confidence) / 4
-    upper = 1.0 if b == n else _bisect(lambda p: _binomial_cdf(b, n, p) > missed)
-    lower = 0.0 if c == 0 else _bisect(lambda p: 1 - _binomial_cdf(c - 1, n, p) < missed)
+    upper = 1.0 if b == n else _bisect(lambda p: binomial_cdf(b, n, p) > missed)
+    lower = 0.0 if c == 0 else _bisect(lambda p: 1 - binomial_cdf(c - 1, n, p) < missed)
     return upper - lower
 
 
@@ -133,7 +133,7 @@ def _bisect(holds: Callable[[float], bool]) -> float:
     return high
 
 
-def _binomial_cdf(k: int, n: int, p: float) -> float:
+def binomial_cdf(k: int, n: int, p: float) -> float:
     """Probability of at most k successes of n, each with probability p in (0, 1)."""
     logs = [
         math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * math.log(p) + (n - i) * math.log1p(-p)

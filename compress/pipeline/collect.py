@@ -20,6 +20,8 @@ from compress.efficiency.training import training_efficiency
 from compress.gap.points import read_year
 from compress.measurement.accuracy import bits
 from compress.pipeline.predictions import Predictions, class_changes, digest_of, disagreements
+from compress.pipeline.quality import read_predictors, with_quality
+from compress.pipeline.quality_changes import quality_changes
 from compress.recipe.stage import TEACHER
 from compress.recipe.stage import Published as PublishedSection
 from compress.recipe.worth import Deployment as RecipeDeployment
@@ -75,6 +77,8 @@ def collect(
     latency = LatencyMeasurements.read(store.path(plan.latency_key) / "latency.json")
     energy, predictions = _energy(plan, store), Predictions.read(plan, store, data)
     variants = [_variant(plan, store, unit, latency, energy.get(unit.id, ()), predictions) for unit in plan.variants]
+    predictors = {each.key: each for each in read_predictors(plan, store, predictions)}
+    variants = with_quality(variants, predictors)
     trend = Trend.model_validate(worth.trend.model_dump())
     date = read_year(run.started) or 0.0
     profile = _profile(worth.deployment) if worth.deployment else None
@@ -103,6 +107,11 @@ def collect(
         months=savings_in_months(saved, training, trend, date),
         class_changes=tuple(
             change for reference in plan.references for change in class_changes(predictions, reference)
+        ),
+        quality_changes=tuple(
+            change
+            for reference in plan.references
+            for change in quality_changes(reference, variants, predictors, worth.threshold)
         ),
         disagreements=_disagreements(plan, predictions),
     )

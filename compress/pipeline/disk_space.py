@@ -47,8 +47,8 @@ def expected_bytes(stages: Sequence[PlannedStage], footprints: Mapping[str, Foot
     deleted at the end.
     """
     known = [(each, footprints[each.id]) for each in stages if each.id in footprints]
-    logits = 4 * len(data.classes) * len(data.test)
-    entries = sum(took.entry + (logits if each.makes_variant else 0) for each, took in known)
+    logits = 4 * len(data.classes) * (len(data.test) + len(data.validation))
+    entries = sum(took.entry + logits * (1 if each.makes_variant else len(each.files)) for each, took in known)
     states = max((CHECKPOINT * took.entry for each, took in known if any(each.stage.fits())), default=0)
     embeddings: dict[tuple[object, ...], int] = {}
     for each, took in known:

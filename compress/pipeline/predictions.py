@@ -9,7 +9,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from compress.data.prepared import ImageData, Split
 from compress.efficiency.intervals import PairedDifference, paired_difference
+from compress.efficiency.per_class import ClassPair, adjusted_by_class
 from compress.measurement.accuracy import chance, softmax
 from compress.results.predictions import (
     ClassChange,
@@ -42,17 +43,25 @@ Logits = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Predictions:
-    """Memory-mapped test logits of every variant, `[images, classes]`, with the data."""
+    """Memory-mapped test logits of every variant, `[images, classes]`, with the data.
+
+    `validation` has those of the validation split; stages that an earlier version made have none.
+    """
 
     data: ImageData
     logits: Mapping[str, Logits]
+    validation: Mapping[str, Logits] = field(default_factory=dict)
 
     @classmethod
     def read(cls, plan: Plan, store: Store, data: ImageData) -> Predictions:
         """Memory-map the logits of a plan; all of its variants must be in the store."""
-        paths = {unit.id: store.path(unit.key) / "test_logits.npy" for unit in plan.variants}
-        logits = {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
-        return cls(data, logits)
+        folders = {unit.id: store.path(unit.key) for unit in plan.variants}
+        validation = {name: folder / "validation_logits.npy" for name, folder in folders.items()}
+        return cls(
+            data,
+            {name: np.load(folder / "test_logits.npy", mmap_mode="r") for name, folder in folders.items()},
+            {name: np.load(path, mmap_mode="r") for name, path in validation.items() if path.exists()},
+        )
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -113,6 +122,8 @@ def _changes(predictions: Predictions, reference: str, variant: str) -> ClassCha
 
     total, base_correct, own_correct = by_class(np.ones_like(base)), by_class(base), by_class(own)
     lost, gained = by_class(base & ~own), by_class(~base & own)
+    pairs = [ClassPair(*counts) for counts in zip(lost, gained, total, strict=True)]
+    adjusted = adjusted_by_class(pairs)
     changed = sorted(
         (k for k in range(len(names)) if lost[k] + gained[k]), key=lambda k: (-abs(lost[k] - gained[k]), k)
     )
@@ -128,6 +139,7 @@ def _changes(predictions: Predictions, reference: str, variant: str) -> ClassCha
             only_variant=gained[k],
             difference=paired.difference,
             difference_ci95=(paired.low, paired.high),
+            p_adjusted=adjusted[k],
         )
         classes.append(change)
     moves = _moves(predictions, reference, variant)

@@ -79,6 +79,11 @@ class Worth(Section):
 
     references: list[Identifier] = Field([], description="ids of reference variants; default: the first variant")
     tolerance: Fraction = Field(0.01, description="accuracy loss that counts as equal, as a fraction")
+    threshold: Fraction = Field(
+        0.9,
+        description="confidence from which on your application accepts a prediction; the report says how many it then "
+        "accepts, and which threshold gives a variant the precision of the reference",
+    )
     reach: list[Fraction] = Field(
         [], description="target accuracies for comparing training compute, besides those of variant and baseline"
     )

@@ -20,6 +20,7 @@ from compress.report.not_measured import not_measured
 from compress.report.plots import accuracy_cost_svg
 from compress.report.pruning import pruning_tables
 from compress.report.published import published_tables
+from compress.report.quality import quality_tables
 from compress.report.quantization import quantization_tables
 from compress.report.remarks import reservations, warnings
 from compress.report.reproduce import provenance
@@ -86,6 +87,7 @@ def build_report(record: RunRecord) -> Report:
         latency=latency_table(record),
         savings=tuple(savings_section(each, partial(accuracy_cost_svg, record, each)) for each in record.efficiency),
         details=(
+            *quality_tables(record),
             *target_tables(record),
             *published_tables(record),
             *host_tables(record),

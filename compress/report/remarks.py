@@ -10,6 +10,7 @@ from compress.efficiency.slower import against_float
 from compress.efficiency.timing import Ratio
 from compress.report import formats as f
 from compress.report.lineage import ancestry, remedy
+from compress.report.shown_worse import shown_worse
 from compress.report.tables import variants_by_id
 from compress.results import Failure, RunRecord, Savings, Variant
 
@@ -70,7 +71,8 @@ def _collapsed(variant: Variant, by_id: Mapping[str, Variant]) -> tuple[float, s
 
 def reservations(record: RunRecord) -> list[str]:
     """State what holds whatever the savings are."""
-    lines = [*_other_references(record), *_reason(record), *_left_out(record), *_selection(record)]
+    lines = [*_other_references(record), *_reason(record), *shown_worse(record)]
+    lines += [*_left_out(record), *_selection(record)]
     lines.append(
         "Every variant was trained once, with one seed: the intervals cover the choice of test images, not retraining."
     )

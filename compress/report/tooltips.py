@@ -10,6 +10,25 @@ _LOG2 = "log2 of the reference's cost over the variant's; +1 is half the cost"
 
 _TOOLTIPS: tuple[tuple[str, str], ...] = (
     (r"top-1 \(95%.*\)", f"{_TOP1}; Wilson's 95% score interval"),
+    (r"ECE \(95%.*\)", "Expected calibration error, debiased, with its bootstrap interval; 0 is perfect"),
+    (r"confidence over accuracy", "Mean confidence less top-1, in points, with its 95% interval"),
+    (r"NLL", "Mean negative log likelihood of the true class, nats; lower is better"),
+    (r"Brier score", "Mean squared error of the probabilities, summed over the classes, 0 to 2; lower is better"),
+    (
+        r"accepted at the threshold",
+        "Share of test images of at least this confidence, and how many of them are correct",
+    ),
+    (
+        r"threshold for equal precision",
+        "Lowest confidence at which the precision on validation is the reference's, and what it accepts on test",
+    ),
+    (
+        r"balanced accuracy \(95%.*\)",
+        "Mean recall of the classes, with the interval from Wilson's of each",
+    ),
+    (r"worst class \(95%.*\)", "Recall of the class where it is lowest, with Wilson's 95% score interval"),
+    (r"shown to have gained", "Classes that are shown to have gained, by the same test"),
+    (r"top-5 \(95%.*\)", "Share of test images whose class is among the 5 most probable; Wilson's 95% score interval"),
     (r"top-1|its top-1", f"{_TOP1}, without interval"),
     (r"published/.*", "As published at the source in the last column; not measured here"),
     (r"published top-1", "Top-1 accuracy that the recipe quotes from others; not measured here"),

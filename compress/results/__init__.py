@@ -35,6 +35,16 @@ from compress.results.inference import (
 )
 from compress.results.methods import LatencyTrial, LayerSensitivity, Pruning, Quantization, QuantizationTrial, Sparsity
 from compress.results.predictions import ClassChange, ClassChanges, Disagreement, Disagreements, Move, Prediction
+from compress.results.quality import (
+    ClassLoss,
+    ClassRecall,
+    Confidence,
+    Quality,
+    QualityChange,
+    ReliabilityBin,
+    Shift,
+    Thresholded,
+)
 from compress.results.run import SCHEMA_VERSION, DataSummary, Environment, Failure, RecipeRecord, RunInfo, RunRecord
 from compress.results.savings import (
     Difference,
@@ -86,6 +96,9 @@ __all__ = [
     "Carbon",
     "ClassChange",
     "ClassChanges",
+    "ClassLoss",
+    "ClassRecall",
+    "Confidence",
     "Control",
     "CurvePoint",
     "DataSummary",
@@ -132,11 +145,14 @@ __all__ = [
     "Pruning",
     "Published",
     "PublishedInference",
+    "Quality",
+    "QualityChange",
     "Quantization",
     "QuantizationTrial",
     "QueryMacs",
     "RecipeRecord",
     "Record",
+    "ReliabilityBin",
     "RunInfo",
     "RunRecord",
     "RuntimeCandidate",
@@ -146,9 +162,11 @@ __all__ = [
     "Savings",
     "SelectedOn",
     "ShareRatio",
+    "Shift",
     "Sparsity",
     "StartPretraining",
     "TeacherPretraining",
+    "Thresholded",
     "Training",
     "TrainingDoublings",
     "TrainingEfficiency",

@@ -20,6 +20,9 @@ class ClassChange(Record):
         description="(only_reference - only_variant) / images; positive where the variant is less accurate"
     )
     difference_ci95: Interval = Field(description="Tango's paired 95% score interval of difference")
+    p_adjusted: Fraction | None = Field(
+        None, description="p-value of McNemar's exact test, after Holm's correction for all classes of the comparison"
+    )
 
 
 class Move(Record):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ValidationError
 
-from compress.results.run import SCHEMA_VERSION, RunRecord
+from compress.results.run import SCHEMA_VERSION, RunRecord, Version
 from compress.utils.checksums import RUN_AGAIN
 from compress.utils.errors import UsageError
+from compress.utils.messages import join_words
 
 RESULTS = "results.json"
 
@@ -44,9 +46,10 @@ def read_results(path: Path) -> RunRecord:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON: {error}; {RUN_AGAIN}") from error
     version = data.get("schema_version") if isinstance(data, dict) else None
-    if isinstance(version, int) and version != SCHEMA_VERSION:
+    if isinstance(version, int) and version not in get_args(Version):
         remedy = "upgrade compress-model" if version > SCHEMA_VERSION else RUN_AGAIN
-        raise UsageError(f"{path} has schema_version {version}, and this version reads {SCHEMA_VERSION}; {remedy}")
+        able = join_words(map(str, get_args(Version)), "and")
+        raise UsageError(f"{path} has schema_version {version}, and this version reads {able}; {remedy}")
     try:
         return RunRecord.model_validate(data)
     except ValidationError as error:

@@ -11,11 +11,14 @@ from compress.results.deployment import Deployment, DeploymentFit
 from compress.results.headline import Headline, SavingInMonths
 from compress.results.hosts import HostMeasurement
 from compress.results.predictions import ClassChanges, Disagreements
+from compress.results.quality import QualityChange
 from compress.results.savings import Savings, TrainingEfficiency
 from compress.results.variant import Variant
 
-SCHEMA_VERSION: Literal[2] = 2
-"""Raised when a reader of the version before would break."""
+Version = Literal[2, 3]
+"""Versions that are read."""
+SCHEMA_VERSION: Version = 3
+"""Raised when a reader of the version before would break, or take a figure for another one."""
 
 SweepPage = Annotated[str, Field(pattern=r"^\.\./\.\./sweeps/[A-Za-z0-9_.-]+/[a-z]+\.html$")]
 """Address of a page of a sweep, from the folder of a run."""
@@ -127,7 +130,7 @@ class Failure(Record):
 class RunRecord(Record):
     """`results.json`. Fractions, not percent; unknown is null, never 0; times in ms or s, as keys say."""
 
-    schema_version: Literal[2] = Field(description="Version of this layout")
+    schema_version: Version = Field(description="Version of this layout")
     run: RunInfo = Field(description="The run itself")
     command: str = Field(description="Command line of the run")
     recipe: RecipeRecord = Field(description="The recipe")
@@ -152,6 +155,9 @@ class RunRecord(Record):
     )
     class_changes: tuple[ClassChanges, ...] = Field(
         (), description="Changes by class on the test images, by reference and variant"
+    )
+    quality_changes: tuple[QualityChange, ...] = Field(
+        (), description="Confidence and classes of every network and file against every reference"
     )
     disagreements: Disagreements | None = Field(
         None, description="Test images on which the last distilled variant and its teacher disagree"

@@ -33,6 +33,11 @@ def read_artifacts(folder: Path) -> tuple[Artifact, ...]:
     return ARTIFACTS.validate_json((folder / ROWS).read_bytes())
 
 
+def logits_file(folder: Path, artifact: Artifact, split: str) -> Path:
+    """Return where an export stores the logits of a file on a split, float32 `[images, classes]`."""
+    return folder / "logits" / f"{artifact.runtime}-{artifact.precision}-{split}.npy"
+
+
 def runnable_artifacts(folder: Path) -> list[tuple[Artifact, Path]]:
     """Return the artifacts of an export that run on this machine, with their paths in the store."""
     files = [(row, Path(row.path)) for row in read_artifacts(folder) if not row.not_run]

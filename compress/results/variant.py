@@ -9,6 +9,7 @@ from compress.results.artifacts import Artifact, RuntimeChoice
 from compress.results.base import Record, absent
 from compress.results.inference import MeasuredInference
 from compress.results.methods import Pruning, Quantization, Sparsity
+from compress.results.quality import Quality
 from compress.results.training import Training
 
 
@@ -20,6 +21,7 @@ class Variant(Record):
     parent: str | None = Field(None, description="Variant that it was made from")
     stage_key: str | None = Field(None, description="Key of everything that determines it; its folder in the store")
     accuracy: Accuracy = Field(description="Top-1 on the test split")
+    quality: Quality | None = absent("Predictions beyond top-1, of the network in PyTorch on the test split")
     validation: Accuracy | None = Field(None, description="Top-1 on the validation split, on which choices are made")
     preprocess: str | None = absent("How an image becomes its input, in one line")
     remarks: tuple[str, ...] | None = absent("What was noticed when its weights were loaded")

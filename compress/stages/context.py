@@ -1,7 +1,7 @@
 """Context shared by stages: plan, store, data and device of a run, and the variants in the store.
 
-Every variant's folder has `metrics.json` and `test_logits.npy` (see `evaluation.py`), plus `architecture.json` and
-`model.safetensors` for a student and `head.safetensors` for a teacher with a linear head.
+Every variant's folder has `metrics.json`, `test_logits.npy` and `validation_logits.npy` (see `evaluation.py`), plus
+`architecture.json` and `model.safetensors` for a student and `head.safetensors` for a teacher with a linear head.
 """
 
 from __future__ import annotations

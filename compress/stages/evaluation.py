@@ -1,7 +1,7 @@
 """Evaluation of the variants that stages make: accuracy and inference cost.
 
-Both go to `metrics.json` in the variant's folder, its logits of the test split to `test_logits.npy` (float32
-`[test images, classes]`).
+Both go to `metrics.json` in the variant's folder, its logits of the test split to `test_logits.npy` and those of
+validation to `validation_logits.npy` (float32 `[images, classes]`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from compress.utils.console import say
 from compress.utils.errors import CompressError
 
 LOGITS = "test_logits.npy"
+VALIDATION_LOGITS = "validation_logits.npy"
 
 
 def float_inference(model: nn.Module, preprocess: Preprocess, size: int) -> Inference:
@@ -149,6 +150,8 @@ def evaluate_and_store(
         if len(validation):
             chosen = _predict(context, model, "validation", preprocess, label)
     np.save(folder / LOGITS, logits)
+    if chosen is not None:
+        np.save(folder / VALIDATION_LOGITS, chosen)
     record = split_accuracy(logits, context.data.test, "test")
     if context.plan.stage(label).stage.brings_network:
         say(f"  input: {describe(preprocess)}")

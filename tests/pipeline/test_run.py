@@ -41,7 +41,7 @@ def weights(job: Job) -> dict[str, str]:
 
 def test_results_are_consistent(job: Job) -> None:
     results = job.results()
-    assert results["schema_version"] == 2
+    assert results["schema_version"] == 3
     assert set(results) >= {"recipe", "environment", "data", "variants", "efficiency", "training_efficiency"}
     assert [v["id"] for v in results["variants"]] == ["teacher", "scratch", "distilled", "pruned", "int8"]
     for variant in results["variants"]:

@@ -19,7 +19,7 @@ from compress.results import RunRecord
 
 Results = dict[str, Any]
 typed = RunRecord.model_validate
-NEW = ("class_changes", "disagreements")
+NEW = ("class_changes", "quality_changes", "disagreements")
 
 
 def test_results_of_earlier_versions_still_give_a_report(results: Results) -> None:

@@ -29,9 +29,21 @@ def test_a_finished_run_is_read(tmp_path: Path) -> None:
     assert read_run(write(tmp_path, example())) == example_record()
 
 
+def test_results_of_version_2_are_read_without_what_they_lack(tmp_path: Path) -> None:
+    results = example() | {"schema_version": 2}
+    del results["quality_changes"]
+    for variant in results["variants"]:
+        del variant["quality"]
+    found = read_run(write(tmp_path, results))
+    assert found.quality_changes == () and not any(variant.quality for variant in found.variants)
+
+
 @pytest.mark.parametrize(
     ("version", "words"),
-    [(3, "this version reads 2; upgrade compress-model"), (1, "this version reads 2; run the recipe again")],
+    [
+        (4, "this version reads 2 and 3; upgrade compress-model"),
+        (1, "this version reads 2 and 3; run the recipe again"),
+    ],
 )
 def test_another_schema_version_is_refused(tmp_path: Path, version: int, words: str) -> None:
     message = refusal(write(tmp_path, {"schema_version": version, "variants": "of another layout"}))
@@ -43,7 +55,7 @@ def test_another_schema_version_is_refused(tmp_path: Path, version: int, words: 
     [
         ([1], "the whole: Input should be"),
         ({}, "schema_version: Field required"),
-        ({"schema_version": "one"}, "schema_version: Input should be 2"),
+        ({"schema_version": "one"}, "schema_version: Input should be 2 or 3"),
         ({**example(), "variants": 7.5}, "variants: Input should be"),
         ({**example(), "run": {"id": "a"}}, "run.started: Field required"),
         ({**example(), "recipe": [1]}, "recipe: Input should be"),

@@ -25,6 +25,7 @@ from compress.results import (
     LatencyMeasurements,
     Ledger,
     Pruning,
+    Quality,
     Quantization,
     Record,
     RunInfo,
@@ -45,7 +46,7 @@ def test_a_record_and_its_file_say_the_same(tmp_path: Path) -> None:
 
 ABSENT: dict[type[Record], tuple[str, ...]] = {
     Accuracy: ("right",),
-    Artifact: ("right", "method", "calibration_macs", "not_run"),
+    Artifact: ("right", "quality", "method", "calibration_macs", "not_run"),
     DataSummary: ("remarks", "test_labels"),
     Environment: ("cpu_quota", "energy_counter"),
     Inference: ("widths",),
@@ -53,6 +54,7 @@ ABSENT: dict[type[Record], tuple[str, ...]] = {
     Pruning: ("sensitivity", "latency_trials"),
     Quantization: ("linear_weight_bits", "calibration_images", "aware", "keep_found", "sensitivity", "trials"),
     RunInfo: ("wall_s", "sweep"),
+    Quality: ("top5", "top5_ci95", "top5_right"),
     RuntimeCandidate: ("slower_than_fp32",),
     VariantMetrics: ("validation", "preprocess", "remarks", "pruning", "sparsity", "quantization"),
 }

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from compress.data.preprocess import Preprocess
@@ -19,11 +18,12 @@ from compress.deployment.export import Target, artifact_bytes, export_files
 from compress.deployment.preprocess_file import PREPROCESS, preprocess_file
 from compress.deployment.runtimes import find_runtime
 from compress.deployment.triton import BACKENDS, write_triton
+from compress.efficiency.files import name_of
 from compress.measurement.accuracy import agreement, bits, max_abs_diff
 from compress.measurement.predict import Logits, Runner, predict_split_in_runtime
 from compress.models.eager import run_eager
 from compress.results import ARTIFACTS, Artifact, RuntimeChecks, ValidationCheck
-from compress.results.stored import FAILED, ROWS, FailedFiles
+from compress.results.stored import FAILED, ROWS, FailedFiles, logits_file
 from compress.stages.context import StageContext
 from compress.stages.evaluation import LOGITS, split_accuracy
 from compress.stages.export import ExportStage, methods_by_runtime, triton_name
@@ -103,7 +103,7 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
             rows[target] = _not_run(target, path, variant, files)
             continue
         try:
-            rows[target] = _evaluate(context, target, path, variant, files)
+            rows[target] = _evaluate(context, target, path, variant, files, folder)
         except CompressError as error:
             files.leave_out(target, error)
     for name, reason in files.reasons.items():
@@ -111,7 +111,7 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
     if not files.built:
         raise CompressError(_none_built(files, stage))
     if stage.auto:
-        _check_on_validation(context, variant, files, folder)
+        _check_on_validation(context, variant, rows, files, folder)
     elif files.left_out:
         FailedFiles(reasons=files.reasons).write(folder / FAILED)
     if stage.triton:
@@ -131,7 +131,7 @@ def _load(context: StageContext, identifier: str) -> _Variant:
 
 def _write(context: StageContext, planned: PlannedStage, variant: _Variant, folder: Path) -> _Files:
     """Write the files into `folder`, replacing those of a killed run."""
-    for left in ("artifacts", "triton"):
+    for left in ("artifacts", "triton", "logits"):
         shutil.rmtree(folder / left, ignore_errors=True)
     stage = planned.stage
     assert isinstance(stage, ExportStage)
@@ -174,18 +174,16 @@ def served(evaluated: Mapping[str, Artifact], method: str | None) -> str | None:
     return max(able, key=lambda name: evaluated[name].method == method, default=None)
 
 
-def _check_on_validation(context: StageContext, variant: _Variant, files: _Files, folder: Path) -> None:
+def _check_on_validation(
+    context: StageContext, variant: _Variant, rows: Mapping[Target, Artifact], files: _Files, folder: Path
+) -> None:
     """Write the validation loss of each artifact against PyTorch, and the skipped runtimes, for `runtimes: auto`."""
     validation, preprocess = context.rendered("validation", variant.preprocess)
-
-    def predict(run: Runner) -> NDArray[np.int64]:
-        classes: NDArray[np.int64] = predict_split_in_runtime(run, preprocess, validation, BATCH).argmax(1)
-        return classes
-
-    expected = predict(partial(run_eager, variant.model))
+    eager = partial(run_eager, variant.model)
+    expected = predict_split_in_runtime(eager, preprocess, validation, BATCH).argmax(1)
     checks = {}
-    for target, path in files.built.items():
-        predicted = predict(find_runtime(target.runtime).load(path))
+    for target in files.built:
+        predicted = np.load(logits_file(folder, rows[target], "validation")).argmax(1)
         loss = float((expected == validation.labels).mean() - (predicted == validation.labels).mean())
         checks[_name(target, variant)] = ValidationCheck(
             loss=loss, agreement=agreement(predicted, expected), n=len(validation)
@@ -194,8 +192,10 @@ def _check_on_validation(context: StageContext, variant: _Variant, files: _Files
     record.write(folder / CHECKS)
 
 
-def _evaluate(context: StageContext, target: Target, path: Path, variant: _Variant, files: _Files) -> Artifact:
-    """Evaluate an artifact in its runtime on the test split, and compare it with the network it was made from."""
+def _evaluate(
+    context: StageContext, target: Target, path: Path, variant: _Variant, files: _Files, folder: Path
+) -> Artifact:
+    """Evaluate an artifact in its runtime, store its logits, and compare it with the network it was made from."""
     engine, runtime = find_runtime(target.runtime), target.runtime
     coverage = engine.coverage(path)
     # A transformer has one convolution and nearly all of its MACs in linear layers.
@@ -204,11 +204,13 @@ def _evaluate(context: StageContext, target: Target, path: Path, variant: _Varia
             f"{runtime} runs none of the {coverage.convs} convolutions of {variant.id} in integer arithmetic; "
             + integer_remedy(runtime, variant.stage)
         )
-    test, preprocess = context.rendered("test", variant.preprocess)
-    label = f"{variant.id} in {target.name}: test images"
+    artifact, test = _described(target, path, variant, files), context.data.test
     with boundary("runtime", f"{variant.id} in {target.name}"):
-        logits = predict_split_in_runtime(engine.load(path), preprocess, test, BATCH, progress=label)
-    _require_finite(logits, target)
+        run = engine.load(path)
+        logits = _store_logits(context, run, "test", variant, artifact, folder)
+        _require_finite(logits, target)
+        if len(context.data.validation):
+            _store_logits(context, run, "validation", variant, artifact, folder)
     record = split_accuracy(logits, test, "test")
     expected, network = variant.logits, "PyTorch"
     if files.source and runtime in files.methods:
@@ -228,7 +230,20 @@ def _evaluate(context: StageContext, target: Target, path: Path, variant: _Varia
         "macs_by_precision": coverage.precisions,
         "casts": coverage.casts,
     }
-    return _described(target, path, variant, files).model_copy(update=measured)
+    return artifact.model_copy(update=measured)
+
+
+def _store_logits(
+    context: StageContext, run: Runner, split: str, variant: _Variant, artifact: Artifact, folder: Path
+) -> Logits:
+    """Compute the logits of a file on a split, and store them."""
+    images, preprocess = context.rendered(split, variant.preprocess)
+    label = f"{variant.id} in {name_of(artifact)}: {split} images"
+    logits = predict_split_in_runtime(run, preprocess, images, BATCH, progress=label)
+    path = logits_file(folder, artifact, split)
+    path.parent.mkdir(exist_ok=True)
+    np.save(path, logits)
+    return logits
 
 
 def _require_finite(logits: Logits, target: Target) -> None:

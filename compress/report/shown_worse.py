@@ -1,0 +1,58 @@
+"""Lines on what is shown to be worse than the reference beyond top-1; none where nothing is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from compress.report import formats as f
+from compress.report.quality import Row, quality_reference, quality_rows
+from compress.results import RunRecord
+
+MAX_NAMED = 2  # classes of a variant; of more, only the one that lost most
+
+
+def shown_worse(record: RunRecord) -> Iterator[str]:
+    """State in which variants confidence, and in which of their classes accuracy, is shown to be worse."""
+    rows, reference = quality_rows(record), f.plain(quality_reference(record))
+    if worse := _described(rows, _confidence):
+        yield f"Confidence is shown to be worse than that of {reference} in {worse}."
+    if lost := _described(rows, _classes):
+        yield f"Accuracy against {reference} is shown to be lost by {lost}."
+
+
+def _described(rows: Sequence[Row], write: Callable[[Row], str]) -> str:
+    """Describe the files that `write` has a text for; those of a variant with the same text together."""
+    files: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row.change and (text := write(row)):
+            files.setdefault((row.variant, text), []).extend(row.files)
+    return "; ".join(
+        f"{f.plain(variant)}{_where(rows, variant, names)}: {text}" for (variant, text), names in files.items()
+    )
+
+
+def _where(rows: Sequence[Row], variant: str, files: Sequence[str]) -> str:
+    """Name the files, unless they are all of the variant."""
+    every = [name for row in rows if row.variant == variant for name in row.files]
+    return "" if len(files) == len(every) else f" in {f.names(files)}"
+
+
+def _confidence(row: Row) -> str:
+    """ECE 7.1% (6.0 to 8.2%), 6.3 points overconfident."""
+    if row.change is None or not row.change.ece.worse:
+        return ""
+    found = row.quality.confidence
+    low, high = found.overconfidence_ci95
+    side = f", {100 * abs(found.overconfidence):.1f} points {'over' if low > 0 else 'under'}confident"
+    return f"ECE {f.accuracy(found.ece, found.ece_ci95)}" + (side if low > 0 or high < 0 else "")
+
+
+def _classes(row: Row) -> str:
+    """cat −12.0 points; or of many: 7 classes, most in cat (−12.0 points)."""
+    lost = row.change.lost if row.change else ()
+    if not lost or row.change is None:
+        return ""
+    named = [f"{f.plain(each.name)} −{100 * each.difference:.1f} points" for each in lost]
+    if len(named) <= MAX_NAMED:
+        return " and ".join(named)
+    return f"{len(named) + row.change.lost_left_out} classes, most in {named[0]}"
