@@ -11,11 +11,11 @@ from compress.efficiency.intervals import (
     PairedDifference,
     exact_upper_bound,
     grant,
-    paired_difference,
     relative_error_increase,
 )
+from compress.efficiency.metric import Metric
 from compress.results.base import Interval
-from compress.results.per_image import paired_counts
+from compress.results.quality import Quality
 from compress.results.savings import Difference, FileSavings, PairedCounts
 from compress.results.variant import Variant
 from compress.utils.precision import file_name
@@ -24,12 +24,15 @@ PYTORCH = "pytorch"
 """Runtime of the network itself, evaluated in eager PyTorch."""
 
 FLOAT_BITS = 32
+TOP1 = Metric()
 IS_REFERENCE = "it is the reference"
 NOT_RUN = "it was not run here"
 NOT_COMPARED = "its predictions were not compared with the reference's on the same images"
 
 
-def compare_files(reference: Variant, variant: Variant, tolerance: float) -> tuple[FileSavings, ...]:
+def compare_files(
+    reference: Variant, variant: Variant, tolerance: float, metric: Metric = TOP1
+) -> tuple[FileSavings, ...]:
     """Compare the predictions of every file of a variant with those of the reference.
 
     The network in PyTorch counts as a file of a float variant. Of a quantized variant it only simulates integer
@@ -40,6 +43,7 @@ def compare_files(reference: Variant, variant: Variant, tolerance: float) -> tup
         reference: Reference of the savings.
         variant: A variant, or the reference itself.
         tolerance: Loss of accuracy that counts as equal, a fraction.
+        metric: The accuracy that is compared.
 
     Raises:
         ValueError: When the two were evaluated on another number of images.
@@ -51,8 +55,8 @@ def compare_files(reference: Variant, variant: Variant, tolerance: float) -> tup
             f"{reference.id} ({theirs.correct} of {theirs.n} right) and {variant.id} ({own.correct} of {own.n} right) "
             "were not evaluated on the same images"
         )
-    distinct = len({file.right for file in files if file.right})
-    found = [_compare(base, file, tolerance, max(1, distinct), reference.accuracy.n) for file in files]
+    distinct = len({right for file in files if (right := metric.right(file.right, file.quality))})
+    found = [_compare(base, file, tolerance, max(1, distinct), reference.accuracy.n, metric) for file in files]
     if reference.id == variant.id:
         itself = {"granted": True, "granted_adjusted": True, "reason": IS_REFERENCE}
         found = [file.model_copy(update=itself) if file.path == base.path else file for file in found]
@@ -70,13 +74,16 @@ class File:
     top1: float | None
     ci95: Interval | None
     right: str | None
+    quality: Quality | None
 
 
 def files_of(variant: Variant) -> list[File]:
     """Return the files of a variant that count, its network in PyTorch first unless that only simulates them."""
-    artifacts = [File(a.runtime, a.precision, a.path, a.bytes, a.top1, a.ci95, a.right) for a in variant.artifacts]
+    artifacts = [
+        File(a.runtime, a.precision, a.path, a.bytes, a.top1, a.ci95, a.right, a.quality) for a in variant.artifacts
+    ]
     own = variant.accuracy
-    network = File(PYTORCH, None, None, variant.inference.bytes, own.top1, own.ci95, own.right)
+    network = File(PYTORCH, None, None, variant.inference.bytes, own.top1, own.ci95, own.right, variant.quality)
     simulated = is_quantized(variant) and any(file.top1 is not None for file in artifacts)
     return artifacts if simulated else [network, *artifacts]
 
@@ -87,18 +94,18 @@ def base_file(reference: Variant) -> File:
     return max(files, key=lambda file: file.top1 or 0) if is_quantized(reference) else files[0]
 
 
-def _compare(base: File, file: File, tolerance: float, tests: int, n: int) -> FileSavings:
+def _compare(base: File, file: File, tolerance: float, tests: int, n: int, metric: Metric) -> FileSavings:
     """Compare one file with the reference's.
 
     Of several files with different predictions, each could be granted by chance: a variant is granted by a file that
     also holds when all of them count as tests (Bonferroni).
     """
     decision, difference, adjusted = Grant(False, NOT_RUN if file.top1 is None else NOT_COMPARED), None, False
-    if counts := paired_counts(base.right, file.right, n):
-        difference = paired_difference(*counts, n)
+    before, after = (metric.right(each.right, each.quality) for each in (base, file))
+    if difference := metric.difference(before, after, n):
         decision = grant(difference, tolerance)
-        strict = paired_difference(*counts, n, 1 - 0.05 / tests)
-        adjusted = decision.granted and grant(strict, tolerance).granted
+        strict = metric.difference(before, after, n, 1 - 0.05 / tests)
+        adjusted = decision.granted and strict is not None and grant(strict, tolerance).granted
     return FileSavings(
         runtime=file.runtime,
         precision=file.precision,
@@ -109,7 +116,7 @@ def _compare(base: File, file: File, tolerance: float, tests: int, n: int) -> Fi
         granted=decision.granted,
         granted_adjusted=adjusted,
         reason=decision.reason,
-        **dict(as_record(difference, base.top1 or 0)),
+        **dict(as_record(difference, metric.value(base.top1, base.quality) or 0)),
     )
 
 
@@ -154,6 +161,6 @@ def as_record(difference: PairedDifference | None, top1: float) -> Difference:
         paired=PairedCounts(only_reference=b, only_variant=c, images=n),
         accuracy_difference=difference.difference,
         difference_ci95=(difference.low, difference.high),
-        exact_upper_bound=exact_upper_bound(b, c, n),
+        exact_upper_bound=None if difference.by_class else exact_upper_bound(b, c, n),
         relative_error_increase=relative_error_increase(difference, top1),
     )

@@ -52,13 +52,20 @@ def _refused(savings: Savings, date: float) -> Headline:
     refused = next((v for v in savings.variants if v.tested and not v.granted and max(_saved(v)) > 0), None)
     untested = next((v.reason for v in savings.variants if not v.tested and max(_saved(v)) > 0), None)
     if refused is None:
-        reference, tolerance = savings.reference, savings.tolerance
-        return Headline(granted=False, reference=reference, variant=None, tolerance=tolerance, reason=untested)
+        return Headline(
+            granted=False,
+            reference=savings.reference,
+            variant=None,
+            tolerance=savings.tolerance,
+            metric=savings.metric,
+            reason=untested,
+        )
     return Headline(
         granted=False,
         reference=savings.reference,
         variant=refused.id,
         tolerance=savings.tolerance,
+        metric=savings.metric,
         images=refused.paired.images if refused.paired else None,
         loss=refused.accuracy_difference,
         loss_ci95=refused.difference_ci95,
@@ -98,6 +105,7 @@ def _granted(
         reference=savings.reference,
         variant=best.id,
         tolerance=savings.tolerance,
+        metric=savings.metric,
         images=file.paired.images,
         loss=file.accuracy_difference,
         loss_ci95=file.difference_ci95,

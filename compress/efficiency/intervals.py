@@ -31,6 +31,7 @@ class PairedDifference:
         difference: (b - c) / n as a fraction; positive means that the variant is *less* accurate.
         low: Lower end of the interval of the difference.
         high: Upper end of the interval of the difference.
+        by_class: Whether the difference is the mean of those of the classes, whatever their numbers of images.
     """
 
     only_reference: int
@@ -39,6 +40,7 @@ class PairedDifference:
     difference: float
     low: float
     high: float
+    by_class: bool = False
 
 
 @dataclass(frozen=True)
@@ -249,7 +251,7 @@ def grant(difference: PairedDifference, tolerance: float) -> Grant:
     if difference.low > tolerance:
         return Grant(False, f"{loss}, all of it beyond {allowed}")
     unclear = f"{loss}, which does not exclude a loss beyond {allowed} on {difference.images} images"
-    if difference.difference > tolerance or not tolerance:
+    if difference.difference > tolerance or not tolerance or difference.by_class:
         return Grant(False, unclear)
     needed = images_to_show(difference, tolerance)
     more = f"about {needed:,} images would show that it is as accurate, if it is"

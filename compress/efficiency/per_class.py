@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from compress.efficiency.intervals import PairedDifference, binomial_cdf, paired_difference, wilson
 
 LEVEL = 0.05
+BALANCED_METHOD = "mean over the classes of Tango's intervals, by the method of variance estimates recovery (2008)"
 MIN_CLASSES_FOR_TOP5 = 20
 """With fewer classes, top-5 is close to 100% whatever the network."""
 TOP = 5
@@ -62,7 +63,7 @@ def balanced_difference(classes: Sequence[ClassPair], confidence: float = 0.95) 
     parts = [paired_difference(each.only_reference, each.only_variant, each.images, confidence) for each in counted]
     difference, (low, high) = _mean([p.difference for p in parts], [p.low for p in parts], [p.high for p in parts])
     b, c, n = (sum(getattr(each, name) for each in counted) for name in ("only_reference", "only_variant", "images"))
-    return PairedDifference(b, c, n, difference, low, high)
+    return PairedDifference(b, c, n, difference, low, high, by_class=True)
 
 
 def _mean(values: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> tuple[float, Ends]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from compress.efficiency.comparison import energy_basis, inference_doublings, latency_basis
 from compress.efficiency.doublings import ratio
-from compress.efficiency.files import compare_files, deciding_file, name_of
+from compress.efficiency.files import TOP1, compare_files, deciding_file, name_of
 from compress.efficiency.intervals import EXACT_METHOD, PAIRED_METHOD, Grant
 from compress.efficiency.lifetime import (
     break_even,
@@ -17,7 +17,9 @@ from compress.efficiency.lifetime import (
     share_effort,
     share_ratio,
 )
+from compress.efficiency.metric import Metric
 from compress.efficiency.months import in_months
+from compress.efficiency.per_class import BALANCED_METHOD
 from compress.efficiency.sequence import cost, in_sequence
 from compress.efficiency.slower import AgainstFloat, against_float, always_slower, slow_settings
 from compress.results.deployment import DeviceProfile
@@ -46,6 +48,7 @@ def savings(
     date: float,
     deployment: DeviceProfile | None = None,
     chance: float | None = None,
+    metric: Metric = TOP1,
 ) -> Savings:
     """Compute what every other variant saves against one reference.
 
@@ -61,6 +64,7 @@ def savings(
         date: Year of the run, with a fraction.
         deployment: States how much a model is queried; without it, the lifetime is given at round numbers only.
         chance: Accuracy without looking at the images. A reference that is not shown to be above it grants nothing.
+        metric: The accuracy that has to be equal.
 
     Returns:
         `accuracy_difference` is (b - c) / n: positive means that the variant is *less* accurate. `months_of_growth` is
@@ -74,9 +78,9 @@ def savings(
     if reference is None:
         raise ValueError(f"reference {reference_id!r} is not among the variants")
     others = [variant for variant in variants if variant.id != reference_id]
-    own_files = compare_files(reference, reference, tolerance)
-    files = {variant.id: compare_files(reference, variant, tolerance) for variant in others}
-    grants = _grants(reference, others, files, chance)
+    own_files = compare_files(reference, reference, tolerance, metric)
+    files = {variant.id: compare_files(reference, variant, tolerance, metric) for variant in others}
+    grants = _grants(reference, others, files, chance, metric)
     settings = own_files, trend, date, deployment
     timed = against_float(variants)
     records = [
@@ -86,7 +90,8 @@ def savings(
         reference=reference_id,
         tolerance=tolerance,
         trend=trend,
-        interval_method=PAIRED_METHOD,
+        metric=metric.name,
+        interval_method=BALANCED_METHOD if metric.name == "balanced" else PAIRED_METHOD,
         exact_method=EXACT_METHOD,
         reference_files=own_files,
         variants=tuple(records),
@@ -94,10 +99,11 @@ def savings(
 
 
 def _grants(
-    reference: Variant, others: Sequence[Variant], files: Mapping[str, Files], chance: float | None
+    reference: Variant, others: Sequence[Variant], files: Mapping[str, Files], chance: float | None, metric: Metric
 ) -> dict[str, Grant]:
     """Decide on every variant: by its files, by the sequence of tests, and by the reference's own worth."""
-    if chance is not None and reference.accuracy.ci95[0] <= chance:
+    ends = metric.interval(reference.accuracy.ci95, reference.quality)
+    if chance is not None and (ends is None or ends[0] <= chance):
         reason = f"{reference.id} itself is not shown to be better than chance, {100 * chance:.1f}%"
         return {variant.id: Grant(False, reason, tested=False) for variant in others}
     own = {variant.id: _by_files(files[variant.id]) for variant in others}

@@ -6,7 +6,6 @@ import hashlib
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from compress.data.prepared import ImageData
 from compress.deployment.runtimes import find_runtime
@@ -14,12 +13,13 @@ from compress.efficiency.deployment import costs_of_million
 from compress.efficiency.deployment_fit import deployment_fits
 from compress.efficiency.energy import inference_carbon, inference_energy
 from compress.efficiency.headline import headline
+from compress.efficiency.metric import Metric
 from compress.efficiency.months import savings_in_months
 from compress.efficiency.savings import savings
 from compress.efficiency.training import training_efficiency
 from compress.gap.points import read_year
 from compress.measurement.accuracy import bits
-from compress.pipeline.predictions import Predictions, class_changes, digest_of, disagreements
+from compress.pipeline.predictions import Predictions, class_changes, data_summary, disagreements
 from compress.pipeline.quality import read_predictors, with_quality
 from compress.pipeline.quality_changes import quality_changes
 from compress.recipe.stage import TEACHER
@@ -31,14 +31,11 @@ from compress.results.artifacts import Artifact
 from compress.results.deployment import Deployment, DeviceProfile
 from compress.results.hosts import HostMeasurement
 from compress.results.inference import EnergyRow, MeasuredInference
-from compress.results.per_image import encode_labels
 from compress.results.predictions import Disagreements
 from compress.results.run import (
     SCHEMA_VERSION,
-    DataSummary,
     Environment,
     Failure,
-    LeftOutRecord,
     RecipeRecord,
     RunInfo,
     RunRecord,
@@ -76,14 +73,16 @@ def collect(
     worth = plan.recipe.worth
     latency = LatencyMeasurements.read(store.path(plan.latency_key) / "latency.json")
     energy, predictions = _energy(plan, store), Predictions.read(plan, store, data)
+    summary = data_summary(predictions, remarks)
     variants = [_variant(plan, store, unit, latency, energy.get(unit.id, ()), predictions) for unit in plan.variants]
     predictors = {each.key: each for each in read_predictors(plan, store, predictions)}
     variants = with_quality(variants, predictors)
+    metric = Metric.of(worth.metric, summary.test_labels or "", len(summary.classes), summary.test)
     trend = Trend.model_validate(worth.trend.model_dump())
     date = read_year(run.started) or 0.0
     profile = _profile(worth.deployment) if worth.deployment else None
     saved = [
-        savings(variants, reference, worth.tolerance, trend, date, profile, predictions.chance)
+        savings(variants, reference, worth.tolerance, trend, date, profile, metric.chance(), metric)
         for reference in plan.references
     ]
     training = training_efficiency(variants, trend, date, worth.reach, len(data.validation.images))
@@ -93,7 +92,7 @@ def collect(
         command=command,
         recipe=_recipe(plan),
         environment=_environment(plan, latency.gpu, energy_counter),
-        data=_data(predictions, remarks),
+        data=summary,
         failed=tuple(failed) or None,
         headline=headline(variants, saved, training, date, profile),
         variants=tuple(variants),
@@ -136,24 +135,6 @@ def _environment(plan: Plan, gpu: str | None, energy_counter: str | None) -> Env
         cpu_quota=quota(),
         gpu=gpu,
         energy_counter=energy_counter,
-    )
-
-
-def _data(predictions: Predictions, remarks: Sequence[str] | None) -> DataSummary:
-    data = predictions.data
-    return DataSummary(
-        name=data.name,
-        classes=data.classes,
-        train=len(data.train.images),
-        unlabeled=len(data.unlabeled.images),
-        validation=len(data.validation.images),
-        test=len(data.test.images),
-        skipped=data.skipped,
-        chance=predictions.chance,
-        test_sha256=digest_of(data.test),
-        test_labels=encode_labels(predictions.labels.tolist(), len(data.classes)),
-        left_out=tuple(LeftOutRecord(**asdict(row)) for row in data.left_out),
-        remarks=None if remarks is None else tuple(remarks),
     )
 
 

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,7 @@ from compress.data.prepared import ImageData, Split
 from compress.efficiency.intervals import PairedDifference, paired_difference
 from compress.efficiency.per_class import ClassPair, adjusted_by_class
 from compress.measurement.accuracy import chance, softmax
+from compress.results.per_image import encode_labels
 from compress.results.predictions import (
     ClassChange,
     ClassChanges,
@@ -27,6 +28,7 @@ from compress.results.predictions import (
     Move,
     Prediction,
 )
+from compress.results.run import DataSummary, LeftOutRecord
 from compress.stages.planned import Plan
 from compress.store.store import Store
 
@@ -102,6 +104,25 @@ def digest_of(test: Split) -> str:
     for block in np.array_split(rows, max(1, count // BLOCK)):  # images in files are decoded in threads
         digest.update(test.images[block].tobytes())
     return digest.hexdigest()
+
+
+def data_summary(predictions: Predictions, remarks: Sequence[str] | None) -> DataSummary:
+    """Describe the images; `remarks` is what is remarkable about the splits."""
+    data = predictions.data
+    return DataSummary(
+        name=data.name,
+        classes=data.classes,
+        train=len(data.train.images),
+        unlabeled=len(data.unlabeled.images),
+        validation=len(data.validation.images),
+        test=len(data.test.images),
+        skipped=data.skipped,
+        chance=predictions.chance,
+        test_sha256=digest_of(data.test),
+        test_labels=encode_labels(predictions.labels.tolist(), len(data.classes)),
+        left_out=tuple(LeftOutRecord(**asdict(row)) for row in data.left_out),
+        remarks=None if remarks is None else tuple(remarks),
+    )
 
 
 def class_changes(predictions: Predictions, reference: str) -> list[ClassChanges]:

@@ -11,6 +11,7 @@ from compress.data.leakage import ALLOW, find_overlaps, overlap_remarks, refuse_
 from compress.data.left_out import LeftOut
 from compress.data.prepared import ImageData
 from compress.deployment.runtimes import require
+from compress.efficiency.per_class import MIN_CLASSES_FOR_TOP5
 from compress.recipe.fit import Distillation
 from compress.recipe.graph import teacher_of
 from compress.recipe.schema import Recipe
@@ -55,6 +56,11 @@ def check_data(recipe: Recipe, data: ImageData, store: Store) -> list[str]:
     """
     for stage in recipe.stages:
         kind_of(stage).check_data(data)
+    if recipe.worth.metric == "top5" and len(data.classes) < MIN_CLASSES_FOR_TOP5:
+        raise UsageError(
+            f"worth.metric: top5 needs at least {MIN_CLASSES_FOR_TOP5} classes, and {data.name} has "
+            f"{len(data.classes)}; set it to top1 or balanced"
+        )
     shared = find_overlaps(data, store)
     if ALLOW not in recipe.allow:
         refuse_test_overlap(shared, data)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from compress.recipe.base import Fraction, Identifier, Section
 from compress.recipe.runtime_name import Runtime
+
+MetricName = Literal["top1", "balanced", "top5"]
+"""Accuracies that equal accuracy can mean."""
 
 
 class Trend(Section):
@@ -79,6 +82,11 @@ class Worth(Section):
 
     references: list[Identifier] = Field([], description="ids of reference variants; default: the first variant")
     tolerance: Fraction = Field(0.01, description="accuracy loss that counts as equal, as a fraction")
+    metric: MetricName = Field(
+        "top1",
+        description="accuracy that has to be equal: top1, balanced (mean recall of the classes, for imbalanced data), "
+        "or top5 (from 20 classes on)",
+    )
     threshold: Fraction = Field(
         0.9,
         description="confidence from which on your application accepts a prediction; the report says how many it then "

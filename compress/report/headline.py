@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from compress.efficiency.files import name_of
+from compress.efficiency.metric import METRIC_WORDS
 from compress.report import formats as f
 from compress.results import Headline, InferenceDoublings, LifetimeDoublings, RunRecord, TrainingDoublings, Trend
 from compress.utils.precision import file_name
@@ -22,15 +23,16 @@ def sentence(record: RunRecord) -> str:
     if first.variant is None or first.inference is None:
         return f"No saving is granted: {f.plain(first.reason or 'no variant is cheaper than its reference')}."
     tolerance, reference, variant = _points(first.tolerance or 0), f.plain(first.reference), f.plain(first.variant)
+    accurate = f"less accurate{METRIC_WORDS[first.metric]}"
     if not first.granted:
         return (
             f"No saving is granted: {variant} takes {_compute(first.inference)} than {reference}, but is not shown to "
-            f"be at most {tolerance} less accurate ({_measured(first)})."
+            f"be at most {tolerance} {accurate} ({_measured(first)})."
         )
     trend = record.efficiency[0].trend if record.efficiency else None
     file = f" ({f.plain(name_of(first.file))})" if first.file else ""
     parts = [
-        f"{variant}{file} is at most {tolerance} less accurate than {reference} ({_measured(first)}) and takes "
+        f"{variant}{file} is at most {tolerance} {accurate} than {reference} ({_measured(first)}) and takes "
         f"{_compute(first.inference)}{_time(first)}{_months(first.inference, trend)}.",
         _training(first.training, variant, reference),
         _life(first.life, reference),

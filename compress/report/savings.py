@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from compress.efficiency.files import name_of
 from compress.efficiency.headline import is_saving
+from compress.recipe.worth import MetricName
 from compress.report import energy
 from compress.report import formats as f
 from compress.report.tables import Column, Table, make_table
@@ -49,6 +50,7 @@ def lifetimes(savings: Savings) -> list[tuple[VariantSavings, Lifetime]]:
     return [(v, v.lifetime) for v in savings.variants if v.lifetime and is_saving(v)]
 
 
+LOST: dict[MetricName, str] = {"top1": "accuracy", "balanced": "balanced accuracy", "top5": "top-5 accuracy"}
 NO_OTHER = "There is no other variant to compare."
 
 
@@ -102,10 +104,11 @@ def savings_section(savings: Savings, chart: Callable[[], str | None]) -> Saving
         chart: Draw its chart.
     """
     reference, trend, allowed = f.plain(savings.reference), savings.trend, 100 * savings.tolerance
+    exact = "" if savings.metric == "balanced" else f"; exact upper bound of the loss: {f.plain(savings.exact_method)}"
     note = (
         f"Granted where a variant is shown to lose at most {allowed:g} {'point' if allowed == 1 else 'points'} of "
-        f"{reference}'s accuracy on the same images ({f.plain(savings.interval_method)}; exact upper bound of the "
-        f"loss: {f.plain(savings.exact_method)}). A doubling is log2 of the reference's cost over the variant's; the "
+        f"{reference}'s {LOST[savings.metric]} on the same images ({f.plain(savings.interval_method)}{exact}"
+        "). A doubling is log2 of the reference's cost over the variant's; the "
         "columns are alternatives and do not multiply. Doublings of a variant that is not granted are at another "
         "accuracy, so they are not a saving. Months of growth are the time in which training compute grows by the "
         f"doublings of MACs, at a factor of {trend.growth:g} per year ({f.plain(trend.name)}). Fewer bits earn no "

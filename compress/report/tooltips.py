@@ -62,7 +62,10 @@ _TOOLTIPS: tuple[tuple[str, str], ...] = (
     (r"threads", "Threads of the runtime"),
     (r"resolution", "Side of the square input, pixels"),
     (r"granted", "Granted: the paired 95% interval shows no loss of accuracy beyond the tolerance"),
-    (r"accuracy lost.*", f"Points of top-1 below the reference, {_PAIRED}"),
+    (
+        r"accuracy lost.*",
+        "Points of accuracy (`worth.metric`, top-1 by default) below the reference, with its paired 95% interval",
+    ),
     (r"on validation", "Top-1 on the validation images, on which every choice was made"),
     (r"processes", "Fresh processes that the file was timed in; the median of each where they differ"),
     (r"autocorrelation", "Of successive rounds: near 0, rounds are independent; near 1, the machine drifts"),

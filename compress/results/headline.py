@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from compress.recipe.worth import MetricName
 from compress.results.base import Count, Fraction, Interval, Number, OpenInterval, Record
 from compress.results.inference import Batch, Precision, Runtime
 
@@ -79,6 +80,7 @@ class Headline(Record):
     reference: str | None = Field(description="Reference of the savings; null where nothing was compared")
     variant: str | None = Field(description="Cheapest granted variant; null where no cheaper one was tested")
     tolerance: Fraction | None = Field(description="Loss of accuracy that counts as equal")
+    metric: MetricName = Field("top1", description="Accuracy that has to be equal, which loss is of")
     images: Count | None = Field(None, description="Test images that the two were compared on")
     loss: float | None = Field(None, description="Accuracy that the file lost against the reference; a fraction")
     loss_ci95: Interval | None = Field(None, description="Tango's paired 95% score interval of loss")

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from compress.recipe.worth import MetricName
 from compress.results.base import Count, Fraction, Interval, MacsBracket, Number, OpenInterval, Record
 from compress.results.inference import Batch, Precision, Resolution, Runtime, Threads
 
@@ -180,6 +181,11 @@ class Savings(Record):
 
     reference: str = Field(description="Id of the variant that savings are counted against")
     tolerance: Fraction = Field(description="Loss of accuracy that counts as equal")
+    metric: MetricName = Field(
+        "top1",
+        description="Accuracy that has to be equal. Unless it is top1, accuracy_difference and what follows from it "
+        "are of this one: of balanced accuracy the mean over the classes",
+    )
     trend: Trend = Field(description="Trend that doublings are converted to months with")
     interval_method: str = Field(description="Method of difference_ci95")
     exact_method: str = Field(description="Method of exact_upper_bound")

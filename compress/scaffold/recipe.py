@@ -19,7 +19,7 @@ from compress.recipe.yaml_tree import scalar
 from compress.scaffold.choices import Choices, Machine
 from compress.scaffold.detect import TEST_SHARE
 from compress.scaffold.own_model import OwnWeights
-from compress.scaffold.survey import Survey
+from compress.scaffold.survey import Survey, imbalance
 from compress.utils.errors import UsageError
 from compress.utils.messages import one_line
 
@@ -56,6 +56,7 @@ def recipe_text(
         "",
         "worth:",
         f"  references: [{first}] # what savings are counted against",
+        *_metric(survey),
         f"  tolerance: {TOLERANCE} # loss of accuracy that counts as equal{few}",
         "  deployment: cloud-cpu # or on-device; see `compress-model list deployments`",
     ]
@@ -92,6 +93,13 @@ def write_recipe(file: Path, text: str) -> None:
     schema = file.with_name(SCHEMA)
     if not schema.exists():
         schema.write_text(json.dumps(recipe_schema(), indent=1) + "\n", encoding="utf-8")
+
+
+def _metric(survey: Survey) -> list[str]:
+    """Return the line that counts all classes alike, where they are imbalanced."""
+    if not (ratio := imbalance(survey)):
+        return []
+    return [f"  metric: balanced # classes are imbalanced, {ratio:.0f} to 1: top-1 would hardly notice the rarest"]
 
 
 def _name(path: str) -> str:

@@ -9,11 +9,10 @@ from compress.recipe.data import FileData
 from compress.scaffold.choices import Choices
 from compress.scaffold.detect import tables_left_out
 from compress.scaffold.own_model import OwnWeights
-from compress.scaffold.survey import Survey
+from compress.scaffold.survey import Survey, imbalance
 from compress.utils.messages import one_line, truncate_list
 
 MAX_CLASSES = 8  # that are printed; of more, the four largest and the three smallest
-IMBALANCE = 5  # ratio of the largest class to the smallest from which it is pointed out
 
 
 def survey_lines(settings: FileData, survey: Survey) -> list[str]:
@@ -107,10 +106,9 @@ def _warnings(settings: FileData, survey: Survey) -> list[str]:
             f"no validation image of {truncate_list(absent)}: checkpoint selection ignores it; add some, or remove the "
             "validation split, and a share of the train images is held out"
         )
-    most, least = max(survey.counts["train"]), min(survey.counts["train"])
-    if most > IMBALANCE * least:
-        ratio = f"{most / least:.0f} to 1"
-        warnings.append(f"classes are imbalanced, {ratio}; check each class's accuracy with `evaluate --per-class`")
+    if ratio := imbalance(survey):
+        metric = "the recipe compares balanced accuracy (`worth.metric`)"
+        warnings.append(f"classes are imbalanced, {ratio:.0f} to 1; {metric}")
     if survey.copies:
         warnings.append(f"{survey.copies:,} images are byte-for-byte copies of others{_copies(settings, survey)}")
     return warnings

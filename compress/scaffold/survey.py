@@ -20,6 +20,7 @@ from compress.utils.console import task
 from compress.utils.errors import CompressError, printable
 
 MAX_PIXELS = 2**32  # of an image that `init` writes `max_pixels` for; a larger one counts as unreadable
+IMBALANCE = 5  # ratio of the largest class to the smallest above which balanced accuracy is compared
 MAX_IMAGES = 5000  # that are opened; of more, evenly spaced ones
 COMPARE_SIDE = 16  # pixels to which an image is shrunk before its colours are compared
 GREY_TOLERANCE = 6  # of 255: largest distance between the channels of a grey image, after JPEG
@@ -113,6 +114,12 @@ def survey_images(settings: FileData) -> Survey:
         contradictions=contradictions,
         leaks=leaks,
     )
+
+
+def imbalance(survey: Survey) -> float | None:
+    """Return the ratio of the largest class to the smallest among the train images; None where it is no more than 5."""
+    most, least = max(survey.counts["train"]), min(survey.counts["train"])
+    return most / max(least, 1) if most > IMBALANCE * least else None
 
 
 def _inspect(image: Path | bytes) -> tuple[str, tuple[int, int], bool] | str:

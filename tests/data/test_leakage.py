@@ -113,6 +113,12 @@ def test_a_class_that_test_lacks_is_said(photos: Path, paint: Callable[..., Path
     assert remark.startswith("No test image has the class fox: the accuracy does not cover it")
 
 
+def test_top5_of_few_classes_is_refused_before_anything_is_trained(photos: Path, store: Store) -> None:
+    with pytest.raises(UsageError, match=r"worth.metric: top5 needs at least 20 classes, and .* has 2; set it to top1"):
+        checked(recipe(photos, worth="{metric: top5}"), store)
+    assert checked(recipe(photos, worth="{metric: balanced}"), store) == []
+
+
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 @pytest.mark.parametrize("wrong", [3, -1, 2**40])
 def test_labels_of_no_class(part: str, wrong: int) -> None:

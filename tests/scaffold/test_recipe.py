@@ -46,6 +46,13 @@ def test_teacher_is_one_that_knows_the_classes(tmp_path: Path) -> None:
     assert stages(text_for(many, online))["distilled"]["student"]["pretrained"] is True
 
 
+def test_imbalanced_classes_count_alike(tmp_path: Path) -> None:
+    text = text_for(folder(tmp_path / "a", robin=36, wren=6))
+    assert parse_recipe(text).worth.metric == "balanced"
+    assert "  metric: balanced # classes are imbalanced, 6 to 1: top-1 would hardly notice the rarest\n" in text
+    assert "metric" not in text_for(folder(tmp_path / "b", robin=8, wren=8))
+
+
 @pytest.mark.parametrize(
     "machine", [LAPTOP, replace(LAPTOP, open_clip=True, student_weights=True), replace(LAPTOP, gpu=True)]
 )

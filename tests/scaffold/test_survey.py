@@ -48,7 +48,7 @@ def test_copies_under_several_classes_are_reported(tmp_path: Path) -> None:
 
 def test_imbalanced_classes_are_reported(tmp_path: Path) -> None:
     _, lines = surveyed(folder(tmp_path, cat=36, dog=6))
-    assert "warning: classes are imbalanced, 6 to 1" in lines
+    assert "warning: classes are imbalanced, 6 to 1; the recipe compares balanced accuracy (`worth.metric`)" in lines
 
 
 def test_train_images_in_the_test_split_are_reported(tmp_path: Path) -> None:
