@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from compress.efficiency.intervals import PairedDifference, paired_difference
 from compress.efficiency.per_class import TOP, ClassPair, balanced_difference
-from compress.recipe.worth import MetricName
 from compress.results.base import Interval
 from compress.results.per_image import class_bits, paired_counts
 from compress.results.quality import Quality
+from compress.utils.metric_name import MetricName
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from compress.recipe.base import Fraction, Identifier, Section
 from compress.recipe.runtime_name import Runtime
-
-MetricName = Literal["top1", "balanced", "top5"]
-"""Accuracies that equal accuracy can mean."""
+from compress.utils.metric_name import MetricName
 
 
 class Trend(Section):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from compress.efficiency.files import name_of
 from compress.efficiency.headline import is_saving
-from compress.recipe.worth import MetricName
 from compress.report import energy
 from compress.report import formats as f
 from compress.report.tables import Column, Table, make_table
 from compress.results import EnergyBasis, LatencyBasis, Lifetime, RunRecord, Savings, VariantSavings
+from compress.utils.metric_name import MetricName
 from compress.utils.precision import file_name
 
 

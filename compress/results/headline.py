@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from compress.recipe.worth import MetricName
 from compress.results.base import Count, Fraction, Interval, Number, OpenInterval, Record
 from compress.results.inference import Batch, Precision, Runtime
+from compress.utils.metric_name import MetricName
 
 Bound = Literal["at least", "at most"]
 """A doubling that is only known to be no smaller, or no larger."""

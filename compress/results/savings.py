@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from compress.recipe.worth import MetricName
 from compress.results.base import Count, Fraction, Interval, MacsBracket, Number, OpenInterval, Record
 from compress.results.inference import Batch, Precision, Resolution, Runtime, Threads
+from compress.utils.metric_name import MetricName
 
 
 class Trend(Record):

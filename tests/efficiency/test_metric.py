@@ -11,10 +11,10 @@ from compress.efficiency.headline import headline
 from compress.efficiency.metric import Metric
 from compress.efficiency.savings import savings
 from compress.measurement.accuracy import bits
-from compress.recipe.worth import MetricName
 from compress.report.headline import sentence
 from compress.results import Confidence, Quality, Savings, Variant
 from compress.results.per_image import encode_labels
+from compress.utils.metric_name import MetricName
 
 IMAGES = (3000, 300)  # of a frequent and a rare class
 LABELS = np.repeat([0, 1], IMAGES)
