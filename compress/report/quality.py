@@ -141,13 +141,22 @@ def _confidence_table(record: RunRecord, rows: Sequence[Row]) -> Table:
     base = next((row.change.reference_threshold for row in rows if row.change), None)
     name = f.plain(quality_reference(record))
     accepts = f" At a confidence of {base.threshold:g}, {name} accepts {_accepted(base)}." if base else ""
+    scaled = _temperatures(record)
     note = (
         "Confidence is the softmax probability of the predicted class. ECE is its distance from the accuracy, in 15 "
         f"bins of equally many images, debiased.{accepts} The threshold for equal precision is fitted on validation "
         "images. Shown to be worse: at 5%, with Holm's correction for all files."
     )
+    if scaled:
+        note += f" Logits of files are divided by a temperature that is fitted on validation: {scaled}."
     chart = partial(reliability_svg, record, quality_reference(record))
     return make_table("confidence", "Confidence", note, CONFIDENCE, _merged(rows, CONFIDENCE), chart)
+
+
+def _temperatures(record: RunRecord) -> str:
+    """Name the temperatures of the files of each variant."""
+    found = {v.id: sorted({file.temperature for file in v.artifacts if file.temperature}) for v in record.variants}
+    return ", ".join(f"{f.plain(name)} {' and '.join(f'{t:.2f}' for t in own)}" for name, own in found.items() if own)
 
 
 def _classes_table(record: RunRecord, rows: Sequence[Row]) -> Table:

@@ -32,6 +32,7 @@ class Artifact(Record):
         "Quantization method of the file. If it is not the variant's, the file was made from the variant's float "
         "parent, whose predictions are PyTorch's here"
     )
+    temperature: float | None = absent("Temperature, fitted on validation, that the file's logits were divided by")
     calibration_macs: Count | None = absent("MACs of the calibration for this method, where it is not the variant's")
     macs_by_precision: dict[str, Fraction] | None = Field(
         None,

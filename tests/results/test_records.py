@@ -46,7 +46,7 @@ def test_a_record_and_its_file_say_the_same(tmp_path: Path) -> None:
 
 ABSENT: dict[type[Record], tuple[str, ...]] = {
     Accuracy: ("right",),
-    Artifact: ("right", "quality", "method", "calibration_macs", "not_run"),
+    Artifact: ("right", "quality", "method", "temperature", "calibration_macs", "not_run"),
     DataSummary: ("remarks", "test_labels"),
     Environment: ("cpu_quota", "energy_counter"),
     Inference: ("widths",),

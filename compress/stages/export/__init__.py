@@ -22,7 +22,7 @@ from compress.stages.model import is_onnx_network
 from compress.stages.planned import PlannedStage, Planner
 from compress.stages.quantize import QuantizeStage
 from compress.stages.runtime_packages import runtime_packages
-from compress.utils.errors import CompressError
+from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import join_words
 from compress.utils.precision import HALF
 from compress.utils.system import processor
@@ -66,6 +66,11 @@ class ExportStage(StageKind):
     integer_io: bool = Field(
         False,
         description="INT8 files for LiteRT take and return integers too, as microcontrollers and Edge TPUs need",
+    )
+    temperature_scaling: bool = Field(
+        False,
+        description="divide the logits by a temperature that is fitted on the validation images, folded into the last "
+        "layer: confidence is calibrated, predictions stay",
     )
     triton: bool = Field(
         False, description="also write a Triton Inference Server model per variant, with response cache"
@@ -141,6 +146,8 @@ class ExportStage(StageKind):
             settings["folders"] = folders
         if self.auto:
             settings["auto"] = True
+        if self.temperature_scaling:
+            settings["temperature_scaling"] = True
         if not all(find_runtime(name).portable for name in runtimes):
             settings["processor"] = processor()
         if methods := methods_by_runtime(variant, recipe, runtimes):
@@ -185,6 +192,8 @@ class ExportStage(StageKind):
     def check_data(self, data: ImageData) -> None:
         if self.triton:
             check_labels(data.classes)
+        if self.temperature_scaling and not len(data.validation):
+            raise UsageError(f"stage {self.id}: temperature_scaling is fitted on validation images, and there are none")
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
         assert planned.parent

@@ -5,6 +5,7 @@ Each is made from the float network that the variant was made from, with the var
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compress.deployment.export import Target, export_files
 from compress.deployment.preprocess_file import PreprocessFile
@@ -24,6 +25,7 @@ from compress.registry import quantizer
 from compress.stages.context import BATCH, StageContext
 from compress.stages.evaluation import LOGITS
 from compress.stages.export import ExportStage
+from compress.stages.export.temperature import fold_temperature, logits_in_runtime
 from compress.stages.planned import PlannedStage
 from compress.stages.quantize import QuantizeStage
 from compress.stages.quantize.make import calibration_set, config_of
@@ -41,7 +43,14 @@ class FloatParent:
         record = context.metrics(variant.id).quantization
         self._keep = record.keep if record else ()
         self._images, self._preprocess = calibration_set(context, self._stage, self._network.preprocess)
-        self.logits: Logits = np.load(context.folder(variant.parent) / LOGITS)  # of the test images
+        self._context, self._id = context, variant.id
+        self._logits: Logits = np.load(context.folder(variant.parent) / LOGITS)
+        self.temperatures: dict[str, float] = {}  # by method, that logits were divided by
+
+    def expected(self, method: str) -> Logits:
+        """Return the logits of the test images that files of a method approximate."""
+        logits: Logits = self._logits / self.temperatures.get(method, 1.0)
+        return logits
 
     @cached_property
     def _batches(self) -> list[Tensor]:
@@ -67,21 +76,38 @@ class FloatParent:
             runtimes = [name for name, own in methods.items() if own == method]
             say(f"  {', '.join(runtimes)}: quantized by {method}")
             try:
-                built |= self._export_by(method, list(map(Target, runtimes)), folder, preprocess, failed, stage)
+                targets, model = list(map(Target, runtimes)), self._network.model
+                made = self._export_by(method, model, targets, folder, preprocess, failed, stage)
+                if stage.temperature_scaling:
+                    model = self._scaled(method, made)
+                    made = self._export_by(method, model, list(made), folder, preprocess, failed, stage)
+                built |= made
             except CompressError as error:
                 failed |= dict.fromkeys(map(Target, runtimes), str(error))
         return built
 
+    def _scaled(self, method: str, made: Mapping[Target, Path]) -> nn.Module:
+        """Return the float network with the temperature of its files by a method; see `temperature.py`."""
+        model = copy.deepcopy(self._network.model)
+        images = self._context.rendered("validation", self._network.preprocess)
+        found = (logits_in_runtime(target.runtime, path, images) for target, path in made.items())
+        logits = next((each for each in found if each is not None), None)
+        if logits is None:
+            logits = self._context.logits(model, "validation", self._network.preprocess)
+        self.temperatures[method] = fold_temperature(model, logits, images, f"{self._id} by {method}")
+        return model
+
     def _export_by(
         self,
         method: str,
+        model: nn.Module,
         targets: Sequence[Target],
         folder: Path,
         preprocess: PreprocessFile,
         failed: dict[Target, str],
         stage: ExportStage,
     ) -> dict[Target, Path]:
-        model, settings = self._network.model, (failed, stage.opset, stage.ir_version)
+        settings = failed, stage.opset, stage.ir_version
         config = replace(config_of(self._stage, method, self._keep), integer_io=stage.integer_io)
         batches, side = self._batches, preprocess["resolution"]
         if quantizer(method).calibrate is None:

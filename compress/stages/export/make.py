@@ -18,9 +18,8 @@ from compress.deployment.export import Target, artifact_bytes, export_files
 from compress.deployment.preprocess_file import PREPROCESS, preprocess_file
 from compress.deployment.runtimes import find_runtime
 from compress.deployment.triton import BACKENDS, write_triton
-from compress.efficiency.files import name_of
 from compress.measurement.accuracy import agreement, bits, max_abs_diff
-from compress.measurement.predict import Logits, Runner, predict_split_in_runtime
+from compress.measurement.predict import Logits, predict_split_in_runtime
 from compress.models.eager import run_eager
 from compress.results import ARTIFACTS, Artifact, RuntimeChecks, ValidationCheck
 from compress.results.stored import FAILED, ROWS, FailedFiles, logits_file
@@ -28,7 +27,9 @@ from compress.stages.context import StageContext
 from compress.stages.evaluation import LOGITS, split_accuracy
 from compress.stages.export import ExportStage, methods_by_runtime, triton_name
 from compress.stages.export.by_method import FloatParent
+from compress.stages.export.logits import BATCH, require_finite, store_logits
 from compress.stages.export.problems import integer_remedy
+from compress.stages.export.temperature import fold_temperature
 from compress.stages.kind import StageKind
 from compress.stages.planned import PlannedStage
 from compress.stages.quantize import QuantizeStage
@@ -40,7 +41,6 @@ from compress.utils.messages import join_words
 from compress.utils.precision import HALF, file_name
 
 CHECKS = "auto.json"
-BATCH = 50  # batch size of evaluation in a runtime
 MIN_INTEGER_SHARE = 0.5
 """Minimum share of MACs in integer arithmetic for a quantized network without integer convolutions."""
 MOSTLY = 0.5
@@ -57,7 +57,8 @@ class _Variant:
     preprocess: Preprocess
     stage: StageKind  # that made it
     method: str | None  # quantization method of its own network
-    logits: Logits
+    logits: Logits  # of the test images, divided by the temperature
+    temperature: float | None = None  # that its logits were divided by
 
 
 @dataclass
@@ -95,7 +96,7 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
     assert isinstance(stage, ExportStage) and planned.parent
     if not planned.runtimes:
         raise CompressError(f"no installed runtime supports {planned.parent}; see `compress-model doctor`")
-    variant = _load(context, planned.parent)
+    variant = _load(context, planned.parent, stage.temperature_scaling)
     files = _write(context, planned, variant, folder)
     rows: dict[Target, Artifact] = {}
     for target, path in list(files.built.items()):
@@ -121,12 +122,16 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
     (folder / ROWS).write_bytes(ARTIFACTS.dump_json(tuple(rows.values()), indent=1))
 
 
-def _load(context: StageContext, identifier: str) -> _Variant:
+def _load(context: StageContext, identifier: str, scaled: bool) -> _Variant:
     model, preprocess = context.classifier(identifier)
     made = context.plan.stage(identifier).stage
     method = made.own_method(context.recipe) if isinstance(made, QuantizeStage) else None
-    logits = np.load(context.folder(identifier) / LOGITS)
-    return _Variant(identifier, model, preprocess, made, method, logits)
+    logits, temperature = np.load(context.folder(identifier) / LOGITS), None
+    if scaled:
+        own = context.logits(model, "validation", preprocess)
+        temperature = fold_temperature(model, own, context.rendered("validation", preprocess), identifier)
+        logits = logits / temperature
+    return _Variant(identifier, model, preprocess, made, method, logits, temperature)
 
 
 def _write(context: StageContext, planned: PlannedStage, variant: _Variant, folder: Path) -> _Files:
@@ -207,14 +212,14 @@ def _evaluate(
     artifact, test = _described(target, path, variant, files), context.data.test
     with boundary("runtime", f"{variant.id} in {target.name}"):
         run = engine.load(path)
-        logits = _store_logits(context, run, "test", variant, artifact, folder)
-        _require_finite(logits, target)
+        logits = store_logits(context, run, "test", variant.preprocess, artifact, folder)
+        require_finite(logits, target)
         if len(context.data.validation):
-            _store_logits(context, run, "validation", variant, artifact, folder)
+            store_logits(context, run, "validation", variant.preprocess, artifact, folder)
     record = split_accuracy(logits, test, "test")
     expected, network = variant.logits, "PyTorch"
     if files.source and runtime in files.methods:
-        expected, network = files.source.logits, "its float network"
+        expected, network = files.source.expected(files.methods[runtime]), "its float network"
     same = agreement(logits.argmax(1), expected.argmax(1))
     ran_in = _ran_in(_precision(target, variant), coverage)
     say(f"  {target.name}: top-1 {record.top1:.2%}, agrees with {network} on {same:.2%}{ran_in}")
@@ -231,29 +236,6 @@ def _evaluate(
         "casts": coverage.casts,
     }
     return artifact.model_copy(update=measured)
-
-
-def _store_logits(
-    context: StageContext, run: Runner, split: str, variant: _Variant, artifact: Artifact, folder: Path
-) -> Logits:
-    """Compute the logits of a file on a split, and store them."""
-    images, preprocess = context.rendered(split, variant.preprocess)
-    label = f"{variant.id} in {name_of(artifact)}: {split} images"
-    logits = predict_split_in_runtime(run, preprocess, images, BATCH, progress=label)
-    path = logits_file(folder, artifact, split)
-    path.parent.mkdir(exist_ok=True)
-    np.save(path, logits)
-    return logits
-
-
-def _require_finite(logits: Logits, target: Target) -> None:
-    """Refuse a file in half precision that overflows; others are left to the accuracy that they have."""
-    if target.precision in HALF and not np.isfinite(logits).all():
-        rows = (~np.isfinite(logits)).any(1).mean()
-        raise CompressError(
-            f"non-finite logits on {rows:.1%} of the test images: an activation overflows in {target.precision}; "
-            "export the network in fp32, or in bf16, which has FP32's range"
-        )
 
 
 def _ran_in(precision: str, coverage: Coverage) -> str:
@@ -289,6 +271,9 @@ def _described(target: Target, path: Path, variant: _Variant, files: _Files) -> 
         needs=tuple(stated["needs"]),
         method=files.methods[target.runtime] if made_here else variant.method,
         calibration_macs=files.source.calibration_macs if files.source and made_here else None,
+        temperature=files.source.temperatures.get(files.methods[target.runtime])
+        if files.source and made_here
+        else variant.temperature,
     )
 
 

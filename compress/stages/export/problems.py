@@ -39,6 +39,7 @@ def export_problems(stage: ExportStage, recipe: Recipe) -> Problems:
     yield from _opset_problem(stage)
     yield from _integer_io_problem(stage, recipe, quantized)
     yield from _ir_problem(stage, recipe)
+    yield from _temperature_problem(stage, recipe, quantized)
     yield from _precision_problems(stage, recipe)
     for runtime in () if stage.auto else stage.runtimes:
         yield from _quantizer_problems(runtime, recipe, quantized)
@@ -74,6 +75,17 @@ def _ir_problem(stage: ExportStage, recipe: Recipe) -> Problems:
         newest = max(opset for opset, version in IR_OF_OPSET.items() if version <= stage.ir_version)
         which = f"opset {opset}" if stage.opset else f"opset {opset}, the default,"
         yield "ir_version", f"{which} needs {least}; set it, or `opset: {newest}`"
+
+
+def _temperature_problem(stage: ExportStage, recipe: Recipe, quantized: Sequence[QuantizeStage]) -> Problems:
+    """Yield the variants that are ONNX files, into whose last layer no temperature can be folded."""
+    if not stage.temperature_scaling:
+        return
+    in_file = {each.id for each in quantized if (own := each.own_method(recipe)) and quantizer(own).in_file}
+    for name in stage.from_:
+        if name in in_file or is_onnx_network(recipe, name):
+            remedy = "quantize it by `method: auto`, or " if name in in_file else ""
+            yield "temperature_scaling", f"{name} is an ONNX file, not a network in PyTorch; {remedy}export it without"
 
 
 def _integer_io_problem(stage: ExportStage, recipe: Recipe, quantized: Sequence[QuantizeStage]) -> Problems:

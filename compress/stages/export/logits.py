@@ -1,0 +1,41 @@
+"""Logits of files in their runtimes, which an export stores for the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from compress.data.preprocess import Preprocess
+from compress.deployment.export import Target
+from compress.measurement.predict import Logits, Runner, predict_split_in_runtime
+from compress.results import Artifact
+from compress.results.stored import logits_file
+from compress.stages.context import StageContext
+from compress.utils.errors import CompressError
+from compress.utils.precision import HALF, file_name
+
+BATCH = 50  # batch size of evaluation in a runtime
+
+
+def store_logits(
+    context: StageContext, run: Runner, split: str, preprocess: Preprocess, artifact: Artifact, folder: Path
+) -> Logits:
+    """Compute the logits of a file on a split, and store them in the folder of the export."""
+    images, preprocess = context.rendered(split, preprocess)
+    label = f"{file_name(artifact.runtime, artifact.precision)}: {split} images"
+    logits = predict_split_in_runtime(run, preprocess, images, BATCH, progress=label)
+    path = logits_file(folder, artifact, split)
+    path.parent.mkdir(exist_ok=True)
+    np.save(path, logits)
+    return logits
+
+
+def require_finite(logits: Logits, target: Target) -> None:
+    """Refuse a file in half precision that overflows; others are left to the accuracy that they have."""
+    if target.precision in HALF and not np.isfinite(logits).all():
+        rows = (~np.isfinite(logits)).any(1).mean()
+        raise CompressError(
+            f"non-finite logits on {rows:.1%} of the test images: an activation overflows in {target.precision}; "
+            "export the network in fp32, or in bf16, which has FP32's range"
+        )
