@@ -20,8 +20,7 @@ from compress.efficiency.training import training_efficiency
 from compress.gap.points import read_year
 from compress.measurement.accuracy import bits
 from compress.pipeline.predictions import Predictions, class_changes, data_summary, disagreements
-from compress.pipeline.quality import read_predictors, with_quality
-from compress.pipeline.quality_changes import quality_changes
+from compress.pipeline.stored_quality import add_quality
 from compress.recipe.stage import TEACHER
 from compress.recipe.stage import Published as PublishedSection
 from compress.recipe.worth import Deployment as RecipeDeployment
@@ -75,8 +74,7 @@ def collect(
     energy, predictions = _energy(plan, store), Predictions.read(plan, store, data)
     summary = data_summary(predictions, remarks)
     variants = [_variant(plan, store, unit, latency, energy.get(unit.id, ()), predictions) for unit in plan.variants]
-    predictors = {each.key: each for each in read_predictors(plan, store, predictions)}
-    variants = with_quality(variants, predictors)
+    variants, changes = add_quality(plan, store, predictions, variants)
     metric = Metric.of(worth.metric, summary.test_labels or "", len(summary.classes), summary.test)
     trend = Trend.model_validate(worth.trend.model_dump())
     date = read_year(run.started) or 0.0
@@ -107,11 +105,7 @@ def collect(
         class_changes=tuple(
             change for reference in plan.references for change in class_changes(predictions, reference)
         ),
-        quality_changes=tuple(
-            change
-            for reference in plan.references
-            for change in quality_changes(reference, variants, predictors, worth.threshold)
-        ),
+        quality_changes=changes,
         disagreements=_disagreements(plan, predictions),
     )
 

@@ -21,6 +21,7 @@ from compress.results.inference import (
     Threads,
 )
 from compress.results.methods import Pruning, Quantization, Sparsity
+from compress.results.quality import Quality, QualityChange
 from compress.results.training import Ledger
 
 ARTIFACTS = TypeAdapter(tuple[Artifact, ...])
@@ -80,6 +81,14 @@ class FailedFiles(Record):
     """`failed.json`, which an export leaves in the store where it could not make all files of a variant."""
 
     reasons: dict[str, str] = Field(description="Why a file could not be made, by runtime")
+
+
+class StoredQuality(Record):
+    """`quality.json`: predictions beyond top-1 of a run's networks and files; null where logits are not finite."""
+
+    networks: dict[str, Quality | None] = Field(description="Of the networks in PyTorch, by variant")
+    files: dict[str, Quality | None] = Field(description="Of the files, by variant and name of the file")
+    changes: tuple[QualityChange, ...] = Field(description="Against every reference")
 
 
 class LatencyMeasurements(Record):
