@@ -13,8 +13,8 @@ LIMITS = (0.05, 20.0)
 _BISECTIONS = 40
 
 
-def fit_temperature(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
-    """Return the temperature with the lowest NLL, between 0.05 and 20.
+def fit_temperature(logits: NDArray[Any], labels: NDArray[np.int64]) -> float | None:
+    """Return the temperature with the lowest NLL; None where it is not between 0.05 and 20.
 
     NLL is convex in 1 / temperature, and its slope there is the mean over images of the expected logit less that of the
     label, whose sign is found by bisection.
@@ -37,6 +37,8 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[np.int64]) -> float:
         return float(((powers * shifted).sum(1) / powers.sum(1) - of_label).mean())
 
     low, high = (math.log(1 / limit) for limit in reversed(LIMITS))
+    if slope(math.exp(low)) >= 0 or slope(math.exp(high)) <= 0:
+        return None
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         low, high = (low, middle) if slope(math.exp(middle)) > 0 else (middle, high)

@@ -30,10 +30,12 @@ def test_it_is_the_minimum_of_the_nll_and_close_to_the_true_one(temperature: flo
     assert found == pytest.approx(temperature, rel=0.05)
 
 
-def test_it_is_bounded_where_no_minimum_exists() -> None:
+def test_there_is_none_where_nll_has_no_minimum() -> None:
     logits = np.eye(3)
-    assert fit_temperature(logits, np.arange(3)) == pytest.approx(LIMITS[0])  # all right
-    assert fit_temperature(logits, (np.arange(3) + 1) % 3) == pytest.approx(LIMITS[1])  # all wrong
+    assert fit_temperature(logits, np.arange(3)) is None  # all right
+    assert fit_temperature(logits, (np.arange(3) + 1) % 3) is None  # all wrong
+    logits, labels = drawn(2 * LIMITS[1])
+    assert fit_temperature(logits, labels) is None
 
 
 @pytest.mark.parametrize(("logits", "labels"), [([[1.0, 2.0]], [0, 1]), ([], []), ([[np.inf, 0.0]], [0])])

@@ -15,11 +15,11 @@ from compress.cli import app
 from compress.utils.errors import UsageError
 
 MARKUP = "\"'></svg></style></title></pre><script>alert(1)</script><img src=x onerror=alert(1)>"
-ENUMERATED = {"last", "validation", "test", "inference", "training", "variant", "baseline", "at least"}
+ENUMERATED = {"last", "validation", "test", "inference", "training", "variant", "baseline", "at least", "top1"}
 Results = dict[str, Any]
 
 
-HEXADECIMAL = ("right", "test_labels")
+HEXADECIMAL = ("right", "top5_right", "test_labels")
 """Keys whose texts are refused where they are anything else."""
 
 

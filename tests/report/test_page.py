@@ -96,9 +96,7 @@ def test_html_is_well_formed_and_needs_no_network(results: Results) -> None:
     addresses = [v for k, v in found.attributes if k in ("src", "href", "xlink:href") and v and not v.startswith("#")]
     assert addresses and all(address.startswith("data:image/webp;base64,") for address in addresses)
     assert "@import" not in html
-    others = (
-        8  # the months, latency, the waterfall, the curves, the life against `distilled`, the gap, classes against both
-    )
+    others = 9  # months, reliability, latency, waterfall, curves, life against `distilled`, gap, classes against both
     assert html.count("<svg") == len(results["efficiency"]) + others
 
 

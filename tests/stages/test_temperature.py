@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from recipe.recipe_texts import GOOD
 from support import Job
 from torch import nn
@@ -28,7 +29,15 @@ def exports(settings: str) -> tuple[PlannedStage, ...]:
     return plan_stages(parse_recipe(text), "data").exports
 
 
-def test_files_are_calibrated_in_their_own_runtime_and_predict_as_before(done_job: Callable[[], Job]) -> None:
+def fit_to_some_wrong(logits: np.ndarray, labels: np.ndarray) -> float | None:
+    """Fit as if some labels were others: the tiny job's validation images are all classified correctly."""
+    return fit_temperature(logits, np.where(np.arange(len(labels)) % 6, labels, (labels + 1) % 3))
+
+
+def test_files_are_calibrated_in_their_own_runtime_and_predict_as_before(
+    done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compress.stages.export.temperature.fit_temperature", fit_to_some_wrong)
     job = done_job()
     plain = RunRecord.model_validate(job.results())
     job.recipe.write_text(job.recipe.read_text().replace("triton: true", "temperature_scaling: true"))
@@ -49,7 +58,7 @@ def test_files_are_calibrated_in_their_own_runtime_and_predict_as_before(done_jo
                 for path in (job.runs / "store").glob(f"*/logits/{new.runtime}-{new.precision}-validation.npy")
                 if f'"temperature": {new.temperature}' in (path.parent.parent / "artifacts.json").read_text()
             }
-            left = fit_temperature(np.load(logits_file(folder, new, "validation")), labels)
+            left = fit_to_some_wrong(np.load(logits_file(folder, new, "validation")), labels)
             assert left == pytest.approx(1, abs=0.05)
 
 
@@ -63,6 +72,9 @@ def test_it_needs_validation_images_and_finite_logits() -> None:
     with pytest.raises(UsageError, match="temperature_scaling is fitted on validation images, and there are none"):
         stage.check_data(data)
     preprocess = Preprocess(8, (0.5,) * 3, (0.5,) * 3)
+    layer, separable = nn.Linear(1, 1), np.eye(4, dtype=np.float32)
+    before = layer.weight.clone()
+    assert fold_temperature(layer, separable, (split, preprocess), "net") is None and torch.equal(layer.weight, before)
     with pytest.raises(CompressError, match="net: non-finite logits on the validation split"):
         fold_temperature(nn.Linear(1, 1), np.full((4, 4), np.nan, np.float32), (split, preprocess), "net")
 

@@ -78,23 +78,24 @@ class FloatParent:
             try:
                 targets, model = list(map(Target, runtimes)), self._network.model
                 made = self._export_by(method, model, targets, folder, preprocess, failed, stage)
-                if stage.temperature_scaling:
-                    model = self._scaled(method, made)
-                    made = self._export_by(method, model, list(made), folder, preprocess, failed, stage)
+                if stage.temperature_scaling and (scaled := self._scaled(method, made)):
+                    made = self._export_by(method, scaled, list(made), folder, preprocess, failed, stage)
                 built |= made
             except CompressError as error:
                 failed |= dict.fromkeys(map(Target, runtimes), str(error))
         return built
 
-    def _scaled(self, method: str, made: Mapping[Target, Path]) -> nn.Module:
-        """Return the float network with the temperature of its files by a method; see `temperature.py`."""
+    def _scaled(self, method: str, made: Mapping[Target, Path]) -> nn.Module | None:
+        """Return the float network with the temperature of its files by a method, if one fits; see `temperature.py`."""
         model = copy.deepcopy(self._network.model)
         images = self._context.rendered("validation", self._network.preprocess)
         found = (logits_in_runtime(target.runtime, path, images) for target, path in made.items())
         logits = next((each for each in found if each is not None), None)
         if logits is None:
             logits = self._context.logits(model, "validation", self._network.preprocess)
-        self.temperatures[method] = fold_temperature(model, logits, images, f"{self._id} by {method}")
+        if (temperature := fold_temperature(model, logits, images, f"{self._id} by {method}")) is None:
+            return None
+        self.temperatures[method] = temperature
         return model
 
     def _export_by(

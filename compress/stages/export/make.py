@@ -130,7 +130,7 @@ def _load(context: StageContext, identifier: str, scaled: bool) -> _Variant:
     if scaled:
         own = context.logits(model, "validation", preprocess)
         temperature = fold_temperature(model, own, context.rendered("validation", preprocess), identifier)
-        logits = logits / temperature
+        logits = logits / (temperature or 1.0)
     return _Variant(identifier, model, preprocess, made, method, logits, temperature)
 
 

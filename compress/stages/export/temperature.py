@@ -26,7 +26,7 @@ from compress.utils.errors import CompressError
 EXAMPLES = 8  # images that the folded network is checked on
 
 
-def fold_temperature(model: nn.Module, logits: Logits, images: tuple[Split, Preprocess], what: str) -> float:
+def fold_temperature(model: nn.Module, logits: Logits, images: tuple[Split, Preprocess], what: str) -> float | None:
     """Fit a temperature and divide the logits of a network by it, in place.
 
     Args:
@@ -36,7 +36,7 @@ def fold_temperature(model: nn.Module, logits: Logits, images: tuple[Split, Prep
         what: Name of the network in messages.
 
     Returns:
-        The temperature.
+        The temperature; None, and the network as it was, where NLL on these images has no minimum.
 
     Raises:
         CompressError: logits are not finite, or the network does not end in a linear layer.
@@ -44,7 +44,9 @@ def fold_temperature(model: nn.Module, logits: Logits, images: tuple[Split, Prep
     split, preprocess = images
     if not np.isfinite(logits).all():
         raise CompressError(f"{what}: non-finite logits on the validation split; leave temperature_scaling out")
-    temperature = fit_temperature(logits, np.asarray(split.labels))
+    if (temperature := fit_temperature(logits, np.asarray(split.labels))) is None:
+        say(f"  {what}: no temperature fits: too few of {len(split)} validation images are wrong, or too many")
+        return None
     divide_logits(model, temperature, examples(split, preprocess))
     say(f"  {what}: logits divided by {temperature:.3f}, fitted on {len(split)} validation images")
     return temperature
