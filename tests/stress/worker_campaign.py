@@ -3,11 +3,13 @@
     python tests/stress/worker_campaign.py --disturbances 50 --json workers.json
     python tests/stress/worker_campaign.py --disturbances 20 --store s3
     python tests/stress/worker_campaign.py --scaling
+    python tests/stress/worker_campaign.py --embedding
 
 Workers are forks of this process, killed (and started again), stopped for longer than their lease, or, on S3, cut off
 from a server on loopback that stops answering. Units are the naps of `tests/pipeline/napping.py` beside a real network.
 At the end every entry must have the bits of the undisturbed one, be published once, and nothing may be left behind.
-`--scaling` times 200 naps of 0.5 s with 1, 2 and 4 workers. Exit status 1: something was wrong.
+`--scaling` times 200 naps of 0.5 s with 1, 2 and 4 workers. `--embedding` lets 1, 2 and 4 workers embed 10,000 images in
+40 shards and compares the shards. Exit status 1: something was wrong.
 """
 
 from __future__ import annotations
@@ -275,11 +277,55 @@ def scaling(folder: Path, units: int, seconds: float) -> dict[str, object]:
     return {"units": units, "seconds": seconds, "times": times}
 
 
+def embedding(folder: Path) -> dict[str, object]:
+    """Embed the same images by 1, 2 and 4 workers, and compare the manifests of all shards."""
+    import numpy as np
+    from PIL import Image
+
+    recipe, draw = write_recipe(folder, [0.1]), np.random.default_rng(0)
+    for number in range(10_000):
+        name = ("across", "both", "down")[number % 3]
+        path = folder / "many" / "train" / name / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path, compress_level=0)
+    for part in ("val", "test"):
+        shutil.copytree(folder / "images" / part, folder / "many" / part, dirs_exist_ok=True)
+    teacher = f"source: timm, model: test_resnet, checkpoint: {folder}/teacher.safetensors, shard: 250"
+    lines = [
+        "name: many",
+        f"data: {{source: image-folder, path: {folder}/many, resolution: 32}}",
+        "stages:",
+        f"  - {{id: teacher, kind: teacher, teacher: {{{teacher}}}}}",
+        "  - {id: student, kind: distill, from: teacher, student: test_resnet, epochs: 1, batch: 256, views: 1}",
+        "worth: {references: [teacher]}",
+    ]
+    recipe.write_text("\n".join(lines) + "\n")
+    manifests, shares = {}, {}
+    for count in (1, 2, 4):
+        workers = Workers(recipe, str(folder / f"many{count}"), folder / f"many{count}-output")
+        workers.folder.mkdir()
+        clock = time.monotonic()
+        for _ in range(count):
+            workers.start()
+        while workers.alive:
+            workers.reap()
+            time.sleep(0.05)
+        store = folder / f"many{count}" / "store"
+        found = {path.parent.name: path.read_text() for path in store.glob("*/entry.json")}
+        manifests[count] = {key: text for key, text in found.items() if "embeddings.npy" in text}
+        helped = [path.read_text().count("embeddings of view") for path in sorted(workers.folder.glob("*.jsonl"))]
+        shares[count] = f"{len(manifests[count])} shards in {time.monotonic() - clock:.0f} s, by helpers: {sum(helped)}"
+        print(f"{count} workers: {shares[count]}", flush=True)
+    wrong = [f"{count} workers: other shards" for count in (2, 4) if manifests[count] != manifests[1]]
+    return {"shares": shares, "wrong": wrong}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--disturbances", type=int, default=50)
     parser.add_argument("--store", choices=["local", "s3"], default="local")
     parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--embedding", action="store_true")
     parser.add_argument("--units", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path)
@@ -292,6 +338,8 @@ def main() -> int:
 
     if given.scaling:
         summary = scaling(folder, given.units, 0.5)
+    elif given.embedding:
+        summary = embedding(folder)
     else:
         summary = campaign(folder, given.disturbances, given.store, given.seed)
     if given.json:
