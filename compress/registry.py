@@ -96,6 +96,30 @@ SOURCES = {
 }
 """`compress.data.source.Source` of each `source` that the data section of a recipe can name."""
 
+
+class TrackerEntry(NamedTuple):
+    """Where an experiment tracker is defined, and what it needs."""
+
+    where: str  # `module:Class` of a subclass of `compress.training.trackers.tracker.Tracker`
+    modules: tuple[str, ...] = ()  # of which one has to be installed; empty: nothing besides Lightning
+    install: str = ""  # command that installs it
+
+
+TRACKERS = {
+    "csv": TrackerEntry("compress.training.trackers.csv:Csv"),
+    "tensorboard": TrackerEntry(
+        "compress.training.trackers.tensorboard:TensorBoard", ("tensorboard", "tensorboardX"), "pip install tensorboard"
+    ),
+    "wandb": TrackerEntry("compress.training.trackers.wandb:Wandb", ("wandb",), "pip install 'compress-model[wandb]'"),
+    "mlflow": TrackerEntry(
+        "compress.training.trackers.mlflow:MLflow", ("mlflow",), "pip install 'compress-model[mlflow]'"
+    ),
+    "trackio": TrackerEntry(
+        "compress.training.trackers.trackio:Trackio", ("trackio",), "pip install 'compress-model[trackio]'"
+    ),
+}
+"""Experiment trackers that `--log` can name."""
+
 QUANTIZERS = {
     "torchao": "compress.quantization.torchao_pt2e:METHOD",
     "nncf": "compress.quantization.nncf_onnx:METHOD",

@@ -20,6 +20,7 @@ from compress.cli.options import (
     print_rich,
     print_text,
 )
+from compress.registry import TRACKERS
 
 NoDryRun = Annotated[bool, typer.Option("--no-dry-run", help="Do not try the stages on a few images first.")]
 
@@ -30,7 +31,12 @@ def run(
     runs: Runs = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Ignore what earlier runs stored.")] = False,
     log: Annotated[
-        str, typer.Option("--log", metavar="NAME,NAME", help="Also log training curves: csv, tensorboard.")
+        str,
+        typer.Option(
+            "--log",
+            metavar="NAME,NAME",
+            help=f"Also log fits, results and settings to trackers: {', '.join(TRACKERS)}.",
+        ),
     ] = "",
     no_dry_run: NoDryRun = False,
     engine: Annotated[
@@ -43,7 +49,7 @@ def run(
     from compress.pipeline.runner import run as run_recipe
     from compress.recipe.load import load_recipe
 
-    loggers = [name for name in log.split(",") if name]
+    loggers = [name.strip() for name in log.split(",") if name.strip()]
     command = command_line(sys.argv)
     loaded = load_recipe(recipe, overrides or ())
     done = run_recipe(

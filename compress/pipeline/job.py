@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from compress.stages.kind import kind_of
 from compress.stages.planned import Plan, PlannedStage
 from compress.store.file_systems import require_maps
 from compress.store.store import Store
+from compress.training.trackers import Trackers, check_trackers
 from compress.utils.console import say
 
 if TYPE_CHECKING:
@@ -35,15 +35,14 @@ class Job:
     store: Store
     data: ImageData
     log: Log
-    loggers: tuple[str, ...] = ()
+    trackers: Trackers = field(default_factory=Trackers)
     remarks: tuple[str, ...] = ()  # on the data
 
     def context(self) -> StageContext:
         from compress.stages.context import StageContext
         from compress.training.loggers import FitLoggers
 
-        loggers = FitLoggers(self.log.write, self.loggers, self.log.path.parent / "logs")
-        return StageContext(self.plan, self.store, self.data, loggers)
+        return StageContext(self.plan, self.store, self.data, FitLoggers(self.log.write, self.trackers))
 
 
 def open_store(root: Path, folder: Path, log: Log) -> Store:
@@ -60,7 +59,7 @@ def prepare_job(
     recipe: Recipe,
     store: Store,
     log: Log,
-    loggers: Sequence[str] = (),
+    trackers: Trackers | None = None,
     *,
     dry_run_first: bool = True,
     for_report: bool = True,
@@ -75,10 +74,8 @@ def prepare_job(
         CompressError: data, weights, packages or devices are missing, or a stage cannot work.
     """
     check_requirements(recipe, [kind_of(stage) for stage in recipe.stages])
-    if loggers:
-        from compress.training.loggers import check_loggers
-
-        check_loggers(loggers)
+    trackers = trackers or Trackers()
+    check_trackers(trackers.names)
     plan = make_plan(recipe, store)
     log.write("plan", units={planned.id: planned.key for planned in plan.stages})
     lacking = to_make(plan.stages, store) if for_report else unmade(plan, store)
@@ -90,7 +87,7 @@ def prepare_job(
     data, remarks = prepare_data(recipe, store, log)
     if dry_run_first:
         dry_run(plan, store, data)
-    return Job(plan, store, data, log, tuple(loggers), tuple(remarks))
+    return Job(plan, store, data, log, trackers, tuple(remarks))
 
 
 def unmade(plan: Plan, store: Store) -> list[PlannedStage]:

@@ -60,8 +60,11 @@ def write_run(record: RunRecord, plan: Plan, store: Store, folder: Path) -> None
 
 
 def seal(folder: Path) -> None:
-    """Write the checksums of all files of a run, except its own store (`--fresh`), which has checksums already."""
-    write_sums(folder, leave_out=["store"])
+    """Write the checksums of all files of a run.
+
+    Its own store (`--fresh`) has checksums already, and trackers may go on writing to `logs`.
+    """
+    write_sums(folder, leave_out=["store", "logs"])
 
 
 def copy_artifacts(plan: Plan, store: Store, folder: Path) -> None:

@@ -19,9 +19,11 @@ from compress.pipeline.measure import measure_energy, measure_latency
 from compress.pipeline.on_ray import check_engine, make_all_on_ray
 from compress.pipeline.plan import make_plan
 from compress.pipeline.run_folder import Log, new_folder, seal, write_run
+from compress.pipeline.tracking import log_results
 from compress.recipe.schema import Recipe
 from compress.results.run import RunInfo, RunRecord
 from compress.store.origin import upload_run
+from compress.training.trackers import Trackers
 from compress.utils.console import say
 from compress.utils.errors import UsageError
 from compress.utils.processes import require_supported_system
@@ -52,7 +54,7 @@ def run(
     Args:
         fresh: Ignore the shared store; use a new one in the run folder.
         dry_run_first: Make stages that the store lacks on a few images first; see `dry_run`.
-        loggers: `csv`, `tensorboard` or both: log loss, learning rate and accuracy to `logs/` in the run folder.
+        loggers: Experiment trackers, names of `compress.registry.TRACKERS`: log fits, results and settings to them.
         command: Command line that reruns it, for the results.
         engine: `ray` or `ray://HOST:PORT`: make stages on a Ray cluster; see `on_ray`.
         sweep: Page of the sweep that the run is a trial of, relative to the folder of a run.
@@ -79,9 +81,10 @@ def run(
     started, clock = datetime.now(UTC), time.monotonic()
     folder = new_folder(runs, recipe, started)
     log = Log(folder / "log.jsonl")
+    trackers = _trackers(recipe, loggers, folder, log)
     try:
         store = open_store(folder / "store" if fresh else runs / "store", folder, log)
-        job = prepare_job(recipe, store, log, loggers, dry_run_first=dry_run_first)
+        job = prepare_job(recipe, store, log, trackers, dry_run_first=dry_run_first)
         plan = job.plan
         with store.temporary(), leading(plan, store):
             from_store, failures = make_all(job) if engine == "local" else make_all_on_ray(job, runs, engine)
@@ -112,6 +115,8 @@ def run(
         )
         record = record.finished(wall_s=round(time.monotonic() - clock, 3))
         write_run(record, plan, store, folder)
+        log_results(trackers, record)
+        trackers.close(success=not failures)
         log.write("done", wall_s=record.run.wall_s)
         seal(folder)
         if url := upload_run(runs, folder):
@@ -119,8 +124,16 @@ def run(
     except BaseException as error:
         with suppress(OSError):  # a full disk; the error itself reports it
             log.write("failed", error=f"{type(error).__name__}: {error}")
+        trackers.close(success=False)
         raise
     if failures:
         say(f"the report of what was made: {folder / 'report.html'}")
         raise RunFailed(failures, folder)
     return Run(folder, record)
+
+
+def _trackers(recipe: Recipe, names: Sequence[str], folder: Path, log: Log) -> Trackers:
+    def failed(name: str, reason: str) -> None:
+        log.write("tracker failed", tracker=name, error=reason)
+
+    return Trackers(tuple(dict.fromkeys(names)), folder / "logs", recipe.resolved(), folder.name, failed)

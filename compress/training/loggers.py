@@ -1,38 +1,19 @@
-"""Logging of fits: events of the run's log, and Lightning's loggers for TensorBoard and CSV."""
+"""Logging of fits: events of the run's log, and metrics of its trackers."""
 
 from __future__ import annotations
 
-import importlib.util
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from compress.training.module import FitModule
-from compress.utils.errors import CompressError, UsageError
-from compress.utils.messages import unknown
+from compress.training.trackers import Trackers
 
 LOG_EVERY_N_STEPS = 10
-LOGGERS: dict[str, type[CSVLogger] | type[TensorBoardLogger]] = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
-
-
-def check_loggers(names: Sequence[str]) -> None:
-    """Check that loggers exist and can be used.
-
-    Raises:
-        UsageError: There is no logger of this name.
-        CompressError: Its package is not installed.
-    """
-    for name in names:
-        if name not in LOGGERS:
-            raise UsageError(f"--log: {unknown('logger', name, LOGGERS)}")
-    if "tensorboard" in names and not any(map(importlib.util.find_spec, ("tensorboard", "tensorboardX"))):
-        raise CompressError("--log tensorboard: tensorboard is not installed: pip install tensorboard")
 
 
 @dataclass(frozen=True)
@@ -41,29 +22,27 @@ class FitLoggers:
 
     # takes an event with its fields: the run's `log.jsonl`
     log_event: Callable[..., None] = lambda event, **fields: None
-    loggers: tuple[str, ...] = ()  # names from `LOGGERS`
-    folder: Path = Path()  # where the loggers write, each fit into a folder of its own
+    trackers: Trackers = field(default_factory=Trackers)
 
     def callbacks(self, unit: str) -> list[Callback]:
-        """Return the callbacks for the fit of a unit."""
-        loggers = [LOGGERS[name](self.folder, name=unit, version=name) for name in self.loggers]
-        return [EpochLogger(unit, self.log_event, loggers)]
+        """Return the callbacks for a fit of a unit."""
+        return [EpochLogger(unit, self.log_event, self.trackers)]
 
 
 class EpochLogger(Callback):
-    """Logs each epoch as an event, and epochs and steps to Lightning's loggers."""
+    """Logs each epoch as an event, and epochs and steps to the trackers."""
 
-    def __init__(self, unit: str, log_event: Callable[..., None], loggers: Sequence[Logger]) -> None:
-        self.unit, self.log_event, self.loggers = unit, log_event, loggers
+    def __init__(self, unit: str, log_event: Callable[..., None], trackers: Trackers) -> None:
+        self.unit, self.log_event, self.trackers = unit, log_event, trackers
         self.started = 0.0
 
     def on_train_epoch_start(self, *_: Any) -> None:
         self.started = time.monotonic()
 
     def on_train_batch_end(self, trainer: L.Trainer, _: L.LightningModule, outputs: Any, *__: Any) -> None:
-        if self.loggers and trainer.is_global_zero and trainer.global_step % LOG_EVERY_N_STEPS == 0:
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
-            self._log_metrics({"loss": float(outputs["loss"]), "lr": rate}, trainer.global_step)
+        if self.trackers.names and trainer.is_global_zero and trainer.global_step % LOG_EVERY_N_STEPS == 0:
+            metrics = {"loss": float(outputs["loss"]), "lr": float(trainer.optimizers[0].param_groups[0]["lr"])}
+            self.trackers.log_metrics(self.unit, metrics, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if not trainer.is_global_zero or not isinstance(module, FitModule):
@@ -75,12 +54,8 @@ class EpochLogger(Callback):
             "images_per_s": round(int(trainer.num_training_batches) * module.step_images / seconds, 1),
         }
         self.log_event("epoch", unit=self.unit, epoch=trainer.current_epoch + 1, **metrics)
-        self._log_metrics(metrics, trainer.global_step)
+        self.trackers.log_metrics(self.unit, metrics, trainer.global_step)
 
-    def teardown(self, *_: Any, **__: Any) -> None:
-        for logger in self.loggers:
-            logger.finalize("success")
-
-    def _log_metrics(self, metrics: dict[str, float], step: int) -> None:
-        for logger in self.loggers:
-            logger.log_metrics(metrics, step)
+    def teardown(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
+        if trainer.is_global_zero:
+            self.trackers.end_fit(self.unit)
