@@ -11,9 +11,8 @@ from torch import nn
 
 from compress.data.preprocess import Preprocess
 from compress.models.class_names import ARCHITECTURE
+from compress.models.hub_loader import Size
 from compress.utils.errors import CompressError
-
-Size = int | list[int]  # one size of a layer, such as its `out_channels`, or a `normalized_shape` of several dimensions
 
 
 class _Record(BaseModel):

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from compress import registry
-from compress.models.architecture import Architecture, Network, Size
+from compress.models.architecture import Architecture, Network
 from compress.models.clip_classifier import build_clip_classifier
 from compress.models.factory import create_model
+from compress.models.hub_loader import Size, resize
 from compress.models.onnx_network import ONNX, OnnxClassifier, OnnxNetwork
 from compress.utils.errors import CompressError, first_line
 
@@ -78,33 +78,18 @@ def _sizes(module: nn.Module) -> dict[str, Size]:
     return {k: v if isinstance(v, int) else list(v) for k, v in own.items() if isinstance(v, int | tuple)}
 
 
-def resize(model: nn.Module, sizes: Mapping[str, Mapping[str, Size]], weights: Mapping[str, Tensor]) -> None:
-    """Set the layers of `model` to the recorded `sizes`, and its parameters and buffers to the shapes of `weights`."""
-    for name, changed in sizes.items():
-        module = model.get_submodule(name)
-        for attribute, value in changed.items():
-            setattr(module, attribute, value if isinstance(value, int) else tuple(value))
-        if "head_dim" in changed:
-            module.scale = module.head_dim**-0.5  # type: ignore[operator]
-    for name, module in model.named_modules():
-        prefix = f"{name}." if name else ""
-        for table in (module._parameters, module._buffers):
-            for key, value in table.items():
-                stored = weights.get(prefix + key)
-                if value is None or stored is None or value.shape == stored.shape:
-                    continue
-                empty = torch.empty(stored.shape, dtype=value.dtype)
-                table[key] = nn.Parameter(empty) if table is module._parameters else empty
-
-
 def save_variant(folder: Path, network: Network, weights: Mapping[str, Tensor] | None = None) -> None:
     """Write `architecture.json` and `model.safetensors` into `folder`; `weights` replace those of the network."""
     network.architecture.write(folder)
     if isinstance(network.model, OnnxNetwork):
         (folder / ONNX).write_bytes(network.model.file)
         return
-    state = network.model.state_dict() if weights is None else weights
-    save_file({name: value.detach().cpu().contiguous().clone() for name, value in state.items()}, folder / WEIGHTS)
+    save_weights(network.model.state_dict() if weights is None else weights, folder / WEIGHTS)
+
+
+def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as safetensors, each on its own, also those that share memory."""
+    save_file({name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}, path)
 
 
 def load_variant(folder: Path) -> Network:

@@ -4,33 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from pydantic import JsonValue
-from torch import Tensor, nn
+from torch import nn
 
+from compress.models.hub_loader import ClipClassifier, ImageTower
 from compress.utils.errors import CompressError, first_line
-
-
-class ImageTower(nn.Module):
-    """The image tower of an OpenCLIP model; its embeddings have length 1."""
-
-    def __init__(self, visual: nn.Module) -> None:
-        super().__init__()
-        self.visual = visual
-
-    def forward(self, images: Tensor) -> Tensor:
-        return F.normalize(self.visual(images), dim=-1)
-
-
-class ClipClassifier(nn.Module):
-    """Images `[b, 3, r, r]` to logits `[b, classes]`: the tower's embeddings, times the head."""
-
-    def __init__(self, tower: nn.Module, head: nn.Linear) -> None:
-        super().__init__()
-        self.tower, self.head = tower, head
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.tower(images))  # type: ignore[no-any-return]
 
 
 def vision_config(visual: nn.Module, model_config: dict[str, Any]) -> dict[str, JsonValue]:

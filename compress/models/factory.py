@@ -93,7 +93,7 @@ def recorded(
         if others:
             raise CompressError(f"{name} has model_args that are not supported: {truncate_list(others)}")
         return architecture, {**arguments, **options}
-    needed = PUBLISHED_OPTIONS.get(_torchvision_model(name), {}) if pretrained else {}
+    needed = PUBLISHED_OPTIONS.get(torchvision_model(name), {}) if pretrained else {}
     return name, {**needed, **options}
 
 
@@ -145,10 +145,8 @@ def _timm(name: str, classes: int, resolution: int, pretrained: bool, options: M
     import compress.models.cifar_resnets  # noqa: F401, these register models with timm
 
     architecture = timm_folder(name)[0] if name.startswith(WITH_WEIGHTS) else name
-    entry = timm.models.model_entrypoint(architecture)
-    sized = "img_size" in inspect.getsource(inspect.getmodule(entry))  # type: ignore[arg-type]
     settings = {**options, "num_classes": classes, "pretrained": pretrained}
-    if sized:
+    if takes_size(architecture):
         try:
             return timm.create_model(name, img_size=resolution, **settings)  # type: ignore[no-any-return]
         except TypeError:
@@ -156,22 +154,37 @@ def _timm(name: str, classes: int, resolution: int, pretrained: bool, options: M
     return timm.create_model(name, **settings)  # type: ignore[no-any-return]
 
 
+def takes_size(architecture: str) -> bool:
+    """Return whether timm's builder of a model may take `img_size`; others of the same file do."""
+    import timm
+
+    entry = timm.models.model_entrypoint(architecture)
+    return "img_size" in inspect.getsource(inspect.getmodule(entry))  # type: ignore[arg-type]
+
+
+def torchvision_arguments(
+    name: str, resolution: int, options: Mapping[str, Option], *, pretrained: bool
+) -> tuple[str, dict[str, Any]]:
+    """Return the name and arguments with which torchvision builds a model, except weights and number of classes."""
+    model_name = torchvision_model(name)
+    arguments: dict[str, Any] = dict(options)
+    if size := size_argument(model_name):
+        arguments[size] = resolution if size == "image_size" else (resolution, resolution)
+    return model_name, arguments if pretrained else {**WITHOUT_AUXILIARY.get(model_name, {}), **arguments}
+
+
 def _torchvision(
     name: str, classes: int, resolution: int, pretrained: bool, options: Mapping[str, Option]
 ) -> nn.Module:
     from torchvision import models
 
-    model_name = _torchvision_model(name)
-    arguments: dict[str, Any] = dict(options)
-    if size := size_argument(model_name):
-        arguments[size] = resolution if size == "image_size" else (resolution, resolution)
+    model_name, arguments = torchvision_arguments(name, resolution, options, pretrained=pretrained)
     if not pretrained:
-        arguments = {**WITHOUT_AUXILIARY.get(model_name, {}), **arguments}
         return models.get_model(model_name, weights=None, num_classes=classes, **arguments)  # type: ignore[no-any-return]
     weights = torchvision_weights(name)
     if weights is None:
         raise UsageError(f"torchvision has no published weights of {name}; remove `pretrained`")
-    if size and fixed_side("torchvision", name) != resolution:
+    if size_argument(model_name) and fixed_side("torchvision", name) != resolution:
         model = models.get_model(model_name, weights=None, num_classes=len(weights.meta["categories"]), **arguments)
         model.load_state_dict(resample_positions(model, weights.get_state_dict(check_hash=True)))
     else:
@@ -195,7 +208,7 @@ def _with_outputs(head: Head, classes: int) -> Head:
     return nn.Conv2d(head.in_channels, classes, head.kernel_size, head.stride, head.padding, bias=bias)  # type: ignore[arg-type]
 
 
-def _torchvision_model(name: str) -> str:
+def torchvision_model(name: str) -> str:
     known = catalog("torchvision")
     return split_name("torchvision", name, known).model if known else name
 

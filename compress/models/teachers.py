@@ -15,10 +15,11 @@ from torch import nn
 from compress.data.preprocess import Preprocess
 from compress.models.architecture import Architecture, Network
 from compress.models.classifiers import ClassifierSource, StatedPreprocess, load_classifier
-from compress.models.clip_classifier import ClipClassifier, ImageTower, vision_config
+from compress.models.clip_classifier import vision_config
 from compress.models.features import FeatureTower
 from compress.models.fingerprint import local_files
 from compress.models.hub import fail_fast
+from compress.models.hub_loader import ClipClassifier, ImageTower
 from compress.models.names import LOCAL
 from compress.models.weights_file import load_into, read_checkpoint
 from compress.recipe.data import DataSection

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from compress.models.architecture import Architecture, Network, QuantizationRecord
-from compress.models.checkpoints import WEIGHTS, read_weights, resize, save_variant, unpruned_network
+from compress.models.checkpoints import WEIGHTS, read_weights, save_variant, unpruned_network
+from compress.models.hub_loader import resize
 from compress.models.onnx_network import ONNX, OnnxNetwork
 from compress.quantization.capture import capture
 from compress.quantization.config import DEFAULT, QuantizationConfig

@@ -17,20 +17,21 @@ def model_card(record: RunRecord, text: str) -> str:
     return f"{front_matter(record)}\n{text}"
 
 
-def front_matter(record: RunRecord) -> str:
-    """Write the task, the methods and the results of the final variant as YAML between two lines of dashes.
+def front_matter(record: RunRecord, variant: Variant | None = None, library: str = "compress-model") -> str:
+    """Write the task, the methods and the results of a variant as YAML between two lines of dashes.
 
-    The final variant is that of the headline; without one, the last. Only measured results are listed, and no license:
-    whoever publishes the model states it.
+    Without a `variant` it is the final one: that of the headline, or else the last. `library` loads the model. Only
+    measured results are listed, and no license: whoever publishes the model states it.
     """
     import yaml
 
     by_id = variants_by_id(record)
-    final = by_id.get(record.headline.variant or "") or (record.variants[-1] if record.variants else None)
+    last = record.variants[-1] if record.variants else None
+    final = variant or by_id.get(record.headline.variant or "") or last
     line = reversed(ancestry(final, by_id)) if final else ()
     tags = dict.fromkeys(tag for variant in line if (tag := hub_tag(variant.kind)))
     card: dict[str, object] = {
-        "library_name": "compress-model",
+        "library_name": library,
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "model-compression", *tags],
         "metrics": ["accuracy"],
@@ -49,7 +50,7 @@ def _model(record: RunRecord, final: Variant) -> dict[str, object]:
         ("model_size", "Bytes of the weights", final.inference.bytes),
     )
     return {
-        "name": f"{_name(record.recipe.name or 'run')}-{_name(final.id)}",
+        "name": model_name(record, final),
         "results": [
             {
                 "task": {"type": "image-classification", "name": "Image classification"},
@@ -58,6 +59,11 @@ def _model(record: RunRecord, final: Variant) -> dict[str, object]:
             }
         ],
     }
+
+
+def model_name(record: RunRecord, variant: Variant) -> str:
+    """Return the name of a variant's model in a card."""
+    return f"{_name(record.recipe.name or 'run')}-{_name(variant.id)}"
 
 
 def _name(text: str) -> str:
