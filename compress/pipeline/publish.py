@@ -94,7 +94,7 @@ def _network(run: Path, variant: Variant, record: RunRecord) -> Network:
     from compress.models.architecture import Architecture
     from compress.models.checkpoints import load_variant
 
-    folder = variant_folder(run / variant.id)
+    folder = variant_folder(run.resolve() / variant.id)  # the store is found from the run's own place
     architecture = Architecture.read(folder)
     files = f"upload its artifacts instead: hf upload OWNER/NAME {run / 'artifacts' / variant.id}"
     remedy = files if variant.artifacts else "export it and upload its artifacts"
