@@ -7,7 +7,7 @@ from pathlib import Path
 from compress.models.class_names import ARCHITECTURE
 from compress.models.names import LOCAL, local_config
 from compress.recipe.data import Views
-from compress.recipe.models import ClassifierTeacher, OpenClipTeacher
+from compress.recipe.models import ClassifierTeacher, EnsembleTeacher, OpenClipTeacher
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest, key_of
 from compress.utils.resources import expand
@@ -18,8 +18,10 @@ READER = "2"  # raised when the weights or the preprocessing that are read from 
 WEIGHTS = (".safetensors", ".bin", ".pth", ".pt")
 
 
-def teacher_weights_id(settings: OpenClipTeacher | ClassifierTeacher) -> str:
+def teacher_weights_id(settings: OpenClipTeacher | ClassifierTeacher | EnsembleTeacher) -> str:
     """Identify the teacher's weights in keys: by the digest of local files, or the name of published ones."""
+    if isinstance(settings, EnsembleTeacher):
+        return "|".join(map(teacher_weights_id, settings.members))
     files = local_files(settings)
     if files:
         return "+".join(file_digest(path) for path in files)
@@ -28,8 +30,11 @@ def teacher_weights_id(settings: OpenClipTeacher | ClassifierTeacher) -> str:
     return f"{settings.source}:{settings.model}:{'pretrained' if settings.pretrained else 'random'}"
 
 
-def embedding_id(settings: OpenClipTeacher | ClassifierTeacher) -> dict[str, str]:
+def embedding_id(settings: OpenClipTeacher | ClassifierTeacher | EnsembleTeacher) -> dict[str, str]:
     """Identify what determines a teacher's embeddings: weights, architecture and image size, not the head."""
+    if isinstance(settings, EnsembleTeacher):
+        length = "1" if settings.combine == "embeddings" else "own"
+        return {"members": key_of(members=list(map(embedding_id, settings.members))), "length": length}
     identity = {"weights": teacher_weights_id(settings)}
     if not isinstance(settings, OpenClipTeacher):
         model = LOCAL if settings.model.startswith(LOCAL) else settings.model

@@ -95,7 +95,8 @@ class ImageTower(nn.Module):
         self.visual = visual
 
     def forward(self, images: Tensor) -> Tensor:
-        return F.normalize(self.visual(images), dim=-1)
+        output = self.visual(images)  # CoCa's tower gives the embedding and its tokens
+        return F.normalize(output if isinstance(output, Tensor) else output[0], dim=-1)
 
 
 class ClipClassifier(nn.Module):

@@ -16,6 +16,7 @@ from compress.data.preprocess import Preprocess
 from compress.models.architecture import Architecture, Network
 from compress.models.classifiers import ClassifierSource, StatedPreprocess, load_classifier
 from compress.models.clip_classifier import vision_config
+from compress.models.ensemble import EnsembleTower, Member, mean_head, shared_preprocess
 from compress.models.features import FeatureTower
 from compress.models.fingerprint import local_files
 from compress.models.hub import fail_fast
@@ -23,7 +24,7 @@ from compress.models.hub_loader import ClipClassifier, ImageTower
 from compress.models.names import LOCAL
 from compress.models.weights_file import load_into, read_checkpoint
 from compress.recipe.data import DataSection
-from compress.recipe.models import ClassifierTeacher, OpenClipTeacher
+from compress.recipe.models import ClassifierTeacher, EnsembleTeacher, OpenClipTeacher
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.messages import did_you_mean
 from compress.utils.resources import expand
@@ -36,7 +37,8 @@ class LoadedTeacher:
     tower: nn.Module
     head: nn.Module
     preprocess: Preprocess
-    architecture: Architecture | None = None  # how to build `network()` again; None for a network of a caller
+    # how to build `network()` again; None for an ensemble, and for a network of a caller
+    architecture: Architecture | None = None
     notes: tuple[str, ...] = ()  # what was taken of its checkpoint
 
     def classifier(self) -> nn.Sequential:
@@ -53,7 +55,10 @@ class LoadedTeacher:
 
 
 def load_teacher(
-    settings: OpenClipTeacher | ClassifierTeacher, data: DataSection, classes: Sequence[str], resolution: int
+    settings: OpenClipTeacher | ClassifierTeacher | EnsembleTeacher,
+    data: DataSection,
+    classes: Sequence[str],
+    resolution: int,
 ) -> LoadedTeacher:
     """Load a teacher; `resolution` is that of the data's images, for classifiers without one of their own.
 
@@ -61,6 +66,8 @@ def load_teacher(
         CompressError: weights are missing, cannot be downloaded or are of another architecture.
         UsageError: the library does not have the model or the weights.
     """
+    if isinstance(settings, EnsembleTeacher):
+        return _ensemble(settings, [load_teacher(member, data, classes, resolution) for member in settings.members])
     if isinstance(settings, OpenClipTeacher):
         return _open_clip(settings, data, classes)
     return _classifier(settings, classes, resolution)
@@ -177,6 +184,21 @@ def _classifier(settings: ClassifierTeacher, classes: Sequence[str], resolution:
     # It teaches by its logits: they are its embeddings, and the head does nothing.
     tower = FeatureTower(network.model, network.preprocess.resolution) if probed else network.model
     return LoadedTeacher(tower, nn.Identity(), network.preprocess, network.architecture, notes)
+
+
+def _ensemble(settings: EnsembleTeacher, loaded: Sequence[LoadedTeacher]) -> LoadedTeacher:
+    members = [
+        Member(each.tower, None if section.head == "probe" else each.head, each.preprocess)
+        for section, each in zip(settings.members, loaded, strict=True)
+    ]
+    tower = EnsembleTower(members, unit=settings.combine == "embeddings").eval()
+    heads = [member.head for member in members if member.head]
+    notes = tuple(f"member {number}: {note}" for number, each in enumerate(loaded, 1) for note in each.notes)
+    if settings.head == "probe":  # fitted when the stage is made
+        return LoadedTeacher(tower, nn.Identity(), shared_preprocess(members), notes=notes)
+    classes = len(loaded[0].architecture.classes) if loaded[0].architecture else 0
+    merged = mean_head(heads, tower.widths, classes)
+    return LoadedTeacher(tower, merged, shared_preprocess(members), notes=notes)
 
 
 def _side(size: int | Sequence[int]) -> int:

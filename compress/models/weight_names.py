@@ -20,10 +20,11 @@ WRAPPERS = re.compile(r"(?:^|(?<=\.))(_orig_mod|_checkpoint_wrapped_module|_fsdp
 AUXILIARY = re.compile(
     r"(^|\.)(aux\w*|criterion|loss\w*|\w+_loss|metrics?|(train|val|valid|test)_\w+|\w*accuracy|n_averaged|num_updates"
     r"|decay|total_ops|total_params|_extra_state|\w*relative_position_index|attn_mask|attention_bias_idxs"
-    r"|(\w+_)?ema(_\w+)?|teacher\w*)(\.|$)",
+    r"|(\w+_)?ema(_\w+)?|teacher\w*|mask_token|decoder_\w+|(dino|ibot)_head)(\.|$)",
     re.IGNORECASE,
 )
-"""Tensors that a network does not need to classify: losses, metrics, counters, auxiliary heads, indices, teachers."""
+"""Tensors that a network does not need to classify: losses, metrics, counters, auxiliary heads, indices, teachers, and
+what self-supervised training needs besides."""
 OPTIONAL = "num_batches_tracked"  # missing in files older than PyTorch 0.4.1
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from compress.recipe.compose import Composer, display_path, fill_defaults
+from compress.recipe.ensembles import expand_ensembles
 from compress.recipe.error_messages import describe_errors, format_path
 from compress.recipe.graph import graph_problems
 from compress.recipe.matches import add_matches
@@ -59,6 +60,7 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), file: str = "<recipe>
     apply_overrides(root, changes, composer, problems)
     fill_defaults(root, _default_name(file))
     composer.compose(root)
+    expand_ensembles(root, problems)
     return _validated(root, composer, problems, file)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -84,7 +85,58 @@ class ClassifierTeacher(Section):
     fine_tuning: Pretraining | None = Field(None, description="compute of fine-tuning these weights, if they were")
 
 
-Teacher = Annotated[OpenClipTeacher | ClassifierTeacher, Field(discriminator="source")]
+SingleTeacher = Annotated[OpenClipTeacher | ClassifierTeacher, Field(discriminator="source")]
+
+
+def _or_ids(schema: dict[str, Any]) -> None:
+    """Let the schema of members as they are written take ids, which `compress.recipe.ensembles` replaces."""
+    schema["items"] = {"anyOf": [{"type": "string"}, schema["items"]]}
+
+
+class EnsembleTeacher(Section):
+    """Several teachers as one, as `from: [a, b]` of a `distill` stage makes it."""
+
+    source: Literal["ensemble"]
+    members: list[SingleTeacher] = Field(
+        min_length=2,
+        max_length=16,
+        description="the teachers: sections, or ids of teacher stages of the recipe",
+        json_schema_extra=_or_ids,
+    )
+    combine: Literal["logits", "embeddings"] = Field(
+        "logits",
+        description="logits: the mean of the members' logits; embeddings: a probe fitted on their embeddings, each of "
+        "length 1. Losses on embeddings see all of them, concatenated",
+    )
+    batch: int = Field(64, ge=1, description="batch size for computing embeddings")
+    shard: int = Field(65_536, ge=1, description="images per stored file of embeddings, which any worker may make")
+
+    @property
+    def head(self) -> Literal["own", "probe"]:
+        """Whether a head has to be fitted: the ensemble's own, or that of a member."""
+        fitted = self.combine == "embeddings" or any(member.head == "probe" for member in self.members)
+        return "probe" if fitted else "own"
+
+    @property
+    def pretraining(self) -> Pretraining | None:
+        """Training compute of the members' weights, if it is known of all."""
+        return _summed([member.pretraining for member in self.members])
+
+    @property
+    def fine_tuning(self) -> Pretraining | None:
+        """Compute of fine-tuning the members' weights, where they were."""
+        return _summed([member.fine_tuning for member in self.members if member.fine_tuning])
+
+
+def _summed(parts: Sequence[Pretraining | None]) -> Pretraining | None:
+    stated = [part for part in parts if part]
+    if not stated or len(stated) < len(parts):
+        return None
+    source = "; ".join(dict.fromkeys(part.source for part in stated))
+    return Pretraining(samples=1, macs_per_sample=sum(part.macs for part in stated), source=source)
+
+
+Teacher = Annotated[OpenClipTeacher | ClassifierTeacher | EnsembleTeacher, Field(discriminator="source")]
 
 
 class Student(Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,11 +16,21 @@ from compress.stages.kind import NetworkStage
 from compress.utils.messages import join_words
 
 
+def _or_several(schema: dict[str, Any]) -> None:
+    """Let the schema of `from` as it is written take a list; `compress.recipe.ensembles` makes a stage of it."""
+    one = {key: schema.pop(key) for key in ("type", "pattern")}
+    schema["anyOf"] = [one, {"type": "array", "items": one, "minItems": 2}]
+
+
 class DistillStage(NetworkStage, Distillation):
     """Distillation from a teacher, on views of labelled and unlabelled images."""
 
     kind: Literal["distill"]
-    from_: Identifier = Field(alias="from", description="id of the teacher stage")
+    from_: Identifier = Field(
+        alias="from",
+        description="id of the teacher stage, or a list of several, whose logits are averaged",
+        json_schema_extra=_or_several,
+    )
 
     starts_from: ClassVar[frozenset[str]] = frozenset({TEACHER})
     lineage: ClassVar[str] = "distilled"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from compress.models.names import WITH_WEIGHTS
-from compress.recipe.models import ClassifierTeacher, OpenClipTeacher, Option, OwnModel, Pretraining
+from compress.recipe.models import ClassifierTeacher, EnsembleTeacher, OpenClipTeacher, Option, OwnModel, Pretraining
 from compress.recipe.stage import NETWORK, TEACHER
 from compress.stages.kind import StageKind
 from compress.stages.planned import PlannedStage
@@ -23,25 +23,15 @@ class ExistingNetwork(StageKind):
     lineage: ClassVar[str] = "used as is"
 
     @property
-    def network(self) -> OpenClipTeacher | ClassifierTeacher | OwnModel:
+    def network(self) -> OpenClipTeacher | ClassifierTeacher | EnsembleTeacher | OwnModel:
         """The section that names the network."""
         raise NotImplementedError
 
     def library_model(self) -> tuple[str, str, dict[str, Option]] | None:
         own = self.network
-        if own.source not in ("timm", "torchvision"):
+        if isinstance(own, EnsembleTeacher) or own.source not in ("timm", "torchvision"):
             return None
         return own.source, own.model, own.options if isinstance(own, OwnModel) else {}
-
-    def weights_problems(self) -> Iterator[str]:
-        """Yield what is wrong with where an OpenCLIP model or a teacher takes its weights from."""
-        own = self.network
-        if own.pretrained and own.checkpoint:
-            yield "`pretrained` and `checkpoint` exclude each other; remove one"
-        elif not (own.pretrained or own.checkpoint or own.model.startswith(WITH_WEIGHTS)):
-            file, true = "`checkpoint` (a local file)", "`pretrained` (true)"
-            ways = f"`pretrained` (an open_clip tag) or {file}" if own.source == "open_clip" else f"{file} or {true}"
-            yield f"has no weights; set {ways}"
 
     def profile(self, planned: PlannedStage, costs: CostModel, use: Use) -> NetworkCost:
         return costs.existing(planned, use)
@@ -61,3 +51,13 @@ class ExistingNetwork(StageKind):
 
     def fine_tuning(self) -> Pretraining | None:
         return self.network.fine_tuning
+
+
+def weights_problems(own: OpenClipTeacher | ClassifierTeacher | OwnModel) -> Iterator[str]:
+    """Yield what is wrong with where an OpenCLIP model or a teacher takes its weights from."""
+    if own.pretrained and own.checkpoint:
+        yield "`pretrained` and `checkpoint` exclude each other; remove one"
+    elif not (own.pretrained or own.checkpoint or own.model.startswith(WITH_WEIGHTS)):
+        file, true = "`checkpoint` (a local file)", "`pretrained` (true)"
+        ways = f"`pretrained` (an open_clip tag) or {file}" if own.source == "open_clip" else f"{file} or {true}"
+        yield f"has no weights; set {ways}"

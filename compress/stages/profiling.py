@@ -32,6 +32,8 @@ def existing_cost(recipe: Recipe, stage: StageKind, data: ImageData, use: Use, s
     """Count and time a teacher or an own model at its input resolution; `speeds` keeps timings of formats."""
     if isinstance(stage, TeacherStage):
         teacher = load_teacher(stage.teacher, recipe.data, data.classes, data.resolution)
+        if teacher.architecture is None:  # an ensemble
+            return _inference_cost(teacher.classifier(), teacher, use, recipe, stage, speeds)
         network = teacher.network()
     else:
         assert isinstance(stage, ModelStage)
@@ -40,6 +42,13 @@ def existing_cost(recipe: Recipe, stage: StageKind, data: ImageData, use: Use, s
     model, side = network.model, network.architecture.resolution
     if use in ("training", "masked"):
         return _training_cost(model, side, recipe, speeds, stage.id, masked=use == "masked")
+    return _inference_cost(model, teacher, use, recipe, stage, speeds)
+
+
+def _inference_cost(
+    model: nn.Module, teacher: LoadedTeacher, use: Use, recipe: Recipe, stage: TeacherStage | ModelStage, speeds: Path
+) -> NetworkCost:
+    side = teacher.preprocess.resolution
     seconds = _seconds_per_image(model, side, recipe, train=False)
     if use == "embedding":
         seconds /= embedding_speedup(teacher, stage.batch, FormatChooser(speeds), choose_device(recipe.trainer))

@@ -12,7 +12,7 @@ from compress.models.own_files import ONNX_PACKAGES, PREPROCESS, is_onnx, is_qua
 from compress.recipe.models import OwnModel
 from compress.recipe.schema import Recipe
 from compress.recipe.stage import QUANTIZED
-from compress.stages.existing import ExistingNetwork
+from compress.stages.existing import ExistingNetwork, weights_problems
 from compress.stages.kind import IDENTITY, kind_of
 from compress.stages.planned import PlannedStage
 from compress.stages.teacher_inputs import TEACHER_PACKAGES
@@ -43,7 +43,7 @@ class ModelStage(ExistingNetwork):
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
         own = self.model
         if own.source == "open_clip":
-            yield from (("model", message) for message in self.weights_problems())
+            yield from (("model", message) for message in weights_problems(own))
             if own.classes:
                 yield "model", "its head is made from the prompts of the data; remove `classes`"
         elif own.pretrained:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,9 +12,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from compress.data.prepared import Split
+from compress.models.ensemble import EnsembleTower, Sides, fit_mean_head
 from compress.models.features import FeatureTower
 from compress.models.jit_fuse import fuse_layers
-from compress.models.probe import fit_feature_probe, fit_probe
+from compress.models.probe import Probe, fit_feature_probe, fit_probe
 from compress.models.teachers import LoadedTeacher
 from compress.results import Ledger
 from compress.stages.context import StageContext
@@ -45,8 +48,14 @@ def _fit_head(context: StageContext, planned: PlannedStage, loaded: LoadedTeache
     def embedder(split: Split) -> Embedder:
         return context.embedder(planned.id, [split], augment=False, loaded=loaded)
 
-    if not isinstance(loaded.tower, FeatureTower):
-        probe, ledger = fit_head(context, loaded, embedder, fit_probe)
+    probe, ledger = fit_head(context, loaded, embedder, _fit(loaded))
+    if not isinstance(loaded.tower, FeatureTower | EnsembleTower):
         return probe.head, ledger
-    probe, ledger = fit_head(context, loaded, embedder, fit_feature_probe)
     return probe.head, ledger.charge("probe: fit of the head", probe.macs)
+
+
+def _fit(loaded: LoadedTeacher) -> Callable[[Sides, Sides, int], Probe]:
+    """Return the function that fits a teacher's head on its embeddings."""
+    if isinstance(loaded.tower, EnsembleTower) and not loaded.tower.unit:
+        return partial(fit_mean_head, loaded.tower, fit_feature_probe)
+    return fit_feature_probe if isinstance(loaded.tower, FeatureTower | EnsembleTower) else fit_probe
