@@ -209,6 +209,14 @@ def test_mlflow_writes_to_a_folder_where_the_uri_is_one(tmp_path: Path, monkeypa
     assert not (tmp_path / "logs").exists()
 
 
+def test_trackio_leaves_nothing_to_print_when_the_process_ends(tmp_path: Path) -> None:
+    needs("trackio")
+    from trackio import context_vars
+
+    track("trackio", tmp_path, "run-2")
+    assert context_vars.current_run.get() is None, "its exit handler would print in the middle of `--json`"
+
+
 def test_a_tracker_that_fails_is_warned_of_once_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import trackio
 from lightning.pytorch.loggers import Logger
+from trackio import context_vars
 
 from compress.training.trackers.tracker import TrackedStage, Tracker
 
@@ -62,6 +63,8 @@ class TrackioLogger(Logger):
         if self._run is not None:
             with _off_the_console():
                 self._run.finish()
+            if context_vars.current_run.get() is self._run:  # else it is finished again, and printed, at exit
+                context_vars.current_run.set(None)
             self._run = None
 
     def finalize(self, status: str) -> None:

@@ -30,7 +30,7 @@ class Wandb(Tracker):
                 finish_timeout_raises=True,
             ),
         )
-        if self.run.url:
+        if not self.run.offline:
             say(f"  wandb: {self.run.url}")
         self.run.define_metric("*", step_metric="trainer/global_step")
         return WandbLogger(experiment=self.run)
