@@ -25,7 +25,7 @@ install_locked() {
   printf '%s\n' "$output" >&2
   if [ "$(uname -sm)" != "Linux x86_64" ] && [[ "$output" == *"No matching distribution"* ]]; then
     echo "requirements.lock has no files for $(uname -sm): installing pinned versions without hash checking." >&2
-    "${pip[@]}" -e '.[deploy,ncnn,data,dev]' -c constraints.txt
+    "${pip[@]}" -e '.[deploy,ncnn,data,sweep,dev]' -c constraints.txt
     return
   fi
   echo "error: cannot install the packages of requirements.lock; see the output of pip above" >&2
