@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +31,60 @@ if __name__ == "__main__":
         results = compress.run({recipe!r}, {runs!r}, overrides=[*{changes!r}, f"stages.distilled.epochs={{epochs}}"])
         print("variants:", {test}sorted(results.variants))
 """
+
+
+NODES = ("trainer.num_nodes=2", "trainer.strategy=ddp", "trainer.accelerator=cpu")
+
+
+class Nodes:
+    """Two nodes on loopback, each started by torchrun as on a cluster."""
+
+    def __init__(self, job: Job, runs: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=0"]
+        launch += ["--master-addr=127.0.0.1", f"--master-port={port}"]
+        changes = [part for change in NODES for part in ("--set", change)]
+        command = ["-m", "compress", "run", str(job.recipe), "--runs", str(runs), "--no-dry-run", *changes]
+        self.processes = [
+            subprocess.Popen(
+                [*launch, f"--node-rank={rank}", *command],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+                env={**environment(), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "COMPRESS_LEASE_S": "5"},
+            )
+            for rank in (0, 1)
+        ]
+
+    def wait(self) -> list[tuple[int, str]]:
+        """Return exit status and stderr of both."""
+        errors = [process.communicate(timeout=600)[1] for process in self.processes]
+        return [(process.returncode, error) for process, error in zip(self.processes, errors, strict=True)]
+
+
+@pytest.mark.slow
+def test_two_nodes_train_together_and_a_killed_one_resumes(make_job: Callable[[], Job], tmp_path: Path) -> None:
+    job, runs = make_job(), tmp_path / "runs"
+    job.write(epochs=12, deployed=False)
+    nodes = Nodes(job, runs)
+    until = time.monotonic() + 300
+    while not list((runs / "store" / "partial").glob("*/scratch/*.ckpt")):  # an epoch of the first fit is done
+        assert time.monotonic() < until and nodes.processes[0].poll() is None
+        time.sleep(0.05)
+    os.killpg(nodes.processes[1].pid, signal.SIGKILL)
+    (status, error), _ = nodes.wait()
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert status != 0 and len(lines) == 1 and "another process of its training has ended" in lines[0], error
+    ended = Nodes(job, runs).wait()
+    assert [status for status, _ in ended] == [0, 0], ended
+    assert "resum" in ended[0][1]
+    made = list((runs / "store").glob("*/model.safetensors"))
+    assert len(made) == 3 and not list((runs / "store" / "partial").iterdir())
+    again = Nodes(job, runs).wait()
+    assert [status for status, _ in again] == [0, 0] and "distilled: taken from the store" in again[0][1]
 
 
 def test_a_follower_whose_script_fails_ends_with_one_line_and_stops_nobody() -> None:

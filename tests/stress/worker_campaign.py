@@ -8,8 +8,8 @@
 Workers are forks of this process, killed (and started again), stopped for longer than their lease, or, on S3, cut off
 from a server on loopback that stops answering. Units are the naps of `tests/pipeline/napping.py` beside a real network.
 At the end every entry must have the bits of the undisturbed one, be published once, and nothing may be left behind.
-`--scaling` times 200 naps of 0.5 s with 1, 2 and 4 workers. `--embedding` lets 1, 2 and 4 workers embed 10,000 images in
-40 shards and compares the shards. Exit status 1: something was wrong.
+`--scaling` times 200 naps of 0.5 s with 1, 2 and 4 workers. `--embedding` lets 1, 2 and 4 workers embed 10,000 images
+in 40 shards and compares the shards. Exit status 1: something was wrong.
 """
 
 from __future__ import annotations
