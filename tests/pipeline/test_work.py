@@ -16,6 +16,7 @@ from compress.store.shared import SharedFolder
 from compress.store.workers import FOLDER, WorkerStatus, statuses
 
 PLUGIN = Path(__file__).with_name("napping.py")
+PLANTED = "planted-credential-6f1c"
 NAPS = """\
 name: naps
 data: {{source: image-folder, path: {root}/images, resolution: 32}}
@@ -118,8 +119,10 @@ def test_status_tells_who_makes_what(naps: Callable[..., list[str]], tmp_path: P
     assert rows["nap0"]["state"] == "free"
 
 
-def test_workers_make_what_a_run_makes(job: Job, done_job: Callable[[], Job]) -> None:
+def test_workers_make_what_a_run_makes(job: Job, done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch) -> None:
     """The stages of a recipe at a URL have the bits of those that a run on one machine has made."""
+    for name in ("AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_KEY", "GOOGLE_API_KEY", "HF_TOKEN"):
+        monkeypatch.setenv(name, PLANTED)
     copied = done_job()
     names = ("teacher", "scratch")
     text = copied.recipe.read_text().replace("references: [teacher, distilled]", "references: [teacher]")
@@ -135,6 +138,9 @@ def test_workers_make_what_a_run_makes(job: Job, done_job: Callable[[], Job]) ->
     shared = SharedFolder("memory://runs")
     run = next(name.rsplit("/", 1)[0] for name in shared.names("tiny") if name.endswith("results.json"))
     assert {f"{run}/report.html", f"{run}/SHA256SUMS", f"{run}/log.jsonl"} <= set(shared.names("tiny"))
+    written = [path.read_bytes() for path in copied.root.rglob("*") if path.is_file()]
+    written += [shared.read(name) or b"" for name in shared.names()]
+    assert len(written) > 50 and not any(PLANTED.encode() in content for content in written)
     keys = {
         row["unit"]: row["key"]
         for row in json.loads(typed("status", copied.recipe, "--runs", url, "--json", XDG_CACHE_HOME=cache).stdout)
