@@ -60,11 +60,11 @@ def write_run(record: RunRecord, plan: Plan, store: Store, folder: Path) -> None
 
 
 def seal(folder: Path) -> None:
-    """Write the checksums of all files of a run.
+    """Write the checksums of all files of a run, without those that others may go on writing to.
 
-    Its own store (`--fresh`) has checksums already, and trackers may go on writing to `logs`.
+    Its own store (`--fresh`) has checksums already; some trackers upload or write from a process of their own.
     """
-    write_sums(folder, leave_out=["store", "logs"])
+    write_sums(folder, leave_out=["store", *(f"logs/{name}" for name in ("wandb", "mlruns", "mlflow.db", "trackio"))])
 
 
 def copy_artifacts(plan: Plan, store: Store, folder: Path) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from compress.pipeline.collect import collect
 from compress.pipeline.distributed import WaitingStore, follow, is_follower, leading
-from compress.pipeline.failures import RunFailed
+from compress.pipeline.failures import Failures, RunFailed
 from compress.pipeline.hosts import measure_on_hosts
-from compress.pipeline.job import open_store, prepare_job
+from compress.pipeline.job import Job, open_store, prepare_job
 from compress.pipeline.making import make_all
 from compress.pipeline.measure import measure_energy, measure_latency
 from compress.pipeline.on_ray import check_engine, make_all_on_ray
@@ -22,6 +22,7 @@ from compress.pipeline.run_folder import Log, new_folder, seal, write_run
 from compress.pipeline.tracking import log_results
 from compress.recipe.schema import Recipe
 from compress.results.run import RunInfo, RunRecord
+from compress.stages.planned import Plan
 from compress.store.origin import upload_run
 from compress.training.trackers import Trackers
 from compress.utils.console import say
@@ -85,34 +86,7 @@ def run(
     try:
         store = open_store(folder / "store" if fresh else runs / "store", folder, log)
         job = prepare_job(recipe, store, log, trackers, dry_run_first=dry_run_first)
-        plan = job.plan
-        with store.temporary(), leading(plan, store):
-            from_store, failures = make_all(job) if engine == "local" else make_all_on_ray(job, runs, engine)
-            if failures:
-                plan = failures.rest(plan)
-                job = replace(job, plan=plan)
-            measure_latency(plan, store, log, job.context)
-            counter = measure_energy(plan, store, log, job.context)
-            hosts = measure_on_hosts(plan, store, log)
-        made = tuple(planned.id for planned in plan.stages if planned.id not in from_store)
-        info = RunInfo(
-            id=folder.name,
-            started=started.isoformat(timespec="seconds"),
-            made=made,
-            from_store=tuple(from_store),
-            sweep=sweep,
-        )
-        record = collect(
-            plan,
-            store,
-            job.data,
-            info,
-            command,
-            energy_counter=counter,
-            hosts=hosts,
-            remarks=job.remarks,
-            failed=failures.rows,
-        )
+        record, plan, failures = _made_and_measured(job, runs, started, command, engine, sweep)
         record = record.finished(wall_s=round(time.monotonic() - clock, 3))
         write_run(record, plan, store, folder)
         log_results(trackers, record)
@@ -130,6 +104,40 @@ def run(
         say(f"the report of what was made: {folder / 'report.html'}")
         raise RunFailed(failures, folder)
     return Run(folder, record)
+
+
+def _made_and_measured(
+    job: Job, runs: Path, started: datetime, command: str, engine: str, sweep: str | None
+) -> tuple[RunRecord, Plan, Failures]:
+    """Make the stages of a run and measure them; returns also the plan of what was made, and what failed."""
+    plan, store, log = job.plan, job.store, job.log
+    with store.temporary(), leading(plan, store):
+        from_store, failures = make_all(job) if engine == "local" else make_all_on_ray(job, runs, engine)
+        if failures:
+            plan = failures.rest(plan)
+            job = replace(job, plan=plan)
+        measure_latency(plan, store, log, job.context)
+        counter = measure_energy(plan, store, log, job.context)
+        hosts = measure_on_hosts(plan, store, log)
+    info = RunInfo(
+        id=log.path.parent.name,
+        started=started.isoformat(timespec="seconds"),
+        made=tuple(planned.id for planned in plan.stages if planned.id not in from_store),
+        from_store=tuple(from_store),
+        sweep=sweep,
+    )
+    record = collect(
+        plan,
+        store,
+        job.data,
+        info,
+        command,
+        energy_counter=counter,
+        hosts=hosts,
+        remarks=job.remarks,
+        failed=failures.rows,
+    )
+    return record, plan, failures
 
 
 def _trackers(recipe: Recipe, names: Sequence[str], folder: Path, log: Log) -> Trackers:

@@ -21,10 +21,10 @@ _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
 def write_sums(folder: Path, leave_out: Iterable[str] = ()) -> None:
-    """Write the checksums of all files below a folder, except hidden ones and those in the top folders `leave_out`."""
-    skipped = {*leave_out, SUMS}
+    """Write the checksums of all files below a folder, except hidden ones and those that are or lie in `leave_out`."""
+    skipped = {Path(SUMS), *map(Path, leave_out)}
     names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    kept = [name for name in names if name.parts[0] not in skipped and not name.name.startswith(".")]
+    kept = [name for name in names if not skipped & {name, *name.parents} and not name.name.startswith(".")]
     _write(folder, {name.as_posix(): file_digest(folder / name) for name in kept})
 
 
