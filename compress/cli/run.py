@@ -24,6 +24,10 @@ from compress.registry import TRACKERS
 
 NoDryRun = Annotated[bool, typer.Option("--no-dry-run", help="Do not try the stages on a few images first.")]
 
+Engine = Annotated[
+    str, typer.Option("--engine", metavar="ENGINE", help="Where stages are made: local, ray or ray://HOST:PORT.")
+]
+
 
 def run(
     recipe: RecipePath,
@@ -39,9 +43,7 @@ def run(
         ),
     ] = "",
     no_dry_run: NoDryRun = False,
-    engine: Annotated[
-        str, typer.Option("--engine", metavar="ENGINE", help="Where stages are made: local, ray or ray://HOST:PORT.")
-    ] = "local",
+    engine: Engine = "local",
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:

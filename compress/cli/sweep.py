@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from compress.cli.options import AsJson, Overrides, Plugins, RecipePath, Runs, print_json, print_rich, print_text
-from compress.cli.run import NoDryRun
+from compress.cli.run import Engine, NoDryRun
 
 
 def sweep(
@@ -43,15 +43,20 @@ def sweep(
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Make trials that failed again.")] = False,
     no_dry_run: NoDryRun = False,
+    engine: Engine = "local",
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Search settings of a recipe, and write a Pareto page. Any number of processes may work on one sweep."""
+    from functools import partial
+
+    from compress.pipeline.on_ray import check_engine
     from compress.report.tables import to_rich
-    from compress.sweep.job import Limits, make_run, make_run_without_dry_run, parse_macs, read_job
+    from compress.sweep.job import Limits, make_run, parse_macs, read_job
     from compress.sweep.output import front, sweep_lines, trials_table
     from compress.sweep.run import run_sweep
 
+    check_engine(engine, several_processes=False)
     job = read_job(
         recipe,
         space,
@@ -61,7 +66,7 @@ def sweep(
         limits=Limits(trials, hours, parse_macs(macs) if macs is not None else None),
         budget=budget,
         tolerance=tolerance,
-        make=make_run_without_dry_run if no_dry_run else make_run,
+        make=partial(make_run, dry_run_first=not no_dry_run, engine=engine),
         plugins=plugins or (),
     )
     found = run_sweep(job, retry_failed=retry_failed)

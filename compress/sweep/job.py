@@ -106,14 +106,11 @@ class Job:
         )
 
 
-def make_run(recipe: Recipe, runs: Path, command: str, page: str) -> Run | None:
-    """Run a recipe after a dry run."""
-    return run_recipe(recipe, runs, command=command, sweep=page)
-
-
-def make_run_without_dry_run(recipe: Recipe, runs: Path, command: str, page: str) -> Run | None:
-    """Run a recipe without trying its stages first."""
-    return run_recipe(recipe, runs, dry_run_first=False, command=command, sweep=page)
+def make_run(
+    recipe: Recipe, runs: Path, command: str, page: str, *, dry_run_first: bool = True, engine: str = "local"
+) -> Run | None:
+    """Run a recipe, after a dry run unless there is to be none."""
+    return run_recipe(recipe, runs, dry_run_first=dry_run_first, command=command, sweep=page, engine=engine)
 
 
 def read_job(
