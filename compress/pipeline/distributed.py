@@ -17,10 +17,11 @@ from compress.data.prepared import prepare
 from compress.recipe.schema import Recipe
 from compress.stages.planned import Plan
 from compress.store.leases import Lease, entry_lease
+from compress.store.origin import shared_runs
 from compress.store.store import Store
 from compress.store.work_folders import work_folder
 from compress.utils.console import muted
-from compress.utils.errors import CompressError, first_line
+from compress.utils.errors import CompressError, UsageError, first_line
 
 RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")
 NONE_THERE = "`compress.run` returns None in further processes of a run on several devices: test for it"
@@ -63,11 +64,15 @@ class WaitingStore(Store):
 
     def work_folder(self, key: str, what: str) -> Path | None:
         """Wait until the leader makes the entry `key`, and return the folder in which it does; None if it is made."""
-        while (holder := self.holder(key)) is None:
+        while (holder := self.holder(key)) is None or not self.is_being_made(key):  # not that of a killed leader
             if self.has(key):
                 return None
             self._wait(what)
         return work_folder(self.root, key, *holder)
+
+    def offer(self, key: str, what: str, make: Callable[[Path], None]) -> bool | None:
+        """Make nothing: it is the leader's."""
+        return False if self.has(key) else None
 
     def _wait(self, what: str) -> None:
         if self.leader and self.leader.claim():
@@ -77,6 +82,16 @@ class WaitingStore(Store):
         else:
             self._seen = True
         time.sleep(0.2)
+
+
+def check_nodes(recipe: Recipe, runs: Path) -> None:
+    """Refuse a fit on several nodes whose states would lie in a cache of one of them.
+
+    Raises:
+        UsageError: `runs` stands for a URL, and the recipe has several nodes.
+    """
+    if recipe.trainer.num_nodes > 1 and shared_runs(runs):
+        raise UsageError("`trainer.num_nodes` needs a folder that all nodes see; give one to --runs instead of a URL")
 
 
 def is_follower(recipe: Recipe) -> bool:

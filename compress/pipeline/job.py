@@ -92,7 +92,8 @@ def prepare_job(
 
 def unmade(plan: Plan, store: Store) -> list[PlannedStage]:
     """Return the stages that are not in the store, without reading what is."""
-    return [planned for planned in plan.stages if not store.exists(planned.key)]
+    stored = store.existing([planned.key for planned in plan.stages])
+    return [planned for planned in plan.stages if planned.key not in stored]
 
 
 def _check_device(recipe: Recipe, log: Log) -> None:

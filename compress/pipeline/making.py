@@ -24,7 +24,8 @@ from compress.store.failures import failed_attempts, forget_failures, record_fai
 from compress.store.leases import POLL_S
 from compress.store.workers import reporting
 from compress.utils.console import console, duration, say, time_after
-from compress.utils.errors import CompressError, is_interruption
+from compress.utils.errors import CompressError, first_line, is_interruption
+from compress.utils.machine_faults import is_machine_fault
 from compress.utils.messages import join_words
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ def make_one(job: Job, unit: str) -> None:
         time.sleep(POLL_S)
 
 
+MAX_PAUSE_S = 5.0
+
+
 @dataclass
 class Making:
     """The stages of a plan that are left, and what became of the others."""
@@ -65,6 +69,8 @@ class Making:
     stored: list[str] = field(default_factory=list)
     failures: Failures = field(default_factory=Failures)
     waited: bool = False
+    pause: float = POLL_S  # seconds between two looks at what other processes make
+    busy_until: dict[str, float] = field(default_factory=dict)  # when to look next, by stage
     parts: dict[str, list[Part]] = field(default_factory=dict)  # shards of stages that other processes make
 
     def __post_init__(self) -> None:
@@ -91,15 +97,23 @@ class Making:
         return settled
 
     def wait(self) -> None:
-        """Wait a moment for other processes; the first time this is said."""
+        """Wait a moment for other processes, longer each time; the first time this is said."""
         if not self.waited:
-            busy = [planned.id for planned in self.left.values() if self.job.store.holder(planned.key)]
-            say(f"store: another run is making {join_words(busy, 'and') or 'what is left'}; waiting for it")
+            self.say_waiting()
+            self.pause = POLL_S
         self.waited = True
-        time.sleep(POLL_S)
+        time.sleep(self.pause)
+        self.pause = min(1.2 * self.pause, MAX_PAUSE_S)
+
+    def say_waiting(self) -> None:
+        """Say what other processes are making."""
+        busy = [planned.id for planned in self.left.values() if planned.id in self.busy_until]
+        say(f"store: another run is making {join_words(busy, 'and') or 'what is left'}; waiting for it")
 
     def _settle(self, planned: PlannedStage) -> bool:
         """Return whether a stage is stored, made, failed or skipped now."""
+        if time.monotonic() < self.busy_until.get(planned.id, 0.0):
+            return False
         if self._is_stored(planned):
             self._say(planned, "taken from the store")
             self.job.log.write("stored", unit=planned.id, key=planned.key)
@@ -159,14 +173,26 @@ class Making:
         try:
             with time_after(self.remaining.after(planned.id)) if self.remaining else nullcontext():
                 made = _make(self.context, planned, begin)
-        except CompressError as error:
-            if job.plan.recipe.trainer.several_processes or is_interruption(error):
+        except Exception as error:
+            if not self._is_of_stage(error):
                 raise
             self._add_failure(planned, error)
             return True
         if made:
             self._made(planned, time.monotonic() - clock)
-        return self._help(planned) if made is None else True
+        if made is not None:
+            return True
+        self.busy_until[planned.id] = time.monotonic() + self.pause
+        return self._help(planned)
+
+    def _is_of_stage(self, error: Exception) -> bool:
+        """Return whether an error fails the stage rather than this process.
+
+        A worker survives what a run does not: unexpected errors, which a run shows with where they come from.
+        """
+        if is_interruption(error) or self.job.plan.recipe.trainer.several_processes:
+            return False
+        return isinstance(error, CompressError) or (self.attempts is not None and not is_machine_fault(error))
 
     def _help(self, planned: PlannedStage) -> bool:
         """Make a part of what another process is making: teacher embeddings; False if there is none to make."""
@@ -180,8 +206,15 @@ class Making:
             if store.exists(part.key):
                 continue
             clock = time.monotonic()
-            with reporting(store.root, planned.id, part.key):
-                made = store.offer(part.key, part.what, part.make)
+            try:
+                with reporting(store.root, planned.id, part.key):
+                    made = store.offer(part.key, part.what, part.make)
+            except Exception as error:
+                if not self._is_of_stage(error):
+                    raise
+                say(f"  {planned.id}: {part.what} is left to its maker: {first_line(error)}")
+                left.clear()
+                return False
             if made:
                 say(f"  {planned.id}: made {part.what} in {time.monotonic() - clock:.0f} s")
                 self.job.log.write("made", unit=f"{planned.id}: {part.what}", key=part.key)
@@ -198,12 +231,14 @@ class Making:
         if self.remaining:
             self.remaining.done(planned.id, seconds)
 
-    def _add_failure(self, planned: PlannedStage, error: CompressError) -> None:
+    def _add_failure(self, planned: PlannedStage, cause: Exception) -> None:
         """Record a failed attempt for all workers. Alone, the stage has failed with it."""
+        unexpected = f"stage {planned.id}: unexpected {type(cause).__name__}: {first_line(cause)}"
+        error = cause if isinstance(cause, CompressError) else CompressError(unexpected)
         job, reason = self.job, str(error).removeprefix(f"stage {planned.id}: ")
         say(f"  failed: {error}")
         job.log.write("stage failed", unit=planned.id, error=str(error))
-        trace = "".join(traceback.format_exception(error))
+        trace = "".join(traceback.format_exception(cause))
         record_failure(job.store.root, planned.key, planned.id, reason, trace, final=error.exit_status == 2)
         if self.attempts is None:
             self.failures.add_stage(planned, error)

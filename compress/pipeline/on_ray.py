@@ -1,7 +1,8 @@
 """Ray as the engine of a run: ready stages become Ray tasks, which make them in the shared store and return keys.
 
 Ray places tasks, tries those of lost nodes again, and knows the GPUs; what is made once, resumed and verified is the
-store's business, as without Ray. A stage takes a whole node, or the share of one of its GPUs.
+store's business, as without Ray. A stage takes a whole node, or the share of one of its GPUs. Latency and energy are
+measured by the run itself, on its own machine.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from compress.pipeline.work import make_unit
 from compress.plugins import VARIABLE, load_installed
 from compress.recipe.load import parse_recipe
 from compress.stages.planned import PlannedStage
+from compress.store.leases import VARIABLE as LEASE
 from compress.store.origin import local_runs, shared_runs
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.system import version_of
@@ -53,11 +55,11 @@ def make_all_on_ray(job: Job, runs: Path, engine: str) -> tuple[list[str], Failu
     import ray
 
     own = not ray.is_initialized()
-    plugins = {name: os.environ[name] for name in (VARIABLE,) if name in os.environ}
+    variables = {name: os.environ[name] for name in (VARIABLE, LEASE) if name in os.environ}
     if own:
         address = engine if "://" in engine else None
         try:
-            ray.init(address, log_to_driver=False, logging_level="error", runtime_env={"env_vars": plugins})
+            ray.init(address, log_to_driver=False, logging_level="error", runtime_env={"env_vars": variables})
         except Exception as error:
             raise CompressError(f"{engine}: cannot connect to Ray ({first_line(error)})") from error
     try:
@@ -73,6 +75,9 @@ class _OnRay(Making):
 
     runs: Path = Path("runs")
     pending: dict[str, Any] = field(default_factory=dict)  # Ray's references by stage
+
+    def say_waiting(self) -> None:
+        """Say nothing: the stages are this run's own."""
 
     def _settle(self, planned: PlannedStage) -> bool:
         return self._collect(planned) if planned.id in self.pending else super()._settle(planned)
@@ -131,7 +136,9 @@ def _resources() -> dict[str, float]:
     """Return what a stage takes: a GPU where the cluster has some, and its share of a node's cores."""
     import ray
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus = min(node.get("CPU", 1) for node in nodes)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+    if not nodes:
+        raise CompressError("no node of the Ray cluster has CPUs to offer; start one with --num-cpus")
+    cpus = min(node["CPU"] for node in nodes)
     gpus = max(node.get("GPU", 0) for node in nodes)
     return {"num_cpus": max(cpus // gpus, 1), "num_gpus": 1} if gpus else {"num_cpus": cpus}

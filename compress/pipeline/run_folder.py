@@ -15,6 +15,7 @@ from compress.recipe.schema import Recipe
 from compress.report.page import write_report
 from compress.results.run import RunRecord
 from compress.stages.planned import Plan
+from compress.store.origin import claim_run
 from compress.store.store import Store
 from compress.utils.atomic import write_atomic
 from compress.utils.checksums import write_sums
@@ -47,7 +48,9 @@ def new_folder(runs: Path, recipe: Recipe, started: datetime) -> Path:
             folder.mkdir()
         except FileExistsError:
             continue
-        return folder
+        if claim_run(runs, folder):
+            return folder
+        folder.rmdir()
     raise CompressError(f"cannot create a run folder in {parent}")
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from compress.pipeline.collect import collect
-from compress.pipeline.distributed import WaitingStore, follow, is_follower, leading
+from compress.pipeline.distributed import WaitingStore, check_nodes, follow, is_follower, leading
 from compress.pipeline.failures import Failures, RunFailed
 from compress.pipeline.hosts import measure_on_hosts
 from compress.pipeline.job import Job, open_store, prepare_job
@@ -28,7 +28,7 @@ from compress.training.trackers import Trackers
 from compress.utils.console import say
 from compress.utils.errors import UsageError
 from compress.utils.processes import require_supported_system
-from compress.utils.system import give_caches_a_place, limit_threads
+from compress.utils.system import allow_open_files, give_caches_a_place, limit_threads
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,14 @@ def run(
     """
     require_supported_system()
     limit_threads()
+    allow_open_files()
     give_caches_a_place()
     if fresh and (recipe.trainer.several_processes or engine != "local"):
         raise UsageError(
             "--fresh needs `trainer.devices: 1` and no --engine: other processes read stages from the shared store"
         )
     check_engine(engine, recipe.trainer.several_processes)
+    check_nodes(recipe, runs)
     if is_follower(recipe):
         shared = WaitingStore(runs / "store")
         follow(make_plan(recipe, shared), shared)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from compress.pipeline.distributed import WaitingStore, follow, is_follower, leading
+from compress.pipeline.distributed import WaitingStore, check_nodes, follow, is_follower, leading
 from compress.pipeline.failures import Failures, by_reason, failed_files, needs
 from compress.pipeline.job import prepare_job, unmade
 from compress.pipeline.making import make_all, make_one
@@ -27,7 +27,7 @@ from compress.utils.console import duration, say
 from compress.utils.errors import CompressError, SeveralFailures
 from compress.utils.messages import join_words
 from compress.utils.processes import require_supported_system
-from compress.utils.system import give_caches_a_place, limit_threads
+from compress.utils.system import allow_open_files, give_caches_a_place, limit_threads
 
 MAX_ATTEMPTS = 3  # by all workers together, after which a stage is given up
 
@@ -79,7 +79,9 @@ def work(
     """
     require_supported_system()
     limit_threads()
+    allow_open_files()
     give_caches_a_place()
+    check_nodes(recipe, runs)
     if is_follower(recipe):
         waiting = WaitingStore(runs / "store")
         follow(make_plan(recipe, waiting), waiting)
@@ -101,8 +103,8 @@ def work(
         return
     prepared = prepare_job(recipe, store, log, dry_run_first=dry_run_first, for_report=False)
     with store.temporary(), leading(plan, store):
-        elsewhere, failures = make_all(prepared, MAX_ATTEMPTS)
-    _end(plan, elsewhere, failures)
+        from_others, failures = make_all(prepared, MAX_ATTEMPTS)
+    _end(plan, from_others, failures)
 
 
 def make_unit(recipe: Recipe, runs: Path, unit: str) -> float:
@@ -123,11 +125,11 @@ def make_unit(recipe: Recipe, runs: Path, unit: str) -> float:
     return time.monotonic() - clock
 
 
-def _end(plan: Plan, elsewhere: list[str], failures: Failures) -> None:
+def _end(plan: Plan, from_others: list[str], failures: Failures) -> None:
     if failures:
         remedy = "remove the cause, and start workers with --retry"
         raise SeveralFailures([*by_reason(failures.reasons), remedy])
-    own = len(plan.stages) - len(elsewhere)
+    own = len(plan.stages) - len(from_others)
     say(f"all {len(plan.stages)} stages are in the store, {own} of them made here")
 
 
@@ -135,7 +137,8 @@ def status(recipe: Recipe, runs: Path) -> list[UnitState]:
     """Return the state of each stage of a recipe, without making or reading any."""
     store = Store(runs / "store")
     plan = make_plan(recipe, store)
-    made = {planned.id for planned in plan.stages if store.exists(planned.key)}
+    stored = store.existing([planned.key for planned in plan.stages])
+    made = {planned.id for planned in plan.stages if planned.key in stored}
     working = {each.key: each for each in statuses(store.root)}
     return [_state(planned, store, made, working.get(planned.key)) for planned in plan.stages]
 
@@ -149,7 +152,7 @@ def _state(planned: PlannedStage, store: Store, made: set[str], worker: WorkerSt
         return UnitState(
             state="stored", detail=f"without {join_words(list(lacking), 'and')}" if lacking else "", **common
         )
-    if worker:
+    if worker and store.is_being_made(planned.key):
         who = f"{worker.host}:{worker.process}"
         return UnitState(
             state="making",

@@ -124,7 +124,7 @@ class CostModel:
             for view in range(count)
             for part, key in shard_keys(identity, views, seed, view, total, shard)
         }
-        new = {key for key in keys if key not in self._embedded and not self.store.exists(key)}
+        new = keys.keys() - self._embedded - self.store.existing(keys)
         self._embedded |= new
         images = sum(keys[key] for key in new)
         use: Use = "embedding" if precision == "auto" else "inference"

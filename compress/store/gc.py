@@ -31,22 +31,27 @@ BATCH = 100  # entries that are examined while jobs that begin to use one have t
 
 def entries(root: Path) -> list[Entry]:
     """List all entries, most recently used first, without reading their files; no store is a `UsageError`."""
-    if not root.is_dir():
-        raise UsageError(f"no store in {root.parent}; name the folder of your runs with --runs")
+    _require(root)
     if remote := Remote.of(root):
         return remote_entries(remote, root)
     return _local_entries(root)
+
+
+def _require(root: Path) -> None:
+    if not root.is_dir():
+        raise UsageError(f"no store in {root.parent}; name the folder of your runs with --runs")
 
 
 def _local_entries(root: Path) -> list[Entry]:
     listed = [_entry(path) for path in root.iterdir() if KEY.fullmatch(path.name)]
     if (root / FOLDER).is_dir():
         listed += [_unfinished(path) for path in (root / FOLDER).iterdir() if path.is_dir()]
-    return sorted(listed, key=lambda entry: (-entry.used, entry.key))
+    return sorted(filter(None, listed), key=lambda entry: (-entry.used, entry.key))
 
 
 def check(root: Path) -> Iterator[str]:
     """Read every file of every entry, and yield a line per damaged entry."""
+    _require(root)
     if remote := Remote.of(root):
         yield from check_remote(remote)
     for entry in _local_entries(root):
@@ -85,6 +90,7 @@ def clean(
     root = runs / "store"
     if keep_runs is None and older_than is None and max_size is None:
         raise UsageError("nothing to clean by: give --keep-runs, --older-than or --max-size")
+    _require(root)
     remote, listed = Remote.of(root), _local_entries(root)
     there = clean_remote(remote, runs, keep_runs, older_than, max_size, dry_run=dry_run) if remote else []
     named = keys_used_by_runs(runs, keep_runs) if keep_runs else set()
@@ -99,7 +105,7 @@ def clean(
                     deleted.append(entry)
                     left -= entry.bytes
     shutil.rmtree(root / TRASH, ignore_errors=True)
-    return there if remote else deleted
+    return [*there, *(entry for entry in deleted if entry.key not in {other.key for other in there})]
 
 
 def _move_to_trash(root: Path, entry: Entry) -> bool:
@@ -121,17 +127,23 @@ def _move_to_trash(root: Path, entry: Entry) -> bool:
         lease.release()
 
 
-def _entry(path: Path) -> Entry:
+def _entry(path: Path) -> Entry | None:
     manifest = read_manifest(path)
-    if manifest is None:
-        return Entry(path, path.name, "damaged", _bytes(path), path.stat().st_mtime)
-    size = sum(file.bytes for file in manifest.files.values())
-    return Entry(path, path.name, manifest.what, size, (path / MANIFEST).stat().st_mtime)
+    try:
+        if manifest is None:
+            return Entry(path, path.name, "damaged", _bytes(path), path.stat().st_mtime)
+        size = sum(file.bytes for file in manifest.files.values())
+        return Entry(path, path.name, manifest.what, size, (path / MANIFEST).stat().st_mtime)
+    except FileNotFoundError:  # deleted meanwhile
+        return None
 
 
-def _unfinished(path: Path) -> Entry:
-    times = [file.stat().st_mtime for file in (path, *path.rglob("*"))]
-    return Entry(path, key_of_folder(path), "unfinished", _bytes(path), max(times), unfinished=True)
+def _unfinished(path: Path) -> Entry | None:
+    try:
+        times = [file.stat().st_mtime for file in (path, *path.rglob("*"))]
+        return Entry(path, key_of_folder(path), "unfinished", _bytes(path), max(times), unfinished=True)
+    except FileNotFoundError:  # finished meanwhile
+        return None
 
 
 def _bytes(path: Path) -> int:

@@ -83,7 +83,7 @@ def remove_dead(root: Path) -> None:
     for path in (root / FOLDER).glob("*.lease"):
         with suppress(OSError):  # another user's, or gone
             lease = Lease(path, DAY_S)
-            if not lease.claim() and _age(root, path) < DAY_S:
+            if not lease.claim() and (_is_here(root, lease) or _age(root, path) < DAY_S):
                 continue
             base = path.with_suffix("")
             for line in _lines(base):
@@ -93,6 +93,12 @@ def remove_dead(root: Path) -> None:
             _remove(base)
             path.unlink(missing_ok=True)
             lease.release()
+
+
+def _is_here(root: Path, lease: Lease) -> bool:
+    """Return whether the holder of a lease runs on this machine, as the holder of the gate does."""
+    here, there = entry_lease(root, GATE).holder, lease.holder
+    return here is not None and there is not None and here[0] == there[0]
 
 
 def _age(root: Path, path: Path) -> float:

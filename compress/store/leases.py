@@ -2,8 +2,8 @@
 
 A lease is a file that its holder creates exclusively and touches while it lives. A process that has ended on this
 machine loses it at once; one on another machine, or one that hangs, when it has not touched it for `duration()`
-seconds of the waiting process's own clock. A holder that loses its lease goes on running, so it asks `lost` before it
-publishes: two makers of one entry are a waste, never damage.
+seconds of the waiting process's own clock. A holder that loses its lease goes on running, so it asks `overtaken` before
+it publishes: two makers of one entry are a waste, never damage.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ class Lease:
     """A claim on one name, of which one process at a time is the holder."""
 
     def __init__(self, path: Path, seconds: float | None = None) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         seconds = seconds or duration()
         self.path = path
         self._file = SoftFileLease(
@@ -58,6 +57,7 @@ class Lease:
         Raises:
             CompressError: the holder has another duration.
         """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._file.acquire(timeout=0)
         except Timeout:
@@ -73,10 +73,16 @@ class Lease:
             time.sleep(POLL_S)
 
     @property
-    def lost(self) -> bool:
-        """Whether this process holds the lease no longer."""
+    def overtaken(self) -> bool:
+        """Whether another process has become the holder since; a file system that does not answer is no sign of it."""
+        try:
+            self.path.stat()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
         owner = self._file.owner
-        return self._file.compromise is not None or owner is None or owner.token != self._file.token
+        return owner is not None and owner.token != self._file.token
 
     @property
     def holder(self) -> tuple[str, int] | None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 from compress.store.remote import ORIGIN
 from compress.store.shared import SharedFolder, check_url, is_url
@@ -20,11 +23,12 @@ def local_runs(runs: str | Path) -> Path:
     Raises:
         UsageError: the URL has credentials or no folder, or this user has no place for a cache.
     """
-    text = str(runs)
+    text = str(runs).strip()
     if not is_url(text):
-        return Path(text.removeprefix("file://"))
+        local = text.lower().startswith("file:")
+        return Path(url2pathname(urlparse(text).path)) if local else Path(runs)
+    check_url(text)
     url = text.rstrip("/")
-    check_url(url)
     cache = cache_folder()
     if cache is None:
         raise UsageError(f"{url}: no place for a local copy; set XDG_CACHE_HOME to a folder")
@@ -41,6 +45,15 @@ def shared_runs(runs: Path) -> SharedFolder | None:
     """Return the folder of runs at the URL that a local folder stands for, if it does."""
     file = runs / "store" / ORIGIN
     return SharedFolder(file.read_text().strip().removesuffix("/store")) if file.is_file() else None
+
+
+def claim_run(runs: Path, folder: Path) -> bool:
+    """Take the name of a new run at the URL that `runs` stands for; False if a run of another machine has it."""
+    shared = shared_runs(runs)
+    if shared is None:
+        return True
+    mark = f"{secrets.token_hex(8)}\n".encode()  # the log itself is uploaded at the end
+    return shared.create(f"{folder.relative_to(runs).as_posix()}/log.jsonl", mark)
 
 
 def upload_run(runs: Path, folder: Path) -> str | None:

@@ -11,7 +11,6 @@ different digests or equal contents.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,9 +45,9 @@ class Remote:
         """Return whether there is an entry."""
         return self.folder.has(f"{key}/{MANIFEST}")
 
-    def all_keys(self) -> list[str]:
+    def all_keys(self) -> set[str]:
         """Return the keys of all entries."""
-        return [key for name in self.folder.names() for key, _, file in [name.partition("/")] if file == MANIFEST]
+        return {key for name in self.folder.names() for key, _, file in [name.partition("/")] if file == MANIFEST}
 
     def fetch(self, key: str, folder: Path) -> bool:
         """Download an entry into an empty folder and check its digests; False if it is absent or damaged."""
@@ -116,18 +115,12 @@ class Remote:
         if content is None or manifest is None:
             return f"cannot read {MANIFEST}"
         for name, expected in manifest.files.items():
-            data = self.folder.read(f"{key}/{_place(content)}/{name}")
-            if data is None:
+            found = self.folder.digest(f"{key}/{_place(content)}/{name}")
+            if found is None:
                 return f"{name} is missing"
-            if len(data) != expected.bytes or hashlib.sha256(data).hexdigest() != expected.sha256:
+            if found != (expected.bytes, expected.sha256):
                 return f"{name} has changed"
         return None
-
-    def entries(self) -> Iterator[tuple[str, Manifest | None, float]]:
-        """Yield key, manifest and time of making of all entries."""
-        sizes = self.folder.sizes("")
-        for key in self.all_keys():
-            yield key, self.manifest(key), sizes[f"{key}/{MANIFEST}"][1]
 
 
 def _place(manifest: bytes) -> str:

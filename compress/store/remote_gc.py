@@ -8,25 +8,37 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+from compress.store.jobs import keys_in_use
+from compress.store.leases import gate
+from compress.store.manifest import MANIFEST
 from compress.store.origin import shared_runs
 from compress.store.remote import Remote
 from compress.store.stored_entry import Entry
+from compress.store.workers import FOLDER as WORKERS
+
+DAY_S = 86_400.0
+LOCKS = "locks"
 
 
 def remote_entries(remote: Remote, root: Path) -> list[Entry]:
     """List all entries, most recently made first."""
-    rows = []
-    for key, manifest, made in remote.entries():
+    rows, now = [], time.time()
+    for name, (_, changed) in remote.folder.objects().items():
+        key, _, file = name.partition("/")
+        if file != MANIFEST:
+            continue
+        manifest = remote.manifest(key)
         size = sum(file.bytes for file in manifest.files.values()) if manifest else 0
+        made = now if changed is None else changed  # what has no time is not old
         rows.append(Entry(root / key, key, manifest.what if manifest else "damaged", size, made))
     return sorted(rows, key=lambda entry: (-entry.used, entry.key))
 
 
 def check_remote(remote: Remote) -> Iterator[str]:
     """Read every file of every entry, and yield a line per damaged entry."""
-    for key in remote.all_keys():
+    for key in sorted(remote.all_keys()):
         if damage := remote.damage(key):
-            yield f"{remote.folder.url}/{key} is damaged ({damage}); the next run that needs it rebuilds it"
+            yield f"{remote.folder.url}/{key} is damaged ({damage}); the next run without a copy of it rebuilds it"
 
 
 def keys_named_there(runs: Path, newest: int | None = None) -> set[str]:
@@ -50,20 +62,46 @@ def clean_remote(
     *,
     dry_run: bool,
 ) -> list[Entry]:
-    """Delete the entries that meet all conditions, oldest first, except those that are being made; see `gc.clean`.
+    """Delete the entries that meet all conditions, oldest first; see `gc.clean`.
 
-    A process elsewhere that is reading one of them finds it absent and makes it again.
+    Those that are being made, and those that jobs of this machine use, stay. A process elsewhere that is reading one
+    finds it absent and makes it again. What killed processes left for more than a day goes too.
     """
-    listed = remote_entries(remote, runs / "store")
-    named = keys_named_there(runs, keep_runs) if keep_runs else set()
+    root = runs / "store"
+    listed = remote_entries(remote, root)
+    with gate(root):
+        kept = keys_in_use(root)
+    kept |= keys_named_there(runs, keep_runs) if keep_runs else set()
     left, now, deleted = sum(entry.bytes for entry in listed), time.time(), list[Entry]()
     for entry in listed[::-1]:
         large = max_size is None or left > max_size
         old = older_than is None or now - entry.used >= older_than.total_seconds()
-        if not (large and old) or entry.key in named or remote.lease(entry.key).holder:
-            continue
-        if not dry_run:
-            remote.delete(entry.key)
-        deleted.append(entry)
-        left -= entry.bytes
+        if large and old and entry.key not in kept and (dry_run or _delete(remote, entry.key)):
+            deleted.append(entry)
+            left -= entry.bytes
+    if not dry_run:
+        _delete_leftovers(remote)
     return deleted
+
+
+def _delete(remote: Remote, key: str) -> bool:
+    """Delete an entry, unless a process is making or uploading it."""
+    lease = remote.lease(key)
+    if not lease.claim():
+        return False
+    try:
+        remote.delete(key)
+    finally:
+        lease.release()
+    return True
+
+
+def _delete_leftovers(remote: Remote) -> None:
+    """Delete what has not changed for a day and is of no entry: leases, status, files of uploads that were killed."""
+    objects, now = remote.folder.objects(), time.time()
+    whole = {name.partition("/")[0] for name in objects if name.endswith(f"/{MANIFEST}")}
+    for name, (_, changed) in objects.items():
+        folder = name.partition("/")[0]
+        unowned = folder in (LOCKS, WORKERS) or (re.fullmatch("[0-9a-f]{24}", folder) and folder not in whole)
+        if unowned and changed is not None and now - changed > DAY_S:
+            remote.folder.delete(name)

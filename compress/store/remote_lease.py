@@ -27,31 +27,35 @@ class RemoteLease:
     def __init__(self, folder: SharedFolder, key: str) -> None:
         self._folder, self._name = folder, f"locks/{key}.json"
         self._token = ""
-        self._renewed = 0.0  # when the holder's last sign of life was written, by the monotonic clock
         self._overtaken = False
         self._stop: threading.Event | None = None
         self._seen: tuple[bytes, float] | None = None
 
     def claim(self) -> bool:
         """Become the holder if there is none, or if the holder gave no sign of life for `duration()` seconds."""
+        content = self._folder.read(self._name)
+        if content is not None and not self._is_expired(content):
+            return False
         self._token = secrets.token_hex(16)
-        if not self._folder.create(self._name, self._record(0)):
-            content = self._folder.read(self._name)
-            if content is None or not self._is_expired(content):
-                return False
+        if content is not None:
             self._folder.write(self._name, self._record(0))
+        elif not self._folder.create(self._name, self._record(0)):
+            return False
         if _token(self._folder.read(self._name)) != self._token:  # another one took it over at the same moment
             return False
-        self._renewed, self._overtaken = time.monotonic(), False
+        self._overtaken = False
         self._stop = threading.Event()
         stop, lease = self._stop, weakref.ref(self)
         threading.Thread(target=_renew, args=(lease, stop, duration() / 6), daemon=True).start()
         return True
 
     @property
-    def lost(self) -> bool:
-        """Whether this process holds the lease no longer, or could not renew it in time."""
-        return self._stop is None or self._overtaken or time.monotonic() - self._renewed > duration()
+    def overtaken(self) -> bool:
+        """Whether another process has become the holder since; one that could not renew it in time may still be it."""
+        if self._stop is None or self._overtaken:
+            return True
+        record = _record(self._folder.read(self._name))
+        return bool(record) and record["token"] != self._token
 
     @property
     def holder(self) -> tuple[str, int] | None:
@@ -70,13 +74,11 @@ class RemoteLease:
 
     def renew(self, count: int) -> None:
         """Write a sign of life, unless another process has taken the lease over."""
-        started = time.monotonic()
-        with suppress(CompressError):  # no answer: lost, if it stays so
+        with suppress(CompressError):  # no answer
             if _token(self._folder.read(self._name)) != self._token:
                 self._overtaken = True
             elif self._stop:
                 self._folder.write(self._name, self._record(count))
-                self._renewed = started
 
     def _record(self, count: int) -> bytes:
         record = {"token": self._token, "host": socket.gethostname(), "process": os.getpid(), "count": count}
@@ -108,9 +110,9 @@ class BothLeases:
         return claimed
 
     @property
-    def lost(self) -> bool:
-        """Whether one of them is lost."""
-        return self._local.lost or self._remote.lost
+    def overtaken(self) -> bool:
+        """Whether another process has become the holder of one of them since."""
+        return self._local.overtaken or self._remote.overtaken
 
     @property
     def holder(self) -> tuple[str, int] | None:
@@ -136,9 +138,9 @@ def _renew(lease: weakref.ref[RemoteLease], stop: threading.Event, pause: float)
 
 
 def _record(content: bytes | None) -> dict[str, object]:
-    with suppress(ValueError):
+    with suppress(ValueError, KeyError):
         record = json.loads(content or b"{}")
-        if isinstance(record, dict) and {"token", "host", "process"} <= record.keys():
+        if isinstance(record, dict) and "token" in record and "host" in record and isinstance(record["process"], int):
             return record
     return {}
 

@@ -6,10 +6,12 @@ with growing pauses. Credentials come from where each service's own tools look f
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,36 +20,46 @@ from compress.utils.errors import CompressError, UsageError, first_line
 T = TypeVar("T")
 ATTEMPTS, PAUSE_S = 6, 0.2
 FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
-PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
-URL = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.DOTALL)
+OWN_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})  # of this machine
+NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"})
+AZURE = ("az", "abfs", "abfss")
+PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", **dict.fromkeys(AZURE, "adlfs")}
+TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")  # of an object, as services name it
+URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(/+)(.*)", re.DOTALL)
 
 
 def is_url(text: str) -> bool:
     """Return whether a text names something behind a protocol rather than a local path; `file://` is local too."""
-    match = URL.fullmatch(text)
-    return match is not None and match[1] != "file"
+    match = URL.match(text)
+    return "::" in text or (match is not None and match[1].lower() != "file")
 
 
 def check_url(url: str) -> None:
-    """Refuse URLs with credentials, which would end in logs and results.
+    """Refuse URLs with credentials, which would end in logs and results, and those that name no folder.
 
     Raises:
-        UsageError: it has a user, a password or a query.
+        UsageError: it has a user, a password or a query, names no folder, or is several in one. No part of it that may
+            be secret is in the message.
     """
-    match = URL.fullmatch(url)
-    rest = match[2] if match else ""
-    if "@" in rest.split("/")[0] or "?" in rest or "#" in rest:
-        shown = f"{match[1]}://..." if match else "the URL"
-        raise UsageError(f"{shown}: credentials do not belong in a URL; put them where the service's own tools look")
-    if not rest.strip("/"):
-        raise UsageError(f"{url}: names no folder; add one, as in s3://bucket/runs")
+    match = URL.match(url)
+    if "::" in url or match is None:
+        raise UsageError("chained URLs are not supported; write s3://bucket/folder, gs://... or az://...")
+    scheme, slashes, rest = match.groups()
+    first = rest.split("/")[0]
+    container = scheme.lower() in AZURE and ":" not in rest  # container@account
+    password = re.search(r":.*@", rest, re.DOTALL) or (":" in first and not re.fullmatch(r"[^:@]+:\d+", first))
+    if password or ("@" in first and not container) or "?" in rest or "#" in rest:
+        where = "credentials do not belong in a URL; put them where the service's own tools look"
+        raise UsageError(f"{scheme}://...: {where}")
+    if len(slashes) != 2 or not rest.strip("/ "):
+        raise UsageError(f"{scheme}: names no folder; write it as in {scheme}://bucket/runs")
 
 
 class SharedFolder:
     """Objects below one URL, by names with `/`."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+    def __init__(self, url: str, attempts: int = ATTEMPTS) -> None:
+        self.url, self._attempts = url.rstrip("/"), attempts
         self._files, self._base = _file_system(self.url)
 
     def read(self, name: str) -> bytes | None:
@@ -60,13 +72,13 @@ class SharedFolder:
     def write(self, name: str, content: bytes) -> None:
         """Write an object, whole or not at all on object stores."""
         self._make_parent(name)
-        self._call(self._files.pipe_file, self._path(name), content)
+        self._put(self._files.pipe_file, self._path(name), content)
 
     def create(self, name: str, content: bytes) -> bool:
         """Write an object unless there is one; where the service cannot do this in one step, two may both succeed."""
         self._make_parent(name)
         try:
-            self._call(self._files.pipe_file, self._path(name), content, mode="create")
+            self._put(self._files.pipe_file, self._path(name), content, mode="create")
         except FileExistsError:
             return self.read(name) == content  # this process's own, if the first answer was lost
         except (NotImplementedError, TypeError):  # no conditional writes
@@ -82,28 +94,41 @@ class SharedFolder:
 
     def names(self, folder: str = "") -> list[str]:
         """Return the names of all objects below a folder, sorted, relative to the URL."""
+        return sorted(self.objects(folder))
+
+    def objects(self, folder: str = "") -> dict[str, tuple[int, float | None]]:
+        """Return bytes and time of the last change, in seconds since 1970, of all objects below a folder, by name.
+
+        A time that the service does not tell is None.
+        """
         self._forget()
         try:
-            found = self._call(self._files.find, self._path(folder) if folder else self._base)
+            found = self._call(self._files.find, self._path(folder) if folder else self._base, detail=True)
         except FileNotFoundError:
-            return []
+            return {}
         start = len(self._base.rstrip("/")) + 1
-        return sorted(str(path)[start:] for path in found)
+        return {str(path)[start:]: (int(about["size"]), _changed(about)) for path, about in found.items()}
 
-    def sizes(self, folder: str) -> dict[str, tuple[int, float]]:
-        """Return bytes and time of the last change, in seconds since 1970, of all objects below a folder."""
-        found = {}
-        for name in self.names(folder):
-            about = self._call(self._files.info, self._path(name))
-            changed = about.get("LastModified") or about.get("updated") or about.get("mtime") or about.get("created")
-            stamp = changed.timestamp() if hasattr(changed, "timestamp") else float(changed or 0)
-            found[name] = (int(about["size"]), stamp)
-        return found
+    def digest(self, name: str) -> tuple[int, str] | None:
+        """Return bytes and SHA-256 of an object, read in blocks; None if there is none."""
+
+        def read() -> tuple[int, str]:
+            size, sha256 = 0, hashlib.sha256()
+            with self._files.open(self._path(name), "rb") as file:
+                while block := file.read(1 << 22):
+                    size += len(block)
+                    sha256.update(block)
+            return size, sha256.hexdigest()
+
+        try:
+            return self._call(read)
+        except FileNotFoundError:
+            return None
 
     def upload(self, source: Path, name: str) -> None:
         """Write a file as an object, large ones in several parts."""
         self._make_parent(name)
-        self._call(self._files.put_file, str(source), self._path(name))
+        self._put(self._files.put_file, str(source), self._path(name))
 
     def download(self, name: str, target: Path) -> bool:
         """Read an object into a file; False if there is none."""
@@ -131,28 +156,48 @@ class SharedFolder:
     def _forget(self) -> None:
         self._files.invalidate_cache()
 
+    def _put(self, call: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        """Write; an object store says that there is no file where the bucket is missing."""
+        try:
+            return self._call(call, *arguments, **options)
+        except FileNotFoundError as error:
+            if error.filename and Path(str(error.filename)).is_absolute():  # a local file
+                raise
+            raise CompressError(f"{self.url} does not exist; create its bucket or container") from error
+
     def _call(self, call: Callable[..., T], *arguments: Any, **options: Any) -> T:
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, self._attempts + 1):
             try:
                 return call(*arguments, **options)
-            except (*FINAL, NotImplementedError, TypeError) as error:
-                if isinstance(error, PermissionError):
-                    reason = f"access denied ({first_line(error)})"
-                    raise CompressError(f"{self.url}: {reason}; check the credentials in the environment") from error
+            except PermissionError as error:
+                reason = f"access denied ({first_line(error)})"
+                raise CompressError(f"{self.url}: {reason}; check the credentials in the environment") from error
+            except (*FINAL, NotImplementedError, TypeError, MemoryError):
                 raise
             except Exception as error:
-                if attempt == ATTEMPTS:
+                if isinstance(error, OSError) and error.errno in OWN_FAULTS:
+                    raise
+                if type(error).__name__ in NO_CREDENTIALS:
+                    raise CompressError(f"{self.url}: no credentials found; set them in the environment") from error
+                if attempt == self._attempts:
                     reason = f"{type(error).__name__}: {first_line(error)}"
-                    raise CompressError(f"{self.url}: no answer after {ATTEMPTS} attempts ({reason})") from error
+                    raise CompressError(f"{self.url}: no answer after {attempt} attempts ({reason})") from error
             time.sleep(PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
         raise AssertionError
+
+
+def _changed(about: Mapping[str, Any]) -> float | None:
+    found = next((about[name] for name in TIMES if about.get(name)), None)
+    if found is None:
+        return None
+    return float(found.timestamp()) if hasattr(found, "timestamp") else float(found)
 
 
 def _file_system(url: str) -> tuple[Any, str]:
     import fsspec
 
     check_url(url)
-    scheme = url.partition("://")[0]
+    scheme = url.partition("://")[0].lower()
     try:
         files, base = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except ImportError as error:

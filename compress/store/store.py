@@ -7,11 +7,12 @@ machines may share a store; see `leases`.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,10 @@ from compress.store.remote import Remote
 from compress.store.remote_lease import AnyLease, BothLeases
 from compress.store.work_folders import open_folder, remove_left
 from compress.utils.console import say
+from compress.utils.errors import CompressError
+
+FEW = 20  # keys that are looked up one by one
+READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class Store:
@@ -56,7 +61,7 @@ class Store:
         if not self._is_whole(key) and not self._fetch(key):
             return False
         if self.remote and not self.remote.has(key):  # made without a network, or deleted there
-            self.remote.publish(self.path(key), key)
+            self._upload(self.remote, key)
         with suppress(OSError):  # another user's, or read-only
             os.utime(self.path(key) / MANIFEST)  # marks the last use
         self._verified.add(key)
@@ -67,6 +72,14 @@ class Store:
         if key in self._verified or (self.path(key) / MANIFEST).is_file():
             return True
         return self.remote is not None and self.remote.has(key)
+
+    def existing(self, keys: Collection[str]) -> set[str]:
+        """Return those of the keys of which there is an entry, without reading files; many are looked up at once."""
+        found = {key for key in keys if key in self._verified or (self.path(key) / MANIFEST).is_file()}
+        left = [key for key in keys if key not in found]
+        if self.remote is None or not left:
+            return found
+        return found | ({key for key in left if self.remote.has(key)} if len(left) < FEW else self.remote.all_keys())
 
     def get(self, key: str, what: str, make: Callable[[Path], None]) -> tuple[Path, bool]:
         """Return the folder of the entry `key`, and whether it was in the store already.
@@ -164,28 +177,48 @@ class Store:
         host, process = entry_lease(self.root, key).holder or ("", os.getpid())
         folder = open_folder(self.root, key, host, process)
         try:
-            make(folder)
-            shutil.rmtree(folder / "scratch", ignore_errors=True)
-            seal_entry(folder, key, what)
+            if find_damage(folder, key) is not None:  # otherwise it could only not be published
+                make(folder)
+                shutil.rmtree(folder / "scratch", ignore_errors=True)
+                seal_entry(folder, key, what)
         except Exception:
-            if not lease.lost:
+            if not self._is_overtaken(lease):
                 raise
-        if lease.lost:
+        if self._is_overtaken(lease):
             say(f"store: {what} was taken over by another process, as this one gave no sign of life")
             shutil.rmtree(folder, ignore_errors=True)
             return False
-        if self.remote and not self.remote.publish(folder, key):
-            return False
-        publish(folder, self.path(key))
+        if self.remote is None or self.remote.publish(folder, key):
+            publish(folder, self.path(key))
+            self._verified.add(key)
         remove_left(self.root, key)
-        self._verified.add(key)
-        return True
+        return key in self._verified
+
+    def _is_overtaken(self, lease: AnyLease) -> bool:
+        """Return whether another process makes the entry of a lease; not if the object store does not answer."""
+        try:
+            return lease.overtaken
+        except CompressError:
+            return False
+
+    def _upload(self, remote: Remote, key: str) -> None:
+        """Publish an entry of this machine at the URL, unless another process makes or deletes it there."""
+        lease = remote.lease(key)
+        if lease.claim():
+            try:
+                remote.publish(self.path(key), key)
+            finally:
+                lease.release()
 
     def job(self, folder: Path | None = None) -> Job | None:
         """Return this process as a job on the store, for the run in `folder`; None if the store is read-only."""
         if self._job is None and self.root.is_dir():
-            with suppress(OSError):
+            try:
                 self._job = Job(self.root)
+            except OSError as error:
+                if error.errno not in READ_ONLY:
+                    raise
+            else:
                 weakref.finalize(self, self._job.end)  # also when the process ends
         if self._job and folder:
             self._job.note(f"folder {folder.absolute()}")

@@ -30,12 +30,21 @@ def open_folder(root: Path, key: str, host: str, process: int) -> Path:
         if _has_ended(newest, host):
             newest.replace(folder)
         else:
-            copy = folder.with_name(f"{folder.name}{COPY}")
-            shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(newest, copy)
-            copy.replace(folder)
+            _copy(newest, folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _copy(source: Path, folder: Path) -> None:
+    """Copy a folder whose process may still write to it; what cannot be copied whole is made from the start."""
+    copy = folder.with_name(f"{folder.name}{COPY}")
+    shutil.rmtree(copy, ignore_errors=True)
+    try:
+        shutil.copytree(source, copy)
+    except shutil.Error:  # a file was replaced meanwhile
+        shutil.rmtree(copy, ignore_errors=True)
+    else:
+        copy.replace(folder)
 
 
 def left_of(root: Path, key: str) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -67,7 +68,10 @@ def reporting(root: Path, unit: str, key: str) -> Iterator[None]:
 
 def statuses(root: Path) -> list[WorkerStatus]:
     """Return what processes are making, those on this machine that have ended left out."""
-    texts = [path.read_bytes() for path in sorted((root / FOLDER).glob("*.json"))]
+    texts = []
+    for path in sorted((root / FOLDER).glob("*.json")):
+        with suppress(OSError):  # removed meanwhile
+            texts.append(path.read_bytes())
     if remote := Remote.of(root):
         texts += [remote.folder.read(name) or b"" for name in remote.folder.names(FOLDER)]
     found: dict[tuple[str, int], WorkerStatus] = {}
@@ -85,7 +89,8 @@ class _Places:
     def __init__(self, root: Path, name: str) -> None:
         self._path, self._name = root / FOLDER / name, f"{FOLDER}/{name}"
         remote = Remote.of(root)
-        self._shared: SharedFolder | None = remote.folder if remote else None
+        self._shared = SharedFolder(remote.folder.url, attempts=1) if remote else None
+        self._writer: threading.Thread | None = None  # the work does not wait for the object store
         self._written = self._shared_written = -REMOTE_EVERY_S
 
     def write(self, status: WorkerStatus, *, now: bool = False) -> None:
@@ -97,15 +102,22 @@ class _Places:
                 write_atomic(self._path, text)
         if self._shared and (now or clock - self._shared_written >= REMOTE_EVERY_S):
             self._shared_written = clock
-            with suppress(CompressError):
-                self._shared.write(self._name, text.encode())
+            if self._writer is None or not self._writer.is_alive():
+                self._writer = threading.Thread(target=_write, args=(self._shared, self._name, text), daemon=True)
+                self._writer.start()
 
     def remove(self) -> None:
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
-        if self._shared:
+        if self._shared and self._writer:
+            self._writer.join(REMOTE_EVERY_S)  # so that the file is not written again
             with suppress(CompressError):
                 self._shared.delete(self._name)
+
+
+def _write(shared: SharedFolder, name: str, text: str) -> None:
+    with suppress(CompressError):
+        shared.write(name, text.encode())
 
 
 def _has_ended(status: WorkerStatus) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from compress.utils.cpu_quota import cpu_quota
 from compress.utils.processor_name import processor_name
 
+MAX_OPEN_FILES = 65_536
 ALTERNATIVES = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-qnn")}
 """Distributions that install the same package for other devices."""
 
@@ -102,6 +104,15 @@ def give_caches_a_place() -> None:
         if os.access(Path.home(), os.W_OK):
             return
     os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / f"matplotlib-{os.getuid()}"))
+
+
+def allow_open_files() -> None:
+    """Raise the limit of open files to what the system allows: each mapped file of embeddings is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # macOS allows less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def free_bytes(folder: Path) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +18,8 @@ from support import environment
 
 from compress.store.failures import failed_attempts, forget_failures, record_failure
 from compress.store.gc import entries
-from compress.store.leases import DEFAULT_S, VARIABLE, Lease, duration, entry_lease
+from compress.store.jobs import DAY_S, keys_in_use
+from compress.store.leases import DEFAULT_S, VARIABLE, Lease, duration, entry_lease, gate
 from compress.store.store import Store
 from compress.store.work_folders import open_folder, work_folder
 from compress.utils.errors import CompressError, UsageError
@@ -70,9 +73,9 @@ def start_maker(root: Path) -> subprocess.Popen[str]:
     return process
 
 
-def held_elsewhere(path: Path) -> None:
+def held_elsewhere(path: Path, seconds: float = 1.0) -> None:
     """Write the lease of a process on another machine."""
-    lease = SoftFileLease(path, lease_duration=1.0, thread_local=False)
+    lease = SoftFileLease(path, lease_duration=seconds, thread_local=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     lease.acquire()
     text = path.read_text().replace(f"host={os.uname().nodename}", "host=elsewhere").replace("pid=", "pid=1")
@@ -82,10 +85,10 @@ def held_elsewhere(path: Path) -> None:
 
 def test_a_lease_has_one_holder(tmp_path: Path) -> None:
     one, two = entry_lease(tmp_path, "k"), entry_lease(tmp_path, "k")
-    assert one.claim() and not two.claim() and not one.lost
+    assert one.claim() and not two.claim() and not one.overtaken
     assert two.holder == one.holder and one.holder and one.holder[1] == os.getpid()
     one.release()
-    assert two.claim() and one.lost and not two.lost
+    assert two.claim() and one.overtaken and not two.overtaken
     two.release()
     assert two.holder is None and not list((tmp_path / "locks").iterdir())
 
@@ -145,8 +148,67 @@ def test_a_maker_that_lost_its_lease_takes_the_others_entry(tmp_path: Path, said
     assert not list((tmp_path / "partial").iterdir())
 
 
+def test_a_lease_that_cannot_be_looked_at_is_not_overtaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = entry_lease(tmp_path, KEY)
+    assert lease.claim()
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", fails)
+        assert not lease.overtaken
+    lease.path.unlink()
+    assert lease.overtaken
+
+
+def test_a_sealed_entry_that_could_not_be_published_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = Store(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr("compress.store.store.publish", fails)
+        store.get(KEY, "it", make)
+    folder, stored = Store(tmp_path).get(KEY, "it", lambda folder: pytest.fail("it is made already"))
+    assert not stored and (folder / "a.txt").read_text() == "quick"
+
+
+def test_a_folder_that_changes_while_it_is_copied_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = work_folder(tmp_path, KEY, "there", 7)
+    folder.mkdir(parents=True)
+    (folder / "half").write_text("half")
+
+    def fails(*_: object) -> None:
+        raise shutil.Error([("half", "half", "replaced meanwhile")])
+
+    monkeypatch.setattr(shutil, "copytree", fails)
+    assert list(open_folder(tmp_path, KEY, "here", os.getpid()).iterdir()) == [] and folder.exists()
+
+
+def test_a_job_on_this_machine_keeps_what_it_uses_however_long_it_slept(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    job = store.job()
+    assert job
+    job.note(KEY)
+    os.utime(job.base.with_suffix(".lease"), (0, 0))  # suspended, or a board whose clock was set
+    other = Store(tmp_path).job()
+    with gate(tmp_path):
+        assert other and job.base.with_suffix(".lease").exists() and KEY in keys_in_use(tmp_path)
+    held_elsewhere(tmp_path / "running" / "9-x.lease", DAY_S)
+    os.utime(tmp_path / "running" / "9-x.lease", (0, 0))
+    with gate(tmp_path):
+        keys_in_use(tmp_path)
+    assert not (tmp_path / "running" / "9-x.lease").exists()
+
+
 def test_an_empty_lease_of_a_process_that_was_killed_meanwhile_is_removed(tmp_path: Path) -> None:
     lease = entry_lease(tmp_path, KEY)
+    lease.path.parent.mkdir()
     lease.path.touch()
     assert not lease.claim()
     wait_for(lease.claim)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from compress.store import shared
+from compress.store.failures import failed_attempts, forget_failures, record_failure
+from compress.store.gc import clean, entries
 from compress.store.leases import VARIABLE
 from compress.store.manifest import MANIFEST
+from compress.store.origin import claim_run, local_runs
 from compress.store.remote import ORIGIN, Remote
 from compress.store.remote_lease import RemoteLease
 from compress.store.shared import SharedFolder, check_url, is_url
@@ -111,7 +116,7 @@ def test_an_entry_made_on_one_machine_is_there_on_another(url: str, tmp_path: Pa
     assert sorted(path.name for path in folder.iterdir()) == ["b.txt", "deep", MANIFEST]
     assert (one.path(KEYS[0]) / MANIFEST).read_bytes() == (folder / MANIFEST).read_bytes()
     remote = Remote.of(two.root)
-    assert remote and remote.all_keys() == [KEYS[0]] and remote.damage(KEYS[0]) is None
+    assert remote and remote.all_keys() == {KEYS[0]} and remote.damage(KEYS[0]) is None
     assert not [name for name in remote.folder.names() if name.startswith("locks")]
     two.discard(KEYS[0], "it")
     assert not remote.all_keys() and not remote.folder.names()
@@ -168,27 +173,42 @@ def test_workers_share_the_work_and_nothing_is_published_twice(url: str, tmp_pat
 def test_a_lease_has_one_holder_and_expires(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = SharedFolder(url)
     one, two = RemoteLease(folder, "k"), RemoteLease(folder, "k")
-    assert one.claim() and not two.claim() and not one.lost and two.lost
+    assert one.claim() and not two.claim() and not one.overtaken and two.overtaken
     time.sleep(1.4)
-    assert not two.claim() and not one.lost  # it is renewed
+    assert not two.claim() and not one.overtaken  # it is renewed
     monkeypatch.setattr(RemoteLease, "renew", lambda lease, count: None)  # it gives no sign of life
     until = time.monotonic() + 20
     while not two.claim():
         assert time.monotonic() < until
         time.sleep(0.1)
-    assert one.lost and not two.lost
+    assert one.overtaken and not two.overtaken
     one.release()
-    assert not two.lost and not RemoteLease(folder, "k").claim()
+    assert not two.overtaken and not RemoteLease(folder, "k").claim()
     two.release()
     assert one.holder is None
 
 
-def test_a_lease_that_could_not_be_renewed_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    lease = RemoteLease(SharedFolder(memory(monkeypatch)), "k")
-    assert lease.claim()
-    monkeypatch.setattr(SharedFolder, "_call", lambda *_, **__: time.sleep(2))  # the service hangs
-    time.sleep(1.3)
-    assert lease.lost
+def test_what_is_made_while_the_service_is_away_is_published_when_it_is_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store, made = clone(tmp_path / "1", memory(monkeypatch)), []
+    call = SharedFolder._call
+    with monkeypatch.context() as patch:
+
+        def away(folder: Path) -> None:
+            def fails(*_: object, **__: object) -> None:
+                raise CompressError("no answer")
+
+            patch.setattr(SharedFolder, "_call", fails)
+            time.sleep(1.5)  # longer than the lease
+            made.append(1)
+            make(folder)
+
+        with pytest.raises(CompressError, match="no answer"):
+            store.offer(KEYS[0], "it", away)
+    assert SharedFolder._call is call
+    folder, stored = Store(store.root).get(KEYS[0], "it", lambda folder: pytest.fail("it is made already"))
+    assert not stored and made == [1] and (folder / "b.txt").is_file()
 
 
 def test_a_late_second_maker_of_other_bits_takes_what_is_there(url: str, tmp_path: Path) -> None:
@@ -224,13 +244,98 @@ def test_no_answer_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         store.has(KEYS[0])
 
 
+def test_cleaning_beside_a_maker_and_an_upload(url: str, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    store, other = clone(runs / "store", url), clone(tmp_path / "other", url)
+    for key in KEYS[:3]:
+        other.get(key, key, make)
+    assert store.remote and other.remote
+    lease = other.remote.lease(KEYS[1])
+    assert lease.claim()  # it is being made
+    assert store.has(KEYS[2])  # a job of this machine uses it
+    other.remote.folder.write(f"{KEYS[5]}/0123456789abcdef/b.txt", b"of an upload under way")
+    listed = {entry.key: entry for entry in entries(store.root)}
+    assert set(listed) == set(KEYS[:3]) and listed[KEYS[0]].bytes == 4004
+    assert abs(listed[KEYS[0]].used - time.time()) < 3600
+    assert clean(runs, older_than=timedelta(hours=1)) == []
+    assert [entry.key for entry in clean(runs, max_size=0)] == [KEYS[0]]
+    assert other.remote.all_keys() == {KEYS[1], KEYS[2]} and other.remote.folder.names(KEYS[5])
+    lease.release()
+    for name in ("b.txt", MANIFEST):
+        assert any(each.endswith(name) for each in other.remote.folder.names(KEYS[1]))
+
+
+def test_failures_are_seen_on_all_machines(url: str, tmp_path: Path) -> None:
+    one, two = clone(tmp_path / "1", url), clone(tmp_path / "2", url)
+    for number in range(2):
+        record_failure(one.root, KEYS[0], "it", f"reason {number}", "Traceback", final=False)
+    assert [each.error for each in failed_attempts(two.root, KEYS[0])] == ["reason 0", "reason 1"]
+    forget_failures(two.root, KEYS[0])
+    assert failed_attempts(one.root, KEYS[0]) == []
+
+
+def test_names_of_runs_are_taken_once(url: str, tmp_path: Path) -> None:
+    for number in range(3):
+        clone(tmp_path / str(number) / "store", url)
+    folders = [tmp_path / str(number) / "recipe" / "20260101-000000" for number in range(3)]
+    assert [claim_run(folder.parent.parent, folder) for folder in folders] == [True, False, False]
+
+
+def test_several_keys_are_looked_up(url: str, tmp_path: Path) -> None:
+    one, two = clone(tmp_path / "1", url), clone(tmp_path / "2", url)
+    one.get(KEYS[0], "it", make)
+    assert two.existing(KEYS) == {KEYS[0]}
+    assert KEYS[0] in two.existing([*KEYS, *(f"{number:024x}" for number in range(100, 140))])
+    assert one.existing([]) == set()
+
+
+def test_faults_of_this_machine_and_a_missing_bucket_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, s3_server: str
+) -> None:
+    url = s3(monkeypatch, s3_server)
+    store = clone(tmp_path / "1", url.replace("bucket-", "absent-"))
+    with pytest.raises(CompressError, match=r"s3://absent-.* does not exist; create its bucket or container"):
+        store.get(KEYS[0], "it", make)
+    full = clone(tmp_path / "2", url)
+    full.get(KEYS[0], "it", make)
+    other, attempts = clone(tmp_path / "3", url), []
+    assert other.remote
+
+    def fails(*_: object, **__: object) -> None:
+        attempts.append(1)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(other.remote.folder._files, "get_file", fails)
+    with pytest.raises(OSError, match="No space"):
+        other.has(KEYS[0])
+    assert attempts == [1]
+
+
 def test_urls(tmp_path: Path) -> None:
     assert is_url("s3://bucket/runs") and not is_url("runs") and not is_url("file:///runs") and not is_url("C:runs")
-    for text in ("s3://id:secret@bucket/runs", "az://x/runs?sig=secret", "s3://x/runs#secret"):
+    assert is_url("S3://bucket/x") and is_url("s3:/bucket") and is_url("simplecache::s3://x/y")
+    for text in (
+        "s3://id:secret@bucket/runs",
+        "s3://AKIA:wJal/secret@bucket/runs",
+        "S3://AKIA:secret@bucket/runs",
+        "s3://secret@bucket/runs",
+        "s3://key:secret/runs",
+        "az://x/runs?sig=secret",
+        "s3://x/runs#secret",
+    ):
         with pytest.raises(UsageError, match="credentials do not belong in a URL") as raised:
             check_url(text)
         assert "secret" not in str(raised.value)
-    with pytest.raises(UsageError, match="names no folder"):
-        check_url("s3://")
+    for text in ("simplecache::s3://id:secret@x/y", "s3:x"):
+        with pytest.raises(UsageError, match=r"chained URLs are not supported; write s3://bucket/folder") as raised:
+            check_url(text)
+        assert "secret" not in str(raised.value)
+    for text in ("s3://", "s3:/bucket", "s3:// /"):
+        with pytest.raises(UsageError, match=r"s3: names no folder; write it as in s3://bucket/runs"):
+            check_url(text)
+    for text in ("s3://bucket/runs", "abfs://container@account.dfs.core.windows.net/x", "http://127.0.0.1:9000/x"):
+        check_url(text)
+    assert local_runs("file:///tmp/a%20b") == local_runs("file://localhost/tmp/a%20b") == Path("/tmp/a b")
+    assert local_runs("runs/x") == Path("runs/x")
     with pytest.raises(UsageError, match=r"nosuch://x/runs: Protocol not known: nosuch; use s3://, gs://, az:// or a"):
         SharedFolder("nosuch://x/runs")
