@@ -13,6 +13,7 @@ from compress.recipe.base import Identifier
 from compress.recipe.stage import NETWORK, TEACHER
 from compress.stages.kind import Maker, StageKind
 from compress.stages.planned import PlannedStage
+from compress.utils.errors import CompressError
 
 if TYPE_CHECKING:
     from compress.stages.context import StageContext
@@ -27,6 +28,7 @@ class NapStage(StageKind):
     from_: Identifier = Field(alias="from", description="id of any stage")
     seconds: float = Field(0.1, description="how long")
     fails: bool = Field(False, description="whether it fails")
+    crashes: bool = Field(False, description="whether it fails as no stage should")
 
     starts_from: ClassVar[frozenset[str]] = frozenset({TEACHER, NETWORK})
 
@@ -44,14 +46,10 @@ def make(context: StageContext, planned: PlannedStage, folder: Path) -> None:
     """Sleep, then write a file that depends on the settings alone."""
     assert isinstance(planned.stage, NapStage)
     if planned.stage.fails:
-        raise context_error()
+        raise CompressError("it always fails")
+    if planned.stage.crashes:
+        raise ValueError("a bug")
     (folder / "half.txt").write_text(f"{planned.id} half\n")
     time.sleep(planned.stage.seconds)
     (folder / "half.txt").unlink()
     (folder / "nap.txt").write_text(f"{planned.id} {planned.stage.seconds}\n" * 1000)
-
-
-def context_error() -> Exception:
-    from compress.utils.errors import CompressError
-
-    return CompressError("it always fails")

@@ -90,6 +90,15 @@ def test_a_stage_that_fails_three_times_is_given_up_by_all(naps: Callable[..., l
 
 
 @pytest.mark.usefixtures("no_plugins")
+def test_a_worker_survives_the_unexpected_error_of_a_stage(naps: Callable[..., list[str]]) -> None:
+    arguments = naps(", crashes: true", ", seconds: 0.07")
+    done = typed("work", *arguments, "--no-dry-run")
+    assert done.returncode == 1 and "error: stage nap0: unexpected ValueError: a bug" in done.stderr
+    rows = {row["unit"]: row for row in json.loads(typed("status", *arguments, "--json").stdout)}
+    assert rows["nap0"]["failures"] == ["unexpected ValueError: a bug"] * 3 and rows["nap1"]["state"] == "stored"
+
+
+@pytest.mark.usefixtures("no_plugins")
 def test_status_tells_who_makes_what(naps: Callable[..., list[str]], tmp_path: Path) -> None:
     arguments = naps(", seconds: 600", "")
     rows = json.loads(typed("status", *arguments, "--json").stdout)
