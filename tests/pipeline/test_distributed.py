@@ -74,7 +74,8 @@ def test_two_nodes_train_together_and_a_killed_one_resumes(make_job: Callable[[]
     while not list((runs / "store" / "partial").glob("*/scratch/*.ckpt")):  # an epoch of the first fit is done
         assert time.monotonic() < until and nodes.processes[0].poll() is None
         time.sleep(0.05)
-    os.killpg(nodes.processes[1].pid, signal.SIGKILL)
+    for child in Path(f"/proc/{nodes.processes[1].pid}/task/{nodes.processes[1].pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)  # the second node's process, which torchrun has started
     (status, error), _ = nodes.wait()
     lines = [line for line in error.splitlines() if line.startswith("error: ")]
     assert status != 0 and len(lines) == 1 and "another process of its training has ended" in lines[0], error
@@ -82,7 +83,7 @@ def test_two_nodes_train_together_and_a_killed_one_resumes(make_job: Callable[[]
     assert [status for status, _ in ended] == [0, 0], ended
     assert "resum" in ended[0][1]
     made = list((runs / "store").glob("*/model.safetensors"))
-    assert len(made) == 3 and not list((runs / "store" / "partial").iterdir())
+    assert len(made) == 4 and not list((runs / "store" / "partial").iterdir())
     again = Nodes(job, runs).wait()
     assert [status for status, _ in again] == [0, 0] and "distilled: taken from the store" in again[0][1]
 
