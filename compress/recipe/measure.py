@@ -1,14 +1,26 @@
-"""The `measure` section: how latency and energy are benchmarked."""
+"""The `measure` section: how latency and energy are benchmarked, and whether robustness is."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator
 
 from compress.recipe.base import Section
 from compress.utils.errors import UsageError
 from compress.utils.hosts import parse_host
+
+Corruption = Literal[
+    "gaussian_noise",
+    "shot_noise",
+    "motion_blur",
+    "defocus_blur",
+    "jpeg",
+    "contrast",
+    "brightness",
+    "pixelate",
+]
+CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)
 
 
 class Measure(Section):
@@ -37,6 +49,11 @@ class Measure(Section):
         None, gt=0, description="power under load minus idle, in W; used to estimate energy without a counter"
     )
     carbon_g_per_kwh: float | None = Field(None, gt=0, description="carbon intensity of electricity, in g CO2e per kWh")
+    corruptions: Literal["all"] | list[Corruption] = Field(
+        [],
+        description="corruptions of the test images that every network and file is evaluated on, or all; each at three "
+        "severities, which takes as long as three evaluations of all files",
+    )
 
     @field_validator("on")
     @classmethod
@@ -49,3 +66,15 @@ class Measure(Section):
             if address in addresses[:number]:
                 raise ValueError(f"{address} is named twice")
         return addresses
+
+    @field_validator("corruptions")
+    @classmethod
+    def _are_named_once(cls, named: Literal["all"] | list[Corruption]) -> Literal["all"] | list[Corruption]:
+        if named != "all" and (twice := [name for row, name in enumerate(named) if name in named[:row]]):
+            raise ValueError(f"{twice[0]} is named twice")
+        return named
+
+    @property
+    def corruption_names(self) -> tuple[Corruption, ...]:
+        """The corruptions to measure, in the order of `CORRUPTIONS`."""
+        return tuple(name for name in CORRUPTIONS if self.corruptions == "all" or name in self.corruptions)
