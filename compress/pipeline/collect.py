@@ -20,6 +20,7 @@ from compress.efficiency.training import training_efficiency
 from compress.gap.points import read_year
 from compress.measurement.accuracy import bits
 from compress.pipeline.predictions import Predictions, class_changes, data_summary, disagreements
+from compress.pipeline.robustness import read_robustness
 from compress.pipeline.stored_quality import add_quality
 from compress.recipe.stage import TEACHER
 from compress.recipe.stage import Published as PublishedSection
@@ -106,6 +107,7 @@ def collect(
             change for reference in plan.references for change in class_changes(predictions, reference)
         ),
         quality_changes=changes,
+        robustness=read_robustness(plan, store, data, variants),
         disagreements=_disagreements(plan, predictions),
     )
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.table import Table
 
+from compress.data.corruptions import CorruptedImages, conditions
 from compress.data.prepared import ImageData, planned_data
 from compress.pipeline.dry_run import dry_run, dry_run_seconds
 from compress.pipeline.plan import make_plan
+from compress.pipeline.robustness import corruption_units, expected_passes
+from compress.recipe.measure import Corruption
 from compress.recipe.schema import Recipe
 from compress.stages.costs import Cost, CostModel
 from compress.stages.planned import Plan
@@ -17,15 +23,17 @@ from compress.store.store import Store
 from compress.utils.console import duration
 from compress.utils.system import limit_threads
 
+TIMED_IMAGES = 4  # that are corrupted to know how long it takes
+
 
 @dataclass(frozen=True)
 class PlanRow:
-    """Estimate of one planned stage."""
+    """Estimate of one planned stage, or of the evaluation on corrupted images."""
 
     unit: str  # id of the stage; `STAGE/VARIANT` for the export of a variant
-    kind: str  # kind of the stage
+    kind: str  # kind of the stage; `measure` for the evaluation on corrupted images
     stored: bool  # whether the store has it
-    key: str  # its key in the store
+    key: str  # its key in the store; empty for that evaluation before there is one
     macs: int  # expected MACs, 0 if stored
     seconds: float  # expected time on this machine, 0 if stored
 
@@ -62,7 +70,32 @@ def expected(plan: Plan, store: Store, data: ImageData) -> list[PlanRow]:
                 seconds=round(cost.seconds, 3),
             )
         )
-    return rows
+    return [*rows, *_corruptions(plan, store, data, costs, all(stored.values()))]
+
+
+def _corruptions(plan: Plan, store: Store, data: ImageData, costs: CostModel, complete: bool) -> list[PlanRow]:
+    """Estimate the evaluation on corrupted images; nothing where the recipe names no corruptions."""
+    passes = expected_passes(plan)
+    if not passes:
+        return []
+    units = corruption_units(plan, store) if complete else []
+    if units and all(store.exists(unit.key) for unit in units):
+        return [PlanRow("corruptions", "measure", True, units[0].key, 0, 0.0)]
+    wanted, n = conditions(plan.recipe.measure.corruption_names), len(data.test)
+    corrupting = n * _corruption_seconds(data, wanted)
+    seconds = sum(
+        count * (corrupting + costs.inference(variant, n * (1 + len(wanted))).seconds) for variant, count in passes
+    )
+    return [PlanRow("corruptions", "measure", False, "", 0, round(seconds, 3))]
+
+
+def _corruption_seconds(data: ImageData, wanted: Sequence[tuple[Corruption, int]]) -> float:
+    """Time all corruptions of one test image, by the first few."""
+    rows = np.arange(min(TIMED_IMAGES, len(data.test)))
+    started = time.perf_counter()
+    for corruption, severity in wanted:
+        CorruptedImages(data.test.images, corruption, severity, 0)[rows]
+    return (time.perf_counter() - started) / max(1, len(rows))
 
 
 def plan_table(rows: list[PlanRow]) -> Table:

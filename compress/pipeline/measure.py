@@ -1,12 +1,14 @@
-"""Latency and energy measurements of a run, from the store or newly made."""
+"""Measurements of a run: latency, energy and robustness, from the store or newly made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from compress.measurement.counters import Counter, CounterError, CounterLookup, find_counter
 from compress.measurement.threads import torch_threads
+from compress.pipeline.robustness import corruption_units
 from compress.pipeline.run_folder import Log
 from compress.stages.planned import Plan
 from compress.store.store import Store
@@ -55,3 +57,22 @@ def _run_counter(plan: Plan, store: Store, counter: Counter, log: Log, context: 
     except CounterError as error:
         say(f"energy: not measured: {error}")
         log.write("no energy", reason=str(error))
+
+
+def measure_corruptions(plan: Plan, store: Store, log: Log, context: Callable[[], StageContext]) -> None:
+    """Evaluate networks and files on corrupted test images, where the recipe names corruptions."""
+    units = corruption_units(plan, store)
+    lacking = [unit for unit in units if not store.has(unit.key)]
+    if units and not lacking:
+        say("corruptions: taken from the store")
+    if not lacking:
+        return
+    from compress.benchmark.corruptions import predict_corrupted
+
+    named = ", ".join(plan.recipe.measure.corruption_names)
+    say(f"corruptions: {named}; {sum(len(unit.names) for unit in lacking)} networks and files on the test images")
+    made = context()
+    for unit in lacking:
+        what = f"predictions of {unit.planned.id} on corrupted images"
+        store.get(unit.key, what, partial(predict_corrupted, made, unit.planned))
+        log.write("made", unit=f"corruptions of {unit.planned.id}", key=unit.key)

@@ -15,7 +15,7 @@ from compress.pipeline.failures import Failures, RunFailed
 from compress.pipeline.hosts import measure_on_hosts
 from compress.pipeline.job import Job, open_store, prepare_job
 from compress.pipeline.making import make_all
-from compress.pipeline.measure import measure_energy, measure_latency
+from compress.pipeline.measure import measure_corruptions, measure_energy, measure_latency
 from compress.pipeline.on_ray import check_engine, make_all_on_ray
 from compress.pipeline.plan import make_plan
 from compress.pipeline.run_folder import Log, new_folder, seal, write_run
@@ -121,6 +121,7 @@ def _made_and_measured(
         measure_latency(plan, store, log, job.context)
         counter = measure_energy(plan, store, log, job.context)
         hosts = measure_on_hosts(plan, store, log)
+        measure_corruptions(plan, store, log, job.context)
     info = RunInfo(
         id=log.path.parent.name,
         started=started.isoformat(timespec="seconds"),

@@ -9,6 +9,7 @@ from functools import partial
 from compress.data.left_out import left_out_line
 from compress.report import formats as f
 from compress.report.classes import ChangesSection, changes_sections
+from compress.report.corruptions import corruption_tables
 from compress.report.deployments import deployment_tables
 from compress.report.disagreements import DisagreementsSection, disagreements_section
 from compress.report.headline import deployment_line, sentence
@@ -88,6 +89,7 @@ def build_report(record: RunRecord) -> Report:
         savings=tuple(savings_section(each, partial(accuracy_cost_svg, record, each)) for each in record.efficiency),
         details=(
             *quality_tables(record),
+            *corruption_tables(record),
             *target_tables(record),
             *published_tables(record),
             *host_tables(record),

@@ -3,35 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 from compress.report import formats as f
+from compress.report.corruptions import CorruptionRow, beyond, corruption_rows, worse_corruptions
 from compress.report.quality import Row, quality_reference, quality_rows
 from compress.results import RunRecord
 
-MAX_NAMED = 2  # classes of a variant; of more, only the one that lost most
+MAX_NAMED = 2  # classes or corruptions of a variant; of more, only the one that lost most
+
+
+class _Files(Protocol):
+    """A row of files of one variant with the same figures."""
+
+    @property
+    def variant(self) -> str: ...
+    @property
+    def files(self) -> tuple[str, ...]: ...
+
+
+R = TypeVar("R", bound=_Files)
 
 
 def shown_worse(record: RunRecord) -> Iterator[str]:
-    """State in which variants confidence, and in which of their classes accuracy, is shown to be worse."""
+    """State in which variants confidence, or accuracy in classes or under corruptions, is shown to be worse."""
     rows, reference = quality_rows(record), f.plain(quality_reference(record))
     if worse := _described(rows, _confidence):
         yield f"Confidence is shown to be worse than that of {reference} in {worse}."
     if lost := _described(rows, _classes):
         yield f"Accuracy against {reference} is shown to be lost by {lost}."
+    if hurt := _described(corruption_rows(record), _corruptions):
+        yield f"Beyond the loss on the images as they are, accuracy against {reference} is shown to be lost by {hurt}."
 
 
-def _described(rows: Sequence[Row], write: Callable[[Row], str]) -> str:
+def _described(rows: Sequence[R], write: Callable[[R], str]) -> str:
     """Describe the files that `write` has a text for; those of a variant with the same text together."""
     files: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        if row.change and (text := write(row)):
+        if text := write(row):
             files.setdefault((row.variant, text), []).extend(row.files)
     return "; ".join(
         f"{f.plain(variant)}{_where(rows, variant, names)}: {text}" for (variant, text), names in files.items()
     )
 
 
-def _where(rows: Sequence[Row], variant: str, files: Sequence[str]) -> str:
+def _where(rows: Sequence[_Files], variant: str, files: Sequence[str]) -> str:
     """Name the files, unless they are all of the variant."""
     every = [name for row in rows if row.variant == variant for name in row.files]
     return "" if len(files) == len(every) else f" in {f.names(files)}"
@@ -56,3 +72,11 @@ def _classes(row: Row) -> str:
     if len(named) <= MAX_NAMED:
         return " and ".join(named)
     return f"{len(named) + row.change.lost_left_out} classes, most in {named[0]}"
+
+
+def _corruptions(row: CorruptionRow) -> str:
+    """under JPEG −12.3 points; or of many: under 5 corruptions, most under JPEG −12.3 points."""
+    worse = worse_corruptions(row.change) if row.change else []
+    if len(worse) > MAX_NAMED:
+        return f"under {len(worse)} corruptions, most under {beyond(worse[0])}"
+    return "under " + " and ".join(map(beyond, worse)) if worse else ""

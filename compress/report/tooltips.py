@@ -29,6 +29,16 @@ _TOOLTIPS: tuple[tuple[str, str], ...] = (
     (r"worst class \(95%.*\)", "Recall of the class where it is lowest, with Wilson's 95% score interval"),
     (r"shown to have gained", "Classes that are shown to have gained, by the same test"),
     (r"top-5 \(95%.*\)", "Share of test images whose class is among the 5 most probable; Wilson's 95% score interval"),
+    (r"uncorrupted", f"{_TOP1}; on the stored images, before they are corrupted"),
+    (r"corrupted, mean", "Top-1 accuracy on corrupted test images, mean over corruptions and severities"),
+    (
+        r"mean corruption error \(95%.*\)",
+        "Errors relative to the reference's, mean over the corruptions, with its 95% interval; lower is better",
+    ),
+    (
+        r"most lost beyond the uncorrupted loss",
+        "Corruption with the largest loss against the reference, mean of the severities, less the loss without it",
+    ),
     (r"top-1|its top-1", f"{_TOP1}, without interval"),
     (r"published/.*", "As published at the source in the last column; not measured here"),
     (r"published top-1", "Top-1 accuracy that the recipe quotes from others; not measured here"),

@@ -45,6 +45,14 @@ from compress.results.quality import (
     Shift,
     Thresholded,
 )
+from compress.results.robustness import (
+    CorruptedAccuracy,
+    CorruptedFile,
+    CorruptedLoss,
+    CorruptionChange,
+    CorruptionExcess,
+    Robustness,
+)
 from compress.results.run import SCHEMA_VERSION, DataSummary, Environment, Failure, RecipeRecord, RunInfo, RunRecord
 from compress.results.savings import (
     Difference,
@@ -100,6 +108,11 @@ __all__ = [
     "ClassRecall",
     "Confidence",
     "Control",
+    "CorruptedAccuracy",
+    "CorruptedFile",
+    "CorruptedLoss",
+    "CorruptionChange",
+    "CorruptionExcess",
     "CurvePoint",
     "DataSummary",
     "Deployment",
@@ -153,6 +166,7 @@ __all__ = [
     "RecipeRecord",
     "Record",
     "ReliabilityBin",
+    "Robustness",
     "RunInfo",
     "RunRecord",
     "RuntimeCandidate",

@@ -12,6 +12,7 @@ from compress.results.headline import Headline, SavingInMonths
 from compress.results.hosts import HostMeasurement
 from compress.results.predictions import ClassChanges, Disagreements
 from compress.results.quality import QualityChange
+from compress.results.robustness import Robustness
 from compress.results.savings import Savings, TrainingEfficiency
 from compress.results.variant import Variant
 
@@ -159,6 +160,7 @@ class RunRecord(Record):
     quality_changes: tuple[QualityChange, ...] = Field(
         (), description="Confidence and classes of every network and file against every reference"
     )
+    robustness: Robustness | None = absent("Accuracy on corrupted images, where `measure.corruptions` names any")
     disagreements: Disagreements | None = Field(
         None, description="Test images on which the last distilled variant and its teacher disagree"
     )

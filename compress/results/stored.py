@@ -39,6 +39,11 @@ def logits_file(folder: Path, artifact: Artifact, split: str) -> Path:
     return folder / "logits" / f"{artifact.runtime}-{artifact.precision}-{split}.npy"
 
 
+def predictions_file(folder: Path, name: str) -> Path:
+    """Return where the classes that a network or file predicts for corrupted images are stored, by its name."""
+    return folder / f"{name}.npy"
+
+
 def runnable_artifacts(folder: Path) -> list[tuple[Artifact, Path]]:
     """Return the artifacts of an export that run on this machine, with their paths in the store."""
     files = [(row, Path(row.path)) for row in read_artifacts(folder) if not row.not_run]

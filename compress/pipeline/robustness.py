@@ -1,0 +1,224 @@
+"""Robustness of a run: which networks and files are evaluated on corrupted images, and what their predictions show.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.data.corruptions import SEVERITIES, VERSION, benchmark, conditions
+from compress.data.prepared import ImageData
+from compress.deployment.runtimes import find_runtime
+from compress.efficiency.confidence import Estimate
+from compress.efficiency.files import PYTORCH, base_file, files_of, name_of
+from compress.efficiency.intervals import paired_difference, wilson
+from compress.efficiency.robustness import Corrupted, excess_losses, mean_corruption_error
+from compress.recipe.measure import Corruption
+from compress.results.robustness import (
+    CorruptedAccuracy,
+    CorruptedFile,
+    CorruptedLoss,
+    CorruptionChange,
+    CorruptionExcess,
+    Robustness,
+)
+from compress.results.stored import predictions_file, runnable_artifacts
+from compress.results.variant import Variant
+from compress.stages.planned import Plan, PlannedStage
+from compress.store.store import Store
+from compress.utils.hashing import key_of
+from compress.utils.system import version_of
+
+Key = tuple[str, str, str | None]  # variant, runtime and precision of the file
+Condition = tuple[Corruption, int]
+
+
+@dataclass(frozen=True)
+class CorruptionUnit:
+    """A variant or an export, whose network or files are evaluated on corrupted images, with its key in the store."""
+
+    planned: PlannedStage
+    names: tuple[str, ...]  # of the network or the files
+    key: str
+
+
+def corruption_units(plan: Plan, store: Store) -> list[CorruptionUnit]:
+    """Return what to evaluate, in order; nothing where the recipe names no corruptions. All stages must be stored.
+
+    A quantized network in PyTorch only simulates its files, and is left out where these run.
+    """
+    if not plan.recipe.measure.corruption_names:
+        return []
+    files = {export.id: runnable_artifacts(store.path(export.key)) for export in plan.exports}
+    run = {export.parent for export in plan.exports if files[export.id]}
+    networks = [each for each in plan.variants if not (each.stage.is_quantized and each.id in run)]
+    units = [CorruptionUnit(each, (PYTORCH,), _key(plan, each, [])) for each in networks]
+    for export in plan.exports:
+        if rows := [row for row, _ in files[export.id]]:
+            # An export that could not make all of its files is tried again under the same key.
+            made = [[row.path, row.top1, row.right] for row in rows]
+            units.append(CorruptionUnit(export, tuple(map(name_of, rows)), _key(plan, export, made)))
+    return units
+
+
+def _key(plan: Plan, planned: PlannedStage, files: Sequence[Sequence[object]]) -> str:
+    return key_of(
+        kind="corruptions",
+        revision=VERSION,
+        data=plan.data_key,
+        seed=plan.recipe.seed,
+        unit=planned.key,
+        files=files,
+        conditions=conditions(plan.recipe.measure.corruption_names),
+        versions={name: version_of(name) for name in ("numpy", "pillow")},
+    )
+
+
+def expected_passes(plan: Plan) -> list[tuple[PlannedStage, int]]:
+    """Return the variants with the number of their networks and files that will be evaluated under each condition."""
+    if not plan.recipe.measure.corruption_names:
+        return []
+    files = dict.fromkeys((variant.id for variant in plan.variants), 0)
+    for export in plan.exports:
+        if export.parent:
+            files[export.parent] += sum(not find_runtime(name.split()[0]).runs_on for name in export.files)
+    return [
+        (variant, files[variant.id] + (not (variant.stage.is_quantized and files[variant.id])))
+        for variant in plan.variants
+    ]
+
+
+def read_robustness(plan: Plan, store: Store, data: ImageData, variants: Sequence[Variant]) -> Robustness | None:
+    """Return what a run found on corrupted images; None where its recipe names no corruptions."""
+    names = plan.recipe.measure.corruption_names
+    if not names:
+        return None
+    labels, found = np.asarray(data.test.labels), {}
+    for unit in corruption_units(plan, store):
+        folder = store.path(unit.key)
+        if unit.planned.makes_variant:
+            keys: list[Key] = [(unit.planned.id, PYTORCH, None)]
+        else:
+            rows = [row for row, _ in runnable_artifacts(store.path(unit.planned.key))]
+            keys = [(unit.planned.parent or "", row.runtime, row.precision) for row in rows]
+        for key, name in zip(keys, unit.names, strict=True):
+            found[key] = np.load(predictions_file(folder, name)) == labels
+    return robustness(plan.references, variants, found, names, max(data.test.images.shape[-2:]))
+
+
+def robustness(
+    references: Sequence[str],
+    variants: Sequence[Variant],
+    correct: Mapping[Key, NDArray[np.bool_]],
+    corruptions: Sequence[Corruption],
+    side: int,
+) -> Robustness:
+    """Describe predictions on corrupted images, and compare them with those of every reference.
+
+    Args:
+        references: Ids of the references.
+        variants: All variants.
+        correct: Whether predictions are correct, `[1 + conditions, images]`, those before corruption first.
+        corruptions: Kinds of corruption, in the order of the conditions.
+        side: Longer side of the images in pixels.
+    """
+    keys = [key for v in variants for file in files_of(v) if (key := (v.id, file.runtime, file.precision)) in correct]
+    wanted = conditions(corruptions)
+    return Robustness(
+        benchmark=benchmark(side),
+        images=next(iter(correct.values())).shape[1],
+        files=tuple(_accuracies(key, correct[key], wanted) for key in keys),
+        changes=tuple(
+            _change(base, key, correct, wanted)
+            for reference in references
+            if (base := _base(reference, variants)) in correct
+            for key in keys
+            if key[0] != reference
+        ),
+    )
+
+
+def _base(reference: str, variants: Sequence[Variant]) -> Key:
+    """Return what stands for a reference, as in savings."""
+    stands = base_file(next(variant for variant in variants if variant.id == reference))
+    return reference, stands.runtime, stands.precision
+
+
+def _accuracies(key: Key, correct: NDArray[np.bool_], wanted: Sequence[Condition]) -> CorruptedFile:
+    variant, runtime, precision = key
+    return CorruptedFile(
+        variant=variant,
+        runtime=runtime,
+        precision=precision,
+        clean=float(correct[0].mean()),
+        accuracies=tuple(
+            CorruptedAccuracy(
+                corruption=corruption,
+                severity=severity,
+                top1=float(rows.mean()),
+                ci95=wilson(int(rows.sum()), len(rows)),
+            )
+            for (corruption, severity), rows in zip(wanted, correct[1:], strict=True)
+        ),
+    )
+
+
+def _change(
+    base: Key, key: Key, correct: Mapping[Key, NDArray[np.bool_]], wanted: Sequence[Condition]
+) -> CorruptionChange:
+    clean, *losses = (_loss(before, after) for before, after in zip(correct[base], correct[key], strict=True))
+    before, after = (_by_corruption(correct[each], wanted) for each in (base, key))
+    error = mean_corruption_error(before, after)
+    return CorruptionChange(
+        reference=base[0],
+        reference_runtime=base[1],
+        variant=key[0],
+        runtime=key[1],
+        precision=key[2],
+        clean_difference=clean[0],
+        clean_difference_ci95=clean[1],
+        losses=tuple(
+            CorruptedLoss(corruption=corruption, severity=severity, difference=difference, ci95=ends)
+            for (corruption, severity), (difference, ends) in zip(wanted, losses, strict=True)
+        ),
+        excess=_excess(before, after),
+        mean_corruption_error=error.value if error else None,
+        mean_corruption_error_ci95=_from_zero(error) if error else None,
+    )
+
+
+def _excess(before: Corrupted, after: Corrupted) -> tuple[CorruptionExcess, ...]:
+    rows = [
+        CorruptionExcess(
+            corruption=name,
+            difference=each.loss,
+            beyond_clean=each.beyond.value,
+            beyond_clean_ci95=each.beyond.interval,
+            p_adjusted=each.p_adjusted,
+            worse=each.shown,
+        )
+        for name, each in excess_losses(before, after).items()
+    ]
+    return tuple(sorted(rows, key=lambda row: -row.beyond_clean))
+
+
+def _loss(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, tuple[float, float]]:
+    """Return the accuracy lost on the same images, with its interval."""
+    paired = paired_difference(int((before & ~after).sum()), int((~before & after).sum()), len(before))
+    return paired.difference, (paired.low, paired.high)
+
+
+def _by_corruption(correct: NDArray[np.bool_], wanted: Sequence[Condition]) -> Corrupted:
+    names = dict.fromkeys(corruption for corruption, _ in wanted)
+    parts = correct[1:].reshape(len(names), len(SEVERITIES), -1)
+    return Corrupted(correct[0], dict(zip(names, parts, strict=True)))
+
+
+def _from_zero(estimate: Estimate) -> tuple[float, float]:
+    low, high = estimate.interval
+    return max(0.0, low), high
