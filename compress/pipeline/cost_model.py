@@ -14,7 +14,7 @@ from compress.data.corruptions import CorruptedImages, conditions
 from compress.data.prepared import ImageData, planned_data
 from compress.pipeline.dry_run import dry_run, dry_run_seconds
 from compress.pipeline.plan import make_plan
-from compress.pipeline.robustness import corruption_units, expected_passes
+from compress.pipeline.robustness import expected_passes, lacking_passes
 from compress.recipe.measure import Corruption
 from compress.recipe.schema import Recipe
 from compress.stages.costs import Cost, CostModel
@@ -33,7 +33,7 @@ class PlanRow:
     unit: str  # id of the stage; `STAGE/VARIANT` for the export of a variant
     kind: str  # kind of the stage; `measure` for the evaluation on corrupted images
     stored: bool  # whether the store has it
-    key: str  # its key in the store; empty for that evaluation before there is one
+    key: str  # its key in the store; empty for that evaluation, which has several
     macs: int  # expected MACs, 0 if stored
     seconds: float  # expected time on this machine, 0 if stored
 
@@ -75,12 +75,11 @@ def expected(plan: Plan, store: Store, data: ImageData) -> list[PlanRow]:
 
 def _corruptions(plan: Plan, store: Store, data: ImageData, costs: CostModel, complete: bool) -> list[PlanRow]:
     """Estimate the evaluation on corrupted images; nothing where the recipe names no corruptions."""
-    passes = expected_passes(plan)
-    if not passes:
+    if not plan.recipe.measure.corruption_names:
         return []
-    units = corruption_units(plan, store) if complete else []
-    if units and all(store.exists(unit.key) for unit in units):
-        return [PlanRow("corruptions", "measure", True, units[0].key, 0, 0.0)]
+    passes = lacking_passes(plan, store) if complete else expected_passes(plan)
+    if not passes:
+        return [PlanRow("corruptions", "measure", True, "", 0, 0.0)]
     wanted, n = conditions(plan.recipe.measure.corruption_names), len(data.test)
     corrupting = n * _corruption_seconds(data, wanted)
     seconds = sum(

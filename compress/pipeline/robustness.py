@@ -81,8 +81,6 @@ def _key(plan: Plan, planned: PlannedStage, files: Sequence[Sequence[object]]) -
 
 def expected_passes(plan: Plan) -> list[tuple[PlannedStage, int]]:
     """Return the variants with the number of their networks and files that will be evaluated under each condition."""
-    if not plan.recipe.measure.corruption_names:
-        return []
     files = dict.fromkeys((variant.id for variant in plan.variants), 0)
     for export in plan.exports:
         if export.parent:
@@ -90,6 +88,15 @@ def expected_passes(plan: Plan) -> list[tuple[PlannedStage, int]]:
     return [
         (variant, files[variant.id] + (not (variant.stage.is_quantized and files[variant.id])))
         for variant in plan.variants
+    ]
+
+
+def lacking_passes(plan: Plan, store: Store) -> list[tuple[PlannedStage, int]]:
+    """Return the same of a plan whose stages are all stored, for those whose predictions are not."""
+    return [
+        (unit.planned if unit.planned.makes_variant else plan.stage(unit.planned.parent or ""), len(unit.names))
+        for unit in corruption_units(plan, store)
+        if not store.exists(unit.key)
     ]
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import colorsys
+import importlib
 import io
+import sys
+from types import ModuleType
 from typing import get_args
 
 import numpy as np
@@ -177,3 +180,46 @@ def test_pixels_depend_on_seed_number_and_severity_alone(corruption: Corruption)
 def test_images_need_not_be_square(corruption: Corruption) -> None:
     image = picture(LARGE)[:, :, :40]
     assert corrupt(image, corruption, 5, 0, 0).shape == (3, LARGE, 40)
+
+
+# --- against the published code, by the package imagecorruptions, where that is installed ----------------------------
+# pip install --no-deps imagecorruptions opencv-python-headless scikit-image lazy-loader imageio tifffile
+
+NAMES = {"jpeg": "jpeg_compression"}
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The published functions, without the packages that only other corruptions need."""
+    for name in ("cv2", "skimage", "scipy"):
+        pytest.importorskip(name)
+    absent = ModuleType("absent")
+    absent.njit = lambda *a, **k: a[0] if a and callable(a[0]) else lambda function: function  # type: ignore[attr-defined]
+    absent.prange, absent.resource_filename = range, lambda *a: ""  # type: ignore[attr-defined]
+    for name in ("numba", "pkg_resources"):
+        monkeypatch.setitem(sys.modules, name, absent)
+    try:
+        return importlib.import_module("imagecorruptions.corruptions")
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+def test_pixels_are_those_of_the_published_code(
+    published: ModuleType, corruption: Corruption, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = picture(224)  # the package has the parameters of ImageNet-C only
+    angle = np.random.Generator(np.random.PCG64([0, CORRUPTIONS.index(corruption), 0])).uniform(-45, 45)
+    monkeypatch.setattr(np.random, "uniform", lambda *ends: angle)  # the direction of motion, else drawn there
+    for severity in SEVERITIES:
+        theirs = getattr(published, NAMES.get(corruption, corruption))(
+            Image.fromarray(image.transpose(1, 2, 0)), severity
+        )
+        own, other = corrupt(image, corruption, severity, 0, 0).astype(int), np.uint8(theirs).transpose(2, 0, 1)
+        if corruption in ("gaussian_noise", "shot_noise"):
+            changes = [np.abs(each - image.astype(int)) for each in (own, other)]
+            assert changes[0].mean() == pytest.approx(changes[1].mean(), rel=0.01)
+            assert changes[0].std() == pytest.approx(changes[1].std(), rel=0.01)
+            continue
+        assert np.abs(own - other).max() <= 1  # where rounding decides on which side of a level a value is
+        assert (own == other).mean() > 0.96
