@@ -57,10 +57,19 @@ def compare_files(
         )
     distinct = len({right for file in files if (right := metric.right(file.right, file.quality))})
     found = [_compare(base, file, tolerance, max(1, distinct), reference.accuracy.n, metric) for file in files]
-    if reference.id == variant.id:
+    if is_same_model(reference, variant):
         itself = {"granted": True, "granted_adjusted": True, "reason": IS_REFERENCE}
-        found = [file.model_copy(update=itself) if file.path == base.path else file for file in found]
+        same = [(file.path, file.right) == (base.path, base.right) for file in files]
+        found = [file.model_copy(update=itself) if own else file for own, file in zip(same, found, strict=True)]
     return tuple(found)
+
+
+def is_same_model(first: Variant, second: Variant) -> bool:
+    """Return whether two records are of one model: one record, or two runs of what has the same key in the store.
+
+    Ids do not tell: in runs with other settings, a stage of the same id makes another model.
+    """
+    return first is second or (first.stage_key is not None and first.stage_key == second.stage_key)
 
 
 @dataclass(frozen=True)

@@ -102,20 +102,26 @@ def _grants(
     reference: Variant, others: Sequence[Variant], files: Mapping[str, Files], chance: float | None, metric: Metric
 ) -> dict[str, Grant]:
     """Decide on every variant: by its files, by the sequence of tests, and by the reference's own worth."""
-    ends = metric.interval(reference.accuracy.ci95, reference.quality)
-    if chance is not None and (ends is None or ends[0] <= chance):
-        reason = f"{reference.id} itself is not shown to be better than chance, {100 * chance:.1f}%"
-        return {variant.id: Grant(False, reason, tested=False) for variant in others}
-    own = {variant.id: _by_files(files[variant.id]) for variant in others}
+    if refused := refuse_at_chance(reference, chance, metric):
+        return {variant.id: refused for variant in others}
+    own = {variant.id: decide_by_file(deciding_file(files[variant.id])) for variant in others}
     decisions = in_sequence(reference, others, own)
     granted = [variant for variant in others if decisions[variant.id].granted]
     cheapest = min([reference, *granted], key=cost)
     return {name: _name_cheapest(each, cheapest, reference.id) for name, each in decisions.items()}
 
 
-def _by_files(files: Files) -> Grant:
-    """Decide on a variant by one of its files."""
-    file = deciding_file(files)
+def refuse_at_chance(reference: Variant, chance: float | None, metric: Metric) -> Grant | None:
+    """Return the refusal of everything where the reference is not shown to be better than chance; else None."""
+    ends = metric.interval(reference.accuracy.ci95, reference.quality)
+    if chance is None or (ends is not None and ends[0] > chance):
+        return None
+    reason = f"{reference.id} itself is not shown to be better than chance, {100 * chance:.1f}%"
+    return Grant(False, reason, tested=False)
+
+
+def decide_by_file(file: FileSavings) -> Grant:
+    """Decide on a variant by the one of its files that decides."""
     if file.granted and not file.granted_adjusted:
         return Grant(False, f"{file.reason}, but not if its files count as several tests")
     return Grant(file.granted_adjusted, file.reason)
