@@ -138,7 +138,7 @@ def parse_rule(text: str) -> Rule:
     """Parse one rule.
 
     Raises:
-        ValueError: it is none; the message says why and what to write.
+        ValueError: it is not a rule; the message says why and what to write.
     """
     found = _RULE.fullmatch(text)
     if not found:
@@ -175,7 +175,7 @@ def parse_metric(text: str) -> Metric:
     """Parse a metric; names of classes may contain dots and spaces.
 
     Raises:
-        ValueError: it is none; the message says why and what to write.
+        ValueError: the metric is unknown; the message says what to write.
     """
     if text.startswith("class.") and text.endswith(".top1") and len(text) > len("class..top1"):
         return Metric("class", text[len("class.") : -len(".top1")])
