@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
+from typing import Any
 
 from compress.recipe.stage import stage_sections
 from compress.results import RunRecord, TrainingPart, Variant
@@ -19,7 +20,7 @@ def spent_by_unit(run: RunRecord) -> dict[str, int]:
     """Return the training MACs of a run by what they were spent on, a key that is the same in runs that share it.
 
     A stage that goes on from its parent's network counts without what its parent took. Cached embeddings of a teacher
-    are no part of a stage: they are shared by all stages that learn from the same teacher, data and seed, and each new
+    are no part of a stage: they are shared by all stages that learn from the same views of the same teacher, and each
     view is made once.
     """
     variants = {variant.id: variant for variant in run.variants}
@@ -28,7 +29,7 @@ def spent_by_unit(run: RunRecord) -> dict[str, int]:
         own = _own_parts(variant, variants.get(variant.parent or ""))
         key = variant.stage_key or f"{run.run.id}/{variant.id}"
         spent[key] = sum(part.macs for part in own if not _CACHED.fullmatch(part.what))
-        for name, macs in _embeddings(run, variant.training.parts).items():
+        for name, macs in _embeddings(run, variant).items():
             spent[name] = max(spent.get(name, 0), macs)
     return spent
 
@@ -44,22 +45,51 @@ def _own_parts(variant: Variant, parent: Variant | None) -> Sequence[TrainingPar
     return parts[sum(1 for _ in shared) :]
 
 
-def _embeddings(run: RunRecord, parts: Iterable[TrainingPart]) -> dict[str, int]:
-    """Sum the cached embeddings of a ledger by number of images; those of more views include those of fewer."""
-    recipe = run.recipe.resolved
-    teachers = [variant.stage_key for variant in run.variants if variant.kind == "teacher"]
-    found: dict[str, int] = {}
-    for part in parts:
+def _embeddings(run: RunRecord, variant: Variant) -> dict[str, int]:
+    """Sum the cached embeddings of a variant and those that it was made from, by what determines them.
+
+    Those of more views include those of fewer.
+    """
+    parent = next((each for each in run.variants if each.id == variant.parent), None)
+    own = _own_parts(variant, parent)
+    found = _embeddings(run, parent) if parent and len(own) < len(variant.training.parts) else {}
+    for part in own:
         if match := _CACHED.fullmatch(part.what):
-            about = {
-                "images": match["images"],
-                "teachers": teachers,
-                "data": recipe.get("data"),
-                "seed": recipe.get("seed"),
-            }
-            name = f"teacher embeddings {digest(about)[:16]}"
+            name = f"teacher embeddings {digest(_identity(run, variant, match['images']))[:16]}"
             found[name] = found.get(name, 0) + part.macs
     return found
+
+
+def _identity(run: RunRecord, variant: Variant, images: str) -> dict[str, Any]:
+    """Return what determines the embeddings that a variant learned from, besides the views' numbers.
+
+    It is at least as fine as their key in the store: teachers that differ in their prompts only are charged for
+    embeddings of their own. Without the variant's stage in the recipe it is the variant.
+    """
+    recipe = run.recipe.resolved
+    stages = {stage["id"]: stage for stage in recipe.get("stages", ())}
+    if variant.id not in stages:
+        return {"variant": variant.stage_key or f"{run.run.id}/{variant.id}"}
+    stage = stages[variant.id]
+    sections = [stage, *(section for section in stage.values() if isinstance(section, dict))]
+    return {
+        "teacher": _teacher(run, stages, variant.id),
+        "images": images,
+        "views": {key: section[key] for section in sections for key in ("augment", "unlabeled") if key in section},
+        "data": recipe.get("data"),
+        "seed": recipe.get("seed"),
+        "auto": recipe.get("trainer", {}).get("precision") == "auto",  # other formats share those of FP32
+    }
+
+
+def _teacher(run: RunRecord, stages: Mapping[str, Mapping[str, Any]], name: str) -> str:
+    """Return the key of the network at the start of a stage's lineage, which is its teacher."""
+    seen = set[str]()
+    while name not in seen and isinstance(parent := stages.get(name, {}).get("from"), str):
+        seen.add(name)
+        name = parent
+    key = next((variant.stage_key for variant in run.variants if variant.id == name), None)
+    return key or f"{run.run.id}/{name}"
 
 
 def total_macs(trials: Iterable[Trial]) -> int:

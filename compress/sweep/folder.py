@@ -3,7 +3,9 @@
     sweep.json               recipe and space; a worker with others is refused
     trials/<number>.json     a trial that ended
     trials/<number>.begun    its settings, before
-    claims/<number>.lock     held by whoever makes it
+    claims/<number>.lease    held by whoever makes it
+    locks/propose.lease      held while settings are chosen
+    tests/<digest>.json      trials that were tested together on the test images
     sweep.html               the Pareto page
     sweep_results.json       the same as JSON
 
@@ -22,7 +24,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from compress.results import Record
-from compress.sweep.records import Proposal, SweepFile, Trial
+from compress.sweep.records import Proposal, SweepFile, TestRound, Trial
 from compress.utils.atomic import write_atomic
 from compress.utils.errors import CompressError, UsageError
 
@@ -120,10 +122,18 @@ class SweepFolder:
         write_atomic(self._trial(trial.number), trial.to_json() + "\n")
 
     def forget_failures(self) -> None:
-        """Remove the trials that failed, so that they are made again with the same settings."""
+        """Remove the trials that failed or were refused, so that they are made again with the same settings."""
         for trial in self.trials():
-            if trial.state == "failed":
+            if trial.state in ("failed", "infeasible"):
                 self._trial(trial.number).unlink(missing_ok=True)
+
+    def count_rounds(self, tested: TestRound | None = None) -> int:
+        """Note a round of tests, and return how many different ones there were; repeating one does not count."""
+        folder = self.path / "tests"
+        if tested:
+            folder.mkdir(exist_ok=True)
+            write_atomic(folder / f"{digest(tested.model_dump(mode='json'))[:16]}.json", tested.to_json() + "\n")
+        return len(list(folder.glob("*.json")))
 
     def _trial(self, number: int) -> Path:
         return self.path / "trials" / f"{number:05d}.json"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 
 from compress.gate.rules import Rule, parse_rule
@@ -13,13 +14,20 @@ from compress.pipeline.runner import run as run_recipe
 from compress.recipe.load import load_recipe
 from compress.recipe.overrides import write_override
 from compress.recipe.schema import Recipe
-from compress.recipe.yaml_tree import Node
+from compress.sweep.checks import (
+    budget_problems,
+    objective_problems,
+    replaced_overrides,
+    try_combinations,
+    try_values,
+)
 from compress.sweep.folder import SweepFolder, digest
 from compress.sweep.objectives import VALIDATION, parse_budget
 from compress.sweep.records import SweepFile, Trial
-from compress.sweep.sampler import Question, require_sampler
+from compress.sweep.sampler import SamplerInput, require_sampler
 from compress.sweep.space import Space, check_variants, find_space, read_space
-from compress.utils.errors import Problem, RecipeError, UsageError
+from compress.utils.console import say
+from compress.utils.errors import RecipeError, SeveralErrors, UsageError
 from compress.utils.messages import one_line
 
 Make = Callable[[Recipe, Path, str, str], Run | None]
@@ -64,9 +72,9 @@ class Job:
     plugins: tuple[str, ...] = ()
 
     @property
-    def question(self) -> Question:
-        """What the sampler is asked."""
-        return Question(self.space, default_variant(self.recipe, self.space), self.recipe.seed, self.constraints)
+    def sampler_input(self) -> SamplerInput:
+        """What the sampler proposes for."""
+        return SamplerInput(self.space, default_variant(self.recipe, self.space), self.recipe.seed, self.constraints)
 
     def constraints(self, trial: Trial) -> Mapping[str, float]:
         """Return by how much a trial misses each budget, and the tolerance on validation; up to 0 it keeps it."""
@@ -136,8 +144,10 @@ def read_job(
     recipe = load_recipe(path, overrides)
     space_file = find_space(space_file)
     space, root = read_space(space_file)
-    problems = [*check_variants(space, root, variants_of(recipe)), *_value_problems(path, overrides, space, root)]
-    if problems:
+    variants = space.variants or [default_variant(recipe, space)]
+    examples, wrong = try_values(path, overrides, space, root)
+    problems = [*check_variants(space, root, variants_of(recipe)), *wrong]
+    if problems := problems or list(objective_problems(recipe, variants, space, root, examples)):
         raise RecipeError(problems)
     if recipe.trainer.several_processes:
         raise UsageError(
@@ -145,10 +155,16 @@ def read_job(
         )
     if tolerance is not None and not 0 <= tolerance < 1:
         raise UsageError(f"--tolerance must be a fraction from 0 to 1, not {tolerance:g}; write 0.01 for one point")
+    if limits.hours is not None and not (isfinite(limits.hours) and limits.hours >= 0):
+        raise UsageError(f"--hours must be a number of hours, not {limits.hours:g}; write e.g. 1.5")
     if limits == Limits() and space.sampler != "grid":
         raise UsageError("nothing ends the sweep; set --trials, --hours or --macs")
     rules = tuple(parse_budget(budget)) if budget is not None else ()
+    if lines := [*replaced_overrides(overrides, space), *budget_problems(recipe, variants, rules, examples)]:
+        raise SeveralErrors(lines)
     require_sampler(space)
+    if space.sampler == "grid" and (refused := try_combinations(path, overrides, space)):
+        say(refused)
     folder = SweepFolder(runs, _name(name, recipe.name, space_file.stem))
     return Job(path, tuple(overrides), recipe, space, folder, limits, rules, tolerance, make, tuple(plugins))
 
@@ -188,25 +204,3 @@ def _name(name: str | None, recipe: str, space: str) -> str:
             f"'{one_line(chosen)}' is not a name of a folder; set --name to 1 to 64 letters, digits, '_', '.' or '-'"
         )
     return chosen
-
-
-def _value_problems(path: str, overrides: Sequence[str], space: Space, root: Node) -> Iterator[Problem]:
-    """Try values of each parameter by themselves on the recipe, and yield what is wrong with them."""
-    parameters = root.child("parameters")
-    for key, parameter in space.parameters.items():
-        node = (parameters.child(key) if parameters else None) or root
-        for value in parameter.examples():
-            yield from _try(path, overrides, write_override(key, value), node.place)
-    if space.fidelity:
-        node = root.child("fidelity") or root
-        for key in space.fidelity.keys:
-            for rung in space.fidelity.rungs:
-                yield from _try(path, overrides, write_override(key, rung), node.place)
-
-
-def _try(path: str, overrides: Sequence[str], override: str, place: str) -> Iterator[Problem]:
-    try:
-        load_recipe(path, [*overrides, override])
-    except RecipeError as error:
-        for problem in error.problems:
-            yield Problem(place, f"{one_line(override)}: {problem.message}")

@@ -27,7 +27,7 @@ def parse_objective(name: str) -> Metric | None:
     """Parse the name of an objective; None is accuracy on validation.
 
     Raises:
-        ValueError: it is none; the message says why and what to write.
+        ValueError: it is not an objective; the message says why and what to write.
     """
     if name == VALIDATION:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from compress.efficiency.metric import METRIC_WORDS
 from compress.gate.output import FORMATS
 from compress.gate.rules import parse_metric
 from compress.report import formats as f
@@ -18,7 +19,7 @@ DOMINANCE = {
     "shown": "dominated by trial {}: shown",
     "apparent": "dominated by trial {}: apparently",
 }
-STOPPED = {"stopped": "stopped early", "failed": "failed"}
+STOPPED = {"stopped": "stopped early", "failed": "failed", "infeasible": "refused by the recipe"}
 MAX_ROWS = 20  # of trials in the terminal
 MAX_REASONS = 5  # of failures
 
@@ -48,6 +49,8 @@ def trial_line(trial: Trial, objectives: Sequence[str]) -> str:
     took = f.seconds(trial.seconds)
     if trial.state == "failed":
         return f"trial {trial.number}: failed after {took}: {trial.reason}"
+    if trial.state == "infeasible":
+        return f"trial {trial.number}: refused by the recipe: {trial.reason}"
     stopped = f"; {trial.reason}" if trial.reason else ""
     return f"trial {trial.number}: {figures_text(trial.figures, objectives)}, in {took}{stopped}"
 
@@ -64,7 +67,7 @@ def compute_line(compute: Compute) -> str:
 
 def counts_line(sweep: Sweep) -> str:
     """State how many trials there are, and why it ended."""
-    counts = {state: sum(point.state == state for point in sweep.points) for state in ("done", "stopped", "failed")}
+    counts = {state: sum(point.state == state for point in sweep.points) for state in ("done", *STOPPED)}
     words = ", ".join(f"{count} {STOPPED.get(state, state)}" for state, count in counts.items() if count)
     size = "" if sweep.combinations is None else f" of {sweep.combinations:,} combinations"
     return f"{len(sweep.points)} trials{size}: {words or 'none'}. Ended: {f.plain(sweep.ended)}."
@@ -77,20 +80,32 @@ def sweep_lines(sweep: Sweep) -> list[str]:
         counts_line(sweep),
         *_failures(sweep),
         *remarks,
+        *_test_rounds(sweep),
         compute_line(sweep.compute),
         f.plain(sweep.answer.sentence),
     ]
 
 
+def _test_rounds(sweep: Sweep) -> list[str]:
+    """State how often the test images were used, if more than once."""
+    rounds = sweep.answer.test_rounds
+    if rounds < 2:
+        return []
+    return [
+        f"The test images were used in {rounds} rounds of tests, of other trials, tolerances or budgets: each of them "
+        "grants wrongly no more often than one test, all of them together may do so more often."
+    ]
+
+
 def _failures(sweep: Sweep) -> list[str]:
-    """State why trials failed, one line per reason."""
-    failed: dict[str, list[str]] = {}
+    """State why trials failed or were refused, one line per reason."""
+    failed: dict[tuple[str, str], list[str]] = {}
     for point in sweep.points:
-        if point.state == "failed":
-            failed.setdefault(point.reason or "", []).append(str(point.number))
+        if point.state in ("failed", "infeasible"):
+            failed.setdefault((STOPPED[point.state].capitalize(), point.reason or ""), []).append(str(point.number))
     lines = [
-        f"Failed: trial{'s' * (len(numbers) > 1)} {f.plain(truncate_list(numbers))}: {f.plain(reason)}."
-        for reason, numbers in failed.items()
+        f"{what}: trial{'s' * (len(numbers) > 1)} {f.plain(truncate_list(numbers))}: {f.plain(reason)}."
+        for (what, reason), numbers in failed.items()
     ]
     return lines[:MAX_REASONS]
 
@@ -135,7 +150,7 @@ def order(sweep: Sweep) -> list[Point]:
         sweep.points,
         key=lambda point: (
             ranks[point.dominance],
-            point.state == "failed",
+            point.state in ("failed", "infeasible"),
             -point.figures.get(VALIDATION, 0),
             point.number,
         ),
@@ -153,13 +168,17 @@ def tested_table(sweep: Sweep) -> Table:
         Column("trial", lambda row: str(row.number)),
         Column("file", lambda row: f.plain(row.file), False),
         Column("top-1 on test (95% interval)", _accuracy),
-        Column("points against the reference (95% interval)", lambda row: f.points(row.loss, row.loss_ci95)),
+        Column(
+            f"points against the reference{METRIC_WORDS[sweep.answer.metric]} (95% interval)",
+            lambda row: f.points(row.loss, row.loss_ci95),
+        ),
         Column("accuracy", lambda row: "granted" if row.granted else "not granted", False),
         Column("why", lambda row: f.plain(row.reason), False),
     )
     note = (
-        "Tested once, in a fixed sequence from the dearest to the cheapest, which costs and accuracy on validation "
-        "decide. It stops at the first refusal, so that all of its tests together grant wrongly no more often than one."
+        "Tested in a fixed sequence from the most expensive to the cheapest, which costs and top-1 on validation "
+        "decide. It stops at the first refusal, so that all of its tests together grant wrongly no more often than "
+        f"one. Rounds of tests in this sweep so far: {sweep.answer.test_rounds}."
     )
     return make_table("tested", "On the test split", note, columns, sweep.answer.tested, empty="Nothing was tested.")
 

@@ -17,7 +17,7 @@ RECORD = "sweep_results.json"
 
 
 @dataclass(frozen=True)
-class Again:
+class TrialCommand:
     """How to make a trial again: its name, where it stands, the command, and the address of its report."""
 
     name: str
@@ -39,12 +39,12 @@ def sweep_page(sweep: Sweep) -> str:
         lines=lines,
         charts=charts,
         tables=[tested_table(sweep), trials_table(sweep)],
-        again=[_again(point) for point in order(sweep)],
+        commands=[_trial_command(point) for point in order(sweep)],
     )
 
 
-def _again(point: Point) -> Again:
-    return Again(
+def _trial_command(point: Point) -> TrialCommand:
+    return TrialCommand(
         name=f"Trial {point.number}: {settings_text(point.settings)}",
         standing=standing(point) + (f": {f.plain(point.reason)}" if point.reason else ""),
         command=f.plain(point.command),

@@ -7,8 +7,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from compress.results.base import Count, Fraction, Interval, Record, absent
+from compress.utils.metric_name import MetricName
 
-State = Literal["done", "stopped", "failed"]
+State = Literal["done", "stopped", "failed", "infeasible"]
 Dominance = Literal["front", "shown", "apparent"]
 Figures = dict[str, float]
 
@@ -36,18 +37,20 @@ class Proposal(Record):
 class Trial(Proposal):
     """A trial that ended."""
 
-    state: State = Field(description="done; stopped at a rung, being hopeless; failed")
+    state: State = Field(
+        description="done; stopped at a rung, being hopeless; failed; infeasible: the recipe refuses its settings"
+    )
     rungs: tuple[RungRecord, ...] = Field((), description="Its runs, the last one with the most epochs")
     reference: str | None = Field(None, description="First reference of the recipe, which accuracy is compared with")
     reference_validation: Fraction | None = Field(None, description="Accuracy of the reference on validation")
     spent: dict[str, Count] = Field({}, description="Training MACs by stage key, or by cached teacher embeddings")
-    reason: str | None = absent("Why it failed, or at which rung it was stopped")
+    reason: str | None = absent("Why it failed or was refused, or at which rung it was stopped")
     seconds: float = Field(description="Duration, seconds")
 
     @property
     def figures(self) -> Figures:
-        """Figures of the last run; empty where it failed."""
-        return self.rungs[-1].figures if self.rungs else {}
+        """Figures of the last run; empty where it failed, also where that was at a later rung."""
+        return self.rungs[-1].figures if self.rungs and self.state in ("done", "stopped") else {}
 
 
 class SweepFile(Record):
@@ -70,7 +73,7 @@ class Compute(Record):
 
 
 class TestedTrial(Record):
-    """A trial of the front on the test split, once, in a fixed sequence from the dearest to the cheapest."""
+    """A trial of the front on the test split, in a fixed sequence from the most expensive to the cheapest."""
 
     number: Count = Field(description="Number of the trial")
     file: str = Field(description="File that was tested, or pytorch for the network")
@@ -82,6 +85,15 @@ class TestedTrial(Record):
     reason: str = Field(description="Why, or why not")
 
 
+class TestRound(Record):
+    """Models that were compared on test images for one answer."""
+
+    reference: str = Field(description="Store key of the reference, or its run and variant")
+    metric: MetricName = Field(description="Accuracy that was compared")
+    tolerance: Fraction = Field(description="Loss of accuracy that counts as equal")
+    compared: tuple[str, ...] = Field(description="Store key, or run and variant, and file of each that was compared")
+
+
 class Answer(Record):
     """The trial that a sweep recommends."""
 
@@ -89,15 +101,17 @@ class Answer(Record):
     sentence: str = Field(description="Which one and what it is, or what is missing")
     command: str | None = Field(None, description="Command that makes it again")
     tolerance: Fraction = Field(description="Loss of accuracy that counts as equal, on validation and on test")
+    metric: MetricName = Field("top1", description="Accuracy that is compared on test; on validation it is top-1")
     reference: str | None = Field(description="Reference that accuracy is compared with")
     tested: tuple[TestedTrial, ...] = Field((), description="Trials on the test split")
+    test_rounds: Count = Field(0, description="Different rounds of tests on the test images that the sweep has had")
 
 
 class Point(Record):
     """A trial on the Pareto page."""
 
     number: Count = Field(description="Number of the trial")
-    state: State = Field(description="done, stopped or failed")
+    state: State = Field(description="done, stopped, failed or infeasible")
     settings: dict[str, str | int | float] = Field(description="Value of each parameter")
     variant: str = Field(description="Variant of the recipe")
     figures: Figures = Field(description="Accuracy on validation and costs, of the last run")
@@ -108,7 +122,7 @@ class Point(Record):
     dominated_by: Count | None = Field(None, description="Trial of the front that it is compared with")
     command: str = Field(description="Command that makes it again")
     run: str | None = Field(description="Folder of its last run, relative to that of all runs")
-    reason: str | None = absent("Why it failed, or at which rung it was stopped")
+    reason: str | None = absent("Why it failed or was refused, or at which rung it was stopped")
 
 
 class Sweep(Record):

@@ -32,7 +32,7 @@ def run_sweep(job: Job, *, retry_failed: bool = False) -> Sweep:
         ended = work(job)
     except BaseException as error:
         with suppress(CompressError, OSError):  # the error itself is raised
-            write_sweep(summarize(job, str(error) or INTERRUPTED), job.folder)
+            write_sweep(summarize(job, str(error) or INTERRUPTED, interrupted=True), job.folder)
         raise
     found = summarize(job, ended)
     write_sweep(found, job.folder)

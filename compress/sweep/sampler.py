@@ -36,7 +36,7 @@ Constraints = Callable[[Trial], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Question:
+class SamplerInput:
     """What a sampler proposes for.
 
     Attributes:
@@ -63,38 +63,46 @@ def require_sampler(space: Space) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def propose(question: Question, number: int, ended: Sequence[Trial], begun: Sequence[Proposal]) -> Proposal | None:
+def propose(
+    sampler_input: SamplerInput, number: int, ended: Sequence[Trial], begun: Sequence[Proposal]
+) -> Proposal | None:
     """Propose the settings of trial `number`, which no other trial has; None where all combinations were tried.
 
     Args:
-        question: The space and its constraints.
+        sampler_input: The space and its constraints.
         number: Number of the trial.
         ended: Trials that ended.
         begun: Trials that others make.
     """
-    space = question.space
+    space = sampler_input.space
     if space.sampler == "grid":
         settings = next(itertools.islice(combinations(space), number, None), None)
-        return None if settings is None else _proposal(question, number, settings, {})
+        return None if settings is None else _proposal(sampler_input, number, settings, {})
     taken = {_identity(each.settings) for each in (*ended, *begun)}
-    settings, stored = _ask(question, number, ended, begun)
+    settings, stored = _ask(sampler_input, number, ended, begun)
     if _identity(settings) in taken:
         rest = _untried(space, taken)
         if rest is not None:
             if not rest:
                 return None
-            settings = random.Random(_seed(question, number)).choice(rest)
-    return _proposal(question, number, settings, stored)
+            settings = random.Random(_seed(sampler_input, number)).choice(rest)
+    return _proposal(sampler_input, number, settings, stored)
 
 
 def combinations(space: Space) -> Iterator[dict[str, str | int | float]]:
-    """Yield all settings of a space without an endless parameter, the last parameter changing first."""
+    """Yield all settings of a space without a continuous parameter, the last parameter changing first."""
     names = list(space.parameters)
     values = [[_setting(value) for value in each.values() or ()] for each in space.parameters.values()]
     if len(space.variants) > 1:
         names, values = [*names, VARIANT], [*values, list(space.variants)]
     for combination in itertools.product(*values):
         yield dict(zip(names, combination, strict=True))
+
+
+def write_settings(settings: Settings) -> list[str]:
+    """Write settings as `--set` takes them: a section before the keys in it, which it would replace."""
+    keys = sorted((key for key in settings if key != VARIANT), key=lambda key: key.count("."))
+    return [f"{key}={settings[key]}" for key in keys]
 
 
 def _setting(value: Any) -> str | int | float:
@@ -115,31 +123,34 @@ def _untried(space: Space, taken: set[tuple[tuple[str, str | int | float], ...]]
     return [settings for settings in combinations(space) if _identity(settings) not in taken]
 
 
-def _proposal(question: Question, number: int, settings: Settings, stored: Mapping[str, Any]) -> Proposal:
-    overrides = [f"{key}={value}" for key, value in settings.items() if key != VARIANT]
-    variant = str(settings.get(VARIANT, question.variant))
+def _proposal(sampler_input: SamplerInput, number: int, settings: Settings, stored: Mapping[str, Any]) -> Proposal:
+    variant = str(settings.get(VARIANT, sampler_input.variant))
     return Proposal(
-        number=number, settings=dict(settings), variant=variant, overrides=tuple(overrides), sampler=dict(stored)
+        number=number,
+        settings=dict(settings),
+        variant=variant,
+        overrides=tuple(write_settings(settings)),
+        sampler=dict(stored),
     )
 
 
 def _ask(
-    question: Question, number: int, ended: Sequence[Trial], begun: Sequence[Proposal]
+    sampler_input: SamplerInput, number: int, ended: Sequence[Trial], begun: Sequence[Proposal]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Ask Optuna for settings; also return what its sampler stored about the trial."""
     import optuna
 
-    space = question.space
+    space = sampler_input.space
     directions = ["maximize" if name == VALIDATION else "minimize" for name in space.objectives]
-    study = optuna.create_study(directions=directions, sampler=_sampler(space, _seed(question, number)))
+    study = optuna.create_study(directions=directions, sampler=_sampler(space, _seed(sampler_input, number)))
     distributions = {key: _distribution(each) for key, each in space.parameters.items()}
     if len(space.variants) > 1:
         distributions[VARIANT] = optuna.distributions.CategoricalDistribution(space.variants)
     for trial in sorted((*ended, *begun), key=lambda each: each.number):
-        study.add_trial(_told(question, trial, distributions))
+        study.add_trial(_to_optuna(sampler_input, trial, distributions))
     asked = study.ask(distributions)
     settings = {key: _rounded(space, key, value) for key, value in asked.params.items()}
-    return settings, _stored(study)
+    return settings, _sampler_attributes(study)
 
 
 def _rounded(space: Space, key: str, value: Any) -> Any:
@@ -148,7 +159,9 @@ def _rounded(space: Space, key: str, value: Any) -> Any:
     return round(value, DIGITS) if parameter and parameter.step and isinstance(value, float) else value
 
 
-def _told(question: Question, trial: Proposal, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
+def _to_optuna(
+    sampler_input: SamplerInput, trial: Proposal, distributions: Mapping[str, BaseDistribution]
+) -> FrozenTrial:
     """Convert a trial for Optuna; a stopped one has ended with the figures of its last rung, the lower the worse."""
     from optuna.trial import TrialState, create_trial
 
@@ -159,14 +172,14 @@ def _told(question: Question, trial: Proposal, distributions: Mapping[str, BaseD
     }
     if not isinstance(trial, Trial):
         return create_trial(state=TrialState.RUNNING, **about)
-    if trial.state == "failed":
+    if trial.state in ("failed", "infeasible"):
         return create_trial(state=TrialState.FAIL, **about)
-    values = [trial.figures[name] for name in question.space.objectives]
-    constraints = dict(question.constraints(trial)) or None
+    values = [trial.figures[name] for name in sampler_input.space.objectives]
+    constraints = dict(sampler_input.constraints(trial)) or None
     return create_trial(state=TrialState.COMPLETE, values=values, constraints=constraints, **about)
 
 
-def _stored(study: Study) -> dict[str, Any]:
+def _sampler_attributes(study: Study) -> dict[str, Any]:
     """Return what the sampler stored about the last trial, as far as JSON can hold it."""
     plain = (str, int, float, list)
     return {key: value for key, value in study.trials[-1].system_attrs.items() if isinstance(value, plain)}
@@ -195,6 +208,6 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
     return distributions.FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
 
 
-def _seed(question: Question, number: int) -> int:
-    text = f"{question.seed}/{number}".encode()
+def _seed(sampler_input: SamplerInput, number: int) -> int:
+    text = f"{sampler_input.seed}/{number}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:4])

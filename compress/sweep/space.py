@@ -41,7 +41,7 @@ class Parameter(Section):
             if self.step is not None or self.log:
                 raise ValueError("`step` and `log` are for a range; remove them, or set `low` and `high`")
             if repeated := _repeated(self.choices):
-                raise ValueError(f"{describe(repeated)} is in `choices` twice; remove one")
+                raise ValueError(f"{describe(repeated[0])} is in `choices` twice; remove one")
             return self
         if self.low is None or self.high is None:
             raise ValueError(f"a range needs both ends; set `{'low' if self.low is None else 'high'}`")
@@ -122,12 +122,14 @@ class Space(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if repeated := _repeated(self.objectives) or _repeated(self.variants):
-            raise ValueError(f"{describe(repeated)} is listed twice; remove one")
+        if repeated := [*_repeated(self.objectives), *_repeated(self.variants)]:
+            raise ValueError(f"{describe(repeated[0])} is listed twice; remove one")
         if VALIDATION not in self.objectives:
             raise ValueError(f"objectives lack {VALIDATION}, without which the smallest network wins; add it")
-        if self.sampler == "grid" and (endless := [key for key, each in self.parameters.items() if not each.values()]):
-            raise ValueError(f"a grid needs a `step` or `choices` for {join_words(map(one_line, endless), 'and')}")
+        if self.sampler == "grid" and (
+            continuous := [key for key, each in self.parameters.items() if not each.values()]
+        ):
+            raise ValueError(f"a grid needs a `step` or `choices` for {join_words(map(one_line, continuous), 'and')}")
         if self.fidelity and (twice := [key for key in self.fidelity.keys if key in self.parameters]):
             raise ValueError(f"{one_line(twice[0])} is both a parameter and a key of `fidelity`; remove one")
         return self
@@ -143,10 +145,10 @@ class Space(Section):
         return math.prod(known) if None not in counts else None
 
 
-def _repeated(values: Sequence[Any]) -> Any:
-    """Return the first value that is listed twice; None if none is."""
+def _repeated(values: Sequence[Any]) -> list[Any]:
+    """Return the values that are listed again."""
     texts = [json.dumps(value, sort_keys=True) for value in values]
-    return next((value for number, value in enumerate(values) if texts[number] in texts[:number]), None)
+    return [value for number, value in enumerate(values) if texts[number] in texts[:number]]
 
 
 def find_space(name: str | Path) -> Path:

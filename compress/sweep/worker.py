@@ -14,6 +14,7 @@ from compress.recipe.load import load_recipe
 from compress.report.savings import first_reference
 from compress.results import RunRecord, Variant
 from compress.results.read import read_run
+from compress.store.leases import alone
 from compress.sweep.claim import claim
 from compress.sweep.compute import spent_by_unit, total_macs
 from compress.sweep.job import Job
@@ -23,10 +24,11 @@ from compress.sweep.pareto import is_hopeless
 from compress.sweep.records import Figures, Proposal, RungRecord, State, Trial
 from compress.sweep.sampler import propose
 from compress.utils.console import say
-from compress.utils.errors import CompressError, first_line, is_interruption
+from compress.utils.errors import CompressError, RecipeError, first_line, is_interruption
 
 _FIGURES = re.compile(r"\S*\d\S*")  # words of a reason that differ between trials: epochs, folders, addresses
 MAX_FAILURES = 3  # in a row for the same reason, after which a sweep stops
+MAX_INFEASIBLE = 100  # in a row: nothing is trained, so that neither hours nor MACs would end it soon
 
 
 @dataclass
@@ -54,17 +56,24 @@ def work(job: Job) -> str:
     """Make trials until a limit is reached; return which.
 
     Raises:
-        CompressError: three trials in a row failed for the same reason.
+        CompressError: three trials in a row failed for the same reason, or the recipe refused a hundred.
     """
-    started, failures = time.monotonic(), list[str]()
+    started, failures, infeasible = time.monotonic(), list[str](), 0
     while True:
         if reason := _limit(job, started):
             return reason
         ended = _next_trial(job)
         if isinstance(ended, str):
             return ended
+        infeasible = infeasible + 1 if ended.state == "infeasible" else 0
+        if infeasible == MAX_INFEASIBLE:
+            raise CompressError(
+                f"the recipe refused the settings of {MAX_INFEASIBLE} trials in a row, the last: {ended.reason}; "
+                "narrow the parameters of the space"
+            )
         if ended.state != "failed":
-            failures.clear()
+            if ended.state != "infeasible":
+                failures.clear()
             continue
         failures.append(_FIGURES.sub("#", ended.reason or ""))
         if failures[-MAX_FAILURES:] == failures[-1:] * MAX_FAILURES:
@@ -106,14 +115,15 @@ def _next_trial(job: Job) -> Trial | str:
 
 def _proposal(job: Job, number: int) -> Proposal | None:
     """Return the settings of a trial: those with which a killed worker began it, or new ones."""
-    begun = job.folder.proposal(number)
-    if begun is None:
+    if begun := job.folder.proposal(number):
+        return begun
+    with alone(job.folder.path, "propose"):  # or two workers would choose the same
         ended = job.folder.trials()
         by_number = {trial.number: trial for trial in ended}
-        begun = propose(job.question, number, ended, job.folder.begun(by_number))
-        if begun:
-            job.folder.begin(begun)
-    return begun
+        proposal = propose(job.sampler_input, number, ended, job.folder.begun(by_number))
+        if proposal:
+            job.folder.begin(proposal)
+    return proposal
 
 
 def _make(job: Job, proposal: Proposal) -> Trial:
@@ -122,8 +132,10 @@ def _make(job: Job, proposal: Proposal) -> Trial:
     clock, progress = time.monotonic(), _Progress()
     state: State
     try:
-        reason = _climb(job, proposal, progress)
+        reason = _run_rungs(job, proposal, progress)
         state = "stopped" if reason else "done"
+    except RecipeError as error:
+        state, reason = "infeasible", first_line(error)
     except Exception as error:
         if is_interruption(error):
             raise
@@ -142,7 +154,7 @@ def _make(job: Job, proposal: Proposal) -> Trial:
     )
 
 
-def _climb(job: Job, proposal: Proposal, progress: _Progress) -> str | None:
+def _run_rungs(job: Job, proposal: Proposal, progress: _Progress) -> str | None:
     """Run a trial with more and more epochs; return at which rung it was stopped."""
     fidelity = job.space.fidelity
     values: list[int | None] = [*fidelity.rungs] if fidelity else [None]

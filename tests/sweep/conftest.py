@@ -15,4 +15,7 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     if request.node.path.name != "test_page.py":
         monkeypatch.setattr("compress.sweep.page.sweep_page", lambda sweep: "<html>")
     TinyJob(tmp_path).write()
-    return Bench(tmp_path)
+    bench = Bench(tmp_path)
+    recipe = bench.recipe.read_text()
+    bench.recipe.write_text(recipe.replace("from: [distilled, int8]", "from: [distilled, pruned, int8]"))
+    return bench

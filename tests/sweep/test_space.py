@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from sweep.arithmetic import COMBINATIONS, SPACE, Bench
 
+from compress.recipe.load import load_recipe
 from compress.sweep.job import parse_macs, read_job
 from compress.sweep.objectives import parse_budget
-from compress.sweep.sampler import combinations
+from compress.sweep.sampler import combinations, write_settings
 from compress.sweep.space import parse_space
 from compress.utils.errors import CompressError, RecipeError, UsageError
 
@@ -63,6 +64,8 @@ def test_combinations_are_those_of_all_values_and_variants() -> None:
         ("{choices: [1], low: 1, high: 2}", "set either `choices`, or `low` and `high`"),
         ("{}", "set either `choices`, or `low` and `high`"),
         ("[1, 2, 1]", "1 is in `choices` twice; remove one"),
+        ("[0, 1, 0]", "0 is in `choices` twice; remove one"),
+        ("[false, true, false]", "false is in `choices` twice; remove one"),
         ("[]", "number of entries must be at least 1, not 0"),
         ("{low: a, high: 2}", "s.yaml:2: parameters.a.lr.low: must be a number, not 'a'"),
         ("{low: 1, high: 2, setp: 1}", "unknown key; did you mean 'step'? allowed: choices, high, log, low or step"),
@@ -168,19 +171,26 @@ def test_training_macs(text: str, macs: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["much", "0", "-3", "inf", "2 hours"])
-def test_training_macs_that_are_none(text: str) -> None:
+def test_training_macs_that_are_invalid(text: str) -> None:
     with pytest.raises(UsageError, match="--macs"):
         parse_macs(text)
 
 
 def test_options_that_are_wrong(bench: Bench) -> None:
-    endless = SPACE.replace("grid", "random")
+    unlimited = SPACE.replace("grid", "random")
     with pytest.raises(UsageError, match="nothing ends the sweep; set --trials, --hours or --macs"):
-        bench.job(endless)
+        bench.job(unlimited)
+    for hours in (float("nan"), float("inf"), -1.0):
+        with pytest.raises(UsageError, match="--hours must be a number of hours"):
+            bench.job(unlimited, hours=hours)
     with pytest.raises(UsageError, match="--tolerance must be a fraction from 0 to 1, not 5"):
         bench.job(tolerance=5)
     with pytest.raises(UsageError, match=r"set `trainer\.devices: 1` and start a worker per device"):
         bench.job(overrides=["trainer.devices=2"])
+    nested = SPACE.replace("stages.distilled.lr: [0.01, 0.03, 0.1, 0.3]", "stages.distilled.student: [test_resnet]")
+    for text, key in ((SPACE, "stages.distilled.lr=0.2"), (nested, "stages.distilled.student.resolution=48")):
+        with pytest.raises(UsageError, match=r"parameter stages\.distilled\.\w+ of the space replaces it"):
+            bench.job(text, overrides=[key])
     for name in ("../x", "", "a/b", "-x", "x" * 65):
         with pytest.raises(UsageError, match="is not a name of a folder"):
             bench.job(name=name)
@@ -200,3 +210,45 @@ def test_samplers_say_how_to_install_optuna(bench: Bench, monkeypatch: pytest.Mo
     assert bench.job().space.sampler == "grid"
     with pytest.raises(CompressError, match=r"sampler tpe needs Optuna: pip install 'compress-model\[sweep\]'"):
         bench.job(SPACE.replace("grid", "tpe"), trials=3)
+
+
+def test_figures_that_no_run_will_have_are_refused(bench: Bench) -> None:
+    """The recipe exports to ONNX Runtime and OpenVINO, times batches of 1 and 4, and INT8 networks not in PyTorch."""
+    text = SPACE.replace("macs]", "latency.openvino.2, size.tflite, latency.pytorch.1]")
+    with pytest.raises(RecipeError) as raised:
+        bench.job(text.replace("[pruned, int8]", "[int8]"))
+    found = str(raised.value).splitlines()
+    assert len(found) == 3 and all(line.startswith(f"{bench.root / 'space.yaml'}:5: ") for line in found)
+    assert "int8 will have no latency.openvino.2: measure.batches has 1 and 4; add 2, or choose one of them" in found[0]
+    assert "int8 will have no size.tflite: there will be no such file; choose among onnxruntime or openvino" in found[1]
+    assert "int8 will have no latency.pytorch.1" in found[2]
+    assert bench.job(SPACE.replace("macs]", "latency.openvino.4, size.onnxruntime]")).space.costs()
+    with pytest.raises(
+        UsageError, match=r"--budget: pruned will have no latency\.openvino\.9: measure\.batches has 1 and 4"
+    ):
+        bench.job(budget="latency.openvino.9<=5ms")
+    assert bench.job(budget="latency.pytorch.1<=5ms").budget, "the pruned network is timed in PyTorch"
+
+
+def test_figures_that_depend_on_the_machine_or_a_parameter_are_not_refused(bench: Bench) -> None:
+    text = SPACE.replace("macs]", "latency.tflite.1]")
+    assert bench.job(text, overrides=["stages.files.runtimes=auto"]).space.costs()
+    batches = SPACE.replace("parameters:", "parameters:\n  measure.batches: [[1], [9]]")
+    assert bench.job(batches.replace("macs]", "latency.openvino.9]")).space.costs()
+
+
+def test_sections_are_set_before_their_keys(bench: Bench) -> None:
+    """Otherwise the section would replace the key that was set before it."""
+    text = """\
+parameters:
+  stages.distilled.student.resolution: [32, 48]
+  stages.distilled.student: [test_resnet, test_vit]
+variants: [distilled]
+sampler: grid
+"""
+    space, _ = parse_space(text)
+    for settings in combinations(space):
+        recipe = load_recipe(bench.recipe, write_settings(settings))
+        (student,) = (stage["student"] for stage in recipe.resolved()["stages"] if stage["id"] == "distilled")
+        assert student["resolution"] == settings["stages.distilled.student.resolution"]
+        assert student["model"] == settings["stages.distilled.student"]

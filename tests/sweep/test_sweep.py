@@ -5,17 +5,25 @@ from __future__ import annotations
 import itertools
 import json
 import multiprocessing
+import sys
+import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from results_factory import VALIDATION, N
+from results_factory import VALIDATION, N, example_record, training, variant
 from sweep.arithmetic import COMBINATIONS, SPACE, Arithmetic, Bench, macs_of, quality
 
-from compress.sweep.records import Sweep
+from compress.results import RunRecord, Variant
+from compress.sweep.compute import spent_by_unit
+from compress.sweep.output import sweep_lines
+from compress.sweep.records import Proposal, Sweep, Trial
 from compress.sweep.run import run_sweep
-from compress.utils.errors import CompressError, UsageError
+from compress.sweep.sampler import SamplerInput, combinations, write_settings
+from compress.utils.console import console
+from compress.utils.errors import CompressError, Problem, RecipeError, UsageError
 
 LRS, TARGETS, KINDS = (0.01, 0.03, 0.1, 0.3), (0.2, 0.4, 0.6, 0.8), ("pruned", "int8")
 SAMPLERS = ("tpe", "nsga2", "random")
@@ -31,8 +39,9 @@ def settings_of(sweep: Sweep, number: int | None) -> tuple[Any, ...]:
 
 
 def plain(sweep: Sweep) -> Any:
-    """A sweep without what differs each time: names of folders."""
-    return [point.model_dump(exclude={"run"}) for point in sweep.points], sweep.answer.model_dump(exclude={"command"})
+    """A sweep without what differs each time: names of folders; nor how often it ended."""
+    points = [point.model_dump(exclude={"run"}) for point in sweep.points]
+    return points, sweep.answer.model_dump(exclude={"command", "test_rounds"})
 
 
 def test_answer_is_that_of_an_exhaustive_search(bench: Bench) -> None:
@@ -98,6 +107,7 @@ def test_restart_tells_again_what_is_stored_and_runs_nothing_twice(bench: Bench,
     again = bench.sweep(text, trials=12, name="again", make=second)
     assert (len(first.made), len(second.made)) == (7, 5)
     assert plain(again) == plain(whole)
+    assert (again.answer.test_rounds, whole.answer.test_rounds) == (2, 1), "seven trials, then twelve"
 
 
 def test_trial_of_a_killed_worker_is_made_with_the_same_settings(bench: Bench) -> None:
@@ -164,9 +174,9 @@ def test_three_failures_for_one_reason_stop_the_sweep(bench: Bench) -> None:
 
 def test_objectives_that_a_run_lacks_are_a_failure(bench: Bench) -> None:
     with pytest.raises(
-        CompressError, match=r"int8: no figure of latency.openvino.16; did you mean 'latency.openvino.1'\?"
+        CompressError, match=r"int8: no figure of latency.openvino.4; did you mean 'latency.openvino.1'\?"
     ):
-        bench.sweep(SPACE.replace("macs]", "latency.openvino.16]").replace("[pruned, int8]", "[int8]"))
+        bench.sweep(SPACE.replace("macs]", "latency.openvino.4]").replace("[pruned, int8]", "[int8]"))
 
 
 def test_limits(bench: Bench) -> None:
@@ -232,3 +242,109 @@ def test_trials_whose_run_is_gone_are_left_out_with_a_remark(bench: Bench) -> No
     assert any(
         remark.startswith(f"trial {gone.number} is left out") and gone.command in remark for remark in sweep.remarks
     )
+
+
+REFUSED = """\
+parameters:
+  stages.distilled.verify: [0, 4]
+  stages.distilled.teacher: [stored, live]
+variants: [pruned]
+sampler: grid
+"""
+
+
+def test_combinations_that_the_recipe_refuses_are_infeasible(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each value is right by itself; the embeddings of a live teacher are not cached and cannot be verified."""
+    monkeypatch.setattr(console, "file", sys.stderr)
+    make = Arithmetic()
+    sweep = bench.sweep(REFUSED, make=make)
+    assert "the recipe refuses 1 of the first 4 combinations" in capsys.readouterr().err
+    assert Counter(point.state for point in sweep.points) == {"done": 3, "infeasible": 1} and len(make.made) == 3
+    (refused,) = (point for point in sweep.points if point.state == "infeasible")
+    assert refused.reason and "`verify` checks cached embeddings" in refused.reason and refused.figures == {}
+    assert any(line.startswith("Refused by the recipe: trial 3: ") for line in sweep_lines(sweep))
+
+
+def test_refused_trials_do_not_stop_a_sweep_unless_there_is_nothing_else(bench: Bench) -> None:
+    def refuse(lr: float, target: float) -> None:
+        if lr < 0.2:
+            raise RecipeError([Problem("tiny.yaml:3", "lr: too small")])
+
+    make = Arithmetic(fail=refuse)
+    sweep = bench.sweep(make=make)
+    assert Counter(point.state for point in sweep.points) == {"infeasible": 24, "done": 8}
+    with pytest.raises(RecipeError, match="verify"):
+        bench.job(REFUSED.replace("[0, 4]", "[4]").replace("[stored, live]", "[live]"))
+
+
+def test_hundred_refused_trials_in_a_row_end_a_sweep(bench: Bench) -> None:
+    def refuse(lr: float, target: float) -> None:
+        raise RecipeError([Problem("tiny.yaml:3", "lr: too small")])
+
+    text = SPACE.replace("[0.01, 0.03, 0.1, 0.3]", "{low: 1, high: 101, step: 1}")
+    with pytest.raises(
+        CompressError, match=r"refused the settings of 100 trials in a row, the last: .*narrow the parameters"
+    ):
+        bench.sweep(text, make=Arithmetic(fail=refuse))
+
+
+def test_workers_do_not_propose_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sampler that takes its time, and takes the first combination that no trial has."""
+
+    def first(about: SamplerInput, number: int, ended: Sequence[Trial], begun: Sequence[Proposal]) -> Proposal | None:
+        time.sleep(0.1)
+        taken = [each.settings for each in (*ended, *begun)]
+        rest = [each for each in combinations(about.space) if each not in taken]
+        return Proposal(number=number, settings=rest[0], variant="pruned", overrides=tuple(write_settings(rest[0])))
+
+    monkeypatch.setattr("compress.sweep.worker.propose", first)
+    job = bench.job(SPACE.replace("[pruned, int8]", "[pruned]"), trials=6)
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=run_sweep, args=(job,)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    settings = [tuple(bench.trial(number)["settings"].values()) for number in range(6)]
+    assert len(set(settings)) == 6
+
+
+def test_trial_that_fails_at_a_later_rung_has_no_figures(bench: Bench) -> None:
+    def fail(lr: float, target: float) -> None:
+        if make.made[-1][2] == 9 and target > 0.7:
+            raise CompressError(f"out of memory at {lr}")
+
+    make = Arithmetic(fail=fail)
+    text = SPACE.replace("[pruned, int8]", "[pruned]").replace(", macs]", "]") + (
+        "fidelity: {keys: [stages.distilled.epochs], rungs: [1, 9], keep: 0.9}\n"
+    )
+    sweep = bench.sweep(text, trials=4, make=make)
+    (failed,) = (point for point in sweep.points if point.state == "failed")
+    assert failed.run is not None and failed.figures == {}, "its first run was made"
+
+
+def ledger_of(run: RunRecord, ids: tuple[str, ...], embedded: int) -> list[Variant]:
+    parts = [("teacher: 2 views of 64 images", embedded), ("student: forward", 1)]
+    return [
+        variant(name, "distill", stage_key=f"{run.run.id} {name}", training=training(0, parts=parts)) for name in ids
+    ]
+
+
+def test_embeddings_of_two_teachers_are_charged_twice() -> None:
+    """Two students of one teacher share its embeddings, unless they see other images."""
+
+    def stage(id: str, teacher: str, **more: bool) -> dict[str, object]:
+        return {"id": id, "kind": "distill", "from": teacher, "augment": True, "unlabeled": True, **more}
+
+    record = example_record()
+    stages = [{"id": name, "kind": "teacher"} for name in ("A", "B")] + [
+        stage("a1", "A"), stage("a2", "A"), stage("plain", "A", augment=False), stage("b", "B"),
+    ]  # fmt: skip
+    made = [variant(name, "teacher", stage_key=f"key {name}") for name in ("A", "B")]
+    made += ledger_of(record, ("a1", "a2", "plain"), 600) + ledger_of(record, ("b",), 900)
+    recipe = record.recipe.model_copy(update={"resolved": {**record.recipe.resolved, "stages": stages}})
+    spent = spent_by_unit(record.model_copy(update={"variants": tuple(made), "recipe": recipe}))
+    embedded = sorted(macs for name, macs in spent.items() if name.startswith("teacher embeddings"))
+    assert embedded == [600, 600, 900] and sum(spent.values()) == 2100 + 4
