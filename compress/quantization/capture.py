@@ -40,7 +40,7 @@ def capture(model: nn.Module, example: Tensor, *, training: bool = False) -> Gra
 
 def converted(graph: GraphModule) -> bool:
     """Whether a graph has the quantize and dequantize nodes of PT2E's conversion."""
-    return any(_is_dequantize(node) for node in graph.graph.nodes)
+    return any(is_dequantize(node) for node in graph.graph.nodes)
 
 
 def method_of(graph: nn.Module) -> str:
@@ -51,16 +51,17 @@ def method_of(graph: nn.Module) -> str:
 def quantized_convolutions(graph: GraphModule) -> tuple[int, int]:
     """Count the convolutions whose input and weight are both quantized, and all convolutions."""
     nodes = [node for node in graph.graph.nodes if node.target in CONVOLUTIONS]
-    return sum(_is_quantized(node) for node in nodes), len(nodes)
+    return sum(is_quantized(node) for node in nodes), len(nodes)
 
 
 def layer_bits(graph: GraphModule) -> dict[str, tuple[int, int]]:
     """Find (weight bits, activation bits) of every quantized layer, by its name in the float model."""
-    return {
-        _layer(node): (8, 8)
-        for node in graph.graph.nodes
-        if node.target in CONVOLUTIONS + LINEARS and _is_quantized(node)
-    }
+    return {name: (8, 8) for node, name in layer_nodes(graph) if is_quantized(node)}
+
+
+def layer_nodes(graph: GraphModule) -> list[tuple[Node, str]]:
+    """List the nodes of convolutions and linears in order, with the names of their modules in the float model."""
+    return [(node, _layer(node)) for node in graph.graph.nodes if node.target in CONVOLUTIONS + LINEARS]
 
 
 def _name_calls_apart(graph: GraphModule) -> None:
@@ -78,16 +79,17 @@ def _name_calls_apart(graph: GraphModule) -> None:
             }
 
 
-def _is_dequantize(node: object) -> bool:
+def is_dequantize(node: object) -> bool:
+    """Whether an argument of a node is the output of a dequantize node."""
     return isinstance(node, Node) and node.op == "call_function" and "dequantize_per" in str(node.target)
 
 
-def _is_quantized(node: Node) -> bool:
+def is_quantized(node: Node) -> bool:
     """Whether input and weight are dequantized just before; the weight of `mm` may be transposed in between."""
     tensors = [argument for argument in node.args if isinstance(argument, Node)]
     if node.target == ops.addmm.default:
         tensors = tensors[1:]  # the first is the bias
-    return len(tensors) >= 2 and all(_is_dequantize(_through_transpose(tensor)) for tensor in tensors[:2])
+    return len(tensors) >= 2 and all(is_dequantize(_through_transpose(tensor)) for tensor in tensors[:2])
 
 
 def _through_transpose(node: Node) -> Node:

@@ -1,4 +1,4 @@
-"""Tables of quantization: bit widths by layer, how ranges were found, and which layers stayed in float."""
+"""Tables of quantization: bit widths by layer, layers in float, and which layers and calibration sets cost accuracy."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from compress.report import formats as f
 from compress.report.tables import Column, Table, VariantRow, make_table, variant_rows
-from compress.results import LayerWidths, Quantization, RunRecord
+from compress.results import LayerNoise, LayerWidths, Quantization, QuantizationNoise, RunRecord
 
 MAX_NAMES = 8
+WORST = 5  # layers of a variant
 
 QUANTIZED: tuple[Column[VariantRow[Quantization]], ...] = (
     Column("variant", lambda r: f.plain(r.variant), False),
@@ -28,10 +29,34 @@ WIDTHS: tuple[Column[VariantRow[LayerWidths]], ...] = (
     Column("share of the MACs", lambda r: f.percent(r.part.macs_share)),
 )
 
+NOISE: tuple[Column[VariantRow[LayerNoise]], ...] = (
+    Column("variant", lambda r: f.plain(r.variant), False),
+    Column("layer", lambda r: f.plain(r.part.layer), False),
+    Column("error removed in float", lambda r: _share(r.part.removes)),
+    Column("mostly by", lambda r: r.part.cause, False),
+    Column("SQNR alone", lambda r: _decibels(r.part.sqnr_db)),
+    Column("SQNR in the network", lambda r: _decibels(r.part.network_sqnr_db)),
+    Column("calibration range", lambda r: _range(r.part.range)),
+    Column("integer range", lambda r: _range(r.part.quantized_range)),
+    Column("saturated", lambda r: _share(r.part.saturated)),
+    Column("saturated on validation", lambda r: _share(r.part.saturated_validation)),
+)
+
+CALIBRATION: tuple[Column[VariantRow[QuantizationNoise]], ...] = (
+    Column("variant", lambda r: f.plain(r.variant), False),
+    Column("calibration images", lambda r: str(r.part.calibration_images)),
+    Column("covers validation", lambda r: {True: "yes", False: "no", None: "unknown"}[r.part.covers], False),
+    Column("values beyond its range", lambda r: _share(r.part.outside)),
+    Column("range of half of the images", lambda r: _share(r.part.half_range)),
+    Column("SQNR of the logits", lambda r: _decibels(r.part.logits_sqnr_db)),
+)
+
 
 def quantization_tables(record: RunRecord) -> list[Table]:
     """Lay out bit widths and layers in float; tables without rows are left out."""
-    return [table for table in (_widths(record), _quantized(record)) if table.rows]
+    return [
+        table for table in (_widths(record), _quantized(record), _noise(record), _calibration(record)) if table.rows
+    ]
 
 
 def _widths(record: RunRecord) -> Table:
@@ -54,6 +79,51 @@ def _quantized(record: RunRecord) -> Table:
         if (quantization := variant.quantization) and (quantization.keep or quantization.trials)
     ]
     return make_table("quantized", "Layers in float", note, QUANTIZED, rows)
+
+
+def _noise(record: RunRecord) -> Table:
+    """The layers of each variant that explain most of its error."""
+    note = (
+        f"The {WORST} layers of each variant whose return to float alone removes most of the squared error of the "
+        "logits, on at most 8 validation images. SQNR: power of a layer's output to power of its error on the "
+        "calibration set, if it alone is quantized and in the quantized network; each bit is worth 6 dB. Ranges and "
+        "saturation are those of the layer's input. For networks that torchao calibrated; files by other methods are "
+        "not examined."
+    )
+    rows = [VariantRow(id, layer) for id, noise in _examined(record) for layer in noise.layers[:WORST]]
+    return make_table("noise", "Layers that INT8 hurts", note, NOISE, rows)
+
+
+def _calibration(record: RunRecord) -> Table:
+    """How far the calibration set of each variant covers validation, and depends on its size."""
+    note = (
+        "Values beyond the range of the calibration set: of the layer with most of them, on at most 64 validation "
+        "images; a set does not cover validation where they are more than 0.1%, in more than a tenth of the images. "
+        "A random half of the calibration images finds this share of the range that all find, on average over layers: "
+        "the closer to 100%, the less would more images change."
+    )
+    rows = [VariantRow(id, noise) for id, noise in _examined(record)]
+    return make_table("calibration-set", "Calibration sets", note, CALIBRATION, rows)
+
+
+def _examined(record: RunRecord) -> list[tuple[str, QuantizationNoise]]:
+    """Variants whose errors were measured, by id."""
+    found = ((variant.id, variant.quantization.noise) for variant in record.variants if variant.quantization)
+    return [(id, noise) for id, noise in found if noise]
+
+
+def _share(value: float | None) -> str:
+    if value is None:
+        return "not measured"
+    return f"{100 * value:.2g}%" if abs(value) < 0.1 else f"{100 * value:.0f}%"
+
+
+def _decibels(value: float | None) -> str:
+    return "no error" if value is None else f"{value:.1f} dB"
+
+
+def _range(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:.3g} to {ends[1]:.3g}"
 
 
 def _truncated(layers: Sequence[str]) -> str:

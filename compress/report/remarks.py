@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from compress.efficiency.collapse import COLLAPSE, blame, next_steps
 from compress.efficiency.files import name_of
 from compress.efficiency.headline import is_saving
 from compress.efficiency.slower import against_float
@@ -13,9 +14,7 @@ from compress.report.lineage import ancestry, remedy
 from compress.report.shown_worse import shown_worse
 from compress.report.tables import variants_by_id
 from compress.results import Failure, RunRecord, Savings, Variant
-
-COLLAPSE = 0.10
-"""Loss of accuracy, a fraction, that is worth a warning in the first lines."""
+from compress.utils.messages import join_words
 
 
 def warnings(record: RunRecord) -> list[str]:
@@ -24,13 +23,33 @@ def warnings(record: RunRecord) -> list[str]:
     for variant in record.variants:
         name, lost = f.plain(variant.id), _collapsed(variant, by_id)
         if lost:
-            lines.append(f"{name} lost {100 * lost[0]:.1f} points against {lost[1]}. Try {remedy(variant.kind)}.")
+            lines.append(f"{name} lost {100 * lost[0]:.1f} points against {lost[1]}. {_advice(variant)}")
+        elif lost := _collapsed_on_validation(variant, by_id):
+            points = f"{100 * lost[0]:.1f} points on validation"
+            lines.append(f"{name} lost {points} against {lost[1]}. {_advice(variant)}")
         for file in variant.artifacts:
             drop = 0.0 if file.top1 is None else variant.accuracy.top1 - file.top1
             if round(drop, 9) >= COLLAPSE:
                 against = f"{name} lost {100 * drop:.1f} points in {f.plain(name_of(file))} against PyTorch"
                 lines.append(f"{against}: do not deploy that file. Try another runtime or quantizer.")
     return [*lines, *_slower(record)]
+
+
+def _advice(variant: Variant) -> str:
+    """Say what to try where a variant lost much accuracy, and why it did where that was measured."""
+    quantization = variant.quantization
+    steps = join_words(next_steps(quantization)) if quantization else ""
+    reason = blame(quantization) if quantization else None
+    return f"Try {steps or remedy(variant.kind)}." + (f" {f.plain(reason)}." if reason else "")
+
+
+def _collapsed_on_validation(variant: Variant, by_id: Mapping[str, Variant]) -> tuple[float, str] | None:
+    """Loss of a quantized variant on validation against its parent, where it collapsed."""
+    parent = by_id.get(variant.parent or "")
+    if not variant.quantization or not variant.validation or not parent or not parent.validation:
+        return None
+    lost = round(parent.validation.top1 - variant.validation.top1, 9)
+    return (lost, f.plain(parent.id)) if lost >= COLLAPSE else None
 
 
 def _slower(record: RunRecord) -> Iterator[str]:

@@ -34,6 +34,7 @@ from compress.results.inference import (
     PeakMemoryBasis,
 )
 from compress.results.methods import LatencyTrial, LayerSensitivity, Pruning, Quantization, QuantizationTrial, Sparsity
+from compress.results.noise import LayerNoise, QuantizationNoise
 from compress.results.predictions import ClassChange, ClassChanges, Disagreement, Disagreements, Move, Prediction
 from compress.results.quality import (
     ClassLoss,
@@ -141,6 +142,7 @@ __all__ = [
     "LatencyMeasurements",
     "LatencyRow",
     "LatencyTrial",
+    "LayerNoise",
     "LayerSensitivity",
     "LayerWidths",
     "Ledger",
@@ -161,6 +163,7 @@ __all__ = [
     "Quality",
     "QualityChange",
     "Quantization",
+    "QuantizationNoise",
     "QuantizationTrial",
     "QueryMacs",
     "RecipeRecord",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from compress.results.base import Count, Fraction, Interval, Record, absent
+from compress.results.noise import QuantizationNoise
 
 
 class LayerSensitivity(Record):
@@ -52,6 +53,7 @@ class QuantizationTrial(Record):
 
     keep: tuple[str, ...] = Field(description="Layers in float")
     top1: Fraction = Field(description="Top-1 on validation")
+    observer: str | None = absent("How ranges were found, where it is another way than at first")
 
 
 class Quantization(Record):
@@ -68,3 +70,6 @@ class Quantization(Record):
         "Mean squared error of the logits with only that layer quantized, by layer"
     )
     trials: tuple[QuantizationTrial, ...] | None = absent("Networks that were evaluated on validation")
+    noise: QuantizationNoise | None = absent(
+        "Errors of the layers against the float network; of post-training quantization by torchao, with `diagnose`"
+    )

@@ -11,7 +11,7 @@ from compress.models.heads import layers_named
 from compress.quantization.capture import layer_bits, quantized_convolutions
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Quantized
-from compress.quantization.mixed_precision import search_mixed_precision
+from compress.quantization.mixed_precision import SearchResult, search_mixed_precision
 from compress.quantization.ptq import quantize
 from compress.quantization.serialize import rebuild_graph, record_graph
 from compress.utils.errors import CompressError, UsageError
@@ -94,7 +94,7 @@ def run_search(costs: dict[str, int], allowed: float) -> tuple[tuple[str, ...], 
         answers[: model.wrong] = torch.tensor([0.0, 1.0])
         return answers
 
-    found = search_mixed_precision(lambda keep: damaged(keep, costs), logits, labels, right, allowed)
+    found = search_mixed_precision(lambda keep, _: damaged(keep, costs), logits, labels, right, allowed)
     assert found.trials[0].keep == ()
     assert found.quantized.network.wrong <= round(100 * allowed)
     return found.keep, len(found.trials)
@@ -114,3 +114,31 @@ def test_an_unreachable_accuracy_is_refused() -> None:
         CompressError, match=r"keep_accuracy 0\.01 cannot be reached: with . alone in INT8, top-1 .* 95\.0%"
     ):
         run_search(dict.fromkeys("abc", 5), 0.01)
+
+
+def test_after_a_collapse_other_observers_are_tried_before_layers_return_to_float() -> None:
+    """The default costs 31 of 100 images, `entropy` one, `percentile` three."""
+    labels, right = torch.zeros(100, dtype=torch.long), torch.tensor([[1.0, 0.0]]).repeat(100, 1)
+    costs = {None: {"a": 30, "b": 1}, "percentile": {"a": 2, "b": 1}, "entropy": {"a": 0, "b": 1}}
+
+    def logits(model: nn.Module) -> torch.Tensor:
+        answers = right.clone()
+        answers[: model.wrong] = torch.tensor([0.0, 1.0])
+        return answers
+
+    def search(allowed: float, *observers: str) -> SearchResult:
+        made = lambda keep, observer: damaged(keep, costs[observer])  # noqa: E731
+        return search_mixed_precision(made, logits, labels, right, allowed, observers)
+
+    found = search(0.01, "percentile", "entropy")
+    assert found.keep == () and found.observer == "entropy"
+    assert [(trial.observer, trial.top1) for trial in found.trials] == [
+        (None, 0.69),
+        ("percentile", 0.97),
+        ("entropy", 0.99),
+    ]
+    found = search(0.01, "percentile")  # the best goes on, with its most sensitive layer in float
+    assert found.keep == ("a",) and found.observer == "percentile" and found.trials[-1].top1 == 0.99
+    assert search(0.31, "percentile").observer is None, "accurate enough at once"
+    costs[None] = {"a": 9, "b": 0}  # nine points are no collapse
+    assert search(0.01, "percentile", "entropy").observer is None

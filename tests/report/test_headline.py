@@ -13,6 +13,7 @@ from support import typed
 
 from compress.report import render_html, render_markdown
 from compress.report.headline import deployment_line, sentence
+from compress.report.quantization import quantization_tables
 from compress.report.remarks import reservations, warnings
 from compress.results import RunRecord
 
@@ -240,6 +241,56 @@ def test_a_collapsed_variant_is_a_warning_with_what_to_try(results: Results) -> 
     results["efficiency"] = []
     found = warnings(derive(results))
     assert "pruned lost 22.4 points against distilled. Try a higher `target_macs` or a longer `repair`." in found
+
+
+def noise(**changed: object) -> Results:
+    layer = {
+        "layer": "layer1.0.conv1",
+        "cause": "saturation",
+        "removes": 0.62,
+        "sqnr_db": 11.2,
+        "network_sqnr_db": 10.5,
+        "range": [0.0, 6.0],
+        "quantized_range": [0.0, 2.5],
+        "saturated": 0.02,
+        "saturated_validation": 0.05,
+        "outside": 0.03,
+        "outside_images": 0.9,
+        "half_range": 0.8,
+    }
+    measured = {"calibration_images": 32, "images": 32, "validation_images": 64, "logits_sqnr_db": 9.8}
+    found = {"covers": False, "outside": 0.03, "half_range": 0.8, "layers": [layer], "layers_left_out": 0, **changed}
+    return {"method": "torchao", "observer": "histogram", "keep": [], "noise": {**measured, **found}}
+
+
+def test_collapsed_int8_is_a_warning_with_the_layers_that_explain_it(results: Results) -> None:
+    int8 = results["variants"][4]
+    assert int8["id"] == "int8"
+    int8["quantization"] = noise()
+    int8["accuracy"] |= {"top1": 0.6, "correct": 1500, "right": right(1500)}
+    results["efficiency"] = []
+    record = derive(results)
+    (line,) = [line for line in warnings(record) if line.startswith("int8 lost")]
+    assert "points against pruned. Try more calibration images, such as those of validation, `observer: minmax`" in line
+    assert "layer in float: layer1.0.conv1 62% (saturation)." in line
+    assert line.endswith("3% of the values of a layer are beyond its range.")
+    tables = {table.key: table for table in quantization_tables(record)}
+    (row,) = tables["noise"].rows
+    assert row[:5] == ("int8", "layer1.0.conv1", "62%", "saturation", "11.2 dB") and row[-2:] == ("2%", "5%")
+    (row,) = tables["calibration-set"].rows
+    assert row == ("int8", "32", "no", "3%", "80%", "9.8 dB")
+
+
+def test_int8_that_collapses_on_validation_only_is_a_warning_too(results: Results) -> None:
+    pruned, int8 = results["variants"][3:5]
+    int8["quantization"] = noise(covers=None, layers=[])
+    for variant, top1 in ((pruned, 0.8), (int8, 0.7)):
+        found = {"top1": top1, "correct": int(500 * top1), "n": 500, "ci95": [top1 - 0.02, top1 + 0.02]}
+        variant["validation"] = {**found, "split": "validation"}
+    (line,) = [line for line in warnings(derive(results)) if line.startswith("int8 lost")]
+    assert line.startswith("int8 lost 10.0 points on validation against pruned. Try more calibration images, ")
+    int8["validation"]["top1"] = 0.71
+    assert not [line for line in warnings(derive(results)) if line.startswith("int8 lost")]
 
 
 def test_gap_says_the_same_sentence_as_the_report(results: Results, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from support import Job
 
 from compress.models.checkpoints import load_variant
 from compress.quantization.capture import layer_bits
+from compress.recipe.load import load_recipe
+from compress.stages.quantize import QuantizeStage
 
 HELD = """\
   - {id: held, kind: quantize, from: distilled, observer: percentile, calibrate_on: train, calibration_images: 24,
@@ -104,6 +106,31 @@ def test_each_runtime_gets_a_file_by_its_method_from_the_same_float_network(done
     assert files["onnxruntime"]["calibration_macs"] == 32 * int8["inference"]["macs"]
     assert "calibration_macs" not in files["openvino"]
     assert int8["training"]["macs"] == sum(parts.values())
+
+
+def test_why_int8_hurts_is_measured_and_reported(done_job: Callable[[], Job]) -> None:
+    job = done_job()
+    int8 = next(variant for variant in job.results()["variants"] if variant["id"] == "int8")
+    noise = int8["quantization"]["noise"]
+    network = load_variant(job.runs / "store" / int8["stage_key"]).model
+    assert {layer["layer"] for layer in noise["layers"]} <= set(layer_bits(network))
+    assert len(noise["layers"]) + noise["layers_left_out"] == len(layer_bits(network))
+    assert noise["calibration_images"] == 32 and noise["validation_images"] > 0
+    assert noise["logits_sqnr_db"] > 5 and noise["covers"] in (True, False)
+    removed = [layer["removes"] for layer in noise["layers"] if "removes" in layer]
+    assert removed == sorted(removed, reverse=True) and removed
+    report = next((job.runs / "tiny").glob("*/report.md")).read_text()
+    assert "Layers that INT8 hurts" in report and "Calibration sets" in report
+
+
+def test_the_diagnosis_is_in_the_key_only_where_it_is_left_out(done_job: Callable[[], Job]) -> None:
+    recipe = load_recipe(done_job().recipe)
+    stage = QuantizeStage.model_validate({"id": "int8", "kind": "quantize", "from": "distilled"})
+    default = stage.key_settings(recipe)
+    assert "diagnose" not in default and "observers" not in default
+    assert stage.model_copy(update={"diagnose": False}).key_settings(recipe) == {**default, "diagnose": False}
+    searched = stage.model_copy(update={"keep_accuracy": 0.01})
+    assert searched.key_settings(recipe) == {**default, "keep_accuracy": 0.01, "observers": "tried"}
 
 
 def test_invalid_settings_are_one_line_errors(held_job: Job) -> None:

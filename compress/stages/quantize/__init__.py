@@ -80,6 +80,11 @@ class QuantizeStage(StageKind):
         None,
         description="accuracy loss on validation to stay within, by returning the most sensitive layers to float",
     )
+    diagnose: bool = Field(
+        True,
+        description="measure why accuracy is lost: errors of single layers, and how far the calibration set covers "
+        "validation; of post-training quantization by `method: torchao`",
+    )
     training: AwareTraining | None = Field(
         None, description="quantization-aware training instead of calibration; `method: torchao` only"
     )
@@ -168,7 +173,7 @@ class QuantizeStage(StageKind):
             yield "quantization-aware training is supported on one device only; set `trainer.devices: 1`"
 
     def for_dry_run(self) -> Self:
-        few = {"calibration_images": min(self.calibration_images, 4), "keep_accuracy": None}
+        few = {"calibration_images": min(self.calibration_images, 4), "keep_accuracy": None, "diagnose": False}
         return super().for_dry_run().model_copy(update=few)
 
     def onnx_problem(self) -> str | None:
@@ -195,7 +200,12 @@ class QuantizeStage(StageKind):
         return [replace(planned, stage=self) for planned in StageKind.plan(own, planner)]
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
-        return {**super().key_settings(recipe), "reduce_range": self.reduce_range is not False}
+        settings = {**super().key_settings(recipe), "reduce_range": self.reduce_range is not False}
+        if self.diagnose:  # entries of versions without it are used again
+            del settings["diagnose"]
+        if self.keep_accuracy is not None and self.observer is None:
+            settings["observers"] = "tried"  # other observers than the default, after a collapse
+        return settings
 
     def check_data(self, data: ImageData) -> None:
         if not len(getattr(data, self.calibrate_on)):

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
+from compress.efficiency.collapse import COLLAPSE, blame, next_steps
 from compress.measurement.compute import macs
 from compress.measurement.predict import split_batches
 from compress.models.architecture import Network
@@ -19,16 +21,18 @@ from compress.models.heads import layers_named
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import Quantized
 from compress.quantization.mixed_precision import search_mixed_precision
+from compress.quantization.noise import IMAGES, explain
 from compress.quantization.ptq import quantize
 from compress.quantization.serialize import save_quantized
 from compress.registry import quantizer
-from compress.results import Ledger, Quantization
-from compress.stages.context import BATCH, StageContext
+from compress.results import Accuracy, Ledger, Quantization, QuantizationNoise, VariantMetrics
+from compress.stages.context import BATCH, METRICS, StageContext
 from compress.stages.evaluation import evaluate_and_store, quantized_inference
 from compress.stages.planned import PlannedStage
 from compress.stages.quantize import QuantizeStage
 from compress.stages.quantize.qat import train_aware
 from compress.utils.console import say
+from compress.utils.messages import join_words
 
 
 def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -> None:
@@ -43,12 +47,18 @@ def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -
         assert method
         record = Quantization(method=method, observer=None, keep=config.keep, aware=True)
     else:
-        quantized, config, ledger, record = _calibrate(Calibration.of(context, stage, network), ledger)
+        job = Calibration.of(context, stage, network)
+        quantized, config, ledger, record = _calibrate(job, ledger)
+        if stage.diagnose and isinstance(quantized.network, GraphModule):
+            record = record.model_copy(update={"noise": job.noise(quantized.network, config)})
     model, preprocess = network.model, network.preprocess
     size = save_quantized(folder, network, quantized.network, config, record.method)
     inference = quantized_inference(model, preprocess, quantized.layers, quantized.convolutions, size)
     classifier = quantized.network, preprocess
     evaluate_and_store(context, planned.id, folder, classifier, inference, ledger, quantization=record)
+    before = context.metrics(planned.parent).validation
+    for line in collapse_lines(before, VariantMetrics.read(folder / METRICS).validation, record):
+        say(f"  {line}")
 
 
 @dataclass
@@ -73,13 +83,18 @@ class Calibration:
         images, preprocess = calibration_set(context, stage, network.preprocess)
         return cls(context, stage, network, config, images, preprocess, method)
 
-    def quantize(self, keep: tuple[str, ...] = ()) -> Quantized:
-        """Quantize all layers except `keep` and those that the recipe keeps in float."""
+    def quantize(self, keep: tuple[str, ...] = (), observer: str | None = None) -> Quantized:
+        """Quantize all layers except `keep` and those that the recipe keeps in float, with its or another observer."""
         self.calibrations += 1
         side = self.network.preprocess.resolution
         example = torch.zeros(2, 3, side, side)
         batches = split_batches(self.images, self.preprocess, BATCH)
-        config = replace(self.config, keep=(*self.config.keep, *keep), device=str(self.context.device))
+        config = replace(
+            self.config,
+            keep=(*self.config.keep, *keep),
+            observer=observer or self.config.observer,
+            device=str(self.context.device),
+        )
         with torch.inference_mode(False), torch.no_grad():
             return quantize(self.network.model, batches, example, config, self.method)
 
@@ -87,6 +102,18 @@ class Calibration:
         """Compute the logits of the validation images."""
         self.validations += 1
         return torch.from_numpy(self.context.logits(network, "validation", self.network.preprocess))
+
+    def noise(self, graph: GraphModule, config: QuantizationConfig) -> QuantizationNoise:
+        """Measure the errors of the layers of a network that was quantized with `config`."""
+        validation: list[Tensor] = []
+        if images := len(self.context.data.validation):
+            rows = np.random.default_rng(self.context.recipe.seed).permutation(images)[:IMAGES]
+            whole = self.context.rendered("validation", self.network.preprocess)
+            validation = list(split_batches(*whole, BATCH, np.sort(rows)))
+        batches = list(split_batches(self.images, self.preprocess, BATCH))
+        config = replace(config, device=str(self.context.device))
+        with torch.inference_mode(False), torch.no_grad():
+            return explain(self.network.model, graph, config, batches, validation)
 
     def charged(self, ledger: Ledger) -> Ledger:
         """Charge calibration and validation to the ledger."""
@@ -112,7 +139,8 @@ def _calibrate(job: Calibration, ledger: Ledger) -> tuple[Quantized, Quantizatio
         quantized = job.quantize()
     else:
         quantized, record = _within_loss(job, job.stage.keep_accuracy, record)
-    return quantized, replace(job.config, keep=record.keep), job.charged(ledger), record
+    config = replace(job.config, keep=record.keep, observer=record.observer)
+    return quantized, config, job.charged(ledger), record
 
 
 def _within_loss(job: Calibration, allowed: float, record: Quantization) -> tuple[Quantized, Quantization]:
@@ -120,17 +148,32 @@ def _within_loss(job: Calibration, allowed: float, record: Quantization) -> tupl
     labels = job.context.data.validation.labels
     assert labels is not None
     logits = job.logits(job.network.model)
-    result = search_mixed_precision(job.quantize, job.logits, torch.from_numpy(np.array(labels)), logits, allowed)
+    own = quantizer(job.method).observers if job.stage.observer is None else ()
+    others = [name for name in own if name != job.config.observer]
+    given = torch.from_numpy(np.array(labels))
+    result = search_mixed_precision(job.quantize, job.logits, given, logits, allowed, others)
+    if result.observer:
+        say(f"  {job.stage.id}: `observer: {result.observer}`, as INT8 collapsed with {job.config.observer}")
     if result.keep:
         say(f"  {job.stage.id}: kept in float to limit accuracy loss: {', '.join(result.keep)}")
     details = {
         **dict(record),
+        "observer": result.observer or record.observer,
         "keep": (*record.keep, *result.keep),
         "keep_found": result.keep,
         "sensitivity": result.sensitivity,
         "trials": [asdict(trial) for trial in result.trials],
     }
     return result.quantized, Quantization.model_validate(details)
+
+
+def collapse_lines(before: Accuracy | None, after: Accuracy | None, record: Quantization) -> list[str]:
+    """Warn of accuracy on validation that collapsed, and say why and what to try; empty where it did not."""
+    if before is None or after is None or round(before.top1 - after.top1, 9) < COLLAPSE:
+        return []
+    steps = join_words(next_steps(record), "or") or QuantizeStage.remedy
+    lost = f"warning: INT8 lost {100 * (before.top1 - after.top1):.1f} points on validation; try {steps}"
+    return [lost, *filter(None, [blame(record)])]
 
 
 def config_of(stage: QuantizeStage, method: str, keep: Iterable[str]) -> QuantizationConfig:
