@@ -32,7 +32,7 @@ from compress.utils.quiet import quiet
 IMAGES = 64  # images of the calibration set that errors are measured on; ranges are those of all of it
 BATCH = 16  # the outputs of all layers of a batch are held at once
 RANKED_IMAGES = 8  # images on which single layers are returned to float
-RANKED_LAYERS = 16  # layers that are tried so, those with the lowest SQNR of their own
+RANKED_LAYERS = 12  # layers that are tried so, those with the lowest SQNR of their own
 
 
 def float_graph(model: nn.Module, example: Tensor, config: QuantizationConfig) -> GraphModule:
