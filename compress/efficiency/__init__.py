@@ -6,7 +6,8 @@ says otherwise.
 """
 
 from compress.efficiency.doublings import doublings, months_of_gap, months_of_growth
-from compress.efficiency.intervals import Grant, PairedDifference, grant, images_needed, paired_difference, wilson
+from compress.efficiency.grants import grant
+from compress.efficiency.intervals import Grant, PairedDifference, images_needed, paired_difference, wilson
 
 __all__ = [
     "Grant",

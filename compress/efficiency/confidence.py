@@ -2,7 +2,8 @@
 
 The confidence of a prediction is the softmax probability of the predicted class. NLL and Brier score are proper scores
 of all probabilities; the expected calibration error (ECE) compares confidence with accuracy in bins of equally many
-images (Nixon et al. 2019, arXiv 1904.01685).
+images (Nixon et al. 2019, arXiv 1904.01685). Images of the same confidence, of which INT8 outputs have many, stay in
+one bin: the order of the images, which is often that of the classes, must not decide which of them are binned together.
 
 The plug-in ECE is biased upwards, the more so the fewer images a bin has. It is debiased as in Kumar, Liang and Ma
 2019 (arXiv 1909.10155): the accuracy of a bin is taken to be normal around the observed one, and what that noise adds
@@ -29,6 +30,7 @@ MIN_ACCEPTED = 30
 """Images that a threshold has to accept where it is fitted; the precision of fewer says next to nothing."""
 ROWS = 4096  # of logits that are converted at once
 CELLS = 2**22  # weights of images in replicates that are held at once
+DECIMALS = 12  # of a confidence: the same logits in another order sum up to another last bit
 SEED = 0
 Z = NormalDist().inv_cdf(0.975)
 
@@ -103,7 +105,7 @@ class Scores:
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
-        """Images by confidence, ascending; in their own order where it is equal."""
+        """Images by confidence, ascending."""
         return np.argsort(self.confidence, kind="stable")
 
     @cached_property
@@ -130,27 +132,32 @@ def image_scores(logits: NDArray[Any], labels: NDArray[np.int64]) -> Scores:
         predicted, of_label = rows.argmax(1), probabilities[images, own]
         # sum (p - y)^2 = sum p^2 - 2 p_label + 1
         brier = np.maximum((probabilities**2).sum(1) - 2 * of_label + 1, 0)
-        found.append((probabilities[images, predicted], predicted == own, -logs[images, own], brier))
+        confidence = probabilities[images, predicted].round(DECIMALS)
+        found.append((confidence, predicted == own, -logs[images, own], brier))
     return Scores(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
 def reliability_bins(scores: Scores, bins: int = BINS) -> list[Bin]:
-    """Group images by confidence into at most `bins` bins that differ by one image at most, the least certain first."""
+    """Group images by confidence into at most `bins` bins, the least certain first.
+
+    Bins differ by one image at most, except where images of the same confidence have to stay together.
+    """
     return [
         Bin(len(rows), float(scores.confidence[rows].mean()), float(scores.correct[rows].mean()))
-        for rows in np.array_split(scores.order, min(bins, scores.images))
+        for rows in np.split(scores.order, _starts(scores, bins)[1:])
     ]
 
 
 def calibration(scores: Scores, bins: int = BINS) -> Calibration:
     """Estimate the ECE in equal-mass bins.
 
-    The interval is the debiased ECE, plus and minus 1.96 bootstrap standard deviations. By simulation it covers the
-    true ECE in 92% to 97% of data sets of 500 to 10,000 images (percentile and basic bootstrap: 0% to 97%), except
-    where that is 0. Its lower end is therefore 0 unless the plug-in ECE is above 95% of those that labels drawn from
-    the predicted confidence give (consistency resampling, Broecker and Smith, Weather and Forecasting 22, 2007).
+    The interval is the debiased ECE, plus and minus 1.96 bootstrap standard deviations. Its lower end is 0 unless the
+    plug-in ECE is above 95% of those that labels drawn from the predicted confidence give (consistency resampling,
+    Broecker and Smith, Weather and Forecasting 22, 2007). By simulation it covers a true ECE of 0, 1, 3, 6 or 15% in
+    90% to 98% of data sets (300 of 500 images, 150 of 2,000 and 60 of 10,000, with and without ties); the percentile
+    bootstrap does in 0% to 98%, the basic one in 74% to 97%.
     """
-    starts = _starts(scores.images, bins)
+    starts = _starts(scores, bins)
     one = np.ones((1, scores.images))
     plug_in, ece = (float(each[0]) for each in _errors(scores, one, starts))
     replicates = np.concatenate([_errors(scores, weights, starts)[1] for weights in _samples(scores)])
@@ -211,10 +218,11 @@ def threshold_for(scores: Scores, precision: float) -> float | None:
     return float(confidence[np.flatnonzero(enough)[-1]]) if enough.any() else None
 
 
-def _starts(images: int, bins: int) -> NDArray[np.int64]:
-    """Return the first image of each bin, as `np.array_split` divides them."""
-    sizes = [len(part) for part in np.array_split(np.arange(images), min(bins, images))]
-    return np.cumsum([0, *sizes[:-1]])
+def _starts(scores: Scores, bins: int) -> NDArray[np.int64]:
+    """Return the first image of each bin, by confidence: as `np.array_split` divides them, but none within a tie."""
+    sizes = [len(part) for part in np.array_split(np.arange(scores.images), min(bins, scores.images))]
+    confidence = scores.confidence[scores.order]
+    return np.unique(np.searchsorted(confidence, confidence[np.cumsum([0, *sizes[:-1]])]))
 
 
 def _errors(scores: Scores, weights: NDArray[Any], starts: NDArray[np.int64]) -> tuple[Floats, Floats]:

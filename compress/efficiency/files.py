@@ -6,13 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from compress.efficiency.intervals import (
-    Grant,
-    PairedDifference,
-    exact_upper_bound,
-    grant,
-    relative_error_increase,
-)
+from compress.efficiency.grants import grant
+from compress.efficiency.intervals import Grant, PairedDifference, exact_upper_bound, relative_error_increase
 from compress.efficiency.metric import Metric
 from compress.results.base import Interval
 from compress.results.quality import Quality

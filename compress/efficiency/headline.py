@@ -173,6 +173,7 @@ def _training(
             bound=bound,
             ci95=own.doublings_ci95,
             bracket=own.bracket,
+            curves="top1",
             months=in_months(shown(t, bound), trend, date, training=True),
         )
     spent = [by_id[name].training.macs for name in (reference, variant)]

@@ -21,6 +21,21 @@ _BISECTIONS = 60
 
 
 @dataclass(frozen=True)
+class ByClass:
+    """What a difference that is the mean over classes can show at best.
+
+    Attributes:
+        smallest: Name of the class with the fewest images, of those that have any.
+        images: Its images.
+        best_high: Upper end of the interval if every prediction were the same.
+    """
+
+    smallest: str
+    images: int
+    best_high: float
+
+
+@dataclass(frozen=True)
 class PairedDifference:
     """Loss of accuracy of a variant against its reference, on the same images.
 
@@ -31,7 +46,7 @@ class PairedDifference:
         difference: (b - c) / n as a fraction; positive means that the variant is *less* accurate.
         low: Lower end of the interval of the difference.
         high: Upper end of the interval of the difference.
-        by_class: Whether the difference is the mean of those of the classes, whatever their numbers of images.
+        by_class: Set where the difference is the mean of those of the classes, whatever their numbers of images.
     """
 
     only_reference: int
@@ -40,7 +55,7 @@ class PairedDifference:
     difference: float
     low: float
     high: float
-    by_class: bool = False
+    by_class: ByClass | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,12 @@ def paired_difference(b: int, c: int, n: int, confidence: float = 0.95) -> Paire
     high = _upper_end(b, c, n, z)
     low = -_upper_end(c, b, n, z)
     return PairedDifference(b, c, n, difference, low, high)
+
+
+def best_upper_end(n: int, confidence: float = 0.95) -> float:
+    """Return the upper end of Tango's interval where no image is discordant, z^2 / (n + z^2)."""
+    z = _z(confidence)
+    return z * z / (n + z * z)
 
 
 @cache
@@ -230,48 +251,6 @@ def relative_error_increase(difference: PairedDifference, top1: float) -> float 
         The increase as a fraction, negative where the variant errs less; None where the reference makes no error.
     """
     return difference.difference / (1 - top1) if top1 < 1 else None
-
-
-def grant(difference: PairedDifference, tolerance: float) -> Grant:
-    """Decide whether non-inferiority of a variant is shown.
-
-    Granted when the upper end of the interval of the difference is at most the tolerance, on at least
-    `MIN_IMAGES` images.
-
-    Args:
-        difference: Difference of the accuracies with its interval.
-        tolerance: Loss of accuracy that counts as equal, a fraction.
-    """
-    loss = f"{_signed(difference.difference)} (95% interval {_interval(difference)})"
-    allowed = f"the tolerance of {100 * tolerance:g} {'point' if 100 * tolerance == 1 else 'points'}"
-    if difference.images < MIN_IMAGES:
-        return Grant(False, f"{difference.images} test images are too few to show anything")
-    if difference.high <= tolerance:
-        return Grant(True, f"{loss}, all of it within {allowed}")
-    if difference.low > tolerance:
-        return Grant(False, f"{loss}, all of it beyond {allowed}")
-    unclear = f"{loss}, which does not exclude a loss beyond {allowed} on {difference.images} images"
-    if difference.difference > tolerance or not tolerance or difference.by_class:
-        return Grant(False, unclear)
-    needed = images_to_show(difference, tolerance)
-    more = f"about {needed:,} images would show that it is as accurate, if it is"
-    if needed <= difference.images:  # it has had its chance
-        more = f"if it were as accurate, about {needed:,} images would have shown it"
-    return Grant(False, f"{unclear}; {more}")
-
-
-def _signed(difference: float) -> str:
-    if round(1000 * difference) == 0:
-        return "as accurate to 0.1 points"
-    return f"{abs(100 * difference):.1f} points {'less' if difference > 0 else 'more'} accurate"
-
-
-def _interval(difference: PairedDifference) -> str:
-    """The interval in the direction of `_signed`: of the loss, or of the gain where there is one."""
-    low, high = 100 * difference.low, 100 * difference.high
-    if difference.difference < 0 and round(1000 * difference.difference) != 0:
-        low, high = -high, -low
-    return f"{low:.1f} to {high:.1f}".replace("-", "−")
 
 
 def _z(confidence: float) -> float:

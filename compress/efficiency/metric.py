@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compress.efficiency.intervals import PairedDifference, paired_difference
@@ -19,15 +20,18 @@ class Metric:
     Attributes:
         name: `top1`, `balanced` or `top5`.
         classes: Bits of the test images of each class, as of `class_bits`; needed for `balanced` and for its chance.
+        names: Names of these classes.
     """
 
     name: MetricName = "top1"
     classes: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, name: MetricName, labels: str, classes: int, images: int) -> Metric:
-        """Return a metric on test images, from their encoded labels."""
-        return cls(name, tuple(class_bits(labels, classes, images) or ()))
+    def of(cls, name: MetricName, labels: str, classes: Sequence[str], images: int) -> Metric:
+        """Return a metric on test images, from their encoded labels and the names of the classes."""
+        found = class_bits(labels, len(classes), images)
+        return cls(name, tuple(found), tuple(classes)) if found else cls(name)
 
     def right(self, top1: str | None, quality: Quality | None) -> str | None:
         """Return the bits of the images that count as right, of those of top-1 and the quality of predictions."""
@@ -56,8 +60,8 @@ class Metric:
         if self.name != "balanced":
             return paired_difference(*counts, images, confidence)
         pairs = [
-            ClassPair(*counts, among.bit_count())
-            for among in self.classes
+            ClassPair(*counts, among.bit_count(), name)
+            for name, among in zip(self.names, self.classes, strict=True)
             if among and (counts := paired_counts(before, after, images, among))
         ]
         return balanced_difference(pairs, confidence) if pairs else None

@@ -76,7 +76,7 @@ def collect(
     summary = data_summary(predictions, remarks)
     variants = [_variant(plan, store, unit, latency, energy.get(unit.id, ()), predictions) for unit in plan.variants]
     variants, changes = add_quality(plan, store, predictions, variants)
-    metric = Metric.of(worth.metric, summary.test_labels or "", len(summary.classes), summary.test)
+    metric = Metric.of(worth.metric, summary.test_labels or "", summary.classes, summary.test)
     trend = Trend.model_validate(worth.trend.model_dump())
     date = read_year(run.started) or 0.0
     profile = _profile(worth.deployment) if worth.deployment else None

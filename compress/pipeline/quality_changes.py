@@ -1,4 +1,8 @@
-"""Predictions of networks and files against those of a reference beyond top-1: confidence and classes."""
+"""Predictions of networks and files against those of a reference beyond top-1: confidence and classes.
+
+What is shown to be worse is corrected for all files that are compared with the reference: one family is the three
+scores of all files, another the classes of all files. Files with the same predictions count as one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from compress.efficiency.confidence import (
+    MIN_ACCEPTED,
     Accepted,
     Estimate,
     accept,
@@ -15,11 +20,13 @@ from compress.efficiency.confidence import (
     threshold_for,
 )
 from compress.efficiency.files import base_file, files_of
-from compress.efficiency.intervals import paired_difference, wilson
+from compress.efficiency.intervals import MIN_IMAGES, paired_difference, wilson
 from compress.efficiency.per_class import LEVEL, ClassPair, adjusted_by_class, balanced_difference, holm
 from compress.pipeline.quality import MAX_CLASSES, Key, Predictor
 from compress.results.quality import ClassLoss, QualityChange, Shift, Thresholded
 from compress.results.variant import Variant
+
+Classes = tuple[ClassPair, ...]
 
 
 def quality_changes(
@@ -47,30 +54,58 @@ def quality_changes(
 
 def compare(reference: Predictor, others: Sequence[Predictor], threshold: float) -> list[QualityChange]:
     """Compare predictions with those of a reference on the same test images."""
-    base = reference.scores
-    shifts = {
-        "nll": _shifts([mean_difference(base.nll, each.scores.nll) for each in others]),
-        "brier": _shifts([mean_difference(base.brier, each.scores.brier) for each in others]),
-        "ece": _shifts([ece_difference(reference.calibration, each.calibration) for each in others]),
-    }
+    shifts = _shifts([_score_changes(reference, each) for each in others], reference.scores.images)
+    pairs = [tuple(class_pairs(reference, each)) for each in others]
+    adjusted = adjusted_by_file(pairs)
     return [
-        _change(reference, each, {name: found[row] for name, found in shifts.items()}, threshold)
+        _change(reference, each, shifts[row], _classes(pairs[row], adjusted[pairs[row]]), threshold)
         for row, each in enumerate(others)
     ]
 
 
-def _shifts(estimates: Sequence[Estimate]) -> list[Shift]:
-    """Decide which of the changes of one score are shown to be for the worse; equal ones count as one comparison."""
-    tested = list(dict.fromkeys(estimates))
-    adjusted = dict(zip(tested, holm([each.p_above_zero for each in tested]), strict=True))
-    return [Shift(difference=each.value, ci95=each.interval, worse=adjusted[each] <= LEVEL) for each in estimates]
+def adjusted_by_file(files: Sequence[Classes]) -> dict[Classes, list[float]]:
+    """Return the p-value that each class of each file has changed, corrected for all; equal files count once."""
+    distinct = list(dict.fromkeys(files))
+    p_values = iter(adjusted_by_class([pair for file in distinct for pair in file]))
+    return {file: [next(p_values) for _ in file] for file in distinct}
 
 
-def _change(reference: Predictor, variant: Predictor, shifts: dict[str, Shift], threshold: float) -> QualityChange:
+def _score_changes(reference: Predictor, variant: Predictor) -> dict[str, Estimate]:
     base, own = reference.scores, variant.scores
-    pairs = class_pairs(reference, variant)
-    balanced, shift = balanced_difference(pairs), mean_difference(base.confidence, own.confidence)
-    lost, gained = _classes(variant.data.classes, pairs)
+    return {
+        "nll": mean_difference(base.nll, own.nll),
+        "brier": mean_difference(base.brier, own.brier),
+        "ece": ece_difference(reference.calibration, variant.calibration),
+    }
+
+
+def _shifts(files: Sequence[Mapping[str, Estimate]], images: int) -> list[dict[str, Shift]]:
+    """Decide which changes of the scores of files are shown to be for the worse; equal ones count as one comparison.
+
+    None is below `MIN_IMAGES` images: the standard error of so few is too uncertain for a normal interval.
+    """
+    tested = list(dict.fromkeys(item for scores in files for item in scores.items()))
+    adjusted = dict(zip(tested, holm([each.p_above_zero for _, each in tested]), strict=True))
+    enough = images >= MIN_IMAGES
+    return [
+        {
+            name: Shift(difference=each.value, ci95=each.interval, worse=enough and adjusted[name, each] <= LEVEL)
+            for name, each in scores.items()
+        }
+        for scores in files
+    ]
+
+
+def _change(
+    reference: Predictor,
+    variant: Predictor,
+    shifts: Mapping[str, Shift],
+    classes: tuple[list[ClassLoss], int],
+    threshold: float,
+) -> QualityChange:
+    base, own = reference.scores, variant.scores
+    balanced = balanced_difference(class_pairs(reference, variant))
+    shift, (lost, gained) = mean_difference(base.confidence, own.confidence), classes
     return QualityChange(
         reference=reference.variant,
         reference_runtime=reference.runtime,
@@ -95,13 +130,13 @@ def class_pairs(reference: Predictor, variant: Predictor) -> list[ClassPair]:
     """Count by class the images that only one of the two classifies correctly."""
     base, own = reference.scores.correct, variant.scores.correct
     counts = (variant.by_class(rows) for rows in (base & ~own, ~base & own, np.ones_like(base)))
-    return [ClassPair(*row) for row in zip(*counts, strict=True)]
+    return [ClassPair(*row) for row in zip(*counts, variant.data.classes, strict=True)]
 
 
-def _classes(names: Sequence[str], pairs: Sequence[ClassPair]) -> tuple[list[ClassLoss], int]:
+def _classes(pairs: Sequence[ClassPair], adjusted: Sequence[float]) -> tuple[list[ClassLoss], int]:
     """Return the classes that are shown to have lost, the most first, and the number of those shown to have gained."""
     lost, gained = [], 0
-    for name, pair, p_value in zip(names, pairs, adjusted_by_class(pairs), strict=True):
+    for pair, p_value in zip(pairs, adjusted, strict=True):
         if p_value > LEVEL:
             continue
         paired = paired_difference(pair.only_reference, pair.only_variant, pair.images)
@@ -110,17 +145,20 @@ def _classes(names: Sequence[str], pairs: Sequence[ClassPair]) -> tuple[list[Cla
             continue
         ends = (paired.low, paired.high)
         lost.append(
-            ClassLoss(name=name, images=pair.images, difference=paired.difference, ci95=ends, p_adjusted=p_value)
+            ClassLoss(name=pair.name, images=pair.images, difference=paired.difference, ci95=ends, p_adjusted=p_value)
         )
     return sorted(lost, key=lambda each: -each.difference), gained
 
 
 def _fitted(reference: Predictor, variant: Predictor, threshold: float) -> Thresholded | None:
-    """Return the variant at the threshold that gives it the reference's precision on the validation images."""
+    """Return the variant at the threshold that gives it the reference's precision on the validation images.
+
+    None where the reference accepts fewer than `MIN_ACCEPTED` of these: its precision says next to nothing.
+    """
     base, own = reference.validation_scores, variant.validation_scores
-    if base is None or own is None or (precision := accept(base, threshold).precision) is None:
+    if base is None or own is None or (accepted := accept(base, threshold)).images < MIN_ACCEPTED:
         return None
-    fitted = threshold_for(own, precision)
+    fitted = threshold_for(own, accepted.precision or 0.0)
     return None if fitted is None else _thresholded(accept(variant.scores, fitted))
 
 

@@ -34,7 +34,7 @@ def sentence(record: RunRecord) -> str:
     parts = [
         f"{variant}{file} is at most {tolerance} {accurate} than {reference} ({_measured(first)}) and takes "
         f"{_compute(first.inference)}{_time(first)}{_months(first.inference, trend)}.",
-        _training(first.training, variant, reference),
+        _training(first.training, variant, reference) + _curves(first),
         _life(first.life, reference),
     ]
     return " ".join(part for part in parts if part)
@@ -142,6 +142,13 @@ def _training(training: TrainingDoublings | None, variant: str, reference: str) 
     limit = "" if bound is None else "at least " if gain == (bound == "at least") else "at most "
     took = f"Making it took {limit}{_doublings(t)} {'less' if gain else 'more'} training compute than {than} ({figure})"
     return f"{took}, {_offset(training, t)}."
+
+
+def _curves(first: Headline) -> str:
+    """State which accuracy the curves of training are of, where it is not that which has to be equal."""
+    if first.training is None or first.training.curves is None or first.metric == first.training.curves:
+        return ""
+    return " Training is compared at equal top-1."
 
 
 def _offset(training: TrainingDoublings, t: float) -> str:

@@ -144,8 +144,9 @@ def _confidence_table(record: RunRecord, rows: Sequence[Row]) -> Table:
     scaled = _temperatures(record)
     note = (
         "Confidence is the softmax probability of the predicted class. ECE is its distance from the accuracy, in 15 "
-        f"bins of equally many images, debiased.{accepts} The threshold for equal precision is fitted on validation "
-        "images. Shown to be worse: at 5%, with Holm's correction for all files."
+        "bins of equally many images (fewer where many have the same confidence), debiased."
+        f"{accepts} The threshold for equal precision is fitted on validation images. Shown to be worse: at 5%, with "
+        "Holm's correction for the three scores of all files."
     )
     if scaled:
         note += f" Logits of files are divided by a temperature that is fitted on validation: {scaled}."
@@ -163,7 +164,7 @@ def _classes_table(record: RunRecord, rows: Sequence[Row]) -> Table:
     note = (
         "Balanced accuracy is the mean recall of the classes. A class is shown to have lost against "
         f"{f.plain(quality_reference(record))}, in points, where McNemar's exact test of its images says so at 5% with "
-        "Holm's correction for all classes; others may have lost too."
+        "Holm's correction for the classes of all files; others may have lost too."
     )
     with_top5 = any(row.quality.top5 is not None for row in rows)
     columns = (*CLASSES[:3], TOP5, *CLASSES[3:]) if with_top5 else CLASSES

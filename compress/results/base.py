@@ -26,6 +26,9 @@ Interval = tuple[float, float]
 OpenInterval = tuple[float | None, float | None]
 """Lower and upper end; null where there is no bound."""
 
+PAIRED_OR_BALANCED = "Tango's paired score interval; of balanced accuracy, made of Tango's by class"
+"""Interval of a difference of two accuracies, in descriptions."""
+
 MacsBracket = tuple[Count, Count | None]
 """MACs below and at or above something; null where it is never reached."""
 

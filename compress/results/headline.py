@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from compress.results.base import Count, Fraction, Interval, Number, OpenInterval, Record
+from compress.results.base import PAIRED_OR_BALANCED, Count, Fraction, Interval, Number, OpenInterval, Record
 from compress.results.inference import Batch, Precision, Runtime
 from compress.utils.metric_name import MetricName
 
@@ -61,6 +61,9 @@ class TrainingDoublings(Record):
     bound: Bound | None = Field(None, description="Whether t is only a bound")
     ci95: OpenInterval | None = Field(None, description="95% interval of t; null for a ratio of two ledgers")
     bracket: OpenInterval | None = Field(None, description="What the measured points of the two curves leave of t")
+    curves: Literal["top1"] | None = Field(
+        None, description="Accuracy of the two curves whatever `metric` is; null where two ledgers are compared"
+    )
     months: Months = Field(description="Months of t")
 
 
@@ -83,7 +86,7 @@ class Headline(Record):
     metric: MetricName = Field("top1", description="Accuracy that has to be equal, which loss is of")
     images: Count | None = Field(None, description="Test images that the two were compared on")
     loss: float | None = Field(None, description="Accuracy that the file lost against the reference; a fraction")
-    loss_ci95: Interval | None = Field(None, description="Tango's paired 95% score interval of loss")
+    loss_ci95: Interval | None = Field(None, description=f"95% interval of loss: {PAIRED_OR_BALANCED}")
     reason: str | None = Field(None, description="Why nothing is granted")
     file: HeadlineFile | None = Field(None, description="File to deploy")
     inference: InferenceDoublings | None = Field(None, alias="k", description="k: doublings of inference compute")

@@ -21,7 +21,8 @@ class ClassChange(Record):
     )
     difference_ci95: Interval = Field(description="Tango's paired 95% score interval of difference")
     p_adjusted: Fraction | None = Field(
-        None, description="p-value of McNemar's exact test, after Holm's correction for all classes of the comparison"
+        None,
+        description="p-value of McNemar's exact test, after Holm's correction for the classes of this variant alone",
     )
 
 

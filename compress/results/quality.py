@@ -24,7 +24,8 @@ class Confidence(Record):
         ge=0, le=2, description="Mean sum over the classes of (probability - 1 or 0)^2, from 0 to 2 (Brier 1950)"
     )
     ece: Fraction = Field(
-        description="Expected calibration error in 15 bins of equally many images, debiased (Kumar et al. 2019)"
+        description="Expected calibration error in at most 15 bins of equally many images, of which those of the same "
+        "confidence stay in one bin; debiased (Kumar et al. 2019)"
     )
     ece_ci95: Interval = Field(
         description="95% bootstrap interval of ece; from 0 where perfect calibration is not rejected"
@@ -73,8 +74,8 @@ class Shift(Record):
     difference: float = Field(description="Of the variant minus of the reference")
     ci95: Interval = Field(description="Its 95% interval, not corrected for several comparisons")
     worse: bool = Field(
-        description="Shown to be worse at 5%, after Holm's correction for all networks and files that are compared "
-        "with the reference"
+        description="Shown to be worse at 5%, on at least 30 images, after Holm's correction for the three scores of "
+        "all networks and files that are compared with the reference"
     )
 
 
@@ -86,7 +87,8 @@ class ClassLoss(Record):
     difference: float = Field(description="Recall of the reference minus that of the variant")
     ci95: Interval = Field(description="Tango's paired 95% score interval of difference, not corrected")
     p_adjusted: Fraction = Field(
-        description="p-value of McNemar's exact test, after Holm's correction for all classes of the comparison"
+        description="p-value of McNemar's exact test, after Holm's correction for the classes of all networks and "
+        "files that are compared with the reference"
     )
 
 
@@ -108,7 +110,8 @@ class QualityChange(Record):
     fitted_threshold: Thresholded | None = Field(
         None,
         description="The variant at the lowest threshold that gives it the reference's precision on validation; null "
-        "where none does, or where the logits of validation were not stored by an earlier version",
+        "where none does, where either accepts fewer than 30 images of validation, or where an earlier version did "
+        "not store their logits",
     )
     balanced_difference: float = Field(description="Balanced accuracy lost against the reference")
     balanced_difference_ci95: Interval = Field(description="95% interval of balanced_difference, from Tango's by class")

@@ -6,7 +6,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from compress.results.base import Count, Fraction, Interval, MacsBracket, Number, OpenInterval, Record
+from compress.results.base import (
+    PAIRED_OR_BALANCED,
+    Count,
+    Fraction,
+    Interval,
+    MacsBracket,
+    Number,
+    OpenInterval,
+    Record,
+)
 from compress.results.inference import Batch, Precision, Resolution, Runtime, Threads
 from compress.utils.metric_name import MetricName
 
@@ -41,10 +50,12 @@ class Difference(Record):
 
     paired: PairedCounts | None = Field(None, description="Discordant test images of reference and variant")
     accuracy_difference: float | None = Field(
-        None, description="(only_reference - only_variant) / images; positive where the variant is less accurate"
+        None,
+        description="(only_reference - only_variant) / images, of balanced accuracy the mean of that over the classes; "
+        "positive where the variant is less accurate",
     )
     difference_ci95: Interval | None = Field(
-        None, description="Tango's paired 95% score interval of accuracy_difference"
+        None, description=f"95% interval of accuracy_difference: {PAIRED_OR_BALANCED}"
     )
     exact_upper_bound: float | None = Field(
         None, description="Exact upper bound of accuracy_difference, 97.5% one-sided"

@@ -11,8 +11,11 @@ from pathlib import Path
 from compress.data.arrow import ArrowData
 from compress.data.csv_file import CsvData
 from compress.data.preprocess import Preprocess
+from compress.data.splits import held_out
 from compress.data.webdataset import WebData
+from compress.efficiency.grants import why_never
 from compress.efficiency.intervals import images_needed
+from compress.efficiency.per_class import ClassPair, best_case
 from compress.recipe.data import FileData
 from compress.recipe.json_schema import recipe_schema
 from compress.recipe.yaml_tree import scalar
@@ -38,10 +41,6 @@ def recipe_text(
     stages = (
         _own(own, survey) if own else _distilled(choices, machine) if choices.teacher else _trained(choices, machine)
     )
-    tests = sum(survey.counts["test"]) if "test" in survey.counts else round(sum(survey.counts["train"]) * TEST_SHARE)
-    few = f"; about {tests} test images may be too few to show it" if tests < MIN_TEST_IMAGES else ""
-    if tests < images_needed(TOLERANCE):
-        few = f"; about {tests} test images can never show it: at least {images_needed(TOLERANCE)} are needed"
     lines = [
         f"# yaml-language-server: $schema={SCHEMA}",
         "# Written by `compress-model init`. Relative paths start at the folder in which you run the command.",
@@ -57,7 +56,7 @@ def recipe_text(
         "worth:",
         f"  references: [{first}] # what savings are counted against",
         *_metric(survey),
-        f"  tolerance: {TOLERANCE} # loss of accuracy that counts as equal{few}",
+        f"  tolerance: {TOLERANCE} # loss of accuracy that counts as equal{_too_few(settings, survey)}",
         "  deployment: cloud-cpu # or on-device; see `compress-model list deployments`",
     ]
     return "\n".join(lines) + "\n"
@@ -100,6 +99,21 @@ def _metric(survey: Survey) -> list[str]:
     if not (ratio := imbalance(survey)):
         return []
     return [f"  metric: balanced # classes are imbalanced, {ratio:.0f} to 1: top-1 would hardly notice the rarest"]
+
+
+def _too_few(settings: FileData, survey: Survey) -> str:
+    """Remark that the test images cannot show equal accuracy within the tolerance, or may not; empty where they can."""
+    share = settings.test or TEST_SHARE
+    counts = survey.counts.get("test") or [held_out(count, share) for count in survey.counts["train"]]
+    tests = sum(counts)
+    if imbalance(survey):
+        names = zip(counts, survey.classes, strict=True)
+        never = why_never(best_case([ClassPair(0, 0, n, one_line(name)) for n, name in names]), TOLERANCE)
+        if never:
+            return f"; can never be shown: {never}"
+    elif tests < images_needed(TOLERANCE):
+        return f"; about {tests} test images can never show it: at least {images_needed(TOLERANCE)} are needed"
+    return f"; about {tests} test images may be too few to show it" if tests < MIN_TEST_IMAGES else ""
 
 
 def _name(path: str) -> str:

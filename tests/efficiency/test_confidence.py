@@ -117,6 +117,36 @@ def test_means_have_the_interval_of_a_paired_test() -> None:
     assert mean_of(np.array([0.25])).interval == (0.25, 0.25)
 
 
+def test_a_constant_confidence_that_is_right_has_no_error_whatever_the_order_of_the_images() -> None:
+    logits, sorted_labels = np.zeros((200, 2)), np.repeat([0, 1], 100)
+    found = calibration(image_scores(logits, sorted_labels))
+    assert (found.ece, found.plug_in, found.interval[0]) == (0, 0, 0)
+    assert [(bin.images, bin.accuracy) for bin in reliability_bins(image_scores(logits, sorted_labels))] == [(200, 0.5)]
+    wrong = calibration(image_scores(np.tile([3.0, 0.0], (200, 1)), sorted_labels))
+    assert wrong.plug_in == pytest.approx(1 / (1 + math.exp(-3)) - 0.5)
+
+
+@pytest.mark.parametrize("step", [1.0, 2.0])
+def test_the_order_of_images_with_equal_confidence_does_not_matter(step: float) -> None:
+    """Logits on the grid of an INT8 output, of images by class, some classes harder than others."""
+    rng, classes = np.random.default_rng(6), 10
+    labels = np.sort(rng.integers(0, classes, 1500))
+    logits = rng.normal(size=(1500, classes))
+    logits[np.arange(1500), labels] += np.linspace(0.7, 4, classes)[labels]
+    logits = np.round(1.3 * logits / step) * step
+    logits[np.arange(1500), logits.argmax(1)] += step  # one class is the most probable, whatever the order of classes
+    scores, mixed = image_scores(logits, labels), rng.permutation(1500)
+    assert len(set(scores.confidence)) < 1480
+    again = image_scores(logits[mixed], labels[mixed])
+    first, second = calibration(scores), calibration(again)
+    assert (first.ece, first.plug_in) == pytest.approx((second.ece, second.plug_in), abs=1e-12)
+    assert [(a.images, a.accuracy) for a in reliability_bins(scores)] == [
+        (b.images, pytest.approx(b.accuracy)) for b in reliability_bins(again)
+    ]
+    turned = image_scores(np.roll(logits, 3, 1), (labels + 3) % classes)  # sums in another order: another last bit
+    assert calibration(turned).plug_in == pytest.approx(first.plug_in, abs=1e-12)
+
+
 def test_bins_have_equally_many_images() -> None:
     scores = drawn(100, 1.0, 0)
     bins = reliability_bins(scores)

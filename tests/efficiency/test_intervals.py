@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from compress.efficiency.grants import grant
 from compress.efficiency.intervals import (
     MIN_IMAGES,
     exact_upper_bound,
-    grant,
     images_needed,
     images_to_show,
     images_to_tell,

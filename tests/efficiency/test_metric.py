@@ -16,6 +16,7 @@ from compress.results import Confidence, Quality, Savings, Variant
 from compress.results.per_image import encode_labels
 from compress.utils.metric_name import MetricName
 
+NAMES = ("frequent", "rare")
 IMAGES = (3000, 300)  # of a frequent and a rare class
 LABELS = np.repeat([0, 1], IMAGES)
 ENDS = (0.0, 0.0)
@@ -53,7 +54,7 @@ def variant(id: str, macs: int, frequent: int, rare: int, top5_wrong: int = 0) -
 
 
 def judged(name: MetricName, *variants: Variant) -> Savings:
-    metric = Metric.of(name, encode_labels(LABELS.tolist(), 2), 2, len(LABELS))
+    metric = Metric.of(name, encode_labels(LABELS.tolist(), 2), NAMES, len(LABELS))
     chance = None if name == "top5" else metric.chance()  # of two classes, the label is always among five
     return savings(variants, "base", 0.01, TREND, DATE, chance=chance, metric=metric)
 
@@ -94,9 +95,9 @@ def test_differences_are_those_of_the_metric() -> None:
 
 def test_chance_is_that_of_the_metric() -> None:
     labels = encode_labels(LABELS.tolist(), 2)
-    assert Metric.of("top1", labels, 2, len(LABELS)).chance() == pytest.approx(3000 / 3300)
-    assert Metric.of("balanced", labels, 2, len(LABELS)).chance() == 0.5
-    wide = Metric.of("top5", encode_labels([*range(20), 3, 3, 4], 20), 20, 23)
+    assert Metric.of("top1", labels, NAMES, len(LABELS)).chance() == pytest.approx(3000 / 3300)
+    assert Metric.of("balanced", labels, NAMES, len(LABELS)).chance() == 0.5
+    wide = Metric.of("top5", encode_labels([*range(20), 3, 3, 4], 20), [str(k) for k in range(20)], 23)
     assert wide.chance() == pytest.approx((3 + 2 + 3) / 23)
     assert Metric("balanced").chance() is None
     lazy = variant("base", 1000, frequent=0, rare=300)  # always says the frequent class
@@ -118,3 +119,20 @@ def test_the_first_sentence_names_the_metric() -> None:
     assert first.metric == "balanced"
     text = sentence(example_record().model_copy(update={"headline": first, "efficiency": (entry,)}))
     assert "small (pytorch) is at most 1 point less accurate in balanced accuracy than base" in text
+    assert "equal top-1" not in text  # two ledgers are compared
+
+
+TRAINED_BY = (
+    example_record()
+    .training_efficiency[0]
+    .model_copy(update={"baseline": "labels", "variant": "small", "primary": True})
+)
+
+
+@pytest.mark.parametrize(("name", "said"), [("balanced", True), ("top1", False)])
+def test_training_of_curves_says_that_these_are_of_top1(name: MetricName, said: bool) -> None:
+    entry = judged(name, BASE, FORGOT_THE_TOP5)
+    first = headline((BASE, FORGOT_THE_TOP5), [entry], [TRAINED_BY], DATE)
+    assert first.training is not None and (first.training.against, first.training.curves) == ("labels", "top1")
+    text = sentence(example_record().model_copy(update={"headline": first, "efficiency": (entry,)}))
+    assert ("Training is compared at equal top-1." in text) == said

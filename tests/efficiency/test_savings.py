@@ -10,8 +10,9 @@ from results_factory import DATE, TREND, N, accuracy, inference, right, training
 from results_factory import variant as make_variant
 
 from compress.efficiency.files import NOT_COMPARED, NOT_RUN
+from compress.efficiency.grants import grant
 from compress.efficiency.headline import headline
-from compress.efficiency.intervals import grant, paired_difference
+from compress.efficiency.intervals import paired_difference
 from compress.efficiency.savings import savings
 from compress.measurement.accuracy import bits
 from compress.results import (

@@ -12,8 +12,11 @@ from scipy import stats
 from sklearn.metrics import recall_score, top_k_accuracy_score
 
 from compress.data.prepared import ImageData, Split
+from compress.efficiency.confidence import MIN_ACCEPTED
+from compress.efficiency.intervals import MIN_IMAGES
+from compress.efficiency.per_class import ClassPair
 from compress.pipeline.quality import Predictor, quality, top_rows
-from compress.pipeline.quality_changes import compare
+from compress.pipeline.quality_changes import adjusted_by_file, compare
 from compress.report.remarks import reservations
 from compress.report.shown_worse import shown_worse
 from compress.results import QualityChange, RunRecord, Variant
@@ -106,6 +109,57 @@ def test_an_overconfident_network_gets_a_threshold_for_the_precision_of_the_refe
     assert fitted and fitted.threshold > 0.9 and fitted.precision == pytest.approx(reference.precision, abs=0.01)
     assert not bold.lost and not bold.gained  # no prediction changed
     assert shy.fitted_threshold and shy.fitted_threshold.threshold < 0.9
+
+
+def test_few_images_show_nothing_worse() -> None:
+    logits, labels = calibrated()
+    for images, shown in ((MIN_IMAGES - 1, False), (MIN_IMAGES * 10, True)):
+        rows = slice(images)
+        base, bold = (
+            predictor(own[rows], labels[rows], name) for name, own in (("base", logits), ("bold", logits * 9))
+        )
+        (found,) = compare(base, [bold], 0.9)
+        assert found.nll.worse is shown and found.nll.ci95[0] > 0
+        assert found.ece.worse is shown and (shown or not found.brier.worse)
+
+
+def test_one_correction_is_for_the_classes_of_all_files_and_the_scores_of_all_files() -> None:
+    logits, labels = calibrated()
+    networks = [
+        wrong_in_cats(logits, labels),
+        logits * 1.2,
+        wrong_in_cats(logits * 1.1, labels),
+        logits[:, [1, 0, 2, 3, 4]],
+    ]
+    files = [predictor(own, labels, f"v{k}", runtime) for k, own in enumerate(networks) for runtime in ("a", "b")]
+    base = predictor(logits, labels, "base")
+    together = compare(base, files, 0.9)
+    moved = round(together[0].lost[0].difference * together[0].lost[0].images)
+    # v1 has the base's predictions, v2 those of v0, and both files of a network are equal: 3 x 5 tests, 2 of v3 first.
+    expected = pytest.approx((3 * 5 - 2) * stats.binomtest(moved, moved, 0.5).pvalue)
+    assert [each.lost[0].p_adjusted for each in together if each.variant in ("v0", "v2")] == [expected] * 4
+    assert [each.model_copy(update={"runtime": "a"}) for each in together[1::2]] == together[::2]
+    assert not any(each.lost or each.gained for each in together if each.variant == "v1")
+
+
+def test_variants_that_lost_in_no_class_are_hardly_ever_named() -> None:
+    """Eight files, each of which is right as often as the reference: any class of any is named in 5% of runs."""
+    rng, runs, named = np.random.default_rng(8), 300, 0
+    for _ in range(runs):
+        base = rng.random((10, 200)) < 0.8
+        others = [np.where(rng.random(base.shape) < 0.3, rng.random(base.shape) < 0.8, base) for _ in range(8)]
+        counts = [((base & ~own).sum(1), (~base & own).sum(1)) for own in others]
+        files = [tuple(ClassPair(int(b), int(c), 200) for b, c in zip(*own, strict=True)) for own in counts]
+        named += min(min(each) for each in adjusted_by_file(files).values()) <= 0.05
+    assert named <= stats.binom.ppf(0.999, runs, 0.05)
+
+
+def test_a_reference_that_accepts_few_validation_images_fits_no_threshold() -> None:
+    logits, labels = calibrated()
+    base, other = predictor(logits, labels, "base"), predictor(logits / 2, labels, "shy")
+    ordered = np.sort(base.scores.confidence)
+    enough, few = compare(base, [other], ordered[-MIN_ACCEPTED]), compare(base, [other], ordered[1 - MIN_ACCEPTED])
+    assert enough[0].fitted_threshold is not None and few[0].fitted_threshold is None
 
 
 def test_without_validation_logits_no_threshold_is_fitted() -> None:

@@ -20,7 +20,7 @@ from compress.recipe import parse_recipe
 from compress.recipe.json_schema import recipe_schema
 from compress.scaffold.choices import Machine, choose
 from compress.scaffold.detect import detect_source
-from compress.scaffold.recipe import quoted, require_writable
+from compress.scaffold.recipe import quoted, recipe_text, require_writable
 from compress.scaffold.survey import survey_images
 from compress.utils.errors import UsageError
 from compress.utils.system import hub_is_reachable, is_in_hub_cache
@@ -51,6 +51,24 @@ def test_imbalanced_classes_count_alike(tmp_path: Path) -> None:
     assert parse_recipe(text).worth.metric == "balanced"
     assert "  metric: balanced # classes are imbalanced, 6 to 1: top-1 would hardly notice the rarest\n" in text
     assert "metric" not in text_for(folder(tmp_path / "b", robin=8, wren=8))
+
+
+def test_what_balanced_accuracy_can_never_show_is_said_where_it_is_chosen(tmp_path: Path) -> None:
+    settings = detect_source(str(folder(tmp_path / "a", robin=36, wren=6, owl=8)))
+    small = survey_images(settings)
+
+    def tolerance(train: list[int], **splits: list[int]) -> str:
+        counts = dict(zip(("robin", "wren", "owl"), train, strict=True))
+        survey = replace(small, counts=splits | {"train": [counts[name] for name in small.classes]})
+        text = recipe_text(settings, survey, LAPTOP, choose(survey, LAPTOP))
+        return next(line for line in text.splitlines() if line.startswith("  tolerance:"))
+
+    identical = "can never be shown: even identical predictions could not show it; owl has 20 test images"
+    assert "can never be shown: owl has 9 test images: every class needs at least 10" in tolerance([3600, 600, 45])
+    assert identical in tolerance([3600, 600, 100])  # top-1 could show it
+    assert "never" not in tolerance([36_000, 7000, 6000])
+    assert "never" not in tolerance([3600, 600, 100], test=[900, 900, 900])
+    assert "never" not in tolerance([1000, 1000, 1000])  # top-1
 
 
 @pytest.mark.parametrize(
