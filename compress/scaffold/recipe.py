@@ -106,7 +106,7 @@ def _too_few(settings: FileData, survey: Survey) -> str:
     share = settings.test or TEST_SHARE
     counts = survey.counts.get("test") or [held_out(count, share) for count in survey.counts["train"]]
     tests = sum(counts)
-    if imbalance(survey):
+    if tests and imbalance(survey):
         names = zip(counts, survey.classes, strict=True)
         never = why_never(best_case([ClassPair(0, 0, n, one_line(name)) for n, name in names]), TOLERANCE)
         if never:
