@@ -53,7 +53,7 @@ class Comparison:
 
 def metric_of(run: RunRecord, name: MetricName) -> Metric:
     """Return an accuracy on the test images of a run."""
-    return Metric.of(name, run.data.test_labels or "", len(run.data.classes), run.data.test)
+    return Metric.of(name, run.data.test_labels or "", run.data.classes, run.data.test)
 
 
 def select_sequence(trials: Sequence[FinishedTrial], cost: str) -> list[FinishedTrial]:
