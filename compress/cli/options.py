@@ -22,6 +22,8 @@ def _load_plugins(names: list[str] | None) -> list[str] | None:
 
 
 def _runs_folder(value: str | Path) -> Path:
+    if ":" not in str(value):  # no URL, so that nothing is loaded for it
+        return Path(value)
     from compress.store.origin import local_runs
 
     return local_runs(value)

@@ -22,7 +22,8 @@ from compress.data.listing import list_images
 from compress.data.prepared import prepare
 from compress.data.sources import data_key
 from compress.data.webdataset import WebData
-from compress.pipeline import collect, job
+from compress.pipeline import job
+from compress.pipeline.predictions import data_summary
 from compress.pipeline.run_folder import Log
 from compress.recipe import parse_recipe
 from compress.recipe.data import FileData
@@ -115,7 +116,7 @@ def test_a_run_logs_and_reports_them(foreign: Path, store: Store, tmp_path: Path
     event = json.loads((tmp_path / "log.jsonl").read_text())
     assert {(row["kind"], row["reason"]): row["count"] for row in event["left_out"]} == expected
     predictions: Any = SimpleNamespace(data=data, chance=0.5, labels=np.zeros(0, int))
-    summary = collect._data(predictions, ["a remark"])
+    summary = data_summary(predictions, ["a remark"])
     assert by_reason(summary.left_out) == expected and summary.skipped == 1
     report = dict(build_report(example_record().model_copy(update={"data": summary})).data)
     assert report["left out"] == left_out_line(data.left_out)

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.deployment.runtimes import find_runtime
-from compress.deployment.temperature import divide_logits
 from compress.efficiency.temperature import fit_temperature
 from compress.measurement.predict import Logits, predict_split_in_runtime, split_batches
+from compress.stages.export.fold_temperature import divide_logits
 from compress.stages.export.logits import BATCH
 from compress.utils.console import say
 from compress.utils.errors import CompressError

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compress.deployment.temperature import divide_logits
 from compress.models.factory import create_model
 from compress.models.onnx_network import OnnxNetwork
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.ptq import quantize
+from compress.stages.export.fold_temperature import divide_logits
 from compress.utils.errors import CompressError
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
