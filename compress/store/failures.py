@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import socket
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -42,7 +43,7 @@ def record_failure(root: Path, key: str, unit: str, error: str, trace: str, *, f
         error=error,
         final=final,
         trace=trace,
-        host=os.uname().nodename,
+        host=socket.gethostname(),
         process=os.getpid(),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -6,9 +6,7 @@ renamed away, which is atomic, and then deleted: a job that starts meanwhile fin
 
 from __future__ import annotations
 
-import re
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -20,11 +18,10 @@ from compress.store.manifest import MANIFEST, find_damage, read_manifest
 from compress.store.origin import shared_runs
 from compress.store.remote import Remote
 from compress.store.remote_gc import check_remote, clean_remote, keys_named_there, remote_entries
-from compress.store.stored_entry import Entry
+from compress.store.stored_entry import KEY, KEY_IN_LOG, Conditions, Entry
 from compress.store.work_folders import FOLDER, key_of_folder
 from compress.utils.errors import CompressError, UsageError
 
-KEY = re.compile("[0-9a-f]{24}")
 TRASH = "trash"
 BATCH = 100  # entries that are examined while jobs that begin to use one have to wait
 
@@ -65,7 +62,7 @@ def keys_used_by_runs(runs: Path, newest: int | None = None) -> set[str]:
     for recipe in sorted(path for path in runs.iterdir() if path.is_dir() and path.name != "store"):
         logs = sorted(recipe.glob("*/log.jsonl"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
         for log in logs[:newest]:
-            keys |= set(re.findall(r'"([0-9a-f]{24})"', log.read_text(errors="replace")))
+            keys |= set(KEY_IN_LOG.findall(log.read_text(errors="replace")))
     return keys
 
 
@@ -92,16 +89,16 @@ def clean(
         raise UsageError("nothing to clean by: give --keep-runs, --older-than or --max-size")
     _require(root)
     remote, listed = Remote.of(root), _local_entries(root)
-    there = clean_remote(remote, runs, keep_runs, older_than, max_size, dry_run=dry_run) if remote else []
+    conditions = Conditions(older_than, max_size)
+    there = clean_remote(remote, runs, keep_runs, conditions, dry_run=dry_run) if remote else []
     named = keys_used_by_runs(runs, keep_runs) if keep_runs else set()
-    left, now, deleted = sum(entry.bytes for entry in listed), time.time(), list[Entry]()
+    left, deleted = sum(entry.bytes for entry in listed), list[Entry]()
     for start in range(0, len(listed), BATCH):
         with gate(root):
             kept = keys_in_use(root) | named
             for entry in listed[::-1][start : start + BATCH]:
-                large = max_size is None or left > max_size
-                old = older_than is None or now - entry.used >= older_than.total_seconds()
-                if large and old and entry.key not in kept and (dry_run or _move_to_trash(root, entry)):
+                wanted = conditions.hold(entry, left) and entry.key not in kept
+                if wanted and (dry_run or _move_to_trash(root, entry)):
                     deleted.append(entry)
                     left -= entry.bytes
     shutil.rmtree(root / TRASH, ignore_errors=True)

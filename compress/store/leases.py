@@ -22,6 +22,7 @@ VARIABLE = "COMPRESS_LEASE_S"
 DEFAULT_S = 60.0
 POLL_S = 0.1
 GATE = "gate"
+FOLDER = "locks"
 
 
 def duration() -> float:
@@ -113,7 +114,7 @@ class Lease:
 
 def entry_lease(root: Path, key: str) -> Lease:
     """Return the lease that whoever makes or deletes an entry holds."""
-    return Lease(root / "locks" / f"{key}.lease")
+    return Lease(root / FOLDER / f"{key}.lease")
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
     <key>/<digest>/<file>    files of an entry, below the start of the manifest's own digest
     <key>/entry.json         its manifest, written last and only if there is none
-    locks/  failed/          as in a local store
+    locks/  failed/  workers/    as in a local store
 
 An entry without its manifest is absent. Files of two makers of one entry do not meet, since the makers' manifests have
 different digests or equal contents.
@@ -38,8 +38,12 @@ class Remote:
 
     def manifest(self, key: str) -> Manifest | None:
         """Read the manifest of an entry; None if it is absent or damaged."""
+        return self._read(key)[1]
+
+    def _read(self, key: str) -> tuple[bytes | None, Manifest | None]:
+        """Return the manifest of an entry, as it is stored and parsed; None where it is absent, or damaged."""
         content = self.folder.read(f"{key}/{MANIFEST}")
-        return parse_manifest(content.decode(errors="replace"), key) if content else None
+        return content, parse_manifest(content.decode(errors="replace"), key) if content else None
 
     def has(self, key: str) -> bool:
         """Return whether there is an entry."""
@@ -51,10 +55,9 @@ class Remote:
 
     def fetch(self, key: str, folder: Path) -> bool:
         """Download an entry into an empty folder and check its digests; False if it is absent or damaged."""
-        content = self.folder.read(f"{key}/{MANIFEST}")
+        content, manifest = self._read(key)
         if content is None:
             return False
-        manifest = parse_manifest(content.decode(errors="replace"), key)
         damage = None if manifest else f"cannot read {MANIFEST}"
         for name, expected in manifest.files.items() if manifest else ():
             path, place = folder / name, f"{key}/{_place(content)}/{name}"
@@ -110,8 +113,7 @@ class Remote:
 
     def damage(self, key: str) -> str | None:
         """Read every file of an entry and return the first thing that is wrong with it."""
-        content = self.folder.read(f"{key}/{MANIFEST}")
-        manifest = self.manifest(key)
+        content, manifest = self._read(key)
         if content is None or manifest is None:
             return f"cannot read {MANIFEST}"
         for name, expected in manifest.files.items():

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
-from compress.store.jobs import keys_in_use
+from compress.store.jobs import DAY_S, keys_in_use
+from compress.store.leases import FOLDER as LOCKS
 from compress.store.leases import gate
 from compress.store.manifest import MANIFEST
 from compress.store.origin import shared_runs
 from compress.store.remote import Remote
-from compress.store.stored_entry import Entry
+from compress.store.stored_entry import KEY, KEY_IN_LOG, Conditions, Entry
 from compress.store.workers import FOLDER as WORKERS
-
-DAY_S = 86_400.0
-LOCKS = "locks"
 
 
 def remote_entries(remote: Remote, root: Path) -> list[Entry]:
@@ -50,15 +46,14 @@ def keys_named_there(runs: Path, newest: int | None = None) -> set[str]:
             recipes.setdefault(name.split("/")[0], []).append(name)
     logs = [log for names in recipes.values() for log in sorted(names, reverse=True)[:newest]]
     texts = [(shared.read(log) or b"").decode(errors="replace") for log in logs] if shared else []
-    return {key for text in texts for key in re.findall(r'"([0-9a-f]{24})"', text)}
+    return {key for text in texts for key in KEY_IN_LOG.findall(text)}
 
 
 def clean_remote(
     remote: Remote,
     runs: Path,
     keep_runs: int | None,
-    older_than: timedelta | None,
-    max_size: int | None,
+    conditions: Conditions,
     *,
     dry_run: bool,
 ) -> list[Entry]:
@@ -72,11 +67,9 @@ def clean_remote(
     with gate(root):
         kept = keys_in_use(root)
     kept |= keys_named_there(runs, keep_runs) if keep_runs else set()
-    left, now, deleted = sum(entry.bytes for entry in listed), time.time(), list[Entry]()
+    left, deleted = sum(entry.bytes for entry in listed), list[Entry]()
     for entry in listed[::-1]:
-        large = max_size is None or left > max_size
-        old = older_than is None or now - entry.used >= older_than.total_seconds()
-        if large and old and entry.key not in kept and (dry_run or _delete(remote, entry.key)):
+        if conditions.hold(entry, left) and entry.key not in kept and (dry_run or _delete(remote, entry.key)):
             deleted.append(entry)
             left -= entry.bytes
     if not dry_run:
@@ -102,6 +95,6 @@ def _delete_leftovers(remote: Remote) -> None:
     whole = {name.partition("/")[0] for name in objects if name.endswith(f"/{MANIFEST}")}
     for name, (_, changed) in objects.items():
         folder = name.partition("/")[0]
-        unowned = folder in (LOCKS, WORKERS) or (re.fullmatch("[0-9a-f]{24}", folder) and folder not in whole)
+        unowned = folder in (LOCKS, WORKERS) or (KEY.fullmatch(folder) and folder not in whole)
         if unowned and changed is not None and now - changed > DAY_S:
             remote.folder.delete(name)

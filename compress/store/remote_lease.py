@@ -16,7 +16,7 @@ import time
 import weakref
 from contextlib import suppress
 
-from compress.store.leases import Lease, duration
+from compress.store.leases import FOLDER, Lease, duration
 from compress.store.shared import SharedFolder
 from compress.utils.errors import CompressError
 
@@ -25,7 +25,7 @@ class RemoteLease:
     """A claim on one name, of which one process at a time is the holder; see `leases.Lease`."""
 
     def __init__(self, folder: SharedFolder, key: str) -> None:
-        self._folder, self._name = folder, f"locks/{key}.json"
+        self._folder, self._name = folder, f"{FOLDER}/{key}.json"
         self._token = ""
         self._overtaken = False
         self._stop: threading.Event | None = None

@@ -1,4 +1,4 @@
-"""Small and large objects that workers on several machines share, by fsspec: a folder, S3, GCS, Azure, memory.
+"""Small and large objects that workers on several machines share, by fsspec: S3, GCS, Azure, memory.
 
 Object stores answer slowly, fail now and then, and have neither renames nor links. Every call is repeated a few times
 with growing pauses. Credentials come from where each service's own tools look for them, never from a URL.
@@ -71,12 +71,10 @@ class SharedFolder:
 
     def write(self, name: str, content: bytes) -> None:
         """Write an object, whole or not at all on object stores."""
-        self._make_parent(name)
         self._put(self._files.pipe_file, self._path(name), content)
 
     def create(self, name: str, content: bytes) -> bool:
         """Write an object unless there is one; where the service cannot do this in one step, two may both succeed."""
-        self._make_parent(name)
         try:
             self._put(self._files.pipe_file, self._path(name), content, mode="create")
         except FileExistsError:
@@ -127,7 +125,6 @@ class SharedFolder:
 
     def upload(self, source: Path, name: str) -> None:
         """Write a file as an object, large ones in several parts."""
-        self._make_parent(name)
         self._put(self._files.put_file, str(source), self._path(name))
 
     def download(self, name: str, target: Path) -> bool:
@@ -148,10 +145,6 @@ class SharedFolder:
 
     def _path(self, name: str) -> str:
         return f"{self._base.rstrip('/')}/{name}"
-
-    def _make_parent(self, name: str) -> None:
-        if "file" in _protocols(self._files):  # object stores have no folders
-            self._files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
 
     def _forget(self) -> None:
         self._files.invalidate_cache()
@@ -208,8 +201,3 @@ def _file_system(url: str) -> tuple[Any, str]:
     except Exception as error:
         raise CompressError(f"{url}: cannot be opened ({first_line(error)})") from error
     return files, str(base)
-
-
-def _protocols(files: Any) -> tuple[str, ...]:
-    protocol = files.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)

@@ -58,9 +58,10 @@ class Store:
         if key in self._verified:
             return True
         self._use(key)
-        if not self._is_whole(key) and not self._fetch(key):
-            return False
-        if self.remote and not self.remote.has(key):  # made without a network, or deleted there
+        if not self._is_whole(key):
+            if not self._fetch(key):
+                return False
+        elif self.remote and not self.remote.has(key):  # made without a network, or deleted there
             self._upload(self.remote, key)
         with suppress(OSError):  # another user's, or read-only
             os.utime(self.path(key) / MANIFEST)  # marks the last use
@@ -69,9 +70,7 @@ class Store:
 
     def exists(self, key: str) -> bool:
         """Return whether there is an entry, without reading its files."""
-        if key in self._verified or (self.path(key) / MANIFEST).is_file():
-            return True
-        return self.remote is not None and self.remote.has(key)
+        return key in self.existing([key])
 
     def existing(self, keys: Collection[str]) -> set[str]:
         """Return those of the keys of which there is an entry, without reading files; many are looked up at once."""
@@ -79,7 +78,8 @@ class Store:
         left = [key for key in keys if key not in found]
         if self.remote is None or not left:
             return found
-        return found | ({key for key in left if self.remote.has(key)} if len(left) < FEW else self.remote.all_keys())
+        there = {key for key in left if self.remote.has(key)} if len(left) < FEW else self.remote.all_keys()
+        return found | there.intersection(left)
 
     def get(self, key: str, what: str, make: Callable[[Path], None]) -> tuple[Path, bool]:
         """Return the folder of the entry `key`, and whether it was in the store already.

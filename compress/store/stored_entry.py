@@ -1,10 +1,15 @@
-"""One entry of a store as `store list` shows it."""
+"""Entries of a store as `store list` shows them, and the conditions of `store clean`."""
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+
+KEY = re.compile("[0-9a-f]{24}")
+KEY_IN_LOG = re.compile('"([0-9a-f]{24})"')  # in the `log.jsonl` of a run
 
 
 @dataclass(frozen=True)
@@ -22,3 +27,16 @@ class Entry:
     def used_at(self) -> str:
         """Time of the last use in UTC."""
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.used))
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What must hold for an entry to be deleted."""
+
+    older_than: timedelta | None = None
+    max_size: int | None = None  # bytes of the store, down to which entries are deleted
+
+    def hold(self, entry: Entry, left: int) -> bool:
+        """Return whether they hold for an entry of a store that has `left` bytes."""
+        large = self.max_size is None or left > self.max_size
+        return large and (self.older_than is None or time.time() - entry.used >= self.older_than.total_seconds())

@@ -6,11 +6,12 @@ copied, and so is what a process left that has only stopped, since both may stil
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
+
+from compress.utils.processes import is_alive
 
 FOLDER = "partial"
 COPY = ".copy"  # ending of one that is being copied
@@ -18,7 +19,12 @@ COPY = ".copy"  # ending of one that is being copied
 
 def work_folder(root: Path, key: str, host: str, process: int) -> Path:
     """Return the folder in which a process makes an entry."""
-    return root / FOLDER / f"{key}.{re.sub('[^A-Za-z0-9-]', '_', host)}.{process}"
+    return root / FOLDER / f"{key}.{owner_name(host, process)}"
+
+
+def owner_name(host: str, process: int) -> str:
+    """Return `<host>.<pid>`, as it may stand in the name of a file on any system."""
+    return f"{re.sub('[^A-Za-z0-9-]', '_', host)}.{process}"
 
 
 def open_folder(root: Path, key: str, host: str, process: int) -> Path:
@@ -69,15 +75,7 @@ def _has_ended(folder: Path, host: str) -> bool:
     if not owner:  # of an earlier version, which had one folder for all
         return True
     process = int(owner.rpartition(".")[2])
-    if folder != work_folder(folder.parent.parent, key, host, process):
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+    return folder == work_folder(folder.parent.parent, key, host, process) and not is_alive(process)
 
 
 def _last_change(folder: Path) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import threading
 import time
@@ -16,9 +15,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from compress.store.remote import Remote
 from compress.store.shared import SharedFolder
+from compress.store.work_folders import owner_name
 from compress.utils.atomic import write_atomic
 from compress.utils.console import watched
 from compress.utils.errors import CompressError
+from compress.utils.processes import is_alive
 
 FOLDER = "workers"
 EVERY_S, REMOTE_EVERY_S = 2.0, 20.0  # between two writes of progress
@@ -44,10 +45,10 @@ class WorkerStatus(BaseModel):
 @contextmanager
 def reporting(root: Path, unit: str, key: str) -> Iterator[None]:
     """Let others see in this block that this process makes a unit, and how far it is."""
-    started = status = WorkerStatus(
+    started = WorkerStatus(
         host=socket.gethostname(), process=os.getpid(), unit=unit, key=key, since=_now(), updated=_now()
     )
-    places = _Places(root, f"{re.sub('[^A-Za-z0-9-]', '_', status.host)}.{status.process}.json")
+    places = _Places(root, f"{owner_name(started.host, started.process)}.json")
     began, task = time.monotonic(), ""
 
     def advance(description: str, done: int, total: int) -> None:
@@ -58,7 +59,7 @@ def reporting(root: Path, unit: str, key: str) -> Iterator[None]:
         progress = {"task": description, "done": done, "total": total, "seconds_left": left, "updated": _now()}
         places.write(started.model_copy(update=progress))
 
-    places.write(status, now=True)
+    places.write(started, now=True)
     try:
         with watched(advance):
             yield
@@ -121,15 +122,7 @@ def _write(shared: SharedFolder, name: str, text: str) -> None:
 
 
 def _has_ended(status: WorkerStatus) -> bool:
-    if status.host != socket.gethostname():
-        return False
-    try:
-        os.kill(status.process, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+    return status.host == socket.gethostname() and not is_alive(status.process)
 
 
 def _now() -> str:

@@ -7,6 +7,8 @@ import os
 import time
 from pathlib import Path
 
+from compress.utils.processes import is_alive
+
 CANNOT_FLUSH = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF})
 OPEN_ELSEWHERE = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY})
 ATTEMPTS, PAUSE_S = 10, 0.05  # to rename over a file that is open elsewhere
@@ -18,7 +20,8 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     Temporary files that killed processes of this machine left for the same path are removed.
     """
     for leftover in path.parent.glob(f".{path.name}.*.partial"):
-        if not _is_alive(leftover.name.split(".")[-2]):
+        process = leftover.name.split(".")[-2]
+        if not (process.isdecimal() and is_alive(int(process))):
             leftover.unlink(missing_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -57,13 +60,3 @@ def _replace(partial: Path, path: Path) -> None:
                 raise
             time.sleep(PAUSE_S)
     partial.replace(path)
-
-
-def _is_alive(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
-        return False
-    except OSError:  # another user's
-        return True
-    return True

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 from pathlib import Path
 
 from compress.utils.errors import UsageError
 
 GUARD = 'put `if __name__ == "__main__":` before it'
+
+
+def is_alive(process: int) -> bool:
+    """Return whether a process of this machine, by its number, is running or stopped."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def require_supported_system() -> None:
