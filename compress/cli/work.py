@@ -40,13 +40,12 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show which stages of a recipe are stored, who makes the others, and what failed."""
-    from compress.pipeline.work import as_rows
     from compress.pipeline.work import status as status_of
     from compress.recipe.load import load_recipe
 
     states = status_of(load_recipe(recipe, overrides or ()), runs)
     if as_json:
-        print_json(as_rows(states))
+        print_json([vars(state) for state in states])
         return
     from rich.table import Table
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from compress.data.prepared import prepare
+from compress.pipeline.plan import make_plan
 from compress.recipe.schema import Recipe
 from compress.stages.planned import Plan
 from compress.store.leases import Lease, entry_lease
@@ -64,11 +65,11 @@ class WaitingStore(Store):
 
     def work_folder(self, key: str, what: str) -> Path | None:
         """Wait until the leader makes the entry `key`, and return the folder in which it does; None if it is made."""
-        while (holder := self.holder(key)) is None or not self.is_being_made(key):  # not that of a killed leader
+        while (maker := self.maker(key)) is None:
             if self.has(key):
                 return None
             self._wait(what)
-        return work_folder(self.root, key, *holder)
+        return work_folder(self.root, key, *maker)
 
     def offer(self, key: str, what: str, make: Callable[[Path], None]) -> bool | None:
         """Make nothing: it is the leader's."""
@@ -92,6 +93,20 @@ def check_nodes(recipe: Recipe, runs: Path) -> None:
     """
     if recipe.trainer.num_nodes > 1 and shared_runs(runs):
         raise UsageError("`trainer.num_nodes` needs a folder that all nodes see; give one to --runs instead of a URL")
+
+
+def joined_as_follower(recipe: Recipe, runs: Path) -> bool:
+    """Join the trainings of a leading process if this one is a follower; returns whether it is.
+
+    Raises:
+        UsageError: as `check_nodes`.
+    """
+    check_nodes(recipe, runs)
+    if not is_follower(recipe):
+        return False
+    store = WaitingStore(runs / "store")
+    follow(make_plan(recipe, store), store)
+    return True
 
 
 def is_follower(recipe: Recipe) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 
 from compress.data.prepared import ImageData, Split, planned_data
 from compress.pipeline.disk_space import Footprint, expected_bytes, footprint
-from compress.pipeline.failures import by_reason, failed_files
+from compress.pipeline.failures import by_reason, failed_files, unmade
 from compress.pipeline.plan import make_plan, plan_stages
 from compress.recipe.schema import Recipe
 from compress.stages.kind import kind_of
@@ -51,13 +51,14 @@ def dry_run(plan: Plan, store: Store, data: ImageData) -> None:
         CompressError: the stages need more space than the disk has.
     """
     small, planned = _small(plan, data)
-    lacking = {each.id for each in plan.stages if not store.exists(each.key)}
-    wanted = [each for each in planned.stages if each.id in lacking]
+    lacking = unmade(plan.stages, store)
+    ids = {each.id for each in lacking}
+    wanted = [each for each in planned.stages if each.id in ids]
     passed = _load(store)
     if any(each.key not in passed for each in wanted):
         passed = _try(planned, small, wanted, store)
     footprints = {each.id: passed[each.key] for each in wanted if each.key in passed}
-    _check_space(expected_bytes([each for each in plan.stages if each.id in lacking], footprints, data), store)
+    _check_space(expected_bytes(lacking, footprints, data), store)
 
 
 def _try(planned: Plan, small: ImageData, wanted: Sequence[PlannedStage], store: Store) -> dict[str, Footprint]:

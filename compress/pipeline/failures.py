@@ -106,3 +106,9 @@ def to_make(stages: Sequence[PlannedStage], store: Store) -> list[PlannedStage]:
         if not store.has(planned.key):
             lacking.append(planned)
     return lacking
+
+
+def unmade(stages: Sequence[PlannedStage], store: Store) -> list[PlannedStage]:
+    """Return the stages that are not in the store, without reading what is."""
+    stored = store.existing([planned.key for planned in stages])
+    return [planned for planned in stages if planned.key not in stored]

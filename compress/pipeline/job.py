@@ -10,18 +10,20 @@ from compress.data.left_out import left_out_line
 from compress.data.prepared import ImageData, prepare
 from compress.deployment.runtimes import require_whole
 from compress.pipeline.dry_run import dry_run
-from compress.pipeline.failures import to_make
+from compress.pipeline.failures import to_make, unmade
 from compress.pipeline.hosts import check_hosts
 from compress.pipeline.plan import make_plan
 from compress.pipeline.preflight import check_data, check_requirements, tail_batches
 from compress.pipeline.run_folder import Log
 from compress.recipe.schema import Recipe
 from compress.stages.kind import kind_of
-from compress.stages.planned import Plan, PlannedStage
+from compress.stages.planned import Plan
 from compress.store.file_systems import require_maps
 from compress.store.store import Store
 from compress.training.trackers import Trackers, check_trackers
 from compress.utils.console import say
+from compress.utils.processes import require_supported_system
+from compress.utils.system import allow_open_files, give_caches_a_place, limit_threads
 
 if TYPE_CHECKING:
     from compress.stages.context import StageContext
@@ -45,14 +47,19 @@ class Job:
         return StageContext(self.plan, self.store, self.data, FitLoggers(self.log.write, self.trackers))
 
 
-def open_store(root: Path, folder: Path, log: Log) -> Store:
-    """Open a store for the run or worker whose files are in `folder`."""
-    store = Store(root)
-    store.root.mkdir(parents=True, exist_ok=True)
-    require_maps(store.root)
-    store.job(folder)
-    store.on_use = lambda key: log.write("uses", key=key)
-    return store
+def set_up_process() -> None:
+    """Set limits and folders of a process that makes stages; Windows itself is a `UsageError`."""
+    require_supported_system()
+    limit_threads()
+    allow_open_files()
+    give_caches_a_place()
+
+
+def open_store(root: Path) -> Store:
+    """Open a store to make stages in; a file system without memory maps is a `CompressError`."""
+    root.mkdir(parents=True, exist_ok=True)
+    require_maps(root)
+    return Store(root)
 
 
 def prepare_job(
@@ -78,7 +85,7 @@ def prepare_job(
     check_trackers(trackers.names)
     plan = make_plan(recipe, store)
     log.write("plan", units={planned.id: planned.key for planned in plan.stages})
-    lacking = to_make(plan.stages, store) if for_report else unmade(plan, store)
+    lacking = to_make(plan.stages, store) if for_report else unmade(plan.stages, store)
     check_requirements(recipe, [each.stage for each in lacking], require_whole)  # a cached run needs no runtimes
     if lacking:
         _check_device(recipe, log)
@@ -88,12 +95,6 @@ def prepare_job(
     if dry_run_first:
         dry_run(plan, store, data)
     return Job(plan, store, data, log, trackers, tuple(remarks))
-
-
-def unmade(plan: Plan, store: Store) -> list[PlannedStage]:
-    """Return the stages that are not in the store, without reading what is."""
-    stored = store.existing([planned.key for planned in plan.stages])
-    return [planned for planned in plan.stages if planned.key not in stored]
 
 
 def _check_device(recipe: Recipe, log: Log) -> None:

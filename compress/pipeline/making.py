@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from compress.stages.context import StageContext
     from compress.training.teacher_cache import Part
 
+MAX_PAUSE_S = 5.0  # between two looks at what other processes make
+
 
 def make_all(job: Job, attempts: int | None = None) -> tuple[list[str], Failures]:
     """Make the stages that the store lacks and that no other process makes; a terminal shows the remaining time.
@@ -55,9 +57,6 @@ def make_one(job: Job, unit: str) -> None:
             raise CompressError(f"stage {unit}: needs {name}, which the store does not have")
     while _make(context, planned, lambda: job.log.write("start", unit=unit, key=planned.key)) is None:
         time.sleep(POLL_S)
-
-
-MAX_PAUSE_S = 5.0
 
 
 @dataclass

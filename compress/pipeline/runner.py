@@ -10,14 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from compress.pipeline.collect import collect
-from compress.pipeline.distributed import WaitingStore, check_nodes, follow, is_follower, leading
+from compress.pipeline.distributed import joined_as_follower, leading
 from compress.pipeline.failures import Failures, RunFailed
 from compress.pipeline.hosts import measure_on_hosts
-from compress.pipeline.job import Job, open_store, prepare_job
+from compress.pipeline.job import Job, open_store, prepare_job, set_up_process
 from compress.pipeline.making import make_all
 from compress.pipeline.measure import measure_corruptions, measure_energy, measure_latency
 from compress.pipeline.on_ray import check_engine, make_all_on_ray
-from compress.pipeline.plan import make_plan
 from compress.pipeline.run_folder import Log, new_folder, seal, write_run
 from compress.pipeline.tracking import log_results
 from compress.recipe.schema import Recipe
@@ -27,8 +26,6 @@ from compress.store.origin import upload_run
 from compress.training.trackers import Trackers
 from compress.utils.console import say
 from compress.utils.errors import UsageError
-from compress.utils.processes import require_supported_system
-from compress.utils.system import allow_open_files, give_caches_a_place, limit_threads
 
 
 @dataclass(frozen=True)
@@ -67,26 +64,22 @@ def run(
         CompressError: a stage failed; finished stages stay in the store.
         RunFailed: as above, and its folder has the report of the stages that do not need the one that failed.
     """
-    require_supported_system()
-    limit_threads()
-    allow_open_files()
-    give_caches_a_place()
+    set_up_process()
     if fresh and (recipe.trainer.several_processes or engine != "local"):
         raise UsageError(
             "--fresh needs `trainer.devices: 1` and no --engine: other processes read stages from the shared store"
         )
     check_engine(engine, recipe.trainer.several_processes)
-    check_nodes(recipe, runs)
-    if is_follower(recipe):
-        shared = WaitingStore(runs / "store")
-        follow(make_plan(recipe, shared), shared)
+    if joined_as_follower(recipe, runs):
         return None
     started, clock = datetime.now(UTC), time.monotonic()
     folder = new_folder(runs, recipe, started)
     log = Log(folder / "log.jsonl")
     trackers = _trackers(recipe, loggers, folder, log)
     try:
-        store = open_store(folder / "store" if fresh else runs / "store", folder, log)
+        store = open_store(folder / "store" if fresh else runs / "store")
+        store.job(folder)
+        store.on_use = lambda key: log.write("uses", key=key)
         job = prepare_job(recipe, store, log, trackers, dry_run_first=dry_run_first)
         record, plan, failures = _made_and_measured(job, runs, started, command, engine, sweep)
         record = record.finished(wall_s=round(time.monotonic() - clock, 3))

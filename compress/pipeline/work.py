@@ -7,27 +7,24 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compress.pipeline.distributed import WaitingStore, check_nodes, follow, is_follower, leading
-from compress.pipeline.failures import Failures, by_reason, failed_files, needs
-from compress.pipeline.job import prepare_job, unmade
+from compress.pipeline.distributed import joined_as_follower, leading
+from compress.pipeline.failures import Failures, by_reason, failed_files, needs, unmade
+from compress.pipeline.job import open_store, prepare_job, set_up_process
 from compress.pipeline.making import make_all, make_one
 from compress.pipeline.plan import make_plan
 from compress.pipeline.run_folder import Log
 from compress.recipe.schema import Recipe
 from compress.stages.planned import Plan, PlannedStage
 from compress.store.failures import failed_attempts, forget_failures
-from compress.store.file_systems import require_maps
 from compress.store.store import Store
 from compress.store.workers import WorkerStatus, statuses
 from compress.utils.console import duration, say
 from compress.utils.errors import CompressError, SeveralFailures
 from compress.utils.messages import join_words
-from compress.utils.processes import require_supported_system
-from compress.utils.system import allow_open_files, give_caches_a_place, limit_threads
 
 MAX_ATTEMPTS = 3  # by all workers together, after which a stage is given up
 
@@ -77,28 +74,19 @@ def work(
     Raises:
         SeveralFailures: stages that could not be made, after three attempts by all workers together.
     """
-    require_supported_system()
-    limit_threads()
-    allow_open_files()
-    give_caches_a_place()
-    check_nodes(recipe, runs)
-    if is_follower(recipe):
-        waiting = WaitingStore(runs / "store")
-        follow(make_plan(recipe, waiting), waiting)
+    set_up_process()
+    if joined_as_follower(recipe, runs):
         return
-    root = runs / "store"
-    root.mkdir(parents=True, exist_ok=True)
-    require_maps(root)
-    store = Store(root)
+    store = open_store(runs / "store")
     job = store.job()
     if job is None:
-        raise CompressError(f"{root} is read-only; choose another folder with --runs")
+        raise CompressError(f"{store.root} is read-only; choose another folder with --runs")
     log = WorkerLog(job.folder() / "log.jsonl", tell)
     plan = make_plan(recipe, store)
     if retry:
         for planned in plan.stages:
-            forget_failures(root, planned.key)
-    if not unmade(plan, store):
+            forget_failures(store.root, planned.key)
+    if not unmade(plan.stages, store):
         say(f"all {len(plan.stages)} stages are in the store")
         return
     prepared = prepare_job(recipe, store, log, dry_run_first=dry_run_first, for_report=False)
@@ -113,7 +101,7 @@ def make_unit(recipe: Recipe, runs: Path, unit: str) -> float:
     Raises:
         CompressError: it could not be made.
     """
-    limit_threads()
+    set_up_process()
     store = Store(runs / "store")
     job = store.job()
     if job is None:
@@ -137,8 +125,7 @@ def status(recipe: Recipe, runs: Path) -> list[UnitState]:
     """Return the state of each stage of a recipe, without making or reading any."""
     store = Store(runs / "store")
     plan = make_plan(recipe, store)
-    stored = store.existing([planned.key for planned in plan.stages])
-    made = {planned.id for planned in plan.stages if planned.key in stored}
+    made = {planned.id for planned in plan.stages} - {planned.id for planned in unmade(plan.stages, store)}
     working = {each.key: each for each in statuses(store.root)}
     return [_state(planned, store, made, working.get(planned.key)) for planned in plan.stages]
 
@@ -152,18 +139,11 @@ def _state(planned: PlannedStage, store: Store, made: set[str], worker: WorkerSt
         return UnitState(
             state="stored", detail=f"without {join_words(list(lacking), 'and')}" if lacking else "", **common
         )
-    if worker and store.is_being_made(planned.key):
-        who = f"{worker.host}:{worker.process}"
-        return UnitState(
-            state="making",
-            detail=_progress(worker),
-            worker=who,
-            since=worker.since,
-            seconds_left=worker.seconds_left,
-            **common,
-        )
-    if (holder := store.holder(planned.key)) and store.is_being_made(planned.key):
-        return UnitState(state="making", worker=f"{holder[0]}:{holder[1]}", **common)
+    if maker := store.maker(planned.key):
+        if worker is None:
+            return UnitState(state="making", worker=f"{maker[0]}:{maker[1]}", **common)
+        common |= {"since": worker.since, "seconds_left": worker.seconds_left, "detail": _progress(worker)}
+        return UnitState(state="making", worker=f"{worker.host}:{worker.process}", **common)
     if missing:
         return UnitState(state="waiting", detail=f"for {join_words(missing, 'and')}", **common)
     if failed:
@@ -176,8 +156,3 @@ def _progress(worker: WorkerStatus) -> str:
         return ""
     left = f", about {duration(worker.seconds_left)} left" if worker.seconds_left is not None else ""
     return f"{worker.task}: {worker.done} of {worker.total}{left}"
-
-
-def as_rows(states: list[UnitState]) -> list[dict[str, Any]]:
-    """Return states as JSON data."""
-    return [asdict(state) for state in states]

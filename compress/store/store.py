@@ -130,17 +130,14 @@ class Store:
         finally:
             lease.release()
 
-    def holder(self, key: str) -> tuple[str, int] | None:
-        """Return host and process of the maker of an entry."""
-        return self._lease(key).holder
-
-    def is_being_made(self, key: str) -> bool:
-        """Return whether a process that has not ended, as far as this one can know, is making an entry."""
+    def maker(self, key: str) -> tuple[str, int] | None:
+        """Return host and process of the maker of an entry, unless it is known to have ended."""
         lease = self._lease(key)
-        if not lease.claim():
-            return True
-        lease.release()
-        return False
+        holder = lease.holder
+        if holder and lease.claim():
+            lease.release()
+            return None
+        return holder
 
     def _lease(self, key: str) -> AnyLease:
         local = entry_lease(self.root, key)
