@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from compress.data.prepared import ImageData, Split
+from compress.efficiency.files import FileKey
 from compress.efficiency.headline import headline
 from compress.efficiency.intervals import wilson
 from compress.efficiency.months import savings_in_months
@@ -16,7 +17,7 @@ from compress.efficiency.savings import savings
 from compress.efficiency.training import training_efficiency
 from compress.measurement.accuracy import bits
 from compress.pipeline.predictions import Predictions, class_changes, digest_of, disagreements
-from compress.pipeline.quality import Key, Predictor, with_quality
+from compress.pipeline.quality import Predictor, with_quality
 from compress.pipeline.quality_changes import quality_changes
 from compress.results import (
     Accuracy,
@@ -346,7 +347,7 @@ def predictions() -> Predictions:
     return Predictions(data, logits)
 
 
-def predictors(found: Predictions) -> dict[Key, Predictor]:
+def predictors(found: Predictions) -> dict[FileKey, Predictor]:
     """Networks and files of the example; a file predicts what its network does."""
     return {
         (name, runtime, None): Predictor(found.data, name, runtime, None, own, own)

@@ -15,6 +15,9 @@ from compress.results.savings import Difference, FileSavings, PairedCounts
 from compress.results.variant import Variant
 from compress.utils.precision import file_name
 
+FileKey = tuple[str, str, str | None]
+"""Variant, runtime and precision: what distinguishes a network or file from the others of its run."""
+
 PYTORCH = "pytorch"
 """Runtime of the network itself, evaluated in eager PyTorch."""
 
@@ -96,6 +99,17 @@ def base_file(reference: Variant) -> File:
     """Return what stands for a reference: its network, or the most accurate of its files if it is quantized."""
     files = [file for file in files_of(reference) if file.top1 is not None]
     return max(files, key=lambda file: file.top1 or 0) if is_quantized(reference) else files[0]
+
+
+def file_keys(variants: Sequence[Variant]) -> list[FileKey]:
+    """Return the keys of the files of variants that count."""
+    return [(variant.id, file.runtime, file.precision) for variant in variants for file in files_of(variant)]
+
+
+def base_key(reference: str, variants: Sequence[Variant]) -> FileKey:
+    """Return the key of what stands for a reference."""
+    stands = base_file(next(variant for variant in variants if variant.id == reference))
+    return reference, stands.runtime, stands.precision
 
 
 def _compare(base: File, file: File, tolerance: float, tests: int, n: int, metric: Metric) -> FileSavings:

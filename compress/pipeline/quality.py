@@ -18,7 +18,7 @@ from compress.efficiency.confidence import (
     mean_of,
     reliability_bins,
 )
-from compress.efficiency.files import PYTORCH
+from compress.efficiency.files import PYTORCH, FileKey
 from compress.efficiency.intervals import wilson
 from compress.efficiency.per_class import MIN_CLASSES_FOR_TOP5, TOP, balanced_accuracy
 from compress.measurement.accuracy import bits
@@ -35,8 +35,6 @@ from compress.stages.planned import Plan
 from compress.store.store import Store
 
 MAX_CLASSES = 20
-
-Key = tuple[str, str, str | None]  # variant, runtime and precision of the file
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Predictor:
         return calibration(self.scores)
 
     @property
-    def key(self) -> Key:
+    def key(self) -> FileKey:
         """What distinguishes it from others of the run."""
         return self.variant, self.runtime, self.precision
 
@@ -97,7 +95,7 @@ def read_predictors(plan: Plan, store: Store, predictions: Predictions) -> list[
     return [each for each in found if np.isfinite(each.test).all()]
 
 
-def with_quality(variants: Sequence[Variant], predictors: Mapping[Key, Predictor]) -> list[Variant]:
+def with_quality(variants: Sequence[Variant], predictors: Mapping[FileKey, Predictor]) -> list[Variant]:
     """Return variants with the quality of their predictions, and of those of their files."""
 
     def of(variant: str, runtime: str, precision: str | None) -> Quality | None:

@@ -19,10 +19,10 @@ from compress.efficiency.confidence import (
     mean_difference,
     threshold_for,
 )
-from compress.efficiency.files import base_file, files_of
+from compress.efficiency.files import FileKey, base_key, file_keys
 from compress.efficiency.intervals import MIN_IMAGES, paired_difference, wilson
 from compress.efficiency.per_class import LEVEL, ClassPair, adjusted_by_class, balanced_difference, holm
-from compress.pipeline.quality import MAX_CLASSES, Key, Predictor
+from compress.pipeline.quality import MAX_CLASSES, Predictor
 from compress.results.quality import ClassLoss, QualityChange, Shift, Thresholded
 from compress.results.variant import Variant
 
@@ -30,7 +30,7 @@ Classes = tuple[ClassPair, ...]
 
 
 def quality_changes(
-    reference: str, variants: Sequence[Variant], predictors: Mapping[Key, Predictor], threshold: float
+    reference: str, variants: Sequence[Variant], predictors: Mapping[FileKey, Predictor], threshold: float
 ) -> list[QualityChange]:
     """Compare the networks and files of all other variants with what stands for a reference, as savings do.
 
@@ -40,15 +40,8 @@ def quality_changes(
         predictors: Their predictions.
         threshold: Confidence from which on a prediction is accepted.
     """
-    by_id = {variant.id: variant for variant in variants}
-    stands = base_file(by_id[reference])
-    base = predictors.get((reference, stands.runtime, stands.precision))
-    others = [
-        predictors[key]
-        for variant in variants
-        for file in files_of(variant)
-        if variant.id != reference and (key := (variant.id, file.runtime, file.precision)) in predictors
-    ]
+    base = predictors.get(base_key(reference, variants))
+    others = [predictors[key] for key in file_keys(variants) if key[0] != reference and key in predictors]
     return compare(base, others, threshold) if base else []
 
 
@@ -58,7 +51,7 @@ def compare(reference: Predictor, others: Sequence[Predictor], threshold: float)
     pairs = [tuple(class_pairs(reference, each)) for each in others]
     adjusted = adjusted_by_file(pairs)
     return [
-        _change(reference, each, shifts[row], _classes(pairs[row], adjusted[pairs[row]]), threshold)
+        _change(reference, each, shifts[row], pairs[row], adjusted[pairs[row]], threshold)
         for row, each in enumerate(others)
     ]
 
@@ -100,12 +93,13 @@ def _change(
     reference: Predictor,
     variant: Predictor,
     shifts: Mapping[str, Shift],
-    classes: tuple[list[ClassLoss], int],
+    pairs: Classes,
+    adjusted: Sequence[float],
     threshold: float,
 ) -> QualityChange:
     base, own = reference.scores, variant.scores
-    balanced = balanced_difference(class_pairs(reference, variant))
-    shift, (lost, gained) = mean_difference(base.confidence, own.confidence), classes
+    balanced = balanced_difference(pairs)
+    shift, (lost, gained) = mean_difference(base.confidence, own.confidence), _classes(pairs, adjusted)
     return QualityChange(
         reference=reference.variant,
         reference_runtime=reference.runtime,

@@ -15,7 +15,7 @@ from compress.data.corruptions import SEVERITIES, VERSION, benchmark, conditions
 from compress.data.prepared import ImageData
 from compress.deployment.runtimes import find_runtime
 from compress.efficiency.confidence import Estimate
-from compress.efficiency.files import PYTORCH, base_file, files_of, name_of
+from compress.efficiency.files import PYTORCH, FileKey, base_key, file_keys
 from compress.efficiency.intervals import paired_difference, wilson
 from compress.efficiency.robustness import Corrupted, excess_losses, mean_corruption_error
 from compress.recipe.measure import Corruption
@@ -32,9 +32,9 @@ from compress.results.variant import Variant
 from compress.stages.planned import Plan, PlannedStage
 from compress.store.store import Store
 from compress.utils.hashing import key_of
+from compress.utils.precision import file_name
 from compress.utils.system import version_of
 
-Key = tuple[str, str, str | None]  # variant, runtime and precision of the file
 Condition = tuple[Corruption, int]
 
 
@@ -43,8 +43,13 @@ class CorruptionUnit:
     """A variant or an export, whose network or files are evaluated on corrupted images, with its key in the store."""
 
     planned: PlannedStage
-    names: tuple[str, ...]  # of the network or the files
+    files: tuple[FileKey, ...]  # the network, or the files
     key: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the network or the files, as their predictions are stored."""
+        return tuple(file_name(runtime, precision) for _, runtime, precision in self.files)
 
 
 def corruption_units(plan: Plan, store: Store) -> list[CorruptionUnit]:
@@ -57,12 +62,13 @@ def corruption_units(plan: Plan, store: Store) -> list[CorruptionUnit]:
     files = {export.id: runnable_artifacts(store.path(export.key)) for export in plan.exports}
     run = {export.parent for export in plan.exports if files[export.id]}
     networks = [each for each in plan.variants if not (each.stage.is_quantized and each.id in run)]
-    units = [CorruptionUnit(each, (PYTORCH,), _key(plan, each, [])) for each in networks]
+    units = [CorruptionUnit(each, ((each.id, PYTORCH, None),), _key(plan, each, [])) for each in networks]
     for export in plan.exports:
         if rows := [row for row, _ in files[export.id]]:
             # An export that could not make all of its files is tried again under the same key.
             made = [[row.path, row.top1, row.right] for row in rows]
-            units.append(CorruptionUnit(export, tuple(map(name_of, rows)), _key(plan, export, made)))
+            keys = tuple((export.parent or "", row.runtime, row.precision) for row in rows)
+            units.append(CorruptionUnit(export, keys, _key(plan, export, made)))
     return units
 
 
@@ -94,7 +100,7 @@ def expected_passes(plan: Plan) -> list[tuple[PlannedStage, int]]:
 def lacking_passes(plan: Plan, store: Store) -> list[tuple[PlannedStage, int]]:
     """Return the same of a plan whose stages are all stored, for those whose predictions are not."""
     return [
-        (unit.planned if unit.planned.makes_variant else plan.stage(unit.planned.parent or ""), len(unit.names))
+        (unit.planned if unit.planned.makes_variant else plan.stage(unit.planned.parent or ""), len(unit.files))
         for unit in corruption_units(plan, store)
         if not store.exists(unit.key)
     ]
@@ -107,21 +113,15 @@ def read_robustness(plan: Plan, store: Store, data: ImageData, variants: Sequenc
         return None
     labels, found = np.asarray(data.test.labels), {}
     for unit in corruption_units(plan, store):
-        folder = store.path(unit.key)
-        if unit.planned.makes_variant:
-            keys: list[Key] = [(unit.planned.id, PYTORCH, None)]
-        else:
-            rows = [row for row, _ in runnable_artifacts(store.path(unit.planned.key))]
-            keys = [(unit.planned.parent or "", row.runtime, row.precision) for row in rows]
-        for key, name in zip(keys, unit.names, strict=True):
-            found[key] = np.load(predictions_file(folder, name)) == labels
+        for key, name in zip(unit.files, unit.names, strict=True):
+            found[key] = np.load(predictions_file(store.path(unit.key), name)) == labels
     return robustness(plan.references, variants, found, names, max(data.test.images.shape[-2:]))
 
 
 def robustness(
     references: Sequence[str],
     variants: Sequence[Variant],
-    correct: Mapping[Key, NDArray[np.bool_]],
+    correct: Mapping[FileKey, NDArray[np.bool_]],
     corruptions: Sequence[Corruption],
     side: int,
 ) -> Robustness:
@@ -134,7 +134,7 @@ def robustness(
         corruptions: Kinds of corruption, in the order of the conditions.
         side: Longer side of the images in pixels.
     """
-    keys = [key for v in variants for file in files_of(v) if (key := (v.id, file.runtime, file.precision)) in correct]
+    keys = [key for key in file_keys(variants) if key in correct]
     wanted = conditions(corruptions)
     return Robustness(
         benchmark=benchmark(side),
@@ -143,20 +143,14 @@ def robustness(
         changes=tuple(
             _change(base, key, correct, wanted)
             for reference in references
-            if (base := _base(reference, variants)) in correct
+            if (base := base_key(reference, variants)) in correct
             for key in keys
             if key[0] != reference
         ),
     )
 
 
-def _base(reference: str, variants: Sequence[Variant]) -> Key:
-    """Return what stands for a reference, as in savings."""
-    stands = base_file(next(variant for variant in variants if variant.id == reference))
-    return reference, stands.runtime, stands.precision
-
-
-def _accuracies(key: Key, correct: NDArray[np.bool_], wanted: Sequence[Condition]) -> CorruptedFile:
+def _accuracies(key: FileKey, correct: NDArray[np.bool_], wanted: Sequence[Condition]) -> CorruptedFile:
     variant, runtime, precision = key
     return CorruptedFile(
         variant=variant,
@@ -176,7 +170,7 @@ def _accuracies(key: Key, correct: NDArray[np.bool_], wanted: Sequence[Condition
 
 
 def _change(
-    base: Key, key: Key, correct: Mapping[Key, NDArray[np.bool_]], wanted: Sequence[Condition]
+    base: FileKey, key: FileKey, correct: Mapping[FileKey, NDArray[np.bool_]], wanted: Sequence[Condition]
 ) -> CorruptionChange:
     clean, *losses = (_loss(before, after) for before, after in zip(correct[base], correct[key], strict=True))
     before, after = (_by_corruption(correct[each], wanted) for each in (base, key))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
 from compress.efficiency.files import name_of
 from compress.report import formats as f
-from compress.report.quality import quality_reference
+from compress.report.file_rows import FileRow, changes_by_file, merge_files, shown_reference
 from compress.report.tables import Column, Table, make_table
 from compress.results import CorruptedFile, CorruptionChange, CorruptionExcess, RunRecord
 
@@ -23,14 +20,7 @@ NAMES = {
 """Where a corruption is named otherwise than in recipes."""
 
 
-@dataclass(frozen=True)
-class CorruptionRow:
-    """A network or a file on corrupted images, with its change against the reference; None for the reference."""
-
-    variant: str
-    files: tuple[str, ...]  # names of the files with these figures; pytorch is the network itself
-    found: CorruptedFile
-    change: CorruptionChange | None
+CorruptionRow = FileRow[CorruptedFile, CorruptionChange]
 
 
 def corruption_name(corruption: str) -> str:
@@ -101,33 +91,22 @@ def corruption_tables(record: RunRecord) -> list[Table]:
     note = (
         f"Top-1 on {found.images:,} test images under {f.names(map(corruption_name, kinds))}, at severities "
         f"{f.names(severities)} of {found.benchmark}. Mean corruption error: errors relative to those of "
-        f"{f.plain(quality_reference(record))}, whose own is 1. A corruption is shown to hurt more where the accuracy "
+        f"{f.plain(shown_reference(record))}, whose own is 1. A corruption is shown to hurt more where the accuracy "
         "that it costs is beyond what is lost on the same images without it, at 5% with Holm's correction for all "
         "corruptions; others may too."
     )
-    return [make_table("corruptions", "Corruptions", note, CORRUPTIONS, _merged(corruption_rows(record)))]
+    return [
+        make_table("corruptions", "Corruptions", note, CORRUPTIONS, merge_files(corruption_rows(record), CORRUPTIONS))
+    ]
 
 
 def corruption_rows(record: RunRecord) -> list[CorruptionRow]:
     """Return a row per network and file, with its change against the headline's reference."""
-    found, reference = record.robustness, quality_reference(record)
+    found = record.robustness
     if found is None:
         return []
-    changes = {
-        (change.variant, change.runtime, change.precision): change
-        for change in found.changes
-        if change.reference == reference
-    }
+    changes = changes_by_file(record, found.changes)
     return [
         CorruptionRow(each.variant, (name_of(each),), each, changes.get((each.variant, each.runtime, each.precision)))
         for each in found.files
     ]
-
-
-def _merged(rows: Sequence[CorruptionRow]) -> list[CorruptionRow]:
-    """Merge the files of a variant that have the same cells."""
-    merged: dict[tuple[str, ...], CorruptionRow] = {}
-    for row in rows:
-        cells = tuple(column.write(row) for column in CORRUPTIONS if column.heading != "files")
-        merged[cells] = replace(row, files=merged[cells].files + row.files) if cells in merged else row
-    return list(merged.values())

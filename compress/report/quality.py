@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 
 from compress.efficiency.files import PYTORCH, files_of, name_of
 from compress.report import formats as f
+from compress.report.file_rows import FileRow, changes_by_file, merge_files, shown_reference
 from compress.report.reliability_chart import reliability_svg
-from compress.report.savings import first_reference
 from compress.report.tables import Column, Table, make_table
 from compress.results import Quality, QualityChange, RunRecord, Thresholded
 
 MAX_NAMES = 4
 
 
-@dataclass(frozen=True)
-class Row:
-    """A network or a file, with its change against the reference; None for the reference and without one."""
-
-    variant: str
-    files: tuple[str, ...]  # names of the files with these figures; pytorch is the network itself
-    quality: Quality
-    change: QualityChange | None
+Row = FileRow[Quality, QualityChange]
 
 
 def _over(row: Row) -> str:
     """8.2 points over (7.0 to 9.4): how far mean confidence is from the accuracy."""
-    value, (low, high) = row.quality.confidence.overconfidence, row.quality.confidence.overconfidence_ci95
+    value, (low, high) = row.found.confidence.overconfidence, row.found.confidence.overconfidence_ci95
     sign = 1 if value >= 0 else -1
     ends = sorted((100 * sign * low, 100 * sign * high))
     text = f"{100 * abs(value):.1f} points {'over' if value >= 0 else 'under'} ({ends[0]:.1f} to {ends[1]:.1f})"
@@ -58,9 +50,9 @@ def _worse(row: Row) -> str:
 
 
 def _worst(row: Row) -> str:
-    if not row.quality.classes:
+    if not row.found.classes:
         return f.UNKNOWN
-    worst = row.quality.classes[0]
+    worst = row.found.classes[0]
     return f"{f.accuracy(worst.recall, worst.ci95)} {f.plain(worst.name)}"
 
 
@@ -75,10 +67,10 @@ def _lost(row: Row) -> str:
 CONFIDENCE: tuple[Column[Row], ...] = (
     Column("variant", lambda r: f.plain(r.variant), False),
     Column("files", lambda r: f.names(r.files), False),
-    Column("ECE (95% interval)", lambda r: f.accuracy(r.quality.confidence.ece, r.quality.confidence.ece_ci95)),
+    Column("ECE (95% interval)", lambda r: f.accuracy(r.found.confidence.ece, r.found.confidence.ece_ci95)),
     Column("confidence over accuracy", _over),
-    Column("NLL", lambda r: f"{r.quality.confidence.nll:.3f}"),
-    Column("Brier score", lambda r: f"{r.quality.confidence.brier:.3f}"),
+    Column("NLL", lambda r: f"{r.found.confidence.nll:.3f}"),
+    Column("Brier score", lambda r: f"{r.found.confidence.brier:.3f}"),
     Column("accepted at the threshold", lambda r: _accepted(r.change.same_threshold) if r.change else "reference"),
     Column("threshold for equal precision", _fitted),
     Column("shown to be worse", _worse, False),
@@ -87,14 +79,14 @@ CONFIDENCE: tuple[Column[Row], ...] = (
 CLASSES: tuple[Column[Row], ...] = (
     Column("variant", lambda r: f.plain(r.variant), False),
     Column("files", lambda r: f.names(r.files), False),
-    Column("balanced accuracy (95% interval)", lambda r: f.accuracy(r.quality.balanced, r.quality.balanced_ci95)),
+    Column("balanced accuracy (95% interval)", lambda r: f.accuracy(r.found.balanced, r.found.balanced_ci95)),
     Column("worst class (95% interval)", _worst),
     Column("shown to have lost", _lost, False),
     Column("shown to have gained", lambda r: str(r.change.gained) if r.change else "reference"),
 )
 TOP5: Column[Row] = Column(
     "top-5 (95% interval)",
-    lambda r: f.UNKNOWN if r.quality.top5 is None else f.accuracy(r.quality.top5, r.quality.top5_ci95 or ()),
+    lambda r: f.UNKNOWN if r.found.top5 is None else f.accuracy(r.found.top5, r.found.top5_ci95 or ()),
 )
 
 
@@ -106,12 +98,7 @@ def quality_tables(record: RunRecord) -> list[Table]:
 
 def quality_rows(record: RunRecord) -> list[Row]:
     """Return a row per network and file that counts, with its change against the headline's reference."""
-    reference = quality_reference(record)
-    changes = {
-        (change.variant, change.runtime, change.precision): change
-        for change in record.quality_changes
-        if change.reference == reference
-    }
+    changes = changes_by_file(record, record.quality_changes)
     rows = []
     for variant in record.variants:
         found = {(each.runtime, each.precision): each.quality for each in variant.artifacts}
@@ -123,23 +110,9 @@ def quality_rows(record: RunRecord) -> list[Row]:
     return rows
 
 
-def quality_reference(record: RunRecord) -> str | None:
-    """Return the reference that changes are shown against."""
-    return record.headline.reference or first_reference(record)
-
-
-def _merged(rows: Sequence[Row], columns: Sequence[Column[Row]]) -> list[Row]:
-    """Merge the files of a variant that have the same cells, which files of one network mostly have."""
-    merged: dict[tuple[str, ...], Row] = {}
-    for row in rows:
-        cells = tuple(column.write(row) for column in columns if column.heading != "files")
-        merged[cells] = replace(row, files=merged[cells].files + row.files) if cells in merged else row
-    return list(merged.values())
-
-
 def _confidence_table(record: RunRecord, rows: Sequence[Row]) -> Table:
     base = next((row.change.reference_threshold for row in rows if row.change), None)
-    name = f.plain(quality_reference(record))
+    name = f.plain(shown_reference(record))
     accepts = f" At a confidence of {base.threshold:g}, {name} accepts {_accepted(base)}." if base else ""
     scaled = _temperatures(record)
     note = (
@@ -150,8 +123,8 @@ def _confidence_table(record: RunRecord, rows: Sequence[Row]) -> Table:
     )
     if scaled:
         note += f" Logits of files are divided by a temperature that is fitted on validation: {scaled}."
-    chart = partial(reliability_svg, record, quality_reference(record))
-    return make_table("confidence", "Confidence", note, CONFIDENCE, _merged(rows, CONFIDENCE), chart)
+    chart = partial(reliability_svg, record, shown_reference(record))
+    return make_table("confidence", "Confidence", note, CONFIDENCE, merge_files(rows, CONFIDENCE), chart)
 
 
 def _temperatures(record: RunRecord) -> str:
@@ -163,9 +136,9 @@ def _temperatures(record: RunRecord) -> str:
 def _classes_table(record: RunRecord, rows: Sequence[Row]) -> Table:
     note = (
         "Balanced accuracy is the mean recall of the classes. A class is shown to have lost against "
-        f"{f.plain(quality_reference(record))}, in points, where McNemar's exact test of its images says so at 5% with "
+        f"{f.plain(shown_reference(record))}, in points, where McNemar's exact test of its images says so at 5% with "
         "Holm's correction for the classes of all files; others may have lost too."
     )
-    with_top5 = any(row.quality.top5 is not None for row in rows)
+    with_top5 = any(row.found.top5 is not None for row in rows)
     columns = (*CLASSES[:3], TOP5, *CLASSES[3:]) if with_top5 else CLASSES
-    return make_table("quality", "Accuracy by class", note, columns, _merged(rows, columns))
+    return make_table("quality", "Accuracy by class", note, columns, merge_files(rows, columns))

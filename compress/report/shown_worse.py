@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
 
 from compress.report import formats as f
 from compress.report.corruptions import CorruptionRow, beyond, corruption_rows, worse_corruptions
-from compress.report.quality import Row, quality_reference, quality_rows
+from compress.report.file_rows import C, F, FileRow, shown_reference
+from compress.report.quality import Row, quality_rows
 from compress.results import RunRecord
 
 MAX_NAMED = 2  # classes or corruptions of a variant; of more, only the one that lost most
 
 
-class _Files(Protocol):
-    """A row of files of one variant with the same figures."""
-
-    @property
-    def variant(self) -> str: ...
-    @property
-    def files(self) -> tuple[str, ...]: ...
-
-
-R = TypeVar("R", bound=_Files)
-
-
 def shown_worse(record: RunRecord) -> Iterator[str]:
     """State in which variants confidence, or accuracy in classes or under corruptions, is shown to be worse."""
-    rows, reference = quality_rows(record), f.plain(quality_reference(record))
+    rows, reference = quality_rows(record), f.plain(shown_reference(record))
     if worse := _described(rows, _confidence):
         yield f"Confidence is shown to be worse than that of {reference} in {worse}."
     if lost := _described(rows, _classes):
@@ -36,7 +24,7 @@ def shown_worse(record: RunRecord) -> Iterator[str]:
         yield f"Beyond the loss on the images as they are, accuracy against {reference} is shown to be lost by {hurt}."
 
 
-def _described(rows: Sequence[R], write: Callable[[R], str]) -> str:
+def _described(rows: Sequence[FileRow[F, C]], write: Callable[[FileRow[F, C]], str]) -> str:
     """Describe the files that `write` has a text for; those of a variant with the same text together."""
     files: dict[tuple[str, str], list[str]] = {}
     for row in rows:
@@ -47,7 +35,7 @@ def _described(rows: Sequence[R], write: Callable[[R], str]) -> str:
     )
 
 
-def _where(rows: Sequence[_Files], variant: str, files: Sequence[str]) -> str:
+def _where(rows: Sequence[FileRow[F, C]], variant: str, files: Sequence[str]) -> str:
     """Name the files, unless they are all of the variant."""
     every = [name for row in rows if row.variant == variant for name in row.files]
     return "" if len(files) == len(every) else f" in {f.names(files)}"
@@ -57,7 +45,7 @@ def _confidence(row: Row) -> str:
     """ECE 7.1% (6.0 to 8.2%), 6.3 points overconfident."""
     if row.change is None or not row.change.ece.worse:
         return ""
-    found = row.quality.confidence
+    found = row.found.confidence
     low, high = found.overconfidence_ci95
     side = f", {100 * abs(found.overconfidence):.1f} points {'over' if low > 0 else 'under'}confident"
     return f"ECE {f.accuracy(found.ece, found.ece_ci95)}" + (side if low > 0 or high < 0 else "")
