@@ -20,6 +20,7 @@ from compress.stages.kind import kind_of
 from compress.stages.planned import Plan
 from compress.store.file_systems import require_maps
 from compress.store.store import Store
+from compress.store.workers import remove_ended
 from compress.training.trackers import Trackers, check_trackers
 from compress.utils.console import say
 from compress.utils.processes import require_supported_system
@@ -59,6 +60,7 @@ def open_store(root: Path) -> Store:
     """Open a store to make stages in; a file system without memory maps is a `CompressError`."""
     root.mkdir(parents=True, exist_ok=True)
     require_maps(root)
+    remove_ended(root)
     return Store(root)
 
 

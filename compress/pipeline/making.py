@@ -206,7 +206,7 @@ class Making:
                 continue
             clock = time.monotonic()
             try:
-                with reporting(store.root, planned.id, part.key):
+                with reporting(store.job(), planned.id, part.key):
                     made = store.offer(part.key, part.what, part.make)
             except Exception as error:
                 if not self._is_of_stage(error):
@@ -260,7 +260,7 @@ def _make(context: StageContext, planned: PlannedStage, begin: Callable[[], None
 
     def fill(folder: Path) -> None:
         begin()
-        with reporting(context.store.root, planned.id, planned.key):
+        with reporting(context.store.job(), planned.id, planned.key):
             make(context, planned, folder)
 
     try:

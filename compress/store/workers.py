@@ -1,4 +1,8 @@
-"""Status of the processes that make units of a store: `workers/<host>.<pid>.json`, for `compress-model status`."""
+"""Status of the processes that make units of a store, for `compress-model status`.
+
+It is among the temporary files of the process's job, which are removed if it is killed, and at a URL in
+`workers/<host>.<pid>.json`, which the next job of the same machine removes.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from compress.store.jobs import FOLDER as RUNNING
+from compress.store.jobs import Job
 from compress.store.remote import Remote
 from compress.store.shared import SharedFolder
 from compress.store.work_folders import owner_name
@@ -21,7 +27,8 @@ from compress.utils.console import watched
 from compress.utils.errors import CompressError
 from compress.utils.processes import is_alive
 
-FOLDER = "workers"
+FOLDER = "workers"  # at a URL
+STATUS = "status.json"
 EVERY_S, REMOTE_EVERY_S = 2.0, 20.0  # between two writes of progress
 
 
@@ -43,12 +50,15 @@ class WorkerStatus(BaseModel):
 
 
 @contextmanager
-def reporting(root: Path, unit: str, key: str) -> Iterator[None]:
-    """Let others see in this block that this process makes a unit, and how far it is."""
+def reporting(job: Job | None, unit: str, key: str) -> Iterator[None]:
+    """Let others see in this block that this process makes a unit, and how far it is; without a job, do nothing."""
+    if job is None:
+        yield
+        return
     started = WorkerStatus(
         host=socket.gethostname(), process=os.getpid(), unit=unit, key=key, since=_now(), updated=_now()
     )
-    places = _Places(root, f"{owner_name(started.host, started.process)}.json")
+    places = _Places(job, f"{FOLDER}/{owner_name(started.host, started.process)}.json")
     began, task = time.monotonic(), ""
 
     def advance(description: str, done: int, total: int) -> None:
@@ -69,27 +79,37 @@ def reporting(root: Path, unit: str, key: str) -> Iterator[None]:
 
 def statuses(root: Path) -> list[WorkerStatus]:
     """Return what processes are making, those on this machine that have ended left out."""
-    texts = []
-    for path in sorted((root / FOLDER).glob("*.json")):
+    texts: list[bytes | None] = []
+    for path in sorted((root / RUNNING).glob(f"*.tmp/{STATUS}")):
         with suppress(OSError):  # removed meanwhile
             texts.append(path.read_bytes())
     if remote := Remote.of(root):
-        texts += [remote.folder.read(name) or b"" for name in remote.folder.names(FOLDER)]
-    found: dict[tuple[str, int], WorkerStatus] = {}
-    for text in texts:
-        with suppress(ValidationError):
-            status = WorkerStatus.model_validate_json(text)
-            if not _has_ended(status):
-                found[status.host, status.process] = status
+        texts += [remote.folder.read(name) for name in remote.folder.names(FOLDER)]
+    found = {(each.host, each.process): each for text in texts if (each := _parse(text)) and not _has_ended(each)}
     return list(found.values())
+
+
+def remove_ended(root: Path) -> None:
+    """Remove what killed processes of this machine have left at the URL of a store."""
+    if remote := Remote.of(root):
+        for name in remote.folder.names(FOLDER):
+            status = _parse(remote.folder.read(name))
+            if status and _has_ended(status):
+                remote.folder.delete(name)
+
+
+def _parse(text: bytes | None) -> WorkerStatus | None:
+    with suppress(ValidationError):  # damaged
+        return WorkerStatus.model_validate_json(text or b"")
+    return None
 
 
 class _Places:
     """Where the status of this process is written: here, and less often on the object store."""
 
-    def __init__(self, root: Path, name: str) -> None:
-        self._path, self._name = root / FOLDER / name, f"{FOLDER}/{name}"
-        remote = Remote.of(root)
+    def __init__(self, job: Job, name: str) -> None:
+        self._path, self._name = job.folder() / STATUS, name
+        remote = Remote.of(job.root)
         self._shared = SharedFolder(remote.folder.url, attempts=1) if remote else None
         self._writer: threading.Thread | None = None  # the work does not wait for the object store
         self._written = self._shared_written = -REMOTE_EVERY_S
@@ -99,7 +119,6 @@ class _Places:
         if now or clock - self._written >= EVERY_S:
             self._written = clock
             with suppress(OSError):  # a full disk or a read-only store; the work itself reports it
-                self._path.parent.mkdir(exist_ok=True)
                 write_atomic(self._path, text)
         if self._shared and (now or clock - self._shared_written >= REMOTE_EVERY_S):
             self._shared_written = clock

@@ -10,22 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from naps import PLUGIN, write_naps
 from support import Job, environment, typed
 
 from compress.pipeline.on_ray import check_engine
 from compress.utils.errors import UsageError
-
-PLUGIN = Path(__file__).with_name("napping.py")
-NAPS = """\
-name: naps
-data: {{source: image-folder, path: {root}/images, resolution: 32}}
-stages:
-  - {{id: net, kind: model, model: {{source: timm, model: test_resnet, checkpoint: {root}/teacher.safetensors,
-     classes: [across, both, down]}}}}
-{naps}
-measure: {{batches: [1], rounds: 5, processes: 1, energy: off}}
-worth: {{references: [net]}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +56,7 @@ def test_a_job_on_a_cluster_has_the_bits_of_one_on_this_machine(
 @pytest.mark.slow
 def test_a_lost_node_is_survived(cluster: Any, make_job: Callable[[], Job]) -> None:
     root = make_job().root
-    seconds = (5.0, 5.1, 5.2, 5.3)
-    naps = "\n".join(f"  - {{id: nap{nap}, kind: nap, from: net, seconds: {nap}}}" for nap in seconds)
-    (root / "recipe.yaml").write_text(NAPS.format(root=root, naps=naps.replace("nap5.", "nap")))
+    write_naps(root / "recipe.yaml", root, (f"seconds: {nap}" for nap in (5.0, 5.1, 5.2, 5.3)))
     node = cluster.add_node(num_cpus=1)
     running = run(root, cluster.address, "--plugin", str(PLUGIN))
     locks, until = root / "ray" / "store" / "locks", time.monotonic() + 300

@@ -10,22 +10,13 @@ from pathlib import Path
 
 import pytest
 from forked import Forked, start
+from naps import PLUGIN, write_naps
 from support import Job, environment, typed
 
 from compress.store.shared import SharedFolder
-from compress.store.workers import FOLDER, WorkerStatus, statuses
+from compress.store.workers import STATUS, WorkerStatus, statuses
 
-PLUGIN = Path(__file__).with_name("napping.py")
 PLANTED = "planted-credential-6f1c"
-NAPS = """\
-name: naps
-data: {{source: image-folder, path: {root}/images, resolution: 32}}
-stages:
-  - {{id: net, kind: model, model: {{source: timm, model: test_resnet, checkpoint: {root}/teacher.safetensors,
-     classes: [across, both, down]}}}}
-{naps}
-worth: {{references: [net]}}
-"""
 
 
 @pytest.fixture
@@ -34,8 +25,7 @@ def naps(make_job: Callable[[], Job]) -> Callable[..., list[str]]:
     root = make_job().root
 
     def write(*settings: str) -> list[str]:
-        lines = [f"  - {{id: nap{number}, kind: nap, from: net{text}}}" for number, text in enumerate(settings)]
-        (root / "naps.yaml").write_text(NAPS.format(root=root, naps="\n".join(lines)))
+        write_naps(root / "naps.yaml", root, settings)
         return [str(root / "naps.yaml"), "--runs", str(root / "shared"), "--plugin", str(PLUGIN)]
 
     return write
@@ -51,7 +41,7 @@ def events(text: str) -> Iterator[dict[str, str]]:
 
 @pytest.mark.usefixtures("no_plugins")
 def test_workers_share_a_recipe_and_each_stage_is_made_once(naps: Callable[..., list[str]], tmp_path: Path) -> None:
-    arguments = naps(*(f", seconds: 0.2{number}" for number in range(8)))
+    arguments = naps(*(f"seconds: 0.2{number}" for number in range(8)))
     workers = [worker(arguments, tmp_path) for _ in range(2)]
     ended = [each.wait() for each in workers]
     assert [each.returncode for each in ended] == [0, 0], ended
@@ -60,7 +50,7 @@ def test_workers_share_a_recipe_and_each_stage_is_made_once(naps: Callable[..., 
     assert all("all 9 stages are in the store" in each.stderr for each in ended)
     store = Path(arguments[2]) / "store"
     assert len(list(store.glob("*/entry.json"))) >= 9
-    left = [path.name for name in ("partial", "locks", "running", FOLDER) for path in (store / name).glob("*")]
+    left = [path.name for name in ("partial", "locks", "running") for path in (store / name).glob("*")]
     assert left == []
     again = typed("work", *arguments, "--no-dry-run")
     assert again.returncode == 0 and "all 9 stages are in the store" in again.stderr
@@ -70,7 +60,7 @@ def test_workers_share_a_recipe_and_each_stage_is_made_once(naps: Callable[..., 
 
 @pytest.mark.usefixtures("no_plugins")
 def test_a_stage_that_fails_three_times_is_given_up_by_all(naps: Callable[..., list[str]], tmp_path: Path) -> None:
-    arguments = naps("", ", fails: true", ", seconds: 0.05")
+    arguments = naps("", "fails: true", "seconds: 0.05")
     done = typed("work", *arguments, "--no-dry-run")
     assert done.returncode == 1 and "error: stage nap1: it always fails" in done.stderr
     assert "error: remove the cause, and start workers with --retry" in done.stderr
@@ -85,13 +75,13 @@ def test_a_stage_that_fails_three_times_is_given_up_by_all(naps: Callable[..., l
     assert third.returncode == 1 and third.stderr.count("failed: stage nap1: it always fails") == 3
     shown = typed("status", *arguments).stdout
     assert "nap1" in shown and "attempts: 3; it always fails" in shown and "stored" in shown
-    naps("", "", ", seconds: 0.05")  # the cause removed: another key, and its failures are not of it
+    naps("", "", "seconds: 0.05")  # the cause removed: another key, and its failures are not of it
     assert typed("work", *arguments, "--no-dry-run").returncode == 0
 
 
 @pytest.mark.usefixtures("no_plugins")
 def test_a_worker_survives_the_unexpected_error_of_a_stage(naps: Callable[..., list[str]]) -> None:
-    arguments = naps(", crashes: true", ", seconds: 0.07")
+    arguments = naps("crashes: true", "seconds: 0.07")
     done = typed("work", *arguments, "--no-dry-run")
     assert done.returncode == 1 and "error: stage nap0: unexpected ValueError: a bug" in done.stderr
     rows = {row["unit"]: row for row in json.loads(typed("status", *arguments, "--json").stdout)}
@@ -100,7 +90,7 @@ def test_a_worker_survives_the_unexpected_error_of_a_stage(naps: Callable[..., l
 
 @pytest.mark.usefixtures("no_plugins")
 def test_status_tells_who_makes_what(naps: Callable[..., list[str]], tmp_path: Path) -> None:
-    arguments = naps(", seconds: 600", "")
+    arguments = naps("seconds: 600", "")
     rows = json.loads(typed("status", *arguments, "--json").stdout)
     assert [(row["unit"], row["state"], row["detail"]) for row in rows] == [
         ("net", "free", ""),
@@ -168,9 +158,10 @@ def test_workers_make_what_a_run_makes(job: Job, done_job: Callable[[], Job], mo
 
 
 def test_damaged_status_files_are_no_workers(tmp_path: Path) -> None:
-    folder = tmp_path / FOLDER
-    folder.mkdir()
-    (folder / "a.1.json").write_text("{")
+    folders = [tmp_path / "running" / f"{number}.tmp" for number in range(2)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    (folders[0] / STATUS).write_text("{")
     gone = WorkerStatus(host="elsewhere", process=1, unit="u", key="k", since="2026-01-01T00:00:00+00:00")
-    (folder / "b.2.json").write_text(gone.model_dump_json())
+    (folders[1] / STATUS).write_text(gone.model_dump_json())
     assert [status.host for status in statuses(tmp_path)] == ["elsewhere"]

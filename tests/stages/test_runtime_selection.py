@@ -183,4 +183,4 @@ def test_quantized_artifact_that_runs_in_float_is_rejected(monkeypatch: pytest.M
     stage = QuantizeStage.model_validate({"id": "int8", "kind": "quantize", "from": "a"})
     variant = make._Variant("int8", nn.Identity(), None, stage, None, logits)  # type: ignore[arg-type]
     with pytest.raises(CompressError, match="onnxruntime runs none of the 5 convolutions of int8 in integer"):
-        make._evaluate(None, Target("onnxruntime"), Path("model.onnx"), variant, make._Files({}))  # type: ignore[arg-type]
+        make._evaluate(None, Target("onnxruntime"), Path("model.onnx"), variant, make._Files({}), Path())  # type: ignore[arg-type]

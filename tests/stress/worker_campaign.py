@@ -36,15 +36,6 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS.parent), str(TESTS)]
 
 STOPPED_S = 4.0  # twice the lease
-RECIPE = """\
-name: naps
-data: {{source: image-folder, path: {root}/images, resolution: 32}}
-stages:
-  - {{id: net, kind: model, model: {{source: timm, model: test_resnet, checkpoint: {root}/teacher.safetensors,
-     classes: [across, both, down]}}}}
-{naps}
-worth: {{references: [net]}}
-"""
 
 
 @dataclass
@@ -94,10 +85,12 @@ class Workers:
 
 
 def _work(recipe: Path, runs: str) -> int:
+    from naps import PLUGIN
+
     from compress.cli import main
 
     sys.argv = ["compress-model", "work", str(recipe), "--runs", runs, "--no-dry-run", "--json"]
-    sys.argv += ["--plugin", str(TESTS / "pipeline" / "napping.py")]
+    sys.argv += ["--plugin", str(PLUGIN)]
     try:
         main()
     except SystemExit as ended:
@@ -108,6 +101,7 @@ def _work(recipe: Path, runs: str) -> int:
 def write_recipe(root: Path, naps: Sequence[float]) -> Path:
     """Write a recipe, and the photographs and weights that it names."""
     import torch
+    from naps import write_naps
     from safetensors.torch import save_file
     from support import photographs
 
@@ -118,9 +112,8 @@ def write_recipe(root: Path, naps: Sequence[float]) -> Path:
             photographs(root / "images" / part, count, seed=len(part))
         torch.manual_seed(0)
         save_file(create_model("timm", "test_resnet", 3, 32).state_dict(), root / "teacher.safetensors")
-    lines = [f"  - {{id: nap{number}, kind: nap, from: net, seconds: {nap}}}" for number, nap in enumerate(naps)]
     path = root / "naps.yaml"
-    path.write_text(RECIPE.format(root=root, naps="\n".join(lines)))
+    write_naps(path, root, (f"seconds: {nap}" for nap in naps))
     return path
 
 
@@ -138,7 +131,7 @@ def contents(store: Path) -> dict[str, str]:
 
 def strays(store: Path) -> list[str]:
     """Return what is left beside the entries of a local store."""
-    folders = ("partial", "locks", "running", "workers", "failed", "trash")
+    folders = ("partial", "locks", "running", "failed", "trash")
     return [str(path.relative_to(store)) for name in folders for path in (store / name).glob("**/*") if path.is_file()]
 
 
@@ -192,7 +185,7 @@ def campaign(folder: Path, count: int, store: str, seed: int) -> dict[str, objec
     server = S3() if store == "s3" else None
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     one = Workers(recipe, str(folder / "serial"), folder / "serial-output")
-    _finish(one, 1)
+    _finish(one)
     expected = contents(folder / "serial" / "store")
     rounds = 0
     while done.total() < count:
@@ -208,7 +201,7 @@ def campaign(folder: Path, count: int, store: str, seed: int) -> dict[str, objec
             workers.reap()
             if workers.alive:
                 done[disturb(workers, server, draw)] += 1
-        _finish(workers, 0)
+        _finish(workers)
         wrong += _compare(workers, runs, expected, rounds, server)
         print(f"round {rounds}: disturbances {dict(done)}, wrong: {wrong or 'nothing'}", flush=True)
     if server:
@@ -216,10 +209,10 @@ def campaign(folder: Path, count: int, store: str, seed: int) -> dict[str, objec
     return {"disturbances": dict(done), "rounds": rounds, "units": len(expected), "wrong": wrong}
 
 
-def _finish(workers: Workers, fresh: int) -> None:
-    """Let workers end; one more makes what killed ones left."""
+def _finish(workers: Workers, more: int = 1) -> None:
+    """Let workers end, with so many more, which make what killed ones left."""
     workers.folder.mkdir(parents=True, exist_ok=True)
-    for _ in range(max(fresh, 1)):
+    for _ in range(more):
         workers.start()
     while workers.alive:
         workers.reap()
@@ -233,7 +226,7 @@ def _compare(workers: Workers, runs: str, expected: dict[str, str], number: int,
     wrong = [f"round {number}: {line}" for line in damaged(local)]
     if server:
         shutil.rmtree(local)  # another machine
-        _finish(Workers(workers.recipe, runs, workers.folder / "after"), 1)
+        _finish(Workers(workers.recipe, runs, workers.folder / "after"))
         shared = shared_runs(local_runs(runs))
         assert shared
         names = [name for name in shared.names("store") if name.split("/")[1] in ("locks", "workers", "failed")]
@@ -248,7 +241,7 @@ def _compare(workers: Workers, runs: str, expected: dict[str, str], number: int,
     if found != expected:
         other = sorted(key for key in expected.keys() | found.keys() if found.get(key) != expected.get(key))
         wrong.append(f"round {number}: other bits or missing: {other}")
-    wrong += [f"round {number}: left: {name}" for name in strays(local / "store") if not name.startswith("running")]
+    wrong += [f"round {number}: left: {name}" for name in strays(local / "store")]
     # A worker that is killed between publishing and printing has not printed: never more than once is what counts.
     wrong += [f"round {number}: {unit} published {times} times" for unit, times in workers.made().items() if times > 1]
     return wrong
@@ -260,12 +253,7 @@ def scaling(folder: Path, units: int, seconds: float) -> dict[str, object]:
     times = {}
     for count in (1, 2, 4):
         workers = Workers(recipe, str(folder / f"scaling{count}"), folder / f"scaling{count}-output")
-        workers.folder.mkdir()
-        for _ in range(count):
-            workers.start()
-        while workers.alive:
-            workers.reap()
-            time.sleep(0.02)
+        _finish(workers, count)
         store = folder / f"scaling{count}" / "store"
         ends = [path.stat().st_ctime for path in store.glob("*/nap.txt")]
         times[count] = max(ends) - min(ends)
@@ -303,13 +291,8 @@ def embedding(folder: Path) -> dict[str, object]:
     manifests, shares = {}, {}
     for count in (1, 2, 4):
         workers = Workers(recipe, str(folder / f"many{count}"), folder / f"many{count}-output")
-        workers.folder.mkdir()
         clock = time.monotonic()
-        for _ in range(count):
-            workers.start()
-        while workers.alive:
-            workers.reap()
-            time.sleep(0.05)
+        _finish(workers, count)
         store = folder / f"many{count}" / "store"
         found = {path.parent.name: path.read_text() for path in store.glob("*/entry.json")}
         manifests[count] = {key: text for key, text in found.items() if "embeddings.npy" in text}
