@@ -11,6 +11,7 @@ import typer
 
 from compress.cli.options import AsJson, Plugins, print_json, print_rich
 from compress.utils.errors import CompressError, SeveralFailures, UsageError
+from compress.utils.hosts import FORMS
 
 if TYPE_CHECKING:
     from compress.deployment.bench import BenchRecord
@@ -51,7 +52,7 @@ def bench(
         typer.Option(
             "--on",
             metavar="HOST",
-            help="Measure on another machine: ssh://[USER@]HOST[:PORT][/PYTHON], or adb:SERIAL[/PYTHON]. Repeatable.",
+            help=f"Measure on another machine: {FORMS}. Repeatable.",
         ),
     ] = None,
     layers: Annotated[

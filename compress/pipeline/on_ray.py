@@ -2,13 +2,15 @@
 
 Ray places tasks, tries those of lost nodes again, and knows the GPUs; what is made once, resumed and verified is the
 store's business, as without Ray. A stage takes a whole node, or the share of one of its GPUs. Latency and energy are
-measured by the run itself, on its own machine.
+measured by the run itself, on its own machine, which takes no stages meanwhile.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from compress.stages.planned import PlannedStage
 from compress.store.leases import VARIABLE as LEASE
 from compress.store.origin import local_runs, shared_runs
 from compress.utils.errors import CompressError, UsageError, first_line
-from compress.utils.system import version_of
+from compress.utils.ray_cluster import connected, holding_this_machine, living_nodes, require_ray
 
 RETRIES = 3  # of a task whose process or node was lost
 ENGINE = "ray"
@@ -41,32 +43,36 @@ def check_engine(engine: str, several_processes: bool) -> None:
         return
     if engine != ENGINE and not engine.startswith("ray://"):
         raise UsageError(f"--engine must be local, ray or ray://HOST:PORT, not {engine!r}")
-    if version_of("ray") is None:
-        raise UsageError("--engine ray needs Ray; pip install 'compress-model[ray]'")
+    require_ray()
     if several_processes:
         raise UsageError("--engine ray places whole stages; set `trainer.devices: 1`")
 
 
-def make_all_on_ray(job: Job, runs: Path, engine: str) -> tuple[list[str], Failures]:
-    """Make the stages that the store lacks as tasks of a Ray cluster; see `making.make_all`.
+@contextmanager
+def cluster_of(engine: str) -> Iterator[None]:
+    """Connect to the cluster of an engine in this block; without Ray, do nothing.
 
-    The nodes share the folder or URL of `runs`. `ray` is the cluster of `RAY_ADDRESS`, or one on this machine.
+    `ray` is the cluster of `RAY_ADDRESS`, or one on this machine.
     """
-    import ray
-
-    own = not ray.is_initialized()
+    if engine == "local":
+        yield
+        return
     variables = {name: os.environ[name] for name in (VARIABLE, LEASE) if name in os.environ}
-    if own:
-        address = engine if "://" in engine else None
-        try:
-            ray.init(address, log_to_driver=False, logging_level="error", runtime_env={"env_vars": variables})
-        except Exception as error:
-            raise CompressError(f"{engine}: cannot connect to Ray ({first_line(error)})") from error
-    try:
-        return _OnRay(job, None, runs=runs).all()
-    finally:
-        if own:
-            ray.shutdown()
+    with connected(engine if "://" in engine else None, variables):
+        yield
+
+
+def quiet_machine(engine: str) -> AbstractContextManager[None]:
+    """Return a block in which the engine makes nothing on this machine, for timings."""
+    return nullcontext() if engine == "local" else holding_this_machine()
+
+
+def make_all_on_ray(job: Job, runs: Path) -> tuple[list[str], Failures]:
+    """Make the stages that the store lacks as tasks of the connected cluster; see `making.make_all`.
+
+    The nodes share the folder or URL of `runs`.
+    """
+    return _OnRay(job, None, runs=runs).all()
 
 
 @dataclass
@@ -134,9 +140,7 @@ def _task(recipe: str, runs: str, unit: str, folder: str) -> tuple[str, float]:
 
 def _resources() -> dict[str, float]:
     """Return what a stage takes: a GPU where the cluster has some, and its share of a node's cores."""
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+    nodes = [node["Resources"] for node in living_nodes() if node["Resources"].get("CPU", 0) > 0]
     if not nodes:
         raise CompressError("no node of the Ray cluster has CPUs to offer; start one with --num-cpus")
     cpus = min(node["CPU"] for node in nodes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from compress.pipeline.hosts import measure_on_hosts
 from compress.pipeline.job import Job, open_store, prepare_job, set_up_process
 from compress.pipeline.making import make_all
 from compress.pipeline.measure import measure_corruptions, measure_energy, measure_latency
-from compress.pipeline.on_ray import check_engine, make_all_on_ray
+from compress.pipeline.on_ray import check_engine, cluster_of, make_all_on_ray, quiet_machine
 from compress.pipeline.run_folder import Log, new_folder, seal, write_run
 from compress.pipeline.tracking import log_results
 from compress.recipe.schema import Recipe
@@ -106,13 +106,14 @@ def _made_and_measured(
 ) -> tuple[RunRecord, Plan, Failures]:
     """Make the stages of a run and measure them; returns also the plan of what was made, and what failed."""
     plan, store, log = job.plan, job.store, job.log
-    with store.temporary(), leading(plan, store):
-        from_store, failures = make_all(job) if engine == "local" else make_all_on_ray(job, runs, engine)
+    with store.temporary(), leading(plan, store), cluster_of(engine):
+        from_store, failures = make_all(job) if engine == "local" else make_all_on_ray(job, runs)
         if failures:
             plan = failures.rest(plan)
             job = replace(job, plan=plan)
-        measure_latency(plan, store, log, job.context)
-        counter = measure_energy(plan, store, log, job.context)
+        with nullcontext() if store.exists(plan.latency_key) else quiet_machine(engine):
+            measure_latency(plan, store, log, job.context)
+            counter = measure_energy(plan, store, log, job.context)
         hosts = measure_on_hosts(plan, store, log)
         measure_corruptions(plan, store, log, job.context)
     info = RunInfo(

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from compress.recipe.base import Section
 from compress.utils.errors import UsageError
-from compress.utils.hosts import parse_host
+from compress.utils.hosts import FORMS, parse_host
 
 Corruption = Literal[
     "gaussian_noise",
@@ -39,8 +39,7 @@ class Measure(Section):
     threads: int | None = Field(None, ge=1, description="threads of every runtime; default: all cores")
     on: list[str] = Field(
         [],
-        description="other machines to benchmark the artifacts on, besides this one: "
-        "ssh://[USER@]HOST[:PORT][/PYTHON] or adb:SERIAL[/PYTHON]",
+        description=f"other machines to benchmark the artifacts on, besides this one: {FORMS}",
     )
     energy: Literal["auto", "off"] = Field(
         "auto", description="auto: measure if the machine has an energy counter, about 10 s per variant and runtime"

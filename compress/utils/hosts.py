@@ -1,35 +1,37 @@
-"""Addresses of other machines to measure on: `ssh://[USER@]HOST[:PORT][/PYTHON]` and `adb:SERIAL[/PYTHON]`."""
+"""Addresses of other machines to measure on: by ssh, by adb, or as a resource of a Ray cluster; see `FORMS`."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 from urllib.parse import unquote
 
 from compress.utils.errors import UsageError
 
-FORMS = "ssh://[USER@]HOST[:PORT][/PYTHON] or adb:SERIAL[/PYTHON]"
+FORMS = "ssh://[USER@]HOST[:PORT][/PYTHON], adb:SERIAL[/PYTHON] or ray:RESOURCE[/PYTHON]"
 PYTHON = "python3"
 _SSH = re.compile(r"(?P<name>(?:[^@/:\s]+@)?(?:\[[^\[\]\s]+\]|[^@/:\s\[\]]+))(?::(?P<port>\d+))?(?:/(?P<path>.*))?")
 _NAME = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9._:-]+(?:%[A-Za-z0-9._-]+)?")
-_ADB = re.compile(r"(?P<name>[^/\s]+)(?:/(?P<path>.*))?")
+_NAMED = re.compile(r"(?P<name>[^/\s]+)(?:/(?P<path>.*))?")
 
 
 @dataclass(frozen=True)
 class Host:
-    """A machine that a command reaches: `ssh`, with the user's own configuration, or `adb`.
+    """A machine that a command reaches: `ssh`, with the user's own configuration, `adb`, or `ray`.
 
     Attributes:
         address: As it was written, for messages and results.
         command: Program that reaches it.
-        name: For ssh, `[USER@]HOST`, where HOST may be an alias of the user's configuration; for adb, the serial.
+        name: For ssh, `[USER@]HOST`, where HOST may be an alias of the user's configuration; for adb, the serial; for
+            ray, the resource that only this node of the cluster offers.
         port: Port of ssh; None for that of the configuration.
-        python: Interpreter there: a path, a path below the home folder (`~/...`), or a command.
+        python: Interpreter there: a path, a path below the home folder (`~/...`), or a command; empty for the one that
+            Ray runs with.
     """
 
     address: str
-    command: Literal["ssh", "adb"]
+    command: Literal["ssh", "adb", "ray"]
     name: str
     port: int | None
     python: str
@@ -48,7 +50,7 @@ def parse_host(address: str) -> Host:
     """
     scheme, _, rest = address.partition(":")
     ssh = scheme == "ssh" and rest.startswith("//")
-    match = _SSH.fullmatch(rest[2:]) if ssh else _ADB.fullmatch(rest) if scheme == "adb" else None
+    match = _SSH.fullmatch(rest[2:]) if ssh else _NAMED.fullmatch(rest) if scheme in ("adb", "ray") else None
     if ssh and match is None and re.match(r"//[^/@]*:[^/@]*@", rest):
         raise UsageError(f"host {address!r}: passwords are not taken; use a key or an agent, and leave it out")
     if match is None or not address.isprintable():
@@ -63,12 +65,14 @@ def parse_host(address: str) -> Host:
         raise UsageError(f"host {address!r}: a name may have {taken}; use an alias of ~/.ssh/config for another")
     if port is not None and not 0 < int(port) < 65536:
         raise UsageError(f"host {address!r}: the port must be from 1 to 65535")
-    return Host(address, "ssh" if ssh else "adb", name, None if port is None else int(port), _python(match))
+    command = cast('Literal["ssh", "adb", "ray"]', scheme)
+    python = _python(match, default="" if scheme == "ray" else PYTHON)
+    return Host(address, command, name, None if port is None else int(port), python)
 
 
-def _python(match: re.Match[str]) -> str:
+def _python(match: re.Match[str], *, default: str) -> str:
     """Return the interpreter: one word is a command, `~/...` below the home folder, anything else an absolute path."""
     path = unquote(match["path"] or "")
     if not path:
-        return PYTHON
+        return default
     return path if "/" not in path or path.startswith("~/") else f"/{path}"

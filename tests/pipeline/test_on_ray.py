@@ -13,8 +13,11 @@ import pytest
 from naps import PLUGIN, write_naps
 from support import Job, environment, typed
 
+from compress.deployment.remote.measure import missing_on
 from compress.pipeline.on_ray import check_engine
-from compress.utils.errors import UsageError
+from compress.utils.errors import CompressError, UsageError
+from compress.utils.hosts import parse_host
+from compress.utils.ray_cluster import connected, holding_this_machine
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +75,44 @@ def test_a_lost_node_is_survived(cluster: Any, make_job: Callable[[], Job]) -> N
     assert len(made) == 4 and not made & left  # a nap is no file that can be timed: the run ends after the stages
 
 
+@pytest.mark.slow
+def test_a_board_is_a_resource_of_the_cluster(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    board = cluster.add_node(num_cpus=0, resources={"pi5": 1, "quiet": 1})
+    try:
+        assert missing_on(parse_host("ray:pi5"), ["onnxruntime", "tensorrt"]).keys() == {"tensorrt"}
+        with pytest.raises(CompressError, match=r"^ray:pi5/no/python: ray cannot be started \(No such file"):
+            missing_on(parse_host("ray:pi5/no/python"), ["onnxruntime"])
+    finally:
+        cluster.remove_node(board)
+    with pytest.raises(
+        CompressError, match=r"^ray:pi5: no node of the Ray cluster offers 'pi5'; join it by `ray start"
+    ):
+        missing_on(parse_host("ray:pi5"), ["onnxruntime"])
+
+
+@pytest.mark.slow
+def test_nothing_runs_on_a_machine_that_is_held(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    with connected():
+        task = ray.remote(num_cpus=1)(lambda: time.time())
+        with holding_this_machine():
+            begun = task.remote()
+            assert ray.wait([begun], timeout=3)[0] == []
+            left = time.time()
+        assert ray.get(begun, timeout=60) > left
+
+
 def test_other_engines_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for engine, words in (("slurm", "must be local, ray or ray://HOST:PORT, not 'slurm'"), ("rays://x", "must be")):
         with pytest.raises(UsageError, match=words):
             check_engine(engine, False)
-    monkeypatch.setattr("compress.pipeline.on_ray.version_of", lambda name: None)
-    with pytest.raises(UsageError, match=r"needs Ray; pip install 'compress-model\[ray\]'"):
+    monkeypatch.setattr("compress.utils.ray_cluster.version_of", lambda name: None)
+    with pytest.raises(UsageError, match=r"Ray is not installed: pip install 'compress-model\[ray\]'"):
         check_engine("ray", False)
-    monkeypatch.setattr("compress.pipeline.on_ray.version_of", lambda name: "2.60.0")
+    monkeypatch.setattr("compress.utils.ray_cluster.version_of", lambda name: "2.60.0")
     with pytest.raises(UsageError, match=r"set `trainer\.devices: 1`"):
         check_engine("ray://host:10001", True)
     check_engine("local", True)

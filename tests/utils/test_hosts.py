@@ -35,9 +35,29 @@ def test_adb_addresses(address: str, name: str, python: str) -> None:
     assert parse_host(address) == Host(address, "adb", name, None, python)
 
 
+def test_resources_of_ray() -> None:
+    assert parse_host("ray:pi5") == Host("ray:pi5", "ray", "pi5", None, "")
+    assert parse_host("ray:pi5/opt/py/bin/python") == Host(
+        "ray:pi5/opt/py/bin/python", "ray", "pi5", None, "/opt/py/bin/python"
+    )
+
+
 @pytest.mark.parametrize(
     "address",
-    ["", "pi", "ssh:pi", "ssh://", "ssh:///python", "http://pi", "adb:", "ssh://a b", "ssh://pi:x", "ssh://p\ni"],
+    [
+        "",
+        "pi",
+        "ray:",
+        "ray:a b",
+        "ssh:pi",
+        "ssh://",
+        "ssh:///python",
+        "http://pi",
+        "adb:",
+        "ssh://a b",
+        "ssh://pi:x",
+        "ssh://p\ni",
+    ],
 )
 def test_other_texts_are_refused_with_the_forms(address: str) -> None:
     with pytest.raises(UsageError) as caught:

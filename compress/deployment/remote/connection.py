@@ -1,4 +1,4 @@
-"""Talking to Python on another machine through `ssh` or `adb`: one connection for everything.
+"""Talking to Python on another machine through `ssh`, `adb` or Ray: one connection for everything.
 
 The system's own programs are used, so the user's configuration, keys, agents and jump hosts work as they do at the
 prompt. Nothing waits for a password: a connection that needs one fails.
@@ -11,15 +11,17 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from compress.deployment.remote import bootstrap, exchange
 from compress.deployment.remote.exchange import Exchange, Overdue
-from compress.utils.errors import CompressError, printable
+from compress.utils.errors import CompressError, first_line, printable
 from compress.utils.hosts import Host
+from compress.utils.ray_cluster import QUIET, connected, living_nodes, require_ray
 
 SSH_OPTIONS = (
     *("-T", "-x", "-a"),
@@ -69,31 +71,74 @@ def ask(
     Raises:
         CompressError: the machine cannot be reached, has no such Python, or gave no answer, or none in time.
     """
+    request = {"size": size, "module": module, "packages": packages, "beat_s": exchange.SILENCE_S / BEATS}
+    try:
+        if host.command == "ray":
+            return _answer(host, *converse_on_node(host, list(_parts(request, archive)), limit.seconds))
+        return _answer(host, *converse(command_line(host), _parts(request, archive), limit.seconds))
+    except OSError as error:
+        raise CompressError(f"{host}: {host.command} cannot be started ({error.strerror})") from error
+    except Overdue as error:
+        raise CompressError(f"{host}: {error}; `{_trial(host)}` must answer; if it does, {limit.remedy}") from error
+
+
+def converse(command: Sequence[str], parts: Iterable[bytes], limit_s: float) -> tuple[str, int, str]:
+    """Start a program, send it everything, and return its output, its exit status and what it wrote to stderr.
+
+    Raises:
+        OSError: it cannot be started.
+        Overdue: it took longer than the limit from when everything was sent.
+    """
     with tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            bufsize=0,
+            env={**os.environ, **ENVIRONMENT},
+            start_new_session=True,  # Ctrl-C must not end it before the other side has cleaned up
+        )
+        talk = Exchange(process, parts)
         try:
-            process = subprocess.Popen(
-                command_line(host),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                bufsize=0,
-                env={**os.environ, **ENVIRONMENT},
-                start_new_session=True,  # Ctrl-C must not end it before the other side has cleaned up
-            )
-        except OSError as error:
-            raise CompressError(f"{host}: {host.command} cannot be started ({error.strerror})") from error
-        beat_s = exchange.SILENCE_S / BEATS
-        request = {"size": size, "module": module, "packages": packages, "beat_s": beat_s}
-        talk = Exchange(process, _parts(request, archive))
-        try:
-            output = talk.output(limit.seconds)
-        except Overdue as error:
-            raise CompressError(f"{host}: {error}; `{_trial(host)}` must answer; if it does, {limit.remedy}") from error
+            output = talk.output(limit_s)
         finally:
             talk.end()
         stderr.seek(0)
-        errors = stderr.read().decode(errors="replace")
-        return _answer(host, output.decode(errors="replace"), process.returncode, errors)
+        return output.decode(errors="replace"), process.returncode, stderr.read().decode(errors="replace")
+
+
+def converse_on_node(host: Host, parts: list[bytes], limit_s: float) -> tuple[str, int, str]:
+    """Do the same on the node of a Ray cluster that offers the resource of `host`, when nothing else is timed there.
+
+    The interpreter is that of the node's Ray unless the address names one.
+
+    Raises:
+        CompressError: no node offers the resource, or the node was lost.
+    """
+    require_ray()
+    import ray
+
+    with connected():
+        nodes = [node for node in living_nodes() if node["Resources"].get(host.name, 0) >= 1]
+        if not nodes:
+            join = f"""ray start --address HOST:PORT --num-cpus 0 --resources '{{"{host.name}": 1}}'"""
+            raise CompressError(f"{host}: no node of the Ray cluster offers {host.name!r}; join it by `{join}`")
+        taken = {name: 1.0 for name in (host.name, QUIET) if all(name in node["Resources"] for node in nodes)}
+        task = ray.remote(_converse_here).options(num_cpus=0, resources=taken, max_retries=0)
+        try:
+            found: tuple[str, int, str] = ray.get(task.remote(host.python, parts, limit_s))
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None)  # what the task raised
+            if isinstance(cause, OSError | Overdue):
+                raise cause from error
+            raise CompressError(f"{host}: {first_line(error)}; {AGAIN}") from error
+    return found
+
+
+def _converse_here(python: str, parts: list[bytes], limit_s: float) -> tuple[str, int, str]:
+    python = str(Path(python).expanduser()) if python.startswith("~/") else python
+    return converse([python or sys.executable, "-c", LOADER], parts, limit_s)
 
 
 def command_line(host: Host) -> list[str]:
@@ -122,8 +167,8 @@ def _parts(request: Mapping[str, Any], archive: IO[bytes]) -> Iterator[bytes]:
 
 def _trial(host: Host, command: str = "true") -> str:
     """Return a call that shows whether a machine can be reached and runs a command."""
-    if host.command == "adb":
-        return f"adb -s {host.name} shell {command}"
+    if host.command != "ssh":
+        return f"adb -s {host.name} shell {command}" if host.command == "adb" else "ray status"
     return f"ssh {f'-p {host.port} ' if host.port else ''}{host.name} {command}"
 
 
