@@ -19,6 +19,7 @@ from compress.efficiency.savings import savings
 from compress.efficiency.training import training_efficiency
 from compress.gap.points import read_year
 from compress.measurement.accuracy import bits
+from compress.pipeline.ood import read_ood
 from compress.pipeline.predictions import Predictions, class_changes, data_summary, disagreements
 from compress.pipeline.robustness import read_robustness
 from compress.pipeline.stored_quality import add_quality
@@ -108,6 +109,7 @@ def collect(
         ),
         quality_changes=changes,
         robustness=read_robustness(plan, store, data, variants),
+        ood=read_ood(plan, store, data, variants),
         disagreements=_disagreements(plan, predictions),
     )
 

@@ -13,8 +13,10 @@ from rich.table import Table
 from compress.data.corruptions import CorruptedImages, conditions
 from compress.data.prepared import ImageData, planned_data
 from compress.pipeline.dry_run import dry_run, dry_run_seconds
+from compress.pipeline.file_units import FileUnit, expected_passes, lacking_passes
+from compress.pipeline.ood import ood_images, ood_units
 from compress.pipeline.plan import make_plan
-from compress.pipeline.robustness import expected_passes, lacking_passes
+from compress.pipeline.robustness import corruption_units
 from compress.recipe.measure import Corruption
 from compress.recipe.schema import Recipe
 from compress.stages.costs import Cost, CostModel
@@ -28,12 +30,12 @@ TIMED_IMAGES = 4  # that are corrupted to know how long it takes
 
 @dataclass(frozen=True)
 class PlanRow:
-    """Estimate of one planned stage, or of the evaluation on corrupted images."""
+    """Estimate of one planned stage, or of an evaluation on further images."""
 
     unit: str  # id of the stage; `STAGE/VARIANT` for the export of a variant
-    kind: str  # kind of the stage; `measure` for the evaluation on corrupted images
+    kind: str  # kind of the stage; `measure` for an evaluation on further images
     stored: bool  # whether the store has it
-    key: str  # its key in the store; empty for that evaluation, which has several
+    key: str  # its key in the store; empty for such an evaluation, which has several
     macs: int  # expected MACs, 0 if stored
     seconds: float  # expected time on this machine, 0 if stored
 
@@ -70,22 +72,42 @@ def expected(plan: Plan, store: Store, data: ImageData) -> list[PlanRow]:
                 seconds=round(cost.seconds, 3),
             )
         )
-    return [*rows, *_corruptions(plan, store, data, costs, all(stored.values()))]
+    complete = all(stored.values())
+    return [*rows, *_corruptions(plan, store, data, costs, complete), *_ood(plan, store, data, costs, complete)]
 
 
 def _corruptions(plan: Plan, store: Store, data: ImageData, costs: CostModel, complete: bool) -> list[PlanRow]:
     """Estimate the evaluation on corrupted images; nothing where the recipe names no corruptions."""
     if not plan.recipe.measure.corruption_names:
         return []
-    passes = lacking_passes(plan, store) if complete else expected_passes(plan)
-    if not passes:
-        return [PlanRow("corruptions", "measure", True, "", 0, 0.0)]
     wanted, n = conditions(plan.recipe.measure.corruption_names), len(data.test)
+    units = corruption_units(plan, store) if complete else None
     corrupting = n * _corruption_seconds(data, wanted)
-    seconds = sum(
-        count * (corrupting + costs.inference(variant, n * (1 + len(wanted))).seconds) for variant, count in passes
-    )
-    return [PlanRow("corruptions", "measure", False, "", 0, round(seconds, 3))]
+    return [_passes("corruptions", plan, store, costs, units, n * (1 + len(wanted)), corrupting)]
+
+
+def _ood(plan: Plan, store: Store, data: ImageData, costs: CostModel, complete: bool) -> list[PlanRow]:
+    """Estimate the scores of OOD images; nothing where the recipe names none."""
+    images = ood_images(plan, store, data.resolution)
+    if images is None:
+        return []
+    units = ood_units(plan, store, images) if complete else None
+    return [_passes("OOD images", plan, store, costs, units, len(data.test) + len(images.images), 0.0)]
+
+
+def _passes(
+    what: str,
+    plan: Plan,
+    store: Store,
+    costs: CostModel,
+    units: Sequence[FileUnit] | None,
+    images: int,
+    seconds_each: float,
+) -> PlanRow:
+    """Estimate an evaluation of networks and files; `units` are known where all stages are stored."""
+    passes = expected_passes(plan) if units is None else lacking_passes(plan, store, units)
+    seconds = sum(count * (seconds_each + costs.inference(variant, images).seconds) for variant, count in passes)
+    return PlanRow(what, "measure", not passes, "", 0, round(seconds, 3))
 
 
 def _corruption_seconds(data: ImageData, wanted: Sequence[tuple[Corruption, int]]) -> float:

@@ -12,6 +12,7 @@ from compress.deployment.runtimes import require_whole
 from compress.pipeline.dry_run import dry_run
 from compress.pipeline.failures import to_make, unmade
 from compress.pipeline.hosts import check_hosts
+from compress.pipeline.ood import ood_images
 from compress.pipeline.plan import make_plan
 from compress.pipeline.preflight import check_data, check_requirements, tail_batches
 from compress.pipeline.run_folder import Log
@@ -94,6 +95,8 @@ def prepare_job(
     if for_report:
         check_hosts(plan, store)
     data, remarks = prepare_data(recipe, store, log)
+    if for_report and (ood := ood_images(plan, store, data.resolution)) and ood.left_out:
+        say(f"measure.ood: left out {left_out_line(ood.left_out)}")
     if dry_run_first:
         dry_run(plan, store, data)
     return Job(plan, store, data, log, trackers, tuple(remarks))

@@ -1,16 +1,19 @@
-"""Measurements of a run: latency, energy and robustness, from the store or newly made."""
+"""Measurements of a run: latency, energy, robustness and OOD detection, from the store or newly made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress.measurement.counters import Counter, CounterError, CounterLookup, find_counter
 from compress.measurement.threads import torch_threads
+from compress.pipeline.file_units import FileUnit
+from compress.pipeline.ood import ood_images, ood_units
 from compress.pipeline.robustness import corruption_units
 from compress.pipeline.run_folder import Log
-from compress.stages.planned import Plan
+from compress.stages.planned import Plan, PlannedStage
 from compress.store.store import Store
 from compress.utils.console import say
 from compress.utils.system import thread_count
@@ -61,18 +64,43 @@ def _run_counter(plan: Plan, store: Store, counter: Counter, log: Log, context: 
 
 def measure_corruptions(plan: Plan, store: Store, log: Log, context: Callable[[], StageContext]) -> None:
     """Evaluate networks and files on corrupted test images, where the recipe names corruptions."""
-    units = corruption_units(plan, store)
-    lacking = [unit for unit in units if not store.has(unit.key)]
-    if units and not lacking:
-        say("corruptions: taken from the store")
-    if not lacking:
-        return
-    from compress.benchmark.corruptions import predict_corrupted
+    from compress.benchmark.further_images import predict_corrupted
 
     named = ", ".join(plan.recipe.measure.corruption_names)
-    say(f"corruptions: {named}; {sum(len(unit.names) for unit in lacking)} networks and files on the test images")
+    _evaluate(store, log, corruption_units(plan, store), "corruptions", named, context, predict_corrupted)
+
+
+def measure_ood(plan: Plan, store: Store, log: Log, context: Callable[[], StageContext], side: int) -> None:
+    """Score the test images and the images of `measure.ood` by networks and files, where the recipe names a folder."""
+    images = ood_images(plan, store, side)
+    if images is None:
+        return
+    from compress.benchmark.further_images import score_ood
+
+    def score(context: StageContext, planned: PlannedStage, folder: Path) -> None:
+        score_ood(context, planned, images, folder)
+
+    named = f"{len(images.images):,} images of none of the classes"
+    _evaluate(store, log, ood_units(plan, store, images), "OOD images", named, context, score)
+
+
+def _evaluate(
+    store: Store,
+    log: Log,
+    units: Sequence[FileUnit],
+    what: str,
+    named: str,
+    context: Callable[[], StageContext],
+    evaluate: Callable[[StageContext, PlannedStage, Path], None],
+) -> None:
+    lacking = [unit for unit in units if not store.has(unit.key)]
+    if units and not lacking:
+        say(f"{what}: taken from the store")
+    if not lacking:
+        return
+    say(f"{what}: {named}; {sum(len(unit.names) for unit in lacking)} networks and files on the test images")
     made = context()
     for unit in lacking:
-        what = f"predictions of {unit.planned.id} on corrupted images"
-        store.get(unit.key, what, partial(predict_corrupted, made, unit.planned))
-        log.write("made", unit=f"corruptions of {unit.planned.id}", key=unit.key)
+        about = f"predictions of {unit.planned.id} on {what}"
+        store.get(unit.key, about, partial(evaluate, made, unit.planned))
+        log.write("made", unit=f"{what} of {unit.planned.id}", key=unit.key)

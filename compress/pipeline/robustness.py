@@ -6,18 +6,17 @@ Imports no torch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.corruptions import SEVERITIES, VERSION, benchmark, conditions
 from compress.data.prepared import ImageData
-from compress.deployment.runtimes import find_runtime
 from compress.efficiency.confidence import Estimate
-from compress.efficiency.files import PYTORCH, FileKey, base_key, file_keys
+from compress.efficiency.files import FileKey, base_key, file_keys
 from compress.efficiency.intervals import paired_difference, wilson
 from compress.efficiency.robustness import Corrupted, excess_losses, mean_corruption_error
+from compress.pipeline.file_units import FileUnit, file_units
 from compress.recipe.measure import Corruption
 from compress.results.robustness import (
     CorruptedAccuracy,
@@ -27,83 +26,18 @@ from compress.results.robustness import (
     CorruptionExcess,
     Robustness,
 )
-from compress.results.stored import predictions_file, runnable_artifacts
+from compress.results.stored import predictions_file
 from compress.results.variant import Variant
-from compress.stages.planned import Plan, PlannedStage
+from compress.stages.planned import Plan
 from compress.store.store import Store
-from compress.utils.hashing import key_of
-from compress.utils.precision import file_name
-from compress.utils.system import version_of
 
 Condition = tuple[Corruption, int]
 
 
-@dataclass(frozen=True)
-class CorruptionUnit:
-    """A variant or an export, whose network or files are evaluated on corrupted images, with its key in the store."""
-
-    planned: PlannedStage
-    files: tuple[FileKey, ...]  # the network, or the files
-    key: str
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the network or the files, as their predictions are stored."""
-        return tuple(file_name(runtime, precision) for _, runtime, precision in self.files)
-
-
-def corruption_units(plan: Plan, store: Store) -> list[CorruptionUnit]:
-    """Return what to evaluate, in order; nothing where the recipe names no corruptions. All stages must be stored.
-
-    A quantized network in PyTorch only simulates its files, and is left out where these run.
-    """
-    if not plan.recipe.measure.corruption_names:
-        return []
-    files = {export.id: runnable_artifacts(store.path(export.key)) for export in plan.exports}
-    run = {export.parent for export in plan.exports if files[export.id]}
-    networks = [each for each in plan.variants if not (each.stage.is_quantized and each.id in run)]
-    units = [CorruptionUnit(each, ((each.id, PYTORCH, None),), _key(plan, each, [])) for each in networks]
-    for export in plan.exports:
-        if rows := [row for row, _ in files[export.id]]:
-            # An export that could not make all of its files is tried again under the same key.
-            made = [[row.path, row.top1, row.right] for row in rows]
-            keys = tuple((export.parent or "", row.runtime, row.precision) for row in rows)
-            units.append(CorruptionUnit(export, keys, _key(plan, export, made)))
-    return units
-
-
-def _key(plan: Plan, planned: PlannedStage, files: Sequence[Sequence[object]]) -> str:
-    return key_of(
-        kind="corruptions",
-        revision=VERSION,
-        data=plan.data_key,
-        seed=plan.recipe.seed,
-        unit=planned.key,
-        files=files,
-        conditions=conditions(plan.recipe.measure.corruption_names),
-        versions={name: version_of(name) for name in ("numpy", "pillow")},
-    )
-
-
-def expected_passes(plan: Plan) -> list[tuple[PlannedStage, int]]:
-    """Return the variants with the number of their networks and files that will be evaluated under each condition."""
-    files = dict.fromkeys((variant.id for variant in plan.variants), 0)
-    for export in plan.exports:
-        if export.parent:
-            files[export.parent] += sum(not find_runtime(name.split()[0]).runs_on for name in export.files)
-    return [
-        (variant, files[variant.id] + (not (variant.stage.is_quantized and files[variant.id])))
-        for variant in plan.variants
-    ]
-
-
-def lacking_passes(plan: Plan, store: Store) -> list[tuple[PlannedStage, int]]:
-    """Return the same of a plan whose stages are all stored, for those whose predictions are not."""
-    return [
-        (unit.planned if unit.planned.makes_variant else plan.stage(unit.planned.parent or ""), len(unit.files))
-        for unit in corruption_units(plan, store)
-        if not store.exists(unit.key)
-    ]
+def corruption_units(plan: Plan, store: Store) -> list[FileUnit]:
+    """Return what to evaluate, in order; nothing where the recipe names no corruptions. All stages must be stored."""
+    wanted = conditions(plan.recipe.measure.corruption_names)
+    return file_units(plan, store, kind="corruptions", revision=VERSION, conditions=wanted) if wanted else []
 
 
 def read_robustness(plan: Plan, store: Store, data: ImageData, variants: Sequence[Variant]) -> Robustness | None:

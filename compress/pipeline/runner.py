@@ -15,7 +15,7 @@ from compress.pipeline.failures import Failures, RunFailed
 from compress.pipeline.hosts import measure_on_hosts
 from compress.pipeline.job import Job, open_store, prepare_job, set_up_process
 from compress.pipeline.making import make_all
-from compress.pipeline.measure import measure_corruptions, measure_energy, measure_latency
+from compress.pipeline.measure import measure_corruptions, measure_energy, measure_latency, measure_ood
 from compress.pipeline.on_ray import check_engine, cluster_of, make_all_on_ray, quiet_machine
 from compress.pipeline.run_folder import Log, new_folder, seal, write_run
 from compress.pipeline.tracking import log_results
@@ -116,6 +116,7 @@ def _made_and_measured(
             counter = measure_energy(plan, store, log, job.context)
         hosts = measure_on_hosts(plan, store, log)
         measure_corruptions(plan, store, log, job.context)
+        measure_ood(plan, store, log, job.context, job.data.resolution)
     info = RunInfo(
         id=log.path.parent.name,
         started=started.isoformat(timespec="seconds"),

@@ -54,6 +54,13 @@ class Measure(Section):
         "severities, which takes as long as three evaluations of all files",
     )
 
+    ood: str | None = Field(
+        None,
+        min_length=1,
+        description="folder of images of none of the classes (out of distribution), which every network and file is "
+        "asked to tell from the test images",
+    )
+
     @field_validator("on")
     @classmethod
     def _are_addresses(cls, addresses: list[str]) -> list[str]:

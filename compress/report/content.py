@@ -18,6 +18,7 @@ from compress.report.hosts import host_tables
 from compress.report.ledgers import ledgers
 from compress.report.lineage import LineageNode, lineage
 from compress.report.not_measured import not_measured
+from compress.report.ood import ood_tables
 from compress.report.plots import accuracy_cost_svg
 from compress.report.pruning import pruning_tables
 from compress.report.published import published_tables
@@ -90,6 +91,7 @@ def build_report(record: RunRecord) -> Report:
         details=(
             *quality_tables(record),
             *corruption_tables(record),
+            *ood_tables(record),
             *target_tables(record),
             *published_tables(record),
             *host_tables(record),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from compress.report import formats as f
 from compress.report.corruptions import CorruptionRow, beyond, corruption_rows, worse_corruptions
 from compress.report.file_rows import C, F, FileRow, shown_reference
+from compress.report.ood import OodRow, auroc_text, ood_rows, worse_scores
 from compress.report.quality import Row, quality_rows
 from compress.results import RunRecord
 
@@ -22,6 +23,8 @@ def shown_worse(record: RunRecord) -> Iterator[str]:
         yield f"Accuracy against {reference} is shown to be lost by {lost}."
     if hurt := _described(corruption_rows(record), _corruptions):
         yield f"Beyond the loss on the images as they are, accuracy against {reference} is shown to be lost by {hurt}."
+    if blind := _described(ood_rows(record), _ood):
+        yield f"Images of none of the classes are shown to be told worse than by {reference}: {blind}."
 
 
 def _described(rows: Sequence[FileRow[F, C]], write: Callable[[FileRow[F, C]], str]) -> str:
@@ -60,6 +63,11 @@ def _classes(row: Row) -> str:
     if len(named) <= MAX_NAMED:
         return " and ".join(named)
     return f"{len(named) + row.change.lost_left_out} classes, most in {named[0]}"
+
+
+def _ood(row: OodRow) -> str:
+    """AUROC by softmax 81.0% (79.1 to 82.8%)."""
+    return " and ".join(f"AUROC by {score} {auroc_text(score, row)}" for score in worse_scores(row))
 
 
 def _corruptions(row: CorruptionRow) -> str:

@@ -39,6 +39,12 @@ _TOOLTIPS: tuple[tuple[str, str], ...] = (
         r"most lost beyond the uncorrupted loss",
         "Corruption with the largest loss against the reference, mean of the severities, less the loss without it",
     ),
+    (
+        r"AUROC by softmax.*",
+        "Share of pairs in which the test image has the higher maximum softmax probability",
+    ),
+    (r"AUROC by energy.*", "Share of pairs in which the test image has the higher log-sum-exp of the logits"),
+    (r"lost by (softmax|energy).*", "AUROC of the reference minus this one's, on the same images; 95% by DeLong"),
     (r"top-1|its top-1", f"{_TOP1}, without interval"),
     (r"published/.*", "As published at the source in the last column; not measured here"),
     (r"published top-1", "Top-1 accuracy that the recipe quotes from others; not measured here"),

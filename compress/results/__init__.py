@@ -35,6 +35,7 @@ from compress.results.inference import (
 )
 from compress.results.methods import LatencyTrial, LayerSensitivity, Pruning, Quantization, QuantizationTrial, Sparsity
 from compress.results.noise import LayerNoise, QuantizationNoise
+from compress.results.ood import Auroc, AurocLoss, OodChange, OodDetection, OodFile
 from compress.results.predictions import ClassChange, ClassChanges, Disagreement, Disagreements, Move, Prediction
 from compress.results.quality import (
     ClassLoss,
@@ -99,6 +100,8 @@ __all__ = [
     "SCHEMA_VERSION",
     "Accuracy",
     "Artifact",
+    "Auroc",
+    "AurocLoss",
     "Bound",
     "BudgetCheck",
     "Budgets",
@@ -153,6 +156,9 @@ __all__ = [
     "MillionImages",
     "Months",
     "Move",
+    "OodChange",
+    "OodDetection",
+    "OodFile",
     "PairedCounts",
     "PeakMemoryBasis",
     "Prediction",

@@ -10,6 +10,7 @@ from compress.results.base import Count, Fraction, Hexadecimal, Record, absent
 from compress.results.deployment import Deployment, DeploymentFit
 from compress.results.headline import Headline, SavingInMonths
 from compress.results.hosts import HostMeasurement
+from compress.results.ood import OodDetection
 from compress.results.predictions import ClassChanges, Disagreements
 from compress.results.quality import QualityChange
 from compress.results.robustness import Robustness
@@ -161,6 +162,7 @@ class RunRecord(Record):
         (), description="Confidence and classes of every network and file against every reference"
     )
     robustness: Robustness | None = absent("Accuracy on corrupted images, where `measure.corruptions` names any")
+    ood: OodDetection | None = absent("Out-of-distribution detection, where `measure.ood` names a folder")
     disagreements: Disagreements | None = Field(
         None, description="Test images on which the last distilled variant and its teacher disagree"
     )

@@ -56,6 +56,7 @@ def test_run_returns_variants_and_artifacts(tmp_path: Path) -> None:
         compress.RunResults.read(tmp_path)
 
 
+@pytest.mark.slow
 def test_distill_prune_quantize_and_measure_take_own_networks() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(64) % 2

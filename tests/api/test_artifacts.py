@@ -36,6 +36,7 @@ def trained() -> torch.nn.Module:
     return model
 
 
+@pytest.mark.slow
 def test_float_and_quantized_networks_are_exported_and_evaluated_alike(tmp_path: Path) -> None:
     model, data = trained(), brightness(24, seed=1)
     pixels = PREPROCESS(torch.from_numpy(brightness(32)[0]))

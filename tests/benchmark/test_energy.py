@@ -50,6 +50,7 @@ def energies(job: Job) -> dict[str, dict[str, Any]]:
     return {variant["id"]: variant["inference"]["energy_j"] for variant in job.results()["variants"]}
 
 
+@pytest.mark.slow
 def test_energy_is_measured_once_and_cached(counted_job: Callable[[int], Job], monkeypatch: pytest.MonkeyPatch) -> None:
     job = counted_job(4000)
     done = job.run_here()

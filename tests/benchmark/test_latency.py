@@ -15,6 +15,7 @@ from compress.results import LatencyRow
 from compress.utils.precision import HALF
 
 
+@pytest.mark.slow
 def test_every_runtime_is_timed_in_fresh_processes(done_job: Callable[[], Job]) -> None:
     job = done_job()
     done = job.run_here("--set", "measure={batches: [2], rounds: 6, processes: 2, energy: off}")

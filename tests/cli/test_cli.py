@@ -172,10 +172,16 @@ def fails(job: Job, *overrides: str, apart: bool = False) -> str:
         ("stages.teacher.teacher.checkpoint=nowhere.safetensors", "nowhere.safetensors"),
         ("stages.teacher.teacher.model=resnet10t", "stage teacher: .*another architecture"),
         ("stages.scratch.student.model=resnet17", "stages.scratch.student: timm has no model 'resnet17'; did you mean"),
-        ("stages.pruned.target_macs=0.00001", "stage pruned: .*smallest reachable value is"),
+        pytest.param(
+            "stages.pruned.target_macs=0.00001", "stage pruned: .*smallest reachable value is", marks=pytest.mark.slow
+        ),
         ("stages.scratch.student.checkpoint=no.safetensors", "stage scratch: cannot read checkpoint no.safetensors"),
         ("trainer.accelerator=cuda", "accelerator|CUDA|cuda"),
-        ("stages.scratch.lr=1e30", "stage scratch: .*no numbers|stage scratch: the loss is nan"),
+        pytest.param(
+            "stages.scratch.lr=1e30",
+            "stage scratch: .*no numbers|stage scratch: the loss is nan",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_failures_are_one_line_that_names_the_stage(make_job: Callable[[], Job], override: str, words: str) -> None:
@@ -193,6 +199,7 @@ def test_class_without_images_is_named(make_job: Callable[[], Job]) -> None:
     assert "both" in fails(job)
 
 
+@pytest.mark.slow
 def test_missing_teacher_weights_name_their_address(
     make_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +251,7 @@ def test_plan_of_a_stored_run_does_not_import_torch(job: Job) -> None:
     assert done.stdout.count("in the store") == 7 and done.stdout.endswith("False\n"), done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_plan_counts_missing_teacher_views_once(job: Job) -> None:
     known = planned(job, "stages.distilled.lr=0.04")
     new = planned(job, "stages.distilled.lr=0.04", "data.views.shift=0.1")
@@ -252,6 +260,7 @@ def test_plan_counts_missing_teacher_views_once(job: Job) -> None:
     assert new["pruned"]["macs"] == known["pruned"]["macs"]  # its repair uses views that `distilled` has embedded
 
 
+@pytest.mark.slow
 def test_full_disk_is_one_line_and_leaves_no_half_written_entry(make_job: Callable[[], Job], tmp_path: Path) -> None:
     """Needs the right to mount a small file system."""
     job, small = make_job(), tmp_path / "small"

@@ -118,6 +118,7 @@ def test_stl10(tmp_path, store, monkeypatch):
     assert np.array_equal(data.test.images, images["test"]) and data.test.labels.tolist() == list(range(10))
 
 
+@pytest.mark.slow
 def test_unlabelled_images_of_stl10_are_not_read_into_memory(tmp_path, store, monkeypatch):
     write_stl10(tmp_path, monkeypatch, train=20, test=10, unlabeled=2000)
     tracemalloc.start()

@@ -94,6 +94,7 @@ def test_other_verbs_say_that_they_need_the_whole_package(bare: Path, arguments:
     assert "(bench, evaluate and predict need only a runtime, numpy, pillow and typer)" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("home", ["absent", "read-only"])
 def test_no_verb_on_artifacts_needs_a_home(artifact: Path, photo: Path, tmp_path: Path, home: str) -> None:
     """A numeric user without an account, as container engines start them."""

@@ -273,6 +273,7 @@ def test_bench_has_every_figure_of_every_artifact(typed: Typed, artifacts: Artif
     )
 
 
+@pytest.mark.slow
 def test_bench_in_words(typed: Typed, artifacts: Artifacts) -> None:
     status, out, _ = typed(
         "bench", *(path.parent for path in artifacts["int8"].values()), "--rounds", 5, "--processes", 1
@@ -282,6 +283,7 @@ def test_bench_in_words(typed: Typed, artifacts: Artifacts) -> None:
         assert words in out
 
 
+@pytest.mark.slow
 def test_bench_in_every_runtime_that_reads_the_files_of_a_variant(typed: Typed, artifacts: Artifacts) -> None:
     folder = artifacts["int8"]["onnxruntime"].parents[1]
     record = typed.json("bench", folder, "--runtime", "auto", "--batches", 1, "--rounds", 5, "--processes", 1)

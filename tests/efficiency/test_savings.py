@@ -238,7 +238,7 @@ def test_networks_whose_macs_are_not_counted_have_no_lifetime() -> None:
     assert against_teacher(base, own)["half"].lifetime is None
 
 
-@pytest.mark.parametrize(("files", "redrawn"), [(1, 0.01), (5, 0.5)])
+@pytest.mark.parametrize(("files", "redrawn"), [(1, 0.01), pytest.param(5, 0.5, marks=pytest.mark.slow)])
 def test_family_wise_error_is_that_of_one_test(files: int, redrawn: float) -> None:
     """Variants that truly lose the tolerance, whose files disagree on a share of the images, by simulation."""
     rng, wrong, rounds, n, tolerance = np.random.default_rng(0), 0, 500, 1000, 0.03

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import timm
@@ -282,6 +283,7 @@ def test_pruned_and_quantized_networks_are_counted_from_their_own_shapes() -> No
     assert macs(graph, 16) == expected
 
 
+@cache
 def lowered() -> nn.Module:
     """Integer kernels for x86, which the counter has no formulas for: their weights are packed."""
     from torchao.quantization.pt2e.lowering import lower_pt2e_quantized_to_x86

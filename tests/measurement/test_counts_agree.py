@@ -42,6 +42,7 @@ NETWORKS = (
     ("open_clip", "ViT-B-32", 224),
     ("open_clip", "RN50", 224),
 )
+FAST = {"resnet18", "mobilenetv3_large_100", "ghostnet_100", "vit_tiny_patch16_224", "shufflenet_v2_x1_0"}
 # fvcore also counts normalisation and pooling, as so many FLOPs an element. These are its products, one FLOP a MAC.
 FVCORE_PRODUCTS = {"conv", "linear", "addmm", "mm", "bmm", "matmul", "einsum"}
 # torch-pruning leaves out what a subclass of convolution or linear computes, and what a function in a module's forward
@@ -78,7 +79,13 @@ def build(library: str, name: str) -> nn.Module:
     return _build_vision_tower(settings["embed_dim"], settings["vision_cfg"])
 
 
-@pytest.fixture(scope="module", params=NETWORKS, ids=lambda network: network[1])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(network, id=network[1], marks=[] if network[1] in FAST else pytest.mark.slow)
+        for network in NETWORKS
+    ],
+)
 def counted(request: pytest.FixtureRequest) -> Counted:
     library, name, side = request.param
     model = build(library, name).eval()
@@ -158,7 +165,13 @@ def test_every_layer_has_a_kernel_s_weights_for_every_value_that_it_gives(counte
 
 @pytest.mark.parametrize(
     "name",
-    ["resnet18", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t"],
+    [
+        *("resnet18", "mobilenet_v3_large"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("mobilenet_v2", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t")
+        ),
+    ],
 )
 def test_torchvision_publishes_the_same(name: str) -> None:
     """Its "GFLOPS" are 10^9 MACs; those of ViT-B/16, 17.564, are with attention."""

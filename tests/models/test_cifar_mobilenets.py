@@ -57,6 +57,7 @@ def test_layers_of_another_size_are_initialised_as_the_others() -> None:
     assert model.last_channel == 640
 
 
+@pytest.mark.slow
 def test_a_pruned_network_with_options_is_stored_and_rebuilt(tmp_path: Path) -> None:
     options = {"width": 0.25, "stride": 2, "last": 64}
     model = create_model("timm", "cifar_mobilenetv2", 3, 32, options=options).eval()

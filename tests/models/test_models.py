@@ -119,6 +119,7 @@ def variant(folder: Path) -> tuple[nn.Module, torch.Tensor]:
         return model, model(torch.randn(4, 3, 32, 32))
 
 
+@pytest.mark.slow
 def test_a_pruned_network_is_rebuilt_from_text_in_another_process(tmp_path: Path) -> None:
     _, expected = variant(tmp_path)
     code = (

@@ -260,6 +260,7 @@ def test_a_library_that_cannot_be_loaded_is_not_checked(not_loaded: list[str], m
     assert not list(model_problems("torchvision", "resnet81"))
 
 
+@pytest.mark.slow
 def test_another_process_prints_the_catalog() -> None:
     names = catalog.run_python("compress.models.catalog:print_catalog", "torchvision")
     assert names["tags"]["resnet50"] == ["IMAGENET1K_V1", "IMAGENET1K_V2"]

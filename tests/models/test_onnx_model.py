@@ -269,7 +269,7 @@ def _torchscript(model: nn.Module, images: torch.Tensor, path: Path) -> None:
 @pytest.mark.parametrize(
     ("library", "name", "side", "write"),
     [
-        *((*model, _torchscript) for model in SMALL),
+        (*SMALL[0], _torchscript),
         (*SMALL[0], _ours),
         *(
             pytest.param(*model, write, marks=pytest.mark.slow)

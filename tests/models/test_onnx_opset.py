@@ -64,7 +64,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", ["float", "onnxruntime", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gated", "torchao"))]
+)
 @pytest.mark.parametrize("opset", [17, 20])
 def test_the_file_has_the_opset_and_computes_the_same(tmp_path: Path, name: str, opset: int) -> None:
     from compress.deployment.runtimes import find_runtime

@@ -53,6 +53,7 @@ def test_live_teacher_trains_the_same_student_at_a_higher_cost(job: Job, done: C
     assert stored_parts["teacher: 2 views of 96 images"] == 2 * 96 * teacher
 
 
+@pytest.mark.slow
 def test_verification_rejects_wrong_cached_embeddings(done_job: Callable[[], Job]) -> None:
     job = done_job()
     job.write(deployed=False)
@@ -77,6 +78,7 @@ def test_verification_rejects_wrong_cached_embeddings(done_job: Callable[[], Job
     )
 
 
+@pytest.mark.slow
 def test_report_marks_checkpoint_selection_on_test(done: Callable[..., Any]) -> None:
     variant, _, job = done("stages.distilled.select_on=test", "allow=[test-selection]")
     assert variant["training"]["selected_on"] == "test"
@@ -87,6 +89,7 @@ def test_report_marks_checkpoint_selection_on_test(done: Callable[..., Any]) -> 
     assert not [pair for pair in job.results()["training_efficiency"] if pair["variant"] == "distilled"]
 
 
+@pytest.mark.slow
 def test_published_accuracy_is_reported_beside_the_measured_one(done: Callable[..., Any]) -> None:
     row = {"model": "ResNet18", "device": "a board", "setting": "FP16", "images_per_s": 1420.2, "memory_mb": 315.0}
     variant, output, job = done(f"stages.distilled.published={{top1: 0.9688, source: somewhere, inference: [{row}]}}")

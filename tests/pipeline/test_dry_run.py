@@ -141,11 +141,16 @@ def test_all_that_cannot_work_is_listed_and_nothing_that_starts_from_it(
 @pytest.mark.parametrize(
     "stages",
     [
-        [trained({"model": "levit_128s", "resolution": 224}), PRUNED],
-        [trained({"model": "levit_128s", "resolution": 224}), INT8, {**FILES, "from": ["int8"]}],
-        [trained("res2net50_26w_4s"), PRUNED],
         [trained({"library": "torchvision", "model": "squeezenet1_1"}), PRUNED],
-        [trained("ghostnet_100"), PRUNED],
+        *(
+            pytest.param(stages, marks=pytest.mark.slow)
+            for stages in (
+                [trained({"model": "levit_128s", "resolution": 224}), PRUNED],
+                [trained({"model": "levit_128s", "resolution": 224}), INT8, {**FILES, "from": ["int8"]}],
+                [trained("res2net50_26w_4s"), PRUNED],
+                [trained("ghostnet_100"), PRUNED],
+            )
+        ),
     ],
     ids=lambda stages: f"{stages[0]['student']} {stages[-1]['kind']}",
 )
@@ -244,6 +249,7 @@ def test_settings_that_would_diverge_are_not_the_dry_runs_business(images: Path,
     try_recipe(recipe(images, trained(lr=LR_THAT_DIVERGES)), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_dry_run_changes_no_bit_of_a_run(images: Path, tmp_path: Path) -> None:
     made = recipe(images, trained(), PRUNED)
     logits = []

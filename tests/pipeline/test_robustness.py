@@ -150,7 +150,7 @@ def planned(job: Job, *arguments: str) -> list[dict[str, object]]:
 
 def kept_of_a_killed_run(job: Job, folder: Path) -> None:
     """Files that a killed run has finished are kept, and the others get the same predictions again."""
-    from compress.benchmark.corruptions import predict_corrupted
+    from compress.benchmark.further_images import predict_corrupted
     from compress.data.prepared import prepare
     from compress.stages.context import StageContext
 

@@ -312,6 +312,7 @@ worth: {{references: [teacher]}}
 """
 
 
+@pytest.mark.slow
 def test_a_toy_loss_by_a_registry_line_and_by_a_plugin_trains_the_same_student(make_job: Callable[[], Job]) -> None:
     job = make_job()
     job.recipe.write_text(TOY_RECIPE.format(root=job.root, losses="{ce: 1, toy: {weight: 0.5, scale: 2.0}}"))

@@ -1,0 +1,103 @@
+"""Out-of-distribution images: what tells them worse is named, and a run scores them without making anything again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from results_factory import example_record
+from results_factory import variant as make_variant
+from support import Job, follows_the_schema
+
+from compress.data.ood import prepare_ood
+from compress.efficiency.ood import SCORES, placements
+from compress.pipeline.ood import detection
+from compress.report import render_markdown
+from compress.report.ood import ood_tables
+from compress.report.remarks import reservations
+from compress.report.shown_worse import shown_worse
+from compress.report.tooltips import tooltip
+from compress.results import RunRecord
+from compress.store.store import Store
+from compress.utils.errors import UsageError
+
+RNG = np.random.default_rng(0)
+KNOWN, OOD = RNG.normal(2, 1, 300), RNG.normal(0, 1, 200)
+
+
+def record() -> RunRecord:
+    """A reference, a variant with the same scores, and one whose energy tells nothing."""
+    energy = {"base": (KNOWN, OOD), "same": (2 * KNOWN, 2 * OOD), "blind": (RNG.normal(0, 1, 300), OOD)}
+    found = {
+        (name, "pytorch", None): {"softmax": placements(KNOWN, OOD), "energy": placements(*scores)}
+        for name, scores in energy.items()
+    }
+    variants = tuple(map(make_variant, energy))
+    headline = example_record().headline.model_copy(update={"reference": "base"})
+    ood = detection(["base"], variants, found, left_out=3)
+    update = {"variants": variants, "quality_changes": (), "headline": headline, "efficiency": (), "ood": ood}
+    return example_record().model_copy(update=update)
+
+
+def test_a_variant_that_tells_them_worse_is_named_and_nothing_else() -> None:
+    run = record()
+    (line,) = shown_worse(run)
+    assert line.startswith(
+        "Images of none of the classes are shown to be told worse than by base: blind: AUROC by energy"
+    )
+    assert "softmax" not in line and line in reservations(run)
+    (table,) = ood_tables(run)
+    rows = {row[0]: dict(zip(table.headings, row, strict=True)) for row in table.rows}
+    assert rows["same"]["shown to be worse by"] == "none shown" and rows["blind"]["shown to be worse by"] == "energy"
+    assert rows["base"]["lost by softmax (95%)"] == "reference" and "3 files of the folder were left out" in table.note
+    figures = [heading for heading, figure in zip(table.headings, table.figures, strict=True) if figure]
+    assert figures and all(tooltip(table.key, heading) for heading in figures)
+    assert run.ood and [(each.images, each.test_images) for each in [run.ood]] == [(200, 300)]
+    assert "ood" not in example_record().model_dump(mode="json")
+    assert "Out-of-distribution" not in render_markdown(example_record())
+
+
+def test_folders_without_images_are_refused_and_other_files_are_counted(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    with pytest.raises(UsageError, match=r"measure\.ood: no folder at .*/nowhere"):
+        prepare_ood(str(tmp_path / "nowhere"), 32, store)
+    folder = tmp_path / "others" / "deep"
+    folder.mkdir(parents=True)
+    (folder / "broken.png").write_bytes(b"no image")
+    (folder / "notes.txt").write_text("x")
+    with pytest.raises(UsageError, match=r"measure\.ood: no readable image in .*/others"):
+        prepare_ood(str(tmp_path / "others"), 32, store)
+    Image.new("L", (40, 20), 7).save(folder / "grey.png")
+    found = prepare_ood(str(tmp_path / "others"), 32, store)
+    assert found.images.shape == (1, 3, 32, 32) and (np.asarray(found.images) == 7).all()
+    assert sorted(row.count for row in found.left_out) == [1, 1]
+    (folder / "broken.png").unlink()
+    assert prepare_ood(str(tmp_path / "others"), 32, store).key != found.key
+
+
+@pytest.mark.slow
+def test_a_run_scores_networks_and_files_and_makes_nothing_again(done_job: Callable[[], Job]) -> None:
+    job = done_job()
+    folder = job.root / "noise"
+    folder.mkdir()
+    for number in range(40):
+        pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    wanted = ("--no-dry-run", "--set", f"measure.ood={folder}")
+    done = job.run_here(*wanted)
+    assert done.returncode == 0, done.stderr
+    results = job.results()
+    follows_the_schema(results)
+    assert results["run"]["made"] == [] and "latency: taken from the store" in done.stderr
+    assert (results["ood"]["images"], results["ood"]["test_images"]) == (40, 120)
+    found = {(each["variant"], each["runtime"]) for each in results["ood"]["files"]}
+    assert {("int8", "onnxruntime"), ("int8", "openvino"), ("distilled", "pytorch")} <= found
+    assert ("int8", "pytorch") not in found, "a quantized network in PyTorch only simulates its files"
+    for each in results["ood"]["files"]:
+        for score in SCORES:
+            assert each[score]["ci95"][0] <= each[score]["auroc"] <= each[score]["ci95"][1]
+    again = job.run_here(*wanted)
+    assert "OOD images: taken from the store" in again.stderr and job.results()["ood"] == results["ood"]
