@@ -78,7 +78,6 @@ def test_folders_without_images_are_refused_and_other_files_are_counted(tmp_path
     assert prepare_ood(str(tmp_path / "others"), 32, store).key != found.key
 
 
-@pytest.mark.slow
 def test_a_run_scores_networks_and_files_and_makes_nothing_again(done_job: Callable[[], Job]) -> None:
     job = done_job()
     folder = job.root / "noise"

@@ -113,6 +113,7 @@ def test_without_corruptions_nothing_is_written_or_said() -> None:
     assert "Corruptions" not in render_markdown(record)
 
 
+@pytest.mark.slow
 def test_a_run_measures_networks_and_files_and_makes_nothing_again(done_job: Callable[[], Job], tmp_path: Path) -> None:
     job, wanted = done_job(), ("--set", "measure.corruptions=[jpeg, contrast]")
     (row,) = [row for row in planned(job, *wanted) if row["unit"] == "corruptions"]

@@ -108,6 +108,7 @@ def stored(job: Job, name: str) -> Path:
     return store.path(make_plan(load_recipe(job.recipe), store).stage(name).key)
 
 
+@pytest.mark.slow
 def test_every_stage_of_the_chain_is_made(taught: Job) -> None:
     results = taught.results()
     made = {variant["id"]: variant for variant in results["variants"]}
@@ -119,6 +120,7 @@ def test_every_stage_of_the_chain_is_made(taught: Job) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_backbone_without_a_head_gets_a_probe_on_its_pooled_features(taught: Job) -> None:
     backbone = timm.create_model(f"local-dir:{taught.root / 'dino'}", pretrained=True, img_size=28).eval()
     head = load_file(stored(taught, "dino") / "head.safetensors")
@@ -135,6 +137,7 @@ def test_a_backbone_without_a_head_gets_a_probe_on_its_pooled_features(taught: J
     assert max(distances) < 0.1 * np.ptp(ours), "each image's logits are among those of the run"
 
 
+@pytest.mark.slow
 def test_an_ensemble_gives_the_mean_of_its_members_logits(taught: Job) -> None:
     dino, coca, both = (np.load(stored(taught, name) / "test_logits.npy") for name in ("dino", "coca", "dino-and-coca"))
     # Members of other resolutions get pixels that were resized twice: the same classes, and nearly the same logits.
@@ -142,6 +145,7 @@ def test_an_ensemble_gives_the_mean_of_its_members_logits(taught: Job) -> None:
     assert np.corrcoef(both.ravel(), ((dino + coca) / 2).ravel())[0, 1] > 0.99
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_the_cached_embeddings_of_both(taught: Job) -> None:
     widths = {np.load(file, mmap_mode="r").shape[1] for file in (taught.runs / "store").glob("*/embeddings.npy")}
     assert widths == {64, 64 + 32}
@@ -173,6 +177,7 @@ def test_ensembles_by_embeddings_and_in_every_step_and_coca_in_int8(taught: Job,
         assert file.top1_agreement is not None and file.top1_agreement > 0.9
 
 
+@pytest.mark.slow
 def test_coca_gives_the_embedding_that_open_clip_gives(taught: Job) -> None:
     import open_clip
 
@@ -184,6 +189,7 @@ def test_coca_gives_the_embedding_that_open_clip_gives(taught: Job) -> None:
         assert torch.equal(own, model.encode_image(images, normalize=True))
 
 
+@pytest.mark.slow
 def test_the_resolved_recipe_makes_the_same_stages(taught: Job) -> None:
     folder = next(iter((taught.runs / "tiny").glob("*/recipe.yaml")))
     text = folder.read_text()

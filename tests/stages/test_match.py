@@ -98,6 +98,7 @@ def test_baseline_must_be_a_train_stage(baseline: str, words: str) -> None:
         loaded(further=f"  - {{id: mine, kind: match, from: pruned, baseline: {baseline}}}\n")
 
 
+@pytest.mark.slow
 def test_control_is_trained_for_as_much_compute_and_compared(done_job: Callable[[], Job]) -> None:
     job = done_job()
     job.write(deployed=False)

@@ -119,6 +119,7 @@ def finished(job: Job) -> tuple[Path, RunRecord]:
     return folder, read_run(folder)
 
 
+@pytest.mark.slow
 def test_run_exports_to_every_installed_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> Path:
         raise CompressError("ncnn has no such operator")

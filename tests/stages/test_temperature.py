@@ -34,6 +34,7 @@ def fit_to_some_wrong(logits: np.ndarray, labels: np.ndarray) -> float | None:
     return fit_temperature(logits, np.where(np.arange(len(labels)) % 6, labels, (labels + 1) % 3))
 
 
+@pytest.mark.slow
 def test_files_are_calibrated_in_their_own_runtime_and_predict_as_before(
     done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:

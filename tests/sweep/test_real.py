@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 
+import pytest
 from support import Job, typed
 
 SPACE = """\
@@ -17,6 +18,7 @@ sampler: grid
 """
 
 
+@pytest.mark.slow
 def test_tiny_sweep(done_job: Callable[[], Job]) -> None:
     """Everything but one pruned network and the timings is in the store."""
     job = done_job()
