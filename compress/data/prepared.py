@@ -15,6 +15,7 @@ from compress.data.expected import expected_line, refuse_full_disk
 from compress.data.left_out import LeftOut, Tally
 from compress.data.listing import list_images
 from compress.data.originals import FileImages, Originals, save_places
+from compress.data.shards import data_name
 from compress.data.source import Images, Labels
 from compress.data.sources import describe_source, key_of_contents
 from compress.data.splits import Pieces, split_parts, split_sizes
@@ -109,7 +110,7 @@ def planned_data(settings: DataSection, store: Store, seed: int, key: str) -> Im
 
 
 def _name(settings: DataSection) -> str:
-    return Path(settings.path).resolve().name if isinstance(settings, FileData) else settings.source
+    return data_name(settings.path) if isinstance(settings, FileData) else settings.source
 
 
 def _decode(settings: DataSection, seed: int, folder: Path) -> None:
