@@ -128,6 +128,7 @@ def _in_threads(work: Callable[[T], int], items: Sequence[T]) -> Iterator[int]:
                 results.put(work(item))
             except BaseException as error:
                 results.put(error)
+                return
 
     for _ in range(min(DOWNLOADS, len(items))):
         Thread(target=loop, daemon=True).start()

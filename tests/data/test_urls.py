@@ -131,9 +131,11 @@ def test_a_killed_download_resumes_with_the_shards_that_it_lacks(
     with pytest.raises(KeyboardInterrupt):
         download(remote)
     assert len(shards_of(cache)) == 2
-    aside = next(cache.rglob("t*.tar")).parent / ".left.tar.partial"
+    third = remote.shards[2]
+    left = next(cache.glob("memory-*")) / third.identity / f".{third.name}.4194999.partial"
+    left.write_bytes(b"of a process that was killed")
     files = download(remote)
-    assert asked[3:] == [each.name for each in remote.shards][2:] and not aside.exists()
+    assert asked[3:] == [each.name for each in remote.shards][2:] and not left.exists()
     assert [file.read_bytes() for file in files] == [bucket.read(each.name) for each in remote.shards]
     assert download(remote) == files and len(asked) == 3 + len(files) - 2
 
