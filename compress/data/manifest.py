@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -23,13 +21,7 @@ _CREATE = "write it with `compress-model manifest`"
 
 
 def _below(name: str) -> str:
-    if (
-        not name
-        or "\\" in name
-        or ":" in name
-        or PurePosixPath(name).is_absolute()
-        or ".." in PurePosixPath(name).parts
-    ):
+    if "\\" in name or ":" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
         raise ValueError("must be a path below the folder of the manifest")
     return name
 
@@ -47,16 +39,6 @@ class ShardRecord(BaseModel):
     split: Literal["train", "validation", "test", "unlabeled"] | None = None  # default: a word in its name
 
 
-@dataclass(frozen=True)
-class ManifestSummary:
-    """Totals of a manifest."""
-
-    shards: int
-    bytes: int
-    images: dict[str, int]  # number of images of each split
-    digest: str  # of the text of the manifest
-
-
 def is_manifest(path: str) -> bool:
     """Whether the path or URL of a data set is one of a manifest."""
     return path.lower().endswith(ENDING)
@@ -69,18 +51,17 @@ def read_manifest(path: str) -> list[tuple[ShardRecord, str]]:
         CompressError: the manifest cannot be read.
         UsageError: there is no such manifest, or a line of it is wrong.
     """
-    return _with_splits(path, _text(path))
-
-
-def summarize(path: str) -> ManifestSummary:
-    """Add up a manifest without opening any shard."""
-    text = _text(path)
-    images: Counter[str] = Counter()
-    shards = _with_splits(path, text)
-    for record, split in shards:
-        images[split] += record.images
-    total = sum(record.bytes for record, _ in shards)
-    return ManifestSummary(len(shards), total, dict(images), hashlib.sha256(text).hexdigest())
+    records = list(_records(path, _text(path)))
+    if not records:
+        raise UsageError(f"data.path: {path} lists no shards; {_CREATE}")
+    names = [record.file for record in records]
+    if doubled := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise UsageError(f"data.path: {path}: {doubled} is listed twice; remove a line")
+    if all(record.split for record in records):
+        return [(record, str(record.split)) for record in records]
+    named = parts_of([record.file for record in records if not record.split], path)
+    others = iter(named)
+    return [(record, record.split or next(others)) for record in records]
 
 
 def _text(path: str) -> bytes:
@@ -97,20 +78,6 @@ def _text(path: str) -> bytes:
         raise UsageError(f"data.path: file {located(file)} not found; {_CREATE}") from error
     except OSError as error:
         raise CompressError(f"{file} cannot be read: {error.strerror}") from error
-
-
-def _with_splits(path: str, text: bytes) -> list[tuple[ShardRecord, str]]:
-    records = list(_records(path, text))
-    if not records:
-        raise UsageError(f"data.path: {path} lists no shards; {_CREATE}")
-    names = [record.file for record in records]
-    if doubled := next((name for name, count in Counter(names).items() if count > 1), None):
-        raise UsageError(f"data.path: {path}: {doubled} is listed twice; remove a line")
-    if all(record.split for record in records):
-        return [(record, str(record.split)) for record in records]
-    named = parts_of([record.file for record in records if not record.split], path)
-    others = iter(named)
-    return [(record, record.split or next(others)) for record in records]
 
 
 def _records(path: str, text: bytes) -> Iterator[ShardRecord]:

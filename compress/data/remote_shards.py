@@ -16,8 +16,8 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import astuple, dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from queue import Queue
 from threading import Event, Lock, Thread
@@ -49,6 +49,7 @@ class RemoteShard:
     bytes: int
     version: str | None  # its ETag or time there; None where only a SHA-256 is known
     sha256: str | None = None
+    images: int | None = None  # as a manifest states it
 
     @property
     def identity(self) -> str:
@@ -63,10 +64,10 @@ class RemoteShards:
     url: str  # of the folder that the names are relative to
     shards: tuple[RemoteShard, ...]
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Digest of names, sizes and versions, the same on every machine."""
-        return key_of(shards=[(shard.part, shard.identity) for shard in self.shards])
+        return key_of(shards=[astuple(shard) for shard in self.shards])
 
 
 @lru_cache(maxsize=8)  # one listing per process, so that all of it sees the same shards
@@ -81,7 +82,9 @@ def list_remote(path: str, endings: tuple[str, ...]) -> RemoteShards:
         records = read_manifest(path)
         return RemoteShards(
             path.rpartition("/")[0],
-            tuple(RemoteShard(each.file, part, each.bytes, each.etag, each.sha256) for each, part in records),
+            tuple(
+                RemoteShard(each.file, part, each.bytes, each.etag, each.sha256, each.images) for each, part in records
+            ),
         )
     url, found = _find(path, endings)
     parts = parts_of([each.name for each in found], path)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from compress import registry
-from compress.data.left_out import LeftOut
+from compress.data.known_contents import keep, recall
+from compress.data.manifest import is_manifest
 from compress.data.remote_shards import list_remote
 from compress.data.source import Contents
 from compress.data.splits import check_counts, counts_after_test
 from compress.recipe.data import DataSection, FileData
 from compress.utils.hashing import key_of
-from compress.utils.json_cache import load_cache, save_cache
 
-SECTION = "remote"  # of the file that caches digests
 VERSION = 1  # of the prepared data; part of every key
 
 
@@ -34,34 +32,21 @@ def data_key(settings: DataSection, seed: int, cache: Path | None = None) -> str
 def describe_source(settings: DataSection, cache: Path | None = None) -> Contents:
     """Describe a source without decoding an image; see `data_key`.
 
-    Of shards at a URL, what was found is kept in `cache`: as long as they are the same there, none is downloaded again.
+    Of shards at a URL, the description is kept: as long as they are the same there, it needs no download again.
     """
-    if not isinstance(settings, FileData) or not settings.is_remote:
-        return registry.source(settings.source).contents(settings, cache)
+    source = registry.source(settings.source)
+    if not isinstance(settings, FileData) or not (settings.is_remote or _is_manifest(settings)):
+        return source.contents(settings, cache)
     list_remote.cache_clear()  # of an earlier run in this process
-    if (known := recall(settings, cache)) is not None:
+    if settings.is_remote and (known := recall(settings, cache)) is not None:
         return known
-    contents = registry.source(settings.source).contents(settings, cache)
-    kept = load_cache(cache, SECTION, "shards are downloaded again") | {_identity(settings): asdict(contents)}
-    save_cache(cache, SECTION, kept)
+    contents = source.contents(settings, cache)
+    keep(settings, cache, contents)
     return contents
 
 
-def recall(settings: FileData, cache: Path | None) -> Contents | None:
-    """Return what is known of shards at a URL from an earlier run, without downloading any."""
-    found = load_cache(cache, SECTION, "shards are downloaded again").get(_identity(settings))
-    if found is None:
-        return None
-    lists = {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
-    left_out = tuple(LeftOut(**row) for row in found["left_out"])
-    return Contents(**{**found, **lists, "left_out": left_out})
-
-
-def _identity(settings: FileData) -> str:
-    """Return the key of the contents of shards at a URL: which they are, and how they are read."""
-    shards = list_remote(settings.path, settings.shard_endings).identity
-    others = {"path", "views", "workers", "templates", "prompts"}
-    return key_of(version=VERSION, shards=shards, settings=settings.model_dump(mode="json", exclude=others))
+def _is_manifest(settings: FileData) -> bool:
+    return bool(settings.shard_endings) and is_manifest(settings.path)
 
 
 def key_of_contents(contents: Contents, settings: DataSection, seed: int) -> str:
