@@ -31,7 +31,7 @@ from compress.utils.errors import CompressError, UsageError
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote_shards, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(shared, "PAUSE_S", 0.001)
     list_remote.cache_clear()
     yield
@@ -251,7 +251,7 @@ def test_a_plan_has_the_keys_of_a_run_once_the_shards_have_been_read_anywhere(
         (
             "data.classes=null",
             "train test",
-            r"data\.classes: .* does not say the names of the classes, .*; list them in",
+            r"data\.classes: .* does not say the names of the classes, .*; list them",
         ),
         ("data.source=webdataset", "train", r"lists no test images; `test: 0\.2` in data cuts a fifth off for them"),
         ("data.source=webdataset", "unlabeled test", r"leaves no train image of a \(0\)"),

@@ -26,10 +26,10 @@ from compress.utils.errors import CompressError, RecipeError, UsageError
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote_shards, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(shared, "PAUSE_S", 0.001)
     list_remote.cache_clear()
-    yield tmp_path / "cache" / "compress-model" / "data"
+    yield tmp_path / "cache" / "data"
     list_remote.cache_clear()
 
 
