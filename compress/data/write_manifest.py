@@ -94,7 +94,11 @@ def _local(shards: str) -> list[_Shard]:
     found = [(file.absolute(), part) for file, part in find_shards(shards, (*SHARDS, PARQUET))]
     if len({file.suffix.lower() == PARQUET for file, _ in found}) > 1:
         raise UsageError(f"{shards} has tars and Parquet files; name one kind by a pattern, such as {shards}/*.tar")
-    return [_Shard(str(file), part, file.stat().st_size, None, partial(file.open, "rb")) for file, part in found]
+    return [_Shard(str(file), part, file.stat().st_size, None, partial(_open, file)) for file, part in found]
+
+
+def _open(file: Path) -> BinaryIO:
+    return file.open("rb")
 
 
 def _below(base: str, where: str) -> str:

@@ -195,13 +195,15 @@ def test_a_device_that_fails_stops_the_others_and_what_they_made_stays(
     monkeypatch.setattr(embeddings, "BLOCK", 4)
     said: list[str] = []
     monkeypatch.setattr(embedding_devices, "say", said.append)
-    failed, calls = threading.Event(), list[int]()
+    began, failed, calls = threading.Event(), threading.Event(), list[int]()
 
     def fails(source: Embedder, index: np.ndarray, view: int, batch: int) -> np.ndarray:
         calls.append(int(index[0]))
         if index[0] == 8:  # the second shard
+            began.wait(30)
             failed.set()
             raise RuntimeError("device lost")
+        began.set()
         failed.wait(30)
         time.sleep(0.2)
         return embed_rows(source, index, view, batch)
