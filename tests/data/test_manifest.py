@@ -158,6 +158,14 @@ def test_mistakes_in_a_manifest_name_the_line(text: str, says: str, tmp_path: Pa
         read_manifest(str(tmp_path / "m.jsonl"))
 
 
+def test_a_manifest_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").mkdir()
+    with pytest.raises(CompressError, match=r"m\.jsonl cannot be read: Is a directory"):
+        read_manifest(str(tmp_path / "m.jsonl"))
+    with pytest.raises(UsageError, match=r"absent\.jsonl not found; write it with `compress-model manifest`"):
+        read_manifest(str(tmp_path / "absent.jsonl"))
+
+
 def test_a_split_in_the_manifest_overrides_the_name(tmp_path: Path) -> None:
     lines = [
         {"file": "train-0.tar", "images": 1, "bytes": 1},

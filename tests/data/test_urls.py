@@ -201,6 +201,20 @@ def test_what_does_not_fit_on_the_disk_is_refused_before(
     assert shards_of(cache) == []
 
 
+def test_half_a_download_and_a_user_without_a_cache_are_told(
+    local: WebData, bucket: SharedFolder, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(Path(local.path), bucket)
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedFolder, "download", lambda folder, name, target: target.write_bytes(b"half") > 0)
+        with pytest.raises(CompressError, match=r"birds/.*\.tar: 4 of \d+,\d+ bytes arrived; run again"):
+            download(list_remote(bucket.url, SHARDS))
+    assert shards_of(cache) == []
+    monkeypatch.setattr(remote_shards, "cache_folder", lambda: None)
+    with pytest.raises(UsageError, match=r"no place for a local copy; set XDG_CACHE_HOME to a folder"):
+        download(list_remote(bucket.url, SHARDS))
+
+
 @pytest.mark.parametrize(
     ("path", "says"),
     [
