@@ -59,7 +59,7 @@ def _no_dry_runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """A dry run takes as long as a tiny job; tests that are marked `dry_run` have it."""
     if "dry_run" not in request.keywords:
         for module in ("job", "cost_model"):
-            monkeypatch.setattr(f"compress.pipeline.{module}.dry_run", lambda plan, store, data: None)
+            monkeypatch.setattr(f"compress.pipeline.{module}.dry_run", lambda plan, store, data, **_: None)
 
 
 def _numerics() -> dict[str, object]:

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,9 @@ def workspace(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
     rows = [",".join(columns), *(",".join(columns.values()).format(n=n, year=2012 + n) for n in range(8))]
     (root / "points.csv").write_text("\n".join(rows))
     (root / "space.yaml").write_text("parameters: {stages.pruned.target_macs: [0.6]}\nsampler: grid\n")
+    (root / "packed").mkdir()
+    with tarfile.open(root / "packed" / "train-0.tar", "w") as archive:
+        archive.add(root / "photo.jpg", "0.jpg")
     (root / "bin").mkdir()
     for command in ("ssh", "adb"):
         (root / "bin" / command).write_text(ANOTHER_MACHINE)
@@ -135,6 +139,7 @@ PLACEHOLDERS = {
     "OWNER": "me",
     "RECIPE": "tiny.yaml",
     "RUN": "RUN",
+    "SHARDS": "packed",
     "SPACE.yaml": "space.yaml",
     "URL": "memory://docs",
     "WEIGHTS": "weights.safetensors",

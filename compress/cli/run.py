@@ -86,18 +86,30 @@ def plan(
     overrides: Overrides = None,
     runs: Runs = Path("runs"),
     no_dry_run: NoDryRun = False,
+    price: Annotated[
+        float | None,
+        typer.Option("--price-per-hour", metavar="X", min=0, help="Price of an hour of this machine, in any currency."),
+    ] = None,
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate the compute and time of a run. Stages that the store has take none."""
-    from compress.pipeline.cost_model import estimate, plan_table
+    """Estimate the compute and time of a run. Stages that the store has take none.
+
+    Of data that a manifest lists, no shard is opened.
+    """
+    from compress.data.planned_manifest import has_manifest
+    from compress.pipeline.cost_model import estimate, plan_summary, plan_table
     from compress.recipe.load import load_recipe
 
-    rows = estimate(load_recipe(recipe, overrides or ()), runs, dry_run_first=not no_dry_run)
+    loaded = load_recipe(recipe, overrides or ())
+    rows = estimate(loaded, runs, dry_run_first=not no_dry_run)
     if as_json:
-        print_json([vars(row) for row in rows])
-    else:
-        print_rich(plan_table(rows))
+        priced = [{} if price is None else {"price": round(row.seconds / 3600 * price, 4)} for row in rows]
+        print_json([vars(row) | extra for row, extra in zip(rows, priced, strict=True)])
+        return
+    print_rich(plan_table(rows))
+    if price is not None or has_manifest(loaded.data):
+        print_text(*plan_summary(rows, price))
 
 
 def validate(

@@ -21,12 +21,11 @@ from compress.data.left_out import Tally
 from compress.data.listing import Listing, Value, list_shards, sort_rows
 from compress.data.names import SPLIT_WORDS
 from compress.data.saved_dataset import saved_shards
-from compress.data.shards import changed_at, find_shards
+from compress.data.shards import changed_at, find_shards, locate, stated_digests
 from compress.data.source import Rows
 from compress.recipe.data import TableData
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.messages import did_you_mean, one_line, truncate_list
-from compress.utils.resources import expand
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,13 +38,17 @@ class ArrowData(TableData):
     source: Literal["parquet", "hf-dataset"]
     image: str = Field("image", description="column of the images: their files' bytes, or a struct that has `bytes`")
 
+    @property
+    def shard_endings(self) -> tuple[str, ...]:
+        return (".parquet",) if self.source == "parquet" else ()
+
 
 def list_arrow(settings: ArrowData) -> Listing:
     """List the images of a table without reading them; see `listing.list_images`."""
-    where = Path(expand(settings.path)).expanduser()
-    tally = Tally(where)
-    parquet = settings.source == "parquet"
-    shards = find_shards(settings.path, (".parquet",), tally) if parquet else saved_shards(where, tally)
+    where = locate(settings.path)
+    tally = Tally(Path(where))
+    endings = settings.shard_endings
+    shards = find_shards(settings.path, endings, tally) if endings else saved_shards(Path(where), tally)
     files = [file for file, _ in shards]
     starts: list[int] = []
     rows: list[tuple[str, Value]] = []
@@ -62,7 +65,7 @@ def list_arrow(settings: ArrowData) -> Listing:
         shard = bisect.bisect_right(starts, row) - 1
         return f"{files[shard].name}: row {row - starts[shard]}"
 
-    parts = sort_rows(rows, settings.classes or names, str(where), name)
+    parts = sort_rows(rows, settings.classes or names, where, name)
     return list_shards(
         where,
         files,
@@ -70,6 +73,7 @@ def list_arrow(settings: ArrowData) -> Listing:
         name,
         lambda kept: _images(files, starts, settings.image, kept),
         tally.rows(),
+        stated_digests(settings.path),
         image=settings.image,
     )
 

@@ -18,7 +18,8 @@ from compress.data.layout import entries_of, is_folder, subfolders
 from compress.data.left_out import Tally
 from compress.data.listing import Listing, list_files, sort_rows
 from compress.data.names import SPLIT_WORDS
-from compress.data.shards import find_shards, is_pattern
+from compress.data.patterns import is_pattern
+from compress.data.shards import find_shards
 from compress.data.tree import is_image
 from compress.recipe.data import TableData
 from compress.utils.errors import CompressError, UsageError

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from types import MappingProxyType
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from compress import registry
 from compress.data.digests import digests
 from compress.data.left_out import LeftOut
 from compress.data.names import is_number, order_classes, order_notes, same_name
+from compress.data.shards import changed_since_manifest
 from compress.data.source import Labels, Rows
 from compress.recipe.data import FileData
 from compress.utils.errors import UsageError
@@ -116,12 +118,13 @@ def _files(where: Path, files: Texts, labels: Labels | None) -> ListedPart:
 
 
 def list_shards(
-    where: Path,
+    where: str,
     shards: Sequence[Path],
     rows: SortedRows,
     name: Callable[[int], str],
     read: Callable[[Rows], Iterator[bytes]],
     left_out: tuple[LeftOut, ...] = (),
+    stated: Mapping[str, str] = MappingProxyType({}),
     **settings: str | None,
 ) -> Listing:
     """Make a listing of images in shards, row after row; its fingerprint covers whole shards and the rows of each part.
@@ -129,6 +132,7 @@ def list_shards(
     Args:
         read: Contents of the images of rows, in the order given.
         left_out: What of the shards is no image or label.
+        stated: SHA-256 that shards must have, by absolute path.
         settings: Other settings that decide which bytes are images and labels.
     """
 
@@ -137,14 +141,18 @@ def list_shards(
             part: [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays if array is not None]
             for part, arrays in rows.parts.items()
         }
-        return key_of(classes=rows.classes, shards=digests(shards, cache, where.name), rows=digest, settings=settings)
+        of_shards = digests(shards, cache, PurePath(where).name)
+        for shard, found in zip(shards, of_shards, strict=True):
+            if stated.get(str(shard.absolute()), found) != found:
+                raise changed_since_manifest(shard)
+        return key_of(classes=rows.classes, shards=of_shards, rows=digest, settings=settings)
 
     def listed(own: Rows, labels: Labels | None) -> ListedPart:
         return ListedPart(len(own), labels, lambda row: name(int(own[row])), lambda rows: read(own[rows]))
 
     parts = {part: listed(*arrays) for part, arrays in rows.parts.items()}
     notes = (*order_notes(rows.classes), *rows.notes)
-    return Listing(str(where), rows.classes, parts, fingerprint, {}, left_out, notes)
+    return Listing(where, rows.classes, parts, fingerprint, {}, left_out, notes)
 
 
 def sort_rows(

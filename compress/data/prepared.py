@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +16,7 @@ from compress.data.expected import expected_line, refuse_full_disk
 from compress.data.left_out import LeftOut, Tally
 from compress.data.listing import list_images
 from compress.data.originals import FileImages, Originals, save_places
+from compress.data.shards import data_name
 from compress.data.source import Images, Labels
 from compress.data.sources import describe_source, key_of_contents
 from compress.data.splits import Pieces, split_parts, split_sizes
@@ -99,17 +101,22 @@ def planned_data(settings: DataSection, store: Store, seed: int, key: str) -> Im
     if not isinstance(settings, FileData) or store.has(key):
         return prepare(settings, store, seed)
     say(expected_line(settings, store.root))
-    listing, side = list_images(settings), settings.resolution
-    sizes = split_sizes(listing, settings)
+    listing = list_images(settings)
+    return blank_data(settings, listing.classes, split_sizes(listing, settings), key)
+
+
+def blank_data(settings: FileData, classes: tuple[str, ...], sizes: Mapping[str, int], key: str) -> ImageData:
+    """Return blank images, which take no memory, as many as each split has."""
+    side = settings.resolution
     blank = {
         split: Split(np.broadcast_to(np.uint8(0), (size, 3, side, side)), np.broadcast_to(np.int64(0), (size,)))
         for split, size in sizes.items()
     }
-    return ImageData(_name(settings), listing.classes, side, key=key, skipped=0, **blank)  # type: ignore[arg-type]
+    return ImageData(_name(settings), classes, side, key=key, skipped=0, **blank)  # type: ignore[arg-type]
 
 
 def _name(settings: DataSection) -> str:
-    return Path(settings.path).resolve().name if isinstance(settings, FileData) else settings.source
+    return data_name(settings.path) if isinstance(settings, FileData) else settings.source
 
 
 def _decode(settings: DataSection, seed: int, folder: Path) -> None:

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import glob
-import itertools
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from compress.data.image_io import exists, is_file, is_folder
 from compress.data.layout import count_file, entries_of
 from compress.data.layout import is_folder as is_folder_entry
 from compress.data.left_out import Tally
-from compress.data.names import SPLIT_WORDS
+from compress.data.manifest import ShardRecord, is_manifest, read_manifest
+from compress.data.patterns import alternatives, fixed_folder, is_pattern, parts_of
+from compress.data.remote_shards import download, list_remote
 from compress.utils.errors import CompressError, UsageError
-from compress.utils.messages import located, truncate_list
+from compress.utils.messages import located
 from compress.utils.resources import expand
-
-MAX_SHARDS = 100_000
-_BRACES = re.compile(r"\{([^{}]*)\}")
+from compress.utils.urls import is_url
 
 
 def find_shards(path: str, endings: tuple[str, ...], tally: Tally | None = None) -> list[tuple[Path, str]]:
     """Find shards, in order, each with its part. Other files in the folder `path` are counted in `tally`.
 
     The split is a word in the name of the file, or of a folder between it and `path`: `train-000.tar`, `test/000.tar`.
-    If no name has one, all shards are train. `path` is a file, a folder, or a pattern: `{000..007}` and
-    `{train,test}` stand for several names, `*` for any.
+    If no name has one, all shards are train. `path` is a file, a folder, a pattern or a manifest: `{000..007}` and
+    `{train,test}` stand for several names, `*` for any. Those of a URL are downloaded first.
 
     Raises:
         CompressError: a folder cannot be read.
         UsageError: no shard is found, or only some of them have a split.
     """
+    if is_url(path):
+        remote = list_remote(path, endings)
+        return [(file, shard.part) for file, shard in zip(download(remote), remote.shards, strict=True)]
     given = Path(expand(path)).expanduser()
+    if is_manifest(path):
+        return [(_listed(given.parent, record), part) for record, part in read_manifest(path)]
     if is_folder(given):
         shards = [(shard, str(shard.relative_to(given))) for shard in _below(given, endings, tally)]
         if not shards:
@@ -42,23 +45,44 @@ def find_shards(path: str, endings: tuple[str, ...], tally: Tally | None = None)
     elif not is_pattern(given):
         raise UsageError(f"data.path: file {located(given)} not found")
     else:
-        files = [Path(name) for one in _alternatives(str(given)) for name in _matches(one)]
-        fixed = Path(*itertools.takewhile(lambda part: not re.search(r"[{*?\[]", part), given.parts[:-1]))
+        files = [Path(name) for one in alternatives(str(given)) for name in _matches(one)]
+        fixed = fixed_folder(given)
         shards = [(file, str(file.relative_to(fixed))) for file in dict.fromkeys(files)]
-    known = [(shard, part_of(name)) for shard, name in shards]
-    if any(part for _, part in known):
-        without = [shard.name for shard, part in known if not part]
-        if without:
-            raise UsageError(
-                f"data.path: {given}: no split in the name of {truncate_list(without)}, though others have one; "
-                "rename to train, validation, test or unlabeled"
-            )
-    return [(shard, part or "train") for shard, part in known]
+    parts = parts_of([name for _, name in shards], given)
+    return [(shard, part) for (shard, _), part in zip(shards, parts, strict=True)]
 
 
-def is_pattern(path: Path) -> bool:
-    """Whether a path may stand for several files."""
-    return re.search(r"[{*?\[]", str(path)) is not None
+def stated_digests(path: str) -> dict[str, str]:
+    """Return the SHA-256 that a local manifest states, by absolute path; those at a URL were checked by `download`."""
+    if is_url(path) or not is_manifest(path):
+        return {}
+    folder = Path(expand(path)).parent
+    return {str((folder / record.file).absolute()): record.sha256 for record, _ in read_manifest(path) if record.sha256}
+
+
+def locate(path: str) -> str:
+    """Return where a data set is, for messages: its URL, or its whole path."""
+    return path if is_url(path) else str(Path(expand(path)).expanduser())
+
+
+def data_name(path: str) -> str:
+    """Return the name of a data set: that of its folder or file."""
+    return PurePosixPath(path).name if is_url(path) else Path(path).resolve().name
+
+
+def _listed(folder: Path, record: ShardRecord) -> Path:
+    """Return a shard of a local manifest, which must have the size that the manifest states."""
+    file = folder / record.file
+    if not is_file(file):
+        raise UsageError(f"data.path: {located(file)} of the manifest not found; write the manifest again")
+    if file.stat().st_size != record.bytes:
+        raise changed_since_manifest(file)
+    return file
+
+
+def changed_since_manifest(file: Path) -> CompressError:
+    """Return the error of a local shard that differs from its manifest."""
+    return CompressError(f"{file} has changed since its manifest was written; write the manifest again")
 
 
 def changed_at(file: Path) -> int:
@@ -90,36 +114,8 @@ def _below(folder: Path, endings: tuple[str, ...], tally: Tally | None) -> list[
     return sorted(found)
 
 
-def _alternatives(pattern: str) -> Iterator[str]:
-    """Expand the braces of a pattern."""
-    match = _BRACES.search(pattern)
-    if not match:
-        yield pattern
-        return
-    for word in _words(match[1], pattern):
-        yield from _alternatives(pattern[: match.start()] + word + pattern[match.end() :])
-
-
-def _words(inside: str, pattern: str) -> list[str]:
-    first, dots, last = inside.partition("..")
-    if not dots:
-        return inside.split(",")
-    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < int(first) + MAX_SHARDS):
-        raise UsageError(f"data.path: {pattern}: {{{inside}}} must be two ascending numbers, such as {{000..007}}")
-    return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
-
-
 def _matches(name: str) -> list[str]:
     files = sorted(glob.glob(name)) if re.search(r"[*?\[]", name) and not exists(Path(name)) else [name]  # noqa: PTH207 - Path.glob takes no absolute pattern
     if not files or not all(is_file(Path(file)) for file in files):
         raise UsageError(f"data.path: file {located(Path(name))} not found")
     return files
-
-
-def part_of(name: str) -> str | None:
-    """Return the part of the last split word in a path, or None."""
-    for part in reversed(Path(name).parts):
-        for word in reversed(re.findall(r"[a-z]+", part.lower())):
-            if word in SPLIT_WORDS:
-                return SPLIT_WORDS[word]
-    return None

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from compress import registry
+from compress.data.known_contents import keep, recall
+from compress.data.manifest import is_manifest
+from compress.data.remote_shards import list_remote
 from compress.data.source import Contents
 from compress.data.splits import check_counts, counts_after_test
 from compress.recipe.data import DataSection, FileData
@@ -27,8 +30,23 @@ def data_key(settings: DataSection, seed: int, cache: Path | None = None) -> str
 
 
 def describe_source(settings: DataSection, cache: Path | None = None) -> Contents:
-    """Describe a source without decoding an image; see `data_key`."""
-    return registry.source(settings.source).contents(settings, cache)
+    """Describe a source without decoding an image; see `data_key`.
+
+    Of shards at a URL, the description is kept: as long as they are the same there, it needs no download again.
+    """
+    source = registry.source(settings.source)
+    if not isinstance(settings, FileData) or not (settings.is_remote or _is_manifest(settings)):
+        return source.contents(settings, cache)
+    list_remote.cache_clear()  # of an earlier run in this process
+    if settings.is_remote and (known := recall(settings, cache)) is not None:
+        return known
+    contents = source.contents(settings, cache)
+    keep(settings, cache, contents)
+    return contents
+
+
+def _is_manifest(settings: FileData) -> bool:
+    return bool(settings.shard_endings) and is_manifest(settings.path)
 
 
 def key_of_contents(contents: Contents, settings: DataSection, seed: int) -> str:

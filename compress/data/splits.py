@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,9 +60,16 @@ def split_parts(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]
 def split_sizes(listing: Listing, settings: FileData) -> dict[str, int]:
     """Return the number of images of each split, if no file is broken and no two images are the same."""
     own = {name: part.count for name, part in listing.parts.items()}
-    counts = listing.counts("train")
+    return sizes_of(own, listing.counts("train"), listing.classes, settings)
+
+
+def sizes_of(
+    parts: Mapping[str, int], train_counts: Sequence[int], classes: Sequence[str], settings: FileData
+) -> dict[str, int]:
+    """Return the number of images of each split of a source from those of its parts and of each train class."""
+    own, counts = dict(parts), list(train_counts)
     if "test" not in own and settings.test:
-        counts = list(counts_after_test(counts, listing.classes, settings.test))
+        counts = list(counts_after_test(counts, classes, settings.test))
         own["test"] = own["train"] - sum(counts)
     if "validation" not in own:
         own["validation"] = int(_validation_counts(np.array(counts), settings).sum())

@@ -22,14 +22,13 @@ from compress.data.image_io import ENDINGS
 from compress.data.left_out import HIDDEN, NO_ENDING, LeftOut, Tally, file_kind
 from compress.data.listing import Label, Listing, list_shards, sort_rows
 from compress.data.names import is_number
-from compress.data.shards import changed_at, find_shards
+from compress.data.shards import changed_at, find_shards, locate, stated_digests
 from compress.data.source import Rows
 from compress.recipe.data import LabelledData
 from compress.utils.console import task
 from compress.utils.errors import UsageError
 from compress.utils.json_cache import load_cache, save_cache
 from compress.utils.messages import one_line
-from compress.utils.resources import expand
 from compress.utils.texts import Texts
 
 SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -46,11 +45,15 @@ class WebData(LabelledData):
         "cls", description="ending of the member that holds the label, such as cls or txt; of a JSON, json.NAME"
     )
 
+    @property
+    def shard_endings(self) -> tuple[str, ...]:
+        return SHARDS
+
 
 def list_webdataset(settings: WebData) -> Listing:
     """List the images of the shards; see `listing.list_images`."""
-    where = Path(expand(settings.path)).expanduser()
-    tally = Tally(where)
+    where = locate(settings.path)
+    tally = Tally(Path(where))
     shards = find_shards(settings.path, SHARDS, tally)
     files = [file for file, _ in shards]
     packed = [file.name for file in files if not file.name.lower().endswith(".tar")]
@@ -78,10 +81,11 @@ def list_webdataset(settings: WebData) -> Listing:
                     yield read_at(files[shard], stream, (offset, size if size <= MAX_IMAGE else 0))
 
     labels = ((part, label) for (_, part), own in zip(shards, samples, strict=True) for label in own.labels)
-    rows = sort_rows(labels, settings.classes, str(where), name)
+    rows = sort_rows(labels, settings.classes, where, name)
     for own in samples:
         tally.extend(own.left_out)
-    return list_shards(where, files, rows, name, read, tally.rows(), label=settings.label)
+    stated = stated_digests(settings.path)
+    return list_shards(where, files, rows, name, read, tally.rows(), stated, label=settings.label)
 
 
 @dataclass(frozen=True)

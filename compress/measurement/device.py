@@ -23,7 +23,12 @@ NAMES = {"cuda": "CUDA", "mps": "MPS", "xpu": "XPU"}
 
 
 def choose_device(trainer: Trainer) -> torch.device:
-    """Return the device of a recipe: the first of `trainer.devices` of the kind `trainer.accelerator`.
+    """Return the device of a recipe: the first of `choose_devices`."""
+    return choose_devices(trainer)[0]
+
+
+def choose_devices(trainer: Trainer) -> list[torch.device]:
+    """Return the devices of a recipe on this machine: `trainer.devices` of the kind `trainer.accelerator`, or the CPU.
 
     `auto` is the first kind that torch finds of CUDA, MPS and XPU, and the CPU where it finds none; `gpu` is the same
     without the CPU.
@@ -33,17 +38,17 @@ def choose_device(trainer: Trainer) -> torch.device:
     """
     wanted = trainer.accelerator
     if wanted == "cpu":
-        return CPU
+        return [CPU]
     kinds = [wanted] if wanted in NAMES else list(NAMES)
     kind = next((kind for kind in kinds if _count(kind)), None)
     if kind is None:
         if wanted == "auto":
-            return CPU
+            return [CPU]
         raise UsageError(
             f"trainer.accelerator: torch {torch.__version__} finds no {NAMES.get(wanted, 'GPU')} device here; set "
             "`accelerator: auto`, which takes the CPU then, or install its driver and a torch for it"
         )
-    return torch.device(kind, _index(trainer, kind))
+    return [torch.device(kind, number) for number in _numbers(trainer, kind)]
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -131,15 +136,15 @@ def _count(kind: str) -> int:
     return int(backend.device_count()) if backend.is_available() else 0
 
 
-def _index(trainer: Trainer, kind: str) -> int:
-    """Return the number of the first device of a recipe, and check that there are as many as it wants."""
+def _numbers(trainer: Trainer, kind: str) -> list[int]:
+    """Return the numbers of the devices of a recipe, and check that there are as many as it wants."""
     found, wanted = _count(kind), trainer.devices
     numbers = wanted if isinstance(wanted, list) else range(found if wanted == "auto" or wanted == -1 else wanted)
     lacking = [number for number in numbers if number >= found]
     if lacking or not numbers:
         devices = f"{found} {NAMES[kind]} device{'s' * (found != 1)}"
         raise UsageError(f"trainer.devices: {wanted} are requested, and torch finds {devices} here; request fewer")
-    return numbers[0]
+    return list(numbers)
 
 
 def _name_device(graph: GraphModule, device: torch.device) -> None:

@@ -11,11 +11,12 @@ import numpy as np
 from rich.table import Table
 
 from compress.data.corruptions import CorruptedImages, conditions
-from compress.data.prepared import ImageData, planned_data
+from compress.data.planned_manifest import has_manifest
+from compress.data.prepared import ImageData
 from compress.pipeline.dry_run import dry_run, dry_run_seconds
 from compress.pipeline.file_units import FileUnit, expected_passes, lacking_passes
 from compress.pipeline.ood import ood_images, ood_units
-from compress.pipeline.plan import make_plan
+from compress.pipeline.plan import planned_job
 from compress.pipeline.robustness import corruption_units
 from compress.recipe.measure import Corruption
 from compress.recipe.schema import Recipe
@@ -38,6 +39,8 @@ class PlanRow:
     key: str  # its key in the store; empty for such an evaluation, which has several
     macs: int  # expected MACs, 0 if stored
     seconds: float  # expected time on this machine, 0 if stored
+    embedding_shards: int = 0  # shards of teacher embeddings to make, over all views
+    embedding_bytes: int = 0  # which those take
 
 
 def estimate(recipe: Recipe, runs: Path, *, dry_run_first: bool = False) -> list[PlanRow]:
@@ -48,10 +51,9 @@ def estimate(recipe: Recipe, runs: Path, *, dry_run_first: bool = False) -> list
     """
     limit_threads()
     store = Store(runs / "store")
-    plan = make_plan(recipe, store)
-    data = planned_data(recipe.data, store, recipe.seed, plan.data_key)
+    plan, data = planned_job(recipe, store)
     if dry_run_first:
-        dry_run(plan, store, data)
+        dry_run(plan, store, data, check_space=not has_manifest(recipe.data))
     return expected(plan, store, data)
 
 
@@ -61,6 +63,7 @@ def expected(plan: Plan, store: Store, data: ImageData) -> list[PlanRow]:
     costs = CostModel(plan, store, data, dry_run_seconds(plan, store, data))
     rows = []
     for planned in plan.stages:
+        before = costs.embedding_shards, costs.embedding_bytes
         cost = Cost(0, 0.0) if stored[planned.id] else costs.expect(planned)
         rows.append(
             PlanRow(
@@ -70,6 +73,8 @@ def expected(plan: Plan, store: Store, data: ImageData) -> list[PlanRow]:
                 key=planned.key,
                 macs=int(cost.macs),
                 seconds=round(cost.seconds, 3),
+                embedding_shards=costs.embedding_shards - before[0],
+                embedding_bytes=costs.embedding_bytes - before[1],
             )
         )
     complete = all(stored.values())
@@ -117,6 +122,21 @@ def _corruption_seconds(data: ImageData, wanted: Sequence[tuple[Corruption, int]
     for corruption, severity in wanted:
         CorruptedImages(data.test.images, corruption, severity, 0)[rows]
     return (time.perf_counter() - started) / max(1, len(rows))
+
+
+def plan_summary(rows: list[PlanRow], price_per_hour: float | None) -> list[str]:
+    """Describe all rows together: units of work, bytes of teacher embeddings, hours, and price if one is given."""
+    left = [row for row in rows if not row.stored]
+    shards, size = sum(row.embedding_shards for row in left), sum(row.embedding_bytes for row in left)
+    hours = sum(row.seconds for row in left) / 3600
+    units = f"units: {len(left) + shards:,}: {len(left):,} stages and measurements"
+    lines = [units + (f", {shards:,} shards of teacher embeddings" if shards else "")]
+    if shards:
+        lines.append(f"teacher embeddings: {size / 1e9:,.2f} GB in fp16")
+    lines.append(f"time: {hours:,.2f} h on this machine")
+    if price_per_hour is not None:
+        lines.append(f"price: {hours * price_per_hour:,.2f}, at {price_per_hour:g} per hour of this machine")
+    return lines
 
 
 def plan_table(rows: list[PlanRow]) -> Table:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compress.data.prepared import ImageData, Split, planned_data
+from compress.data.planned_manifest import has_manifest
+from compress.data.prepared import ImageData, Split
 from compress.pipeline.disk_space import Footprint, expected_bytes, footprint
 from compress.pipeline.failures import by_reason, failed_files, unmade
-from compress.pipeline.plan import make_plan, plan_stages
+from compress.pipeline.plan import plan_stages, planned_job
 from compress.recipe.schema import Recipe
 from compress.stages.kind import kind_of
 from compress.stages.planned import Plan, PlannedStage
@@ -43,8 +44,11 @@ IMAGES = {"train": 4, "unlabeled": 4, "validation": 2, "test": 2}
 BYPASS = "`--no-dry-run` skips this check"
 
 
-def dry_run(plan: Plan, store: Store, data: ImageData) -> None:
+def dry_run(plan: Plan, store: Store, data: ImageData, *, check_space: bool = True) -> None:
     """Make the stages that the store lacks once, with a few images; those that passed before are not made again.
+
+    Args:
+        check_space: Whether to refuse stages that need more space than the disk has.
 
     Raises:
         SeveralErrors: stages that cannot work, each with the reason.
@@ -58,7 +62,8 @@ def dry_run(plan: Plan, store: Store, data: ImageData) -> None:
     if any(each.key not in passed for each in wanted):
         passed = _try(planned, small, wanted, store)
     footprints = {each.id: passed[each.key] for each in wanted if each.key in passed}
-    _check_space(expected_bytes(lacking, footprints, data), store)
+    if check_space:
+        _check_space(expected_bytes(lacking, footprints, data), store)
 
 
 def _try(planned: Plan, small: ImageData, wanted: Sequence[PlannedStage], store: Store) -> dict[str, Footprint]:
@@ -123,8 +128,8 @@ def _check_space(needed: int, store: Store) -> None:
 def try_recipe(recipe: Recipe, runs: Path) -> None:
     """Do the dry run of a recipe whose runs are in `runs`."""
     store = Store(runs / "store")
-    plan = make_plan(recipe, store)
-    dry_run(plan, store, planned_data(recipe.data, store, recipe.seed, plan.data_key))
+    plan, data = planned_job(recipe, store)
+    dry_run(plan, store, data, check_space=not has_manifest(recipe.data))
 
 
 def _count(stages: int) -> str:

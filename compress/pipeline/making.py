@@ -30,7 +30,7 @@ from compress.utils.messages import join_words
 
 if TYPE_CHECKING:
     from compress.stages.context import StageContext
-    from compress.training.teacher_cache import Part
+    from compress.training.embedding_devices import Shard
 
 MAX_PAUSE_S = 5.0  # between two looks at what other processes make
 
@@ -70,7 +70,7 @@ class Making:
     waited: bool = False
     pause: float = POLL_S  # seconds between two looks at what other processes make
     busy_until: dict[str, float] = field(default_factory=dict)  # when to look next, by stage
-    parts: dict[str, list[Part]] = field(default_factory=dict)  # shards of stages that other processes make
+    shards: dict[str, list[Shard]] = field(default_factory=dict)  # of embeddings, of stages that other processes make
 
     def __post_init__(self) -> None:
         self.left = {planned.id: planned for planned in self.job.plan.stages}
@@ -194,29 +194,35 @@ class Making:
         return isinstance(error, CompressError) or (self.attempts is not None and not is_machine_fault(error))
 
     def _help(self, planned: PlannedStage) -> bool:
-        """Make a part of what another process is making: teacher embeddings; False if there is none to make."""
-        from compress.stages.fitting import embedding_parts
+        """Make a part of what another process is making: teacher embeddings; False if there is none to make.
 
-        if planned.id not in self.parts:
-            self.parts[planned.id] = embedding_parts(self.context, planned)[::-1]  # its maker begins at the other end
-        left, store = self.parts[planned.id], self.job.store
+        That is a shard per device of this machine.
+        """
+        from compress.stages.fitting import embedding_shards
+        from compress.training.embedding_devices import offer_shards
+
+        if planned.id not in self.shards:  # taken from the end: its maker begins at the other one
+            self.shards[planned.id] = embedding_shards(self.context, planned)
+        left, store = self.shards[planned.id], self.job.store
         while left:
-            part = left.pop(0)
-            if store.exists(part.key):
+            some = [left.pop() for _ in range(min(len(left), len(left[-1])))]
+            some = [shard for shard in some if not store.exists(shard[0].key)]
+            if not some:
                 continue
-            clock = time.monotonic()
+            what, clock = some[0][0].what, time.monotonic()
             try:
-                with reporting(store.job(), planned.id, part.key):
-                    made = store.offer(part.key, part.what, part.make)
+                with reporting(store.job(), planned.id, some[0][0].key):
+                    made = offer_shards(store, some)
             except Exception as error:
                 if not self._is_of_stage(error):
                     raise
-                say(f"  {planned.id}: {part.what} is left to its maker: {first_line(error)}")
+                say(f"  {planned.id}: {what} is left to its maker: {first_line(error)}")
                 left.clear()
                 return False
-            if made:
+            for part in made:
                 say(f"  {planned.id}: made {part.what} in {time.monotonic() - clock:.0f} s")
                 self.job.log.write("made", unit=f"{planned.id}: {part.what}", key=part.key)
+            if made:
                 return True
         return False
 

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from compress.data.planned_manifest import has_manifest, planned_manifest
+from compress.data.prepared import ImageData, planned_data
 from compress.data.sources import data_key
 from compress.recipe.graph import ordered_stages
 from compress.recipe.schema import Recipe
@@ -27,6 +29,15 @@ def plan_stages(recipe: Recipe, key: str) -> Plan:
         planner.planned.update({planned.id: planned for planned in kind_of(stage).plan(planner)})
     stages = tuple(planner.planned.values())
     return _with_measurements(Plan(recipe, planner.data_key, stages, "", ""))
+
+
+def planned_job(recipe: Recipe, store: Store) -> tuple[Plan, ImageData]:
+    """Return the plan of a recipe, and its data without decoding any image; of a manifest without opening a shard."""
+    if has_manifest(recipe.data):
+        data = planned_manifest(recipe.data, store.root, recipe.seed)
+        return plan_stages(recipe, data.key), data
+    plan = make_plan(recipe, store)
+    return plan, planned_data(recipe.data, store, recipe.seed, plan.data_key)
 
 
 def part_of(plan: Plan, failed: Sequence[str], stages: Collection[str]) -> Plan:

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from compress.recipe.base import Fraction, Section
+from compress.utils.errors import UsageError
+from compress.utils.urls import check_url, is_url, local_path
 
 
 def _template(text: str) -> str:
@@ -97,10 +99,27 @@ class DataSection(Section):
     source: str
 
 
+def _location(text: str) -> str:
+    """Return a path or URL; `file:` URLs become paths, and URLs with credentials are refused without repeating them."""
+    if not _is_remote(text):
+        return local_path(text)
+    try:
+        check_url(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+def _is_remote(path: str) -> bool:
+    return is_url(path) and ("://" in path or "::" not in path)  # a folder may have :: in its name
+
+
 class FileData(DataSection):
     """Settings of all sources of image files, however they are packed."""
 
-    path: str
+    path: Annotated[str, AfterValidator(_location)] = Field(
+        description="where the images are; shards may also be a pattern, a URL or a manifest (`.jsonl`)"
+    )
     resolution: int = Field(96, ge=8, le=1024, description="side in pixels at which images are kept")
     broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with a file that is no image")
     test: Annotated[float, Field(gt=0, lt=1)] | None = Field(
@@ -113,6 +132,22 @@ class FileData(DataSection):
         None, ge=0, description="processes that decode the batches of a fit with `images: files`; default: one per core"
     )
     max_pixels: int = Field(178_956_970, ge=1, description="refuse images of more pixels")
+
+    @model_validator(mode="after")
+    def _urls_are_of_shards(self) -> FileData:
+        if self.is_remote and not self.shard_endings:
+            raise ValueError(f"`source: {self.source}` reads local files only; copy them, or use webdataset or parquet")
+        return self
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the images are at a URL."""
+        return _is_remote(self.path)
+
+    @property
+    def shard_endings(self) -> tuple[str, ...]:
+        """Extensions of the shards of a source, which may be at a URL or in a manifest; none for other sources."""
+        return ()
 
 
 class LabelledData(FileData):

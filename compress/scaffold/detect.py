@@ -12,8 +12,9 @@ from compress.data.folder import FolderData
 from compress.data.image_io import ENDINGS, exists, is_file, is_folder
 from compress.data.layout import find_parts, subfolders
 from compress.data.listing import list_images
+from compress.data.patterns import is_pattern, part_of
 from compress.data.saved_dataset import saved_shards
-from compress.data.shards import find_shards, is_pattern, part_of
+from compress.data.shards import find_shards
 from compress.data.tree import image_files
 from compress.data.webdataset import WebData
 from compress.recipe.data import FileData

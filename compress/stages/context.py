@@ -20,7 +20,7 @@ from compress.data.preprocess import Preprocess
 from compress.data.rendered import rendered
 from compress.data.source import Rows
 from compress.measurement.batch_size import BatchSize
-from compress.measurement.device import CPU, choose_device, on_device
+from compress.measurement.device import CPU, choose_devices, on_device
 from compress.measurement.predict import Logits, predict_split
 from compress.models.architecture import Network
 from compress.models.checkpoints import load_variant
@@ -66,7 +66,12 @@ class StageContext:
     @cached_property
     def device(self) -> torch.device:
         """Device of fits, embeddings, evaluation and calibration."""
-        return choose_device(self.recipe.trainer)
+        return self.devices[0]
+
+    @cached_property
+    def devices(self) -> list[torch.device]:
+        """Devices that embed at once: all of the run on this machine."""
+        return choose_devices(self.recipe.trainer)
 
     @cached_property
     def _batch_sizes(self) -> dict[torch.device, BatchSize]:
@@ -150,6 +155,13 @@ class StageContext:
             self.device,
             stage.shard,
         )
+
+    def embedders(
+        self, identifier: str, splits: Sequence[Split], augment: bool, precision: str = "32-true"
+    ) -> list[Embedder]:
+        """Return an embedder for each device of the run, with a teacher of its own."""
+        first = self.embedder(identifier, splits, augment, precision=precision)
+        return [replace(first, device=device) for device in self.devices]
 
     def classifier(self, identifier: str) -> tuple[nn.Module, Preprocess]:
         """Load a variant of any kind with its preprocessing, on the CPU and in eval mode."""

@@ -26,7 +26,7 @@ from compress.utils.json_cache import load_cache, save_cache
 from compress.utils.resources import expand
 from compress.utils.system import cores, gpu_ids, processor, version_of
 
-REVISION = 1  # raised when counting or timing changes
+REVISION = 2  # raised when counting or timing changes
 NAME = "networks"
 SPEEDS = "speeds.json"  # of the store: timings of this machine
 
@@ -52,6 +52,7 @@ class NetworkCost(NamedTuple):
     forward: int  # MACs of the forward pass
     training: int  # MACs of a training step, 0 for forward passes
     seconds: float  # time of a training step, or of a forward pass
+    width: int = 0  # values of an embedding, of a network that embeds
 
 
 class CostModel:
@@ -70,6 +71,7 @@ class CostModel:
         self._costs: dict[str, NetworkCost] = {}
         self._expected: dict[str, Cost] = {}
         self._embedded: set[str] = set()
+        self.embedding_shards, self.embedding_bytes = 0, 0  # of all embeddings that were expected so far
         self._embedding_ids: dict[str, dict[str, str]] = {}
 
     def expect(self, planned: PlannedStage) -> Cost:
@@ -127,8 +129,12 @@ class CostModel:
         new = keys.keys() - self._embedded - self.store.existing(keys)
         self._embedded |= new
         images = sum(keys[key] for key in new)
+        if not images:
+            return Cost(0, 0.0)
         use: Use = "embedding" if precision == "auto" else "inference"
-        return self.inference(teacher, images, use) if images else Cost(0, 0.0)
+        self.embedding_shards += len(new)
+        self.embedding_bytes += 2 * self.network(teacher, use).width * images  # fp16
+        return self.inference(teacher, images, use)
 
     def training(self, planned: PlannedStage, macs: float) -> Cost:
         """Return the cost of training a student on labels for so many MACs."""

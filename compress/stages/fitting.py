@@ -25,11 +25,12 @@ from compress.stages.kind import NetworkStage
 from compress.stages.planned import PlannedStage
 from compress.stages.teacher_inputs import training_views
 from compress.training.dead_taps import without_dead_taps
+from compress.training.embedding_devices import Shard
 from compress.training.embedding_shards import EmbeddedView
 from compress.training.fit import FitResult, fit
 from compress.training.freeze import freezing
 from compress.training.module import FitModule
-from compress.training.teacher_cache import Part, embed_views, parts, verify
+from compress.training.teacher_cache import embed_views, shards_of, verify
 from compress.training.teacher_signal import CachedTeacher, OnlineTeacher, TeacherSignal
 
 
@@ -86,8 +87,8 @@ def _embeddings(
     context: StageContext, teacher: str, splits: Sequence[Split], settings: Distillation, views: int, ledger: Ledger
 ) -> tuple[list[EmbeddedView], Ledger]:
     """Return the teacher's embeddings, and the ledger charged with those not in it yet."""
-    embedder = context.embedder(teacher, splits, settings.augment, precision=context.recipe.trainer.precision)
-    embedded = embed_views(embedder, views)
+    embedders = context.embedders(teacher, splits, settings.augment, precision=context.recipe.trainer.precision)
+    embedder, embedded = embedders[0], embed_views(embedders, views)
     if settings.verify:
         verify(embedder, embedded, settings.verify)
     name = f"{teacher}, {embedder.identity['splits']}, {'augmented' if settings.augment else 'plain'}"
@@ -99,15 +100,15 @@ def _embeddings(
     return embedded, ledger
 
 
-def embedding_parts(context: StageContext, planned: PlannedStage) -> list[Part]:
+def embedding_shards(context: StageContext, planned: PlannedStage) -> list[Shard]:
     """Return the shards of teacher embeddings that a stage needs, for processes that help its maker."""
-    found: list[Part] = []
+    found: list[Shard] = []
     for _, settings in planned.stage.fits():
         if planned.teacher and isinstance(settings, Distillation) and settings.teacher != "live":
             splits, views = training_views(context.data, settings)
             precision = context.recipe.trainer.precision
-            embedder = context.embedder(planned.teacher, splits, settings.augment, precision=precision)
-            found += [part for view in parts(embedder, views) for part in view]
+            embedders = context.embedders(planned.teacher, splits, settings.augment, precision=precision)
+            found += [shard for view in shards_of(embedders, views) for shard in view]
     return found
 
 

@@ -40,7 +40,7 @@ def fit_head(
     """Fit a probe on embeddings of the labelled train images; weight decay is selected on validation."""
     sides = []
     for split in (context.data.train, context.data.validation):
-        (embedded,) = embed_views(embedder(split), 1)
+        (embedded,) = embed_views([embedder(split)], 1)
         assert split.labels is not None
         sides.append((torch.from_numpy(embedded.all()), torch.from_numpy(np.array(split.labels))))
     move(loaded.tower, CPU)

@@ -52,7 +52,9 @@ def _inference_cost(
     seconds = _seconds_per_image(model, side, recipe, train=False)
     if use == "embedding":
         seconds /= embedding_speedup(teacher, stage.batch, FormatChooser(speeds), choose_device(recipe.trainer))
-    return NetworkCost(macs(model, side), 0, seconds)
+    with torch.no_grad():
+        width = teacher.tower.eval()(torch.zeros(1, 3, side, side)).shape[1]
+    return NetworkCost(macs(model, side), 0, seconds, width)
 
 
 def student_cost(recipe: Recipe, student: Student, data: ImageData, speeds: Path, *, masked: bool) -> NetworkCost:

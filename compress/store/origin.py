@@ -10,11 +10,12 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 from compress.store.remote import ORIGIN
-from compress.store.shared import SharedFolder, check_url, is_url
+from compress.store.shared import SharedFolder
 from compress.utils.atomic import write_atomic
 from compress.utils.checksums import SUMS
 from compress.utils.errors import UsageError
 from compress.utils.system import cache_folder
+from compress.utils.urls import check_url, is_url
 
 
 def local_runs(runs: str | Path) -> Path:

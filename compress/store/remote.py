@@ -3,6 +3,7 @@
     <key>/<digest>/<file>    files of an entry, below the start of the manifest's own digest
     <key>/entry.json         its manifest, written last and only if there is none
     locks/  failed/  workers/    as in a local store
+    contents/                    what workers found in shards of data at URLs
 
 An entry without its manifest is absent. Files of two makers of one entry do not meet, since the makers' manifests have
 different digests or equal contents.

@@ -9,50 +9,33 @@ from __future__ import annotations
 import errno
 import hashlib
 import random
-import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from compress.utils.errors import CompressError, UsageError, first_line
+from compress.utils.urls import AZURE, check_url
 
 T = TypeVar("T")
 ATTEMPTS, PAUSE_S = 6, 0.2
 FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 OWN_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})  # of this machine
 NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"})
-AZURE = ("az", "abfs", "abfss")
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", **dict.fromkeys(AZURE, "adlfs")}
+PACKAGES |= dict.fromkeys(("http", "https"), "aiohttp")
+VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "generation")  # of an object's content
 TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")  # of an object, as services name it
-URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(/+)(.*)", re.DOTALL)
 
 
-def is_url(text: str) -> bool:
-    """Return whether a text names something behind a protocol rather than a local path; `file://` is local too."""
-    match = URL.match(text)
-    return "::" in text or (match is not None and match[1].lower() != "file")
+@dataclass(frozen=True)
+class ObjectInfo:
+    """An object as a service lists it."""
 
-
-def check_url(url: str) -> None:
-    """Refuse URLs with credentials, which would end in logs and results, and those that name no folder.
-
-    Raises:
-        UsageError: it has a user, a password or a query, names no folder, or is several in one. No part of it that may
-            be secret is in the message.
-    """
-    match = URL.match(url)
-    if "::" in url or match is None:
-        raise UsageError("chained URLs are not supported; write s3://bucket/folder, gs://... or az://...")
-    scheme, slashes, rest = match.groups()
-    first = rest.split("/")[0]
-    container = scheme.lower() in AZURE and ":" not in rest  # container@account
-    password = re.search(r":.*@", rest, re.DOTALL) or (":" in first and not re.fullmatch(r"[^:@]+:\d+", first))
-    if password or ("@" in first and not container) or "?" in rest or "#" in rest:
-        where = "credentials do not belong in a URL; put them where the service's own tools look"
-        raise UsageError(f"{scheme}://...: {where}")
-    if len(slashes) != 2 or not rest.strip("/ "):
-        raise UsageError(f"{scheme}: names no folder; write it as in {scheme}://bucket/runs")
+    name: str  # below the URL of the folder
+    bytes: int
+    version: str  # changes with the content: its ETag, or the time of its last change
 
 
 class SharedFolder:
@@ -106,6 +89,30 @@ class SharedFolder:
             return {}
         start = len(self._base.rstrip("/")) + 1
         return {str(path)[start:]: (int(about["size"]), _changed(about)) for path, about in found.items()}
+
+    def listing(self) -> list[ObjectInfo]:
+        """List all objects below the URL, sorted by name; none where there is no such folder."""
+        self._forget()
+        try:
+            found = self._call(self._files.find, self._base, detail=True)
+        except FileNotFoundError:
+            return []
+        start = len(self._base.rstrip("/")) + 1
+        return [_info(str(path)[start:], about) for path, about in sorted(found.items()) if len(str(path)) > start]
+
+    def info(self, name: str) -> ObjectInfo | None:
+        """Look an object up; None if there is none, or if it is a folder."""
+        self._forget()
+        try:
+            about = self._call(self._files.info, self._path(name))
+        except FileNotFoundError:
+            return None
+        return None if about.get("type") == "directory" else _info(name, about)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open an object to read it in blocks."""
+        opened: BinaryIO = self._call(self._files.open, self._path(name), "rb")
+        return opened
 
     def digest(self, name: str) -> tuple[int, str] | None:
         """Return bytes and SHA-256 of an object, read in blocks; None if there is none."""
@@ -177,6 +184,11 @@ class SharedFolder:
                     raise CompressError(f"{self.url}: no answer after {attempt} attempts ({reason})") from error
             time.sleep(PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
         raise AssertionError
+
+
+def _info(name: str, about: Mapping[str, Any]) -> ObjectInfo:
+    stated = next((str(about[field]).strip('"') for field in VERSIONS if about.get(field)), None)
+    return ObjectInfo(name, int(about.get("size") or 0), stated or str(about.get("Last-Modified") or _changed(about)))
 
 
 def _changed(about: Mapping[str, Any]) -> float | None:

@@ -74,12 +74,21 @@ class Store:
 
     def existing(self, keys: Collection[str]) -> set[str]:
         """Return those of the keys of which there is an entry, without reading files; many are looked up at once."""
-        found = {key for key in keys if key in self._verified or (self.path(key) / MANIFEST).is_file()}
+        found = self._verified.intersection(keys)
+        found |= {key for key in self._present(keys) if (self.path(key) / MANIFEST).is_file()}
         left = [key for key in keys if key not in found]
         if self.remote is None or not left:
             return found
         there = {key for key in left if self.remote.has(key)} if len(left) < FEW else self.remote.all_keys()
         return found | there.intersection(left)
+
+    def _present(self, keys: Collection[str]) -> set[str]:
+        """Return those of the keys that have a folder here; many are compared with one listing of the root."""
+        if len(keys) < FEW:
+            return set(keys)
+        with suppress(FileNotFoundError), os.scandir(self.root) as entries:
+            return {entry.name for entry in entries}.intersection(keys)
+        return set()
 
     def get(self, key: str, what: str, make: Callable[[Path], None]) -> tuple[Path, bool]:
         """Return the folder of the entry `key`, and whether it was in the store already.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -31,6 +32,7 @@ from compress.models.teachers import LoadedTeacher
 from compress.recipe.data import Views
 from compress.store.store import Store
 from compress.training.dataset import ImageDataset
+from compress.training.embedding_devices import Part, Progress, Shard, offer_shards
 from compress.training.embedding_shards import EmbeddedView
 from compress.training.formats import (
     Choice,
@@ -42,10 +44,11 @@ from compress.training.formats import (
     with_layout,
 )
 from compress.utils.atomic import write_atomic
-from compress.utils.console import say, task
+from compress.utils.console import say
 from compress.utils.errors import CompressError
 
 BLOCK = 4096  # images between two records of what is done
+_LOADING = threading.Lock()  # devices load their teachers one after another
 MIN_COSINE = 0.999  # of two embeddings of the same view; a mirrored image is at 0.99 and below
 
 
@@ -77,8 +80,9 @@ class Embedder:
 
     @cached_property
     def tower(self) -> EmbeddingTower:
-        network, tower = _towers(self.load(), self.device)
-        return tower if self.chooser is None else _in_fastest_format(self, self.chooser, network, tower)
+        with _LOADING:
+            network, tower = _towers(self.load(), self.device)
+            return tower if self.chooser is None else _in_fastest_format(self, self.chooser, network, tower)
 
 
 @dataclass(frozen=True)
@@ -143,42 +147,34 @@ def _in_fastest_format(
     return default
 
 
-@dataclass(frozen=True)
-class Part:
-    """One shard of one view: a store entry that any process may make."""
-
-    key: str
-    what: str
-    make: Callable[[Path], None]
+def shards_of(embedders: Sequence[Embedder], count: int) -> list[list[Shard]]:
+    """Return the shards of the first `count` views, each as every embedder would make it on its device."""
+    return [list(zip(*(_parts(each, view, count) for each in embedders), strict=True)) for view in range(count)]
 
 
-def parts(embedder: Embedder, count: int) -> list[list[Part]]:
-    """Return the shards of the first `count` views."""
-    return [_shards_of(embedder, view, count) for view in range(count)]
-
-
-def _shards_of(embedder: Embedder, view: int, views: int) -> list[Part]:
+def _parts(embedder: Embedder, view: int, views: int) -> list[Part]:
     total = len(embedder.images)
     found = []
     for images, key in shard_keys(embedder.identity, embedder.views, embedder.seed, view, total, embedder.shard):
         where = "" if len(images) == total else f", images {images.start + 1} to {images.stop}"
         make = partial(_embed, embedder, view, images, f"teacher embeddings, view {view + 1} of {views}{where}")
-        found.append(Part(key, f"the teacher's embeddings of view {view + 1}{where}", make))
+        what = f"the teacher's embeddings of view {view + 1}{where}"
+        found.append(Part(key, what, make, len(images), embedder.device))
     return found
 
 
-def embed_views(embedder: Embedder, count: int) -> list[EmbeddedView]:
-    """Embed the first `count` views of the images that the store lacks.
+def embed_views(embedders: Sequence[Embedder], count: int) -> list[EmbeddedView]:
+    """Embed the first `count` views of the images that the store lacks, with one embedder per device.
 
     Shards that other processes are making are left to them, and waited for at the end.
     """
-    views, store = parts(embedder, count), embedder.store
-    for part in (part for view in views for part in view):
-        store.offer(part.key, part.what, part.make)
-    return [
-        EmbeddedView(tuple(store.get(part.key, part.what, part.make)[0] / "embeddings.npy" for part in view))
-        for view in views
-    ]
+    views, store = shards_of(embedders, count), embedders[0].store
+    offer_shards(store, [shard for view in views for shard in view])
+
+    def folder(part: Part) -> Path:
+        return store.get(part.key, part.what, lambda folder: part.make(folder, Progress()))[0]
+
+    return [EmbeddedView(tuple(folder(shard[0]) / "embeddings.npy" for shard in view)) for view in views]
 
 
 def verify(embedder: Embedder, views: Sequence[EmbeddedView], rows: int) -> None:
@@ -210,7 +206,7 @@ def embed_rows(embedder: Embedder, index: np.ndarray, view: int, batch: int) -> 
         return np.concatenate(outputs.arrays())
 
 
-def _embed(embedder: Embedder, view: int, images: range, title: str, folder: Path) -> None:
+def _embed(embedder: Embedder, view: int, images: range, title: str, folder: Path, progress: Progress) -> None:
     total = len(images)
     file, mark = folder / "embeddings.npy", folder / "scratch" / "done.json"
     numbers = str(embedder.tower.format)
@@ -219,12 +215,13 @@ def _embed(embedder: Embedder, view: int, images: range, title: str, folder: Pat
     done = min(len(blocks) * BLOCK, total)
     if done:
         say(f"  {title}: resumes after {done} of {total} images")
-    with task(title, total) as advance:
+    with progress.task(title, total) as advance:
         advance(done)
         array: np.memmap | None = np.load(file, mmap_mode="r+") if done else None
         while done < total:
             block = np.arange(done, min(done + BLOCK, total))
             for start in range(0, len(block), step):
+                progress.check()
                 index = block[start : start + step]
                 rows = embedder.size.fit(partial(embed_rows, embedder, index + images.start, view))
                 if array is None:

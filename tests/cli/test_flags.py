@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import tarfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,6 +42,9 @@ CALLS = (
     ("init images/train --output new.yaml --runs runs --force", "3 classes"),
     ("init images/train -o newer.yaml", "newer.yaml: train -> prune -> quantize -> export"),
     ("plan one.yaml --runs runs --set stages.first.epochs=1 --plugin own.py --json", '"stored": true'),
+    ("plan one.yaml --no-dry-run --price-per-hour 2.5 --json", '"price": 0'),
+    ("manifest packed --output packed/manifest.jsonl --json", '"images": 1'),
+    ("manifest packed/train-0.tar -o packed/m.jsonl", "packed/m.jsonl: 1 shards, 1 images, 0.00 GB"),
     ("validate one.yaml --set seed=2 --plugin own.py", "one.yaml: valid, 2 stages"),
     ("report {run}", "report.html"),
     (
@@ -105,6 +109,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         "new.yaml": "",
     }.items():
         (root / name).write_text(text)
+    (root / "packed").mkdir()
+    with tarfile.open(root / "packed" / "train-0.tar", "w") as archive:
+        archive.add(root / "images" / "train" / "both" / "0.png", "0.png")
     (root / "own.py").write_text(
         "from compress.plugins import loss\n\n\n@loss('mine')\ndef mine(student, teacher, labels):\n    '''Mine.'''\n"
     )

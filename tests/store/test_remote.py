@@ -21,9 +21,10 @@ from compress.store.manifest import MANIFEST
 from compress.store.origin import claim_run, local_runs
 from compress.store.remote import ORIGIN, Remote
 from compress.store.remote_lease import RemoteLease
-from compress.store.shared import SharedFolder, check_url, is_url
+from compress.store.shared import SharedFolder
 from compress.store.store import Store
 from compress.utils.errors import CompressError, UsageError
+from compress.utils.urls import check_url, is_url
 
 KEYS = [f"{number:024x}" for number in range(6)]
 

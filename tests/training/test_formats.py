@@ -185,7 +185,7 @@ def test_embeddings_are_in_bf16_only_if_they_agree(
     tmp_path: Path, bf16: None, printed: list[str], error: float, expected: str
 ) -> None:
     auto = embedder(tmp_path / "auto", error, FormatChooser(timer=timer(bf16=1.0, rest=2.0)))
-    (file,), (exact,) = embed_views(auto, 1), embed_views(embedder(tmp_path / "fp32", error, None), 1)
+    (file,), (exact,) = embed_views([auto], 1), embed_views([embedder(tmp_path / "fp32", error, None)], 1)
     assert str(auto.tower.format) == expected
     assert np.array_equal(file.all(), exact.all()) == (error > 0)
     assert np.allclose(file.all(), exact.all(), atol=0.05)
@@ -210,9 +210,9 @@ def test_a_view_that_was_begun_in_another_format_starts_again(
 
     monkeypatch.setattr(teacher_cache, "embed_rows", dies)
     with pytest.raises(KeyboardInterrupt):
-        embed_views(embedder(tmp_path / "killed", 0.0, FormatChooser(timer=timer(bf16=1.0, rest=2.0))), 1)
-    (file,) = embed_views(embedder(tmp_path / "killed", 0.0, None), 1)
-    (exact,) = embed_views(embedder(tmp_path / "whole", 0.0, None), 1)
+        embed_views([embedder(tmp_path / "killed", 0.0, FormatChooser(timer=timer(bf16=1.0, rest=2.0)))], 1)
+    (file,) = embed_views([embedder(tmp_path / "killed", 0.0, None)], 1)
+    (exact,) = embed_views([embedder(tmp_path / "whole", 0.0, None)], 1)
     assert np.array_equal(file.all(), exact.all())
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,17 @@ from torch import nn
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.data.views import render
+from compress.measurement.device import choose_devices
 from compress.models.fingerprint import shards
 from compress.models.teachers import LoadedTeacher
 from compress.recipe.data import Views
+from compress.recipe.schema import Trainer
 from compress.store.store import Store
+from compress.training import embedding_devices
 from compress.training import teacher_cache as embeddings
+from compress.training.embedding_devices import Progress
 from compress.training.embedding_shards import EmbeddedView
-from compress.training.teacher_cache import Embedder, embed_rows, embed_views, parts, verify
+from compress.training.teacher_cache import Embedder, embed_rows, embed_views, shards_of, verify
 from compress.utils.errors import CompressError
 
 PREPROCESS = Preprocess(resolution=16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -46,7 +53,7 @@ def embedder(root: Path, load: Callable[[], LoadedTeacher] = teacher, **changes:
 
 
 def test_a_row_is_the_embedding_of_the_pixels_that_the_student_sees(tmp_path: Path) -> None:
-    files = embed_views(embedder(tmp_path), 2)
+    files = embed_views([embedder(tmp_path)], 2)
     images = torch.from_numpy(np.concatenate([split.images for split in splits()]))
     for view, file in enumerate(files):
         stored = file.all()
@@ -58,25 +65,25 @@ def test_a_row_is_the_embedding_of_the_pixels_that_the_student_sees(tmp_path: Pa
 
 
 def test_more_views_leave_the_present_ones_alone(tmp_path: Path) -> None:
-    first = embed_views(embedder(tmp_path), 2)
+    first = embed_views([embedder(tmp_path)], 2)
     times = [view.files[0].stat().st_mtime_ns for view in first]
     loads = []
-    again = embed_views(embedder(tmp_path, lambda: loads.append(1) or teacher()), 4)  # type: ignore[func-returns-value]
+    again = embed_views([embedder(tmp_path, lambda: loads.append(1) or teacher())], 4)  # type: ignore[func-returns-value]
     assert again[:2] == first and [view.files[0].stat().st_mtime_ns for view in again[:2]] == times
     assert loads == [1]
-    embed_views(embedder(tmp_path, lambda: pytest.fail("nothing is missing")), 4)
+    embed_views([embedder(tmp_path, lambda: pytest.fail("nothing is missing"))], 4)
 
 
 @pytest.mark.parametrize(
     "change", [{"seed": 4}, {"views": Views(shift=0)}, {"identity": {"weights": "other", "data": "d"}}]
 )
 def test_the_key_changes_with_seed_views_and_identity(tmp_path: Path, change: dict[str, Any]) -> None:
-    assert not set(embed_views(embedder(tmp_path), 1)) & set(embed_views(embedder(tmp_path, **change), 1))
+    assert not set(embed_views([embedder(tmp_path)], 1)) & set(embed_views([embedder(tmp_path, **change)], 1))
 
 
 def test_a_killed_view_resumes_after_its_last_complete_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embeddings, "BLOCK", 16)
-    whole = embed_views(embedder(tmp_path / "undisturbed"), 1)[0].all()
+    whole = embed_views([embedder(tmp_path / "undisturbed")], 1)[0].all()
     embedded: list[int] = []
     kill_at = 36
 
@@ -90,8 +97,8 @@ def test_a_killed_view_resumes_after_its_last_complete_block(tmp_path: Path, mon
 
     monkeypatch.setattr(embeddings, "embed_rows", counting)
     with pytest.raises(KeyboardInterrupt):
-        embed_views(embedder(tmp_path / "killed"), 1)
-    (file,) = embed_views(embedder(tmp_path / "killed"), 1)
+        embed_views([embedder(tmp_path / "killed")], 1)
+    (file,) = embed_views([embedder(tmp_path / "killed")], 1)
     assert embedded[1:] == list(range(32, 51))  # two blocks of 16 were complete
     assert np.array_equal(file.all(), whole)
     assert {path.name for path in file.files[0].parent.iterdir()} == {"embeddings.npy", "entry.json"}
@@ -99,14 +106,14 @@ def test_a_killed_view_resumes_after_its_last_complete_block(tmp_path: Path, mon
 
 def test_verification_passes_for_correct_embeddings(tmp_path: Path) -> None:
     source = embedder(tmp_path)
-    verify(source, embed_views(source, 2), 102)
+    verify(source, embed_views([source], 2), 102)
 
 
 @pytest.mark.parametrize("lie", ["mirrored", "another view", "another image"])
 def test_verification_catches_an_embedding_of_another_image(tmp_path: Path, lie: str) -> None:
     """The classic mistake: the teacher has seen the plain image, and the student sees it mirrored."""
     source = embedder(tmp_path, views=Views(shift=0, flip=False))
-    (file,) = embed_views(source, 1)
+    (file,) = embed_views([source], 1)
     other = embedder(tmp_path, views=Views(shift=0, flip=True))
     lies = {
         "mirrored": (other, file),
@@ -138,22 +145,106 @@ def test_views_and_their_verification_share_a_batch_size(tmp_path: Path) -> None
 
     with pretended_cuda() as cuda:
         embedding = embedder(tmp_path, load, device=cuda)
-        verify(embedding, embed_views(embedding, 2), 5)
+        verify(embedding, embed_views([embedding], 2), 5)
     assert refused == [8, 4] and embedding.size.images == 2
 
 
 def test_shards_are_units_and_give_the_same_rows_however_they_are_made(tmp_path: Path) -> None:
     assert [(part.start, part.stop) for part in shards(51, 16)] == [(0, 16), (16, 32), (32, 48), (48, 51)]
-    (whole,) = embed_views(embedder(tmp_path / "whole"), 1)
+    (whole,) = embed_views([embedder(tmp_path / "whole")], 1)
     other = embedder(tmp_path / "shards", shard=16)
-    for part in parts(other, 1)[0][::-2]:  # another process has made some
-        other.store.get(part.key, part.what, part.make)
-    (view,) = embed_views(embedder(tmp_path / "shards", shard=16), 1)
+    for (part,) in shards_of([other], 1)[0][::-2]:  # another process has made some
+        other.store.get(part.key, part.what, lambda folder, part=part: part.make(folder, Progress()))  # type: ignore[misc]
+    (view,) = embed_views([embedder(tmp_path / "shards", shard=16)], 1)
     assert len(view.files) == 4 and len(view) == 51 and view.width == 6
     assert np.allclose(view.all(), whole.all(), atol=2e-3)
     index = np.array([50, 0, 17, 17, 31, 48, 3])
     assert np.array_equal(view.rows(index), view.all()[index]) and view.file_of(31) == view.files[1]
-    assert not {part.key for part in parts(other, 1)[0]} & {
-        part.key for part in parts(embedder(tmp_path / "whole"), 1)[0]
-    }
+    keys = [{part.key for (part,) in shards_of([each], 1)[0]} for each in (other, embedder(tmp_path / "whole"))]
+    assert not keys[0] & keys[1]
     verify(other, [view], 51)
+
+
+def on_devices(root: Path, count: int, **changes: Any) -> list[Embedder]:
+    """Return embedders of the same images for several devices, each with a teacher of its own."""
+    first = embedder(root, shard=8, **changes)
+    return [replace(first, device=torch.device("cpu")) for _ in range(count)]
+
+
+def test_all_devices_embed_and_give_the_bits_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, made = threading.Barrier(2, timeout=30), dict[int, set[int]]()
+
+    def together(source: Embedder, index: np.ndarray, view: int, batch: int) -> np.ndarray:
+        own = made.setdefault(threading.get_ident(), set())
+        if not own:
+            both.wait()  # neither device has made all before the other began
+        own.add(id(source.tower.network))
+        return embed_rows(source, index, view, batch)
+
+    one = embed_views(on_devices(tmp_path / "1", 1), 2)
+    monkeypatch.setattr(embeddings, "embed_rows", together)
+    two = embed_views(on_devices(tmp_path / "2", 2), 2)
+    assert [view.all().tobytes() for view in one] == [view.all().tobytes() for view in two]
+    assert [len(networks) for networks in made.values()] == [1, 1] and len(set.union(*made.values())) == 2
+    embed_views(on_devices(tmp_path / "2", 2, load=None), 2)  # nothing is missing, and no teacher is loaded
+
+
+def test_a_device_that_fails_stops_the_others_and_what_they_made_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embeddings, "BLOCK", 4)
+    said: list[str] = []
+    monkeypatch.setattr(embedding_devices, "say", said.append)
+    began, failed, calls = threading.Event(), threading.Event(), list[int]()
+
+    def fails(source: Embedder, index: np.ndarray, view: int, batch: int) -> np.ndarray:
+        calls.append(int(index[0]))
+        if index[0] == 8:  # the second shard
+            began.wait(30)
+            failed.set()
+            raise RuntimeError("device lost")
+        began.set()
+        failed.wait(30)
+        time.sleep(0.2)
+        return embed_rows(source, index, view, batch)
+
+    monkeypatch.setattr(embeddings, "embed_rows", fails)
+    with pytest.raises(RuntimeError, match="device lost"):
+        embed_views(on_devices(tmp_path, 2), 1)
+    assert said == [
+        "  the teacher's embeddings of view 1, images 9 to 16 failed on cpu: device lost; the other devices stop"
+    ]
+    assert sorted(calls) == [0, 8], "the other device must stop within its first shard"
+    monkeypatch.setattr(embeddings, "embed_rows", embed_rows)
+    (view,) = embed_views(on_devices(tmp_path, 2), 1)
+    (whole,) = embed_views(on_devices(tmp_path / "whole", 1), 1)
+    assert view.all().tobytes() == whole.all().tobytes()
+
+
+def test_an_interruption_stops_all_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[bool] = []
+
+    def slow(source: Embedder, index: np.ndarray, view: int, batch: int) -> np.ndarray:
+        time.sleep(0.05)
+        return embed_rows(source, index, view, batch)
+
+    def interrupt(thread: threading.Thread, timeout: float | None = None) -> None:
+        if timeout == embedding_devices.JOIN_S:
+            raise KeyboardInterrupt
+        join(thread, timeout)
+        ended.append(not thread.is_alive())
+
+    monkeypatch.setattr(embeddings, "embed_rows", slow)
+    join = threading.Thread.join
+    monkeypatch.setattr(threading.Thread, "join", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        embed_views(on_devices(tmp_path, 2), 4)
+    assert ended[:2] == [True, True]
+
+
+def test_devices_of_a_run_are_those_that_its_trainer_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compress.measurement.device._count", lambda kind: 3 if kind == "cuda" else 0)
+    for devices, numbers in ((1, [0]), (2, [0, 1]), ([2, 0], [2, 0]), ("auto", [0, 1, 2]), (-1, [0, 1, 2])):
+        chosen = choose_devices(Trainer(accelerator="cuda", devices=devices))
+        assert [device.index for device in chosen] == numbers
+    assert choose_devices(Trainer(accelerator="cpu", devices=2)) == [torch.device("cpu")]

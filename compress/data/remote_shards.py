@@ -1,0 +1,269 @@
+"""Shards at a URL: listed there, and downloaded into the user's cache, from where they are read as local files.
+
+    data/<URL>/<version>/<name>   a shard; its folder is the digest of its name, size and ETag there
+    data/<URL>/locks/             leases of the processes that download
+
+A shard is written aside and renamed, so it is there whole or not at all. A shard that changes at the URL is another
+file in the cache: no process reads half of one and half of the other.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path, PurePosixPath
+from queue import Queue
+from threading import Event, Lock, Thread
+from typing import TypeVar
+
+from compress.data.manifest import is_manifest, read_manifest
+from compress.data.patterns import alternatives, fixed_folder, is_pattern, parts_of
+from compress.store.leases import POLL_S, Lease
+from compress.store.shared import ObjectInfo, SharedFolder
+from compress.utils.atomic import fsync
+from compress.utils.console import say, task
+from compress.utils.errors import CompressError, UsageError
+from compress.utils.hashing import file_digest, key_of
+from compress.utils.messages import truncate_list
+from compress.utils.processes import is_alive
+from compress.utils.system import cache_folder, free_bytes
+
+DOWNLOADS = 4  # shards at a time
+MB = 10**6
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RemoteShard:
+    """A shard at a URL."""
+
+    name: str  # relative to the URL of its data set
+    part: str
+    bytes: int
+    version: str | None  # its ETag or time there; None where only a SHA-256 is known
+    sha256: str | None = None
+    images: int | None = None  # as a manifest states it
+
+    @property
+    def identity(self) -> str:
+        """Digest of what is known of the shard without reading it."""
+        return key_of(name=self.name, bytes=self.bytes, version=self.version, sha256=self.sha256)[:16]
+
+
+@dataclass(frozen=True)
+class RemoteShards:
+    """The shards of a data set at a URL, in order."""
+
+    url: str  # of the folder that the names are relative to
+    shards: tuple[RemoteShard, ...]
+
+    @cached_property
+    def identity(self) -> str:
+        """Digest of names, sizes and versions, the same on every machine."""
+        return key_of(shards=[astuple(shard) for shard in self.shards])
+
+
+@lru_cache(maxsize=8)  # one listing per process, so that all of it sees the same shards
+def list_remote(path: str, endings: tuple[str, ...]) -> RemoteShards:
+    """List the shards of a URL, which names a shard, a folder, a pattern or a manifest; nothing is downloaded.
+
+    Raises:
+        CompressError: the service does not answer, or refuses.
+        UsageError: no shard is found, or only some of them have a split.
+    """
+    if is_manifest(path):
+        records = read_manifest(path)
+        return RemoteShards(
+            path.rpartition("/")[0],
+            tuple(
+                RemoteShard(each.file, part, each.bytes, each.etag, each.sha256, each.images) for each, part in records
+            ),
+        )
+    url, found = _find(path, endings)
+    parts = parts_of([each.name for each in found], path)
+    shards = (RemoteShard(each.name, part, each.bytes, each.version) for each, part in zip(found, parts, strict=True))
+    return RemoteShards(url, tuple(shards))
+
+
+def download(remote: RemoteShards) -> list[Path]:
+    """Download the shards that the cache lacks, and return all of them as local files.
+
+    Processes that download the same data set at once share the work. A killed download resumes with the shards that it
+    lacks.
+
+    Raises:
+        CompressError: they do not fit on the disk, a shard is missing or has changed, or the service does not answer.
+    """
+    folder = _cache_of(remote.url)
+    files = [folder / shard.identity / PurePosixPath(shard.name).name for shard in remote.shards]
+    missing = [pair for pair in zip(remote.shards, files, strict=True) if not _is_there(*pair)]
+    if missing:
+        size = sum(shard.bytes for shard, _ in missing)
+        _check_space(remote.url, folder, len(missing), size)
+        source = SharedFolder(remote.url)
+        with task(f"downloading {len(missing)} shards, MB", size // MB) as advance:
+            done = 0
+            for fetched in _in_threads(lambda pair: _fetch(source, folder, *pair), missing):
+                advance((done + fetched) // MB - done // MB)
+                done += fetched
+    return files
+
+
+def _in_threads(work: Callable[[T], int], items: Sequence[T]) -> Iterator[int]:
+    """Yield `work(item)` as each is done; the threads end with the process, so that it can be interrupted."""
+    left, results = iter(items), Queue[int | BaseException]()
+    stopped, lock = Event(), Lock()
+
+    def loop() -> None:
+        while not stopped.is_set():
+            with lock:
+                item = next(left, None)
+            if item is None:
+                return
+            try:
+                results.put(work(item))
+            except BaseException as error:
+                results.put(error)
+                return
+
+    for _ in range(min(DOWNLOADS, len(items))):
+        Thread(target=loop, daemon=True).start()
+    try:
+        for _ in items:
+            result = results.get()
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+    finally:
+        stopped.set()
+
+
+def _find(path: str, endings: tuple[str, ...]) -> tuple[str, list[ObjectInfo]]:
+    """Return the URL of the folder that shards are in, and those that a path stands for, in order."""
+    scheme, _, rest = path.partition("://")
+    place = PurePosixPath(rest)
+    if is_pattern(rest):
+        fixed = fixed_folder(place)
+        if not fixed.parts:
+            raise UsageError(f"data.path: {path}: the bucket cannot be a pattern; write its name")
+        url, inner = f"{scheme}://{fixed}", str(place.relative_to(fixed))
+        return url, _matching(url, list(alternatives(inner)))
+    if place.name.lower().endswith(endings):
+        url = f"{scheme}://{place.parent}"
+        return url, _matching(url, [place.name])
+    found = [each for each in SharedFolder(path).listing() if each.name.lower().endswith(endings)]
+    if not found:
+        kinds = " or ".join(endings)
+        raise UsageError(
+            f"data.path: {path}: no file with the extension {kinds} found; check the bucket and the folder"
+        )
+    return path.rstrip("/"), found
+
+
+def _matching(url: str, names: Sequence[str]) -> list[ObjectInfo]:
+    """Return the objects below a URL that names stand for, of which any may have `*`."""
+    folder = SharedFolder(url)
+    if any(map(is_pattern, names)) or (len(names) > 1 and not url.startswith("http")):
+        known = {each.name: each for each in folder.listing()}
+        matches = [_matches(known, name) for name in names]
+    else:
+        with ThreadPoolExecutor(DOWNLOADS) as pool:
+            matches = [[each] if each else [] for each in pool.map(folder.info, names)]
+    lacking = [name for name, own in zip(names, matches, strict=True) if not own]
+    if lacking:
+        raise UsageError(f"data.path: {url}/: {truncate_list(lacking)} not found; check the bucket and the names")
+    return list(dict.fromkeys(each for own in matches for each in own))
+
+
+def _matches(known: Mapping[str, ObjectInfo], pattern: str) -> list[ObjectInfo]:
+    """Return the objects whose names match a pattern, of which `*` stops at a `/`."""
+    if not is_pattern(pattern):
+        return [known[pattern]] if pattern in known else []
+    compiled, depth = re.compile(fnmatch.translate(pattern)), pattern.count("/")
+    return [about for name, about in known.items() if name.count("/") == depth and compiled.match(name)]
+
+
+def _cache_of(url: str) -> Path:
+    cache = cache_folder()
+    if cache is None:
+        raise UsageError(f"{url}: no place for a local copy; set XDG_CACHE_HOME to a folder")
+    name = re.sub("[^A-Za-z0-9]+", "-", url).strip("-")[:40]
+    return cache / "data" / f"{name}-{key_of(url=url)[:8]}"
+
+
+def _is_there(shard: RemoteShard, file: Path) -> bool:
+    try:
+        return file.stat().st_size == shard.bytes
+    except OSError:
+        return False
+
+
+def _check_space(url: str, folder: Path, count: int, size: int) -> None:
+    free = free_bytes(folder)
+    line = f"{count:,} shards of {url}, {_gb(size)}, of {_gb(free)} that are free in {folder}"
+    if size > free:
+        raise CompressError(
+            f"data: cannot download {line}; free some space, or set XDG_CACHE_HOME to a folder on a larger disk"
+        )
+    say(f"data: downloading {line}")
+
+
+def _fetch(source: SharedFolder, folder: Path, shard: RemoteShard, file: Path) -> int:
+    """Download a shard, unless another process does so first, and return its size."""
+    lease = Lease(folder / "locks" / f"{shard.identity}.lease")
+    while not lease.claim():
+        if _is_there(shard, file):
+            return shard.bytes
+        time.sleep(POLL_S)
+    try:
+        if not _is_there(shard, file):
+            _fetch_alone(source, shard, file)
+    finally:
+        lease.release()
+    return shard.bytes
+
+
+def _fetch_alone(source: SharedFolder, shard: RemoteShard, file: Path) -> None:
+    where = f"{source.url}/{shard.name}"
+    before = source.info(shard.name)
+    if before is None:
+        raise CompressError(f"{where} not found; check the data set, or write its manifest again")
+    if before.bytes != shard.bytes or shard.version not in (None, before.version):
+        raise _changed(where)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for left in file.parent.glob(f".{glob.escape(file.name)}.*.partial"):
+        if not is_alive(int(left.name.split(".")[-2])):  # of a process that was killed
+            left.unlink(missing_ok=True)
+    aside = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    try:
+        there = source.download(shard.name, aside)
+        after = source.info(shard.name)
+        if not there or after != before:
+            raise _changed(where)
+        if aside.stat().st_size != shard.bytes:
+            raise CompressError(f"{where}: {aside.stat().st_size:,} of {shard.bytes:,} bytes arrived; run again")
+        if shard.sha256 and file_digest(aside) != shard.sha256:
+            raise _changed(where)
+        fsync(aside)
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _changed(where: str) -> CompressError:
+    list_remote.cache_clear()
+    return CompressError(
+        f"{where} has changed since it was listed: its size, ETag or SHA-256 is another; rerun, or write its manifest "
+        "again"
+    )
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB"
