@@ -68,15 +68,14 @@ class Job:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "compress", "run", str(self.recipe), "--runs", str(self.runs), *arguments]
 
-    def run(self, *arguments: str, tried: bool = False) -> subprocess.CompletedProcess[str]:
-        return self.start(*arguments, tried=tried).wait()
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.start(*arguments).wait()
 
-    def start(self, *arguments: str, tried: bool = False) -> Forked:
-        """Start a run in a fresh process, without a dry run unless it is to be `tried`."""
-        arguments = arguments if tried else (*arguments, "--no-dry-run")
+    def start(self, *arguments: str) -> Forked:
+        """Start a run in a fresh process, without a dry run."""
         folder = self.root / "output"
         folder.mkdir(exist_ok=True)
-        return start(self.command(*arguments), environment(), folder)
+        return start(self.command(*arguments, "--no-dry-run"), environment(), folder)
 
     def run_here(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run in this process."""

@@ -193,8 +193,11 @@ EVERY_KIND = {
 }
 
 
+QUICK = {"model", "taylor", "sparsify", "options"}
+
+
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "qat")) for kind in EVERY_KIND]
+    "kind", [pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow) for kind in EVERY_KIND]
 )
 def test_every_kind_of_stage_can_be_tried(images: Path, tmp_path: Path, kind: str) -> None:
     text = recipe_text(images, *[{k: v for k, v in each.items() if v is not None} for each in EVERY_KIND[kind]])
