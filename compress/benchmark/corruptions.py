@@ -9,6 +9,7 @@ import numpy as np
 
 from compress.data.corruptions import CorruptedImages, conditions
 from compress.data.prepared import Split
+from compress.deployment.artifact import load_classifier
 from compress.deployment.runtimes import find_runtime
 from compress.efficiency.files import PYTORCH
 from compress.measurement.device import on_device
@@ -51,7 +52,7 @@ def _of_files(context: StageContext, planned: PlannedStage, folder: Path) -> Non
         if predictions_file(folder, name).exists():
             continue
         with boundary("runtime", f"{planned.parent} in {name}"):
-            run = find_runtime(artifact.runtime).load(path)
+            run = load_classifier(find_runtime(artifact.runtime), path)
             what = f"{planned.parent} in {name}"
             _store(context, what, lambda s, run=run: predict_split_in_runtime(run, stored, s, BATCH), folder, name)  # type: ignore[misc]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from compress.data.preprocess import Preprocess
 from compress.models.architecture import Architecture, Network
@@ -126,9 +126,7 @@ def zero_shot_head(model: Any, tokenizer: Any, classes: Sequence[str], data: Dat
     """
     rows = []
     for name in classes:
-        words = (data.prompts or {}).get(name, name.replace("_", " "))
-        features = F.normalize(model.encode_text(tokenizer([t.format(words) for t in data.templates])), dim=-1)
-        rows.append(F.normalize(features.mean(0), dim=-1))
+        rows.append(text_embedding(model, tokenizer, data.words(name), data.templates))
     weight = model.logit_scale.exp() * torch.stack(rows)
     bias = getattr(model, "logit_bias", None)
     head = nn.Linear(weight.shape[1], len(classes))
@@ -136,6 +134,13 @@ def zero_shot_head(model: Any, tokenizer: Any, classes: Sequence[str], data: Dat
         head.weight.copy_(weight)
         head.bias.fill_(float(bias) if bias is not None else 0.0)
     return head.eval()
+
+
+@torch.no_grad()
+def text_embedding(model: Any, tokenizer: Any, words: str, templates: Sequence[str]) -> Tensor:
+    """Return the embedding `[width]` of a class, of length 1: the mean of those of its prompts, normalised."""
+    features = F.normalize(model.encode_text(tokenizer([template.format(words) for template in templates])), dim=-1)
+    return F.normalize(features.mean(0), dim=-1)
 
 
 def _check_open_clip_name(settings: OpenClipTeacher) -> None:

@@ -96,6 +96,10 @@ class DataSection(Section):
     labeled: int | None = Field(None, ge=1, description="keep this many train labels, class-balanced; hide the others")
     source: str
 
+    def words(self, name: str) -> str:
+        """Return the words for a class in prompts."""
+        return (self.prompts or {}).get(name, name.replace("_", " "))
+
 
 class FileData(DataSection):
     """Settings of all sources of image files, however they are packed."""

@@ -24,6 +24,7 @@ from compress.measurement.widths import widths
 from compress.models.architecture import Network
 from compress.models.checkpoints import WEIGHTS, load_variant, save_variant
 from compress.models.class_names import chance_warning
+from compress.models.embedding import encoder_of
 from compress.models.onnx_network import ONNX, OnnxNetwork
 from compress.results import Accuracy, Inference, LayerWidths, Ledger, VariantMetrics
 from compress.stages.context import METRICS, StageContext
@@ -123,7 +124,9 @@ def evaluate_stored(
     if inference is None:
         weights = folder / (ONNX if isinstance(stored.model, OnnxNetwork) else WEIGHTS)
         inference = float_inference(stored.model, stored.preprocess, weights.stat().st_size)
-    evaluate_and_store(context, label, folder, (stored.model, stored.preprocess), inference, ledger, notes, **details)
+    evaluate_and_store(
+        context, label, folder, (stored.classifier, stored.preprocess), inference, ledger, notes, **details
+    )
 
 
 def evaluate_and_store(
@@ -187,7 +190,7 @@ def _chance(context: StageContext, label: str, accuracy: Accuracy, ledger: Ledge
 def _layout(context: StageContext, label: str, model: nn.Module, preprocess: Preprocess) -> torch.memory_format:
     """Return the memory layout of the weights for evaluation, which is in FP32 whatever the training was in."""
     formats = [Format(channels_last=True), Format(channels_last=False)]
-    if context.recipe.trainer.precision != "auto" or isinstance(model, GraphModule | OnnxNetwork):
+    if context.recipe.trainer.precision != "auto" or isinstance(encoder_of(model), GraphModule | OnnxNetwork):
         return formats[0].memory_format
     if isinstance(context.plan.stage(label).stage, ExistingNetwork):  # its key has no `trainer`
         return formats[0].memory_format

@@ -15,7 +15,8 @@ from compress.data.prepared import Split
 from compress.measurement.compute import macs, training_macs
 from compress.models.architecture import Network
 from compress.models.eager import stored_head
-from compress.models.students import load_student
+from compress.models.embedding import class_list_of, encoder_of
+from compress.models.students import load_embedding_student, load_student
 from compress.recipe.data import PLAIN
 from compress.recipe.fit import Distillation, Fit
 from compress.results import CurvePoint, Divergence, Ledger
@@ -120,7 +121,7 @@ def _train(
     inputs: _TrainingInputs,
     callbacks: Sequence[Callback],
 ) -> Ledger:
-    model, preprocess, teacher = network.model, network.preprocess, inputs.teacher
+    model, preprocess, teacher = network.classifier, network.preprocess, inputs.teacher
     selected = "test" if settings.select_on == "test" else "validation"
     validation, _ = context.rendered(selected, preprocess)
     # Gradients and taps that are not computed are not counted either.
@@ -177,7 +178,8 @@ def _charged(
 
 def _countable(context: StageContext, planned: PlannedStage, model: nn.Module) -> nn.Module:
     """Return the network to count MACs of: for a quantization-aware graph, its float parent."""
-    return context.parent_network(planned.parent).model if isinstance(model, GraphModule) else model
+    is_graph = isinstance(encoder_of(model), GraphModule)
+    return context.parent_network(planned.parent).classifier if is_graph else model
 
 
 def new_student(context: StageContext, stage: NetworkStage) -> tuple[Network, tuple[str, ...]]:
@@ -188,6 +190,10 @@ def new_student(context: StageContext, stage: NetworkStage) -> tuple[Network, tu
     """
     torch.manual_seed(context.recipe.seed if stage.seed is None else stage.seed)
     classes, side = context.data.classes, context.data.resolution
+    if stage.embeds:
+        (teacher,), data = stage.parents(), context.recipe.data
+        head, words = stored_head(context.folder(teacher)), [data.words(name) for name in classes]
+        return load_embedding_student(stage.student, class_list_of(head, classes, words, data.templates), side)
     replaced = stage.epochs > 0 or stage.student.head == "probe"
     return load_student(stage.student, classes, side, new_head=replaced)
 

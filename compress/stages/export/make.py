@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from compress.data.preprocess import Preprocess
+from compress.deployment.artifact import load_classifier
 from compress.deployment.coverage import Coverage
 from compress.deployment.export import Target, artifact_bytes, export_files
 from compress.deployment.preprocess_file import PREPROCESS, preprocess_file
@@ -211,7 +212,7 @@ def _evaluate(
         )
     artifact, test = _described(target, path, variant, files), context.data.test
     with boundary("runtime", f"{variant.id} in {target.name}"):
-        run = engine.load(path)
+        run = load_classifier(engine, path)
         logits = store_logits(context, run, "test", variant.preprocess, artifact, folder)
         require_finite(logits, target)
         if len(context.data.validation):
