@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.models.class_list import ClassList
+from compress.models.class_list import Array, ClassList
 from compress.models.hub_loader import ImageTower
 
 
@@ -61,6 +61,11 @@ def encoder_of(model: nn.Module) -> nn.Module:
 def with_encoder(model: nn.Module, encoder: nn.Module) -> nn.Module:
     """Return `encoder` with the head of `model`, if that is an embedding student."""
     return EmbeddingNetwork(encoder, model.classes) if isinstance(model, EmbeddingNetwork) else encoder
+
+
+def logits_of(model: nn.Module, outputs: Array) -> Array:
+    """Return logits `[b, classes]` of a network, given the outputs of what `encoder_of` returns of it."""
+    return model.classes.logits(outputs) if isinstance(model, EmbeddingNetwork) else outputs
 
 
 def class_list_of(head: nn.Module, names: Sequence[str], words: Sequence[str], templates: Sequence[str]) -> ClassList:

@@ -12,6 +12,7 @@ from compress.results.deployment import (
     MillionImages,
     VariantFit,
 )
+from compress.results.embeddings import EmbeddingFigures, Embeddings, RecallAt, ZeroShot
 from compress.results.headline import (
     Bound,
     Headline,
@@ -124,6 +125,8 @@ __all__ = [
     "Disagreements",
     "Divergence",
     "Doublings",
+    "EmbeddingFigures",
+    "Embeddings",
     "EnergyBasis",
     "EnergyMeasurement",
     "EnergyMeasurements",
@@ -166,6 +169,7 @@ __all__ = [
     "QuantizationNoise",
     "QuantizationTrial",
     "QueryMacs",
+    "RecallAt",
     "RecipeRecord",
     "Record",
     "ReliabilityBin",
@@ -195,4 +199,5 @@ __all__ = [
     "VariantFit",
     "VariantMetrics",
     "VariantSavings",
+    "ZeroShot",
 ]

@@ -15,12 +15,13 @@ from compress.data.prepared import Split
 from compress.measurement.compute import macs, training_macs
 from compress.models.architecture import Network
 from compress.models.eager import stored_head
-from compress.models.embedding import class_list_of, encoder_of
+from compress.models.embedding import encoder_of
 from compress.models.students import load_embedding_student, load_student
 from compress.recipe.data import PLAIN
 from compress.recipe.fit import Distillation, Fit
 from compress.results import CurvePoint, Divergence, Ledger
 from compress.stages.context import StageContext
+from compress.stages.embeddings import class_list, store_teacher_embeddings
 from compress.stages.evaluation import store_network
 from compress.stages.kind import NetworkStage
 from compress.stages.planned import PlannedStage
@@ -191,9 +192,9 @@ def new_student(context: StageContext, stage: NetworkStage) -> tuple[Network, tu
     torch.manual_seed(context.recipe.seed if stage.seed is None else stage.seed)
     classes, side = context.data.classes, context.data.resolution
     if stage.embeds:
-        (teacher,), data = stage.parents(), context.recipe.data
-        head, words = stored_head(context.folder(teacher)), [data.words(name) for name in classes]
-        return load_embedding_student(stage.student, class_list_of(head, classes, words, data.templates), side)
+        (teacher,) = stage.parents()
+        listed = class_list(context, stored_head(context.folder(teacher)), *classes)
+        return load_embedding_student(stage.student, listed, side)
     replaced = stage.epochs > 0 or stage.student.head == "probe"
     return load_student(stage.student, classes, side, new_head=replaced)
 
@@ -204,4 +205,6 @@ def make_network(context: StageContext, planned: PlannedStage, folder: Path) -> 
     assert isinstance(stage, NetworkStage)
     network, notes = new_student(context, stage)
     ledger = fit_stage(context, planned, folder, network, stage, Ledger.start())
+    if stage.embeds:
+        store_teacher_embeddings(context, planned, folder)
     store_network(context, planned.id, folder, network, ledger, notes)
