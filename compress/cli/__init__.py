@@ -9,7 +9,22 @@ from typing import Annotated
 
 import typer
 
-from compress.cli import artifacts, catalog, compare, doctor, gap, gate, init, push, report, run, store, sweep, work
+from compress.cli import (
+    artifacts,
+    catalog,
+    classes,
+    compare,
+    doctor,
+    gap,
+    gate,
+    init,
+    push,
+    report,
+    run,
+    store,
+    sweep,
+    work,
+)
 from compress.cli.errors import exit_interrupted, raise_on_signal, report_error
 from compress.utils.errors import is_interruption
 from compress.utils.processes import require_supported_system
@@ -30,7 +45,7 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks
     """Distil, prune, quantize, export and measure an image classifier from one recipe."""
 
 
-for group in (init, run, work, sweep, report, artifacts, compare, gate, push, gap, catalog, doctor, store):
+for group in (init, run, work, sweep, report, artifacts, classes, compare, gate, push, gap, catalog, doctor, store):
     group.register(app)
 
 

@@ -73,7 +73,8 @@ def load_teacher(
     return _classifier(settings, classes, resolution)
 
 
-def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[str]) -> LoadedTeacher:
+def open_clip_model(settings: OpenClipTeacher) -> tuple[Any, Any]:
+    """Load an OpenCLIP model in eval mode, and its tokenizer; see `load_teacher`."""
     import open_clip
 
     local_files(settings)
@@ -95,7 +96,13 @@ def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[s
         raise
     except Exception as error:  # open_clip and the hub clients raise a dozen kinds
         raise CompressError(_no_weights(settings, error)) from error
-    model.eval()
+    return model.eval(), tokenizer
+
+
+def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[str]) -> LoadedTeacher:
+    import open_clip
+
+    model, tokenizer = open_clip_model(settings)
     own = open_clip.model.get_model_preprocess_cfg(model)
     side = int(_side(own["size"]))
     preprocess = Preprocess(
@@ -112,7 +119,7 @@ def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[s
         classes=tuple(classes),
         resolution=preprocess.resolution,
         preprocess=preprocess,
-        config=vision_config(model.visual, open_clip.get_model_config(name)),
+        config=vision_config(model.visual, open_clip.get_model_config(expand(settings.model))),
     )
     head = zero_shot_head(model, tokenizer, classes, data)
     return LoadedTeacher(ImageTower(model.visual).eval(), head, preprocess, architecture)

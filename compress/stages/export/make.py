@@ -32,6 +32,7 @@ from compress.stages.export.by_method import FloatParent
 from compress.stages.export.logits import BATCH, outputs_in, require_finite, store_logits
 from compress.stages.export.problems import integer_remedy
 from compress.stages.export.temperature import fold_temperature
+from compress.stages.export.text import write_text_tower
 from compress.stages.kind import StageKind
 from compress.stages.planned import PlannedStage
 from compress.stages.quantize import QuantizeStage
@@ -119,6 +120,8 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
         FailedFiles(reasons=files.reasons).write(folder / FAILED)
     if stage.triton:
         _write_triton(context, variant, rows, files, folder)
+    if stage.text:
+        write_text_tower(context, variant.id, folder)
     for path in files.built.values():
         write_sums(path.parent)
     (folder / ROWS).write_bytes(ARTIFACTS.dump_json(tuple(rows.values()), indent=1))
