@@ -7,6 +7,7 @@ smallest image tower that there is instead, as OpenCLIP builds no text tower alo
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,7 @@ def load_text(folder: Path) -> TextTower:
     where, missing = f"{LOCAL}{folder}", [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if missing:
         raise CompressError(f"{folder} is no text tower: it has no {missing[0]}; set `text: true` in the export stage")
+    logging.getLogger("root").setLevel(logging.ERROR)  # open_clip logs each step there
     try:
         model = open_clip.create_model(where, load_weights=False)
         keys = model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
