@@ -60,7 +60,7 @@ def test_damaged_class_list_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CompressError, match="is damaged: 3 names, weight"):
         ClassList.read(tmp_path)
     (tmp_path / CLASSES).write_bytes(b"no tensors")
-    with pytest.raises(CompressError, match="is damaged: .*; export its variant again"):
+    with pytest.raises(CompressError, match="export its variant again"):
         ClassList.read(tmp_path)
 
 
@@ -109,7 +109,7 @@ def test_every_loss_trains_the_embedding_through_a_frozen_head(losses: dict[str,
     network = EmbeddingNetwork(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, WIDTH)), listed())
     settings = Distillation.model_validate({"losses": losses})
     objective = Objective(settings, nn.Linear(WIDTH, 3), WIDTH, WIDTH, {}, embeds=True)
-    assert objective.macs == 0 and not list(p for p in objective.parameters() if p.requires_grad)
+    assert objective.macs == 0 and not any(p.requires_grad for p in objective.parameters())
     found = []
     hook = network.head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
     logits = network(images)
