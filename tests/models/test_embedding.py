@@ -14,11 +14,12 @@ from compress.models.checkpoints import load_variant, save_variant
 from compress.models.class_list import CLASSES, ClassList, beside
 from compress.models.embedding import EmbeddingNetwork, class_list_of, encoder_of, logits_of, with_encoder
 from compress.models.heads import classifiers
+from compress.models.hub_repository import write_repository
 from compress.models.students import load_embedding_student
 from compress.recipe.fit import Distillation
 from compress.recipe.models import Student
 from compress.training.objective import Objective
-from compress.utils.errors import CompressError
+from compress.utils.errors import CompressError, UsageError
 
 WIDTH = 6
 TEMPLATES = ("a photo of a {}.",)
@@ -88,6 +89,12 @@ def test_student_is_stored_and_built_again(library: str, model: str, tmp_path: P
         assert torch.equal(stored.classifier(images), logits)
     assert torch.allclose(embeddings.norm(dim=1), torch.ones(3))
     assert np.allclose(logits_of(stored.classifier, embeddings.numpy()), logits.numpy(), atol=1e-4)
+
+
+def test_no_repository_of_the_hub_is_made_of_it(tmp_path: Path) -> None:
+    network, _ = load_embedding_student(Student(model="test_resnet"), listed(), 32)
+    with pytest.raises(UsageError, match="an embedding student gives embeddings, and timm and the loader give logits"):
+        write_repository(network, tmp_path)
 
 
 def test_files_are_made_of_the_encoder(images: torch.Tensor) -> None:
