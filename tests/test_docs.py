@@ -29,7 +29,13 @@ from support import Job, environment, follows_the_schema, teacher_folder, typed
 
 import compress
 from compress.deployment.runtimes import missing
+from compress.models.embedding import class_list_of
+from compress.models.students import load_embedding_student
+from compress.models.teachers import load_teacher
+from compress.models.text_tower import read_teacher, write_text
 from compress.recipe import load_recipe, parse_recipe
+from compress.recipe.data import DataSection
+from compress.recipe.models import Student
 from compress.results import RunRecord
 from compress.utils.resources import ASSETS
 
@@ -65,7 +71,7 @@ def cli_commands(pages: Iterable[Path] = PAGES) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(map(tuple, commands)))
 
 
-PLACEHOLDER = re.compile(r"\b[A-Z]{3,}(\.(csv|py|yaml))?\b")
+PLACEHOLDER = re.compile(r"\b[A-Z]{3,}(\.(csv|py|txt|yaml))?\b")
 TUTORIAL_COMMANDS = [command for command in cli_commands([TUTORIAL]) if command[1] not in ("init", "plan", "run")]
 COMMANDS = cli_commands([page for page in PAGES if page != TUTORIAL])
 FULL_CIFAR = [command for command in COMMANDS if "data.root=DIR" in command]
@@ -115,6 +121,8 @@ def workspace(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
     (root / "packed").mkdir()
     with tarfile.open(root / "packed" / "train-0.tar", "w") as archive:
         archive.add(root / "photo.jpg", "0.jpg")
+    write_encoder(root / "encoder")
+    (root / "names.txt").write_text("cat\nfish: small fish\n")
     (root / "bin").mkdir()
     for command in ("ssh", "adb"):
         (root / "bin" / command).write_text(ANOTHER_MACHINE)
@@ -124,11 +132,24 @@ def workspace(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
     return copied
 
 
+def write_encoder(folder: Path) -> None:
+    """Write an embedding student of the embedded teacher, untrained, as an artifact with its text tower."""
+    teacher = read_teacher("embedded")
+    head = load_teacher(teacher, DataSection(source="any"), ["cat", "dog"], 32).head
+    classes = class_list_of(head, ["cat", "dog"], ["cat", "dog"], ["a photo of a {}."])
+    network, _ = load_embedding_student(Student(model="test_resnet"), classes, 32)
+    compress.export(
+        network.classifier, folder, preprocess=network.preprocess, classes=classes.names, runtimes=["onnxruntime"]
+    )
+    write_text(teacher, folder / "text")
+
+
 PLACEHOLDERS = {
     "ARTIFACT": "RUN/artifacts/int8/onnx",
     "CHANGED": "CHANGED",
     "DATA": "photos",
     "DIR": "photos",
+    "ENCODER": "encoder/onnx",
     "FILE": "page.html",
     "FILE.csv": "points.csv",
     "FILE.py": "recipes/plugins/own_loss.py",
@@ -136,6 +157,7 @@ PLACEHOLDERS = {
     "FOLDER": "photos",
     "IMAGE": "photo.jpg",
     "NAME": "tiny.yaml",
+    "NAMES.txt": "names.txt",
     "OWNER": "me",
     "RECIPE": "tiny.yaml",
     "RUN": "RUN",

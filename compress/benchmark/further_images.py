@@ -14,6 +14,7 @@ from compress.data.corruptions import CorruptedImages, conditions
 from compress.data.ood import OodImages
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
+from compress.deployment.artifact import load_classifier
 from compress.deployment.runtime import Runner
 from compress.deployment.runtimes import find_runtime
 from compress.efficiency.files import PYTORCH
@@ -82,7 +83,7 @@ def _evaluate(
         if predictions_file(folder, name).exists():
             continue
         with boundary("runtime", f"{planned.parent} in {name}"):
-            run = find_runtime(artifact.runtime).load(path)
+            run = load_classifier(find_runtime(artifact.runtime), path)
             save(planned.parent or "", name, partial(_predict_in_runtime, run, stored))
 
 

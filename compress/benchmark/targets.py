@@ -11,6 +11,7 @@ import torch
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.deployment.timing import Candidate, file_candidate
+from compress.models.embedding import encoder_of
 from compress.models.onnx_network import OnnxNetwork
 from compress.results.stored import runnable_artifacts
 from compress.stages.context import StageContext
@@ -65,7 +66,7 @@ class BenchTargets:
         networks = {planned.id: context.classifier(planned.id) for planned in context.plan.variants}
         candidates: dict[str, dict[str, Candidate]] = {PYTORCH: {}}
         for planned in context.plan.variants:
-            if not planned.stage.is_quantized and not isinstance(networks[planned.id][0], OnnxNetwork):
+            if not planned.stage.is_quantized and not isinstance(encoder_of(networks[planned.id][0]), OnnxNetwork):
                 candidates[PYTORCH][planned.id] = _eager(context, planned)
         variants = context.plan.variants
         precision = {planned.id: planned.stage.variant_precision for planned in variants}

@@ -12,6 +12,7 @@ import typer
 from compress.cli import (
     artifacts,
     catalog,
+    classes,
     compare,
     doctor,
     gap,
@@ -45,7 +46,23 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks
     """Distil, prune, quantize, export and measure an image classifier from one recipe."""
 
 
-for group in (init, manifest, run, work, sweep, report, artifacts, compare, gate, push, gap, catalog, doctor, store):
+for group in (
+    init,
+    manifest,
+    run,
+    work,
+    sweep,
+    report,
+    artifacts,
+    classes,
+    compare,
+    gate,
+    push,
+    gap,
+    catalog,
+    doctor,
+    store,
+):
     group.register(app)
 
 

@@ -116,7 +116,7 @@ def places_of(raw: Raw, pieces: Pieces) -> Places:
     blocks = [np.empty((0, 2), np.int64)]
     for part, rows in pieces:
         assert part.rows is not None
-        name = next(name for name in PARTS if getattr(raw, name) is part)
+        name = next(name for name in PARTS if (own := getattr(raw, name)) and own.images is part.images)
         blocks.append(places(name, part.rows[rows]))
     return np.concatenate(blocks)
 

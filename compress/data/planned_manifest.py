@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from compress.data.known_contents import contents_id, recall
+from compress.data.layout import LABELLED
 from compress.data.manifest import is_manifest
 from compress.data.prepared import ImageData, blank_data
 from compress.data.remote_shards import list_remote
@@ -39,21 +40,26 @@ def planned_manifest(settings: DataSection, root: Path, seed: int) -> ImageData:
         listed[shard.part] += shard.images or 0
     known = recall(settings, root / "fingerprints.json")
     classes = known.classes if known else _classes(settings)
-    total = listed["train"]
-    counts = known.train_counts if known else None
-    counts = counts or tuple(total // len(classes) + (row < total % len(classes)) for row in range(len(classes)))
+    by_class = {name: _evenly(listed[name], len(classes)) for name in LABELLED if name in listed}
+    if known and known.train_counts:
+        by_class["train"] = known.train_counts
     has_test = "test" in listed
     if not has_test and settings.test is None:
         raise UsageError(f"{settings.path}: lists no test images; `test: 0.2` in data cuts a fifth off for them")
-    contents = known or Contents(contents_id(settings), classes, "validation" in listed, counts, has_test)
+    contents = known or Contents(contents_id(settings), classes, "validation" in listed, by_class["train"], has_test)
     key = key_of_contents(contents, settings, seed)
-    sizes = sizes_of(listed, counts, classes, settings)
+    sizes = sizes_of(listed, by_class, classes, settings)
     images, size = sum(listed.values()), sum(shard.bytes for shard in shards)
     say(f"data: {images:,} images in {len(shards):,} shards, {_size(size)}; no shard was opened")
     if settings.images == "pixels":
         pixels = images * 3 * settings.resolution**2
         say(f"  decoded once into the store they take {_size(pixels)}; `images: files` decodes batches instead")
     return blank_data(settings, classes, sizes, key)
+
+
+def _evenly(total: int, classes: int) -> tuple[int, ...]:
+    """Return the images of each class where they are alike in number."""
+    return tuple(total // classes + (row < total % classes) for row in range(classes))
 
 
 def _classes(settings: FileData) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -13,16 +13,18 @@ import numpy as np
 
 from compress import registry
 from compress.data.expected import expected_line, refuse_full_disk
+from compress.data.held_out import HeldOut
 from compress.data.left_out import LeftOut, Tally
 from compress.data.listing import list_images
 from compress.data.originals import FileImages, Originals, save_places
 from compress.data.shards import data_name
 from compress.data.source import Images, Labels
 from compress.data.sources import describe_source, key_of_contents
-from compress.data.splits import Pieces, split_parts, split_sizes
+from compress.data.splits import HELD_OUT, Pieces, split_parts, split_sizes
 from compress.recipe.data import DataSection, FileData
 from compress.store.store import Store
 from compress.utils.console import say, task
+from compress.utils.messages import join_words
 
 SPLITS = ("train", "unlabeled", "validation", "test")
 BLOCK = 256  # images copied at once
@@ -58,6 +60,8 @@ class ImageData:
     originals: Originals | None = None  # reads the image files of the splits; None for sources without image files
     left_out: tuple[LeftOut, ...] = ()  # what of the source is in no split, by reason
     notes: tuple[str, ...] = ()  # remarks on how the source is read, one sentence each
+    held_out: Split | None = None  # test images of the classes `held_names`, with labels for these
+    held_names: tuple[str, ...] = ()  # names of classes that are in no other split
 
 
 def prepare(settings: DataSection, store: Store, seed: int) -> ImageData:
@@ -75,7 +79,8 @@ def prepare(settings: DataSection, store: Store, seed: int) -> ImageData:
     folder, _ = store.get(key, f"images of {name}", lambda target: _decode(settings, seed, target))
     about = json.loads((folder / "data.json").read_text())
     originals = Originals(settings, folder, seed) if isinstance(settings, FileData) else None
-    splits = {split: _open(folder, split, originals) for split in SPLITS}
+    names = (*SPLITS, *([HELD_OUT] if settings.held_out else []))
+    splits = {split: _open(folder, split, originals) for split in names}
     classes, skipped = tuple(about["classes"]), about["skipped"]
     tally = Tally()
     tally.extend(contents.left_out)
@@ -89,8 +94,17 @@ def prepare(settings: DataSection, store: Store, seed: int) -> ImageData:
         skipped=len(skipped),
         originals=originals,
         left_out=tally.rows(),
-        notes=contents.notes,
+        notes=(*contents.notes, *_held_out_notes(settings, splits)),
+        held_names=tuple(settings.held_out),
     )
+
+
+def _held_out_notes(settings: DataSection, splits: Mapping[str, Split]) -> Iterator[str]:
+    if settings.held_out:
+        names, images = join_words(settings.held_out, "and"), len(splits[HELD_OUT])
+        yield f"Held out: {names}. {images:,} test images of them measure zero-shot accuracy; others are not used."
+        if len(splits["unlabeled"]):
+            yield "Images to which the source gives no label may be of held-out classes; they are kept."
 
 
 def planned_data(settings: DataSection, store: Store, seed: int, key: str) -> ImageData:
@@ -112,7 +126,8 @@ def blank_data(settings: FileData, classes: tuple[str, ...], sizes: Mapping[str,
         split: Split(np.broadcast_to(np.uint8(0), (size, 3, side, side)), np.broadcast_to(np.int64(0), (size,)))
         for split, size in sizes.items()
     }
-    return ImageData(_name(settings), classes, side, key=key, skipped=0, **blank)  # type: ignore[arg-type]
+    kept, held = HeldOut.of(settings, classes).kept, tuple(settings.held_out)
+    return ImageData(_name(settings), kept, side, key=key, skipped=0, held_names=held, **blank)  # type: ignore[arg-type]
 
 
 def _name(settings: DataSection) -> str:
@@ -133,7 +148,8 @@ def _decode(settings: DataSection, seed: int, folder: Path) -> None:
         _write(folder, split, pieces, pixels=not lazy)
         if raw.train.rows is not None:
             save_places(folder, split, raw, pieces)
-    about = {"classes": raw.classes, "resolution": raw.train.images.shape[-1], "skipped": raw.skipped}
+    kept = HeldOut.of(settings, raw.classes).kept
+    about = {"classes": kept, "resolution": raw.train.images.shape[-1], "skipped": raw.skipped}
     (folder / "data.json").write_text(json.dumps(about, indent=1))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compress import registry
+from compress.data.held_out import HeldOut
 from compress.data.known_contents import keep, recall
 from compress.data.manifest import is_manifest
 from compress.data.remote_shards import list_remote
@@ -61,8 +62,11 @@ def key_of_contents(contents: Contents, settings: DataSection, seed: int) -> str
         if not contents.has_test:
             pixels["test"] = settings.test
             counts = counts_after_test(counts, contents.classes, settings.test) if counts and settings.test else counts
+    classes = HeldOut.of(settings, contents.classes)
     if counts is not None:
-        check_counts(counts, contents.classes, settings, cut=cut)
+        check_counts([counts[row] for row in classes.kept_rows], classes.kept, settings, cut=cut)
+    if classes.held:
+        pixels["held_out"] = classes.held
     return key_of(
         kind="data",
         version=VERSION,

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.digests import pixel_digests
+from compress.data.held_out import HeldOut
+from compress.data.layout import LABELLED
 from compress.data.listing import Listing
 from compress.data.source import Labels, Part, Raw, Rows
 from compress.recipe.data import DataSection, FileData
@@ -16,6 +18,7 @@ from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import one_line, truncate_list
 
 Pieces = list[tuple[Part, Rows]]
+HELD_OUT = "held_out"  # the split of test images of classes that are held out; only where there are any
 
 
 def split_parts(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]:
@@ -24,7 +27,8 @@ def split_parts(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]
     Test is the source's own, or is cut from train by image content, independent of the seed, with identical images kept
     together. Validation is the source's own, or is cut from train class by class. With `labeled: N`, train keeps N
     labels, class-balanced (a remainder goes to classes drawn by the seed), and validation is cut as a share of N. All
-    other train images lose their labels and follow the source's own unlabelled ones.
+    other train images lose their labels and follow the source's own unlabelled ones. Labelled images of classes that
+    are held out are in none of these splits; those of test become a split of their own.
 
     Raises:
         UsageError: too few labels for the settings.
@@ -33,14 +37,16 @@ def split_parts(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]
     for name, part in (("train", raw.train), ("validation", raw.validation), ("test", raw.test)):
         if part is not None:
             _check_labels(name, part, len(raw.classes))
-    labels = _labels(raw.train)
+    classes = HeldOut.of(settings, raw.classes)
+    train, labels = classes.relabelled(raw.train), classes.labels(raw.train)
     cut = raw.validation is None
     test, rest = _cut_test(raw, settings)
-    counts = np.bincount(labels[rest], minlength=len(raw.classes))
-    check_counts(counts.tolist(), raw.classes, settings, cut=cut)
+    rest = rest[labels[rest] >= 0]
+    counts = np.bincount(labels[rest], minlength=len(classes.kept))
+    check_counts(counts.tolist(), classes.kept, settings, cut=cut)
 
     rng = np.random.default_rng([seed, 0x5B117])
-    order = rest[_balanced_order(labels[rest], len(raw.classes), rng)]
+    order = rest[_balanced_order(labels[rest], len(classes.kept), rng)]
     validation = np.empty(0, np.int64)
     if cut:
         wanted = _validation_counts(counts, settings)
@@ -49,28 +55,51 @@ def split_parts(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]
     kept, hidden = (order, order[:0]) if settings.labeled is None else np.split(order, [settings.labeled])
 
     own = [] if raw.unlabeled is None else [(raw.unlabeled, np.arange(len(raw.unlabeled.images)))]
+    tested = (raw.test, _all(raw.test)) if raw.test else (raw.train, test)
+    further: dict[str, Pieces] = {HELD_OUT: [_labelled(classes.held_out(tested[0]), tested[1])]} if classes.held else {}
     return {
-        "train": [(raw.train, np.sort(kept))],
-        "unlabeled": [*own, (raw.train, np.sort(hidden))] if len(hidden) or not own else own,
-        "validation": [(raw.validation, _all(raw.validation)) if raw.validation else (raw.train, np.sort(validation))],
-        "test": [(raw.test, _all(raw.test)) if raw.test else (raw.train, test)],
+        "train": [(train, np.sort(kept))],
+        "unlabeled": [*own, (train, np.sort(hidden))] if len(hidden) or not own else own,
+        "validation": [
+            _labelled(classes.relabelled(raw.validation), _all(raw.validation))
+            if raw.validation
+            else (train, np.sort(validation))
+        ],
+        "test": [_labelled(classes.relabelled(tested[0]), tested[1])],
+        **further,
     }
+
+
+def _labelled(part: Part, rows: Rows) -> tuple[Part, Rows]:
+    """Return a piece without the rows whose classes are in another split."""
+    return part, rows[_labels(part)[rows] >= 0]
 
 
 def split_sizes(listing: Listing, settings: FileData) -> dict[str, int]:
     """Return the number of images of each split, if no file is broken and no two images are the same."""
     own = {name: part.count for name, part in listing.parts.items()}
-    return sizes_of(own, listing.counts("train"), listing.classes, settings)
+    counts = {name: listing.counts(name) for name in LABELLED if name in own}
+    return sizes_of(own, counts, listing.classes, settings)
 
 
 def sizes_of(
-    parts: Mapping[str, int], train_counts: Sequence[int], classes: Sequence[str], settings: FileData
+    parts: Mapping[str, int], by_class: Mapping[str, Sequence[int]], classes: Sequence[str], settings: FileData
 ) -> dict[str, int]:
-    """Return the number of images of each split of a source from those of its parts and of each train class."""
-    own, counts = dict(parts), list(train_counts)
+    """Return the number of images of each split of a source from those of its parts, and of each class in them."""
+    own, kept, counts = dict(parts), HeldOut.of(settings, classes).kept_rows, by_class["train"]
     if "test" not in own and settings.test:
-        counts = list(counts_after_test(counts, classes, settings.test))
-        own["test"] = own["train"] - sum(counts)
+        left_over = counts_after_test(counts, classes, settings.test)
+        tested: Sequence[int] = [count - rest for count, rest in zip(counts, left_over, strict=True)]
+        counts = left_over
+    else:
+        tested = by_class.get("test", ())
+    if tested:
+        own["test"] = sum(tested[row] for row in kept)
+    if settings.held_out:
+        own[HELD_OUT] = sum(tested) - own["test"]
+        if "validation" in own:
+            own["validation"] = sum(by_class["validation"][row] for row in kept)
+    counts = [counts[row] for row in kept]
     if "validation" not in own:
         own["validation"] = int(_validation_counts(np.array(counts), settings).sum())
         counts = [sum(counts) - own["validation"]]

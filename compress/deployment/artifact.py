@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,11 @@ import numpy as np
 
 from compress.data.source import Pixels
 from compress.deployment.preprocess import Inputs, Picture, require_pixels
-from compress.deployment.preprocess_file import read_inputs
-from compress.deployment.runtime import Array, Runner
+from compress.deployment.preprocess_file import PREPROCESS, gives_embeddings, read_inputs
+from compress.deployment.runtime import Array, Runner, Runtime
 from compress.deployment.runtimes import require_engine, runtime_entry
 from compress.measurement.accuracy import softmax
+from compress.models.class_list import CLASSES, ClassList, beside
 from compress.registry import RUNTIMES
 from compress.utils.checksums import require_unchanged_artifact
 from compress.utils.errors import CompressError, UsageError, first_line
@@ -30,6 +31,7 @@ class Artifact:
     classes: tuple[str, ...]  # class names, in the order of the network's outputs
     preprocess: Inputs  # preprocessing of its images
     run: Runner  # the network itself: float32 `[b, 3, r, r]`, normalised, to logits float32 `[b, classes]`
+    embed: Runner | None = None  # of an embedding student: the same to embeddings float32 `[b, width]` of length 1
 
     def __call__(self, images: Picture | Sequence[Picture] | Pixels) -> Array:
         """Classify images.
@@ -51,29 +53,45 @@ class Artifact:
 
     def logits(self, images: Picture | Sequence[Picture] | Pixels) -> Array:
         """Compute logits float32 `[n, classes]` of images; takes and raises the same as a call."""
-        from PIL import Image
+        parts = [self.batch_logits(pixels) for pixels in self._batches(images)]
+        return np.concatenate([np.empty((0, len(self.classes)), np.float32), *parts])
 
-        if isinstance(images, np.ndarray):
-            require_pixels(images, batch=True)
-        pictures = [images] if isinstance(images, str | Path | Image.Image) else images
-        parts = [np.empty((0, len(self.classes)), np.float32)]
-        for start in range(0, len(pictures), BATCH_SIZE):
-            batch = enumerate(pictures[start : start + BATCH_SIZE], start)
-            parts.append(self.batch_logits(np.stack([self._pixels(picture, number) for number, picture in batch])))
-        return np.concatenate(parts)
+    def embeddings(self, images: Picture | Sequence[Picture] | Pixels) -> Array:
+        """Compute embeddings float32 `[n, width]`, of length 1, of images; takes and raises the same as a call.
+
+        Raises:
+            UsageError: the file gives logits, as it is not of an embedding student.
+        """
+        if self.embed is None:
+            raise UsageError(f"{self.path} gives logits; embeddings come from a student with `output: embedding`")
+        return np.concatenate([self._run(self.embed, pixels, "embeddings") for pixels in self._batches(images)])
 
     def batch_logits(self, pixels: Pixels) -> Array:
         """Compute logits float32 `[n, classes]` of a resized batch, uint8 `[n, 3, resolution, resolution]`.
 
         A failure of the runtime is a `CompressError`.
         """
+        return self._run(self.run, pixels, "logits")
+
+    def _run(self, run: Runner, pixels: Pixels, what: str) -> Array:
         try:
-            logits = self.run(self.preprocess.normalise(pixels))
+            outputs = run(self.preprocess.normalise(pixels))
         except Exception as error:  # exception types of runtimes are not public
             raise CompressError(f"{self.path} does not run in {self.runtime}: {first_line(error)}") from error
-        if not np.isfinite(logits).all():
-            raise CompressError(f"{self.path} gives non-finite logits in {self.runtime}: its weights are damaged")
-        return np.asarray(logits, np.float32)
+        if not np.isfinite(outputs).all():
+            raise CompressError(f"{self.path} gives non-finite {what} in {self.runtime}: its weights are damaged")
+        return np.asarray(outputs, np.float32)
+
+    def _batches(self, images: Picture | Sequence[Picture] | Pixels) -> Iterator[Pixels]:
+        """Yield resized images in batches, uint8 `[n, 3, resolution, resolution]`."""
+        from PIL import Image
+
+        if isinstance(images, np.ndarray):
+            require_pixels(images, batch=True)
+        pictures = [images] if isinstance(images, str | Path | Image.Image) else images
+        for start in range(0, len(pictures), BATCH_SIZE):
+            batch = enumerate(pictures[start : start + BATCH_SIZE], start)
+            yield np.stack([self._pixels(picture, number) for number, picture in batch])
 
     def _pixels(self, picture: Picture, number: int) -> Pixels:
         from compress.data.image_io import BrokenImage
@@ -105,7 +123,8 @@ def load_artifact(path: str | Path, runtime: str | None = None, threads: int | N
     loader = require_engine(name)
     require_unchanged_artifact(file.parent)
     inputs, classes = read_inputs(file.parent)
-    artifact = Artifact(file, name, classes, inputs, loader.load(file, threads))
+    listed, run = class_list(file, classes), loader.load(file, threads)
+    artifact = Artifact(file, name, classes, inputs, listed.after(run) if listed else run, run if listed else None)
     logits = artifact.batch_logits(np.zeros((1, 3, inputs.resolution, inputs.resolution), np.uint8))
     if logits.ndim != 2 or len(logits) != 1:
         shapes = f"{list(logits.shape)}, not [1, {len(classes)}]"
@@ -113,6 +132,31 @@ def load_artifact(path: str | Path, runtime: str | None = None, threads: int | N
     if logits.shape[1] != len(classes):
         raise CompressError(f"{file} has {logits.shape[1]} outputs, but preprocess.json lists {len(classes)} classes")
     return artifact
+
+
+def load_classifier(runtime: Runtime, path: Path, threads: int | None = None) -> Runner:
+    """Load a file as a function from normalised images to logits; that of an embedding student with its class list.
+
+    Raises:
+        CompressError: the file or its class list cannot be read.
+    """
+    run, listed = runtime.load(path, threads), beside(path)
+    return listed.after(run) if listed else run
+
+
+def class_list(file: Path, classes: Sequence[str]) -> ClassList | None:
+    """Read the class list that `preprocess.json` names beside a file; None for a file that gives logits.
+
+    Raises:
+        CompressError: it is missing, damaged, or of other classes than `preprocess.json` lists.
+    """
+    if not gives_embeddings(file.parent):
+        return None
+    listed = ClassList.read(file.parent)
+    if listed.names != tuple(classes):
+        other = f"{CLASSES} and {PREPROCESS} of {file.parent} list different classes"
+        raise CompressError(f"{other}; write both by `compress-model classes`")
+    return listed
 
 
 def find_artifact(path: Path, runtime: str | None = None) -> tuple[Path, str]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from compress.deployment.preprocess_file import PREPROCESS, PreprocessFile
+from compress.deployment.preprocess_file import PREPROCESS, PreprocessFile, with_embeddings
 from compress.deployment.runtime import ExportSource, Runtime
 from compress.deployment.runtimes import find_runtime, require
 from compress.quantization.config import QuantizationConfig
@@ -22,6 +22,7 @@ from compress.utils.precision import file_name
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from compress.models.class_list import ClassList
 
 Calibration = tuple[Sequence["Tensor"], QuantizationConfig]
 """The calibration set in batches `[b, 3, r, r]`, normalised, and settings."""
@@ -97,12 +98,15 @@ def export_files(
         CompressError: as `export`.
     """
     required = {target: require(target.runtime) for target in targets}
+    model, classes = _split(model)
+    if classes:
+        preprocess = with_embeddings(preprocess)
     _refuse_quantized(model, list(required.values()))
     _refuse_precisions(model, required)
     built: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as work:
-        classes = tuple(preprocess.get("classes", ()))
-        source = ExportSource(model, preprocess["resolution"], Path(work), classes, opset, ir_version)
+        outputs = () if classes else tuple(preprocess.get("classes", ()))
+        source = ExportSource(model, preprocess["resolution"], Path(work), outputs, opset, ir_version)
         refused = _refused_in_half(model, required)
         for target, runtime in required.items():
             if target.folder in built or (failed and target in failed):
@@ -112,12 +116,21 @@ def export_files(
                 if refused and own.precision == "fp16":
                     raise CompressError(refused)
                 built[target.folder] = _build(runtime, own, folder / target.folder, preprocess, calibration)
+                if classes:
+                    classes.write(folder / target.folder)
             except CompressError as error:
                 if failed is None:
                     raise
                 shutil.rmtree(folder / target.folder, ignore_errors=True)
                 failed |= {other: str(error) for other in required if other.folder == target.folder}
     return {target: built[target.folder] for target in required if target.folder in built}
+
+
+def _split(model: nn.Module) -> tuple[nn.Module, ClassList | None]:
+    """Return the network whose file is written, and the class list beside the file of an embedding student."""
+    from compress.models.embedding import EmbeddingNetwork, encoder_of
+
+    return encoder_of(model), model.classes if isinstance(model, EmbeddingNetwork) else None
 
 
 def _build(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from compress.data.geometry import CROP_MODES, INTERPOLATIONS, CropMode
 from compress.deployment.preprocess import Inputs
+from compress.models.class_list import CLASSES
 from compress.utils.errors import CompressError, first_line
 from compress.utils.interpolation import Interpolation
 
@@ -31,7 +32,9 @@ class Stated(TypedDict, total=False):
 
 
 STATED: Stated = {"channels": "RGB", "layout": "NCHW", "dtype": "float32", "scale": 1 / 255, "output": "logits"}
-"""What holds for every artifact; a file that states anything else is refused."""
+"""What holds for every artifact; a file that states anything else is refused, but for the output of `EMBEDDING`."""
+EMBEDDING = "embedding"
+"""Output of the files of embedding students, beside which lies a class list."""
 
 
 class Resolution(TypedDict):
@@ -45,6 +48,7 @@ class PreprocessFile(Stated, Resolution, total=False):
 
     `load_artifact` needs `resolution`, `mean`, `std` and `classes`; to time a file, `resolution` is enough. `antialias`
     is that of the resize, `precision` that of a float network; images and logits are float32 in every precision.
+    `class_list` is the file that maps embeddings to logits, where the output is embeddings.
     """
 
     mean: list[float]
@@ -54,6 +58,7 @@ class PreprocessFile(Stated, Resolution, total=False):
     crop_mode: CropMode
     stored_resolution: int
     classes: list[str]
+    class_list: str
     steps: list[str]
     antialias: bool
     precision: str
@@ -82,6 +87,19 @@ def preprocess_file(preprocess: Preprocess, stored_resolution: int, classes: Seq
         content["stored_resolution"] = stored_resolution
     content.update({"steps": _steps(content), "classes": list(classes)})
     return content
+
+
+def with_embeddings(content: PreprocessFile) -> PreprocessFile:
+    """Return the content for a file whose outputs are embeddings, with a class list beside it."""
+    last = (
+        f"The output is the embedding [batch, width], of length 1. Logits are embedding x weight transposed + bias, of "
+        f"{CLASSES}, in the order of classes; their softmax is the probabilities."
+    )
+    stated = PreprocessFile(**content)
+    stated.update({"output": EMBEDDING, "class_list": CLASSES})
+    if steps := content.get("steps"):
+        stated["steps"] = [*steps[:-1], last]
+    return stated
 
 
 def _steps(content: PreprocessFile) -> list[str]:
@@ -124,20 +142,35 @@ def read_inputs(folder: Path) -> tuple[Inputs, tuple[str, ...]]:
     Raises:
         CompressError: `preprocess.json` is missing, damaged, or has impossible values.
     """
-    path = folder / PREPROCESS
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CompressError(f"{folder} has no {PREPROCESS}, which the export writes beside the model") from error
-    except OSError as error:
-        raise CompressError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise CompressError(f"{path} is damaged: {first_line(error)}") from error
+    path, values = folder / PREPROCESS, read_preprocess(folder)
     try:
         return _inputs(values), _classes(values)
     except KeyError as error:
         raise CompressError(f"{path} is damaged: {error.args[0]} is missing") from error
     except (TypeError, ValueError, OverflowError) as error:
+        raise CompressError(f"{path} is damaged: {first_line(error)}") from error
+
+
+def gives_embeddings(folder: Path) -> bool:
+    """Return whether the artifact in a folder is of an embedding student; raises as `read_inputs`."""
+    values = read_preprocess(folder)
+    return isinstance(values, dict) and values.get("output") == EMBEDDING
+
+
+def read_preprocess(folder: Path) -> Any:
+    """Read the JSON in the `preprocess.json` of a folder.
+
+    Raises:
+        CompressError: it is missing or damaged.
+    """
+    path = folder / PREPROCESS
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CompressError(f"{folder} has no {PREPROCESS}, which the export writes beside the model") from error
+    except OSError as error:
+        raise CompressError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise CompressError(f"{path} is damaged: {first_line(error)}") from error
 
 
@@ -149,7 +182,7 @@ def _inputs(values: Any) -> Inputs:
     if min(std) <= 0:
         raise ValueError("std must be positive")
     for name, stated in STATED.items():
-        if values.get(name, stated) != stated:
+        if values.get(name, stated) not in (stated, EMBEDDING if name == "output" else stated):
             raise ValueError(f"{name} must be {stated}, not {values[name]!r}")
     interpolation = _one_of(values.get("interpolation", "bicubic"), INTERPOLATIONS, "interpolation")
     if values.get("antialias", _is_antialiased(interpolation)) != _is_antialiased(interpolation):

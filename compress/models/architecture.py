@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from torch import nn
 
 from compress.data.preprocess import Preprocess
+from compress.models.class_list import ClassList
 from compress.models.class_names import ARCHITECTURE
+from compress.models.embedding import EmbeddingNetwork
 from compress.models.hub_loader import Size
 from compress.utils.errors import CompressError
 
@@ -49,6 +51,13 @@ class Architecture(_Record):
     # by layer, every size in which the network differs from what the library builds
     sizes: dict[str, dict[str, Size]] = {}
     quantization: QuantizationRecord | None = None  # how it was quantized; None for a float network
+    # width of the embeddings that it ends in, with the classes in a `classes.safetensors`; None for logits
+    embedding: int | None = None
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs of the stored network."""
+        return self.embedding or len(self.classes)
 
     def with_quantization(self, record: QuantizationRecord) -> Architecture:
         """Return the architecture of the same network after it was quantized."""
@@ -88,10 +97,19 @@ class Architecture(_Record):
 
 @dataclass(frozen=True)
 class Network:
-    """A network, images `[batch, 3, r, r]` to logits `[batch, classes]`, and how to build it again."""
+    """A network, images `[batch, 3, r, r]` to logits `[batch, classes]`, and how to build it again.
+
+    The `model` of an embedding student ends in embeddings `[batch, width]`, which `classes` maps to logits.
+    """
 
     model: nn.Module
     architecture: Architecture
+    classes: ClassList | None = None
+
+    @property
+    def classifier(self) -> nn.Module:
+        """The network that gives logits, with the layers of `model`."""
+        return EmbeddingNetwork(self.model, self.classes) if self.classes else self.model
 
     @property
     def preprocess(self) -> Preprocess:

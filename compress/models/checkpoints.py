@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from compress import registry
 from compress.models.architecture import Architecture, Network
+from compress.models.class_list import ClassList
 from compress.models.clip_classifier import build_clip_classifier
+from compress.models.embedding import Encoder
 from compress.models.factory import create_model
 from compress.models.hub_loader import Size, resize
 from compress.models.onnx_network import ONNX, OnnxClassifier, OnnxNetwork
@@ -81,6 +83,8 @@ def _sizes(module: nn.Module) -> dict[str, Size]:
 def save_variant(folder: Path, network: Network, weights: Mapping[str, Tensor] | None = None) -> None:
     """Write `architecture.json` and `model.safetensors` into `folder`; `weights` replace those of the network."""
     network.architecture.write(folder)
+    if network.classes:
+        network.classes.write(folder)
     if isinstance(network.model, OnnxNetwork):
         (folder / ONNX).write_bytes(network.model.file)
         return
@@ -100,11 +104,12 @@ def load_variant(folder: Path) -> Network:
     """
     architecture = Architecture.read(folder)
     try:
+        classes = ClassList.read(folder) if architecture.embedding else None
         if architecture.quantization:
             method = registry.quantizer(architecture.quantization.method)
             assert method.restore
-            return Network(method.restore(folder, architecture), architecture)
-        return Network(_float_network(folder, architecture), architecture)
+            return Network(method.restore(folder, architecture), architecture, classes)
+        return Network(_float_network(folder, architecture), architecture, classes)
     except CompressError:
         raise
     except Exception as error:  # whatever a factory makes of values that no stage writes
@@ -116,13 +121,14 @@ def unpruned_network(architecture: Architecture) -> nn.Module:
     """Build the network of `architecture` as its library does, before anything was pruned."""
     if architecture.config is not None:
         return build_clip_classifier(architecture.config, len(architecture.classes))
-    return create_model(
+    model = create_model(
         architecture.library,
         architecture.model,
-        len(architecture.classes),
+        architecture.outputs,
         architecture.resolution,
         options=architecture.options,
     )
+    return Encoder(model) if architecture.embedding else model
 
 
 def _float_network(folder: Path, architecture: Architecture) -> nn.Module:

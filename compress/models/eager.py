@@ -35,7 +35,7 @@ def load_eager(arguments: Mapping[str, Any], threads: int) -> Callable[[NDArray[
         torch.set_num_threads(threads)
     folder = Path(arguments["folder"])
     if "teacher" not in arguments:
-        model = load_variant(folder).model
+        model = load_variant(folder).classifier
     else:
         settings: Any = TypeAdapter(Teacher).validate_python(arguments["teacher"])
         data = DataSection.model_validate(arguments["data"])

@@ -20,7 +20,7 @@ from compress.models.catalog import catalog
 from compress.models.checkpoints import WEIGHTS, save_weights
 from compress.models.factory import takes_size, torchvision_arguments
 from compress.models.names import LOCAL, split_name
-from compress.utils.errors import CompressError, first_line
+from compress.utils.errors import CompressError, UsageError, first_line
 
 CONFIG, LOADER = "config.json", "load_model.py"
 OWN_NETWORKS = "cifar_"  # beginning of the names of networks that this package registers with timm
@@ -47,9 +47,13 @@ def write_repository(network: Network, folder: Path) -> Repository:
     """Write the network's files into `folder` and load them again: only one that gives the same logits is kept.
 
     Raises:
+        UsageError: it is an embedding student, whose classes are a file of their own.
         CompressError: neither timm nor the loader builds the network.
     """
     architecture = network.architecture
+    if architecture.embedding:
+        what = "an embedding student gives embeddings, and timm and the loader give logits"
+        raise UsageError(f"{what}; export it and upload its artifacts: hf upload OWNER/NAME ARTIFACTS")
     save_weights(network.model.state_dict(), folder / WEIGHTS)
     own = architecture.library == "timm" and architecture.model.startswith(OWN_NETWORKS)
     packages = (*PACKAGES[architecture.library], *(("compress-model",) if own else ()))

@@ -69,7 +69,7 @@ def _from_open_clip(settings: OwnModel, data: DataSection, classes: Sequence[str
     if settings.resolution not in (None, side):
         raise CompressError(f"{settings.model} takes images of {side} pixels; remove `resolution`")
     preprocess = as_stated(network.preprocess, _stated(settings))
-    return Network(network.model, network.architecture.model_copy(update={"preprocess": preprocess})), ()
+    return replace(network, architecture=network.architecture.model_copy(update={"preprocess": preprocess})), ()
 
 
 def _from_variant(settings: OwnModel, data: DataSection, classes: Sequence[str], resolution: int) -> Loaded:

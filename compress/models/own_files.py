@@ -7,6 +7,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+from compress.models.class_list import CLASSES
 from compress.models.class_names import ARCHITECTURE
 from compress.models.fingerprint import local_files, weights_files
 from compress.models.names import LOCAL
@@ -66,7 +67,7 @@ def own_model_files(settings: OwnModel) -> list[Path]:
         return _onnx_files(onnx)
     if settings.source == "variant":
         folder = variant_folder(Path(settings.model))
-        names = (ARCHITECTURE, "model.safetensors", "model.onnx")
+        names = (ARCHITECTURE, "model.safetensors", "model.onnx", CLASSES)
         return [folder / name for name in names if (folder / name).is_file()]
     if settings.source == "open_clip":
         return local_files(as_teacher(settings))

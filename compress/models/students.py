@@ -9,7 +9,9 @@ from pathlib import Path
 from torch import Tensor
 
 from compress.models.architecture import Network
+from compress.models.class_list import ClassList
 from compress.models.classifiers import ClassifierSource, StatedPreprocess, load_classifier
+from compress.models.embedding import Encoder
 from compress.models.factory import input_side
 from compress.models.input_size import fixed_side
 from compress.models.weights_file import read_checkpoint
@@ -40,6 +42,19 @@ def load_student(
     # It is trained on stored squares and views of them, and evaluated as it was trained.
     architecture = network.architecture.model_copy(update={"preprocess": network.preprocess.on_stored()})
     return replace(network, architecture=architecture), notes
+
+
+def load_embedding_student(student: Student, classes: ClassList, resolution: int) -> tuple[Network, tuple[str, ...]]:
+    """Build a student that ends in the embedding space of `classes`, with its initial weights and notes about them.
+
+    Raises:
+        CompressError: its weights are missing, damaged or of another architecture.
+    """
+    outputs = [f"embedding {number}" for number in range(classes.width)]
+    network, notes = load_student(student, outputs, resolution)
+    changes = {"embedding": classes.width, "classes": classes.names}
+    architecture = network.architecture.model_copy(update=changes)
+    return Network(Encoder(network.model).eval(), architecture, classes), notes
 
 
 def student_side(student: Student, data: int) -> int:

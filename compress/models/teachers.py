@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from compress.data.preprocess import Preprocess
 from compress.models.architecture import Architecture, Network
@@ -73,7 +73,8 @@ def load_teacher(
     return _classifier(settings, classes, resolution)
 
 
-def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[str]) -> LoadedTeacher:
+def open_clip_model(settings: OpenClipTeacher) -> tuple[Any, Any]:
+    """Load an OpenCLIP model in eval mode, and its tokenizer; see `load_teacher`."""
     import open_clip
 
     local_files(settings)
@@ -95,7 +96,13 @@ def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[s
         raise
     except Exception as error:  # open_clip and the hub clients raise a dozen kinds
         raise CompressError(_no_weights(settings, error)) from error
-    model.eval()
+    return model.eval(), tokenizer
+
+
+def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[str]) -> LoadedTeacher:
+    import open_clip
+
+    model, tokenizer = open_clip_model(settings)
     own = open_clip.model.get_model_preprocess_cfg(model)
     side = int(_side(own["size"]))
     preprocess = Preprocess(
@@ -112,7 +119,7 @@ def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[s
         classes=tuple(classes),
         resolution=preprocess.resolution,
         preprocess=preprocess,
-        config=vision_config(model.visual, open_clip.get_model_config(name)),
+        config=vision_config(model.visual, open_clip.get_model_config(expand(settings.model))),
     )
     head = zero_shot_head(model, tokenizer, classes, data)
     return LoadedTeacher(ImageTower(model.visual).eval(), head, preprocess, architecture)
@@ -126,9 +133,7 @@ def zero_shot_head(model: Any, tokenizer: Any, classes: Sequence[str], data: Dat
     """
     rows = []
     for name in classes:
-        words = (data.prompts or {}).get(name, name.replace("_", " "))
-        features = F.normalize(model.encode_text(tokenizer([t.format(words) for t in data.templates])), dim=-1)
-        rows.append(F.normalize(features.mean(0), dim=-1))
+        rows.append(text_embedding(model, tokenizer, data.words(name), data.templates))
     weight = model.logit_scale.exp() * torch.stack(rows)
     bias = getattr(model, "logit_bias", None)
     head = nn.Linear(weight.shape[1], len(classes))
@@ -136,6 +141,13 @@ def zero_shot_head(model: Any, tokenizer: Any, classes: Sequence[str], data: Dat
         head.weight.copy_(weight)
         head.bias.fill_(float(bias) if bias is not None else 0.0)
     return head.eval()
+
+
+@torch.no_grad()
+def text_embedding(model: Any, tokenizer: Any, words: str, templates: Sequence[str]) -> Tensor:
+    """Return the embedding `[width]` of a class, of length 1: the mean of those of its prompts, normalised."""
+    features = F.normalize(model.encode_text(tokenizer([template.format(words) for template in templates])), dim=-1)
+    return F.normalize(features.mean(0), dim=-1)
 
 
 def _check_open_clip_name(settings: OpenClipTeacher) -> None:

@@ -184,6 +184,7 @@ def _variant(
         pruning=metrics.pruning,
         sparsity=metrics.sparsity,
         quantization=metrics.quantization,
+        embeddings=metrics.embeddings,
         control=_control(unit, predictions),
     )
 

@@ -240,4 +240,4 @@ def _small_data(data: ImageData) -> ImageData:
         splits[name] = Split(images, None if part.labels is None else np.arange(count) % len(data.classes))
     sizes = {name: len(split) for name, split in splits.items()}
     key = key_of(dry_run=REVISION, classes=data.classes, side=data.resolution, images=sizes)
-    return replace(data, **splits, key=key, skipped=0, originals=None)  # type: ignore[arg-type]
+    return replace(data, **splits, key=key, skipped=0, originals=None, held_out=None, held_names=())  # type: ignore[arg-type]

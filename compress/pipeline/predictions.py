@@ -121,6 +121,7 @@ def data_summary(predictions: Predictions, remarks: Sequence[str] | None) -> Dat
         test_sha256=digest_of(data.test),
         test_labels=encode_labels(predictions.labels.tolist(), len(data.classes)),
         left_out=tuple(LeftOutRecord(**asdict(row)) for row in data.left_out),
+        held_out=data.held_names or None,
         remarks=None if remarks is None else tuple(remarks),
     )
 

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from compress.models.embedding import encoder_of
 from compress.quantization.capture import capture
 from compress.quantization.checks import refuse_broken_weights
 from compress.quantization.config import QuantizationConfig
@@ -66,14 +67,14 @@ class Freeze(Callback):
         self.observers_until, self.batch_norm_until = observers_until, batch_norm_until
 
     def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
-        graph = module.network
+        graph = encoder_of(module.network)
         assert isinstance(graph, GraphModule)
         done = trainer.global_step / max(1, int(trainer.estimated_stepping_batches))
         set_batch_norm(graph, training=done < self.batch_norm_until)
         set_observers(graph, on=done < self.observers_until)
 
     def on_validation_start(self, _: L.Trainer, module: L.LightningModule) -> None:
-        graph = module.network
+        graph = encoder_of(module.network)
         assert isinstance(graph, GraphModule)
         set_observers(graph, on=False)  # ranges come from train images alone
         set_batch_norm(graph, training=False)

@@ -38,14 +38,15 @@ def save_quantized(
         target=config.target,
     )
     if isinstance(quantized, OnnxNetwork):
-        network.architecture.with_quantization(record.model_copy(update={"file": ONNX})).write(folder)
-        (folder / ONNX).write_bytes(quantized.file)
+        architecture = network.architecture.with_quantization(record.model_copy(update={"file": ONNX}))
+        save_variant(folder, replace(network, model=quantized, architecture=architecture))
         return len(quantized.file)
     assert isinstance(quantized, GraphModule)
     state, scales = record_graph(quantized)
     shapes = {name: tuple(value.shape) for name, value in network.model.state_dict().items()}
     record = record.model_copy(update={"scales": tuple(scales), "float_shapes": shapes})
-    save_variant(folder, Network(quantized, network.architecture.with_quantization(record)), state)
+    architecture = network.architecture.with_quantization(record)
+    save_variant(folder, replace(network, model=quantized, architecture=architecture), state)
     return (folder / WEIGHTS).stat().st_size
 
 

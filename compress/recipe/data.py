@@ -96,7 +96,17 @@ class DataSection(Section):
         0.1, description="share of the labelled train images that is cut off for validation where no such split exists"
     )
     labeled: int | None = Field(None, ge=1, description="keep this many train labels, class-balanced; hide the others")
+    held_out: list[Annotated[str, Field(min_length=1)]] = Field(
+        [],
+        exclude_if=lambda names: not names,
+        description="classes that no student sees: their labelled images are in no other split, and those of test "
+        "are for the zero-shot figures of embedding students only",
+    )
     source: str
+
+    def words(self, name: str) -> str:
+        """Return the words for a class in prompts."""
+        return (self.prompts or {}).get(name, name.replace("_", " "))
 
 
 def _location(text: str) -> str:

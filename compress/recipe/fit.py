@@ -80,8 +80,11 @@ def reads_features(fit: Distillation) -> list[str]:
     return sorted(name for name, loss in fit.losses.named().items() if loss.reads_features or isinstance(loss, Maps))
 
 
-def distillation_problems(fit: Distillation) -> Iterator[tuple[str, str]]:
-    """Yield (key, message) for losses and settings of a distillation that do not go together."""
+def distillation_problems(fit: Distillation, *, embeds: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield (key, message) for losses and settings of a distillation that do not go together.
+
+    A student that `embeds` ends in the teacher's embedding space, and its head is the teacher's.
+    """
     losses = fit.losses.named()
     for name in fit.losses.own:
         if name not in PLUGIN_LOSSES:
@@ -89,11 +92,14 @@ def distillation_problems(fit: Distillation) -> Iterator[tuple[str, str]]:
             yield "losses", f"unknown plugin loss {name!r}{hint}"
 
     def trains_classifier(loss: Loss | type[Loss]) -> bool:
-        return loss.trains_classifier or (fit.classifier == "teacher" and loss.trains_projection)
+        return loss.trains_classifier or ((embeds or fit.classifier == "teacher") and loss.trains_projection)
 
     if not any(trains_classifier(loss) and max(loss.weight.start, loss.weight.end) > 0 for loss in losses.values()):
         able = join_words(sorted(name for name, kind in LOSS_TYPES.items() if trains_classifier(kind)))
-        yield "losses", f"no loss trains the classifier; set a weight for {able}"
+        what = "embedding towards the teacher's" if embeds else "classifier"
+        yield "losses", f"no loss trains the {what}; set a weight for {able}"
+    if embeds and fit.classifier == "teacher":
+        yield "classifier", "an embedding student has the teacher's head as it is; remove `classifier`"
     for name, loss in losses.items():
         if loss.online_only and fit.teacher == "stored":
             yield "losses", f"`{name}` {loss.online_only}; set `teacher: live`"

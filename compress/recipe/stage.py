@@ -89,6 +89,10 @@ class StageSection(Section):
         """Return the name of the model that it trains, if that is known to have batch norm without loading weights."""
         return None
 
+    def embeds_in(self, recipe: Recipe) -> bool:
+        """Return whether the network that it works on is an embedding student."""
+        return False
+
     def sends_files(self) -> bool:
         """Return whether it writes files that can be sent to the machines of `measure.on`."""
         return False

@@ -69,13 +69,13 @@ def _deployment_problems(recipe: Recipe, root: Node) -> Iterator[Problem]:
 
 def _fit_problems(stage: StageSection, recipe: Recipe) -> Iterator[tuple[str, str]]:
     for holder, fit in stage.fits():
-        for key, message in [*_problems_of(fit, recipe), *_batch_problems(fit, stage, recipe)]:
+        for key, message in [*_problems_of(fit, stage, recipe), *_batch_problems(fit, stage, recipe)]:
             yield holder or key, message
 
 
-def _problems_of(fit: Fit, recipe: Recipe) -> Iterator[tuple[str, str]]:
+def _problems_of(fit: Fit, stage: StageSection, recipe: Recipe) -> Iterator[tuple[str, str]]:
     if isinstance(fit, Distillation):
-        yield from distillation_problems(fit)
+        yield from distillation_problems(fit, embeds=stage.embeds_in(recipe))
     if fit.select_on == "test" and "test-selection" not in recipe.allow:
         yield "select_on", TEST_SELECTION
     if fit.on_divergence == "lower" and recipe.trainer.several_processes:

@@ -12,6 +12,7 @@ from compress.report.classes import ChangesSection, changes_sections
 from compress.report.corruptions import corruption_tables
 from compress.report.deployments import deployment_tables
 from compress.report.disagreements import DisagreementsSection, disagreements_section
+from compress.report.embeddings import embedding_tables
 from compress.report.headline import deployment_line, sentence
 from compress.report.headline_chart import months_svg
 from compress.report.hosts import host_tables
@@ -90,6 +91,7 @@ def build_report(record: RunRecord) -> Report:
         savings=tuple(savings_section(each, partial(accuracy_cost_svg, record, each)) for each in record.efficiency),
         details=(
             *quality_tables(record),
+            *embedding_tables(record),
             *corruption_tables(record),
             *ood_tables(record),
             *target_tables(record),

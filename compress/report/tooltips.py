@@ -29,6 +29,14 @@ _TOOLTIPS: tuple[tuple[str, str], ...] = (
     (r"worst class \(95%.*\)", "Recall of the class where it is lowest, with Wilson's 95% score interval"),
     (r"shown to have gained", "Classes that are shown to have gained, by the same test"),
     (r"top-5 \(95%.*\)", "Share of test images whose class is among the 5 most probable; Wilson's 95% score interval"),
+    (
+        r"zero-shot.*",
+        "Share of test images whose nearest text embedding is that of their class; Wilson's 95% score interval",
+    ),
+    (r"image to image", "Share of test images with another one of their class among the k nearest by cosine"),
+    (r"image to text", "Share of test images whose class is among the k nearest text embeddings"),
+    (r"cosine to teacher", "Mean cosine between its embeddings and the teacher's, of the same test images"),
+    (r"rank correlation", "Spearman's, of its similarities of pairs of test images with the teacher's"),
     (r"uncorrupted", f"{_TOP1}; on the stored images, before they are corrupted"),
     (r"corrupted, mean", "Top-1 accuracy on corrupted test images, mean over corruptions and severities"),
     (

@@ -12,6 +12,7 @@ from compress.results.deployment import (
     MillionImages,
     VariantFit,
 )
+from compress.results.embeddings import EmbeddingFigures, Embeddings, RecallAt, ZeroShot
 from compress.results.headline import (
     Bound,
     Headline,
@@ -127,6 +128,8 @@ __all__ = [
     "Disagreements",
     "Divergence",
     "Doublings",
+    "EmbeddingFigures",
+    "Embeddings",
     "EnergyBasis",
     "EnergyMeasurement",
     "EnergyMeasurements",
@@ -172,6 +175,7 @@ __all__ = [
     "QuantizationNoise",
     "QuantizationTrial",
     "QueryMacs",
+    "RecallAt",
     "RecipeRecord",
     "Record",
     "ReliabilityBin",
@@ -201,4 +205,5 @@ __all__ = [
     "VariantFit",
     "VariantMetrics",
     "VariantSavings",
+    "ZeroShot",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from compress.results.base import Count, Fraction, Hexadecimal, Interval, Record, absent
+from compress.results.embeddings import Embeddings
 from compress.results.inference import Precision
 from compress.results.quality import Quality
 
@@ -21,6 +22,7 @@ class Artifact(Record):
     ci95: Interval | None = Field(None, description="Wilson 95% score interval of top1")
     right: Hexadecimal | None = absent("Predictions in the runtime, as `right` of the variant's accuracy")
     quality: Quality | None = absent("Predictions beyond top-1")
+    embeddings: Embeddings | None = absent("Of a file that gives embeddings, in the runtime on the test split")
     top1_agreement: Fraction | None = Field(None, description="Share of test images with PyTorch's prediction")
     max_abs_diff: float | None = Field(None, description="Largest absolute difference of the logits from PyTorch's")
     integer_convs: Count | None = Field(None, description="Convolutions that the runtime executes in integer")

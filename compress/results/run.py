@@ -108,6 +108,7 @@ class DataSummary(Record):
         "Class index of each image of the test split, each in as many hexadecimal digits as the last index takes"
     )
     left_out: tuple[LeftOutRecord, ...] = Field((), description="What of the source is in no split, by reason")
+    held_out: tuple[str, ...] | None = absent("Names of the classes whose images are in no split above")
     remarks: tuple[str, ...] | None = absent(
         "Remarks on the source and the splits: order of classes, missing classes, images that are in two splits"
     )

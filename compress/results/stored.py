@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter
 from compress.results.accuracy import Accuracy
 from compress.results.artifacts import Artifact, RuntimeChoice
 from compress.results.base import Count, Fraction, Record, absent
+from compress.results.embeddings import Embeddings
 from compress.results.inference import (
     Batch,
     EnergyRow,
@@ -62,6 +63,7 @@ class VariantMetrics(Record):
     pruning: Pruning | None = absent("Of a pruned variant")
     sparsity: Sparsity | None = absent("Of a sparsified variant")
     quantization: Quantization | None = absent("Of a quantized variant")
+    embeddings: Embeddings | None = absent("Of an embedding student, on the test split")
 
 
 class ValidationCheck(Record):

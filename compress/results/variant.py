@@ -7,6 +7,7 @@ from pydantic import Field
 from compress.results.accuracy import Accuracy, Control, Published, PublishedInference
 from compress.results.artifacts import Artifact, RuntimeChoice
 from compress.results.base import Record, absent
+from compress.results.embeddings import Embeddings
 from compress.results.inference import MeasuredInference
 from compress.results.methods import Pruning, Quantization, Sparsity
 from compress.results.quality import Quality
@@ -36,4 +37,5 @@ class Variant(Record):
     pruning: Pruning | None = Field(None, description="Of a pruned variant")
     sparsity: Sparsity | None = Field(None, description="Of a sparsified variant")
     quantization: Quantization | None = Field(None, description="Of a quantized variant")
+    embeddings: Embeddings | None = absent("Of an embedding student: of the network in PyTorch on the test split")
     control: Control | None = Field(None, description="Of a shrink or match stage: accuracy against its variant")

@@ -25,6 +25,7 @@ from compress.measurement.predict import Logits, predict_split
 from compress.models.architecture import Network
 from compress.models.checkpoints import load_variant
 from compress.models.eager import stored_head
+from compress.models.embedding import encoder_of
 from compress.models.onnx_network import OnnxNetwork
 from compress.models.teachers import LoadedTeacher, load_teacher
 from compress.recipe.data import PLAIN
@@ -99,7 +100,7 @@ class StageContext:
 
     def device_for(self, model: nn.Module) -> torch.device:
         """Return the device that a network runs on: the run's, or the CPU for ONNX files."""
-        return CPU if isinstance(model, OnnxNetwork) else self.device
+        return CPU if isinstance(encoder_of(model), OnnxNetwork) else self.device
 
     def folder(self, identifier: str) -> Path:
         """Return the folder of a stage in the store."""
@@ -126,7 +127,7 @@ class StageContext:
         if isinstance(stage, TeacherStage):
             return load_teacher(stage.teacher, self.recipe.data, self.data.classes, self.data.resolution)
         network = load_variant(self.folder(identifier))
-        return LoadedTeacher(network.model, nn.Identity(), network.preprocess, network.architecture)
+        return LoadedTeacher(network.classifier, nn.Identity(), network.preprocess, network.architecture)
 
     def _with_stored_head(self, identifier: str) -> LoadedTeacher:
         return replace(self.teacher(identifier), head=stored_head(self.folder(identifier)))
@@ -169,7 +170,7 @@ class StageContext:
             loaded = self._with_stored_head(identifier)
             return loaded.classifier(), loaded.preprocess
         network = load_variant(self.folder(identifier))
-        return network.model, network.preprocess
+        return network.classifier, network.preprocess
 
     def eager_arguments(self, identifier: str) -> dict[str, Any]:
         """Return the arguments with which `compress.models.eager` loads a variant in another process, as JSON data."""

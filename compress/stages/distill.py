@@ -10,9 +10,11 @@ from pydantic import Field
 from compress.recipe.base import Identifier
 from compress.recipe.fit import Distillation
 from compress.recipe.loss import Maps
+from compress.recipe.models import OpenClipTeacher
 from compress.recipe.schema import Recipe
-from compress.recipe.stage import TEACHER
+from compress.recipe.stage import TEACHER, StageSection
 from compress.stages.kind import NetworkStage
+from compress.stages.teacher import TeacherStage
 from compress.utils.messages import join_words
 
 
@@ -32,6 +34,13 @@ class DistillStage(NetworkStage, Distillation):
         json_schema_extra=_or_several,
     )
 
+    output: Literal["logits", "embedding"] = Field(
+        "logits",
+        exclude_if=lambda output: output == "logits",  # recipes without it keep their store keys
+        description="embedding: the student ends in the teacher's embedding space, and files give embeddings; its "
+        "classes are text embeddings in a file of their own, `classes.safetensors`, which can be replaced",
+    )
+
     starts_from: ClassVar[frozenset[str]] = frozenset({TEACHER})
     lineage: ClassVar[str] = "distilled"
     remedy: ClassVar[str] = "more epochs, views or unlabelled images, or a larger student"
@@ -41,6 +50,14 @@ class DistillStage(NetworkStage, Distillation):
         yield from super().problems(recipe)
         if self.student.head == "probe":
             yield "student", "`head: probe` learns from labels alone; remove it, or use a `train` stage"
+        teacher = next((stage for stage in recipe.stages if stage.id == self.from_), None)
+        if self.embeds and teacher and not _has_text_side(teacher):
+            what = "needs a teacher with text embeddings: one of `source: open_clip` with `head: zero-shot`"
+            yield "output", f"an embedding student {what}; start from one, or remove `output`"
+
+    @property
+    def embeds(self) -> bool:
+        return self.output == "embedding"
 
     def onnx_problem(self) -> str | None:
         maps = [f"`{name}`" for name, loss in self.losses.named().items() if isinstance(loss, Maps)]
@@ -49,3 +66,9 @@ class DistillStage(NetworkStage, Distillation):
 
     def progress(self) -> str:
         return f"distilling {self.from_}"
+
+
+def _has_text_side(stage: StageSection) -> bool:
+    """Whether the head of a teacher is of text embeddings."""
+    teacher = stage.teacher if isinstance(stage, TeacherStage) else None
+    return isinstance(teacher, OpenClipTeacher) and teacher.head == "zero-shot"

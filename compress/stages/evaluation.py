@@ -7,6 +7,7 @@ validation to `validation_logits.npy` (float32 `[images, classes]`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,11 @@ from compress.measurement.widths import widths
 from compress.models.architecture import Network
 from compress.models.checkpoints import WEIGHTS, load_variant, save_variant
 from compress.models.class_names import chance_warning
+from compress.models.embedding import EmbeddingNetwork, encoder_of, logits_of
 from compress.models.onnx_network import ONNX, OnnxNetwork
 from compress.results import Accuracy, Inference, LayerWidths, Ledger, VariantMetrics
 from compress.stages.context import METRICS, StageContext
+from compress.stages.embeddings import embed_test, measure_embeddings
 from compress.stages.existing import ExistingNetwork
 from compress.training.formats import Format, choose_for_passes, with_layout
 from compress.utils.console import say
@@ -123,7 +126,9 @@ def evaluate_stored(
     if inference is None:
         weights = folder / (ONNX if isinstance(stored.model, OnnxNetwork) else WEIGHTS)
         inference = float_inference(stored.model, stored.preprocess, weights.stat().st_size)
-    evaluate_and_store(context, label, folder, (stored.model, stored.preprocess), inference, ledger, notes, **details)
+    evaluate_and_store(
+        context, label, folder, (stored.classifier, stored.preprocess), inference, ledger, notes, **details
+    )
 
 
 def evaluate_and_store(
@@ -144,11 +149,16 @@ def evaluate_and_store(
     validation, chosen = context.data.validation, None
     with on_device(model, context.device_for(model)):
         model.to(memory_format=_layout(context, label, model, preprocess))
-        logits = _predict(context, model, "test", preprocess, label)
+        outputs = _predict(context, encoder_of(model), "test", preprocess, label)
+        logits = logits_of(model, outputs)
         if not np.isfinite(logits).all():
             raise CompressError("non-finite logits on the test split; lower the learning rate or check the weights")
+        if isinstance(model, EmbeddingNetwork):
+            predict = partial(_predict, context, model.encoder, preprocess=preprocess, label=label)
+            embedded = embed_test(context, predict, outputs)
+            details = {**details, "embeddings": measure_embeddings(context, label, folder, embedded, model.classes)}
         if len(validation):
-            chosen = _predict(context, model, "validation", preprocess, label)
+            chosen = logits_of(model, _predict(context, encoder_of(model), "validation", preprocess, label))
     np.save(folder / LOGITS, logits)
     if chosen is not None:
         np.save(folder / VALIDATION_LOGITS, chosen)
@@ -187,7 +197,7 @@ def _chance(context: StageContext, label: str, accuracy: Accuracy, ledger: Ledge
 def _layout(context: StageContext, label: str, model: nn.Module, preprocess: Preprocess) -> torch.memory_format:
     """Return the memory layout of the weights for evaluation, which is in FP32 whatever the training was in."""
     formats = [Format(channels_last=True), Format(channels_last=False)]
-    if context.recipe.trainer.precision != "auto" or isinstance(model, GraphModule | OnnxNetwork):
+    if context.recipe.trainer.precision != "auto" or isinstance(encoder_of(model), GraphModule | OnnxNetwork):
         return formats[0].memory_format
     if isinstance(context.plan.stage(label).stage, ExistingNetwork):  # its key has no `trainer`
         return formats[0].memory_format

@@ -15,11 +15,13 @@ from compress.data.prepared import Split
 from compress.measurement.compute import macs, training_macs
 from compress.models.architecture import Network
 from compress.models.eager import stored_head
-from compress.models.students import load_student
+from compress.models.embedding import encoder_of
+from compress.models.students import load_embedding_student, load_student
 from compress.recipe.data import PLAIN
 from compress.recipe.fit import Distillation, Fit
 from compress.results import CurvePoint, Divergence, Ledger
 from compress.stages.context import StageContext
+from compress.stages.embeddings import class_list, store_teacher_embeddings
 from compress.stages.evaluation import store_network
 from compress.stages.kind import NetworkStage
 from compress.stages.planned import PlannedStage
@@ -121,7 +123,7 @@ def _train(
     inputs: _TrainingInputs,
     callbacks: Sequence[Callback],
 ) -> Ledger:
-    model, preprocess, teacher = network.model, network.preprocess, inputs.teacher
+    model, preprocess, teacher = network.classifier, network.preprocess, inputs.teacher
     selected = "test" if settings.select_on == "test" else "validation"
     validation, _ = context.rendered(selected, preprocess)
     # Gradients and taps that are not computed are not counted either.
@@ -178,7 +180,8 @@ def _charged(
 
 def _countable(context: StageContext, planned: PlannedStage, model: nn.Module) -> nn.Module:
     """Return the network to count MACs of: for a quantization-aware graph, its float parent."""
-    return context.parent_network(planned.parent).model if isinstance(model, GraphModule) else model
+    is_graph = isinstance(encoder_of(model), GraphModule)
+    return context.parent_network(planned.parent).classifier if is_graph else model
 
 
 def new_student(context: StageContext, stage: NetworkStage) -> tuple[Network, tuple[str, ...]]:
@@ -189,6 +192,10 @@ def new_student(context: StageContext, stage: NetworkStage) -> tuple[Network, tu
     """
     torch.manual_seed(context.recipe.seed if stage.seed is None else stage.seed)
     classes, side = context.data.classes, context.data.resolution
+    if stage.embeds:
+        (teacher,) = stage.parents()
+        listed = class_list(context, stored_head(context.folder(teacher)), *classes)
+        return load_embedding_student(stage.student, listed, side)
     replaced = stage.epochs > 0 or stage.student.head == "probe"
     return load_student(stage.student, classes, side, new_head=replaced)
 
@@ -199,4 +206,6 @@ def make_network(context: StageContext, planned: PlannedStage, folder: Path) -> 
     assert isinstance(stage, NetworkStage)
     network, notes = new_student(context, stage)
     ledger = fit_stage(context, planned, folder, network, stage, Ledger.start())
+    if stage.embeds:
+        store_teacher_embeddings(context, planned, folder)
     store_network(context, planned.id, folder, network, ledger, notes)

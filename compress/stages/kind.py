@@ -72,6 +72,16 @@ class StageKind(StageSection):
         return None
 
     def batch_norm_in(self, recipe: Recipe) -> str | None:
+        origin = self.origin(recipe)
+        named = origin.library_model() if origin else None
+        return named[1] if named and has_batch_norm(*named) else None
+
+    def embeds_in(self, recipe: Recipe) -> bool:
+        origin = self.origin(recipe)
+        return isinstance(origin, NetworkStage) and origin.embeds
+
+    def origin(self, recipe: Recipe) -> StageKind | None:
+        """Return the stage that brings the network that it works on; None where the graph is wrong."""
         stages = {stage.id: stage for stage in recipe.stages}
         origin, seen = self, {self.id}
         while not origin.brings_network:
@@ -80,8 +90,7 @@ class StageKind(StageSection):
                 return None
             seen.add(start)
             origin = kind_of(stages[start])
-        named = origin.library_model()
-        return named[1] if named and has_batch_norm(*named) else None
+        return origin
 
     # --- store key ----------------------------------------------------------------------------------------------------
 
@@ -216,7 +225,7 @@ class NetworkStage(StageKind, Fit):
         yield None, self
 
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
-        features = isinstance(self, Distillation) and self.needs_features
+        features = isinstance(self, Distillation) and self.needs_features and not self.embeds
         yield from student_problems(self.student, features=features)
 
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
@@ -235,6 +244,11 @@ class NetworkStage(StageKind, Fit):
 
     def library_model(self) -> tuple[str, str, dict[str, Option]] | None:
         return self.student.library, self.student.model, self.student.options
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the student ends in the embedding space of its teacher."""
+        return False
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
         return costs.fit(planned, self)

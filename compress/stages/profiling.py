@@ -38,8 +38,8 @@ def existing_cost(recipe: Recipe, stage: StageKind, data: ImageData, use: Use, s
     else:
         assert isinstance(stage, ModelStage)
         network, _ = load_own_model(stage.model, recipe.data, data.classes, data.resolution)
-        teacher = LoadedTeacher(network.model, nn.Identity(), network.preprocess, network.architecture)
-    model, side = network.model, network.architecture.resolution
+        teacher = LoadedTeacher(network.classifier, nn.Identity(), network.preprocess, network.architecture)
+    model, side = network.classifier, network.architecture.resolution
     if use in ("training", "masked"):
         return _training_cost(model, side, recipe, speeds, stage.id, masked=use == "masked")
     return _inference_cost(model, teacher, use, recipe, stage, speeds)

@@ -18,6 +18,7 @@ from torch.fx import GraphModule
 
 from compress.measurement.batch_size import free_memory
 from compress.measurement.device import CPU, choose_device, describe, move, numerics
+from compress.models.embedding import encoder_of
 from compress.recipe.schema import Trainer
 from compress.training.accelerator import lightning_device, reproducible
 from compress.training.callbacks import EpochCheckpoint, FitProgress, LostStepCounter
@@ -213,7 +214,9 @@ def _format(
         return replace(default, precision=trainer.precision)
     if saved and saved.format:
         return saved.format
-    if trainer.several_processes or isinstance(module.network, GraphModule):  # processes would have to agree
+    if trainer.several_processes or isinstance(
+        encoder_of(module.network), GraphModule
+    ):  # processes would have to agree
         return default
     side = module.preprocess.resolution
     chosen = choose_for_steps(

@@ -11,6 +11,7 @@ from torch import nn
 from torch.fx import GraphModule
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from compress.models.embedding import encoder_of
 from compress.utils.errors import UsageError
 from compress.utils.messages import did_you_mean, truncate_list
 
@@ -46,8 +47,8 @@ def frozen_norms(network: nn.Module, patterns: Sequence[str]) -> list[nn.Module]
 
 def trains_batch_norm(network: nn.Module, patterns: Sequence[str]) -> bool:
     """Return whether a batch norm that is not frozen takes its statistics from the batch."""
-    if isinstance(network, GraphModule):
-        return any(node.target == torch.ops.aten.batch_norm.default for node in network.graph.nodes)
+    if isinstance(graph := encoder_of(network), GraphModule):
+        return any(node.target == torch.ops.aten.batch_norm.default for node in graph.graph.nodes)
     frozen = set(map(id, frozen_norms(network, patterns)))
     return any(isinstance(module, _BatchNorm) and id(module) not in frozen for module in network.modules())
 

@@ -19,6 +19,7 @@ from compress.data.preprocess import Preprocess
 from compress.data.views import render
 from compress.measurement.accuracy import bits
 from compress.measurement.device import name_device
+from compress.models.embedding import EmbeddingNetwork, encoder_of
 from compress.models.heads import classifier
 from compress.recipe.data import Views
 from compress.recipe.fit import Distillation, Fit
@@ -96,7 +97,8 @@ class FitModule(L.LightningModule):
         if settings.classifier == "teacher":
             classifier(self.network)[1].requires_grad_(False)  # it is computed from what is trained
         shapes = map_shapes(settings.losses, self.network, self.preprocess, teacher)
-        return Objective(settings, teacher.head, features, teacher.width, shapes)
+        embeds = isinstance(self.network, EmbeddingNetwork)
+        return Objective(settings, teacher.head, features, teacher.width, shapes, embeds=embeds)
 
     def setup(self, stage: str) -> None:
         each = self.step_images // self.trainer.world_size
@@ -230,7 +232,7 @@ class FitModule(L.LightningModule):
 
     def on_validation_model_eval(self) -> None:
         for network in (self.network, None if self.ema is None else self.ema.module):
-            if network is not None and not isinstance(network, GraphModule):
+            if network is not None and not isinstance(encoder_of(network), GraphModule):
                 network.train()  # networks such as LeViT cache what they computed of earlier weights, until they train
         super().on_validation_model_eval()
 

@@ -15,7 +15,8 @@ from compress.recipe.loss import Step
 class Objective(nn.Module):
     """Sums the losses, and holds what is trained for them beside the student: the projection and the adapters.
 
-    `map_shapes` are those `[1, c, h, w]` of the feature maps of student and teacher, by loss.
+    `map_shapes` are those `[1, c, h, w]` of the feature maps of student and teacher, by loss. A student that `embeds`
+    ends in the teacher's embedding space itself: its features are what the losses compare.
     """
 
     def __init__(
@@ -25,17 +26,19 @@ class Objective(nn.Module):
         features: int,
         width: int,
         map_shapes: Mapping[str, tuple[torch.Size, torch.Size]],
+        *,
+        embeds: bool = False,
     ) -> None:
         super().__init__()
         self.losses = settings.losses.named()
         self.uses_head = settings.classifier == "teacher"
         self.head = head.requires_grad_(False)
-        self.projection = nn.Linear(features, width) if settings.needs_projection else None
+        self.projection = _projection(features, width, embeds) if settings.needs_projection else None
         adapted = {name: shapes for name, shapes in map_shapes.items() if self.losses[name].trains_adapter}
         self.adapters = nn.ModuleDict(
             {name: nn.Conv2d(student[1], teacher[1], 1) for name, (student, teacher) in adapted.items()}
         )
-        forward = features * width if self.projection else 0
+        forward = features * width if isinstance(self.projection, nn.Linear) else 0
         forward += sum(student.numel() * teacher[1] for student, teacher in adapted.values())
         self.macs = 3 * forward
         """MACs of projection and adapters per image: forward, and backward to inputs and weights."""
@@ -43,7 +46,7 @@ class Objective(nn.Module):
     @torch.no_grad()
     def fold_into(self, classifier: nn.Linear) -> None:
         """Give the student's classifier the weights of the projection followed by the teacher's head."""
-        assert self.projection is not None
+        assert isinstance(self.projection, nn.Linear)
         weight, bias = self.projection.weight, self.projection.bias
         if isinstance(self.head, nn.Linear):
             weight, bias = self.head.weight @ weight, self.head(bias)
@@ -89,3 +92,7 @@ class Objective(nn.Module):
 
     def _adapted(self, name: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         return (self.adapters[name](student) if name in self.adapters else student), teacher
+
+
+def _projection(features: int, width: int, embeds: bool) -> nn.Module:
+    return nn.Identity() if embeds else nn.Linear(features, width)

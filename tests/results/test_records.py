@@ -19,6 +19,7 @@ from compress.results import (
     DataSummary,
     Disagreements,
     Divergence,
+    Embeddings,
     EnergyMeasurement,
     Environment,
     Inference,
@@ -49,8 +50,8 @@ def test_a_record_and_its_file_say_the_same(tmp_path: Path) -> None:
 
 ABSENT: dict[type[Record], tuple[str, ...]] = {
     Accuracy: ("right",),
-    Artifact: ("right", "quality", "method", "temperature", "calibration_macs", "not_run"),
-    DataSummary: ("remarks", "test_labels"),
+    Artifact: ("right", "quality", "embeddings", "method", "temperature", "calibration_macs", "not_run"),
+    DataSummary: ("held_out", "remarks", "test_labels"),
     Environment: ("cpu_quota", "energy_counter"),
     Inference: ("widths",),
     Ledger: ("interrupted", "steps", "precision"),
@@ -69,7 +70,8 @@ ABSENT: dict[type[Record], tuple[str, ...]] = {
     RunInfo: ("wall_s", "sweep"),
     Quality: ("top5", "top5_ci95", "top5_right"),
     RuntimeCandidate: ("slower_than_fp32",),
-    VariantMetrics: ("validation", "preprocess", "remarks", "pruning", "sparsity", "quantization"),
+    VariantMetrics: ("validation", "preprocess", "remarks", "pruning", "sparsity", "quantization", "embeddings"),
+    Embeddings: ("cosine", "rank_correlation", "teacher"),
 }
 """Keys that are left out of the JSON where they do not apply; every other unknown value is null."""
 

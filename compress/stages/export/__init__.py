@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from compress.deployment.classes import TEXT
 from compress.deployment.export import Target
 from compress.deployment.runtimes import cannot_be_sent, find_runtime, missing
 from compress.deployment.triton import BACKENDS, check_labels
@@ -71,6 +72,11 @@ class ExportStage(StageKind):
         False,
         description="divide the logits by a temperature that is fitted on the validation images, folded into the last "
         "layer: confidence is calibrated, predictions stay",
+    )
+    text: bool = Field(
+        False,
+        description="also write the teacher's text tower beside the files of an embedding student, from which "
+        "`compress-model classes` makes other class lists",
     )
     triton: bool = Field(
         False, description="also write a Triton Inference Server model per variant, with response cache"
@@ -150,6 +156,8 @@ class ExportStage(StageKind):
             settings["temperature_scaling"] = True
         if not all(find_runtime(name).portable for name in runtimes):
             settings["processor"] = processor()
+        if self.text and variant.embeds_in(recipe):
+            settings["text"] = True
         if methods := methods_by_runtime(variant, recipe, runtimes):
             settings["methods"] = methods
         if self.integer_io and INTEGER_IO in methods:
@@ -162,7 +170,8 @@ class ExportStage(StageKind):
         folders = [f"artifacts/{variant.id}/{target.folder}" for target in targets]
         served = [target for target in targets if self.triton and target.runtime in BACKENDS]
         models = [f"triton/{triton_name(variant.id, target.precision)}" for target in served]
-        return list(dict.fromkeys(folders + models))
+        texts = [f"artifacts/{variant.id}/{TEXT}"] if self.text and variant.embeds_in(recipe) else []
+        return list(dict.fromkeys(folders + models + texts))
 
     def _runtimes_for(self, variant: StageKind, recipe: Recipe) -> list[str]:
         """Return the runtimes of the recipe; for `auto`, the installed ones that support the variant."""

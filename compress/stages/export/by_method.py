@@ -19,6 +19,7 @@ from compress.deployment.export import Target, export_files
 from compress.deployment.preprocess_file import PreprocessFile
 from compress.measurement.compute import macs
 from compress.measurement.predict import Logits, split_batches
+from compress.models.embedding import encoder_of, with_encoder
 from compress.quantization.checks import refuse_broken_weights, refuse_calibration
 from compress.quantization.ptq import quantize
 from compress.registry import quantizer
@@ -76,7 +77,7 @@ class FloatParent:
             runtimes = [name for name, own in methods.items() if own == method]
             say(f"  {', '.join(runtimes)}: quantized by {method}")
             try:
-                targets, model = list(map(Target, runtimes)), self._network.model
+                targets, model = list(map(Target, runtimes)), self._network.classifier
                 made = self._export_by(method, model, targets, folder, preprocess, failed, stage)
                 if stage.temperature_scaling and (scaled := self._scaled(method, made)):
                     made = self._export_by(method, scaled, list(made), folder, preprocess, failed, stage)
@@ -87,7 +88,7 @@ class FloatParent:
 
     def _scaled(self, method: str, made: Mapping[Target, Path]) -> nn.Module | None:
         """Return the float network with the temperature of its files by a method, if one fits; see `temperature.py`."""
-        model = copy.deepcopy(self._network.model)
+        model = copy.deepcopy(self._network.classifier)
         images = self._context.rendered("validation", self._network.preprocess)
         found = (logits_in_runtime(target.runtime, path, images) for target, path in made.items())
         logits = next((each for each in found if each is not None), None)
@@ -112,9 +113,10 @@ class FloatParent:
         config = replace(config_of(self._stage, method, self._keep), integer_io=stage.integer_io)
         batches, side = self._batches, preprocess["resolution"]
         if quantizer(method).calibrate is None:
-            refuse_broken_weights(model)
+            refuse_broken_weights(encoder_of(model))
             refuse_calibration(batches)
             return export_files(model, folder, targets, preprocess, *settings, (batches, config))
         with torch.inference_mode(False), torch.no_grad():
-            network = quantize(model, batches, torch.zeros(2, 3, side, side), config, method).network
-        return export_files(network, folder, targets, preprocess, *settings)
+            encoder = encoder_of(model)
+            network = quantize(encoder, batches, torch.zeros(2, 3, side, side), config, method).network
+        return export_files(with_encoder(model, network), folder, targets, preprocess, *settings)

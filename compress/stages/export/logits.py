@@ -9,6 +9,7 @@ import numpy as np
 from compress.data.preprocess import Preprocess
 from compress.deployment.export import Target
 from compress.measurement.predict import Logits, Runner, predict_split_in_runtime
+from compress.models.class_list import ClassList
 from compress.results import Artifact
 from compress.results.stored import logits_file
 from compress.stages.context import StageContext
@@ -19,16 +20,32 @@ BATCH = 50  # batch size of evaluation in a runtime
 
 
 def store_logits(
-    context: StageContext, run: Runner, split: str, preprocess: Preprocess, artifact: Artifact, folder: Path
-) -> Logits:
-    """Compute the logits of a file on a split, and store them in the folder of the export."""
+    context: StageContext,
+    run: Runner,
+    split: str,
+    preprocess: Preprocess,
+    artifact: Artifact,
+    folder: Path,
+    classes: ClassList | None = None,
+) -> tuple[Logits, Logits]:
+    """Compute the logits of a file on a split, and store them in the folder of the export; return its outputs too.
+
+    The outputs of a file with a class list are embeddings.
+    """
     images, preprocess = context.rendered(split, preprocess)
     label = f"{file_name(artifact.runtime, artifact.precision)}: {split} images"
-    logits = predict_split_in_runtime(run, preprocess, images, BATCH, progress=label)
+    outputs = predict_split_in_runtime(run, preprocess, images, BATCH, progress=label)
+    logits = classes.logits(outputs) if classes else outputs
     path = logits_file(folder, artifact, split)
     path.parent.mkdir(exist_ok=True)
     np.save(path, logits)
-    return logits
+    return logits, outputs
+
+
+def outputs_in(context: StageContext, run: Runner, preprocess: Preprocess, split: str) -> Logits:
+    """Return the outputs of a file for a split."""
+    images, preprocess = context.rendered(split, preprocess)
+    return predict_split_in_runtime(run, preprocess, images, BATCH)
 
 
 def require_finite(logits: Logits, target: Target) -> None:

@@ -20,16 +20,19 @@ from compress.deployment.runtimes import find_runtime
 from compress.deployment.triton import BACKENDS, write_triton
 from compress.measurement.accuracy import agreement, bits, max_abs_diff
 from compress.measurement.predict import Logits, predict_split_in_runtime
+from compress.models.class_list import beside
 from compress.models.eager import run_eager
 from compress.results import ARTIFACTS, Artifact, RuntimeChecks, ValidationCheck
 from compress.results.stored import FAILED, ROWS, FailedFiles, logits_file
 from compress.stages.context import StageContext
+from compress.stages.embeddings import embed_test, measure_embeddings
 from compress.stages.evaluation import LOGITS, split_accuracy
 from compress.stages.export import ExportStage, methods_by_runtime, triton_name
 from compress.stages.export.by_method import FloatParent
-from compress.stages.export.logits import BATCH, require_finite, store_logits
+from compress.stages.export.logits import BATCH, outputs_in, require_finite, store_logits
 from compress.stages.export.problems import integer_remedy
 from compress.stages.export.temperature import fold_temperature
+from compress.stages.export.text import write_text_tower
 from compress.stages.kind import StageKind
 from compress.stages.planned import PlannedStage
 from compress.stages.quantize import QuantizeStage
@@ -117,6 +120,8 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
         FailedFiles(reasons=files.reasons).write(folder / FAILED)
     if stage.triton:
         _write_triton(context, variant, rows, files, folder)
+    if stage.text:
+        write_text_tower(context, variant.id, folder)
     for path in files.built.values():
         write_sums(path.parent)
     (folder / ROWS).write_bytes(ARTIFACTS.dump_json(tuple(rows.values()), indent=1))
@@ -211,11 +216,11 @@ def _evaluate(
         )
     artifact, test = _described(target, path, variant, files), context.data.test
     with boundary("runtime", f"{variant.id} in {target.name}"):
-        run = engine.load(path)
-        logits = store_logits(context, run, "test", variant.preprocess, artifact, folder)
+        run, classes = engine.load(path), beside(path)
+        logits, outputs = store_logits(context, run, "test", variant.preprocess, artifact, folder, classes)
         require_finite(logits, target)
         if len(context.data.validation):
-            store_logits(context, run, "validation", variant.preprocess, artifact, folder)
+            store_logits(context, run, "validation", variant.preprocess, artifact, folder, classes)
     record = split_accuracy(logits, test, "test")
     expected, network = variant.logits, "PyTorch"
     if files.source and runtime in files.methods:
@@ -223,7 +228,7 @@ def _evaluate(
     same = agreement(logits.argmax(1), expected.argmax(1))
     ran_in = _ran_in(_precision(target, variant), coverage)
     say(f"  {target.name}: top-1 {record.top1:.2%}, agrees with {network} on {same:.2%}{ran_in}")
-    measured = {
+    measured: dict[str, object] = {
         "top1": record.top1,
         "ci95": record.ci95,
         "right": bits(logits.argmax(1) == test.labels),
@@ -235,6 +240,9 @@ def _evaluate(
         "macs_by_precision": coverage.precisions,
         "casts": coverage.casts,
     }
+    if classes:
+        embedded = embed_test(context, partial(outputs_in, context, run, variant.preprocess), outputs)
+        measured["embeddings"] = measure_embeddings(context, variant.id, folder, embedded, classes)
     return artifact.model_copy(update=measured)
 
 

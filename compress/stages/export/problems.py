@@ -36,6 +36,7 @@ def export_problems(stage: ExportStage, recipe: Recipe) -> Problems:
     """Yield what is wrong with an export stage of a recipe, whose stages may be unknown or circular."""
     quantized = [other for other in recipe.stages if isinstance(other, QuantizeStage) and other.id in stage.from_]
     yield from _triton_problem(stage)
+    yield from _embedding_problems(stage, recipe)
     yield from _opset_problem(stage)
     yield from _integer_io_problem(stage, recipe, quantized)
     yield from _ir_problem(stage, recipe)
@@ -49,6 +50,15 @@ def export_problems(stage: ExportStage, recipe: Recipe) -> Problems:
 def _triton_problem(stage: ExportStage) -> Problems:
     if stage.triton and not stage.auto and not set(BACKENDS) & set(stage.runtimes):
         yield "triton", f"Triton runs {join_words(BACKENDS)} files; add one to `runtimes`, or remove `triton`"
+
+
+def _embedding_problems(stage: ExportStage, recipe: Recipe) -> Problems:
+    embedding = [other.id for other in recipe.stages if other.id in stage.from_ and other.embeds_in(recipe)]
+    if stage.triton and embedding:
+        what = f"{join_words(embedding, 'and')} give embeddings, and its models give logits"
+        yield "triton", f"{what}; remove it, or export them in another stage"
+    if stage.text and not embedding:
+        yield "text", "is for embedding students, and none of these is one; remove it"
 
 
 def _without_onnx(stage: ExportStage) -> bool:

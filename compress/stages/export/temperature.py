@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
+from compress.deployment.artifact import load_classifier
 from compress.deployment.runtimes import find_runtime
 from compress.efficiency.temperature import fit_temperature
 from compress.measurement.predict import Logits, predict_split_in_runtime, split_batches
@@ -64,4 +65,4 @@ def logits_in_runtime(runtime: str, path: Path, images: tuple[Split, Preprocess]
     if engine.runs_on:
         return None
     split, preprocess = images
-    return predict_split_in_runtime(engine.load(path), preprocess, split, BATCH)
+    return predict_split_in_runtime(load_classifier(engine, path), preprocess, split, BATCH)

@@ -87,13 +87,15 @@ def copy_for(classes: Sequence[str], source: Path, files: Sequence[Path], folder
         if architecture.classes != tuple(classes):
             architecture.model_copy(update={"classes": tuple(classes)}).write(folder)
         return True
-    if architecture.quantization or architecture.library == "onnx":
+    if not architecture.embedding and (architecture.quantization or architecture.library == "onnx"):
         raise CompressError(
             f"{source} has its outputs in another order than the data's classes, and they cannot be reordered in a "
             "quantized network or ONNX file; name its float variant, or give the data's classes in its order"
         )
     network = load_variant(source)
-    select_outputs(network.model, rows)
-    save_variant(folder, Network(network.model, architecture.model_copy(update={"classes": tuple(classes)})))
+    kept = network.classes.select(rows, classes) if network.classes else None
+    if kept is None:
+        select_outputs(network.model, rows)
+    save_variant(folder, Network(network.model, architecture.model_copy(update={"classes": tuple(classes)}), kept))
     say(f"  {len(rows)} of {len(architecture.classes)} outputs, put in the data's order by class name")
     return len(rows) == len(architecture.classes)

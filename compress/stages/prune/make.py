@@ -124,7 +124,7 @@ def _prune(job: _Job, state: State, number: int) -> State:
     if stage.importance == "taylor":
         images = context.data.train.images
         rows = np.random.default_rng(context.recipe.seed).permutation(len(images))[:TAYLOR_IMAGES]
-        _accumulate_gradients(context, model, preprocess.on_stored(), np.sort(rows))
+        _accumulate_gradients(context, state.network.classifier, preprocess.on_stored(), np.sort(rows))
         ledger = ledger.charge(f"importance: {len(rows)} images", len(rows) * training_macs(model, side))
     torch.manual_seed(context.recipe.seed if stage.repair.seed is None else stage.repair.seed)  # for `random`
     curves = None
@@ -144,7 +144,8 @@ def _prune(job: _Job, state: State, number: int) -> State:
         ledger = ledger.charge(f"search: {len(search.rows)} networks timed", search.macs)
     architecture = state.network.architecture
     sizes = changed_sizes(pruned, unpruned_network(architecture))
-    return State(Network(pruned, architecture.with_sizes(sizes)), ledger, findings)
+    pruned_network = replace(state.network, model=pruned, architecture=architecture.with_sizes(sizes))
+    return State(pruned_network, ledger, findings)
 
 
 def _target_of_round(stage: PruneStage, progress: float) -> PruneStage:
@@ -168,7 +169,8 @@ def _analyse(job: _Job, state: State, ledger: Ledger) -> tuple[list[SensitivityR
     def top1(candidate: nn.Module) -> float:
         nonlocal spent
         spent += len(labels) * macs(candidate, side)
-        return float((context.logits(candidate, "validation", network.preprocess).argmax(1) == labels).mean())
+        logits = context.logits(replace(network, model=candidate).classifier, "validation", network.preprocess)
+        return float((logits.argmax(1) == labels).mean())
 
     rows = []
     trials = len(coupled_layers(network.model, side, stage)) * len(stage.analyse)

@@ -54,7 +54,7 @@ def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -
     model, preprocess = network.model, network.preprocess
     size = save_quantized(folder, network, quantized.network, config, record.method)
     inference = quantized_inference(model, preprocess, quantized.layers, quantized.convolutions, size)
-    classifier = quantized.network, preprocess
+    classifier = replace(network, model=quantized.network).classifier, preprocess
     evaluate_and_store(context, planned.id, folder, classifier, inference, ledger, quantization=record)
     before = context.metrics(planned.parent).validation
     for line in collapse_lines(before, VariantMetrics.read(folder / METRICS).validation, record):
@@ -99,9 +99,10 @@ class Calibration:
             return quantize(self.network.model, batches, example, config, self.method)
 
     def logits(self, network: nn.Module) -> Tensor:
-        """Compute the logits of the validation images."""
+        """Compute the logits of the validation images by the network, or by a quantized one in its place."""
         self.validations += 1
-        return torch.from_numpy(self.context.logits(network, "validation", self.network.preprocess))
+        classifier = replace(self.network, model=network).classifier
+        return torch.from_numpy(self.context.logits(classifier, "validation", self.network.preprocess))
 
     def noise(self, graph: GraphModule, config: QuantizationConfig) -> QuantizationNoise:
         """Measure the errors of the layers of a network that was quantized with `config`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def train_aware(
     side = network.architecture.resolution
     graph = prepare_aware(network.model, torch.zeros(2, 3, side, side), config)
     callback = Freeze(stage.training.observers_until, stage.training.batch_norm_until)
-    trained_network = Network(graph, network.architecture)
+    trained_network = replace(network, model=graph)
     ledger = fit_stage(context, planned, folder, trained_network, stage.training, ledger, callback)
     converted = convert(freeze(graph))
     return Quantized(converted, layer_bits(converted), quantized_convolutions(converted)), config, ledger

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ def make_shrunk(context: StageContext, planned: PlannedStage, folder: Path) -> N
     narrow = Channels(target_macs=share, importance="random", round_to=1)  # as close to its MACs as possible
     model = prune_channels(wide.model, side, narrow)
     sizes = changed_sizes(model, unpruned_network(wide.architecture))
-    network = Network(model, wide.architecture.with_sizes(sizes))
+    network = replace(wide, model=model, architecture=wide.architecture.with_sizes(sizes))
     epochs = _affordable_epochs(context, planned, model, side, settings)
     say(f"  {planned.id}: {epochs} epochs match the training compute of {planned.parent}")
     settings = settings.model_copy(update={"epochs": epochs, "freeze": []})  # of random weights nothing is kept
@@ -49,8 +50,9 @@ def _dense(context: StageContext, stage: ShrinkStage, pruned: PlannedStage) -> t
     A network that this run did not train, also a probe, is trained with the settings of the repair.
     """
     torch.manual_seed(context.recipe.seed if stage.seed is None else stage.seed)
-    architecture = context.parent_network(pruned.parent).architecture.with_sizes({})
-    network = Network(unpruned_network(architecture).eval(), architecture)
+    pruned_from = context.parent_network(pruned.parent)
+    architecture = pruned_from.architecture.with_sizes({})
+    network = replace(pruned_from, model=unpruned_network(architecture).eval(), architecture=architecture)
     origin = context.plan.origin(pruned).stage
     if isinstance(origin, NetworkStage) and any(origin.fits()):
         return network, origin.model_copy(update={"seed": stage.seed})

@@ -1,0 +1,136 @@
+"""The text side of an OpenCLIP model: from a teacher, or from the folder that an export writes beside its artifacts.
+
+Such a folder is one of OpenCLIP's `local-dir:`, but for the weights of the image tower: its configuration has the
+smallest image tower that there is instead, as OpenCLIP builds no text tower alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+from safetensors.torch import load_file, save_file
+
+from compress.models.class_list import Array, ClassList
+from compress.models.names import LOCAL, WITH_WEIGHTS
+from compress.models.teachers import open_clip_model, text_embedding
+from compress.recipe.models import OpenClipTeacher
+from compress.utils.errors import CompressError, UsageError, first_line
+from compress.utils.messages import did_you_mean
+from compress.utils.resources import config_names, expand, shipped
+
+CONFIG, WEIGHTS = "open_clip_config.json", "text.safetensors"
+IMAGE_SIDE = "visual."  # beginning of the names of the image tower's weights
+SMALLEST = {"image_size": 8, "patch_size": 8, "width": 64, "layers": 1, "head_width": 64}
+SAME = 0.99  # cosine from which on two embeddings of a class are of one text tower, in whatever precision
+
+
+@dataclass(frozen=True)
+class TextTower:
+    """A text tower and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+    def embed(self, words: Sequence[str], templates: Sequence[str]) -> Array:
+        """Return the embeddings float32 `[classes, width]` of classes, of length 1, each the mean of its prompts'."""
+        rows = [text_embedding(self.model, self.tokenizer, each, templates) for each in words]
+        return np.stack([row.float().numpy() for row in rows])
+
+    def listed_anew(
+        self, old: ClassList, names: Sequence[str], words: Sequence[str], templates: Sequence[str]
+    ) -> ClassList:
+        """Return a class list in place of `old`, with its logit scale and bias.
+
+        Raises:
+            UsageError: `old` was made by another text tower.
+        """
+        own = self.embed(old.words[:1], old.templates)
+        first = old.weight[0] / np.linalg.norm(old.weight[0])
+        if own.shape[1] != old.width or float(own[0] @ first) < SAME:
+            raise UsageError(
+                f"this text tower gives another embedding of {old.names[0]!r} than the class list has; name the "
+                "teacher that the student was distilled from"
+            )
+        weight = np.asarray(self.embed(words, templates) * old.scale, np.float32)
+        bias = np.full(len(names), old.bias[0], np.float32)
+        return ClassList(tuple(names), weight, bias, tuple(words), tuple(templates))
+
+
+def text_of_teacher(settings: OpenClipTeacher) -> TextTower:
+    """Load the text tower of a teacher; raises as `load_teacher`."""
+    return TextTower(*open_clip_model(settings))
+
+
+def write_text(settings: OpenClipTeacher, folder: Path) -> None:
+    """Write the text tower of a teacher into `folder`, for `load_text`.
+
+    Raises:
+        CompressError: the teacher cannot be loaded, or its tokenizer comes from the hub and cannot be written.
+    """
+    import open_clip
+
+    model, tokenizer = open_clip_model(settings)
+    config = open_clip.get_model_config(expand(settings.model))
+    config = {**config, "vision_cfg": SMALLEST}
+    folder.mkdir(parents=True, exist_ok=True)
+    if config.get("text_cfg", {}).get("hf_tokenizer_name"):
+        tokenizer.tokenizer.save_pretrained(folder)
+    elif not isinstance(tokenizer, open_clip.SimpleTokenizer):
+        kind = type(tokenizer).__name__
+        raise CompressError(f"the tokenizer of {settings.model} ({kind}) cannot be written; export without `text`")
+    (folder / CONFIG).write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}, indent=1))
+    weights = {name: value for name, value in model.state_dict().items() if not name.startswith(IMAGE_SIDE)}
+    save_file({name: value.contiguous().clone() for name, value in weights.items()}, folder / WEIGHTS)
+
+
+def load_text(folder: Path) -> TextTower:
+    """Load the text tower in a folder that `write_text` wrote.
+
+    Raises:
+        CompressError: the folder is not one, or is damaged.
+    """
+    import open_clip
+
+    where, missing = f"{LOCAL}{folder}", [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        raise CompressError(f"{folder} is no text tower: it has no {missing[0]}; set `text: true` in the export stage")
+    logging.getLogger("root").setLevel(logging.ERROR)  # open_clip logs each step there
+    try:
+        model = open_clip.create_model(where, load_weights=False)
+        keys = model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+        left = [*keys.unexpected_keys, *(name for name in keys.missing_keys if not name.startswith(IMAGE_SIDE))]
+        if left:
+            raise CompressError(f"{folder} is damaged: weights do not fit its configuration ({left[0]})")
+        return TextTower(model.eval(), open_clip.get_tokenizer(where))
+    except CompressError:
+        raise
+    except Exception as error:  # open_clip and safetensors raise a dozen kinds
+        raise CompressError(f"{folder} is damaged: {first_line(error)}; export it again") from error
+
+
+def read_teacher(name: str) -> OpenClipTeacher:
+    """Read a teacher that is named on the command line: a shipped one, a YAML file, or OpenCLIP's `local-dir:FOLDER`.
+
+    Raises:
+        UsageError: there is none, or it has no text tower.
+    """
+    import yaml
+
+    if name.startswith(WITH_WEIGHTS):
+        return OpenClipTeacher(source="open_clip", model=name)
+    known = config_names("teachers")
+    path = shipped("configs") / "teachers" / f"{name}.yaml" if name in known else Path(name)
+    try:
+        return TypeAdapter(OpenClipTeacher).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        hint = did_you_mean(name, known) or f"; shipped ones: {', '.join(known)}"
+        raise UsageError(f"unknown teacher {name!r}{hint}") from error
+    except (ValidationError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} is not a teacher of `source: open_clip`: {first_line(error)}") from error
