@@ -38,6 +38,7 @@ from compress.recipe.data import DataSection
 from compress.recipe.models import Student
 from compress.results import RunRecord
 from compress.utils.resources import ASSETS
+from compress.utils.system import version_of
 
 CHECKOUT = Path(compress.__file__).parents[1]
 README = CHECKOUT / "README.md"
@@ -181,8 +182,18 @@ def run_cli(command: Sequence[str], cwd: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", SHORT, ids=" ".join)
+ELSEWHERE = {command for command in SHORT if command not in cli_commands([README]) and command[1] in ("bench", "init")}
+"""Commands that take long, on pages beside the README, which has their like."""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(command, marks=[pytest.mark.slow] if command in ELSEWHERE else []) for command in SHORT],
+    ids=" ".join,
+)
 def test_commands_succeed(command: tuple[str, ...], workspace: Job, no_plugins: None) -> None:
+    if "ray" in command and version_of("ray") is None:
+        pytest.skip("needs Ray")
     (workspace.root / "recipe.yaml").unlink(missing_ok=True)  # written by an earlier `init`
     path = f"{workspace.root / 'bin'}{os.pathsep}{os.environ['PATH']}"
     done = typed(*fill(command)[1:], cwd=workspace.root, HF_HUB_OFFLINE="1", PATH=path)

@@ -134,7 +134,6 @@ def check_the_owners_figures(photos: Path, store: Store) -> None:
     assert np.array_equal(inputs(files[:50]), left(torch.from_numpy(pixels[:50])).numpy())
 
 
-@pytest.mark.slow
 def test_an_own_model_has_the_accuracy_of_its_owners_script(tmp_path: Path, store: Store) -> None:
     write_photos(tmp_path / "photos", 10)
     check_the_owners_figures(tmp_path / "photos", store)

@@ -106,8 +106,13 @@ class CrossAttention(Attention):
     "method, settings, projections",
     [
         ("onnxruntime", {}, ["in_proj_weight"]),
-        ("nncf", {}, []),  # which leaves a weight in float that the file splits
-        *((method, {"vdim": 12}, ["q_proj_weight", "k_proj_weight", "v_proj_weight"]) for method in IN_A_FILE),
+        pytest.param("nncf", {}, [], marks=pytest.mark.slow),  # which leaves a weight in float that the file splits
+        *(
+            pytest.param(
+                method, {"vdim": 12}, ["q_proj_weight", "k_proj_weight", "v_proj_weight"], marks=pytest.mark.slow
+            )
+            for method in IN_A_FILE
+        ),
     ],
 )
 def test_projections_of_cross_attention_have_the_bits_of_the_file(

@@ -78,6 +78,7 @@ def variant(job: Job, name: str) -> dict[str, Any]:
     return next(v for v in job.results()["variants"] if v["id"] == name)
 
 
+@pytest.mark.slow
 def test_own_model_is_evaluated_as_it_is_and_trained_by_nobody(finished: Job) -> None:
     made, teacher = variant(finished, "own"), variant(finished, "teacher")
     assert made["accuracy"]["top1"] == teacher["accuracy"]["top1"]
@@ -88,6 +89,7 @@ def test_own_model_is_evaluated_as_it_is_and_trained_by_nobody(finished: Job) ->
     assert stored.keys() == given.keys() and all(torch.equal(stored[name], given[name]) for name in given)
 
 
+@pytest.mark.slow
 def test_everything_starts_from_an_own_model_and_from_a_teacher(finished: Job) -> None:
     macs = {v["id"]: v["inference"]["macs"] for v in finished.results()["variants"]}
     assert macs["own-pruned"] < macs["own"] == macs["own-int8"]
@@ -99,12 +101,14 @@ def test_everything_starts_from_an_own_model_and_from_a_teacher(finished: Job) -
     assert any(what.startswith("teacher: ") for what in repair), "it is repaired with the dense network as the teacher"
 
 
+@pytest.mark.slow
 def test_control_of_a_pruned_own_model_has_its_macs_and_its_compute(finished: Job) -> None:
     narrow, pruned = variant(finished, "own-narrow"), variant(finished, "own-pruned")
     assert narrow["inference"]["macs"] <= pruned["inference"]["macs"]
     assert narrow["training"]["macs"] <= 1.5 * pruned["training"]["macs"]
 
 
+@pytest.mark.slow
 def test_stored_variant_comes_back_whole(finished: Job) -> None:
     again, pruned = variant(finished, "again"), variant(finished, "pruned")
     assert again["accuracy"]["right"] == pruned["accuracy"]["right"]
@@ -115,6 +119,7 @@ def test_stored_variant_comes_back_whole(finished: Job) -> None:
     assert np.array_equal(*logits)
 
 
+@pytest.mark.slow
 def test_quantized_variant_stays_quantized_and_its_cost_is_known(finished: Job) -> None:
     quantized, int8 = variant(finished, "quantized"), variant(finished, "int8")
     for key in ("macs", "bit_operations", "bytes", "weight_bits"):
@@ -128,6 +133,7 @@ def test_quantized_variant_stays_quantized_and_its_cost_is_known(finished: Job) 
         parse_recipe(recipe.replace("kind: prune, from: own,", "kind: prune, from: quantized,"))
 
 
+@pytest.mark.slow
 def test_variant_of_a_run_is_found_by_its_name(finished: Job) -> None:
     run = max((finished.runs / "tiny").iterdir())
     assert variant_folder(run / "pruned") == finished.runs / "store" / variant(finished, "pruned")["stage_key"]
@@ -197,6 +203,7 @@ def test_identity_follows_the_content_of_files(weights: Path, tmp_path: Path) ->
         own_model_id(settings.model_copy(update={"checkpoint": "absent.pth"}))
 
 
+@pytest.mark.slow
 def test_network_at_chance_is_refused_unless_its_classes_are_named(finished: Job, tmp_path: Path) -> None:
     turned = load_file(finished.root / "teacher.safetensors")
     for name in ("fc.weight", "fc.bias"):
