@@ -27,6 +27,7 @@ from compress.stages.export.logits import BATCH
 from compress.stages.planned import PlannedStage
 from compress.utils.boundaries import boundary
 from compress.utils.console import task
+from compress.utils.errors import CompressError
 from compress.utils.precision import file_name
 
 Predict = Callable[[Split], Logits]
@@ -54,13 +55,19 @@ def score_ood(context: StageContext, planned: PlannedStage, ood: OodImages, fold
     """Score the test images and the OOD images, by the network of a variant or by each file of an export.
 
     Both are the stored images, also for a network whose own preprocessing is for the original files: it must not tell
-    them by how they were resized. Writes the scores of each, float32 `[2, test images + OOD images]`, as `ood_scores`.
+    them by how they were resized. Writes the scores of each, float64 `[2, test images + OOD images]`, as `ood_scores`.
+
+    Raises:
+        CompressError: logits of an image are not finite.
     """
     test = context.data.test
 
     def rows(predict: Predict) -> Rows:
-        found = [ood_scores(predict(split)) for split in (test, Split(ood.images, None))]
-        yield from np.concatenate(found, axis=1).astype(np.float32)
+        try:
+            found = [ood_scores(predict(split)) for split in (test, Split(ood.images, None))]
+        except ValueError as error:
+            raise CompressError(f"{planned.id}: on test images or those of measure.ood, {error}") from error
+        yield from np.concatenate(found, axis=1)
 
     _evaluate(context, planned, folder, "OOD images", 2, rows)
 

@@ -1,8 +1,9 @@
 """Out-of-distribution (OOD) detection: how well a score tells test images from images of none of the classes.
 
-Scores are the maximum softmax probability (Hendrycks and Gimpel 2017, arXiv 1610.02136) and the negative free energy,
-the logarithm of the sum of the exponentials of the logits (Liu et al. 2020, arXiv 2010.03759, at temperature 1). Both
-are higher for an image that a network takes for one of its classes.
+Scores are the maximum softmax probability p (Hendrycks and Gimpel 2017, arXiv 1610.02136), as log p / (1 - p), which
+has the same order and does not end at 1 for all images that a network is sure of, and the negative free energy, the
+logarithm of the sum of the exponentials of the logits (Liu et al. 2020, arXiv 2010.03759, at temperature 1). Both are
+higher for an image that a network takes for one of its classes.
 
 The AUROC is the probability that a test image has a higher score than an OOD image; equal scores count half. Its
 interval is Newcombe's method 5 (Statistics in Medicine 25, 2006): a score interval, which is also right near 1. Two
@@ -21,15 +22,27 @@ from numpy.typing import NDArray
 from compress.efficiency.confidence import Ends, Estimate, Floats, Z
 
 SCORES = ("softmax", "energy")
+VERSION = 1  # of the scores; part of store keys
 STEPS = 60  # halvings of the search for an end of an interval
 
 
 def ood_scores(logits: NDArray[Any]) -> Floats:
-    """Return the scores `[2, images]` of logits `[images, classes]`, in the order of `SCORES`."""
-    values = np.asarray(logits, np.float64)
-    largest = values.max(1)
-    energy = largest + np.log(np.exp(values - largest[:, None]).sum(1))
-    return np.stack([np.exp(largest - energy), energy])
+    """Return the scores `[2, images]` of logits `[images, classes]` of two or more classes, in the order of `SCORES`.
+
+    Raises:
+        ValueError: a logit is not finite, and has no order among others.
+    """
+    values = np.sort(np.asarray(logits, np.float64), axis=1)
+    if not np.isfinite(values).all():
+        raise ValueError("logits are not finite")
+    largest, others = values[:, -1], _log_sum_exp(values[:, :-1])
+    return np.stack([largest - others, np.logaddexp(largest, others)])
+
+
+def _log_sum_exp(values: Floats) -> Floats:
+    """Return the logarithm of the sum of the exponentials `[rows]` of rows in rising order."""
+    largest = values[:, -1]
+    return np.asarray(largest + np.log(np.exp(values - largest[:, None]).sum(1)))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import json
 import platform
 from collections.abc import Sequence
 
+from compress.data.ood import OodImages
 from compress.data.prepared import ImageData
 from compress.deployment.runtimes import find_runtime
 from compress.efficiency.deployment import costs_of_million
@@ -65,11 +66,13 @@ def collect(
     hosts: Sequence[HostMeasurement] = (),
     remarks: Sequence[str] | None = None,
     failed: Sequence[Failure] = (),
+    ood: OodImages | None = None,
 ) -> RunRecord:
     """Collect the results of a plan; all of its stages must be in the store.
 
     `run` has the id and times of the run, `energy_counter` the counter's name or why there is none, `hosts` what was
-    measured on other machines, `remarks` what is remarkable about the splits, and `failed` what could not be made.
+    measured on other machines, `remarks` what is remarkable about the splits, `failed` what could not be made, and
+    `ood` the images of `measure.ood`.
     """
     worth = plan.recipe.worth
     latency = LatencyMeasurements.read(store.path(plan.latency_key) / "latency.json")
@@ -109,7 +112,7 @@ def collect(
         ),
         quality_changes=changes,
         robustness=read_robustness(plan, store, data, variants),
-        ood=read_ood(plan, store, data, variants),
+        ood=read_ood(plan, store, data, ood, variants),
         disagreements=_disagreements(plan, predictions),
     )
 

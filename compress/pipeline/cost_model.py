@@ -11,11 +11,12 @@ import numpy as np
 from rich.table import Table
 
 from compress.data.corruptions import CorruptedImages, conditions
+from compress.data.ood import list_ood
 from compress.data.planned_manifest import has_manifest
 from compress.data.prepared import ImageData
 from compress.pipeline.dry_run import dry_run, dry_run_seconds
 from compress.pipeline.file_units import FileUnit, expected_passes, lacking_passes
-from compress.pipeline.ood import ood_images, ood_units
+from compress.pipeline.ood import ood_units
 from compress.pipeline.plan import planned_job
 from compress.pipeline.robustness import corruption_units
 from compress.recipe.measure import Corruption
@@ -93,11 +94,11 @@ def _corruptions(plan: Plan, store: Store, data: ImageData, costs: CostModel, co
 
 def _ood(plan: Plan, store: Store, data: ImageData, costs: CostModel, complete: bool) -> list[PlanRow]:
     """Estimate the scores of OOD images; nothing where the recipe names none."""
-    images = ood_images(plan, store, data.resolution)
-    if images is None:
+    if plan.recipe.measure.ood is None:
         return []
-    units = ood_units(plan, store, images) if complete else None
-    return [_passes("OOD images", plan, store, costs, units, len(data.test) + len(images.images), 0.0)]
+    folder = list_ood(plan.recipe.measure.ood, store)
+    units = ood_units(plan, store, folder.key(data.resolution)) if complete else None
+    return [_passes("OOD images", plan, store, costs, units, len(data.test) + len(folder.files), 0.0)]
 
 
 def _passes(

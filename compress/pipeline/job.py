@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress.data.left_out import left_out_line
+from compress.data.ood import OodImages, prepare_ood
 from compress.data.prepared import ImageData, prepare
 from compress.deployment.runtimes import require_whole
 from compress.pipeline.dry_run import dry_run
 from compress.pipeline.failures import to_make, unmade
 from compress.pipeline.hosts import check_hosts
-from compress.pipeline.ood import ood_images
 from compress.pipeline.plan import make_plan
 from compress.pipeline.preflight import check_data, check_requirements, tail_batches
 from compress.pipeline.run_folder import Log
@@ -41,6 +41,7 @@ class Job:
     log: Log
     trackers: Trackers = field(default_factory=Trackers)
     remarks: tuple[str, ...] = ()  # on the data
+    ood: OodImages | None = None  # of `measure.ood`
 
     def context(self) -> StageContext:
         from compress.stages.context import StageContext
@@ -95,11 +96,12 @@ def prepare_job(
     if for_report:
         check_hosts(plan, store)
     data, remarks = prepare_data(recipe, store, log)
-    if for_report and (ood := ood_images(plan, store, data.resolution)) and ood.left_out:
+    ood = prepare_ood(recipe.measure.ood, data, store) if for_report and recipe.measure.ood else None
+    if ood and ood.left_out:
         say(f"measure.ood: left out {left_out_line(ood.left_out)}")
     if dry_run_first:
         dry_run(plan, store, data)
-    return Job(plan, store, data, log, trackers, tuple(remarks))
+    return Job(plan, store, data, log, trackers, tuple(remarks), ood)
 
 
 def _check_device(recipe: Recipe, log: Log) -> None:

@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compress.data.ood import OodImages
 from compress.measurement.counters import Counter, CounterError, CounterLookup, find_counter
 from compress.measurement.threads import torch_threads
 from compress.pipeline.file_units import FileUnit
-from compress.pipeline.ood import ood_images, ood_units
+from compress.pipeline.ood import ood_units
 from compress.pipeline.robustness import corruption_units
 from compress.pipeline.run_folder import Log
 from compress.stages.planned import Plan, PlannedStage
@@ -35,6 +36,12 @@ def measure_latency(plan: Plan, store: Store, log: Log, context: Callable[[], St
     with torch_threads(thread_count(measure.threads)):
         store.get(plan.latency_key, "latency", lambda folder: benchmark_latency(context(), folder))
     log.write("made", unit="latency", key=plan.latency_key)
+
+
+def is_timed(plan: Plan, store: Store) -> bool:
+    """Return whether the store has what is measured by timing on this machine."""
+    wanted = plan.recipe.measure.energy == "auto" and find_counter().counter is not None
+    return store.exists(plan.latency_key) and (not wanted or store.exists(plan.energy_key))
 
 
 def measure_energy(plan: Plan, store: Store, log: Log, context: Callable[[], StageContext]) -> str:
@@ -70,9 +77,10 @@ def measure_corruptions(plan: Plan, store: Store, log: Log, context: Callable[[]
     _evaluate(store, log, corruption_units(plan, store), "corruptions", named, context, predict_corrupted)
 
 
-def measure_ood(plan: Plan, store: Store, log: Log, context: Callable[[], StageContext], side: int) -> None:
+def measure_ood(
+    plan: Plan, store: Store, log: Log, context: Callable[[], StageContext], images: OodImages | None
+) -> None:
     """Score the test images and the images of `measure.ood` by networks and files, where the recipe names a folder."""
-    images = ood_images(plan, store, side)
     if images is None:
         return
     from compress.benchmark.further_images import score_ood
@@ -81,7 +89,7 @@ def measure_ood(plan: Plan, store: Store, log: Log, context: Callable[[], StageC
         score_ood(context, planned, images, folder)
 
     named = f"{len(images.images):,} images of none of the classes"
-    _evaluate(store, log, ood_units(plan, store, images), "OOD images", named, context, score)
+    _evaluate(store, log, ood_units(plan, store, images.key), "OOD images", named, context, score)
 
 
 def _evaluate(

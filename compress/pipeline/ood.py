@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from compress.data.ood import OodImages, prepare_ood
+from compress.data.ood import OodImages
 from compress.data.prepared import ImageData
 from compress.efficiency.files import FileKey, base_key, file_keys
 from compress.efficiency.intervals import MIN_IMAGES
-from compress.efficiency.ood import SCORES, Placements, auroc_loss, placements
+from compress.efficiency.ood import SCORES, VERSION, Placements, auroc_loss, placements
 from compress.efficiency.per_class import LEVEL, holm
 from compress.pipeline.file_units import FileUnit, file_units
 from compress.results.ood import Auroc, AurocLoss, OodChange, OodDetection, OodFile
@@ -23,24 +23,19 @@ Found = Mapping[FileKey, Mapping[str, Placements]]
 """Placements of the images by network or file and score."""
 
 
-def ood_images(plan: Plan, store: Store, side: int) -> OodImages | None:
-    """Return the OOD images of a recipe at the side of the data's; None where it names none."""
-    folder = plan.recipe.measure.ood
-    return prepare_ood(folder, side, store) if folder else None
+def ood_units(plan: Plan, store: Store, images: str) -> list[FileUnit]:
+    """Return what to score, in order, on the OOD images with the key `images`. All stages must be stored."""
+    return file_units(plan, store, kind="ood", revision=VERSION, images=images)
 
 
-def ood_units(plan: Plan, store: Store, images: OodImages) -> list[FileUnit]:
-    """Return what to score, in order. All stages must be stored."""
-    return file_units(plan, store, kind="ood", images=images.key)
-
-
-def read_ood(plan: Plan, store: Store, data: ImageData, variants: Sequence[Variant]) -> OodDetection | None:
+def read_ood(
+    plan: Plan, store: Store, data: ImageData, images: OodImages | None, variants: Sequence[Variant]
+) -> OodDetection | None:
     """Return what a run found; None where its recipe names no OOD images."""
-    images = ood_images(plan, store, data.resolution)
     if images is None:
         return None
     found: dict[FileKey, dict[str, Placements]] = {}
-    for unit in ood_units(plan, store, images):
+    for unit in ood_units(plan, store, images.key):
         for key, name in zip(unit.files, unit.names, strict=True):
             scores = np.load(predictions_file(store.path(unit.key), name))
             known, ood = scores[:, : len(data.test)], scores[:, len(data.test) :]

@@ -15,7 +15,7 @@ from compress.pipeline.failures import Failures, RunFailed
 from compress.pipeline.hosts import measure_on_hosts
 from compress.pipeline.job import Job, open_store, prepare_job, set_up_process
 from compress.pipeline.making import make_all
-from compress.pipeline.measure import measure_corruptions, measure_energy, measure_latency, measure_ood
+from compress.pipeline.measure import is_timed, measure_corruptions, measure_energy, measure_latency, measure_ood
 from compress.pipeline.on_ray import check_engine, cluster_of, make_all_on_ray, quiet_machine
 from compress.pipeline.run_folder import Log, new_folder, seal, write_run
 from compress.pipeline.tracking import log_results
@@ -80,8 +80,9 @@ def run(
         store = open_store(folder / "store" if fresh else runs / "store")
         store.job(folder)
         store.on_use = lambda key: log.write("uses", key=key)
-        job = prepare_job(recipe, store, log, trackers, dry_run_first=dry_run_first)
-        record, plan, failures = _made_and_measured(job, runs, started, command, engine, sweep)
+        with cluster_of(engine):
+            job = prepare_job(recipe, store, log, trackers, dry_run_first=dry_run_first)
+            record, plan, failures = _made_and_measured(job, runs, started, command, engine, sweep)
         record = record.finished(wall_s=round(time.monotonic() - clock, 3))
         write_run(record, plan, store, folder)
         log_results(trackers, record)
@@ -106,17 +107,17 @@ def _made_and_measured(
 ) -> tuple[RunRecord, Plan, Failures]:
     """Make the stages of a run and measure them; returns also the plan of what was made, and what failed."""
     plan, store, log = job.plan, job.store, job.log
-    with store.temporary(), leading(plan, store), cluster_of(engine):
+    with store.temporary(), leading(plan, store):
         from_store, failures = make_all(job) if engine == "local" else make_all_on_ray(job, runs)
         if failures:
             plan = failures.rest(plan)
             job = replace(job, plan=plan)
-        with nullcontext() if store.exists(plan.latency_key) else quiet_machine(engine):
+        with nullcontext() if is_timed(plan, store) else quiet_machine(engine):
             measure_latency(plan, store, log, job.context)
             counter = measure_energy(plan, store, log, job.context)
         hosts = measure_on_hosts(plan, store, log)
         measure_corruptions(plan, store, log, job.context)
-        measure_ood(plan, store, log, job.context, job.data.resolution)
+        measure_ood(plan, store, log, job.context, job.ood)
     info = RunInfo(
         id=log.path.parent.name,
         started=started.isoformat(timespec="seconds"),
@@ -134,6 +135,7 @@ def _made_and_measured(
         hosts=hosts,
         remarks=job.remarks,
         failed=failures.rows,
+        ood=job.ood,
     )
     return record, plan, failures
 

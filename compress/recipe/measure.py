@@ -57,6 +57,7 @@ class Measure(Section):
     ood: str | None = Field(
         None,
         min_length=1,
+        exclude_if=lambda folder: folder is None,  # resolved recipes without it stay as they were
         description="folder of images of none of the classes (out of distribution), which every network and file is "
         "asked to tell from the test images",
     )

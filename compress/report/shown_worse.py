@@ -24,7 +24,7 @@ def shown_worse(record: RunRecord) -> Iterator[str]:
     if hurt := _described(corruption_rows(record), _corruptions):
         yield f"Beyond the loss on the images as they are, accuracy against {reference} is shown to be lost by {hurt}."
     if blind := _described(ood_rows(record), _ood):
-        yield f"Images of none of the classes are shown to be told worse than by {reference}: {blind}."
+        yield f"Out-of-distribution detection is shown to be worse than that of {reference} in {blind}."
 
 
 def _described(rows: Sequence[FileRow[F, C]], write: Callable[[FileRow[F, C]], str]) -> str:

@@ -31,8 +31,8 @@ class AurocLoss(Record):
     difference: float = Field(description="AUROC of the reference minus that of the variant")
     ci95: Interval = Field(description="95% interval of difference by DeLong's variance, not corrected")
     p_adjusted: Fraction = Field(
-        description="p-value of no loss, one-sided, after Holm's correction for both scores of all networks and files "
-        "that are compared with the reference"
+        description="p-value of no loss where there is one, else 1; Holm's correction for both scores of all networks "
+        "and files that are compared with the reference"
     )
     worse: bool = Field(description="Shown: p_adjusted is at most 0.05, on at least 30 images of either kind")
 

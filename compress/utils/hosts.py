@@ -11,6 +11,7 @@ from compress.utils.errors import UsageError
 
 FORMS = "ssh://[USER@]HOST[:PORT][/PYTHON], adb:SERIAL[/PYTHON] or ray:RESOURCE[/PYTHON]"
 PYTHON = "python3"
+RAY_OWN = ("CPU", "GPU", "TPU", "memory", "object_store_memory")  # resources that Ray itself gives to nodes
 _SSH = re.compile(r"(?P<name>(?:[^@/:\s]+@)?(?:\[[^\[\]\s]+\]|[^@/:\s\[\]]+))(?::(?P<port>\d+))?(?:/(?P<path>.*))?")
 _NAME = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9._:-]+(?:%[A-Za-z0-9._-]+)?")
 _NAMED = re.compile(r"(?P<name>[^/\s]+)(?:/(?P<path>.*))?")
@@ -56,6 +57,8 @@ def parse_host(address: str) -> Host:
     if match is None or not address.isprintable():
         raise UsageError(f"host {address!r} is not {FORMS}")
     name, port = match["name"], match["port"] if ssh else None
+    if scheme == "ray" and name in RAY_OWN:
+        raise UsageError(f"host {address!r}: every node of a cluster offers {name}; name a resource of one node")
     if name.endswith("]"):  # an address of version 6, whose zone is written with %25
         name = unquote(name.replace("[", "").replace("]", ""))
     if name.startswith("-") or "@-" in name:

@@ -21,10 +21,15 @@ def test_the_auroc_is_that_of_scikit_learn_with_ties_too(decimals: int) -> None:
 
 
 def test_scores_are_the_largest_probability_and_the_log_of_the_sum_of_exponentials() -> None:
-    logits = np.array([[1000.0, 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 2.0, 3.0]])
+    logits = np.array([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 2.0, 3.0]])
+    probability = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).max(1)
     softmax, energy = ood_scores(logits)
-    assert softmax == pytest.approx([1, 1 / 3, np.exp(3) / np.exp([1, 2, 3]).sum()])
-    assert energy == pytest.approx([1000, np.log(3), np.log(np.exp([1, 2, 3]).sum())])
+    assert softmax == pytest.approx(np.log(probability / (1 - probability)))
+    assert energy == pytest.approx(np.log(np.exp(logits).sum(1)))
+    sure, surer = ood_scores(np.array([[1000.0, 0.0, 0.0], [1001.0, 0.0, 0.0]]))[0]
+    assert surer > sure, "probabilities of both are 1"
+    with pytest.raises(ValueError, match="not finite"):
+        ood_scores(np.array([[np.inf, 0.0]]))
 
 
 def test_the_interval_is_newcombes() -> None:

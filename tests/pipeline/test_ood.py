@@ -13,6 +13,7 @@ from results_factory import variant as make_variant
 from support import Job, follows_the_schema
 
 from compress.data.ood import prepare_ood
+from compress.data.prepared import ImageData, Split
 from compress.efficiency.ood import SCORES, placements
 from compress.pipeline.ood import detection
 from compress.report import render_markdown
@@ -45,9 +46,8 @@ def record() -> RunRecord:
 def test_a_variant_that_tells_them_worse_is_named_and_nothing_else() -> None:
     run = record()
     (line,) = shown_worse(run)
-    assert line.startswith(
-        "Images of none of the classes are shown to be told worse than by base: blind: AUROC by energy"
-    )
+    assert line.startswith("Out-of-distribution detection is shown to be worse than that of base in blind: AUROC by ")
+    assert "energy" in line
     assert "softmax" not in line and line in reservations(run)
     (table,) = ood_tables(run)
     rows = {row[0]: dict(zip(table.headings, row, strict=True)) for row in table.rows}
@@ -60,22 +60,38 @@ def test_a_variant_that_tells_them_worse_is_named_and_nothing_else() -> None:
     assert "Out-of-distribution" not in render_markdown(example_record())
 
 
+def data_of(images: np.ndarray) -> ImageData:
+    """Prepared data, all of whose splits are these images."""
+    split = Split(images, np.zeros(len(images), np.int64))
+    return ImageData("data", ("a", "b"), images.shape[-1], split, split, split, split, "key", 0)
+
+
 def test_folders_without_images_are_refused_and_other_files_are_counted(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
+    store, data = Store(tmp_path / "store"), data_of(np.full((2, 3, 32, 32), 9, np.uint8))
     with pytest.raises(UsageError, match=r"measure\.ood: no folder at .*/nowhere"):
-        prepare_ood(str(tmp_path / "nowhere"), 32, store)
+        prepare_ood(str(tmp_path / "nowhere"), data, store)
     folder = tmp_path / "others" / "deep"
     folder.mkdir(parents=True)
-    (folder / "broken.png").write_bytes(b"no image")
     (folder / "notes.txt").write_text("x")
+    with pytest.raises(UsageError, match=r"measure\.ood: no image in .*/others"):
+        prepare_ood(str(tmp_path / "others"), data, store)
+    (folder / "broken.png").write_bytes(b"no image")
     with pytest.raises(UsageError, match=r"measure\.ood: no readable image in .*/others"):
-        prepare_ood(str(tmp_path / "others"), 32, store)
+        prepare_ood(str(tmp_path / "others"), data, store)
     Image.new("L", (40, 20), 7).save(folder / "grey.png")
-    found = prepare_ood(str(tmp_path / "others"), 32, store)
+    found = prepare_ood(str(tmp_path / "others"), data, store)
     assert found.images.shape == (1, 3, 32, 32) and (np.asarray(found.images) == 7).all()
     assert sorted(row.count for row in found.left_out) == [1, 1]
     (folder / "broken.png").unlink()
-    assert prepare_ood(str(tmp_path / "others"), 32, store).key != found.key
+    assert prepare_ood(str(tmp_path / "others"), data, store).key != found.key
+
+
+def test_images_of_the_data_are_refused(tmp_path: Path) -> None:
+    data = data_of(np.full((2, 3, 32, 32), 7, np.uint8))
+    Image.new("L", (40, 20), 7).save(tmp_path / "grey.png")
+    for _ in range(2):  # newly found, and from the store
+        with pytest.raises(UsageError, match=r"measure\.ood: images in .* are in train and .*test too"):
+            prepare_ood(str(tmp_path), data, Store(tmp_path / "store"))
 
 
 def test_a_run_scores_networks_and_files_and_makes_nothing_again(done_job: Callable[[], Job]) -> None:

@@ -121,6 +121,8 @@ def converse_on_node(host: Host, parts: list[bytes], limit_s: float) -> tuple[st
 
     with connected():
         nodes = [node for node in living_nodes() if node["Resources"].get(host.name, 0) >= 1]
+        if len(nodes) > 1:
+            raise CompressError(f"{host}: {len(nodes)} nodes of the Ray cluster offer {host.name!r}; name each its own")
         if not nodes:
             join = f"""ray start --address HOST:PORT --num-cpus 0 --resources '{{"{host.name}": 1}}'"""
             raise CompressError(f"{host}: no node of the Ray cluster offers {host.name!r}; join it by `{join}`")
