@@ -130,6 +130,9 @@ QUANTIZERS = {
 }
 """`compress.quantization.method.Method` of each method of post-training quantization."""
 
+OWN = f"{__package__}."
+"""Start of the entries that are not a plugin's."""
+
 
 def load_entry(entry: str) -> Any:
     """Import what an entry `module:name` of these tables stands for."""
@@ -147,6 +150,8 @@ def source(name: str) -> Source:
     try:
         record: Source = load_entry(SOURCES[name])
     except (ImportError, AttributeError) as error:
+        if SOURCES[name].startswith(OWN):  # a package of ours is missing
+            raise
         raise UsageError(f"data source {name!r}: {SOURCES[name]} cannot be imported: {first_line(error)}") from error
     return record
 
