@@ -191,7 +191,10 @@ ELSEWHERE = {command for command in SHORT if command not in cli_commands([README
     [pytest.param(command, marks=[pytest.mark.slow] if command in ELSEWHERE else []) for command in SHORT],
     ids=" ".join,
 )
-def test_commands_succeed(command: tuple[str, ...], workspace: Job, no_plugins: None) -> None:
+def test_commands_succeed(
+    command: tuple[str, ...], workspace: Job, no_plugins: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compress.cli.init.MAX_TIMED", 0)  # `init` then times no network, which would take longest
     if "ray" in command and version_of("ray") is None:
         pytest.skip("needs Ray")
     (workspace.root / "recipe.yaml").unlink(missing_ok=True)  # written by an earlier `init`

@@ -79,6 +79,7 @@ def test_folders_are_evaluated_on_the_same_pixels_as_arrays(tmp_path: Path) -> N
     assert arrays.correct == files.correct == 9 and arrays.per_class == files.per_class
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resize", [None, 40])
 def test_pictures_of_any_size_get_the_stated_pixels(tmp_path: Path, resize: int | None) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (4, 3, 60, 80), np.uint8)

@@ -232,6 +232,7 @@ def planned(job: Job, *changes: str) -> dict[str, dict[str, Any]]:
     return {row["unit"]: row for row in json.loads(done.stdout)}
 
 
+@pytest.mark.slow
 def test_plan_marks_stored_units_and_estimates_the_others(job: Job) -> None:
     rows = planned(job, "stages.pruned.target_macs=0.5")
     assert rows["teacher"]["stored"] and rows["distilled"]["stored"] and rows["files/distilled"]["stored"]

@@ -113,6 +113,7 @@ def test_the_systems_refusal_is_not_a_broken_image(tmp_path, monkeypatch):
         decode(tmp_path / "a.png", 8)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
 def test_photos_of_a_hundred_megapixels_are_read(tmp_path, name):

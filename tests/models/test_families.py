@@ -23,11 +23,11 @@ from compress.utils.errors import CompressError
 REFUSED = "cannot be pruned by torch-pruning"
 FAST = [
     ("timm", "resnet10t", 32, True),
-    ("timm", "resnetv2_18", 32, True),
     ("timm", "cifar_resnet8", 32, True),
-    ("torchvision", "squeezenet1_1", 64, True),
 ]
 SLOW = [
+    ("timm", "resnetv2_18", 32, True),
+    ("torchvision", "squeezenet1_1", 64, True),
     ("timm", "mobilenetv3_small_050", 32, True),
     ("timm", "levit_128s", 64, False),
     ("timm", "efficientnet_lite0", 32, True),

@@ -52,6 +52,7 @@ def variant(job: Job, name: str) -> dict[str, Any]:
     return next(v for v in job.results()["variants"] if v["id"] == name)
 
 
+@pytest.mark.slow
 def test_file_is_evaluated_and_counted_like_the_network_that_it_was_exported_from(finished: Job) -> None:
     made, teacher = variant(finished, "own"), variant(finished, "teacher")
     assert made["accuracy"]["right"] == teacher["accuracy"]["right"]
@@ -62,6 +63,7 @@ def test_file_is_evaluated_and_counted_like_the_network_that_it_was_exported_fro
     assert stored.architecture.library == "onnx" and stored.preprocess.mean == (0.485, 0.456, 0.406)
 
 
+@pytest.mark.slow
 def test_int8_by_both_methods_runs_in_integer(finished: Job) -> None:
     for name in ("own-ort", "own-nncf"):
         made = variant(finished, name)
@@ -73,11 +75,13 @@ def test_int8_by_both_methods_runs_in_integer(finished: Job) -> None:
     assert [w["weight_bits"] for w in linear] == [32]
 
 
+@pytest.mark.slow
 def test_student_learns_from_an_onnx_file(finished: Job) -> None:
     parts = [part["what"] for part in variant(finished, "learnt")["training"]["parts"]]
     assert any(what.startswith("teacher: ") for what in parts)
 
 
+@pytest.mark.slow
 def test_artifact_of_a_run_comes_back_whole(finished: Job) -> None:
     again, int8 = variant(finished, "again"), variant(finished, "int8")
     artifact = next(a for a in int8["artifacts"] if a["runtime"] == "onnxruntime")
@@ -91,6 +95,7 @@ def test_artifact_of_a_run_comes_back_whole(finished: Job) -> None:
     assert (folders[0] / "model.onnx").read_bytes() == (folders[1] / "model.onnx").read_bytes()
 
 
+@pytest.mark.slow
 def test_latency_is_that_of_runtimes_which_read_onnx(finished: Job) -> None:
     costs = {name: variant(finished, name)["inference"] for name in ("own", "learnt")}
     runtimes = {name: {row["runtime"] for row in cost["latency"]} for name, cost in costs.items()}
