@@ -20,6 +20,7 @@ def last_run(job: Job) -> Path:
     return max((job.runs / "tiny").iterdir(), key=lambda path: path.stat().st_mtime_ns)
 
 
+@pytest.mark.slow
 def test_a_failed_file_is_reported_beside_those_that_were_made(
     done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ def test_timm_loads_an_unchanged_network_with_its_preprocessing(run: Path, tmp_p
     assert max(rows) < 1e-3, "each image's logits are among those of the run"
 
 
+@pytest.mark.slow
 def test_a_pruned_network_is_loaded_without_this_package(run: Path, tmp_path: Path) -> None:
     done = typed("push", run, "pruned", "my-team/stripes", "--out", tmp_path / "hub", "--no-upload", "--json")
     assert done.returncode == 0, done.stderr

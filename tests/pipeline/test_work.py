@@ -118,6 +118,7 @@ def test_status_tells_who_makes_what(naps: Callable[..., list[str]], tmp_path: P
     assert rows["nap0"]["state"] == "free"
 
 
+@pytest.mark.slow
 def test_workers_make_what_a_run_makes(job: Job, done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch) -> None:
     """The stages of a recipe at a URL have the bits of those that a run on one machine has made."""
     for name in ("AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_KEY", "GOOGLE_API_KEY", "HF_TOKEN"):

@@ -20,13 +20,13 @@ FAST = [
     ("timm", "resnet18"),
     ("timm", "mobilenetv2_035"),
     ("timm", "mobilenetv3_small_050"),
+    ("timm", "vit_tiny_patch16_224"),
+]
+SLOW = [
     ("timm", "efficientnet_lite0"),
     ("timm", "convnext_atto"),
     ("timm", "regnety_002"),
-    ("timm", "vit_tiny_patch16_224"),
     ("torchvision", "mobilenet_v3_small"),
-]
-SLOW = [
     ("timm", "resnet34"),
     ("timm", "resnet50"),
     ("timm", "vgg11_bn"),

@@ -28,7 +28,7 @@ def convolution_macs(model: nn.Module, resolution: int) -> int:
     return total
 
 
-@pytest.mark.parametrize("target", [0.7, 0.3])
+@pytest.mark.parametrize("target", [pytest.param(0.7, marks=pytest.mark.slow), 0.3])
 def test_the_target_is_reached_with_little_margin(target: float) -> None:
     torch.manual_seed(0)
     model = create_model("timm", "resnet18", 10, 32)
