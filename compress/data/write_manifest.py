@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
+from compress.data.archive import check_end
 from compress.data.image_io import ENDINGS
 from compress.data.manifest import ENDING, ShardRecord
 from compress.data.remote_shards import list_remote
@@ -136,11 +137,21 @@ def _rows(stream: BinaryIO) -> int:
 
 
 def _images(stream: _Hashed) -> Iterator[bool]:
-    """Yield for each member of a tar whether it is an image."""
-    with tarfile.open(fileobj=io.BufferedReader(stream, BLOCK), mode="r|*") as archive:
+    """Yield for each member of a tar whether it is an image; a tar without an end is refused, as its reader does."""
+    last = b""
+
+    class Header(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+            nonlocal last
+            last = bytes(buf)
+            return super().frombuf(buf, encoding, errors)
+
+    with tarfile.open(fileobj=io.BufferedReader(stream, BLOCK), mode="r|*", tarinfo=Header) as archive:
         for member in archive:
             stem, _, kind = member.name.rpartition("/")[2].partition(".")
             yield member.isreg() and stem != "" and f".{kind.lower()}" in ENDINGS
+        check_end(last, archive.offset)
 
 
 class _Hashed(io.RawIOBase):
