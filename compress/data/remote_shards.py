@@ -39,6 +39,10 @@ MB = 10**6
 T = TypeVar("T")
 
 
+class NoShardsError(UsageError):
+    """A URL has no file with the extension of a shard."""
+
+
 @dataclass(frozen=True)
 class RemoteShard:
     """A shard at a URL."""
@@ -189,7 +193,7 @@ def _find(path: str, endings: tuple[str, ...]) -> tuple[str, list[ObjectInfo]]:
     found = [each for each in SharedFolder(path).listing() if each.name.lower().endswith(endings)]
     if not found:
         kinds = " or ".join(endings)
-        raise UsageError(
+        raise NoShardsError(
             f"data.path: {path}: no file with the extension {kinds} found; check the bucket and the folder"
         )
     return path.rstrip("/"), found

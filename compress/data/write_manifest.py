@@ -16,7 +16,7 @@ from typing import BinaryIO, Self
 from compress.data.archive import check_end
 from compress.data.image_io import ENDINGS
 from compress.data.manifest import ENDING, ShardRecord
-from compress.data.remote_shards import list_remote
+from compress.data.remote_shards import NoShardsError, list_remote
 from compress.data.shards import find_shards
 from compress.data.webdataset import SHARDS
 from compress.store.shared import SharedFolder
@@ -77,7 +77,7 @@ def _endings(shards: str) -> tuple[str, ...]:
     """Return the extensions of the shards of a URL: of tars, or of Parquet where there are no tars."""
     try:
         list_remote(shards, SHARDS)
-    except UsageError:
+    except NoShardsError:
         return (PARQUET,)
     return SHARDS
 

@@ -17,6 +17,7 @@ from compress.data.prepared import prepare
 from compress.data.remote_shards import download, list_remote
 from compress.data.sources import data_key
 from compress.data.webdataset import SHARDS, WebData
+from compress.data.write_manifest import write_manifest
 from compress.recipe.load import parse_recipe
 from compress.store import shared
 from compress.store.shared import SharedFolder
@@ -288,6 +289,8 @@ def test_shards_are_read_over_http(local: WebData, tmp_path: Path) -> None:
         assert data_key(at(local, f"{url}/{pattern}"), 0) == data_key(at(local, f"{local.path}/{pattern}"), 0)
         with pytest.raises(UsageError, match=r"does not state the size of .*; over HTTP, name the shards by braces"):
             data_key(at(local, url), 0)
+        with pytest.raises(UsageError, match="does not state the size of"):
+            write_manifest(url, str(tmp_path / "m.jsonl"))
         with pytest.raises(UsageError, match=r"/: other\.tar not found; check the bucket and the names"):
             data_key(at(local, f"{url}/other.tar"), 0)
     finally:
