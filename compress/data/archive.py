@@ -86,9 +86,13 @@ class Archive:
         assert self.tar.fileobj is not None
         with _readable(self.file):
             self.tar.fileobj.seek(self.tar.offset)
-            end = self.tar.fileobj.read(tarfile.BLOCKSIZE)
-        if end != bytes(tarfile.BLOCKSIZE):
-            raise CompressError(f"{self.file} cannot be read: it is damaged or cut off at byte {self.tar.offset:,}")
+            check_end(self.tar.fileobj.read(tarfile.BLOCKSIZE), self.tar.offset)
+
+
+def check_end(block: bytes, offset: int) -> None:
+    """Raise a `CompressError` unless the block after the last member of an archive is one of zeros."""
+    if block != bytes(tarfile.BLOCKSIZE):
+        raise CompressError(f"it is damaged or cut off at byte {offset:,}")
 
 
 @contextmanager

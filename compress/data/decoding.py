@@ -48,9 +48,9 @@ def file_source(
         if not has_test and settings.test is None:
             raise UsageError(f"{listing.where}: no test images found; `test: 0.2` in data cuts a fifth off for them")
         _check_names(listing)
-        validation, counts = "validation" in listing.parts, tuple(listing.counts("train"))
-        fingerprint = listing.fingerprint(cache)
-        return Contents(fingerprint, listing.classes, validation, counts, has_test, listing.left_out, listing.notes)
+        validation, counts = "validation" in listing.parts, listing.by_part()
+        fingerprint, notes = listing.fingerprint(cache), (listing.left_out, listing.notes)
+        return Contents(fingerprint, listing.classes, validation, counts["train"], has_test, *notes, counts)
 
     def read(settings: FileData, scratch: Path) -> Raw:
         return _read(list_images(settings), settings, scratch)

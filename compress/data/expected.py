@@ -12,7 +12,7 @@ from compress.data.image_io import try_decode
 from compress.data.listing import Listing, list_images
 from compress.data.parallel import in_blocks
 from compress.recipe.data import FileData
-from compress.utils.console import duration
+from compress.utils.console import duration, size_text
 from compress.utils.errors import CompressError
 from compress.utils.system import free_bytes
 
@@ -41,8 +41,8 @@ def refuse_full_disk(settings: FileData, store: Path) -> None:
 def _needed(settings: FileData, listing: Listing, store: Path) -> str:
     size, side = _decoded(settings, listing), settings.resolution
     return (
-        f"at {side} x {side} pixels they take {_gb(size)} in {store}, and {_gb(COPIES * size)} while they are decoded, "
-        f"of {_gb(free_bytes(store))} that are free"
+        f"at {side} x {side} pixels they take {size_text(size)} in {store}, and {size_text(COPIES * size)} while they "
+        f"are decoded, of {size_text(free_bytes(store))} that are free"
     )
 
 
@@ -69,7 +69,3 @@ def _seconds(settings: FileData, listing: Listing) -> float:
     for _ in in_blocks(part.read(rows), read):
         pass
     return (time.monotonic() - started) / len(rows) * _count(listing)
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB"

@@ -1,6 +1,7 @@
 """Contents of listed shards, kept so that plans and workers need not read shards that have been read before.
 
-They are kept beside the digests of files, and where the store is at a URL also there, for workers on other machines.
+They are kept beside the digests of files, and where the store is at a URL also there, for workers on other machines;
+none of shards that may change without being listed differently, as only their size is known.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from compress.store.remote import Remote
 from compress.utils.hashing import key_of
 from compress.utils.json_cache import load_cache, save_cache
 
-VERSION = 1  # raised when the same shards are read differently
+VERSION = 2  # raised when the same shards are read differently
 SECTION = "shards"  # of the file that caches digests
 FOLDER = "contents"  # of a store at a URL
 CONSEQUENCE = "shards are read again"
@@ -33,6 +34,8 @@ def contents_id(settings: FileData) -> str:
 
 def recall(settings: FileData, cache: Path | None) -> Contents | None:
     """Return the contents of listed shards that have been read before, or None."""
+    if not _are_certain(settings):
+        return None
     name = contents_id(settings)
     if (found := load_cache(cache, SECTION, CONSEQUENCE).get(name)) is not None:
         return _parsed(found)
@@ -43,10 +46,16 @@ def recall(settings: FileData, cache: Path | None) -> Contents | None:
 
 def keep(settings: FileData, cache: Path | None, contents: Contents) -> None:
     """Keep the contents of listed shards for `recall`."""
+    if not _are_certain(settings):
+        return
     name, record = contents_id(settings), asdict(contents)
     save_cache(cache, SECTION, load_cache(cache, SECTION, CONSEQUENCE) | {name: record})
     if remote := _remote(cache):
         remote.folder.write(f"{FOLDER}/{name}.json", json.dumps(record).encode())
+
+
+def _are_certain(settings: FileData) -> bool:
+    return not list_remote(settings.path, settings.shard_endings).unversioned
 
 
 def _remote(cache: Path | None) -> Remote | None:
@@ -56,4 +65,5 @@ def _remote(cache: Path | None) -> Remote | None:
 def _parsed(record: dict[str, Any]) -> Contents:
     lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
     left_out = tuple(LeftOut(**row) for row in record["left_out"])
-    return Contents(**{**record, **lists, "left_out": left_out})
+    counts = {part: tuple(own) for part, own in (record["part_counts"] or {}).items()} or None
+    return Contents(**{**record, **lists, "left_out": left_out, "part_counts": counts})

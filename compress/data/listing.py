@@ -60,6 +60,11 @@ class Listing:
         counts = np.zeros(0, np.int64) if labels is None else labels
         return [int(count) for count in np.bincount(counts, minlength=len(self.classes))]
 
+    def by_part(self) -> dict[str, tuple[int, ...]]:
+        """Number of images of each class of each part; of unlabelled images their number alone."""
+        labelled = {name: part.labels is not None for name, part in self.parts.items()}
+        return {name: tuple(self.counts(name)) if labelled[name] else (self.parts[name].count,) for name in labelled}
+
 
 @dataclass(frozen=True)
 class SortedRows:

@@ -17,6 +17,7 @@ from compress.utils.resources import expand
 from compress.utils.urls import is_url
 
 ENDING = ".jsonl"
+MAX_IMAGES = 10**12  # of a manifest; plans count in steps of shards of embeddings
 _CREATE = "write it with `compress-model manifest`"
 
 
@@ -26,14 +27,17 @@ def _below(name: str) -> str:
     return name
 
 
+_Count = Annotated[int, Field(ge=0, lt=2**53, strict=True)]  # whole in every JSON reader
+
+
 class ShardRecord(BaseModel):
     """A line of a manifest: one shard."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: Annotated[str, AfterValidator(_below)]  # relative to the folder of the manifest
-    images: int = Field(ge=0)
-    bytes: int = Field(ge=0)
+    images: _Count
+    bytes: _Count
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     etag: str | None = None  # as the service states it, of a shard at a URL
     split: Literal["train", "validation", "test", "unlabeled"] | None = None  # default: a word in its name
@@ -57,6 +61,8 @@ def read_manifest(path: str) -> list[tuple[ShardRecord, str]]:
     names = [record.file for record in records]
     if doubled := next((name for name, count in Counter(names).items() if count > 1), None):
         raise UsageError(f"data.path: {path}: {doubled} is listed twice; remove a line")
+    if sum(record.images for record in records) > MAX_IMAGES:
+        raise UsageError(f"data.path: {path} lists more than {MAX_IMAGES:,} images; {_CREATE}")
     if all(record.split for record in records):
         return [(record, str(record.split)) for record in records]
     named = parts_of([record.file for record in records if not record.split], path)
@@ -88,7 +94,7 @@ def _records(path: str, text: bytes) -> Iterator[ShardRecord]:
             yield ShardRecord.model_validate_json(line)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            field = ".".join(map(str, first["loc"]))
+            field, what = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
             raise UsageError(
-                f"{path}:{number}: {field + ': ' if field else ''}{first['msg']}; fix the line, or {_CREATE}"
+                f"{path}:{number}: {field + ': ' if field else ''}{what}; fix the line, or {_CREATE}"
             ) from error

@@ -12,7 +12,7 @@ from compress.utils.errors import UsageError
 from compress.utils.messages import truncate_list
 
 MAX_SHARDS = 100_000
-_BRACES = re.compile(r"\{([^{}]*)\}")
+BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 def is_pattern(path: PurePath | str) -> bool:
@@ -26,16 +26,24 @@ def fixed_folder(pattern: PurePath) -> PurePath:
 
 
 def alternatives(pattern: str) -> Iterator[str]:
-    """Expand the braces of a pattern: `{000..007}` and `{train,test}` stand for several names."""
-    match = _BRACES.search(pattern)
+    """Expand the braces of a pattern: `{000..007}` and `{train,test}` stand for several names, `MAX_SHARDS` in all."""
+    for number, name in enumerate(_expanded(pattern)):
+        if number == MAX_SHARDS:
+            raise UsageError(f"data.path: {pattern} stands for more than {MAX_SHARDS:,} names; use a manifest")
+        yield name
+
+
+def _expanded(pattern: str) -> Iterator[str]:
+    match = BRACES.search(pattern)
     if not match:
         yield pattern
         return
-    for word in _words(match[1], pattern):
-        yield from alternatives(pattern[: match.start()] + word + pattern[match.end() :])
+    for word in words_in(match[1], pattern):
+        yield from _expanded(pattern[: match.start()] + word + pattern[match.end() :])
 
 
-def _words(inside: str, pattern: str) -> list[str]:
+def words_in(inside: str, pattern: str) -> list[str]:
+    """Return the words that the inside of a pair of braces stands for."""
     first, dots, last = inside.partition("..")
     if not dots:
         return inside.split(",")

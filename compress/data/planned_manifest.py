@@ -13,8 +13,8 @@ from compress.data.remote_shards import list_remote
 from compress.data.source import Contents
 from compress.data.sources import key_of_contents
 from compress.data.splits import sizes_of
-from compress.recipe.data import DataSection, FileData, LabelledData
-from compress.utils.console import say
+from compress.recipe.data import DataSection, FileData, LabelledData, TableData
+from compress.utils.console import say, size_text
 from compress.utils.errors import UsageError
 
 
@@ -30,7 +30,8 @@ def planned_manifest(settings: DataSection, root: Path, seed: int) -> ImageData:
     `root`; else it is one that no prepared data has.
 
     Raises:
-        UsageError: the manifest is wrong, lists too few images, or the names of the classes are not known.
+        UsageError: the manifest is wrong, lists too few images, or the names of the classes or, where a column says
+            them, the splits are not known.
     """
     assert isinstance(settings, FileData)
     list_remote.cache_clear()
@@ -40,21 +41,34 @@ def planned_manifest(settings: DataSection, root: Path, seed: int) -> ImageData:
         listed[shard.part] += shard.images or 0
     known = recall(settings, root / "fingerprints.json")
     classes = known.classes if known else _classes(settings)
-    by_class = {name: _evenly(listed[name], len(classes)) for name in LABELLED if name in listed}
-    if known and known.train_counts:
-        by_class["train"] = known.train_counts
-    has_test = "test" in listed
-    if not has_test and settings.test is None:
-        raise UsageError(f"{settings.path}: lists no test images; `test: 0.2` in data cuts a fifth off for them")
-    contents = known or Contents(contents_id(settings), classes, "validation" in listed, by_class["train"], has_test)
+    if known and known.part_counts:
+        by_class, listed = known.part_counts, Counter({name: sum(own) for name, own in known.part_counts.items()})
+    else:
+        by_class = {name: _evenly(listed[name], len(classes)) for name in LABELLED if name in listed}
+        _check_parts(settings, listed)
+    has_validation, has_test = "validation" in listed, "test" in listed
+    contents = known or Contents(contents_id(settings), classes, has_validation, by_class["train"], has_test)
     key = key_of_contents(contents, settings, seed)
     sizes = sizes_of(listed, by_class, classes, settings)
     images, size = sum(listed.values()), sum(shard.bytes for shard in shards)
-    say(f"data: {images:,} images in {len(shards):,} shards, {_size(size)}; no shard was opened")
+    say(f"data: {images:,} images in {len(shards):,} shards, {size_text(size)}; no shard was opened")
     if settings.images == "pixels":
         pixels = images * 3 * settings.resolution**2
-        say(f"  decoded once into the store they take {_size(pixels)}; `images: files` decodes batches instead")
+        say(f"  decoded once into the store they take {size_text(pixels)}; `images: files` decodes batches instead")
     return blank_data(settings, classes, sizes, key)
+
+
+def _check_parts(settings: FileData, listed: Counter[str]) -> None:
+    """Refuse to plan where the splits of a manifest, as its lines state them, cannot be those of the data."""
+    if isinstance(settings, TableData) and settings.split:
+        raise UsageError(
+            f"data.split: the column '{settings.split}' decides about the splits, and no shard is opened for a plan; "
+            "set `path` to the folder of the shards, or plan again after a run with `sha256` in the manifest"
+        )
+    if not listed["train"]:
+        raise UsageError(f"{settings.path}: lists no train images; add their shards, or correct `split` of its lines")
+    if "test" not in listed and settings.test is None:
+        raise UsageError(f"{settings.path}: lists no test images; `test: 0.2` in data cuts a fifth off for them")
 
 
 def _evenly(total: int, classes: int) -> tuple[int, ...]:
@@ -70,7 +84,3 @@ def _classes(settings: FileData) -> tuple[str, ...]:
             "list them in `classes`"
         )
     return tuple(named)
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e12:,.2f} TB" if size >= 1e12 else f"{size / 1e9:,.2f} GB"

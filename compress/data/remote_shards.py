@@ -9,13 +9,10 @@ file in the cache: no process reads half of one and half of the other.
 
 from __future__ import annotations
 
-import fnmatch
 import glob
 import os
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
@@ -24,20 +21,26 @@ from threading import Event, Lock, Thread
 from typing import TypeVar
 
 from compress.data.manifest import is_manifest, read_manifest
-from compress.data.patterns import alternatives, fixed_folder, is_pattern, parts_of
+from compress.data.object_names import matching
+from compress.data.patterns import fixed_folder, is_pattern, parts_of
 from compress.store.leases import POLL_S, Lease
 from compress.store.shared import ObjectInfo, SharedFolder
 from compress.utils.atomic import fsync
-from compress.utils.console import say, task
+from compress.utils.console import say, size_text, task
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.hashing import file_digest, key_of
 from compress.utils.messages import truncate_list
 from compress.utils.processes import is_alive
 from compress.utils.system import cache_folder, free_bytes
+from compress.utils.urls import cache_of, is_url
 
 DOWNLOADS = 4  # shards at a time
 MB = 10**6
 T = TypeVar("T")
+
+
+class NoShardsError(UsageError):
+    """A URL has no file with the extension of a shard."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,25 @@ class RemoteShard:
 
 @dataclass(frozen=True)
 class RemoteShards:
-    """The shards of a data set at a URL, in order."""
+    """The shards of a data set at a URL or in a local manifest, in order."""
 
     url: str  # of the folder that the names are relative to
     shards: tuple[RemoteShard, ...]
 
     @cached_property
     def identity(self) -> str:
-        """Digest of names, sizes and versions, the same on every machine."""
-        return key_of(shards=[astuple(shard) for shard in self.shards])
+        """Digest of names, sizes and versions, the same on every machine; also of the URL, unless all have a SHA-256.
+
+        Versions are those of one service: a time of last change is no digest.
+        """
+        url = None if all(shard.sha256 for shard in self.shards) else self.url
+        return key_of(url=url, shards=[astuple(shard) for shard in self.shards])
+
+    @cached_property
+    def unversioned(self) -> list[str]:
+        """Names of the shards that may change without being listed differently, as only their size is known."""
+        remote = is_url(self.url)  # the ETag of a local file is not checked
+        return [shard.name for shard in self.shards if not (shard.sha256 or (remote and shard.version))]
 
 
 @lru_cache(maxsize=8)  # one listing per process, so that all of it sees the same shards
@@ -76,19 +89,31 @@ def list_remote(path: str, endings: tuple[str, ...]) -> RemoteShards:
 
     Raises:
         CompressError: the service does not answer, or refuses.
-        UsageError: no shard is found, or only some of them have a split.
+        UsageError: no shard is found, only some of them have a split, their sizes are not stated, or a manifest at a
+            URL has shards with neither SHA-256 nor ETag.
     """
     if is_manifest(path):
-        records = read_manifest(path)
-        return RemoteShards(
-            path.rpartition("/")[0],
-            tuple(
-                RemoteShard(each.file, part, each.bytes, each.etag, each.sha256, each.images) for each, part in records
-            ),
+        listed = (
+            RemoteShard(each.file, part, each.bytes, each.etag, each.sha256, each.images)
+            for each, part in read_manifest(path)
         )
+        remote = RemoteShards(path.rpartition("/")[0], tuple(listed))
+        if is_url(path) and remote.unversioned:
+            raise UsageError(
+                f"data.path: {path}: neither `sha256` nor `etag` of {truncate_list(remote.unversioned)}; write it with "
+                "`compress-model manifest`"
+            )
+        return remote
     url, found = _find(path, endings)
+    if unsized := [each.name for each in found if each.bytes is None]:
+        raise UsageError(
+            f"data.path: {path}: the service does not state the size of {truncate_list(unsized)}; over HTTP, name the "
+            "shards by braces, such as train-{000..007}.tar, or download them and give their local path"
+        )
     parts = parts_of([each.name for each in found], path)
-    shards = (RemoteShard(each.name, part, each.bytes, each.version) for each, part in zip(found, parts, strict=True))
+    shards = (
+        RemoteShard(each.name, part, each.bytes or 0, each.version) for each, part in zip(found, parts, strict=True)
+    )
     return RemoteShards(url, tuple(shards))
 
 
@@ -100,8 +125,15 @@ def download(remote: RemoteShards) -> list[Path]:
 
     Raises:
         CompressError: they do not fit on the disk, a shard is missing or has changed, or the service does not answer.
+        UsageError: the service states no version of a shard, so that a changed one would go unnoticed.
     """
-    folder = _cache_of(remote.url)
+    if remote.unversioned:
+        raise UsageError(
+            f"data.path: {remote.url}/: the service states neither ETag nor time of "
+            f"{truncate_list(remote.unversioned)}, so changes would go unnoticed; put a manifest beside them, or "
+            "download them and give their local path"
+        )
+    folder = cache_of(remote.url, cache_folder(), "data")
     files = [folder / shard.identity / PurePosixPath(shard.name).name for shard in remote.shards]
     missing = [pair for pair in zip(remote.shards, files, strict=True) if not _is_there(*pair)]
     if missing:
@@ -154,51 +186,21 @@ def _find(path: str, endings: tuple[str, ...]) -> tuple[str, list[ObjectInfo]]:
         if not fixed.parts:
             raise UsageError(f"data.path: {path}: the bucket cannot be a pattern; write its name")
         url, inner = f"{scheme}://{fixed}", str(place.relative_to(fixed))
-        return url, _matching(url, list(alternatives(inner)))
+        return url, matching(url, inner)
     if place.name.lower().endswith(endings):
         url = f"{scheme}://{place.parent}"
-        return url, _matching(url, [place.name])
+        return url, matching(url, place.name)
     found = [each for each in SharedFolder(path).listing() if each.name.lower().endswith(endings)]
     if not found:
         kinds = " or ".join(endings)
-        raise UsageError(
+        raise NoShardsError(
             f"data.path: {path}: no file with the extension {kinds} found; check the bucket and the folder"
         )
     return path.rstrip("/"), found
 
 
-def _matching(url: str, names: Sequence[str]) -> list[ObjectInfo]:
-    """Return the objects below a URL that names stand for, of which any may have `*`."""
-    folder = SharedFolder(url)
-    if any(map(is_pattern, names)) or (len(names) > 1 and not url.startswith("http")):
-        known = {each.name: each for each in folder.listing()}
-        matches = [_matches(known, name) for name in names]
-    else:
-        with ThreadPoolExecutor(DOWNLOADS) as pool:
-            matches = [[each] if each else [] for each in pool.map(folder.info, names)]
-    lacking = [name for name, own in zip(names, matches, strict=True) if not own]
-    if lacking:
-        raise UsageError(f"data.path: {url}/: {truncate_list(lacking)} not found; check the bucket and the names")
-    return list(dict.fromkeys(each for own in matches for each in own))
-
-
-def _matches(known: Mapping[str, ObjectInfo], pattern: str) -> list[ObjectInfo]:
-    """Return the objects whose names match a pattern, of which `*` stops at a `/`."""
-    if not is_pattern(pattern):
-        return [known[pattern]] if pattern in known else []
-    compiled, depth = re.compile(fnmatch.translate(pattern)), pattern.count("/")
-    return [about for name, about in known.items() if name.count("/") == depth and compiled.match(name)]
-
-
-def _cache_of(url: str) -> Path:
-    cache = cache_folder()
-    if cache is None:
-        raise UsageError(f"{url}: no place for a local copy; set XDG_CACHE_HOME to a folder")
-    name = re.sub("[^A-Za-z0-9]+", "-", url).strip("-")[:40]
-    return cache / "data" / f"{name}-{key_of(url=url)[:8]}"
-
-
 def _is_there(shard: RemoteShard, file: Path) -> bool:
+    """Return whether the cache has a shard: it was checked when it was written, and its version is in its path."""
     try:
         return file.stat().st_size == shard.bytes
     except OSError:
@@ -207,7 +209,7 @@ def _is_there(shard: RemoteShard, file: Path) -> bool:
 
 def _check_space(url: str, folder: Path, count: int, size: int) -> None:
     free = free_bytes(folder)
-    line = f"{count:,} shards of {url}, {_gb(size)}, of {_gb(free)} that are free in {folder}"
+    line = f"{count:,} shards of {url}, {size_text(size)}, of {size_text(free)} that are free in {folder}"
     if size > free:
         raise CompressError(
             f"data: cannot download {line}; free some space, or set XDG_CACHE_HOME to a folder on a larger disk"
@@ -235,7 +237,7 @@ def _fetch_alone(source: SharedFolder, shard: RemoteShard, file: Path) -> None:
     before = source.info(shard.name)
     if before is None:
         raise CompressError(f"{where} not found; check the data set, or write its manifest again")
-    if before.bytes != shard.bytes or shard.version not in (None, before.version):
+    if before.bytes not in (None, shard.bytes) or shard.version not in (None, before.version):
         raise _changed(where)
     file.parent.mkdir(parents=True, exist_ok=True)
     for left in file.parent.glob(f".{glob.escape(file.name)}.*.partial"):
@@ -263,7 +265,3 @@ def _changed(where: str) -> CompressError:
         f"{where} has changed since it was listed: its size, ETag or SHA-256 is another; rerun, or write its manifest "
         "again"
     )
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB"

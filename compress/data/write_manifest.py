@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
+from compress.data.archive import check_end
 from compress.data.image_io import ENDINGS
 from compress.data.manifest import ENDING, ShardRecord
-from compress.data.remote_shards import list_remote
+from compress.data.remote_shards import NoShardsError, list_remote
 from compress.data.shards import find_shards
 from compress.data.webdataset import SHARDS
 from compress.store.shared import SharedFolder
@@ -76,7 +77,7 @@ def _endings(shards: str) -> tuple[str, ...]:
     """Return the extensions of the shards of a URL: of tars, or of Parquet where there are no tars."""
     try:
         list_remote(shards, SHARDS)
-    except UsageError:
+    except NoShardsError:
         return (PARQUET,)
     return SHARDS
 
@@ -136,11 +137,21 @@ def _rows(stream: BinaryIO) -> int:
 
 
 def _images(stream: _Hashed) -> Iterator[bool]:
-    """Yield for each member of a tar whether it is an image."""
-    with tarfile.open(fileobj=io.BufferedReader(stream, BLOCK), mode="r|*") as archive:
+    """Yield for each member of a tar whether it is an image; a tar without an end is refused, as its reader does."""
+    last = b""
+
+    class Header(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+            nonlocal last
+            last = bytes(buf)
+            return super().frombuf(buf, encoding, errors)
+
+    with tarfile.open(fileobj=io.BufferedReader(stream, BLOCK), mode="r|*", tarinfo=Header) as archive:
         for member in archive:
             stem, _, kind = member.name.rpartition("/")[2].partition(".")
             yield member.isreg() and stem != "" and f".{kind.lower()}" in ENDINGS
+        check_end(last, archive.offset)
 
 
 class _Hashed(io.RawIOBase):

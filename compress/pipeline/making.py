@@ -120,7 +120,7 @@ class Making:
             self._finish(planned)
         elif missing := self.failures.blocks(planned):
             self._say(planned, f"skipped, as {missing} failed")
-            del self.left[planned.id]
+            self._take_off(planned)
         elif any(name in self.left for name in needs(planned)):
             return False
         elif damaged := self._damaged(planned):
@@ -135,11 +135,19 @@ class Making:
         say(f"[{stages.index(planned) + 1}/{len(stages)}] {planned.id}: {text}")
 
     def _finish(self, planned: PlannedStage) -> None:
-        """Take a stage that is in the store off the list."""
-        del self.left[planned.id]
+        """Record a stage that is in the store."""
+        self._take_off(planned)
         self.failures.add_files(planned, self.job.store)
         if self.shows_progress and planned.makes_variant:
             self.progress.add(planned.id, self.context.metrics(planned.id))
+
+    def _take_off(self, planned: PlannedStage) -> None:
+        """Take a stage off the list, and the teachers that made its embeddings off the devices."""
+        del self.left[planned.id]
+        if self.shards.pop(planned.id, None) is not None:
+            from compress.measurement.batch_size import free_memory
+
+            free_memory()
 
     def _is_stored(self, planned: PlannedStage) -> bool:
         """Return whether the store has a stage; a worker does not read the files of those that it does not need."""
@@ -158,7 +166,7 @@ class Making:
             return False
         self._say(planned, f"given up, failed attempts: {len(failed)}")
         self.failures.add_stage(planned, CompressError(failed[-1].error))
-        del self.left[planned.id]
+        self._take_off(planned)
         return True
 
     def _offer(self, planned: PlannedStage) -> bool:
@@ -247,7 +255,7 @@ class Making:
         record_failure(job.store.root, planned.key, planned.id, reason, trace, final=error.exit_status == 2)
         if self.attempts is None:
             self.failures.add_stage(planned, error)
-            del self.left[planned.id]
+            self._take_off(planned)
 
 
 def _time_left(job: Job) -> TimeLeft:

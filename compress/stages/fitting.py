@@ -12,6 +12,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from compress.data.prepared import Split
+from compress.measurement.batch_size import free_memory
 from compress.measurement.compute import macs, training_macs
 from compress.models.architecture import Network
 from compress.models.eager import stored_head
@@ -89,17 +90,26 @@ def _embeddings(
     context: StageContext, teacher: str, splits: Sequence[Split], settings: Distillation, views: int, ledger: Ledger
 ) -> tuple[list[EmbeddedView], Ledger]:
     """Return the teacher's embeddings, and the ledger charged with those not in it yet."""
-    embedders = context.embedders(teacher, splits, settings.augment, precision=context.recipe.trainer.precision)
-    embedder, embedded = embedders[0], embed_views(embedders, views)
-    if settings.verify:
-        verify(embedder, embedded, settings.verify)
-    name = f"{teacher}, {embedder.identity['splits']}, {'augmented' if settings.augment else 'plain'}"
-    new, images = views - ledger.views.get(name, 0), len(embedder.images)
+    embedded, identity = _embedded(context, teacher, splits, settings, views)
+    free_memory()  # of the teachers, which `_embedded` alone has held
+    name = f"{teacher}, {identity['splits']}, {'augmented' if settings.augment else 'plain'}"
+    new, images = views - ledger.views.get(name, 0), sum(len(split.images) for split in splits)
     if new > 0:
         cost = new * images * context.metrics(teacher).inference.macs
         ledger = ledger.charge(f"teacher: {new} views of {images} images", cost)
         ledger = ledger.model_copy(update={"views": {**ledger.views, name: views}})
     return embedded, ledger
+
+
+def _embedded(
+    context: StageContext, teacher: str, splits: Sequence[Split], settings: Distillation, views: int
+) -> tuple[list[EmbeddedView], dict[str, str]]:
+    """Return the teacher's embeddings, verified, and what determines them; its networks end with this call."""
+    embedders = context.embedders(teacher, splits, settings.augment, precision=context.recipe.trainer.precision)
+    embedded = embed_views(embedders, views)
+    if settings.verify:
+        verify(embedders[0], embedded, settings.verify)
+    return embedded, embedders[0].identity
 
 
 def embedding_shards(context: StageContext, planned: PlannedStage) -> list[Shard]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import secrets
 from pathlib import Path
 from urllib.parse import urlparse
@@ -13,9 +11,8 @@ from compress.store.remote import ORIGIN
 from compress.store.shared import SharedFolder
 from compress.utils.atomic import write_atomic
 from compress.utils.checksums import SUMS
-from compress.utils.errors import UsageError
 from compress.utils.system import cache_folder
-from compress.utils.urls import check_url, is_url
+from compress.utils.urls import cache_of, check_url, is_url
 
 
 def local_runs(runs: str | Path) -> Path:
@@ -30,11 +27,7 @@ def local_runs(runs: str | Path) -> Path:
         return Path(url2pathname(urlparse(text).path)) if local else Path(runs)
     check_url(text)
     url = text.rstrip("/")
-    cache = cache_folder()
-    if cache is None:
-        raise UsageError(f"{url}: no place for a local copy; set XDG_CACHE_HOME to a folder")
-    name = re.sub("[^A-Za-z0-9]+", "-", url).strip("-")[:40]
-    folder = cache / "runs" / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+    folder = cache_of(url, cache_folder(), "runs")
     file = folder / "store" / ORIGIN
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)

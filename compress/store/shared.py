@@ -34,8 +34,8 @@ class ObjectInfo:
     """An object as a service lists it."""
 
     name: str  # below the URL of the folder
-    bytes: int
-    version: str  # changes with the content: its ETag, or the time of its last change
+    bytes: int | None  # None where the service does not state it, as in listings over HTTP
+    version: str | None  # changes with the content: its ETag, or the time of its last change; None if neither is stated
 
 
 class SharedFolder:
@@ -82,23 +82,21 @@ class SharedFolder:
 
         A time that the service does not tell is None.
         """
+        return {name: (int(about["size"]), _changed(about)) for name, about in self._find(folder).items()}
+
+    def listing(self) -> list[ObjectInfo]:
+        """List all objects below the URL, sorted by name; none where there is no such folder."""
+        return [_info(name, about) for name, about in sorted(self._find("").items()) if name]
+
+    def _find(self, folder: str) -> dict[str, Mapping[str, Any]]:
+        """Return what the service states of all objects below a folder, by their names below the URL."""
         self._forget()
         try:
             found = self._call(self._files.find, self._path(folder) if folder else self._base, detail=True)
         except FileNotFoundError:
             return {}
         start = len(self._base.rstrip("/")) + 1
-        return {str(path)[start:]: (int(about["size"]), _changed(about)) for path, about in found.items()}
-
-    def listing(self) -> list[ObjectInfo]:
-        """List all objects below the URL, sorted by name; none where there is no such folder."""
-        self._forget()
-        try:
-            found = self._call(self._files.find, self._base, detail=True)
-        except FileNotFoundError:
-            return []
-        start = len(self._base.rstrip("/")) + 1
-        return [_info(str(path)[start:], about) for path, about in sorted(found.items()) if len(str(path)) > start]
+        return {str(path)[start:]: about for path, about in found.items()}
 
     def info(self, name: str) -> ObjectInfo | None:
         """Look an object up; None if there is none, or if it is a folder."""
@@ -187,8 +185,10 @@ class SharedFolder:
 
 
 def _info(name: str, about: Mapping[str, Any]) -> ObjectInfo:
+    size = about.get("size")
     stated = next((str(about[field]).strip('"') for field in VERSIONS if about.get(field)), None)
-    return ObjectInfo(name, int(about.get("size") or 0), stated or str(about.get("Last-Modified") or _changed(about)))
+    version = stated or about.get("Last-Modified") or _changed(about)
+    return ObjectInfo(name, None if size is None else int(size), None if version is None else str(version))
 
 
 def _changed(about: Mapping[str, Any]) -> float | None:

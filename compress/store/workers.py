@@ -91,8 +91,11 @@ def statuses(root: Path) -> list[WorkerStatus]:
 
 def remove_ended(root: Path) -> None:
     """Remove what killed processes of this machine have left at the URL of a store."""
+    own = f"{FOLDER}/{owner_name(socket.gethostname(), 0).removesuffix('0')}"
     if remote := Remote.of(root):
         for name in remote.folder.names(FOLDER):
+            if not name.startswith(own):  # each look is a call
+                continue
             status = _parse(remote.folder.read(name))
             if status and _has_ended(status):
                 remote.folder.delete(name)

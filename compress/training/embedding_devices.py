@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from compress.measurement.batch_size import free_memory
 from compress.measurement.device import CPU, exact_float32
 from compress.store.store import Store
 from compress.utils.console import say, task
@@ -82,9 +81,7 @@ def offer_shards(store: Store, shards: Sequence[Shard]) -> list[Part]:
     total = sum(shard[0].images for shard in left)
     title = f"teacher embeddings on {devices} devices"
     with task(title, total) as advance, exact_float32(left[0][0].device):  # global, so set before the threads
-        made = _Devices(store, left, Progress(title, advance)).run(devices)
-    free_memory()
-    return made
+        return _Devices(store, left, Progress(title, advance)).run(devices)
 
 
 def _offer(store: Store, part: Part, progress: Progress) -> bool:

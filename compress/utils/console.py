@@ -115,6 +115,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
+def size_text(size: float) -> str:
+    """Format a number of bytes in GB, or in TB from 1 TB on."""
+    return f"{size / 1e12:,.2f} TB" if size >= 1e12 else f"{size / 1e9:,.2f} GB"
+
+
 def _plain(description: str, total: int) -> Callable[..., None]:
     """Return an `advance` that prints a line every `PLAIN_EVERY_S` seconds."""
     printed_at, done, done_before, last_note = time.monotonic(), 0, 0, ""

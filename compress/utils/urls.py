@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from pathlib import Path
 from urllib.parse import unquote
 
 from compress.utils.errors import UsageError
@@ -37,6 +39,14 @@ def check_url(url: str) -> None:
         raise UsageError(f"{scheme}://...: {where}")
     if len(slashes) != 2 or not rest.strip("/ "):
         raise UsageError(f"{scheme}: names no folder; write it as in {scheme}://bucket/runs")
+
+
+def cache_of(url: str, cache: Path | None, kind: str) -> Path:
+    """Return the folder of a user's `cache` that stands for a URL; a `UsageError` where the user has no cache."""
+    if cache is None:
+        raise UsageError(f"{url}: no place for a local copy; set XDG_CACHE_HOME to a folder")
+    name = re.sub("[^A-Za-z0-9]+", "-", url).strip("-")[:40]
+    return cache / kind / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
 
 
 def local_path(text: str) -> str:

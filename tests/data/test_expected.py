@@ -58,7 +58,7 @@ def test_what_does_not_fit_is_refused_before_it_is_decoded(
     needed = 30 * 3 * 16 * 16 * expected.COPIES
     with_free(monkeypatch, needed - 1)
     planned_data(settings, store, 0, data_key(settings, 0))
-    assert "at 16 x 16 pixels they take 0.0 GB in" in lines[0] and "; set `images: files` in data" in lines[0]
+    assert "at 16 x 16 pixels they take 0.00 GB in" in lines[0] and "; set `images: files` in data" in lines[0]
     with pytest.raises(
         CompressError, match=r"^data: 30 images do not fit: .* free; set `images: files` in data, which"
     ):

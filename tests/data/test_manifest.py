@@ -264,7 +264,7 @@ def test_a_plan_has_the_keys_of_a_run_once_the_shards_have_been_read_anywhere(
             r"data\.classes: .* does not say the names of the classes, .*; list them",
         ),
         ("data.source=webdataset", "train", r"lists no test images; `test: 0\.2` in data cuts a fifth off for them"),
-        ("data.source=webdataset", "unlabeled test", r"leaves no train image of a \(0\)"),
+        ("data.source=webdataset", "unlabeled test", r"lists no train images; add their shards, or correct `split`"),
     ],
 )
 def test_what_a_manifest_cannot_tell_is_refused(change: str, splits: str, says: str, tmp_path: Path) -> None:

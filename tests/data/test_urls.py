@@ -17,6 +17,7 @@ from compress.data.prepared import prepare
 from compress.data.remote_shards import download, list_remote
 from compress.data.sources import data_key
 from compress.data.webdataset import SHARDS, WebData
+from compress.data.write_manifest import write_manifest
 from compress.recipe.load import parse_recipe
 from compress.store import shared
 from compress.store.shared import SharedFolder
@@ -195,7 +196,7 @@ def test_what_does_not_fit_on_the_disk_is_refused_before(
 ) -> None:
     put(Path(local.path), bucket)
     monkeypatch.setattr(remote_shards, "free_bytes", lambda folder: 1000)
-    says = r"data: cannot download 6 shards of memory://bucket/birds, 0\.0 GB, .* free some space, or set XDG"
+    says = r"data: cannot download 6 shards of memory://bucket/birds, 0\.00 GB, .* free some space, or set XDG"
     with pytest.raises(CompressError, match=says):
         data_key(at(local, bucket.url), 0)
     assert shards_of(cache) == []
@@ -286,6 +287,10 @@ def test_shards_are_read_over_http(local: WebData, tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{server.server_port}"
         pattern = "{train,test,unlabeled}-{000..001}.tar"
         assert data_key(at(local, f"{url}/{pattern}"), 0) == data_key(at(local, f"{local.path}/{pattern}"), 0)
+        with pytest.raises(UsageError, match=r"does not state the size of .*; over HTTP, name the shards by braces"):
+            data_key(at(local, url), 0)
+        with pytest.raises(UsageError, match="does not state the size of"):
+            write_manifest(url, str(tmp_path / "m.jsonl"))
         with pytest.raises(UsageError, match=r"/: other\.tar not found; check the bucket and the names"):
             data_key(at(local, f"{url}/other.tar"), 0)
     finally:

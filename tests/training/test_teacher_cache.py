@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -187,6 +189,20 @@ def test_all_devices_embed_and_give_the_bits_of_one(tmp_path: Path, monkeypatch:
     assert [view.all().tobytes() for view in one] == [view.all().tobytes() for view in two]
     assert [len(networks) for networks in made.values()] == [1, 1] and len(set.union(*made.values())) == 2
     embed_views(on_devices(tmp_path / "2", 2, load=None), 2)  # nothing is missing, and no teacher is loaded
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_no_teacher_outlives_the_embedders(devices: int, tmp_path: Path) -> None:
+    loaded: list[weakref.ref[nn.Module]] = []
+
+    def load() -> LoadedTeacher:
+        found = teacher()
+        loaded.append(weakref.ref(found.tower))
+        return found
+
+    views = embed_views(on_devices(tmp_path, devices, load=load), 2)
+    gc.collect()
+    assert loaded and len(views) == 2 and not any(network() for network in loaded)
 
 
 def test_a_device_that_fails_stops_the_others_and_what_they_made_stays(

@@ -1,0 +1,38 @@
+"""Status files of workers at the URL of a store."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from compress.store.remote import ORIGIN
+from compress.store.shared import SharedFolder
+from compress.store.work_folders import owner_name
+from compress.store.workers import WorkerStatus, remove_ended
+
+ENDED = 4_194_999  # above the highest number of a process
+
+
+def test_only_the_files_of_this_machine_are_read_to_remove_those_of_ended_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+    own, folder = socket.gethostname(), SharedFolder("memory://bucket/store")
+    (tmp_path / ORIGIN).write_text(folder.url)
+    names = {}
+    for host, process in ((own, os.getpid()), (own, ENDED), *((f"{own}{number}", ENDED) for number in range(20))):
+        status = WorkerStatus(host=host, process=process, unit="u", key="k", since="2026-01-01T00:00:00+00:00")
+        names[host, process] = f"workers/{owner_name(host, process)}.json"
+        folder.write(names[host, process], status.model_dump_json().encode())
+    read: list[str] = []
+    fetch = SharedFolder.read
+    monkeypatch.setattr(SharedFolder, "read", lambda folder, name: read.append(name) or fetch(folder, name))  # type: ignore[func-returns-value]
+    remove_ended(tmp_path)
+    assert set(read) == {names[own, os.getpid()], names[own, ENDED]}
+    assert set(names.values()) - set(folder.names("workers")) == {names[own, ENDED]}
