@@ -147,6 +147,11 @@ def is_quantized(settings: OwnModel) -> bool:
     return bool(_stored_architecture(settings).get("quantization"))
 
 
+def gives_embeddings(settings: OwnModel) -> bool:
+    """Return whether a model is a stored embedding student; False where it cannot be read."""
+    return settings.source == "variant" and bool(_stored_architecture(settings).get("embedding"))
+
+
 def _stored_architecture(settings: OwnModel) -> dict[str, object]:
     """Read the `architecture.json` of a stored variant; empty where it cannot be read."""
     try:
