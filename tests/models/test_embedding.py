@@ -108,7 +108,7 @@ def test_layers_have_the_names_of_the_library_everywhere() -> None:
     teacher = OnlineTeacher(SimpleNamespace(tower=model.visual, preprocess=network.preprocess), nn.Identity(), 1)  # type: ignore[arg-type]
     own, other = map_shapes(settings.losses, classifier, network.preprocess, teacher)["attention"]
     assert own == other
-    with pytest.raises(UsageError, match="keep: no layer matches 'conv1.1'; did you mean 'conv1."):
+    with pytest.raises(UsageError, match=r"keep: no layer matches 'conv1\.1'; did you mean 'conv1\."):
         layers_named(model, ["conv1.1"])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
+import onnx
 import pytest
 from support import photographs, typed, write_open_clip
 
@@ -136,6 +137,8 @@ def test_artifact_gives_embeddings_and_logits(made: Made) -> None:
     assert embeddings.shape == (2, 512) and np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-4)
     listed = ClassList.read(made.artifacts / "student" / "onnx")
     assert np.allclose(artifact.logits(pictures), listed.logits(embeddings), atol=1e-3)
+    (output,) = onnx.load(artifact.path).graph.output
+    assert output.name == "embedding"
     stated = json.loads((made.artifacts / "student" / "onnx" / "preprocess.json").read_text())
     assert stated["output"] == "embedding" and stated["class_list"] == CLASSES and CLASSES in stated["steps"][-1]
 
@@ -231,6 +234,7 @@ def test_an_artifact_is_sent_with_its_class_list(copied: Path, tmp_path: Path) -
 def test_a_class_list_of_another_width_is_refused(copied: Path) -> None:
     listed = ClassList.read(copied)
     replace(listed, weight=listed.weight[:, 1:]).write(copied)
+    (copied / "SHA256SUMS").unlink()
     with pytest.raises(CompressError, match=f"its embeddings have width 512, and {CLASSES} is for 511"):
         load_artifact(copied)
 
@@ -428,4 +432,6 @@ def test_every_kind_of_stage_works_on_an_embedding_student(root: Path) -> None:
             assert artifact.embeddings is not None and artifact.embeddings.zero_shot[0].top1 == artifact.top1
             loaded = load_artifact(made.artifacts / Path(artifact.path).relative_to("artifacts"), artifact.runtime)
             assert loaded.embed is not None and loaded.classes == ("across", "down")
+            if artifact.runtime == "onnxruntime":
+                assert onnx.load(loaded.path).graph.output[0].name == "embedding"
     assert ClassList.read(made.artifacts / "pruned" / "onnx").scale != ClassList.read(made.folder("pruned")).scale

@@ -156,6 +156,8 @@ class ExportStage(StageKind):
             settings["temperature_scaling"] = True
         if not all(find_runtime(name).portable for name in runtimes):
             settings["processor"] = processor()
+        if variant.embeds_in(recipe):
+            settings["output"] = "embedding"
         if self.writes_text(variant, recipe):
             settings["text"] = True
         if methods := methods_by_runtime(variant, recipe, runtimes):
