@@ -94,7 +94,7 @@ def with_output(file: bytes, name: str) -> bytes:
     proto = onnx.load_from_string(file)
     (output,) = proto.graph.output
     rename(proto.graph, output.name, name)
-    return proto.SerializeToString(deterministic=True)
+    return bytes(proto.SerializeToString(deterministic=True))
 
 
 def set_output(proto: ModelProto, inner: str, name: str, outputs: int, *, flatten: bool) -> None:

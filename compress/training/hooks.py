@@ -113,7 +113,7 @@ def _map_shape(network: nn.Module, preprocess: Preprocess, layer: str) -> torch.
 
 
 def _layer(network: nn.Module, name: str) -> nn.Module:
-    modules = dict(network.named_modules())
+    modules: dict[str, nn.Module] = dict(network.named_modules())
     modules |= {own: module for key, module in modules.items() if (own := library_name(network, key)) != key}
     if name not in modules:
         known = [key for key in modules if key.count(".") == name.count(".")][:40]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
@@ -15,18 +17,23 @@ import pytest
 from support import photographs, typed, write_open_clip
 
 from compress import load_artifact
+from compress.deployment import mlperf
 from compress.deployment.classes import TEXT, Names, read_names, read_templates, replace_classes, text_folder
 from compress.deployment.remote.artifact_files import artifact_files
 from compress.deployment.triton import write_triton
+from compress.models.architecture import Architecture, QuantizationRecord
 from compress.models.class_list import CLASSES, ClassList
 from compress.models.embedding import EmbeddingNetwork, class_list_of
+from compress.models.own_files import own_model_files
 from compress.models.teachers import load_teacher
 from compress.models.text_tower import load_text, read_teacher, write_text
 from compress.pipeline.dry_run import _small_data
 from compress.pipeline.job import Job, open_store, prepare_job
 from compress.pipeline.making import make_all
+from compress.pipeline.publish import _network
 from compress.pipeline.run_folder import Log, copy_artifacts
 from compress.recipe import parse_recipe
+from compress.recipe.models import OwnModel
 from compress.results.stored import read_artifacts
 from compress.stages.embeddings import ALL_CLASSES, TEACHER_EMBEDDINGS, _Test
 from compress.utils.errors import CompressError, RecipeError, UsageError
@@ -394,6 +401,34 @@ def test_an_embedding_student_of_another_run_is_exported_as_one(made: Made, sett
             f"  - {{id: own, kind: model, model: {{source: variant, model: '{made.folder('student')}'}}}}\n"
             f"  - {{id: files, kind: export, from: [own], runtimes: [onnxruntime], {setting}: true}}\n"
         )
+
+
+def test_a_file_of_embeddings_is_no_own_model(copied: Path) -> None:
+    for settings in ({"source": "variant", "model": str(copied)}, {"source": "onnx", "model": f"{copied}/model.onnx"}):
+        with pytest.raises(CompressError, match=r"model\.onnx gives embeddings; name its variant as RUN/VARIANT"):
+            own_model_files(OwnModel.model_validate(settings))
+
+
+def test_a_quantized_embedding_student_cannot_be_pushed_by_another_variant(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = Architecture.read(made.folder("student"))
+    stored.with_quantization(QuantizationRecord(method="pt2e")).write(tmp_path)
+    monkeypatch.setattr("compress.pipeline.publish.variant_folder", lambda _: tmp_path)
+    variant = SimpleNamespace(id="int8", artifacts=["onnx"])
+    with pytest.raises(UsageError, match=r"^int8 gives embeddings, .*; upload its artifacts instead: hf upload"):
+        _network(tmp_path, variant, SimpleNamespace())  # type: ignore[arg-type]
+
+
+def test_load_generator_times_the_file_without_its_class_list(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[object] = []
+    monkeypatch.setitem(sys.modules, "mlperf_loadgen", Mock())
+    monkeypatch.setattr(mlperf, "_rate", lambda run, _: timed.append(run) or 1.0)
+    monkeypatch.setattr(mlperf, "_run", Mock())
+    monkeypatch.setattr(mlperf, "_result", lambda *_: {})
+    artifact = load_artifact(copied)
+    mlperf.run_loadgen([artifact], 1, 0.1)
+    assert timed == [artifact.embed] * 2
 
 
 def test_triton_is_not_given_embeddings(copied: Path, tmp_path: Path) -> None:
