@@ -38,7 +38,11 @@ def classes(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", metavar="DIR", help="Write a copy of the artifact; default: change it in place."),
+        typer.Option(
+            "--output",
+            metavar="DIR",
+            help="Write a copy; default: change the artifact, which no run may hold.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -58,7 +62,7 @@ def classes(
     if as_json:
         print_json({"artifact": str(folder), "classes": listed.names})
         return
-    print(f"{folder}: {len(listed.names)} classes")
+    print(f"{folder}: {len(listed.names)} {'class' if len(listed.names) == 1 else 'classes'}")
 
 
 def register(app: typer.Typer) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from compress.data.digests import pixel_digests
 from compress.data.originals import FileImages
-from compress.data.prepared import ImageData
+from compress.data.prepared import ImageData, Split
 from compress.data.source import Images
+from compress.data.splits import HELD_OUT
 from compress.store.store import Store
 from compress.utils.console import task
 from compress.utils.errors import UsageError
@@ -18,6 +19,7 @@ from compress.utils.hashing import key_of
 from compress.utils.messages import one_line
 
 VERSION = 1  # of the search; part of the store key
+HELD_OUT_VERSION = 2  # that of data with held-out classes
 PAIRS = (
     ("test", "train"),
     ("test", "unlabeled"),
@@ -25,6 +27,8 @@ PAIRS = (
     ("validation", "train"),
     ("validation", "unlabeled"),
 )
+HELD_OUT_PAIRS = tuple((HELD_OUT, other) for other in ("train", "unlabeled", "validation"))
+TESTED = {"test": "test", HELD_OUT: "held-out test"}  # splits that accuracy is measured on, and their names
 ALLOW = "overlap"
 
 
@@ -43,7 +47,7 @@ def find_overlaps(data: ImageData, store: Store) -> list[Overlap]:
 
     Compared pixel by pixel, with `images: files` byte by byte.
     """
-    key = key_of(kind="overlap", version=VERSION, data=data.key)
+    key = key_of(kind="overlap", version=HELD_OUT_VERSION if data.held_out else VERSION, data=data.key)
     folder, _ = store.get(key, "the look for images in two splits", lambda target: _write(data, target))
     rows = json.loads((folder / "overlap.json").read_text())
     return [Overlap(**{**row, "first": tuple(row["first"])}) for row in rows]
@@ -52,13 +56,15 @@ def find_overlaps(data: ImageData, store: Store) -> list[Overlap]:
 def refuse_test_overlap(overlaps: Sequence[Overlap], data: ImageData) -> None:
     """Refuse test images that are also in a split used for training or selection; the `UsageError` says which."""
     for overlap in overlaps:
-        if overlap.split == "test":
+        if overlap.split in TESTED:
             row, other = overlap.first
-            assert data.test.labels is not None
-            name = one_line(data.classes[int(data.test.labels[row])])
+            split: Split = getattr(data, overlap.split)
+            assert split.labels is not None
+            names = data.classes if overlap.split == "test" else data.held_names
+            name, what = one_line(names[int(split.labels[row])]), TESTED[overlap.split]
             raise UsageError(
-                f"data: {_describe(overlap, data)}, so accuracy on test is meaningless; the first is image {row} of "
-                f"test ({name}) and image {other} of {overlap.other}, counted from 0 in the order of the files; "
+                f"data: {_describe(overlap, data)}, so accuracy on {what} is meaningless; the first is image {row} of "
+                f"{what} ({name}) and image {other} of {overlap.other}, counted from 0 in the order of the files; "
                 "remove them, or set `allow: [overlap]` at the top of the recipe"
             )
 
@@ -66,7 +72,7 @@ def refuse_test_overlap(overlaps: Sequence[Overlap], data: ImageData) -> None:
 def overlap_remarks(overlaps: Sequence[Overlap], data: ImageData) -> list[str]:
     """Describe overlaps that are allowed, one sentence each."""
     meaning = {
-        "test": "the accuracy there is too high by an unknown amount",
+        **dict.fromkeys(TESTED, "the accuracy there is too high by an unknown amount"),
         "validation": "selection on validation was partly on images that were trained on",
     }
     return [f"{_describe(overlap, data)}: {meaning[overlap.split]}." for overlap in overlaps]
@@ -75,7 +81,8 @@ def overlap_remarks(overlaps: Sequence[Overlap], data: ImageData) -> list[str]:
 def _describe(overlap: Overlap, data: ImageData) -> str:
     verb = "is" if overlap.images == 1 else "are"
     total = len(getattr(data, overlap.split))
-    return f"{overlap.images:,} of the {total:,} {overlap.split} images {verb} in {overlap.other} too"
+    what = TESTED.get(overlap.split, overlap.split)
+    return f"{overlap.images:,} of the {total:,} {what} images {verb} in {overlap.other} too"
 
 
 def _write(data: ImageData, folder: Path) -> None:
@@ -84,10 +91,11 @@ def _write(data: ImageData, folder: Path) -> None:
 
 
 def _shared(data: ImageData) -> Iterator[Overlap]:
-    names = list(dict.fromkeys(name for pair in PAIRS for name in pair))
+    pairs = (*PAIRS, *(HELD_OUT_PAIRS if data.held_out else ()))
+    names = list(dict.fromkeys(name for pair in pairs for name in pair))
     with task("images in two splits", sum(len(getattr(data, name)) for name in names)) as advance:
         digests = {name: list(_digests(getattr(data, name).images, advance)) for name in names}
-    for split, other in PAIRS:
+    for split, other in pairs:
         there = {digest: row for row, digest in reversed(list(enumerate(digests[other])))}
         rows = [row for row, digest in enumerate(digests[split]) if digest in there]
         if rows:

@@ -110,7 +110,7 @@ def sizes_of(
 
 def counts_after_test(counts: Sequence[int], classes: Sequence[str], share: float) -> tuple[int, ...]:
     """Number of images of each class after a test split of `share`; a class without any is a `UsageError`."""
-    left = tuple(count - held_out(count, share) for count in counts)
+    left = tuple(count - test_count(count, share) for count in counts)
     short = [f"{name} ({count})" for name, count, rest in zip(classes, counts, left, strict=True) if rest < 1]
     if short:
         raise UsageError(
@@ -120,7 +120,7 @@ def counts_after_test(counts: Sequence[int], classes: Sequence[str], share: floa
     return left
 
 
-def held_out(count: int, share: float) -> int:
+def test_count(count: int, share: float) -> int:
     """Number of images of a class that go to a test split of `share`."""
     return max(round(count * share), 1)
 
@@ -139,7 +139,7 @@ def _cut_test(raw: Raw, settings: DataSection) -> tuple[Rows, Rows]:
     for number, name in enumerate(raw.classes):
         rows = np.flatnonzero(labels == number)
         rows = rows[np.argsort(seen[rows], kind="stable")]
-        end = held_out(len(rows), share)
+        end = test_count(len(rows), share)
         while end < len(rows) and seen[rows[end]] == seen[rows[end - 1]]:
             end += 1
         if end == len(rows):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ class Artifact:
     preprocess: Inputs  # preprocessing of its images
     run: Runner  # the network itself: float32 `[b, 3, r, r]`, normalised, to logits float32 `[b, classes]`
     embed: Runner | None = None  # of an embedding student: the same to embeddings float32 `[b, width]` of length 1
+    width: int = 0  # of these embeddings
 
     def __call__(self, images: Picture | Sequence[Picture] | Pixels) -> Array:
         """Classify images.
@@ -64,7 +65,8 @@ class Artifact:
         """
         if self.embed is None:
             raise UsageError(f"{self.path} gives logits; embeddings come from a student with `output: embedding`")
-        return np.concatenate([self._run(self.embed, pixels, "embeddings") for pixels in self._batches(images)])
+        parts = [self._run(self.embed, pixels, "embeddings") for pixels in self._batches(images)]
+        return np.concatenate([np.empty((0, self.width), np.float32), *parts])
 
     def batch_logits(self, pixels: Pixels) -> Array:
         """Compute logits float32 `[n, classes]` of a resized batch, uint8 `[n, 3, resolution, resolution]`.
@@ -124,7 +126,9 @@ def load_artifact(path: str | Path, runtime: str | None = None, threads: int | N
     require_unchanged_artifact(file.parent)
     inputs, classes = read_inputs(file.parent)
     listed, run = class_list(file, classes), loader.load(file, threads)
-    artifact = Artifact(file, name, classes, inputs, listed.after(run) if listed else run, run if listed else None)
+    artifact = Artifact(file, name, classes, inputs, run)
+    if listed:
+        artifact = replace(artifact, run=listed.after(run), embed=run, width=listed.width)
     logits = artifact.batch_logits(np.zeros((1, 3, inputs.resolution, inputs.resolution), np.uint8))
     if logits.ndim != 2 or len(logits) != 1:
         shapes = f"{list(logits.shape)}, not [1, {len(classes)}]"

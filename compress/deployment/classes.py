@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compress.deployment.artifact import class_list, find_artifact
-from compress.deployment.preprocess_file import PREPROCESS, read_inputs, read_preprocess
-from compress.utils.checksums import require_unchanged_artifact, write_sums
+from compress.deployment.artifact import find_artifact
+from compress.deployment.preprocess_file import PREPROCESS, gives_embeddings, read_inputs, read_preprocess
+from compress.models.class_list import ClassList
+from compress.utils.atomic import write_atomic
+from compress.utils.checksums import SUMS, require_unchanged_artifact, write_sums
 from compress.utils.errors import UsageError
 from compress.utils.messages import truncate_list
 
@@ -34,9 +37,10 @@ def read_names(path: Path) -> Names:
     """Read class names, one per line: `name`, or `name: words in prompts`. Empty lines and `#` lines are left out.
 
     Raises:
-        UsageError: the file cannot be read, has no names, or one twice.
+        UsageError: the file cannot be read, has no names, one twice, or two that are the same in prompts.
     """
     rows: dict[str, str] = {}
+    by_words: dict[str, str] = {}
     for number, line in enumerate(_lines(path, "--names"), 1):
         if not line or line.startswith("#"):
             continue
@@ -46,6 +50,10 @@ def read_names(path: Path) -> Names:
         if name in rows:
             raise UsageError(f"{path}:{number}: {name!r} is listed twice; remove one")
         rows[name] = words or name.replace("_", " ")
+        if any(unicodedata.category(letter) == "Cc" for letter in name + words):
+            raise UsageError(f"{path}:{number}: {line!r} has a control character; remove it")
+        if (other := by_words.setdefault(rows[name], name)) != name:
+            raise UsageError(f"{path}:{number}: {name!r} and {other!r} are both {rows[name]!r} in prompts; change one")
     if not rows:
         raise UsageError(f"{path} has no class names; write one per line")
     if len(rows) > MAX_CLASSES:
@@ -73,9 +81,10 @@ def read_templates(values: Sequence[str]) -> tuple[str, ...]:
 
 def _lines(path: Path, option: str) -> list[str]:
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{option} {path} cannot be read as text; name a file with one entry per line") from error
+    return [line.strip() for line in text.splitlines()]
 
 
 def replace_classes(
@@ -92,45 +101,43 @@ def replace_classes(
         names: The new classes.
         templates: Prompts; those of the present list if there are none.
         text: Text tower of the student's teacher.
-        output: Folder for a copy of the artifact, which does not exist or is empty; None to change the artifact.
+        output: Folder for a copy of the artifact, which does not exist or is empty; None to change the artifact,
+            which must be none of a run's.
 
     Raises:
-        UsageError: the artifact gives logits, the text tower is another teacher's, or the folder has files.
+        UsageError: the artifact gives logits or belongs to a run, the text tower is another teacher's, or the folder
+            has files.
         CompressError: the artifact is damaged.
     """
-    file, _ = find_artifact(artifact)
-    folder = file.parent
+    folder = find_artifact(artifact)[0].parent.resolve()
     require_unchanged_artifact(folder)
-    old = class_list(file, read_inputs(folder)[1])
-    if old is None:
-        raise UsageError(
-            f"{folder} gives logits of {truncate_list(read_inputs(folder)[1])}, which its weights hold; train it anew"
-        )
+    present = read_inputs(folder)[1]
+    if not gives_embeddings(folder):
+        raise UsageError(f"{folder} gives logits of {truncate_list(present)}, which its weights hold; train it anew")
+    if output is None and (run := _run_of(folder)):
+        raise UsageError(f"{folder} belongs to the run {run}; name a folder for a copy with --output")
     if output and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"--output {output} exists; name a new folder")
-    new = text.listed_anew(old, names.names, names.words, templates or old.templates)
-    target = output or folder.with_name(f".{folder.name}.new")
-    if output is None:
-        shutil.rmtree(target, ignore_errors=True)  # of a killed command
-    shutil.copytree(folder, target, dirs_exist_ok=True)  # files of a run are hard links into the store
+    old = ClassList.read(folder)
+    new = text.replace_classes(old, names.names, names.words, templates or old.templates)
+    target = output or folder
+    if output:
+        shutil.copytree(folder, output, ignore=shutil.ignore_patterns(SUMS), dirs_exist_ok=True)
+    (target / SUMS).unlink(missing_ok=True)  # a killed command leaves a folder that this one mends
     new.write(target)
     content = {**read_preprocess(folder), "classes": list(new.names)}
-    (target / PREPROCESS).unlink()
-    (target / PREPROCESS).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_atomic(target / PREPROCESS, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     write_sums(target)
-    return target if output else _put_in_place(target, folder)
+    return target
 
 
-def _put_in_place(new: Path, folder: Path) -> Path:
-    aside = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(aside, ignore_errors=True)
-    folder.rename(aside)
-    new.rename(folder)
-    shutil.rmtree(aside)
-    return folder
+def _run_of(folder: Path) -> Path | None:
+    """Return the run that an artifact's folder lies in, whose results are of the classes that it has."""
+    run = folder.parent.parent.parent
+    return run if (run / "results.json").is_file() else None
 
 
 def text_folder(artifact: Path) -> Path | None:
     """Return the folder of the text tower that was exported beside an artifact; None if there is none."""
-    folder = find_artifact(artifact)[0].absolute().parent.parent / TEXT
+    folder = find_artifact(artifact)[0].parent.resolve().parent / TEXT
     return folder if folder.is_dir() else None

@@ -106,7 +106,9 @@ def export_files(
     built: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as work:
         outputs = () if classes else tuple(preprocess.get("classes", ()))
-        source = ExportSource(model, preprocess["resolution"], Path(work), outputs, opset, ir_version)
+        source = ExportSource(
+            model, preprocess["resolution"], Path(work), outputs, opset, ir_version, embeds=classes is not None
+        )
         refused = _refused_in_half(model, required)
         for target, runtime in required.items():
             if target.folder in built or (failed and target in failed):

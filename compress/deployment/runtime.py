@@ -40,6 +40,7 @@ class ExportSource:
     opset: int | None = None  # opset of the ONNX file; None for our default, or that of a network that is one already
     ir_version: int | None = None  # IR version of the ONNX file; None for the oldest that has the opset
     precision: str = "fp32"  # one of the runtime's `precisions`; quantized networks keep their own
+    embeds: bool = False  # whether its output is the embedding of an embedding student
 
     def onnx(self) -> Path:
         """Return the network's ONNX file in its precision, which the first call writes.
@@ -59,18 +60,20 @@ class ExportSource:
 
     def float_onnx(self) -> Path:
         """Return the network's ONNX file as it is, which the first call writes; a `CompressError` if that fails."""
-        from compress.models.onnx_export import OPSET, write_onnx
+        from compress.models.onnx_export import EMBEDDING, OPSET, OUTPUT, write_onnx
         from compress.models.onnx_network import OnnxNetwork
         from compress.models.onnx_opset import write_at_opset
+        from compress.models.onnx_rewrite import with_output
 
         path = self.work / "model.onnx"
         if path.is_file():
             return path
         if not isinstance(self.model, OnnxNetwork):
-            write_onnx(self.model, self.resolution, path, self.opset or OPSET)
+            output = EMBEDDING if self.embeds else OUTPUT
+            write_onnx(self.model, self.resolution, path, self.opset or OPSET, output)
             write_at_opset(path, self.opset or OPSET, self.ir_version)
         else:
-            path.write_bytes(self.model.file)
+            path.write_bytes(with_output(self.model.file, EMBEDDING) if self.embeds else self.model.file)
             if self.opset or self.ir_version:
                 write_at_opset(path, self.opset, self.ir_version)
         return path

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from compress.deployment.preprocess_file import PREPROCESS, PreprocessFile
+from compress.deployment.preprocess_file import PREPROCESS, PreprocessFile, gives_embeddings
 from compress.models.onnx_export import INPUT, OUTPUT
 from compress.utils.errors import CompressError, UsageError
 
@@ -65,12 +65,16 @@ def write_triton(artifacts: Mapping[str, Path], folder: Path, preprocess: Prepro
         preprocess: As for `export`, with `classes`. Clients send preprocessed images.
 
     Raises:
-        UsageError: Triton has no backend for any of the artifacts.
+        UsageError: Triton has no backend for any of the artifacts, or they give embeddings.
         CompressError: the name of a class does not fit on a line.
     """
     runtime = next((name for name in BACKENDS if name in artifacts), None)
     if runtime is None:
         raise UsageError(f"triton: true needs {' or '.join(BACKENDS)} among the runtimes")
+    if gives_embeddings(artifacts[runtime].parent):
+        raise UsageError(
+            f"{artifacts[runtime]} gives embeddings, and models for Triton give logits; export it without `triton`"
+        )
     classes = list(preprocess["classes"])
     check_labels(classes)
     shutil.copytree(artifacts[runtime].parent, folder / "1", ignore=shutil.ignore_patterns(PREPROCESS))

@@ -1,22 +1,25 @@
 """`classes.safetensors`: the classes of an embedding student, a linear layer that is kept apart and can be replaced.
 
-Row c of the weight is the text embedding of class c, scaled to length 1, times the logit scale of the teacher. Needs
-numpy and safetensors; imports no torch.
+Row c of the weight is the text embedding of class c, scaled to length 1, times the logit scale of the teacher. Reading
+needs only numpy, as on a device that runs artifacts; imports no torch.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from compress.utils.atomic import write_atomic
 from compress.utils.errors import CompressError, first_line
 
 CLASSES = "classes.safetensors"
+HEADER = 8  # bytes of a safetensors file that give the length of its header
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -42,7 +45,17 @@ class ClassList:
 
     def after(self, run: Callable[[Array], Array]) -> Callable[[Array], Array]:
         """Return the function from images to logits, given that from images to embeddings."""
-        return lambda images: self.logits(run(images))
+
+        def logits(images: Array) -> Array:
+            embeddings = run(images)
+            if embeddings.shape[1:] != (self.width,):
+                found = "x".join(map(str, embeddings.shape[1:]))
+                raise CompressError(
+                    f"its embeddings have width {found}, and {CLASSES} is for {self.width}; export it again"
+                )
+            return self.logits(embeddings)
+
+        return logits
 
     def select(self, rows: Sequence[int], names: Sequence[str]) -> ClassList:
         """Keep only these rows, in this order, under these names."""
@@ -57,33 +70,45 @@ class ClassList:
 
     def write(self, folder: Path) -> None:
         """Write `classes.safetensors` into `folder`."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         about = {"names": self.names, "words": self.words, "templates": self.templates}
         metadata = {key: json.dumps(value, ensure_ascii=False) for key, value in about.items()}
         tensors = {"weight": np.ascontiguousarray(self.weight, np.float32), "bias": np.asarray(self.bias, np.float32)}
-        save_file(tensors, folder / CLASSES, metadata)
+        write_atomic(folder / CLASSES, save(tensors, metadata))
 
     @classmethod
     def read(cls, folder: Path) -> ClassList:
         """Read the `classes.safetensors` in `folder`.
 
         Raises:
-            CompressError: the file is missing or damaged.
+            CompressError: the file is missing, damaged or cannot be read.
         """
-        from safetensors import safe_open
-
         path = folder / CLASSES
         try:
-            with safe_open(path, "np") as file:
-                about = {key: tuple(json.loads(value)) for key, value in (file.metadata() or {}).items()}
-                found = cls(weight=file.get_tensor("weight"), bias=file.get_tensor("bias"), **about)
+            found = cls._parse(path.read_bytes())
             found.check()
         except FileNotFoundError as error:
             raise CompressError(f"{folder} has no {CLASSES}, which the export writes beside the model") from error
-        except Exception as error:  # safetensors raises several kinds on damaged bytes
+        except OSError as error:
+            raise CompressError(f"{path} cannot be read: {error.strerror}; correct that, or export it again") from error
+        except (ValueError, TypeError, KeyError) as error:
             raise CompressError(f"{path} is damaged: {first_line(error, 150)}; export its variant again") from error
         return found
+
+    @classmethod
+    def _parse(cls, content: bytes) -> ClassList:
+        """Parse a safetensors file: the length of the header in 8 bytes, the header as JSON, the tensors."""
+        end = HEADER + int.from_bytes(content[:HEADER], "little")
+        if not HEADER < end <= len(content):
+            raise ValueError("its header is incomplete")
+        header = json.loads(content[HEADER:end])
+        if not isinstance(header, dict) or not isinstance(about := header.get("__metadata__"), dict):
+            raise ValueError("it has no class names")
+        texts = {key: tuple(map(str, json.loads(about[key]))) for key in ("names", "words", "templates")}
+        return cls(
+            weight=_tensor(header, "weight", content[end:]), bias=_tensor(header, "bias", content[end:]), **texts
+        )
 
     def check(self) -> None:
         """Raise a `ValueError` if the parts do not fit together."""
@@ -94,6 +119,17 @@ class ClassList:
             raise ValueError("class names must be unique, with words for each")
         if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
             raise ValueError("a weight is not finite")
+
+
+def _tensor(header: Mapping[str, Any], name: str, content: bytes) -> Array:
+    """Return a float32 tensor of a safetensors file, given the bytes behind its header."""
+    entry = header[name]
+    shape, (start, end) = tuple(map(int, entry["shape"])), map(int, entry["data_offsets"])
+    if entry["dtype"] != "F32" or min(shape, default=0) < 0:
+        raise ValueError(f"{name} is {entry['dtype']} of shape {list(shape)}")
+    if not 0 <= start <= end <= len(content) or end - start != 4 * math.prod(shape):
+        raise ValueError(f"{name} is incomplete")
+    return np.frombuffer(content[start:end], "<f4").astype(np.float32).reshape(shape)
 
 
 def beside(path: Path) -> ClassList | None:

@@ -68,6 +68,19 @@ def logits_of(model: nn.Module, outputs: Array) -> Array:
     return model.classes.logits(outputs) if isinstance(model, EmbeddingNetwork) else outputs
 
 
+def library_name(model: nn.Module, name: str) -> str:
+    """Return the name that a layer or parameter of `model` has in its library, without what embedding students add.
+
+    It is empty for the modules that they add around the library's network.
+    """
+    added = ("encoder", "visual") if isinstance(model, EmbeddingNetwork) else ("visual",)
+    if isinstance(model, EmbeddingNetwork | Encoder):
+        for prefix in added:
+            if name.partition(".")[0] == prefix:
+                name = name.partition(".")[2]
+    return name
+
+
 def class_list_of(head: nn.Module, names: Sequence[str], words: Sequence[str], templates: Sequence[str]) -> ClassList:
     """Return a teacher's zero-shot head as the class list of its students."""
     assert isinstance(head, nn.Linear)

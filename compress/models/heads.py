@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
+from compress.models.embedding import library_name
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.messages import did_you_mean, truncate_list
 
@@ -67,12 +68,17 @@ def layers_named(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Modu
     layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     matches: dict[str, nn.Module] = {}
     for pattern in patterns:
-        matching = {name: layer for name, layer in layers.items() if fnmatchcase(name, pattern)}
+        matching = {name: layer for name, layer in layers.items() if _matches(model, name, pattern)}
         if not matching:
-            hint = did_you_mean(pattern, layers, most=3, limit=None) or f"; layers: {truncate_list(list(layers))}"
+            known = [library_name(model, name) for name in layers]
+            hint = did_you_mean(pattern, known, most=3, limit=None) or f"; layers: {truncate_list(known)}"
             raise UsageError(f"keep: no layer matches {pattern!r}{hint}")
         matches |= matching
     return matches
+
+
+def _matches(model: nn.Module, name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(library_name(model, name), pattern)
 
 
 def check_output(model: nn.Module, name: str, classes: int, resolution: int) -> None:

@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from torch import nn
 
 OPSET = 20
-INPUT, OUTPUT = "images", "logits"
+INPUT, OUTPUT, EMBEDDING = "images", "logits", "embedding"  # names in ONNX files; of embedding students the last
 
 
-def write_onnx(model: nn.Module, resolution: int, path: Path, opset: int = OPSET) -> None:
-    """Write `model` to an ONNX file: `images` float32 `[batch, 3, r, r]` to `logits` `[batch, classes]`.
+def write_onnx(model: nn.Module, resolution: int, path: Path, opset: int = OPSET, output: str = OUTPUT) -> None:
+    """Write `model` to an ONNX file: `images` float32 `[batch, 3, r, r]` to `output` `[batch, classes]`.
 
     Its opset is `opset`, or `EXPORTED` if that is newer. Weights of more than 2 GB are in `weights_file(path)`.
 
     Raises:
         CompressError: the network uses an operator that ONNX lacks.
     """
-    proto = _export(model, resolution, max(opset, EXPORTED))
+    proto = _export(model, resolution, max(opset, EXPORTED), output)
     strip_metadata(proto)
     try:
         save_onnx(proto, path)
@@ -70,7 +70,7 @@ def exporting(model: nn.Module, action: str) -> Iterator[None]:
         model.train(training)
 
 
-def _export(model: nn.Module, resolution: int, opset: int) -> Any:
+def _export(model: nn.Module, resolution: int, opset: int, output: str) -> Any:
     import torch
 
     example = torch.zeros(2, 3, resolution, resolution)  # from one image, the exporter would infer a fixed batch of one
@@ -81,7 +81,7 @@ def _export(model: nn.Module, resolution: int, opset: int) -> Any:
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=[output],
             opset_version=opset,
             external_data=False,
             verbose=False,

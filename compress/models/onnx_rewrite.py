@@ -87,6 +87,16 @@ def set_input(proto: ModelProto, name: str, side: int, *, channels_last: bool) -
     graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, side, side]))
 
 
+def with_output(file: bytes, name: str) -> bytes:
+    """Return an ONNX file with another name of its only output."""
+    import onnx
+
+    proto = onnx.load_from_string(file)
+    (output,) = proto.graph.output
+    rename(proto.graph, output.name, name)
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
 def set_output(proto: ModelProto, inner: str, name: str, outputs: int, *, flatten: bool) -> None:
     """Make the tensor `inner` the only output, `name` float32 `[batch, outputs]`; nodes that nothing needs go."""
     from onnx import TensorProto, helper

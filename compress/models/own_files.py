@@ -11,6 +11,7 @@ from compress.models.class_list import CLASSES
 from compress.models.class_names import ARCHITECTURE
 from compress.models.fingerprint import local_files, weights_files
 from compress.models.names import LOCAL
+from compress.models.onnx_export import EMBEDDING
 from compress.recipe.models import OpenClipTeacher, OwnModel
 from compress.results.read import RESULTS, read_run
 from compress.utils.errors import CompressError
@@ -118,8 +119,13 @@ def _require(path: Path) -> None:
 
 
 def _onnx_files(path: Path) -> list[Path]:
-    """List an ONNX file, its external data, and the `preprocess.json` beside it."""
+    """List an ONNX file, its external data, and the `preprocess.json` beside it.
+
+    A `CompressError` if it is missing or gives embeddings.
+    """
     _require(path)
+    if _states_embeddings(path.parent / PREPROCESS):
+        raise CompressError(f"{path} gives embeddings; name its variant as RUN/VARIANT, with `source: variant`")
     absent = [package for package in ONNX_PACKAGES if importlib.util.find_spec(package) is None]
     if absent:
         raise CompressError(f"{path} needs {join_words(absent, 'and')}: pip install 'compress-model[deploy]'")
@@ -134,6 +140,15 @@ def _onnx_files(path: Path) -> list[Path]:
     return [path, *(file for file in beside if file.is_file())]
 
 
+def _states_embeddings(file: Path) -> bool:
+    """Return whether a `preprocess.json` is of an embedding student; False where it cannot be read."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # reported when the network is loaded
+        return False
+    return isinstance(values, dict) and values.get("output") == EMBEDDING
+
+
 def is_quantized(settings: OwnModel) -> bool:
     """Return whether a model is a quantized variant or ONNX file; False where it cannot be read."""
     try:
@@ -145,6 +160,11 @@ def is_quantized(settings: OwnModel) -> bool:
     if settings.source != "variant":
         return False
     return bool(_stored_architecture(settings).get("quantization"))
+
+
+def gives_embeddings(settings: OwnModel) -> bool:
+    """Return whether a model is a stored embedding student; False where it cannot be read."""
+    return settings.source == "variant" and bool(_stored_architecture(settings).get("embedding"))
 
 
 def _stored_architecture(settings: OwnModel) -> dict[str, object]:

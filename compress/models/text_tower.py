@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from compress.models.class_list import Array, ClassList
 from compress.models.names import LOCAL, WITH_WEIGHTS
 from compress.models.teachers import open_clip_model, text_embedding
 from compress.recipe.models import OpenClipTeacher
+from compress.utils.atomic import write_atomic
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.messages import did_you_mean
 from compress.utils.resources import config_names, expand, shipped
@@ -28,7 +29,7 @@ from compress.utils.resources import config_names, expand, shipped
 CONFIG, WEIGHTS = "open_clip_config.json", "text.safetensors"
 IMAGE_SIDE = "visual."  # beginning of the names of the image tower's weights
 SMALLEST = {"image_size": 8, "patch_size": 8, "width": 64, "layers": 1, "head_width": 64}
-SAME = 0.99  # cosine from which on two embeddings of a class are of one text tower, in whatever precision
+MIN_COSINE = 0.99  # cosine from which on two embeddings of a class are of one text tower, in whatever precision
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class TextTower:
         rows = [text_embedding(self.model, self.tokenizer, each, templates) for each in words]
         return np.stack([row.float().numpy() for row in rows])
 
-    def listed_anew(
+    def replace_classes(
         self, old: ClassList, names: Sequence[str], words: Sequence[str], templates: Sequence[str]
     ) -> ClassList:
         """Return a class list in place of `old`, with its logit scale and bias.
@@ -53,7 +54,7 @@ class TextTower:
         """
         own = self.embed(old.words[:1], old.templates)
         first = old.weight[0] / np.linalg.norm(old.weight[0])
-        if own.shape[1] != old.width or float(own[0] @ first) < SAME:
+        if own.shape[1] != old.width or float(own[0] @ first) < MIN_COSINE:
             raise UsageError(
                 f"this text tower gives another embedding of {old.names[0]!r} than the class list has; name the "
                 "teacher that the student was distilled from"
@@ -87,7 +88,7 @@ def write_text(settings: OpenClipTeacher, folder: Path) -> None:
         raise CompressError(f"the tokenizer of {settings.model} ({kind}) cannot be written; export without `text`")
     (folder / CONFIG).write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}, indent=1))
     weights = {name: value for name, value in model.state_dict().items() if not name.startswith(IMAGE_SIDE)}
-    save_file({name: value.contiguous().clone() for name, value in weights.items()}, folder / WEIGHTS)
+    write_atomic(folder / WEIGHTS, save({name: value.contiguous().clone() for name, value in weights.items()}))
 
 
 def load_text(folder: Path) -> TextTower:
@@ -100,7 +101,9 @@ def load_text(folder: Path) -> TextTower:
 
     where, missing = f"{LOCAL}{folder}", [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if missing:
-        raise CompressError(f"{folder} is no text tower: it has no {missing[0]}; set `text: true` in the export stage")
+        raise CompressError(
+            f"{folder} is not a text tower: it has no {missing[0]}; set `text: true` in the export stage"
+        )
     logging.getLogger("root").setLevel(logging.ERROR)  # open_clip logs each step there
     try:
         model = open_clip.create_model(where, load_weights=False)
@@ -128,9 +131,16 @@ def read_teacher(name: str) -> OpenClipTeacher:
     known = config_names("teachers")
     path = shipped("configs") / "teachers" / f"{name}.yaml" if name in known else Path(name)
     try:
-        return TypeAdapter(OpenClipTeacher).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        return TypeAdapter(OpenClipTeacher).validate_python(values)
     except OSError as error:
         hint = did_you_mean(name, known) or f"; shipped ones: {', '.join(known)}"
         raise UsageError(f"unknown teacher {name!r}{hint}") from error
-    except (ValidationError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} is not a teacher of `source: open_clip`: {first_line(error)}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} is not a YAML file; name the file of a teacher, such as {known[0]}.yaml") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the whole file"
+        raise UsageError(
+            f"{path} is not a teacher of `source: open_clip`: {key}: {first['msg']}; correct it"
+        ) from error

@@ -18,6 +18,7 @@ import numpy as np
 
 from compress.data.planned_manifest import has_manifest
 from compress.data.prepared import ImageData, Split
+from compress.data.splits import HELD_OUT
 from compress.pipeline.disk_space import Footprint, expected_bytes, footprint
 from compress.pipeline.failures import by_reason, failed_files, unmade
 from compress.pipeline.plan import plan_stages, planned_job
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 REVISION = 1  # raised when a dry run checks more
 SECTION, PASSED = "passed", "preflight.json"  # in the store
 LIMIT_S = 60.0  # no stage is begun after this; the next dry run goes on with the others
-IMAGES = {"train": 4, "unlabeled": 4, "validation": 2, "test": 2}
+IMAGES = {"train": 4, "unlabeled": 4, "validation": 2, "test": 2, HELD_OUT: 2}
 BYPASS = "`--no-dry-run` skips this check"
 
 
@@ -234,10 +235,13 @@ def _small_data(data: ImageData) -> ImageData:
     rng = np.random.default_rng(0)
     splits = {}
     for name, most in IMAGES.items():
-        part: Split = getattr(data, name)
-        count = min(most, len(part))
+        part: Split | None = getattr(data, name)
+        if part is None:
+            continue
+        count, names = min(most, len(part)), data.held_names if name == HELD_OUT else data.classes
         images = rng.integers(0, 256, (count, 3, data.resolution, data.resolution), np.uint8)
-        splits[name] = Split(images, None if part.labels is None else np.arange(count) % len(data.classes))
+        splits[name] = Split(images, None if part.labels is None else np.arange(count) % len(names))
     sizes = {name: len(split) for name, split in splits.items()}
-    key = key_of(dry_run=REVISION, classes=data.classes, side=data.resolution, images=sizes)
-    return replace(data, **splits, key=key, skipped=0, originals=None, held_out=None, held_names=())  # type: ignore[arg-type]
+    held = {"held_out": data.held_names} if data.held_names else {}
+    key = key_of(dry_run=REVISION, classes=data.classes, side=data.resolution, images=sizes, **held)
+    return replace(data, **splits, key=key, skipped=0, originals=None)  # type: ignore[arg-type]

@@ -61,6 +61,9 @@ def check_data(recipe: Recipe, data: ImageData, store: Store) -> list[str]:
             f"worth.metric: top5 needs at least {MIN_CLASSES_FOR_TOP5} classes, and {data.name} has "
             f"{len(data.classes)}; set it to top1 or balanced"
         )
+    if data.held_out is not None and not len(data.held_out):
+        names = truncate_list(data.held_names)
+        raise UsageError(f"data.held_out: no test image of {names}; add some to the test split, or hold out others")
     shared = find_overlaps(data, store)
     if ALLOW not in recipe.allow:
         refuse_test_overlap(shared, data)

@@ -98,6 +98,8 @@ def _network(run: Path, variant: Variant, record: RunRecord) -> Network:
     architecture = Architecture.read(folder)
     files = f"upload its artifacts instead: hf upload OWNER/NAME {run / 'artifacts' / variant.id}"
     remedy = files if variant.artifacts else "export it and upload its artifacts"
+    if architecture.embedding:
+        raise UsageError(f"{variant.id} gives embeddings, and timm and the loader give logits; {remedy}")
     if architecture.quantization:
         ancestor = next(_float_ancestors(variant, record), None)
         also = f"push {ancestor}, the float variant that it was made from, or " if ancestor else ""

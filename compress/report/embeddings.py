@@ -67,14 +67,17 @@ def embedding_tables(record: RunRecord) -> list[Table]:
 
 def _note(record: RunRecord, first: Embeddings) -> str:
     held = [f.plain(name) for name in record.data.held_out or ()]
-    asked = f" {f.names(held)} were held out: their images are asked for among all names." if held else ""
+    asked = f" {f.names(held)} were held out: their images are classified among all names." if held else ""
     ks = " / ".join(str(each.k) for each in first.image_to_image)
     texts = " / ".join(str(each.k) for each in first.image_to_text)
+    macs = first.width * len(record.data.classes)
+    images = f"Image to image: share of {first.images:,} test images that have another one of their class among the"
     return (
         f"Zero-shot top-1 on test images, by the nearest text embedding of {len(record.data.classes)} classes.{asked} "
-        f"Image to image: share of {first.images:,} test images that have another one of their class among the {ks} "
-        f"nearest. Image to text: share whose class is among the {texts} nearest. Rank correlation: Spearman's, of the "
-        "similarities of pairs of images with the teacher's."
+        + (f"{images} {ks} nearest. " if ks else "")
+        + (f"Image to text: share whose class is among the {texts} nearest. " if texts else "")
+        + "Rank correlation: Spearman's, of the similarities of pairs of images with the teacher's. "
+        + f"MACs are of encoders alone; a class list adds {macs:,} per image, which the teacher's include."
     )
 
 

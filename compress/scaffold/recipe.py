@@ -11,7 +11,7 @@ from pathlib import Path
 from compress.data.arrow import ArrowData
 from compress.data.csv_file import CsvData
 from compress.data.preprocess import Preprocess
-from compress.data.splits import held_out
+from compress.data.splits import test_count
 from compress.data.webdataset import WebData
 from compress.efficiency.grants import why_never
 from compress.efficiency.intervals import images_needed
@@ -104,7 +104,7 @@ def _metric(survey: Survey) -> list[str]:
 def _too_few(settings: FileData, survey: Survey) -> str:
     """Remark that the test images cannot show equal accuracy within the tolerance, or may not; empty where they can."""
     share = settings.test or TEST_SHARE
-    counts = survey.counts.get("test") or [held_out(count, share) for count in survey.counts["train"]]
+    counts = survey.counts.get("test") or [test_count(count, share) for count in survey.counts["train"]]
     tests = sum(counts)
     if tests and imbalance(survey):
         names = zip(counts, survey.classes, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,8 +139,8 @@ class _Test:
         logits, rows = self.classes.logits(images), evenly(len(labels), MAX_IMAGES)
         return EmbeddingFigures(
             zero_shot=(_zero_shot("trained", "trained", logits, labels), *self._with_held_out(found)),
-            image_to_image=tuple(map(_recall_at, image_recall(images[rows], labels[rows], KS))),
-            image_to_text=tuple(map(_recall_at, text_recall(logits, labels, KS))),
+            image_to_image=_recalls(image_recall(images[rows], labels[rows], KS)),
+            image_to_text=_recalls(text_recall(logits, labels, KS)),
         )
 
     def _with_held_out(self, found: Logits) -> list[ZeroShot]:
@@ -161,6 +161,10 @@ def _zero_shot(images: ZeroShotSet, names: ZeroShotSet, logits: Logits, labels: 
     return ZeroShot(images=images, names=names, top1=correct / n, ci95=wilson(correct, n), n=n)
 
 
-def _recall_at(recall: Recall) -> RecallAt:
-    found, n = recall.found, recall.n
-    return RecallAt(k=recall.k, recall=found / n if n else 0.0, ci95=wilson(found, n) if n else (0.0, 1.0), n=n)
+def _recalls(recalls: Sequence[Recall]) -> tuple[RecallAt, ...]:
+    """Return the record of each recall; of none without queries, as it is unknown."""
+    return tuple(
+        RecallAt(k=each.k, recall=each.found / each.n, ci95=wilson(each.found, each.n), n=each.n)
+        for each in recalls
+        if each.n
+    )

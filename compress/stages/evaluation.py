@@ -28,6 +28,7 @@ from compress.models.class_names import chance_warning
 from compress.models.embedding import EmbeddingNetwork, encoder_of, logits_of
 from compress.models.onnx_network import ONNX, OnnxNetwork
 from compress.results import Accuracy, Inference, LayerWidths, Ledger, VariantMetrics
+from compress.results.embeddings import Embeddings
 from compress.stages.context import METRICS, StageContext
 from compress.stages.embeddings import embed_test, measure_embeddings
 from compress.stages.existing import ExistingNetwork
@@ -145,20 +146,10 @@ def evaluate_and_store(
 
     Raises a `CompressError` if logits are not finite.
     """
-    model, preprocess = classifier
-    validation, chosen = context.data.validation, None
-    with on_device(model, context.device_for(model)):
-        model.to(memory_format=_layout(context, label, model, preprocess))
-        outputs = _predict(context, encoder_of(model), "test", preprocess, label)
-        logits = logits_of(model, outputs)
-        if not np.isfinite(logits).all():
-            raise CompressError("non-finite logits on the test split; lower the learning rate or check the weights")
-        if isinstance(model, EmbeddingNetwork):
-            predict = partial(_predict, context, model.encoder, preprocess=preprocess, label=label)
-            embedded = embed_test(context, predict, outputs)
-            details = {**details, "embeddings": measure_embeddings(context, label, folder, embedded, model.classes)}
-        if len(validation):
-            chosen = logits_of(model, _predict(context, encoder_of(model), "validation", preprocess, label))
+    preprocess = classifier[1]
+    logits, chosen, embeddings = _outputs(context, label, folder, classifier)
+    if embeddings:
+        details = {**details, "embeddings": embeddings}
     np.save(folder / LOGITS, logits)
     if chosen is not None:
         np.save(folder / VALIDATION_LOGITS, chosen)
@@ -173,7 +164,7 @@ def evaluate_and_store(
             "preprocess": describe(preprocess),
             "remarks": tuple(remarks) or None,
             "accuracy": record,
-            "validation": None if chosen is None else _with_bits(chosen, validation),
+            "validation": None if chosen is None else _with_bits(chosen, context.data.validation),
             "inference": inference,
             "training": ledger,
             **details,
@@ -183,6 +174,27 @@ def evaluate_and_store(
     if inference.uncounted_operators:
         say(f"  operators not counted as MACs: {', '.join(inference.uncounted_operators)}")
     say(f"  top-1 on test {record.top1:.2%} ({record.correct} of {record.n})")
+
+
+def _outputs(
+    context: StageContext, label: str, folder: Path, classifier: tuple[nn.Module, Preprocess]
+) -> tuple[Logits, Logits | None, Embeddings | None]:
+    """Return logits of test and of validation, None without images, and the figures of an embedding student."""
+    model, preprocess = classifier
+    embeddings, chosen = None, None
+    with on_device(model, context.device_for(model)):
+        model.to(memory_format=_layout(context, label, model, preprocess))
+        outputs = _predict(context, encoder_of(model), "test", preprocess, label)
+        logits = logits_of(model, outputs)
+        if not np.isfinite(logits).all():
+            raise CompressError("non-finite logits on the test split; lower the learning rate or check the weights")
+        if isinstance(model, EmbeddingNetwork):
+            predict = partial(_predict, context, model.encoder, preprocess=preprocess, label=label)
+            embedded = embed_test(context, predict, outputs)
+            embeddings = measure_embeddings(context, label, folder, embedded, model.classes)
+        if len(context.data.validation):
+            chosen = logits_of(model, _predict(context, encoder_of(model), "validation", preprocess, label))
+    return logits, chosen, embeddings
 
 
 def _chance(context: StageContext, label: str, accuracy: Accuracy, ledger: Ledger) -> Iterator[str]:

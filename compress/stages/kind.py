@@ -78,7 +78,12 @@ class StageKind(StageSection):
 
     def embeds_in(self, recipe: Recipe) -> bool:
         origin = self.origin(recipe)
-        return isinstance(origin, NetworkStage) and origin.embeds
+        return origin is not None and origin.embeds
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the network that it brings ends in the embedding space of a teacher."""
+        return False
 
     def origin(self, recipe: Recipe) -> StageKind | None:
         """Return the stage that brings the network that it works on; None where the graph is wrong."""
@@ -244,11 +249,6 @@ class NetworkStage(StageKind, Fit):
 
     def library_model(self) -> tuple[str, str, dict[str, Option]] | None:
         return self.student.library, self.student.model, self.student.options
-
-    @property
-    def embeds(self) -> bool:
-        """Whether the student ends in the embedding space of its teacher."""
-        return False
 
     def cost(self, planned: PlannedStage, costs: CostModel) -> Cost:
         return costs.fit(planned, self)

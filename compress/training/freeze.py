@@ -11,7 +11,7 @@ from torch import nn
 from torch.fx import GraphModule
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from compress.models.embedding import encoder_of
+from compress.models.embedding import encoder_of, library_name
 from compress.utils.errors import UsageError
 from compress.utils.messages import did_you_mean, truncate_list
 
@@ -63,10 +63,11 @@ def _matched(network: nn.Module, patterns: Sequence[str]) -> set[str]:
     names = [name for name, _ in network.named_modules() if name] + [name for name, _ in network.named_parameters()]
     matched: set[str] = set()
     for pattern in patterns:
-        found = {name for name in names if fnmatchcase(_unmasked(name), pattern)}
+        found = {name for name in names if fnmatchcase(library_name(network, _unmasked(name)), pattern)}
         if not found:
-            hint = did_you_mean(pattern, names, most=3, limit=None)
-            children = truncate_list(name for name, _ in network.named_children())
+            known = [own for name in names if (own := library_name(network, name))]
+            hint = did_you_mean(pattern, known, most=3, limit=None)
+            children = truncate_list(dict.fromkeys(name.partition(".")[0] for name in known))
             raise UsageError(
                 f"freeze: no parameter or module matches {pattern!r}{hint or f'; top modules: {children}'}"
             )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.data.preprocess import Preprocess
+from compress.models.embedding import library_name
 from compress.models.heads import classifier
 from compress.recipe.fit import Distillation
 from compress.recipe.loss import Maps
@@ -112,8 +113,9 @@ def _map_shape(network: nn.Module, preprocess: Preprocess, layer: str) -> torch.
 
 
 def _layer(network: nn.Module, name: str) -> nn.Module:
-    modules = dict(network.named_modules())
+    modules: dict[str, nn.Module] = dict(network.named_modules())
+    modules |= {own: module for key, module in modules.items() if (own := library_name(network, key)) != key}
     if name not in modules:
         known = [key for key in modules if key.count(".") == name.count(".")][:40]
         raise UsageError(f"{type(network).__name__} has no layer {name!r}; it has, among others, {', '.join(known)}")
-    return network.get_submodule(name)
+    return modules[name]

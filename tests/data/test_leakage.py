@@ -61,6 +61,27 @@ def test_an_unlabelled_test_image_is_refused_too(photos: Path, store: Store) -> 
         checked(recipe(photos), store)
 
 
+def test_an_unlabelled_image_of_a_held_out_test_class_is_refused_too(
+    photos: Path, paint: Callable[..., Path], store: Store
+) -> None:
+    for number in range(3):
+        paint(photos / "train" / "fox" / f"{number}.png", 200 + number)
+        paint(photos / "test" / "fox" / f"{number}.png", 300 + number)
+    shutil.copy(photos / "test" / "fox" / "1.png", photos / "unlabeled" / "it.png")
+    data = recipe(photos).data.model_copy(update={"held_out": ["fox"]})
+    given = recipe(photos).model_copy(update={"data": data})
+    said = r"1 of the 3 held-out test images is in unlabeled too, so accuracy on held-out test .* image 1 of .* \(fox\)"
+    with pytest.raises(UsageError, match=said):
+        checked(given, store)
+    allowed = checked(given.model_copy(update={"allow": ["overlap"]}), store)
+    assert "1 of the 3 held-out test images is in unlabeled too: the accuracy there is too high" in allowed[-1]
+    prepared = prepare(given.data, store, 0)
+    assert prepared.held_out is not None
+    empty = replace(prepared, held_out=replace(prepared.held_out, images=prepared.held_out.images[:0]))
+    with pytest.raises(UsageError, match=r"data\.held_out: no test image of fox; add some to the test split"):
+        check_data(given, empty, store)
+
+
 def test_a_validation_image_in_train_is_said(photos: Path, store: Store) -> None:
     for name in ("cat", "dog"):
         (photos / "val" / name).mkdir(parents=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,12 +15,15 @@ from torch import nn
 from compress.models.checkpoints import load_variant, save_variant
 from compress.models.class_list import CLASSES, ClassList, beside
 from compress.models.embedding import EmbeddingNetwork, class_list_of, encoder_of, logits_of, with_encoder
-from compress.models.heads import classifiers
+from compress.models.heads import classifiers, layers_named
 from compress.models.hub_repository import write_repository
 from compress.models.students import load_embedding_student
 from compress.recipe.fit import Distillation
 from compress.recipe.models import Student
+from compress.training.freeze import freezing
+from compress.training.hooks import map_shapes
 from compress.training.objective import Objective
+from compress.training.teacher_signal import OnlineTeacher
 from compress.utils.errors import CompressError, UsageError
 
 WIDTH = 6
@@ -63,6 +68,48 @@ def test_damaged_class_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / CLASSES).write_bytes(b"no tensors")
     with pytest.raises(CompressError, match="export its variant again"):
         ClassList.read(tmp_path)
+
+
+def test_class_list_is_read_with_numpy_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed().write(tmp_path)
+    (tmp_path / "other").touch()
+    assert (tmp_path / CLASSES).stat().st_mode == (tmp_path / "other").stat().st_mode, "others may read it too"
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    assert ClassList.read(tmp_path).names == ("cat", "dog", "owl")
+    content = (tmp_path / CLASSES).read_bytes()
+    for damaged in (content[:5], content[:40], content[:-1], content.replace(b"F32", b"F64"), content[8:]):
+        (tmp_path / CLASSES).write_bytes(damaged)
+        with pytest.raises(CompressError, match=r"is damaged: .*; export its variant again"):
+            ClassList.read(tmp_path)
+    (tmp_path / CLASSES).unlink()
+    (tmp_path / CLASSES).mkdir()
+    with pytest.raises(CompressError, match=f"{CLASSES} cannot be read: Is a directory"):
+        ClassList.read(tmp_path)
+
+
+def test_embeddings_of_another_width_are_refused() -> None:
+    run = listed().after(lambda images: np.zeros((len(images), 7), np.float32))
+    with pytest.raises(CompressError, match=f"its embeddings have width 7, and {CLASSES} is for {WIDTH}"):
+        run(np.zeros((2, 3, 8, 8), np.float32))
+
+
+def test_layers_have_the_names_of_the_library_everywhere() -> None:
+    network, _ = load_embedding_student(Student(model="test_resnet"), listed(), 32)
+    model, encoder, classifier = network.model, encoder_of(network.classifier), network.classifier
+    assert encoder is model
+    first = layers_named(model, ["conv1.0"])
+    assert list(first.values()) == [model.visual.conv1[0]] == list(layers_named(model, ["visual.conv1.0"]).values())
+    with freezing(classifier, ["conv1", "layer1.*"]):
+        frozen = {name for name, value in model.visual.named_parameters() if not value.requires_grad}
+    names = [name for name, _ in model.visual.named_parameters()]
+    assert frozen == {name for name in names if name.startswith(("conv1.", "layer1."))} and frozen != set(names)
+    maps = {"weight": 1, "student_layer": "layer1", "teacher_layer": "layer1"}
+    settings = Distillation.model_validate({"losses": {"attention": maps}, "teacher": "live"})
+    teacher = OnlineTeacher(SimpleNamespace(tower=model.visual, preprocess=network.preprocess), nn.Identity(), 1)  # type: ignore[arg-type]
+    own, other = map_shapes(settings.losses, classifier, network.preprocess, teacher)["attention"]
+    assert own == other
+    with pytest.raises(UsageError, match=r"keep: no layer matches 'conv1\.1'; did you mean 'conv1\."):
+        layers_named(model, ["conv1.1"])
 
 
 def test_rows_are_selected_in_another_order() -> None:

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
+import onnx
 import pytest
 from support import photographs, typed, write_open_clip
 
 from compress import load_artifact
+from compress.deployment import mlperf
+from compress.deployment.classes import TEXT, Names, read_names, read_templates, replace_classes, text_folder
+from compress.deployment.remote.artifact_files import artifact_files
+from compress.deployment.triton import write_triton
+from compress.models.architecture import Architecture, QuantizationRecord
 from compress.models.class_list import CLASSES, ClassList
 from compress.models.embedding import EmbeddingNetwork, class_list_of
+from compress.models.own_files import own_model_files
 from compress.models.teachers import load_teacher
-from compress.models.text_tower import load_text, write_text
+from compress.models.text_tower import load_text, read_teacher, write_text
+from compress.pipeline.dry_run import _small_data
 from compress.pipeline.job import Job, open_store, prepare_job
 from compress.pipeline.making import make_all
+from compress.pipeline.publish import _network
 from compress.pipeline.run_folder import Log, copy_artifacts
 from compress.recipe import parse_recipe
+from compress.recipe.models import OwnModel
 from compress.results.stored import read_artifacts
-from compress.stages.embeddings import ALL_CLASSES, TEACHER_EMBEDDINGS
+from compress.stages.embeddings import ALL_CLASSES, TEACHER_EMBEDDINGS, _Test
 from compress.utils.errors import CompressError, RecipeError, UsageError
 
 RECIPE = """\
@@ -130,6 +144,8 @@ def test_artifact_gives_embeddings_and_logits(made: Made) -> None:
     assert embeddings.shape == (2, 512) and np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-4)
     listed = ClassList.read(made.artifacts / "student" / "onnx")
     assert np.allclose(artifact.logits(pictures), listed.logits(embeddings), atol=1e-3)
+    (output,) = onnx.load(artifact.path).graph.output
+    assert output.name == "embedding"
     stated = json.loads((made.artifacts / "student" / "onnx" / "preprocess.json").read_text())
     assert stated["output"] == "embedding" and stated["class_list"] == CLASSES and CLASSES in stated["steps"][-1]
 
@@ -171,17 +187,114 @@ def test_class_list_is_changed_in_place_and_the_store_stays(made: Made, tmp_path
     assert sorted(path.name for path in (tmp_path / "student").iterdir()) == ["onnx", "text"]
 
 
+@pytest.fixture
+def copied(made: Made, tmp_path: Path) -> Path:
+    """A copy of an artifact, which may be changed."""
+    return shutil.copytree(made.artifacts / "student", tmp_path / "artifacts" / "student") / "onnx"
+
+
+ONE = Names(("one",), ("one",))
+
+
+def test_a_folder_is_found_from_inside_and_through_a_link(
+    made: Made, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = load_text(made.artifacts / "student" / TEXT)
+    (tmp_path / "link").symlink_to(copied)
+    assert text_folder(tmp_path / "link") == text_folder(copied) == copied.parent / TEXT
+    assert replace_classes(tmp_path / "link", ONE, [], text) == copied
+    assert (tmp_path / "link").is_symlink() and load_artifact(tmp_path / "link").classes == ("one",)
+    monkeypatch.chdir(copied)
+    replace_classes(Path("model.onnx"), Names(("two",), ("two",)), [], text)
+    artifact = load_artifact("model.onnx")
+    assert artifact.classes == ("two",) and artifact.embeddings([]).shape == (0, 512)
+
+
+def test_a_killed_change_of_classes_is_made_good(made: Made, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = load_text(made.artifacts / "student" / TEXT)
+    for place in ("write_atomic", "write_sums"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(f"compress.deployment.classes.{place}", Mock(side_effect=KeyboardInterrupt))
+            replace_classes(copied, Names((place,), ("one",)), [], text)
+        assert (copied / "model.onnx").is_file()
+        replace_classes(copied, ONE, [], text)
+        assert load_artifact(copied).classes == ("one",)
+
+
+def test_classes_of_a_run_are_changed_in_a_copy(made: Made, copied: Path, tmp_path: Path) -> None:
+    text = load_text(made.artifacts / "student" / TEXT)
+    (tmp_path / "results.json").touch()
+    before = (copied / CLASSES).read_bytes()
+    with pytest.raises(UsageError, match=r"onnx belongs to the run .*; name a folder for a copy with --output"):
+        replace_classes(copied, ONE, [], text)
+    assert load_artifact(replace_classes(copied, ONE, [], text, tmp_path / "copy")).classes == ("one",)
+    assert (copied / CLASSES).read_bytes() == before
+
+
+def test_an_artifact_is_sent_with_its_class_list(copied: Path, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for file in artifact_files(copied / "model.onnx"):
+        shutil.copy(file, tmp_path / "there")
+    assert load_artifact(tmp_path / "there").classes == ("across", "down")
+
+
+def test_a_class_list_of_another_width_is_refused(copied: Path) -> None:
+    listed = ClassList.read(copied)
+    replace(listed, weight=listed.weight[:, 1:]).write(copied)
+    (copied / "SHA256SUMS").unlink()
+    with pytest.raises(CompressError, match=f"its embeddings have width 512, and {CLASSES} is for 511"):
+        load_artifact(copied)
+
+
+def test_names_are_read_as_they_are_meant(tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_bytes("\ufeffcafe\u0301_bar\r\nowl: a bird\n".encode())
+    assert read_names(names) == Names(("caf\u00e9_bar", "owl"), ("caf\u00e9 bar", "a bird"))
+    names.write_bytes("\ufeffa photo of {}.\n".encode())
+    assert read_templates([str(names)]) == ("a photo of {}.",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a\na\n", "names.txt:2: 'a' is listed twice"),
+        ("caf\u00e9\ncafe\u0301\n", "names.txt:2: 'caf\u00e9' is listed twice"),
+        ("a:\n", "names.txt:1: expected `name` or `name: words`, not 'a:'"),
+        ("a\nb\ac\n", r"names.txt:2: 'b\x07c' has a control character; remove it"),
+        ("a_b\na b\n", "names.txt:2: 'a b' and 'a_b' are both 'a b' in prompts; change one"),
+        ("\n", "names.txt has no class names"),
+    ],
+)
+def test_wrong_names_are_refused_with_their_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "names.txt").write_text(text)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        read_names(tmp_path / "names.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x89PNG\xff", "is not a YAML file; name the file of a teacher, such as embedded.yaml"),
+        (b"source: open_clip\n", "is not a teacher of `source: open_clip`: model: Field required; correct it"),
+        (b"- a\n", "is not a teacher of `source: open_clip`: the whole file: "),
+    ],
+)
+def test_a_file_that_is_not_a_teacher_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "it.yaml").write_bytes(content)
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
+        read_teacher(str(tmp_path / "it.yaml"))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
         ("a\na\n", [], "names.txt:2: 'a' is listed twice"),
-        ("a:\n", [], "names.txt:1: expected `name` or `name: words`, not 'a:'"),
-        ("\n", [], "names.txt has no class names"),
         ("a\n", ["--templates", "no braces"], "'no braces' must hold {} once"),
         ("a\n", ["--teacher", "embeded"], "unknown teacher 'embeded'"),
         ("a\n", ["--teacher", "embedded"], "gives another embedding of 'across'"),
         ("a\n", ["--teacher", "embedded", "--text", "b"], "--teacher and --text exclude each other"),
-        ("a\n", ["--text", "nowhere"], "nowhere is no text tower: it has no open_clip_config.json"),
+        ("a\n", ["--text", "nowhere"], "nowhere is not a text tower: it has no open_clip_config.json"),
     ],
 )
 def test_mistakes_are_refused_in_one_line(
@@ -274,6 +387,70 @@ def test_logits_files_have_no_class_list_to_change(made: Made, tmp_path: Path) -
         artifact.embeddings([])
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("triton", "triton: own give embeddings, and its models give logits; remove it"),
+        ("text", "text: the teacher of own, which is made by another recipe, is not in this one; remove it"),
+    ],
+)
+def test_an_embedding_student_of_another_run_is_exported_as_one(made: Made, setting: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        parse_recipe(
+            f"data: {{source: image-folder, path: {made.root}/images}}\nstages:\n"
+            f"  - {{id: own, kind: model, model: {{source: variant, model: '{made.folder('student')}'}}}}\n"
+            f"  - {{id: files, kind: export, from: [own], runtimes: [onnxruntime], {setting}: true}}\n"
+        )
+
+
+def test_a_file_of_embeddings_is_no_own_model(copied: Path) -> None:
+    for settings in ({"source": "variant", "model": str(copied)}, {"source": "onnx", "model": f"{copied}/model.onnx"}):
+        with pytest.raises(CompressError, match=r"model\.onnx gives embeddings; name its variant as RUN/VARIANT"):
+            own_model_files(OwnModel.model_validate(settings))
+
+
+def test_a_quantized_embedding_student_cannot_be_pushed_by_another_variant(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = Architecture.read(made.folder("student"))
+    stored.with_quantization(QuantizationRecord(method="pt2e")).write(tmp_path)
+    monkeypatch.setattr("compress.pipeline.publish.variant_folder", lambda _: tmp_path)
+    variant = SimpleNamespace(id="int8", artifacts=["onnx"])
+    with pytest.raises(UsageError, match=r"^int8 gives embeddings, .*; upload its artifacts instead: hf upload"):
+        _network(tmp_path, variant, SimpleNamespace())  # type: ignore[arg-type]
+
+
+def test_load_generator_times_the_file_without_its_class_list(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[object] = []
+    monkeypatch.setitem(sys.modules, "mlperf_loadgen", Mock())
+    monkeypatch.setattr(mlperf, "_rate", lambda run, _: timed.append(run) or 1.0)
+    monkeypatch.setattr(mlperf, "_run", Mock())
+    monkeypatch.setattr(mlperf, "_result", lambda *_: {})
+    artifact = load_artifact(copied)
+    mlperf.run_loadgen([artifact], 1, 0.1)
+    assert timed == [artifact.embed] * 2
+
+
+def test_triton_is_not_given_embeddings(copied: Path, tmp_path: Path) -> None:
+    preprocess = json.loads((copied / "preprocess.json").read_text())
+    with pytest.raises(UsageError, match=r"model\.onnx gives embeddings, and models for Triton give logits"):
+        write_triton({"onnxruntime": copied / "model.onnx"}, tmp_path / "triton", preprocess)
+
+
+def test_recall_without_queries_is_left_out() -> None:
+    rows = np.eye(3, 6, dtype=np.float32)
+    figures = _Test([np.arange(3)], ClassList(("a", "b", "c"), rows, np.zeros(3, np.float32), (), ()), None).figures(
+        rows
+    )
+    assert figures.image_to_image == () and figures.image_to_text[0].recall == 1
+
+
+def test_dry_run_has_images_of_held_out_classes(made: Made) -> None:
+    small = _small_data(made.job.data)
+    assert small.held_names == ("both",) and small.held_out is not None
+    assert len(small.held_out) == 2 and np.asarray(small.held_out.labels).tolist() == [0, 0]
+
+
 @pytest.mark.slow
 def test_every_kind_of_stage_works_on_an_embedding_student(root: Path) -> None:
     made = make(root, EVERY_KIND)
@@ -290,4 +467,6 @@ def test_every_kind_of_stage_works_on_an_embedding_student(root: Path) -> None:
             assert artifact.embeddings is not None and artifact.embeddings.zero_shot[0].top1 == artifact.top1
             loaded = load_artifact(made.artifacts / Path(artifact.path).relative_to("artifacts"), artifact.runtime)
             assert loaded.embed is not None and loaded.classes == ("across", "down")
+            if artifact.runtime == "onnxruntime":
+                assert onnx.load(loaded.path).graph.output[0].name == "embedding"
     assert ClassList.read(made.artifacts / "pruned" / "onnx").scale != ClassList.read(made.folder("pruned")).scale

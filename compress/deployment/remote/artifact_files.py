@@ -8,6 +8,7 @@ from pathlib import Path
 
 from compress.deployment.preprocess_file import PREPROCESS
 from compress.deployment.runtimes import find_runtime
+from compress.models.class_list import CLASSES
 from compress.registry import RUNTIMES
 
 ONNX = ".onnx"
@@ -15,11 +16,11 @@ ONNX_WEIGHTS = (".data", "_data")  # endings of the second file, after the first
 
 
 def artifact_files(path: Path) -> list[Path]:
-    """List the existing files of an artifact: the one to load, those that it refers to, and `preprocess.json`.
+    """List the existing files of an artifact: the one to load, those that it refers to, its preprocessing and classes.
 
     `SHA256SUMS` is none of them: it may list more than these.
     """
-    names = [path.name, *_beside(path.name), PREPROCESS]
+    names = [path.name, *_beside(path.name), PREPROCESS, CLASSES]
     names += _onnx_weights(path) if path.name.endswith(ONNX) else []
     return [path.parent / name for name in dict.fromkeys(names) if (path.parent / name).is_file()]
 

@@ -156,7 +156,9 @@ class ExportStage(StageKind):
             settings["temperature_scaling"] = True
         if not all(find_runtime(name).portable for name in runtimes):
             settings["processor"] = processor()
-        if self.text and variant.embeds_in(recipe):
+        if variant.embeds_in(recipe):
+            settings["output"] = "embedding"
+        if self.writes_text(variant, recipe):
             settings["text"] = True
         if methods := methods_by_runtime(variant, recipe, runtimes):
             settings["methods"] = methods
@@ -170,8 +172,13 @@ class ExportStage(StageKind):
         folders = [f"artifacts/{variant.id}/{target.folder}" for target in targets]
         served = [target for target in targets if self.triton and target.runtime in BACKENDS]
         models = [f"triton/{triton_name(variant.id, target.precision)}" for target in served]
-        texts = [f"artifacts/{variant.id}/{TEXT}"] if self.text and variant.embeds_in(recipe) else []
+        texts = [f"artifacts/{variant.id}/{TEXT}"] if self.writes_text(variant, recipe) else []
         return list(dict.fromkeys(folders + models + texts))
+
+    def writes_text(self, variant: StageKind, recipe: Recipe) -> bool:
+        """Return whether it writes the text tower of a variant's teacher, which a stage of the recipe brings."""
+        origin = variant.origin(recipe)
+        return self.text and origin is not None and origin.embeds and bool(origin.parents())
 
     def _runtimes_for(self, variant: StageKind, recipe: Recipe) -> list[str]:
         """Return the runtimes of the recipe; for `auto`, the installed ones that support the variant."""

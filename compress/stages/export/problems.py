@@ -53,12 +53,17 @@ def _triton_problem(stage: ExportStage) -> Problems:
 
 
 def _embedding_problems(stage: ExportStage, recipe: Recipe) -> Problems:
-    embedding = [other.id for other in recipe.stages if other.id in stage.from_ and other.embeds_in(recipe)]
+    made = [kind_of(other) for other in recipe.stages if other.id in stage.from_]
+    embedding = [other.id for other in made if other.embeds_in(recipe)]
     if stage.triton and embedding:
         what = f"{join_words(embedding, 'and')} give embeddings, and its models give logits"
         yield "triton", f"{what}; remove it, or export them in another stage"
     if stage.text and not embedding:
         yield "text", "is for embedding students, and none of these is one; remove it"
+    elif stage.text and not any(stage.writes_text(other, recipe) for other in made if other.id in embedding):
+        names, are = join_words(embedding, "and"), "are" if embedding[1:] else "is"
+        what = f"the teacher of {names}, which {are} made by another recipe, is not in this one"
+        yield "text", f"{what}; remove it, and name the teacher to `compress-model classes` by --teacher"
 
 
 def _without_onnx(stage: ExportStage) -> bool:

@@ -12,7 +12,7 @@ from compress.stages.teacher import TeacherStage
 
 
 def write_text_tower(context: StageContext, variant: str, folder: Path) -> None:
-    """Write the text tower into the artifacts of an export; nothing of a variant that is no embedding student."""
+    """Write the text tower into the artifacts of an export; nothing of a variant that is not an embedding student."""
     planned = context.plan.stage(variant)
     origin = context.plan.origin(planned)
     if not planned.stage.embeds_in(context.recipe) or origin.teacher is None:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from compress.models.checks import model_problems
 from compress.models.names import LOCAL, tagged
-from compress.models.own_files import ONNX_PACKAGES, PREPROCESS, is_onnx, is_quantized, own_model_id
+from compress.models.own_files import (
+    ONNX_PACKAGES,
+    PREPROCESS,
+    gives_embeddings,
+    is_onnx,
+    is_quantized,
+    own_model_id,
+)
 from compress.recipe.models import OwnModel
 from compress.recipe.schema import Recipe
 from compress.recipe.stage import QUANTIZED
@@ -118,6 +125,10 @@ class ModelStage(ExistingNetwork):
     def is_onnx(self) -> bool:
         """Whether the network is an ONNX file, which PyTorch does not run."""
         return is_onnx(self.model)
+
+    @property
+    def embeds(self) -> bool:
+        return gives_embeddings(self.model)
 
     @property
     def is_quantized(self) -> bool:
