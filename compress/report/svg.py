@@ -44,6 +44,10 @@ def chart_svg(label: str, draw: Callable[[Figure], None], height: float = HEIGHT
         label: Accessible description; it also makes the ids deterministic.
         height: Height in inches; the page keeps its ratio to `WIDTH`.
     """
+    return themed(_drawn(label, draw, height), label)
+
+
+def _drawn(label: str, draw: Callable[[Figure], None], height: float) -> str:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -54,7 +58,7 @@ def chart_svg(label: str, draw: Callable[[Figure], None], height: float = HEIGHT
         figure = Figure(figsize=(WIDTH, height), dpi=72, layout="constrained")
         draw(figure)
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        return themed(out.getvalue(), label)
+        return out.getvalue()
 
 
 def plain_axes(axes: Axes) -> None:

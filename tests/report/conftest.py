@@ -16,6 +16,16 @@ from compress.measurement.accuracy import bits
 from compress.report.compare import compare
 from compress.report.comparison import Comparison
 
+DRAWN = {"test_browser", "test_compare", "test_hostile", "test_pruning", "test_scatter", "test_svg", "test_training"}
+"""Modules whose charts are drawn."""
+
+
+@pytest.fixture(autouse=True)
+def _quick_charts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page has eleven charts, which take four seconds; tests that are marked `charts` have them."""
+    if request.path.stem not in DRAWN and "charts" not in request.keywords:
+        monkeypatch.setattr("compress.report.svg._drawn", lambda *_: '<svg width="1pt" height="1pt"></svg>')
+
 
 @pytest.fixture
 def results() -> dict[str, Any]:

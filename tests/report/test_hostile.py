@@ -10,17 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile_results import everywhere
 
 from compress.cli import app
 from compress.utils.errors import UsageError
 
 MARKUP = "\"'></svg></style></title></pre><script>alert(1)</script><img src=x onerror=alert(1)>"
-ENUMERATED = {"last", "validation", "test", "inference", "training", "variant", "baseline", "at least", "top1"}
 Results = dict[str, Any]
-
-
-HEXADECIMAL = ("right", "top5_right", "test_labels")
-"""Keys whose texts are refused where they are anything else."""
 
 
 class Page(HTMLParser):
@@ -42,15 +38,6 @@ class Page(HTMLParser):
         self.attributes |= set(attrs)
 
 
-def everywhere(value: Any) -> Any:
-    """Append markup to every text that the format does not enumerate."""
-    if isinstance(value, dict):
-        return {key: part if key in HEXADECIMAL else everywhere(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [everywhere(part) for part in value]
-    return f"{value}{MARKUP}" if isinstance(value, str) and value not in ENUMERATED else value
-
-
 def report(results: Any, folder: Path) -> str:
     (folder / "results.json").write_text(json.dumps(results))
     app(["report", str(folder)], standalone_mode=False)
@@ -58,7 +45,7 @@ def report(results: Any, folder: Path) -> str:
 
 
 def test_markup_in_every_text_is_escaped(results: Results, tmp_path: Path) -> None:
-    before, hostile = Page(report(results, tmp_path)), Page(page := report(everywhere(results), tmp_path))
+    before, hostile = Page(report(results, tmp_path)), Page(page := report(everywhere(results, MARKUP), tmp_path))
     assert not (hostile.tags - before.tags), hostile.tags - before.tags
     sources = {value for name, value in hostile.attributes if name == "src"}
     assert all((value or "").startswith("data:image/") for value in sources), "pictures that are inside of the page"

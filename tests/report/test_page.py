@@ -209,6 +209,7 @@ def test_everything_unknown_still_gives_a_page(results: Results) -> None:
     assert render_markdown(bare)
 
 
+@pytest.mark.charts
 def test_chart_is_well_formed_deterministic_and_uses_css_colours(results: Results) -> None:
     hostile = typed(renamed(results, "int8", HOSTILE))
     svg = accuracy_cost_svg(hostile, hostile.efficiency[1])
