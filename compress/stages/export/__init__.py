@@ -75,6 +75,7 @@ class ExportStage(StageKind):
     )
     text: bool = Field(
         False,
+        exclude_if=lambda text: not text,  # resolved recipes without it stay as they were
         description="also write the teacher's text tower beside the files of an embedding student, from which "
         "`compress-model classes` makes other class lists",
     )
