@@ -163,7 +163,7 @@ def distillation(job: Job, setting: Setting) -> dict[str, Any]:
     settings = Distillation(epochs=EPOCHS, batch=job.batch, views=1)
     head = nn.Identity() if setting.tiny else job.teacher.head
     with tempfile.TemporaryDirectory() as folder:
-        files = embed_views(embedder(job, Path(folder)), 1)
+        files = embed_views([embedder(job, Path(folder))], 1)
         stored = our_fit(job, settings, CachedTeacher(files, head), trainer)
     live = settings.model_copy(update={"teacher": "live"})
     online = our_fit(job, live, OnlineTeacher(job.teacher, head, 1), trainer)
@@ -187,10 +187,10 @@ def embeddings(job: Job) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             made = embedder(job, Path(folder), chooser)
             tower = made.tower  # loads the teacher and chooses the format, which is not timed
-            embed_views(embedder(job, Path(folder) / "warm", chooser), 1)
+            embed_views([embedder(job, Path(folder) / "warm", chooser)], 1)
             wait()
             started = time.perf_counter()
-            embed_views(made, 1)
+            embed_views([made], 1)
             ours = len(job.split) / (time.perf_counter() - started)
         with exact_float32(job.device):
             plain = plain_forward(job, tower.embed)

@@ -170,7 +170,7 @@ def make_ways(
     if TAUGHT & set(args.ways):
         embedder = Embedder(Store(work / "store"), lambda: teacher, [split], Views(), 0, 64, {"for": "bench"})
         embedder.store.root.mkdir()
-        files = embed_views(embedder, 1)
+        files = embed_views([embedder], 1)
         write_files(split, np.load(files[0]), work / "files")
     chooser = FormatChooser()
     supervised = Fit(batch=args.batch, **SETTINGS)

@@ -82,7 +82,7 @@ def fill(folder: Path) -> None:
 
     embeddings._mark = mark
     splits = [Split(images, None)]
-    embed_views(Embedder(store, lambda: teacher, splits, Views(), 0, 256, {"for": "bench"}), 1)
+    embed_views([Embedder(store, lambda: teacher, splits, Views(), 0, 256, {"for": "bench"})], 1)
 
 
 def anonymous_memory() -> int:
