@@ -94,7 +94,7 @@ def _shared(data: ImageData) -> Iterator[Overlap]:
     pairs = (*PAIRS, *(HELD_OUT_PAIRS if data.held_out else ()))
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     with task("images in two splits", sum(len(getattr(data, name)) for name in names)) as advance:
-        digests = {name: list(_digests(getattr(data, name).images, advance)) for name in names}
+        digests = {name: list(image_digests(getattr(data, name).images, advance)) for name in names}
     for split, other in pairs:
         there = {digest: row for row, digest in reversed(list(enumerate(digests[other])))}
         rows = [row for row, digest in enumerate(digests[split]) if digest in there]
@@ -102,5 +102,6 @@ def _shared(data: ImageData) -> Iterator[Overlap]:
             yield Overlap(split, other, len(rows), (rows[0], there[digests[split][rows[0]]]))
 
 
-def _digests(images: Images, advance: Callable[..., None]) -> Iterator[bytes]:
+def image_digests(images: Images, advance: Callable[..., None]) -> Iterator[bytes]:
+    """Compute the SHA-256 of each image: of its pixels, or with `images: files` of its file."""
     return images.digests(advance) if isinstance(images, FileImages) else pixel_digests(images, advance)

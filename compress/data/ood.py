@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +10,11 @@ import numpy as np
 
 from compress.data.digests import digests, pixel_digests
 from compress.data.image_io import BrokenImage, is_folder, try_decode
+from compress.data.leakage import image_digests
 from compress.data.left_out import LeftOut, Tally
-from compress.data.originals import FileImages
 from compress.data.parallel import in_blocks
 from compress.data.prepared import SPLITS, ImageData
-from compress.data.source import Images, Pixels
+from compress.data.source import Pixels
 from compress.data.tree import image_files
 from compress.store.store import Store
 from compress.utils.console import task
@@ -104,7 +103,7 @@ def _refuse_shared(folder: OodFolder, images: Pixels, key: str, data: ImageData,
         own = {bytes.fromhex(each) for each in folder.digests}
         with task("OOD images in the data", len(images) + sum(len(getattr(data, name)) for name in SPLITS)) as advance:
             own |= set(pixel_digests(images, advance))
-            shared = [name for name in SPLITS if not own.isdisjoint(_digests_of(getattr(data, name).images, advance))]
+            shared = [name for name in SPLITS if not own.isdisjoint(image_digests(getattr(data, name).images, advance))]
         (there / "shared.txt").write_text("\n".join(shared))
 
     shared_key = key_of(kind="ood images in the data", version=VERSION, images=key, data=data.key)
@@ -114,7 +113,3 @@ def _refuse_shared(folder: OodFolder, images: Pixels, key: str, data: ImageData,
             f"measure.ood: images in {folder.path} are in {' and '.join(shared)} too, so that they are of the classes; "
             "name a folder of others"
         )
-
-
-def _digests_of(images: Images, advance: Callable[..., None]) -> set[bytes]:
-    return set(images.digests(advance) if isinstance(images, FileImages) else pixel_digests(images, advance))
