@@ -22,7 +22,7 @@ from compress.pipeline.robustness import corruption_units
 from compress.recipe.measure import Corruption
 from compress.recipe.schema import Recipe
 from compress.stages.costs import Cost, CostModel
-from compress.stages.planned import Plan
+from compress.stages.planned import Plan, PlannedStage
 from compress.store.store import Store
 from compress.utils.console import duration
 from compress.utils.system import limit_threads
@@ -87,9 +87,9 @@ def _corruptions(plan: Plan, store: Store, data: ImageData, costs: CostModel, co
     if not plan.recipe.measure.corruption_names:
         return []
     wanted, n = conditions(plan.recipe.measure.corruption_names), len(data.test)
-    units = corruption_units(plan, store) if complete else None
-    corrupting = n * _corruption_seconds(data, wanted)
-    return [_passes("corruptions", plan, store, costs, units, n * (1 + len(wanted)), corrupting)]
+    passes = _passes(plan, store, corruption_units(plan, store) if complete else None)
+    corrupting = n * _corruption_seconds(data, wanted) if passes else 0.0
+    return [_row("corruptions", costs, passes, n * (1 + len(wanted)), corrupting)]
 
 
 def _ood(plan: Plan, store: Store, data: ImageData, costs: CostModel, complete: bool) -> list[PlanRow]:
@@ -97,21 +97,21 @@ def _ood(plan: Plan, store: Store, data: ImageData, costs: CostModel, complete: 
     if plan.recipe.measure.ood is None:
         return []
     folder = list_ood(plan.recipe.measure.ood, store)
-    units = ood_units(plan, store, folder.key(data.resolution)) if complete else None
-    return [_passes("OOD images", plan, store, costs, units, len(data.test) + len(folder.files), 0.0)]
+    passes = _passes(plan, store, ood_units(plan, store, folder.key(data.resolution)) if complete else None)
+    return [_row("OOD images", costs, passes, len(data.test) + len(folder.files))]
 
 
-def _passes(
-    what: str,
-    plan: Plan,
-    store: Store,
-    costs: CostModel,
-    units: Sequence[FileUnit] | None,
-    images: int,
-    seconds_each: float,
-) -> PlanRow:
-    """Estimate an evaluation of networks and files; `units` are known where all stages are stored."""
-    passes = expected_passes(plan) if units is None else lacking_passes(plan, store, units)
+Passes = list[tuple[PlannedStage, int]]
+"""Variants, with the number of their networks and files to evaluate."""
+
+
+def _passes(plan: Plan, store: Store, units: Sequence[FileUnit] | None) -> Passes:
+    """Return what is left to evaluate; `units` are known where all stages are stored."""
+    return expected_passes(plan) if units is None else lacking_passes(plan, store, units)
+
+
+def _row(what: str, costs: CostModel, passes: Passes, images: int, seconds_each: float = 0.0) -> PlanRow:
+    """Estimate an evaluation on so many images, which are made in `seconds_each` for every pass."""
     seconds = sum(count * (seconds_each + costs.inference(variant, images).seconds) for variant, count in passes)
     return PlanRow(what, "measure", not passes, "", 0, round(seconds, 3))
 

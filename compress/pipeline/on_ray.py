@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from compress.stages.planned import PlannedStage
 from compress.store.leases import VARIABLE as LEASE
 from compress.store.origin import local_runs, shared_runs
 from compress.utils.errors import CompressError, UsageError, first_line
-from compress.utils.ray_cluster import connected, holding_this_machine, living_nodes, require_ray
+from compress.utils.ray_cluster import connected, living_nodes, require_ray
 
 RETRIES = 3  # of a task whose process or node was lost
 ENGINE = "ray"
@@ -60,11 +60,6 @@ def cluster_of(engine: str) -> Iterator[None]:
     variables = {name: os.environ[name] for name in (VARIABLE, LEASE) if name in os.environ}
     with connected(engine if "://" in engine else None, variables):
         yield
-
-
-def quiet_machine(engine: str) -> AbstractContextManager[None]:
-    """Return a block in which the engine makes nothing on this machine, for timings."""
-    return nullcontext() if engine == "local" else holding_this_machine()
 
 
 def make_all_on_ray(job: Job, runs: Path) -> tuple[list[str], Failures]:

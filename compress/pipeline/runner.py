@@ -16,7 +16,7 @@ from compress.pipeline.hosts import measure_on_hosts
 from compress.pipeline.job import Job, open_store, prepare_job, set_up_process
 from compress.pipeline.making import make_all
 from compress.pipeline.measure import is_timed, measure_corruptions, measure_energy, measure_latency, measure_ood
-from compress.pipeline.on_ray import check_engine, cluster_of, make_all_on_ray, quiet_machine
+from compress.pipeline.on_ray import check_engine, cluster_of, make_all_on_ray
 from compress.pipeline.run_folder import Log, new_folder, seal, write_run
 from compress.pipeline.tracking import log_results
 from compress.recipe.schema import Recipe
@@ -26,6 +26,7 @@ from compress.store.origin import upload_run
 from compress.training.trackers import Trackers
 from compress.utils.console import say
 from compress.utils.errors import UsageError
+from compress.utils.ray_cluster import holding_this_machine
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _made_and_measured(
         if failures:
             plan = failures.rest(plan)
             job = replace(job, plan=plan)
-        with nullcontext() if is_timed(plan, store) else quiet_machine(engine):
+        with nullcontext() if engine == "local" or is_timed(plan, store) else holding_this_machine():
             measure_latency(plan, store, log, job.context)
             counter = measure_energy(plan, store, log, job.context)
         hosts = measure_on_hosts(plan, store, log)
