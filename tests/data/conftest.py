@@ -1,18 +1,41 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from compress.data import remote_shards
+from compress.store import shared
+from compress.store.shared import SharedFolder
 from compress.store.store import Store
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def shard_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache of downloaded shards; calls are repeated without pauses."""
+    monkeypatch.setattr(remote_shards, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(shared, "PAUSE_S", 0.001)
+    remote_shards.list_remote.cache_clear()
+    yield tmp_path / "cache" / "data"
+    remote_shards.list_remote.cache_clear()
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> SharedFolder:
+    """An empty folder of an object store in memory."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+    return SharedFolder("memory://bucket/birds")
 
 
 @pytest.fixture

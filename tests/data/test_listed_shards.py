@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,7 @@ from compress.store.shared import ObjectInfo, SharedFolder
 from compress.store.store import Store
 from compress.utils.errors import CompressError, UsageError
 
-
-@pytest.fixture(autouse=True)
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedFolder]:
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    monkeypatch.setattr(remote_shards, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(MemoryFileSystem, "store", {})
-    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    list_remote.cache_clear()
-    yield SharedFolder("memory://bucket/birds")
-    list_remote.cache_clear()
+pytestmark = pytest.mark.usefixtures("shard_cache", "bucket")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +14,18 @@ from safetensors.torch import save_file
 from compress.data import planned_manifest, remote_shards
 from compress.data.manifest import read_manifest
 from compress.data.prepared import prepare
-from compress.data.remote_shards import list_remote
 from compress.data.sources import data_key
 from compress.data.webdataset import WebData
 from compress.data.write_manifest import write_manifest
 from compress.models.factory import create_model
 from compress.pipeline.cost_model import PlanRow, estimate, plan_summary
 from compress.recipe.load import parse_recipe
-from compress.store import shared
 from compress.store.remote import ORIGIN
 from compress.store.shared import SharedFolder
 from compress.store.store import Store
 from compress.utils.errors import CompressError, UsageError
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(remote_shards, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(shared, "PAUSE_S", 0.001)
-    list_remote.cache_clear()
-    yield
-    list_remote.cache_clear()
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> SharedFolder:
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    monkeypatch.setattr(MemoryFileSystem, "store", {})
-    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    return SharedFolder("memory://bucket/birds")
+pytestmark = pytest.mark.usefixtures("shard_cache")
 
 
 def at(settings: Any, path: object) -> Any:

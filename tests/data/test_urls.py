@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,28 +18,11 @@ from compress.data.sources import data_key
 from compress.data.webdataset import SHARDS, WebData
 from compress.data.write_manifest import write_manifest
 from compress.recipe.load import parse_recipe
-from compress.store import shared
 from compress.store.shared import SharedFolder
 from compress.store.store import Store
 from compress.utils.errors import CompressError, RecipeError, UsageError
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(remote_shards, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(shared, "PAUSE_S", 0.001)
-    list_remote.cache_clear()
-    yield tmp_path / "cache" / "data"
-    list_remote.cache_clear()
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> SharedFolder:
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    monkeypatch.setattr(MemoryFileSystem, "store", {})
-    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    return SharedFolder("memory://bucket/birds")
+pytestmark = pytest.mark.usefixtures("shard_cache")
 
 
 @pytest.fixture
@@ -58,13 +40,13 @@ def at(settings: Any, path: object) -> Any:
     return type(settings).model_validate(settings.model_dump() | {"path": str(path)})
 
 
-def shards_of(cache: Path) -> list[str]:
-    return sorted(path.name for path in cache.rglob("*") if path.is_file())
+def shards_of(shard_cache: Path) -> list[str]:
+    return sorted(path.name for path in shard_cache.rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize("source", ["webdataset", "parquet"])
 def test_shards_at_a_url_give_the_same_data_and_key_as_local_ones(
-    source: str, photos: Path, bucket: SharedFolder, cache: Path, tmp_path: Path
+    source: str, photos: Path, bucket: SharedFolder, shard_cache: Path, tmp_path: Path
 ) -> None:
     settings = packer(source)(rows_of(photos), tmp_path / "packed")
     put(tmp_path / "packed", bucket)
@@ -73,7 +55,7 @@ def test_shards_at_a_url_give_the_same_data_and_key_as_local_ones(
     here, there = prepare(settings, Store(tmp_path / "1"), 0), prepare(remote, Store(tmp_path / "2"), 0)
     assert_same(here, there)
     assert here.key == there.key and there.name == "birds"
-    assert shards_of(cache) == sorted(path.name for path in (tmp_path / "packed").iterdir())
+    assert shards_of(shard_cache) == sorted(path.name for path in (tmp_path / "packed").iterdir())
     lazy = prepare(at(remote.model_copy(update={"images": "files"}), remote.path), Store(tmp_path / "3"), 0)
     assert lazy.train.images[:].shape == here.train.images.shape
     assert data_key(at(settings, f"file://{tmp_path}/packed"), 0) == here.key
@@ -97,7 +79,7 @@ def test_patterns_stand_for_the_same_shards_as_for_local_paths(local: WebData, b
 
 
 def test_what_was_found_at_a_url_is_remembered_until_a_shard_changes(
-    local: WebData, bucket: SharedFolder, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local: WebData, bucket: SharedFolder, shard_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(Path(local.path), bucket)
     remote, known = at(local, bucket.url), tmp_path / "fingerprints.json"
@@ -108,11 +90,11 @@ def test_what_was_found_at_a_url_is_remembered_until_a_shard_changes(
         assert data_key(remote.model_copy(update={"workers": 1}), 0, known) == key
     bucket.write("unlabeled-000.tar", (Path(local.path) / "unlabeled-001.tar").read_bytes())
     assert data_key(remote, 0, known) != key
-    assert len([name for name in shards_of(cache) if name == "unlabeled-000.tar"]) == 2
+    assert len([name for name in shards_of(shard_cache) if name == "unlabeled-000.tar"]) == 2
 
 
 def test_a_killed_download_resumes_with_the_shards_that_it_lacks(
-    local: WebData, bucket: SharedFolder, cache: Path, monkeypatch: pytest.MonkeyPatch
+    local: WebData, bucket: SharedFolder, shard_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(Path(local.path), bucket)
     monkeypatch.setattr(remote_shards, "DOWNLOADS", 1)
@@ -131,9 +113,9 @@ def test_a_killed_download_resumes_with_the_shards_that_it_lacks(
     remote = list_remote(bucket.url, SHARDS)
     with pytest.raises(KeyboardInterrupt):
         download(remote)
-    assert len(shards_of(cache)) == 2
+    assert len(shards_of(shard_cache)) == 2
     third = remote.shards[2]
-    left = next(cache.glob("memory-*")) / third.identity / f".{third.name}.4194999.partial"
+    left = next(shard_cache.glob("memory-*")) / third.identity / f".{third.name}.4194999.partial"
     left.write_bytes(b"of a process that was killed")
     files = download(remote)
     assert asked[3:] == [each.name for each in remote.shards][2:] and not left.exists()
@@ -192,25 +174,25 @@ def test_a_shard_that_changes_while_it_is_downloaded_is_refused(
 
 
 def test_what_does_not_fit_on_the_disk_is_refused_before(
-    local: WebData, bucket: SharedFolder, cache: Path, monkeypatch: pytest.MonkeyPatch
+    local: WebData, bucket: SharedFolder, shard_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(Path(local.path), bucket)
     monkeypatch.setattr(remote_shards, "free_bytes", lambda folder: 1000)
     says = r"data: cannot download 6 shards of memory://bucket/birds, 0\.00 GB, .* free some space, or set XDG"
     with pytest.raises(CompressError, match=says):
         data_key(at(local, bucket.url), 0)
-    assert shards_of(cache) == []
+    assert shards_of(shard_cache) == []
 
 
 def test_half_a_download_and_a_user_without_a_cache_are_told(
-    local: WebData, bucket: SharedFolder, cache: Path, monkeypatch: pytest.MonkeyPatch
+    local: WebData, bucket: SharedFolder, shard_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(Path(local.path), bucket)
     with monkeypatch.context() as patch:
         patch.setattr(SharedFolder, "download", lambda folder, name, target: target.write_bytes(b"half") > 0)
         with pytest.raises(CompressError, match=r"birds/.*\.tar: 4 of \d+,\d+ bytes arrived; run again"):
             download(list_remote(bucket.url, SHARDS))
-    assert not list(cache.rglob("*.tar"))
+    assert not list(shard_cache.rglob("*.tar"))
     monkeypatch.setattr(remote_shards, "cache_folder", lambda: None)
     with pytest.raises(UsageError, match=r"no place for a local copy; set XDG_CACHE_HOME to a folder"):
         download(list_remote(bucket.url, SHARDS))
