@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from compress.models.class_names import output_rows, outputs, published_classes
+from compress.models.class_names import other_classes, output_rows, outputs, published_classes
 from compress.models.factory import create_model
 from compress.models.heads import classifiers
 from compress.utils.errors import UsageError
@@ -43,10 +43,12 @@ def published_model(
     if own and stated and len(own) != stated:
         raise UsageError(f"{library}'s {name} has {stated} outputs, and `classes` names {len(own)}; correct `classes`")
     names = own or published_classes(library, name, classes)
+    rows = output_rows(names, classes) if names else list(range(len(classes)))
+    if rows is None:
+        raise UsageError(f"{other_classes(name, names or (), classes)}; name its own in `classes` if these are not")
     count = len(names or classes)
     model = create_model(library, name, count, resolution, pretrained=True, options=options)
-    rows = output_rows(names, classes) if names else None
-    if rows is None or rows == list(range(count)):
+    if rows == list(range(count)):
         return model, ()
     select_outputs(model, rows)
     return model, (f"took {len(rows)} of {count} outputs, by class",)

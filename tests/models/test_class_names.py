@@ -194,6 +194,8 @@ def test_labels_of_a_timm_folder_name_its_outputs(tmp_path: Path) -> None:
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.allclose(loaded.eval()(images), network(images)[:, [1, 0, 2]], atol=1e-6)
+    with pytest.raises(UsageError, match=r"trained for other classes \(dog, cat, fox\).*\(cat, dog, wolf\)"):
+        published_model("timm", f"local-dir:{tmp_path}", ("cat", "dog", "wolf"), 32)
 
 
 @pytest.mark.parametrize("quoted", [True, False])
