@@ -18,6 +18,7 @@ from compress.models.names import (
     HUB,
     LOCAL,
     WITH_WEIGHTS,
+    expand_name,
     name_problem,
     split_name,
     timm_folder,
@@ -62,6 +63,7 @@ def create_model(
     """
     if problem := name_problem(library, name):
         raise UsageError(problem)
+    name = expand_name(name)
     pretrained, options = pretrained or name.startswith(WITH_WEIGHTS), options or {}
     try:
         with warnings.catch_warnings(), fail_fast(pretrained and library == "timm" and not name.startswith(LOCAL)):
@@ -218,16 +220,18 @@ def _explained(library: str, name: str, resolution: int, pretrained: bool, error
     reason = first_line(error)
     if name.startswith(LOCAL):
         return CompressError(f"{name} cannot be loaded: {reason}")
-    if name.startswith(HUB):
+    downloading = isinstance(error, OSError) or "invalid hash value" in reason  # of torch.hub
+    if name.startswith(HUB) and downloading:
         return CompressError(
             f"{name} cannot be downloaded here ({reason}); download the repository on another machine and name its "
             f"folder: {LOCAL}FOLDER"
         )
-    if pretrained:
+    if pretrained and downloading:
         return CompressError(
             f"{library}'s weights of {name} cannot be downloaded here ({reason}); "
             "download them on another machine and set `checkpoint` to the file"
         )
     side = fixed_side(library, name)
     remedy = f"; set `resolution: {side}`" if side and side != resolution else ""
-    return UsageError(f"{name} cannot be built for images of {resolution} pixels: {reason}{remedy}")
+    built = "built with its weights" if pretrained else "built"
+    return UsageError(f"{name} cannot be {built} for images of {resolution} pixels: {reason}{remedy}")

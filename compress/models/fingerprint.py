@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compress.models.class_names import ARCHITECTURE
-from compress.models.names import LOCAL, local_config
+from compress.models.names import HUB, LOCAL, local_config
 from compress.recipe.data import Views
 from compress.recipe.models import ClassifierTeacher, EnsembleTeacher, OpenClipTeacher
 from compress.utils.errors import CompressError
@@ -16,6 +16,7 @@ DESCRIBED = ("model", "pytorch_model")  # names of weights files, without their 
 DESCRIPTIONS = (ARCHITECTURE, "config.json")  # of a stage, of timm: class names and preprocessing
 READER = "2"  # raised when the weights or the preprocessing that are read from the same files change
 WEIGHTS = (".safetensors", ".bin", ".pth", ".pt")
+OPEN_CLIP_WEIGHTS = WEIGHTS[:-1]  # files of a folder among which open_clip chooses; all of them count
 
 
 def teacher_weights_id(settings: OpenClipTeacher | ClassifierTeacher | EnsembleTeacher) -> str:
@@ -45,6 +46,8 @@ def embedding_id(settings: OpenClipTeacher | ClassifierTeacher | EnsembleTeacher
         identity |= {} if settings.ema is None else {"ema": str(settings.ema)}
     elif not settings.model.startswith(LOCAL):
         identity["model"] = settings.model
+        # Older versions took a hub's own weights instead of a checkpoint, or random ones if there were none.
+        identity |= {"reader": READER} if settings.model.startswith(HUB) else {}
     return identity
 
 
@@ -74,9 +77,7 @@ def local_files(settings: OpenClipTeacher | ClassifierTeacher) -> list[Path]:
         folder = Path(expand(settings.model.removeprefix(LOCAL)))
         if not (folder / "open_clip_config.json").is_file():
             raise CompressError(f"{folder} is not an OpenCLIP folder: open_clip_config.json not found")
-        weights = [
-            path for path in sorted(folder.glob("open_clip_*")) if path.suffix in (".safetensors", ".bin", ".pt")
-        ]
+        weights = [] if paths else sorted(path for path in folder.iterdir() if path.suffix in OPEN_CLIP_WEIGHTS)
         if not weights and not paths:
             raise CompressError(f"{folder} has no weights: open_clip_model.safetensors not found")
         paths += [folder / "open_clip_config.json", *weights]
@@ -95,8 +96,8 @@ def weights_files(checkpoint: str) -> list[Path]:
     return [path, *(file for file in beside if file.is_file())]
 
 
-def folder_files(model: str) -> list[Path]:
+def folder_files(model: str, *, weights: bool = True) -> list[Path]:
     """List the files of a timm model in a `local-dir:` folder; without a configuration, it is a `CompressError`."""
     config = local_config(model, "config.json")
     assert config
-    return [config, *sorted(path for path in config.parent.iterdir() if path.suffix in WEIGHTS)]
+    return [config, *sorted(path for path in config.parent.iterdir() if weights and path.suffix in WEIGHTS)]

@@ -37,6 +37,11 @@ class ModelName(NamedTuple):
     tag: str
 
 
+def expand_name(name: str) -> str:
+    """Replace `{assets}` and `~` in the folder of a `local-dir:` model; other names stay as they are."""
+    return f"{LOCAL}{expand(name.removeprefix(LOCAL))}" if name.startswith(LOCAL) else name
+
+
 def split_name(library: str, name: str, known: Catalog) -> ModelName:
     """Split a name into model and tag, and replace deprecated names and torchvision's classes of weights."""
     separator = SEPARATORS[library]

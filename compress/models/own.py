@@ -13,7 +13,7 @@ from compress.models.classifiers import IMAGENET, ClassifierSource, StatedPrepro
 from compress.models.onnx_classes import classifier_for, preprocess_beside
 from compress.models.onnx_model import read_onnx
 from compress.models.onnx_network import ONNX
-from compress.models.own_files import as_teacher, onnx_file, variant_folder
+from compress.models.own_files import as_teacher, model_path, onnx_file, variant_folder
 from compress.models.teachers import load_teacher
 from compress.models.weights_file import read_checkpoint
 from compress.recipe.data import DataSection
@@ -75,7 +75,7 @@ def _from_open_clip(settings: OwnModel, data: DataSection, classes: Sequence[str
 def _from_variant(settings: OwnModel, data: DataSection, classes: Sequence[str], resolution: int) -> Loaded:
     if onnx_file(settings):
         return _from_onnx(settings, data, classes, resolution)
-    return load_variant(variant_folder(Path(settings.model))), ()
+    return load_variant(variant_folder(model_path(settings))), ()
 
 
 def _from_onnx(settings: OwnModel, data: DataSection, classes: Sequence[str], resolution: int) -> Loaded:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from compress.models.class_list import CLASSES
 from compress.models.class_names import ARCHITECTURE
-from compress.models.fingerprint import local_files, weights_files
+from compress.models.fingerprint import folder_files, local_files, weights_files
 from compress.models.names import LOCAL
 from compress.models.onnx_export import EMBEDDING
 from compress.recipe.models import OpenClipTeacher, OwnModel
@@ -67,7 +67,7 @@ def own_model_files(settings: OwnModel) -> list[Path]:
     if onnx := onnx_file(settings):
         return _onnx_files(onnx)
     if settings.source == "variant":
-        folder = variant_folder(Path(settings.model))
+        folder = variant_folder(model_path(settings))
         names = (ARCHITECTURE, "model.safetensors", "model.onnx", CLASSES)
         return [folder / name for name in names if (folder / name).is_file()]
     if settings.source == "open_clip":
@@ -76,11 +76,15 @@ def own_model_files(settings: OwnModel) -> list[Path]:
     if settings.checkpoint:
         files += weights_files(settings.checkpoint)
     if settings.model.startswith(LOCAL):
-        folder = Path(expand(settings.model.removeprefix(LOCAL)))
-        files += sorted(path for path in folder.glob("*.json" if settings.checkpoint else "*") if path.is_file())
+        files += folder_files(settings.model, weights=not settings.checkpoint)
     for path in files:
         _require(path)
     return files
+
+
+def model_path(settings: OwnModel) -> Path:
+    """Return the file or folder of a stored variant or an ONNX file."""
+    return Path(expand(settings.model))
 
 
 def onnx_file(settings: OwnModel) -> Path | None:
@@ -89,7 +93,7 @@ def onnx_file(settings: OwnModel) -> Path | None:
     Raises:
         CompressError: it is an artifact of another format.
     """
-    path = Path(settings.model)
+    path = model_path(settings)
     if settings.source == "onnx":
         return path
     folder = path if path.is_dir() else path.parent
@@ -170,7 +174,7 @@ def gives_embeddings(settings: OwnModel) -> bool:
 def _stored_architecture(settings: OwnModel) -> dict[str, object]:
     """Read the `architecture.json` of a stored variant; empty where it cannot be read."""
     try:
-        stored = json.loads((variant_folder(Path(settings.model)) / ARCHITECTURE).read_text())
+        stored = json.loads((variant_folder(model_path(settings)) / ARCHITECTURE).read_text())
     except (CompressError, OSError, ValueError):  # reported when its key is computed
         return {}
     return stored if isinstance(stored, dict) else {}

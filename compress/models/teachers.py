@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from compress.models.features import FeatureTower
 from compress.models.fingerprint import local_files
 from compress.models.hub import fail_fast
 from compress.models.hub_loader import ClipClassifier, ImageTower
-from compress.models.names import LOCAL
+from compress.models.names import HUB, LOCAL, WITH_WEIGHTS, expand_name
 from compress.models.weights_file import load_into, read_checkpoint
 from compress.recipe.data import DataSection
 from compress.recipe.models import ClassifierTeacher, EnsembleTeacher, OpenClipTeacher
 from compress.utils.errors import CompressError, UsageError, first_line
+from compress.utils.machine_faults import is_exhausted
 from compress.utils.messages import did_you_mean
 from compress.utils.resources import expand
 
@@ -78,25 +79,55 @@ def open_clip_model(settings: OpenClipTeacher) -> tuple[Any, Any]:
     import open_clip
 
     local_files(settings)
-    name = expand(settings.model)
-    if not name.startswith((LOCAL, "hf-hub:")):
+    name, file = expand_name(settings.model), settings.checkpoint and str(Path(expand(settings.checkpoint)).absolute())
+    if not name.startswith(WITH_WEIGHTS):
         _check_open_clip_name(settings)
     logging.getLogger("root").setLevel(logging.ERROR)  # open_clip logs each step there
+    folder = _download(settings) or name
+    separate = bool(file) and name.startswith(WITH_WEIGHTS)  # open_clip would take the folder's or hub's own weights
     try:
-        with fail_fast(not settings.checkpoint and not name.startswith(LOCAL)):
-            model, _, _ = open_clip.create_model_and_transforms(
-                name,
-                pretrained=settings.checkpoint or settings.pretrained,
-                load_weights=not settings.checkpoint or not name.startswith(LOCAL),
+        with fail_fast(not file and not name.startswith(LOCAL)):
+            model = open_clip.create_model(
+                folder if separate else name,
+                pretrained=file or settings.pretrained,
+                load_weights=not separate,
+                pretrained_text=False,
+                require_pretrained=not separate,
             )
-        if settings.checkpoint and name.startswith(LOCAL):
-            load_into(model, read_checkpoint(Path(settings.checkpoint)), settings.checkpoint, new_head=False)
-        tokenizer = open_clip.get_tokenizer(name)
+            if separate:
+                load_into(model, read_checkpoint(Path(str(file))), str(file), new_head=False)
+            tokenizer = open_clip.get_tokenizer(name)
     except CompressError:
         raise
     except Exception as error:  # open_clip and the hub clients raise a dozen kinds
-        raise CompressError(_no_weights(settings, error)) from error
+        if is_exhausted(error):
+            raise
+        where = f" from {settings.checkpoint}" if settings.checkpoint else ""
+        raise CompressError(f"the teacher {_label(settings)} cannot be loaded{where}: {first_line(error)}") from error
     return model.eval(), tokenizer
+
+
+def _download(settings: OpenClipTeacher) -> str | None:
+    """Download what the teacher needs into the local cache; open_clip itself goes on without the weights of a hub.
+
+    Returns the cached folder of a hub's repository as a `local-dir:` name, None for other models.
+    """
+    import open_clip
+
+    hub = settings.model.removeprefix(HUB) if settings.model.startswith(HUB) else None
+    if settings.model.startswith(LOCAL) or (settings.checkpoint and not hub):
+        return None
+    source = open_clip.get_pretrained_cfg(settings.model, settings.pretrained or "")
+    if hub:
+        source = {"hf_hub": f"{hub}/open_clip_config.json" if settings.checkpoint else f"{hub}/"}
+    try:
+        with fail_fast():
+            file = open_clip.download_pretrained(source)
+    except Exception as error:  # hub clients raise a dozen kinds
+        if is_exhausted(error):
+            raise
+        raise CompressError(_no_weights(settings, source, error)) from error
+    return f"{LOCAL}{Path(file).parent}" if hub else None
 
 
 def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[str]) -> LoadedTeacher:
@@ -119,7 +150,7 @@ def _open_clip(settings: OpenClipTeacher, data: DataSection, classes: Sequence[s
         classes=tuple(classes),
         resolution=preprocess.resolution,
         preprocess=preprocess,
-        config=vision_config(model.visual, open_clip.get_model_config(expand(settings.model))),
+        config=vision_config(model.visual, open_clip.get_model_config(expand_name(settings.model))),
     )
     head = zero_shot_head(model, tokenizer, classes, data)
     return LoadedTeacher(ImageTower(model.visual).eval(), head, preprocess, architecture)
@@ -166,17 +197,21 @@ def _check_open_clip_name(settings: OpenClipTeacher) -> None:
         )
 
 
-def _no_weights(settings: OpenClipTeacher, error: Exception) -> str:
-    import open_clip
+def _label(settings: OpenClipTeacher) -> str:
+    return f"{settings.model} ({settings.pretrained})" if settings.pretrained else settings.model
 
-    reason = first_line(error, 160)
-    if settings.checkpoint or settings.model.startswith(LOCAL):
-        return f"the teacher {settings.model} cannot be loaded from {settings.checkpoint or settings.model}: {reason}"
-    published = open_clip.get_pretrained_cfg(settings.model, settings.pretrained or "") or {}
-    hub = published.get("hf_hub", "").strip("/")
-    url = f"https://huggingface.co/{hub}/resolve/main/open_clip_model.safetensors" if hub else published.get("url", "")
+
+def _no_weights(settings: OpenClipTeacher, source: Mapping[str, str], error: Exception) -> str:
+    """Say that the weights, or the configuration, at `source` cannot be downloaded, and what to do."""
+    hub, reason = source.get("hf_hub", "").strip("/"), first_line(error)
+    if settings.model.startswith(HUB):
+        return (
+            f"the teacher {_label(settings)} cannot be downloaded here ({reason}); download the repository on another "
+            f"machine and name its folder: {LOCAL}FOLDER"
+        )
+    url = f"https://huggingface.co/{hub}/resolve/main/open_clip_model.safetensors" if hub else source.get("url", "")
     return (
-        f"the weights of the teacher {settings.model} ({settings.pretrained}) cannot be downloaded here; fetch "
+        f"the weights of the teacher {_label(settings)} cannot be downloaded here ({reason}); fetch "
         f"{url or 'them'} on a machine with a network and set `checkpoint:` of the teacher to the file"
     )
 

@@ -18,13 +18,13 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file, save
 
 from compress.models.class_list import Array, ClassList
-from compress.models.names import LOCAL, WITH_WEIGHTS
+from compress.models.names import LOCAL, WITH_WEIGHTS, expand_name
 from compress.models.teachers import open_clip_model, text_embedding
 from compress.recipe.models import OpenClipTeacher
 from compress.utils.atomic import write_atomic
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.messages import did_you_mean
-from compress.utils.resources import config_names, expand, shipped
+from compress.utils.resources import config_names, shipped
 
 CONFIG, WEIGHTS = "open_clip_config.json", "text.safetensors"
 IMAGE_SIDE = "visual."  # beginning of the names of the image tower's weights
@@ -78,7 +78,7 @@ def write_text(settings: OpenClipTeacher, folder: Path) -> None:
     import open_clip
 
     model, tokenizer = open_clip_model(settings)
-    config = open_clip.get_model_config(expand(settings.model))
+    config = open_clip.get_model_config(expand_name(settings.model))
     config = {**config, "vision_cfg": SMALLEST}
     folder.mkdir(parents=True, exist_ok=True)
     if config.get("text_cfg", {}).get("hf_tokenizer_name"):

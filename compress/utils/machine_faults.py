@@ -34,10 +34,14 @@ def is_out_of_threads(error: BaseException) -> bool:
     return _mentions(error, OUT_OF_THREADS)
 
 
+def is_exhausted(error: BaseException) -> bool:
+    """Return whether an error says that disk, memory or threads are lacking."""
+    return is_disk_full(error) or is_out_of_memory(error) or is_out_of_threads(error)
+
+
 def is_machine_fault(error: BaseException) -> bool:
     """Return whether an error is of the system and says nothing of the network or the recipe."""
-    lacks = is_disk_full(error) or is_out_of_memory(error) or is_out_of_threads(error)
-    return lacks or isinstance(error, OSError)
+    return is_exhausted(error) or isinstance(error, OSError)
 
 
 def _mentions(error: BaseException, phrases: tuple[str, ...]) -> bool:

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Literal
+from unittest.mock import Mock
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from support import environment
+from safetensors.torch import load_file, save_file
+from support import environment, write_open_clip
 from torch import nn
 
 from compress.data.preprocess import Preprocess
@@ -17,9 +18,9 @@ from compress.data.sample import SampleData
 from compress.models.architecture import Architecture, Network
 from compress.models.checkpoints import changed_sizes, load_variant, save_variant
 from compress.models.factory import create_model
-from compress.models.fingerprint import local_files
+from compress.models.fingerprint import local_files, teacher_weights_id
 from compress.models.students import load_student
-from compress.models.teachers import load_teacher
+from compress.models.teachers import load_teacher, open_clip_model
 from compress.pruning.channels import prune_channels
 from compress.recipe.channels import Channels
 from compress.recipe.models import ClassifierTeacher, OpenClipTeacher, Student
@@ -91,11 +92,34 @@ def test_published_weights_without_a_network_are_refused(monkeypatch: pytest.Mon
         create_model("torchvision", "resnet18", 1000, 32, pretrained=True)
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("invalid hash value (expected 'a', got 'b')"), "cannot be downloaded here"),
+        (
+            RuntimeError("size mismatch"),
+            "resnet18 cannot be built with its weights for images of 32 pixels: size mismatch",
+        ),
+    ],
+)
+def test_only_failed_downloads_are_called_so(monkeypatch: pytest.MonkeyPatch, error: Exception, words: str) -> None:
+    monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", Mock(side_effect=error))
+    with pytest.raises(CompressError, match=words):
+        create_model("torchvision", "resnet18", 1000, 32, pretrained=True)
+
+
+def test_published_weights_that_do_not_fit_the_size_are_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", Mock(side_effect=AssertionError))
+    with pytest.raises(UsageError, match="vit_b_16 cannot be built with its weights for images of 100 .*: 224`"):
+        create_model("torchvision", "vit_b_16", 1000, 100, pretrained=True)
+
+
 def test_an_incomplete_open_clip_folder_is_refused(tmp_path: Path) -> None:
     settings = OpenClipTeacher(source="open_clip", model=f"local-dir:{tmp_path}")
     with pytest.raises(CompressError, match=r"is not an OpenCLIP folder: open_clip_config\.json not found"):
         local_files(settings)
     (tmp_path / "open_clip_config.json").write_text("{}")
+    (tmp_path / "open_clip_model.pt").touch()  # which open_clip does not look for
     with pytest.raises(CompressError, match=r"has no weights: open_clip_model\.safetensors not found"):
         local_files(settings)
 
@@ -180,9 +204,78 @@ def test_a_teacher_without_a_network_is_refused_with_the_address(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     settings = OpenClipTeacher(source="open_clip", model="ViT-B-32", pretrained="laion2b_s34b_b79k")
     with pytest.raises(
-        CompressError, match=r"cannot be downloaded here; fetch https://huggingface.co/laion/.*checkpoint"
+        CompressError,
+        match=r"\(laion2b_s34b_b79k\) cannot be downloaded here \(.+\); fetch https://huggingface.co/laion/.*checkpoint",
     ):
         load_teacher(settings, SampleData(source="cifar10-sample"), CLASSES, 32)
+
+
+SMALL: dict[str, dict[str, object]] = {
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+    "text_cfg": {"layers": 1, "width": 64, "heads": 1, "vocab_size": 49408},
+}
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The cached folder of `hf-hub:own/clip`, where the hub itself cannot be reached."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    (tmp_path / "models--own--clip" / "refs").mkdir(parents=True)
+    (tmp_path / "models--own--clip" / "refs" / "main").write_text("c" * 40)
+    folder = tmp_path / "models--own--clip" / "snapshots" / ("c" * 40)
+    folder.parent.mkdir()
+    write_open_clip(folder, "ViT-B-32", **SMALL)
+    return folder
+
+
+def test_a_checkpoint_is_taken_instead_of_the_weights_of_a_hub(hub: Path, tmp_path: Path) -> None:
+    changed = {name: value + 1 for name, value in load_file(hub / "open_clip_model.safetensors").items()}
+    save_file(changed, tmp_path / "own.safetensors")
+    settings = OpenClipTeacher(
+        source="open_clip", model="hf-hub:own/clip", checkpoint=str(tmp_path / "own.safetensors")
+    )
+    for _ in range(2):
+        model, _ = open_clip_model(settings)
+        assert torch.equal(model.visual.proj, changed["visual.proj"])
+        (hub / "open_clip_model.safetensors").unlink(missing_ok=True)  # the configuration is enough
+
+
+def test_a_hub_without_weights_is_refused(hub: Path) -> None:
+    settings = OpenClipTeacher(source="open_clip", model="hf-hub:own/clip")
+    open_clip_model(settings)
+    (hub / "open_clip_model.safetensors").unlink()
+    words = r"^the teacher hf-hub:own/clip cannot be downloaded here \(.+\); .*: local-dir:FOLDER$"
+    with pytest.raises(CompressError, match=words):
+        open_clip_model(settings)
+
+
+def test_weights_of_a_folder_count_whatever_their_name(
+    hub: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(hub.parent))
+    settings = OpenClipTeacher(source="open_clip", model=f"local-dir:~/{hub.name}")
+    model, _ = open_clip_model(settings)
+    before = teacher_weights_id(settings)
+    changed = {name: value + 1 for name, value in model.state_dict().items()}
+    (hub / "open_clip_model.safetensors").rename(hub / "open_clip_x.safetensors")
+    save_file(changed, hub / "model.safetensors")
+    assert torch.equal(open_clip_model(settings)[0].visual.proj, changed["visual.proj"])
+    assert teacher_weights_id(settings) != before
+    (hub / "open_clip_x.safetensors").unlink()
+    after = teacher_weights_id(settings)
+    save_file(model.state_dict(), hub / "model.safetensors")
+    assert teacher_weights_id(settings) != after
+
+
+@pytest.mark.parametrize(("error", "kind"), [(KeyError("x"), CompressError), (MemoryError(), MemoryError)])
+def test_failures_of_open_clip_are_no_missing_weights(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception]
+) -> None:
+    monkeypatch.setattr("open_clip.create_model", Mock(side_effect=error))
+    with pytest.raises(kind) as one:
+        open_clip_model(EMBEDDED)
+    assert kind is MemoryError or str(one.value) == f"the teacher {EMBEDDED.model} cannot be loaded: 'x'"
 
 
 def test_unknown_open_clip_models_and_weights_are_refused() -> None:

@@ -16,7 +16,7 @@ from support import Job
 from compress.models.checkpoints import load_variant, save_variant
 from compress.models.factory import create_model
 from compress.models.own import load_own_model
-from compress.models.own_files import own_model_files, own_model_id, variant_folder
+from compress.models.own_files import onnx_file, own_model_files, own_model_id, variant_folder
 from compress.pipeline.plan import make_plan
 from compress.pipeline.runner import run
 from compress.recipe.data import DataSection
@@ -201,6 +201,23 @@ def test_identity_follows_the_content_of_files(weights: Path, tmp_path: Path) ->
     assert own_model_id(settings) == own_model_id(settings.model_copy(update={"checkpoint": str(moved)}))
     with pytest.raises(CompressError, match=r"absent.pth not found; correct the path"):
         own_model_id(settings.model_copy(update={"checkpoint": "absent.pth"}))
+
+
+def test_home_is_replaced_in_paths_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert onnx_file(own(source="onnx", model="~/a.onnx")) == tmp_path / "a.onnx"
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "architecture.json").touch()
+    assert own_model_files(own(source="variant", model="~/kept")) == [tmp_path / "kept" / "architecture.json"]
+
+
+def test_only_what_timm_reads_of_a_folder_counts(tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors", "README.md", "training.log"):
+        (tmp_path / name).touch()
+    settings = own(source="timm", model=f"local-dir:{tmp_path}")
+    assert [path.name for path in own_model_files(settings)] == ["config.json", "model.safetensors"]
+    settings = settings.model_copy(update={"checkpoint": str(tmp_path / "config.json")})
+    assert {path.name for path in own_model_files(settings)} == {"config.json"}
 
 
 @pytest.mark.slow

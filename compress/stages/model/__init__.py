@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from compress.models.checks import model_problems
@@ -14,6 +13,7 @@ from compress.models.own_files import (
     gives_embeddings,
     is_onnx,
     is_quantized,
+    model_path,
     own_model_id,
 )
 from compress.recipe.models import OwnModel
@@ -83,7 +83,7 @@ class ModelStage(ExistingNetwork):
     def _onnx_problems(self, recipe: Recipe) -> Iterator[str]:
         """Yield what an ONNX file lacks, and what cannot start from it."""
         own = self.model
-        if own.source == "onnx" and not (own.mean and own.std) and not (Path(own.model).parent / PREPROCESS).is_file():
+        if own.source == "onnx" and not (own.mean and own.std) and not (model_path(own).parent / PREPROCESS).is_file():
             yield (
                 "an ONNX file does not say how its images are normalised; set `mean` and `std`, "
                 f"or put the {PREPROCESS} of an export beside it"

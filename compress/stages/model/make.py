@@ -16,7 +16,7 @@ from compress.models.checkpoints import load_variant, save_variant
 from compress.models.class_names import other_classes, output_rows
 from compress.models.onnx_network import OnnxClassifier
 from compress.models.own import load_own_model, names_classes
-from compress.models.own_files import onnx_file, own_model_files, variant_folder
+from compress.models.own_files import model_path, onnx_file, own_model_files, variant_folder
 from compress.models.published import select_outputs
 from compress.quantization.onnx_layers import layer_bits, quantized_convolutions
 from compress.results import Inference, Ledger, VariantMetrics
@@ -36,7 +36,7 @@ def make_model(context: StageContext, planned: PlannedStage, folder: Path) -> No
     stage = planned.stage
     assert isinstance(stage, ModelStage)
     if stage.model.source == "variant" and not onnx_file(stage.model):
-        _copy(context, planned.id, variant_folder(Path(stage.model.model)), own_model_files(stage.model), folder)
+        _copy(context, planned.id, variant_folder(model_path(stage.model)), own_model_files(stage.model), folder)
         return
     data = context.data
     network, notes = load_own_model(stage.model, context.recipe.data, data.classes, data.resolution)
