@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 from compress.store.remote import ORIGIN
 from compress.store.shared import SharedFolder
 from compress.utils.atomic import write_atomic
 from compress.utils.checksums import SUMS
 from compress.utils.system import cache_folder
-from compress.utils.urls import cache_of, check_url, is_url
+from compress.utils.urls import cache_of, check_url, is_url, local_path
 
 
 def local_runs(runs: str | Path) -> Path:
@@ -23,8 +21,8 @@ def local_runs(runs: str | Path) -> Path:
     """
     text = str(runs).strip()
     if not is_url(text):
-        local = text.lower().startswith("file:")
-        return Path(url2pathname(urlparse(text).path)) if local else Path(runs)
+        path = local_path(text)
+        return Path(runs if path == text else path)
     check_url(text)
     url = text.rstrip("/")
     folder = cache_of(url, cache_folder(), "runs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from compress.store.jobs import DAY_S, keys_in_use
@@ -12,6 +13,7 @@ from compress.store.leases import gate
 from compress.store.manifest import MANIFEST
 from compress.store.origin import shared_runs
 from compress.store.remote import Remote
+from compress.store.shared import SharedFolder
 from compress.store.stored_entry import KEY, KEY_IN_LOG, Conditions, Entry
 from compress.store.workers import FOLDER as WORKERS
 
@@ -38,15 +40,26 @@ def check_remote(remote: Remote) -> Iterator[str]:
 
 
 def keys_named_there(runs: Path, newest: int | None = None) -> set[str]:
-    """Return the keys in the `log.jsonl` of runs at a URL: of the `newest` runs of each recipe, or of all."""
+    """Return the keys in the `log.jsonl` of runs at a URL: of the `newest` finished runs of each recipe, or of all.
+
+    Runs that did not finish have only the mark with which they took their name, which holds no keys.
+    """
     shared = shared_runs(runs)
+    if shared is None:
+        return set()
     recipes: dict[str, list[str]] = {}
-    for name in shared.names() if shared else ():
+    for name in shared.names():
         if name.endswith("/log.jsonl") and not name.startswith("store/"):
             recipes.setdefault(name.split("/")[0], []).append(name)
-    logs = [log for names in recipes.values() for log in sorted(names, reverse=True)[:newest]]
-    texts = [(shared.read(log) or b"").decode(errors="replace") for log in logs] if shared else []
-    return {key for text in texts for key in KEY_IN_LOG.findall(text)}
+    keys = set[str]()
+    for names in recipes.values():
+        named = (_keys_in(shared, log) for log in sorted(names, reverse=True))
+        keys |= set().union(*islice(filter(None, named), newest))
+    return keys
+
+
+def _keys_in(shared: SharedFolder, log: str) -> set[str]:
+    return set(KEY_IN_LOG.findall((shared.read(log) or b"").decode(errors="replace")))
 
 
 def clean_remote(

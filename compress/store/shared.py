@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -26,7 +27,7 @@ NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError", "De
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", **dict.fromkeys(AZURE, "adlfs")}
 PACKAGES |= dict.fromkeys(("http", "https"), "aiohttp")
 VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "generation")  # of an object's content
-TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")  # of an object, as services name it
+TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")  # of an object, as services name it
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,8 @@ def _changed(about: Mapping[str, Any]) -> float | None:
     found = next((about[name] for name in TIMES if about.get(name)), None)
     if found is None:
         return None
-    return float(found.timestamp()) if hasattr(found, "timestamp") else float(found)
+    found = datetime.fromisoformat(found) if isinstance(found, str) else found
+    return found.timestamp() if isinstance(found, datetime) else float(found)
 
 
 def _file_system(url: str) -> tuple[Any, str]:

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from compress.store.failures import failed_attempts, forget_failures, record_fai
 from compress.store.gc import clean, entries
 from compress.store.leases import VARIABLE
 from compress.store.manifest import MANIFEST
-from compress.store.origin import claim_run, local_runs
+from compress.store.origin import claim_run, local_runs, upload_run
 from compress.store.remote import ORIGIN, Remote
+from compress.store.remote_gc import keys_named_there
 from compress.store.remote_lease import RemoteLease
 from compress.store.shared import SharedFolder
 from compress.store.store import Store
@@ -282,6 +283,41 @@ def test_names_of_runs_are_taken_once(url: str, tmp_path: Path) -> None:
     assert [claim_run(folder.parent.parent, folder) for folder in folders] == [True, False, False]
 
 
+@pytest.mark.parametrize(
+    ("about", "version"),
+    [
+        (
+            {"mtime": datetime(2026, 1, 2, tzinfo=UTC), "updated": "2026-01-02T00:00:00.123Z", "etag": "gs"},
+            "gs",
+        ),  # gcsfs
+        ({"updated": "2026-01-02T00:00:00Z"}, "1767312000.0"),
+        ({"last_modified": datetime(2026, 1, 2, tzinfo=UTC), "content_settings": {}}, "1767312000.0"),  # adlfs
+        ({"LastModified": datetime(2026, 1, 2, tzinfo=UTC), "ETag": '"s3"'}, "s3"),
+        ({"mtime": 1767312000, "created": 1.5}, "1767312000.0"),  # local
+    ],
+)
+def test_times_of_services_are_read(about: dict[str, Any], version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = SharedFolder(memory(monkeypatch))
+    found = {f"{folder._base}/a": {"name": "a", "size": 1, **about}}
+    monkeypatch.setattr(folder._files, "find", lambda *_, **__: found)
+    assert folder.objects() == {"a": (1, 1767312000.0)}
+    assert [each.version for each in folder.listing()] == [version]
+
+
+def test_only_finished_runs_are_the_newest_of_their_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    clone(runs / "store", memory(monkeypatch))
+    for number, key in enumerate(KEYS[:3]):
+        folder = runs / "recipe" / f"2026010{number}-000000"
+        folder.mkdir(parents=True)
+        assert claim_run(runs, folder)
+        (folder / "log.jsonl").write_text(f'{{"key": "{key}"}}\n')
+        upload_run(runs, folder)
+    assert claim_run(runs, runs / "recipe" / "20260109-000000")  # and is killed
+    assert keys_named_there(runs, 2) == set(KEYS[1:3])
+    assert keys_named_there(runs) == set(KEYS[:3])
+
+
 def test_several_keys_are_looked_up(url: str, tmp_path: Path) -> None:
     one, two = clone(tmp_path / "1", url), clone(tmp_path / "2", url)
     one.get(KEYS[0], "it", make)
@@ -337,6 +373,7 @@ def test_urls(tmp_path: Path) -> None:
     for text in ("s3://bucket/runs", "abfs://container@account.dfs.core.windows.net/x", "http://127.0.0.1:9000/x"):
         check_url(text)
     assert local_runs("file:///tmp/a%20b") == local_runs("file://localhost/tmp/a%20b") == Path("/tmp/a b")
+    assert local_runs("file:///tmp/a#1") == Path("/tmp/a#1")
     assert local_runs("runs/x") == Path("runs/x")
     with pytest.raises(UsageError, match=r"nosuch://x/runs: Protocol not known: nosuch; use s3://, gs://, az:// or a"):
         SharedFolder("nosuch://x/runs")
