@@ -17,6 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 
 from compress.store.leases import GATE, Lease, entry_lease, gate
@@ -64,6 +65,9 @@ class Job:
     @contextmanager
     def temporary(self) -> Iterator[None]:
         """Put temporary files, also those of libraries and child processes, where they are removed if this one dies."""
+        # Below a long path, the sockets by which workers share tensors would have longer names than the system takes.
+        # Workers inherit this folder, and it is removed at exit.
+        get_temp_dir()
         # The compiler's cache outlives the run, so it stays where torch has it.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"torchinductor_{_user()}"))
         folder = self.folder()
