@@ -9,8 +9,6 @@ file in the cache: no process reads half of one and half of the other.
 
 from __future__ import annotations
 
-import glob
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
@@ -25,12 +23,11 @@ from compress.data.object_names import matching
 from compress.data.patterns import fixed_folder, is_pattern, parts_of
 from compress.store.leases import POLL_S, Lease
 from compress.store.shared import ObjectInfo, SharedFolder
-from compress.utils.atomic import fsync
+from compress.utils.atomic import fsync, partial_path, remove_partials
 from compress.utils.console import say, size_text, task
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.hashing import file_digest, key_of
 from compress.utils.messages import truncate_list
-from compress.utils.processes import is_alive
 from compress.utils.system import cache_folder, free_bytes
 from compress.utils.urls import cache_of, is_url
 
@@ -240,10 +237,8 @@ def _fetch_alone(source: SharedFolder, shard: RemoteShard, file: Path) -> None:
     if before.bytes not in (None, shard.bytes) or shard.version not in (None, before.version):
         raise _changed(where)
     file.parent.mkdir(parents=True, exist_ok=True)
-    for left in file.parent.glob(f".{glob.escape(file.name)}.*.partial"):
-        if not is_alive(int(left.name.split(".")[-2])):  # of a process that was killed
-            left.unlink(missing_ok=True)
-    aside = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    remove_partials(file)
+    aside = partial_path(file)
     try:
         there = source.download(shard.name, aside)
         after = source.info(shard.name)

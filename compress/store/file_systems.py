@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import errno
 import mmap
-import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
 from compress.store.manifest import MANIFEST, find_damage
-from compress.utils.atomic import fsync, write_atomic
+from compress.utils.atomic import fsync, partial_path, write_atomic
 from compress.utils.errors import CompressError
+from compress.utils.machine_faults import is_disk_full
 
 NOT_SUPPORTED = frozenset({errno.ENODEV, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
 RENAME_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY, errno.ENOTEMPTY, errno.EEXIST})
@@ -29,7 +29,7 @@ def require_maps(folder: Path) -> None:
     Raises:
         CompressError: its file system has no memory maps.
     """
-    path = folder / f".map.{os.getpid()}.partial"
+    path = partial_path(folder / "map")
     try:
         path.write_bytes(bytes(mmap.PAGESIZE))
         with path.open("r+b") as file, mmap.mmap(file.fileno(), 0):
@@ -58,8 +58,9 @@ def publish(partial: Path, entry: Path) -> None:
             return
         try:
             _copy(partial, entry)
-        except OSError:
-            raise error from None
+        except OSError as failed:
+            refused = failed.errno in (*RENAME_REFUSED, None) and not is_disk_full(failed)
+            raise (error if refused else failed) from None
     fsync(entry.parent)
 
 

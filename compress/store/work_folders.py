@@ -6,12 +6,11 @@ copied, and so is what a process left that has only stopped, since both may stil
 
 from __future__ import annotations
 
-import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from compress.utils.processes import is_alive
+from compress.utils.processes import is_alive, owner_name
 
 FOLDER = "partial"
 COPY = ".copy"  # ending of one that is being copied
@@ -20,11 +19,6 @@ COPY = ".copy"  # ending of one that is being copied
 def work_folder(root: Path, key: str, host: str, process: int) -> Path:
     """Return the folder in which a process makes an entry."""
     return root / FOLDER / f"{key}.{owner_name(host, process)}"
-
-
-def owner_name(host: str, process: int) -> str:
-    """Return `<host>.<pid>`, as it may stand in the name of a file on any system."""
-    return f"{re.sub('[^A-Za-z0-9-]', '_', host)}.{process}"
 
 
 def open_folder(root: Path, key: str, host: str, process: int) -> Path:

@@ -7,7 +7,6 @@ It is among the temporary files of the process's job, which are removed if it is
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -21,11 +20,10 @@ from compress.store.jobs import FOLDER as RUNNING
 from compress.store.jobs import Job
 from compress.store.remote import Remote
 from compress.store.shared import SharedFolder
-from compress.store.work_folders import owner_name
 from compress.utils.atomic import write_atomic
 from compress.utils.console import watched
 from compress.utils.errors import CompressError
-from compress.utils.processes import is_alive
+from compress.utils.processes import host_name, is_alive, owner_name
 
 FOLDER = "workers"  # at a URL
 STATUS = "status.json"
@@ -37,7 +35,7 @@ class WorkerStatus(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str
+    host: str  # of `host_name`
     process: int
     unit: str
     key: str
@@ -55,9 +53,7 @@ def reporting(job: Job | None, unit: str, key: str) -> Iterator[None]:
     if job is None:
         yield
         return
-    started = WorkerStatus(
-        host=socket.gethostname(), process=os.getpid(), unit=unit, key=key, since=_now(), updated=_now()
-    )
+    started = WorkerStatus(host=host_name(), process=os.getpid(), unit=unit, key=key, since=_now(), updated=_now())
     places = _Places(job, f"{FOLDER}/{owner_name(started.host, started.process)}.json")
     began, task = time.monotonic(), ""
 
@@ -91,7 +87,7 @@ def statuses(root: Path) -> list[WorkerStatus]:
 
 def remove_ended(root: Path) -> None:
     """Remove what killed processes of this machine have left at the URL of a store."""
-    own = f"{FOLDER}/{owner_name(socket.gethostname(), 0).removesuffix('0')}"
+    own = f"{FOLDER}/{owner_name(host_name(), 0).removesuffix('0')}"
     if remote := Remote.of(root):
         for name in remote.folder.names(FOLDER):
             if not name.startswith(own):  # each look is a call
@@ -144,7 +140,7 @@ def _write(shared: SharedFolder, name: str, text: str) -> None:
 
 
 def _has_ended(status: WorkerStatus) -> bool:
-    return status.host == socket.gethostname() and not is_alive(status.process)
+    return status.host == host_name() and not is_alive(status.process)
 
 
 def _now() -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
+import secrets
 import time
 from pathlib import Path
 
-from compress.utils.processes import is_alive
+from compress.utils.processes import host_name, is_alive, owner_name
 
 CANNOT_FLUSH = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF})
 OPEN_ELSEWHERE = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY})
@@ -19,11 +21,8 @@ def write_atomic(path: Path, data: str | bytes) -> None:
 
     Temporary files that killed processes of this machine left for the same path are removed.
     """
-    for leftover in path.parent.glob(f".{path.name}.*.partial"):
-        process = leftover.name.split(".")[-2]
-        if not (process.isdecimal() and is_alive(int(process))):
-            leftover.unlink(missing_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    remove_partials(path)
+    partial = partial_path(path)
     try:
         with partial.open("wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -34,6 +33,20 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         partial.unlink(missing_ok=True)
         raise
     fsync(path.parent)
+
+
+def partial_path(path: Path) -> Path:
+    """Return a new name beside `path` for a file that becomes it: `.<name>.<host>.<pid>.<random>.partial`."""
+    return path.with_name(f".{path.name}.{owner_name(host_name(), os.getpid())}.{secrets.token_hex(4)}.partial")
+
+
+def remove_partials(path: Path) -> None:
+    """Remove files named by `partial_path` that processes of this machine left for `path` when they were killed."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.*.*.partial"):
+        *_, process, _, _ = partial.name.split(".")
+        owner = owner_name(host_name(), int(process)) if process.isdecimal() else ""
+        if owner and f".{owner}." in partial.name and not is_alive(int(process)):
+            partial.unlink(missing_ok=True)
 
 
 def fsync(path: Path) -> None:

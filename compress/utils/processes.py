@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
+import socket
 import sys
 from pathlib import Path
 
 from compress.utils.errors import UsageError
 
+INITIAL_NAMESPACE = 0xEFFFFFFC  # of process numbers: the machine's own, as Linux fixes it
 GUARD = 'put `if __name__ == "__main__":` before it'
+
+
+def host_name() -> str:
+    """Return the name of this machine, and in a container that numbers its processes itself their namespace too.
+
+    Where two processes have the same, they mean the same process by a number. Holders of leases are named alike.
+    """
+    try:
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:  # not Linux
+        namespace = INITIAL_NAMESPACE
+    return socket.gethostname() + ("" if namespace == INITIAL_NAMESPACE else f"?pidns-{namespace:x}")
+
+
+def owner_name(host: str, process: int) -> str:
+    """Return `<host>.<pid>`, as it may stand in the name of a file on any system."""
+    return f"{re.sub('[^A-Za-z0-9-]', '_', host)}.{process}"
 
 
 def is_alive(process: int) -> bool:

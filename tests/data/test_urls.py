@@ -21,6 +21,7 @@ from compress.recipe.load import parse_recipe
 from compress.store.shared import SharedFolder
 from compress.store.store import Store
 from compress.utils.errors import CompressError, RecipeError, UsageError
+from compress.utils.processes import host_name, owner_name
 
 pytestmark = pytest.mark.usefixtures("shard_cache")
 
@@ -115,7 +116,11 @@ def test_a_killed_download_resumes_with_the_shards_that_it_lacks(
         download(remote)
     assert len(shards_of(shard_cache)) == 2
     third = remote.shards[2]
-    left = next(shard_cache.glob("memory-*")) / third.identity / f".{third.name}.4194999.partial"
+    left = (
+        next(shard_cache.glob("memory-*"))
+        / third.identity
+        / f".{third.name}.{owner_name(host_name(), 4194999)}.0.partial"
+    )
     left.write_bytes(b"of a process that was killed")
     files = download(remote)
     assert asked[3:] == [each.name for each in remote.shards][2:] and not left.exists()

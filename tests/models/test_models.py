@@ -110,7 +110,7 @@ def test_only_failed_downloads_are_called_so(monkeypatch: pytest.MonkeyPatch, er
 
 def test_published_weights_that_do_not_fit_the_size_are_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", Mock(side_effect=AssertionError))
-    with pytest.raises(UsageError, match="vit_b_16 cannot be built with its weights for images of 100 .*: 224`"):
+    with pytest.raises(UsageError, match=r"vit_b_16 cannot be built with its weights for images of 100 .*: 224`"):
         create_model("torchvision", "vit_b_16", 1000, 100, pretrained=True)
 
 

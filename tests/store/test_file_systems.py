@@ -6,8 +6,10 @@ import errno
 import fcntl
 import mmap
 import os
+import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -77,13 +79,18 @@ def test_an_entry_is_copied_where_its_folder_cannot_be_renamed(
     assert (tmp_path / key / "deep" / "a.bin").read_bytes() == b"1234" and not list((tmp_path / "partial").iterdir())
 
 
-def test_an_entry_that_can_be_neither_renamed_nor_copied_is_the_first_error(
+def test_an_entry_that_can_be_neither_renamed_nor_copied_is_the_error_that_says_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "replace", fail(errno.EBUSY))
     monkeypatch.setattr(file_systems, "_copy", fail(errno.EIO))
-    with pytest.raises(OSError, match="busy"):
+    with pytest.raises(OSError, match="Input/output"):  # it says more than the refused rename
         file_systems.publish(tmp_path / "a", tmp_path / "b")
+    full = shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")])
+    for failed, words in ((fail(errno.EACCES), "busy"), (Mock(side_effect=full), "No space")):
+        monkeypatch.setattr(file_systems, "_copy", failed)
+        with pytest.raises(OSError, match=words):
+            file_systems.publish(tmp_path / "a", tmp_path / "b")
     monkeypatch.setattr(Path, "replace", fail(errno.ENOSPC))
     with pytest.raises(OSError, match="No space"):
         file_systems.publish(tmp_path / "a", tmp_path / "b")

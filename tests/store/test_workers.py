@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
 
 from compress.store.remote import ORIGIN
 from compress.store.shared import SharedFolder
-from compress.store.work_folders import owner_name
 from compress.store.workers import WorkerStatus, remove_ended
+from compress.utils.processes import host_name, owner_name
 
 ENDED = 4_194_999  # above the highest number of a process
 
@@ -23,10 +22,11 @@ def test_only_the_files_of_this_machine_are_read_to_remove_those_of_ended_proces
 
     monkeypatch.setattr(MemoryFileSystem, "store", {})
     monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    own, folder = socket.gethostname(), SharedFolder("memory://bucket/store")
+    own, folder = host_name(), SharedFolder("memory://bucket/store")
     (tmp_path / ORIGIN).write_text(folder.url)
+    others = [f"{own}?pidns-f000000{number}" for number in range(9)]  # containers of this machine
     names = {}
-    for host, process in ((own, os.getpid()), (own, ENDED), *((f"{own}{number}", ENDED) for number in range(20))):
+    for host, process in ((own, os.getpid()), (own, ENDED), *((other, ENDED) for other in others)):
         status = WorkerStatus(host=host, process=process, unit="u", key="k", since="2026-01-01T00:00:00+00:00")
         names[host, process] = f"workers/{owner_name(host, process)}.json"
         folder.write(names[host, process], status.model_dump_json().encode())

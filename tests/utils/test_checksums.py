@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from compress.utils.checksums import (
     write_sums,
 )
 from compress.utils.errors import CompressError, UsageError
+from compress.utils.processes import host_name, owner_name
 
 
 @pytest.fixture
@@ -97,7 +99,25 @@ def test_an_artifact_is_checked_by_its_own_sums_or_else_its_runs(run: Path, own:
 def test_partial_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
-    (tmp_path / f".a.json.{dead.pid}.partial").write_text("half")
-    (tmp_path / ".a.json.1.partial").write_text("of a process that lives")
+    container, elsewhere = f"{socket.gethostname()}?pidns-f0000001", "elsewhere"
+    left = [(host_name(), dead.pid), (host_name(), 1), (container, dead.pid), (elsewhere, dead.pid)]
+    files = [tmp_path / f".a.json.{owner_name(*owner)}.01234567.partial" for owner in left]
+    for file in files:
+        file.write_text("half")
     write_atomic(tmp_path / "a.json", "whole")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.json.1.partial", "a.json"]
+    assert sorted(tmp_path.iterdir()) == sorted([*files[1:], tmp_path / "a.json"])
+
+
+def test_writers_with_one_process_number_have_files_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, replace = tmp_path / "a.json", Path.replace
+
+    def other_writes_first(partial: Path, target: Path) -> Path:  # as in another container, with the same number
+        monkeypatch.setattr(Path, "replace", replace)
+        write_atomic(target, "other")
+        return replace(partial, target)
+
+    monkeypatch.setattr(Path, "replace", other_writes_first)
+    write_atomic(path, "whole")
+    assert path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
