@@ -55,13 +55,14 @@ def reporting(job: Job | None, unit: str, key: str) -> Iterator[None]:
         return
     started = WorkerStatus(host=host_name(), process=os.getpid(), unit=unit, key=key, since=_now(), updated=_now())
     places = _Places(job, f"{FOLDER}/{owner_name(started.host, started.process)}.json")
-    began, task = time.monotonic(), ""
+    began, before, last = time.monotonic(), 0, ("", 0)
 
     def advance(description: str, done: int, total: int) -> None:
-        nonlocal began, task
-        if description != task:
-            began, task = time.monotonic(), description
-        left = (time.monotonic() - began) / done * (total - done) if done else None
+        nonlocal began, before, last
+        if description != last[0] or done < last[1]:  # another task, of which `done` were done before
+            began, before = time.monotonic(), done
+        last = description, done
+        left = (time.monotonic() - began) / (done - before) * (total - done) if done > before else None
         progress = {"task": description, "done": done, "total": total, "seconds_left": left, "updated": _now()}
         places.write(started.model_copy(update=progress))
 

@@ -62,15 +62,11 @@ class LostStepCounter(Callback):
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / STEPS
-        self.lost = 0
+        self.steps, self.lost = _recorded(self.path)  # a fit that was killed after its last epoch trains no further
         self.recorded_at = time.monotonic()
 
     def on_train_start(self, trainer: L.Trainer, _: L.LightningModule) -> None:
-        try:
-            record = unseal(self.path.read_text())
-            self.lost = int(record["lost"]) + max(0, int(record["steps"]) - trainer.global_step)
-        except (OSError, ValueError, KeyError, TypeError):  # the first start, or a record that was cut off
-            self.lost = 0
+        self.lost += max(0, self.steps - trainer.global_step)
         self._record(trainer)
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
@@ -87,6 +83,15 @@ class LostStepCounter(Callback):
             write_atomic(self.path, seal({"steps": trainer.global_step, "lost": self.lost}))
 
 
+def _recorded(path: Path) -> tuple[int, int]:
+    """Return the steps of a fit until it was interrupted, and how many were lost before."""
+    try:
+        record = unseal(path.read_text())
+        return int(record["steps"]), int(record["lost"])
+    except (OSError, ValueError, KeyError, TypeError):  # the first start, or a record that was cut off
+        return 0, 0
+
+
 class FitProgress(Callback):
     """The progress bar of a fit: epoch, loss, validation accuracy, time left."""
 
@@ -95,10 +100,10 @@ class FitProgress(Callback):
 
     def on_train_start(self, trainer: L.Trainer, _: L.LightningModule) -> None:
         batches = int(trainer.num_training_batches)
-        self.bar = task(f"{self.label}: {self.epochs} epochs", self.epochs * batches)
+        done = trainer.current_epoch * batches
+        self.bar = task(f"{self.label}: {self.epochs} epochs", self.epochs * batches, done)
         self.advance = self.bar.__enter__()
         self.started, self.reached = time.monotonic(), ""
-        self.advance(trainer.current_epoch * batches)
 
     def on_train_epoch_start(self, *_: Any) -> None:
         self.started = time.monotonic()
@@ -106,6 +111,7 @@ class FitProgress(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
+        self.seconds = time.monotonic() - self.started  # without the validation that follows the last batch
         self._advance(1, trainer, module, batch_idx + 1)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -116,7 +122,7 @@ class FitProgress(Callback):
     def _advance(self, steps: int, trainer: L.Trainer, module: L.LightningModule, batches: int) -> None:
         """Show steps, the speed in this epoch until now, and what the epoch before has reached."""
         images = batches * module.step_images if isinstance(module, FitModule) else 0
-        rate = images / (time.monotonic() - self.started)
+        rate = images / self.seconds
         self.advance(steps, note=f"epoch {trainer.current_epoch + 1}, {rate:,.0f} images/s{self.reached}")
 
     def teardown(self, *_: Any, **__: Any) -> None:

@@ -43,12 +43,13 @@ class Progress:
     stopped: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Callable[..., None]]:
+    def task(self, title: str, total: int, completed: int) -> Iterator[Callable[..., None]]:
         """Show the progress of a shard: by itself, or within that of all devices."""
         if not self.title:
-            with task(title, total) as advance:
+            with task(title, total, completed) as advance:
                 yield advance
             return
+        self._count(completed)
         yield self._count
 
     def check(self) -> None:

@@ -34,12 +34,13 @@ class EpochLogger(Callback):
 
     def __init__(self, unit: str, log_event: Callable[..., None], trackers: Trackers) -> None:
         self.unit, self.log_event, self.trackers = unit, log_event, trackers
-        self.started = 0.0
+        self.started = self.seconds = 0.0
 
     def on_train_epoch_start(self, *_: Any) -> None:
         self.started = time.monotonic()
 
     def on_train_batch_end(self, trainer: L.Trainer, _: L.LightningModule, outputs: Any, *__: Any) -> None:
+        self.seconds = time.monotonic() - self.started  # without the validation that follows the last batch
         if self.trackers.names and trainer.is_global_zero and trainer.global_step % LOG_EVERY_N_STEPS == 0:
             metrics = {"loss": float(outputs["loss"]), "lr": float(trainer.optimizers[0].param_groups[0]["lr"])}
             self.trackers.log_metrics(self.unit, metrics, trainer.global_step)
@@ -47,11 +48,10 @@ class EpochLogger(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if not trainer.is_global_zero or not isinstance(module, FitModule):
             return
-        seconds = time.monotonic() - self.started
         metrics = {
             "mean_loss": round(module.last_loss, 6),
             "validation_top1": module.state.curve[-1]["top1"],
-            "images_per_s": round(int(trainer.num_training_batches) * module.step_images / seconds, 1),
+            "images_per_s": round(int(trainer.num_training_batches) * module.step_images / self.seconds, 1),
         }
         self.log_event("epoch", unit=self.unit, epoch=trainer.current_epoch + 1, **metrics)
         self.trackers.log_metrics(self.unit, metrics, trainer.global_step)

@@ -178,7 +178,11 @@ def embed_views(embedders: Sequence[Embedder], count: int) -> list[EmbeddedView]
 
 
 def verify(embedder: Embedder, views: Sequence[EmbeddedView], rows: int) -> None:
-    """Recompute `rows` random rows and compare them with the stored ones; one that differs is a `CompressError`."""
+    """Recompute `rows` random rows and compare them with the stored ones.
+
+    Raises:
+        CompressError: one differs; its entry is deleted, here and at a URL.
+    """
     rng = np.random.default_rng()  # other rows each time
     for view, chosen in _sample_rows(rng, rows, len(views), len(embedder.images)):
         for start in range(0, len(chosen), embedder.batch):
@@ -188,9 +192,10 @@ def verify(embedder: Embedder, views: Sequence[EmbeddedView], rows: int) -> None
             worst = int(cosines.argmin())
             if not bool(cosines[worst] >= MIN_COSINE):
                 folder = views[view].file_of(int(index[worst])).parent
+                embedder.store.discard(folder.name, f"the teacher's embeddings of view {view + 1}")
                 raise CompressError(
                     f"{folder}: the stored embedding of view {view + 1} of image {index[worst]} is not the teacher's, "
-                    f"their cosine is {float(cosines[worst]):.4f}; delete this folder and run again"
+                    f"their cosine is {float(cosines[worst]):.4f}; the entry was deleted, run again to make it anew"
                 )
 
 
@@ -215,8 +220,7 @@ def _embed(embedder: Embedder, view: int, images: range, title: str, folder: Pat
     done = min(len(blocks) * BLOCK, total)
     if done:
         say(f"  {title}: resumes after {done} of {total} images")
-    with progress.task(title, total) as advance:
-        advance(done)
+    with progress.task(title, total, done) as advance:
         array: np.memmap | None = np.load(file, mmap_mode="r+") if done else None
         while done < total:
             block = np.arange(done, min(done + BLOCK, total))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -37,7 +37,7 @@ def time_after(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def watched(watcher: Callable[[str, int, int], None]) -> Iterator[None]:
-    """Call `watcher(description, done, total)` whenever a task of this block advances."""
+    """Call `watcher(description, done, total)` when a task of this block starts, and whenever it advances."""
     global _watcher
     before, _watcher = _watcher, watcher
     try:
@@ -57,16 +57,20 @@ def muted() -> Iterator[None]:
 
 
 @contextmanager
-def task(description: str, total: int) -> Iterator[Callable[..., None]]:
-    """Show progress and the remaining time. Yields `advance(count=1, note="")`."""
-    with _bar(description, total) if console.is_terminal else nullcontext(_plain(description, total)) as advance:
-        yield advance if _watcher is None else _telling(_watcher, advance, description, total)
+def task(description: str, total: int, completed: int = 0) -> Iterator[Callable[..., None]]:
+    """Show progress and the remaining time. Yields `advance(count=1, note="")`.
+
+    `completed` of the `total` were done before, by a process that was interrupted.
+    """
+    shown = _bar if console.is_terminal else _plain
+    with shown(description, total, completed) as advance:
+        yield advance if _watcher is None else _telling(_watcher, advance, description, total, completed)
 
 
 def _telling(
-    watcher: Callable[[str, int, int], None], advance: Callable[..., None], description: str, total: int
+    watcher: Callable[[str, int, int], None], advance: Callable[..., None], description: str, total: int, done: int
 ) -> Callable[..., None]:
-    done = 0
+    watcher(description, done, total)
 
     def advance_and_tell(count: int = 1, note: str = "") -> None:
         nonlocal done
@@ -78,7 +82,7 @@ def _telling(
 
 
 @contextmanager
-def _bar(description: str, total: int) -> Iterator[Callable[..., None]]:
+def _bar(description: str, total: int, completed: int) -> Iterator[Callable[..., None]]:
     columns = (
         TextColumn("  {task.description}", markup=False),
         BarColumn(bar_width=24),
@@ -88,7 +92,7 @@ def _bar(description: str, total: int) -> Iterator[Callable[..., None]]:
         TimeRemainingColumn(),
     )
     with Live(*columns, console=console, transient=True) as bar:
-        handle = bar.add_task(description, total=total, note="")
+        handle = bar.add_task(description, total=total, completed=completed, note="")
 
         def advance(count: int = 1, note: str = "") -> None:
             bar.update(handle, advance=count, note=note or bar.tasks[0].fields["note"])
@@ -120,9 +124,10 @@ def size_text(size: float) -> str:
     return f"{size / 1e12:,.2f} TB" if size >= 1e12 else f"{size / 1e9:,.2f} GB"
 
 
-def _plain(description: str, total: int) -> Callable[..., None]:
-    """Return an `advance` that prints a line every `PLAIN_EVERY_S` seconds."""
-    printed_at, done, done_before, last_note = time.monotonic(), 0, 0, ""
+@contextmanager
+def _plain(description: str, total: int, completed: int) -> Iterator[Callable[..., None]]:
+    """Yield an `advance` that prints a line every `PLAIN_EVERY_S` seconds."""
+    printed_at, done, done_before, last_note = time.monotonic(), completed, completed, ""
 
     def advance(count: int = 1, note: str = "") -> None:
         nonlocal printed_at, done, done_before, last_note
@@ -133,4 +138,4 @@ def _plain(description: str, total: int) -> Callable[..., None]:
             suffix = f", {last_note}" if last_note else ""
             say(f"  {description}: {done} of {total}, about {duration(left)} left{suffix}")
 
-    return advance
+    yield advance

@@ -7,12 +7,27 @@ from pathlib import Path
 
 import pytest
 
+from compress.store import workers
+from compress.store.jobs import Job
 from compress.store.remote import ORIGIN
 from compress.store.shared import SharedFolder
 from compress.store.workers import WorkerStatus, remove_ended
+from compress.utils.console import task
 from compress.utils.processes import host_name, owner_name
 
 ENDED = 4_194_999  # above the highest number of a process
+
+
+def test_time_left_follows_what_was_done_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, seen = [0.0], list[WorkerStatus]()
+    monkeypatch.setattr(workers.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(workers._Places, "write", lambda self, status, now=False: seen.append(status))
+    with workers.reporting(Job(tmp_path), "u", "k"):
+        for completed in (60, 20):  # twice, under one name
+            with task("work", 100, completed) as advance:
+                clock[0] += 5.0
+                advance(10)
+    assert [(each.done, each.seconds_left) for each in seen[1:]] == [(60, None), (70, 15.0), (20, None), (30, 35.0)]
 
 
 def test_only_the_files_of_this_machine_are_read_to_remove_those_of_ended_processes(

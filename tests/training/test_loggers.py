@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -20,9 +22,11 @@ from compress.pipeline.eta import TimeLeft
 from compress.recipe.data import Views
 from compress.recipe.fit import Fit
 from compress.recipe.schema import Trainer
+from compress.training.callbacks import FitProgress
 from compress.training.fit import fit
-from compress.training.loggers import FitLoggers
+from compress.training.loggers import EpochLogger, FitLoggers
 from compress.training.module import FitModule
+from compress.training.state import FitState
 from compress.training.trackers import Trackers
 from compress.utils import console as progress
 
@@ -74,6 +78,35 @@ def test_without_a_terminal_progress_is_a_line_every_30_seconds(monkeypatch: pyt
         "  work: 60 of 100, about 40 s left, step 59",
         "  work: 90 of 100, about 10 s left, step 89",
     ]
+
+
+def test_what_was_done_before_is_not_taken_for_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, out = [0.0], io.StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=out, soft_wrap=True, highlight=False))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with progress.task("work", 100, 60) as advance:
+        for _ in range(30):
+            clock[0] += 1.0
+            advance()
+    assert out.getvalue().splitlines() == ["  work: 90 of 100, about 10 s left"]
+
+
+def test_images_per_second_are_those_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, notes = [0.0], list[str]()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    events: list[dict[str, Any]] = []
+    state = FitState(curve=[{"macs": 1.0, "top1": 0.5}])
+    module = Mock(spec=FitModule, step_images=16, last_loss=0.5, state=state)
+    trainer: Any = SimpleNamespace(is_global_zero=True, num_training_batches=1, current_epoch=0, global_step=1)
+    bar = FitProgress("tiny", 1)
+    bar.advance, bar.reached = lambda steps, note: notes.append(note), ""
+    for callback in (EpochLogger("tiny", lambda event, **fields: events.append(fields), Trackers()), bar):
+        callback.on_train_epoch_start(trainer, module)
+        clock[0] += 2.0
+        callback.on_train_batch_end(trainer, module, {}, {}, 0)
+        clock[0] += 6.0  # of validation
+        callback.on_train_epoch_end(trainer, module)
+    assert events[0]["images_per_s"] == 8 and all("8 images/s" in note for note in notes) and len(notes) == 2
 
 
 def test_on_a_terminal_the_bar_shows_the_time_of_all_stages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,9 +125,12 @@ def test_verification_catches_an_embedding_of_another_image(tmp_path: Path, lie:
     np.save(tmp_path / "rolled.npy", np.roll(file.all(), 1, axis=0))
     source, stored = lies[lie]
     with pytest.raises(
-        CompressError, match=r"is not the teacher's, their cosine is .*; delete this folder and run again"
+        CompressError,
+        match=r"is not the teacher's, their cosine is .*; the entry was deleted, run again to make it anew",
     ):
         verify(source, [stored], 51)
+    key = stored.files[0].parent.name
+    assert not source.store.exists(key)
 
 
 def test_views_and_their_verification_share_a_batch_size(tmp_path: Path) -> None:
