@@ -18,6 +18,7 @@ from compress.recipe.schema import Recipe
 from compress.stages.kind import StageKind, kind_of
 from compress.stages.teacher_inputs import training_views
 from compress.store.store import Store
+from compress.training.batches import step_images
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import truncate_list
 
@@ -81,7 +82,7 @@ def tail_batches(recipe: Recipe, data: ImageData) -> Iterator[LeftOut]:
             images = len(data.train)
             if isinstance(fit, Distillation) and teacher_of(recipe, stage.id):
                 images = sum(map(len, training_views(data, fit)[0]))
-            batch = world * max(1, fit.batch // world)
+            batch = step_images(images, fit.batch, world)
             if fit.epochs and images >= batch and images % batch:
                 yield LeftOut("image per epoch", f"{stage.id}: fill no batch", images % batch, "others in each epoch")
 

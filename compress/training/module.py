@@ -23,6 +23,7 @@ from compress.models.embedding import EmbeddingNetwork, encoder_of
 from compress.models.heads import classifier
 from compress.recipe.data import Views
 from compress.recipe.fit import Distillation, Fit
+from compress.training.batches import device_batch, rank_images, step_images
 from compress.training.dataset import Batch, ImageDataset, eval_loader, train_loader
 from compress.training.formats import Format
 from compress.training.freeze import frozen_norms, trains_batch_norm
@@ -77,10 +78,9 @@ class FitModule(L.LightningModule):
         self.format = Format()  # of its steps; `fit` sets it
         self.objective = self._make_objective()
         self.ema = make_ema(network, settings.ema) if settings.ema else None
-        image_macs += self.objective.macs if self.objective else 0
-        image_macs += self.teacher.image_macs if self.teacher else 0
-        self.step_images = min(settings.batch, len(self.train_images))
-        self.step_macs = self.step_images * image_macs
+        self.image_macs = image_macs + (self.objective.macs if self.objective else 0)
+        self.image_macs += self.teacher.image_macs if self.teacher else 0
+        self.step_images = step_images(len(self.train_images), settings.batch, 1)  # of more devices from `setup` on
         self.state = FitState()
         self.last_loss = math.nan
         self._losses: list[Tensor] = []
@@ -100,7 +100,13 @@ class FitModule(L.LightningModule):
         embeds = isinstance(self.network, EmbeddingNetwork)
         return Objective(settings, teacher.head, features, teacher.width, shapes, embeds=embeds)
 
+    @property
+    def step_macs(self) -> int:
+        """MACs of a step, forward and backward."""
+        return self.step_images * self.image_macs
+
     def setup(self, stage: str) -> None:
+        self.step_images = step_images(len(self.train_images), self.settings.batch, self.trainer.world_size)
         each = self.step_images // self.trainer.world_size
         if each < 2 and trains_batch_norm(self.network, self.settings.freeze):
             least = 2 * self.trainer.world_size
@@ -127,9 +133,8 @@ class FitModule(L.LightningModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         world, rank = self.trainer.world_size, self.trainer.global_rank
-        per_device = max(1, self.settings.batch // world)
-        epoch, pinned = len(self.state.curve), self._on_cuda
-        return train_loader(self.train_images, per_device, world, rank, self.seed, epoch=epoch, pinned=pinned)
+        epoch, pinned, each = len(self.state.curve), self._on_cuda, device_batch(self.settings.batch, world)
+        return train_loader(self.train_images, each, world, rank, self.seed, epoch=epoch, pinned=pinned)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         world, rank = self.trainer.world_size, self.trainer.global_rank
@@ -245,18 +250,18 @@ class FitModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         loss = torch.stack(self._losses).mean()
         loss = torch.where(torch.stack(self._finite).all(), loss, math.nan)  # no loss has the last step's weights
-        correct = torch.cat(self._correct)
-        means = torch.stack([loss, correct.mean()])
-        self.last_loss, top1 = self.all_gather(means).view(-1, 2).mean(0).tolist()
+        count, world = len(self.validation_images), self.trainer.world_size
+        correct = torch.cat(self._correct)[: rank_images(count, world, self.trainer.global_rank)]
+        gathered = self.all_gather(torch.stack([loss, correct.sum()])).view(-1, 2)
+        self.last_loss, top1 = float(gathered[:, 0].mean()), round(float(gathered[:, 1].sum()) / count, 6)
         right = bits(correct.bool().cpu().numpy())
         self._clear()
         self._check(self.last_loss)
-        top1 = round(top1, 6)
         spent = (self.current_epoch + 1) * int(self.trainer.num_training_batches) * self.step_macs
         if self.settings.select_on != "last" and top1 > max((p["top1"] for p in self.state.curve), default=-1.0):
             self.state.best = {name: value.detach().cpu().clone() for name, value in self.final_weights().items()}
         point: EpochPoint = {"macs": float(spent), "top1": top1}
-        if self.trainer.world_size == 1:  # of several processes, each has seen a share of the images
+        if world == 1:  # of several processes, each has seen a share of the images
             point["right"] = right
         self.state.curve.append(point)
         self.trainer.should_stop = self.out_of_patience

@@ -19,11 +19,13 @@ from compress.models.teachers import LoadedTeacher
 from compress.recipe.data import Views
 from compress.recipe.fit import Distillation, Fit
 from compress.recipe.schema import Trainer
+from compress.training.callbacks import STEPS
 from compress.training.embedding_shards import EmbeddedView
 from compress.training.fit import fit
 from compress.training.module import FitModule
 from compress.training.teacher_signal import CachedTeacher, OnlineTeacher, TeacherSignal
 from compress.utils.errors import CompressError, UsageError
+from compress.utils.json_cache import seal
 
 PREPROCESS = Preprocess(resolution=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), interpolation="bicubic")
 FEATURES = 96  # of `test_resnet`
@@ -58,6 +60,12 @@ def test_batch_norm_tracks_the_statistics_of_the_images(tmp_path: Path) -> None:
     statistics = [b for name, b in module.network.named_buffers() if name.endswith("num_batches_tracked")]
     assert statistics and all(int(count) == fitted.steps == 8 for count in statistics)
     assert not module.network.training
+
+
+def test_lost_steps_are_kept_by_a_fit_that_was_killed_after_its_last_epoch(tmp_path: Path) -> None:
+    fit(fit_module(plain(1)), CPU, tmp_path, "tiny")
+    (tmp_path / STEPS).write_text(seal({"steps": 4, "lost": 3}))
+    assert fit(fit_module(plain(1)), CPU, tmp_path, "tiny").lost_images == 3 * 16
 
 
 class Caching(torch.nn.Module):
@@ -175,7 +183,7 @@ def same(one: Any, other: Any) -> bool:
 
 def test_select_on_validation_keeps_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tops = iter([0.25, 0.75, 0.75, 0.5])
-    monkeypatch.setattr(FitModule, "all_gather", lambda self, _: torch.tensor([1.0, next(tops)]))
+    monkeypatch.setattr(FitModule, "all_gather", lambda self, _: torch.tensor([1.0, 32 * next(tops)]))
     module, seen = weights_after_each_epoch(plain(4, select_on="validation"), tmp_path, monkeypatch)
     assert [point["top1"] for point in module.state.curve] == [0.25, 0.75, 0.75, 0.5]
     kept = module.network.state_dict()
@@ -184,7 +192,7 @@ def test_select_on_validation_keeps_the_best_epoch(tmp_path: Path, monkeypatch: 
 
 def test_a_fit_stops_when_patience_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tops = iter([0.25, 0.75, 0.75, 0.5, 0.5, 0.5])
-    monkeypatch.setattr(FitModule, "all_gather", lambda self, _: torch.tensor([1.0, next(tops)]))
+    monkeypatch.setattr(FitModule, "all_gather", lambda self, _: torch.tensor([1.0, 32 * next(tops)]))
     fitted = fit(fit_module(plain(6, patience=2)), CPU, tmp_path, "tiny")
     assert len(fitted.curve) == 4 and fitted.steps == 16 and fitted.images == 256
     resumed = fit_module(plain(6, patience=2))  # killed before the network was stored: nothing is left to do
