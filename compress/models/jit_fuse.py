@@ -25,5 +25,5 @@ def fuse_layers(network: nn.Module, resolution: int) -> nn.Module:
             fast = torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))
             fast(example)  # limits of its kernels show only at run time
             return fast
-        except RuntimeError:
+        except (RuntimeError, torch.jit.TracingCheckError):  # type: ignore[attr-defined]
             return network

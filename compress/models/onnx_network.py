@@ -15,6 +15,7 @@ from compress.measurement.compute import Count
 from compress.measurement.onnx_count import CONVOLUTION, LINEAR, PRODUCT, Layer, count_onnx, layers, stored_tensors
 from compress.models.own_files import QUANTIZED
 from compress.utils.errors import CompressError, first_line
+from compress.utils.system import thread_count
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -137,6 +138,7 @@ def session(file: bytes) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = thread_count(None), 1  # it sees no CPU quota itself
     options.log_severity_level = 4  # errors are raised as well
     try:
         return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])

@@ -20,7 +20,8 @@ from compress.models.factory import create_model
 from compress.models.onnx_classes import classifier_for, preprocess_beside
 from compress.models.onnx_export import write_onnx
 from compress.models.onnx_model import read_onnx
-from compress.models.onnx_network import OnnxClassifier
+from compress.models.onnx_network import OnnxClassifier, session
+from compress.utils import system
 from compress.utils.errors import CompressError
 
 RNG = np.random.default_rng(0)
@@ -78,6 +79,12 @@ def same(made: nn.Module, logits: np.ndarray[Any, Any], tolerance: float = 1e-5)
 def test_fixed_batch_becomes_dynamic(tmp_path: Path) -> None:
     made, notes = network(saved(tiny(), tmp_path))
     assert same(made, expected(tiny())) and notes == ("its fixed batch of 1 was made dynamic",)
+
+
+def test_a_session_has_as_many_threads_as_the_cpu_quota_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "cores", lambda: 3)
+    options = session(tiny().SerializeToString()).get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
 
 
 def test_batch_that_cannot_be_freed_is_refused_with_the_remedy(tmp_path: Path) -> None:
