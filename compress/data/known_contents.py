@@ -49,7 +49,7 @@ def keep(settings: FileData, cache: Path | None, contents: Contents) -> None:
     if not _are_certain(settings):
         return
     name, record = contents_id(settings), asdict(contents)
-    save_cache(cache, SECTION, load_cache(cache, SECTION, CONSEQUENCE) | {name: record})
+    save_cache(cache, SECTION, {name: record})
     if remote := _remote(cache):
         remote.folder.write(f"{FOLDER}/{name}.json", json.dumps(record).encode())
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.utils.console import say
+from compress.utils.hashing import file_digest, key_of
 from compress.utils.json_cache import load_cache, save_cache
 from compress.utils.system import cache_folder, version_of
 
@@ -42,7 +43,13 @@ def catalog(library: str) -> Catalog | None:
 def cache_file(library: str, what: str) -> Path | None:
     """Return the file in the user's cache for something about the installed version of a library; it may not exist."""
     folder = cache_folder()
-    return folder / f"{what}-{library}-{version_of(PACKAGES[library])}.json" if folder else None
+    return folder / f"{what}-{library}-{version_of(PACKAGES[library])}-{_own_sources()}.json" if folder else None
+
+
+@cache
+def _own_sources() -> str:
+    """Return a digest of this package's modules of models, which register some and word what is wrong with others."""
+    return key_of(sources={path.name: file_digest(path) for path in Path(__file__).parent.glob("*.py")})[:8]
 
 
 def run_python(call: str, *arguments: str) -> Any:
@@ -67,7 +74,7 @@ def _cached(library: str) -> Catalog | None:
     version = version_of(PACKAGES[library])
     if version is None:
         return None
-    file = cache_file(library, "models-3")
+    file = cache_file(library, "models")
     names = load_cache(file, SECTION, "models are listed again")
     if not names:
         say(f"listing the models of {library} {version}, once, to check names")

@@ -77,12 +77,12 @@ def _structure(library: str, name: str, options: str) -> dict[str, str]:
 @cache
 def _cached_structure(library: str, name: str, options: str) -> dict[str, str]:
     """Ask a process that loads the library, once for a version of it."""
-    file = cache_file(library, "structures-3")
+    file = cache_file(library, "structures")
     known, key = load_cache(file, SECTION, "models are checked again"), key_of(name=name, options=options)
     if key not in known:
         found = run_python(f"{MODULE}:print_structure_problems", library, name, options)
         if found is None:  # building the model will say what is wrong with the library
             return {"options": "", "features": "", "batch_norm": ""}
         known[key] = found
-        save_cache(file, SECTION, known)
+        save_cache(file, SECTION, {key: found})
     return dict(known[key])

@@ -102,9 +102,11 @@ def _small(plan: Plan, data: ImageData) -> tuple[ImageData, Plan]:
 
 def _load(store: Store) -> dict[str, Footprint]:
     known = load_cache(store.root / PASSED, SECTION, "stages are checked again")
-    with suppress(TypeError):  # of another version of this package
-        return {key: Footprint(**took) for key, took in known.items()}
-    return {}
+    found = {}
+    for key, took in known.items():
+        with suppress(TypeError):  # of another version of this package
+            found[key] = Footprint(**took)
+    return found
 
 
 def _run(plan: Plan, data: ImageData, unknown: Sequence[PlannedStage], store: Store) -> _Outcome:

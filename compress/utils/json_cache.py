@@ -46,7 +46,10 @@ def load_cache(file: Path | None, name: str, consequence: str) -> dict[str, Any]
 
 
 def save_cache(file: Path | None, name: str, known: Mapping[str, object]) -> None:
-    """Write a section of a cache that `load_cache` reads; if the store is read-only, nothing is cached."""
+    """Add to a section of a cache that `load_cache` reads; if the store is read-only, nothing is cached.
+
+    What other processes have added since the section was read stays.
+    """
     if file is None:
         return
     try:
@@ -55,7 +58,7 @@ def save_cache(file: Path | None, name: str, known: Mapping[str, object]) -> Non
         others = {}
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, seal({**others, name: known}))
+        write_atomic(file, seal({**others, name: {**others.get(name, {}), **known}}))
 
 
 def _sections(file: Path | None) -> dict[str, dict[str, Any]]:

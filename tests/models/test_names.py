@@ -232,14 +232,17 @@ def not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list
         cached.cache_clear()
 
 
-def test_a_library_is_listed_once_for_a_version(not_loaded: list[str], tmp_path: Path) -> None:
-    for _ in range(2):
+def test_a_library_is_listed_once_for_a_version_of_both(
+    not_loaded: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for calls in (2, 2, 4):
+        if calls == 4:
+            monkeypatch.setattr(catalog, "_own_sources", lambda: "changed")
         assert list(model_problems("torchvision", "resnet18.V1", {"x": 1})) == ["takes no 'x'"]
         assert not list(model_problems("torchvision", "resnet18"))
         catalog._cached.cache_clear()  # as in a new process
         checks._cached_structure.cache_clear()
-    assert len(not_loaded) == 2
-    assert len(list((tmp_path / "compress-model").glob("*-torchvision-*.json"))) == 2
+        assert len(not_loaded) == len(list((tmp_path / "compress-model").glob("*-torchvision-*.json"))) == calls
 
 
 def test_names_are_checked_without_a_home(not_loaded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,3 +49,6 @@ def test_a_cache_is_read_back_and_a_damaged_one_is_reported(tmp_path: Path, monk
     assert printed == [f"store: {file} is damaged; hashing again"]
     save_cache(file, "files", {"c": 3})
     assert load_cache(file, "files", "hashing again") == {"c": 3}
+    save_cache(file, "files", {"c": 4, "d": 5})  # by another process, which has not read the first
+    save_cache(file, "files", {"e": 6})
+    assert load_cache(file, "files", "hashing again") == {"c": 4, "d": 5, "e": 6}
