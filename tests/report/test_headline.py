@@ -247,6 +247,18 @@ def test_the_first_lines_come_before_all_tables(results: Results) -> None:
     assert text.index("int8 (openvino") < text.index("To deploy") < text.index("## Variants")
 
 
+def test_only_variants_with_a_fit_were_trained_with_one_seed(results: Results) -> None:
+    def lines() -> list[str]:
+        return [line for line in reservations(derive(results)) if "trained once, with one seed" in line]
+
+    (line,) = lines()
+    assert line.startswith("scratch, distilled, pruned, int8 were trained once, with one seed: ")
+    for variant in results["variants"]:
+        variant["training"]["curve"] = []
+    results["training_efficiency"] = []
+    assert lines() == []
+
+
 def test_a_gap_between_validation_and_test_is_a_remark(results: Results) -> None:
     for number, top1 in ((2, 0.83), (4, 0.95)):
         correct = round(500 * top1)
