@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from compress.report import formats as f
 from compress.results import Variant, VariantSavings
+from compress.utils.messages import significant
 
 
 def per_image(variant: Variant) -> str:
@@ -36,7 +37,7 @@ def note(variants: Iterable[Variant]) -> str:
     if not methods:
         return ""
     idle = [energy.idle_w for energy in energies if energy.idle_w is not None]
-    subtracted = f" Idle power, {min(idle):.3g} to {max(idle):.3g} W, is subtracted." if idle else ""
+    subtracted = f" Idle power, {significant(min(idle))} to {significant(max(idle))} W, is subtracted." if idle else ""
     return f" Energy is per image, in the runtime where it is lowest; {'; '.join(methods)}.{subtracted}"
 
 

@@ -22,6 +22,7 @@ from compress.results import (
     ShareRatio,
     VariantSavings,
 )
+from compress.utils.messages import significant
 
 GAP_YEARS = (2012, 2024)
 """Years that the gap is given for, those of the essay in which it is discussed."""
@@ -96,7 +97,9 @@ def _million(record: RunRecord) -> Iterator[Table]:
         Column("precision", lambda m: f.text(m.precision), False),
         Column("batch", lambda m: f.text(m.batch)),
         Column("time", lambda m: f.seconds(m.seconds)),
-        Column("price", lambda m: f.UNKNOWN if m.price is None else f"{m.price:.3g} {f.plain(profile.currency)}"),
+        Column(
+            "price", lambda m: f.UNKNOWN if m.price is None else f"{significant(m.price)} {f.plain(profile.currency)}"
+        ),
     ]
     if any(row.energy_j for row in rows):
         columns.append(Column("energy", lambda m: f.joules(m.energy_j)))
