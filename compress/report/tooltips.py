@@ -119,6 +119,7 @@ TOOLTIPS: tuple[tuple[str, str], ...] = (
         "Median time of the variant's float network in the same runtime and batch size over this file's",
     ),
     (r"time", "Time of a million images, one batch after the other, from the median latency"),
+    (r"energy", "Energy of that time, measured or estimated as each cell states"),
     (r"price", "Price of that time, at the hourly price of the deployment profile"),
     (r"images", "Test images"),
     (r"correct before|correct now", "Test images of this class that were classified correctly"),
