@@ -259,6 +259,15 @@ def test_only_variants_with_a_fit_were_trained_with_one_seed(results: Results) -
     assert lines() == []
 
 
+def test_a_quantized_reference_is_quoted_by_the_file_that_is_compared(results: Results) -> None:
+    for file in results["variants"][4]["artifacts"]:
+        file |= {"top1": 0.79, "ci95": [0.77, 0.81]} if file["runtime"] == "openvino" else {"top1": 0.75}
+    record = derive(results)
+    headline = record.headline.model_copy(update={"reference": "int8"})
+    line = deployment_line(record.model_copy(update={"headline": headline}))
+    assert line and line.endswith("top-1 against 79.0% (77.0 to 81.0%) of int8 (openvino).")
+
+
 def test_a_gap_between_validation_and_test_is_a_remark(results: Results) -> None:
     for number, top1 in ((2, 0.83), (4, 0.95)):
         correct = round(500 * top1)
