@@ -83,7 +83,7 @@ def compiled(setting: Setting) -> Result:
             continue
         with precision.computing(setting.device), torch.no_grad():
             network = copy.deepcopy(model).to(setting.device, precision.dtype, memory_format=torch.channels_last)
-            run = torch.compile(network, **options)
+            run = torch.compile(network, dynamic=False, **options)  # for each batch size, as Inductor files are
             rows.append({"variant": variant, "dtype": str(precision.dtype)})
             for batch in (1, 64) if not setting.tiny else (1,):
                 images = _noise(batch, side, setting, precision)

@@ -10,6 +10,7 @@ from typing import ClassVar
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from compress.efficiency.files import name_of
 from compress.report import formats as f
 from compress.report.page import markdown
 from compress.results import Artifact, LatencyRow, RunRecord, Variant
@@ -152,7 +153,9 @@ class Result:
 
     @property
     def runtime(self) -> str | None:
-        return self.file.runtime if self.file else self.latency.runtime if self.latency else None
+        """Runtime, and precision where that is half."""
+        of = self.file or self.latency
+        return name_of(of) if of else None
 
 
 @dataclass(frozen=True)
@@ -171,14 +174,14 @@ class Row:
 
 
 def _result(run: Run, id: str, batch: int, runtime: str | None) -> Result:
-    """Choose the file of a variant: of the runtime, or the fastest at the batch that has an accuracy of its own."""
+    """Choose the file of a variant: the one of this name, or the fastest at the batch that has its own accuracy."""
     variant = next((each for each in run.record.variants if each.id == id), None)
     if variant is None:
         raise UsageError(f"page.yml: {run.record.command} has no variant {id!r}; correct its name")
-    files = {each.runtime: each for each in variant.artifacts if each.top1 is not None}
-    timed = [row for row in variant.inference.latency if row.batch == batch and runtime in (None, row.runtime)]
-    fastest = min([row for row in timed if row.runtime in files] or timed, key=lambda row: row.p50_ms, default=None)
-    chosen = runtime or (fastest.runtime if fastest else "")
+    files = {name_of(each): each for each in variant.artifacts if each.top1 is not None}
+    timed = [row for row in variant.inference.latency if row.batch == batch and runtime in (None, name_of(row))]
+    fastest = min([row for row in timed if name_of(row) in files] or timed, key=lambda row: row.p50_ms, default=None)
+    chosen = runtime or (name_of(fastest) if fastest else "")
     return Result(run, variant, files.get(chosen), fastest)
 
 
@@ -187,7 +190,7 @@ def rows(group: Group, runs: Sequence[Run], batch: int, runtimes: Sequence[str],
     check_seeds(group.runs, runs)
     for id in group.variants or [variant.id for variant in runs[0].record.variants]:
         fastest = _result(runs[0], id, batch, None)
-        files = [each.runtime for each in fastest.variant.artifacts]
+        files = [name_of(each) for each in fastest.variant.artifacts]
         chosen: list[str | None] = [each for each in runtimes if each in files]
         for runtime in chosen or [fastest.runtime]:
             found = {run.record.run.id: _result(run, id, batch, runtime) for run in runs}

@@ -133,7 +133,10 @@ def compare(data: ImageData, photos: Path, images: int, workers: int) -> None:
         [v2.Resize(SIDE, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(SIDE), v2.PILToTensor()]
     )
     dataset = Subset(ImageFolder(photos / "train", steps), range(images))
-    theirs = DataLoader(dataset, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+    # Both leave out the last, partial batch, so that batches times BATCH is what was loaded.
+    theirs = DataLoader(
+        dataset, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+    )
     ours = ImageDataset([data.train])
     ours.starts[-1] = images
     loaders = {"ImageFolder": theirs, "images: files": train_loader(ours, BATCH, 1, 0, 0)}

@@ -91,7 +91,7 @@ def compare(networks: dict[str, nn.Module], runtime: str, batch: int, resolution
 
 def runner(network: nn.Module, runtime: str, images: np.ndarray[Any, Any], folder: Path) -> Callable[[], Any]:
     if runtime == "inductor":
-        compiled = torch.compile(network.to(memory_format=torch.channels_last))
+        compiled = torch.compile(network.to(memory_format=torch.channels_last), dynamic=False)
         given = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
         return partial(inferred, compiled, given)
     return partial(find_runtime(runtime).load(built(network, runtime, images.shape[-1], folder)), images)

@@ -44,6 +44,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
+        if (folder / "store").exists():
+            parser.error(f"{folder} has a store already, from which nothing would be made; name another --folder")
         generate(folder / "images.npy", args.images, args.pixels)
         command = [sys.executable, __file__, "--fill", "--folder", str(folder)]
         started = time.monotonic()

@@ -51,7 +51,7 @@ def of_seed(stage: StageSection, seed: int, share: float) -> Iterator[str]:
     if hasattr(fit, "seed"):
         yield f"{path}.seed={seed}"
     if hasattr(fit, "epochs"):  # a shrink stage derives its epochs from its compute
-        yield f"{path}.epochs={max(1, round(fit.epochs * share))}"
+        yield f"{path}.epochs={max(1, round(fit.epochs * share)) if fit.epochs else 0}"
 
 
 def table(found: dict[str, list[dict[str, Any]]]) -> str:

@@ -186,6 +186,22 @@ def test_each_runtime_has_a_row_of_its_own_file(script: SimpleNamespace, root: P
     assert [row[5].split(", ")[1] for row in cells(page) if row[0] == "int8"] == ["openvino", "onnxruntime"]
 
 
+def test_files_of_one_runtime_in_two_precisions_are_not_mixed(script: SimpleNamespace, root: Path) -> None:
+    path = root / "recipes" / "results" / "seed-0" / "results.json"
+    results = json.loads(path.read_text())
+    distilled = next(variant for variant in results["variants"] if variant["id"] == "distilled")
+    file = next(file for file in distilled["artifacts"] if file["runtime"] == "openvino")
+    row = next(row for row in distilled["inference"]["latency"] if (row["runtime"], row["batch"]) == ("openvino", 16))
+    half = {"precision": "fp16", "bytes": 22_400_000, "path": "half.xml"}
+    distilled["artifacts"].append({**file, **half})
+    distilled["inference"]["latency"].append({**row, "precision": "fp16", "p50_ms": 1.25})
+    path.write_text(json.dumps(results))
+    page = page_of(script, root, {"runtimes": ["openvino", "openvino fp16"], "batch": 16})
+    whole, halved = ([row[4], row[5]] for row in cells(page) if row[0] == "distilled")
+    assert halved == ["22.4 MB", "1.25 ms, openvino fp16"]
+    assert whole == ["44.8 MB", whole[1]] and whole[1].endswith(" ms, openvino") and not whole[1].startswith("1.25")
+
+
 def test_training_compute_is_compared_in_flop(script: SimpleNamespace, root: Path) -> None:
     page = page_of(script, root, None, {"runs": ["seed-0"], "variant": "distilled", "target": 0.96})
     row = next(row for row in cells(page) if row[0] == "96%" and row[4].startswith("standard ResNet-18"))

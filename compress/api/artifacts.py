@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from compress.deployment.evaluate import evaluate as evaluate_artifact
 from compress.deployment.preprocess import Inputs
 from compress.deployment.preprocess_file import preprocess_file
 from compress.deployment.runtime import Array
+from compress.measurement.compute import evaluating
 from compress.utils.checksums import write_sums
 from compress.utils.errors import UsageError, first_line
 
@@ -80,7 +80,7 @@ def export(
     """
     preprocess = _of_pictures(preprocess)
     content = preprocess_file(preprocess, preprocess.resolution, classes)
-    with _evaluating(model):
+    with evaluating(model):
         _check_outputs(model, preprocess, classes)
         built = exporting.export(model, Path(folder), runtimes, content, precision)
     for path in set(built.values()):
@@ -118,7 +118,7 @@ def evaluate(
         return _result(evaluate_artifact(artifact, _labelled(artifact.classes, data)))
     if preprocess is None or classes is None:
         raise UsageError("a network does not state its preprocessing and classes; pass `preprocess` and `classes`")
-    with _evaluating(model):
+    with evaluating(model):
         _check_outputs(model, preprocess, classes)
         artifact = _in_this_process(model, preprocess, classes)
         return _result(evaluate_artifact(artifact, _labelled(artifact.classes, data)))
@@ -188,16 +188,3 @@ def _check_outputs(model: nn.Module, preprocess: Preprocess, classes: Sequence[s
         raise UsageError(f"two images give outputs {shape}, but there are {len(classes)} classes; correct `classes`")
     if len(set(classes)) < len(classes):
         raise UsageError("class names must be unique")
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Set the network to eval mode, and restore the mode of every module afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    with suppress(NotImplementedError):  # quantized graphs keep the mode of their export
-        model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

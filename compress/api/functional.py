@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.measurement import cuda
-from compress.measurement.compute import bit_operations, count, macs, parameters, training_macs
+from compress.measurement.compute import bit_operations, count, evaluating, macs, parameters, training_macs
 from compress.measurement.device import device_of
 from compress.measurement.latency import TAIL_ROUNDS, TAIL_TIMINGS, Timer, measure_interleaved, summary
 from compress.models.teachers import LoadedTeacher
@@ -122,8 +123,8 @@ def distill(
     """
     chosen = _settings(Distillation, {**settings, "teacher": "live"})
     side = (teacher_preprocess or preprocess).resolution
-    loaded = LoadedTeacher(teacher.eval(), nn.Identity(), teacher_preprocess or preprocess)
-    with freezing(student, chosen.freeze), tempfile.TemporaryDirectory() as folder:
+    loaded = LoadedTeacher(teacher, nn.Identity(), teacher_preprocess or preprocess)
+    with freezing(student, chosen.freeze), evaluating(teacher), tempfile.TemporaryDirectory() as folder:
         module = FitModule(
             student,
             preprocess,
@@ -186,7 +187,7 @@ def measure(
 
     Args:
         models: Networks by name, all on one device, where they are timed; on CUDA by its events. Each gets images of
-            its own number format. Latency ratios are to the first.
+            its own number format, in eval mode for the time being. Latency ratios are to the first.
         resolution: Side of their input in pixels.
         batches: Batch sizes to time.
         rounds: Timing rounds, in each of which every network is timed once.
@@ -198,8 +199,18 @@ def measure(
         UsageError: the networks are on different devices.
     """
     device = _common_device(models)
+    with ExitStack() as modes:
+        for model in models.values():
+            modes.enter_context(evaluating(model))
+        return _measure(models, resolution, batches, rounds, device)
+
+
+def _measure(
+    models: Mapping[str, nn.Module], resolution: int, batches: Sequence[int], rounds: int, device: torch.device
+) -> dict[str, NetworkCost]:
+    """Measure networks in eval mode on their device."""
     latency: dict[str, list[LatencyMeasurement]] = {name: [] for name in models}
-    counts = {name: count(model.eval(), resolution) for name, model in models.items()}
+    counts = {name: count(model, resolution) for name, model in models.items()}
     for batch in batches:
         images = torch.zeros(batch, 3, resolution, resolution, device=device)
         runs = {name: partial(_forward, model, images.to(_dtype(model))) for name, model in models.items()}

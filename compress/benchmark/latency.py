@@ -19,6 +19,7 @@ from compress.results import Artifact, LatencyMeasurements, LatencyRow, PeakMemo
 from compress.results.stored import runnable_artifacts
 from compress.stages.context import StageContext
 from compress.utils.console import say, task
+from compress.utils.messages import significant
 from compress.utils.precision import HALF, by_preference, file_name
 
 LATENCY = "latency.json"
@@ -96,7 +97,7 @@ def _say_modes(runtime: str, rows: Sequence[tuple[str, LatencyRow]]) -> None:
     if not split:
         return
     name, worst = max(split, key=lambda pair: max(pair[1].process_p50_ms) / min(pair[1].process_p50_ms))
-    medians = ", ".join(f"{value:.3g}" for value in worst.process_p50_ms)
+    medians = ", ".join(map(significant, worst.process_p50_ms))
     say(
         f"  several modes of {', '.join(dict.fromkeys(name for name, _ in split))} in {runtime}: "
         f"{name} takes {medians} ms in fresh processes at batch {worst.batch}"

@@ -45,18 +45,29 @@ def examine() -> list[Check]:
 
 
 def _machine() -> Iterator[Check]:
-    import torch
-
     from compress.utils.system import describe_cores, processor
 
     yield Check("python", True, platform.python_version())
     yield Check("processor", True, f"{processor()}, {describe_cores()}")
-    if torch.cuda.is_available():
-        yield Check("gpu", True, torch.cuda.get_device_name())
-    elif torch.backends.mps.is_available():
-        yield Check("gpu", True, "Apple MPS")
-    else:
-        yield Check("gpu", False, "none found; everything runs on the processor")
+    yield _gpu()
+
+
+def _gpu() -> Check:
+    if _has_torch():
+        import torch
+
+        if torch.cuda.is_available():
+            return Check("gpu", True, torch.cuda.get_device_name())
+        if torch.backends.mps.is_available():
+            return Check("gpu", True, "Apple MPS")
+        return Check("gpu", False, "none found; everything runs on the processor")
+    return Check("gpu", False, "not known without torch")
+
+
+def _has_torch() -> bool:
+    from compress.utils.system import version_of
+
+    return version_of("torch") is not None
 
 
 def _packages() -> Iterator[Check]:
@@ -95,13 +106,14 @@ def _assets() -> Iterator[Check]:
 
 def _counters() -> Iterator[Check]:
     """Check whether the energy of the processor, and of a GPU if there is one, can be measured."""
-    import torch
-
     from compress.measurement.counters import find_counter
 
     counters = {"energy counter": find_counter()}
-    if torch.cuda.is_available():
-        counters["energy counter, gpu"] = find_counter("cuda")
+    if _has_torch():
+        import torch
+
+        if torch.cuda.is_available():
+            counters["energy counter, gpu"] = find_counter("cuda")
     for name, result in counters.items():
         yield Check(name, result.counter is not None, result.detail)
 

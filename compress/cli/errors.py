@@ -21,8 +21,10 @@ NEEDS_ALL = (
 )
 NO_THREADS = (
     "the system starts no further thread; raise the limit of processes (`ulimit -u`) or of memory, or end other "
-    "processes, and rerun the same command to resume"
+    "processes, and {}"
 )
+RESUMING = ("run", "work", "sweep")
+"""Verbs that go on with what they had made before they were interrupted."""
 
 
 def report_error(error: Exception) -> int:
@@ -33,11 +35,11 @@ def report_error(error: Exception) -> int:
     if isinstance(error, CompressError):
         message, status = str(error), error.exit_status
     elif is_disk_full(error):
-        message, status = "disk is full; free some space and rerun the same command to resume", 1
+        message, status = f"disk is full; free some space and {_again()}", 1
     elif is_out_of_memory(error):
-        message, status = "not enough memory; lower the batch size and rerun the same command to resume", 1
+        message, status = f"not enough memory; lower the batch size and {_again()}", 1
     elif is_out_of_threads(error):
-        message, status = NO_THREADS, 1
+        message, status = NO_THREADS.format(_again()), 1
     elif isinstance(error, OSError) and error.errno in NO_FILE_SYSTEM_SUPPORT and not error.filename:
         message, status = f"{error.strerror}: files cannot be locked or mapped; put runs and data on a local disk", 1
     elif isinstance(error, ModuleNotFoundError) and _package(error) in WHOLE_PACKAGE:
@@ -65,8 +67,17 @@ def raise_on_signal(number: signal.Signals) -> list[int]:
 
 def exit_interrupted(received: list[int]) -> NoReturn:
     """Exit as a shell expects after SIGTERM (143) or Ctrl-C (130)."""
-    print("interrupted; rerun the same command to resume", file=sys.stderr)
+    print(f"interrupted; {_again()}" if _verb() in RESUMING else "interrupted", file=sys.stderr)
     sys.exit(128 + signal.SIGTERM if received else 128 + signal.SIGINT)
+
+
+def _verb() -> str:
+    """Return the verb of this call; empty where there is none."""
+    return next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+
+
+def _again() -> str:
+    return "rerun the same command" + (" to resume" if _verb() in RESUMING else "")
 
 
 def _package(error: ModuleNotFoundError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -72,7 +73,12 @@ def init(
     stages = " -> ".join(stage.kind for stage in recipe.stages)
     effort = "no training" if own else f"{choices.epochs} epochs"
     progress(f"{output}: {stages}, {choices.resolution} pixels, {effort}\n")
-    rows = estimate(recipe, runs) if survey.total <= MAX_TIMED else None
+    plan = command_line(["", "plan", str(output)])
+    try:
+        rows = estimate(recipe, runs) if survey.total <= MAX_TIMED else None
+    except BaseException:
+        print(f"{output} is written, and not estimated: {plan}", file=sys.stderr)
+        raise
     if as_json:
         record = {
             "recipe": str(output),
@@ -83,8 +89,7 @@ def init(
         print_json({**record, "checkpoints": list(map(str, checkpoints)), "estimate": planned})
         return
     if rows is None:
-        command = command_line(["", "plan", str(output)])
-        print(f"to estimate the time and the space of {survey.total:,} images: {command}")
+        print(f"to estimate the time and the space of {survey.total:,} images: {plan}")
     else:
         print_rich(plan_table(rows))
     print(f"\n{command_line(['', 'run', str(output)])}")

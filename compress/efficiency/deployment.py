@@ -131,7 +131,7 @@ def _cost(variant: Variant, profile: DeviceProfile, why: str | None) -> MillionI
         return MillionImages(id=variant.id, reason=why or f"nothing was timed in {setting(profile)}")
     row = rows[0]
     seconds = seconds_per_million(row.p50_ms, row.batch)
-    energy = inference_energy(matching(inference.energy_j.rows, profile), rows, profile.watts).value
+    energy = energy_on(variant, profile)
     return MillionImages(
         id=variant.id,
         runtime=row.runtime,
@@ -140,5 +140,18 @@ def _cost(variant: Variant, profile: DeviceProfile, why: str | None) -> MillionI
         threads=row.threads,
         seconds=seconds,
         price=price_per_million(seconds, profile.price_per_hour) if profile.price_per_hour else None,
-        energy_j=energy * MILLION if energy is not None else None,
+        energy_j=energy.value * MILLION if energy.value is not None else None,
+        energy_method=energy.method,
     )
+
+
+def energy_on(variant: Variant, profile: DeviceProfile) -> InferenceEnergy:
+    """Return the energy per image in the profile's runtime, batch and threads, on a machine that is the device.
+
+    Measured energy counts first, then what the device's own power gives, then what the run's stated power gave.
+    """
+    inference = variant.inference
+    rows = matching(inference.energy_j.rows, profile)
+    measured = [row for row in rows if row.method.startswith("measured")]
+    known = measured or ([] if profile.watts else rows)
+    return inference_energy(known, matching(inference.latency, profile), profile.watts)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
-from compress.efficiency.deployment import matching, on_device, setting
-from compress.efficiency.energy import inference_energy
+from compress.efficiency.deployment import energy_on, matching, on_device, setting
 from compress.efficiency.files import HasFile, is_quantized, name_of
 from compress.efficiency.sequence import cost
 from compress.efficiency.slower import against_float
@@ -167,9 +166,7 @@ def _energy(variant: Variant, profile: DeviceProfile, known: bool) -> Figure:
     """Joules per image; without a counter, estimated from the device's power and marked so."""
     if not known:
         return None, OTHER_DEVICE
-    inference = variant.inference
-    measured = matching(inference.energy_j.rows, profile)
-    energy = inference_energy(measured, matching(inference.latency, profile), profile.watts)
+    energy = energy_on(variant, profile)
     if energy.value is None:
         return None, f"no energy is known in {setting(profile)}"
     return energy.value, str(energy.method)

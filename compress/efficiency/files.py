@@ -134,7 +134,7 @@ def _compare(base: File, file: File, tolerance: float, tests: int, n: int, metri
         granted=decision.granted,
         granted_adjusted=adjusted,
         reason=decision.reason,
-        **dict(as_record(difference, metric.value(base.top1, base.quality) or 0)),
+        **dict(as_record(difference, metric.value(base.top1, base.quality))),
     )
 
 
@@ -165,12 +165,12 @@ def is_quantized(variant: Variant) -> bool:
     return min(variant.inference.weight_bits, variant.inference.activation_bits) < FLOAT_BITS
 
 
-def as_record(difference: PairedDifference | None, top1: float) -> Difference:
+def as_record(difference: PairedDifference | None, accuracy: float | None) -> Difference:
     """Convert a difference for `results.json`, with its exact bound.
 
     Args:
         difference: Difference of the accuracies; None where it is unknown.
-        top1: Accuracy of the reference, a fraction.
+        accuracy: Accuracy of the reference, a fraction; None where it is unknown.
     """
     if difference is None:
         return Difference()
@@ -180,5 +180,5 @@ def as_record(difference: PairedDifference | None, top1: float) -> Difference:
         accuracy_difference=difference.difference,
         difference_ci95=(difference.low, difference.high),
         exact_upper_bound=None if difference.by_class else exact_upper_bound(b, c, n),
-        relative_error_increase=relative_error_increase(difference, top1),
+        relative_error_increase=None if accuracy is None else relative_error_increase(difference, accuracy),
     )

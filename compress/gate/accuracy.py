@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from compress.deployment.engines import engine_version
 from compress.efficiency.intervals import discordant_share, independent_difference, paired_difference, wilson
 from compress.efficiency.verdict import Ends, Estimate, share
 from compress.gate.rules import Rule
-from compress.gate.sides import Absent, Measured, Side, Sides, engine_version, find_file
+from compress.gate.sides import Absent, Measured, Side, Sides, find_file
 from compress.results import DataSummary, Variant
 from compress.results.per_image import class_bits, correct_bits, paired_counts
 

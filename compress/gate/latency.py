@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from compress.deployment.engines import engine_version
 from compress.efficiency.files import name_of
 from compress.efficiency.timing import Ratio, Rounds, median_interval, slowdown
 from compress.efficiency.verdict import Estimate
 from compress.gate.rules import Metric, Rule
-from compress.gate.sides import Absent, Measured, Sides, engine_version, pair
+from compress.gate.sides import Absent, Measured, Sides, pair
 from compress.report.savings import first_reference
 from compress.results import LatencyRow, Variant
 

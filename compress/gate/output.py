@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from compress.gate.records import Check, Gate
 from compress.gate.rules import UnitName
 from compress.report import formats as f
 from compress.report.page import markdown
 from compress.report.tables import Column, Table, make_table
+from compress.utils.messages import join_words
 
 MAX_LINES = 20  # of checks that did not pass, in the terminal and in Markdown
+MAX_ROWS = 100  # of the table in Markdown: a comment on GitHub has up to 65,536 characters
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 FORMATS: Mapping[UnitName, f.Format] = {
@@ -23,8 +25,8 @@ FORMATS: Mapping[UnitName, f.Format] = {
 }
 
 
-def gate_table(gate: Gate) -> Table:
-    """Lay out every check."""
+def gate_table(gate: Gate, checks: Sequence[Check] | None = None) -> Table:
+    """Lay out these checks, by default all."""
     columns: tuple[Column[Check], ...] = (
         Column("variant: rule", lambda check: f.plain(f"{check.variant}: {check.rule}"), False),
         Column("verdict", lambda check: check.verdict, False),
@@ -32,7 +34,14 @@ def gate_table(gate: Gate) -> Table:
         Column("run", lambda check: _figure(check, check.value)),
         Column("bounded (95% interval)", _measured),
     )
-    return make_table("gate", "", "", columns, gate.checks, empty="No variant has a metric of these rules.")
+    return make_table(
+        "gate",
+        "",
+        "",
+        columns,
+        gate.checks if checks is None else checks,
+        empty="No variant has a metric of these rules.",
+    )
 
 
 def gate_lines(gate: Gate) -> list[str]:
@@ -69,14 +78,20 @@ def explanation(check: Check) -> str:
 
 
 def gate_markdown(gate: Gate) -> str:
-    """Render a comment for a pull request, or a job's summary."""
-    table = gate_table(gate)
+    """Render a comment for a pull request, or a job's summary; what did not pass comes first, up to `MAX_ROWS`."""
+    checks = sorted(gate.checks, key=lambda check: ("fail", "cannot tell", "pass").index(check.verdict))
+    table = gate_table(gate, checks[:MAX_ROWS])
     rule = ["---:" if figure else "---" for figure in table.figures]
     rows = ["| " + " | ".join(map(markdown, row)) + " |" for row in table.rows]
     lines = [markdown(line) for line in gate_lines(gate)]
     parts = [f"### compress-model gate: {gate.verdict}"]
     if rows:
         parts.append("\n".join(["| " + " | ".join(table.headings) + " |", "|" + "|".join(rule) + "|", *rows]))
+    if more := checks[MAX_ROWS:]:
+        passed = sum(check.verdict == "pass" for check in more)
+        counts = {"that did not pass": len(more) - passed, "passed": passed}
+        kinds = [f"{count:,} more {kind}" for kind, count in counts.items() if count]
+        parts.append(f"and {join_words(kinds, 'and')}")
     return "\n\n".join([*parts, "\n".join(f"- {line}" for line in lines)]) + "\n"
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from compress.deployment.runtimes import find_runtime
-from compress.efficiency.files import PYTORCH, name_of
+from compress.efficiency.files import name_of
 from compress.efficiency.verdict import Estimate
-from compress.registry import RUNTIMES
-from compress.results import Artifact, Environment, RunRecord, Variant
+from compress.results import Artifact, RunRecord, Variant
 
 
 @dataclass(frozen=True)
@@ -17,14 +15,6 @@ class Absent:
     """Why a figure, or its change, is unknown."""
 
     reason: str
-
-
-def engine_version(environment: Environment, runtime: str) -> str | None:
-    """Return the version of the package that runs the files of a runtime; None where it is unknown."""
-    if runtime in RUNTIMES:
-        engine = find_runtime(runtime).engine
-        return environment.torch if engine == "torch" else environment.packages.get(engine)
-    return environment.torch if runtime == PYTORCH else None
 
 
 def find_file(variant: Variant, name: str) -> Artifact | None:

@@ -168,7 +168,7 @@ def _count(model: nn.Module, resolution: int, gradients: AbstractContextManager[
     if parameter is not None:
         images = images.to(parameter)
     counter = _Counter()
-    with _evaluating(model), torch.inference_mode(False), gradients, counter.watching(model), counter:
+    with evaluating(model), _unfused(), torch.inference_mode(False), gradients, counter.watching(model), counter:
         model(images)
     if counter.quantized:
         raise CompressError(
@@ -179,26 +179,33 @@ def _count(model: nn.Module, resolution: int, gradients: AbstractContextManager[
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Set the network to eval mode, and restore the mode of every module afterwards.
 
-    Networks such as LeViT cache attention biases in eval mode, with their gradients here, until `train` is called; what
-    they cached would be neither copied nor trained.
+    Networks such as LeViT cache attention biases in eval mode, with the gradients of that moment, until `train` is
+    called; what they cached would be neither copied nor trained.
     """
     modes = [(module, module.training) for module in model.modules()]
-    fused = torch.backends.mha.get_fastpath_enabled()
-    # The fused transformer layer is one operator without a formula.
-    torch.backends.mha.set_fastpath_enabled(False)
     with suppress(NotImplementedError):  # exported graphs keep the mode of the export
         model.train().eval()
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
         with suppress(NotImplementedError):
             model.train()
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Keep the fused transformer layer off: it is one operator without a formula."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]

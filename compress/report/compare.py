@@ -2,8 +2,9 @@
 
 Only what the intervals show counts as a change. Accuracy is compared on the same test images, image by image, where
 both runs used them; otherwise as two independent samples; nothing is claimed across different data. Latency was
-measured at another time in each run: only the ratios to the run's own reference are compared, and only where both runs
-used the same kind of machine and several processes each.
+measured at another time in each run: only the ratios to the run's own reference are compared, and only where that is
+the same model in both runs, which used the same kind of machine, the same version of the runtime and several processes
+each.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from compress.deployment.engines import engine_version
 from compress.efficiency.files import name_of
 from compress.efficiency.intervals import independent_difference, paired_difference
 from compress.report.comparison import (
@@ -76,8 +78,21 @@ def _run(run: RunRecord, folder: Path, remarks: Sequence[str], first: RunRecord)
             same_results=run == first,
             same_data=first.data.same_data(run.data),
             same_machine=first.environment.machine == run.environment.machine,
+            same_reference=_same_reference(first, run),
+            engines=_engines(first, run),
         ),
     )
+
+
+def _engines(first: RunRecord, run: RunRecord) -> tuple[Difference, ...]:
+    """Runtimes that both have timed, with another version each."""
+    timed = [[row.runtime for variant in each.variants for row in variant.inference.latency] for each in (first, run)]
+    rows = (
+        Difference(key=name, values=tuple(engine_version(each.environment, name) for each in (first, run)))
+        for name in dict.fromkeys(timed[0])
+        if name in timed[1]
+    )
+    return tuple(row for row in rows if row.values[0] != row.values[1])
 
 
 def _by_stage(resolved: dict[str, object]) -> dict[str, object]:
@@ -182,27 +197,42 @@ def _latency_changes(
 ) -> tuple[LatencyChange, ...]:
     """Compare by runtime and batch.
 
-    A verdict needs the same kind of machine, references with the same id, and intervals over processes: those of a
-    single process do not include how two starts of the same file differ.
+    A verdict needs the same kind of machine, references that are the same model, the same version of the runtime, and
+    intervals over processes: those of a single process do not include how two starts of the same file differ.
     """
-    reference = first_reference(first)
-    same_machine = first.environment.machine == run.environment.machine
-    comparable = reference is not None and reference == first_reference(run) and same_machine
+    environments = first.environment, run.environment
+    comparable = environments[0].machine == environments[1].machine and _same_reference(first, run)
     rows = {(name_of(row), row.batch): row for row in reversed(before)}
-    return tuple(
-        LatencyChange(
-            runtime=name_of(new),
-            batch=new.batch,
-            p50_ms=(old.p50_ms, new.p50_ms),
-            p99_ms=(old.p99_ms, new.p99_ms),
-            ratio=(old.ratio_to_reference, new.ratio_to_reference),
-            ratio_ci95=(old.ratio_ci95, new.ratio_ci95),
-            processes=(len(old.rounds_ms), len(new.rounds_ms)),
-            verdict=_verdict(old.ratio_ci95, new.ratio_ci95) if comparable and _restarted(old, new) else NO_CLAIM,
-        )
-        for new in after
-        if (old := rows.get((name_of(new), new.batch)))
-    )
+    changes = []
+    for new in after:
+        if old := rows.get((name_of(new), new.batch)):
+            versions = {engine_version(environment, new.runtime) for environment in environments}
+            shown = comparable and len(versions) == 1 and _restarted(old, new)
+            changes.append(
+                LatencyChange(
+                    runtime=name_of(new),
+                    batch=new.batch,
+                    p50_ms=(old.p50_ms, new.p50_ms),
+                    p99_ms=(old.p99_ms, new.p99_ms),
+                    ratio=(old.ratio_to_reference, new.ratio_to_reference),
+                    ratio_ci95=(old.ratio_ci95, new.ratio_ci95),
+                    processes=(len(old.rounds_ms), len(new.rounds_ms)),
+                    verdict=_verdict(old.ratio_ci95, new.ratio_ci95) if shown else NO_CLAIM,
+                )
+            )
+    return tuple(changes)
+
+
+def _same_reference(first: RunRecord, run: RunRecord) -> bool:
+    """Whether speedups of two runs are over the same model, known by its key in the store."""
+    references = [_reference(each) for each in (first, run)]
+    before, after = ((each.id, each.stage_key) if each else (None, None) for each in references)
+    return before == after and before[1] is not None
+
+
+def _reference(run: RunRecord) -> Variant | None:
+    name = first_reference(run)
+    return next((variant for variant in run.variants if variant.id == name), None)
 
 
 def _restarted(*rows: LatencyRow) -> bool:

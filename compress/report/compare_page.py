@@ -66,8 +66,9 @@ def _runs(comparison: Comparison) -> Table:
     )
     note = (
         "All runs used the same test images, so accuracies are compared image by image."
-        if comparison.same_images
-        else "Not all runs used the same test images; where they differ, accuracies are compared unpaired."
+        if comparison.paired
+        else "Accuracies are compared image by image where both runs are known to have used the same test images and "
+        "have stored which of them were correct; the others are unpaired."
     )
     rows = zip(_labels(comparison), comparison.runs, strict=True)
     return make_table("runs", "Runs", note, columns, rows)
@@ -138,8 +139,9 @@ def _latency(comparison: Comparison) -> Table:
     )
     note = (
         "Medians of two runs were measured at different times, perhaps on different machines: no claim. For speedups "
-        "over each run's own reference, a claim needs 95% intervals over several processes that do not overlap: a run "
-        "of one process does not show how two starts of the same file differ."
+        "over each run's own reference, a claim needs that to be the same model, the same version of the runtime, and "
+        "95% intervals over several processes that do not overlap: a run of one process does not show how two starts "
+        "of the same file differ."
     )
     rows = [(row, latency) for row in _rows(comparison) if row.change for latency in row.change.latency]
     return make_table("latency", "Latency changes", note, columns, rows)
@@ -214,6 +216,10 @@ def remark_lines(comparison: Comparison) -> list[str]:
     lines = []
     runs = dict(zip(_labels(comparison), comparison.runs, strict=True))
     first = comparison.runs[0]
+    timed = {
+        label: any(change and change.latency for change in changes)
+        for label, *changes in zip(runs, *(variant.changes for variant in comparison.variants), strict=True)
+    }
     for label, run in runs.items():
         lines += [f"{label}: {f.plain(remark)}." for remark in run.remarks]
         if run is first:
@@ -227,11 +233,23 @@ def remark_lines(comparison: Comparison) -> list[str]:
         if not run.against_first.same_machine:
             why = f.plain(f"{run.machine}, not {first.machine}")
             lines.append(f"{label} ran on another kind of machine than A ({why}): no claim about latency.")
+        elif timed[label]:
+            lines += _latency_remarks(label, run)
     for variant in comparison.variants:
         present = [label for label, figures in zip(runs, variant.runs, strict=True) if figures]
         if len(present) < len(runs):
             lines.append(f"{f.plain(variant.id)} is in {', '.join(present)} only.")
     return lines
+
+
+def _latency_remarks(label: str, run: ComparedRun) -> Iterator[str]:
+    """State why speeds on one kind of machine are not compared."""
+    if not run.against_first.same_reference:
+        yield f"{label} and A have no reference that is the same model: no claim about latency."
+    for engine in run.against_first.engines:
+        old, new = ("unknown" if version is None else f.plain(version) for version in engine.values)
+        name = f.plain(engine.key)
+        yield f"{label} was timed with another version of {name} than A ({new}, not {old}): no claim there."
 
 
 def terminal_tables(comparison: Comparison) -> list[RichTable]:

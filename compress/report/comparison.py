@@ -14,12 +14,21 @@ ABSENT = "absent"
 NO_CLAIM: Verdict = "no claim"
 
 
+class Difference(Record):
+    """A setting that differs, with its value in every run."""
+
+    key: str
+    values: tuple[Any, ...]
+
+
 class AgainstFirst(Record):
-    """Settings and measurements that a run shares with the first one."""
+    """Settings and measurements that a run shares with the first one; `engines` are other versions of runtimes."""
 
     same_results: bool
     same_data: bool
     same_machine: bool
+    same_reference: bool
+    engines: tuple[Difference, ...]
 
 
 class ComparedRun(Record):
@@ -35,13 +44,6 @@ class ComparedRun(Record):
     machine: Machine
     remarks: tuple[str, ...]
     against_first: AgainstFirst
-
-
-class Difference(Record):
-    """A setting that differs, with its value in every run."""
-
-    key: str
-    values: tuple[Any, ...]
 
 
 class Top1(Record):
@@ -118,6 +120,7 @@ class Comparison(Record):
     variants: tuple[ComparedVariant, ...]
 
     @property
-    def same_images(self) -> bool:
-        """Whether all runs used the same test images."""
-        return len({run.test_sha256 for run in self.runs}) == 1
+    def paired(self) -> bool:
+        """Whether all accuracies are compared image by image."""
+        changes = [change for variant in self.variants for change in variant.changes if change]
+        return bool(changes) and all(change.top1.paired for change in changes)

@@ -127,9 +127,9 @@ def first_lines(record: RunRecord) -> FirstLines:
 
 
 def _data(data: DataSummary) -> Pairs:
-    """List the figures of the data; what was left out is one line."""
+    """List the figures of the data; what was left out is one line, and labels of single images are for programs."""
     left_out = left_out_line(data.left_out) or "nothing"
-    return (*_pairs(data.model_dump(exclude={"left_out"})), ("left out", f.plain(left_out)))
+    return (*_pairs(data.model_dump(exclude={"left_out", "test_labels"})), ("left out", f.plain(left_out)))
 
 
 def _pairs(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:

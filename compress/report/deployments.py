@@ -8,6 +8,7 @@ from compress.report import formats as f
 from compress.report.tables import Column, Table, make_table
 from compress.results import DeploymentFit, VariantFit
 from compress.results.deployment import BudgetName
+from compress.utils.messages import significant
 
 BUDGETS: dict[BudgetName, tuple[str, f.Format]] = {
     "latency_ms": ("latency", f.milliseconds),
@@ -102,4 +103,4 @@ def _best(device: DeploymentFit) -> str:
 
 
 def _stated(value: float | None, unit: str) -> str:
-    return "not stated" if value is None else f"{value:.3g} {f.plain(unit)}"
+    return "not stated" if value is None else f"{significant(value)} {f.plain(unit)}"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from compress.report import formats as f
 from compress.results import Variant, VariantSavings
+from compress.utils.messages import significant
 
 
 def per_image(variant: Variant) -> str:
@@ -14,19 +15,19 @@ def per_image(variant: Variant) -> str:
     if energy.value is None:
         return f.UNKNOWN
     setting = f"{f.text(energy.runtime)}, batch {f.text(energy.batch)}"
-    return f"{f.joules(energy.value)}, {_kind(energy.method)} ({setting})"
+    return f"{f.joules(energy.value)}, {kind(energy.method)} ({setting})"
 
 
 def emissions(variant: Variant) -> str:
     """420 g, estimated: per million images."""
     carbon = variant.inference.carbon
-    return f"{f.grams(carbon.g_per_million_images)}, {_kind(carbon.method)}" if carbon else f.UNKNOWN
+    return f"{f.grams(carbon.g_per_million_images)}, {kind(carbon.method)}" if carbon else f.UNKNOWN
 
 
 def doublings(savings: VariantSavings) -> str:
     """+1.20, estimated: what a variant saves."""
     value, basis = savings.doublings.energy, savings.energy_basis
-    return f.signed(value) + (f", {_kind(basis.method if basis else None)}" if value is not None else "")
+    return f.signed(value) + (f", {kind(basis.method if basis else None)}" if value is not None else "")
 
 
 def note(variants: Iterable[Variant]) -> str:
@@ -36,7 +37,7 @@ def note(variants: Iterable[Variant]) -> str:
     if not methods:
         return ""
     idle = [energy.idle_w for energy in energies if energy.idle_w is not None]
-    subtracted = f" Idle power, {min(idle):.3g} to {max(idle):.3g} W, is subtracted." if idle else ""
+    subtracted = f" Idle power, {significant(min(idle))} to {significant(max(idle))} W, is subtracted." if idle else ""
     return f" Energy is per image, in the runtime where it is lowest; {'; '.join(methods)}.{subtracted}"
 
 
@@ -47,8 +48,9 @@ def is_known(variants: Iterable[Variant]) -> bool:
 
 def is_estimated(variant: Variant) -> bool:
     """Whether a variant's energy is estimated from a stated power."""
-    return _kind(variant.inference.energy_j.method) == "estimated"
+    return kind(variant.inference.energy_j.method) == "estimated"
 
 
-def _kind(method: str | None) -> str:
+def kind(method: str | None) -> str:
+    """Say how an energy was obtained: measured or estimated."""
     return f.plain(method).split(":")[0] if method else "by an unknown method"

@@ -7,6 +7,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
+from compress.utils.messages import significant
+
 Format = Callable[[float | None], str]
 UNKNOWN = "not measured"
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
@@ -60,7 +62,7 @@ def _small_unit(value: float, unit: str) -> str:
     """Three digits with a prefix below one: 3.1 mJ."""
     for step, prefix in enumerate(("", "m", "µ")):
         if abs(value) * 1000**step >= 1:
-            return f"{value * 1000**step:.3g} {prefix}{unit}"
+            return f"{significant(value * 1000**step)} {prefix}{unit}"
     return f"{value * 1e9:.3g} n{unit}"
 
 
@@ -72,7 +74,7 @@ percent = known(lambda value: f"{100 * value:.1f}%")
 macs = known(lambda value: _scaled(value, "MACs"))
 count = known(lambda value: _scaled(value, ""))
 size = known(lambda value: _scaled(value, "B"))
-milliseconds = known(lambda value: f"{value:.3g} ms" if value < 1000 else f"{value:,.0f} ms")
+milliseconds = known(lambda value: f"{significant(value)} ms")
 seconds = known(lambda value: f"{value:.0f} s" if value < 120 else f"{value / 60:.1f} min")
 joules = known(lambda value: _scaled(value, "J") if value >= 1000 else _small_unit(value, "J"))
 grams = known(lambda value: _scaled(value, "g") if value >= 1000 else _small_unit(value, "g"))

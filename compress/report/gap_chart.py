@@ -176,14 +176,18 @@ def _mark_gap(frame: Frame, basis: Basis) -> None:
 
 
 def _mark_saving(frame: Frame, basis: Basis) -> None:
-    """Mark the largest saving of training compute at the end of the line of compute: it is a single step."""
-    savings = [saving for saving in basis.savings if (saving.months_of_gap or 0) > 0]
+    """Mark the largest saving of training compute at the end of the line of compute: it is a single step.
+
+    A saving of at most so much may be none.
+    """
+    savings = [saving for saving in basis.savings if (saving.months_of_gap or 0) > 0 and saving.bound != "at most"]
     best = max(savings, key=lambda saving: saving.doublings or 0, default=None)
     if best is None:
         return
     high = basis.growth ** (basis.end - frame.start)
-    label = f"{f.plain(best.variant)}, once:\n{f.signed(best.doublings)} doublings,\n"
-    label += f"{best.months_of_gap:.1f} months of gap"
+    bound = f"{best.bound} " if best.bound else ""
+    label = f"{f.plain(best.variant)}, once:\n{bound}{f.signed(best.doublings)} doublings,\n"
+    label += f"{bound}{best.months_of_gap:.1f} months of gap"
     x = basis.end + 0.05 * frame.span
     _arrow(frame, x, high / 2 ** (best.doublings or 0), high, label, "->", frame.look.saving)
 

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import math
 
-from compress.efficiency.files import name_of
+from compress.efficiency.files import base_file, name_of
 from compress.efficiency.metric import METRIC_WORDS
 from compress.report import formats as f
-from compress.results import Headline, InferenceDoublings, LifetimeDoublings, RunRecord, TrainingDoublings, Trend
+from compress.results import (
+    Headline,
+    InferenceDoublings,
+    LifetimeDoublings,
+    RunRecord,
+    TrainingDoublings,
+    Trend,
+    Variant,
+)
 from compress.utils.precision import file_name
 
 NONE = 0.005
@@ -45,8 +53,8 @@ def deployment_line(record: RunRecord) -> str | None:
     first, file = record.headline, record.headline.file
     if file is None:
         return None
-    base = next((variant.accuracy for variant in record.variants if variant.id == first.reference), None)
-    against = f" against {f.accuracy(base.top1, base.ci95)} of {f.plain(first.reference)}" if base else ""
+    reference = next((variant for variant in record.variants if variant.id == first.reference), None)
+    against = _against(reference) if reference else ""
     speed = ""
     if file.ms_per_image is not None:
         speed = f"{f.milliseconds(file.ms_per_image)} per image in {f.plain(name_of(file))} at batch {file.batch}, "
@@ -54,6 +62,15 @@ def deployment_line(record: RunRecord) -> str | None:
         f"To deploy: {f.plain(file.path or 'the network in PyTorch')}, {f.size(file.bytes)}, {speed}"
         f"{f.accuracy(file.top1, file.ci95)} top-1{against}."
     )
+
+
+def _against(reference: Variant) -> str:
+    """State the accuracy that a file is granted against: of a quantized reference, that of its best file."""
+    base = base_file(reference)
+    if base.top1 is None or base.ci95 is None:
+        return ""
+    file = f" ({f.plain(name_of(base))})" if base.path else ""
+    return f" against {f.accuracy(base.top1, base.ci95)} of {f.plain(reference.id)}{file}"
 
 
 def _points(tolerance: float) -> str:

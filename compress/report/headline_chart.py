@@ -19,7 +19,7 @@ HEIGHT = 2.1
 
 @dataclass(frozen=True)
 class _Bar:
-    """Signed months of growth, None where there is only a bound, with the ends of their interval."""
+    """Signed months of growth, None where they are not known, with the ends of their interval."""
 
     label: str
     months: float | None
@@ -65,7 +65,8 @@ def _bars(first: Headline) -> list[_Bar]:
         bars.append(_Bar("inference", months, first.inference.months.growth_interval, "////"))
     if first.training and first.training.doublings is not None:
         months = first.training.months.months_of_growth
-        bars.append(_Bar("training, once", months, _ends(first.training, months)))
+        bound = f": {first.training.bound}" if first.training.bound else ""
+        bars.append(_Bar(f"training, once{bound}", months, _ends(first.training, months)))
     if first.life and (months := first.life.months.months_of_growth) is not None:
         bars.append(
             _Bar(f"both over {f.queries(first.life.queries)} images", months, first.life.months.growth_interval)

@@ -7,8 +7,8 @@ from functools import partial
 
 from compress.gap.record import NOT_OF_TRAINING, basis_of
 from compress.gap.trend import Trend
+from compress.report import energy, months
 from compress.report import formats as f
-from compress.report import months
 from compress.report.ledger_charts import gap_svg, lifetime_svg
 from compress.report.savings import break_even, lifetimes
 from compress.report.tables import Column, Table, make_table
@@ -22,6 +22,7 @@ from compress.results import (
     ShareRatio,
     VariantSavings,
 )
+from compress.utils.messages import significant
 
 GAP_YEARS = (2012, 2024)
 """Years that the gap is given for, those of the essay in which it is discussed."""
@@ -96,14 +97,21 @@ def _million(record: RunRecord) -> Iterator[Table]:
         Column("precision", lambda m: f.text(m.precision), False),
         Column("batch", lambda m: f.text(m.batch)),
         Column("time", lambda m: f.seconds(m.seconds)),
-        Column("price", lambda m: f.UNKNOWN if m.price is None else f"{m.price:.3g} {f.plain(profile.currency)}"),
+        Column(
+            "price", lambda m: f.UNKNOWN if m.price is None else f"{significant(m.price)} {f.plain(profile.currency)}"
+        ),
     ]
     if any(row.energy_j for row in rows):
-        columns.append(Column("energy", lambda m: f.joules(m.energy_j)))
+        columns.append(Column("energy", _energy))
     if any(row.reason for row in rows):
         columns.append(Column("unknown because", lambda m: f.plain(m.reason or ""), False))
     note = f"On {f.plain(profile.name)} at full load, by its own row of latency. {f.plain(profile.source)}"
     yield make_table("million", "A million images", note.strip(), columns, rows)
+
+
+def _energy(cost: MillionImages) -> str:
+    """7.2 kJ, estimated."""
+    return f.UNKNOWN if cost.energy_j is None else f"{f.joules(cost.energy_j)}, {energy.kind(cost.energy_method)}"
 
 
 def _gap(record: RunRecord) -> Iterator[Table]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from compress.report import formats as f
 from compress.report.tables import Column, Table, VariantRow, make_table, variant_rows
 from compress.results import PublishedInference, RunRecord
+from compress.utils.messages import significant
 
 Row = VariantRow[PublishedInference]
 
@@ -29,7 +30,7 @@ def published_tables(record: RunRecord) -> list[Table]:
         Column("published for", lambda r: f.plain(r.part.model), False),
         Column("device", lambda r: f.plain(r.part.device), False),
         Column("setting", lambda r: f.plain(r.part.setting), False),
-        Column("images per second", lambda r: f"{r.part.images_per_s:,.4g}"),
+        Column("images per second", lambda r: significant(r.part.images_per_s, 4)),
         Column("ratio", lambda r: f.times(r.part.images_per_s / first[_setting(r)])),
         Column("latency of a batch", lambda r: _stated(r.part.latency_ms, f.milliseconds)),
         Column("memory", lambda r: _stated(r.part.memory_mb, lambda value: f.size(1e6 * (value or 0)))),

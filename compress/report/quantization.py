@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from compress.report import formats as f
 from compress.report.tables import Column, Table, VariantRow, make_table, variant_rows
 from compress.results import LayerNoise, LayerWidths, Quantization, QuantizationNoise, RunRecord
+from compress.utils.messages import significant
 
 MAX_NAMES = 8
 WORST = 5  # layers of a variant
@@ -123,7 +124,7 @@ def _decibels(value: float | None) -> str:
 
 
 def _range(ends: tuple[float, float]) -> str:
-    return f"{ends[0]:.3g} to {ends[1]:.3g}"
+    return f"{significant(ends[0])} to {significant(ends[1])}"
 
 
 def _truncated(layers: Sequence[str]) -> str:

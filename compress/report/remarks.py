@@ -91,15 +91,21 @@ def _collapsed(variant: Variant, by_id: Mapping[str, Variant]) -> tuple[float, s
 def reservations(record: RunRecord) -> list[str]:
     """State what holds whatever the savings are."""
     lines = [*_other_references(record), *_reason(record), *shown_worse(record)]
-    lines += [*_left_out(record), *_selection(record)]
-    lines.append(
-        "Every variant was trained once, with one seed: the intervals cover the choice of test images, not retraining."
-    )
+    lines += [*_left_out(record), *_selection(record), *_one_seed(record)]
     lines += (f"{f.plain(v.id)}: {f.plain(remark)}" for v in record.variants for remark in v.remarks or ())
     lines += map(f.plain, record.data.remarks or ())
     if record.data.name:
         lines.append(f"The results hold for {f.plain(record.data.name)}, on the machine below.")
     return lines
+
+
+def _one_seed(record: RunRecord) -> Iterator[str]:
+    """State of variants with a fit, their own or an ancestor's, that another seed would give other ones."""
+    by_id = variants_by_id(record)
+    trained = [v.id for v in record.variants if any(each.training.curve for each in ancestry(v, by_id))]
+    if trained:
+        were = f"{f.names(trained)} {'was' if len(trained) == 1 else 'were'}"
+        yield f"{were} trained once, with one seed: the intervals cover the choice of test images, not retraining."
 
 
 def _reason(record: RunRecord) -> Iterator[str]:

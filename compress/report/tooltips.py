@@ -6,9 +6,10 @@ import re
 
 _TOP1 = "Top-1 accuracy: share of test images whose most probable class is correct"
 _PAIRED = "on the same test images, with Tango's paired 95% score interval"
+_STUDENT = "95% interval by Student's t over processes, or over batches of rounds of a single one"
 _LOG2 = "log2 of the reference's cost over the variant's; +1 is half the cost"
 
-_TOOLTIPS: tuple[tuple[str, str], ...] = (
+TOOLTIPS: tuple[tuple[str, str], ...] = (
     (r"top-1 \(95%.*\)", f"{_TOP1}; Wilson's 95% score interval"),
     (r"ECE \(95%.*\)", "Expected calibration error, debiased, with its bootstrap interval; 0 is perfect"),
     (r"confidence over accuracy", "Mean confidence less top-1, in points, with its 95% interval"),
@@ -81,7 +82,7 @@ _TOOLTIPS: tuple[tuple[str, str], ...] = (
         "Share of the MACs of convolutions and linears that the file's runtime executes in integer",
     ),
     (r"median|99th percentile", "Time of one batch over the interleaved rounds, milliseconds"),
-    (r"speedup \(95%.*\)", "Median of the reference over the variant's, in the same rounds; 95% bootstrap interval"),
+    (r"speedup \(95%.*\)", f"Median of the reference over the variant's, in the same rounds; {_STUDENT}"),
     (r"batch", "Batch size, images"),
     (r"threads", "Threads of the runtime"),
     (r"resolution", "Side of the square input, pixels"),
@@ -106,30 +107,30 @@ _TOOLTIPS: tuple[tuple[str, str], ...] = (
     (r"target top-1", "Top-1 on the validation images, and whose it is"),
     (r".*'s compute", "Training MACs until that validation top-1 was reached, interpolated; one run"),
     (
-        r"compute ratio",
-        "Training MACs of the baseline over the variant's to the same validation top-1",
+        r"doublings \(95%.*\)",
+        "log2 of the baseline's training MACs to that validation top-1 over the variant's, with its bootstrap interval "
+        "over the validation images",
     ),
-    (r"doublings \(95%.*\)", "log2 of the compute ratio, with its bootstrap interval over the validation images"),
     (r"by the measured points", "Doublings between the points of both curves before and at the target"),
     (r"doublings", "log2 of the ratio"),
     (r"MACs added", "MACs of training the teacher that are added to the variant's compute"),
-    (r"variant against control.*", f"Points of top-1, {_PAIRED}"),
     (
         r"over its FP32 file",
         "Median time of the variant's float network in the same runtime and batch size over this file's",
     ),
     (r"time", "Time of a million images, one batch after the other, from the median latency"),
+    (r"energy", "Energy of that time, measured or estimated as each cell states"),
     (r"price", "Price of that time, at the hourly price of the deployment profile"),
     (r"images", "Test images"),
     (r"correct before|correct now", "Test images of this class that were classified correctly"),
     (r"lost|gained", "Test images that only the reference, or only the variant, classifies correctly"),
     (r"change \(95%.*\)", f"Points of top-1 within the class, {_PAIRED}"),
-    (r"pruned against control.*", f"Points of top-1, {_PAIRED}"),
+    (r".* against control \(95%.*\)", f"Points of top-1, {_PAIRED}"),
     (r"weights at zero", "Share of the weights that are zero, counted"),
     (r".*size after zlib", "Bytes of the weights after zlib"),
     (
         r"share of the dense latency.*",
-        "Median over the dense network's, in the same rounds; 95% bootstrap interval",
+        f"Median over the dense network's, in the same rounds; {_STUDENT}",
     ),
     (
         r".* of its channels",
@@ -146,4 +147,4 @@ def tooltip(table: str, heading: str) -> str:
     What precedes the first dash of the table's key may give a heading another meaning.
     """
     names = f"{table.partition('-')[0]}/{heading}", heading
-    return next((text for name in names for pattern, text in _TOOLTIPS if re.fullmatch(pattern, name)), "")
+    return next((text for name in names for pattern, text in TOOLTIPS if re.fullmatch(pattern, name)), "")

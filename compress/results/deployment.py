@@ -55,6 +55,7 @@ class MillionImages(Record):
     seconds: float | None = Field(None, description="Machine time, seconds")
     price: float | None = Field(None, description="Price of that time, in currency")
     energy_j: float | None = Field(None, description="Energy, joules")
+    energy_method: str | None = absent("Method of energy_j; starts with 'measured' or 'estimated' and names the source")
     reason: str | None = Field(None, description="Why nothing is known: no measurement matches the profile")
 
 

@@ -33,10 +33,16 @@ def local_runs(runs: str | Path) -> Path:
     return folder
 
 
+def url_of_runs(runs: Path) -> str | None:
+    """Return the URL that a local folder of runs stands for, if it does."""
+    file = runs / "store" / ORIGIN
+    return file.read_text().strip().removesuffix("/store") if file.is_file() else None
+
+
 def shared_runs(runs: Path) -> SharedFolder | None:
     """Return the folder of runs at the URL that a local folder stands for, if it does."""
-    file = runs / "store" / ORIGIN
-    return SharedFolder(file.read_text().strip().removesuffix("/store")) if file.is_file() else None
+    url = url_of_runs(runs)
+    return SharedFolder(url) if url else None
 
 
 def claim_run(runs: Path, folder: Path) -> bool:

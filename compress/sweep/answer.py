@@ -165,7 +165,7 @@ def _choose(sequence: Sequence[FinishedTrial], tested: Sequence[TestedTrial], jo
 
 def _refusal(tested: Sequence[TestedTrial]) -> str:
     first = tested[0]
-    return f"none: trial {first.number} is the most accurate of those, and {first.reason}"
+    return f"none: trial {first.number}, the first to be tested, is not granted: {first.reason}"
 
 
 def _sentence(best: FinishedTrial, tested: Sequence[TestedTrial], job: Job, cost: str) -> str:

@@ -4,6 +4,7 @@
     trials/<number>.json     a trial that ended
     trials/<number>.begun    its settings, before
     claims/<number>.lease    held by whoever makes it
+    locks/open.lease         held while sweep.json is created or read
     locks/propose.lease      held while settings are chosen
     tests/<digest>.json      trials that were tested together on the test images
     sweep.html               the Pareto page
@@ -24,6 +25,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from compress.results import Record
+from compress.store.leases import alone
 from compress.sweep.records import Proposal, SweepFile, TestRound, Trial
 from compress.utils.atomic import write_atomic
 from compress.utils.errors import CompressError, UsageError
@@ -76,9 +78,10 @@ class SweepFolder:
         path = self.path / "sweep.json"
         try:
             (self.path / "trials").mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                write_atomic(path, about.to_json() + "\n")
-            before = SweepFile.read(path)
+            with alone(self.path, "open"):  # or a worker would replace what another one has just begun
+                if not path.exists():
+                    write_atomic(path, about.to_json() + "\n")
+                before = SweepFile.read(path)
         except OSError as error:
             raise CompressError(
                 f"cannot write {self.path}: {error.strerror}; choose another folder with --runs"

@@ -14,6 +14,7 @@ from compress.pipeline.runner import run as run_recipe
 from compress.recipe.load import load_recipe
 from compress.recipe.overrides import write_override
 from compress.recipe.schema import Recipe
+from compress.store.origin import url_of_runs
 from compress.sweep.checks import (
     budget_problems,
     objective_problems,
@@ -97,7 +98,8 @@ class Job:
         """Write the command that makes a run with these overrides besides those of all trials."""
         changes = [part for override in (*self.overrides, *overrides) for part in ("--set", override)]
         plugins = [part for plugin in self.plugins for part in ("--plugin", plugin)]
-        return shlex.join(["compress-model", "run", self.path, *changes, "--runs", str(self.folder.runs), *plugins])
+        runs = url_of_runs(self.folder.runs) or str(self.folder.runs)  # a folder that stands for a URL is a cache
+        return shlex.join(["compress-model", "run", self.path, *changes, "--runs", runs, *plugins])
 
     def command_of(self, trial: Trial) -> str:
         """Write the command that makes the last run of a trial again."""

@@ -14,8 +14,8 @@ from compress.recipe.load import load_recipe
 from compress.report.savings import first_reference
 from compress.results import RunRecord, Variant
 from compress.results.read import read_run
-from compress.store.leases import alone
-from compress.sweep.claim import claim
+from compress.store.leases import alone, duration
+from compress.sweep.claim import Claims, Stamp
 from compress.sweep.compute import spent_by_unit, total_macs
 from compress.sweep.job import Job
 from compress.sweep.objectives import figures_of, missing_objectives
@@ -59,10 +59,11 @@ def work(job: Job) -> str:
         CompressError: three trials in a row failed for the same reason, or the recipe refused a hundred.
     """
     started, failures, infeasible = time.monotonic(), list[str](), 0
+    claims = Claims(job.folder.claims)
     while True:
         if reason := _limit(job, started):
             return reason
-        ended = _next_trial(job)
+        ended = _next_trial(job, claims)
         if isinstance(ended, str):
             return ended
         infeasible = infeasible + 1 if ended.state == "infeasible" else 0
@@ -93,15 +94,36 @@ def _limit(job: Job, started: float) -> str | None:
     return None
 
 
-def _next_trial(job: Job) -> Trial | str:
-    """Make the first trial that has not ended and that no other worker makes; return why where there is none."""
+def _next_trial(job: Job, claims: Claims) -> Trial | str:
+    """Make the first trial that has not ended and that no other worker makes; return why where there is none.
+
+    Where only trials of other workers are left, it waits until each of these has given a sign of life, has ended its
+    trial or has lost it: a machine that is gone is known by nothing else.
+    """
+    first: dict[int, Stamp | None] = {}
+    until = time.monotonic() + 2 * duration()  # in case its lease cannot be taken from it
+    while True:
+        held: list[int] = []
+        found = _first_free(job, claims, held)
+        stamps = {number: claims.stamp(number) for number in held}
+        silent = [each for each, stamp in stamps.items() if stamp in (None, first.setdefault(each, stamp))]
+        if isinstance(found, Trial) or not silent or time.monotonic() > until:
+            return found
+        time.sleep(duration() / 60)
+
+
+def _first_free(job: Job, claims: Claims, held: list[int]) -> Trial | str:
+    """Make the first trial that is free, and list those before it that other workers hold."""
     for number in itertools.count():
         if job.limits.trials is not None and number >= job.limits.trials:
             return f"{job.limits.trials} trials"
         if job.folder.has_ended(number):
             continue
-        with claim(job.folder.claims, f"{number:05d}") as mine:
-            if not mine or job.folder.has_ended(number):
+        with claims.claim(number) as mine:
+            if not mine:
+                held.append(number)
+                continue
+            if job.folder.has_ended(number):
                 continue
             proposal = _proposal(job, number)
             if proposal is None:
@@ -165,7 +187,8 @@ def _run_rungs(job: Job, proposal: Proposal, progress: _Progress) -> str | None:
             continue
         figures = {**_at_rung(job, value), proposal.number: progress.rungs[-1].figures}
         if is_hopeless(proposal.number, figures, job.space.objectives, fidelity.keep):
-            return f"stopped at {value} of {values[-1]} epochs: others of the {len(figures)} trials there are better"
+            rung = f"{', '.join(fidelity.keys)}={value} of {values[-1]}"
+            return f"stopped at {rung}: others of the {len(figures)} trials there are better"
     return None
 
 

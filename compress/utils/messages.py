@@ -38,6 +38,12 @@ def describe(value: Any) -> str:
             return one_line(str(value))
 
 
+def significant(value: float, digits: int = 3) -> str:
+    """Write significant digits, and large figures whole: 0.0371, 12.3, 12,345; never 1.23e+04."""
+    rounded = f"{value:,.{digits}g}"
+    return f"{value:,.0f}" if abs(float(rounded.replace(",", ""))) >= 10**digits else rounded
+
+
 def join_words(options: Iterable[str], last: str = "or") -> str:
     """Join words as `a, b or c`."""
     words = list(options)

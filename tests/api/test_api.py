@@ -74,9 +74,10 @@ def test_distill_prune_quantize_and_measure_take_own_networks() -> None:
             self.unused = torch.nn.Parameter(torch.zeros(1))
 
     student, unlabelled = network(), np.full(64, -1)
+    teacher = Brightness()
     fitted = compress.distill(
         student,
-        Brightness(),
+        teacher,
         (images, unlabelled),
         (images[:16], labels[:16]),
         preprocess=PREPROCESS,
@@ -86,6 +87,7 @@ def test_distill_prune_quantize_and_measure_take_own_networks() -> None:
         losses={"kd": 1},
     )
     assert fitted.curve[-1]["top1"] == 1.0, "learnt from the teacher alone"
+    assert teacher.training, "evaluated for the time of the training"
     assert [round(point["macs"] / fitted.curve[0]["macs"]) for point in fitted.curve] == [1, 2, 3, 4]
 
     pruned = compress.prune(student, SIDE, target_macs=0.6, round_to=4)
@@ -100,6 +102,16 @@ def test_distill_prune_quantize_and_measure_take_own_networks() -> None:
     assert compress.doublings(costs["dense"].macs / costs["pruned"].macs) == pytest.approx(
         np.log2(macs(student, SIDE) / macs(pruned, SIDE))
     )
+
+
+def test_networks_are_measured_in_eval_mode_and_keep_theirs() -> None:
+    model = network().train()
+    model.layer1.eval()
+    seen = set[bool]()
+    model.register_forward_pre_hook(lambda module, _: seen.add(module.training))
+    before = [module.training for module in model.modules()]
+    compress.measure({"own": model}, SIDE, batches=[1], rounds=3)
+    assert [module.training for module in model.modules()] == before and seen == {False}
 
 
 def test_networks_are_measured_in_their_own_format_and_on_one_device() -> None:

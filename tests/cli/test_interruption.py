@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 import pytest
+from scaffold.folders import folder
 from support import typed
 
+from compress.cli.errors import report_error
 from compress.utils.errors import CompressError, is_interruption
 
 
@@ -26,7 +31,40 @@ def test_an_error_that_replaces_an_interruption_is_one() -> None:
     assert is_interruption(wrapped.value) and not is_interruption(ValueError("other"))
 
 
-def test_it_ends_the_command_line_like_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (("run", "quickstart"), "interrupted; rerun the same command to resume\n"),
+        (("--debug", "work", "quickstart"), "interrupted; rerun the same command to resume\n"),
+        (("validate", "quickstart"), "interrupted\n"),
+    ],
+)
+def test_it_ends_the_command_line_like_one(monkeypatch: pytest.MonkeyPatch, call: tuple[str, ...], says: str) -> None:
+    """Only verbs that go on with what they had made promise to."""
     monkeypatch.setattr("compress.recipe.load.load_recipe", lambda *_: left_early())
-    done = typed("validate", "quickstart")
-    assert (done.returncode, done.stderr) == (130, "interrupted; rerun the same command to resume\n")
+    done = typed(*call)
+    assert (done.returncode, done.stderr) == (130, says)
+
+
+@pytest.mark.parametrize(("verb", "ending"), [("sweep", "rerun the same command to resume"), ("bench", "same command")])
+def test_full_disk_promises_to_resume_only_where_that_is_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str, ending: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["compress-model", verb])
+    assert report_error(OSError(errno.ENOSPC, "No space left on device")) == 1
+    assert capsys.readouterr().err.endswith(f"{ending}\n")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), CompressError("no data")])
+def test_init_says_that_the_recipe_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("compress.pipeline.cost_model.estimate", fail)
+    done = typed("init", folder(tmp_path / "p", cat=3, dog=3), cwd=tmp_path, HF_HUB_OFFLINE="1")
+    said, last = done.stderr.splitlines()[-2:]
+    assert said == "recipe.yaml is written, and not estimated: compress-model plan recipe.yaml"
+    assert last == ("error: no data" if isinstance(error, CompressError) else "interrupted")
+    assert (tmp_path / "recipe.yaml").is_file()

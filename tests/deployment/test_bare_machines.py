@@ -73,7 +73,6 @@ def test_artifacts_run_with_few_packages(bare: Path, artifact: Path, photo: Path
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("doctor",),
         ("gap",),
         ("compare", "a", "b"),
         ("report", "a"),
@@ -92,6 +91,14 @@ def test_other_verbs_say_that_they_need_the_whole_package(bare: Path, arguments:
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and len(done.stderr) <= 200
     assert done.stderr.startswith("error: this verb needs the whole package, and ")
     assert "(bench, evaluate and predict need only a runtime, numpy, pillow and typer)" in done.stderr
+
+
+def test_doctor_says_how_to_add_what_is_missing(bare: Path) -> None:
+    done = call(bare, "doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    assert not rows["torch"]["present"] and rows["torch"]["detail"] == "pip install torch"
+    assert rows["gpu"]["detail"] == "not known without torch" and "energy counter" in rows
 
 
 @pytest.mark.slow

@@ -9,8 +9,10 @@ from results_factory import DATE, TREND, accuracy, energy_row, inference, latenc
 from results_factory import variant as make_variant
 
 from compress.efficiency.deployment import costs_of_million, price_per_million, seconds_per_million
+from compress.efficiency.deployment_fit import deployment_fits
 from compress.efficiency.savings import savings
 from compress.results import DeviceProfile, InferenceEnergy, MillionImages, Variant
+from compress.results.deployment import Budgets
 
 
 def test_a_million_images() -> None:
@@ -40,6 +42,29 @@ def test_a_million_images_cost_what_the_matching_row_says() -> None:
     onnx = costs(runtime="onnxruntime", batch=1)[0]
     assert (onnx.seconds, onnx.energy_j) == (3000, None), "its energy was not measured"
     assert costs(runtime="onnxruntime", batch=1, watts=10)[0].energy_j == pytest.approx(10 * 3000)
+
+
+@pytest.mark.parametrize(
+    ("method", "watts", "value", "said"),
+    [
+        ("measured: RAPL", 10, 0.002, "measured: RAPL"),
+        ("estimated: 5 W × latency", 10, 10 * 0.002, "estimated: 10 W × latency"),  # the device's power, not the run's
+        ("estimated: 5 W × latency", None, 0.002, "estimated: 5 W × latency"),
+    ],
+)
+def test_energy_of_a_device_is_measured_or_by_its_own_power(
+    method: str, watts: float | None, value: float, said: str
+) -> None:
+    rows = (energy_row("openvino", 0.002, method=method),)
+    energy = InferenceEnergy(value=0.002, method=method, rows=rows)
+    timed = [make_variant("a", inference=inference(latency=ROWS, energy=energy))]
+    profile = DeviceProfile(**{**HERE, "watts": watts})
+    (cost,) = costs_of_million(timed, profile, "AMD EPYC 9V74")
+    assert (cost.energy_j, cost.energy_method) == (pytest.approx(value * 10**6), said)
+    limited = profile.model_copy(update={"budgets": Budgets(energy_j=1)})
+    entry = savings(timed, "a", 0.01, TREND, DATE)
+    (fit,) = deployment_fits(timed, [entry], [limited], "AMD EPYC 9V74")[0].fits
+    assert (fit.budgets[0].value, fit.budgets[0].basis) == (pytest.approx(value), said)
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,12 @@ def test_without_what_the_metric_needs_nothing_is_granted() -> None:
     assert not unlabelled.variants[0].granted
 
 
+def test_errors_of_an_unknown_accuracy_have_no_increase() -> None:
+    unknown = BASE.model_copy(update={"quality": None})
+    (balanced,) = judged("balanced", unknown, FORGOT_THE_RARE).variants
+    assert balanced.accuracy_difference is not None and balanced.relative_error_increase is None
+
+
 def test_the_first_sentence_names_the_metric() -> None:
     entry = judged("balanced", BASE, FORGOT_THE_TOP5)
     first = headline((BASE, FORGOT_THE_TOP5), [entry], [], DATE)

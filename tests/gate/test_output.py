@@ -121,6 +121,21 @@ def test_long_lists_of_reasons_are_cut(pair: Pair) -> None:
     assert gate_junit(found).count("<failure") == 50
 
 
+def test_markdown_of_many_checks_fits_a_comment(pair: Pair) -> None:
+    """Failed checks come first, then those that cannot be told; GitHub takes up to 65,536 characters."""
+    pair.change(lost=75, gained=25)
+    found = pair.gate("top1>=-0.5pt", "size<=+1%")
+    failed, passed = sorted(found.checks, key=lambda check: check.verdict)
+    unknown = failed.model_copy(update={"verdict": "cannot tell"})
+    many = found.model_copy(update={"checks": (*[passed] * 4990, *[unknown] * 4, *[failed] * 6)})
+    text = gate_markdown(many)
+    verdicts = [line.split("|")[2].strip() for line in text.splitlines() if line.startswith("|")][2:]
+    assert verdicts == ["fail"] * 6 + ["cannot tell"] * 4 + ["pass"] * 90
+    assert "\n\nand 4,900 more passed\n" in text and len(text) < 65_536
+    text = gate_markdown(found.model_copy(update={"checks": (*[failed] * 150, *[passed] * 3)}))
+    assert "\n\nand 50 more that did not pass and 3 more passed\n" in text and len(text) < 65_536
+
+
 def test_places_where_no_file_can_be_are_refused_first(pair: Pair) -> None:
     done = typed("gate", "nowhere", "--against", "else", "--junit", "no/gate.xml", cwd=pair.root)
     assert done.returncode == 2
@@ -167,7 +182,7 @@ def test_workflow_of_the_readme_calls_the_gate_and_keeps_its_status(pair: Pair) 
     )
     for name, body in (
         ("compress-model", 'printf "%s\\n" "$@" > called; echo x > gate.md; exit $STATUS'),
-        ("gh", "true"),
+        ("gh", "exit 1"),  # the comment is refused
     ):
         (pair.root / name).write_text(f"#!/bin/sh\n{body}\n")
         (pair.root / name).chmod(0o755)

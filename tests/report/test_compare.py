@@ -89,6 +89,37 @@ def test_latency_is_compared_by_ratios_to_the_same_reference(compared: Compared,
     assert {row.verdict for row in change_of(compared(), "pruned").latency} == {"no claim"}
 
 
+@pytest.mark.parametrize("key", ["another", None])
+def test_no_speed_is_claimed_over_another_reference(compared: Compared, second: Results, key: str | None) -> None:
+    """The variant is as fast as before; only the model that it is timed against is another."""
+    second["environment"]["cpu"] = "AMD EPYC 9B14"
+    name = second["efficiency"][0]["reference"]
+    next(variant for variant in second["variants"] if variant["id"] == name)["stage_key"] = key
+    assert {row.verdict for row in change_of(compared(), "pruned").latency} == {"no claim"}
+    assert "B and A have no reference that is the same model: no claim about latency." in remark_lines(compared())
+
+
+def test_no_speed_is_claimed_across_versions_of_a_runtime(compared: Compared, second: Results) -> None:
+    second["environment"] |= {"cpu": "AMD EPYC 9B14", "packages": {"openvino": "2027.0.0"}}
+    latency = change_of(compared(), "pruned").latency
+    assert {row.verdict for row in latency if row.runtime == "openvino"} == {"no claim"}
+    assert {row.verdict for row in latency if row.runtime != "openvino"} <= {"more"}
+    (line,) = (line for line in remark_lines(compared()) if "another version" in line)
+    assert line == "B was timed with another version of openvino than A (2027.0.0, not 2026.3.0): no claim there."
+
+
+@pytest.mark.parametrize("lacking", [None, "digests", "bits"])
+def test_note_says_image_by_image_only_where_all_are(
+    compared: Compared, results: Results, second: Results, lacking: str | None
+) -> None:
+    if lacking == "digests":
+        results["data"]["test_sha256"] = second["data"]["test_sha256"] = None
+    if lacking == "bits":
+        del second["variants"][3]["accuracy"]["right"]
+    (runs,) = (table for table in comparison_tables(compared()) if table.key == "runs")
+    assert runs.note.startswith("All runs used the same test images") == (lacking is None)
+
+
 def test_no_speed_is_claimed_from_one_process(compared: Compared, second: Results) -> None:
     second["environment"]["cpu"] = "AMD EPYC 9B14"
     for row in second["variants"][3]["inference"]["latency"]:

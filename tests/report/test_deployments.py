@@ -7,7 +7,8 @@ from typing import Any
 from compress.efficiency.deployment_fit import deployment_fits
 from compress.report import render_html, render_markdown
 from compress.report.deployments import deployment_tables
-from compress.results import DeviceProfile, RunRecord
+from compress.report.ledgers import ledgers
+from compress.results import Deployment, DeviceProfile, MillionImages, RunRecord
 from compress.results.deployment import Budgets
 
 Results = dict[str, Any]
@@ -63,6 +64,26 @@ def test_both_pages_show_devices_and_escape_names(results: Results) -> None:
         assert "Which variant fits which device" in page and "met: 0.717 ms of 2 ms" in page
         assert "<b>A17</b>" not in page
     assert "\\| Pro" in text
+
+
+def test_costs_of_a_million_images_say_how_energy_is_known(results: Results) -> None:
+    device = DeviceProfile.model_validate(profile("d", {}, price_per_hour=9e6, currency="KRW", watts=1500))
+    costs = {"seconds": 0.6, "price": 1500.0}
+    rows = [
+        MillionImages(id="a", energy_j=7200, energy_method="estimated: 1500 W × latency", **costs),
+        MillionImages(id="b", energy_j=5, energy_method="measured: RAPL", **costs),
+        MillionImages(id="c"),
+    ]
+    record = RunRecord.model_validate(results)
+    record = record.model_copy(update={"deployment": Deployment(profile=device, variants=tuple(rows))})
+    (table,) = (table for table in ledgers(record) if table.key == "million")
+    assert [row[-2:] for row in table.rows] == [
+        ("1,500 KRW", "7.2 kJ, estimated"),
+        ("1,500 KRW", "5 J, measured"),
+        ("not measured", "not measured"),
+    ]
+    devices, _ = deployment_tables(deployment_fits(record.variants, record.efficiency, [device], CPU))
+    assert devices.rows[0][-2:] == ("1,500 W", "9,000,000 KRW")
 
 
 def test_no_tables_without_devices(results: Results) -> None:

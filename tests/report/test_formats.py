@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.report import formats as f
+from compress.utils.messages import significant
 
 
 @pytest.mark.parametrize(
@@ -25,10 +26,32 @@ def test_macs_have_a_decimal_prefix(value: int, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(2500, "2.5 kJ"), (12, "12 J"), (0.0031, "3.1 mJ"), (4.2e-5, "42 µJ"), (7e-9, "7 nJ"), (0, "0 nJ")],
+    [
+        (2500, "2.5 kJ"),
+        (999.8, "1,000 J"),
+        (12, "12 J"),
+        (0.0031, "3.1 mJ"),
+        (4.2e-5, "42 µJ"),
+        (7e-9, "7 nJ"),
+        (0, "0 nJ"),
+    ],
 )
 def test_joules_have_a_prefix_below_one(value: float, text: str) -> None:
     assert f.joules(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(999.7, "1,000 ms"), (12345, "12,345 ms"), (999.4, "999 ms"), (12.34, "12.3 ms"), (0.5, "0.5 ms")],
+)
+def test_milliseconds_have_three_digits_or_are_whole(value: float, text: str) -> None:
+    assert f.milliseconds(value) == text
+
+
+@given(st.floats(0.001, 1e12), st.integers(2, 5))
+def test_figures_are_never_in_scientific_notation(value: float, digits: int) -> None:
+    text = significant(value, digits)
+    assert "e" not in text and float(text.replace(",", "")) == pytest.approx(value, rel=0.06)
 
 
 def test_unknown_is_never_zero() -> None:

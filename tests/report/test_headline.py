@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,13 @@ import pytest
 from results_factory import BILLION, N, derive, right, savings_of
 from support import typed
 
+from compress.gap.record import basis_of
+from compress.gap.trend import Trend
 from compress.report import render_html, render_markdown
 from compress.report.headline import deployment_line, sentence
+from compress.report.headline_chart import months_svg
+from compress.report.ledger_charts import gap_svg
+from compress.report.ledgers import GAP_YEARS
 from compress.report.quantization import quantization_tables
 from compress.report.remarks import reservations, warnings
 from compress.results import RunRecord
@@ -101,6 +107,25 @@ def test_a_bound_is_stated_as_one(
     for pair in results["training_efficiency"]:
         pair |= {"doublings": t, "censored": censored, "bracket": bracket, "doublings_ci95": None}
     assert words in sentence(derive(results))
+
+
+@pytest.mark.charts
+@pytest.mark.parametrize("censored", ["baseline", None, "variant"])
+def test_charts_draw_a_bound_as_one(results: Results, censored: str | None) -> None:
+    for pair in results["training_efficiency"]:
+        pair |= {"doublings": 2.34, "censored": censored, "bracket": None, "doublings_ci95": None}
+    record = derive(results)
+    basis = basis_of(Trend(**record.efficiency[0].trend.model_dump()), *GAP_YEARS, record.months)
+    texts: list[str] = []
+    for svg in (months_svg(record), gap_svg(basis, *GAP_YEARS)):
+        assert svg is not None
+        found = ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
+        texts += ["".join(element.itertext()) for element in found]
+    bound = {"baseline": "at least", "variant": "at most", None: ""}[censored]
+    assert (f"training, once: {bound}" if bound else "training, once") in texts
+    marked = [text for text in texts if "doublings" in text or "months of gap" in text]
+    assert marked == ([] if censored == "variant" else [f"{bound} +2.34 doublings,".strip(), marked[-1]])
+    assert all(text.startswith("at least ") == (censored == "baseline") for text in marked)
 
 
 def test_an_interval_that_includes_no_offset_says_so(results: Results) -> None:
@@ -220,6 +245,27 @@ def test_the_first_lines_come_before_all_tables(results: Results) -> None:
     )
     text = render_markdown(record)
     assert text.index("int8 (openvino") < text.index("To deploy") < text.index("## Variants")
+
+
+def test_only_variants_with_a_fit_were_trained_with_one_seed(results: Results) -> None:
+    def lines() -> list[str]:
+        return [line for line in reservations(derive(results)) if "trained once, with one seed" in line]
+
+    (line,) = lines()
+    assert line.startswith("scratch, distilled, pruned, int8 were trained once, with one seed: ")
+    for variant in results["variants"]:
+        variant["training"]["curve"] = []
+    results["training_efficiency"] = []
+    assert lines() == []
+
+
+def test_a_quantized_reference_is_quoted_by_the_file_that_is_compared(results: Results) -> None:
+    for file in results["variants"][4]["artifacts"]:
+        file |= {"top1": 0.79, "ci95": [0.77, 0.81]} if file["runtime"] == "openvino" else {"top1": 0.75}
+    record = derive(results)
+    headline = record.headline.model_copy(update={"reference": "int8"})
+    line = deployment_line(record.model_copy(update={"headline": headline}))
+    assert line and line.endswith("top-1 against 79.0% (77.0 to 81.0%) of int8 (openvino).")
 
 
 def test_a_gap_between_validation_and_test_is_a_remark(results: Results) -> None:

@@ -100,6 +100,16 @@ def test_html_is_well_formed_and_needs_no_network(results: Results) -> None:
     assert html.count("<svg") == len(results["efficiency"]) + others
 
 
+def test_pages_have_no_field_per_test_image(results: Results, tmp_path: Path) -> None:
+    """ImageNet's labels would be 150,000 characters of each page."""
+    write_report(typed(results), tmp_path)
+    lengths = {name: (tmp_path / name).stat().st_size for name in page.PAGES}
+    results["data"]["test_labels"] = "0" * 150_000
+    write_report(typed(results), tmp_path)
+    assert {name: (tmp_path / name).stat().st_size for name in page.PAGES} == lengths
+    assert lengths["report.md"] < 60_000
+
+
 def test_months_of_gap_are_given_for_training_only(results: Results) -> None:
     text = Page(render_html(typed(results))).text
     assert "FLOP" not in text

@@ -17,6 +17,7 @@ STUDENT = SETTING | {"model": "ResNet18", "images_per_s": 1420.2, "latency_ms": 
 def test_published_rows_are_compared_within_their_setting_only(results: dict[str, Any]) -> None:
     results["variants"][0]["published_inference"] = [TEACHER]
     results["variants"][2]["published_inference"] = [STUDENT, STUDENT | {"setting": "TensorRT, INT8, batch 8"}]
+    results["variants"][3]["published_inference"] = [STUDENT | {"images_per_s": 12_345}]
     record = RunRecord.model_validate(results)
     (table,) = published_tables(record)
     assert table.title == "Published by others, not measured here"
@@ -25,6 +26,7 @@ def test_published_rows_are_compared_within_their_setting_only(results: dict[str
         ("335.8", "1.00×", "23.8 ms", "1.09 GB"),
         ("1,420", "4.23×", "not stated", "315 MB"),
         ("1,420", "1.00×", "not stated", "315 MB"),
+        ("12,345", "36.8×", "not stated", "315 MB"),
     ]
     for page in (render_html(record), render_markdown(record)):
         assert table.title in page and "1,420" in page and "example.org" in page

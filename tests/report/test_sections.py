@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from compress.report import formats as f
-from compress.report import render_html, render_markdown
+from compress.report import page, render_html, render_markdown
 from compress.report.classes import changes_sections, verdict
 from compress.report.content import build_report
 from compress.report.disagreements import disagreements_section
 from compress.report.lineage import lineage
 from compress.report.reproduce import reproducibility, store_use, versions
 from compress.report.sections import sections
-from compress.report.tooltips import tooltip
+from compress.report.tooltips import TOOLTIPS, tooltip
 from compress.results import RunRecord
 
 Results = dict[str, Any]
@@ -54,6 +57,28 @@ def test_every_column_of_figures_has_a_tooltip(results: Results) -> None:
         if figure and not tooltip(table.key, heading)
     ]
     assert not bare
+
+
+def headings() -> set[str]:
+    """Headings of all tables, from the source of the report; of those that are computed, what is constant."""
+    found = set()
+    for path in Path(page.__file__).parent.glob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and ast.unparse(call.func).split("[")[0] == "Column":
+                parts = call.args[0].values if isinstance(call.args[0], ast.JoinedStr) else call.args[:1]
+                found.add("".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in parts))
+    return found
+
+
+def test_every_tooltip_is_of_a_column() -> None:
+    known = [f"{table}{heading}" for heading in headings() for table in ("", "published/", "worth/")]
+    unused = [pattern for pattern, _ in TOOLTIPS if not any(re.fullmatch(pattern, name) for name in known)]
+    assert not unused
+
+
+@pytest.mark.parametrize("heading", ["speedup (95% interval)", "share of the dense latency (95% interval)"])
+def test_intervals_of_timings_are_students(heading: str) -> None:
+    assert "Student's t over processes" in tooltip("latency", heading)
 
 
 def test_changes_are_those_of_the_headline(results: Results) -> None:

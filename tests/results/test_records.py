@@ -26,6 +26,7 @@ from compress.results import (
     LatencyMeasurements,
     LayerNoise,
     Ledger,
+    MillionImages,
     Pruning,
     Quality,
     Quantization,
@@ -55,6 +56,7 @@ ABSENT: dict[type[Record], tuple[str, ...]] = {
     Environment: ("cpu_quota", "energy_counter"),
     Inference: ("widths",),
     Ledger: ("interrupted", "steps", "precision"),
+    MillionImages: ("energy_method",),
     Pruning: ("sensitivity", "latency_trials"),
     LayerNoise: (
         "removes",

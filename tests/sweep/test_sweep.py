@@ -5,10 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import multiprocessing
+import os
+import re
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,12 @@ from results_factory import VALIDATION, N, example_record, training, variant
 from sweep.arithmetic import COMBINATIONS, SPACE, Arithmetic, Bench, macs_of, quality
 
 from compress.results import RunRecord, Variant
+from compress.store.leases import VARIABLE, Lease
+from compress.store.origin import local_runs
+from compress.sweep import folder
 from compress.sweep.compute import spent_by_unit
+from compress.sweep.folder import SweepFolder
+from compress.sweep.job import Job
 from compress.sweep.output import sweep_lines
 from compress.sweep.records import Proposal, Sweep, Trial
 from compress.sweep.run import run_sweep
@@ -127,6 +136,43 @@ def test_trial_of_a_killed_worker_is_made_with_the_same_settings(bench: Bench) -
     assert after.made[0] == killed and len(after.made) == 3 and len(sweep.points) == 5
 
 
+def held_elsewhere(path: Path, content: str | None = None) -> None:
+    """Write the claim of a worker on another machine; without a name where it was killed before it wrote that."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lease = Lease(path)
+    assert lease.claim()
+    own = path.read_text().replace(f"host={os.uname().nodename}", "host=elsewhere")
+    lease.release()
+    path.write_text(own if content is None else content)
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_trials_of_a_machine_that_is_gone_are_taken_over(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    monkeypatch.setenv(VARIABLE, "1")
+    job = bench.job(trials=3)
+    bench.sweep(trials=1)
+    held_elsewhere(job.folder.claims / "00001.lease", content)
+    make, clock = Arithmetic(), time.monotonic()
+    sweep = bench.sweep(trials=3, make=make)
+    assert [point.state for point in sweep.points] == ["done"] * 3 and len(make.made) == 2
+    assert time.monotonic() - clock > 0.9, "it was given its lease's time"
+
+
+def test_worker_waits_for_a_sign_of_life_of_another_machine_only(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "6")
+    job = bench.job(trials=2)
+    path = job.folder.claims / "00000.lease"
+    held_elsewhere(path)
+    beat = threading.Timer(0.5, os.utime, (path,))
+    beat.start()
+    clock = time.monotonic()
+    sweep = bench.sweep(trials=2)
+    assert [point.number for point in sweep.points] == [1] and 0.4 < time.monotonic() - clock < 5
+    beat.join()
+
+
 @pytest.mark.parametrize("sampler", ["grid", "tpe"])
 def test_workers_share_a_sweep(bench: Bench, sampler: str) -> None:
     if sampler != "grid":
@@ -212,7 +258,13 @@ def test_more_epochs_are_charged_at_every_rung_and_hopeless_trials_are_stopped(b
     fits = {(lr, each) for lr, _, each in make.made}
     assert sweep.compute.macs == 600 + sum(1000 * each for _, each in fits) + 300 * len(make.made) + 50 * len(make.made)
     stopped = next(point for point in sweep.points if point.state == "stopped")
-    assert stopped.reason and stopped.reason.startswith("stopped at ") and stopped.dominance is None
+    assert (
+        stopped.reason
+        and re.match(
+            r"stopped at stages\.distilled\.epochs=[13] of 9: others of the \d+ trials there are better", stopped.reason
+        )
+        and stopped.dominance is None
+    )
     assert "--set stages.distilled.epochs=9" in (sweep.answer.command or "")
     assert any("nothing of its fit is reused" in remark for remark in sweep.remarks)
 
@@ -224,6 +276,41 @@ def test_folder_of_another_sweep_is_refused(bench: Bench) -> None:
     with pytest.raises(UsageError, match="holds a sweep with another recipe"):
         bench.sweep(trials=1, overrides=["seed=4"])
     assert len(bench.sweep(SPACE + "description: the same\n", trials=1).points) == 1
+
+
+def test_workers_that_begin_at_once_do_not_replace_each_others_sweep(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, other = bench.job(trials=0), bench.job(SPACE.replace("0.3]", "0.5]"), trials=0)
+    write, second = folder.write_atomic, threading.Thread(target=lambda: refused.append(refusal(other)))
+    refused: list[str] = []
+
+    def slow(path: Path, text: str) -> None:
+        if not second.ident:
+            second.start()
+            time.sleep(0.2)
+        write(path, text)
+
+    monkeypatch.setattr(folder, "write_atomic", slow)
+    job.folder.open(job.about())
+    second.join()
+    assert "holds a sweep with another space" in refused[0]
+
+
+def refusal(job: Job) -> str:
+    try:
+        job.folder.open(job.about())
+    except UsageError as error:
+        return str(error)
+    return "none"
+
+
+def test_commands_of_a_sweep_at_a_url_name_the_url(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    job = replace(bench.job(), folder=SweepFolder(local_runs("memory://team/runs/"), "mine"))
+    assert job.command(["seed=1"]).endswith("--set seed=1 --runs memory://team/runs")
 
 
 def test_damaged_files_of_trials_count_as_absent(bench: Bench) -> None:
