@@ -207,7 +207,8 @@ def _evaluate(
 ) -> Artifact:
     """Evaluate an artifact in its runtime, store its logits, and compare it with the network it was made from."""
     engine, runtime = find_runtime(target.runtime), target.runtime
-    coverage = engine.coverage(path)
+    with boundary("runtime", f"{variant.id} in {target.name}"):
+        coverage = engine.coverage(path)
     # A transformer has one convolution and nearly all of its MACs in linear layers.
     if variant.stage.is_quantized and coverage.integer_convs == 0 and (coverage.share or 0) < MIN_INTEGER_SHARE:
         raise CompressError(
@@ -243,7 +244,7 @@ def _evaluate(
     if classes:
         embedded = embed_test(context, partial(outputs_in, context, run, variant.preprocess), outputs)
         measured["embeddings"] = measure_embeddings(context, variant.id, folder, embedded, classes)
-    return artifact.model_copy(update=measured)
+    return Artifact(**{**dict(artifact), **measured})  # validated: what is stored can be read
 
 
 def _ran_in(precision: str, coverage: Coverage) -> str:
