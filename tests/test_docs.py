@@ -376,3 +376,11 @@ def test_modules_in_package_readmes_exist(page: Path) -> None:
     modules = {name for row in rows for name in re.findall(r"`(\w+\.py)`", row.split(" | ")[0])}
     absent = [name for name in modules if not (page.parent / name).exists()]
     assert not absent, f"{relative(page)} names modules that do not exist: {sorted(absent)}"
+
+
+@pytest.mark.parametrize("page", sorted(CHECKOUT.glob("compress/*/README.md")), ids=relative)
+def test_tables_of_modules_are_whole(page: Path) -> None:
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+\.py)`", row)}
+    unnamed = {file.name for file in page.parent.glob("*.py")} - {"__init__.py"} - named
+    assert not named or not unnamed, f"{relative(page)} lacks {sorted(unnamed)}"

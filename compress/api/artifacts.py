@@ -38,7 +38,7 @@ class EvaluationResult:
         correct: Images classified correctly.
         n: Images, without unreadable ones.
         per_class: Top-1 accuracy by class; None for a class without images.
-        images_per_s: Throughput of the network alone.
+        images_per_s: Throughput of normalisation and the network, in batches of 32.
         record: All of it, as `compress-model evaluate --json` prints it.
     """
 

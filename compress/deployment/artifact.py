@@ -121,9 +121,20 @@ def load_artifact(path: str | Path, runtime: str | None = None, threads: int | N
         CompressError: the runtime is not installed, a file is missing or does not match its `SHA256SUMS`, or the
             network does not have as many outputs as there are classes.
     """
-    file, name = find_artifact(Path(path), runtime)
-    loader = require_engine(name)
+    return load_verified(*verified(Path(path), runtime), threads)
+
+
+def verified(path: Path, runtime: str | None = None) -> tuple[Path, str]:
+    """Return the file of an artifact and the runtime to load it in, which is there; errors are those of loading."""
+    file, name = find_artifact(path, runtime)
+    require_engine(name)
     require_unchanged_artifact(file.parent)
+    return file, name
+
+
+def load_verified(file: Path, name: str, threads: int | None = None) -> Artifact:
+    """Load what `verified` returned, as `load_artifact` does."""
+    loader = require_engine(name)
     inputs, classes = read_inputs(file.parent)
     listed, run = class_list(file, classes), loader.load(file, threads)
     artifact = Artifact(file, name, classes, inputs, run)

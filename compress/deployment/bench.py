@@ -15,6 +15,7 @@ from compress.deployment.bench_measure import (
     BenchSettings,
     Machine,
     Measured,
+    grouped,
     measure_files,
 )
 from compress.deployment.layer_pairs import LayerPair, layer_pairs
@@ -156,7 +157,7 @@ def bench_layers(
 
 def _measure(paths: Sequence[Path], settings: BenchSettings, on: Host | None) -> Measured:
     if on is None:
-        return measure_files(paths, settings)
+        return measure_files(grouped(paths, settings), settings)
     from compress.deployment.remote.measure import measure_on
 
     return measure_on(on, paths, settings)

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
-from compress.deployment.artifact import Artifact, find_artifact, load_artifact
-from compress.deployment.export import artifact_bytes
+from compress.deployment.artifact import Artifact, find_artifact, load_verified, verified
+from compress.deployment.artifact_files import artifact_bytes
 from compress.deployment.layers import ProfileRecord, profile_layers
 from compress.deployment.memory import peak_memory
 from compress.deployment.mlperf import MlperfRow, require_loadgen, run_loadgen
@@ -92,15 +92,15 @@ class Measured(TypedDict):
     profile: ProfileRecord | None
 
 
-def measure_files(paths: Sequence[Path], settings: BenchSettings) -> Measured:
-    """Measure artifacts on this machine; arguments and errors are those of `compress.deployment.bench.bench`."""
+def measure_files(groups: Sequence[Sequence[Path]], settings: BenchSettings) -> Measured:
+    """Measure artifacts on this machine, in groups as `grouped` makes them; errors are those of `bench`."""
     if settings.driver == MLPERF:
         require_loadgen()
     count, largest = thread_count(settings.threads), max(settings.batches)
     chosen = [
         pair
-        for path in paths
-        for pair in (_all_readers(path) if settings.runtime == AUTO else [(path, settings.runtime)])
+        for files in groups
+        for pair in (_all_readers(files) if settings.runtime == AUTO else [(path, settings.runtime) for path in files])
     ]
     for path, name in chosen:  # a mistake in the last one is reported before minutes are spent on the first
         require_engine(find_artifact(path, name)[1])
@@ -139,19 +139,25 @@ def environment(runtimes: Sequence[str], threads: int) -> Machine:
     )
 
 
-def files_of_formats(path: Path) -> list[Path]:
-    """Return the file at a path, or of a folder of formats, `artifacts/VARIANT/`, the file of each.
+def grouped(paths: Sequence[Path], settings: BenchSettings) -> list[list[Path]]:
+    """Return the files at each path: with `runtime: auto`, those of all formats of a variant's folder.
 
     Raises:
         UsageError: as `find_artifact` does.
     """
+    return [_files_of_formats(path) if settings.runtime == AUTO else [path] for path in paths]
+
+
+def _files_of_formats(path: Path) -> list[Path]:
+    """Return the file at a path, or of a folder of formats, `artifacts/VARIANT/`, the file of each."""
     formats = sorted(path.glob(f"*/{PREPROCESS}")) if path.is_dir() and not (path / PREPROCESS).is_file() else []
     return [find_artifact(folder)[0] for folder in ([file.parent for file in formats] or [path])]
 
 
 def _load(path: Path, runtime: str | None, threads: int) -> tuple[Artifact, float]:
+    file, name = verified(path, runtime)  # a large file takes as long to verify as to load
     started = time.perf_counter()
-    artifact = load_artifact(path, runtime, threads)
+    artifact = load_verified(file, name, threads)
     return artifact, time.perf_counter() - started
 
 
@@ -166,12 +172,11 @@ def _row(number: int, artifact: Artifact, load_s: float, batch: int, threads: in
     )
 
 
-def _all_readers(path: Path) -> list[tuple[Path, str | None]]:
-    """Pair the file at a path, or those of its formats, with every usable runtime that reads it."""
-    files = files_of_formats(path)
+def _all_readers(files: Sequence[Path]) -> list[tuple[Path, str | None]]:
+    """Pair the files of a group with every usable runtime that reads them; without one, with no name of a runtime."""
     pairs = [(file, name) for file in files for name, entry in RUNTIMES.items() if file.name.endswith(entry.reads)]
     usable: list[tuple[Path, str | None]] = [(file, name) for file, name in pairs if _is_usable(name)]
-    return usable or [(path, None)]
+    return usable or [(file, None) for file in files]
 
 
 def _is_usable(name: str) -> bool:

@@ -11,6 +11,7 @@ from compress.models.onnx_export import exporting
 from compress.utils.errors import CompressError
 
 __all__ = ["convert", "exporting"]
+LONGEST_S = 3600.0
 
 
 def convert(
@@ -21,7 +22,12 @@ def convert(
     Raises:
         CompressError: the converter fails, or writes no file.
     """
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", env=environment, timeout=LONGEST_S
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CompressError(f"{failure}: {program} hangs, and was ended after {LONGEST_S:,.0f} s") from error
     if done.returncode < 0:
         reason = f"{program} was ended by signal {-done.returncode} ({signal.strsignal(-done.returncode)})"
     elif done.returncode:

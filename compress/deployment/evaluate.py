@@ -52,7 +52,8 @@ class Evaluation(TypedDict):
     """Result of an evaluation.
 
     `accuracy` leaves out unreadable images and folders without a class of the artifact; a class without images has a
-    `top1` of None. `images_per_s` includes reading and decoding, `runtime_images_per_s` is the network alone.
+    `top1` of None. `images_per_s` includes reading and decoding. `runtime_images_per_s` is of normalising and running,
+    over full batches after the first one, for which a runtime may still compile; over all if there are none.
     """
 
     artifact: str
@@ -122,7 +123,7 @@ def evaluate(artifact: Artifact, data: Path | str | LabelledImages, min_top1: fl
     labelled = data if isinstance(data, LabelledImages) else find_labelled(artifact.classes, data)
     where = labelled.split if isinstance(data, LabelledImages) else str(data)
     images, labels = labelled.images, labelled.labels
-    predicted, runtime_seconds = np.full(len(images), -1), 0.0
+    predicted, batches = np.full(len(images), -1), list[tuple[int, float]]()  # images and seconds of each batch
     unreadable: list[UnreadableImage] = []
     started = time.perf_counter()
     with task("images", len(images)) as advance:
@@ -131,7 +132,7 @@ def evaluate(artifact: Artifact, data: Path | str | LabelledImages, min_top1: fl
             if block.rows:
                 before = time.perf_counter()
                 predicted[list(block.rows)] = artifact.batch_logits(block.pixels).argmax(1)
-                runtime_seconds += time.perf_counter() - before
+                batches.append((len(block.rows), time.perf_counter() - before))
             advance(len(block.rows) + len(block.broken))
     seconds = time.perf_counter() - started
     read = predicted >= 0
@@ -149,11 +150,17 @@ def evaluate(artifact: Artifact, data: Path | str | LabelledImages, min_top1: fl
         other_files=[asdict(row) for row in labelled.other_files],
         seconds=seconds,
         images_per_s=int(read.sum()) / seconds,
-        runtime_images_per_s=int(read.sum()) / runtime_seconds,
+        runtime_images_per_s=_rate(batches),
     )
     if min_top1 is not None:
         record["min_top1"] = _at_least(int((predicted[read] == labels[read]).sum()), int(read.sum()), min_top1)
     return record
+
+
+def _rate(batches: Sequence[tuple[int, float]]) -> float:
+    """Images per second of full batches after the first; of all batches if there are none."""
+    timed = [(count, seconds) for count, seconds in batches[1:] if count == BATCH_SIZE] or batches
+    return sum(count for count, _ in timed) / sum(seconds for _, seconds in timed)
 
 
 def _at_least(correct: int, n: int, bound: float) -> MinTop1:

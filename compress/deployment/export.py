@@ -15,7 +15,6 @@ from compress.deployment.runtime import ExportSource, Runtime
 from compress.deployment.runtimes import find_runtime, require
 from compress.quantization.config import QuantizationConfig
 from compress.registry import quantizer
-from compress.utils.checksums import SUMS
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.precision import file_name
 
@@ -217,9 +216,3 @@ def _refuse_quantized(model: nn.Module, runtimes: Sequence[Runtime]) -> None:
             named = [method for method in runtime.quantizers if quantizer(method).restore]
             remedy = f"quantize with {' or '.join(named)}" if named else "use a recipe with `method: auto`"
             raise UsageError(f"the runtime {runtime.name} does not take networks {kind}; {remedy}")
-
-
-def artifact_bytes(path: Path) -> int:
-    """Size of an artifact in bytes: all files in its folder that are needed to run it."""
-    files = [file for file in path.parent.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files if file.name not in (PREPROCESS, SUMS))

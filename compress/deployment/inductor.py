@@ -14,6 +14,7 @@ The package holds the C++ beside what was compiled from it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -97,10 +98,10 @@ class Inductor(Runtime):
         text = _members(path, ".wrapper.cpp")[0]  # those for other batch sizes make the same calls
         shapes = dict(SHAPE.findall(text))
         weights = {name: _shape(shapes[number]) for number, name in NAME_OF.findall(text)}
-        outputs = {name: _shape(sizes)[1:] for name, sizes in OUTPUT.findall(text)}
+        outputs = {name: _shape(sizes) for name, sizes in OUTPUT.findall(text)}
         calls = CALL.findall(text)
         convolutions = [kind for kind, _ in calls if "conv" in kind]
-        macs = [_call_macs(arguments, weights, outputs) for kind, arguments in calls if kind.startswith("q")]
+        macs = [_call_macs(kind, arguments, weights, outputs) for kind, arguments in calls if kind.startswith("q")]
         total = json.loads(_members(path, "_metadata.json")[0]).get(MACS)
         return Coverage(
             convolutions.count("qconv"),
@@ -176,19 +177,25 @@ def _networks(path: Path) -> Mapping[str, Any]:
         raise _unreadable(path, reason) from error
 
 
-def _call_macs(arguments: str, weights: Mapping[str, list[int]], outputs: Mapping[str, list[int]]) -> int | None:
-    """MACs of a call, from its arguments; None where the C++ does not state the shapes."""
+def _call_macs(
+    kind: str, arguments: str, weights: Mapping[str, list[int]], outputs: Mapping[str, list[int]]
+) -> int | None:
+    """MACs of a call of a network for any batch size, for one image; None where the C++ does not state the shapes."""
     weight = next((weights[name] for name in WORD.findall(arguments) if len(weights.get(name, ())) > 1), None)
     *others, result = BUFFER.findall(arguments)
     if result not in outputs and others and '"sum"' in arguments:  # it is added to the buffer before
         result = others[-1]
     output = outputs.get(result)
-    return products(output, weight, output[0]) if weight and output else None
+    if not weight or not output:
+        return None
+    # PyTorch passes the tokens of all images to a linear layer as one dimension, `[197 * batch, channels]`.
+    return products(output, weight, output[1] if kind == "qconv" else output[-1])
 
 
 def _shape(text: str) -> list[int]:
-    """Parse a shape in the C++; a dimension that is not fixed, the batch, counts as 1."""
-    return [int(size) if size.isdecimal() else 1 for size in text.replace("L", "").split(", ")]
+    """Parse a shape in the C++; a factor that is not fixed, the batch, counts as 1."""
+    sizes = [size.split("*") for size in text.replace("L", "").split(", ")]
+    return [math.prod(int(factor) for factor in factors if factor.isdecimal()) for factors in sizes]
 
 
 def _parts(count: int, sizes: Sequence[int]) -> list[int]:

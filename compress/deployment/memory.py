@@ -2,7 +2,7 @@
 
     python -m compress.deployment.memory RUNTIME PATH BATCH THREADS
 
-prints `{"peak_bytes": ..., "baseline_bytes": ...}`; 0 threads are all cores. It imports numpy and the runtime, and
+prints `{"peak_bytes": ...}`; 0 threads are all cores. It imports numpy and the runtime, and
 torch only where the runtime is part of it.
 """
 
@@ -20,10 +20,9 @@ RUNS = 3
 
 
 class MemoryRecord(TypedDict):
-    """Largest resident memory in bytes, and the largest before the artifact was loaded; None where unknown."""
+    """Largest resident memory in bytes; None where unknown."""
 
     peak_bytes: int | None
-    baseline_bytes: int | None
 
 
 def peak_memory(path: Path, runtime: str, batch: int, threads: int | None = None) -> int | None:
@@ -66,11 +65,10 @@ def measure(name: str, path: Path, batch: int, threads: int) -> MemoryRecord:
 
     resolution = json.loads((path.parent / "preprocess.json").read_text())["resolution"]
     runtime = find_runtime(name)
-    baseline = _peak_bytes()
     run = runtime.load(path, threads or None)
     for _ in range(RUNS):
         run(np.zeros((batch, 3, resolution, resolution), np.float32))
-    return MemoryRecord(peak_bytes=_peak_bytes(), baseline_bytes=baseline)
+    return MemoryRecord(peak_bytes=_peak_bytes())
 
 
 def _peak_bytes() -> int | None:

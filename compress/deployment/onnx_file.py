@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from compress.deployment.coverage import products
+from compress.measurement.onnx_count import tensor_shapes
 from compress.models.onnx_opset import opset_of
 from compress.quantization.four_bits import OPERATOR
 from compress.utils.errors import CompressError, first_line
@@ -44,7 +47,7 @@ def macs_by_weight(path: Path) -> tuple[dict[str, int], dict[str, str]]:
         The MACs by the name of the stored weight, and for each constant, stored or computed, the stored one's name.
 
     Raises:
-        CompressError: the file cannot be read, or its shapes do not follow from the shape of its input.
+        CompressError: the file cannot be read, or shapes do not follow from that of its input and it does not run.
     """
     import onnx
 
@@ -57,21 +60,41 @@ def macs_by_weight(path: Path) -> tuple[dict[str, int], dict[str, str]]:
         graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     except Exception as error:  # protobuf raises types of its own
         raise CompressError(f"cannot read the ONNX file {path}: {first_line(error)}") from error
-    shapes: dict[str, list[int]] = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    stored = {name: name for name in shapes}  # what a constant was made from
-    for value in (*graph.value_info, *graph.output):
-        shapes[value.name] = [side.dim_value for side in value.type.tensor_type.shape.dim]
-    macs: dict[str, int] = {}
+    stored = {tensor.name: tensor.name for tensor in graph.initializer}  # what a constant was made from
+    layers: list[tuple[Any, str]] = []
     for node in graph.node:
         place = WEIGHT.get(node.op_type)
         if place is not None and node.input[place] in stored:
-            output, weight = shapes[node.output[0]], shapes[node.input[place]]
-            channels = weight[0] if "Conv" in node.op_type else output[-1]
-            name = stored[node.input[place]]
-            macs[name] = macs.get(name, 0) + products(output, weight, channels)
+            layers.append((node, node.input[place]))
         elif node.input and node.input[0] in stored and set(node.input) <= {*stored, ""}:
             stored |= dict.fromkeys(node.output, stored[node.input[0]])
+    shapes = _shapes(path, graph, [name for node, weight in layers for name in (node.output[0], weight)])
+    macs: dict[str, int] = {}
+    for node, name in layers:
+        output, weight = shapes[node.output[0]], shapes[name]
+        channels = weight[0] if "Conv" in node.op_type else output[-1]
+        macs[stored[name]] = macs.get(stored[name], 0) + products(output, weight, channels)
     return macs, stored
+
+
+def _shapes(path: Path, graph: Any, wanted: Iterable[str]) -> dict[str, Sequence[int]]:
+    """Return the shapes of tensors for one image.
+
+    ONNX's inference stops behind operators that are not ONNX's own, such as `com.microsoft.Gelu`, and where shapes are
+    computed; then one image is run.
+    """
+    import onnx
+
+    shapes: dict[str, Sequence[int]] = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.value_info, *graph.output):
+        tensor = value.type.tensor_type
+        if tensor.HasField("shape"):
+            shapes[value.name] = [side.dim_value for side in tensor.shape.dim]
+    unknown = [name for name in wanted if name not in shapes or 0 in shapes[name]]
+    if unknown:
+        sides = [side.dim_value for side in graph.input[0].type.tensor_type.shape.dim]
+        shapes |= tensor_shapes(onnx.load(path), unknown, np.zeros(sides, np.float32))
+    return shapes
 
 
 def needed_versions(path: Path) -> list[str]:

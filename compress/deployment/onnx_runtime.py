@@ -115,7 +115,8 @@ class OnnxRuntime(Runtime):
         def total(weights: Iterable[str]) -> int | None:
             names = [weight for weight in weights if weight in constants]  # the rest are products of activations
             longest = [max((name for name in stored if each.startswith(name)), key=len, default="") for each in names]
-            found = [macs.get(stored.get(name, "")) for name in longest]
+            # `macs` has the sum of the layers that share a weight
+            found = [macs.get(name) for name in {stored.get(each, "") for each in longest}]
             return sum(part or 0 for part in found) if all(found) else None
 
         integer = sum(node.op_type in INTEGER_CONVOLUTIONS for node in graph.node)

@@ -68,14 +68,21 @@ class ExportSource:
         path = self.work / "model.onnx"
         if path.is_file():
             return path
+        # Written aside: a file that cannot be converted to the opset is not taken by the next runtime. The folder
+        # keeps the name, which the file states for weights that it has outside of it.
+        folder = self.work / "writing"
+        folder.mkdir(exist_ok=True)
+        written = folder / path.name
         if not isinstance(self.model, OnnxNetwork):
             output = EMBEDDING if self.embeds else OUTPUT
-            write_onnx(self.model, self.resolution, path, self.opset or OPSET, output)
-            write_at_opset(path, self.opset or OPSET, self.ir_version)
+            write_onnx(self.model, self.resolution, written, self.opset or OPSET, output)
+            write_at_opset(written, self.opset or OPSET, self.ir_version)
         else:
-            path.write_bytes(with_output(self.model.file, EMBEDDING) if self.embeds else self.model.file)
+            written.write_bytes(with_output(self.model.file, EMBEDDING) if self.embeds else self.model.file)
             if self.opset or self.ir_version:
-                write_at_opset(path, self.opset, self.ir_version)
+                write_at_opset(written, self.opset, self.ir_version)
+        for file in sorted(folder.iterdir(), key=lambda file: file == written):  # the file itself last
+            file.replace(self.work / file.name)
         return path
 
 

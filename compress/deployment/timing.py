@@ -28,6 +28,7 @@ from compress.registry import load_entry
 from compress.utils.errors import CompressError, first_line
 
 REQUEST, TIMES, CURRENT, FAILURE = "request.json", "times.json", "current", "failure"
+LONGEST_S = 3600.0  # of a candidate at a batch size: a slow board takes minutes, one that hangs is ended
 MIN_ROUNDS = 3
 
 ByBatch = dict[int, dict[str, list[list[list[float]]]]]
@@ -119,14 +120,20 @@ def time_together(
         (work / REQUEST).write_text(
             json.dumps({"candidates": described, "schedule": asdict(schedule), "process": process})
         )
-        done = subprocess.run(
-            [sys.executable, "-m", "compress.deployment.timing", folder],
-            stdout=subprocess.DEVNULL,  # some engines write to it
-            stderr=subprocess.PIPE,
-            env=child_environment(),
-        )
+        limit = LONGEST_S * len(candidates) * len(schedule.batches)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "compress.deployment.timing", folder],
+                stdout=subprocess.DEVNULL,  # some engines write to it
+                stderr=subprocess.PIPE,
+                env=child_environment(),
+                timeout=limit,
+            )
+        except subprocess.TimeoutExpired as error:
+            where = _current(work, candidates)
+            raise CompressError(f"{where}: it hangs, and was ended after {limit:,.0f} s; leave it out") from error
         if done.returncode:
-            raise CompressError(_failed(work, candidates, done))
+            raise CompressError(f"{_current(work, candidates)}: {_cause(work, done)}")
         return {int(batch): times for batch, times in json.loads((work / TIMES).read_text()).items()}
 
 
@@ -194,22 +201,24 @@ def _images_file(work: Path, number: int, batch: int) -> Path:
     return work / f"{number}-{batch}.npy"
 
 
-def _failed(work: Path, candidates: Mapping[str, Candidate], done: subprocess.CompletedProcess[bytes]) -> str:
-    """Say on one line which candidate failed, and why."""
+def _current(work: Path, candidates: Mapping[str, Candidate]) -> str:
+    """Name the candidate that a process was at."""
     current = (work / CURRENT).read_text() if (work / CURRENT).is_file() else ""
     found = candidates.get(current)
-    where = f"{found.name} in {found.runtime}" if found else "the candidates"
+    return f"latency of {found.name} in {found.runtime}" if found else "latency of the candidates"
+
+
+def _cause(work: Path, done: subprocess.CompletedProcess[bytes]) -> str:
+    """Say on one line why a process failed."""
     if (work / FAILURE).is_file():
-        why = (work / FAILURE).read_text()
-    elif done.returncode < 0:
+        return (work / FAILURE).read_text()
+    if done.returncode < 0:
         number = -done.returncode
         name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
-        why = f"its process was killed by {name}"
-        why += "; free memory, or remove the runtime from the recipe" if number == signal.SIGKILL else ""
-    else:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        why = lines[-1][:200] if lines else f"its process exited with {done.returncode}"
-    return f"latency of {where}: {why}"
+        remedy = "free memory, use smaller batches, or leave it out" if number == signal.SIGKILL else "leave it out"
+        return f"its process was killed by {name}; {remedy}"
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    return lines[-1][:200] if lines else f"its process exited with {done.returncode}"
 
 
 if __name__ == "__main__":

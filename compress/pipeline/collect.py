@@ -50,7 +50,7 @@ from compress.stages.kind import FIT_PACKAGES, NetworkStage
 from compress.stages.planned import Plan, PlannedStage
 from compress.stages.runtime_packages import EXPORT_PACKAGES
 from compress.store.store import Store
-from compress.utils.system import processor, quota, thread_count, version_of
+from compress.utils.system import instructions, processor, quota, thread_count, version_of
 
 PACKAGES = tuple(dict.fromkeys((*FIT_PACKAGES, "open_clip_torch", "torchao", *EXPORT_PACKAGES)))
 
@@ -132,6 +132,7 @@ def _environment(plan: Plan, gpu: str | None, energy_counter: str | None) -> Env
         packages={name: version_of(name) for name in dict.fromkeys((*PACKAGES, *engines))},
         platform=platform.platform(),
         cpu=processor(),
+        instructions=instructions(),
         threads=thread_count(plan.recipe.measure.threads),
         cpu_quota=quota(),
         gpu=gpu,

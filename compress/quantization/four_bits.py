@@ -49,17 +49,22 @@ def operator_bits(node: NodeProto) -> tuple[int, int]:
 
 
 def _split_gemm(proto: ModelProto, name: str) -> None:
-    """Replace a `Gemm` with a stored weight by the `MatMul` and `Add` that the quantizer supports."""
+    """Replace a `Gemm` with a stored weight by the `MatMul` and `Add` that the quantizer supports.
+
+    One that scales or transposes its data stays, and with it its float weight.
+    """
     from onnx import helper, numpy_helper
 
     index, node = next((i, node) for i, node in enumerate(proto.graph.node) if node.name == name)
-    if node.op_type != "Gemm":
+    stated = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if node.op_type != "Gemm" or stated.get("transA") or {stated.get("alpha", 1.0), stated.get("beta", 1.0)} != {1.0}:
         return
     data, weight, *bias = node.input
-    if any(attribute.name == "transB" and attribute.i for attribute in node.attribute):
-        stored = next(tensor for tensor in proto.graph.initializer if tensor.name == weight)
-        weight = f"{weight}.T"
-        proto.graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(stored).T.copy(), weight))
+    if stated.get("transB"):
+        constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+        stored, weight = constants[weight], f"{weight}.T"
+        if weight not in constants:  # two layers may share it
+            proto.graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(stored).T.copy(), weight))
     output = node.output[0]
     product = f"{output}_product" if bias else output
     node.CopyFrom(helper.make_node("MatMul", [data, weight], [product], name=name))

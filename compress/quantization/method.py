@@ -11,7 +11,7 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from compress import registry
 from compress.quantization.config import QuantizationConfig
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from compress.models.architecture import Architecture
+
+
+class FloatFile(NamedTuple):
+    """The ONNX file of a float network."""
+
+    file: bytes
+    names: Mapping[str, str]  # names of its layers by those of the nodes
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class Quantized:
     # (weight bits, activation bits) of every quantized layer, by its name in the float network
     layers: Mapping[str, tuple[int, int]]
     convolutions: tuple[int, int]  # number of quantized convolutions, and of all convolutions
+    source: FloatFile | None = None  # what an `OnnxNetwork` was quantized from
 
 
 @dataclass(frozen=True)

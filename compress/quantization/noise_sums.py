@@ -1,47 +1,58 @@
-"""Quantized layers of a PT2E graph, and sums of their errors over images."""
+"""The integers of a layer's input, and sums of a layer's errors over images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
-
-from compress.quantization.capture import is_dequantize, is_quantized, layer_nodes, ops
 
 
 @dataclass(frozen=True)
-class QuantizedLayer:
-    """A layer of a quantized graph, and the integers of its input."""
+class QuantizedInput:
+    """A layer whose input is rounded to integers."""
 
     name: str  # of its module in the float network
-    node: Node  # its convolution or linear in the quantized graph
-    quantize: Node  # node that makes its input integer
     scale: float
     zero_point: int
     lowest: int  # smallest integer
     highest: int  # largest integer
 
     @property
-    def operands(self) -> tuple[int, int]:
-        """Positions of input and weight among the arguments; those of `addmm` start with the bias."""
-        return (1, 2) if self.node.target == ops.addmm.default else (0, 1)
-
-    @property
     def range(self) -> tuple[float, float]:
         """Smallest and largest value that its input can have in integers."""
         return (self.lowest - self.zero_point) * self.scale, (self.highest - self.zero_point) * self.scale
 
-    def call(self, arguments: Sequence[Any], given: Tensor, weight: Tensor) -> Tensor:
-        """Compute the layer with other input and weight."""
-        own, (place, weight_place) = list(arguments), self.operands
-        own[place], own[weight_place] = given, weight
-        assert callable(self.node.target)
-        output: Tensor = self.node.target(*own)
-        return output
+    def integers(self, given: Tensor) -> Tensor:
+        """Return the integers that an input would have if there were no smallest and largest one."""
+        return torch.round(given / self.scale) + self.zero_point
+
+    def rounded(self, given: Tensor) -> Tensor:
+        """Return an input after rounding to integers and back."""
+        return (self.integers(given).clamp_(self.lowest, self.highest) - self.zero_point) * self.scale
+
+
+@dataclass(frozen=True)
+class LayerErrors:
+    """Outputs of a layer that differ from that of the float network."""
+
+    alone: Tensor  # of the quantized layer, from the float network's input
+    by_input: Tensor  # of the float layer, from that input rounded
+    network: Tensor  # in the quantized network
+
+
+@dataclass(frozen=True)
+class LayerRun:
+    """A layer in the float network, on a batch of images."""
+
+    given: Tensor
+    output: Tensor
+    errors: LayerErrors | None  # None where they are not asked for
+
+    @property
+    def channel(self) -> int:
+        """Dimension of the input that holds the channels."""
+        return 1 if self.output.ndim == 4 else self.given.ndim - 1
 
 
 @dataclass
@@ -75,19 +86,23 @@ class Sums:
         self.outside += int(found.sum())
         self.outside_images += int(found.any(1).sum())
 
-    def rounded(self, layer: QuantizedLayer, given: Tensor) -> Tensor:
-        """Add the errors of an input, and return it after rounding to the integers of the layer and back."""
-        integers = torch.round(given / layer.scale) + layer.zero_point
-        saturated = (integers < layer.lowest) | (integers > layer.highest)
-        rounded = (integers.clamp_(layer.lowest, layer.highest) - layer.zero_point) * layer.scale
+    def add_input(self, layer: QuantizedInput, given: Tensor) -> None:
+        """Add the errors that rounding makes in an input."""
+        integers = layer.integers(given)
         clamped = given.clamp(*layer.range)
         self.images += len(given)
         self.values += given.numel()
-        self.saturated += int(saturated.sum())
+        self.saturated += int(((integers < layer.lowest) | (integers > layer.highest)).sum())
         self.signal += squares(given)
         self.clipping += squares(given - clamped)
-        self.rounding += squares(clamped - rounded)
-        return rounded
+        self.rounding += squares(clamped - layer.rounded(given))
+
+    def add_errors(self, output: Tensor, errors: LayerErrors) -> None:
+        """Add the errors of an output."""
+        self.output += squares(output)
+        self.alone += squares(output - errors.alone)
+        self.by_input += squares(output - errors.by_input)
+        self.network += squares(output - errors.network)
 
     def extremes(self, values: Tensor, channel: int) -> None:
         """Add the extremes of an input `[b, ...]`."""
@@ -96,20 +111,6 @@ class Sums:
         self.highs += high.tolist()
         largest = values.detach().abs().transpose(0, channel).flatten(1).amax(1)
         self.channels = largest if self.channels is None else torch.maximum(self.channels, largest)
-
-
-def quantized_layers(graph: GraphModule) -> list[tuple[int, QuantizedLayer]]:
-    """List the quantized layers of a PT2E graph, with their positions among all convolutions and linears."""
-    found = []
-    for position, (node, name) in enumerate(layer_nodes(graph)):
-        given = node.args[1 if node.target == ops.addmm.default else 0]
-        if is_quantized(node) and is_dequantize(given) and "per_tensor.default" in str(getattr(given, "target", "")):
-            assert isinstance(given, Node)
-            quantize, *numbers = given.args
-            assert isinstance(quantize, Node)
-            scale, zero, low, high, *_ = list[Any](numbers)
-            found.append((position, QuantizedLayer(name, node, quantize, float(scale), int(zero), int(low), int(high))))
-    return found
 
 
 def squares(values: Tensor) -> float:

@@ -16,7 +16,7 @@ from compress.models.onnx_network import OnnxClassifier, OnnxNetwork
 from compress.quantization import onnx_layers
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.four_bits import BITS, quantize_linears
-from compress.quantization.method import Quantized
+from compress.quantization.method import FloatFile, Quantized
 from compress.utils.boundaries import boundary
 from compress.utils.errors import CompressError
 from compress.utils.quiet import quiet
@@ -45,6 +45,7 @@ def quantize_onnx(
     proto, names = _float_file(model, example.shape[-1])
     if not names:
         return Quantized(model, {}, (0, 0))
+    source = FloatFile(proto.SerializeToString(), names)
     excluded = onnx_layers.nodes_of(names, config.keep)
     narrow = _linear_nodes(model, names, config) if config.linear_weight_bits == BITS else []
     with boundary(method, type(model).__name__), quiet(), redirect_stdout(StringIO()):  # bars and advice
@@ -52,7 +53,7 @@ def quantize_onnx(
         made = quantize_linears(made, narrow) if narrow else made
     layers, convolutions = onnx_layers.layer_bits(made, names), onnx_layers.quantized_convolutions(made)
     file = made.SerializeToString(deterministic=True)
-    return Quantized(OnnxNetwork(file), layers, convolutions)
+    return Quantized(OnnxNetwork(file), layers, convolutions, source)
 
 
 def _float_file(model: nn.Module, resolution: int) -> tuple[ModelProto, dict[str, str]]:

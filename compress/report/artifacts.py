@@ -102,7 +102,7 @@ def evaluation_lines(record: Record) -> list[str]:
     accuracy = record["accuracy"]
     lines = [
         f"top-1 {f.accuracy(accuracy['top1'], accuracy['ci95'])}, {accuracy['correct']:,} of {accuracy['n']:,} images",
-        f"{record['images_per_s']:,.0f} images/s, the network alone {record['runtime_images_per_s']:,.0f} "
+        f"{record['images_per_s']:,.0f} images/s, without reading and decoding {record['runtime_images_per_s']:,.0f} "
         f"({record['runtime']})",
     ]
     if empty := f.names(row["class"] for row in record["classes"] if not row["n"]):

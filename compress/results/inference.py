@@ -100,6 +100,7 @@ class PeakMemoryBasis(Record):
     runtime: Runtime
     batch: Batch
     precision: str | None = absent("Precision of the file where that is fp16 or bf16")
+    threads: Count | None = absent("Threads of the process; null where unknown")
 
 
 class Inference(Record):

@@ -71,5 +71,5 @@ class Quantization(Record):
     )
     trials: tuple[QuantizationTrial, ...] | None = absent("Networks that were evaluated on validation")
     noise: QuantizationNoise | None = absent(
-        "Errors of the layers against the float network; of post-training quantization by torchao, with `diagnose`"
+        "Errors of the layers against the float network; of post-training quantization, with `diagnose`"
     )

@@ -48,9 +48,10 @@ class RecipeRecord(Record):
 
 
 class Machine(Record):
-    """What of a machine a latency holds for: processor, GPU, threads and CPU quota."""
+    """What of a machine a latency holds for."""
 
     cpu: str | None
+    instructions: tuple[str, ...] | None
     gpu: str | None
     threads: int | None
     cpu_quota: float | None
@@ -58,7 +59,8 @@ class Machine(Record):
     def __str__(self) -> str:
         threads = None if self.threads is None else f"{self.threads} threads"
         quota = None if self.cpu_quota is None else f"CPU quota {self.cpu_quota:g}"
-        return ", ".join(part for part in (self.cpu, self.gpu, threads, quota) if part) or "unknown"
+        cpu = f"{self.cpu} ({' '.join(self.instructions)})" if self.cpu and self.instructions else self.cpu
+        return ", ".join(part for part in (cpu, self.gpu, threads, quota) if part) or "unknown"
 
 
 class Environment(Record):
@@ -70,6 +72,7 @@ class Environment(Record):
     packages: dict[str, str | None] = Field(description="Versions by package; null where it is not installed")
     platform: str | None = Field(None, description="Operating system and C library")
     cpu: str | None = Field(description="Name of the processor")
+    instructions: tuple[str, ...] | None = absent("Instruction sets that kernels are chosen by; null where unknown")
     threads: Count | None = Field(description="Threads that latency was measured with")
     cpu_quota: float | None = absent("CPU quota of the container that the run was in, in cores")
     gpu: str | None = Field(description="Name of the GPU that latency was measured on")
@@ -78,7 +81,13 @@ class Environment(Record):
     @property
     def machine(self) -> Machine:
         """The kind of machine that latency was measured on."""
-        return Machine(cpu=self.cpu, gpu=self.gpu, threads=self.threads, cpu_quota=self.cpu_quota)
+        return Machine(
+            cpu=self.cpu,
+            instructions=self.instructions,
+            gpu=self.gpu,
+            threads=self.threads,
+            cpu_quota=self.cpu_quota,
+        )
 
 
 class LeftOutRecord(Record):

@@ -24,7 +24,7 @@ from compress.store.store import Store
 from compress.utils.hashing import file_digest, key_of
 from compress.utils.json_cache import load_cache, save_cache
 from compress.utils.resources import expand
-from compress.utils.system import cores, gpu_ids, processor, version_of
+from compress.utils.system import cores, gpu_ids, kind_of_processor, version_of
 
 REVISION = 2  # raised when counting or timing changes
 NAME = "networks"
@@ -217,7 +217,7 @@ class CostModel:
                 revision=REVISION,
                 classes=len(self.data.classes),
                 accelerator=trainer.accelerator,
-                machine=[processor(), os.environ.get("OMP_NUM_THREADS") or str(cores()), gpu_ids()],
+                machine=[*kind_of_processor(), os.environ.get("OMP_NUM_THREADS") or str(cores()), gpu_ids()],
                 plugins=digests(),
                 **({"precision": "auto"} if trainer.precision == "auto" else {}),
                 **identity(),

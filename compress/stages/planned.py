@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from compress.plugins import digests
 from compress.recipe.schema import Recipe
 from compress.utils.hashing import key_of
-from compress.utils.system import processor, thread_count, version_of
+from compress.utils.system import kind_of_processor, quota, thread_count, version_of
 
 if TYPE_CHECKING:
     from compress.stages.kind import StageKind
@@ -92,6 +92,10 @@ class Planner:
         )
 
 
-def machine(recipe: Recipe) -> dict[str, str | int]:
-    """Return the settings of this machine that latency depends on."""
-    return {"processor": processor(), "threads": thread_count(recipe.measure.threads)}
+def machine(recipe: Recipe) -> dict[str, Any]:
+    """Return what of this machine latency depends on."""
+    return {
+        "processor": kind_of_processor(),
+        "threads": thread_count(recipe.measure.threads),
+        "quota": quota(),
+    }

@@ -21,7 +21,7 @@ from compress.utils.console import say
 from compress.utils.errors import first_line
 from compress.utils.hashing import key_of
 from compress.utils.json_cache import load_cache, save_cache
-from compress.utils.system import gpu_ids, processor
+from compress.utils.system import gpu_ids, kind_of_processor
 
 SECTION = "formats"  # of the store's `speeds.json`
 REVISION = 2  # raised when timing changes
@@ -154,7 +154,7 @@ class FormatChooser:
         """
         if len(formats) == 1:
             return Choice(formats[0])
-        machine = [processor(), torch.get_num_threads(), gpu_ids()]
+        machine = [*kind_of_processor(), torch.get_num_threads(), gpu_ids()]
         key = key_of(
             revision=REVISION, machine=machine, torch=torch.__version__, formats=list(map(str, formats)), **identity
         )

@@ -1,4 +1,4 @@
-"""Name of this machine's processor, or of the board or chip where its processor has no name of its own."""
+"""Name of this machine's processor, or of the board or chip where it has no name of its own; its instruction sets."""
 
 from __future__ import annotations
 
@@ -18,12 +18,29 @@ COMMANDS: tuple[Sequence[str], ...] = (
 """Android's chip and model, and macOS's processor; other systems lack the commands."""
 
 
+INSTRUCTIONS = (
+    *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "amx_fp16"),
+    *("asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme"),
+)
+"""Sets of x86 and ARM by which kernels of convolutions and linears are chosen, as Linux names them."""
+
+
 def processor_name() -> str:
     """Return the name of the processor (x86, macOS), the board (Raspberry Pi, Jetson) or the chip (Android).
 
     Processors of ARM have no name that the system knows: only the boards and chips that they are part of do.
     """
     return _board() or _cpu_info() or _asked() or platform.processor() or platform.machine()
+
+
+def instruction_sets() -> tuple[str, ...] | None:
+    """Return those of `INSTRUCTIONS` that the processor has; None where the system is not Linux.
+
+    Virtual machines of one processor name differ in them.
+    """
+    lines = _lines()
+    flags = next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), None)
+    return None if flags is None else tuple(name for name in INSTRUCTIONS if name in flags)
 
 
 def _board() -> str:
@@ -34,11 +51,14 @@ def _board() -> str:
 
 
 def _cpu_info() -> str:
+    return next((line.split(":", 1)[1].strip() for line in _lines() if line.startswith("model name")), "")
+
+
+def _lines() -> list[str]:
     try:
-        lines = CPU_INFO.read_text(errors="replace").splitlines()
+        return CPU_INFO.read_text(errors="replace").splitlines()
     except OSError:
-        return ""
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+        return []
 
 
 def _asked() -> str:

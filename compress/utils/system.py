@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from compress.utils.cpu_quota import cpu_quota
-from compress.utils.processor_name import processor_name
+from compress.utils.processor_name import instruction_sets, processor_name
 
 MAX_OPEN_FILES = 65_536
 ALTERNATIVES = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-qnn")}
@@ -43,6 +43,17 @@ def cache_folder() -> Path | None:
 def processor() -> str:
     """Return the name of this machine's processor, or of the board or chip that it is part of; it is read once."""
     return processor_name()
+
+
+@cache
+def instructions() -> tuple[str, ...] | None:
+    """Return the processor's instruction sets that kernels are chosen by, or None where unknown; they are read once."""
+    return instruction_sets()
+
+
+def kind_of_processor() -> list[str]:
+    """Return what speeds and compiled files hold for: virtual machines of one processor name differ in instructions."""
+    return [processor(), *(instructions() or ())]
 
 
 @cache

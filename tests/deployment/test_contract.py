@@ -25,8 +25,9 @@ from torch import nn
 
 from compress import plugins
 from compress.deployment.artifact import find_artifact, load_artifact
+from compress.deployment.artifact_files import artifact_bytes
 from compress.deployment.coverage import Coverage
-from compress.deployment.export import artifact_bytes, export
+from compress.deployment.export import export
 from compress.deployment.runtime import ExportOnlyRuntime, Runtime, check_declared
 from compress.deployment.runtimes import find_runtime, missing, require, require_engine
 from compress.registry import RUNTIMES

@@ -11,7 +11,8 @@ from deployment.conftest import Built
 from deployment.tiny_classifier import PREPROCESS, images, network
 
 from compress.deployment import coreml
-from compress.deployment.export import artifact_bytes, export
+from compress.deployment.artifact_files import artifact_bytes
+from compress.deployment.export import export
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.torchao_pt2e import calibrate
 from compress.utils.errors import CompressError

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from deployment.tiny_classifier import ONNX_RUNTIMES, PREPROCESS
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from compress.deployment.coverage import Coverage
 from compress.deployment.export import export
+from compress.deployment.onnx_file import macs_by_weight
 from compress.deployment.runtimes import find_runtime
 from compress.measurement.compute import weight_macs
 from compress.models.factory import create_model
@@ -126,3 +129,62 @@ def test_litert_counts_tokens_and_does_not_tell_half_precision(
     found = find_runtime("litert").coverage(Path("model.tflite"))
     assert found == Coverage(0, 0, 0, 7 * 12 * 4, half)
     assert found.precisions == (None if half is None else {"fp32": 1.0})
+
+
+def onnx_file(path: Path, nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], side: int = 8) -> Path:
+    """Write a network `[batch, 3, side, side]` to `[batch, 4]`."""
+    shape = ["batch", 3, side, side]
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 4])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
+def test_shapes_behind_operators_that_are_not_onnxs_own_are_those_of_a_run(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "first"], ["hidden"]),
+        helper.make_node("Gelu", ["hidden"], ["active"], domain="com.microsoft"),
+        helper.make_node("MatMul", ["active", "second"], ["logits"]),
+    ]
+    weights = {"first": np.ones((192, 5), np.float32), "second": np.ones((5, 4), np.float32)}
+    path = onnx_file(tmp_path / "model.onnx", nodes, weights)
+    assert macs_by_weight(path)[0] == {"first": 192 * 5, "second": 5 * 4}
+    assert find_runtime("onnxruntime").coverage(path).macs == 192 * 5 + 5 * 4
+
+
+def test_layers_that_share_a_weight_count_once_each(tmp_path: Path) -> None:
+    """The graph that ONNX Runtime optimises has two nodes with this one weight."""
+    scale = np.float32(0.1)
+    nodes = [helper.make_node("DequantizeLinear", ["kernel", "scale", "zero"], ["weight"])]
+    data = "images"
+    for number in range(2):
+        nodes += [
+            helper.make_node("QuantizeLinear", [data, "scale", "point"], [f"rounded{number}"]),
+            helper.make_node("DequantizeLinear", [f"rounded{number}", "scale", "point"], [f"data{number}"]),
+            helper.make_node("Conv", [f"data{number}", "weight"], [f"sum{number}"], pads=[1, 1, 1, 1]),
+        ]
+        data = f"sum{number}"
+    nodes += [
+        helper.make_node("QuantizeLinear", [data, "scale", "point"], ["rounded"]),
+        helper.make_node("DequantizeLinear", ["rounded", "scale", "point"], ["last"]),
+        helper.make_node("GlobalAveragePool", ["last"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "head"], ["logits"]),
+    ]
+    weights = {
+        "kernel": np.ones((3, 3, 3, 3), np.int8),
+        "scale": scale,
+        "zero": np.int8(0),
+        "point": np.uint8(128),
+        "head": np.ones((3, 4), np.float32),
+    }
+    found = find_runtime("onnxruntime").coverage(onnx_file(tmp_path / "model.onnx", nodes, weights))
+    convolutions = 2 * 64 * 3 * 27
+    assert found.integer_convs == 2 and (found.integer_macs, found.macs) == (convolutions, convolutions + 12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compress.deployment.conversion import convert
 from compress.deployment.runtime import Runner
 from compress.deployment.timing import Candidate, Schedule, collect, time_together
 from compress.utils.errors import CompressError
@@ -29,6 +31,8 @@ def load(arguments: Mapping[str, Any], threads: int) -> Runner:
         raise CompressError("the file is damaged")
     if fails == "exit":
         os._exit(3)
+    if fails == "hangs":
+        time.sleep(600)
     return lambda images: images.sum((1, 2, 3))[:, None] + threads
 
 
@@ -75,7 +79,7 @@ def test_one_process_is_this_one() -> None:
 @pytest.mark.parametrize(
     ("fails", "reason"),
     [
-        ("killed", "its process was killed by SIGKILL; free memory, or remove the runtime from the recipe"),
+        ("killed", "its process was killed by SIGKILL; free memory, use smaller batches, or leave it out"),
         ("memory", "out of memory"),
         ("error", "the file is damaged"),
         ("exit", "its process exited with 3"),
@@ -85,3 +89,15 @@ def test_a_failure_in_the_child_is_one_line_with_variant_and_runtime(fails: str,
     with pytest.raises(CompressError) as caught:
         time_together({"a": candidate("a"), "b": candidate("int8", fails)}, images, TWO)
     assert str(caught.value) == f"latency of int8 in toy: {reason}"
+
+
+def test_a_runtime_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compress.deployment.timing.LONGEST_S", 1.0)
+    with pytest.raises(CompressError, match=r"^latency of b in toy: it hangs, and was ended after 4 s; leave it out$"):
+        time_together({"a": candidate("a"), "b": candidate("b", "hangs")}, images, TWO)
+
+
+def test_a_converter_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("compress.deployment.conversion.LONGEST_S", 0.2)
+    with pytest.raises(CompressError, match=r"^no file of x: sleep hangs, and was ended after 0 s$"):
+        convert(["sleep", "60"], tmp_path / "x", "sleep", "no file of x")

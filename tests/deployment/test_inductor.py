@@ -91,3 +91,14 @@ def test_another_processor_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
     with pytest.raises(CompressError, match="compiled for AVX512 AVX512_VNNI, which this processor lacks"):
         load(tmp_path / "model.pt2")
+
+
+def test_a_linear_layer_multiplies_for_each_token() -> None:
+    """PyTorch passes all tokens of all images as one dimension."""
+    weights = {"kernel": [64, 3, 4, 4], "weight": [64, 32]}
+    outputs = {
+        f"buf{i}": inductor._shape(text) for i, text in enumerate(("s77, 64L, 8L, 8L", "197L*s77, 64L", "s77, 64L"))
+    }
+    assert inductor._call_macs("qconv", "kernel, &buf0_handle", weights, outputs) == 8 * 8 * 64 * 3 * 4 * 4
+    assert inductor._call_macs("qlinear", "weight, &buf1_handle", weights, outputs) == 197 * 64 * 32
+    assert inductor._call_macs("qlinear", "weight, &buf2_handle", weights, outputs) == 64 * 32

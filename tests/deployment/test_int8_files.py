@@ -13,8 +13,9 @@ import torch
 from deployment.tiny_classifier import CONVOLUTIONS, LINEAR, PREPROCESS, images, network
 from torch import nn
 
+from compress.deployment.artifact_files import artifact_bytes
 from compress.deployment.coverage import Coverage
-from compress.deployment.export import artifact_bytes, export
+from compress.deployment.export import export
 from compress.deployment.runtimes import find_runtime, missing
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.ptq import quantize

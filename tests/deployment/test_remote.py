@@ -18,8 +18,8 @@ from deployment.fake_machine import FAKE, Machine, wait_for
 from deployment.tiny_classifier import PREPROCESS
 from onnx import TensorProto, helper, numpy_helper
 
+from compress.deployment.artifact_files import artifact_files
 from compress.deployment.bench import InterleavedRecord, bench
-from compress.deployment.remote.artifact_files import artifact_files
 from compress.deployment.remote.bootstrap import MARK
 from compress.deployment.remote.bundle import imported, write_bundle
 from compress.deployment.runtime import Runtime

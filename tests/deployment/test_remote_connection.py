@@ -204,6 +204,6 @@ def test_what_fails_there_is_an_answer(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(worker, "measure_files", fail)
-    (tmp_path / "request.json").write_text(json.dumps({"files": ["model.onnx"], "settings": {}}))
+    (tmp_path / "request.json").write_text(json.dumps({"groups": [["model.onnx"]], "settings": {}}))
     worker.main()
     assert json.loads((tmp_path / "answer.json").read_text()) == answer

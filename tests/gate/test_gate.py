@@ -243,6 +243,10 @@ def test_latency_is_compared_by_ratios_to_the_same_reference(pair: Pair, by: flo
     ("change", "words"),
     [
         (lambda run: run["environment"].update(cpu="another"), "timed on another machine: another, 2 threads; the"),
+        (
+            lambda run: run["environment"].update(instructions=["amx_int8"]),
+            r"timed on another machine: .* \(amx_int8\)",
+        ),
         (lambda run: run["environment"].update(cpu_quota=1.5), "timed on another machine: .* CPU quota 1.5"),
         (
             lambda run: run["environment"]["packages"].update(openvino="2027.0"),

@@ -10,11 +10,14 @@ import onnx
 import pytest
 from deployment.tiny_classifier import CONVOLUTIONS, LINEAR, PREPROCESS, images
 from models.test_onnx_half import classifier, run
+from torch import nn
 
-from compress.deployment.export import Target, artifact_bytes, export_files
+from compress.deployment.artifact_files import artifact_bytes
+from compress.deployment.export import Target, export_files
 from compress.deployment.onnx_file import macs_by_weight
 from compress.deployment.runtimes import find_runtime
 from compress.models import onnx_storage
+from compress.models.onnx_export import write_onnx
 from compress.models.onnx_half import write_half
 from compress.models.onnx_opset import write_at_opset
 from compress.models.onnx_storage import copy_onnx, save_onnx, weights_file
@@ -69,3 +72,11 @@ def test_an_export_has_both_files(tmp_path: Path) -> None:
             assert runtime.coverage(path).macs == CONVOLUTIONS + LINEAR
     assert max(np.abs(each - results[0]).max() for each in results) < 5e-3
     assert json.loads((path.parent / "preprocess.json").read_text())["precision"] == "fp16"
+
+
+def test_the_exporters_operators_are_read_once(tmp_path: Path) -> None:
+    from torch.onnx._internal.exporter._registration import onnxscript_apis
+
+    for name in ("first", "second"):
+        write_onnx(nn.Conv2d(3, 4, 3), 8, tmp_path / name)
+    assert onnxscript_apis.get_torchlib_ops.cache_info().misses == 1

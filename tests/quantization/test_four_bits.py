@@ -21,7 +21,7 @@ from compress.measurement.compute import count, weight_macs
 from compress.measurement.widths import widths
 from compress.models.onnx_network import OnnxNetwork
 from compress.quantization.config import QuantizationConfig
-from compress.quantization.four_bits import OPERATOR, operator_bits
+from compress.quantization.four_bits import OPERATOR, operator_bits, quantize_linears
 from compress.quantization.method import Quantized
 from compress.quantization.ptq import quantize
 from compress.recipe.load import load_recipe
@@ -189,3 +189,22 @@ def test_networks_and_methods_without_4_bit_weights_are_refused(transformer: nn.
         load_recipe("quickstart", ["stages.int8.method=torchao", "stages.int8.linear_weight_bits=4"])
     with pytest.raises(UsageError, match="must be 8 or 4"):
         load_recipe("quickstart", ["stages.int8.method=nncf", "stages.int8.linear_weight_bits=3"])
+
+
+def test_linears_that_scale_their_data_stay_and_shared_weights_are_transposed_once() -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = numpy_helper.from_array(np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32), "w")
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["a"], name="first", transB=1),
+        helper.make_node("Gemm", ["a", "w"], ["b"], name="second", transB=1),
+        helper.make_node("Gemm", ["b", "w"], ["y"], name="scaled", transB=1, alpha=0.5),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 64]) for name in "xy"]
+    graph = helper.make_graph(nodes, "network", ends[:1], ends[1:], [weight])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    made = quantize_linears(proto, [node.name for node in nodes])
+    kinds = {node.name: node.op_type for node in made.graph.node if node.op_type in (OPERATOR, "Gemm")}
+    assert kinds == {"first": OPERATOR, "second": OPERATOR, "scaled": "Gemm"}
+    names = [tensor.name for tensor in made.graph.initializer]
+    assert len(names) == len(set(names))

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from compress.efficiency.collapse import blame, next_steps
 from compress.quantization.calibration_range import expected_maximum, expected_range, spread
-from compress.quantization.capture import layer_bits
 from compress.quantization.config import QuantizationConfig
-from compress.quantization.noise import explain, float_graph
+from compress.quantization.noise import explain
+from compress.quantization.noise_pt2e import float_graph
 from compress.quantization.noise_record import sqnr_db
 from compress.quantization.ptq import quantize
 from compress.results import Accuracy, Quantization, QuantizationNoise
@@ -43,22 +43,31 @@ def with_outlier(model: nn.Sequential) -> nn.Sequential:
 
 
 def noise_of(
-    model: nn.Module, config: QuantizationConfig, calibration: Tensor, validation: Tensor | None = None
+    model: nn.Module,
+    config: QuantizationConfig,
+    calibration: Tensor,
+    validation: Tensor | None = None,
+    method: str = "torchao",
 ) -> QuantizationNoise:
-    made = quantize(model, [calibration], EXAMPLE, config)
-    noise = explain(model, made.network, config, [calibration], [] if validation is None else [validation])
-    assert {layer.layer for layer in noise.layers} == set(made.layers)
+    made = quantize(model, [calibration], EXAMPLE, config, method)
+    noise = explain(model, made, config, [calibration], [] if validation is None else [validation])
+    assert noise is not None and {layer.layer for layer in noise.layers} == set(made.layers)
     return noise
+
+
+def each_method() -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("method", ["torchao", "nncf", "onnxruntime"])
 
 
 def record(noise: QuantizationNoise | None, observer: str = "histogram") -> Quantization:
     return Quantization(method="torchao", observer=observer, keep=(), noise=noise)
 
 
-def test_a_layer_with_an_outlier_channel_is_named_first_with_what_to_try() -> None:
-    plain = noise_of(three_layers(), MINMAX, images(32), images(32, 1))
+@each_method()
+def test_a_layer_with_an_outlier_channel_is_named_first_with_what_to_try(method: str) -> None:
+    plain = noise_of(three_layers(), MINMAX, images(32), images(32, 1), method)
     assert all(layer.cause != "outlier channel" for layer in plain.layers)
-    noise = noise_of(with_outlier(three_layers()), MINMAX, images(32), images(32, 1))
+    noise = noise_of(with_outlier(three_layers()), MINMAX, images(32), images(32, 1), method)
     worst = noise.layers[0]
     assert worst.layer == "3" and worst.cause == "outlier channel"
     assert worst.removes is not None and worst.removes > 0.9
@@ -70,13 +79,15 @@ def test_a_layer_with_an_outlier_channel_is_named_first_with_what_to_try() -> No
     assert "layer in float: 3 " in (blame(record(noise)) or "")
 
 
-def test_sqnr_and_saturation_are_those_of_a_computation_by_hand() -> None:
+@pytest.mark.parametrize("method", ["torchao", "nncf"])  # `onnxruntime` rounds the logits too
+def test_sqnr_and_saturation_are_those_of_a_computation_by_hand(method: str) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5)).eval()
     config = QuantizationConfig(observer="percentile", percentile=90.0)
     given = images(24) - 0.3
-    graph = quantize(model, [given], EXAMPLE, config).network
-    noise = explain(model, graph, config, [given], [])
+    quantized = quantize(model, [given], EXAMPLE, config, method)
+    graph, noise = quantized.network, explain(model, quantized, config, [given], [])
+    assert noise is not None
     (layer,) = noise.layers
     with torch.no_grad():
         exact, rounded = model(given).double(), graph(given).double()
@@ -88,7 +99,7 @@ def test_sqnr_and_saturation_are_those_of_a_computation_by_hand() -> None:
     low, high = layer.quantized_range
     step = (high - low) / 255
     beyond = ((given < low - step / 2) | (given > high + step / 2)).float().mean()
-    assert layer.saturated == pytest.approx(float(beyond)) and 0.05 < layer.saturated < 0.11
+    assert layer.saturated == pytest.approx(float(beyond)) and 0.04 < layer.saturated < 0.11
     assert layer.cause == "saturation"
     assert layer.range == (float(given.min()), float(given.max()))
     assert layer.outside is None and noise.covers is None and noise.validation_images == 0
@@ -96,10 +107,11 @@ def test_sqnr_and_saturation_are_those_of_a_computation_by_hand() -> None:
     assert sqnr_db(100.0, 1.0) == pytest.approx(20) and sqnr_db(1.0, 0.0) is None
 
 
-def test_one_grey_image_does_not_cover_validation() -> None:
+@each_method()
+def test_one_grey_image_does_not_cover_validation(method: str) -> None:
     grey = torch.full((1, 3, 16, 16), 0.5)
     grey[0, 0, 0, 0] = 0.51  # an image of one colour is refused
-    noise = noise_of(three_layers(), MINMAX, grey, images(32, 1))
+    noise = noise_of(three_layers(), MINMAX, grey, images(32, 1), method)
     assert noise.covers is False and noise.outside is not None and noise.outside > 0.4
     assert noise.half_range is None and noise.calibration_images == 1 and noise.validation_images == 32
     assert noise.layers[0].saturated_validation and noise.layers[0].saturated_validation > 0.05
@@ -114,13 +126,31 @@ def test_a_calibration_set_of_such_images_covers_validation() -> None:
     assert "cover" not in (blame(record(noise)) or "")
 
 
-def test_layers_in_float_are_no_part_of_it_and_the_graph_stays_as_it_is() -> None:
+@each_method()
+def test_layers_in_float_are_no_part_of_it_and_the_network_stays_as_it_is(method: str) -> None:
     model, config = three_layers(), QuantizationConfig(observer="minmax", keep=("0",))
-    graph = quantize(model, [images(16)], EXAMPLE, config).network
-    before = graph(images(4, 2))
-    noise = explain(model, graph, config, [images(16)], [images(4, 1)])
-    assert {layer.layer for layer in noise.layers} == set(layer_bits(graph)) == {"3", "7"}
-    assert torch.equal(graph(images(4, 2)), before)
+    quantized = quantize(model, [images(16)], EXAMPLE, config, method)
+    before = quantized.network(images(4, 2))
+    noise = explain(model, quantized, config, [images(16)], [images(4, 1)])
+    assert noise is not None and {layer.layer for layer in noise.layers} == set(quantized.layers) == {"3", "7"}
+    assert torch.equal(quantized.network(images(4, 2)), before)
+
+
+def test_a_file_with_equalized_channels_has_other_tensors_than_the_float_one() -> None:
+    config = QuantizationConfig(observer="minmax", equalize=True)
+    made = quantize(three_layers(), [images(16)], EXAMPLE, config, "nncf")
+    assert explain(three_layers(), made, config, [images(16)], []) is None
+
+
+@pytest.mark.parametrize("method", ["nncf", "onnxruntime"])
+def test_layers_behind_operators_that_move_values_are_compared_too(method: str) -> None:
+    torch.manual_seed(0)
+    convolutions = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU()]
+    noise = noise_of(
+        nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(200, 4)).eval(), MINMAX, images(16), None, method
+    )
+    assert all(layer.sqnr_db and layer.sqnr_db > 25 for layer in noise.layers)
+    assert sum(layer.removes or 0 for layer in noise.layers) == pytest.approx(1, abs=0.4)
 
 
 def test_the_float_graph_computes_the_float_network() -> None:

@@ -18,8 +18,8 @@ from support import photographs, typed, write_open_clip
 
 from compress import load_artifact
 from compress.deployment import mlperf
+from compress.deployment.artifact_files import artifact_files
 from compress.deployment.classes import TEXT, Names, read_names, read_templates, replace_classes, text_folder
-from compress.deployment.remote.artifact_files import artifact_files
 from compress.deployment.triton import write_triton
 from compress.models.architecture import Architecture, QuantizationRecord
 from compress.models.class_list import CLASSES, ClassList

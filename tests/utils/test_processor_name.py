@@ -46,3 +46,11 @@ def test_macs_name_their_processor(tmp_path: Path) -> None:
 
 def test_the_architecture_is_what_is_left() -> None:
     assert processor_name.processor_name() == "riscv64"
+
+
+def test_instruction_sets_are_those_that_kernels_are_chosen_by(tmp_path: Path) -> None:
+    assert processor_name.instruction_sets() is None, "there is no such file"
+    (tmp_path / "cpuinfo").write_text("model name\t: EPYC\nflags\t\t: fpu avx avx2 amx_tile avx512_vnni avx512f\n")
+    assert processor_name.instruction_sets() == ("avx2", "avx512f", "avx512_vnni")
+    (tmp_path / "cpuinfo").write_text("Features\t: fp asimd asimddp i8mm\n")
+    assert processor_name.instruction_sets() == ("asimddp", "i8mm")

@@ -10,9 +10,9 @@ from types import MappingProxyType
 from typing import Any
 
 from compress.deployment.artifact import find_artifact
-from compress.deployment.bench_measure import AUTO, BenchSettings, Measured, files_of_formats
+from compress.deployment.artifact_files import artifact_files
+from compress.deployment.bench_measure import AUTO, BenchSettings, Measured, grouped
 from compress.deployment.remote import worker
-from compress.deployment.remote.artifact_files import artifact_files
 from compress.deployment.remote.bundle import write_bundle
 from compress.deployment.remote.connection import AGAIN, Limit, ask
 from compress.deployment.runtimes import cannot_be_sent
@@ -37,24 +37,35 @@ def measure_on(host: Host, paths: Sequence[Path], settings: BenchSettings) -> Me
         UsageError: a path is not an artifact, or a runtime is unknown or does not read it.
         CompressError: an artifact is damaged, the machine cannot be reached, or a runtime is missing there.
     """
-    named = None if settings.runtime == AUTO else settings.runtime
-    files = [file for path in paths for file in (files_of_formats(path) if settings.runtime == AUTO else [path])]
-    found = [find_artifact(file, named) for file in files]
-    for file, name in found:
-        if reason := cannot_be_sent(name):
-            raise UsageError(reason)
+    groups = [_sendable(files, settings) for files in grouped(paths, settings)]
+    found = [pair for group in groups for pair in group]
+    for file, _ in found:
         require_unchanged_artifact(file.parent)
     folders = {folder: f"artifacts/{number}" for number, folder in enumerate(dict.fromkeys(f.parent for f, _ in found))}
     sent = [(f"{folders[file.parent]}/{file.name}", file) for file, _ in found]
     readers = [name for name, entry in RUNTIMES.items() if any(file.name.endswith(entry.reads) for _, file in sent)]
     used = readers if settings.runtime == AUTO else [name for _, name in found]
-    request = {"files": [name for name, _ in sent], "settings": asdict(settings)}
+    named = iter(name for name, _ in sent)
+    request = {"groups": [[next(named) for _ in group] for group in groups], "settings": asdict(settings)}
     timed = len(sent) * (len(readers) if settings.runtime == AUTO else 1)
     answer = _answer(host, request, used, _limit(settings, timed), [file for _, file in sent], folders)
     try:
         return _measured(host, answer["measured"], {name: str(file) for name, file in sent})
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise malformed(host, error) from error
+
+
+def _sendable(files: Sequence[Path], settings: BenchSettings) -> list[tuple[Path, str]]:
+    """Return the file to load and its runtime for each path of a group, without those that only run on this machine.
+
+    Raises:
+        UsageError: nothing is left.
+    """
+    found = [find_artifact(file, None if settings.runtime == AUTO else settings.runtime) for file in files]
+    sent = [pair for pair in found if cannot_be_sent(pair[1]) is None]
+    if not sent:
+        raise UsageError("; ".join(dict.fromkeys(filter(None, (cannot_be_sent(name) for _, name in found)))))
+    return sent
 
 
 def malformed(host: Host, error: Exception) -> CompressError:

@@ -1,7 +1,8 @@
 """Do what was sent here: `python -m compress.deployment.remote.worker` in the folder with `request.json`.
 
-It writes `answer.json`: the result, or `error`, with `usage` where the call was wrong. A `bench` request has files and
-settings, and its result is `measured`; a `probe` request has names of runtimes, and its result is what is `missing`.
+It writes `answer.json`: the result, or `error`, with `usage` where the call was wrong. A `bench` request has groups of
+files and settings, and its result is `measured`; a `probe` request has names of runtimes, and its result is what is
+`missing`.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
         if "probe" in request:
             return {"missing": _missing(request["probe"])}
-        files = [Path(file) for file in request["files"]]
-        return {"measured": measure_files(files, BenchSettings(**request["settings"]))}
+        groups = [[Path(file) for file in group] for group in request["groups"]]
+        return {"measured": measure_files(groups, BenchSettings(**request["settings"]))}
     except CompressError as error:
         return {"error": str(error), "usage": isinstance(error, UsageError)}
     except MemoryError:

@@ -26,7 +26,7 @@ from compress.stages.runtime_packages import runtime_packages
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import join_words
 from compress.utils.precision import HALF
-from compress.utils.system import processor
+from compress.utils.system import kind_of_processor
 
 if TYPE_CHECKING:
     from compress.data.prepared import ImageData
@@ -156,7 +156,7 @@ class ExportStage(StageKind):
         if self.temperature_scaling:
             settings["temperature_scaling"] = True
         if not all(find_runtime(name).portable for name in runtimes):
-            settings["processor"] = processor()
+            settings["processor"] = kind_of_processor()
         if variant.embeds_in(recipe):
             settings["output"] = "embedding"
         if self.writes_text(variant, recipe):

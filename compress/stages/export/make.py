@@ -13,8 +13,9 @@ import numpy as np
 from torch import nn
 
 from compress.data.preprocess import Preprocess
+from compress.deployment.artifact_files import artifact_bytes
 from compress.deployment.coverage import Coverage
-from compress.deployment.export import Target, artifact_bytes, export_files
+from compress.deployment.export import Target, export_files
 from compress.deployment.preprocess_file import PREPROCESS, preprocess_file
 from compress.deployment.runtimes import find_runtime
 from compress.deployment.triton import BACKENDS, write_triton
@@ -207,7 +208,8 @@ def _evaluate(
 ) -> Artifact:
     """Evaluate an artifact in its runtime, store its logits, and compare it with the network it was made from."""
     engine, runtime = find_runtime(target.runtime), target.runtime
-    coverage = engine.coverage(path)
+    with boundary("runtime", f"{variant.id} in {target.name}"):
+        coverage = engine.coverage(path)
     # A transformer has one convolution and nearly all of its MACs in linear layers.
     if variant.stage.is_quantized and coverage.integer_convs == 0 and (coverage.share or 0) < MIN_INTEGER_SHARE:
         raise CompressError(
@@ -243,7 +245,7 @@ def _evaluate(
     if classes:
         embedded = embed_test(context, partial(outputs_in, context, run, variant.preprocess), outputs)
         measured["embeddings"] = measure_embeddings(context, variant.id, folder, embedded, classes)
-    return artifact.model_copy(update=measured)
+    return Artifact(**{**dict(artifact), **measured})  # validated: what is stored can be read
 
 
 def _ran_in(precision: str, coverage: Coverage) -> str:

@@ -83,7 +83,7 @@ class QuantizeStage(StageKind):
     diagnose: bool = Field(
         True,
         description="measure why accuracy is lost: errors of single layers, and how far the calibration set covers "
-        "validation; of post-training quantization by `method: torchao`",
+        "validation; of post-training quantization",
     )
     training: AwareTraining | None = Field(
         None, description="quantization-aware training instead of calibration; `method: torchao` only"

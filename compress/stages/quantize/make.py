@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
 
 from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
@@ -49,8 +48,8 @@ def make_quantized(context: StageContext, planned: PlannedStage, folder: Path) -
     else:
         job = Calibration.of(context, stage, network)
         quantized, config, ledger, record = _calibrate(job, ledger)
-        if stage.diagnose and isinstance(quantized.network, GraphModule):
-            record = record.model_copy(update={"noise": job.noise(quantized.network, config)})
+        if stage.diagnose:
+            record = record.model_copy(update={"noise": job.noise(quantized, config)})
     model, preprocess = network.model, network.preprocess
     size = save_quantized(folder, network, quantized.network, config, record.method)
     inference = quantized_inference(model, preprocess, quantized.layers, quantized.convolutions, size)
@@ -104,7 +103,7 @@ class Calibration:
         classifier = replace(self.network, model=network).classifier
         return torch.from_numpy(self.context.logits(classifier, "validation", self.network.preprocess))
 
-    def noise(self, graph: GraphModule, config: QuantizationConfig) -> QuantizationNoise:
+    def noise(self, quantized: Quantized, config: QuantizationConfig) -> QuantizationNoise | None:
         """Measure the errors of the layers of a network that was quantized with `config`."""
         validation: list[Tensor] = []
         if images := len(self.context.data.validation):
@@ -114,7 +113,7 @@ class Calibration:
         batches = list(split_batches(self.images, self.preprocess, BATCH))
         config = replace(config, device=str(self.context.device))
         with torch.inference_mode(False), torch.no_grad():
-            return explain(self.network.model, graph, config, batches, validation)
+            return explain(self.network.model, quantized, config, batches, validation)
 
     def charged(self, ledger: Ledger) -> Ledger:
         """Charge calibration and validation to the ledger."""

@@ -1,4 +1,4 @@
-"""Which files an artifact consists of: they may lie in a folder with others, which are not to be sent."""
+"""Which files an artifact consists of: they may lie in a folder with others, which are neither counted nor sent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ def artifact_files(path: Path) -> list[Path]:
     """
     names = [path.name, *_beside(path.name), PREPROCESS, CLASSES]
     names += _onnx_weights(path) if path.name.endswith(ONNX) else []
-    return [path.parent / name for name in dict.fromkeys(names) if (path.parent / name).is_file()]
+    found = [path.parent / name for name in dict.fromkeys(names)]
+    inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else []
+    return [*inside, *(file for file in found if file.is_file())]
+
+
+def artifact_bytes(path: Path) -> int:
+    """Size of an artifact in bytes: all files that are needed to run it, without its preprocessing."""
+    return sum(file.stat().st_size for file in artifact_files(path) if file.name != PREPROCESS)
 
 
 def _beside(name: str) -> Iterator[str]:
