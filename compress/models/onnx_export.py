@@ -78,7 +78,7 @@ def _keep_operators() -> None:
     That is a quarter of the time of an export. Where a version of PyTorch keeps them elsewhere, nothing is changed.
     """
     with suppress(ImportError, AttributeError):
-        from torch.onnx._internal.exporter._registration import onnxscript_apis
+        from torch.onnx._internal.exporter._registration import onnxscript_apis  # type: ignore[attr-defined]
 
         onnxscript_apis.get_torchlib_ops = cache(onnxscript_apis.get_torchlib_ops)
 
