@@ -16,6 +16,7 @@ DESCRIBED = ("model", "pytorch_model")  # names of weights files, without their 
 DESCRIPTIONS = (ARCHITECTURE, "config.json")  # of a stage, of timm: class names and preprocessing
 READER = "2"  # raised when the weights or the preprocessing that are read from the same files change
 WEIGHTS = (".safetensors", ".bin", ".pth", ".pt")
+TOKENIZER = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model", "*.spm")
 OPEN_CLIP_WEIGHTS = WEIGHTS[:-1]  # files of a folder among which open_clip chooses; all of them count
 
 
@@ -80,7 +81,8 @@ def local_files(settings: OpenClipTeacher | ClassifierTeacher) -> list[Path]:
         weights = [] if paths else sorted(path for path in folder.iterdir() if path.suffix in OPEN_CLIP_WEIGHTS)
         if not weights and not paths:
             raise CompressError(f"{folder} has no weights: open_clip_model.safetensors not found")
-        paths += [folder / "open_clip_config.json", *weights]
+        tokenizer = {path for pattern in TOKENIZER for path in folder.glob(pattern)}  # decides embeddings of prompts
+        paths += [folder / "open_clip_config.json", *weights, *sorted(tokenizer)]
     elif settings.model.startswith(LOCAL):
         paths += folder_files(settings.model)
     for path in paths:

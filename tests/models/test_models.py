@@ -122,6 +122,10 @@ def test_an_incomplete_open_clip_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "open_clip_model.pt").touch()  # which open_clip does not look for
     with pytest.raises(CompressError, match=r"has no weights: open_clip_model\.safetensors not found"):
         local_files(settings)
+    for name in ("README.md", "open_clip_model.safetensors", "tokenizer.json", "merges.txt"):
+        (tmp_path / name).touch()
+    names = ["merges.txt", "open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"]
+    assert sorted(path.name for path in local_files(settings)) == names, "the tokenizer decides embeddings of prompts"
 
 
 def variant(folder: Path) -> tuple[nn.Module, torch.Tensor]:
