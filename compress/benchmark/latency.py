@@ -29,7 +29,7 @@ def benchmark_latency(context: StageContext, folder: Path) -> None:
     """Time all variants side by side, runtime by runtime, in several processes, and write `latency.json`."""
     targets = BenchTargets.find(context)
     latency = _latency(context, targets)
-    memory, basis = _memory(context, targets)
+    memory, basis = _memory(context, max(context.recipe.measure.batches), targets.threads)
     choices = select_runtimes(context, latency)
     for name, by_batch in choices.items():
         for choice in by_batch:
@@ -120,12 +120,13 @@ def _timings(context: StageContext, targets: BenchTargets) -> dict[str, _Timed]:
     return found
 
 
-def _memory(context: StageContext, targets: BenchTargets) -> tuple[dict[str, int | None], dict[str, PeakMemoryBasis]]:
+def _memory(
+    context: StageContext, batch: int, threads: int
+) -> tuple[dict[str, int | None], dict[str, PeakMemoryBasis]]:
     """Return the peak memory of a process that runs a file of each variant, and which one at which batch.
 
     It is the first file that is not in half precision, if there is one.
     """
-    batch = max(context.recipe.measure.batches)
     memory: dict[str, int | None] = {planned.id: None for planned in context.plan.variants}
     basis: dict[str, PeakMemoryBasis] = {}
     files: dict[str, list[tuple[Artifact, Path]]] = {}
@@ -135,7 +136,7 @@ def _memory(context: StageContext, targets: BenchTargets) -> tuple[dict[str, int
     for variant, able in files.items():
         if able:
             row, path = min(able, key=lambda file: by_preference(file[0].precision))
-            memory[variant] = peak_memory(path, row.runtime, batch, targets.threads)
+            memory[variant] = peak_memory(path, row.runtime, batch, threads)
             half = row.precision if row.precision in HALF else None
-            basis[variant] = PeakMemoryBasis(runtime=row.runtime, batch=batch, precision=half, threads=targets.threads)
+            basis[variant] = PeakMemoryBasis(runtime=row.runtime, batch=batch, precision=half, threads=threads)
     return memory, basis

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from compress.deployment.coverage import products
-from compress.measurement.onnx_count import tensor_shapes
 from compress.models.onnx_opset import opset_of
 from compress.quantization.four_bits import OPERATOR
 from compress.utils.errors import CompressError, first_line
@@ -92,6 +91,8 @@ def _shapes(path: Path, graph: Any, wanted: Iterable[str]) -> dict[str, Sequence
             shapes[value.name] = [side.dim_value for side in tensor.shape.dim]
     unknown = [name for name in wanted if name not in shapes or 0 in shapes[name]]
     if unknown:
+        from compress.measurement.onnx_count import tensor_shapes
+
         sides = [side.dim_value for side in graph.input[0].type.tensor_type.shape.dim]
         shapes |= tensor_shapes(onnx.load(path), unknown, np.zeros(sides, np.float32))
     return shapes

@@ -97,12 +97,12 @@ def test_memory_is_that_of_the_usual_file_in_any_order(
 
     sizes = {file: 1000 + number for number, file in enumerate(file for each in files for file in each)}
     monkeypatch.setattr(latency, "runnable_artifacts", rows)
-    monkeypatch.setattr(latency, "peak_memory", lambda path, runtime, batch: sizes[path])
-    memory, basis = latency._memory(SimpleNamespace(plan=plan, folder=lambda number: number), 4)  # type: ignore[arg-type]
-    assert memory == {"base": sizes[measured] if measured else None}
+    monkeypatch.setattr(latency, "peak_memory", lambda path, runtime, batch, threads: sizes[path] + threads)
+    memory, basis = latency._memory(SimpleNamespace(plan=plan, folder=lambda number: number), 4, 2)  # type: ignore[arg-type]
+    assert memory == {"base": sizes[measured] + 2 if measured else None}
     stated = {name: each.model_dump(mode="json") for name, each in basis.items()}
     if measured is None:
         assert stated == {}
     else:
         half = {"precision": measured[1]} if measured[1] in HALF else {}
-        assert stated == {"base": {"runtime": measured[0], "batch": 4, **half}}
+        assert stated == {"base": {"runtime": measured[0], "batch": 4, "threads": 2, **half}}

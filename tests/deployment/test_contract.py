@@ -124,7 +124,8 @@ def test_build_writes_the_declared_files(name: str, variant: str, built: Built) 
     stated = json.loads((path.parent / "preprocess.json").read_text(encoding="utf-8"))
     precision = {"precision": runtime.precisions[0]} if variant == "float" else {}
     assert stated == {**PREPROCESS, **precision, "needs": runtime.needs(path)} and all(stated["needs"])
-    files = [file for file in path.parent.rglob("*") if file.is_file() and file.name != "preprocess.json"]
+    beside = ("preprocess.json", "trtexec.txt")  # no part of what runs
+    files = [file for file in path.parent.rglob("*") if file.is_file() and file.name not in beside]
     assert artifact_bytes(path) == sum(file.stat().st_size for file in files) > 1000
 
 
@@ -181,7 +182,9 @@ def test_precisions_are_written_stated_and_run(
     if found is None:
         assert name in UNCOUNTED or runtime.device
     else:
-        assert found in ({precision: 1.0}, {"fp32": 1.0}), "in that precision, or without units for it in FP32"
+        # In that precision, or without units for it in another one: OpenVINO runs FP16 files in bf16 on AVX512_BF16,
+        # and of those the last linear layer in FP32.
+        assert max(found.get(name, 0.0) for name in (precision, "bf16", "fp32")) > 0.99
 
 
 @each()
