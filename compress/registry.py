@@ -33,6 +33,8 @@ class RuntimeEntry(NamedTuple):
 _ONNX_RUNTIME = RuntimeEntry("compress.deployment.onnx_runtime:OnnxRuntime", (".onnx",))
 _OPENVINO = RuntimeEntry("compress.deployment.open_vino:OpenVino", (".xml", ".onnx"))
 
+PYTORCH = "pytorch"  # named as the runtime of a network that runs in PyTorch itself
+
 RUNTIMES: dict[str, RuntimeEntry] = {
     "onnxruntime": _ONNX_RUNTIME,
     "openvino": _OPENVINO,

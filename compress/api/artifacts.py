@@ -22,10 +22,9 @@ from compress.deployment.preprocess import Inputs
 from compress.deployment.preprocess_file import preprocess_file
 from compress.deployment.runtime import Array
 from compress.measurement.compute import evaluating
+from compress.registry import PYTORCH
 from compress.utils.checksums import write_sums
 from compress.utils.errors import UsageError, first_line
-
-PYTORCH = "pytorch"  # named as the runtime of a network that is evaluated in this process
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from compress.data.preprocess import Preprocess
 from compress.deployment.artifact import load_classifier
 from compress.deployment.runtime import Runner
 from compress.deployment.runtimes import find_runtime
-from compress.efficiency.files import PYTORCH
 from compress.efficiency.ood import ood_scores
 from compress.measurement.device import on_device
 from compress.measurement.predict import Logits, predict_split, predict_split_in_runtime
+from compress.registry import PYTORCH
 from compress.results.stored import predictions_file, runnable_artifacts
 from compress.stages.context import StageContext
 from compress.stages.export.logits import BATCH

@@ -13,13 +13,13 @@ from compress.data.preprocess import Preprocess
 from compress.deployment.timing import Candidate, file_candidate
 from compress.models.embedding import encoder_of
 from compress.models.onnx_network import OnnxNetwork
+from compress.registry import PYTORCH
 from compress.results.stored import runnable_artifacts
 from compress.stages.context import StageContext
 from compress.stages.planned import PlannedStage
 from compress.utils.precision import HALF, file_name
 from compress.utils.system import thread_count
 
-PYTORCH = "pytorch"
 """Eager PyTorch, the baseline of every float variant."""
 
 

@@ -166,7 +166,7 @@ def _row(number: int, artifact: Artifact, load_s: float, batch: int, threads: in
         number=number,
         path=str(artifact.path),
         runtime=artifact.runtime,
-        bytes=artifact_bytes(artifact.path),
+        bytes=artifact_bytes(artifact.path, [artifact.runtime]),
         load_s=load_s,
         peak_memory_bytes=peak_memory(artifact.path, artifact.runtime, batch, threads),
     )

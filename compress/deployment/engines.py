@@ -1,11 +1,14 @@
-"""Versions of the packages that ran the files of a run; apart from `runtimes`, which machines without pydantic load."""
+"""Versions of the packages that ran the files of a run; apart from `runtimes`, which is sent to other machines."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from compress.deployment.runtimes import find_runtime
-from compress.efficiency.files import PYTORCH
-from compress.registry import RUNTIMES
-from compress.results import Environment
+from compress.registry import PYTORCH, RUNTIMES
+
+if TYPE_CHECKING:
+    from compress.results import Environment
 
 
 def engine_version(environment: Environment, runtime: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import Protocol
 from compress.efficiency.grants import grant
 from compress.efficiency.intervals import Grant, PairedDifference, exact_upper_bound, relative_error_increase
 from compress.efficiency.metric import Metric
+from compress.registry import PYTORCH
 from compress.results.base import Interval
 from compress.results.quality import Quality
 from compress.results.savings import Difference, FileSavings, PairedCounts
@@ -18,7 +19,6 @@ from compress.utils.precision import file_name
 FileKey = tuple[str, str, str | None]
 """Variant, runtime and precision: what distinguishes a network or file from the others of its run."""
 
-PYTORCH = "pytorch"
 """Runtime of the network itself, evaluated in eager PyTorch."""
 
 FLOAT_BITS = 32

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from compress.deployment.runtimes import find_runtime
-from compress.efficiency.files import PYTORCH, FileKey
+from compress.efficiency.files import FileKey
+from compress.registry import PYTORCH
 from compress.results.stored import runnable_artifacts
 from compress.stages.planned import Plan, PlannedStage
 from compress.store.store import Store

@@ -18,11 +18,12 @@ from compress.efficiency.confidence import (
     mean_of,
     reliability_bins,
 )
-from compress.efficiency.files import PYTORCH, FileKey
+from compress.efficiency.files import FileKey
 from compress.efficiency.intervals import wilson
 from compress.efficiency.per_class import MIN_CLASSES_FOR_TOP5, TOP, balanced_accuracy
 from compress.measurement.accuracy import bits
 from compress.pipeline.predictions import Logits, Predictions
+from compress.registry import PYTORCH
 from compress.results.quality import (
     ClassRecall,
     Confidence,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from compress.efficiency.files import PYTORCH, is_quantized
+from compress.efficiency.files import is_quantized
+from compress.registry import PYTORCH
 from compress.report import formats as f
 from compress.report.tables import Column, Table, make_table
 from compress.results import EmbeddingFigures, Embeddings, RecallAt, RunRecord

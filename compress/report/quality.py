@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from compress.efficiency.files import PYTORCH, files_of, name_of
+from compress.efficiency.files import files_of, name_of
+from compress.registry import PYTORCH
 from compress.report import formats as f
 from compress.report.file_rows import FileRow, changes_by_file, merge_files, shown_reference
 from compress.report.reliability_chart import reliability_svg

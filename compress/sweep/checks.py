@@ -11,6 +11,7 @@ from compress.recipe.load import load_recipe
 from compress.recipe.overrides import write_override
 from compress.recipe.schema import Recipe
 from compress.recipe.yaml_tree import Node
+from compress.registry import PYTORCH
 from compress.stages.export import ExportStage
 from compress.stages.kind import StageKind
 from compress.stages.model import is_onnx_network
@@ -20,7 +21,6 @@ from compress.sweep.space import Space
 from compress.utils.errors import Problem, RecipeError
 from compress.utils.messages import did_you_mean, join_words, one_line
 
-PYTORCH = "pytorch"
 MAX_COMBINATIONS = 200  # of a grid that are tried on the recipe, about 20 ms each
 
 
