@@ -9,38 +9,53 @@ from support import photographs
 
 from compress import load_recipe, run
 from compress.report.targets import target_tables
+from compress.stages.distill import DistillStage
+from compress.stages.export import ExportStage
+from compress.stages.prune import PruneStage
+from compress.stages.train import TrainStage
 
-IDS = {"teacher", "resnet8", "trained", "distilled", "int8", "resnet8-int8"}
+NAMES = ["85", "85_controls", "91"]
+
+
+def short(name: str, images: Path) -> list[str]:
+    """Overrides that let a recipe take a minute."""
+    changes = [f"data={{source: image-folder, path: {images}, resolution: 32}}", "measure.rounds=5"]
+    changes += ["measure.processes=1", "measure.energy=off"]
+    for stage in load_recipe(f"mlperf_tiny/{name}").stages:
+        if isinstance(stage, TrainStage | DistillStage):
+            changes += [f"stages.{stage.id}.epochs=1", f"stages.{stage.id}.batch=16"]
+        if isinstance(stage, DistillStage):
+            changes.append(f"stages.{stage.id}.views=1")
+        if isinstance(stage, PruneStage):
+            changes += [f"stages.{stage.id}.repair.{change}" for change in ("epochs=1", "batch=16", "views=1")]
+    return changes
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["85", "91"])
+@pytest.mark.parametrize("name", NAMES)
 def test_recipe_runs_end_to_end_and_reports_its_target(name: str, tmp_path: Path) -> None:
     for part, count in (("train", 20), ("test", 8)):
         photographs(tmp_path / "images" / part, count, seed=count)
-    changes = [f"data={{source: image-folder, path: {tmp_path / 'images'}, resolution: 32}}", "measure.rounds=5"]
-    changes += ["measure.processes=1", "measure.energy=off"]
-    for stage in ("resnet8", "trained", "distilled"):
-        changes += [f"stages.{stage}.epochs=1", f"stages.{stage}.batch=16"]
-    changes.append("stages.distilled.views=1")
-    finished = run(load_recipe(f"mlperf_tiny/{name}", changes), tmp_path / "runs")
+    recipe = load_recipe(f"mlperf_tiny/{name}", short(name, tmp_path / "images"))
+    finished = run(recipe, tmp_path / "runs")
     assert finished
-    variants = {variant.id: variant for variant in finished.record.variants}
-    assert set(variants) == IDS
-    assert variants["resnet8"].inference.macs > 3 * variants["distilled"].inference.macs
-    assert variants["trained"].inference.macs == variants["distilled"].inference.macs == variants["int8"].inference.macs
+    exported = {each for stage in recipe.stages if isinstance(stage, ExportStage) for each in stage.from_}
     (table,) = target_tables(finished.record)
-    assert len(table.rows) == 2 * (len(IDS) - 1) and {row[0] for row in table.rows} == {f"{name}.0%"}
+    assert len(table.rows) == 2 * len(exported) and {row[0] for row in table.rows} == {f"{name[:2]}.0%"}
+    if name == "85":
+        macs = {variant.id: variant.inference.macs for variant in finished.record.variants}
+        assert macs["int8"] == macs["pruned"] <= 4e6 < macs["dense-int8"] == macs["distilled"]
 
 
-@pytest.mark.parametrize(("name", "most"), [("85", 4e6), ("91", 15e6)])
-def test_students_stay_below_the_macs_that_the_recipe_promises(name: str, most: float) -> None:
+@pytest.mark.parametrize(("name", "most"), [("85", 9.2e6), ("91", 15e6)])
+def test_students_are_those_of_their_controls_and_have_the_macs_that_the_recipe_states(name: str, most: float) -> None:
     from compress.measurement.compute import macs
     from compress.models.factory import create_model
 
-    trained, distilled = (
-        stage for stage in load_recipe(f"mlperf_tiny/{name}").stages if stage.id in ("trained", "distilled")
-    )
+    stages = {stage.id: stage for stage in load_recipe(f"mlperf_tiny/{name}").stages}
+    if name == "85":
+        stages |= {stage.id: stage for stage in load_recipe("mlperf_tiny/85_controls").stages}
+    trained, distilled = stages["trained"], stages["distilled"]
     assert trained.student == distilled.student and trained.epochs == distilled.epochs
     student = distilled.student
     assert macs(create_model(student.library, student.model, 10, 32, options=student.options), 32) <= most
