@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 from compress.efficiency.collapse import COLLAPSE, blame, next_steps
 from compress.efficiency.files import name_of
@@ -23,7 +24,9 @@ def warnings(record: RunRecord) -> list[str]:
     for variant in record.variants:
         name, lost = f.plain(variant.id), _collapsed(variant, by_id)
         if lost:
-            lines.append(f"{name} lost {100 * lost[0]:.1f} points against {lost[1]}. {_advice(variant)}")
+            worst = _largest_step(variant, lost[1], by_id)
+            where = "" if worst is variant else f", most of them by {f.plain(worst.id)}"
+            lines.append(f"{name} lost {100 * lost[0]:.1f} points against {lost[1]}{where}. {_advice(worst)}")
         elif lost := _collapsed_on_validation(variant, by_id):
             points = f"{100 * lost[0]:.1f} points on validation"
             lines.append(f"{name} lost {points} against {lost[1]}. {_advice(variant)}")
@@ -86,6 +89,14 @@ def _collapsed(variant: Variant, by_id: Mapping[str, Variant]) -> tuple[float, s
         if lost >= COLLAPSE:
             return (lost, f.plain(ancestor.id)) if before < COLLAPSE else None
     return None
+
+
+def _largest_step(variant: Variant, against: str, by_id: Mapping[str, Variant]) -> Variant:
+    """Return the variant between `against`, an ancestor as it is written, and this one that lost most to its parent."""
+    line = ancestry(variant, by_id)
+    ids = [f.plain(each.id) for each in line]
+    steps = list(pairwise(line[: ids.index(against) + 1]))
+    return max(steps, key=lambda step: step[1].accuracy.top1 - step[0].accuracy.top1)[0]
 
 
 def reservations(record: RunRecord) -> list[str]:

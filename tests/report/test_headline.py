@@ -289,6 +289,19 @@ def test_a_collapsed_variant_is_a_warning_with_what_to_try(results: Results) -> 
     assert "pruned lost 22.4 points against distilled. Try a higher `target_macs` or a longer `repair`." in found
 
 
+def test_a_loss_of_several_steps_is_blamed_on_the_largest(results: Results) -> None:
+    """A small loss by quantization takes a pruned network over the limit that lost nearly as much itself."""
+    variants = {variant["id"]: variant for variant in results["variants"]}
+    for name, top1 in (("distilled", 0.92), ("pruned", 0.84), ("int8", 0.81)):
+        variants[name]["accuracy"] |= {"top1": top1, "correct": round(2500 * top1), "right": right(round(2500 * top1))}
+    results["efficiency"] = []
+    found = [line for line in warnings(derive(results)) if line.startswith("int8 lost")]
+    assert found == [
+        "int8 lost 11.0 points against distilled, most of them by pruned. "
+        "Try a higher `target_macs` or a longer `repair`."
+    ]
+
+
 def noise(**changed: object) -> Results:
     layer = {
         "layer": "layer1.0.conv1",
