@@ -33,7 +33,7 @@ class RuntimeEntry(NamedTuple):
 _ONNX_RUNTIME = RuntimeEntry("compress.deployment.onnx_runtime:OnnxRuntime", (".onnx",))
 _OPENVINO = RuntimeEntry("compress.deployment.open_vino:OpenVino", (".xml", ".onnx"))
 
-PYTORCH = "pytorch"  # named as the runtime of a network that runs in PyTorch itself
+PYTORCH = "pytorch"  # named as the runtime of a network itself, in eager PyTorch: the baseline of float variants
 
 RUNTIMES: dict[str, RuntimeEntry] = {
     "onnxruntime": _ONNX_RUNTIME,

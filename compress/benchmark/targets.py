@@ -20,8 +20,6 @@ from compress.stages.planned import PlannedStage
 from compress.utils.precision import HALF, file_name
 from compress.utils.system import thread_count
 
-"""Eager PyTorch, the baseline of every float variant."""
-
 
 @dataclass(frozen=True)
 class Setting:

@@ -11,7 +11,7 @@ from compress.models.onnx_export import exporting
 from compress.utils.errors import CompressError
 
 __all__ = ["convert", "exporting"]
-LONGEST_S = 3600.0
+LONGEST_S = 3600.0  # a converter takes minutes; one that hangs is ended
 
 
 def convert(

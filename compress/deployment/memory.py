@@ -2,8 +2,8 @@
 
     python -m compress.deployment.memory RUNTIME PATH BATCH THREADS
 
-prints `{"peak_bytes": ...}`; 0 threads are all cores. It imports numpy and the runtime, and
-torch only where the runtime is part of it.
+prints `{"peak_bytes": ...}`; 0 threads are all cores. It imports numpy and the runtime, and torch only where the
+runtime is part of it.
 """
 
 from __future__ import annotations

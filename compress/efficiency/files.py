@@ -19,8 +19,6 @@ from compress.utils.precision import file_name
 FileKey = tuple[str, str, str | None]
 """Variant, runtime and precision: what distinguishes a network or file from the others of its run."""
 
-"""Runtime of the network itself, evaluated in eager PyTorch."""
-
 FLOAT_BITS = 32
 TOP1 = Metric()
 IS_REFERENCE = "it is the reference"

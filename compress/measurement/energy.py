@@ -61,8 +61,8 @@ def measure_energy(
         run: One inference.
         counter: Counter of the device.
         images: Images per run.
-        at_least_s: Shortest duration of all runs in seconds. A GPU's counter is updated about
-            ten times a second, RAPL's every millisecond.
+        at_least_s: Shortest duration of all runs in seconds. A GPU's counter is updated about ten times a
+            second, RAPL's every millisecond.
         idle_s: Duration of the measurement of idle power in seconds.
         synchronize: Waits for the device to finish.
         clock: Returns the time in seconds.

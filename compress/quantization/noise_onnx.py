@@ -94,10 +94,11 @@ class FilePair:
         for position, name in enumerate(layer.exact.input[1:], 1):
             made.graph.initializer.append(numpy_helper.from_array(self._float_values[name].numpy(), f"{name}/float"))
             node.input[position] = f"{name}/float"
-        copies, known = [], {tensor.name for tensor in made.graph.initializer}
+        known = {tensor.name for tensor in made.graph.initializer}
+        limits = {name for other in layer.between for name in other.input[1:] if name in self._float_values} - known
+        made.graph.initializer.extend(numpy_helper.from_array(self._float_values[n].numpy(), n) for n in sorted(limits))
+        copies = []
         for other in layer.between:
-            limits = [name for name in other.input[1:] if name in self._float_values and name not in known]
-            made.graph.initializer.extend(numpy_helper.from_array(self._float_values[n].numpy(), n) for n in limits)
             copy = onnx.NodeProto()
             copy.CopyFrom(other)
             copy.name, copy.input[0], copy.output[0] = f"{other.name}/float", given, f"{other.output[0]}/float"
@@ -158,8 +159,8 @@ def _constants(proto: ModelProto) -> dict[str, Array]:
     from onnx.numpy_helper import to_array
 
     stored = {tensor.name: to_array(tensor) for tensor in proto.graph.initializer}
-    nodes = [node for node in proto.graph.node if node.op_type == "Constant"]
-    return stored | {node.output[0]: to_array(get_attribute_value(node.attribute[0])) for node in nodes}
+    values = [(node, node.attribute[0]) for node in proto.graph.node if node.op_type == "Constant"]
+    return stored | {n.output[0]: to_array(get_attribute_value(each)) for n, each in values if each.name == "value"}
 
 
 class _Values(dict[str, Tensor]):

@@ -26,10 +26,11 @@ def warnings(record: RunRecord) -> list[str]:
         if lost:
             worst = _largest_step(variant, lost[1], by_id)
             where = "" if worst is variant else f", most of them by {f.plain(worst.id)}"
-            lines.append(f"{name} lost {100 * lost[0]:.1f} points against {lost[1]}{where}. {_advice(worst)}")
+            against = f"{f.plain(lost[1].id)}{where}"
+            lines.append(f"{name} lost {100 * lost[0]:.1f} points against {against}. {_advice(worst)}")
         elif lost := _collapsed_on_validation(variant, by_id):
             points = f"{100 * lost[0]:.1f} points on validation"
-            lines.append(f"{name} lost {points} against {lost[1]}. {_advice(variant)}")
+            lines.append(f"{name} lost {points} against {f.plain(lost[1].id)}. {_advice(variant)}")
         for file in variant.artifacts:
             drop = 0.0 if file.top1 is None else variant.accuracy.top1 - file.top1
             if round(drop, 9) >= COLLAPSE:
@@ -46,13 +47,13 @@ def _advice(variant: Variant) -> str:
     return f"Try {steps or remedy(variant.kind)}." + (f" {f.plain(reason)}." if reason else "")
 
 
-def _collapsed_on_validation(variant: Variant, by_id: Mapping[str, Variant]) -> tuple[float, str] | None:
+def _collapsed_on_validation(variant: Variant, by_id: Mapping[str, Variant]) -> tuple[float, Variant] | None:
     """Loss of a quantized variant on validation against its parent, where it collapsed."""
     parent = by_id.get(variant.parent or "")
     if not variant.quantization or not variant.validation or not parent or not parent.validation:
         return None
     lost = round(parent.validation.top1 - variant.validation.top1, 9)
-    return (lost, f.plain(parent.id)) if lost >= COLLAPSE else None
+    return (lost, parent) if lost >= COLLAPSE else None
 
 
 def _slower(record: RunRecord) -> Iterator[str]:
@@ -80,22 +81,21 @@ def _failure(failed: Failure) -> str:
     return f"{f.plain(failed.stage)} failed{where}: {f.plain(failed.reason)}."
 
 
-def _collapsed(variant: Variant, by_id: Mapping[str, Variant]) -> tuple[float, str] | None:
+def _collapsed(variant: Variant, by_id: Mapping[str, Variant]) -> tuple[float, Variant] | None:
     """Loss against the nearest ancestor that it collapsed against, where its parent had not collapsed before."""
     _, *ancestors = ancestry(variant, by_id)
     for ancestor in ancestors:
         lost = round(ancestor.accuracy.top1 - variant.accuracy.top1, 9)
         before = round(ancestor.accuracy.top1 - ancestors[0].accuracy.top1, 9)
         if lost >= COLLAPSE:
-            return (lost, f.plain(ancestor.id)) if before < COLLAPSE else None
+            return (lost, ancestor) if before < COLLAPSE else None
     return None
 
 
-def _largest_step(variant: Variant, against: str, by_id: Mapping[str, Variant]) -> Variant:
-    """Return the variant between `against`, an ancestor as it is written, and this one that lost most to its parent."""
-    line = ancestry(variant, by_id)
-    ids = [f.plain(each.id) for each in line]
-    steps = list(pairwise(line[: ids.index(against) + 1]))
+def _largest_step(variant: Variant, ancestor: Variant, by_id: Mapping[str, Variant]) -> Variant:
+    """Return the variant from this one to below an ancestor that lost most to its parent."""
+    line = list(ancestry(variant, by_id))
+    steps = pairwise(line[: line.index(ancestor) + 1])
     return max(steps, key=lambda step: step[1].accuracy.top1 - step[0].accuracy.top1)[0]
 
 
