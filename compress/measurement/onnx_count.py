@@ -12,6 +12,7 @@ import numpy as np
 
 from compress.measurement.compute import Count
 from compress.utils.errors import CompressError, first_line
+from compress.utils.system import thread_count
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
@@ -153,22 +154,28 @@ def tensor_shapes(proto: ModelProto, names: Iterable[str], images: np.ndarray[An
     Raises:
         CompressError: ONNX Runtime does not run it.
     """
-    import onnx
-    import onnxruntime
-
     shapes: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
     shapes[proto.graph.input[0].name] = images.shape
     missing = [name for name in dict.fromkeys(names) if name and name not in shapes]
-    shown = onnx.ModelProto()
-    shown.CopyFrom(proto)
-    known = {output.name for output in shown.graph.output}
-    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in missing if name not in known)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4  # errors are raised as well
     try:
-        session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = session_with(proto, missing)
         values = session.run(missing, {proto.graph.input[0].name: images}) if missing else []
     except Exception as error:  # its exception types are not public
         raise CompressError(f"ONNX Runtime cannot run the ONNX file: {first_line(error)}") from error
     return {**shapes, **{name: np.shape(value) for name, value in zip(missing, values, strict=True)}}
+
+
+def session_with(proto: ModelProto, names: Iterable[str]) -> Any:
+    """Load an ONNX file in ONNX Runtime as it is, without optimisations, with the named tensors as further outputs."""
+    import onnx
+    import onnxruntime
+
+    shown = onnx.ModelProto()
+    shown.CopyFrom(proto)
+    known = {output.name for output in shown.graph.output}
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in known)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = thread_count(None)  # it sees no CPU quota itself
+    options.log_severity_level = 4  # errors are raised as well
+    return onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])

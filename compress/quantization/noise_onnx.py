@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compress.measurement.onnx_count import session_with
 from compress.models.onnx_network import OnnxNetwork
 from compress.quantization.config import QuantizationConfig
 from compress.quantization.method import FloatFile, Quantized
 from compress.quantization.noise_sums import LayerErrors, LayerRun, QuantizedInput
 from compress.quantization.onnx_layers import MOVES
-from compress.utils.system import thread_count
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -173,7 +173,7 @@ class _Values(dict[str, Tensor]):
             if node.input and known.issuperset(filter(None, node.input)):
                 known |= set(node.output)
                 computed += [name for name in node.output if name in names]
-        values = _session(_with_outputs(proto, computed)).run(computed, _zeros(proto)) if computed else []
+        values = session_with(proto, computed).run(computed, _zeros(proto)) if computed else []
         found = {name: constants[name] for name in names if name in constants}
         found |= dict(zip(computed, values, strict=True))
         super().__init__({name: torch.from_numpy(np.array(value)) for name, value in found.items()})
@@ -185,7 +185,7 @@ class _Run:
     def __init__(self, proto: ModelProto, names: Sequence[str]) -> None:
         self.names = list(dict.fromkeys(names))
         self.input, self.output = proto.graph.input[0].name, proto.graph.output[0].name
-        self.session = _session(_with_outputs(proto, [name for name in self.names if name != self.input]))
+        self.session = session_with(proto, [name for name in self.names if name != self.input])
 
     def __call__(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         asked = [self.output, *(name for name in self.names if name != self.input)]
@@ -203,34 +203,15 @@ class _SingleLayer:
         ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (*node.input, *node.output)]
         graph = helper.make_graph([node], "layer", ends[:-1], ends[-1:])
         self.names = list(node.input)
-        self.session = _session(helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version))
+        single = helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
+        self.session = session_with(single, [])
 
     def __call__(self, given: Tensor, weights: Sequence[Tensor]) -> Tensor:
         feeds = {name: value.numpy() for name, value in zip(self.names, (given, *weights), strict=True)}
         return torch.from_numpy(self.session.run(None, feeds)[0])
 
 
-def _with_outputs(proto: ModelProto, names: Sequence[str]) -> ModelProto:
-    import onnx
-
-    shown = onnx.ModelProto()
-    shown.CopyFrom(proto)
-    known = {output.name for output in shown.graph.output}
-    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in known)
-    return shown
-
-
 def _zeros(proto: ModelProto) -> dict[str, Array]:
     given = proto.graph.input[0]
     sides = [side.dim_value or 1 for side in given.type.tensor_type.shape.dim]
     return {given.name: np.zeros(sides, np.float32)}
-
-
-def _session(proto: ModelProto) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = thread_count(None)
-    options.log_severity_level = 4  # errors are raised as well
-    return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
