@@ -26,8 +26,10 @@ from PIL import Image
 from recompute import recompute
 from safetensors.torch import save_file
 from support import Job, environment, follows_the_schema, teacher_folder, typed
+from typer.main import get_group
 
 import compress
+from compress.cli import app
 from compress.deployment.runtimes import missing
 from compress.models.embedding import class_list_of
 from compress.models.students import load_embedding_student
@@ -209,9 +211,11 @@ def test_commands_on_full_cifar10_are_valid(
 ) -> None:
     teacher_folder(tmp_path)
     monkeypatch.chdir(tmp_path)
-    verb, name, *rest = command[1:]
-    assert verb in ("plan", "run") and rest[::2] == ["--set"] * len(rest[::2])
-    assert load_recipe(name, rest[1::2]).data.root == "DIR"  # type: ignore[union-attr]
+    verb, *rest = command[1:]
+    assert verb in ("plan", "run")
+    with get_group(app).commands[verb].make_context(verb, rest) as given:
+        recipe = load_recipe(given.params["recipe"], given.params["overrides"])
+    assert recipe.data.root == "DIR"  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="module")
