@@ -71,6 +71,7 @@ class Making:
     pause: float = POLL_S  # seconds between two looks at what other processes make
     busy_until: dict[str, float] = field(default_factory=dict)  # when to look next, by stage
     shards: dict[str, list[Shard]] = field(default_factory=dict)  # of embeddings, of stages that other processes make
+    embedded: set[str] = field(default_factory=set)  # stages whose teachers were loaded for their shards
 
     def __post_init__(self) -> None:
         self.left = {planned.id: planned for planned in self.job.plan.stages}
@@ -144,7 +145,8 @@ class Making:
     def _take_off(self, planned: PlannedStage) -> None:
         """Take a stage off the list, and the teachers that made its embeddings off the devices."""
         del self.left[planned.id]
-        if self.shards.pop(planned.id, None) is not None:
+        self.shards.pop(planned.id, None)
+        if planned.id in self.embedded:
             from compress.measurement.batch_size import free_memory
 
             free_memory()
@@ -211,6 +213,8 @@ class Making:
 
         if planned.id not in self.shards:  # taken from the end: its maker begins at the other one
             self.shards[planned.id] = embedding_shards(self.context, planned)
+            if self.shards[planned.id]:
+                self.embedded.add(planned.id)
         left, store = self.shards[planned.id], self.job.store
         while left:
             some = [left.pop() for _ in range(min(len(left), len(left[-1])))]
