@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import threading
 import time
 import weakref
@@ -19,6 +18,7 @@ from contextlib import suppress
 from compress.store.leases import FOLDER, Lease, duration
 from compress.store.shared import SharedFolder
 from compress.utils.errors import CompressError
+from compress.utils.processes import host_name, is_alive
 
 
 class RemoteLease:
@@ -32,7 +32,10 @@ class RemoteLease:
         self._seen: tuple[bytes, float] | None = None
 
     def claim(self) -> bool:
-        """Become the holder if there is none, or if the holder gave no sign of life for `duration()` seconds."""
+        """Become the holder if there is none, or if the holder has ended on this machine, or hangs.
+
+        One that hangs has given no sign of life for `duration()` seconds.
+        """
         content = self._folder.read(self._name)
         if content is not None and not self._is_expired(content):
             return False
@@ -72,6 +75,11 @@ class RemoteLease:
                 if _token(self._folder.read(self._name)) == self._token:
                     self._folder.delete(self._name)
 
+    def remove_ended(self) -> None:
+        """Remove the claim of a holder that has ended on this machine."""
+        if _has_ended(self._folder.read(self._name)) and self.claim():
+            self.release()
+
     def renew(self, count: int) -> None:
         """Write a sign of life, unless another process has taken the lease over."""
         with suppress(CompressError):  # no answer
@@ -81,10 +89,12 @@ class RemoteLease:
                 self._folder.write(self._name, self._record(count))
 
     def _record(self, count: int) -> bytes:
-        record = {"token": self._token, "host": socket.gethostname(), "process": os.getpid(), "count": count}
+        record = {"token": self._token, "host": host_name(), "process": os.getpid(), "count": count}
         return json.dumps(record).encode()
 
     def _is_expired(self, content: bytes) -> bool:
+        if _has_ended(content):
+            return True
         now = time.monotonic()
         if self._seen is None or self._seen[0] != content:
             self._seen = (content, now)
@@ -143,6 +153,12 @@ def _record(content: bytes | None) -> dict[str, object]:
         if isinstance(record, dict) and "token" in record and "host" in record and isinstance(record["process"], int):
             return record
     return {}
+
+
+def _has_ended(content: bytes | None) -> bool:
+    """Return whether the holder that a record names was a process of this machine and has ended."""
+    record = _record(content)
+    return bool(record) and record["host"] == host_name() and not is_alive(int(str(record["process"])))
 
 
 def _token(content: bytes | None) -> str:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from compress.store.jobs import FOLDER as RUNNING
 from compress.store.jobs import Job
+from compress.store.leases import FOLDER as LOCKS
 from compress.store.remote import Remote
 from compress.store.shared import SharedFolder
 from compress.utils.atomic import write_atomic
@@ -87,15 +88,19 @@ def statuses(root: Path) -> list[WorkerStatus]:
 
 
 def remove_ended(root: Path) -> None:
-    """Remove what killed processes of this machine have left at the URL of a store."""
+    """Remove what killed processes of this machine have left at the URL of a store: status and leases."""
+    remote = Remote.of(root)
+    if remote is None:
+        return
     own = f"{FOLDER}/{owner_name(host_name(), 0).removesuffix('0')}"
-    if remote := Remote.of(root):
-        for name in remote.folder.names(FOLDER):
-            if not name.startswith(own):  # each look is a call
-                continue
-            status = _parse(remote.folder.read(name))
-            if status and _has_ended(status):
-                remote.folder.delete(name)
+    for name in remote.folder.names(FOLDER):
+        if not name.startswith(own):  # each look is a call
+            continue
+        status = _parse(remote.folder.read(name))
+        if status and _has_ended(status):
+            remote.folder.delete(name)
+    for name in remote.folder.names(LOCKS):
+        remote.lease(Path(name).stem).remove_ended()
 
 
 def _parse(text: bytes | None) -> WorkerStatus | None:

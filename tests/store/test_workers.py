@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from compress.store import workers
 from compress.store.jobs import Job
 from compress.store.remote import ORIGIN
+from compress.store.remote_lease import RemoteLease
 from compress.store.shared import SharedFolder
 from compress.store.workers import WorkerStatus, remove_ended
 from compress.utils.console import task
@@ -30,24 +32,53 @@ def test_time_left_follows_what_was_done_since(tmp_path: Path, monkeypatch: pyte
     assert [(each.done, each.seconds_left) for each in seen[1:]] == [(60, None), (70, 15.0), (20, None), (30, 35.0)]
 
 
-def test_only_the_files_of_this_machine_are_read_to_remove_those_of_ended_processes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedFolder:
+    """An object store of which `tmp_path` is a cache."""
     from fsspec.implementations.memory import MemoryFileSystem
 
     monkeypatch.setattr(MemoryFileSystem, "store", {})
     monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    own, folder = host_name(), SharedFolder("memory://bucket/store")
+    folder = SharedFolder("memory://bucket/store")
     (tmp_path / ORIGIN).write_text(folder.url)
+    return folder
+
+
+HOLDERS = {"ended here": (host_name(), ENDED), "lives": (host_name(), os.getpid()), "elsewhere": ("another", ENDED)}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_a_process_that_ended_on_this_machine_loses_its_lease_at_once(
+    holder: str, bucket: SharedFolder, tmp_path: Path
+) -> None:
+    """Killed after it had published, it would hold it for ever: nobody asks for the lease of an entry that is there."""
+    host, process = HOLDERS[holder]
+    record = json.dumps({"token": "t", "host": host, "process": process, "count": 3}).encode()
+    for key in ("left", "claimed"):
+        bucket.write(f"locks/{key}.json", record)
+    free = holder == "ended here"
+    lease = RemoteLease(bucket, "claimed")
+    assert lease.claim() == free
+    remove_ended(tmp_path)
+    assert ("locks/left.json" in bucket.names("locks")) != free
+    assert "locks/claimed.json" in bucket.names("locks")
+    lease.release()
+    assert ("locks/claimed.json" in bucket.names("locks")) != free
+
+
+def test_only_the_files_of_this_machine_are_read_to_remove_those_of_ended_processes(
+    bucket: SharedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = host_name()
     others = [f"{own}?pidns-f000000{number}" for number in range(9)]  # containers of this machine
     names = {}
     for host, process in ((own, os.getpid()), (own, ENDED), *((other, ENDED) for other in others)):
         status = WorkerStatus(host=host, process=process, unit="u", key="k", since="2026-01-01T00:00:00+00:00")
         names[host, process] = f"workers/{owner_name(host, process)}.json"
-        folder.write(names[host, process], status.model_dump_json().encode())
+        bucket.write(names[host, process], status.model_dump_json().encode())
     read: list[str] = []
     fetch = SharedFolder.read
     monkeypatch.setattr(SharedFolder, "read", lambda folder, name: read.append(name) or fetch(folder, name))  # type: ignore[func-returns-value]
     remove_ended(tmp_path)
     assert set(read) == {names[own, os.getpid()], names[own, ENDED]}
-    assert set(names.values()) - set(folder.names("workers")) == {names[own, ENDED]}
+    assert set(names.values()) - set(bucket.names("workers")) == {names[own, ENDED]}

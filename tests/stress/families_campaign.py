@@ -27,7 +27,7 @@ sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests")]
 
 from support import photographs  # noqa: E402
 
-LARGEST = 12e6  # parameters of the networks that are drawn, where a family has such
+LARGEST = 6e6  # parameters of the networks that are drawn, where a family has such
 SIDES = (32, 64)
 LIMIT_S = 300
 INSIDES = ("Traceback", "unexpected ", " object at 0x", "<class '", "NoneType", "site-packages")

@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +127,17 @@ def contents(store: Path) -> dict[str, str]:
         elif manifest["what"] == "net":
             found[path.parent.name] = manifest["files"]["model.safetensors"]["sha256"]
     return found
+
+
+def fetch(root: Path, keys: Iterable[str]) -> None:
+    """Download entries of a store at a URL."""
+    from compress.store.store import Store
+
+    store = Store(root)
+    for key in keys:
+        store.has(key)
+    if job := store.job():
+        job.end()  # otherwise this process would be one that uses the store
 
 
 def strays(store: Path) -> list[str]:
@@ -231,12 +242,8 @@ def _compare(workers: Workers, runs: str, expected: dict[str, str], number: int,
         assert shared
         names = [name for name in shared.names("store") if name.split("/")[1] in ("locks", "workers", "failed")]
         wrong += [f"round {number}: left at the URL: {name}" for name in names]
-        from compress.store.store import Store
-
         local = local_runs(runs)
-        cache = Store(local / "store")
-        for key in expected:
-            cache.has(key)
+        fetch(local / "store", expected)
     found = contents(local / "store")
     if found != expected:
         other = sorted(key for key in expected.keys() | found.keys() if found.get(key) != expected.get(key))
