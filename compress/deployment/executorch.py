@@ -15,6 +15,7 @@ from typing import Any
 
 from compress.deployment.conversion import exporting
 from compress.deployment.coverage import Coverage
+from compress.deployment.layers import LayerProfiler
 from compress.deployment.runtime import Array, ExportSource, Runner, Runtime
 from compress.deployment.xnnpack_graph import LINEAR, integer_layers
 from compress.utils.errors import CompressError, first_line
@@ -75,6 +76,17 @@ class ExecuTorch(Runtime):
 
         run.program = program  # type: ignore[attr-defined]
         return run
+
+    def profiler(self, path: Path, threads: int | None = None) -> LayerProfiler:
+        """Load a program with its event trace on."""
+        from compress.deployment.executorch_profile import ExecuTorchProfiler
+
+        _program(path)  # whose errors are ours
+        with quiet(), silent():
+            from executorch.extension.pybindings.portable_lib import _load_for_executorch, _unsafe_reset_threadpool
+
+            _unsafe_reset_threadpool(thread_count(threads))
+            return ExecuTorchProfiler(_load_for_executorch(str(path), enable_etdump=True))
 
     def coverage(self, path: Path) -> Coverage:
         """Count the integer layers of the graphs that XNNPACK is given; the program has the counts of the network."""

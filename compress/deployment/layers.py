@@ -31,6 +31,9 @@ OPERATORS: dict[str, Kind] = {
     **dict.fromkeys(("Convolution", "GroupConvolution"), "convolution"),
     "FullyConnected": "linear",
     **dict.fromkeys(("Reorder", "Convert", "FakeQuantize"), "conversion"),
+    # ExecuTorch, which computes 1x1 convolutions as linears
+    **dict.fromkeys(("Fully Connected", "Batch Matrix Multiply"), "linear"),
+    **dict.fromkeys(("quantize_per_tensor", "dequantize_per_tensor", "_to_dim_order_copy", "Copy"), "conversion"),
 }
 """What operators of runtimes do. Conversions change precision or layout only; operators that are not here are other."""
 
@@ -92,7 +95,8 @@ class LayerRow(TypedDict):
 class LayerTotal(TypedDict):
     """Sums over the layers of an artifact, ms; `run_ms` is the median of whole runs, profiling included.
 
-    `statistic` is that of the layers: ONNX Runtime tells each run, OpenVINO only the mean.
+    `statistic` is that of the layers: ONNX Runtime tells each run; OpenVINO only the mean, and ExecuTorch whole
+    microseconds.
     """
 
     number: int

@@ -157,7 +157,8 @@ class Runtime(ABC):
         Raises:
             CompressError: this runtime does not tell the time of layers, or the file cannot be read.
         """
-        raise CompressError(f"the runtime {self.name} does not tell the time of layers; use onnxruntime or openvino")
+        able = "onnxruntime, openvino or executorch"
+        raise CompressError(f"the runtime {self.name} does not tell the time of layers; use {able}")
 
     def needs(self, path: Path) -> list[str]:
         """State the oldest versions of programs that read a file which `build` wrote, for its `preprocess.json`."""

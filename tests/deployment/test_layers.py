@@ -9,18 +9,24 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from deployment import tiny_classifier
 from deployment.test_verbs import Typed, typed  # noqa: F401  (a fixture)
 from onnx import TensorProto, helper, numpy_helper
 
+from compress.deployment import executorch_profile
 from compress.deployment.bench import LayersRecord, bench_layers
+from compress.deployment.export import export
 from compress.deployment.layer_pairs import layer_pairs
-from compress.deployment.layers import LayerRow, LayerTimes
+from compress.deployment.layers import OPERATORS, LayerRow, LayerTimes
 from compress.deployment.onnx_layer_names import FileLayer, file_layers, layer_of
 from compress.deployment.onnx_runtime_profile import layers_of
 from compress.deployment.open_vino_profile import mean_after
-from compress.deployment.runtimes import find_runtime
+from compress.deployment.runtime import Runtime
+from compress.deployment.runtimes import find_runtime, missing
+from compress.registry import RUNTIMES
 from compress.report.layers import changed
 from compress.utils.errors import CompressError, UsageError
+from compress.utils.messages import join_words
 
 Artifacts = dict[str, dict[str, Path]]
 
@@ -54,6 +60,41 @@ def test_a_profile_of_onnx_runtime_is_read() -> None:
         LayerTimes("node 9", "MatMul", "fp16", (1, 5), 0.005),
     ]
     assert [layer.ms for layer in layers_of(profile, warmup=1)] == [0.012, 0.034]
+
+
+def test_a_trace_of_executorch_is_read() -> None:
+    """Batches of two images; calls of operators and of XNNPACK hold what they run."""
+    trace = [
+        ("native_call_quantize_per_tensor.out", [9.0, 9.0, 0.5, 0.5]),
+        ("OPERATOR_CALL", [9.0, 9.0, 0.6, 0.6]),
+        ("Convolution (NHWC, QC8) IGEMM #1", [9.0, 9.0, 0.002, 0.0]),
+        ("Fully Connected (NC, QS8, QC8W) GEMM #1", [9.0, 9.0, 0.001, 0.003]),
+        ("Convolution (NHWC, F32) IGEMM #1", [9.0, 9.0, 0.25, 0.75]),
+        ("Invalid Unary Op #2", [9.0, 9.0, 0.0, 0.0]),
+        ("DELEGATE_CALL", [9.0, 9.0, 1.0, 1.0]),
+        ("Method::execute", [9.0, 9.0, 3.0, 3.0]),
+    ]
+    found = list(executorch_profile.layers_of(trace, warmup=2, batch=2))
+    assert [(layer.operator, layer.precision, round(layer.ms, 6)) for layer in found] == [
+        ("quantize_per_tensor", "", 1.0),
+        ("Convolution", "int8", 0.002),
+        ("Fully Connected", "int8", 0.004),
+        ("Convolution", "fp32", 1.0),
+        ("Invalid Unary Op #2", "", 0.0),
+    ]
+    assert [OPERATORS.get(layer.operator) for layer in found[:3]] == ["conversion", "convolution", "linear"]
+
+
+def test_layers_of_executorch(tmp_path: Path) -> None:
+    """Two convolutions, and with the linear a third multiplying layer."""
+    if absent := missing("executorch"):
+        pytest.skip(f"needs {', '.join(absent)}")
+    path = export(tiny_classifier.network(), tmp_path, ["executorch"], tiny_classifier.PREPROCESS)["executorch"]
+    record = bench_layers([path], None, 2, 5, 1)
+    rows = [row for row in record["profile"]["layers"] if row["kind"] in ("convolution", "linear")]
+    assert len(rows) == 3 and {row["precision"] for row in rows} == {"fp32"}
+    (total,) = record["profile"]["totals"]
+    assert total["statistic"] == "mean" and 0 < total["layers_ms"] < 20 * total["run_ms"]
 
 
 def test_the_mean_after_the_warmup_is_found_from_two_means() -> None:
@@ -205,10 +246,12 @@ def test_what_quantizing_changed_is_said() -> None:
 
 
 def test_runtimes_that_do_not_tell_say_so() -> None:
-    with pytest.raises(CompressError, match="the runtime ncnn does not tell the time of layers; use onnxruntime or"):
-        find_runtime("ncnn").profiler(Path("model.ncnn.param"))
     with pytest.raises(CompressError, match="the runtime onnxruntime-cuda does not tell the time of layers"):
         find_runtime("onnxruntime-cuda").profiler(Path("model.onnx"))
+    with pytest.raises(CompressError) as told:
+        find_runtime("ncnn").profiler(Path("model.ncnn.param"))
+    able = [name for name in RUNTIMES if type(find_runtime(name)).profiler is not Runtime.profiler and "-" not in name]
+    assert str(told.value) == f"the runtime ncnn does not tell the time of layers; use {join_words(able, 'or')}"
 
 
 def test_the_verb_prints_and_writes_layers(typed: Typed, artifacts: Artifacts, tmp_path: Path) -> None:  # noqa: F811
