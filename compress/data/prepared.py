@@ -78,7 +78,7 @@ def prepare(settings: DataSection, store: Store, seed: int) -> ImageData:
         refuse_full_disk(settings, store.root)
     folder, _ = store.get(key, f"images of {name}", lambda target: _decode(settings, seed, target))
     about = json.loads((folder / "data.json").read_text())
-    originals = Originals(settings, folder, seed) if isinstance(settings, FileData) else None
+    originals = Originals(settings, folder) if isinstance(settings, FileData) else None
     names = (*SPLITS, *([HELD_OUT] if settings.held_out else []))
     splits = {split: _open(folder, split, originals) for split in names}
     classes, skipped = tuple(about["classes"]), about["skipped"]

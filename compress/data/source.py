@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Rows = NDArray[np.int64]
+Digests = NDArray[np.bytes_]
 
 
 class Images(Protocol):
@@ -45,6 +46,8 @@ class Part:
     images: Images
     labels: Labels | None = None
     rows: Rows | None = None  # int64 `[n]`, rows of the images in the source's listing, where it has one
+    # `[n]`, SHA-256 of the file of each image, which the test split is cut by; None for that of the pixels
+    digests: Digests | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from compress.data.splits import check_counts, counts_after_test
 from compress.recipe.data import DataSection, FileData
 from compress.utils.hashing import key_of
 
-VERSION = 1  # of the prepared data; part of every key
+VERSION = 2  # of the prepared data; part of every key
 
 
 def data_key(settings: DataSection, seed: int, cache: Path | None = None) -> str:
