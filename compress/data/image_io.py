@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from compress.data.geometry import Geometry
 from compress.data.source import Pixels
 from compress.utils.errors import CompressError, first_line
+from compress.utils.system import version_of
 
 ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif")
@@ -22,10 +23,22 @@ ENDINGS = frozenset(
 # Errors of the system: the file may be a fine image, so it is never skipped for them.
 SYSTEM_ERRORS = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM)
 
+DECODERS = ("pillow",)
+"""Packages that images are decoded and resized by."""
 HUGE = 89_478_485  # pixels; PIL warns of more
 DRAFT_GAP = 2  # sides that an image keeps at least when the JPEG decoder halves it, so that the resize stays the filter
 UNKNOWN_RANGE = "floating-point pixels of unknown range"
 _UNNAMED = re.compile(r"<_io\.BytesIO object at 0x[0-9a-f]+>")
+
+
+def decoder_versions() -> dict[str, str]:
+    """Return the releases of `DECODERS`, which are part of the keys of everything that is decoded from files.
+
+    Pillow changes pixels in feature releases (`13.0`): the order of its resizes, the codecs that its wheels have. Those
+    of one feature release (`13.0.1`) fix security and builds; decoding a data set again and training all networks anew
+    for each would cost more than it guards against.
+    """
+    return {name: ".".join(str(version_of(name)).split(".")[:2]) for name in DECODERS}
 
 
 class BrokenImage(Exception):

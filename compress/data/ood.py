@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from compress.data.digests import digests, pixel_digests
-from compress.data.image_io import BrokenImage, is_folder, try_decode
+from compress.data.image_io import BrokenImage, decoder_versions, is_folder, try_decode
 from compress.data.leakage import image_digests
 from compress.data.left_out import LeftOut, Tally
 from compress.data.parallel import in_blocks
@@ -40,8 +40,8 @@ class OodFolder:
         return digests(self.files, self.cache, str(self.path))
 
     def key(self, side: int) -> str:
-        """Return the key of the images at a side; it depends on their content alone."""
-        return key_of(kind="ood images", version=VERSION, side=side, files=self.digests)
+        """Return the key of the images at a side; it depends on their content and the decoder alone."""
+        return key_of(kind="ood images", version=VERSION, decoders=decoder_versions(), side=side, files=self.digests)
 
 
 @dataclass(frozen=True)

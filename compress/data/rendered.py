@@ -50,7 +50,7 @@ def rendered(
     key = key_of(
         kind="rendered",
         version=VERSION,
-        data=data.key,
+        data=data.key,  # with the release of the decoder
         split=split,
         rows=None if rows is None else rows.tolist(),
         geometry=asdict(preprocess.geometry),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from compress import registry
 from compress.data.held_out import HeldOut
+from compress.data.image_io import decoder_versions
 from compress.data.known_contents import keep, recall
 from compress.data.manifest import is_manifest
 from compress.data.remote_shards import list_remote
@@ -20,7 +21,8 @@ VERSION = 2  # of the prepared data; part of every key
 def data_key(settings: DataSection, seed: int, cache: Path | None = None) -> str:
     """Compute the key of the prepared data from the images and the settings that change pixels or splits.
 
-    Prompts, views and paths do not enter. Nothing is decoded; a data set that is not there is downloaded.
+    Prompts, views and paths do not enter. Of image files, the release of the decoder does; the other sources are
+    pixels, or packed without loss. Nothing is decoded; a data set that is not there is downloaded.
     Digests of files are kept in the JSON file `cache`.
 
     Raises:
@@ -56,7 +58,7 @@ def key_of_contents(contents: Contents, settings: DataSection, seed: int) -> str
     pixels: dict[str, object] = {}
     counts = contents.train_counts
     if isinstance(settings, FileData):
-        pixels = {"resolution": settings.resolution, "broken": settings.broken}
+        pixels = {"resolution": settings.resolution, "broken": settings.broken, "decoders": decoder_versions()}
         if settings.images != "pixels":
             pixels["images"] = settings.images
         if not contents.has_test:

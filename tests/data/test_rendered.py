@@ -75,6 +75,17 @@ def test_pixels_are_rendered_once(photos: Path, store: Store, monkeypatch: pytes
         rendered(data, store, "test", Preprocess(12, MEAN, STD, "bilinear", 14))
 
 
+def test_another_release_of_the_decoder_renders_again(
+    photos: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = set()
+    for version in ("13.0.0", "13.0.1", "13.1.0"):
+        monkeypatch.setattr("compress.data.image_io.version_of", lambda package, version=version: version)
+        data = prepare(FolderData(source="image-folder", path=str(photos), resolution=16), store, 0)
+        folders.add(rendered(data, store, "test", SMALL)[0].images.filename)
+    assert len(folders) == 2
+
+
 def test_an_original_that_broke_since_is_named(photos: Path, store: Store) -> None:
     data = prepare(FolderData(source="image-folder", path=str(photos), resolution=16), store, 0)
     file = photos / "test" / "dog" / "01.png"
