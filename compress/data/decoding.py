@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from compress.data.digests import image_digest
-from compress.data.image_io import BrokenImage, TooManyPixels, check_header, try_decode
+from compress.data.image_io import BrokenImage, TooManyPixels, check_header
 from compress.data.listing import Listing
-from compress.data.originals import FileImages, Originals, places
+from compress.data.originals import FileImages, Originals, places, stored_decoder
 from compress.data.parallel import in_blocks
 from compress.data.source import Contents, Images, Part, Pixels, Raw, Source
 from compress.recipe.data import FileData
@@ -79,7 +79,7 @@ def _read(listing: Listing, settings: FileData, scratch: Path) -> Raw:
 
 def _read_part(listing: Listing, name: str, settings: FileData, scratch: Path) -> Decoded:
     listed, side, lazy = listing.parts[name], settings.resolution, settings.images == "files"
-    decode = partial(check_header if lazy else partial(try_decode, to=side), max_pixels=settings.max_pixels)
+    decode = partial(check_header, max_pixels=settings.max_pixels) if lazy else stored_decoder(settings, side)
     is_cut = name == "train" and "test" not in listing.parts
     rows: list[int] = []
     digests: list[bytes] = []

@@ -17,7 +17,7 @@ from compress.data.listing import PARTS, Listing, list_images
 from compress.data.parallel import in_blocks
 from compress.data.source import Pixels, Raw, Rows
 from compress.data.splits import Pieces
-from compress.recipe.data import FileData
+from compress.recipe.data import DataSection, FileData
 from compress.utils.errors import CompressError
 from compress.utils.system import cores
 
@@ -25,6 +25,13 @@ Places = NDArray[np.int64]
 """Of each image its part (index in `PARTS`) and its row in the listing of that part, `[n, 2]`."""
 MAX_WORKERS = 16  # unless the recipe says more
 EMPTY = 128  # bytes of a `.npy` file without images, which cannot be memory-mapped
+
+
+def stored_decoder(settings: DataSection, side: int) -> Callable[[Path | bytes], Pixels | BrokenImage]:
+    """Return the function that decodes an image file as those of the data are: uint8 `[3, side, side]`."""
+    if not isinstance(settings, FileData):
+        return partial(try_decode, to=side)
+    return partial(try_decode, to=side, draft=settings.images == "files", max_pixels=settings.max_pixels)
 
 
 def places(part: str, rows: Rows) -> Places:
@@ -171,9 +178,7 @@ class FileImages:
         pixels = np.empty((len(rows), *self.shape[1:]), np.uint8)
         try:
             images = self.originals.read_places(places[order])
-            settings = self.originals.settings
-            draft, max_pixels = settings.images == "files", settings.max_pixels
-            decode_one = partial(try_decode, to=settings.resolution, draft=draft, max_pixels=max_pixels)
+            decode_one = stored_decoder(self.originals.settings, self.shape[-1])
             for row, image in zip(order, in_blocks(images, decode_one, threads=self.threads), strict=True):
                 if isinstance(image, BrokenImage):
                     name = self.originals.name(places[row])
