@@ -14,13 +14,14 @@ import numpy as np
 from compress import registry
 from compress.data.digests import digests
 from compress.data.left_out import LeftOut
-from compress.data.names import is_number, order_classes, order_notes, same_name
+from compress.data.names import is_number, order_classes, order_notes
 from compress.data.shards import changed_since_manifest
 from compress.data.source import Labels, Rows
 from compress.recipe.data import FileData
 from compress.utils.errors import UsageError
 from compress.utils.hashing import key_of
 from compress.utils.messages import one_line, truncate_list
+from compress.utils.names import same_name
 from compress.utils.texts import Texts
 
 PARTS = ("train", "validation", "test", "unlabeled")
@@ -186,10 +187,10 @@ def sort_rows(
     train = [label for _, label in parts.get("train", []) if label is not None]
     if not train:
         raise UsageError(f"{where}: no labelled train images found")
-    names = tuple(classes) if classes else _names(train)
+    names = tuple(map(same_name, classes)) if classes else order_classes(map(str, train))
     if len(set(names)) < max(2, len(names)):
         raise UsageError(f"{where}: expected two or more classes without repetition, found {truncate_list(names)}")
-    numbers = {same_name(label): number for number, label in enumerate(names)}
+    numbers = {label: number for number, label in enumerate(names)}
     if classes:
         _refuse_counting_from_one([label for own in parts.values() for _, label in own], numbers, where)
     listed: dict[str, tuple[Rows, Labels | None]] = {}
@@ -223,11 +224,6 @@ def _label(label: Value, row: int, name: Callable[[int], str]) -> Label:
         if dot and is_number(whole) and zeros and not zeros.strip("0"):
             return whole
     return None if label == -1 else label
-
-
-def _names(labels: list[str | int]) -> tuple[str, ...]:
-    """Class names from the labels of train images."""
-    return order_classes({same_name(word): word for word in map(str, reversed(labels))}.values())
 
 
 def _refuse_counting_from_one(labels: Iterable[Label], numbers: dict[str, int], where: str) -> None:

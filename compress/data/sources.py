@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compress import registry
-from compress.data.held_out import HeldOut
+from compress.data.held_out import HeldOut, require_class
 from compress.data.image_io import decoder_versions
 from compress.data.known_contents import keep, recall
 from compress.data.manifest import is_manifest
@@ -27,7 +27,7 @@ def data_key(settings: DataSection, seed: int, cache: Path | None = None) -> str
 
     Raises:
         CompressError: images cannot be read or are missing.
-        UsageError: the layout of the source is wrong, or it has too few labels for the settings.
+        UsageError: the layout of the source is wrong, or it has too few labels or lacks a class for the settings.
     """
     return key_of_contents(describe_source(settings, cache), settings, seed)
 
@@ -65,6 +65,8 @@ def key_of_contents(contents: Contents, settings: DataSection, seed: int) -> str
             pixels["test"] = settings.test
             counts = counts_after_test(counts, contents.classes, settings.test) if counts and settings.test else counts
     classes = HeldOut.of(settings, contents.classes)
+    for name in settings.prompts or ():
+        require_class(name, contents.classes, "data.prompts")
     if counts is not None:
         check_counts([counts[row] for row in classes.kept_rows], classes.kept, settings, cut=cut)
     if classes.held:

@@ -21,10 +21,11 @@ from compress.data.layout import (
     unreadable,
 )
 from compress.data.left_out import SPECIAL, LeftOut, Tally
-from compress.data.names import SPLIT_WORDS, order_classes, same_name
+from compress.data.names import SPLIT_WORDS, order_classes
 from compress.data.source import Labels
 from compress.utils.errors import UsageError
 from compress.utils.messages import truncate_list
+from compress.utils.names import same_name
 
 MAX_DEPTH = 100  # deepest nesting of folders that is searched for images; a path cannot be much longer anyway
 DOUBTFUL = frozenset((*SPLIT_WORDS, "thumbnails", "thumbnail", "thumbs", "previews", "backup", "tmp", "temp", "cache"))
@@ -81,11 +82,10 @@ def find_images(root: Path, *, without_test: bool = False) -> Tree:
 
 def _classes(names: list[str]) -> dict[str, list[str]]:
     """Return the folders of each class, in order: names that differ in the form of their accents only are one class."""
-    by_name: dict[str, list[str]] = {}
+    folders: dict[str, list[str]] = {name: [] for name in order_classes(names)}
     for name in names:
-        by_name.setdefault(same_name(name), []).append(name)
-    folders = {own[0]: own for own in by_name.values()}
-    return {name: folders[name] for name in order_classes(folders)}
+        folders[same_name(name)].append(name)
+    return folders
 
 
 def _labelled(
@@ -98,19 +98,16 @@ def _labelled(
         if not is_folder(entry):
             count_file(tally, folder, entry.name)
     there = [entry.name for entry in entries if is_folder(entry) and entry.name not in others]
-    of_class = _classes(there)
-    own = {same_name(name): folders for name, folders in of_class.items()}
-    known = {same_name(name) for name in classes}
-    extra = [name for name in of_class if same_name(name) not in known]
+    own = _classes(there)
+    extra = [name for name in own if name not in classes]
     if extra:
         raise UsageError(f"{folder}: the class {truncate_list(extra)} is not in train/; add it there or remove it")
     strict, way_out = part != "validation", "; without it, `test: 0.2` in data cuts a fifth off" * (part == "test")
-    missing = [name for name in classes if same_name(name) not in own]
+    missing = [name for name in classes if name not in own]
     if missing and strict:
         raise UsageError(f"{folder}: no folder for the class {truncate_list(missing)} of train/; add it{way_out}")
     files = [
-        [file for name in own.get(same_name(label), ()) for file in image_files(folder / name, tally=tally)]
-        for label in classes
+        [file for name in own.get(label, ()) for file in image_files(folder / name, tally=tally)] for label in classes
     ]
     empty = [name for name, found in zip(classes, files, strict=True) if not found]
     if empty and (strict or len(empty) == len(classes)):

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from compress.recipe.base import Fraction, Section
 from compress.utils.errors import UsageError
+from compress.utils.names import same_name
 from compress.utils.urls import check_url, is_url, local_path
 
 
@@ -88,7 +89,7 @@ class DataSection(Section):
     """Settings of every data source."""
 
     templates: list[Template] = Field(["a photo of a {}."], min_length=1, description="prompts; {} is the class name")
-    prompts: dict[str, Annotated[str, Field(min_length=1)]] | None = Field(
+    prompts: dict[Annotated[str, AfterValidator(same_name)], Annotated[str, Field(min_length=1)]] | None = Field(
         None, description="words for a class in prompts, where its name is not one"
     )
     views: Views = Views()
@@ -106,6 +107,7 @@ class DataSection(Section):
 
     def words(self, name: str) -> str:
         """Return the words for a class in prompts."""
+        name = same_name(name)
         return (self.prompts or {}).get(name, name.replace("_", " "))
 
 

@@ -207,6 +207,13 @@ def test_the_key_is_of_the_images_and_of_what_changes_pixels_or_splits(
     assert data_key(write(relabelled, tmp_path / "third"), 0) != key
 
 
+def test_prompts_of_an_unknown_class_are_refused(packed: FileData) -> None:
+    line = refused(packed.model_copy(update={"prompts": {"dog": "puppy", "catt": "tabby"}}), UsageError)
+    assert line == "data.prompts: unknown class 'catt'; did you mean 'cat'?"
+    line = refused(packed.model_copy(update={"prompts": {"horse": "pony"}}), UsageError)
+    assert line == "data.prompts: unknown class 'horse'; classes: cat, dog"
+
+
 def test_the_key_is_of_the_release_of_the_decoder(any_source: DataSection, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = []
     for version in ("13.0.0", "13.0.1", "13.1.0", "14.0.0"):
