@@ -12,7 +12,7 @@ import numpy as np
 
 from compress.data.digests import image_digest
 from compress.data.image_io import BrokenImage, TooManyPixels, check_header
-from compress.data.listing import Listing
+from compress.data.listing import Listing, check_reading
 from compress.data.originals import FileImages, Originals, places, stored_decoder
 from compress.data.parallel import in_blocks
 from compress.data.source import Contents, Images, Part, Pixels, Raw, Source
@@ -46,11 +46,10 @@ def file_source(
         load_index(settings, cache and cache.with_name("headers.json"))
         listing = list_images(settings)
         has_test = "test" in listing.parts
-        if not has_test and settings.test is None:
-            raise UsageError(f"{listing.where}: no test images found; `test: 0.2` in data cuts a fifth off for them")
+        check_reading(settings, listing.where, has_test=has_test, sequential=listing.sequential)  # before much is read
         _check_names(listing)
         validation, counts = "validation" in listing.parts, listing.by_part()
-        fingerprint, notes = listing.fingerprint(cache), (listing.left_out, listing.notes)
+        fingerprint, notes = listing.fingerprint(cache), (listing.left_out, listing.notes, listing.sequential)
         return Contents(fingerprint, listing.classes, validation, counts["train"], has_test, *notes, counts)
 
     def read(settings: FileData, scratch: Path) -> Raw:

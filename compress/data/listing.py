@@ -54,6 +54,7 @@ class Listing:
     called: dict[str, str]  # the source's own name of a part, where it differs
     left_out: tuple[LeftOut, ...] = ()  # what the reader left out, by reason
     notes: tuple[str, ...] = ()  # remarks on how the source is read, one sentence each
+    sequential: str | None = None  # name of a shard whose images can be read from front to end only
 
     def counts(self, part: str) -> list[int]:
         """Number of images of each class."""
@@ -86,6 +87,22 @@ def list_images(settings: FileData) -> Listing:
     source = registry.source(settings.source)
     assert source.list_images, f"{settings.source} has no image files"
     return source.list_images(settings)
+
+
+def check_reading(settings: FileData, where: str, *, has_test: bool, sequential: str | None) -> None:
+    """Refuse settings with which the images of a source cannot be read; see `Contents`.
+
+    Raises:
+        UsageError: there is no test split and none is to be cut, or images in any order are to be read from a shard
+            that is compressed.
+    """
+    if sequential and settings.images == "files":
+        raise UsageError(
+            f"data.images: {sequential} is compressed, and `files` reads images in any order; decompress the shards, "
+            "or set `images: pixels`"
+        )
+    if not has_test and settings.test is None:
+        raise UsageError(f"{where}: no test images found; `test: 0.2` in data cuts a fifth off for them")
 
 
 def list_files(

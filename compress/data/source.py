@@ -73,6 +73,7 @@ class Contents:
     has_test: bool = True  # whether the source has a test split of its own
     left_out: tuple[LeftOut, ...] = ()  # what the source has and is not read, by reason
     notes: tuple[str, ...] = ()  # remarks on how the source is read, one sentence each
+    sequential: str | None = None  # name of a shard whose images can be read from front to end only
     # images of each class of each part, of unlabelled images their number alone; None if unknown before decoding
     part_counts: dict[str, tuple[int, ...]] | None = None
 

@@ -8,8 +8,10 @@ from compress import registry
 from compress.data.held_out import HeldOut, require_class
 from compress.data.image_io import decoder_versions
 from compress.data.known_contents import keep, recall
+from compress.data.listing import check_reading
 from compress.data.manifest import is_manifest
 from compress.data.remote_shards import list_remote
+from compress.data.shards import locate
 from compress.data.source import Contents
 from compress.data.splits import check_counts, counts_after_test
 from compress.recipe.data import DataSection, FileData
@@ -58,6 +60,8 @@ def key_of_contents(contents: Contents, settings: DataSection, seed: int) -> str
     pixels: dict[str, object] = {}
     counts = contents.train_counts
     if isinstance(settings, FileData):
+        where, sequential = locate(settings.path), contents.sequential
+        check_reading(settings, where, has_test=contents.has_test, sequential=sequential)  # kept ones were not checked
         pixels = {"resolution": settings.resolution, "broken": settings.broken, "decoders": decoder_versions()}
         if settings.images != "pixels":
             pixels["images"] = settings.images
