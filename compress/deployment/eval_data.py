@@ -14,7 +14,7 @@ from compress.data.image_io import ENDINGS
 from compress.data.layout import count_file, entries_of, is_folder, subfolders
 from compress.data.left_out import LeftOut as OtherFiles
 from compress.data.left_out import Tally
-from compress.data.tree import endings, image_files, is_image
+from compress.data.tree import Seen, endings, image_files, is_image
 from compress.deployment.preprocess import Picture
 from compress.deployment.runtime import Array
 from compress.utils.errors import UsageError
@@ -99,7 +99,9 @@ def _folder(numbers: dict[str, int], classes: Sequence[str], data: Path) -> Labe
     for entry in entries_of(data, tally):
         if not is_image(entry.name) and not is_folder(entry):
             count_file(tally, data, entry.name)
-    files = {name: list(image_files(data / name, tally=tally)) for name in folders}
+    seen: Seen = {}
+    files = {name: list(image_files(data / name, seen, tally=tally, label=same_name(name))) for name in known}
+    files |= {name: list(image_files(data / name, tally=tally)) for name in folders if name not in known}
     labels = np.array([numbers[same_name(name)] for name in known for _ in files[name]], np.int64)
     if not labels.size:
         raise UsageError(f"{data} has no images in the folders of its classes ({endings()})")
