@@ -15,6 +15,7 @@ from PIL import Image
 from torchvision import datasets, models, transforms
 
 from compress.data.folder import FolderData
+from compress.data.originals import FileImages
 from compress.data.prepared import SPLITS, prepare
 from compress.data.preprocess import Preprocess
 from compress.data.rendered import rendered
@@ -60,6 +61,18 @@ def test_stored_images_stay_where_nothing_else_is_asked_for(photos: Path, store:
     assert rendered(data, store, "test", plain) == (data.test, plain)
     arrays = prepare(SampleData(source="cifar10-sample"), store, 0)
     assert rendered(arrays, store, "test", SMALL) == (arrays.test, SMALL)
+
+
+def test_stored_images_are_not_decoded_where_originals_are_rendered(
+    photos: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = prepare(FolderData(source="image-folder", path=str(photos), resolution=16, images="files"), store, 0)
+    rows = np.array([5, 0, 3])
+    plain, _ = rendered(data, store, "test", Preprocess(12, MEAN, STD), rows)
+    assert np.array_equal(plain.images, data.test.images[rows]) and np.array_equal(plain.labels, data.test.labels[rows])
+    monkeypatch.setattr(FileImages, "_decode", lambda *_: pytest.fail("a stored image is decoded"))
+    part, _ = rendered(data, store, "test", SMALL, rows)
+    assert len(part) == 3 and np.array_equal(part.labels, data.test.labels[rows])
 
 
 def test_pixels_are_rendered_once(photos: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
