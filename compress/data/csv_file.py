@@ -186,7 +186,7 @@ def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tu
 
     Raises:
         CompressError: the file cannot be read.
-        UsageError: the file is not a CSV in UTF-8 or UTF-16, or lacks a column.
+        UsageError: the file is not a CSV in UTF-8 or UTF-16, lacks a column, or has it twice.
     """
     text = _text(table)
     known = _headers(table, text)
@@ -196,6 +196,11 @@ def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tu
             there = truncate_list(columns)
             hint = did_you_mean(column, columns)
             raise UsageError(f"{table}:1: column '{one_line(column)}' not found{hint or ';'} columns: {there}")
+        if column is not None and (count := columns.count(column)) > 1:
+            raise UsageError(
+                f"{table}:1: {count} columns '{one_line(column)}'; rename all but the one that is meant (columns: "
+                f"{truncate_list(columns)})"
+            )
     mark = DELIMITERS[known.index(columns)]
     # With a space before a quote, the quotes would be part of the value.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True, skipinitialspace=True)
