@@ -236,13 +236,13 @@ def _text(table: Path) -> str:
         content = table.read_bytes()
         encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
         return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
-    except FileNotFoundError as error:
-        raise UsageError(f"data.path: {located(table)} does not exist") from error
     except IsADirectoryError as error:
         raise UsageError(f"data.path: {table} is a folder, not a CSV file") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise UsageError(f"{table}:{line}: not UTF-8 text; save the table as UTF-8") from error
+    except (FileNotFoundError, ValueError) as error:  # or a name that no file can have
+        raise UsageError(f"data.path: {located(table)} does not exist") from error
     except OSError as error:
         raise CompressError(f"{table} cannot be read: {error.strerror}") from error
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from compress.data.digests import digests
 from compress.data.source import Contents, Part, Pixels, Raw, Source
-from compress.recipe.data import DataSection
+from compress.recipe.data import DataPath, DataSection
 from compress.utils.console import say
 from compress.utils.errors import CompressError, last_line
 from compress.utils.hashing import key_of
@@ -26,7 +26,7 @@ class DownloadedData(DataSection):
     """A data set that torchvision reads from `root`, and downloads into it where `download` is true."""
 
     source: Literal["cifar10", "stl10", "fashion-mnist"]
-    root: str = "datasets"
+    root: DataPath = "datasets"
     download: bool = True
 
 

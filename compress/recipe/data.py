@@ -111,10 +111,22 @@ class DataSection(Section):
         return (self.prompts or {}).get(name, name.replace("_", " "))
 
 
+def _possible(path: str) -> str:
+    """Return a path, or refuse an empty one, which would be the working folder, and one that no file can have."""
+    if not path.strip():
+        raise ValueError("must not be empty; write `.` for the working folder")
+    if "\0" in path:
+        raise ValueError("must not hold a null character")
+    return path
+
+
+DataPath = Annotated[str, AfterValidator(_possible)]
+
+
 def _location(text: str) -> str:
     """Return a path or URL; `file:` URLs become paths, and URLs with credentials are refused without repeating them."""
     if not _is_remote(text):
-        return local_path(text)
+        return _possible(local_path(text))
     try:
         check_url(text)
     except UsageError as error:

@@ -207,6 +207,30 @@ def test_the_key_is_of_the_images_and_of_what_changes_pixels_or_splits(
     assert data_key(write(relabelled, tmp_path / "third"), 0) != key
 
 
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("", "must not be empty"),
+        (" ", "must not be empty"),
+        ("a\0b", "must not hold a null character"),
+        ("file:///a%00b", "must not hold a null character"),
+    ],
+)
+@pytest.mark.parametrize("name", registry.SOURCES)
+def test_a_recipe_cannot_name_no_path(name: str, path: str, says: str) -> None:
+    section = registry.source(name).section
+    key = next((key for key in ("path", "root") if key in section.model_fields), None)
+    if key is None or (key == "root" and "%" in path):  # a folder to download into is no URL
+        return
+    with pytest.raises(ValueError, match=says):
+        section.model_validate({"source": name, key: path})
+
+
+def test_a_name_that_no_file_can_have_is_refused(packed: FileData) -> None:
+    for path in ("a\0b", "a\0b.jsonl"):
+        refused(packed.model_copy(update={"path": path}))
+
+
 def test_prompts_of_an_unknown_class_are_refused(packed: FileData) -> None:
     line = refused(packed.model_copy(update={"prompts": {"dog": "puppy", "catt": "tabby"}}), UsageError)
     assert line == "data.prompts: unknown class 'catt'; did you mean 'cat'?"
