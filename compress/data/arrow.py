@@ -93,7 +93,8 @@ def _named(
     if not own or not given or own == given or all(isinstance(label, str) for _, label in rows):
         return rows, ()
     if sorted(own) == sorted(given):
-        named = dict(enumerate(own))
+        named: dict[Value, Value] = {}
+        named.update(enumerate(own))
         return [(part, label if isinstance(label, str) else named.get(label, label)) for part, label in rows], ()
     if moved := [name for place, name in enumerate(given) if name in own and own.index(name) != place]:
         raise UsageError(
