@@ -216,14 +216,16 @@ def test_the_key_is_of_the_images_and_of_what_changes_pixels_or_splits(
         ("file:///a%00b", "must not hold a null character"),
     ],
 )
-@pytest.mark.parametrize("name", registry.SOURCES)
+@pytest.mark.parametrize("name", WRITERS)
 def test_a_recipe_cannot_name_no_path(name: str, path: str, says: str) -> None:
-    section = registry.source(name).section
-    key = next((key for key in ("path", "root") if key in section.model_fields), None)
-    if key is None or (key == "root" and "%" in path):  # a folder to download into is no URL
-        return
     with pytest.raises(ValueError, match=says):
-        section.model_validate({"source": name, key: path})
+        registry.source(name).section.model_validate({"source": name, "path": path})
+
+
+@pytest.mark.parametrize(("path", "says"), [("", "must not be empty"), ("a\0b", "must not hold a null character")])
+def test_a_recipe_cannot_name_no_folder_to_download_into(path: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        registry.source("cifar10").section.model_validate({"source": "cifar10", "root": path})
 
 
 def test_a_name_that_no_file_can_have_is_refused(packed: FileData) -> None:
