@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +26,7 @@ from compress.data.source import Rows
 from compress.recipe.data import TableData
 from compress.utils.errors import CompressError, UsageError, first_line
 from compress.utils.messages import did_you_mean, one_line, truncate_list
+from compress.utils.names import same_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,7 +66,9 @@ def list_arrow(settings: ArrowData) -> Listing:
         shard = bisect.bisect_right(starts, row) - 1
         return f"{files[shard].name}: row {row - starts[shard]}"
 
+    rows, notes = _named(rows, names, settings.classes, where)
     parts = sort_rows(rows, settings.classes or names, where, name)
+    parts = replace(parts, notes=(*parts.notes, *notes))
     return list_shards(
         where,
         files,
@@ -76,6 +79,30 @@ def list_arrow(settings: ArrowData) -> Listing:
         stated_digests(settings.path),
         image=settings.image,
     )
+
+
+def _named(
+    rows: list[tuple[str, Value]], names: Sequence[str] | None, classes: Sequence[str] | None, where: str
+) -> tuple[list[tuple[str, Value]], tuple[str, ...]]:
+    """Return rows whose numbers are names where a recipe has a `ClassLabel`'s in another order, and remarks on names.
+
+    Raises:
+        UsageError: some names are the same at other places, so that the numbers would be of other classes.
+    """
+    own, given = (list(map(same_name, each or ())) for each in (names, classes))
+    if not own or not given or own == given or all(isinstance(label, str) for _, label in rows):
+        return rows, ()
+    if sorted(own) == sorted(given):
+        named: dict[Value, Value] = {}
+        named.update(enumerate(own))
+        return [(part, label if isinstance(label, str) else named.get(label, label)) for part, label in rows], ()
+    if moved := [name for place, name in enumerate(given) if name in own and own.index(name) != place]:
+        raise UsageError(
+            f"{where}: data.classes has {truncate_list(moved)} at other places than the labels' own names "
+            f"({truncate_list(own)}); list these, in any order, or new names in their order"
+        )
+    pairs = truncate_list(f"{new} for {old}" for new, old in zip(given, own, strict=False) if new != old)
+    return rows, (f"`classes` are in place of the labels' own names: {pairs}.",)
 
 
 @lru_cache(maxsize=4096)
@@ -101,6 +128,8 @@ def _check_columns(file: Path, schema: pa.Schema, image: str, label: str, split:
     import pyarrow.types as kinds
 
     for column in (image, label, *([split] if split else [])):
+        if (count := schema.names.count(column)) > 1:
+            raise UsageError(f"{file}: {count} columns '{one_line(column)}'; rename all but the one that is meant")
         if schema.get_field_index(column) < 0:
             hint = did_you_mean(column, schema.names)
             raise UsageError(

@@ -186,7 +186,7 @@ def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tu
 
     Raises:
         CompressError: the file cannot be read.
-        UsageError: the file is not a CSV in UTF-8 or UTF-16, or lacks a column.
+        UsageError: the file is not a CSV in UTF-8 or UTF-16, lacks a column, or has it twice.
     """
     text = _text(table)
     known = _headers(table, text)
@@ -196,6 +196,11 @@ def read_table(table: Path, image: str, others: list[str | None]) -> Iterator[tu
             there = truncate_list(columns)
             hint = did_you_mean(column, columns)
             raise UsageError(f"{table}:1: column '{one_line(column)}' not found{hint or ';'} columns: {there}")
+        if column is not None and (count := columns.count(column)) > 1:
+            raise UsageError(
+                f"{table}:1: {count} columns '{one_line(column)}'; rename all but the one that is meant (columns: "
+                f"{truncate_list(columns)})"
+            )
     mark = DELIMITERS[known.index(columns)]
     # With a space before a quote, the quotes would be part of the value.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True, skipinitialspace=True)
@@ -231,13 +236,13 @@ def _text(table: Path) -> str:
         content = table.read_bytes()
         encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
         return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
-    except FileNotFoundError as error:
-        raise UsageError(f"data.path: {located(table)} does not exist") from error
     except IsADirectoryError as error:
         raise UsageError(f"data.path: {table} is a folder, not a CSV file") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise UsageError(f"{table}:{line}: not UTF-8 text; save the table as UTF-8") from error
+    except (FileNotFoundError, ValueError) as error:  # or a name that no file can have
+        raise UsageError(f"data.path: {located(table)} does not exist") from error
     except OSError as error:
         raise CompressError(f"{table} cannot be read: {error.strerror}") from error
 

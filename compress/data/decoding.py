@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from compress.data.image_io import BrokenImage, TooManyPixels, check_header, try_decode
-from compress.data.listing import Listing
-from compress.data.originals import FileImages, Originals, places
+from compress.data.digests import image_digest
+from compress.data.image_io import BrokenImage, TooManyPixels, check_header
+from compress.data.listing import Listing, check_reading
+from compress.data.originals import FileImages, Originals, places, stored_decoder
 from compress.data.parallel import in_blocks
-from compress.data.source import Contents, Images, Part, Raw, Source
+from compress.data.source import Contents, Images, Part, Pixels, Raw, Source
 from compress.recipe.data import FileData
 from compress.utils.console import task
 from compress.utils.errors import CompressError, UsageError, printable
@@ -45,11 +46,10 @@ def file_source(
         load_index(settings, cache and cache.with_name("headers.json"))
         listing = list_images(settings)
         has_test = "test" in listing.parts
-        if not has_test and settings.test is None:
-            raise UsageError(f"{listing.where}: no test images found; `test: 0.2` in data cuts a fifth off for them")
+        check_reading(settings, listing.where, has_test=has_test, sequential=listing.sequential)  # before much is read
         _check_names(listing)
         validation, counts = "validation" in listing.parts, listing.by_part()
-        fingerprint, notes = listing.fingerprint(cache), (listing.left_out, listing.notes)
+        fingerprint, notes = listing.fingerprint(cache), (listing.left_out, listing.notes, listing.sequential)
         return Contents(fingerprint, listing.classes, validation, counts["train"], has_test, *notes, counts)
 
     def read(settings: FileData, scratch: Path) -> Raw:
@@ -78,17 +78,24 @@ def _read(listing: Listing, settings: FileData, scratch: Path) -> Raw:
 
 def _read_part(listing: Listing, name: str, settings: FileData, scratch: Path) -> Decoded:
     listed, side, lazy = listing.parts[name], settings.resolution, settings.images == "files"
-    read = partial(check_header if lazy else partial(try_decode, to=side), max_pixels=settings.max_pixels)
+    decode = partial(check_header, max_pixels=settings.max_pixels) if lazy else stored_decoder(settings, side)
+    is_cut = name == "train" and "test" not in listing.parts
     rows: list[int] = []
+    digests: list[bytes] = []
     broken: list[str] = []
+
+    def read(image: Path | bytes) -> tuple[Pixels | BrokenImage | None, bytes]:
+        return decode(image), image_digest(image) if is_cut else b""
+
     path = scratch / f"{name}.bin"
     what = f"checking headers of {name}" if lazy else f"decoding {name}"
     with path.open("wb") as out, task(what, listed.count) as advance:
-        for row, pixels in enumerate(in_blocks(listed.read(np.arange(listed.count)), read, advance)):
+        for row, (pixels, digest) in enumerate(in_blocks(listed.read(np.arange(listed.count)), read, advance)):
             if isinstance(pixels, BrokenImage):
                 broken.append(_broken(listing, listed.name(row), pixels, settings))
                 continue
             rows.append(row)
+            digests.append(digest)
             if pixels is not None:
                 out.write(pixels.tobytes())
     shape, kept = (len(rows), 3, side, side), np.array(rows, np.int64)
@@ -98,7 +105,7 @@ def _read_part(listing: Listing, name: str, settings: FileData, scratch: Path) -
     else:
         images = np.memmap(path, np.uint8, "r", shape=shape) if rows else np.empty(shape, np.uint8)
     labels = None if listed.labels is None else listed.labels[kept]
-    return Decoded(Part(images, labels, kept), tuple(broken))
+    return Decoded(Part(images, labels, kept, np.array(digests, "S32") if is_cut else None), tuple(broken))
 
 
 def _broken(listing: Listing, name: str, error: BrokenImage, settings: FileData) -> str:

@@ -52,6 +52,15 @@ def pixel_digests(images: Images, advance: Callable[..., None]) -> Iterator[byte
         advance(len(block))
 
 
+def image_digest(image: Path | bytes) -> bytes:
+    """Compute the SHA-256 of an image file, or of its content.
+
+    Raises:
+        CompressError: the file cannot be read.
+    """
+    return hashlib.sha256(image).digest() if isinstance(image, bytes) else bytes.fromhex(_digest(image))
+
+
 def _stamp(file: Path) -> list[int | str]:
     try:
         status = file.stat()

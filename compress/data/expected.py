@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from compress.data.image_io import try_decode
 from compress.data.listing import Listing, list_images
+from compress.data.originals import stored_decoder
 from compress.data.parallel import in_blocks
 from compress.recipe.data import FileData
 from compress.utils.console import duration, size_text
@@ -63,8 +62,7 @@ def _seconds(settings: FileData, listing: Listing) -> float:
     """Time the decoding of a few images, and return the seconds that all take."""
     part = listing.parts["train"]
     rows = np.unique(np.linspace(0, min(part.count, AMONG) - 1, TIMED).astype(np.int64))
-    draft = settings.images == "files"
-    read = partial(try_decode, to=settings.resolution, draft=draft, max_pixels=settings.max_pixels)
+    read = stored_decoder(settings, settings.resolution)
     started = time.monotonic()
     for _ in in_blocks(part.read(rows), read):
         pass

@@ -12,8 +12,22 @@ from compress.data.source import Labels, Part
 from compress.recipe.data import DataSection
 from compress.utils.errors import UsageError
 from compress.utils.messages import did_you_mean, truncate_list
+from compress.utils.names import same_name
 
 MIN_CLASSES = 2
+
+
+def require_class(name: str, classes: Sequence[str], where: str) -> str:
+    """Return the class that a recipe names in either form of Unicode, as the source names it.
+
+    Raises:
+        UsageError: the source has no such class.
+    """
+    found = next((one for one in classes if same_name(one) == same_name(name)), None)
+    if found is None:
+        hint = did_you_mean(name, classes) or f"; classes: {truncate_list(classes)}"
+        raise UsageError(f"{where}: unknown class {name!r}{hint}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -30,11 +44,7 @@ class HeldOut:
         Raises:
             UsageError: a class that is to be held out is unknown or named twice, or too few others stay.
         """
-        held = tuple(settings.held_out)
-        for name in held:
-            if name not in names:
-                hint = did_you_mean(name, names) or f"; classes: {truncate_list(names)}"
-                raise UsageError(f"data.held_out: unknown class {name!r}{hint}")
+        held = tuple(require_class(name, names, "data.held_out") for name in settings.held_out)
         if len(set(held)) < len(held):
             raise UsageError("data.held_out names a class twice; remove one")
         if held and len(names) - len(held) < MIN_CLASSES:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -15,6 +17,7 @@ from PIL import Image, ImageOps
 from compress.data.geometry import Geometry
 from compress.data.source import Pixels
 from compress.utils.errors import CompressError, first_line
+from compress.utils.system import version_of
 
 ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif")
@@ -22,10 +25,22 @@ ENDINGS = frozenset(
 # Errors of the system: the file may be a fine image, so it is never skipped for them.
 SYSTEM_ERRORS = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM)
 
+DECODERS = ("pillow",)
+"""Packages that images are decoded and resized by."""
 HUGE = 89_478_485  # pixels; PIL warns of more
 DRAFT_GAP = 2  # sides that an image keeps at least when the JPEG decoder halves it, so that the resize stays the filter
 UNKNOWN_RANGE = "floating-point pixels of unknown range"
 _UNNAMED = re.compile(r"<_io\.BytesIO object at 0x[0-9a-f]+>")
+
+
+def decoder_versions() -> dict[str, str]:
+    """Return the releases of `DECODERS`, which are part of the keys of everything that is decoded from files.
+
+    Pillow changes pixels in feature releases (`13.0`): the order of its resizes, the codecs that its wheels have. Those
+    of one feature release (`13.0.1`) fix security and builds; decoding a data set again and training all networks anew
+    for each would cost more than it guards against.
+    """
+    return {name: ".".join(str(version_of(name)).split(".")[:2]) for name in DECODERS}
 
 
 class BrokenImage(Exception):
@@ -117,10 +132,11 @@ def open_image(image: Path | bytes, max_pixels: int | None = None) -> Iterator[I
     """
     if image == b"":
         raise BrokenImage("it is empty")
-    if max_pixels and Image.MAX_IMAGE_PIXELS and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2  # PIL has one limit for the whole process
     try:
-        with Image.open(BytesIO(image) if isinstance(image, bytes) else image) as opened:
+        with (
+            pixel_limit(max_pixels) if max_pixels else nullcontext(),
+            Image.open(BytesIO(image) if isinstance(image, bytes) else image) as opened,
+        ):
             if max_pixels and opened.width * opened.height > max_pixels:
                 raise TooManyPixels(f"{opened.width} x {opened.height} pixels are more than {max_pixels:,}")
             yield opened
@@ -135,15 +151,50 @@ def open_image(image: Path | bytes, max_pixels: int | None = None) -> Iterator[I
         raise BrokenImage(_UNNAMED.sub("it", reason.replace(repr(str(image)), "it"))) from error
 
 
+class _PixelLimit:
+    """PIL's limit, one for the whole process: the largest that a thread needs now, and PIL's own when none does."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._needed: list[int] = []
+        self._own: int | None = None
+
+    def need(self, limit: int) -> None:
+        with self._lock:
+            if not self._needed:
+                self._own = Image.MAX_IMAGE_PIXELS
+            self._needed.append(limit)
+            self._set()
+
+    def release(self, limit: int) -> None:
+        with self._lock:
+            self._needed.remove(limit)
+            self._set()
+
+    def _set(self) -> None:
+        Image.MAX_IMAGE_PIXELS = None if self._own is None else max(self._own, *self._needed, 0)
+
+    def reset(self) -> None:
+        """Forget what threads need that a fork left behind, one of which may have held the lock."""
+        if self._needed:
+            Image.MAX_IMAGE_PIXELS = self._own
+        self._lock, self._needed = Lock(), []
+
+
+_LIMIT = _PixelLimit()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_LIMIT.reset)
+
+
 @contextmanager
 def pixel_limit(max_pixels: int) -> Iterator[None]:
-    """Let PIL open images of up to so many pixels; it has one limit for the whole process."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2
+    """Let PIL open images of at least so many pixels until the end of the `with` statement, in any thread."""
+    limit = (max_pixels + 1) // 2  # PIL refuses more than twice its limit
+    _LIMIT.need(limit)
     try:
         yield
     finally:
-        Image.MAX_IMAGE_PIXELS = before
+        _LIMIT.release(limit)
 
 
 def pixels_of(image: Image.Image, to: int | Geometry) -> Pixels:

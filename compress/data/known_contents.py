@@ -19,11 +19,18 @@ from compress.store.remote import Remote
 from compress.utils.hashing import key_of
 from compress.utils.json_cache import load_cache, save_cache
 
-VERSION = 2  # raised when the same shards are read differently
+VERSION = 3  # raised when the same shards are read differently
 SECTION = "shards"  # of the file that caches digests
 FOLDER = "contents"  # of a store at a URL
 CONSEQUENCE = "shards are read again"
-UNRELATED = frozenset({"path", "views", "workers", "templates", "prompts"})  # settings that change no contents
+UNRELATED = frozenset(
+    (
+        *("path", "views", "workers", "templates", "prompts"),
+        *("resolution", "max_pixels", "broken", "images"),
+        *("test", "validation", "labeled", "held_out"),
+    )
+)
+"""Settings that change no contents: where the shards are, and what is made of their images later."""
 
 
 def contents_id(settings: FileData) -> str:

@@ -65,7 +65,7 @@ def _require_folder(root: Path) -> None:
     try:
         if not stat.S_ISDIR(root.stat().st_mode):
             raise UsageError(f"data.path: {root} is a file, not a folder; {LAYOUT}")
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # or a name that no folder can have
         raise UsageError(f"data.path: {located(root)} does not exist; {LAYOUT}") from error
     except OSError as error:
         raise unreadable(root, error) from error

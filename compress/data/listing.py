@@ -14,13 +14,14 @@ import numpy as np
 from compress import registry
 from compress.data.digests import digests
 from compress.data.left_out import LeftOut
-from compress.data.names import is_number, order_classes, order_notes, same_name
+from compress.data.names import is_number, order_classes, order_notes
 from compress.data.shards import changed_since_manifest
 from compress.data.source import Labels, Rows
 from compress.recipe.data import FileData
 from compress.utils.errors import UsageError
 from compress.utils.hashing import key_of
 from compress.utils.messages import one_line, truncate_list
+from compress.utils.names import same_name
 from compress.utils.texts import Texts
 
 PARTS = ("train", "validation", "test", "unlabeled")
@@ -53,6 +54,7 @@ class Listing:
     called: dict[str, str]  # the source's own name of a part, where it differs
     left_out: tuple[LeftOut, ...] = ()  # what the reader left out, by reason
     notes: tuple[str, ...] = ()  # remarks on how the source is read, one sentence each
+    sequential: str | None = None  # name of a shard whose images can be read from front to end only
 
     def counts(self, part: str) -> list[int]:
         """Number of images of each class."""
@@ -85,6 +87,22 @@ def list_images(settings: FileData) -> Listing:
     source = registry.source(settings.source)
     assert source.list_images, f"{settings.source} has no image files"
     return source.list_images(settings)
+
+
+def check_reading(settings: FileData, where: str, *, has_test: bool, sequential: str | None) -> None:
+    """Refuse settings with which the images of a source cannot be read; see `Contents`.
+
+    Raises:
+        UsageError: there is no test split and none is to be cut, or images in any order are to be read from a shard
+            that is compressed.
+    """
+    if sequential and settings.images == "files":
+        raise UsageError(
+            f"data.images: {sequential} is compressed, and `files` reads images in any order; decompress the shards, "
+            "or set `images: pixels`"
+        )
+    if not has_test and settings.test is None:
+        raise UsageError(f"{where}: no test images found; `test: 0.2` in data cuts a fifth off for them")
 
 
 def list_files(
@@ -186,10 +204,10 @@ def sort_rows(
     train = [label for _, label in parts.get("train", []) if label is not None]
     if not train:
         raise UsageError(f"{where}: no labelled train images found")
-    names = tuple(classes) if classes else _names(train)
+    names = tuple(map(same_name, classes)) if classes else order_classes(map(str, train))
     if len(set(names)) < max(2, len(names)):
         raise UsageError(f"{where}: expected two or more classes without repetition, found {truncate_list(names)}")
-    numbers = {same_name(label): number for number, label in enumerate(names)}
+    numbers = {label: number for number, label in enumerate(names)}
     if classes:
         _refuse_counting_from_one([label for own in parts.values() for _, label in own], numbers, where)
     listed: dict[str, tuple[Rows, Labels | None]] = {}
@@ -223,11 +241,6 @@ def _label(label: Value, row: int, name: Callable[[int], str]) -> Label:
         if dot and is_number(whole) and zeros and not zeros.strip("0"):
             return whole
     return None if label == -1 else label
-
-
-def _names(labels: list[str | int]) -> tuple[str, ...]:
-    """Class names from the labels of train images."""
-    return order_classes({same_name(word): word for word in map(str, reversed(labels))}.values())
 
 
 def _refuse_counting_from_one(labels: Iterable[Label], numbers: dict[str, int], where: str) -> None:

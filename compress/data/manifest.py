@@ -80,7 +80,7 @@ def _text(path: str) -> bytes:
     file = Path(expand(path))
     try:
         return file.read_bytes()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:  # or a name that no file can have
         raise UsageError(f"data.path: file {located(file)} not found; {_CREATE}") from error
     except OSError as error:
         raise CompressError(f"{file} cannot be read: {error.strerror}") from error

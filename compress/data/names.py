@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
+
+from compress.utils.names import same_name
 
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -15,14 +16,12 @@ SPLIT_WORDS = {
 MAX_DIGITS = 100  # of a numeric label
 
 
-def same_name(text: str) -> str:
-    """Return a name in one form: file systems store an accented letter as one character or as two."""
-    return unicodedata.normalize("NFC", text)
-
-
 def order_classes(names: Iterable[str]) -> tuple[str, ...]:
-    """Sort class names, of folders and of labels alike: in numerical order if all are whole numbers, else as text."""
-    words = list(names)
+    """Sort class names, of folders and of labels alike: in numerical order if all are whole numbers, else as text.
+
+    The names are returned in the form of `same_name`, each once, so that disks with other forms give the same classes.
+    """
+    words = set(map(same_name, names))
     if all(is_number(word) for word in words):
         return tuple(sorted(words, key=lambda word: (int(word), word)))
     return tuple(sorted(words))

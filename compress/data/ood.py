@@ -1,4 +1,4 @@
-"""Out-of-distribution (OOD) images, which are of none of the classes, from a folder, at the side of the data's."""
+"""Out-of-distribution (OOD) images, which are of none of the classes, from a folder, decoded like the data's."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from compress.data.digests import digests, pixel_digests
-from compress.data.image_io import BrokenImage, is_folder, try_decode
+from compress.data.image_io import BrokenImage, TooManyPixels, decoder_versions, is_folder
 from compress.data.leakage import image_digests
 from compress.data.left_out import LeftOut, Tally
+from compress.data.originals import stored_decoder
 from compress.data.parallel import in_blocks
 from compress.data.prepared import SPLITS, ImageData
 from compress.data.source import Pixels
 from compress.data.tree import image_files
+from compress.recipe.data import DataSection, FileData
 from compress.store.store import Store
 from compress.utils.console import task
-from compress.utils.errors import UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.utils.hashing import key_of
 from compress.utils.resources import expand
 
@@ -28,20 +30,30 @@ PIXELS = "images.bin"
 
 @dataclass(frozen=True)
 class OodFolder:
-    """The image files of a folder, at any depth, and what else is in it."""
+    """The image files of a folder, at any depth, what else is in it, and how they are decoded."""
 
     path: Path
     files: tuple[Path, ...]
     left_out: tuple[LeftOut, ...]
     cache: Path  # of the digests of files
+    settings: DataSection  # of the data, whose images they are decoded like
+    side: int  # of the decoded images in pixels
 
     @cached_property
     def digests(self) -> list[str]:
         return digests(self.files, self.cache, str(self.path))
 
-    def key(self, side: int) -> str:
-        """Return the key of the images at a side; it depends on their content alone."""
-        return key_of(kind="ood images", version=VERSION, side=side, files=self.digests)
+    @cached_property
+    def key(self) -> str:
+        """Key of the decoded images; it depends on their content and on how they are decoded alone."""
+        return key_of(
+            kind="ood images",
+            version=VERSION,
+            decoders=decoder_versions(),
+            draft=isinstance(self.settings, FileData) and self.settings.images == "files",
+            side=self.side,
+            files=self.digests,
+        )
 
 
 @dataclass(frozen=True)
@@ -53,8 +65,8 @@ class OodImages:
     left_out: tuple[LeftOut, ...] = ()
 
 
-def list_ood(path: str, store: Store) -> OodFolder:
-    """List the images of a folder.
+def list_ood(path: str, settings: DataSection, side: int, store: Store) -> OodFolder:
+    """List the images of a folder, to be decoded like those of the data with these settings, at its side.
 
     Raises:
         CompressError: a folder cannot be read.
@@ -66,37 +78,48 @@ def list_ood(path: str, store: Store) -> OodFolder:
     files = tuple(image_files(folder, tally=tally))
     if not files:
         raise UsageError(f"measure.ood: no image in {folder}")
-    return OodFolder(folder, files, tally.rows(), store.root / "fingerprints.json")
+    return OodFolder(folder, files, tally.rows(), store.root / "fingerprints.json", settings, side)
 
 
-def prepare_ood(path: str, data: ImageData, store: Store) -> OodImages:
+def prepare_ood(path: str, settings: DataSection, data: ImageData, store: Store) -> OodImages:
     """Decode the images of a folder once into the store; files that cannot be decoded are left out.
 
+    Args:
+        path: The folder.
+        settings: Settings of the data.
+        data: The prepared data.
+        store: Where the pixels are kept.
+
     Raises:
-        CompressError: a file cannot be read.
+        CompressError: a file cannot be read, or has more pixels than the data admits.
         UsageError: there is no such folder, it has no readable image, or images of it are in the data.
     """
-    folder, side = list_ood(path, store), data.resolution
-    key = folder.key(side)
-    place, _ = store.get(key, f"the OOD images in {folder.path}", lambda there: _decode(folder, side, there))
+    side = data.resolution
+    folder = list_ood(path, settings, side, store)
+    place, _ = store.get(folder.key, f"the OOD images in {folder.path}", lambda there: _decode(folder, there))
     count = (place / PIXELS).stat().st_size // (3 * side * side)
     if not count:
         raise UsageError(f"measure.ood: no readable image in {folder.path}")
     images = np.memmap(place / PIXELS, np.uint8, "r", shape=(count, 3, side, side))
-    _refuse_shared(folder, images, key, data, store)
+    _refuse_shared(folder, images, data, store)
     broken = Tally()
     broken.add("image", "OOD image that cannot be decoded", folder.path, len(folder.files) - count)
-    return OodImages(images, key, (*folder.left_out, *broken.rows()))
+    return OodImages(images, folder.key, (*folder.left_out, *broken.rows()))
 
 
-def _decode(folder: OodFolder, side: int, there: Path) -> None:
+def _decode(folder: OodFolder, there: Path) -> None:
+    decode = stored_decoder(folder.settings, folder.side)
     with (there / PIXELS).open("wb") as file, task("decoding OOD images", len(folder.files)) as advance:
-        for pixels in in_blocks(iter(folder.files), lambda image: try_decode(image, side), advance):
+        decoded = in_blocks(iter(folder.files), decode, advance)
+        for image, pixels in zip(folder.files, decoded, strict=True):
+            if isinstance(pixels, TooManyPixels):  # a fine image: it is never left out
+                way_out = "raise `max_pixels` in data, or " if isinstance(folder.settings, FileData) else ""
+                raise CompressError(f"measure.ood: {image} ({pixels}); {way_out}remove the image")
             if not isinstance(pixels, BrokenImage):
                 file.write(pixels.tobytes())
 
 
-def _refuse_shared(folder: OodFolder, images: Pixels, key: str, data: ImageData, store: Store) -> None:
+def _refuse_shared(folder: OodFolder, images: Pixels, data: ImageData, store: Store) -> None:
     """Refuse images that the data has too: they are of its classes."""
 
     def search(there: Path) -> None:
@@ -106,7 +129,7 @@ def _refuse_shared(folder: OodFolder, images: Pixels, key: str, data: ImageData,
             shared = [name for name in SPLITS if not own.isdisjoint(image_digests(getattr(data, name).images, advance))]
         (there / "shared.txt").write_text("\n".join(shared))
 
-    shared_key = key_of(kind="ood images in the data", version=VERSION, images=key, data=data.key)
+    shared_key = key_of(kind="ood images in the data", version=VERSION, images=folder.key, data=data.key)
     place, _ = store.get(shared_key, "the look for OOD images in the data", search)
     if shared := (place / "shared.txt").read_text().split():
         raise UsageError(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,21 +11,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data.digests import BLOCK, THREADS
+from compress.data.digests import BLOCK, THREADS, image_digest
 from compress.data.image_io import BrokenImage, try_decode
 from compress.data.listing import PARTS, Listing, list_images
 from compress.data.parallel import in_blocks
-from compress.data.source import Part, Pixels, Raw, Rows
-from compress.data.splits import Pieces, split_parts
-from compress.recipe.data import FileData
-from compress.utils.errors import CompressError, printable
-from compress.utils.hashing import file_digest
+from compress.data.source import Pixels, Raw, Rows
+from compress.data.splits import Pieces
+from compress.recipe.data import DataSection, FileData
+from compress.utils.errors import CompressError
 from compress.utils.system import cores
 
 Places = NDArray[np.int64]
 """Of each image its part (index in `PARTS`) and its row in the listing of that part, `[n, 2]`."""
 MAX_WORKERS = 16  # unless the recipe says more
 EMPTY = 128  # bytes of a `.npy` file without images, which cannot be memory-mapped
+
+
+def stored_decoder(settings: DataSection, side: int) -> Callable[[Path | bytes], Pixels | BrokenImage]:
+    """Return the function that decodes an image file as those of the data are: uint8 `[3, side, side]`."""
+    if not isinstance(settings, FileData):
+        return partial(try_decode, to=side)
+    return partial(try_decode, to=side, draft=settings.images == "files", max_pixels=settings.max_pixels)
 
 
 def places(part: str, rows: Rows) -> Places:
@@ -41,17 +45,16 @@ class Originals:
     Args:
         settings: The section of the recipe.
         folder: Folder of the prepared data.
-        seed: Seed of the splits; only used for data that older versions prepared.
         listing: Listing of the source, where it has been made; else it is made when it is needed.
     """
 
-    def __init__(self, settings: FileData, folder: Path, seed: int = 0, listing: Listing | None = None) -> None:
-        self.settings, self.folder, self.seed = settings, folder, seed
+    def __init__(self, settings: FileData, folder: Path, listing: Listing | None = None) -> None:
+        self.settings, self.folder = settings, folder
         if listing is not None:
             self.listing = listing
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"settings": self.settings, "folder": self.folder, "seed": self.seed}
+        return {"settings": self.settings, "folder": self.folder}
 
     @cached_property
     def listing(self) -> Listing:
@@ -86,29 +89,8 @@ class Originals:
     def places(self, split: str) -> Places:
         """Return the places of the images of a split."""
         file = _file(self.folder, split)
-        if not file.exists():
-            return self._derived[split]
         places: Places = np.load(file, mmap_mode="r" if file.stat().st_size > EMPTY else None)
         return places
-
-    @cached_property
-    def _derived(self) -> dict[str, Places]:
-        """Places of data that an older version prepared: it is split once more."""
-        skipped = set()
-        for text in json.loads((self.folder / "data.json").read_text())["skipped"]:  # NAME (REASON)
-            skipped |= {text[:place] for place in range(len(text)) if text.startswith(" (", place)}
-        parts, side = {}, self.settings.resolution
-        for name in PARTS:
-            if listed := self.listing.parts.get(name):
-                rows = np.arange(listed.count)
-                named = [skipped != set() and printable(listed.name(row)) in skipped for row in rows.tolist()]
-                # files of several folders may have one name
-                broken = [isinstance(try_decode(image, side), BrokenImage) for image in listed.read(rows[named])]
-                rows = np.delete(rows, np.flatnonzero(named)[broken])
-                images = FileImages(self, places(name, rows))
-                parts[name] = Part(images, None if listed.labels is None else listed.labels[rows], rows)
-        raw = Raw(self.listing.classes, **{"test": None, **parts})  # type: ignore[arg-type]
-        return {split: places_of(raw, pieces) for split, pieces in split_parts(raw, self.settings, self.seed).items()}
 
 
 def places_of(raw: Raw, pieces: Pieces) -> Places:
@@ -128,15 +110,6 @@ def save_places(folder: Path, split: str, raw: Raw, pieces: Pieces) -> None:
 
 def _file(folder: Path, split: str) -> Path:
     return folder / f"rows-{split}.npy"
-
-
-def _digest(image: Path | bytes) -> bytes:
-    if isinstance(image, bytes):
-        return hashlib.sha256(image).digest()
-    try:
-        return bytes.fromhex(file_digest(image))
-    except OSError as error:
-        raise CompressError(f"{image} cannot be read: {error.strerror}") from error
 
 
 class UnreadableOriginal(CompressError):
@@ -197,7 +170,7 @@ class FileImages:
 
     def digests(self, advance: Callable[..., None]) -> Iterator[bytes]:
         """Compute the SHA-256 of the bytes of each original."""
-        yield from in_blocks(self.originals.read_places(self.places), _digest, advance)
+        yield from in_blocks(self.originals.read_places(self.places), image_digest, advance)
 
     def _decode(self, rows: Rows) -> Pixels:
         places = self.places[rows]
@@ -205,9 +178,7 @@ class FileImages:
         pixels = np.empty((len(rows), *self.shape[1:]), np.uint8)
         try:
             images = self.originals.read_places(places[order])
-            settings = self.originals.settings
-            draft, max_pixels = settings.images == "files", settings.max_pixels
-            decode_one = partial(try_decode, to=settings.resolution, draft=draft, max_pixels=max_pixels)
+            decode_one = stored_decoder(self.originals.settings, self.shape[-1])
             for row, image in zip(order, in_blocks(images, decode_one, threads=self.threads), strict=True):
                 if isinstance(image, BrokenImage):
                     name = self.originals.name(places[row])

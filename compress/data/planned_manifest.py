@@ -16,6 +16,7 @@ from compress.data.splits import sizes_of
 from compress.recipe.data import DataSection, FileData, LabelledData, TableData
 from compress.utils.console import say, size_text
 from compress.utils.errors import UsageError
+from compress.utils.names import same_name
 
 
 def has_manifest(settings: DataSection) -> bool:
@@ -83,4 +84,4 @@ def _classes(settings: FileData) -> tuple[str, ...]:
             f"data.classes: {settings.path} does not say the names of the classes, and no shard is opened for a plan; "
             "list them in `classes`"
         )
-    return tuple(named)
+    return tuple(map(same_name, named))

@@ -78,7 +78,7 @@ def prepare(settings: DataSection, store: Store, seed: int) -> ImageData:
         refuse_full_disk(settings, store.root)
     folder, _ = store.get(key, f"images of {name}", lambda target: _decode(settings, seed, target))
     about = json.loads((folder / "data.json").read_text())
-    originals = Originals(settings, folder, seed) if isinstance(settings, FileData) else None
+    originals = Originals(settings, folder) if isinstance(settings, FileData) else None
     names = (*SPLITS, *([HELD_OUT] if settings.held_out else []))
     splits = {split: _open(folder, split, originals) for split in names}
     classes, skipped = tuple(about["classes"]), about["skipped"]
@@ -95,7 +95,7 @@ def prepare(settings: DataSection, store: Store, seed: int) -> ImageData:
         originals=originals,
         left_out=tally.rows(),
         notes=(*contents.notes, *_held_out_notes(settings, splits)),
-        held_names=tuple(settings.held_out),
+        held_names=HeldOut.of(settings, contents.classes).held,
     )
 
 
@@ -126,8 +126,8 @@ def blank_data(settings: FileData, classes: tuple[str, ...], sizes: Mapping[str,
         split: Split(np.broadcast_to(np.uint8(0), (size, 3, side, side)), np.broadcast_to(np.int64(0), (size,)))
         for split, size in sizes.items()
     }
-    kept, held = HeldOut.of(settings, classes).kept, tuple(settings.held_out)
-    return ImageData(_name(settings), kept, side, key=key, skipped=0, held_names=held, **blank)  # type: ignore[arg-type]
+    own = HeldOut.of(settings, classes)
+    return ImageData(_name(settings), own.kept, side, key=key, skipped=0, held_names=own.held, **blank)  # type: ignore[arg-type]
 
 
 def _name(settings: DataSection) -> str:

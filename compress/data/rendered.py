@@ -42,15 +42,14 @@ def rendered(
         CompressError: an original cannot be read.
     """
     whole: Split = getattr(data, split)
-    if rows is not None:
-        whole = Split(whole.images[rows], None if whole.labels is None else whole.labels[rows])
-    if data.originals is None or not preprocess.from_originals or len(whole) == 0:
-        return whole, preprocess
     chosen = np.arange(len(whole)) if rows is None else rows
+    labels = whole.labels if whole.labels is None or rows is None else whole.labels[rows]
+    if data.originals is None or not preprocess.from_originals or len(chosen) == 0:
+        return Split(whole.images if rows is None else whole.images[rows], labels), preprocess
     key = key_of(
         kind="rendered",
         version=VERSION,
-        data=data.key,
+        data=data.key,  # with the release of the decoder
         split=split,
         rows=None if rows is None else rows.tolist(),
         geometry=asdict(preprocess.geometry),
@@ -58,9 +57,9 @@ def rendered(
     what = f"the {split} images of {data.name} at {preprocess.resolution} pixels"
     originals = data.originals
     folder, _ = store.get(key, what, lambda folder: _render(originals, split, chosen, preprocess, folder))
-    shape = (len(whole), 3, preprocess.resolution, preprocess.resolution)
+    shape = (len(chosen), 3, preprocess.resolution, preprocess.resolution)
     images: Pixels = np.memmap(folder / "images.bin", np.uint8, "r", shape=shape)
-    return replace(whole, images=images), replace(preprocess, resize=None, crop_mode="center")
+    return Split(images, labels), replace(preprocess, resize=None, crop_mode="center")
 
 
 def _render(originals: Originals, split: str, rows: Rows, preprocess: Preprocess, folder: Path) -> None:

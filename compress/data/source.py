@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Rows = NDArray[np.int64]
+Digests = NDArray[np.bytes_]
 
 
 class Images(Protocol):
@@ -45,6 +46,8 @@ class Part:
     images: Images
     labels: Labels | None = None
     rows: Rows | None = None  # int64 `[n]`, rows of the images in the source's listing, where it has one
+    # `[n]`, SHA-256 of the file of each image, which the test split is cut by; None for that of the pixels
+    digests: Digests | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Contents:
     has_test: bool = True  # whether the source has a test split of its own
     left_out: tuple[LeftOut, ...] = ()  # what the source has and is not read, by reason
     notes: tuple[str, ...] = ()  # remarks on how the source is read, one sentence each
+    sequential: str | None = None  # name of a shard whose images can be read from front to end only
     # images of each class of each part, of unlabelled images their number alone; None if unknown before decoding
     part_counts: dict[str, tuple[int, ...]] | None = None
 

@@ -5,27 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 
 from compress import registry
-from compress.data.held_out import HeldOut
+from compress.data.held_out import HeldOut, require_class
+from compress.data.image_io import decoder_versions
 from compress.data.known_contents import keep, recall
+from compress.data.listing import check_reading
 from compress.data.manifest import is_manifest
 from compress.data.remote_shards import list_remote
+from compress.data.shards import locate
 from compress.data.source import Contents
 from compress.data.splits import check_counts, counts_after_test
 from compress.recipe.data import DataSection, FileData
 from compress.utils.hashing import key_of
 
-VERSION = 1  # of the prepared data; part of every key
+VERSION = 2  # of the prepared data; part of every key
 
 
 def data_key(settings: DataSection, seed: int, cache: Path | None = None) -> str:
     """Compute the key of the prepared data from the images and the settings that change pixels or splits.
 
-    Prompts, views and paths do not enter. Nothing is decoded; a data set that is not there is downloaded.
+    Prompts, views and paths do not enter. Of image files, the release of the decoder does; the other sources are
+    pixels, or packed without loss. Nothing is decoded; a data set that is not there is downloaded.
     Digests of files are kept in the JSON file `cache`.
 
     Raises:
         CompressError: images cannot be read or are missing.
-        UsageError: the layout of the source is wrong, or it has too few labels for the settings.
+        UsageError: the layout of the source is wrong, or it has too few labels or lacks a class for the settings.
     """
     return key_of_contents(describe_source(settings, cache), settings, seed)
 
@@ -56,13 +60,17 @@ def key_of_contents(contents: Contents, settings: DataSection, seed: int) -> str
     pixels: dict[str, object] = {}
     counts = contents.train_counts
     if isinstance(settings, FileData):
-        pixels = {"resolution": settings.resolution, "broken": settings.broken}
+        where, sequential = locate(settings.path), contents.sequential
+        check_reading(settings, where, has_test=contents.has_test, sequential=sequential)  # kept ones were not checked
+        pixels = {"resolution": settings.resolution, "broken": settings.broken, "decoders": decoder_versions()}
         if settings.images != "pixels":
             pixels["images"] = settings.images
         if not contents.has_test:
             pixels["test"] = settings.test
             counts = counts_after_test(counts, contents.classes, settings.test) if counts and settings.test else counts
     classes = HeldOut.of(settings, contents.classes)
+    for name in settings.prompts or ():
+        require_class(name, contents.classes, "data.prompts")
     if counts is not None:
         check_counts([counts[row] for row in classes.kept_rows], classes.kept, settings, cut=cut)
     if classes.held:

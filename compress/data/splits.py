@@ -11,7 +11,7 @@ from compress.data.digests import pixel_digests
 from compress.data.held_out import HeldOut
 from compress.data.layout import LABELLED
 from compress.data.listing import Listing
-from compress.data.source import Labels, Part, Raw, Rows
+from compress.data.source import Digests, Labels, Part, Raw, Rows
 from compress.recipe.data import DataSection, FileData
 from compress.utils.console import task
 from compress.utils.errors import CompressError, UsageError
@@ -24,11 +24,12 @@ HELD_OUT = "held_out"  # the split of test images of classes that are held out; 
 def split_parts(raw: Raw, settings: DataSection, seed: int) -> dict[str, Pieces]:
     """Decide which rows of which parts make up each split, in the order of the source.
 
-    Test is the source's own, or is cut from train by image content, independent of the seed, with identical images kept
-    together. Validation is the source's own, or is cut from train class by class. With `labeled: N`, train keeps N
-    labels, class-balanced (a remainder goes to classes drawn by the seed), and validation is cut as a share of N. All
-    other train images lose their labels and follow the source's own unlabelled ones. Labelled images of classes that
-    are held out are in none of these splits; those of test become a split of their own.
+    Test is the source's own, or is cut from train by the digests of the image files, so that it depends on neither the
+    seed nor how images are decoded, with copies kept together. Validation is the source's own, or is cut from train
+    class by class. With `labeled: N`, train keeps N labels, class-balanced (a remainder goes to classes drawn by the
+    seed), and validation is cut as a share of N. All other train images lose their labels and follow the source's own
+    unlabelled ones. Labelled images of classes that are held out are in none of these splits; those of test become a
+    split of their own.
 
     Raises:
         UsageError: too few labels for the settings.
@@ -133,22 +134,27 @@ def _cut_test(raw: Raw, settings: DataSection) -> tuple[Rows, Rows]:
     share = settings.test if isinstance(settings, FileData) else None
     assert share, "a source without a test split is refused without it"
     counts_after_test(np.bincount(labels, minlength=len(raw.classes)).tolist(), raw.classes, share)
-    with task("comparing images for the test split", len(labels)) as advance:
-        seen = np.array([digest.hex() for digest in pixel_digests(raw.train.images, advance)])
+    seen = _digests(raw.train)
     taken = []
-    for number, name in enumerate(raw.classes):
+    for number in range(len(raw.classes)):
         rows = np.flatnonzero(labels == number)
-        rows = rows[np.argsort(seen[rows], kind="stable")]
-        end = test_count(len(rows), share)
-        while end < len(rows) and seen[rows[end]] == seen[rows[end - 1]]:
-            end += 1
-        if end == len(rows):
+        taken.append(rows[np.argsort(seen[rows], kind="stable")][: test_count(len(rows), share)])
+    is_test = np.isin(seen, seen[np.concatenate(taken)])  # with all copies, of other classes too
+    for number, name in enumerate(raw.classes):
+        if is_test[labels == number].all():
             raise UsageError(
-                f"data.test {share} leaves no train image of {one_line(name)}: too many of its {end} are the same"
+                f"data.test {share} leaves no train image of {one_line(name)}: too many of its "
+                f"{(labels == number).sum()} are the same"
             )
-        taken.append(rows[:end])
-    test = np.sort(np.concatenate(taken))
-    return test, np.setdiff1d(np.arange(len(labels)), test)
+    return np.flatnonzero(is_test), np.flatnonzero(~is_test)
+
+
+def _digests(part: Part) -> Digests:
+    """SHA-256 of the file of each image; of its pixels for a source that has no files."""
+    if part.digests is not None:
+        return part.digests
+    with task("comparing images for the test split", len(part.images)) as advance:
+        return np.array(list(pixel_digests(part.images, advance)), "S32")
 
 
 def _check_labels(name: str, part: Part, classes: int) -> None:

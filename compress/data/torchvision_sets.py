@@ -16,9 +16,9 @@ from PIL import Image
 
 from compress.data.digests import digests
 from compress.data.source import Contents, Part, Pixels, Raw, Source
-from compress.recipe.data import DataSection
+from compress.recipe.data import DataPath, DataSection
 from compress.utils.console import say
-from compress.utils.errors import CompressError
+from compress.utils.errors import CompressError, last_line
 from compress.utils.hashing import key_of
 
 
@@ -26,7 +26,7 @@ class DownloadedData(DataSection):
     """A data set that torchvision reads from `root`, and downloads into it where `download` is true."""
 
     source: Literal["cifar10", "stl10", "fashion-mnist"]
-    root: str = "datasets"
+    root: DataPath = "datasets"
     download: bool = True
 
 
@@ -159,7 +159,7 @@ def _open(settings: DownloadedData, *, train: bool) -> Any:
     try:
         return dataset(str(root), download=download, **which)
     except (OSError, RuntimeError, ValueError, AssertionError, EOFError) as error:
-        reason = "download: false" if not download else str(error).strip().splitlines()[-1]
+        reason = "download: false" if not download else last_line(error)
         raise CompressError(
             f"{settings.source} is incomplete in {root / published.folder} and was not downloaded ({reason}); "
             f"fetch {' '.join(published.url + name for name in published.archives)}, put it into "

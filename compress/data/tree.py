@@ -21,10 +21,11 @@ from compress.data.layout import (
     unreadable,
 )
 from compress.data.left_out import SPECIAL, LeftOut, Tally
-from compress.data.names import SPLIT_WORDS, order_classes, same_name
+from compress.data.names import SPLIT_WORDS, order_classes
 from compress.data.source import Labels
 from compress.utils.errors import UsageError
 from compress.utils.messages import truncate_list
+from compress.utils.names import same_name
 
 MAX_DEPTH = 100  # deepest nesting of folders that is searched for images; a path cannot be much longer anyway
 DOUBTFUL = frozenset((*SPLIT_WORDS, "thumbnails", "thumbnail", "thumbs", "previews", "backup", "tmp", "temp", "cache"))
@@ -53,11 +54,12 @@ def find_images(root: Path, *, without_test: bool = False) -> Tree:
     """List the images below `root`.
 
     Hidden files, folders that systems leave and files without the extension of an image are left out and counted. Links
-    are followed, each folder once. See `find_parts` for the layout. Only validation may lack a class.
+    are followed, each folder once in a part, and none into two classes. See `find_parts` for the layout. Only
+    validation may lack a class.
 
     Raises:
         CompressError: a folder cannot be read.
-        UsageError: the layout is wrong.
+        UsageError: the layout is wrong, or links put a folder into two classes.
     """
     folders, tally = find_parts(root, without_test), Tally(root)
     train, flat = root / folders["train"], folders["train"] == "."
@@ -81,11 +83,10 @@ def find_images(root: Path, *, without_test: bool = False) -> Tree:
 
 def _classes(names: list[str]) -> dict[str, list[str]]:
     """Return the folders of each class, in order: names that differ in the form of their accents only are one class."""
-    by_name: dict[str, list[str]] = {}
+    folders: dict[str, list[str]] = {name: [] for name in order_classes(names)}
     for name in names:
-        by_name.setdefault(same_name(name), []).append(name)
-    folders = {own[0]: own for own in by_name.values()}
-    return {name: folders[name] for name in order_classes(folders)}
+        folders[same_name(name)].append(name)
+    return folders
 
 
 def _labelled(
@@ -98,18 +99,17 @@ def _labelled(
         if not is_folder(entry):
             count_file(tally, folder, entry.name)
     there = [entry.name for entry in entries if is_folder(entry) and entry.name not in others]
-    of_class = _classes(there)
-    own = {same_name(name): folders for name, folders in of_class.items()}
-    known = {same_name(name) for name in classes}
-    extra = [name for name in of_class if same_name(name) not in known]
+    own = _classes(there)
+    extra = [name for name in own if name not in classes]
     if extra:
         raise UsageError(f"{folder}: the class {truncate_list(extra)} is not in train/; add it there or remove it")
     strict, way_out = part != "validation", "; without it, `test: 0.2` in data cuts a fifth off" * (part == "test")
-    missing = [name for name in classes if same_name(name) not in own]
+    missing = [name for name in classes if name not in own]
     if missing and strict:
         raise UsageError(f"{folder}: no folder for the class {truncate_list(missing)} of train/; add it{way_out}")
+    seen: Seen = {}
     files = [
-        [file for name in own.get(same_name(label), ()) for file in image_files(folder / name, tally=tally)]
+        [file for name in own.get(label, ()) for file in image_files(folder / name, seen, tally=tally, label=label)]
         for label in classes
     ]
     empty = [name for name, found in zip(classes, files, strict=True) if not found]
@@ -164,30 +164,41 @@ def _notes(train: Path, classes: dict[str, list[str]], flat: bool) -> Iterator[s
         )
 
 
+Seen = dict[tuple[int, int], tuple[Path, str | None]]
+"""Folders that have been read, each with its class, by device and inode."""
+
+
 def image_files(
-    folder: Path, seen: set[tuple[int, int]] | None = None, depth: int = 0, tally: Tally | None = None
+    folder: Path, seen: Seen | None = None, depth: int = 0, tally: Tally | None = None, label: str | None = None
 ) -> Iterator[Path]:
     """Yield the image files at any depth, sorted by name within each folder; others are counted in `tally`.
 
+    Links are followed, each folder once. `seen` has those that were read before, `label` is the class of this one.
+
     Raises:
         CompressError: a folder cannot be read.
-        UsageError: folders are nested deeper than `MAX_DEPTH`.
+        UsageError: folders are nested deeper than `MAX_DEPTH`, or links put one into two classes.
     """
     if depth > MAX_DEPTH:
         raise UsageError(f"{str(folder)[:200]}...: folders are nested more than {MAX_DEPTH} deep")
-    seen = set() if seen is None else seen
+    seen = {} if seen is None else seen
     try:
         status = folder.stat()
     except OSError as error:
         raise unreadable(folder, error) from error
-    if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
+    first, other = seen.setdefault((status.st_dev, status.st_ino), (folder, label))
+    if first is not folder:  # one of them is a link
+        if other != label:
+            raise UsageError(
+                f"{folder} is the folder {first}, so that its images are of {truncate_list((str(other), str(label)))}; "
+                "an image has one label, remove a link"
+            )
         if tally is not None:
             tally.add("folder", "link to one that is read already", folder)
         return
-    seen.add((status.st_dev, status.st_ino))
     for entry in entries_of(folder, tally):
         if is_folder(entry):
-            yield from image_files(folder / entry.name, seen, depth + 1, tally)
+            yield from image_files(folder / entry.name, seen, depth + 1, tally, label)
         elif not is_image(entry.name):
             count_file(tally, folder, entry.name)
         elif not _is_special(entry):

@@ -8,7 +8,7 @@ import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +20,7 @@ from compress.data.archive import Archive, Place, open_archive, open_stream, rea
 from compress.data.decoding import file_source
 from compress.data.image_io import ENDINGS
 from compress.data.left_out import HIDDEN, NO_ENDING, LeftOut, Tally, file_kind
-from compress.data.listing import Label, Listing, list_shards, sort_rows
+from compress.data.listing import Label, Listing, check_reading, list_shards, sort_rows
 from compress.data.names import is_number
 from compress.data.shards import changed_at, find_shards, locate, stated_digests
 from compress.data.source import Rows
@@ -57,11 +57,8 @@ def list_webdataset(settings: WebData) -> Listing:
     shards = find_shards(settings.path, SHARDS, tally)
     files = [file for file, _ in shards]
     packed = [file.name for file in files if not file.name.lower().endswith(".tar")]
-    if packed and settings.images == "files":
-        raise UsageError(
-            f"data.images: {packed[0]} is compressed, and `files` reads images in any order; decompress the shards, or "
-            "set `images: pixels`"
-        )
+    sequential = packed[0] if packed else None
+    check_reading(settings, where, has_test=True, sequential=sequential)
     samples = [_samples(file, settings.label) for file in files]
     starts = np.cumsum([0] + [len(own.labels) for own in samples])
 
@@ -85,7 +82,8 @@ def list_webdataset(settings: WebData) -> Listing:
     for own in samples:
         tally.extend(own.left_out)
     stated = stated_digests(settings.path)
-    return list_shards(where, files, rows, name, read, tally.rows(), stated, label=settings.label)
+    listing = list_shards(where, files, rows, name, read, tally.rows(), stated, label=settings.label)
+    return replace(listing, sequential=sequential)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,12 @@ from compress.data.image_io import ENDINGS
 from compress.data.layout import count_file, entries_of, is_folder, subfolders
 from compress.data.left_out import LeftOut as OtherFiles
 from compress.data.left_out import Tally
-from compress.data.tree import endings, image_files, is_image
+from compress.data.tree import Seen, endings, image_files, is_image
 from compress.deployment.preprocess import Picture
 from compress.deployment.runtime import Array
 from compress.utils.errors import UsageError
 from compress.utils.messages import truncate_list
+from compress.utils.names import same_name
 from compress.utils.resources import config_names, expand, shipped
 
 
@@ -51,7 +51,7 @@ def find_labelled(classes: Sequence[str], data: Path | str) -> LabelledImages:
         UsageError: there is no such folder or data set, it has none of the classes, or they have no images.
     """
     # Some file systems store an accented letter as one character, others as two.
-    numbers = {_normal(name): label for label, name in enumerate(classes)}
+    numbers = {same_name(name): label for label, name in enumerate(classes)}
     named = str(data) in config_names("data") and not Path(data).exists()
     return _data_set(numbers, classes, str(data)) if named else _folder(numbers, classes, Path(data))
 
@@ -72,7 +72,7 @@ def _data_set(numbers: dict[str, int], classes: Sequence[str], name: str) -> Lab
         raw = sample.read(sample.SampleData(source="cifar10-sample"), Path(scratch))
     test = raw.test
     assert test is not None and test.labels is not None
-    labels = np.array([numbers.get(_normal(one), -1) for one in raw.classes])[test.labels]
+    labels = np.array([numbers.get(same_name(one), -1) for one in raw.classes])[test.labels]
     known = labels >= 0
     if not known.any():
         raise UsageError(
@@ -89,9 +89,9 @@ def _folder(numbers: dict[str, int], classes: Sequence[str], data: Path) -> Labe
         hint = f"; the shipped data sets are {truncate_list(known)}" if known else ""
         raise UsageError(f"{data}: {'a file, not a folder' if data.exists() else f'no such folder{hint}'}")
     folders = subfolders(data)
-    known = [name for name in folders if _normal(name) in numbers]
+    known = [name for name in folders if same_name(name) in numbers]
     if not known:
-        part = next((part for part in folders if {_normal(n) for n in subfolders(data / part)} & set(numbers)), None)
+        part = next((part for part in folders if {same_name(n) for n in subfolders(data / part)} & set(numbers)), None)
         hint = f"; did you mean {data / part}?" if part else ""
         found = f"only {truncate_list(folders)}{hint}" if folders else "it has no folders"
         raise UsageError(f"{data} has no folder of a class ({truncate_list(classes)}), {found}")
@@ -99,8 +99,10 @@ def _folder(numbers: dict[str, int], classes: Sequence[str], data: Path) -> Labe
     for entry in entries_of(data, tally):
         if not is_image(entry.name) and not is_folder(entry):
             count_file(tally, data, entry.name)
-    files = {name: list(image_files(data / name, tally=tally)) for name in folders}
-    labels = np.array([numbers[_normal(name)] for name in known for _ in files[name]], np.int64)
+    seen: Seen = {}
+    files = {name: list(image_files(data / name, seen, tally=tally, label=same_name(name))) for name in known}
+    files |= {name: list(image_files(data / name, tally=tally)) for name in folders if name not in known}
+    labels = np.array([numbers[same_name(name)] for name in known for _ in files[name]], np.int64)
     if not labels.size:
         raise UsageError(f"{data} has no images in the folders of its classes ({endings()})")
     left_out = [LeftOut(folder=name, images=len(files[name])) for name in folders if name not in known]
@@ -109,7 +111,3 @@ def _folder(numbers: dict[str, int], classes: Sequence[str], data: Path) -> Labe
         left_out.append(LeftOut(folder=".", images=loose))
     images = [file for name in known for file in files[name]]
     return LabelledImages(data.resolve().name, images, labels, left_out, tally.rows())
-
-
-def _normal(text: str) -> str:
-    return unicodedata.normalize("NFC", text)

@@ -96,8 +96,8 @@ def _ood(plan: Plan, store: Store, data: ImageData, costs: CostModel, complete: 
     """Estimate the scores of OOD images; nothing where the recipe names none."""
     if plan.recipe.measure.ood is None:
         return []
-    folder = list_ood(plan.recipe.measure.ood, store)
-    passes = _passes(plan, store, ood_units(plan, store, folder.key(data.resolution)) if complete else None)
+    folder = list_ood(plan.recipe.measure.ood, plan.recipe.data, data.resolution, store)
+    passes = _passes(plan, store, ood_units(plan, store, folder.key) if complete else None)
     return [_row("OOD images", costs, passes, len(data.test) + len(folder.files))]
 
 

@@ -96,7 +96,7 @@ def prepare_job(
     if for_report:
         check_hosts(plan, store)
     data, remarks = prepare_data(recipe, store, log)
-    ood = prepare_ood(recipe.measure.ood, data, store) if for_report and recipe.measure.ood else None
+    ood = prepare_ood(recipe.measure.ood, recipe.data, data, store) if for_report and recipe.measure.ood else None
     if ood and ood.left_out:
         say(f"measure.ood: left out {left_out_line(ood.left_out)}")
     if dry_run_first:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from compress.recipe.base import Fraction, Section
 from compress.utils.errors import UsageError
+from compress.utils.names import same_name
 from compress.utils.urls import check_url, is_url, local_path
 
 
@@ -88,7 +89,7 @@ class DataSection(Section):
     """Settings of every data source."""
 
     templates: list[Template] = Field(["a photo of a {}."], min_length=1, description="prompts; {} is the class name")
-    prompts: dict[str, Annotated[str, Field(min_length=1)]] | None = Field(
+    prompts: dict[Annotated[str, AfterValidator(same_name)], Annotated[str, Field(min_length=1)]] | None = Field(
         None, description="words for a class in prompts, where its name is not one"
     )
     views: Views = Views()
@@ -106,13 +107,26 @@ class DataSection(Section):
 
     def words(self, name: str) -> str:
         """Return the words for a class in prompts."""
+        name = same_name(name)
         return (self.prompts or {}).get(name, name.replace("_", " "))
+
+
+def _possible(path: str) -> str:
+    """Return a path, or refuse an empty one, which would be the working folder, and one that no file can have."""
+    if not path.strip():
+        raise ValueError("must not be empty; write `.` for the working folder")
+    if "\0" in path:
+        raise ValueError("must not hold a null character")
+    return path
+
+
+DataPath = Annotated[str, AfterValidator(_possible)]
 
 
 def _location(text: str) -> str:
     """Return a path or URL; `file:` URLs become paths, and URLs with credentials are refused without repeating them."""
     if not _is_remote(text):
-        return local_path(text)
+        return _possible(local_path(text))
     try:
         check_url(text)
     except UsageError as error:

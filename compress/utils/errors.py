@@ -71,6 +71,11 @@ def first_line(error: BaseException, longest: int = 200) -> str:
     return str(error).strip().split("\n")[0][:longest] or type(error).__name__
 
 
+def last_line(error: BaseException, longest: int = 200) -> str:
+    """Return the last line of an error's message, cut to `longest` characters; without a message, the error's type."""
+    return str(error).strip().split("\n")[-1][:longest] or type(error).__name__
+
+
 def is_interruption(error: BaseException) -> bool:
     """Return whether an error came of an interruption: torch's writer of files raises its own when it is left early."""
     cause = error.__context__

@@ -70,7 +70,7 @@ def did_you_mean(word: str, options: Iterable[str], most: int = 1, limit: int | 
 
 def located(path: Path) -> str:
     """Format a path that was not found: a relative one with the folder in which it was looked for."""
-    return str(path) if path.is_absolute() else f"{path} (in {Path.cwd()})"
+    return printable(str(path) if path.is_absolute() else f"{path} (in {Path.cwd()})")
 
 
 def unknown(what: str, name: str, options: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.packing import SETTINGS, assert_same, halves, rows_of, table, without
+from data.packing import SETTINGS, assert_same, halves, packer, rows_of, table, without
 
 from compress.data.arrow import ArrowData
 from compress.data.folder import FolderData
@@ -33,6 +33,39 @@ def test_plain_bytes_text_labels_and_a_split_column_are_read(photos: Path, store
     )
     folder = FolderData(source="image-folder", path=str(photos), **SETTINGS)
     assert_same(prepare(settings, store, 0), prepare(folder, store, 0))
+
+
+@pytest.mark.parametrize("form", ["parquet", "hf-dataset"])
+def test_classes_in_another_order_are_found_by_their_names(
+    photos: Path, store: Store, tmp_path: Path, form: str
+) -> None:
+    settings = packer(form)(rows_of(photos), tmp_path / "packed")
+    data = prepare(settings, store, 0)
+    turned = prepare(settings.model_copy(update={"classes": ["dog", "cat"]}), store, 0)
+    assert turned.classes == ("dog", "cat") and not turned.notes
+    assert np.array_equal(turned.test.images, data.test.images)
+    assert turned.test.labels is not None and data.test.labels is not None
+    assert turned.test.labels.tolist() == (1 - data.test.labels).tolist()
+    assert len(turned.unlabeled) == len(data.unlabeled) == 4
+
+
+def test_new_names_are_remarked_on_and_names_at_other_places_refused(photos: Path, tmp_path: Path) -> None:
+    settings = packer("parquet")(rows_of(photos), tmp_path / "packed")
+    listing = list_images(settings.model_copy(update={"classes": ["cat", "puppy"]}))
+    assert listing.classes == ("cat", "puppy") and listing.counts("test") == [3, 3]
+    assert listing.notes == ("`classes` are in place of the labels' own names: puppy for dog.",)
+    with pytest.raises(UsageError, match=r"data\.classes has cat at other places than .* \(cat, dog\)"):
+        list_images(settings.model_copy(update={"classes": ["bird", "cat"]}))
+
+
+def test_a_column_that_is_there_twice_is_refused(photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    found = table(rows_of(photos), ["cat", "dog"])
+    pq.write_table(found.append_column("label", found["label"]), tmp_path / "train.parquet")
+    with pytest.raises(UsageError, match="2 columns 'label'; rename all but the one that is meant"):
+        data_key(ArrowData(source="parquet", path=str(tmp_path), test=0.2, **SETTINGS), 0)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,17 @@ def test_labels_of_fewer_than_two_classes_are_refused(photos: Path, tmp_path: Pa
         data_key(write_csv(rows, tmp_path / "t"), 0)
 
 
+@pytest.mark.parametrize("column", ["path", "label", "split"])
+def test_a_column_that_is_there_twice_is_refused(photos: Path, tmp_path: Path, column: str) -> None:
+    settings = write_csv(rows_of(photos), tmp_path / "t", head="path,label,split,note,note,,")
+    data_key(settings, 0)  # others are not read
+    write_csv(rows_of(photos), tmp_path / "t", head=f"path,label,split,note,{column}")
+    with pytest.raises(
+        UsageError, match=rf"csv:1: 2 columns '{column}'; rename all but .* \(columns: path, label, split"
+    ):
+        data_key(settings, 0)
+
+
 def test_a_path_that_is_no_csv_file_is_refused(tmp_path: Path) -> None:
     for path, says in (
         (tmp_path / "x.csv", "does not exist"),

@@ -163,8 +163,7 @@ def test_huge_photos_are_read_or_refused_but_never_skipped(
     ):
         prepare(settings, store, 0)
     data = prepare(settings.model_copy(update={"max_pixels": 307_200}), store, 0)
-    assert len(data.test) == 7 and data.skipped == 0 and Image.MAX_IMAGE_PIXELS == 153_600
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
+    assert len(data.test) == 7 and data.skipped == 0 and Image.MAX_IMAGE_PIXELS == 100_000
     with pytest.raises(
         CompressError, match=r"huge\.jpg \(Image size \(307200 pixels\) exceeds limit of 200000 pixels\)"
     ):

@@ -76,6 +76,16 @@ def test_wrong_classes_are_refused(held_out: list[str], message: str) -> None:
         HeldOut.of(section(held_out=held_out), NAMES)
 
 
+@pytest.mark.parametrize("named", ["caf\u00e9", "cafe\u0301"])
+@pytest.mark.parametrize("stored", ["caf\u00e9", "cafe\u0301"])
+def test_either_form_of_unicode_names_a_class(named: str, stored: str) -> None:
+    own = HeldOut.of(section(held_out=[named], prompts={named: "coffee"}), ("a", "b", stored))
+    assert own.held == (stored,) and own.kept == ("a", "b")
+    assert section(prompts={named: "coffee"}).words(stored) == "coffee"
+    with pytest.raises(UsageError, match="names a class twice"):
+        HeldOut.of(section(held_out=["caf\u00e9", "cafe\u0301"]), ("a", "b", "c", stored))
+
+
 def data_of(root: Path, more: str = "") -> FileData:
     recipe = parse_recipe(f"data: {{source: image-folder, path: {root}, resolution: 32{more}}}\n{STAGES}")
     assert isinstance(recipe.data, FileData)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from compress.data.image_io import BrokenImage, decode
+from compress.data.image_io import BrokenImage, TooManyPixels, decode, open_image, pixel_limit, try_decode
 from compress.recipe.data import FileData
 from compress.utils.errors import CompressError
 
@@ -111,6 +113,38 @@ def test_the_systems_refusal_is_not_a_broken_image(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "open", refuse)
     with pytest.raises(CompressError, match=r"a.png cannot be read: Permission denied"):
         decode(tmp_path / "a.png", 8)
+
+
+def test_pils_limit_is_raised_while_an_image_is_open_and_no_longer(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    first, second = (open_image(save(tmp_path / "a.png", gradient()), limit) for limit in (300, 1000))
+    with first:
+        with second as opened:
+            assert Image.MAX_IMAGE_PIXELS == 500
+        assert Image.MAX_IMAGE_PIXELS == 150
+    assert Image.MAX_IMAGE_PIXELS == 100
+    with pytest.raises(BrokenImage, match="cannot identify"), open_image(b"no image", 1000):
+        pass
+    assert Image.MAX_IMAGE_PIXELS == 100 and opened.size == (16, 16)
+
+
+def test_threads_that_need_other_limits_end_with_pils_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    image = save(tmp_path / "a.png", gradient(40, 40))
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda limit: try_decode(image, 8, max_pixels=limit), [1600, 2000, 1599, 5000] * 50))
+    assert [isinstance(each, TooManyPixels) for each in found] == [False, False, True, False] * 50
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_has_pils_own_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pixel_limit(1000):
+        child = os.fork()
+        if child == 0:
+            os._exit(Image.MAX_IMAGE_PIXELS)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 100
 
 
 @pytest.mark.slow

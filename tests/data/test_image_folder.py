@@ -197,6 +197,32 @@ def test_a_link_to_nowhere_is_reported(photos):
         data_key(section(photos), 0)
 
 
+@pytest.mark.parametrize("link", ["train/dog", "train/cow", "train/ape/cow", "train/dog/more/cow"])
+def test_a_link_that_gives_images_two_labels_is_refused(photos: Path, link: str) -> None:
+    """Whether the link or the folder comes first, and however deep the link lies."""
+    if link == "train/dog":
+        shutil.rmtree(photos / link)
+    elif link == "train/ape/cow":
+        shutil.copytree(photos / "train" / "dog", photos / "train" / "ape")
+        shutil.copytree(photos / "test" / "dog", photos / "test" / "ape")
+    elif link == "train/cow":
+        shutil.copytree(photos / "test" / "dog", photos / "test" / "cow")
+    (photos / link).parent.mkdir(exist_ok=True)
+    (photos / link).symlink_to(photos / "train" / "cat")
+    with pytest.raises(
+        UsageError, match=r"train/.* is the folder .*train/.*, so that its images are of .*cat.*; an image"
+    ):
+        tree.find_images(photos)
+
+
+def test_a_link_within_a_class_is_read_once_in_each_part(photos: Path) -> None:
+    (photos / "train" / "cat" / "again").symlink_to(photos / "train" / "cat")
+    (photos / "unlabeled" / "cats").symlink_to(photos / "train" / "cat")
+    found = tree.find_images(photos)
+    assert len(found.parts["train"][0]) == 20 and len(found.parts["unlabeled"][0]) == 14
+    assert [(row.reason, row.count) for row in found.left_out] == [("link to one that is read already", 2)]
+
+
 def test_pipes_and_devices_are_no_images(photos: Path) -> None:
     os.mkfifo(photos / "train" / "cat" / "pipe.png")
     (photos / "train" / "cat" / "endless.png").symlink_to("/dev/zero")

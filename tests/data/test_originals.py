@@ -47,14 +47,6 @@ def test_originals_are_what_was_decoded(photos: Path, store: Store, write: Write
     check_originals(data, data.originals)
 
 
-def test_data_of_older_versions_is_split_once_more(photos: Path, store: Store, write: Writer, tmp_path: Path) -> None:
-    settings = packed(photos, write, tmp_path)
-    data = prepare(settings, store, 5)
-    for file in store.path(data.key).glob("rows-*.npy"):
-        file.unlink()
-    check_originals(data, Originals(settings, store.path(data.key), 5))
-
-
 def test_a_source_that_lost_images_is_one_line(photos: Path, store: Store, write: Writer, tmp_path: Path) -> None:
     settings = write(rows_of(photos), tmp_path / "packed")
     data = prepare(settings, store, 0)

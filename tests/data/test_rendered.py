@@ -15,6 +15,7 @@ from PIL import Image
 from torchvision import datasets, models, transforms
 
 from compress.data.folder import FolderData
+from compress.data.originals import FileImages
 from compress.data.prepared import SPLITS, prepare
 from compress.data.preprocess import Preprocess
 from compress.data.rendered import rendered
@@ -62,6 +63,18 @@ def test_stored_images_stay_where_nothing_else_is_asked_for(photos: Path, store:
     assert rendered(arrays, store, "test", SMALL) == (arrays.test, SMALL)
 
 
+def test_stored_images_are_not_decoded_where_originals_are_rendered(
+    photos: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = prepare(FolderData(source="image-folder", path=str(photos), resolution=16, images="files"), store, 0)
+    rows = np.array([5, 0, 3])
+    plain, _ = rendered(data, store, "test", Preprocess(12, MEAN, STD), rows)
+    assert np.array_equal(plain.images, data.test.images[rows]) and np.array_equal(plain.labels, data.test.labels[rows])
+    monkeypatch.setattr(FileImages, "_decode", lambda *_: pytest.fail("a stored image is decoded"))
+    part, _ = rendered(data, store, "test", SMALL, rows)
+    assert len(part) == 3 and np.array_equal(part.labels, data.test.labels[rows])
+
+
 def test_pixels_are_rendered_once(photos: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     data = prepare(FolderData(source="image-folder", path=str(photos), resolution=16), store, 0)
     rows = np.array([5, 0, 3])
@@ -73,6 +86,17 @@ def test_pixels_are_rendered_once(photos: Path, store: Store, monkeypatch: pytes
     assert np.array_equal(again.images, whole.images)
     with pytest.raises(TypeError):
         rendered(data, store, "test", Preprocess(12, MEAN, STD, "bilinear", 14))
+
+
+def test_another_release_of_the_decoder_renders_again(
+    photos: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = set()
+    for version in ("13.0.0", "13.0.1", "13.1.0"):
+        monkeypatch.setattr("compress.data.image_io.version_of", lambda package, version=version: version)
+        data = prepare(FolderData(source="image-folder", path=str(photos), resolution=16), store, 0)
+        folders.add(rendered(data, store, "test", SMALL)[0].images.filename)
+    assert len(folders) == 2
 
 
 def test_an_original_that_broke_since_is_named(photos: Path, store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -12,11 +13,12 @@ from typing import get_args
 import numpy as np
 import pytest
 from data.packing import SETTINGS, WRITERS, Row, Writer, assert_same, grey, packer, plain_images, rows_of, without
+from PIL import Image
 
 from compress import registry
 from compress.data.folder import FolderData
 from compress.data.image_io import decode
-from compress.data.prepared import prepare
+from compress.data.prepared import SPLITS, prepare
 from compress.data.sources import data_key
 from compress.data.torchvision_sets import PUBLISHED
 from compress.recipe import parse_recipe
@@ -124,6 +126,46 @@ def test_test_and_validation_splits_are_cut_alike(photos: Path, store: Store, wr
     assert_same(prepare(folder(photos, test=0.3), store, 1), found)
 
 
+@pytest.fixture
+def jpegs(tmp_path: Path) -> Path:
+    """20 photographs of each class without a test split, large enough that `images: files` halves them."""
+    for number in range(40):
+        noise = np.random.default_rng(number).integers(0, 256, (9, 9, 3), np.uint8)
+        file = tmp_path / "jpegs" / "train" / ("cat", "dog")[number % 2] / f"{number:02}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise).resize((120, 100)).save(file)
+    return tmp_path / "jpegs"
+
+
+def test_the_cut_test_split_depends_on_files_alone(jpegs: Path, store: Store, write: Writer, tmp_path: Path) -> None:
+    """A network of one run must never meet its own train images in the test split of another."""
+    packed = write(rows_of(jpegs, without_test=True), tmp_path / "packed").model_copy(update={"test": 0.3})
+    files = {}
+    for change in ({}, {"resolution": 24}, {"images": "files"}, {"images": "files", "resolution": 24}):
+        data = prepare(packed.model_copy(update=change), store, 0)
+        assert data.originals and len(data.test) == 12
+        files[str(change)] = [
+            image if isinstance(image, bytes) else image.read_bytes()
+            for image in data.originals.read("test", range(12))
+        ]
+    first, *others = files.values()
+    assert others == [first] * 3
+    lowest = sorted((hashlib.sha256(file.read_bytes()).digest(), file) for file in (jpegs / "train" / "cat").iterdir())
+    assert set(first) >= {file.read_bytes() for _, file in lowest[:6]}
+
+
+def test_copies_of_a_file_stay_on_one_side(jpegs: Path, store: Store, write: Writer, tmp_path: Path) -> None:
+    files = sorted((jpegs / "train" / "cat").iterdir(), key=lambda file: hashlib.sha256(file.read_bytes()).digest())
+    copied = files[5]  # the last of the 6 test images of its class
+    shutil.copy(copied, jpegs / "train" / "cat" / "copy.jpg")
+    shutil.copy(copied, jpegs / "train" / "dog" / "copy.jpg")
+    packed = write(rows_of(jpegs, without_test=True), tmp_path / "packed").model_copy(update={"test": 0.29})
+    data = prepare(packed.model_copy(update={"resolution": 32}), store, 0)
+    wanted = decode(copied, 32)
+    count = {split: sum(np.array_equal(image, wanted) for image in getattr(data, split).images) for split in SPLITS}
+    assert count == {"train": 0, "unlabeled": 0, "validation": 0, "test": 3}
+
+
 def test_a_test_share_is_ignored_where_there_is_a_test_split(packed: FileData) -> None:
     assert data_key(packed.model_copy(update={"test": 0.2}), 0) == data_key(packed, 0)
 
@@ -165,13 +207,55 @@ def test_the_key_is_of_the_images_and_of_what_changes_pixels_or_splits(
     assert data_key(write(relabelled, tmp_path / "third"), 0) != key
 
 
-def test_the_key_is_the_same_in_every_version(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("", "must not be empty"),
+        (" ", "must not be empty"),
+        ("a\0b", "must not hold a null character"),
+        ("file:///a%00b", "must not hold a null character"),
+    ],
+)
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_recipe_cannot_name_no_path(name: str, path: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        registry.source(name).section.model_validate({"source": name, "path": path})
+
+
+@pytest.mark.parametrize(("path", "says"), [("", "must not be empty"), ("a\0b", "must not hold a null character")])
+def test_a_recipe_cannot_name_no_folder_to_download_into(path: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        registry.source("cifar10").section.model_validate({"source": "cifar10", "root": path})
+
+
+def test_a_name_that_no_file_can_have_is_refused(packed: FileData) -> None:
+    for path in ("a\0b", "a\0b.jsonl"):
+        refused(packed.model_copy(update={"path": path}))
+
+
+def test_prompts_of_an_unknown_class_are_refused(packed: FileData) -> None:
+    line = refused(packed.model_copy(update={"prompts": {"dog": "puppy", "catt": "tabby"}}), UsageError)
+    assert line == "data.prompts: unknown class 'catt'; did you mean 'cat'?"
+    line = refused(packed.model_copy(update={"prompts": {"horse": "pony"}}), UsageError)
+    assert line == "data.prompts: unknown class 'horse'; classes: cat, dog"
+
+
+def test_the_key_is_of_the_release_of_the_decoder(any_source: DataSection, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = []
+    for version in ("13.0.0", "13.0.1", "13.1.0", "14.0.0"):
+        monkeypatch.setattr("compress.data.image_io.version_of", lambda package, version=version: version)
+        keys.append(data_key(any_source, 0))
+    assert keys[0] == keys[1] and len(set(keys)) == (3 if isinstance(any_source, FileData) else 1)
+
+
+def test_the_key_is_the_same_in_every_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Store entries of earlier versions are found again; what changes these keys must raise `data.sources.VERSION`."""
+    monkeypatch.setattr("compress.data.image_io.version_of", lambda package: "13.0.0")
     rows = rows_of(plain_images(tmp_path / "images"))
     pinned = {
-        "image-folder": "8bf56b26d8fe2401a0f3751a",
-        "csv": "8bf56b26d8fe2401a0f3751a",
-        "webdataset": "8414fc5c8f51f53c01071234",
+        "image-folder": "4ac0728d3f1e5c81a8e9b808",
+        "csv": "4ac0728d3f1e5c81a8e9b808",
+        "webdataset": "53e4163ac7ba021fe1625047",
     }
     keys = {}
     for name in pinned:

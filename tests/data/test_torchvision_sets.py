@@ -73,6 +73,17 @@ def test_damaged_files_are_said(cifar10, store):
         prepare(section("cifar10", root), store, 0)
 
 
+def test_an_error_without_a_message_is_said_by_its_type(cifar10, store, monkeypatch):
+    root, _ = cifar10
+
+    def fails(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", fails)
+    with pytest.raises(CompressError, match=r"was not downloaded \(AssertionError\); fetch"):
+        prepare(section("cifar10", root, download=True), store, 0)
+
+
 def test_an_archive_that_a_person_put_there_is_unpacked(cifar10, store, monkeypatch):
     root, _ = cifar10
     before = data_key(section("cifar10", root), 0)

@@ -12,11 +12,14 @@ import pytest
 from data.packing import assert_same, packer, rows_of, write_tars
 
 from compress.data import remote_shards
+from compress.data.arrow import ArrowData
+from compress.data.known_contents import UNRELATED
 from compress.data.prepared import prepare
 from compress.data.remote_shards import download, list_remote
 from compress.data.sources import data_key
 from compress.data.webdataset import SHARDS, WebData
 from compress.data.write_manifest import write_manifest
+from compress.recipe.data import Views
 from compress.recipe.load import parse_recipe
 from compress.store.shared import SharedFolder
 from compress.store.store import Store
@@ -79,6 +82,43 @@ def test_patterns_stand_for_the_same_shards_as_for_local_paths(local: WebData, b
     assert one.part == "train"
 
 
+LATER: list[dict[str, Any]] = [
+    *({"resolution": 24}, {"broken": "skip"}, {"max_pixels": 9}, {"images": "files"}),
+    *({"test": 0.3}, {"validation": 0.3}, {"labeled": 4}, {"views": Views(flip=False)}, {"prompts": {"cat": "tabby"}}),
+]
+"""Changes of what is made of images, after their shards have been read."""
+
+
+def test_every_setting_either_decides_what_is_found_or_does_not() -> None:
+    """A new setting of image files belongs into one of the two: kept contents of other ones would be taken else."""
+    related = {"source", "classes", "label", "image", "split"}
+    assert not related & UNRELATED
+    assert set(WebData.model_fields) | set(ArrowData.model_fields) == related | UNRELATED
+
+
+def test_what_was_found_without_a_test_split_is_refused_without_a_share(
+    local: WebData, bucket: SharedFolder, tmp_path: Path
+) -> None:
+    for file in Path(local.path).glob("test-*.tar"):
+        file.unlink()
+    put(Path(local.path), bucket)
+    remote, known = at(local, bucket.url), tmp_path / "fingerprints.json"
+    data_key(remote.model_copy(update={"test": 0.3}), 0, known)
+    with pytest.raises(UsageError, match=r"no test images found; `test: 0\.2` in data"):
+        data_key(remote, 0, known)
+
+
+def test_what_was_found_in_compressed_shards_is_refused_for_files(
+    photos: Path, bucket: SharedFolder, shard_cache: Path, tmp_path: Path
+) -> None:
+    packed = write_tars(rows_of(photos), tmp_path / "gz", "w:gz")
+    put(Path(packed.path), bucket)
+    remote, known = at(packed, bucket.url), tmp_path / "fingerprints.json"
+    data_key(remote, 0, known)
+    with pytest.raises(UsageError, match=r"tar\.gz is compressed, .*; decompress the shards, or set `images: p"):
+        data_key(remote.model_copy(update={"images": "files"}), 0, known)
+
+
 def test_what_was_found_at_a_url_is_remembered_until_a_shard_changes(
     local: WebData, bucket: SharedFolder, shard_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +129,9 @@ def test_what_was_found_at_a_url_is_remembered_until_a_shard_changes(
         patch.setattr("compress.data.shards.download", lambda remote: pytest.fail("it is known"))
         assert data_key(remote, 0, known) == key
         assert data_key(remote.model_copy(update={"workers": 1}), 0, known) == key
+        for change in LATER:
+            other, here = (each.model_copy(update=change) for each in (remote, local))
+            assert data_key(other, 0, known) == data_key(here, 0), change
     bucket.write("unlabeled-000.tar", (Path(local.path) / "unlabeled-001.tar").read_bytes())
     assert data_key(remote, 0, known) != key
     assert len([name for name in shards_of(shard_cache) if name == "unlabeled-000.tar"]) == 2

@@ -14,6 +14,7 @@ from support import Job, follows_the_schema
 
 from compress.data.ood import prepare_ood
 from compress.data.prepared import ImageData, Split
+from compress.data.sample import SampleData
 from compress.efficiency.ood import SCORES, placements
 from compress.pipeline.ood import detection
 from compress.report import render_markdown
@@ -25,6 +26,7 @@ from compress.results import RunRecord
 from compress.store.store import Store
 from compress.utils.errors import UsageError
 
+SETTINGS = SampleData(source="cifar10-sample")
 RNG = np.random.default_rng(0)
 KNOWN, OOD = RNG.normal(2, 1, 300), RNG.normal(0, 1, 200)
 
@@ -69,21 +71,21 @@ def data_of(images: np.ndarray) -> ImageData:
 def test_folders_without_images_are_refused_and_other_files_are_counted(tmp_path: Path) -> None:
     store, data = Store(tmp_path / "store"), data_of(np.full((2, 3, 32, 32), 9, np.uint8))
     with pytest.raises(UsageError, match=r"measure\.ood: no folder at .*/nowhere"):
-        prepare_ood(str(tmp_path / "nowhere"), data, store)
+        prepare_ood(str(tmp_path / "nowhere"), SETTINGS, data, store)
     folder = tmp_path / "others" / "deep"
     folder.mkdir(parents=True)
     (folder / "notes.txt").write_text("x")
     with pytest.raises(UsageError, match=r"measure\.ood: no image in .*/others"):
-        prepare_ood(str(tmp_path / "others"), data, store)
+        prepare_ood(str(tmp_path / "others"), SETTINGS, data, store)
     (folder / "broken.png").write_bytes(b"no image")
     with pytest.raises(UsageError, match=r"measure\.ood: no readable image in .*/others"):
-        prepare_ood(str(tmp_path / "others"), data, store)
+        prepare_ood(str(tmp_path / "others"), SETTINGS, data, store)
     Image.new("L", (40, 20), 7).save(folder / "grey.png")
-    found = prepare_ood(str(tmp_path / "others"), data, store)
+    found = prepare_ood(str(tmp_path / "others"), SETTINGS, data, store)
     assert found.images.shape == (1, 3, 32, 32) and (np.asarray(found.images) == 7).all()
     assert sorted(row.count for row in found.left_out) == [1, 1]
     (folder / "broken.png").unlink()
-    assert prepare_ood(str(tmp_path / "others"), data, store).key != found.key
+    assert prepare_ood(str(tmp_path / "others"), SETTINGS, data, store).key != found.key
 
 
 def test_images_of_the_data_are_refused(tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ def test_images_of_the_data_are_refused(tmp_path: Path) -> None:
     Image.new("L", (40, 20), 7).save(tmp_path / "grey.png")
     for _ in range(2):  # newly found, and from the store
         with pytest.raises(UsageError, match=r"measure\.ood: images in .* are in train and .*test too"):
-            prepare_ood(str(tmp_path), data, Store(tmp_path / "store"))
+            prepare_ood(str(tmp_path), SETTINGS, data, Store(tmp_path / "store"))
 
 
 def test_a_run_scores_networks_and_files_and_makes_nothing_again(done_job: Callable[[], Job]) -> None:
