@@ -202,7 +202,7 @@ def _chance(context: StageContext, label: str, accuracy: Accuracy, ledger: Ledge
     stage = context.plan.stage(label).stage
     if isinstance(stage, ExistingNetwork) and ledger.macs == 0:
         level, settings = chance(np.asarray(context.data.test.labels)), type(stage.network).model_fields
-        warning = chance_warning(label, accuracy, level, context.data.classes, settings)
+        warning = chance_warning("the network", accuracy, level, context.data.classes, settings)
         yield from [warning] if warning else []
 
 
