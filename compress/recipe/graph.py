@@ -32,11 +32,15 @@ def ordered_stages(recipe: Recipe) -> list[StageSection]:
 
 
 def teacher_of(recipe: Recipe, stage_id: str) -> StageSection | None:
-    """Return the nearest teacher that a stage descends from; None for a teacher, and an export of several variants."""
+    """Return the nearest teacher that the network of a stage descends from.
+
+    None for a teacher, for an export of several variants, and for what starts from a control that learns from labels:
+    that only compares itself with a variant which has a teacher.
+    """
     stages = {stage.id: stage for stage in recipe.stages}
     stage: StageSection = stages[stage_id]
-    while len(parents := stage.parents()) == 1:
-        stage = stages[parents[0]]
+    while len(stage.parents()) == 1 and (start := stage.network_from()):
+        stage = stages[start]
         if TEACHER in stage.makes:
             return stage
     return None

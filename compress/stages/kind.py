@@ -195,10 +195,6 @@ class StageKind(StageSection):
 
     # --- after it ran -------------------------------------------------------------------------------------------------
 
-    def network_from(self) -> str | None:
-        """Return the id of the stage whose network it works on or creates again."""
-        return next(iter(self.parents()), None)
-
     def embedding_id(self, planned: PlannedStage) -> dict[str, str]:
         """Identify what determines its embeddings, where it teaches: weights, architecture and image size."""
         raise NotImplementedError
