@@ -120,8 +120,12 @@ class StageKind(StageSection):
         settings = self.model_dump(mode="json", exclude=nested)
         own = settings.get("seed")  # the recipe's seed written out gives the same result
         seed = recipe.seed if own in (None, recipe.seed) else [recipe.seed, own]
-        fit = recipe.trainer.key_settings()
-        return {**settings, "views": recipe.data.views.key_settings(), "fit": fit, "seed": seed}
+        trained = {"views": recipe.data.views.key_settings(), "fit": recipe.trainer.key_settings()}
+        return {**settings, "seed": seed, **(trained if self.uses_trainer() else {})}
+
+    def uses_trainer(self) -> bool:
+        """Return whether the result may depend on the augmentation of images and the settings of the trainer."""
+        return True
 
     def packages(self) -> tuple[str, ...]:
         """Return the packages whose versions are part of the key."""

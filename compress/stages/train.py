@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from compress.recipe.fit import Fit
 from compress.recipe.schema import Recipe
@@ -37,6 +37,12 @@ class TrainStage(NetworkStage):
     def fits(self) -> Iterator[tuple[str | None, Fit]]:
         if not self.probed:
             yield from super().fits()
+
+    def key_settings(self, recipe: Recipe) -> dict[str, Any]:
+        settings = super().key_settings(recipe)
+        if self.probed:  # on images as they are
+            del settings["views"]
+        return settings
 
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield from super().problems(recipe)
