@@ -211,6 +211,10 @@ class StageKind(StageSection):
         """Return the compute of fine-tuning pretrained weights, if stated."""
         return None
 
+    def named_models(self) -> tuple[tuple[str, str], ...]:
+        """Return library and name of each model that it loads."""
+        return ()
+
     def repeats(self) -> str | None:
         """Return the id of the stage that it repeats with another number of epochs, if it does."""
         return None
@@ -236,11 +240,11 @@ class NetworkStage(StageKind, Fit):
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         settings = super().key_settings(recipe)
         settings["student"].pop("pretraining", None)
-        if self.student.checkpoint or self.student.pretrained:
+        if self.starts_trained:
             settings["student"]["reader"] = READER
         if self.student.checkpoint:  # the content of the file counts, not its path
             settings["student"]["checkpoint"] = self._checkpoint_digest(self.student.checkpoint)
-        elif not self.student.pretrained and not self.student.model.startswith(WITH_WEIGHTS):
+        elif not self.starts_trained:
             for name, default in zip(("mean", "std"), WITHOUT_WEIGHTS, strict=True):
                 settings["student"][name] = list(getattr(self.student, name) or default)
         if self.student.model.startswith(LOCAL):
@@ -258,6 +262,9 @@ class NetworkStage(StageKind, Fit):
 
     def pretraining(self) -> Pretraining | None:
         return self.student.pretraining
+
+    def named_models(self) -> tuple[tuple[str, str], ...]:
+        return ((self.student.library, self.student.model),)
 
     @property
     def starts_trained(self) -> bool:

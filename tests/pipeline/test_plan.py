@@ -101,6 +101,24 @@ def test_post_training_quantization_depends_on_no_setting_of_training(tmp_path: 
     assert changed("trainer.precision=bf16-mixed") == {"aware", "probed"}
 
 
+@pytest.mark.parametrize(
+    ("student", "read"),
+    [
+        ("resnet18", False),
+        ("{model: resnet18, pretrained: true}", True),
+        ("{model: 'hf-hub:timm/resnet18.a1_in1k'}", True),
+        ("{model: 'hf-hub:timm/resnet18.a1_in1k', head: probe}", True),
+    ],
+)
+def test_keys_of_students_with_weights_have_the_way_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: str, read: bool
+) -> None:
+    recipe = parse_recipe(f"data: cifar10-sample\nstages: [{{id: s, kind: train, student: {student}}}]")
+    before = make_plan(recipe, Store(tmp_path)).stages[0].key
+    monkeypatch.setattr("compress.stages.kind.READER", "next")
+    assert (make_plan(recipe, Store(tmp_path)).stages[0].key != before) == read
+
+
 def test_embeddings_of_images_as_they_are_do_not_depend_on_the_seed() -> None:
     def keys_of(views: Views, seed: int) -> list[str]:
         return [key for _, key in shard_keys({"data": "d"}, views, seed, 0, 10, 4)]
