@@ -48,7 +48,7 @@ class TrainStage(NetworkStage):
         yield from super().problems(recipe)
         if not self.probed:
             return
-        if not self.student.pretrained and not self.student.checkpoint:
+        if not self.starts_trained:
             yield "student", "`head: probe` keeps features, which are random here; set `pretrained` or `checkpoint`"
         for key in sorted(self.model_fields_set & Fit.model_fields.keys() - {"seed"}):
             yield key, "is for training, and `head: probe` trains nothing; remove it"
