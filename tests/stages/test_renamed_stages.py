@@ -21,6 +21,7 @@ def rename(job: Job) -> None:
     recipe = yaml.safe_load(job.recipe.read_text())
     for stage in recipe["stages"]:
         stage |= {key: renamed(stage[key]) for key in ("id", "from") if key in stage}
+    recipe["measure"]["energy"] = "off"  # which YAML 1.1 reads as false
     recipe["worth"]["references"] = renamed(recipe["worth"]["references"])
     job.recipe.write_text(yaml.safe_dump(recipe, sort_keys=False))
 
