@@ -126,6 +126,13 @@ def test_a_network_that_ends_otherwise_has_no_probe() -> None:
         FeatureTower(Scaled(2.0, mapped=False), 8).with_head(torch.nn.Linear(4, 3))
 
 
+def test_features_of_a_repository_of_the_hub_are_trained(probed: Job) -> None:
+    change = "stages.probed.student={model: 'hf-hub:timm/resnet18.a1_in1k', head: probe}"
+    stages = {stage.id: stage for stage in load_recipe(probed.recipe, [change]).stages}
+    probe = stages["probed"]
+    assert isinstance(probe, TrainStage) and probe.probed and probe.starts_trained
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -137,13 +144,6 @@ def test_a_network_that_ends_otherwise_has_no_probe() -> None:
         ("stages.distilled.student={model: test_resnet, head: probe}", "`head: probe` learns from labels alone"),
     ],
 )
-def test_features_of_a_repository_of_the_hub_are_trained(probed: Job) -> None:
-    change = "stages.probed.student={model: 'hf-hub:timm/resnet18.a1_in1k', head: probe}"
-    stages = {stage.id: stage for stage in load_recipe(probed.recipe, [change]).stages}
-    probe = stages["probed"]
-    assert isinstance(probe, TrainStage) and probe.probed and probe.starts_trained
-
-
 def test_settings_that_exclude_each_other_are_named(probed: Job, change: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message.replace("(", r"\(")):
         load_recipe(probed.recipe, [change])
