@@ -6,7 +6,7 @@ from pathlib import Path
 
 from compress.models.class_names import ARCHITECTURE
 from compress.models.names import HUB, LOCAL, local_config
-from compress.recipe.data import Views
+from compress.recipe.data import PLAIN, Views
 from compress.recipe.models import ClassifierTeacher, EnsembleTeacher, OpenClipTeacher
 from compress.utils.errors import CompressError
 from compress.utils.hashing import file_digest, key_of
@@ -52,6 +52,12 @@ def embedding_id(settings: OpenClipTeacher | ClassifierTeacher | EnsembleTeacher
     return identity
 
 
+def views_settings(views: Views, seed: int) -> dict[str, object]:
+    """Return what determines the pixels of views, for keys; the seed only where something is drawn."""
+    settings = views.key_settings()
+    return {"views": settings} if settings == PLAIN.key_settings() else {"views": settings, "seed": seed}
+
+
 def shards(images: int, size: int) -> list[range]:
     """Return the images of each shard of so many."""
     return [range(start, min(start + size, images)) for start in range(0, images, size)]
@@ -65,7 +71,7 @@ def shard_keys(
     `identity` is all else that determines an embedding: the data's key, the teacher's `embedding_id`, versions. The key
     of a single shard does not depend on its size.
     """
-    common = {"kind": "embeddings", "view": view, "seed": seed, "views": views.key_settings(), "precision": "fp16"}
+    common = {"kind": "embeddings", "view": view, "precision": "fp16", **views_settings(views, seed)}
     if images <= shard:
         return [(range(images), key_of(**common, **identity))]
     return [(part, key_of(**common, images=[part.start, part.stop], **identity)) for part in shards(images, shard)]

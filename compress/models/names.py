@@ -27,6 +27,7 @@ LISTED = {
     "torchvision": "torchvision.models.list_models()",
     "open_clip": "open_clip.list_models()",
 }
+CONFIGS = {"timm": "config.json", "torchvision": "config.json", "open_clip": "open_clip_config.json"}
 SEPARATORS = {"timm": ".", "torchvision": ".", "open_clip": ":"}
 
 
@@ -64,9 +65,8 @@ def weights_tag(library: str, name: str) -> str:
 def name_problem(library: str, name: str) -> str | None:
     """Say what is wrong with the name of a model or of its weights; None if nothing is, as far as can be known here."""
     if name.startswith(LOCAL):
-        file = "open_clip_config.json" if library == "open_clip" else "config.json"
         try:
-            local_config(name, file)
+            local_config(name, CONFIGS[library])
         except CompressError as error:
             return str(error)
         return None
@@ -119,6 +119,20 @@ def local_config(name: str, file: str) -> Path | None:
     repository, _, revision = name.removeprefix(HUB).partition("@")
     cached = try_to_load_from_cache(repository, file, revision=revision or None)
     return Path(cached) if isinstance(cached, str) else None
+
+
+def unpinned(library: str, name: str) -> str | None:
+    """Return a remark on a repository of the hub without a revision; None for all other models.
+
+    No store key has the content of its weights: it is not known before they are downloaded.
+    """
+    if not name.startswith(HUB) or "@" in name:
+        return None
+    config = local_config(name, CONFIGS[library])
+    commit = config.parent.name if config else ""
+    read = f"commit {commit} was read" if commit else "its commit is not known"
+    pin = f"name the folder of a download, {LOCAL}FOLDER" if library == "open_clip" else f"{name}@{commit or 'COMMIT'}"
+    return f"{name} has no revision, and later runs may read other weights ({read}); pin it: {pin}"
 
 
 def timm_config(name: str) -> dict[str, Any] | None:

@@ -232,7 +232,14 @@ def _training(ledger: Ledger, teacher: TeacherPretraining, start: StartPretraini
 
 def _artifacts(plan: Plan, store: Store, variant: str) -> tuple[Artifact, ...]:
     exports = (export for export in plan.exports if export.parent == variant)
-    return tuple(artifact for export in exports for artifact in read_artifacts(store.path(export.key)))
+    rows = (row for export in exports for row in read_artifacts(store.path(export.key)))
+    return tuple(row.model_copy(update={"path": _path_in_run(row, variant)}) for row in rows)
+
+
+def _path_in_run(artifact: Artifact, variant: str) -> str:
+    """Return the path of a file in this run: the recipe that made it may have another id for its variant."""
+    _, _, place = artifact.path.removeprefix("artifacts/").partition("/")
+    return f"artifacts/{variant}/{place}"
 
 
 def _with_calibrations(ledger: Ledger, artifacts: Sequence[Artifact]) -> Ledger:

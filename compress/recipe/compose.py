@@ -23,10 +23,7 @@ class Composer:
     def __init__(self) -> None:
         self.problems: dict[KeyPath, Problem] = {}
         self._configs: dict[tuple[str, str], Node | RecipeError] = {}
-        self._names = {
-            folder: config_names(folder)
-            for folder in ("data", "views", "teachers", "students", "trends", "deployments")
-        }
+        self._listed: dict[str, list[str]] = {}
 
     def compose(self, root: Node) -> None:
         """Replace the names in a recipe in place; `problems`, by path, holds those of this call only."""
@@ -36,9 +33,15 @@ class Composer:
             container: Any = holder.value  # a dict, or a list indexed by the key
             container[key] = self._resolved(container[key], str(folder), path)
 
+    def _names(self, folder: str) -> list[str]:
+        """Names of the configs in a folder; none of a key of a plugin, for which there is no folder."""
+        if folder not in self._listed:
+            self._listed[folder] = config_names(folder)
+        return self._listed[folder]
+
     def _resolved(self, node: Node, folder: str, path: KeyPath) -> Node:
         if isinstance(node.value, str):
-            if folder == "students" and node.value not in self._names[folder]:
+            if folder == "students" and node.value not in self._names(folder):
                 return self._model(node, path)
             return self._config(node, folder, path) or node
         if isinstance(node.value, dict) and "use" in node.value:
@@ -59,8 +62,10 @@ class Composer:
         return node
 
     def _config(self, name: Node, folder: str, path: KeyPath) -> Node | None:
-        names = self._names[folder]
-        if not isinstance(name.value, str):
+        names = self._names(folder)
+        if not names:
+            self._problem(path, name, "must be a section; it has no shipped configs to name")
+        elif not isinstance(name.value, str):
             self._problem(path, name, f"`use` must be a name, not {describe(name.value)}; allowed: {join_words(names)}")
         elif name.value not in names:
             self._unknown(path, name, LABELS.get(folder, folder[:-1]), name.value, names)

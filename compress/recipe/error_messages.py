@@ -66,7 +66,7 @@ def describe_errors(error: ValidationError, root: Node, reported: Collection[Key
                 message = f"must be {join_words(_alternatives(error, present))}, not {describe(node.value)}"
             yield Problem(node.place, f"{format_path(root, present)}: {message}")
         elif details["type"].startswith("union_tag"):
-            yield _tag_problem(root, node, path)
+            yield _tag_problem(root, node, path, details)
         else:
             yield Problem(node.place, f"{format_path(root, path)}: {message_of(details, node, owner, path)}")
 
@@ -94,6 +94,12 @@ def _nearest(root: Node, path: KeyPath) -> tuple[Node, KeyPath]:
 
 def _resolve(location: Sequence[str | int]) -> tuple[KeyPath, Model | None]:
     """Drop the tags of discriminated unions from a pydantic location; return its path and the model of its last key."""
+    path, owner, _ = _walk(location)
+    return path, owner
+
+
+def _walk(location: Sequence[str | int]) -> tuple[KeyPath, Model | None, list[Model]]:
+    """Follow a pydantic location; return its path, the model of its last key, and the models allowed there."""
     path: list[str | int] = []
     models: list[Model] = [Recipe]
     owner: Model | None = Recipe
@@ -106,7 +112,7 @@ def _resolve(location: Sequence[str | int]) -> tuple[KeyPath, Model | None]:
         if isinstance(part, str):
             owner = models[0] if models else None
             models = _sections(_fields(owner).get(part)) if owner else []
-    return tuple(path), owner
+    return tuple(path), owner, models
 
 
 def _fields(model: Model) -> dict[str, object]:
@@ -143,12 +149,10 @@ def _description(owner: Model | None, path: KeyPath) -> str:
     return f": {field.description}" if field and field.description else ""
 
 
-def _tag_problem(root: Node, node: Node, path: KeyPath) -> Problem:
+def _tag_problem(root: Node, node: Node, path: KeyPath, details: ErrorDetails) -> Problem:
     """Describe a section whose `kind` or `source` is missing or unknown."""
-    models = _sections(Recipe.model_fields[str(path[0])].annotation)
-    if path[-1] == "teacher":
-        models = _sections(_fields(next(model for model in models if "teacher" in _tags(model)))["teacher"])
-    key = "kind" if path[0] == "stages" and path[-1] != "teacher" else "source"
+    _, _, models = _walk(details["loc"])
+    key = details["ctx"]["discriminator"].strip("'")
     allowed = [tag for model in models for tag in _tags(model)]
     tag = node.child(key)
     if tag is None:

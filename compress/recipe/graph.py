@@ -32,11 +32,15 @@ def ordered_stages(recipe: Recipe) -> list[StageSection]:
 
 
 def teacher_of(recipe: Recipe, stage_id: str) -> StageSection | None:
-    """Return the nearest teacher that a stage descends from; None for a teacher, and an export of several variants."""
+    """Return the nearest teacher that the network of a stage descends from.
+
+    None for a teacher, for an export of several variants, and for what starts from a control that learns from labels:
+    that only compares itself with a variant which has a teacher.
+    """
     stages = {stage.id: stage for stage in recipe.stages}
     stage: StageSection = stages[stage_id]
-    while len(parents := stage.parents()) == 1:
-        stage = stages[parents[0]]
+    while len(stage.parents()) == 1 and (start := stage.network_from()):
+        stage = stages[start]
         if TEACHER in stage.makes:
             return stage
     return None
@@ -112,19 +116,26 @@ def _unknown_stage(name: str, by_id: dict[str, _WrittenStage]) -> str:
 def _cycles(by_id: dict[str, _WrittenStage]) -> Iterator[Problem]:
     finished: set[str] = set()
     for first in by_id:
-        chain: dict[str, None] = {}
-        name = first
-        while name in by_id and name not in finished and name not in chain:
-            chain[name] = None
-            parents = by_id[name].parents
-            name = str(parents[0].value) if len(parents) == 1 else ""
-        if name in chain:
-            names = list(chain)
-            cycle = [*names[names.index(name) :], name]
-            path = " -> ".join(one_line(member) for member in (cycle if len(cycle) <= 10 else [*cycle[:9], "..."]))
-            place = by_id[name].parents[0].place
-            yield Problem(place, f"stages.{one_line(name)}.from: circular dependency: {path}")
-        finished.update(chain)
+        # stages from `first` down to the one that is looked at, with the parents of each that are not yet
+        chain = {first: iter(by_id[first].parents)} if first not in finished else {}
+        while chain:
+            last = next(reversed(chain))
+            parent = next(chain[last], None)
+            if parent is None:
+                finished.add(last)
+                del chain[last]
+            elif (name := str(parent.value)) in chain:
+                names = list(chain)
+                yield _cycle(by_id, [*names[names.index(name) :], name])
+            elif name in by_id and name not in finished:
+                chain[name] = iter(by_id[name].parents)
+
+
+def _cycle(by_id: dict[str, _WrittenStage], cycle: list[str]) -> Problem:
+    """Describe a circle of stages, each made from the next; the last is the first."""
+    path = " -> ".join(one_line(member) for member in (cycle if len(cycle) <= 10 else [*cycle[:9], "..."]))
+    place = next(parent.place for parent in by_id[cycle[0]].parents if str(parent.value) == cycle[1])
+    return Problem(place, f"stages.{one_line(cycle[0])}.from: circular dependency: {path}")
 
 
 def _references(root: Node, by_id: dict[str, _WrittenStage]) -> Iterator[Problem]:

@@ -77,6 +77,10 @@ class StageSection(Section):
         start = getattr(self, "from_", ())
         return (start,) if isinstance(start, str) else tuple(start)
 
+    def network_from(self) -> str | None:
+        """Return the id of the stage whose network it works on or creates again."""
+        return next(iter(self.parents()), None)
+
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
         """Yield (key, message) for values that are valid alone but not together."""
         yield from ()

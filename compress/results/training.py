@@ -46,7 +46,9 @@ class Ledger(Record):
     interrupted: Count | None = absent("MACs lost to interruptions, a lower bound; not included in macs")
     diverged: tuple[Divergence, ...] = Field((), description="Every return to an earlier state")
     wall_s: float = Field(description="Seconds of training")
-    views: dict[str, Count] = Field(description="Views that the teacher has embedded, by teacher and splits")
+    views: dict[str, Count] = Field(
+        description="Views that teachers have embedded, by a key of what determines the embeddings"
+    )
     curve: tuple[CurvePoint, ...] = Field(description="Accuracy over the course of training")
     selected_on: SelectedOn = Field("last", description="Split used for checkpoint selection, or the last epoch")
     steps: Count | None = absent("Optimizer steps of the last fit")

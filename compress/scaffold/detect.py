@@ -18,7 +18,7 @@ from compress.data.shards import find_shards
 from compress.data.tree import image_files
 from compress.data.webdataset import WebData
 from compress.recipe.data import FileData
-from compress.utils.errors import UsageError
+from compress.utils.errors import CompressError, UsageError
 from compress.utils.messages import located, truncate_list
 from compress.utils.system import version_of
 
@@ -63,8 +63,9 @@ def tables_left_out(settings: FileData) -> list[str]:
     for table in _tables(folder):
         if table not in read:
             _, problem = _columns_of_csv(table)
-            reason = problem.partition("; ")[0] if problem else f"to read it, run `init {table}`"
-            lines.append(f"{table.name} is not read: {reason.removeprefix(f'{table}:1: ')}")
+            reason = str(problem).partition("; ")[0] if problem else f"to read it, run `init {table}`"
+            reason = reason.removeprefix(f"{table}:1: ").replace(f"{table}:", "line ").removeprefix(f"{table} ")
+            lines.append(f"{table.name} is not read: {reason}")
     return lines
 
 
@@ -115,13 +116,17 @@ def _has_class_folders(folder: Path) -> bool:
 
 def _tables_of_splits(folder: Path, tables: Sequence[Path]) -> FileData:
     """Settings of the tables of a folder that list images with labels: one, or one for each split."""
-    problems = {table: _columns_of_csv(table)[1] for table in tables}
-    usable = [table for table, problem in problems.items() if problem is None]
+    found = {table: _columns_of_csv(table) for table in tables}
+    problems = {table: problem for table, (_, problem) in found.items() if problem}
+    usable = [table for table in tables if table not in problems]
     if not usable:
-        raise UsageError(str(problems[tables[0]]))
+        raise problems[tables[0]]
+    words = {table: part_of(table.name) for table in usable}
+    for table, problem in problems.items():  # no other table is read as train in its place
+        if not found[table][0] and part_of(table.name) == "train" and "train" not in words.values():
+            raise problem
     if len(usable) == 1:
         return _csv(usable, str(usable[0]))
-    words = {table: part_of(table.name) for table in usable}
     splits = [table for table in usable if words[table]]
     if "train" not in words.values() or len({words[table] for table in splits}) < len(splits):
         raise UsageError(
@@ -133,9 +138,12 @@ def _tables_of_splits(folder: Path, tables: Sequence[Path]) -> FileData:
     return _csv(splits, f"{folder}/{{{','.join(table.name for table in splits)}}}")
 
 
-def _columns_of_csv(table: Path) -> tuple[dict[str, str | None], str | None]:
-    """Return the columns of a table by what they hold, and why it is none of images and labels."""
-    columns = csv_file.columns_of(table)
+def _columns_of_csv(table: Path) -> tuple[dict[str, str | None], CompressError | None]:
+    """Return the columns of a table by what they hold, none if it cannot be read; and why it is not one to read."""
+    try:
+        columns = csv_file.columns_of(table)
+    except CompressError as error:
+        return {}, error
     found = {
         "image": _first_of(IMAGE_COLUMNS, columns),
         "label": _first_of(LABEL_COLUMNS, columns),
@@ -143,14 +151,15 @@ def _columns_of_csv(table: Path) -> tuple[dict[str, str | None], str | None]:
     }
     for kind, what, name in (("image", "paths", "path"), ("label", "labels", "label")):
         if found[kind] is None:
-            return found, f"{table}:1: no column of {what} among {truncate_list(columns)}; name it '{name}'"
+            message = f"{table}:1: no column of {what} among {truncate_list(columns)}; name it '{name}'"
+            return found, UsageError(message)
     return found, None
 
 
 def _csv(tables: Sequence[Path], path: str) -> FileData:
     columns, problem = _columns_of_csv(tables[0])
     if problem:
-        raise UsageError(problem)
+        raise problem
     if len(tables) > 1:
         columns["split"] = None
     return CsvData.model_validate({"source": "csv", "path": path, **columns})

@@ -18,11 +18,13 @@ from compress.efficiency.intervals import images_needed
 from compress.efficiency.per_class import ClassPair, best_case
 from compress.recipe.data import FileData
 from compress.recipe.json_schema import recipe_schema
+from compress.recipe.schema import RESERVED
 from compress.recipe.yaml_tree import scalar
 from compress.scaffold.choices import Choices, Machine
 from compress.scaffold.detect import TEST_SHARE
 from compress.scaffold.own_model import OwnWeights
 from compress.scaffold.survey import Survey, imbalance
+from compress.utils.atomic import write_atomic
 from compress.utils.errors import UsageError
 from compress.utils.messages import one_line
 
@@ -87,11 +89,9 @@ def require_writable(file: Path, *, force: bool) -> None:
 
 
 def write_recipe(file: Path, text: str) -> None:
-    """Write a recipe and, if it is not there yet, the JSON Schema that its first line names."""
-    file.write_text(text, encoding="utf-8")
-    schema = file.with_name(SCHEMA)
-    if not schema.exists():
-        schema.write_text(json.dumps(recipe_schema(), indent=1) + "\n", encoding="utf-8")
+    """Write a recipe, and the JSON Schema of this version that its first line names."""
+    write_atomic(file.with_name(SCHEMA), json.dumps(recipe_schema(), indent=1) + "\n")
+    write_atomic(file, text)
 
 
 def _metric(survey: Survey) -> list[str]:
@@ -120,7 +120,7 @@ def _name(path: str) -> str:
     """Derive the recipe's name from the path of the data."""
     stem = Path(path).resolve().name.partition(".")[0]
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:64]
-    return name if name and name.lower() != "store" and isinstance(scalar(name), str) else "photos"
+    return name if name and name.lower() not in RESERVED and isinstance(scalar(name), str) else "photos"
 
 
 def _data(settings: FileData, survey: Survey, resolution: int, *, trained: bool) -> list[str]:

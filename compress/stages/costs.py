@@ -144,6 +144,8 @@ class CostModel:
     def lineage(self, identifier: str, until: str | None, *, repeated: bool = True) -> Cost:
         """Return the cost of a variant and its ancestors, up to but excluding the stage `until`.
 
+        Ancestors end with the stage whose training ledger starts anew.
+
         Args:
             identifier: Id of the variant.
             until: Id of the ancestor to stop at.
@@ -154,7 +156,7 @@ class CostModel:
             planned = self.plan.stage(name)
             again = repeated or name not in self._expected
             total += self.expect(planned) if again else self._expected[name]
-            name = planned.parent or ""
+            name = planned.parent or "" if planned.stage.continues_ledger else ""
         return total
 
     # --- networks -----------------------------------------------------------------------------------------------------

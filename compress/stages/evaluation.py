@@ -26,6 +26,7 @@ from compress.models.architecture import Network
 from compress.models.checkpoints import WEIGHTS, load_variant, save_variant
 from compress.models.class_names import chance_warning
 from compress.models.embedding import EmbeddingNetwork, encoder_of, logits_of
+from compress.models.names import unpinned
 from compress.models.onnx_network import ONNX, OnnxNetwork
 from compress.results import Accuracy, Inference, LayerWidths, Ledger, VariantMetrics
 from compress.results.embeddings import Embeddings
@@ -154,9 +155,11 @@ def evaluate_and_store(
     if chosen is not None:
         np.save(folder / VALIDATION_LOGITS, chosen)
     record = split_accuracy(logits, context.data.test, "test")
-    if context.plan.stage(label).stage.brings_network:
+    stage = context.plan.stage(label).stage
+    if stage.brings_network:
         say(f"  input: {describe(preprocess)}")
-    remarks = [*notes, *_chance(context, label, record, ledger)]
+    unpinned_models = filter(None, (unpinned(*named) for named in stage.named_models()))
+    remarks = [*notes, *unpinned_models, *_chance(context, label, record, ledger)]
     for remark in remarks:
         say(f"  {remark}")
     metrics = VariantMetrics.model_validate(
@@ -202,7 +205,7 @@ def _chance(context: StageContext, label: str, accuracy: Accuracy, ledger: Ledge
     stage = context.plan.stage(label).stage
     if isinstance(stage, ExistingNetwork) and ledger.macs == 0:
         level, settings = chance(np.asarray(context.data.test.labels)), type(stage.network).model_fields
-        warning = chance_warning(label, accuracy, level, context.data.classes, settings)
+        warning = chance_warning("the network", accuracy, level, context.data.classes, settings)
         yield from [warning] if warning else []
 
 

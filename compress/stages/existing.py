@@ -49,6 +49,10 @@ class ExistingNetwork(StageKind):
     def pretraining(self) -> Pretraining | None:
         return self.network.pretraining
 
+    def named_models(self) -> tuple[tuple[str, str], ...]:
+        own = self.network
+        return tuple((each.source, each.model) for each in (own.members if isinstance(own, EnsembleTeacher) else [own]))
+
     def fine_tuning(self) -> Pretraining | None:
         return self.network.fine_tuning
 

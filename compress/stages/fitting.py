@@ -17,8 +17,9 @@ from compress.measurement.compute import macs, training_macs
 from compress.models.architecture import Network
 from compress.models.eager import stored_head
 from compress.models.embedding import encoder_of
+from compress.models.fingerprint import views_settings
 from compress.models.students import load_embedding_student, load_student
-from compress.recipe.data import PLAIN
+from compress.recipe.data import PLAIN, Views
 from compress.recipe.fit import Distillation, Fit
 from compress.results import CurvePoint, Divergence, Ledger
 from compress.stages.context import StageContext
@@ -35,6 +36,7 @@ from compress.training.freeze import freezing
 from compress.training.module import FitModule
 from compress.training.teacher_cache import embed_views, shards_of, verify
 from compress.training.teacher_signal import CachedTeacher, OnlineTeacher, TeacherSignal
+from compress.utils.hashing import key_of
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,19 @@ def _embeddings(
     """Return the teacher's embeddings, and the ledger charged with those not in it yet."""
     embedded, identity = _embedded(context, teacher, splits, settings, views)
     free_memory()  # of the teachers, which `_embedded` alone has held
-    name = f"{teacher}, {identity['splits']}, {'augmented' if settings.augment else 'plain'}"
+    # By content: the ledger may come from a recipe in which the teacher has another id.
+    name = key_of(**identity, **views_settings(_views(context, settings), context.recipe.seed))
     new, images = views - ledger.views.get(name, 0), sum(len(split.images) for split in splits)
     if new > 0:
         cost = new * images * context.metrics(teacher).inference.macs
         ledger = ledger.charge(f"teacher: {new} views of {images} images", cost)
         ledger = ledger.model_copy(update={"views": {**ledger.views, name: views}})
     return embedded, ledger
+
+
+def _views(context: StageContext, settings: Fit) -> Views:
+    """Return the augmentation of a fit."""
+    return context.recipe.data.views if settings.augment else PLAIN
 
 
 def _embedded(
@@ -145,7 +153,7 @@ def _train(
             preprocess.on_stored(),
             inputs.splits,
             validation,
-            context.recipe.data.views if settings.augment else PLAIN,
+            _views(context, settings),
             settings,
             teacher,
             seed=context.recipe.seed,

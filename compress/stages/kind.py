@@ -120,8 +120,12 @@ class StageKind(StageSection):
         settings = self.model_dump(mode="json", exclude=nested)
         own = settings.get("seed")  # the recipe's seed written out gives the same result
         seed = recipe.seed if own in (None, recipe.seed) else [recipe.seed, own]
-        fit = recipe.trainer.key_settings()
-        return {**settings, "views": recipe.data.views.key_settings(), "fit": fit, "seed": seed}
+        trained = {"views": recipe.data.views.key_settings(), "fit": recipe.trainer.key_settings()}
+        return {**settings, "seed": seed, **(trained if self.uses_trainer() else {})}
+
+    def uses_trainer(self) -> bool:
+        """Return whether the result may depend on the augmentation of images and the settings of the trainer."""
+        return True
 
     def packages(self) -> tuple[str, ...]:
         """Return the packages whose versions are part of the key."""
@@ -195,10 +199,6 @@ class StageKind(StageSection):
 
     # --- after it ran -------------------------------------------------------------------------------------------------
 
-    def network_from(self) -> str | None:
-        """Return the id of the stage whose network it works on or creates again."""
-        return next(iter(self.parents()), None)
-
     def embedding_id(self, planned: PlannedStage) -> dict[str, str]:
         """Identify what determines its embeddings, where it teaches: weights, architecture and image size."""
         raise NotImplementedError
@@ -210,6 +210,10 @@ class StageKind(StageSection):
     def fine_tuning(self) -> Pretraining | None:
         """Return the compute of fine-tuning pretrained weights, if stated."""
         return None
+
+    def named_models(self) -> tuple[tuple[str, str], ...]:
+        """Return library and name of each model that it loads."""
+        return ()
 
     def repeats(self) -> str | None:
         """Return the id of the stage that it repeats with another number of epochs, if it does."""
@@ -236,11 +240,11 @@ class NetworkStage(StageKind, Fit):
     def key_settings(self, recipe: Recipe) -> dict[str, Any]:
         settings = super().key_settings(recipe)
         settings["student"].pop("pretraining", None)
-        if self.student.checkpoint or self.student.pretrained:
+        if self.starts_trained:
             settings["student"]["reader"] = READER
         if self.student.checkpoint:  # the content of the file counts, not its path
             settings["student"]["checkpoint"] = self._checkpoint_digest(self.student.checkpoint)
-        elif not self.student.pretrained and not self.student.model.startswith(WITH_WEIGHTS):
+        elif not self.starts_trained:
             for name, default in zip(("mean", "std"), WITHOUT_WEIGHTS, strict=True):
                 settings["student"][name] = list(getattr(self.student, name) or default)
         if self.student.model.startswith(LOCAL):
@@ -258,6 +262,9 @@ class NetworkStage(StageKind, Fit):
 
     def pretraining(self) -> Pretraining | None:
         return self.student.pretraining
+
+    def named_models(self) -> tuple[tuple[str, str], ...]:
+        return ((self.student.library, self.student.model),)
 
     @property
     def starts_trained(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from compress.recipe.fit import Fit
 from compress.recipe.schema import Recipe
@@ -38,11 +38,17 @@ class TrainStage(NetworkStage):
         if not self.probed:
             yield from super().fits()
 
+    def key_settings(self, recipe: Recipe) -> dict[str, Any]:
+        settings = super().key_settings(recipe)
+        if self.probed:  # on images as they are
+            del settings["views"]
+        return settings
+
     def problems(self, recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield from super().problems(recipe)
         if not self.probed:
             return
-        if not self.student.pretrained and not self.student.checkpoint:
+        if not self.starts_trained:
             yield "student", "`head: probe` keeps features, which are random here; set `pretrained` or `checkpoint`"
         for key in sorted(self.model_fields_set & Fit.model_fields.keys() - {"seed"}):
             yield key, "is for training, and `head: probe` trains nothing; remove it"

@@ -17,6 +17,12 @@ def step_images(images: int, batch: int, world: int) -> int:
     return whole if images >= whole else -(-images // world) * world
 
 
+def epoch_images(images: int, batch: int, world: int = 1) -> int:
+    """Return the images that an epoch trains on: those of whole steps, at least one."""
+    step = step_images(images, batch, world)
+    return max(1, images // step) * step
+
+
 def rank_images(images: int, world: int, rank: int) -> int:
     """Return how many of the `images` that are dealt out in turn are a rank's; those after them are repeated ones."""
     return len(range(rank, images, world))

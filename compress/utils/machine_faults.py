@@ -16,6 +16,8 @@ OUT_OF_MEMORY = (
 )
 OUT_OF_THREADS = ("can't start new thread",)
 """How libraries word a full disk and a lack of memory or threads when they replace the system's error by their own."""
+WRONG_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+"""Errors of the system that say that the code reads or writes in the wrong place; the machine works."""
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -41,7 +43,7 @@ def is_exhausted(error: BaseException) -> bool:
 
 def is_machine_fault(error: BaseException) -> bool:
     """Return whether an error is of the system and says nothing of the network or the recipe."""
-    return is_exhausted(error) or isinstance(error, OSError)
+    return is_exhausted(error) or (isinstance(error, OSError) and not isinstance(error, WRONG_PATH))
 
 
 def _mentions(error: BaseException, phrases: tuple[str, ...]) -> bool:

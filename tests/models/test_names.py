@@ -15,7 +15,7 @@ from torchvision.transforms import CenterCrop, Normalize, Resize
 from compress.data.preprocess import Preprocess
 from compress.models import catalog, checks
 from compress.models.checks import model_problems
-from compress.models.names import name_problem, published_preprocess
+from compress.models.names import name_problem, published_preprocess, unpinned
 from compress.recipe.models import Option
 from compress.utils.errors import CompressError, UsageError
 from compress.utils.resources import ASSETS
@@ -191,6 +191,35 @@ def test_a_folder_has_its_own_preprocessing(tmp_path: Path) -> None:
 def test_names_are_checked(library: str, name: str, words: str | None) -> None:
     problem = name_problem(library, name)
     assert problem is None if words is None else words in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "end"),
+    [
+        ("timm", "hf-hub:own/net", "(commit {commit} was read); pin it: hf-hub:own/net@{commit}"),
+        ("timm", "hf-hub:own/other", "(its commit is not known); pin it: hf-hub:own/other@COMMIT"),
+        (
+            "open_clip",
+            "hf-hub:own/net",
+            "(commit {commit} was read); pin it: name the folder of a download, local-dir:",
+        ),
+        ("timm", "hf-hub:own/net@v1", None),
+        ("timm", "resnet18", None),
+        ("variant", "runs/store/abc", None),
+    ],
+)
+def test_repositories_of_the_hub_without_a_revision_are_remarked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, name: str, end: str | None
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    commit, cached = "c" * 40, tmp_path / "models--own--net"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text(commit)
+    (cached / "snapshots" / commit).mkdir(parents=True)
+    for file in ("config.json", "open_clip_config.json"):
+        (cached / "snapshots" / commit / file).write_text("{}")
+    remark = unpinned(library, name)
+    assert remark is None if end is None else end.format(commit=commit) in str(remark)
 
 
 def test_models_of_plugins_are_known_at_once() -> None:

@@ -21,6 +21,27 @@ def last_run(job: Job) -> Path:
 
 
 @pytest.mark.slow
+def test_a_file_that_failed_in_a_killed_try_has_not_failed(
+    done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = done_job()
+
+    def stops(*_: object) -> None:
+        raise CompressError("power failure")
+
+    setting = ("--set", "stages.files.triton=false", "--set", "stages.files.from=[int8]")
+    with monkeypatch.context() as patch:
+        patch.setattr(OnnxRuntime, "coverage", lambda self, path: Coverage(0, 4, 0, 10))
+        patch.setattr("compress.stages.export.make.write_sums", stops)
+        done = job.run_here(*setting)
+    assert done.returncode == 1 and "stage files/int8: power failure" in done.stderr
+    for made in (["files/int8"], []):
+        done = job.run_here(*setting)
+        assert done.returncode == 0, done.stderr
+        assert job.results()["run"]["made"] == made and "failed" not in job.results()
+
+
+@pytest.mark.slow
 def test_a_failed_file_is_reported_beside_those_that_were_made(
     done_job: Callable[[], Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from compress.models.fingerprint import shard_keys
 from compress.pipeline.collect import _pretraining
 from compress.pipeline.plan import make_plan
+from compress.recipe.data import PLAIN, Views
 from compress.recipe.load import parse_recipe
 from compress.store.store import Store
 
@@ -53,6 +55,76 @@ def test_settings_that_do_not_affect_results_are_not_in_keys(keys) -> None:
     assert keys("stages.distilled.verify=8", "stages.teacher.teacher.batch=8") == keys()
     pruned = keys("stages.pruned.repair.seed=1")
     assert {name for name, key in keys().items() if pruned[name] != key} == {"pruned"}
+
+
+TIMM = "{source: timm, model: test_resnet, pretrained: true"
+CLIP = "{source: open_clip, model: ViT-B-32, pretrained: openai"
+
+
+@pytest.mark.parametrize(
+    ("teacher", "has_prompts"),
+    [
+        (f"{CLIP}}}", True),
+        (f"{CLIP}, head: probe}}", False),
+        (f"{TIMM}}}", False),
+        (f"{{source: ensemble, members: [{CLIP}}}, {TIMM}}}]}}", True),
+        (f"{{source: ensemble, members: [{CLIP}}}, {TIMM}}}], combine: embeddings}}", False),
+        (f"{{source: ensemble, members: [{CLIP}, head: probe}}, {TIMM}}}]}}", False),
+    ],
+)
+def test_prompts_are_in_the_keys_of_teachers_whose_heads_are_made_from_them(
+    tmp_path: Path, teacher: str, has_prompts: bool
+) -> None:
+    def key(*changes: str) -> str:
+        recipe = parse_recipe(f"data: cifar10-sample\nstages: [{{id: t, kind: teacher, teacher: {teacher}}}]", changes)
+        return make_plan(recipe, Store(tmp_path)).stages[0].key
+
+    assert (key() != key("data.templates=['an image of {}']")) == has_prompts
+
+
+def test_post_training_quantization_depends_on_no_setting_of_training(tmp_path: Path) -> None:
+    stages = f"""
+  - {{id: own, kind: model, model: {TIMM.replace(", pretrained: true", "")}}}}}
+  - {{id: int8, kind: quantize, from: own, method: torchao}}
+  - {{id: aware, kind: quantize, from: own, method: torchao, training: {{epochs: 1}}}}
+  - {{id: probed, kind: train, student: {{model: test_resnet, pretrained: true, head: probe}}}}
+"""
+
+    def changed(*changes: str) -> set[str]:
+        plans = [
+            make_plan(parse_recipe(f"data: cifar10-sample\nstages:{stages}", c), Store(tmp_path)) for c in ((), changes)
+        ]
+        before, after = ({unit.id: unit.key for unit in plan.stages} for plan in plans)
+        return {name for name in before if before[name] != after[name]}
+
+    assert changed("data.views=strong") == {"aware"}
+    assert changed("trainer.precision=bf16-mixed") == {"aware", "probed"}
+
+
+@pytest.mark.parametrize(
+    ("student", "read"),
+    [
+        ("resnet18", False),
+        ("{model: resnet18, pretrained: true}", True),
+        ("{model: 'hf-hub:timm/resnet18.a1_in1k'}", True),
+        ("{model: 'hf-hub:timm/resnet18.a1_in1k', head: probe}", True),
+    ],
+)
+def test_keys_of_students_with_weights_have_the_way_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: str, read: bool
+) -> None:
+    recipe = parse_recipe(f"data: cifar10-sample\nstages: [{{id: s, kind: train, student: {student}}}]")
+    before = make_plan(recipe, Store(tmp_path)).stages[0].key
+    monkeypatch.setattr("compress.stages.kind.READER", "next")
+    assert (make_plan(recipe, Store(tmp_path)).stages[0].key != before) == read
+
+
+def test_embeddings_of_images_as_they_are_do_not_depend_on_the_seed() -> None:
+    def keys_of(views: Views, seed: int) -> list[str]:
+        return [key for _, key in shard_keys({"data": "d"}, views, seed, 0, 10, 4)]
+
+    assert keys_of(PLAIN, 0) == keys_of(Views(shift=0, flip=False), 1) != keys_of(Views(), 0)
+    assert keys_of(Views(), 0) != keys_of(Views(), 1)
 
 
 def test_training_of_the_teacher_is_stated_in_full_and_as_fine_tuning(tmp_path: Path) -> None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import resource
 import time
+from typing import ClassVar, Literal
 
 import pytest
+from pydantic import Field
 from recipe.recipe_texts import BAD, GOOD
 
+from compress import plugins
 from compress.recipe import parse_recipe
+from compress.recipe.base import Identifier, Section
+from compress.recipe.stage import NETWORK
+from compress.stages.kind import StageKind
 from compress.utils.errors import RecipeError
 
 
@@ -59,6 +65,69 @@ def test_all_mistakes_are_reported_at_once() -> None:
     ]:
         text = text.replace(old, new, 1)
     assert [where for where, _ in problems_of(text)] == [f"bad.yaml:{line}" for line in (2, 7, 17, 21, 25)]
+
+
+TEACHERS = "{source: ensemble, members: [{source: timm, model: resnet18, pretrained: true}, MEMBER]}"
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        ("{model: resnet34}", "source: is missing; allowed: open_clip, timm or torchvision"),
+        ("{source: tim}", "source: unknown source 'tim'; did you mean 'timm'? allowed: open_clip, timm or torchvision"),
+        ("{source: ensemble}", "source: unknown source 'ensemble'; allowed: open_clip, timm or torchvision"),
+    ],
+)
+def test_a_member_of_an_ensemble_needs_a_source_of_its_own(member: str, message: str) -> None:
+    teacher = "{source: timm, model: resnet50, pretrained: true}"
+    problems = problems_of(GOOD.replace(teacher, TEACHERS.replace("MEMBER", member)))
+    assert [text for _, text in problems] == [f"stages.teacher.teacher.members.1.{message}"]
+
+
+class Policy(Section):
+    """How networks are averaged."""
+
+    weight: float = 0.5
+
+
+class Average(StageKind):
+    """The mean of several networks, which no kind of this package starts from."""
+
+    kind: Literal["average"]
+    from_: list[Identifier] = Field(alias="from", min_length=1)
+    policy: Policy = Policy()
+
+    maker: ClassVar[str] = "nowhere:make"
+    makes: ClassVar[frozenset[str]] = frozenset({NETWORK})
+    starts_from: ClassVar[frozenset[str]] = frozenset({NETWORK})
+    starts_from_many: ClassVar[bool] = True
+    named_sections: ClassVar[tuple[str, ...]] = ("policy",)
+
+
+AVERAGES = """\
+data: cifar10-sample
+stages:
+  - {id: own, kind: train, student: resnet18}
+  - {id: a, kind: average, from: [own, b]}
+  - {id: b, kind: average, from: [own, c], policy: POLICY}
+  - {id: c, kind: average, from: [LAST, own]}
+"""
+
+
+@pytest.mark.usefixtures("no_plugins")
+@pytest.mark.parametrize(("last", "path"), [("a", "a -> b -> c -> a"), ("b", "b -> c -> b"), ("c", "c -> c")])
+def test_circular_dependency_of_a_plugin_with_several_parents(last: str, path: str) -> None:
+    plugins.stage(Average)
+    problems = problems_of(AVERAGES.replace("POLICY", "{}").replace("LAST", last))
+    assert [text for _, text in problems] == [f"stages.{path[0]}.from: circular dependency: {path}"]
+
+
+@pytest.mark.usefixtures("no_plugins")
+@pytest.mark.parametrize("policy", ["equal", "{use: equal}", "{use: 3}"])
+def test_a_section_of_a_plugin_has_no_configs_to_name(policy: str) -> None:
+    plugins.stage(Average)
+    problems = problems_of(AVERAGES.replace("POLICY", policy).replace("LAST", "own"))
+    assert "stages.b.policy: must be a section; it has no shipped configs to name" in [text for _, text in problems]
 
 
 def test_circular_dependency_is_reported_once_with_its_path() -> None:

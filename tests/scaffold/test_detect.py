@@ -194,6 +194,51 @@ def test_several_tables_that_could_be_meant_are_asked_about(tmp_path: Path) -> N
         detect_source(str(root))
 
 
+LATIN = "number,remark\n1,très bien\n".encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (LATIN, "line 2: not UTF-8 text"),
+        (b'"a" b,c\n1,2\n' + b'"' * 200_000, "no column of paths among"),
+        (b"a" * 200_000, "not valid CSV: field larger than field limit"),
+        (PermissionError(13, "Permission denied"), "cannot be read: Permission denied"),
+    ],
+    ids=["encoding", "quotes", "header", "rights"],
+)
+@pytest.mark.parametrize("flat", [True, False], ids=["tables", "folders"])
+def test_a_table_that_is_left_out_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | OSError, reason: str, flat: bool
+) -> None:
+    root, notes, read = tmp_path / "x", tmp_path / "x" / "notes.csv", Path.read_bytes
+    if flat:
+        kaggle(root)
+    else:
+        for part in ("train", "test"):
+            folder(root / part, cat=4, dog=4)
+    notes.write_bytes(content if isinstance(content, bytes) else b"")
+
+    def read_bytes(path: Path) -> bytes:
+        if path == notes and isinstance(content, OSError):
+            raise content
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    if flat:  # the tables that are read are those of train
+        (root / "sample_submission.csv").unlink()
+    settings = detect_source(str(root))
+    assert settings.path == str(root / "train.csv" if flat else root)
+    assert f"left out: notes.csv is not read: {reason}" in "\n".join(survey_lines(settings, survey_images(settings)))
+
+
+def test_a_table_of_train_that_cannot_be_read_is_not_replaced_by_another(tmp_path: Path) -> None:
+    root = kaggle(tmp_path / "x")
+    (root / "train.csv").write_bytes(LATIN)
+    with pytest.raises(UsageError, match=r"train.csv:2: not UTF-8 text; save the table as UTF-8"):
+        detect_source(str(root))
+
+
 def test_class_folders_count_before_a_table_that_is_named(tmp_path: Path) -> None:
     folder(tmp_path / "x", cat=4, dog=4)
     write_rows(tmp_path / "x" / "labels.csv", ["cat/0.png,a"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -20,7 +21,7 @@ from compress.recipe import parse_recipe
 from compress.recipe.json_schema import recipe_schema
 from compress.scaffold.choices import Machine, choose
 from compress.scaffold.detect import detect_source
-from compress.scaffold.recipe import quoted, recipe_text, require_writable
+from compress.scaffold.recipe import SCHEMA, quoted, recipe_text, require_writable, write_recipe
 from compress.scaffold.survey import survey_images
 from compress.utils.errors import UsageError
 from compress.utils.system import hub_is_reachable, is_in_hub_cache
@@ -126,6 +127,31 @@ def test_existing_recipes_and_missing_folders_are_refused(tmp_path: Path) -> Non
         with pytest.raises(UsageError, match=message):
             require_writable(file, force=False)
     require_writable(tmp_path / "recipe.yaml", force=True)
+
+
+@pytest.mark.parametrize("name", ["store", "Sweeps", "sweeps"])
+def test_folders_of_other_things_in_runs_name_no_recipe(tmp_path: Path, name: str) -> None:
+    assert parse_recipe(text_for(folder(tmp_path / name, cat=8, dog=8))).name == "photos"
+
+
+def test_a_schema_of_another_version_is_replaced(tmp_path: Path) -> None:
+    for old in (None, "{", json.dumps({"title": "old"})):
+        if old:
+            (tmp_path / SCHEMA).write_text(old)
+        write_recipe(tmp_path / "recipe.yaml", "name: a\n")
+        assert json.loads((tmp_path / SCHEMA).read_text()) == recipe_schema()
+
+
+def test_a_recipe_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_recipe(tmp_path / "recipe.yaml", "name: a\n")
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_recipe(tmp_path / "recipe.yaml", "name: b\n")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
 
 
 def test_hub_is_asked_whether_weights_can_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from support import Job, without_plugins
 
 from compress import plugins
 from compress.data.prepared import prepare
+from compress.pipeline.dry_run import try_recipe
 from compress.pipeline.plan import make_plan
 from compress.recipe import load_recipe, ordered_stages
+from compress.recipe.load import parse_recipe
 from compress.recipe.stage import NETWORK, PRUNED, QUANTIZED, SPARSE, TEACHER, kinds_that_make, stage_sections
 from compress.registry import STAGES, load_entry
 from compress.results import VariantMetrics
@@ -35,6 +38,15 @@ FURTHER = """\
   - {id: sparse, kind: sparsify, from: scratch, repair: {epochs: 1, batch: 16}}
   - {id: rounded, kind: round-weights, from: pruned, bits: 4}
 """
+START = {  # settings of the kinds that may start from a network which exists before the run
+    "distill": {"student": "test_resnet", "epochs": 1, "batch": 16},
+    "prune": {"target_macs": 0.6, "repair": {"epochs": 1, "batch": 16}},
+    "sparsify": {"repair": {"epochs": 1, "batch": 16}},
+    "quantize": {"method": "torchao", "calibration_images": 4},
+    "match": {"baseline": "scratch"},
+    "export": {"runtimes": ["onnxruntime"]},
+    PLUGIN: {"bits": 4},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +101,7 @@ def test_key_depends_on_settings_and_data_but_not_on_names(every_kind: Job, kind
     assert all(isinstance(name, str) for name in stage.packages())
     assert all(holder is None or holder in type(stage).model_fields for holder, _ in stage.fits())
     assert list(stage.problems(recipe)) == []
+    assert bool(stage.named_models()) == stage.brings_network
     # Published figures do not affect the result.
     if stage.makes:
         published = stage.model_copy(update={"published": {"top1": 0.5, "source": "nowhere"}})
@@ -133,6 +146,26 @@ def test_maker_writes_logits_metrics_and_a_consistent_ledger(every_kind: Job, ki
                 (store.path(plan.stage(planned.parent or "").key) / "metrics.json").read_text()
             )
             assert metrics.training.parts[: len(parent.training.parts)] == parent.training.parts
+
+
+@pytest.mark.dry_run
+@pytest.mark.parametrize("parent", ["teacher", "own"])
+def test_every_kind_that_may_start_from_an_existing_network_works_on_it(
+    make_job: Callable[[], Job], parent: str, tmp_path: Path
+) -> None:
+    job = make_job()
+    text = job.recipe.read_text().replace("measure: ", FURTHER.replace("ROOT", str(job.root)) + "measure: ")
+    recipe = yaml.safe_load(text)
+    makes = {stage["id"]: section(stage["kind"]).makes for stage in recipe["stages"]}
+    kinds = {kind for kind in KINDS if section(kind).starts_from & makes[parent]}
+    assert kinds == START.keys(), "settings in START for each kind"
+    started = [
+        {"id": f"its-{kind}", "kind": kind, "from": [parent] if section(kind).starts_from_many else parent, **settings}
+        for kind, settings in START.items()
+    ]
+    kept = [stage for stage in recipe["stages"] if stage["id"] in (parent, "scratch")]
+    recipe |= {"stages": [*kept, *started], "worth": {"references": [parent]}, "measure": {"energy": "off"}}
+    try_recipe(parse_recipe(yaml.safe_dump(recipe)), tmp_path)
 
 
 def test_report_names_the_kind_of_a_plugin(every_kind: Job) -> None:

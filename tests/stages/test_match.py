@@ -86,6 +86,18 @@ def test_control_has_no_teacher_though_its_variant_has(tmp_path: Path) -> None:
     assert plan.origin(control).id == "scratch"
 
 
+QAT = "method: torchao, training: {epochs: 1}"
+
+
+@pytest.mark.parametrize("kind", ["prune, target_macs: 0.5", "sparsify", f"quantize, {QAT}"])
+def test_what_starts_from_a_control_has_no_teacher_either(kind: str, tmp_path: Path) -> None:
+    further = "  - {id: mine, kind: match, from: pruned, baseline: scratch}\n"
+    further += "".join(f"  - {{id: of-{name}, kind: {kind}, from: {name}}}\n" for name in ("mine", "narrow"))
+    plan = make_plan(loaded(further=further), Store(tmp_path))
+    assert plan.stage("of-mine").teacher is None
+    assert plan.stage("of-narrow").teacher == "teacher", "the other control is distilled"
+
+
 @pytest.mark.parametrize(
     ("baseline", "words"),
     [

@@ -20,6 +20,7 @@ from compress.pipeline.plan import make_plan
 from compress.pipeline.runner import run
 from compress.recipe import load_recipe
 from compress.recipe.models import ClassifierTeacher, Student
+from compress.stages.train import TrainStage
 from compress.store.store import Store
 from compress.utils.errors import CompressError, RecipeError
 
@@ -123,6 +124,13 @@ def test_a_network_that_ends_otherwise_has_no_probe() -> None:
     FeatureTower(Scaled(1.0, mapped=False), 8).with_head(torch.nn.Linear(4, 3))
     with pytest.raises(CompressError, match="the last layer of Scaled, head, does not map one vector per image"):
         FeatureTower(Scaled(2.0, mapped=False), 8).with_head(torch.nn.Linear(4, 3))
+
+
+def test_features_of_a_repository_of_the_hub_are_trained(probed: Job) -> None:
+    change = "stages.probed.student={model: 'hf-hub:timm/resnet18.a1_in1k', head: probe}"
+    stages = {stage.id: stage for stage in load_recipe(probed.recipe, [change]).stages}
+    probe = stages["probed"]
+    assert isinstance(probe, TrainStage) and probe.probed and probe.starts_trained
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from torch import nn
 
 from compress.pruning.sparsity import Mask
 from compress.stages.prune import make as pruned
+from compress.stages.shrink import make as shrunk
 from compress.stages.sparsify import make as sparse
 from compress.store.manifest import MANIFEST
 from compress.training.callbacks import EpochCheckpoint
@@ -30,6 +31,18 @@ def shrunk_job(done_job: Callable[[], Job]) -> Job:
     text = job.recipe.read_text().replace("measure:", control)
     job.recipe.write_text(text.replace("kind: prune,", "kind: prune, rounds: 2, importance: taylor,"))
     return job
+
+
+@pytest.mark.parametrize(
+    ("spent", "epochs"),
+    [(0, 1), (100, 1), (219, 2), (330, 3), (360, 3), (404, 4), (1004, 10)],
+)
+def test_epochs_of_a_control_take_its_budget_with_the_views_that_they_need(spent: int, epochs: int) -> None:
+    def cost(count: int) -> int:
+        return 100 * count + 10 * min(count, 3)
+
+    assert shrunk.epochs_for(spent, 100, 10, 3) == epochs
+    assert abs(cost(epochs) - spent) == min(abs(cost(count) - spent) for count in range(1, 20))
 
 
 def variants(job: Job) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from compress.data.prepared import Split
 from compress.data.preprocess import Preprocess
 from compress.recipe.data import Views
 from compress.recipe.fit import Fit
-from compress.training.batches import device_batch, rank_images, step_images
+from compress.training.batches import device_batch, epoch_images, rank_images, step_images
 from compress.training.dataset import ImageDataset, eval_loader, train_loader
 from compress.training.module import FitModule
 
@@ -43,6 +43,8 @@ def test_a_step_has_the_images_of_all_devices(count: int, batch: int, world: int
     dataset, each = ImageDataset([images(count)]), device_batch(batch, world)
     first = [next(iter(train_loader(dataset, each, world, rank, 0))) for rank in range(world)]
     assert sum(len(batch["index"]) for batch in first) == step_images(count, batch, world)
+    epoch = [len(found["index"]) for rank in range(world) for found in train_loader(dataset, each, world, rank, 0)]
+    assert sum(epoch) == epoch_images(count, batch, world)
 
 
 def test_images_and_macs_of_a_step_follow_the_number_of_devices() -> None:

@@ -143,6 +143,8 @@ class ExportStage(StageKind):
         """
         runtimes = self._runtimes_for(variant, recipe)
         settings: dict[str, Any] = {"runtimes": runtimes, "triton": self.triton, "files": REVISION}
+        if self.triton:  # its configuration states its name
+            settings["triton"] = triton_name(variant.id, None)
         if self.opset:
             settings["opset"] = self.opset
         if self.ir_version:

@@ -100,6 +100,7 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
     assert isinstance(stage, ExportStage) and planned.parent
     if not planned.runtimes:
         raise CompressError(f"no installed runtime supports {planned.parent}; see `compress-model doctor`")
+    _clear(folder)
     variant = _load(context, planned.parent, stage.temperature_scaling)
     files = _write(context, planned, variant, folder)
     rows: dict[Target, Artifact] = {}
@@ -128,6 +129,14 @@ def make_export(context: StageContext, planned: PlannedStage, folder: Path) -> N
     (folder / ROWS).write_bytes(ARTIFACTS.dump_json(tuple(rows.values()), indent=1))
 
 
+def _clear(folder: Path) -> None:
+    """Remove what a killed run left: it may have failed with files that are made this time."""
+    for left in ("artifacts", "triton", "logits"):
+        shutil.rmtree(folder / left, ignore_errors=True)
+    for left in (FAILED, CHECKS, ROWS):
+        (folder / left).unlink(missing_ok=True)
+
+
 def _load(context: StageContext, identifier: str, scaled: bool) -> _Variant:
     model, preprocess = context.classifier(identifier)
     made = context.plan.stage(identifier).stage
@@ -141,9 +150,7 @@ def _load(context: StageContext, identifier: str, scaled: bool) -> _Variant:
 
 
 def _write(context: StageContext, planned: PlannedStage, variant: _Variant, folder: Path) -> _Files:
-    """Write the files into `folder`, replacing those of a killed run."""
-    for left in ("artifacts", "triton", "logits"):
-        shutil.rmtree(folder / left, ignore_errors=True)
+    """Write the files into `folder`, from which `_clear` has removed those of a killed run."""
     stage = planned.stage
     assert isinstance(stage, ExportStage)
     preprocess = preprocess_file(variant.preprocess, context.data.resolution, context.data.classes)

@@ -14,6 +14,7 @@ from compress.stages.fitting import fit_stage, new_student
 from compress.stages.kind import NetworkStage
 from compress.stages.match import MatchStage
 from compress.stages.planned import PlannedStage
+from compress.training.batches import epoch_images
 from compress.training.dead_taps import without_dead_taps
 from compress.training.freeze import freezing
 from compress.utils.console import say
@@ -40,6 +41,5 @@ def _matching_epochs(context: StageContext, network: Network, settings: NetworkS
     model, side = network.model, network.architecture.resolution
     with freezing(model, settings.freeze), without_dead_taps(model, side):
         image_macs = training_macs(model, side)
-    images = len(context.data.train.images)
-    batch = min(settings.batch, images)
-    return max(1, math.ceil(spent / (images // batch * batch * image_macs)))
+    images = epoch_images(len(context.data.train.images), settings.batch)
+    return max(1, math.ceil(spent / (images * image_macs)))

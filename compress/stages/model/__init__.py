@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from compress.models.checks import model_problems
+from compress.models.fingerprint import READER
 from compress.models.names import LOCAL, tagged
 from compress.models.own_files import (
     ONNX_PACKAGES,
@@ -105,7 +106,12 @@ class ModelStage(ExistingNetwork):
         elif self.model.model.startswith(LOCAL):
             settings["model"]["model"] = LOCAL
         prompts = {"templates": recipe.data.templates, "prompts": recipe.data.prompts}
-        return {**settings, "weights": own_model_id(self.model), **(prompts if self.has_prompts else {})}
+        return {
+            **settings,
+            "reader": READER,
+            "weights": own_model_id(self.model),
+            **(prompts if self.has_prompts else {}),
+        }
 
     @property
     def has_prompts(self) -> bool:

@@ -110,6 +110,9 @@ class QuantizeStage(StageKind):
         if self.training:
             yield "training", self.training
 
+    def uses_trainer(self) -> bool:
+        return self.training is not None
+
     def joined_by_devices(self) -> bool:
         return False  # quantization-aware training runs on one device
 

@@ -22,6 +22,7 @@ from compress.stages.kind import NetworkStage
 from compress.stages.planned import PlannedStage
 from compress.stages.shrink import ShrinkStage
 from compress.stages.teacher_inputs import training_views
+from compress.training.batches import epoch_images
 from compress.training.dead_taps import without_dead_taps
 from compress.utils.console import say
 
@@ -63,18 +64,29 @@ def _dense(context: StageContext, stage: ShrinkStage, pruned: PlannedStage) -> t
 def _affordable_epochs(context: StageContext, planned: PlannedStage, model: nn.Module, side: int, settings: Fit) -> int:
     """Return the number of epochs closest to the training compute of the pruned network."""
     assert planned.parent
-    left = context.metrics(planned.parent).training.macs
     with without_dead_taps(model, side):
         forward, training = macs(model, side), training_macs(model, side)
-    splits, views, teacher_macs, online = [context.data.train], 0, 0, False
+    splits, teacher_macs, views = [context.data.train], 0, 0
     if planned.teacher and isinstance(settings, Distillation):
-        splits, views = training_views(context.data, settings)
+        splits, _ = training_views(context.data, settings)
         teacher_macs = context.metrics(planned.teacher).inference.macs
-        online = settings.teacher == "live"
+        views = settings.views if settings.augment else 1
     images = sum(len(split.images) for split in splits)
-    epoch = images * training + len(context.data.validation.images) * forward
-    if online:
-        epoch += images * teacher_macs
-    else:
-        left -= views * images * teacher_macs
-    return max(1, round(int(left) / int(epoch)))
+    trained = epoch_images(images, settings.batch)
+    epoch = trained * training + len(context.data.validation.images) * forward
+    if isinstance(settings, Distillation) and settings.teacher == "live":
+        epoch, views = epoch + trained * teacher_macs, 0
+    return epochs_for(context.metrics(planned.parent).training.macs, epoch, images * teacher_macs, views)
+
+
+def epochs_for(spent: int, epoch: int, view: int, views: int) -> int:
+    """Return the number of epochs, at least 1, whose compute is closest to `spent`.
+
+    Args:
+        spent: MACs to match.
+        epoch: MACs of an epoch.
+        view: MACs of a teacher's view of all images, which each of the first `views` epochs needs too.
+        views: Number of these views at most.
+    """
+    few = spent / (epoch + view)
+    return max(1, round(few if few <= views else (spent - views * view) / epoch))

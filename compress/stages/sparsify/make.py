@@ -21,6 +21,8 @@ def make_sparse(context: StageContext, planned: PlannedStage, folder: Path) -> N
     stage = planned.stage
     assert isinstance(stage, SparsifyStage) and planned.parent
     network = context.parent_network(planned.parent)
+    save_variant(folder, network)  # of a teacher, the store has the head alone
+    parent_bytes = _compressed_bytes(folder / WEIGHTS)
     model = network.model
     masks = add_masks(model, stage.keep)
     counted = sum(int(mask.mask.sum()) for mask in masks.values())
@@ -44,7 +46,7 @@ def make_sparse(context: StageContext, planned: PlannedStage, folder: Path) -> N
         weights=counted,
         left_dense=tuple(left_dense),
         compressed_bytes=_compressed_bytes(folder / WEIGHTS),
-        parent_compressed_bytes=_compressed_bytes(context.folder(planned.parent) / WEIGHTS),
+        parent_compressed_bytes=parent_bytes,
     )
     store_network(context, planned.id, folder, network, ledger, sparsity=sparsity)
 

@@ -67,7 +67,13 @@ class TeacherStage(ExistingNetwork):
         if isinstance(recipe.data, FileData):
             settings["pixels"] = "originals"  # what it is evaluated on; older versions did on stored squares
         prompts = {"templates": recipe.data.templates, "prompts": recipe.data.prompts}
-        return {**settings, **prompts, "weights": teacher_weights_id(self.teacher)}
+        return {**settings, **(prompts if self.has_prompts else {}), "weights": teacher_weights_id(self.teacher)}
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether a head is made from the prompts of the data; where one is fitted on embeddings, none is left."""
+        fitted = isinstance(self.teacher, EnsembleTeacher) and self.teacher.combine == "embeddings"
+        return not fitted and any(member.head == "zero-shot" for member in self.members)
 
     def packages(self) -> tuple[str, ...]:
         return TEACHER_PACKAGES
