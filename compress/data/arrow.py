@@ -101,8 +101,8 @@ def _named(
             f"{where}: data.classes has {truncate_list(moved)} at other places than the labels' own names "
             f"({truncate_list(own)}); list these, in any order, or new names in their order"
         )
-    pairs = truncate_list(f"{new} for {old}" for new, old in zip(given, own, strict=False) if new != old)
-    return rows, (f"`classes` are in place of the labels' own names: {pairs}.",)
+    pairs = [f"{new} for {old}" for new, old in zip(given, own, strict=False) if new != old]
+    return rows, (f"`classes` are in place of the labels' own names: {truncate_list(pairs)}.",) if pairs else ()
 
 
 @lru_cache(maxsize=4096)

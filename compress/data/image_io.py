@@ -168,7 +168,8 @@ class _PixelLimit:
 
     def release(self, limit: int) -> None:
         with self._lock:
-            self._needed.remove(limit)
+            if limit in self._needed:  # not in a process that was forked meanwhile
+                self._needed.remove(limit)
             self._set()
 
     def _set(self) -> None:

@@ -69,7 +69,7 @@ def layers_of(events: Iterable[tuple[str, Sequence[float]]], warmup: int = 0, ba
         batch: Number of images of a run.
     """
     for name, times in events:
-        if name not in WHOLES:
+        if name not in WHOLES and times[warmup:]:
             operator, precision = _parts(name)
             ms = batch * statistics.fmean(times[warmup:])
             yield LayerTimes(name.removeprefix(KERNEL), operator, precision, (), ms)

@@ -197,11 +197,13 @@ class Making:
     def _is_of_stage(self, error: Exception) -> bool:
         """Return whether an error fails the stage rather than this process.
 
-        A worker survives what a run does not: unexpected errors, which a run shows with where they come from.
+        A worker survives what a run does not: unexpected errors, which a run shows with where they come from. Those of
+        the system end it, a folder of its own that has vanished too: it would fail every stage in the name of all.
         """
         if is_interruption(error) or self.job.plan.recipe.trainer.several_processes:
             return False
-        return isinstance(error, CompressError) or (self.attempts is not None and not is_machine_fault(error))
+        of_machine = is_machine_fault(error) or isinstance(error, OSError)
+        return isinstance(error, CompressError) or (self.attempts is not None and not of_machine)
 
     def _help(self, planned: PlannedStage) -> bool:
         """Make a part of what another process is making: teacher embeddings; False if there is none to make.

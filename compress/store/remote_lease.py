@@ -18,7 +18,7 @@ from contextlib import suppress
 from compress.store.leases import FOLDER, Lease, duration
 from compress.store.shared import SharedFolder
 from compress.utils.errors import CompressError
-from compress.utils.processes import host_name, is_alive
+from compress.utils.processes import boot_id, host_name, is_alive
 
 
 class RemoteLease:
@@ -75,10 +75,10 @@ class RemoteLease:
                 if _token(self._folder.read(self._name)) == self._token:
                     self._folder.delete(self._name)
 
-    def remove_ended(self) -> None:
-        """Remove the claim of a holder that has ended on this machine."""
-        if _has_ended(self._folder.read(self._name)) and self.claim():
-            self.release()
+    @property
+    def is_left(self) -> bool:
+        """Whether its holder was a process of this machine and has ended."""
+        return _has_ended(self._folder.read(self._name))
 
     def renew(self, count: int) -> None:
         """Write a sign of life, unless another process has taken the lease over."""
@@ -89,8 +89,8 @@ class RemoteLease:
                 self._folder.write(self._name, self._record(count))
 
     def _record(self, count: int) -> bytes:
-        record = {"token": self._token, "host": host_name(), "process": os.getpid(), "count": count}
-        return json.dumps(record).encode()
+        who = {"host": host_name(), "boot": boot_id(), "process": os.getpid()}
+        return json.dumps({"token": self._token, **who, "count": count}).encode()
 
     def _is_expired(self, content: bytes) -> bool:
         if _has_ended(content):
@@ -157,8 +157,10 @@ def _record(content: bytes | None) -> dict[str, object]:
 
 def _has_ended(content: bytes | None) -> bool:
     """Return whether the holder that a record names was a process of this machine and has ended."""
-    record = _record(content)
-    return bool(record) and record["host"] == host_name() and not is_alive(int(str(record["process"])))
+    record, boot = _record(content), boot_id()
+    if not boot or (record.get("boot"), record.get("host")) != (boot, host_name()):  # machines may share a name
+        return False
+    return not is_alive(int(str(record["process"])))
 
 
 def _token(content: bytes | None) -> str:

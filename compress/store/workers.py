@@ -19,7 +19,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from compress.store.jobs import FOLDER as RUNNING
 from compress.store.jobs import Job
 from compress.store.leases import FOLDER as LOCKS
+from compress.store.leases import entry_lease
 from compress.store.remote import Remote
+from compress.store.remote_lease import BothLeases
 from compress.store.shared import SharedFolder
 from compress.utils.atomic import write_atomic
 from compress.utils.console import watched
@@ -100,7 +102,11 @@ def remove_ended(root: Path) -> None:
         if status and _has_ended(status):
             remote.folder.delete(name)
     for name in remote.folder.names(LOCKS):
-        remote.lease(Path(name).stem).remove_ended()
+        key = Path(name).stem
+        lease = remote.lease(key)
+        both = BothLeases(entry_lease(root, key), lease)  # the local one first: others here may be taking it over
+        if lease.is_left and both.claim():
+            both.release()
 
 
 def _parse(text: bytes | None) -> WorkerStatus | None:

@@ -27,6 +27,14 @@ def host_name() -> str:
     return socket.gethostname() + ("" if namespace == INITIAL_NAMESPACE else f"?pidns-{namespace:x}")
 
 
+def boot_id() -> str:
+    """Return what tells this run of this machine from all others, of the same name too; empty where unknown."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:  # not Linux
+        return ""
+
+
 def owner_name(host: str, process: int) -> str:
     """Return `<host>.<pid>`, as it may stand in the name of a file on any system."""
     return f"{re.sub('[^A-Za-z0-9-]', '_', host)}.{process}"

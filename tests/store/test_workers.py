@@ -10,12 +10,13 @@ import pytest
 
 from compress.store import workers
 from compress.store.jobs import Job
+from compress.store.leases import entry_lease
 from compress.store.remote import ORIGIN
 from compress.store.remote_lease import RemoteLease
 from compress.store.shared import SharedFolder
 from compress.store.workers import WorkerStatus, remove_ended
 from compress.utils.console import task
-from compress.utils.processes import host_name, owner_name
+from compress.utils.processes import boot_id, host_name, owner_name
 
 ENDED = 4_194_999  # above the highest number of a process
 
@@ -44,7 +45,13 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedFolder:
     return folder
 
 
-HOLDERS = {"ended here": (host_name(), ENDED), "lives": (host_name(), os.getpid()), "elsewhere": ("another", ENDED)}
+HOLDERS = {
+    "ended here": {"host": host_name(), "boot": boot_id(), "process": ENDED},
+    "lives": {"host": host_name(), "boot": boot_id(), "process": os.getpid()},
+    "elsewhere": {"host": "another", "boot": boot_id(), "process": ENDED},
+    "on a machine of the same name": {"host": host_name(), "boot": "another", "process": ENDED},
+    "of an earlier version": {"host": host_name(), "process": ENDED},
+}
 
 
 @pytest.mark.parametrize("holder", HOLDERS)
@@ -52,8 +59,7 @@ def test_a_process_that_ended_on_this_machine_loses_its_lease_at_once(
     holder: str, bucket: SharedFolder, tmp_path: Path
 ) -> None:
     """Killed after it had published, it would hold it for ever: nobody asks for the lease of an entry that is there."""
-    host, process = HOLDERS[holder]
-    record = json.dumps({"token": "t", "host": host, "process": process, "count": 3}).encode()
+    record = json.dumps({"token": "t", **HOLDERS[holder], "count": 3}).encode()
     for key in ("left", "claimed"):
         bucket.write(f"locks/{key}.json", record)
     free = holder == "ended here"
@@ -64,6 +70,17 @@ def test_a_process_that_ended_on_this_machine_loses_its_lease_at_once(
     assert "locks/claimed.json" in bucket.names("locks")
     lease.release()
     assert ("locks/claimed.json" in bucket.names("locks")) != free
+
+
+def test_a_lease_that_another_process_here_is_taking_over_is_left_to_it(bucket: SharedFolder, tmp_path: Path) -> None:
+    bucket.write("locks/left.json", json.dumps({"token": "t", **HOLDERS["ended here"], "count": 3}).encode())
+    other = entry_lease(tmp_path, "left")
+    assert other.claim()
+    remove_ended(tmp_path)
+    assert bucket.names("locks") == ["locks/left.json"]
+    other.release()
+    remove_ended(tmp_path)
+    assert bucket.names("locks") == [] and not list((tmp_path / "locks").glob("left*"))
 
 
 def test_only_the_files_of_this_machine_are_read_to_remove_those_of_ended_processes(
