@@ -95,13 +95,13 @@ class Recipe(Section, defer_build=True):
         return self.model_dump(mode="json", by_alias=True)
 
 
-_built_from = (tuple(STAGES), tuple(SOURCES))
+_built_from = (tuple(STAGES.items()), tuple(SOURCES.items()))
 
 
 def recipe_model() -> type[Recipe]:
     """Return `Recipe`, with the kinds of stage and the data sources that plugins have registered since it was built."""
     global _built_from
-    registered = (tuple(STAGES), tuple(SOURCES))
+    registered = (tuple(STAGES.items()), tuple(SOURCES.items()))  # a module that is imported anew has other classes
     if _built_from != registered:
         Recipe.model_fields["data"].annotation = source_sections()
         Recipe.model_rebuild(force=True)
