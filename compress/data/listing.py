@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compress import registry
 from compress.data.digests import digests
@@ -161,7 +163,7 @@ def list_shards(
 
     def fingerprint(cache: Path | None) -> str:
         digest = {
-            part: [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays if array is not None]
+            part: [hashlib.sha256(each).hexdigest() for each in arrays if each is not None]
             for part, arrays in rows.parts.items()
         }
         of_shards = digests(shards, cache, PurePath(where).name)
@@ -193,37 +195,74 @@ def sort_rows(
     Raises:
         UsageError: a label is not one of the classes, a class has no images, or there are fewer than two classes.
     """
-    parts: dict[str, list[tuple[int, Label]]] = {}
-    gaps = 0
-    for row, (part, label) in enumerate(rows):
-        known = _label(label, row, name)
-        gaps += known is None and label not in (None, "", -1, "-1")
-        if known is None and part in ("validation", "test"):
-            raise UsageError(f"{name(row)}: a {part} image needs a label")
-        parts.setdefault("unlabeled" if known is None else part, []).append((row, known))
-    train = [label for _, label in parts.get("train", []) if label is not None]
+    listed = _ListedLabels.of(rows, name)
+    train = listed.distinct("train")
     if not train:
         raise UsageError(f"{where}: no labelled train images found")
-    names = tuple(map(same_name, classes)) if classes else order_classes(map(str, train))
+    names = tuple(map(same_name, classes)) if classes else order_classes(str(label) for label, _ in train)
     if len(set(names)) < max(2, len(names)):
         raise UsageError(f"{where}: expected two or more classes without repetition, found {truncate_list(names)}")
     numbers = {label: number for number, label in enumerate(names)}
     if classes:
-        _refuse_counting_from_one([label for own in parts.values() for _, label in own], numbers, where)
-    listed: dict[str, tuple[Rows, Labels | None]] = {}
-    for part in (part for part in PARTS if part in parts):
+        _refuse_counting_from_one(listed.codes, numbers, where)
+    parts: dict[str, tuple[Rows, Labels | None]] = {}
+    for part in PARTS:
+        own = listed.rows(part)
+        if not len(own):
+            continue
         labels = None
         if part != "unlabeled":
-            labels = np.array([_number(label, numbers, row, name, classes) for row, label in parts[part]], np.int64)
+            of_code = np.full(len(listed.codes), -1, np.int64)
+            for label, row in listed.distinct(part):
+                of_code[listed.codes[label]] = _number(label, numbers, row, name, classes)
+            labels = of_code[listed.labels[own]]
             absent = [names[number] for number in np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)]
             if absent and part != "validation":
                 way_out = "; or make them train rows: `test: 0.2` in data cuts a fifth off" if part == "test" else ""
                 raise UsageError(
                     f"{where}: no {part} image of {truncate_list(absent)}; every class needs at least one{way_out}"
                 )
-        listed[part] = (np.array([row for row, _ in parts[part]], np.int64), labels)
-    notes = (f"{gaps:,} rows have NaN or null as their label: they are read as images without one.",) if gaps else ()
-    return SortedRows(names, listed, notes)
+        parts[part] = (own, labels)
+    gaps = f"{listed.gaps:,} rows have NaN or null as their label: they are read as images without one."
+    return SortedRows(names, parts, (gaps,) if listed.gaps else ())
+
+
+@dataclass(frozen=True)
+class _ListedLabels:
+    """Labels of rows as a source has them: five bytes per row, however long they are."""
+
+    parts: NDArray[np.int8]  # of each row, its part as an index in `PARTS`
+    labels: NDArray[np.int32]  # of each row, its label as a number in `codes`; -1: none
+    codes: dict[Label, int]  # distinct labels, numbered in the order of rows
+    firsts: dict[tuple[str, int], tuple[Label, int]]  # first row of each label in each part, in the order of rows
+    gaps: int  # number of rows with NaN or null as their label
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[str, Value]], name: Callable[[int], str]) -> _ListedLabels:
+        """Read rows; a `UsageError` for one without a label that needs one."""
+        places = {part: place for place, part in enumerate(PARTS)}
+        parts, labels, gaps = array("b"), array("i"), 0
+        codes: dict[Label, int] = {}
+        firsts: dict[tuple[str, int], tuple[Label, int]] = {}
+        for row, (part, label) in enumerate(rows):
+            known = _label(label, row, name)
+            gaps += known is None and label not in (None, "", -1, "-1")
+            if known is None and part in ("validation", "test"):
+                raise UsageError(f"{name(row)}: a {part} image needs a label")
+            part = "unlabeled" if known is None else part
+            code = -1 if known is None else codes.setdefault(known, len(codes))
+            firsts.setdefault((part, code), (known, row))
+            parts.append(places[part])
+            labels.append(code)
+        return cls(np.frombuffer(parts, np.int8), np.frombuffer(labels, np.int32), codes, firsts, gaps)
+
+    def rows(self, part: str) -> Rows:
+        """Return the rows of a part, ascending."""
+        return np.flatnonzero(self.parts == PARTS.index(part))
+
+    def distinct(self, part: str) -> list[tuple[Label, int]]:
+        """Return the distinct labels of a part, each with its first row, in the order of rows."""
+        return [first for (own, code), first in self.firsts.items() if own == part and code >= 0]
 
 
 def _label(label: Value, row: int, name: Callable[[int], str]) -> Label:
