@@ -42,6 +42,7 @@ class ListedPart:
     name: Callable[[int], str]  # name of the image of a row, for messages
     # read the images of rows in the order given, each a file or its content; ascending rows are the fastest
     read: Callable[[Rows], Iterator[Path | bytes]]
+    shard: Callable[[Rows], Rows] | None = None  # shard of the image of each row; None where an image is a file
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Listing:
     left_out: tuple[LeftOut, ...] = ()  # what the reader left out, by reason
     notes: tuple[str, ...] = ()  # remarks on how the source is read, one sentence each
     sequential: str | None = None  # name of a shard whose images can be read from front to end only
+    shards: Sequence[Path] = ()  # files of many images each
 
     def counts(self, part: str) -> list[int]:
         """Number of images of each class."""
@@ -145,6 +147,7 @@ def _files(where: Path, files: Texts, labels: Labels | None) -> ListedPart:
 def list_shards(
     where: str,
     shards: Sequence[Path],
+    starts: Sequence[int] | Rows,
     rows: SortedRows,
     name: Callable[[int], str],
     read: Callable[[Rows], Iterator[bytes]],
@@ -155,6 +158,7 @@ def list_shards(
     """Make a listing of images in shards, row after row; its fingerprint covers whole shards and the rows of each part.
 
     Args:
+        starts: First row of each shard.
         read: Contents of the images of rows, in the order given.
         left_out: What of the shards is no image or label.
         stated: SHA-256 that shards must have, by absolute path.
@@ -173,11 +177,17 @@ def list_shards(
         return key_of(classes=rows.classes, shards=of_shards, rows=digest, settings=settings)
 
     def listed(own: Rows, labels: Labels | None) -> ListedPart:
-        return ListedPart(len(own), labels, lambda row: name(int(own[row])), lambda rows: read(own[rows]))
+        return ListedPart(
+            len(own),
+            labels,
+            lambda row: name(int(own[row])),
+            lambda rows: read(own[rows]),
+            lambda rows: np.searchsorted(starts, own[rows], "right") - 1,
+        )
 
     parts = {part: listed(*arrays) for part, arrays in rows.parts.items()}
     notes = (*order_notes(rows.classes), *rows.notes)
-    return Listing(where, rows.classes, parts, fingerprint, {}, left_out, notes)
+    return Listing(where, rows.classes, parts, fingerprint, {}, left_out, notes, shards=shards)
 
 
 def sort_rows(

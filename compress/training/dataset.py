@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, get_worker_info
 
 from compress.data.large import LARGE
+from compress.data.lazy_shards import prefetch
 from compress.data.originals import FileImages
 from compress.data.prepared import Split
-from compress.training.order import RankSampler, ShuffledSampler
+from compress.training.order import RankSampler, ShardSampler, ShuffledSampler
 from compress.utils.processes import require_main_guard
 
 
@@ -50,6 +51,12 @@ class ImageDataset(Dataset[Batch]):
     def files(self) -> list[FileImages]:
         """Splits whose images are decoded when they are read."""
         return [array for array in self.arrays if isinstance(array, FileImages)]
+
+    def shard_runs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first image of each run of images of one shard, with the number of images last, and its shard."""
+        runs = [array.shard_runs() for array in self.files]
+        firsts = [first + start for (first, _), start in zip(runs, self.starts, strict=False)]
+        return np.concatenate([*firsts, self.starts[-1:]]), np.concatenate([shard for _, shard in runs])
 
     def preload(self, device: torch.device) -> None:
         """Copy all pixels to the device; batches then only have indices, and are cut there.
@@ -103,13 +110,25 @@ def train_loader(
     From `pinned` memory, batches are copied to a GPU while it computes.
     """
     whole = len(images) >= batch * world
-    sampler: DistributedSampler[Any] | ShuffledSampler
-    if len(images) < LARGE:
-        sampler = DistributedSampler(images, world, rank, seed=seed, drop_last=whole)
-    else:  # PyTorch's keeps 50 bytes per image
-        sampler = ShuffledSampler(len(images), world, rank, seed)
+    sampler = _shuffled(images, world, rank, seed, drop_last=whole)
     sampler.set_epoch(epoch)
     return _loader(images, batch, sampler, world, drop_last=whole, pinned=pinned)
+
+
+def _shuffled(
+    images: ImageDataset, world: int, rank: int, seed: int, *, drop_last: bool
+) -> DistributedSampler[Any] | ShuffledSampler | ShardSampler:
+    if any(array.originals.settings.order == "shards" for array in images.files):
+        files = images.files[0].originals.listing.shards
+        starts, shards = images.shard_runs()
+
+        def announce(runs: np.ndarray) -> None:
+            prefetch([files[shard] for shard in dict.fromkeys(shards[runs].tolist())])
+
+        return ShardSampler(starts, world, rank, seed, drop_last=drop_last, announce=announce)
+    if len(images) < LARGE:
+        return DistributedSampler(images, world, rank, seed=seed, drop_last=drop_last)
+    return ShuffledSampler(len(images), world, rank, seed, drop_last=drop_last)  # PyTorch's keeps 50 bytes per image
 
 
 def eval_loader(images: ImageDataset, batch: int, world: int, rank: int, *, pinned: bool = False) -> DataLoader[Batch]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from compress.data.large import BLOCK
 Indices = NDArray[np.int64]
 ROUNDS = 8  # of the Feistel network; four are indistinguishable from random ones (Luby and Rackoff 1988)
 WINDOW = 16  # shards whose images are shuffled together
+SHARD_BLOCK = 2**10  # places at a time where shards are shuffled, so that those that are needed next are known in time
 
 
 class Order(Protocol):
@@ -74,10 +75,11 @@ class ShardShuffle:
     Args:
         starts: First image of each shard, and after them the number of images; ascending, from 0.
         key: Determines the order: whole numbers from 0 on.
+        announce: Called with the shards of a window and of the next one before images of the window are named.
     """
 
-    def __init__(self, starts: Indices, *key: int) -> None:
-        self._key = key
+    def __init__(self, starts: Indices, *key: int, announce: Callable[[Indices], None] | None = None) -> None:
+        self._key, self._announce, self._announced = key, announce, -1
         sizes = np.diff(starts)
         self.shards = Shuffle(len(sizes), *key)[np.arange(len(sizes))]  # in the order of the epoch
         self._first = starts[self.shards]  # image of each
@@ -92,6 +94,9 @@ class ShardShuffle:
         places = np.asarray(places, np.int64)
         window = (np.searchsorted(self._ends, places, side="right") - 1) // WINDOW
         found = np.empty(len(places), np.int64)
+        if self._announce and len(window) and window[0] != self._announced:
+            self._announced = int(window[0])
+            self._announce(self.shards[self._announced * WINDOW :][: 2 * WINDOW])
         for number in np.unique(window).tolist():
             here, first = window == number, number * WINDOW
             start, end = self._ends[first], self._ends[min(first + WINDOW, len(self.shards))]
@@ -114,6 +119,7 @@ class RankSampler(Sampler[int]):
     def __init__(self, images: int, world: int, rank: int, *, drop_last: bool = False) -> None:
         self.images, self.world, self.rank, self.epoch = images, world, rank, 0
         self._count = images // world if drop_last else -(-images // world)
+        self._block = BLOCK
 
     def __len__(self) -> int:
         return self._count
@@ -128,29 +134,40 @@ class RankSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         order = self.order()
-        for first in range(0, self._count, BLOCK):
-            places = np.arange(first, min(first + BLOCK, self._count)) * self.world + self.rank
+        for first in range(0, self._count, self._block):
+            places = np.arange(first, min(first + self._block, self._count)) * self.world + self.rank
             places %= self.images
             yield from (places if order is None else order[places]).tolist()
 
 
 class ShuffledSampler(RankSampler):
-    """A rank's share of the images, in an order that depends on the seed and the epoch alone.
+    """A rank's share of the images, in an order that depends on the seed and the epoch alone; see `RankSampler`."""
 
-    Args:
-        images: Number of images.
-        world: Number of ranks.
-        rank: The one whose share it is.
-        seed: Seed of the order.
-        starts: First image of each shard and the number of images, to shuffle by shards; default: all images together.
-    """
-
-    def __init__(self, images: int, world: int, rank: int, seed: int, starts: Sequence[int] | Indices = ()) -> None:
-        super().__init__(images, world, rank, drop_last=images >= world)
-        self.seed, self.starts = seed, np.asarray(starts, np.int64)
+    def __init__(self, images: int, world: int, rank: int, seed: int, *, drop_last: bool = True) -> None:
+        super().__init__(images, world, rank, drop_last=drop_last)
+        self.seed = seed
 
     def order(self) -> Order:
         """Return the order of the epoch."""
-        if len(self.starts):
-            return ShardShuffle(self.starts, self.seed, self.epoch)
         return Shuffle(self.images, self.seed, self.epoch)
+
+
+class ShardSampler(RankSampler):
+    """A rank's share of the images, in the order of `ShardShuffle`; see there and at `RankSampler`."""
+
+    def __init__(
+        self,
+        starts: Indices,
+        world: int,
+        rank: int,
+        seed: int,
+        *,
+        drop_last: bool = True,
+        announce: Callable[[Indices], None] | None = None,
+    ) -> None:
+        super().__init__(int(starts[-1]), world, rank, drop_last=drop_last)
+        self.seed, self._starts, self._announce, self._block = seed, starts, announce, SHARD_BLOCK
+
+    def order(self) -> Order:
+        """Return the order of the epoch."""
+        return ShardShuffle(self._starts, self.seed, self.epoch, announce=self._announce)
