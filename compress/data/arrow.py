@@ -17,9 +17,10 @@ from pydantic import Field
 
 from compress.data.decoding import file_source
 from compress.data.digests import BLOCK
+from compress.data.labels import Value, share_equal, sort_rows
 from compress.data.lazy_shards import present, stamp
 from compress.data.left_out import Tally
-from compress.data.listing import Listing, Value, list_shards, sort_rows
+from compress.data.listing import Listing, list_shards
 from compress.data.names import SPLIT_WORDS
 from compress.data.saved_dataset import saved_shards
 from compress.data.shards import changed_at, find_shards, locate, stated_digests
@@ -123,8 +124,8 @@ def _columns(
         for batch in itertools.chain.from_iterable(shard.batches(columns, row) for row in range(len(shard.groups))):
             if len(labels) + len(batch) > size:
                 raise CompressError(f"{file} cannot be read: it has more rows than its {size:,} bytes")
-            labels += batch.column(label).to_pylist()
-            splits += batch.column(split).to_pylist() if split else []
+            labels += share_equal(batch.column(label).to_pylist())
+            splits += share_equal(batch.column(split).to_pylist()) if split else ()
         return _class_names(shard.schema, label), labels, splits
 
 

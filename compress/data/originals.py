@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from compress.data.digests import BLOCK, THREADS, image_digest
 from compress.data.image_io import BrokenImage, try_decode
+from compress.data.labels import PARTS
 from compress.data.large import BLOCK as MANY
-from compress.data.listing import PARTS, Listing, list_images
+from compress.data.listing import Listing, list_images
 from compress.data.parallel import in_blocks
 from compress.data.source import Pixels, Raw, Rows
 from compress.data.splits import Pieces

@@ -19,9 +19,10 @@ from pydantic import Field
 from compress.data.archive import Archive, Place, open_archive, open_stream, read_at
 from compress.data.decoding import file_source
 from compress.data.image_io import ENDINGS
+from compress.data.labels import Label, share_equal, sort_rows
 from compress.data.lazy_shards import stamp
 from compress.data.left_out import HIDDEN, NO_ENDING, LeftOut, Tally, file_kind
-from compress.data.listing import Label, Listing, check_reading, list_shards, sort_rows
+from compress.data.listing import Listing, check_reading, list_shards
 from compress.data.names import is_number
 from compress.data.shards import changed_at, find_shards, locate, stated_digests
 from compress.data.source import Rows
@@ -99,7 +100,8 @@ class _Samples:
     @classmethod
     def of(cls, rows: Sequence[tuple[Place, str, Label]], left_out: Iterable[LeftOut]) -> _Samples:
         places = np.array([place for place, _, _ in rows], np.int64).reshape(-1, 2)
-        return cls(places, Texts(name for _, name, _ in rows), tuple(label for _, _, label in rows), tuple(left_out))
+        labels = tuple(share_equal(label for _, _, label in rows))
+        return cls(places, Texts(name for _, name, _ in rows), labels, tuple(left_out))
 
 
 def load_index(settings: WebData, cache: Path | None) -> None:

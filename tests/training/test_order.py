@@ -14,8 +14,8 @@ import pytest
 from torch.utils.data import DistributedSampler
 
 from compress.data import large
+from compress.data.labels import sort_rows
 from compress.data.large import LARGE, compact
-from compress.data.listing import sort_rows
 from compress.data.prepared import Split
 from compress.training import dataset
 from compress.training.dataset import ImageDataset, eval_loader, train_loader
