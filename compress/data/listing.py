@@ -148,7 +148,7 @@ def list_shards(
 
     def fingerprint(cache: Path | None) -> str:
         digest = {
-            part: [hashlib.sha256(each).hexdigest() for each in arrays if each is not None]
+            part: [hashlib.sha256(each.data).hexdigest() for each in arrays if each is not None]
             for part, arrays in rows.parts.items()
         }
         of_shards = digests(shards, cache, PurePath(where).name)

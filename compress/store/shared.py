@@ -195,7 +195,7 @@ def _status(error: Exception) -> int | None:
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and str(error).startswith("Forbidden")):
         return 403  # s3fs; gcsfs
     stated = (getattr(error, name, None) for name in ("status_code", "code", "status"))  # adlfs; gcsfs; aiohttp
-    return next((int(each) for each in stated if str(each).isdecimal()), None)
+    return next((int(str(each)) for each in stated if str(each).isdecimal()), None)
 
 
 def _reason(error: Exception) -> str:
