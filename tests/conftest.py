@@ -6,6 +6,8 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 # Before torch is imported: tests run in as many processes as there are cores.
@@ -13,6 +15,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from filelock import FileLock
+from object_stores import SERVICES, ObjectStore, in_memory, object_store
 from onnx_exports import remember_signatures
 from support import Job, photographs, without_plugins
 
@@ -73,6 +76,23 @@ def _numerics() -> dict[str, object]:
         "gradients": torch.is_grad_enabled(),
         "denormals": float(torch.tensor(1e-40) * 0.5) > 0,
     }
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], ObjectStore]]:
+    """Gives the emulator of an object store, which is started once; the test is skipped where it is not installed."""
+    with ExitStack() as running:
+        yield cache(lambda scheme: running.enter_context(object_store(scheme, tmp_path_factory.mktemp(scheme))))
+
+
+@pytest.fixture(params=["memory", *SERVICES])
+def bucket_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty bucket, on each kind of object store."""
+    if request.param == "memory":
+        return in_memory(monkeypatch)
+    store: ObjectStore = request.getfixturevalue("emulator")(request.param)
+    store.use(monkeypatch)
+    return store.new_bucket()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from compress.data.lazy_shards import present
 from compress.utils.errors import CompressError, first_line
 
 DECOMPRESSORS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
@@ -122,6 +123,7 @@ def read_at(file: Path, stream: BinaryIO, place: Place) -> bytes:
 @contextmanager
 def open_stream(file: Path) -> Iterator[BinaryIO]:
     """Open a tar file, decompressed if it is compressed; going backwards in it then starts again from the front."""
+    present(file)
     with _readable(file):
         with file.open("rb") as plain:
             start = plain.read(6)

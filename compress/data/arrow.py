@@ -17,8 +17,10 @@ from pydantic import Field
 
 from compress.data.decoding import file_source
 from compress.data.digests import BLOCK
+from compress.data.labels import Value, share_equal, sort_rows
+from compress.data.lazy_shards import present, stamp
 from compress.data.left_out import Tally
-from compress.data.listing import Listing, Value, list_shards, sort_rows
+from compress.data.listing import Listing, list_shards
 from compress.data.names import SPLIT_WORDS
 from compress.data.saved_dataset import saved_shards
 from compress.data.shards import changed_at, find_shards, locate, stated_digests
@@ -49,7 +51,9 @@ def list_arrow(settings: ArrowData) -> Listing:
     where = locate(settings.path)
     tally = Tally(Path(where))
     endings = settings.shard_endings
-    shards = find_shards(settings.path, endings, tally) if endings else saved_shards(Path(where), tally)
+    shards = (
+        find_shards(settings.path, endings, tally, settings.cache_gb) if endings else saved_shards(Path(where), tally)
+    )
     files = [file for file, _ in shards]
     starts: list[int] = []
     rows: list[tuple[str, Value]] = []
@@ -72,6 +76,7 @@ def list_arrow(settings: ArrowData) -> Listing:
     return list_shards(
         where,
         files,
+        starts,
         parts,
         name,
         lambda kept: _images(files, starts, settings.image, kept),
@@ -112,15 +117,15 @@ def _columns(
     """Class names of a shard, if its schema has any, and labels and splits of its rows. `changed` keys the cache."""
     labels: list[Value] = []
     splits: list[str | None] = []
-    size = file.stat().st_size
+    size = stamp(file)[0]
     with _opened(file) as shard:
         _check_columns(file, shard.schema, image, label, split)
         columns = [label] if split in (None, label) else [label, str(split)]
         for batch in itertools.chain.from_iterable(shard.batches(columns, row) for row in range(len(shard.groups))):
             if len(labels) + len(batch) > size:
                 raise CompressError(f"{file} cannot be read: it has more rows than its {size:,} bytes")
-            labels += batch.column(label).to_pylist()
-            splits += batch.column(split).to_pylist() if split else []
+            labels += share_equal(batch.column(label).to_pylist())
+            splits += share_equal(batch.column(split).to_pylist()) if split else ()
         return _class_names(shard.schema, label), labels, splits
 
 
@@ -247,7 +252,7 @@ def _opened(file: Path) -> Iterator[_Shard]:
     import pyarrow.parquet as pq
 
     try:
-        if file.suffix.lower() == ".parquet":
+        if present(file).suffix.lower() == ".parquet":
             metadata = _metadata(file, changed_at(file))
             with pq.ParquetFile(file, metadata=metadata) as table:
                 groups = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]

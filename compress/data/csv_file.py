@@ -14,9 +14,10 @@ from pydantic import Field
 
 from compress.data.decoding import file_source
 from compress.data.image_io import ENDINGS, exists, is_file
+from compress.data.labels import sort_rows
 from compress.data.layout import entries_of, is_folder, subfolders
 from compress.data.left_out import Tally
-from compress.data.listing import Listing, list_files, sort_rows
+from compress.data.listing import Listing, list_files
 from compress.data.names import SPLIT_WORDS
 from compress.data.patterns import is_pattern
 from compress.data.shards import find_shards

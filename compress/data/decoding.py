@@ -80,8 +80,7 @@ def _read_part(listing: Listing, name: str, settings: FileData, scratch: Path) -
     listed, side, lazy = listing.parts[name], settings.resolution, settings.images == "files"
     decode = partial(check_header, max_pixels=settings.max_pixels) if lazy else stored_decoder(settings, side)
     is_cut = name == "train" and "test" not in listing.parts
-    rows: list[int] = []
-    digests: list[bytes] = []
+    readable, digests = np.ones(listed.count, bool), bytearray()
     broken: list[str] = []
 
     def read(image: Path | bytes) -> tuple[Pixels | BrokenImage | None, bytes]:
@@ -93,19 +92,20 @@ def _read_part(listing: Listing, name: str, settings: FileData, scratch: Path) -
         for row, (pixels, digest) in enumerate(in_blocks(listed.read(np.arange(listed.count)), read, advance)):
             if isinstance(pixels, BrokenImage):
                 broken.append(_broken(listing, listed.name(row), pixels, settings))
+                readable[row] = False
                 continue
-            rows.append(row)
-            digests.append(digest)
+            digests += digest
             if pixels is not None:
                 out.write(pixels.tobytes())
-    shape, kept = (len(rows), 3, side, side), np.array(rows, np.int64)
+    kept = np.flatnonzero(readable)
+    shape = (len(kept), 3, side, side)
     images: Images
     if lazy:
         images = FileImages(Originals(settings, scratch, listing=listing), places(name, kept))
     else:
-        images = np.memmap(path, np.uint8, "r", shape=shape) if rows else np.empty(shape, np.uint8)
+        images = np.memmap(path, np.uint8, "r", shape=shape) if len(kept) else np.empty(shape, np.uint8)
     labels = None if listed.labels is None else listed.labels[kept]
-    return Decoded(Part(images, labels, kept, np.array(digests, "S32") if is_cut else None), tuple(broken))
+    return Decoded(Part(images, labels, kept, np.frombuffer(digests, "S32") if is_cut else None), tuple(broken))
 
 
 def _broken(listing: Listing, name: str, error: BrokenImage, settings: FileData) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from compress.data.lazy_shards import present, stamp
 from compress.data.source import Images
 from compress.utils.console import task
 from compress.utils.errors import CompressError
@@ -63,14 +64,13 @@ def image_digest(image: Path | bytes) -> bytes:
 
 def _stamp(file: Path) -> list[int | str]:
     try:
-        status = file.stat()
+        return list(stamp(file))
     except OSError as error:
         raise CompressError(f"{file} cannot be read: {error.strerror}") from error
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _digest(file: Path) -> str:
     try:
-        return file_digest(file)
+        return file_digest(present(file))
     except OSError as error:
         raise CompressError(f"{file} cannot be read: {error.strerror}") from error

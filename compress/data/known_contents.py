@@ -26,7 +26,7 @@ CONSEQUENCE = "shards are read again"
 UNRELATED = frozenset(
     (
         *("path", "views", "workers", "templates", "prompts"),
-        *("resolution", "max_pixels", "broken", "images"),
+        *("resolution", "max_pixels", "broken", "images", "order", "cache_gb"),
         *("test", "validation", "labeled", "held_out"),
     )
 )

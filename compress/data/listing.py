@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import MappingProxyType
@@ -13,22 +12,15 @@ import numpy as np
 
 from compress import registry
 from compress.data.digests import digests
+from compress.data.labels import SortedRows
 from compress.data.left_out import LeftOut
-from compress.data.names import is_number, order_classes, order_notes
+from compress.data.names import order_notes
 from compress.data.shards import changed_since_manifest
 from compress.data.source import Labels, Rows
 from compress.recipe.data import FileData
 from compress.utils.errors import UsageError
 from compress.utils.hashing import key_of
-from compress.utils.messages import one_line, truncate_list
-from compress.utils.names import same_name
 from compress.utils.texts import Texts
-
-PARTS = ("train", "validation", "test", "unlabeled")
-NO_LABEL = frozenset(("", "-1", "-1.0", "nan", "<na>", "null"))  # texts, in lower case, that stand for no label
-Label = str | int | None
-Value = Label | float
-"""A label as a source has it."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +32,7 @@ class ListedPart:
     name: Callable[[int], str]  # name of the image of a row, for messages
     # read the images of rows in the order given, each a file or its content; ascending rows are the fastest
     read: Callable[[Rows], Iterator[Path | bytes]]
+    shard: Callable[[Rows], Rows] | None = None  # shard of the image of each row; None where an image is a file
 
 
 @dataclass(frozen=True)
@@ -55,6 +48,7 @@ class Listing:
     left_out: tuple[LeftOut, ...] = ()  # what the reader left out, by reason
     notes: tuple[str, ...] = ()  # remarks on how the source is read, one sentence each
     sequential: str | None = None  # name of a shard whose images can be read from front to end only
+    shards: Sequence[Path] = ()  # files of many images each
 
     def counts(self, part: str) -> list[int]:
         """Number of images of each class."""
@@ -66,15 +60,6 @@ class Listing:
         """Number of images of each class of each part; of unlabelled images their number alone."""
         labelled = {name: part.labels is not None for name, part in self.parts.items()}
         return {name: tuple(self.counts(name)) if labelled[name] else (self.parts[name].count,) for name in labelled}
-
-
-@dataclass(frozen=True)
-class SortedRows:
-    """Rows of a table by part, in order, with the labels of each part that has them."""
-
-    classes: tuple[str, ...]
-    parts: dict[str, tuple[Rows, Labels | None]]
-    notes: tuple[str, ...] = ()  # remarks on the labels, one sentence each
 
 
 def list_images(settings: FileData) -> Listing:
@@ -143,6 +128,7 @@ def _files(where: Path, files: Texts, labels: Labels | None) -> ListedPart:
 def list_shards(
     where: str,
     shards: Sequence[Path],
+    starts: Sequence[int] | Rows,
     rows: SortedRows,
     name: Callable[[int], str],
     read: Callable[[Rows], Iterator[bytes]],
@@ -153,6 +139,7 @@ def list_shards(
     """Make a listing of images in shards, row after row; its fingerprint covers whole shards and the rows of each part.
 
     Args:
+        starts: First row of each shard.
         read: Contents of the images of rows, in the order given.
         left_out: What of the shards is no image or label.
         stated: SHA-256 that shards must have, by absolute path.
@@ -161,7 +148,7 @@ def list_shards(
 
     def fingerprint(cache: Path | None) -> str:
         digest = {
-            part: [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays if array is not None]
+            part: [hashlib.sha256(each.data).hexdigest() for each in arrays if each is not None]
             for part, arrays in rows.parts.items()
         }
         of_shards = digests(shards, cache, PurePath(where).name)
@@ -171,97 +158,14 @@ def list_shards(
         return key_of(classes=rows.classes, shards=of_shards, rows=digest, settings=settings)
 
     def listed(own: Rows, labels: Labels | None) -> ListedPart:
-        return ListedPart(len(own), labels, lambda row: name(int(own[row])), lambda rows: read(own[rows]))
+        return ListedPart(
+            len(own),
+            labels,
+            lambda row: name(int(own[row])),
+            lambda rows: read(own[rows]),
+            lambda rows: np.searchsorted(starts, own[rows], "right") - 1,
+        )
 
     parts = {part: listed(*arrays) for part, arrays in rows.parts.items()}
     notes = (*order_notes(rows.classes), *rows.notes)
-    return Listing(where, rows.classes, parts, fingerprint, {}, left_out, notes)
-
-
-def sort_rows(
-    rows: Iterable[tuple[str, Value]],
-    classes: Sequence[str] | None,
-    where: str,
-    name: Callable[[int], str],
-) -> SortedRows:
-    """Sort rows `(part, label)` into parts, and map labels to class indices.
-
-    A train row without a label, or with -1 or NaN, is unlabelled. Whole numbers, and text that is a number but not a
-    class name, are indices into `classes`; `1.0` is 1. Without `classes`, the classes are the distinct train labels in
-    the order of `order_classes`. Only validation may lack a class.
-
-    Raises:
-        UsageError: a label is not one of the classes, a class has no images, or there are fewer than two classes.
-    """
-    parts: dict[str, list[tuple[int, Label]]] = {}
-    gaps = 0
-    for row, (part, label) in enumerate(rows):
-        known = _label(label, row, name)
-        gaps += known is None and label not in (None, "", -1, "-1")
-        if known is None and part in ("validation", "test"):
-            raise UsageError(f"{name(row)}: a {part} image needs a label")
-        parts.setdefault("unlabeled" if known is None else part, []).append((row, known))
-    train = [label for _, label in parts.get("train", []) if label is not None]
-    if not train:
-        raise UsageError(f"{where}: no labelled train images found")
-    names = tuple(map(same_name, classes)) if classes else order_classes(map(str, train))
-    if len(set(names)) < max(2, len(names)):
-        raise UsageError(f"{where}: expected two or more classes without repetition, found {truncate_list(names)}")
-    numbers = {label: number for number, label in enumerate(names)}
-    if classes:
-        _refuse_counting_from_one([label for own in parts.values() for _, label in own], numbers, where)
-    listed: dict[str, tuple[Rows, Labels | None]] = {}
-    for part in (part for part in PARTS if part in parts):
-        labels = None
-        if part != "unlabeled":
-            labels = np.array([_number(label, numbers, row, name, classes) for row, label in parts[part]], np.int64)
-            absent = [names[number] for number in np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)]
-            if absent and part != "validation":
-                way_out = "; or make them train rows: `test: 0.2` in data cuts a fifth off" if part == "test" else ""
-                raise UsageError(
-                    f"{where}: no {part} image of {truncate_list(absent)}; every class needs at least one{way_out}"
-                )
-        listed[part] = (np.array([row for row, _ in parts[part]], np.int64), labels)
-    notes = (f"{gaps:,} rows have NaN or null as their label: they are read as images without one.",) if gaps else ()
-    return SortedRows(names, listed, notes)
-
-
-def _label(label: Value, row: int, name: Callable[[int], str]) -> Label:
-    """Return a label as whole number or text, None for none: pandas writes whole numbers beside gaps as 1.0 and nan."""
-    if isinstance(label, float):
-        if math.isnan(label):
-            return None
-        if not label.is_integer():
-            raise UsageError(f"{name(row)}: the label {label} is not a whole number")
-        label = int(label)
-    if isinstance(label, str):
-        if label.lower() in NO_LABEL:
-            return None
-        whole, dot, zeros = label.partition(".")
-        if dot and is_number(whole) and zeros and not zeros.strip("0"):
-            return whole
-    return None if label == -1 else label
-
-
-def _refuse_counting_from_one(labels: Iterable[Label], numbers: dict[str, int], where: str) -> None:
-    """Refuse labels 1 to n of n named classes: as indices, which start at 0, all of them would be of the next class."""
-    words = {str(label) for label in labels if label is not None and (isinstance(label, int) or label not in numbers)}
-    if not words or not all(map(is_number, words)):
-        return
-    values = sorted(map(int, words))
-    if values[0] == 1 and values[-1] == len(numbers):
-        raise UsageError(
-            f"{where}: the labels are 1 to {len(numbers)}, but indices into `classes` start at 0; subtract 1 from "
-            "each, or write the names"
-        )
-
-
-def _number(
-    label: Label, numbers: dict[str, int], row: int, name: Callable[[int], str], classes: Sequence[str] | None
-) -> int:
-    word = same_name(str(label))
-    if word in numbers and not (classes and isinstance(label, int)):
-        return numbers[word]
-    if classes and is_number(word) and int(word) < len(numbers):
-        return int(word)
-    raise UsageError(f"{name(row)}: the label '{one_line(word)}' is not one of the classes {truncate_list(numbers)}")
+    return Listing(where, rows.classes, parts, fingerprint, {}, left_out, notes, shards=shards)

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from compress.data.digests import BLOCK, THREADS, image_digest
 from compress.data.image_io import BrokenImage, try_decode
-from compress.data.listing import PARTS, Listing, list_images
+from compress.data.labels import PARTS
+from compress.data.large import BLOCK as MANY
+from compress.data.listing import Listing, list_images
 from compress.data.parallel import in_blocks
 from compress.data.source import Pixels, Raw, Rows
 from compress.data.splits import Pieces
@@ -80,6 +82,15 @@ class Originals:
             if part is None or int(rows.max()) >= part.count:
                 raise CompressError(f"{self.listing.where} has changed since its images were prepared; rerun")
             yield from part.read(rows)
+
+    def shards(self, places: Places) -> Rows:
+        """Return the shard of the image at each place, as a number in `listing.shards`."""
+        found = np.empty(len(places), np.int64)
+        for part in np.unique(places[:, 0]).tolist():
+            shard, here = self.listing.parts[PARTS[part]].shard, places[:, 0] == part
+            assert shard, "the images of this source are in no shards"
+            found[here] = shard(places[here, 1])
+        return found
 
     def name(self, place: Sequence[int]) -> str:
         """Return the name of the image at a place, for messages."""
@@ -148,6 +159,17 @@ class FileImages:
         self.originals.listing  # noqa: B018 - made once, before processes are forked
         workers = self.originals.settings.workers
         return max(1, min(cores() // world, MAX_WORKERS)) if workers is None else workers
+
+    def shard_runs(self) -> tuple[Rows, Rows]:
+        """Return the first row of each run of images of one shard, and its shard, as a number in `listing.shards`."""
+        firsts, shards, last = [np.empty(0, np.int64)], [np.empty(0, np.int64)], -1
+        for start in range(0, len(self), MANY):
+            found = self.originals.shards(self.places[start : start + MANY])
+            first = np.flatnonzero(np.diff(found, prepend=last))
+            firsts.append(first + start)
+            shards.append(found[first])
+            last = int(found[-1])
+        return np.concatenate(firsts), np.concatenate(shards)
 
     def __getitem__(self, rows: Any) -> Pixels:
         """Decode the images of a row, a slice, an array of rows or a mask."""

@@ -14,6 +14,7 @@ import numpy as np
 from compress import registry
 from compress.data.expected import expected_line, refuse_full_disk
 from compress.data.held_out import HeldOut
+from compress.data.large import compact
 from compress.data.left_out import LeftOut, Tally
 from compress.data.listing import list_images
 from compress.data.originals import FileImages, Originals, save_places
@@ -32,9 +33,10 @@ BLOCK = 256  # images copied at once
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 `[n, 3, H, W]`, read-only, memory-mapped or decoded when read; labels int64 `[n]`, or None.
+    """Images uint8 `[n, 3, H, W]`, read-only, memory-mapped or decoded when read; labels `[n]`, or None.
 
-    Images are in the order of their source, class after class for folders: shuffle before taking the first n.
+    Labels are int64, those of a large data set in the smallest integer type that holds them. Images are in the order of
+    their source, class after class for folders: shuffle before taking the first n.
     """
 
     images: Images
@@ -145,7 +147,7 @@ def _decode(settings: DataSection, seed: int, folder: Path) -> None:
         say(f"data: skipped {len(raw.skipped)} {files}: {raw.skipped[0]}{more}")
     lazy = isinstance(settings, FileData) and settings.images == "files"
     for split, pieces in split_parts(raw, settings, seed).items():
-        _write(folder, split, pieces, pixels=not lazy)
+        _write(folder, split, pieces, len(raw.classes), pixels=not lazy)
         if raw.train.rows is not None:
             save_places(folder, split, raw, pieces)
     kept = HeldOut.of(settings, raw.classes).kept
@@ -153,14 +155,14 @@ def _decode(settings: DataSection, seed: int, folder: Path) -> None:
     (folder / "data.json").write_text(json.dumps(about, indent=1))
 
 
-def _write(folder: Path, split: str, pieces: Pieces, *, pixels: bool) -> None:
+def _write(folder: Path, split: str, pieces: Pieces, classes: int, *, pixels: bool) -> None:
     """Write the labels of a split, and its `pixels` as `.npy`."""
     if pixels:
         _write_pixels(folder, split, pieces)
     if split != "unlabeled":
         part, rows = pieces[0]
         assert part.labels is not None
-        np.save(folder / f"labels-{split}.npy", part.labels[rows])
+        np.save(folder / f"labels-{split}.npy", compact(part.labels[rows], classes))
 
 
 def _write_pixels(folder: Path, split: str, pieces: Pieces) -> None:

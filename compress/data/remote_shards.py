@@ -124,15 +124,8 @@ def download(remote: RemoteShards) -> list[Path]:
         CompressError: they do not fit on the disk, a shard is missing or has changed, or the service does not answer.
         UsageError: the service states no version of a shard, so that a changed one would go unnoticed.
     """
-    if remote.unversioned:
-        raise UsageError(
-            f"data.path: {remote.url}/: the service states neither ETag nor time of "
-            f"{truncate_list(remote.unversioned)}, so changes would go unnoticed; put a manifest beside them, or "
-            "download them and give their local path"
-        )
-    folder = cache_of(remote.url, cache_folder(), "data")
-    files = [folder / shard.identity / PurePosixPath(shard.name).name for shard in remote.shards]
-    missing = [pair for pair in zip(remote.shards, files, strict=True) if not _is_there(*pair)]
+    folder, files = local_files(remote)
+    missing = [pair for pair in zip(remote.shards, files, strict=True) if not is_downloaded(*pair)]
     if missing:
         size = sum(shard.bytes for shard, _ in missing)
         _check_space(remote.url, folder, len(missing), size)
@@ -143,6 +136,27 @@ def download(remote: RemoteShards) -> list[Path]:
                 advance((done + fetched) // MB - done // MB)
                 done += fetched
     return files
+
+
+def local_files(remote: RemoteShards) -> tuple[Path, list[Path]]:
+    """Return the folder of a data set in the user's cache, and the file of each shard, whether it is there or not.
+
+    Raises:
+        UsageError: the service states no version of a shard, or the user has no cache.
+    """
+    if remote.unversioned:
+        raise UsageError(
+            f"data.path: {remote.url}/: the service states neither ETag nor time of "
+            f"{truncate_list(remote.unversioned)}, so changes would go unnoticed; put a manifest beside them, or "
+            "download them and give their local path"
+        )
+    folder = cache_of(remote.url, cache_folder(), "data")
+    return folder, [folder / shard.identity / PurePosixPath(shard.name).name for shard in remote.shards]
+
+
+def fetch_shard(url: str, folder: Path, shard: RemoteShard, file: Path) -> None:
+    """Download a shard into its file, unless another process does so first; see `download`."""
+    _fetch(SharedFolder(url), folder, shard, file)
 
 
 def _in_threads(work: Callable[[T], int], items: Sequence[T]) -> Iterator[int]:
@@ -196,7 +210,7 @@ def _find(path: str, endings: tuple[str, ...]) -> tuple[str, list[ObjectInfo]]:
     return path.rstrip("/"), found
 
 
-def _is_there(shard: RemoteShard, file: Path) -> bool:
+def is_downloaded(shard: RemoteShard, file: Path) -> bool:
     """Return whether the cache has a shard: it was checked when it was written, and its version is in its path."""
     try:
         return file.stat().st_size == shard.bytes
@@ -218,11 +232,11 @@ def _fetch(source: SharedFolder, folder: Path, shard: RemoteShard, file: Path) -
     """Download a shard, unless another process does so first, and return its size."""
     lease = Lease(folder / "locks" / f"{shard.identity}.lease")
     while not lease.claim():
-        if _is_there(shard, file):
+        if is_downloaded(shard, file):
             return shard.bytes
         time.sleep(POLL_S)
     try:
-        if not _is_there(shard, file):
+        if not is_downloaded(shard, file):
             _fetch_alone(source, shard, file)
     finally:
         lease.release()

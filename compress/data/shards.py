@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from compress.data.image_io import exists, is_file, is_folder
 from compress.data.layout import count_file, entries_of
 from compress.data.layout import is_folder as is_folder_entry
+from compress.data.lazy_shards import lazy_files, stamp
 from compress.data.left_out import Tally
 from compress.data.manifest import ShardRecord, is_manifest, read_manifest
 from compress.data.patterns import alternatives, fixed_folder, is_pattern, parts_of
@@ -19,12 +20,15 @@ from compress.utils.resources import expand
 from compress.utils.urls import is_url
 
 
-def find_shards(path: str, endings: tuple[str, ...], tally: Tally | None = None) -> list[tuple[Path, str]]:
+def find_shards(
+    path: str, endings: tuple[str, ...], tally: Tally | None = None, limit: float | None = None
+) -> list[tuple[Path, str]]:
     """Find shards, in order, each with its part. Other files in the folder `path` are counted in `tally`.
 
     The split is a word in the name of the file, or of a folder between it and `path`: `train-000.tar`, `test/000.tar`.
     If no name has one, all shards are train. `path` is a file, a folder, a pattern or a manifest: `{000..007}` and
-    `{train,test}` stand for several names, `*` for any. Those of a URL are downloaded first.
+    `{train,test}` stand for several names, `*` for any. Those of a URL are downloaded first, or with a `limit` in GB as
+    they are read.
 
     Raises:
         CompressError: a folder cannot be read.
@@ -32,7 +36,8 @@ def find_shards(path: str, endings: tuple[str, ...], tally: Tally | None = None)
     """
     if is_url(path):
         remote = list_remote(path, endings)
-        return [(file, shard.part) for file, shard in zip(download(remote), remote.shards, strict=True)]
+        files = download(remote) if limit is None else lazy_files(remote, limit)
+        return [(file, shard.part) for file, shard in zip(files, remote.shards, strict=True)]
     given = Path(expand(path)).expanduser()
     if is_manifest(path):
         return [(_listed(given.parent, record), part) for record, part in read_manifest(path)]
@@ -88,7 +93,7 @@ def changed_since_manifest(file: Path) -> CompressError:
 def changed_at(file: Path) -> int:
     """Modification time of a shard in nanoseconds; a `CompressError` if it cannot be read."""
     try:
-        return file.stat().st_mtime_ns
+        return stamp(file)[1]
     except OSError as error:
         raise CompressError(f"{file} cannot be read: {error.strerror}") from error
     except ValueError as error:  # a name that no file can have

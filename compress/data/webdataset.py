@@ -19,8 +19,10 @@ from pydantic import Field
 from compress.data.archive import Archive, Place, open_archive, open_stream, read_at
 from compress.data.decoding import file_source
 from compress.data.image_io import ENDINGS
+from compress.data.labels import Label, share_equal, sort_rows
+from compress.data.lazy_shards import stamp
 from compress.data.left_out import HIDDEN, NO_ENDING, LeftOut, Tally, file_kind
-from compress.data.listing import Label, Listing, check_reading, list_shards, sort_rows
+from compress.data.listing import Listing, check_reading, list_shards
 from compress.data.names import is_number
 from compress.data.shards import changed_at, find_shards, locate, stated_digests
 from compress.data.source import Rows
@@ -54,7 +56,7 @@ def list_webdataset(settings: WebData) -> Listing:
     """List the images of the shards; see `listing.list_images`."""
     where = locate(settings.path)
     tally = Tally(Path(where))
-    shards = find_shards(settings.path, SHARDS, tally)
+    shards = find_shards(settings.path, SHARDS, tally, settings.cache_gb)
     files = [file for file, _ in shards]
     packed = [file.name for file in files if not file.name.lower().endswith(".tar")]
     sequential = packed[0] if packed else None
@@ -82,7 +84,7 @@ def list_webdataset(settings: WebData) -> Listing:
     for own in samples:
         tally.extend(own.left_out)
     stated = stated_digests(settings.path)
-    listing = list_shards(where, files, rows, name, read, tally.rows(), stated, label=settings.label)
+    listing = list_shards(where, files, starts[:-1], rows, name, read, tally.rows(), stated, label=settings.label)
     return replace(listing, sequential=sequential)
 
 
@@ -98,7 +100,8 @@ class _Samples:
     @classmethod
     def of(cls, rows: Sequence[tuple[Place, str, Label]], left_out: Iterable[LeftOut]) -> _Samples:
         places = np.array([place for place, _, _ in rows], np.int64).reshape(-1, 2)
-        return cls(places, Texts(name for _, name, _ in rows), tuple(label for _, _, label in rows), tuple(left_out))
+        labels = tuple(share_equal(label for _, _, label in rows))
+        return cls(places, Texts(name for _, name, _ in rows), labels, tuple(left_out))
 
 
 def load_index(settings: WebData, cache: Path | None) -> None:
@@ -108,7 +111,7 @@ def load_index(settings: WebData, cache: Path | None) -> None:
     """
     known = load_cache(cache, "shards", "the headers of the shards are read again")
     new = []
-    for file, _ in find_shards(settings.path, SHARDS):
+    for file, _ in find_shards(settings.path, SHARDS, limit=settings.cache_gb):
         key, name = _key(file, settings.label), f"{settings.label} {os.path.abspath(file)}"  # noqa: PTH100 - as digests
         stored = known.get(name, [])
         fresh = stored[:2] == list(key[1:3]) and len(stored) > LEFT_OUT
@@ -133,7 +136,7 @@ _SAMPLES: dict[_Key, _Samples] = {}
 
 def _key(file: Path, label: str) -> _Key:
     changed = changed_at(file)  # says if it is not there
-    return file, file.stat().st_size, changed, label
+    return file, stamp(file)[0], changed, label
 
 
 def _samples(file: Path, label: str) -> _Samples:

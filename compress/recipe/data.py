@@ -155,12 +155,33 @@ class FileData(DataSection):
     workers: int | None = Field(
         None, ge=0, description="processes that decode the batches of a fit with `images: files`; default: one per core"
     )
+    order: Literal["images", "shards"] = Field(
+        "images",
+        exclude_if=lambda order: order == "images",
+        description="shuffle all images of an epoch together, or shards, and with them the images of 16 at a time",
+    )
+    cache_gb: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        exclude_if=lambda size: size is None,
+        description="keep at most so many GB of shards at a URL on the disk and download them as they are read; "
+        "default: download all before",
+    )
     max_pixels: int = Field(178_956_970, ge=1, description="refuse images of more pixels")
 
     @model_validator(mode="after")
     def _urls_are_of_shards(self) -> FileData:
         if self.is_remote and not self.shard_endings:
             raise ValueError(f"`source: {self.source}` reads local files only; copy them, or use webdataset or parquet")
+        return self
+
+    @model_validator(mode="after")
+    def _lazy_shards_are_shuffled_by_shard(self) -> FileData:
+        if self.order == "shards" and not (self.shard_endings and self.images == "files"):
+            raise ValueError("`order: shards` needs `images: files` and a source with shards; remove it")
+        if self.cache_gb is not None and not self.is_remote:
+            raise ValueError("`cache_gb` is for shards at a URL; remove it")
+        if self.cache_gb is not None and self.images == "files" and self.order != "shards":
+            raise ValueError("`cache_gb` needs `order: shards`: each batch would need another copy of most shards")
         return self
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ ATTEMPTS, PAUSE_S = 6, 0.2
 FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 OWN_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})  # of this machine
 NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"})
+DENIED, ABSENT = (401, 403), (404, 410)  # HTTP statuses
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", **dict.fromkeys(AZURE, "adlfs")}
 PACKAGES |= dict.fromkeys(("http", "https"), "aiohttp")
 VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "generation")  # of an object's content
@@ -168,21 +170,37 @@ class SharedFolder:
         for attempt in range(1, self._attempts + 1):
             try:
                 return call(*arguments, **options)
-            except PermissionError as error:
-                reason = f"access denied ({first_line(error)})"
-                raise CompressError(f"{self.url}: {reason}; check the credentials in the environment") from error
-            except (*FINAL, NotImplementedError, TypeError, MemoryError):
-                raise
             except Exception as error:
+                status = _status(error)
+                if status in DENIED:
+                    reason = f"access denied ({_reason(error)})"
+                    raise CompressError(f"{self.url}: {reason}; check the credentials in the environment") from error
+                if status in ABSENT and not isinstance(error, FileNotFoundError):
+                    raise FileNotFoundError(errno.ENOENT, _reason(error)) from error
+                if isinstance(error, (*FINAL, NotImplementedError, TypeError, MemoryError)):
+                    raise
                 if isinstance(error, OSError) and error.errno in OWN_FAULTS:
                     raise
                 if type(error).__name__ in NO_CREDENTIALS:
                     raise CompressError(f"{self.url}: no credentials found; set them in the environment") from error
                 if attempt == self._attempts:
-                    reason = f"{type(error).__name__}: {first_line(error)}"
+                    reason = f"{type(error).__name__}: {_reason(error)}"
                     raise CompressError(f"{self.url}: no answer after {attempt} attempts ({reason})") from error
             time.sleep(PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
         raise AssertionError
+
+
+def _status(error: Exception) -> int | None:
+    """Return the HTTP status that an error stands for, as s3fs, gcsfs or adlfs raise it; None if it has none."""
+    if isinstance(error, PermissionError) or (isinstance(error, OSError) and str(error).startswith("Forbidden")):
+        return 403  # s3fs; gcsfs
+    stated = (getattr(error, name, None) for name in ("status_code", "code", "status"))  # adlfs; gcsfs; aiohttp
+    return next((int(str(each)) for each in stated if str(each).isdecimal()), None)
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error, without the queries of URLs in it, where tokens and signatures are."""
+    return re.sub(r"\?[^\s'\")>]+", "?...", first_line(error))
 
 
 def _info(name: str, about: Mapping[str, Any]) -> ObjectInfo:
@@ -211,7 +229,11 @@ def _file_system(url: str) -> tuple[Any, str]:
         package = PACKAGES.get(scheme, "its fsspec package")
         raise UsageError(f"{url}: needs {package}; pip install {package}") from error
     except ValueError as error:
+        if scheme in PACKAGES:
+            raise CompressError(
+                f"{url}: no credentials found ({_reason(error)}); set them in the environment"
+            ) from error
         raise UsageError(f"{url}: {first_line(error)}; use s3://, gs://, az:// or a local folder") from error
     except Exception as error:
-        raise CompressError(f"{url}: cannot be opened ({first_line(error)})") from error
+        raise CompressError(f"{url}: cannot be opened ({_reason(error)})") from error
     return files, str(base)

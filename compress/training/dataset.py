@@ -6,15 +6,19 @@ Loaders have a generator of their own: without one they draw from the global one
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, get_worker_info
 
+from compress.data.large import LARGE
+from compress.data.lazy_shards import prefetch
 from compress.data.originals import FileImages
 from compress.data.prepared import Split
+from compress.training.order import RankSampler, ShardSampler, ShuffledSampler
 from compress.utils.processes import require_main_guard
 
 
@@ -27,14 +31,12 @@ class Batch(TypedDict):
 
 
 class ImageDataset(Dataset[Batch]):
-    """The images of several splits, one after another."""
+    """The images of several splits, one after another. Labels stay where they are, in memory or in a mapped file."""
 
     def __init__(self, splits: Sequence[Split]) -> None:
         self.arrays = [split.images for split in splits]
         self.starts = np.cumsum([0] + [len(array) for array in self.arrays])
-        self.labels = np.concatenate(
-            [np.full(len(s.images), -1) if s.labels is None else np.asarray(s.labels) for s in splits]
-        ).astype(np.int64)
+        self._labels = [split.labels for split in splits]
         self.preloaded: Tensor | None = None
 
     def __len__(self) -> int:
@@ -49,6 +51,12 @@ class ImageDataset(Dataset[Batch]):
     def files(self) -> list[FileImages]:
         """Splits whose images are decoded when they are read."""
         return [array for array in self.arrays if isinstance(array, FileImages)]
+
+    def shard_runs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first image of each run of images of one shard, with the number of images last, and its shard."""
+        runs = [array.shard_runs() for array in self.files]
+        firsts = [first + start for (first, _), start in zip(runs, self.starts, strict=False)]
+        return np.concatenate([*firsts, self.starts[-1:]]), np.concatenate([shard for _, shard in runs])
 
     def preload(self, device: torch.device) -> None:
         """Copy all pixels to the device; batches then only have indices, and are cut there.
@@ -67,14 +75,23 @@ class ImageDataset(Dataset[Batch]):
     def rows(self, index: np.ndarray) -> np.ndarray:
         """Return the pixels uint8 `[b, 3, h, w]` of the images `index`."""
         pixels = np.empty((len(index), *self.arrays[0].shape[1:]), np.uint8)
-        for array, start, end in zip(self.arrays, self.starts, self.starts[1:], strict=False):
+        for array, (start, end) in zip(self.arrays, pairwise(self.starts), strict=True):
             chosen = np.flatnonzero((index >= start) & (index < end))
             pixels[chosen] = array[index[chosen] - start]
         return pixels
 
+    def labels(self, index: np.ndarray) -> np.ndarray:
+        """Return the labels int64 `[b]` of the images `index`, -1 for those without."""
+        found = np.full(len(index), -1, np.int64)
+        for labels, (start, end) in zip(self._labels, pairwise(self.starts), strict=True):
+            if labels is not None:
+                chosen = np.flatnonzero((index >= start) & (index < end))
+                found[chosen] = labels[index[chosen] - start]
+        return found
+
     def __getitems__(self, indices: list[int]) -> Batch:
         index = np.asarray(indices)
-        batch = Batch(index=torch.from_numpy(index), labels=torch.from_numpy(self.labels[index]))
+        batch = Batch(index=torch.from_numpy(index), labels=torch.from_numpy(self.labels(index)))
         if self.preloaded is None:
             batch["images"] = torch.from_numpy(self.rows(index))
         return batch
@@ -93,21 +110,36 @@ def train_loader(
     From `pinned` memory, batches are copied to a GPU while it computes.
     """
     whole = len(images) >= batch * world
-    sampler: DistributedSampler[Any] = DistributedSampler(images, world, rank, seed=seed, drop_last=whole)
+    sampler = _shuffled(images, world, rank, seed, drop_last=whole)
     sampler.set_epoch(epoch)
     return _loader(images, batch, sampler, world, drop_last=whole, pinned=pinned)
 
 
+def _shuffled(
+    images: ImageDataset, world: int, rank: int, seed: int, *, drop_last: bool
+) -> DistributedSampler[Any] | ShuffledSampler | ShardSampler:
+    if any(array.originals.settings.order == "shards" for array in images.files):
+        files = images.files[0].originals.listing.shards
+        starts, shards = images.shard_runs()
+
+        def announce(runs: np.ndarray) -> None:
+            prefetch([files[shard] for shard in dict.fromkeys(shards[runs].tolist())])
+
+        return ShardSampler(starts, world, rank, seed, drop_last=drop_last, announce=announce)
+    if len(images) < LARGE:
+        return DistributedSampler(images, world, rank, seed=seed, drop_last=drop_last)
+    return ShuffledSampler(len(images), world, rank, seed, drop_last=drop_last)  # PyTorch's keeps 50 bytes per image
+
+
 def eval_loader(images: ImageDataset, batch: int, world: int, rank: int, *, pinned: bool = False) -> DataLoader[Batch]:
     """Load this rank's share of the images, in order."""
-    sampler: DistributedSampler[Any] = DistributedSampler(images, world, rank, shuffle=False)
-    return _loader(images, batch, sampler, world, pinned=pinned)
+    return _loader(images, batch, RankSampler(len(images), world, rank), world, pinned=pinned)
 
 
 def _loader(
     images: ImageDataset,
     batch: int,
-    sampler: DistributedSampler[Any],
+    sampler: Sampler[int],
     world: int,
     *,
     drop_last: bool = False,

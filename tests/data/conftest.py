@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from object_stores import in_memory
 from PIL import Image
 
 from compress.data import remote_shards
@@ -31,11 +32,13 @@ def shard_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> SharedFolder:
     """An empty folder of an object store in memory."""
-    from fsspec.implementations.memory import MemoryFileSystem
+    return SharedFolder(f"{in_memory(monkeypatch)}/birds")
 
-    monkeypatch.setattr(MemoryFileSystem, "store", {})
-    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    return SharedFolder("memory://bucket/birds")
+
+@pytest.fixture
+def any_bucket(bucket_url: str) -> SharedFolder:
+    """An empty folder on each kind of object store."""
+    return SharedFolder(f"{bucket_url}/birds")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Shards at URLs: `memory://`, `file://`, HTTP and, where moto is installed, S3 on loopback."""
+"""Shards at URLs: `memory://`, `file://`, HTTP, and emulators of object stores on loopback."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def shards_of(shard_cache: Path) -> list[str]:
 
 @pytest.mark.parametrize("source", ["webdataset", "parquet"])
 def test_shards_at_a_url_give_the_same_data_and_key_as_local_ones(
-    source: str, photos: Path, bucket: SharedFolder, shard_cache: Path, tmp_path: Path
+    source: str, photos: Path, any_bucket: SharedFolder, shard_cache: Path, tmp_path: Path
 ) -> None:
     settings = packer(source)(rows_of(photos), tmp_path / "packed")
-    put(tmp_path / "packed", bucket)
-    bucket.write("README.md", b"not a shard")
-    remote = at(settings, f"{bucket.url}/")
+    put(tmp_path / "packed", any_bucket)
+    any_bucket.write("README.md", b"not a shard")
+    remote = at(settings, f"{any_bucket.url}/")
     here, there = prepare(settings, Store(tmp_path / "1"), 0), prepare(remote, Store(tmp_path / "2"), 0)
     assert_same(here, there)
     assert here.key == there.key and there.name == "birds"
@@ -65,20 +65,20 @@ def test_shards_at_a_url_give_the_same_data_and_key_as_local_ones(
     assert data_key(at(settings, f"file://{tmp_path}/packed"), 0) == here.key
 
 
-def test_patterns_stand_for_the_same_shards_as_for_local_paths(local: WebData, bucket: SharedFolder) -> None:
-    put(Path(local.path), bucket)
+def test_patterns_stand_for_the_same_shards_as_for_local_paths(local: WebData, any_bucket: SharedFolder) -> None:
+    put(Path(local.path), any_bucket)
     key = data_key(local, 0)
     for pattern in ("{train,test,unlabeled}-{000..001}.tar", "{train,test,unlabeled}-*.tar", "*-00?.tar"):
         if "?" in pattern:
             with pytest.raises(ValueError, match="credentials do not belong in a URL"):
-                at(local, f"{bucket.url}/{pattern}")
+                at(local, f"{any_bucket.url}/{pattern}")
             continue
-        found = list_remote(f"{bucket.url}/{pattern}", SHARDS).shards
+        found = list_remote(f"{any_bucket.url}/{pattern}", SHARDS).shards
         assert {each.name for each in found} == {path.name for path in Path(local.path).iterdir()}
         ordered = data_key(at(local, f"{local.path}/{pattern}"), 0)
-        assert data_key(at(local, f"{bucket.url}/{pattern}"), 0) == ordered
-    assert data_key(at(local, bucket.url), 0) == key
-    (one,) = list_remote(f"{bucket.url}/train-000.tar", SHARDS).shards
+        assert data_key(at(local, f"{any_bucket.url}/{pattern}"), 0) == ordered
+    assert data_key(at(local, any_bucket.url), 0) == key
+    (one,) = list_remote(f"{any_bucket.url}/train-000.tar", SHARDS).shards
     assert one.part == "train"
 
 
@@ -194,13 +194,15 @@ def test_two_downloads_at_once_share_the_work(
     assert found[0] == found[1] and sorted(asked) == [each.name for each in remote.shards]
 
 
-def test_a_shard_that_changes_or_goes_after_it_was_listed_is_refused(local: WebData, bucket: SharedFolder) -> None:
-    put(Path(local.path), bucket)
-    remote = list_remote(bucket.url, SHARDS)
-    bucket.write("train-000.tar", bucket.read("train-001.tar") or b"")
-    with pytest.raises(CompressError, match=r"bucket/birds/train-000\.tar has changed since it was listed: .*; rerun"):
+def test_a_shard_that_changes_or_goes_after_it_was_listed_is_refused(local: WebData, any_bucket: SharedFolder) -> None:
+    put(Path(local.path), any_bucket)
+    remote = list_remote(any_bucket.url, SHARDS)
+    any_bucket.write("train-000.tar", any_bucket.read("train-001.tar") or b"")
+    with pytest.raises(
+        CompressError, match=r"://bucket.*/birds/train-000\.tar has changed since it was listed: .*; rerun"
+    ):
         download(remote)
-    bucket.delete("train-000.tar")
+    any_bucket.delete("train-000.tar")
     with pytest.raises(CompressError, match=r"birds/train-000\.tar not found; check the data set, or write its manif"):
         download(remote)
 

@@ -1,4 +1,4 @@
-"""Stores on object stores: `memory://`, one that fails and answers late, and S3 on loopback where moto is installed."""
+"""Stores on object stores: `memory://`, one that fails and answers late, and emulators of services on loopback."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import errno
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from object_stores import PLANTED, SERVICES, ObjectStore, in_memory
 
 from compress.store import shared
 from compress.store.failures import failed_attempts, forget_failures, record_failure
@@ -37,11 +38,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def memory(monkeypatch: pytest.MonkeyPatch) -> str:
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    monkeypatch.setattr(MemoryFileSystem, "store", {})
-    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    return "memory://bucket/runs/store"
+    return f"{in_memory(monkeypatch)}/runs/store"
 
 
 def unreliable(monkeypatch: pytest.MonkeyPatch) -> str:
@@ -65,33 +62,12 @@ def unreliable(monkeypatch: pytest.MonkeyPatch) -> str:
     return url
 
 
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    pytest.importorskip("s3fs")
-    server_module = pytest.importorskip("moto.server")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-def s3(monkeypatch: pytest.MonkeyPatch, server: str) -> str:
-    import s3fs
-
-    for name, value in {"ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": "planted-secret", "REGION": "us-east-1"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    s3fs.S3FileSystem.clear_instance_cache()
-    bucket = f"bucket-{random.randrange(10**9)}"
-    s3fs.S3FileSystem().mkdir(bucket)
-    return f"s3://{bucket}/runs/store"
-
-
-@pytest.fixture(params=["memory", "unreliable", "s3"])
+@pytest.fixture(params=["memory", "unreliable", *SERVICES])
 def url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "s3":
-        return s3(monkeypatch, request.getfixturevalue("s3_server"))
+    if request.param in SERVICES:
+        store: ObjectStore = request.getfixturevalue("emulator")(request.param)
+        store.use(monkeypatch)
+        return f"{store.new_bucket()}/runs/store"
     return {"memory": memory, "unreliable": unreliable}[request.param](monkeypatch)
 
 
@@ -326,12 +302,15 @@ def test_several_keys_are_looked_up(url: str, tmp_path: Path) -> None:
     assert one.existing([]) == set()
 
 
+@pytest.mark.parametrize("scheme", SERVICES)
 def test_faults_of_this_machine_and_a_missing_bucket_are_told(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, s3_server: str
+    scheme: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulator: Callable[[str], ObjectStore]
 ) -> None:
-    url = s3(monkeypatch, s3_server)
+    server = emulator(scheme)
+    server.use(monkeypatch)
+    url = f"{server.new_bucket()}/runs/store"
     store = clone(tmp_path / "1", url.replace("bucket-", "absent-"))
-    with pytest.raises(CompressError, match=r"s3://absent-.* does not exist; create its bucket or container"):
+    with pytest.raises(CompressError, match=rf"{scheme}://absent-.* does not exist; create its bucket or container"):
         store.get(KEYS[0], "it", make)
     full = clone(tmp_path / "2", url)
     full.get(KEYS[0], "it", make)
@@ -346,6 +325,73 @@ def test_faults_of_this_machine_and_a_missing_bucket_are_told(
     with pytest.raises(OSError, match="No space"):
         other.has(KEYS[0])
     assert attempts == [1]
+
+
+class HttpError(Exception):
+    """An error as services raise it: with a status, in one of three attributes."""
+
+    def __init__(self, message: str, **status: int) -> None:
+        super().__init__(message)
+        self.__dict__.update(status)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError("Forbidden"),  # s3fs
+        OSError("Forbidden: https://storage.googleapis.com/b/o\nsomeone has no access"),  # gcsfs
+        HttpError("Invalid Credentials, 401", code=401),  # gcsfs
+        HttpError("Server failed to authenticate the request.", status_code=403),  # adlfs
+        HttpError("403, message='Forbidden'", status=403),  # aiohttp
+    ],
+)
+def test_refused_calls_are_not_repeated(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, calls = SharedFolder(memory(monkeypatch)), []
+
+    def refuse(*_: object, **__: object) -> None:
+        calls.append(1)
+        raise error
+
+    monkeypatch.setattr(folder._files, "cat_file", refuse)
+    with pytest.raises(CompressError, match=r"access denied \(.*\); check the credentials in the environment"):
+        folder.read("a")
+    assert calls == [1]
+
+
+def test_tokens_in_the_errors_of_services_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    folder = SharedFolder(memory(monkeypatch), attempts=1)
+    leaky = ConnectionError(f"no route to https://oauth2.googleapis.com/tokeninfo?access_token={PLANTED} (port=443)")
+
+    def fail(*_: object, **__: object) -> None:
+        raise leaky
+
+    monkeypatch.setattr(folder._files, "cat_file", fail)
+    with pytest.raises(CompressError, match=r"no answer after 1 .*/tokeninfo\?\.\.\. \(port=443\)") as read:
+        folder.read("a")
+    monkeypatch.setattr(fsspec.core, "url_to_fs", fail)
+    with pytest.raises(CompressError, match=r"cannot be opened .*/tokeninfo\?\.\.\. \(port=443\)") as opened:
+        SharedFolder("gs://bucket/runs")
+    assert PLANTED not in f"{read.value}{opened.value}"
+
+
+def test_missing_credentials_of_azure_are_told(
+    monkeypatch: pytest.MonkeyPatch, emulator: Callable[[str], ObjectStore]
+) -> None:
+    server = emulator("az")
+    server.use(monkeypatch)
+    url = server.new_bucket()
+    wrong = server.variables["AZURE_STORAGE_CONNECTION_STRING"].replace("AccountKey=", "AccountKey=AAAA")
+    files = type(SharedFolder(url)._files)
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", wrong)
+    files.clear_instance_cache()
+    with pytest.raises(CompressError, match=r"az://bucket-.*: access denied \(.*; check the credentials in the env"):
+        SharedFolder(url).read("a")
+    monkeypatch.delenv("AZURE_STORAGE_CONNECTION_STRING")
+    files.clear_instance_cache()
+    with pytest.raises(CompressError, match=r"az://bucket-.*: no credentials found \(.*\); set them in the environmen"):
+        SharedFolder(url)
 
 
 def test_urls(tmp_path: Path) -> None:

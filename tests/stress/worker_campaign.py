@@ -1,13 +1,14 @@
 """Disturb several workers on one store at random instants, and compare the store with that of one undisturbed worker.
 
     python tests/stress/worker_campaign.py --disturbances 50 --json workers.json
-    python tests/stress/worker_campaign.py --disturbances 20 --store s3
+    python tests/stress/worker_campaign.py --disturbances 20 --store s3    # or gs, az
     python tests/stress/worker_campaign.py --scaling
     python tests/stress/worker_campaign.py --embedding
 
-Workers are forks of this process, killed (and started again), stopped for longer than their lease, or, on S3, cut off
-from a server on loopback that stops answering. Units are the naps of `tests/pipeline/napping.py` beside a real network.
-At the end every entry must have the bits of the undisturbed one, be published once, and nothing may be left behind.
+Workers are forks of this process, killed (and started again), stopped for longer than their lease, or, on an object
+store, cut off from an emulator on loopback that stops answering. Units are the naps of `tests/pipeline/napping.py`
+beside a real network. At the end every entry must have the bits of the undisturbed one, be published once, and nothing
+may be left behind.
 `--scaling` times 200 naps of 0.5 s with 1, 2 and 4 workers. `--embedding` lets 1, 2 and 4 workers embed 10,000 images
 in 40 shards and compares the shards. Exit status 1: something was wrong.
 """
@@ -20,7 +21,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,11 +29,15 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.update(OMP_NUM_THREADS="1", COMPRESS_LEASE_S="2")  # before torch is imported
 
 TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS.parent), str(TESTS)]
+
+if TYPE_CHECKING:
+    from object_stores import ObjectStore
 
 STOPPED_S = 4.0  # twice the lease
 
@@ -152,27 +156,7 @@ def damaged(runs: Path) -> list[str]:
     return list(check(runs / "store"))
 
 
-class S3:
-    """An S3 server on loopback."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, "-c", "import sys; from moto.server import main; main(sys.argv[1:])"]
-        self.port = random.randrange(20000, 40000)
-        self.process = subprocess.Popen(
-            [*command, "-H", "127.0.0.1", "-p", str(self.port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        os.environ.update(
-            AWS_ENDPOINT_URL=f"http://127.0.0.1:{self.port}",
-            AWS_ACCESS_KEY_ID="id",
-            AWS_SECRET_ACCESS_KEY="secret",
-            AWS_REGION="us-east-1",
-        )
-        make = "import s3fs, sys; s3fs.S3FileSystem().mkdir('bucket')"
-        while subprocess.run([sys.executable, "-c", make], stderr=subprocess.DEVNULL).returncode:
-            time.sleep(1)
-
-
-def disturb(workers: Workers, server: S3 | None, draw: random.Random) -> str:
+def disturb(workers: Workers, server: ObjectStore | None, draw: random.Random) -> str:
     """Kill or stop a worker, or the server; a killed worker is started again."""
     what = draw.choice(["kill", "kill", "stop", *(["partition"] if server else [])])
     process = server.process.pid if server and what == "partition" else draw.choice(sorted(workers.alive))
@@ -190,18 +174,21 @@ def disturb(workers: Workers, server: S3 | None, draw: random.Random) -> str:
 
 def campaign(folder: Path, count: int, store: str, seed: int) -> dict[str, object]:
     """Disturb rounds of workers until there were `count` disturbances, and compare each round's store."""
+    from object_stores import ObjectStore
+
     draw, done, wrong = random.Random(seed), Counter[str](), list[str]()
     naps = [round(0.05 + 0.01 * number, 3) for number in range(24)]
     recipe = write_recipe(folder, naps)
-    server = S3() if store == "s3" else None
-    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    server = None if store == "local" else ObjectStore(store, folder)
+    os.environ.update({"XDG_CACHE_HOME": str(folder / "cache"), **(server.variables if server else {})})
+    bucket = server.new_bucket_apart() if server else ""
     one = Workers(recipe, str(folder / "serial"), folder / "serial-output")
     _finish(one)
     expected = contents(folder / "serial" / "store")
     rounds = 0
     while done.total() < count:
         rounds += 1
-        runs = f"s3://bucket/{rounds}" if server else str(folder / f"runs{rounds}")
+        runs = f"{bucket}/{rounds}" if server else str(folder / f"runs{rounds}")
         workers = Workers(recipe, runs, folder / f"output{rounds}")
         workers.folder.mkdir(parents=True)
         for _ in range(draw.choice([2, 3, 4])):
@@ -216,7 +203,7 @@ def campaign(folder: Path, count: int, store: str, seed: int) -> dict[str, objec
         wrong += _compare(workers, runs, expected, rounds, server)
         print(f"round {rounds}: disturbances {dict(done)}, wrong: {wrong or 'nothing'}", flush=True)
     if server:
-        server.process.kill()
+        server.stop()
     return {"disturbances": dict(done), "rounds": rounds, "units": len(expected), "wrong": wrong}
 
 
@@ -230,7 +217,9 @@ def _finish(workers: Workers, more: int = 1) -> None:
         time.sleep(0.05)
 
 
-def _compare(workers: Workers, runs: str, expected: dict[str, str], number: int, server: S3 | None) -> list[str]:
+def _compare(
+    workers: Workers, runs: str, expected: dict[str, str], number: int, server: ObjectStore | None
+) -> list[str]:
     from compress.store.origin import local_runs, shared_runs
 
     local = local_runs(runs)
@@ -311,9 +300,11 @@ def embedding(folder: Path) -> dict[str, object]:
 
 
 def main() -> int:
+    from object_stores import SERVICES
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--disturbances", type=int, default=50)
-    parser.add_argument("--store", choices=["local", "s3"], default="local")
+    parser.add_argument("--store", choices=["local", *SERVICES], default="local")
     parser.add_argument("--scaling", action="store_true")
     parser.add_argument("--embedding", action="store_true")
     parser.add_argument("--units", type=int, default=200)

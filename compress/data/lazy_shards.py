@@ -1,0 +1,163 @@
+"""Shards at a URL that are downloaded when they are first read, of which the disk keeps the last ones used.
+
+Files of such shards are named before they are there: whoever opens one calls `present` first, and takes its size and
+time from `stamp`. Processes of a machine share what is there; a shard that another one has removed is downloaded again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from compress.data.remote_shards import DOWNLOADS, RemoteShard, RemoteShards, fetch_shard, is_downloaded, local_files
+from compress.store.leases import POLL_S, Lease
+from compress.utils.console import say, size_text
+from compress.utils.errors import CompressError, UsageError
+from compress.utils.system import free_bytes
+
+GB = 10**9
+MIN_SHARDS = 48  # of the largest size that must fit: three windows of an epoch's order
+
+
+class ShardCache:
+    """The shards of a data set at a URL, of which about `limit` bytes are kept on the disk."""
+
+    def __init__(self, remote: RemoteShards, limit: int) -> None:
+        self.remote, self.limit = remote, limit
+        self.folder, self.files = local_files(remote)
+        self.numbers = {file: number for number, file in enumerate(self.files)}
+        self._ahead = _Ahead(self)
+
+    def shard(self, file: Path) -> RemoteShard:
+        """Return the shard whose file it is."""
+        return self.remote.shards[self.numbers[file]]
+
+    def fetch(self, file: Path) -> None:
+        """Download a shard unless it is there, and note that it is used.
+
+        Raises:
+            CompressError: it is missing or has changed, the service does not answer, or it does not fit on the disk.
+        """
+        shard = self.shard(file)
+        if not is_downloaded(shard, file):
+            self._make_room(shard.bytes)
+            fetch_shard(self.remote.url, self.folder, shard, file)
+        with suppress(OSError):  # removed by another process
+            os.utime(file, ns=(time.time_ns(), file.stat().st_mtime_ns))
+
+    def prefetch(self, files: Iterable[Path]) -> None:
+        """Download shards in the background, in order, instead of those that were wanted before."""
+        self._ahead.want(files)
+
+    def _make_room(self, size: int) -> None:
+        """Remove the shards that were used longest ago until there is room for `size` bytes."""
+        lease = Lease(self.folder / "locks" / "room.lease")
+        while not lease.claim():
+            time.sleep(POLL_S)
+        try:
+            there = sorted(filter(None, map(_used, self.files)))
+            total = sum(bytes_ for _, bytes_, _ in there)
+            for _, bytes_, file in there:
+                if total + size <= self.limit:
+                    return
+                file.unlink(missing_ok=True)
+                total -= bytes_
+        finally:
+            lease.release()
+
+
+class _Ahead:
+    """Downloads shards in threads that end with the process; those of a forked process are its own."""
+
+    def __init__(self, cache: ShardCache) -> None:
+        self._cache, self._lock = cache, threading.Lock()
+        self._wanted: list[Path] = []
+        self._running = 0
+
+    def want(self, files: Iterable[Path]) -> None:
+        """Download these next."""
+        with self._lock:
+            self._wanted = [file for file in files if not is_downloaded(self._cache.shard(file), file)][::-1]
+            for _ in range(min(DOWNLOADS, len(self._wanted)) - self._running):
+                self._running += 1
+                threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._wanted:
+                    self._running -= 1
+                    return
+                file = self._wanted.pop()
+            with suppress(CompressError, OSError):  # whoever reads it is told
+                self._cache.fetch(file)
+
+
+_CACHES: dict[Path, ShardCache] = {}  # by file
+
+
+def lazy_files(remote: RemoteShards, limit: float) -> list[Path]:
+    """Name the files of shards that are downloaded when they are read, and keep at most `limit` GB of them.
+
+    Raises:
+        UsageError: `limit` is too small to shuffle shards.
+        CompressError: the disk has less.
+    """
+    allowed, total = int(limit * GB), sum(shard.bytes for shard in remote.shards)
+    needed = min(total, MIN_SHARDS * max((shard.bytes for shard in remote.shards), default=0))
+    if allowed < needed:
+        raise UsageError(
+            f"data.cache_gb: {limit:g} is too little: {MIN_SHARDS} shards of {remote.url} take {size_text(needed)}; "
+            "give more, or make smaller shards"
+        )
+    cache = ShardCache(remote, allowed)
+    known = _CACHES.get(cache.files[0])
+    if known and known.files == cache.files and known.limit == allowed:
+        return known.files
+    free = free_bytes(cache.folder) + sum(used[1] for used in map(_used, cache.files) if used)
+    if free < min(allowed, total):
+        raise CompressError(
+            f"data: {size_text(min(allowed, total))} of {remote.url} do not fit on the disk, of which "
+            f"{size_text(free)} are free in {cache.folder}; lower `cache_gb`, or set XDG_CACHE_HOME to another disk"
+        )
+    say(f"data: {len(cache.files):,} shards of {remote.url}, {size_text(total)}, are downloaded as they are read")
+    _CACHES.update(dict.fromkeys(cache.files, cache))
+    return cache.files
+
+
+def present(file: Path) -> Path:
+    """Return a file that is about to be read; a lazy shard is downloaded first."""
+    if cache := _CACHES.get(file):
+        cache.fetch(file)
+    return file
+
+
+def prefetch(files: Sequence[Path]) -> None:
+    """Download lazy shards in the background."""
+    if files and (cache := _CACHES.get(files[0])):
+        cache.prefetch(files)
+
+
+def stamp(file: Path) -> tuple[int, int]:
+    """Return size and time of the last change, in nanoseconds, of a file; a lazy shard need not be there.
+
+    Raises:
+        OSError: the file is not there.
+    """
+    if cache := _CACHES.get(file):
+        return cache.shard(file).bytes, 0  # its version is in its path
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _used(file: Path) -> tuple[int, int, Path] | None:
+    """Return time of the last use, bytes and name of a file; None if it is not there."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_atime_ns, status.st_size, file
