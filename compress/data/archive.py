@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from compress.data.lazy_shards import present
+from compress.data.lazy_shards import open_present
 from compress.utils.errors import CompressError, first_line
 
 DECOMPRESSORS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
@@ -123,16 +123,20 @@ def read_at(file: Path, stream: BinaryIO, place: Place) -> bytes:
 @contextmanager
 def open_stream(file: Path) -> Iterator[BinaryIO]:
     """Open a tar file, decompressed if it is compressed; going backwards in it then starts again from the front."""
-    present(file)
     with _readable(file):
-        with file.open("rb") as plain:
-            start = plain.read(6)
-        unpack = next((unpack for mark, unpack in DECOMPRESSORS.items() if start.startswith(mark)), None)
-        size = file.stat().st_size
-        stream = unpack(file) if unpack else file.open("rb")
+        stream, limit, compressed = open_present(file, _open)
     with stream:
-        bounded: Any = _Bounded(stream, max(MIN_LIMIT, MAX_RATIO * size) if unpack else size, unpack is not None)
+        bounded: Any = _Bounded(stream, limit, compressed)
         yield bounded
+
+
+def _open(file: Path) -> tuple[BinaryIO, int, bool]:
+    """Return a stream of a tar, the bytes that it may have, and whether it is compressed."""
+    with file.open("rb") as plain:
+        start = plain.read(6)
+    unpack = next((unpack for mark, unpack in DECOMPRESSORS.items() if start.startswith(mark)), None)
+    size = file.stat().st_size
+    return (unpack(file), max(MIN_LIMIT, MAX_RATIO * size), True) if unpack else (file.open("rb"), size, False)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pydantic import Field
 from compress.data.decoding import file_source
 from compress.data.digests import BLOCK
 from compress.data.labels import Value, share_equal, sort_rows
-from compress.data.lazy_shards import present, stamp
+from compress.data.lazy_shards import open_present, remembered, stamp
 from compress.data.left_out import Tally
 from compress.data.listing import Listing, list_shards
 from compress.data.names import SPLIT_WORDS
@@ -115,6 +115,14 @@ def _columns(
     file: Path, changed: int, image: str, label: str, split: str | None
 ) -> tuple[list[str] | None, list[Value], list[str | None]]:
     """Class names of a shard, if its schema has any, and labels and splits of its rows. `changed` keys the cache."""
+    what = json.dumps([image, label, split])
+    names, labels, splits = remembered(file, what, lambda: _read_columns(file, image, label, split))
+    return names, list(share_equal(labels)), list(share_equal(splits))
+
+
+def _read_columns(
+    file: Path, image: str, label: str, split: str | None
+) -> tuple[list[str] | None, list[Value], list[str | None]]:
     labels: list[Value] = []
     splits: list[str | None] = []
     size = stamp(file)[0]
@@ -252,9 +260,11 @@ def _opened(file: Path) -> Iterator[_Shard]:
     import pyarrow.parquet as pq
 
     try:
-        if present(file).suffix.lower() == ".parquet":
-            metadata = _metadata(file, changed_at(file))
-            with pq.ParquetFile(file, metadata=metadata) as table:
+        if file.suffix.lower() == ".parquet":
+            with open_present(
+                file, lambda file: pq.ParquetFile(file, metadata=_metadata(file, changed_at(file)))
+            ) as table:
+                metadata = table.metadata
                 groups = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
                 yield _Shard(
                     table.schema_arrow,
@@ -262,7 +272,7 @@ def _opened(file: Path) -> Iterator[_Shard]:
                     lambda columns, group: _validated(table.iter_batches(BLOCK, [group], columns)),
                 )
         else:
-            schema, stored = _stream(file, changed_at(file))
+            schema, stored = open_present(file, lambda file: _stream(file, changed_at(file)))
             groups = [len(batch) for batch in stored]
             yield _Shard(schema, groups, lambda columns, group: _validated([stored[group].select(columns)]))
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:

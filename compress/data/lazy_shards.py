@@ -9,17 +9,22 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 from compress.data.remote_shards import DOWNLOADS, RemoteShard, RemoteShards, fetch_shard, is_downloaded, local_files
 from compress.store.leases import POLL_S, Lease
 from compress.utils.console import say, size_text
 from compress.utils.errors import CompressError, UsageError
+from compress.utils.json_cache import load_cache, save_cache
 from compress.utils.system import free_bytes
 
+T = TypeVar("T")
 GB = 10**9
+TRIES = 3  # to open a shard that is removed meanwhile
+LISTING = "listing"  # section of the file beside a shard
 MIN_SHARDS = 48  # of the largest size that must fit: three windows of an epoch's order
 
 
@@ -46,8 +51,7 @@ class ShardCache:
         if not is_downloaded(shard, file):
             self._make_room(shard.bytes)
             fetch_shard(self.remote.url, self.folder, shard, file)
-        with suppress(OSError):  # removed by another process
-            os.utime(file, ns=(time.time_ns(), file.stat().st_mtime_ns))
+        _touch(file)
 
     def prefetch(self, files: Iterable[Path]) -> None:
         """Download shards in the background, in order, instead of those that were wanted before."""
@@ -79,9 +83,15 @@ class _Ahead:
         self._running = 0
 
     def want(self, files: Iterable[Path]) -> None:
-        """Download these next."""
+        """Download these next; those that are there are not removed for them."""
+        wanted = []
+        for file in files:
+            if is_downloaded(self._cache.shard(file), file):
+                _touch(file)
+            else:
+                wanted.append(file)
         with self._lock:
-            self._wanted = [file for file in files if not is_downloaded(self._cache.shard(file), file)][::-1]
+            self._wanted = wanted[::-1]
             for _ in range(min(DOWNLOADS, len(self._wanted)) - self._running):
                 self._running += 1
                 threading.Thread(target=self._work, daemon=True).start()
@@ -136,6 +146,26 @@ def present(file: Path) -> Path:
     return file
 
 
+def open_present(file: Path, open_file: Callable[[Path], T]) -> T:
+    """Return `open_file(file)`; a lazy shard is downloaded first, again if another process removes it meanwhile."""
+    for _ in range(TRIES if file in _CACHES else 0):
+        with suppress(FileNotFoundError):
+            return open_file(present(file))
+    return open_file(present(file))
+
+
+def remembered(file: Path, what: str, make: Callable[[], Any]) -> Any:
+    """Return `make()`, a value of JSON; that of a lazy shard is kept beside it, so that others need not download it."""
+    if file not in _CACHES:
+        return make()
+    place = file.with_name(f"{file.name}.json")
+    known = load_cache(place, LISTING, "the shard is listed again")
+    if what not in known:
+        known = {what: make()}
+        save_cache(place, LISTING, known)
+    return known[what]
+
+
 def prefetch(files: Sequence[Path]) -> None:
     """Download lazy shards in the background."""
     if files and (cache := _CACHES.get(files[0])):
@@ -152,6 +182,12 @@ def stamp(file: Path) -> tuple[int, int]:
         return cache.shard(file).bytes, 0  # its version is in its path
     status = file.stat()
     return status.st_size, status.st_mtime_ns
+
+
+def _touch(file: Path) -> None:
+    """Note that a file is used."""
+    with suppress(OSError):  # removed by another process
+        os.utime(file, ns=(time.time_ns(), file.stat().st_mtime_ns))
 
 
 def _used(file: Path) -> tuple[int, int, Path] | None:

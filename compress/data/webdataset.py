@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from compress.data.archive import Archive, Place, open_archive, open_stream, rea
 from compress.data.decoding import file_source
 from compress.data.image_io import ENDINGS
 from compress.data.labels import Label, share_equal, sort_rows
-from compress.data.lazy_shards import stamp
+from compress.data.lazy_shards import remembered, stamp
 from compress.data.left_out import HIDDEN, NO_ENDING, LeftOut, Tally, file_kind
 from compress.data.listing import Listing, check_reading, list_shards
 from compress.data.names import is_number
@@ -103,6 +103,16 @@ class _Samples:
         labels = tuple(share_equal(label for _, _, label in rows))
         return cls(places, Texts(name for _, name, _ in rows), labels, tuple(left_out))
 
+    @classmethod
+    def of_record(cls, record: Sequence[Any]) -> _Samples:
+        rows, left_out = record
+        return cls.of(rows, [LeftOut(*row) for row in left_out])
+
+    def record(self) -> list[Any]:
+        """Return what `of_record` reads, as values of JSON."""
+        rows = zip(self.places.tolist(), self.names, self.labels, strict=True)
+        return [list(rows), [list(astuple(row)) for row in self.left_out]]
+
 
 def load_index(settings: WebData, cache: Path | None) -> None:
     """Make the samples of all shards known, from the JSON file `cache` as far as they have not changed since.
@@ -116,16 +126,13 @@ def load_index(settings: WebData, cache: Path | None) -> None:
         stored = known.get(name, [])
         fresh = stored[:2] == list(key[1:3]) and len(stored) > LEFT_OUT
         if fresh and key not in _SAMPLES:
-            _SAMPLES[key] = _Samples.of(stored[2], [LeftOut(*row) for row in stored[LEFT_OUT]])
+            _SAMPLES[key] = _Samples.of_record(stored[2:])
         elif not fresh:
             new.append((file, name))
     if new:
         with task("reading headers of shards", len(new)) as advance:
             for file, name in new:
-                samples = _samples(file, settings.label)
-                rows = zip(samples.places.tolist(), samples.names, samples.labels, strict=True)
-                left_out = [list(astuple(row)) for row in samples.left_out]
-                known[name] = [*_key(file, settings.label)[1:3], list(rows), left_out]
+                known[name] = [*_key(file, settings.label)[1:3], *_samples(file, settings.label).record()]
                 advance()
         save_cache(cache, "shards", known)
 
@@ -143,7 +150,7 @@ def _samples(file: Path, label: str) -> _Samples:
     """Samples of a shard, read once."""
     key = _key(file, label)
     if key not in _SAMPLES:
-        _SAMPLES[key] = _read_headers(file, label)
+        _SAMPLES[key] = _Samples.of_record(remembered(file, label, lambda: _read_headers(file, label).record()))
     return _SAMPLES[key]
 
 

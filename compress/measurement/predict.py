@@ -120,7 +120,10 @@ def labelled_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield `(pixels, labels)` of a labelled split, labels int64 `[b]`; see `split_batches`."""
     assert split.labels is not None
-    labels = (torch.from_numpy(split.labels[chosen]).to(device) for chosen in _row_batches(split, batch, rows))
+    labels = (
+        torch.from_numpy(split.labels[chosen].astype(np.int64)).to(device)
+        for chosen in _row_batches(split, batch, rows)
+    )
     yield from zip(split_batches(split, preprocess, batch, rows, device), labels, strict=True)
 
 

@@ -148,7 +148,7 @@ class _Test:
         if self.all_classes is None or len(self.labels) < 2:
             return []
         logits = self.all_classes.logits(found)
-        labels = np.concatenate([self.trained, len(self.classes.names) + self.labels[1]])
+        labels = np.concatenate([self.trained, len(self.classes.names) + self.labels[1].astype(np.int64)])
         held = slice(len(self.trained), None)
         return [
             _zero_shot("held-out", "all", logits[held], labels[held]),

@@ -42,7 +42,7 @@ def fit_head(
     for split in (context.data.train, context.data.validation):
         (embedded,) = embed_views([embedder(split)], 1)
         assert split.labels is not None
-        sides.append((torch.from_numpy(embedded.all()), torch.from_numpy(np.array(split.labels))))
+        sides.append((torch.from_numpy(embedded.all()), torch.from_numpy(np.array(split.labels, np.int64))))
     move(loaded.tower, CPU)
     probe = fit(sides[0], sides[1], len(context.data.classes))
     say(f"  probe: weight decay {probe.strength:.1e}, {probe.top1:.1%} on validation")

@@ -11,7 +11,7 @@ import pytest
 from data.packing import packer, rows_of, write_tars
 from data.test_urls import at, put, shards_of
 
-from compress.data import lazy_shards
+from compress.data import arrow, lazy_shards, webdataset
 from compress.data.prepared import ImageData, prepare
 from compress.data.remote_shards import list_remote
 from compress.data.webdataset import SHARDS
@@ -92,6 +92,43 @@ def test_what_fits_is_downloaded_once(
     assert sorted(asked) == sorted(each.name for each in list_remote(bucket.url, SHARDS).shards)
     again = prepare(lazily(local, bucket.url, 20), Store(tmp_path / "1"), 0)  # nothing is read for what is known
     assert again.key == data.key and len(asked) == len(set(asked))
+
+
+@pytest.mark.parametrize("source", ["webdataset", "parquet"])
+def test_another_process_lists_what_one_has_listed(
+    source: str, photos: Path, bucket: SharedFolder, tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed fit, another device or a data loader's worker: it downloads what it reads, and nothing to know it."""
+    local = packer(source)(rows_of(photos), tmp_path / "packed")
+    put(tmp_path / "packed", bucket)
+    settings = lazily(local, bucket.url, 2)
+    prepare(settings, Store(tmp_path / "1"), 0)
+    monkeypatch.setattr(lazy_shards, "_CACHES", {})
+    monkeypatch.setattr(webdataset, "_SAMPLES", {})
+    arrow._columns.cache_clear()
+    asked.clear()
+    data = prepare(settings, Store(tmp_path / "1"), 0)
+    batches = epoch(data)
+    assert asked == []
+    assert sum(len(batch["index"]) for batch in batches) >= 18 and asked
+
+
+def test_a_shard_that_is_removed_while_it_is_opened_is_downloaded_again(
+    photos: Path, bucket: SharedFolder, tmp_path: Path
+) -> None:
+    local = write_tars(rows_of(photos), tmp_path / "tars")
+    put(Path(local.path), bucket)
+    file, *_ = lazy_shards.lazy_files(list_remote(bucket.url, SHARDS), lazily(local, bucket.url, 20).cache_gb)
+    tries = list[bytes]()
+
+    def read(found: Path) -> bytes:
+        tries.append(found.read_bytes())
+        if len(tries) < 3:
+            found.unlink()  # by another process
+            return found.read_bytes()
+        return tries[-1]
+
+    assert lazy_shards.open_present(file, read) == tries[0] == tries[2]
 
 
 def test_a_worker_elsewhere_downloads_what_it_reads(
