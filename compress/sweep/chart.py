@@ -22,7 +22,6 @@ from compress.report.svg import (
 from compress.sweep.objectives import VALIDATION
 from compress.sweep.output import figure_text, setting_text
 from compress.sweep.records import Point, Sweep
-from compress.sweep.sampler import VARIANT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,13 +30,14 @@ if TYPE_CHECKING:
 ALWAYS = ("macs", "size")
 MAX_LABELS = 12  # numbers of trials beside the front
 MAX_AXES = 8  # of parallel coordinates
+ROW = 56  # characters of all labels at one height of these
 FAINT = 0.6  # opacity of trials that are not on the front
 LOG_SPAN = 20.0  # of positive settings, beyond which their axis is logarithmic
 SCATTER = (
     "Accuracy on validation against {}. Filled marks, with their 95% intervals, are on the front of all objectives; "
     "crosses are shown to be dominated, hollow marks only appear to be. The numbers are those of the trials."
 )
-PARALLEL = "Settings and figures, one line per trial. Dark lines are on the front, and the green one is the answer."
+PARALLEL = "Settings and figures, one line per trial. Dark lines are on the front{}."
 
 
 @dataclass(frozen=True)
@@ -132,20 +132,29 @@ def parallel_svg(sweep: Sweep) -> str | None:
 
 def _axes(sweep: Sweep, points: Sequence[Point]) -> list[_Axis]:
     names = list(dict.fromkeys(key for point in points for key in point.settings))[: MAX_AXES - 2]
-    settings = [_setting_axis(name, points) for name in names]
+    titles = _titles(names)
+    settings = [_setting_axis(name, titles[name], points) for name in names]
     figures = [name for name in sweep.objectives if all(name in point.figures for point in points)]
     return settings + [_figure_axis(name, points) for name in figures[: MAX_AXES - len(settings)]]
 
 
-def _setting_axis(name: str, points: Sequence[Point]) -> _Axis:
+def _titles(names: Sequence[str]) -> dict[str, str]:
+    """Return the last word of each setting's name, or the last two where several end alike."""
+    last = [name.rpartition(".")[2] for name in names]
+    return {
+        name: word if last.count(word) == 1 else ".".join(name.split(".")[-2:])
+        for name, word in zip(names, last, strict=True)
+    }
+
+
+def _setting_axis(name: str, title: str, points: Sequence[Point]) -> _Axis:
     values = {point.number: point.settings[name] for point in points if name in point.settings}
     numbers = {number: float(value) for number, value in values.items() if not isinstance(value, str)}
-    title = name if name == VARIANT else ".".join(name.split(".")[-2:])
     if len(numbers) == len(values):
         return _number_axis(title, numbers, setting_text)
     texts = list(dict.fromkeys(map(str, values.values())))
     height = {text: place / max(1, len(texts) - 1) for place, text in enumerate(texts)}
-    labels = tuple((height[text], f.short(text, 14)) for text in texts[:MAX_LABELS])
+    labels = tuple((height[text], text) for text in texts[:MAX_LABELS])
     return _Axis(title, {number: height[str(value)] for number, value in values.items()}, labels)
 
 
@@ -179,7 +188,8 @@ def _parallel(figure: Figure, sweep: Sweep, points: Sequence[Point], columns: Se
     for x, column in enumerate(columns):
         axes.axvline(x, color=MUTED, linewidth=0.8, zorder=2)
         for height, text in column.labels:
-            axes.annotate(text, (x, height), (3, 3), textcoords="offset points", color=INK, gid="label", fontsize=9)
+            shown = f.short(text, ROW // len(columns))
+            axes.annotate(shown, (x, height), (3, 3), textcoords="offset points", color=INK, gid="label", fontsize=9)
     axes.set_xticks(range(len(columns)), [f.short(column.name, 26) for column in columns], rotation=30, ha="right")
     axes.set_yticks([])
     axes.set_xlim(-0.1, len(columns) - 0.6)

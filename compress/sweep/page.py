@@ -30,12 +30,13 @@ def sweep_page(sweep: Sweep) -> str:
     """Render the page."""
     *lines, answer = sweep_lines(sweep)
     charts = [(partial(scatter_svg, sweep, cost), SCATTER.format(cost)) for cost in costs_of(sweep)]
-    charts.append((partial(parallel_svg, sweep), PARALLEL))
+    found = sweep.answer.trial is not None
+    charts.append((partial(parallel_svg, sweep), PARALLEL.format(", and the green one is the answer" if found else "")))
     return html_page(
         "sweep.html.j2",
         title=f.plain(f"Sweep {sweep.name} of {sweep.recipe}"),
         answer=answer,
-        found=sweep.answer.trial is not None,
+        found=found,
         lines=lines,
         charts=charts,
         tables=[tested_table(sweep), trials_table(sweep)],

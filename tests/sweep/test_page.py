@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from sweep.arithmetic import SPACE, Arithmetic, Bench
 
-from compress.sweep.chart import parallel_svg, scatter_svg
+from compress.sweep.chart import _titles, parallel_svg, scatter_svg
 from compress.sweep.output import sweep_lines, trial_line, trials_table
 from compress.sweep.page import sweep_page
 from compress.sweep.records import Sweep, Trial
@@ -58,7 +58,12 @@ def test_charts_tell_the_front_from_what_it_dominates(bench: Bench) -> None:
     assert set(front) <= set(found) and "top-1 on validation" in found
     assert scatter_svg(sweep, "latency.absent.1") is None
     found = texts(parallel_svg(sweep))
-    assert {"distilled.lr", "pruned.target_macs", "variant", "validation", "macs", "pruned", "int8"} <= set(found)
+    assert {"lr", "target_macs", "variant", "validation", "macs", "pruned", "int8"} <= set(found)
+
+
+def test_settings_that_end_alike_are_told_apart() -> None:
+    names = ["stages.a.student", "stages.a.student.resolution", "stages.b.lr", "stages.c.lr", "variant"]
+    assert list(_titles(names).values()) == ["student", "resolution", "b.lr", "c.lr", "variant"]
 
 
 def test_charts_need_something_to_draw(bench: Bench) -> None:
