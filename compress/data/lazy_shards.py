@@ -35,6 +35,7 @@ class ShardCache:
         self.remote, self.limit = remote, limit
         self.folder, self.files = local_files(remote)
         self.numbers = {file: number for number, file in enumerate(self.files)}
+        self._coming: dict[Path, int] = {}  # bytes of what this process is downloading
         self._ahead = _Ahead(self)
 
     def shard(self, file: Path) -> RemoteShard:
@@ -49,29 +50,41 @@ class ShardCache:
         """
         shard = self.shard(file)
         if not is_downloaded(shard, file):
-            self._make_room(shard.bytes)
-            fetch_shard(self.remote.url, self.folder, shard, file)
+            self._make_room(file, shard.bytes)
+            try:
+                fetch_shard(self.remote.url, self.folder, shard, file)
+            finally:
+                self._coming.pop(file, None)
         _touch(file)
 
     def prefetch(self, files: Iterable[Path]) -> None:
         """Download shards in the background, in order, instead of those that were wanted before."""
         self._ahead.want(files)
 
-    def _make_room(self, size: int) -> None:
-        """Remove the shards that were used longest ago until there is room for `size` bytes."""
+    def _make_room(self, file: Path, size: int) -> None:
+        """Wait until a shard of `size` bytes fits beside those that are coming, and count it as one of these."""
         lease = Lease(self.folder / "locks" / "room.lease")
-        while not lease.claim():
-            time.sleep(POLL_S)
-        try:
-            there = sorted(filter(None, map(_used, self.files)))
-            total = sum(bytes_ for _, bytes_, _ in there)
-            for _, bytes_, file in there:
-                if total + size <= self.limit:
+        while True:
+            lease.wait()
+            try:
+                if self._remove_old(size):
+                    self._coming[file] = size
                     return
-                file.unlink(missing_ok=True)
-                total -= bytes_
-        finally:
-            lease.release()
+            finally:
+                lease.release()
+            time.sleep(POLL_S)
+
+    def _remove_old(self, size: int) -> bool:
+        """Remove the shards used longest ago until `size` bytes fit; False if what is coming takes the room."""
+        coming = dict(self._coming)
+        there = sorted(used for used in map(_used, self.files) if used and used[2] not in coming)
+        total = sum(bytes_ for _, bytes_, _ in there) + sum(coming.values())
+        for _, bytes_, old in there:
+            if total + size <= self.limit:
+                break
+            old.unlink(missing_ok=True)
+            total -= bytes_
+        return total + size <= self.limit or not coming
 
 
 class _Ahead:

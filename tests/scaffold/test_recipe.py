@@ -106,10 +106,10 @@ def test_resolution_and_epochs_follow_images_and_machine(tmp_path: Path) -> None
     ],
 )
 def test_quoted_text_reads_back_as_itself(text: str) -> None:
-    read = parse_recipe(
-        f"data: {{source: image-folder, path: {quoted(text)}}}\nstages: [{{id: s, kind: train, student: resnet18}}]\n"
-    ).data
-    assert isinstance(read, FolderData) and read.path == text
+    written = (
+        f"description: {quoted(text)}\ndata: cifar10-sample\nstages: [{{id: s, kind: train, student: resnet18}}]\n"
+    )
+    assert parse_recipe(written).description == text
 
 
 def test_names_that_are_not_utf8_are_refused() -> None:
