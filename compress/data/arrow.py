@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -110,19 +110,22 @@ def _named(
     return rows, (f"`classes` are in place of the labels' own names: {truncate_list(pairs)}.",) if pairs else ()
 
 
+_Columns = tuple[list[str] | None, list[Value], list[str | None]]
+
+
 @lru_cache(maxsize=4096)
-def _columns(
-    file: Path, changed: int, image: str, label: str, split: str | None
-) -> tuple[list[str] | None, list[Value], list[str | None]]:
+def _columns(file: Path, changed: int, image: str, label: str, split: str | None) -> _Columns:
     """Class names of a shard, if its schema has any, and labels and splits of its rows. `changed` keys the cache."""
-    what = json.dumps([image, label, split])
-    names, labels, splits = remembered(file, what, lambda: _read_columns(file, image, label, split))
+    read = partial(_read_columns, file, image, label, split)
+    return remembered(file, json.dumps([image, label, split]), read, _load_columns)
+
+
+def _load_columns(record: Sequence[Any]) -> _Columns:
+    names, labels, splits = record
     return names, list(share_equal(labels)), list(share_equal(splits))
 
 
-def _read_columns(
-    file: Path, image: str, label: str, split: str | None
-) -> tuple[list[str] | None, list[Value], list[str | None]]:
+def _read_columns(file: Path, image: str, label: str, split: str | None) -> _Columns:
     labels: list[Value] = []
     splits: list[str | None] = []
     size = stamp(file)[0]

@@ -167,16 +167,31 @@ def open_present(file: Path, open_file: Callable[[Path], T]) -> T:
     return open_file(present(file))
 
 
-def remembered(file: Path, what: str, make: Callable[[], Any]) -> Any:
-    """Return `make()`, a value of JSON; that of a lazy shard is kept beside it, so that others need not download it."""
+def remembered(
+    file: Path,
+    what: str,
+    make: Callable[[], T],
+    load: Callable[[Any], T],
+    dump: Callable[[T], Any] = lambda made: made,
+) -> T:
+    """Return `make()`; that of a lazy shard is kept beside it, so that other processes need not download it.
+
+    Args:
+        file: The shard.
+        what: What is made of it; a name among others of the shard.
+        make: Makes it.
+        load: Returns it from values of JSON.
+        dump: Returns it as values of JSON.
+    """
     if file not in _CACHES:
         return make()
     place = file.with_name(f"{file.name}.json")
     known = load_cache(place, LISTING, "the shard is listed again")
-    if what not in known:
-        known = {what: make()}
-        save_cache(place, LISTING, known)
-    return known[what]
+    if what in known:
+        return load(known[what])
+    made = make()
+    save_cache(place, LISTING, {what: dump(made)})
+    return made
 
 
 def prefetch(files: Sequence[Path]) -> None:

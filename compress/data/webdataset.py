@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,7 +151,8 @@ def _samples(file: Path, label: str) -> _Samples:
     """Samples of a shard, read once."""
     key = _key(file, label)
     if key not in _SAMPLES:
-        _SAMPLES[key] = _Samples.of_record(remembered(file, label, lambda: _read_headers(file, label).record()))
+        read = partial(_read_headers, file, label)
+        _SAMPLES[key] = remembered(file, label, read, _Samples.of_record, _Samples.record)
     return _SAMPLES[key]
 
 

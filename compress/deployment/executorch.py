@@ -81,7 +81,7 @@ class ExecuTorch(Runtime):
         """Load a program with its event trace on."""
         from compress.deployment.executorch_profile import ExecuTorchProfiler
 
-        _program(path)  # whose errors are ours
+        _program(path)  # refuses a damaged file, which the call below does not
         with quiet(), silent():
             from executorch.extension.pybindings.portable_lib import _load_for_executorch, _unsafe_reset_threadpool
 

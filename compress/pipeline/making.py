@@ -25,7 +25,7 @@ from compress.store.leases import POLL_S
 from compress.store.workers import reporting
 from compress.utils.console import console, duration, say, time_after
 from compress.utils.errors import CompressError, first_line, is_interruption
-from compress.utils.machine_faults import is_machine_fault
+from compress.utils.machine_faults import is_exhausted
 from compress.utils.messages import join_words
 
 if TYPE_CHECKING:
@@ -202,8 +202,8 @@ class Making:
         """
         if is_interruption(error) or self.job.plan.recipe.trainer.several_processes:
             return False
-        of_machine = is_machine_fault(error) or isinstance(error, OSError)
-        return isinstance(error, CompressError) or (self.attempts is not None and not of_machine)
+        of_system = isinstance(error, OSError) or is_exhausted(error)
+        return isinstance(error, CompressError) or (self.attempts is not None and not of_system)
 
     def _help(self, planned: PlannedStage) -> bool:
         """Make a part of what another process is making: teacher embeddings; False if there is none to make.

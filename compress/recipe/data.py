@@ -163,7 +163,7 @@ class FileData(DataSection):
     cache_gb: Annotated[float, Field(gt=0)] | None = Field(
         None,
         exclude_if=lambda size: size is None,
-        description="keep at most so many GB of shards at a URL on the disk and download them as they are read; "
+        description="keep about so many GB of shards at a URL on the disk and download them as they are read; "
         "default: download all before",
     )
     max_pixels: int = Field(178_956_970, ge=1, description="refuse images of more pixels")

@@ -5,7 +5,7 @@ Loaders have a generator of their own: without one they draw from the global one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NotRequired, TypedDict
 
@@ -75,19 +75,24 @@ class ImageDataset(Dataset[Batch]):
     def rows(self, index: np.ndarray) -> np.ndarray:
         """Return the pixels uint8 `[b, 3, h, w]` of the images `index`."""
         pixels = np.empty((len(index), *self.arrays[0].shape[1:]), np.uint8)
-        for array, (start, end) in zip(self.arrays, pairwise(self.starts), strict=True):
-            chosen = np.flatnonzero((index >= start) & (index < end))
-            pixels[chosen] = array[index[chosen] - start]
+        for split, places, rows in self._by_split(index):
+            pixels[places] = self.arrays[split][rows]
         return pixels
 
     def labels(self, index: np.ndarray) -> np.ndarray:
         """Return the labels int64 `[b]` of the images `index`, -1 for those without."""
         found = np.full(len(index), -1, np.int64)
-        for labels, (start, end) in zip(self._labels, pairwise(self.starts), strict=True):
+        for split, places, rows in self._by_split(index):
+            labels = self._labels[split]
             if labels is not None:
-                chosen = np.flatnonzero((index >= start) & (index < end))
-                found[chosen] = labels[index[chosen] - start]
+                found[places] = labels[rows]
         return found
+
+    def _by_split(self, index: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Yield for each split its number, where in `index` its images are, and their rows in the split."""
+        for split, (start, end) in enumerate(pairwise(self.starts)):
+            places = np.flatnonzero((index >= start) & (index < end))
+            yield split, places, index[places] - start
 
     def __getitems__(self, indices: list[int]) -> Batch:
         index = np.asarray(indices)

@@ -95,6 +95,9 @@ def test_layers_of_executorch(tmp_path: Path) -> None:
     assert len(rows) == 3 and {row["precision"] for row in rows} == {"fp32"}
     (total,) = record["profile"]["totals"]
     assert total["statistic"] == "mean" and 0 < total["layers_ms"] < 20 * total["run_ms"]
+    path.write_bytes(b"damaged")
+    with pytest.raises(CompressError, match="ExecuTorch cannot read"):
+        find_runtime("executorch").profiler(path)
 
 
 def test_the_mean_after_the_warmup_is_found_from_two_means() -> None:

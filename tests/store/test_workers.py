@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from object_stores import in_memory
 
 from compress.store import workers
 from compress.store.jobs import Job
@@ -36,11 +37,7 @@ def test_time_left_follows_what_was_done_since(tmp_path: Path, monkeypatch: pyte
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedFolder:
     """An object store of which `tmp_path` is a cache."""
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    monkeypatch.setattr(MemoryFileSystem, "store", {})
-    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    folder = SharedFolder("memory://bucket/store")
+    folder = SharedFolder(f"{in_memory(monkeypatch)}/store")
     (tmp_path / ORIGIN).write_text(folder.url)
     return folder
 
